@@ -1,0 +1,182 @@
+"""Room: THE PORT. Everything a reader must believe about a store is said here, once.
+
+Knows: records, queries, receipts. Does not know: user classes, colours, threads, databases.
+Each sentence marked (P1) … (P9) is a promise with a test of that number in `testing/conformance`.
+
+Every method is a coroutine, so that it is written once for sync and async users. An engine whose
+`Capabilities.suspends` is false never awaits anything that is not ready: the bridge then runs it
+in the caller's thread with a single `send(None)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from eventfold.errors import EventfoldError
+from eventfold.query import Clause, Query
+from eventfold.record import NewEvent, Receipt, Stored
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine can do. A missing one makes the call raise `NotSupported` with a remedy."""
+
+    suspends: bool = False  #          its coroutines really wait on a loop (network engines)
+    durable: bool = True  #            an acknowledged append survives a power cut
+    shared: bool = True  #             several processes may use the same store at once
+    query_conditions: bool = True  #   conditions over any query, not just over one tag
+    request_keys: bool = True  #       `AppendRequest.key` is honoured
+    pushes: bool = True  #             watchers are woken by notification, not by a poll
+    immutable: bool = True  #          the database itself refuses UPDATE and DELETE on the log
+
+
+class AppendRequest(msgspec.Struct, frozen=True):
+    """Some events under a condition: all of them are written, or none.
+
+    `events`  1 to 1,000 encoded events.
+    `unless`  the condition: refused if, for any clause, an event matching its query has a position
+              greater than its `after` (exclusive; `after` is the head that was scanned for it).
+    `key`     an optional request key, unique in the store: a second append under it writes nothing
+              and reports the first one's receipt.
+    """
+
+    events: tuple[NewEvent, ...]
+    unless: tuple[Clause, ...] = ()
+    key: str | None = None
+
+
+Outcome = Receipt | EventfoldError
+
+
+class Head(msgspec.Struct, frozen=True):
+    """The end of the log: position 0, time 0 and no id when it is empty. Time: µs since 1970, UTC."""
+
+    position: int
+    time: int
+    id: bytes
+
+
+class Span(msgspec.Struct, frozen=True, kw_only=True):
+    """Which stretch of the log to read.
+
+    `after` exclusive; `until` inclusive (None: the head); `limit` events at the most, softly (see
+    `Page`); `backwards` from `until` down to `after`; `occurred_since` / `occurred_until`: µs since
+    1970 UTC, both inclusive, compared with `occurred` or, where an event has none, with `time`.
+    """
+
+    after: int = 0
+    until: int | None = None
+    limit: int = 1000
+    backwards: bool = False
+    occurred_since: int | None = None
+    occurred_until: int | None = None
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Some matching events in order, and how far the log was scanned for them.
+
+    `events`   in position order (descending if backwards). A page never ends inside an append: where
+               the limit would cut one, the rest of its matching events is added.
+    `scanned`  every matching event in (after, scanned] is in this page; continue with after=scanned.
+               Backwards: every one in [scanned, until]; continue with until=scanned-1.
+    `more`     whether the limit, rather than the end of the span, ended this page.
+    """
+
+    events: list[Stored]
+    scanned: int
+    more: bool
+
+
+class TypeCount(msgspec.Struct, frozen=True):
+    """An event type as it stands in the log, with how many events have it."""
+
+    type: str
+    count: int
+    first: int
+    last: int
+
+
+class TagCount(msgspec.Struct, frozen=True):
+    """A tag as it stands in the log, with how many events carry it."""
+
+    tag: str
+    count: int
+
+
+class Engine(Protocol):
+    """One ordered, append-only log. (P1) Atomic. (P3) Positions are 1, 2, 3 … in commit order."""
+
+    name: str
+    capabilities: Capabilities
+    store_id: str  # 32 hex digits, given to the store at its creation, never changed
+    epoch: int  #    grows whenever history may have been lost (a restored backup, a failover)
+
+    async def append_many(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
+        """Write each request or refuse it, in this order, in one durable commit; one outcome each.
+
+        (P1) A request's events are adjacent, in order, and become visible together.
+        (P2) Its condition is judged against everything committed before it by anyone, and against
+             the earlier requests of the same call. A refusal is an `AppendConflict` outcome.
+        (P3) `time` is assigned here: max(now, last time), so it never decreases along the log.
+        (P4) When this returns, the written requests are durable.
+        (P5) Where all of a request's event ids are in the log, in this order, adjacent and with equal
+             content (type, version, data, tags, occurred, metadata), or its `key` is known: the first
+             receipt with `repeated=True`, before the condition is judged. Where some are, or the
+             content differs: an `EventIdReused` outcome.
+        Raises `AppendUnconfirmed` if the commit itself failed or its answer was lost; any other
+        raised error means that nothing of the whole call was written.
+        """
+        ...
+
+    async def read(self, query: Query, span: Span) -> Page:
+        """One page of the events matching `query`. (P3) What it has scanned never changes later."""
+        ...
+
+    async def head(self) -> Head:
+        """The last committed event's position, time and id."""
+        ...
+
+    async def count(self, query: Query, after: int = 0, until: int | None = None) -> int:
+        """How many events match in (after, until]."""
+        ...
+
+    async def position_at(self, time: int) -> int:
+        """The last position whose time is ≤ `time` (µs since 1970, UTC); 0 if there is none."""
+        ...
+
+    async def event_id(self, position: int) -> bytes | None:
+        """The id of the event at a position, or None beyond the head: how cursors are verified."""
+        ...
+
+    async def boundary(self, position: int) -> int:
+        """The last position of the append that wrote `position` (itself if beyond the head)."""
+        ...
+
+    async def request(self, key: str) -> Receipt | None:
+        """The receipt of the append that was made under this request key, if there was one."""
+        ...
+
+    async def types(self) -> list[TypeCount]:
+        """Every type name in the log, by name."""
+        ...
+
+    async def tags(self, prefix: str = "", limit: int = 1000, after: str = "") -> list[TagCount]:
+        """Tags that start with `prefix`, in code point order, those greater than `after`."""
+        ...
+
+    async def stats(self) -> dict[str, Any]:
+        """Facts for an operator: sizes in bytes, settings, versions. Keys differ between engines."""
+        ...
+
+    def watch(self, ring: Callable[[], None]) -> Callable[[], None]:
+        """Call `ring()`, from any thread, soon after anyone commits; returns how to stop.
+
+        (P7) Rings may come too often, and never too seldom: no commit stays unannounced.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release everything. Closing twice is harmless."""
+        ...

@@ -1,0 +1,234 @@
+"""Room: every error the library raises, as one tree.
+
+    EventfoldError
+    ├── InvalidInput                what the caller gave cannot be used; nothing was written
+    │   ├── InvalidEvent            an event that could not be read back, is too large, or has a bad tag
+    │   ├── InvalidQuery            a query that means nothing
+    │   ├── InvalidState            a State (or event) class that cannot be folded, or a bad ``at=``
+    │   ├── InvalidDecision         a decision that returned something other than events
+    │   └── InvalidUrl              an address that names no engine
+    ├── AppendConflict              someone else wrote first: read again and decide again
+    ├── AppendUnconfirmed           the answer was lost: repeat the identical append
+    │   └── AppendCancelled         … because the caller was cancelled (also a CancelledError)
+    ├── EventIdReused               a known event id came back with other content
+    ├── Unreadable                  an event is there but cannot be given as asked
+    │   ├── UnknownEventType        no class of that name is known in this process
+    │   ├── UndecodableEvent        its payload no longer fits its class
+    │   └── CorruptEvent            its bytes are not the bytes that were written
+    ├── CursorMismatch              progress kept against another store, or against lost history
+    ├── StoreUnavailable            the store cannot be used now
+    │   ├── StoreNotFound           nothing is there
+    │   ├── NotAStore               something else is there
+    │   ├── StoreVersionMismatch    it was written by a newer (or needs an upgrade from an older) eventfold
+    │   ├── StoreReadOnly           it cannot be written to
+    │   ├── StoreFull               the disk or quota is full
+    │   ├── StoreBusy               another writer held it for too long
+    │   ├── StoreUnsafe             its settings would break a promise, so it was refused
+    │   ├── StoreDamaged            the file itself is broken, or was replaced while open
+    │   └── StoreClosed             it was closed, or opened before a fork
+    ├── NotSupported                this engine cannot do that; the message names what can
+    └── MissingExtra                an optional dependency is not installed
+
+Knows: words. Every message is two sentences: what happened, what to do now. ``code`` is stable
+across releases; ``fields`` holds the facts by name, for programs. Does not know: engines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, ClassVar
+
+
+class EventfoldError(Exception):
+    """The root: catch this to catch everything the library raises on purpose.
+
+    ``code``   a stable, hyphenated word for programs (``append-conflict``).
+    ``what``   the first sentence: what happened.
+    ``now``    the second sentence: what to do now.
+    ``fields`` the facts by name (positions, types, paths), safe to log.
+    """
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, what: str, now: str, **fields: Any) -> None:
+        super().__init__(f"{what} {now}")
+        self.what = what
+        self.now = now
+        self.fields: dict[str, Any] = fields
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep errors picklable, so that they survive process pools."""
+        return (_rebuild, (type(self), self.what, self.now, self.fields))
+
+
+def _rebuild(cls: type[EventfoldError], what: str, now: str, fields: dict[str, Any]) -> EventfoldError:
+    return cls(what, now, **fields)
+
+
+class InvalidInput(EventfoldError):
+    """What the caller gave cannot be used; nothing was written."""
+
+    code = "invalid-input"
+
+
+class InvalidEvent(InvalidInput):
+    """An event that could not be read back, is too large, or carries a bad tag."""
+
+    code = "invalid-event"
+
+
+class InvalidQuery(InvalidInput):
+    """A query that means nothing: an empty item, a bad tag, a bad bound."""
+
+    code = "invalid-query"
+
+
+class InvalidState(InvalidInput):
+    """A State that cannot be folded, or a moment (``at=``) that cannot be one."""
+
+    code = "invalid-state"
+
+
+class InvalidDecision(InvalidInput):
+    """A decision returned something other than events."""
+
+    code = "invalid-decision"
+
+
+class InvalidUrl(InvalidInput):
+    """The address names no engine."""
+
+    code = "invalid-url"
+
+
+class AppendConflict(EventfoldError):
+    """Events matching the condition were written after the position the writer had looked up to.
+
+    Fields: ``after`` (position looked up to), ``found`` (position of the first such event), ``query``.
+    """
+
+    code = "append-conflict"
+
+
+class AppendUnconfirmed(EventfoldError):
+    """The append may or may not have been written. Repeating it with the same event ids is safe."""
+
+    code = "append-unconfirmed"
+
+
+class AppendCancelled(AppendUnconfirmed, asyncio.CancelledError):
+    """The caller was cancelled while its append was already being committed.
+
+    Both an AppendUnconfirmed and an ``asyncio.CancelledError``, so that task groups and timeouts
+    see a cancellation, and whoever cares can see that the outcome is open.
+    """
+
+    code = "append-unconfirmed"
+
+
+class EventIdReused(EventfoldError):
+    """An event id that is already in the log came back with other content."""
+
+    code = "event-id-reused"
+
+
+class Unreadable(EventfoldError):
+    """An event is in the log but cannot be given as asked. It is never skipped."""
+
+    code = "unreadable"
+
+
+class UnknownEventType(Unreadable):
+    """No class of this event type is known in this process."""
+
+    code = "unknown-event-type"
+
+
+class UndecodableEvent(Unreadable):
+    """The payload no longer fits its class. Fields: ``position``, ``type``, ``field``."""
+
+    code = "undecodable-event"
+
+
+class CorruptEvent(Unreadable):
+    """The stored bytes do not have the checksum that was written with them."""
+
+    code = "corrupt-event"
+
+
+class CursorMismatch(EventfoldError):
+    """A cursor belongs to another store, or to history this store no longer has."""
+
+    code = "cursor-mismatch"
+
+
+class StoreUnavailable(EventfoldError):
+    """The store cannot be used now."""
+
+    code = "store-unavailable"
+
+
+class StoreNotFound(StoreUnavailable):
+    """Nothing is at that address."""
+
+    code = "store-not-found"
+
+
+class NotAStore(StoreUnavailable):
+    """Something is at that address, and it is no eventfold store."""
+
+    code = "not-a-store"
+
+
+class StoreVersionMismatch(StoreUnavailable):
+    """The store's layout is of another version than this eventfold writes."""
+
+    code = "store-version-mismatch"
+
+
+class StoreReadOnly(StoreUnavailable):
+    """The store cannot be written to."""
+
+    code = "store-read-only"
+
+
+class StoreFull(StoreUnavailable):
+    """The disk, or the quota, is full. Nothing of the append was written."""
+
+    code = "store-full"
+
+
+class StoreBusy(StoreUnavailable):
+    """Another writer held the store for longer than the timeout. Nothing was written."""
+
+    code = "store-busy"
+
+
+class StoreUnsafe(StoreUnavailable):
+    """The store's settings would break a promise (durability, order), so it was refused."""
+
+    code = "store-unsafe"
+
+
+class StoreDamaged(StoreUnavailable):
+    """The file is broken, or was replaced or unlinked while it was open."""
+
+    code = "store-damaged"
+
+
+class StoreClosed(StoreUnavailable):
+    """The store was closed, or was opened before a fork."""
+
+    code = "store-closed"
+
+
+class NotSupported(EventfoldError):
+    """This engine cannot do that. Fields: ``engine``, ``capability``."""
+
+    code = "not-supported"
+
+
+class MissingExtra(EventfoldError):
+    """An optional dependency is not installed. Fields: ``extra``."""
+
+    code = "missing-extra"

@@ -1,0 +1,226 @@
+"""Room: events as engines see them: bytes and envelope, before (NewEvent) and after (Stored) the log.
+
+Knows: the envelope, its limits, its digest. Does not know: user classes (registry does), databases.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time as _time
+import zlib
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import msgspec
+
+from eventfold.errors import InvalidEvent, InvalidInput
+
+MAX_EVENT_BYTES = 1_000_000  # data + metadata + tags + type: below NATS's default message of 1 MiB, headers included
+MAX_EVENTS_PER_APPEND = 1_000  # a JetStream atomic batch holds 1,000 messages
+MAX_TAGS = 64
+MAX_NAME_BYTES = 255  # a tag, a type name, a request key
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class NewEvent(msgspec.Struct, frozen=True, gc=False):
+    """An encoded event on its way into the log.
+
+    `id` 16 bytes (UUIDv7 unless the user brought one); `tags` sorted, no doubles; `occurred` µs since
+    1970 UTC or None; `metadata` a JSON object or None; `codec` and `key` describe the payload: how it
+    is encoded, and the id of the key it is encrypted with.
+    """
+
+    id: bytes
+    type: str
+    version: int
+    data: bytes
+    tags: tuple[str, ...]
+    occurred: int | None = None
+    metadata: bytes | None = None
+    codec: str = "json"
+    key: str | None = None
+
+
+class Stored(msgspec.Struct, gc=False):
+    """An event as it stands in the log; fields converted when asked for, not when read.
+
+    `position` from 1; `time`, `occurred` µs since 1970 UTC; `tags` joined by newlines; `offset` and
+    `size`: this is event number `offset` (from 0) of an append of `size` events.
+    """
+
+    position: int
+    id: bytes
+    type: str
+    version: int
+    data: bytes
+    tags: str
+    time: int
+    occurred: int | None = None
+    metadata: bytes | None = None
+    offset: int = 0
+    size: int = 1
+    codec: str = "json"
+    key: str | None = None
+
+    @property
+    def first(self) -> int:
+        """The first position of the append this event was part of."""
+        return self.position - self.offset
+
+    @property
+    def last(self) -> int:
+        """The last position of the append this event was part of."""
+        return self.position - self.offset + self.size - 1
+
+    @property
+    def tag_set(self) -> tuple[str, ...]:
+        """The tags, sorted."""
+        return tuple(self.tags.split("\n")) if self.tags else ()
+
+    def same_as(self, new: NewEvent) -> bool:
+        """Whether this is that event: equal in everything its writer chose."""
+        return (
+            self.id == new.id
+            and self.type == new.type
+            and self.data == new.data
+            and self.tags == "\n".join(new.tags)
+            and self.version == new.version
+            and self.occurred == new.occurred
+            and self.metadata == new.metadata
+            and self.codec == new.codec
+            and self.key == new.key
+        )
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """What an append returns: with it, its holder can prove later that an event was acknowledged.
+
+    `first` and `last` positions, inclusive; `time` µs since 1970 UTC; `digest`: see `digest()`;
+    `repeated`: this is the outcome of an earlier, identical append; nothing was written now.
+    """
+
+    store: str
+    epoch: int
+    first: int
+    last: int
+    time: int
+    ids: tuple[bytes, ...]
+    digest: str
+    repeated: bool = False
+
+    @property
+    def positions(self) -> range:
+        """The positions written, in order."""
+        return range(self.first, self.last + 1)
+
+    @property
+    def event_ids(self) -> tuple[UUID, ...]:
+        """The ids of the events, in order."""
+        return tuple(UUID(bytes=i) for i in self.ids)
+
+
+def digest(events: Iterable[NewEvent | Stored]) -> str:
+    """SHA-256, in hex, over the logical envelopes of some events, in order.
+
+    The envelope is the same on every engine and holds what the writer chose: for each event its id,
+    then type, data, tags (joined by newlines), metadata, codec and key id, each as a 4-byte
+    big-endian length and its UTF-8 bytes, then version and occurred (8 bytes, absent: the least).
+    """
+    sha = hashlib.sha256()
+    for event in events:
+        tags = event.tags if isinstance(event, Stored) else "\n".join(event.tags)
+        parts = [event.id]
+        for part in (
+            event.type.encode(),
+            event.data,
+            tags.encode(),
+            event.metadata or b"",
+            event.codec.encode(),
+            (event.key or "").encode(),
+        ):
+            parts.append(len(part).to_bytes(4))
+            parts.append(part)
+        parts.append(event.version.to_bytes(4))
+        parts.append((-(2**63) if event.occurred is None else event.occurred).to_bytes(8, signed=True))
+        sha.update(b"".join(parts))
+    return sha.hexdigest()
+
+
+def checksum(position: int, time: int, data: bytes, tags: str, metadata: bytes | None) -> int:
+    """CRC-32 over what an engine keeps of an event, to notice flipped bits on every read."""
+    crc = zlib.crc32(data, (position ^ time) & 0xFFFFFFFF)
+    if tags:
+        crc = zlib.crc32(tags.encode(), crc)
+    if metadata:
+        crc = zlib.crc32(metadata, crc)
+    return crc
+
+
+def new_id(time_ns: int | None = None) -> bytes:
+    """A UUIDv7 (RFC 9562 §5.7, method 3: the 12 bits after the milliseconds hold their fraction).
+
+    Ids that grow with time cost an index half of what random ones do (docs/explanation/limits.md).
+    """
+    ns = _time.time_ns() if time_ns is None else time_ns
+    millis, rest = divmod(ns, 1_000_000)
+    stamp = (millis << 16) | 0x7000 | (rest * 4096 // 1_000_000)
+    return stamp.to_bytes(8) + bytes((0x80 | (_random_byte() & 0x3F),)) + os.urandom(7)
+
+
+def _random_byte() -> int:
+    return os.urandom(1)[0]
+
+
+def to_micros(moment: datetime) -> int:
+    """An aware datetime as µs since 1970 UTC; a naive one is refused, since it names no moment."""
+    if moment.tzinfo is None or moment.utcoffset() is None:
+        raise InvalidInput(
+            f"{moment!r} has no time zone, so it names no moment.",
+            "Give an aware datetime, for example datetime.now(UTC).",
+        )
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def from_micros(micros: int) -> datetime:
+    """µs since 1970 as an aware datetime in UTC."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def check_name(kind: str, name: str, *, reserved: bool = False) -> str:
+    """A tag, type name or request key that every engine can keep: 1 to 255 bytes, printable, not `$…`."""
+    if not name or not name.isprintable() or len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
+        what = "is empty" if not name else "has a control character" if not name.isprintable() else "is too long"
+        raise InvalidEvent(
+            f"The {kind} {name[:80]!r} {what}.",
+            f"Use 1 to {MAX_NAME_BYTES} bytes of printable text.",
+            name=name[:300],
+        )
+    if not reserved and name[0] == "$":
+        raise InvalidEvent(
+            f"The {kind} {name!r} starts with '$', which is kept for eventfold's own.",
+            "Choose a name that starts with another character.",
+            name=name,
+        )
+    return name
+
+
+def check_new(event: NewEvent) -> NewEvent:
+    """The portable limits, held before anything is written, so that every engine can take every event."""
+    if len(event.tags) > MAX_TAGS:
+        raise InvalidEvent(
+            f"The event {event.type} has {len(event.tags)} tags, and {MAX_TAGS} is the most.",
+            "Tag only what decisions and readers ask by; keep the rest in the data.",
+            type=event.type,
+        )
+    size = len(event.data) + len(event.metadata or b"") + sum(map(len, event.tags)) + len(event.type)
+    if size > MAX_EVENT_BYTES:
+        raise InvalidEvent(
+            f"The event {event.type} has {size:,} bytes, and {MAX_EVENT_BYTES:,} is the most.",
+            "Keep large files elsewhere and put their address and digest in the event.",
+            type=event.type,
+            size=size,
+        )
+    return event
