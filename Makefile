@@ -1,0 +1,59 @@
+# One door to everything. All that is needed beforehand is Python 3.11 or newer, on the PATH.
+#
+#   make demo      flights of 1-31 January 2013 as events, in the terminal
+#   make test      the whole test suite
+#   make check     style, types, layers, documents, public names
+#   make bench     the benchmarks
+#
+# Set-up happens by itself, in .venv, once: the stamp files remember it.
+
+# Another interpreter: make test PYTHON=python3.13. Another place: make test VENV=/tmp/venv
+PYTHON ?=
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+PIP     = $(BIN)/python -m pip --disable-pip-version-check -q
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench setup clean distclean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## what the library does, on a year of real flights
+	$(BIN)/eventfold demo flights
+
+test: $(VENV)/.dev ## the whole test suite, on two processes
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+check: $(VENV)/.dev ## style, types, layers, documents and public names
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m pytest -q tests/test_house.py tests/docs
+
+bench: $(VENV)/.dev ## the benchmarks
+	$(BIN)/python -m benchmarks $(ARGS)
+
+setup: $(VENV)/.dev ## only the set-up, with all that development needs
+
+clean: ## remove caches and builds
+	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## remove the virtual environment too
+	rm -rf $(VENV)
+
+$(VENV)/bin/python:
+	@sh scripts/venv.sh "$(VENV)" "$(PYTHON)"
+
+# The stamps: users of the demo need neither linters nor PostgreSQL's driver.
+$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) install --upgrade -c constraints.txt pip
+	$(PIP) install -c constraints.txt -e '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) install --upgrade -c constraints.txt pip
+	$(PIP) install -c constraints.txt -e '.[all]' --group dev
+	@touch $@ $(VENV)/.demo
