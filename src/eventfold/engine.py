@@ -24,6 +24,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """What an engine can do. A missing one makes the call raise `NotSupported` with a remedy."""
 
     suspends: bool = False  #          its coroutines really wait on a loop (network engines)
+    blocks: bool = True  #             its coroutines block the calling thread (disk, network)
     durable: bool = True  #            an acknowledged append survives a power cut
     shared: bool = True  #             several processes may use the same store at once
     query_conditions: bool = True  #   conditions over any query, not just over one tag
@@ -112,6 +113,13 @@ class Engine(Protocol):
     capabilities: Capabilities
     store_id: str  # 32 hex digits, given to the store at its creation, never changed
     epoch: int  #    grows whenever history may have been lost (a restored backup, a failover)
+
+    async def open(self) -> None:
+        """Connect, check, create where that was asked for. Called once, before anything else.
+
+        Raises a StoreUnavailable error on whatever is there instead of a usable store.
+        """
+        ...
 
     async def append_many(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
         """Write each request or refuse it, in this order, in one durable commit; one outcome each.

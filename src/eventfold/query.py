@@ -9,11 +9,16 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 
-from eventfold.errors import CursorMismatch, InvalidQuery
+from eventfold.errors import CursorMismatch, InvalidEvent, InvalidQuery
+from eventfold.event import names_of
 from eventfold.record import check_name
+
+
+Kind = str | type
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -37,21 +42,25 @@ class Query(msgspec.Struct, frozen=True):
     items: tuple[Item, ...] = ()
 
     @classmethod
-    def of(cls, types: str | Iterable[str] = (), tags: str | Iterable[str] = ()) -> Query:
-        """Events of any of these types (type names) that carry all of these tags.
+    def of(cls, types: Kind | Iterable[Kind] = (), tags: str | Iterable[str] = ()) -> Query:
+        """Events of any of these types (event classes or stored names) that carry all of these tags.
 
         Raises InvalidQuery on a name no event could have.
         """
         try:
             item = Item(
-                tuple(check_name("type", t, reserved=True) for t in _several(types)),
+                tuple(check_name("type", t, reserved=True) for kind in _several(types) for t in _names(kind)),
                 tuple(sorted({check_name("tag", t, reserved=True) for t in _several(tags)})),
             )
-        except Exception as error:
-            raise InvalidQuery(
-                f"A query was given {getattr(error, 'what', error)}", "Ask by names that events can have."
-            ) from error
+        except InvalidEvent as error:
+            raise InvalidQuery(f"A query cannot ask for this. {error.what}", error.now, **error.fields) from None
         return cls((item,)) if item.types or item.tags else cls()
+
+    @classmethod
+    def any_of(cls, items: Iterable[Item]) -> Query:
+        """The union of items; an item that means everything makes the whole query mean everything."""
+        kept = tuple(dict.fromkeys(items))
+        return cls() if any(not item.types and not item.tags for item in kept) else cls(kept)
 
     def __or__(self, other: Query) -> Query:
         """Events that either query means. Everything or anything is everything."""
@@ -81,8 +90,12 @@ class Clause(msgspec.Struct, frozen=True):
     after: int = 0
 
 
-def _several(names: str | Iterable[str]) -> list[str]:
-    return [names] if isinstance(names, str) else list(names)
+def _several(names: Any) -> list[Any]:
+    return [names] if isinstance(names, (str, type)) else list(names)
+
+
+def _names(kind: Kind) -> tuple[str, ...]:
+    return names_of(kind) if isinstance(kind, type) else (kind,)
 
 
 class Cursor(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ import hashlib
 import os
 import time as _time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -42,6 +42,24 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
     metadata: bytes | None = None
     codec: str = "json"
     key: str | None = None
+
+    def at(self, position: int, time: int, offset: int, size: int) -> Stored:
+        """The event in its place: number `offset` of an append of `size` events, recorded at `time`."""
+        return Stored(
+            position,
+            self.id,
+            self.type,
+            self.version,
+            self.data,
+            "\n".join(self.tags),
+            time,
+            self.occurred,
+            self.metadata,
+            offset,
+            size,
+            self.codec,
+            self.key,
+        )
 
 
 class Stored(msgspec.Struct, gc=False):
@@ -122,6 +140,21 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(UUID(bytes=i) for i in self.ids)
 
 
+def receipt(store: str, epoch: int, events: Sequence[Stored], *, repeated: bool = False) -> Receipt:
+    """The receipt for the events of one append, as they stand in the log."""
+    first = events[0]
+    return Receipt(
+        store=store,
+        epoch=epoch,
+        first=first.position,
+        last=events[-1].position,
+        time=first.time,
+        ids=tuple([event.id for event in events]),
+        digest=digest(events),
+        repeated=repeated,
+    )
+
+
 def digest(events: Iterable[NewEvent | Stored]) -> str:
     """SHA-256, in hex, over the logical envelopes of some events, in order.
 
@@ -167,11 +200,8 @@ def new_id(time_ns: int | None = None) -> bytes:
     ns = _time.time_ns() if time_ns is None else time_ns
     millis, rest = divmod(ns, 1_000_000)
     stamp = (millis << 16) | 0x7000 | (rest * 4096 // 1_000_000)
-    return stamp.to_bytes(8) + bytes((0x80 | (_random_byte() & 0x3F),)) + os.urandom(7)
-
-
-def _random_byte() -> int:
-    return os.urandom(1)[0]
+    chance = os.urandom(8)
+    return stamp.to_bytes(8) + bytes((0x80 | (chance[0] & 0x3F),)) + chance[1:]
 
 
 def to_micros(moment: datetime) -> int:

@@ -1,0 +1,31 @@
+"""eventfold: one ordered log of immutable events; all state is a fold over it, now or at any past moment."""
+
+from eventfold.aio import AsyncStore
+from eventfold.errors import AppendConflict, AppendUnconfirmed, EventfoldError, InvalidDecision, NotSupported
+from eventfold.event import Draft, Event, Recorded, Tag, event, tag
+from eventfold.flow.decide import Decided
+from eventfold.query import Query
+from eventfold.state import State, diff
+from eventfold.store import Store
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AppendConflict",
+    "AppendUnconfirmed",
+    "AsyncStore",
+    "Decided",
+    "Draft",
+    "Event",
+    "EventfoldError",
+    "InvalidDecision",
+    "NotSupported",
+    "Query",
+    "Recorded",
+    "State",
+    "Store",
+    "Tag",
+    "diff",
+    "event",
+    "tag",
+]

@@ -1,0 +1,305 @@
+"""Room: the façade for async users: `AsyncStore`, the twin of `Store`: same names, same arguments, awaited.
+
+Knows: what a user may ask. Does not know: how any of it is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractContextManager
+from datetime import datetime
+from itertools import islice
+from typing import Any, ParamSpec, TypeVar
+
+from eventfold import bridge
+from eventfold.bridge import Bell, Offload, TaskCombiner, run
+from eventfold.engine import AppendRequest, Engine, Outcome, TagCount, TypeCount
+from eventfold.engines import open_engine
+from eventfold.errors import StoreClosed
+from eventfold.event import Recorded
+from eventfold.flow.append import Unless, append, position_of
+from eventfold.flow.cache import StateCache
+from eventfold.flow.decide import Decided, decide
+from eventfold.flow.follow import Following, cursor_at
+from eventfold.flow.log import Log, Options
+from eventfold.flow.read import Bounds, History, Reader, moment, state_at
+from eventfold.query import Cursor, Query
+from eventfold.record import MAX_EVENTS_PER_APPEND, Receipt
+from eventfold.registry import Registry
+from eventfold.state import State, Step
+from eventfold.store import EVERYTHING, context, refuse_backup, with_options
+
+P = ParamSpec("P")
+S = TypeVar("S", bound=State)
+St = TypeVar("St", bound="AsyncStore")
+
+
+class AsyncStore:
+    """A log of events, for async code. Arguments and errors are those of `Store`, where they are described.
+
+    Opened by `async with`, or by its first call. Concurrent appends share one commit; no call blocks the loop.
+    """
+
+    def __init__(self, url: str, *, create: bool = True, cache: int = 1_000, **options: Any) -> None:
+        self.registry = Registry()
+        self._options = Options()
+        self._opening = _Opening(str(url), create, options, self.registry, StateCache(cache))
+
+    @property
+    def engine(self) -> Engine:
+        """The engine underneath, for tools; there once the store is open."""
+        return self._opening.opened().engine
+
+    async def open(self: St) -> St:
+        """Open the store now rather than at the first call. Raises what `Store(…)` raises."""
+        await self._opening.log()
+        return self
+
+    # Writing
+
+    async def append(
+        self, *events: Any, unless: Unless = None, after: int | Cursor = 0, key: str | None = None
+    ) -> Receipt:
+        """See Store.append. Cancelled before its turn it has written nothing; after it: AppendCancelled."""
+        return await append(await self._opening.log(), self._options, events, unless, after, key)
+
+    async def extend(
+        self, events: Iterable[Any], *, batch: int = MAX_EVENTS_PER_APPEND, progress: Callable[[int], None] | None = None
+    ) -> int:
+        """See Store.extend."""
+        count, rest = 0, iter(events)
+        while chunk := tuple(islice(rest, batch)):
+            await append(await self._opening.log(), self._options, chunk, None, 0, None)
+            count += len(chunk)
+            if progress is not None:
+                progress(count)
+        return count
+
+    async def decide(self, function: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Decided[Any]:
+        """See Store.decide. The function is a plain one: it decides, it does not wait."""
+        return await decide(await self._opening.log(), self._options, function, args, kwargs)
+
+    def using(self: St, *, attempts: int | None = None, command_id: str | None = None, **metadata: Any) -> St:
+        """See Store.using."""
+        view = copy.copy(self)
+        view._options = with_options(self._options, attempts, command_id, metadata)
+        return view
+
+    def context(self, **metadata: Any) -> AbstractContextManager[None]:
+        """See Store.context. A plain `with`, not `async with`."""
+        return context(metadata)
+
+    # Reading
+
+    async def read(
+        self,
+        query: Query = EVERYTHING,
+        *,
+        after: int | Cursor = 0,
+        until: int | datetime | None = None,
+        since: datetime | None = None,
+        occurred_since: datetime | None = None,
+        occurred_until: datetime | None = None,
+        limit: int | None = None,
+        backwards: bool = False,
+        raw: bool = False,
+    ) -> AsyncIterator[Recorded[Any]]:
+        """See Store.read: `async for recorded in store.read(…)`."""
+        bounds = Bounds(
+            after=after,
+            until=until,
+            since=since,
+            occurred_since=occurred_since,
+            occurred_until=occurred_until,
+            limit=limit,
+            backwards=backwards,
+        )
+        reader = Reader(await self._opening.log(), query, bounds, raw)
+        while (page := await reader.next_page()) is not None:
+            for recorded in page:
+                yield recorded
+
+    async def state(
+        self, question: S, *, at: int | datetime | None = None, occurred_until: datetime | None = None
+    ) -> S:
+        """See Store.state."""
+        return await state_at(await self._opening.log(), question, at, occurred_until)
+
+    async def history(
+        self, question: State, *, after: int = 0, until: int | datetime | None = None
+    ) -> AsyncIterator[Step]:
+        """See Store.history."""
+        history = History(await self._opening.log(), question, Bounds(until=until))
+        while (steps := await history.next_steps()) is not None:
+            for step in steps:
+                if step.recorded.position > after:
+                    yield step
+
+    def follow(
+        self, query: Query = EVERYTHING, *, after: int | Cursor | str = 0, raw: bool = False
+    ) -> AsyncFollower:
+        """See Store.follow. The store must be open; `async with store.follow(…) as follower`."""
+        log = self._opening.opened()
+        return AsyncFollower(Following(log, query, after, raw), Bell(log.engine.watch))
+
+    async def count(self, query: Query = EVERYTHING, *, after: int = 0, until: int | datetime | None = None) -> int:
+        """See Store.count."""
+        log = await self._opening.log()
+        return await log.engine.count(query, after, None if until is None else await moment(log, until))
+
+    async def head(self) -> int:
+        """See Store.head."""
+        return (await (await self._opening.log()).engine.head()).position
+
+    async def cursor(self, position: int | None = None) -> Cursor:
+        """See Store.cursor."""
+        log = await self._opening.log()
+        return await cursor_at(log, await self.head() if position is None else position)
+
+    async def verify(self, cursor: Cursor | str) -> int:
+        """See Store.verify."""
+        cursor = Cursor.parse(cursor) if isinstance(cursor, str) else cursor
+        return await position_of(await self._opening.log(), cursor)
+
+    async def receipt(self, key: str) -> Receipt | None:
+        """See Store.receipt."""
+        return await (await self._opening.log()).engine.request(key)
+
+    async def types(self) -> list[TypeCount]:
+        """See Store.types."""
+        return await (await self._opening.log()).engine.types()
+
+    async def tags(self, prefix: str = "", *, limit: int = 1_000, after: str = "") -> list[TagCount]:
+        """See Store.tags."""
+        return await (await self._opening.log()).engine.tags(prefix, limit, after)
+
+    async def stats(self) -> dict[str, Any]:
+        """See Store.stats."""
+        return await (await self._opening.log()).engine.stats()
+
+    # Keeping
+
+    async def backup(self, path: str) -> None:
+        """See Store.backup."""
+        engine = (await self._opening.log()).engine
+        await asyncio.to_thread(getattr(engine, "backup", None) or refuse_backup(engine), path)
+
+    async def close(self) -> None:
+        """See Store.close."""
+        await self._opening.close()
+
+    async def __aenter__(self: St) -> St:
+        return await self.open()
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._opening.url!r})"
+
+
+class _Opening:
+    """A store that opens once, whoever asks first, however many ask at once."""
+
+    def __init__(self, url: str, create: bool, options: dict[str, Any], registry: Registry, cache: StateCache) -> None:
+        self.url = url
+        self._create, self._options = create, options
+        self._registry, self._cache = registry, cache
+        self._log: Log | None = None
+        self._lock = asyncio.Lock()
+        self._close: Callable[[], None] | None = None
+
+    def opened(self) -> Log:
+        if self._log is None:
+            raise StoreClosed(
+                f"The store {self.url!r} is not open yet.", "Enter `async with AsyncStore(…)`, or await store.open(), first."
+            )
+        return self._log
+
+    async def log(self) -> Log:
+        if self._log is not None:
+            return self._log
+        async with self._lock:
+            if self._log is None:
+                self._log = await self._open()
+        return self._log
+
+    async def _open(self) -> Log:
+        engine = open_engine(self.url, "async", self._create, self._options)
+        submit, self._close = None, None
+        if engine.capabilities.suspends:
+            await engine.open()
+            combiner: Any = bridge.LoopCombiner(engine)
+        elif engine.capabilities.blocks:
+            await asyncio.to_thread(run, engine.open())
+            combiner, engine = TaskCombiner(engine), Offload(engine)
+        else:
+            await engine.open()
+            combiner, submit = None, _alone(engine)
+        if combiner is not None:
+            submit, self._close = combiner.submit, combiner.close
+        assert submit is not None
+        return Log(engine, self._registry, self._cache, submit, bridge.sleep_on_loop)
+
+    async def close(self) -> None:
+        if self._log is not None:
+            if self._close is not None:
+                await asyncio.to_thread(self._close)
+            await self._log.engine.close()
+
+
+def _alone(engine: Engine) -> Any:
+    async def submit(request: AppendRequest) -> Outcome:
+        return (await engine.append_many([request]))[0]
+
+    return submit
+
+
+class AsyncFollower:
+    """The twin of `Follower`: `async for recorded in follower`."""
+
+    def __init__(self, following: Following, bell: Bell) -> None:
+        self._following, self._bell = following, bell
+        self._handled: Cursor | None = None
+
+    @property
+    def cursor(self) -> Cursor:
+        """See Follower.cursor."""
+        return self._handled or self._following.cursor
+
+    @property
+    def caught_up(self) -> bool:
+        """See Follower.caught_up."""
+        return self._following.caught_up
+
+    async def pages(self, timeout: float | None = None) -> AsyncIterator[list[Recorded[Any]]]:
+        """See Follower.pages."""
+        while not self._bell.closed:
+            self._bell.clear()
+            page = await self._following.next_page()
+            if page:
+                self._handled = None
+                yield page
+            elif not await self._bell.wait_async(timeout) and timeout is not None:
+                yield []
+
+    async def __aiter__(self) -> AsyncIterator[Recorded[Any]]:
+        async for page in self.pages():
+            for recorded in page:
+                self._handled = self._following.cursor_of(recorded)
+                yield recorded
+                if self._bell.closed:
+                    return
+            self._handled = None
+
+    def close(self) -> None:
+        """See Follower.close. Not awaited: it only rings a bell."""
+        self._bell.close()
+
+    async def __aenter__(self) -> AsyncFollower:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self.close()

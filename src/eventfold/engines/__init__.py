@@ -1,0 +1,66 @@
+"""Room: which address means which engine. Engines know nothing of each other; each is imported when first used.
+
+Knows: URL schemes. Does not know: how any engine works.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, Literal
+
+from eventfold.engine import Engine
+from eventfold.errors import InvalidUrl, MissingExtra
+
+Colour = Literal["sync", "async"]
+SCHEMES = ("memory", "sqlite", "postgresql", "postgres", "file")
+
+
+def open_engine(url: str, colour: Colour, create: bool, options: dict[str, Any]) -> Engine:
+    """The engine behind an address: a path or sqlite: is a SQLite file; memory:, postgresql:// are the others.
+
+    Raises InvalidUrl on an unknown scheme, MissingExtra where the engine's driver is not installed.
+    """
+    scheme, colon, rest = url.partition(":")
+    known = scheme.lower()
+    if not colon or len(scheme) < 2 or "/" in scheme or "." in scheme:
+        return _sqlite(url, create, options)
+    if known == "memory":
+        from eventfold.engines.memory import MemoryEngine
+
+        return MemoryEngine.named(rest, **options)
+    if known in ("sqlite", "file"):
+        return _sqlite(rest[2:] if rest.startswith("//") else rest, create, options)
+    if known in ("postgresql", "postgres"):
+        try:
+            from eventfold.engines.postgres import PostgresEngine
+        except ImportError as error:
+            raise missing_extra("postgres", "PostgreSQL", error) from error
+        return PostgresEngine(url, colour=colour, create=create, **options)
+    near = difflib.get_close_matches(known, SCHEMES, 1)
+    raise InvalidUrl(
+        f"{url!r} starts with the unknown scheme {scheme!r}{f' (did you mean {near[0]}:?)' if near else ''}.",
+        "Use a path or sqlite:PATH for a file, memory: for none, postgresql://… for a server.",
+        url=url,
+        scheme=scheme,
+    )
+
+
+def _sqlite(path: str, create: bool, options: dict[str, Any]) -> Engine:
+    try:
+        from eventfold.engines.sqlite import SqliteEngine
+    except ImportError as error:
+        raise MissingExtra(
+            f"SQLite files need the package apsw, which cannot be imported: {error}.",
+            "Install it: pip install eventfold (it is a core dependency).",
+            extra="apsw",
+        ) from error
+    return SqliteEngine(path, create=create, **options)
+
+
+def missing_extra(extra: str, what: str, error: ImportError) -> MissingExtra:
+    """The error that names the extra to install."""
+    return MissingExtra(
+        f"{what} needs a package that is not installed ({error.name or error}).",
+        f'Install it: pip install "eventfold[{extra}]".',
+        extra=extra,
+    )

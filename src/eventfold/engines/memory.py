@@ -1,0 +1,219 @@
+"""Room: the log in memory: the reference every engine is compared with, and the smallest example of the port.
+
+Knows: lists and positions. Does not know: bytes on disk. Nothing survives the process.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time as _time
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar
+
+import msgspec
+
+from eventfold.engine import AppendRequest, Capabilities, Head, Outcome, Page, Span, TagCount, TypeCount
+from eventfold.errors import EventfoldError
+from eventfold.query import Clause, Item, Query
+from eventfold.record import Receipt, Stored, receipt
+from eventfold.refusal import conflict, id_reused, in_the_future, is_repeat
+
+Clock = Callable[[], int]
+
+
+def now_micros() -> int:
+    """The clock: µs since 1970 UTC."""
+    return _time.time_ns() // 1000
+
+
+class MemoryEngine:
+    """One log in this process's memory. `MemoryEngine.named("x")` gives everyone in the process the same one."""
+
+    name = "memory"
+    capabilities = Capabilities(blocks=False, durable=False, shared=False)
+    _shared: ClassVar[dict[str, MemoryEngine]] = {}
+
+    def __init__(self, clock: Clock = now_micros) -> None:
+        self.store_id = secrets.token_hex(16)
+        self.epoch = 1
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._log: list[Stored] = []
+        self._ids: dict[bytes, int] = {}
+        self._tags: dict[str, list[int]] = {}
+        self._types: dict[str, list[int]] = {}
+        self._requests: dict[str, Receipt] = {}
+        self._bells: list[Callable[[], None]] = []
+
+    @classmethod
+    def named(cls, name: str, **options: Any) -> MemoryEngine:
+        """A new log, or, with a name, the process's log of that name."""
+        return cls(**options) if not name else cls._shared.setdefault(name, cls(**options))
+
+    async def open(self) -> None:
+        """See the port. There is nothing to open."""
+
+    async def append_many(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
+        """See the port."""
+        with self._lock:
+            before = len(self._log)
+            outcomes = [self._append(request) for request in requests]
+            grown = len(self._log) > before
+        if grown:
+            for ring in tuple(self._bells):
+                ring()
+        return outcomes
+
+    def _append(self, request: AppendRequest) -> Outcome:
+        try:
+            known = self._known(request)
+            if known is not None:
+                return known
+            for clause in request.unless:
+                self._judge(clause)
+        except EventfoldError as refusal:
+            return refusal
+        first, size = len(self._log) + 1, len(request.events)
+        time = max(self._clock(), self._log[-1].time if self._log else 0)
+        for offset, new in enumerate(request.events):
+            self._write(new.at(first + offset, time, offset, size))
+        done = receipt(self.store_id, self.epoch, self._log[first - 1 :])
+        if request.key is not None:
+            self._requests[request.key] = done
+        return done
+
+    def _known(self, request: AppendRequest) -> Receipt | None:
+        if request.key is not None and (earlier := self._requests.get(request.key)) is not None:
+            return msgspec.structs.replace(earlier, repeated=True)
+        at = [self._ids.get(event.id) for event in request.events]
+        unique = len({event.id for event in request.events}) == len(at)
+        if unique and all(position is None for position in at):
+            return None
+        stored = [None if position is None else self._log[position - 1] for position in at]
+        if not unique or not is_repeat(request.events, stored):
+            raise id_reused(request.events, at)
+        return receipt(self.store_id, self.epoch, [s for s in stored if s is not None], repeated=True)
+
+    def _judge(self, clause: Clause) -> None:
+        if clause.after > len(self._log):
+            raise in_the_future(clause, len(self._log))
+        found = next(self._positions(clause.query, clause.after, len(self._log)), None)
+        if found is not None:
+            raise conflict(clause, found)
+
+    def _write(self, stored: Stored) -> None:
+        self._log.append(stored)
+        self._ids[stored.id] = stored.position
+        self._types.setdefault(stored.type, []).append(stored.position)
+        for tag in stored.tag_set:
+            self._tags.setdefault(tag, []).append(stored.position)
+
+    def _positions(self, query: Query, after: int, until: int, backwards: bool = False) -> Iterator[int]:
+        """Matching positions in (after, until], in order: the narrowest index, checked by `matches`."""
+        if not query.items:
+            yield from range(until, after, -1) if backwards else range(after + 1, until + 1)
+            return
+        narrow: set[int] = set()
+        for item in query.items:
+            for positions in self._candidates(item):
+                low, high = bisect_right(positions, after), bisect_right(positions, until)
+                narrow.update(positions[low:high])
+        for position in sorted(narrow, reverse=backwards):
+            event = self._log[position - 1]
+            if query.matches(event.type, event.tag_set):
+                yield position
+
+    def _candidates(self, item: Item) -> list[list[int]]:
+        if item.tags:
+            return [min((self._tags.get(tag, []) for tag in item.tags), key=len)]
+        return [self._types.get(name, []) for name in item.types]
+
+    async def read(self, query: Query, span: Span) -> Page:
+        """See the port."""
+        with self._lock:
+            head = len(self._log)
+            until = head if span.until is None else min(span.until, head)
+            events: list[Stored] = []
+            for position in self._positions(query, span.after, until, span.backwards):
+                event = self._log[position - 1]
+                if not in_time(event, span):
+                    continue
+                if len(events) >= span.limit and not same_append(events[-1], event):
+                    edge = events[-1]
+                    return Page(events, edge.position, True)
+                events.append(event)
+            return Page(events, span.after + 1 if span.backwards else until, False)
+
+    async def head(self) -> Head:
+        """See the port."""
+        with self._lock:
+            return Head(len(self._log), self._log[-1].time, self._log[-1].id) if self._log else Head(0, 0, b"")
+
+    async def count(self, query: Query, after: int = 0, until: int | None = None) -> int:
+        """See the port."""
+        with self._lock:
+            end = len(self._log) if until is None else min(until, len(self._log))
+            return sum(1 for _ in self._positions(query, after, end))
+
+    async def position_at(self, time: int) -> int:
+        """See the port."""
+        with self._lock:
+            return bisect_right(self._log, time, key=lambda event: event.time)
+
+    async def event_id(self, position: int) -> bytes | None:
+        """See the port."""
+        with self._lock:
+            return self._log[position - 1].id if 0 < position <= len(self._log) else None
+
+    async def boundary(self, position: int) -> int:
+        """See the port."""
+        with self._lock:
+            return self._log[position - 1].last if 0 < position <= len(self._log) else position
+
+    async def request(self, key: str) -> Receipt | None:
+        """See the port."""
+        return self._requests.get(key)
+
+    async def types(self) -> list[TypeCount]:
+        """See the port."""
+        with self._lock:
+            return [TypeCount(name, len(at), at[0], at[-1]) for name, at in sorted(self._types.items())]
+
+    async def tags(self, prefix: str = "", limit: int = 1000, after: str = "") -> list[TagCount]:
+        """See the port."""
+        with self._lock:
+            names = sorted(self._tags)
+            start = max(bisect_left(names, prefix), bisect_right(names, after))
+            return [TagCount(n, len(self._tags[n])) for n in names[start : start + limit] if n.startswith(prefix)]
+
+    async def stats(self) -> dict[str, Any]:
+        """See the port."""
+        return {"engine": self.name, "events": len(self._log), "types": len(self._types), "tags": len(self._tags)}
+
+    def watch(self, ring: Callable[[], None]) -> Callable[[], None]:
+        """See the port."""
+        self._bells.append(ring)
+
+        def stop() -> None:
+            if ring in self._bells:
+                self._bells.remove(ring)
+
+        return stop
+
+    async def close(self) -> None:
+        """See the port. The log stays for whoever else has it by name."""
+
+
+def in_time(event: Stored, span: Span) -> bool:
+    """Whether an event lies within the business's time that a span asks for."""
+    moment = event.time if event.occurred is None else event.occurred
+    return (span.occurred_since is None or moment >= span.occurred_since) and (
+        span.occurred_until is None or moment <= span.occurred_until
+    )
+
+
+def same_append(a: Stored, b: Stored) -> bool:
+    """Whether two events were written together."""
+    return a.first == b.first

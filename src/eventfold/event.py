@@ -1,0 +1,351 @@
+"""Room: what a user writes: event classes, tag fields, drafts; and what a user reads: Recorded.
+
+Knows: classes and their names, versions and tag fields. Does not know: bytes (registry), queries, engines.
+"""
+
+from __future__ import annotations
+
+import types
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from datetime import date, datetime
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar, Union, get_args, get_origin, overload
+from uuid import UUID
+
+import msgspec
+
+from eventfold.errors import InvalidEvent
+from eventfold.record import Stored, check_name, from_micros
+
+C = TypeVar("C", bound=type)
+E_co = TypeVar("E_co", covariant=True)
+
+
+class TagField(msgspec.Struct, frozen=True):
+    """The mark that makes a field a tag; `key` None: the field's own name."""
+
+    key: str | None = None
+
+
+def tag(key: str | None = None) -> TagField:
+    """Marks a field as a tag under another key than its name: ``Annotated[str, ef.tag("account")]``."""
+    if key is not None:
+        check_name("tag key", key)
+    return TagField(key)
+
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as _DefaultTypeVar
+    from typing_extensions import dataclass_transform
+
+    _V = _DefaultTypeVar("_V", default=str)
+    Tag = Annotated[_V, TagField()]
+
+    @dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
+    class EventMeta(type):
+        """What a type checker sees of the metaclass."""
+
+        def __new__(
+            mcls,
+            name: str,
+            bases: tuple[type, ...],
+            namespace: dict[str, Any],
+            *,
+            type: str | None = None,
+            version: int = 1,
+            aliases: Iterable[str] = (),
+            kw_only: bool = False,
+        ) -> EventMeta: ...
+
+    class _Struct(metaclass=EventMeta):
+        __struct_fields__: ClassVar[tuple[str, ...]]
+
+else:
+    _V = TypeVar("_V", bound=str)
+    Tag = Annotated[_V, TagField()]
+
+    class EventMeta(msgspec.StructMeta):
+        """Adds ``type=``, ``version=`` and ``aliases=`` to a frozen msgspec struct."""
+
+        def __new__(mcls, name, bases, namespace, *, type=None, version=1, aliases=(), **options):
+            options.setdefault("frozen", True)
+            cls = super().__new__(mcls, name, bases, namespace, **options)
+            if namespace.get("__module__") != __name__:
+                _declare(cls, type or name, version, aliases)
+            return cls
+
+    class _Struct(msgspec.Struct, metaclass=EventMeta):
+        pass
+
+
+class Event(_Struct):
+    """A fact, named in the past tense. Fields are its data; tag fields (`ef.Tag`) are what it is asked by.
+
+    Frozen and compared by value. ``class X(ef.Event, type="x", version=2, aliases=("old-x",))`` gives it
+    a stored name of its own, a schema version, and the older names under which it also stands in logs.
+    """
+
+
+class Declared(msgspec.Struct, frozen=True):
+    """How a class stands in the log: its name, its schema version, its older names."""
+
+    type: str
+    version: int
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name under which events of the class are stored."""
+        return (self.type, *self.aliases)
+
+
+_declared: weakref.WeakKeyDictionary[type, Declared] = weakref.WeakKeyDictionary()
+_by_name: dict[str, list[weakref.ref[type]]] = {}
+_generation = 0
+
+
+def generation() -> int:
+    """Grows with every declared class, so that whoever caches by class knows when to look again."""
+    return _generation
+
+
+def _declare(cls: type, name: str, version: int, aliases: Iterable[str]) -> None:
+    global _generation
+    check_name("event type", name)
+    if version < 1:
+        raise InvalidEvent(
+            f"{cls.__qualname__} has version {version}.", "Versions are counted from 1.", type=name, version=version
+        )
+    declared = Declared(name, version, tuple(check_name("event type", a) for a in aliases))
+    _declared[cls] = declared
+    for each in declared.names:
+        others = _by_name.setdefault(each, [])
+        # A class written again (a notebook cell, a reload) takes the place of its earlier self.
+        others[:] = [r for r in others if (o := r()) is not None and not _same_place(o, cls)]
+        others.append(weakref.ref(cls))
+    _generation += 1
+
+
+def _same_place(a: type, b: type) -> bool:
+    return a.__module__ == b.__module__ and a.__qualname__ == b.__qualname__
+
+
+def declared(cls: type) -> Declared:
+    """How an event class stands in the log. Raises InvalidEvent if the class is none."""
+    try:
+        return _declared[cls]
+    except KeyError:
+        raise InvalidEvent(
+            f"{cls.__module__}.{cls.__qualname__} is no event class.",
+            "Derive it from ef.Event, or decorate it with @ef.event.",
+        ) from None
+
+
+def is_event_class(cls: type) -> bool:
+    """Whether a class was declared as an event."""
+    return cls in _declared
+
+
+def classes_named(name: str) -> list[type]:
+    """The living classes that read events of this stored name."""
+    return [cls for ref in _by_name.get(name, ()) if (cls := ref()) is not None]
+
+
+def known_names() -> list[str]:
+    """Every stored name some living class reads."""
+    return sorted(name for name in _by_name if classes_named(name))
+
+
+def names_of(cls: type) -> tuple[str, ...]:
+    """Stored names of a class and of all classes derived from it; of Event itself: () meaning any."""
+    if cls is Event:
+        return ()
+    names: dict[str, None] = dict.fromkeys(declared(cls).names)
+    for derived in cls.__subclasses__():
+        names.update(dict.fromkeys(names_of(derived)))
+    return tuple(names)
+
+
+@overload
+def event(name: C, /) -> C: ...
+@overload
+def event(
+    name: str | None = None, /, *, version: int = 1, aliases: Iterable[str] = ()
+) -> Callable[[C], C]: ...
+def event(name: Any = None, /, *, version: int = 1, aliases: Iterable[str] = ()) -> Any:
+    """Declares a dataclass, attrs class or pydantic model as an event; its name defaults to the class's."""
+    if isinstance(name, type):
+        _declare(name, name.__name__, version, aliases)
+        return name
+
+    def declare(cls: C) -> C:
+        _declare(cls, name or cls.__name__, version, aliases)
+        return cls
+
+    return declare
+
+
+def tag_fields(hints: dict[str, Any]) -> dict[str, str]:
+    """Which fields of a class are tags, as field -> tag key, from its type hints (with extras)."""
+    found: dict[str, str] = {}
+    for field, hint in hints.items():
+        mark = _mark(hint)
+        if mark is not None:
+            found[field] = mark.key or field
+    return found
+
+
+def _mark(hint: Any) -> TagField | None:
+    origin = get_origin(hint)
+    if origin is Annotated:
+        for extra in hint.__metadata__:
+            if isinstance(extra, TagField):
+                return extra
+        return _mark(hint.__origin__)
+    if origin in (Union, types.UnionType):
+        return next((m for arg in get_args(hint) if (m := _mark(arg)) is not None), None)
+    return None
+
+
+def tag_values(value: Any) -> Iterator[str]:
+    """A tag field's value as the text after `key:`; none for None, several for a collection."""
+    if isinstance(value, str) and not isinstance(value, Enum):
+        yield value
+    elif value is None:
+        return
+    elif isinstance(value, (tuple, list, set, frozenset)):
+        for each in value:  # pyright: ignore[reportUnknownVariableType]
+            yield from tag_values(each)
+    elif isinstance(value, Enum):  # by its value: its name, or `K.A`, would change with the code
+        yield from tag_values(value.value)
+    elif isinstance(value, (int, UUID)) and not isinstance(value, bool):
+        yield str(value)
+    elif isinstance(value, (date, datetime)):
+        yield value.isoformat()
+    else:
+        raise InvalidEvent(
+            f"{value!r} cannot be a tag.", "Tags are text, integers, UUIDs, dates or enums, or collections of these."
+        )
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """An event with more to say: `store.append(ef.Draft(event, occurred=…))`.
+
+    `id` your own UUID, for appends that can be repeated safely; `occurred` when it happened in the
+    business's time (an aware datetime); `tags` beside those of its fields; `metadata` beside the context's.
+    """
+
+    event: Any
+    id: UUID | None = None
+    occurred: datetime | None = None
+    tags: tuple[str, ...] = ()
+    metadata: dict[str, Any] | None = None
+
+
+class Metadata(dict[str, Any]):
+    """Who, why, caused by what: a plain dict with three well-known keys as attributes."""
+
+    @property
+    def actor(self) -> str | None:
+        """Who made it happen."""
+        return self.get("actor")
+
+    @property
+    def correlation_id(self) -> str | None:
+        """What belongs together: the same for everything one request set off."""
+        return self.get("correlation_id")
+
+    @property
+    def causation_id(self) -> str | None:
+        """The id of the event or command that caused this one."""
+        return self.get("causation_id")
+
+
+class RawEvent(msgspec.Struct, frozen=True):
+    """An event read without its class: `data` are the bytes that were written, untouched."""
+
+    type: str
+    version: int
+    codec: str
+    data: bytes
+
+    def json(self) -> Any:
+        """The data as JSON values. Raises InvalidEvent if the payload is not JSON."""
+        if self.codec != "json":
+            raise InvalidEvent(
+                f"The payload of this {self.type} is {self.codec}, not JSON.", "Use its bytes, `.data`.", codec=self.codec
+            )
+        try:
+            return msgspec.json.decode(self.data)
+        except msgspec.DecodeError as error:
+            raise InvalidEvent(
+                f"The payload of this {self.type} is not valid JSON ({error}).", "Use its bytes, `.data`."
+            ) from None
+
+
+class Recorded(msgspec.Struct, Generic[E_co], frozen=True, gc=False):
+    """An event as it stands in the log. Envelope fields are converted when asked for.
+
+    `event`     the typed event, or a RawEvent where it was read raw.
+    `position`  from 1, without gaps; `first` and `last` bound the append it was part of, inclusive.
+    `time`      when it was recorded; `occurred` when it happened, where its writer said so; both UTC.
+    """
+
+    stored: Stored
+    event: E_co
+
+    @property
+    def position(self) -> int:
+        """Its place in the log, from 1."""
+        return self.stored.position
+
+    @property
+    def id(self) -> UUID:
+        """Its id."""
+        return UUID(bytes=self.stored.id)
+
+    @property
+    def type(self) -> str:
+        """The name it was stored under."""
+        return self.stored.type
+
+    @property
+    def version(self) -> int:
+        """The schema version it was stored with."""
+        return self.stored.version
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Its tags, sorted."""
+        return self.stored.tag_set
+
+    @property
+    def time(self) -> datetime:
+        """When it was recorded, in UTC; never decreasing along the log."""
+        return from_micros(self.stored.time)
+
+    @property
+    def occurred(self) -> datetime | None:
+        """When it happened, in UTC, where its writer said so."""
+        return None if self.stored.occurred is None else from_micros(self.stored.occurred)
+
+    @property
+    def metadata(self) -> Metadata:
+        """Who, why, caused by what."""
+        return Metadata(msgspec.json.decode(self.stored.metadata)) if self.stored.metadata else Metadata()
+
+    @property
+    def first(self) -> int:
+        """The first position of the append it was part of."""
+        return self.stored.first
+
+    @property
+    def last(self) -> int:
+        """The last position of the append it was part of."""
+        return self.stored.last
+
+    def __repr__(self) -> str:
+        moment = self.time.strftime("%Y-%m-%d %H:%M:%S.%fZ")
+        extra = "".join(f" {key}={value!r}" for key, value in self.metadata.items())
+        return f"<#{self.position} {self.event!r} at {moment}{extra}>"

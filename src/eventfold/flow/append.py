@@ -1,0 +1,86 @@
+"""Room: appending: encode, submit, and say again what got no answer.
+
+Knows: the limits of a request, what an outcome means. Does not know: how requests are combined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from eventfold.engine import AppendRequest
+from eventfold.errors import AppendUnconfirmed, InvalidInput, InvalidQuery
+from eventfold.flow.log import Log, Options, metadata_of
+from eventfold.query import Clause, Cursor, Query
+from eventfold.record import MAX_EVENTS_PER_APPEND, NewEvent, Receipt, check_name
+from eventfold.state import State
+
+Asked = Query | State
+Unless = Asked | Sequence[tuple[Asked, int]] | None
+FIRST_PAUSE = 0.02  # seconds, doubled with each repetition of an unconfirmed append: about 20 s in ten attempts
+
+
+async def append(
+    log: Log, options: Options, events: Sequence[Any], unless: Unless, after: int | Cursor, key: str | None
+) -> Receipt:
+    """Append events under a condition; the receipt, or the outcome's error raised."""
+    clauses = await clauses_of(log, unless, after)
+    return await write(log, options, encode(log, options, events), clauses, key or options.command_id)
+
+
+def encode(log: Log, options: Options, events: Sequence[Any]) -> tuple[NewEvent, ...]:
+    """The events, encoded and checked. Raises InvalidInput when there are none, or too many."""
+    if not 1 <= len(events) <= MAX_EVENTS_PER_APPEND:
+        raise InvalidInput(
+            f"An append was given {len(events)} events, and it takes 1 to {MAX_EVENTS_PER_APPEND:,}.",
+            "Give at least one; for more use store.extend(…), which appends them in batches.",
+            count=len(events),
+        )
+    metadata = metadata_of(options)
+    return tuple([log.registry.encode(event, metadata) for event in events])
+
+
+async def write(
+    log: Log, options: Options, events: tuple[NewEvent, ...], clauses: tuple[Clause, ...], key: str | None
+) -> Receipt:
+    """Submit one request, and repeat it, identical, while its answer is lost."""
+    if key is not None:
+        check_name("request key", key)
+    request = AppendRequest(events, clauses, key)
+    for attempt in range(options.attempts):
+        outcome = await log.submit(request)
+        if isinstance(outcome, Receipt):
+            return outcome
+        # Cancelled callers are not kept waiting; everyone else asks again, which is safe: ids are the same.
+        if not isinstance(outcome, AppendUnconfirmed) or attempt + 1 == options.attempts:
+            raise outcome
+        await log.pause(FIRST_PAUSE * 2**attempt)
+    raise InvalidInput("An append was given no attempts.", "Use attempts=1 or more.")
+
+
+async def clauses_of(log: Log, unless: Unless, after: int | Cursor) -> tuple[Clause, ...]:
+    """A user's condition as clauses: one query with `after`, or pairs of (query, position)."""
+    if isinstance(after, Cursor):
+        after = await position_of(log, after)
+    if unless is None:
+        if after:
+            raise InvalidQuery(
+                "An append was given after= without unless=.", "Say which events would forbid it: unless=query, after=position."
+            )
+        return ()
+    if isinstance(unless, (Query, State)):
+        return (Clause(query_of(unless), after),)
+    return tuple(Clause(query_of(each), position) for each, position in unless)
+
+
+def query_of(asked: Asked) -> Query:
+    """A query, or the query a state asks."""
+    return asked.query() if isinstance(asked, State) else asked
+
+
+async def position_of(log: Log, cursor: Cursor) -> int:
+    """The position of a cursor, verified against this store. Raises CursorMismatch."""
+    from eventfold.flow.follow import verify
+
+    await verify(log, cursor)
+    return cursor.position

@@ -1,0 +1,46 @@
+"""Room: states already folded, kept to be caught up instead of folded again.
+
+What is kept is never changed and never handed out: callers get copies. Knows: states, positions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from eventfold.state import State
+
+
+class StateCache:
+    """The most recently folded states, at most `size` of them. Safe under threads: entries are replaced, not changed."""
+
+    def __init__(self, size: int = 1_000) -> None:
+        self.size = size
+        self._kept: dict[Any, tuple[State, int]] = {}
+
+    def get(self, key: Any) -> tuple[State, int] | None:
+        """The state and the position it is folded through, inclusive."""
+        try:
+            return self._kept.get(key)
+        except TypeError:  # a question with an unhashable value is not kept
+            return None
+
+    def put(self, key: Any, state: State, position: int) -> None:
+        """Keep a state, unless a later one is kept already. The caller must not use it any more."""
+        try:
+            known = self._kept.get(key)
+        except TypeError:
+            return
+        if self.size < 1 or (known is not None and known[1] >= position):
+            return
+        if known is not None:
+            self._kept.pop(key, None)  # so that it becomes the youngest
+        self._kept[key] = (state, position)
+        while len(self._kept) > self.size:
+            try:
+                self._kept.pop(next(iter(self._kept)), None)
+            except (StopIteration, RuntimeError):  # another thread is making room as well
+                break
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._kept.clear()

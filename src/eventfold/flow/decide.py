@@ -1,0 +1,168 @@
+"""Room: deciding: load, decide, append under exactly the condition that was read, retry on conflict.
+
+Knows: the order of these steps. Does not know: what any decision is about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Generic, TypeVar, cast
+
+import msgspec
+
+from eventfold.errors import AppendConflict, InvalidDecision
+from eventfold.event import Draft, Recorded, is_event_class
+from eventfold.flow.append import encode, write
+from eventfold.flow.log import Log, Options
+from eventfold.flow.read import Bounds, Reader, load, load_kept
+from eventfold.query import Clause, Query
+from eventfold.record import NewEvent, Receipt
+from eventfold.state import State, copied, evolve_all, plan_of
+
+S = TypeVar("S", bound=State)
+E = TypeVar("E")
+CONFLICT_PAUSE = 0.001  # seconds, doubled with each conflict up to 64 ms, and spread by chance in the bridge
+
+
+class Decided(Generic[E]):
+    """What a decision came to: the events written, where, and the states after them.
+
+    `receipt` is None when the decision was to write nothing; `repeated` says that this command id had
+    been decided before: the events are those of the first time, and nothing was written now.
+    """
+
+    __slots__ = ("_states", "attempts", "events", "receipt")
+
+    def __init__(
+        self, events: tuple[Recorded[E], ...], receipt: Receipt | None, states: Mapping[Any, State], attempts: int
+    ) -> None:
+        self.events = events
+        self.receipt = receipt
+        self.attempts = attempts
+        self._states = states
+
+    @property
+    def positions(self) -> range:
+        """The positions written; empty when nothing was."""
+        return self.receipt.positions if self.receipt else range(0)
+
+    @property
+    def repeated(self) -> bool:
+        """Whether this was decided before, under the same command id."""
+        return self.receipt is not None and self.receipt.repeated
+
+    def state(self, question: S) -> S:
+        """The state of one of the questions decided over, with the decision's own events in it."""
+        key = plan_of(type(question)).key(question)
+        if key not in self._states:
+            raise InvalidDecision(f"This decision was not over {question!r}.", "Ask the store: store.state(…).")
+        return cast(S, copied(self._states[key]))
+
+    def __repr__(self) -> str:
+        return f"Decided({', '.join(map(repr, self.events)) or 'nothing'})"
+
+
+async def decide(
+    log: Log, options: Options, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Decided[Any]:
+    """Run one decision to its end. Domain errors pass through untouched, without retry."""
+    given = [*args, *kwargs.values()]
+    questions = [each for each in given if isinstance(each, State)]
+    if options.command_id is not None and (done := await log.engine.request(options.command_id)) is not None:
+        return await _repeated(log, questions, done)
+    for attempt in range(1, options.attempts + 1):
+        loaded, head = await _load_all(log, questions)
+        answers = iter(loaded)
+        arguments = [copied(next(answers)) if isinstance(each, State) else each for each in given]
+        result = function(*arguments[: len(args)], **dict(zip(kwargs, arguments[len(args) :], strict=True)))
+        events = events_of(function, result)
+        if not events:
+            return Decided((), None, _keyed(questions, loaded), attempt)
+        new = encode(log, options, events)
+        clauses = tuple(Clause(each.query(), head) for each in questions)
+        try:
+            receipt = await write(log, options, new, clauses, options.command_id)
+        except AppendConflict as conflict:
+            if attempt == options.attempts:
+                raise AppendConflict(
+                    f"The decision {_name(function)} met a conflict in each of {attempt} attempts.",
+                    "Try again later, allow more attempts (store.using(attempts=…)), or decide over less.",
+                    **conflict.fields,
+                ) from None
+            await log.pause(-min(CONFLICT_PAUSE * 2**attempt, 0.064))
+            continue
+        if receipt.repeated and receipt.ids != tuple(event.id for event in new):
+            return await _repeated(log, questions, receipt)
+        return _decided(log, questions, loaded, new, events, receipt, attempt)
+    raise InvalidDecision("A decision was given no attempts.", "Use attempts=1 or more.")
+
+
+def events_of(function: Callable[..., Any], result: Any) -> list[Any]:
+    """What a decision returned, as a list of events. Raises InvalidDecision if it is anything else."""
+    if result is None:
+        raise InvalidDecision(
+            f"{_name(function)} returned None.",
+            "Return the events, or an empty list where there is nothing to write.",
+        )
+    many = cast("Iterable[Any]", result) if isinstance(result, (list, tuple)) or hasattr(result, "__next__") else [result]
+    events = list(many)
+    for event in events:
+        inner = event.event if isinstance(event, Draft) else event
+        if not is_event_class(type(inner)):
+            raise InvalidDecision(
+                f"{_name(function)} returned {inner!r}, which is no event.",
+                "Return an event, or a list of events (ef.Event, @ef.event or ef.Draft).",
+            )
+    return events
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__qualname__", None) or repr(function)
+
+
+async def _load_all(log: Log, questions: Sequence[State]) -> tuple[list[State], int]:
+    """All states at one head, so that the decision sees one moment of the log."""
+    loaded = [await load_kept(log, question) for question in questions]
+    head = max((position for _, position in loaded), default=0)
+    for index, (_, position) in enumerate(loaded):
+        if position < head:
+            loaded[index] = await load_kept(log, questions[index], head)
+    return [state for state, _ in loaded], head
+
+
+def _decided(
+    log: Log,
+    questions: Sequence[State],
+    loaded: Sequence[State],
+    new: tuple[NewEvent, ...],
+    events: list[Any],
+    receipt: Receipt,
+    attempt: int,
+) -> Decided[Any]:
+    plain = [event.event if isinstance(event, Draft) else event for event in events]
+    stored = [each.at(receipt.first + offset, receipt.time, offset, len(new)) for offset, each in enumerate(new)]
+    recorded = tuple(Recorded(s, event) for s, event in zip(stored, plain, strict=True))
+    states: list[State] = []
+    for question, before in zip(questions, loaded, strict=True):
+        # The condition held, so nothing this state is folded from stands between what was read and our events.
+        state, asked = copied(before), question.query()
+        evolve_all(state, [e for s, e in zip(stored, plain, strict=True) if asked.matches(s.type, s.tag_set)])
+        states.append(state)
+        if not receipt.repeated:
+            log.cache.put(plan_of(type(question)).key(question), state, receipt.last)
+    return Decided(recorded, receipt, _keyed(questions, states), attempt)
+
+
+async def _repeated(log: Log, questions: Sequence[State], receipt: Receipt) -> Decided[Any]:
+    """A command decided before: its events as they were written, the states as they were after them."""
+    reader = Reader(log, Query(), Bounds(after=receipt.first - 1, until=receipt.last))
+    recorded: list[Recorded[Any]] = []
+    while (page := await reader.next_page()) is not None:
+        recorded.extend(page)
+    states = [(await load(log, question, receipt.last))[0] for question in questions]
+    repeated = msgspec.structs.replace(receipt, repeated=True)
+    return Decided(tuple(recorded), repeated, _keyed(questions, states), 0)
+
+
+def _keyed(questions: Sequence[State], states: Iterable[State]) -> dict[Any, State]:
+    return {plan_of(type(q)).key(q): s for q, s in zip(questions, states, strict=True)}

@@ -1,0 +1,59 @@
+"""Room: the log as the flow sees it: an engine, a registry, and three things only the bridge can do.
+
+Knows: options of a call and where its metadata comes from. Does not know: how submitting or pausing works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any
+
+import msgspec
+
+from eventfold.engine import AppendRequest, Engine, Outcome
+from eventfold.flow.cache import StateCache
+from eventfold.registry import Registry, encode_metadata
+
+
+class Options(msgspec.Struct, frozen=True):
+    """What `store.using(…)` sets: how often to try, and what to write beside the events."""
+
+    attempts: int = 10
+    command_id: str | None = None
+    metadata: tuple[tuple[str, Any], ...] = ()
+
+
+class Log(msgspec.Struct, frozen=True):
+    """Everything a flow needs. `submit` hands a request to the combining appender; `pause` waits, in seconds."""
+
+    engine: Engine
+    registry: Registry
+    cache: StateCache
+    submit: Callable[[AppendRequest], Awaitable[Outcome]]
+    pause: Callable[[float], Awaitable[None]]
+
+
+class Context(msgspec.Struct, frozen=True):
+    """Metadata set by `with store.context(…)`, encoded once."""
+
+    metadata: dict[str, Any]
+    encoded: bytes | None
+
+
+CONTEXT: ContextVar[Context | None] = ContextVar("eventfold_context", default=None)
+
+
+def context_with(more: dict[str, Any]) -> Context:
+    """The current context with more metadata in it."""
+    current = CONTEXT.get()
+    merged = (current.metadata if current else {}) | more
+    return Context(merged, encode_metadata(merged))
+
+
+def metadata_of(options: Options) -> bytes | None:
+    """The metadata for an append made now: the context's, then the options', which win."""
+    current = CONTEXT.get()
+    if not options.metadata:
+        return current.encoded if current else None
+    return encode_metadata((current.metadata if current else {}) | dict(options.metadata))

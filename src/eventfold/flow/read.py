@@ -1,0 +1,224 @@
+"""Room: reading: bounds resolved once, then page after page, decoded; states folded, warm or cold.
+
+Knows: what `at`, `until` and `since` mean. Does not know: which colour is waiting for the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any, TypeVar, cast
+
+import msgspec
+
+from eventfold.engine import Page, Span
+from eventfold.errors import InvalidQuery, InvalidState
+from eventfold.event import Recorded
+from eventfold.flow.append import position_of
+from eventfold.flow.log import Log
+from eventfold.query import Cursor, Query
+from eventfold.record import Stored, to_micros
+from eventfold.registry import Codec, raw
+from eventfold.state import State, Step, copied, evolve_all, plan_of
+
+S = TypeVar("S", bound=State)
+PAGE = 1_000
+
+
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """What a user may say about which stretch to read. See `Store.read`."""
+
+    after: int | Cursor = 0
+    until: int | datetime | None = None
+    since: datetime | None = None
+    occurred_since: datetime | None = None
+    occurred_until: datetime | None = None
+    limit: int | None = None
+    backwards: bool = False
+
+
+async def span_of(log: Log, bounds: Bounds) -> Span:
+    """Bounds as positions and µs. Raises InvalidQuery or InvalidInput on those that mean nothing."""
+    after = bounds.after
+    after = await position_of(log, after) if isinstance(after, Cursor) else after
+    if after < 0 or (bounds.limit is not None and bounds.limit < 0):
+        raise InvalidQuery(
+            f"A read was given after={after}, limit={bounds.limit}.", "Positions and limits are not negative."
+        )
+    if bounds.since is not None:
+        after = max(after, await log.engine.position_at(to_micros(bounds.since) - 1))
+    until = None if bounds.until is None else await moment(log, bounds.until)
+    return Span(
+        after=after,
+        until=until,
+        backwards=bounds.backwards,
+        occurred_since=None if bounds.occurred_since is None else to_micros(bounds.occurred_since),
+        occurred_until=None if bounds.occurred_until is None else to_micros(bounds.occurred_until),
+    )
+
+
+async def moment(log: Log, at: int | datetime) -> int:
+    """A moment as a position: the last one recorded by then, never inside an append.
+
+    A position means the moment of the append that wrote it, so all of that append is included.
+    """
+    if isinstance(at, datetime):
+        return await log.engine.position_at(to_micros(at))
+    if at < 0:
+        raise InvalidQuery(f"{at} is no position.", "Positions are counted from 1; 0 is before the first event.")
+    return await log.engine.boundary(at) if at else 0
+
+
+class Reader:
+    """Reads a span page by page: `await next_page()` until it returns None."""
+
+    def __init__(self, log: Log, query: Query, bounds: Bounds, raw: bool = False) -> None:
+        self._log, self._query, self._bounds = log, query, bounds
+        self._left = bounds.limit
+        self._span: Span | None = None
+        self._done = False
+        self._record = recorder(log, raw)
+
+    async def next_page(self) -> list[Recorded[Any]] | None:
+        """The next matching events, at least one; None at the end."""
+        page = await self.next_stored()
+        return None if page is None else [self._record(stored) for stored in page]
+
+    async def next_stored(self) -> list[Stored] | None:
+        """The same without decoding."""
+        while not self._done and self._left != 0:
+            span = self._span or await span_of(self._log, self._bounds)
+            page = await self._log.engine.read(
+                self._query, msgspec.structs.replace(span, limit=PAGE if self._left is None else min(PAGE, self._left))
+            )
+            refuse_future(page, span)
+            self._done = not page.more
+            self._span = (
+                msgspec.structs.replace(span, until=page.scanned - 1)
+                if span.backwards
+                else msgspec.structs.replace(span, after=page.scanned)
+            )
+            events = page.events
+            if self._left is not None:
+                events = events[: self._left]
+                self._left -= len(events)
+            if events:
+                return events
+        return None
+
+
+def refuse_future(page: Page, span: Span) -> None:
+    """Reading after a position that is not there yet is a mistake, or a cursor of another history."""
+    if not span.backwards and page.scanned < span.after and (span.until is None or span.until >= span.after):
+        raise InvalidQuery(
+            f"Position {span.after} is in the future: the log ends at {page.scanned}.",
+            "Read after a position this store has given.",
+            after=span.after,
+            head=page.scanned,
+        )
+
+
+def recorder(log: Log, as_raw: bool) -> Callable[[Stored], Recorded[Any]]:
+    """How a stored event becomes what the user sees."""
+    if as_raw:
+        return lambda stored: Recorded(stored, raw(stored))
+    decode = log.registry.decode
+    return lambda stored: Recorded(stored, decode(stored))
+
+
+class Folding:
+    """A State being folded: which codec reads each of its event types."""
+
+    def __init__(self, log: Log, question: State) -> None:
+        self.plan = plan_of(type(question))
+        self.query = question.query()
+        self._log = log
+        self._codecs: dict[str, Codec] = {}
+
+    def decoded(self, page: list[Stored]) -> Iterator[Any]:
+        """The typed events of a page. The classes evolve names win over others of the same stored name."""
+        codecs, decode_as = self._codecs, self._log.registry.decode_as
+        for stored in page:
+            codec = codecs.get(stored.type)
+            if codec is None:
+                codec = codecs[stored.type] = self._codec(stored)
+            yield decode_as(codec, stored)
+
+    def _codec(self, stored: Stored) -> Codec:
+        return self._log.registry.reader_among(self.plan.events, stored)
+
+
+async def load(log: Log, question: S, until: int | None = None) -> tuple[S, int]:
+    """The state of a question and the position it is folded through: a copy the caller may keep."""
+    state, position = await load_kept(log, question, until)
+    return copied(state), position
+
+
+async def load_kept(log: Log, question: S, until: int | None = None) -> tuple[S, int]:
+    """The same without the copy: the state may be the cached one, so it must not be changed.
+
+    Without `until` it is the state now, caught up from the one folded last; with it, a state of the past.
+    """
+    folding = Folding(log, question)
+    key = folding.plan.key(question)
+    kept = log.cache.get(key)
+    if kept is not None and (until is None or kept[1] <= until):
+        state, position, ours = cast(S, kept[0]), kept[1], False
+    else:
+        state, position, ours = folding.plan.blank(question), 0, True
+    while True:
+        page = await log.engine.read(folding.query, Span(after=position, until=until, limit=PAGE))
+        if page.scanned < position:  # the store lost history: what was folded from it is worth nothing
+            log.cache.clear()
+            state, position, ours = folding.plan.blank(question), 0, True
+            continue
+        if page.events:
+            if not ours:
+                state, ours = copied(state), True
+            evolve_all(state, folding.decoded(page.events))
+        position = page.scanned
+        if not page.more:
+            break
+    if until is None:
+        log.cache.put(key, state, position)
+    return state, position
+
+
+async def state_at(log: Log, question: S, at: int | datetime | None, occurred_until: datetime | None) -> S:
+    """The state now, at a moment of the log, or as far as the business had come by a moment of its own."""
+    if not isinstance(question, State):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidState(f"{question!r} is no State.", 'Ask with a question, like Account("a-1").')
+    if at is None and occurred_until is None:
+        return (await load(log, question))[0]
+    if occurred_until is None and at is not None:
+        until = await moment(log, at)
+        head = (await log.engine.head()).position
+        if until > head:
+            raise InvalidState(f"Position {at} is in the future: the log ends at {head}.", "Ask for a moment that was.", at=at)
+        return (await load(log, question, until))[0]
+    folding = Folding(log, question)
+    reader = Reader(log, folding.query, Bounds(until=at, occurred_until=occurred_until))
+    state = folding.plan.blank(question)
+    while (page := await reader.next_stored()) is not None:
+        evolve_all(state, folding.decoded(page))
+    return state
+
+
+class History:
+    """Every step of a state: `await next_steps()` until it returns None."""
+
+    def __init__(self, log: Log, question: State, bounds: Bounds) -> None:
+        self._folding = Folding(log, question)
+        self._reader = Reader(log, self._folding.query, bounds)
+        self._state = self._folding.plan.blank(question)
+
+    async def next_steps(self) -> list[Step] | None:
+        """The next events, each with a copy of the state after it; None at the end."""
+        page = await self._reader.next_stored()
+        if page is None:
+            return None
+        steps: list[Step] = []
+        for stored, event in zip(page, self._folding.decoded(page), strict=True):
+            evolve_all(self._state, (event,))
+            steps.append(Step(Recorded(stored, event), copied(self._state)))
+        return steps

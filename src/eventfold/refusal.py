@@ -1,0 +1,64 @@
+"""Room: the words every engine refuses an append with, so that all of them raise identical errors.
+
+Knows: clauses, events, positions. Does not know: how an engine found out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from eventfold.errors import AppendConflict, EventIdReused, InvalidQuery
+from eventfold.query import Clause
+from eventfold.record import NewEvent, Stored
+
+
+def conflict(clause: Clause, found: int) -> AppendConflict:
+    """Someone else wrote first, at position `found`."""
+    return AppendConflict(
+        f"An event matching {clause.query!r} was written at position {found}, after position {clause.after}.",
+        "Read again and decide again.",
+        after=clause.after,
+        found=found,
+        query=repr(clause.query),
+    )
+
+
+def in_the_future(clause: Clause, head: int) -> InvalidQuery:
+    """A condition that looked further than the log reaches."""
+    return InvalidQuery(
+        f"A condition looked up to position {clause.after}, and the log ends at {head}.",
+        "Use a position that this store has given.",
+        after=clause.after,
+        head=head,
+    )
+
+
+def id_reused(events: Sequence[NewEvent], at: Sequence[int | None]) -> EventIdReused:
+    """A known id (`at`: where each of the events' ids stands in the log) came back differently."""
+    known = next((i for i, position in enumerate(at) if position is not None), None)
+    if known is None:
+        return EventIdReused(
+            "Two events of one append have the same id.", "Give every event an id of its own.", id=str(UUID(bytes=events[0].id))
+        )
+    identity = str(UUID(bytes=events[known].id))
+    return EventIdReused(
+        f"Event id {identity} is in the log already, at position {at[known]}, and this append is not the one that wrote it.",
+        "Repeat an append unchanged, or give new events new ids.",
+        id=identity,
+        position=at[known],
+    )
+
+
+def is_repeat(events: Sequence[NewEvent], stored: Sequence[Stored | None]) -> bool:
+    """Whether these stored events (found by the new ones' ids) are this very append, whole and in order."""
+    first = stored[0]
+    return (
+        first is not None
+        and first.offset == 0
+        and first.size == len(events)
+        and all(
+            old is not None and old.position == first.position + index and old.same_as(new)
+            for index, (new, old) in enumerate(zip(events, stored, strict=True))
+        )
+    )

@@ -1,0 +1,284 @@
+"""Room: State and the fold. Pure: no clock, thread, database or order of steps.
+
+A State's fields without a default are the question, the others the answer; `evolve` is the fold's one step.
+Knows: event classes, queries. Does not know: bytes, the log, where events come from.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, Union, cast, get_args, get_origin
+from uuid import UUID
+
+import msgspec
+
+from eventfold.errors import InvalidState
+from eventfold.event import Event, generation, is_event_class, names_of, tag_fields, tag_values
+from eventfold.query import Item, Query
+
+S = TypeVar("S", bound="State")
+Copier = Callable[[Any], Any]
+
+if TYPE_CHECKING:
+    from typing_extensions import dataclass_transform
+
+    @dataclass_transform(field_specifiers=(msgspec.field,))
+    class StateMeta(type):
+        """What a type checker sees of the metaclass."""
+
+    class _Struct(metaclass=StateMeta):
+        __struct_fields__: ClassVar[tuple[str, ...]]
+        __struct_defaults__: ClassVar[tuple[Any, ...]]
+
+else:
+
+    class StateMeta(msgspec.StructMeta):
+        """Keeps the names that were visible where a class was written, for its annotations."""
+
+        def __new__(mcls, name, bases, namespace, **options):
+            cls = super().__new__(mcls, name, bases, namespace, **options)
+            if "<locals>" in namespace.get("__qualname__", ""):
+                _locals[cls] = dict(sys._getframe(1).f_locals)
+            return cls
+
+    class _Struct(msgspec.Struct, metaclass=StateMeta):
+        pass
+
+
+_locals: dict[type, dict[str, Any]] = {}
+
+
+class State(_Struct):
+    """Something folded from events: `Account("a-1")` asks, `store.state(Account("a-1"))` answers.
+
+    Write `evolve(self, event: A | B) -> None`; it changes `self` and returns nothing. The types it names
+    and the tag fields among the question are the query; override `query()` to ask otherwise.
+    """
+
+    def query(self) -> Query:
+        """Which events this state is folded from."""
+        plan = plan_of(type(self))
+        return plan.query(self)
+
+    def evolve(self, event: Any) -> None:
+        """Take one event in. Mutates; returns None; never refuses: what happened has happened."""
+        raise InvalidState(
+            f"{type(self).__name__} has no evolve method.",
+            "Write def evolve(self, event: …) -> None, naming the events it is folded from.",
+        )
+
+
+class Plan(msgspec.Struct):
+    """What a State class means, compiled once: its event types, its question, how to copy an answer."""
+
+    cls: type[State]
+    events: tuple[type, ...]
+    types: tuple[str, ...]
+    question: tuple[str, ...]
+    tags: tuple[tuple[str, str], ...]
+    copiers: tuple[tuple[str, Copier], ...]
+    generation: int
+
+    def query(self, state: State) -> Query:
+        """The query of one question. A tuple field means any of its values: one item for each."""
+        alternatives: list[tuple[str, ...]] = [()]
+        for field, key in self.tags:
+            values = [f"{key}:{text}" for text in tag_values(getattr(state, field))]
+            alternatives = [tags + (value,) for tags in alternatives for value in values]
+        if not alternatives:
+            raise InvalidState(
+                f"{state!r} asks by an empty value, so it asks for nothing.", "Give every tag field a value.", state=repr(state)
+            )
+        return Query.any_of(Item(self.types, tuple(sorted(tags))) for tags in alternatives)
+
+    def key(self, state: State) -> tuple[Any, ...]:
+        """What tells this question from others: the class and the question's values."""
+        return (self.cls, *[getattr(state, name) for name in self.question])
+
+    def blank(self, state: S) -> S:
+        """The same question without an answer: what a fold starts from."""
+        return type(state)(*[getattr(state, name) for name in self.question])
+
+
+_plans: dict[type, Plan] = {}
+
+
+def plan_of(cls: type[State]) -> Plan:
+    """The compiled plan of a State class. Raises InvalidState if it cannot be folded."""
+    plan = _plans.get(cls)
+    if plan is None or plan.generation != generation():
+        plan = _plans[cls] = _compile(cls)
+    return plan
+
+
+def _compile(cls: type[State]) -> Plan:
+    scope = _locals.get(cls)
+    try:
+        hints = typing.get_type_hints(cls, None, scope, include_extras=True)
+        evolve = typing.get_type_hints(cls.evolve, None, scope)
+    except NameError as error:
+        raise InvalidState(
+            f"The annotations of {cls.__name__} cannot be resolved: {error}.",
+            "Define the classes it names in the same module or function, above it.",
+        ) from error
+    fields, defaults = cls.__struct_fields__, cls.__struct_defaults__
+    question = fields[: len(fields) - len(defaults)]
+    tags = tuple((field, key) for field, key in tag_fields(hints).items() if field in question)
+    events = _event_classes(cls, evolve.get("event", next(iter(evolve.values()), None)))
+    names: dict[str, None] = {}
+    for each in events:
+        names.update(dict.fromkeys(names_of(each)))
+    anything = Event in events
+    if cls.query is State.query and not anything:
+        _check_tags(cls, events, {key for _, key in tags})
+    copiers = tuple((name, c) for name in fields if (c := copier(hints[name])) is not None)
+    return Plan(cls, events, () if anything else tuple(names), question, tags, copiers, generation())
+
+
+def _event_classes(cls: type, hint: Any) -> tuple[type, ...]:
+    found: list[type] = []
+    for each in _alternatives(hint):
+        if isinstance(each, type) and (each is Event or is_event_class(each)):
+            found.append(each)
+        else:
+            raise InvalidState(
+                f"{cls.__name__}.evolve takes {each!r}, which is no event class."
+                if each is not None
+                else f"{cls.__name__}.evolve does not say which events it takes.",
+                "Annotate it with event classes: def evolve(self, event: Opened | Closed) -> None.",
+            )
+    return tuple(found)
+
+
+def _alternatives(hint: Any) -> list[Any]:
+    if get_origin(hint) in (Union, types.UnionType):
+        return [each for arg in get_args(hint) for each in _alternatives(arg)]
+    if get_origin(hint) is typing.Annotated:
+        return _alternatives(hint.__origin__)
+    if isinstance(hint, getattr(typing, "TypeAliasType", ())):
+        return _alternatives(cast(Any, hint).__value__)
+    return [hint]
+
+
+def _check_tags(cls: type, events: Iterable[type], asked: set[str]) -> None:
+    for event in events:
+        has = set(tag_fields(typing.get_type_hints(event, include_extras=True)).values())
+        missing = sorted(asked - has)
+        if missing:
+            raise InvalidState(
+                f"{cls.__name__} asks by {', '.join(missing)}, and {event.__name__} has no such tag, so it would never be found.",
+                "Make that field of the event an ef.Tag, or override query().",
+                state=cls.__name__,
+                event=event.__name__,
+            )
+
+
+def evolve_all(state: State, events: Iterable[Any]) -> None:
+    """Fold events into a state, in place. An `evolve` that returns something is refused: it would be lost."""
+    evolve = state.evolve
+    for event in events:
+        if evolve(event) is not None:
+            raise InvalidState(
+                f"{type(state).__name__}.evolve returned a value for {type(event).__name__}, and evolve changes self.",
+                "Assign to self and return nothing.",
+            )
+
+
+def copied(state: S) -> S:
+    """A copy that shares nothing mutable with the original: what is handed out, so nobody can spoil a cache."""
+    twin = copy.copy(state)
+    for name, copier_of in plan_of(type(state)).copiers:
+        setattr(twin, name, copier_of(getattr(state, name)))
+    return twin
+
+
+_IMMUTABLE = (str, bytes, int, float, bool, complex, type(None), Decimal, UUID, date, datetime, time, timedelta, Enum)
+
+
+def copier(hint: Any) -> Copier | None:
+    """How to copy a value of a declared type; None where it may be shared, since it cannot change."""
+    if isinstance(hint, TypeVar):
+        return copier(hint.__bound__) if hint.__bound__ else copy.deepcopy
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is typing.Annotated:
+        return copier(hint.__origin__)
+    if origin is typing.Literal:
+        return None
+    if origin in (Union, types.UnionType, tuple, frozenset):
+        return None if all(a is Ellipsis or copier(a) is None for a in args) else copy.deepcopy
+    if origin in (list, set):
+        return origin.copy if copier(args[0]) is None else copy.deepcopy
+    if origin is dict and copier(args[0]) is None:
+        inner = copier(args[1])
+        return dict.copy if inner is None else _dict_copier(inner)
+    if isinstance(hint, type):
+        if issubclass(hint, _IMMUTABLE):
+            return None
+        config = getattr(hint, "__struct_config__", None)
+        if config is not None and config.frozen:
+            inner_hints = typing.get_type_hints(hint, include_extras=True)
+            if all(h is hint or copier(h) is None for h in inner_hints.values()):
+                return None
+    return copy.deepcopy
+
+
+def _dict_copier(inner: Copier) -> Copier:
+    return lambda value: {key: inner(each) for key, each in value.items()}
+
+
+class Change(NamedTuple):
+    """A field before and after; `ABSENT` where a dict had no such key."""
+
+    before: Any
+    after: Any
+
+
+class _Absent:
+    def __repr__(self) -> str:
+        return "absent"
+
+
+ABSENT: Any = _Absent()
+
+
+def diff(before: S, after: S) -> dict[str, Change]:
+    """What differs between two moments of one state: field -> (before, after).
+
+    Of a dict field only the keys that differ are given, as `field[key]`.
+    """
+    if type(before) is not type(after):
+        raise InvalidState(
+            f"A {type(before).__name__} and a {type(after).__name__} cannot be compared.",
+            "Give two moments of the same State.",
+        )
+    changes: dict[str, Change] = {}
+    for name in before.__struct_fields__:
+        old, new = getattr(before, name), getattr(after, name)
+        if old == new:
+            continue
+        if isinstance(old, dict) and isinstance(new, dict):
+            olds, news = cast("dict[Any, Any]", old), cast("dict[Any, Any]", new)
+            for key in [*olds, *[k for k in news if k not in olds]]:
+                pair = Change(olds.get(key, ABSENT), news.get(key, ABSENT))
+                if pair.before != pair.after:
+                    changes[f"{name}[{key}]"] = pair
+        else:
+            changes[name] = Change(old, new)
+    return changes
+
+
+class Step(NamedTuple):
+    """One step of a history: the event, and the state after it."""
+
+    recorded: Any
+    state: Any
+
+
+__all__ = ["ABSENT", "Change", "Plan", "State", "Step", "copied", "diff", "evolve_all", "plan_of"]

@@ -1,0 +1,305 @@
+"""Room: the façade for sync users: `Store`. Every method is a line or two over the flow.
+
+Knows: what a user may ask. Does not know: how any of it is done. `AsyncStore` (aio.py) is its twin.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
+from itertools import islice
+from types import TracebackType
+from typing import Any, NoReturn, ParamSpec, TypeVar
+
+
+from eventfold import bridge
+from eventfold.bridge import Bell, ThreadCombiner, run
+from eventfold.engine import Engine, TagCount, TypeCount
+from eventfold.engines import open_engine
+from eventfold.errors import NotSupported
+from eventfold.event import Recorded
+from eventfold.flow.append import Unless, append, position_of
+from eventfold.flow.cache import StateCache
+from eventfold.flow.decide import Decided, decide
+from eventfold.flow.follow import Following, cursor_at
+from eventfold.flow.log import CONTEXT, Log, Options, context_with
+from eventfold.flow.read import Bounds, History, Reader, moment, state_at
+from eventfold.query import Cursor, Query
+from eventfold.record import MAX_EVENTS_PER_APPEND, Receipt
+from eventfold.registry import Registry
+from eventfold.state import State, Step
+
+P = ParamSpec("P")
+S = TypeVar("S", bound=State)
+St = TypeVar("St", bound="Store")
+EVERYTHING = Query()
+
+
+class Store:
+    """A log of events, for sync code. Safe to share between threads; opened once per process, not across a fork.
+
+    `url` a path (a SQLite file), `memory:`, `memory:NAME` or `postgresql://…`; `create` makes the store if
+    nothing is there; `cache` how many folded states to keep; other options are the engine's own.
+
+    Raises StoreNotFound, NotAStore, InvalidUrl, MissingExtra, StoreVersionMismatch and their kin.
+    """
+
+    def __init__(self, url: str, *, create: bool = True, cache: int = 1_000, **options: Any) -> None:
+        self.engine = open_engine(str(url), "sync", create, options)
+        run(self.engine.open())
+        self.registry = Registry()
+        self._options = Options()
+        combiner = ThreadCombiner(self.engine)
+        self._log = Log(self.engine, self.registry, StateCache(cache), combiner.submit, bridge.sleep_here)
+
+    # Writing
+
+    def append(
+        self, *events: Any, unless: Unless = None, after: int | Cursor = 0, key: str | None = None
+    ) -> Receipt:
+        """Append 1 to 1,000 events: all of them or none, durably, in order, adjacent.
+
+        `unless` the condition: refused with AppendConflict if an event matching this query (or State's
+        query) stands after position `after`; or several (query, position) pairs. `key` makes the append
+        idempotent: a second one under the same key writes nothing and returns the first one's receipt.
+        Raises InvalidEvent, AppendConflict, AppendUnconfirmed, EventIdReused, StoreUnavailable errors.
+        """
+        return run(append(self._log, self._options, events, unless, after, key))
+
+    def extend(
+        self, events: Iterable[Any], *, batch: int = MAX_EVENTS_PER_APPEND, progress: Callable[[int], None] | None = None
+    ) -> int:
+        """Append any number of events, `batch` at a time (each batch is atomic, the whole is not).
+
+        `progress` is called with the count written so far. Returns the count written.
+        """
+        count, rest = 0, iter(events)
+        while chunk := tuple(islice(rest, batch)):
+            run(append(self._log, self._options, chunk, None, 0, None))
+            count += len(chunk)
+            if progress is not None:
+                progress(count)
+        return count
+
+    def decide(self, function: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Decided[Any]:
+        """Load every State among the arguments, call the function with them folded, append what it returns.
+
+        Consistent: refused and retried (see `using(attempts=)`) if anything its states are folded from was
+        written meanwhile. Errors the function raises pass through untouched. Raises InvalidDecision,
+        AppendConflict when the attempts are used up, and whatever `append` raises.
+        """
+        return run(decide(self._log, self._options, function, args, kwargs))
+
+    def using(
+        self: St, *, attempts: int | None = None, command_id: str | None = None, **metadata: Any
+    ) -> St:
+        """The same store with options: `attempts` for conflicts and lost answers (10), `command_id` to decide
+        a command once only, and metadata for whatever is written: `actor`, `correlation_id`, `causation_id`, any key.
+        """
+        view = copy.copy(self)
+        view._options = with_options(self._options, attempts, command_id, metadata)
+        return view
+
+    def context(self, **metadata: Any) -> AbstractContextManager[None]:
+        """Metadata for everything written inside, by any store: `with store.context(actor="teller-7"):`.
+
+        Inherited by tasks started inside; a bare `threading.Thread` starts without it (run it in
+        `contextvars.copy_context().run`, or use `using(actor=…)`).
+        """
+        return context(metadata)
+
+    # Reading
+
+    def read(
+        self,
+        query: Query = EVERYTHING,
+        *,
+        after: int | Cursor = 0,
+        until: int | datetime | None = None,
+        since: datetime | None = None,
+        occurred_since: datetime | None = None,
+        occurred_until: datetime | None = None,
+        limit: int | None = None,
+        backwards: bool = False,
+        raw: bool = False,
+    ) -> Iterator[Recorded[Any]]:
+        """The matching events, in order. `after` exclusive; `until` inclusive, a position (with the whole append
+        that wrote it) or the last moment recorded; `since` inclusive; `occurred_…` inclusive, by the business's
+        time; `raw` reads events whose classes are not known here. Raises Unreadable errors, never skips.
+        """
+        bounds = Bounds(
+            after=after,
+            until=until,
+            since=since,
+            occurred_since=occurred_since,
+            occurred_until=occurred_until,
+            limit=limit,
+            backwards=backwards,
+        )
+        reader = Reader(self._log, query, bounds, raw)
+        return _each(run(reader.next_page()), reader)
+
+    def state(self, question: S, *, at: int | datetime | None = None, occurred_until: datetime | None = None) -> S:
+        """The state now; as of a moment of the log (`at`: a position or an aware datetime); or as far as the
+        business had come (`occurred_until`). A copy: change it as you like.
+        """
+        return run(state_at(self._log, question, at, occurred_until))
+
+    def history(
+        self, question: State, *, after: int = 0, until: int | datetime | None = None
+    ) -> Iterator[Step]:
+        """Every step: the event and the state after it. Steps up to `after` are folded but not given."""
+        history = History(self._log, question, Bounds(until=until))
+        while (steps := run(history.next_steps())) is not None:
+            yield from (step for step in steps if step.recorded.position > after)
+
+    def follow(
+        self, query: Query = EVERYTHING, *, after: int | Cursor | str = 0, raw: bool = False
+    ) -> Follower:
+        """Events as they come, for ever: first those there are, then each as it is written, by anyone.
+
+        `after` a position, a Cursor or its text; 0 is the beginning. No gap, no repeat. Close it to end.
+        """
+        return Follower(Following(self._log, query, after, raw), Bell(self.engine.watch))
+
+    def count(self, query: Query = EVERYTHING, *, after: int = 0, until: int | datetime | None = None) -> int:
+        """How many events match."""
+        end = None if until is None else run(moment(self._log, until))
+        return run(self.engine.count(query, after, end))
+
+    def head(self) -> int:
+        """The position of the last event; 0 when there is none."""
+        return run(self.engine.head()).position
+
+    def cursor(self, position: int | None = None) -> Cursor:
+        """A cursor at a position, by default the head: for `follow(after=…)`, verified when it is used."""
+        return run(cursor_at(self._log, self.head() if position is None else position))
+
+    def verify(self, cursor: Cursor | str) -> int:
+        """The position of a cursor, if it belongs to this history. Raises CursorMismatch."""
+        return run(position_of(self._log, Cursor.parse(cursor) if isinstance(cursor, str) else cursor))
+
+    def receipt(self, key: str) -> Receipt | None:
+        """The receipt of the append made under a request key or command id, if there was one."""
+        return run(self.engine.request(key))
+
+    def types(self) -> list[TypeCount]:
+        """Every event type in the log, with its count."""
+        return run(self.engine.types())
+
+    def tags(self, prefix: str = "", *, limit: int = 1_000, after: str = "") -> list[TagCount]:
+        """Tags that start with `prefix`, in order, after the tag `after`, with their counts."""
+        return run(self.engine.tags(prefix, limit, after))
+
+    def stats(self) -> dict[str, Any]:
+        """Facts for an operator: sizes in bytes, settings, versions."""
+        return run(self.engine.stats())
+
+    # Keeping
+
+    def backup(self, path: str) -> None:
+        """A consistent copy of the whole store at another path, while it is in use; the copy starts a new epoch.
+
+        Raises NotSupported where the engine has its own tools for that.
+        """
+        (getattr(self.engine, "backup", None) or refuse_backup(self.engine))(path)
+
+    def close(self) -> None:
+        """Release everything. Closing twice is harmless."""
+        run(self.engine.close())
+
+    def __enter__(self: St) -> St:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.engine!r})"
+
+
+class Follower:
+    """Events as they come: iterate over it, or over `pages()`; `cursor` says how far you are. Close it to end.
+
+    Iterating ends when it is closed, from any thread. `timeout` (seconds) of `pages` yields [] when nothing came.
+    """
+
+    def __init__(self, following: Following, bell: Bell) -> None:
+        self._following, self._bell = following, bell
+        self._handled: Cursor | None = None
+
+    @property
+    def cursor(self) -> Cursor:
+        """How far the events already given reach: keep its text, and resume with `follow(after=…)`."""
+        return self._handled or self._following.cursor
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether the last look found no more than it gave."""
+        return self._following.caught_up
+
+    def pages(self, timeout: float | None = None) -> Iterator[list[Recorded[Any]]]:
+        """Pages of events, never empty; with `timeout`, an empty one whenever nothing came for so long."""
+        while not self._bell.closed:
+            self._bell.clear()
+            page = run(self._following.next_page())
+            if page:
+                self._handled = None
+                yield page
+            elif not self._bell.wait(timeout) and timeout is not None:
+                yield []
+
+    def __iter__(self) -> Iterator[Recorded[Any]]:
+        for page in self.pages():
+            for recorded in page:
+                self._handled = self._following.cursor_of(recorded)
+                yield recorded
+                if self._bell.closed:
+                    return
+            self._handled = None
+
+    def close(self) -> None:
+        """End the iteration after the event in hand."""
+        self._bell.close()
+
+    def __enter__(self) -> Follower:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def with_options(old: Options, attempts: int | None, command_id: str | None, metadata: dict[str, Any]) -> Options:
+    """Options with some of them changed."""
+    return Options(
+        attempts if attempts is not None else old.attempts,
+        command_id if command_id is not None else old.command_id,
+        tuple((dict(old.metadata) | metadata).items()),
+    )
+
+
+@contextmanager
+def context(metadata: dict[str, Any]) -> Iterator[None]:
+    """Metadata for everything written inside, by any store of any colour."""
+    token = CONTEXT.set(context_with(metadata))
+    try:
+        yield
+    finally:
+        CONTEXT.reset(token)
+
+
+def refuse_backup(engine: Engine) -> NoReturn:
+    """Engines with tools of their own make no backups here."""
+    raise NotSupported(
+        f"The {engine.name} engine makes no backups itself.", "Use its own tools.", engine=engine.name, capability="backup"
+    )
+
+
+def _each(page: list[Recorded[Any]] | None, reader: Reader) -> Iterator[Recorded[Any]]:
+    while page is not None:
+        yield from page
+        page = run(reader.next_page())
