@@ -1,6 +1,6 @@
 # One door to everything. All that is needed beforehand is Python 3.11 or newer, on the PATH.
 #
-#   make demo      flights of 1-31 January 2013 as events, in the terminal
+#   make demo      what the library does, on real flights
 #   make test      the whole test suite
 #   make check     style, types, layers, documents, public names
 #   make bench     the benchmarks
@@ -14,12 +14,12 @@ BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench setup clean distclean
+.PHONY: help demo test check fix bench setup clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.demo ## what the library does, on a year of real flights
+demo: $(VENV)/.demo ## what the library does, on real flights
 	$(BIN)/eventfold demo flights
 
 test: $(VENV)/.dev ## the whole test suite, on two processes
@@ -31,6 +31,10 @@ check: $(VENV)/.dev ## style, types, layers, documents and public names
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pytest -q tests/test_house.py tests/docs
+
+fix: $(VENV)/.dev ## let ruff mend what it can
+	$(BIN)/ruff check -q --fix .
+	$(BIN)/ruff format .
 
 bench: $(VENV)/.dev ## the benchmarks
 	$(BIN)/python -m benchmarks $(ARGS)
