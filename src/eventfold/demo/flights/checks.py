@@ -1,0 +1,184 @@
+"""Checks: every figure of the read models, asked a second time of the source itself, in plain SQL.
+
+Knows: the data files and what the models must come to. Does not know: events, the log, how rows became events. Where
+`source.py` computes a moment from `time_hour` and the delay, this file reads the clocks in `dep_time`: two ways to one
+answer, so that a mistake in either shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from eventfold.demo.flights.models import NEW_YORK, AircraftDay, Board, Tally, Year
+from eventfold.demo.flights.source import Files, connect
+
+_PLAIN = """
+CREATE TABLE plain AS
+WITH first AS (
+    SELECT * FROM read_csv($flights, nullstr = 'NA')
+    ORDER BY year, month, day, hour, minute, carrier, flight, origin LIMIT $limit
+), clocks AS (
+    SELECT *, make_timestamp(year, month, day, hour, minute, 0) AS planned,
+           make_timestamp(year, month, day, 0, 0, 0) + to_minutes(dep_time // 100 * 60 + dep_time % 100) AS clock
+    FROM first
+)
+SELECT carrier, origin, tailnum, month, dep_time, dep_delay, arr_delay, air_time, planned,
+       printf('%s%d-%s-%04d-%02d-%02d', carrier, flight, origin, year, month, day) AS name,
+       printf('%04d-%02d-%02d', year, month, day) AS day,
+       CASE WHEN dep_delay >= 0 AND clock < planned THEN clock + INTERVAL 1 DAY
+            WHEN dep_delay < 0 AND clock > planned THEN clock - INTERVAL 1 DAY ELSE clock END AS gone
+FROM clocks
+"""
+
+_MONTHS = """
+SELECT carrier, printf('2013-%02d', month), count(*), count(dep_time), coalesce(sum(dep_delay), 0), count(arr_delay),
+       coalesce(sum(arr_delay), 0), coalesce(sum(air_time), 0),
+       count(*) FILTER (dep_time IS NOT NULL AND arr_delay IS NULL), count(*) FILTER (dep_time IS NULL)
+FROM plain GROUP BY ALL
+"""
+
+_HOURS = """
+SELECT origin, strftime(gone, '%Y-%m-%d %H'), count(*), sum(dep_delay) FROM plain WHERE gone IS NOT NULL GROUP BY ALL
+"""
+
+_BOARD = """
+WITH shown AS (
+    SELECT name, dep_delay, planned AT TIME ZONE 'America/New_York' AS planned,
+           gone AT TIME ZONE 'America/New_York' AS gone
+    FROM plain WHERE origin = $origin AND list_contains($days, day)
+)
+SELECT name, CASE WHEN gone <= $now::TIMESTAMPTZ THEN 'departed'
+                  WHEN gone IS NULL AND planned <= $now::TIMESTAMPTZ THEN 'cancelled' ELSE 'scheduled' END AS status,
+       CASE WHEN gone <= $now::TIMESTAMPTZ THEN dep_delay END
+FROM shown WHERE planned - INTERVAL 24 HOUR <= $now::TIMESTAMPTZ
+"""
+
+_AIRCRAFT = """
+SELECT name, dep_time % 2400, dep_delay, arr_delay, air_time FROM plain
+WHERE tailnum = $aircraft AND day = $day AND dep_time IS NOT NULL
+"""
+
+
+class Mismatch(msgspec.Struct, frozen=True):
+    """A figure on which the events and the source do not agree."""
+
+    figure: str
+    events: Any
+    source: Any
+
+
+class Checks:
+    """Compares figure after figure; `compared` counts them, `mismatches` names those that differ."""
+
+    def __init__(self, files: Files, limit: int | None = None) -> None:
+        self.compared = 0
+        self.mismatches: list[Mismatch] = []
+        self._db = connect()
+        self._db.execute(_PLAIN, {"flights": str(files.flights), "limit": limit or 2**40})
+
+    def close(self) -> None:
+        """Let go of the memory."""
+        self._db.close()
+
+    def year(self, year: Year) -> None:
+        """Every count and sum of the year: by kind, by carrier and month, by airport and hour."""
+        rows = self._rows(_MONTHS)
+        kinds = ("Scheduled", "Departed", "Arrived", "Diverted", "Cancelled")
+        totals = [sum(row[index] for row in rows) for index in (2, 3, 5, 8, 9)]
+        self.compare(
+            lambda kind: f"number of {kind} events",
+            year.counts,
+            {f"Flight{kind}": total for kind, total in zip(kinds, totals, strict=True) if total},
+        )
+        fields = Tally.__struct_fields__
+        self.compare(
+            lambda key: f"{key[2]} of {key[0]} in {key[1]}",
+            {(*key, field): getattr(tally, field) for key, tally in year.months.items() for field in fields},
+            {(*row[:2], field): value for row in rows for field, value in zip(fields, row[2:], strict=True)},
+        )
+        hours = self._rows(_HOURS)
+        self.compare(
+            lambda key: f"departures from {key[0]} in the hour {key[1]}:00",
+            by_local_hour(year.hours),
+            {(origin, hour): count for origin, hour, count, _ in hours},
+        )
+        self.compare(
+            lambda key: f"minutes of delay at {key[0]} in the hour {key[1]}:00",
+            by_local_hour(year.waiting),
+            {(origin, hour): minutes for origin, hour, _, minutes in hours},
+        )
+
+    def board(self, board: Board, moment: datetime) -> None:
+        """Every line of a departure board: the same flights, in the same state, late by the same minutes."""
+        asked = {"origin": board.origin, "days": list(board.days), "now": moment.isoformat()}
+        self.compare(
+            lambda flight: f"{flight} on the board of {board.origin} at {moment.astimezone(NEW_YORK):%Y-%m-%d %H:%M}",
+            {line.flight: (line.status, line.delay) for line in board.lines.values()},
+            {name: (status, delay) for name, status, delay in self._rows(_BOARD, asked)},
+        )
+
+    def aircraft(self, day: AircraftDay) -> None:
+        """Every leg an aircraft flew on a day: the clock in New York when it left, both delays, the time in the air."""
+        rows = self._rows(_AIRCRAFT, {"aircraft": day.aircraft, "day": day.day})
+        self.compare(
+            lambda flight: f"{flight} in the day of {day.aircraft}",
+            {
+                leg.flight: (clock(leg.departed), leg.departure_delay, leg.arrival_delay, leg.air_time)
+                for leg in day.legs.values()
+            },
+            {row[0]: tuple(row[1:]) for row in rows},
+        )
+
+    def departures(self, origin: str, day: str, flights: set[str]) -> None:
+        """Which flights of an airport's day asked for a gate: all that left."""
+        rows = self._rows(
+            "SELECT name FROM plain WHERE origin = $origin AND day = $day AND dep_time IS NOT NULL",
+            {"origin": origin, "day": day},
+        )
+        self.compare(
+            lambda flight: f"{flight} among the departures of {origin} on {day}",
+            dict.fromkeys(flights, True),
+            {name: True for (name,) in rows},
+        )
+
+    def compare(self, name: Callable[[Any], str], events: Mapping[Any, Any], source: Mapping[Any, Any]) -> None:
+        """Compare two answers key by key; a key that one of them lacks is a mismatch as well."""
+        for key in sorted(events.keys() | source.keys()):
+            self.compared += 1
+            ours, theirs = events.get(key), source.get(key)
+            if ours != theirs:
+                self.mismatches.append(Mismatch(name(key), ours, theirs))
+
+    def _rows(self, sql: str, given: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        return self._db.execute(sql, given or {}).fetchall()
+
+
+def by_local_hour(hours: Mapping[tuple[str, datetime], int]) -> dict[tuple[str, str], int]:
+    """Figures by hour in UTC as figures by hour on the clock in New York (one of which comes twice in November)."""
+    found: dict[tuple[str, str], int] = {}
+    for (origin, hour), figure in hours.items():
+        key = (origin, f"{hour.astimezone(NEW_YORK):%Y-%m-%d %H}")
+        found[key] = found.get(key, 0) + figure
+    return found
+
+
+def clock(moment: datetime) -> int:
+    """A moment as the source writes clock readings: 517 for 05:17 in New York."""
+    local = moment.astimezone(NEW_YORK)
+    return local.hour * 100 + local.minute
+
+
+def overlaps(stays: list[tuple[datetime, datetime, str]]) -> list[tuple[str, str]]:
+    """Pairs of flights that stand at one gate at once, given its stays as (since, until, flight)."""
+    ordered = sorted(stays)
+    found: list[tuple[str, str]] = []
+    latest = (datetime.min.replace(tzinfo=NEW_YORK) + timedelta(days=1), "")
+    for since, until, flight in ordered:
+        if since < latest[0]:
+            found.append((latest[1], flight))
+        latest = max(latest, (until, flight))
+    return found

@@ -1,0 +1,279 @@
+"""Figures: the run from the first event to the last check, and everything it found, as one value.
+
+Knows: the order of the chapters. Does not know: how it is shown (report.py), how a figure is computed (models.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+import eventfold as ef
+from eventfold.demo.flights import gates
+from eventfold.demo.flights.checks import Checks, Mismatch
+from eventfold.demo.flights.events import FlightDeparted
+from eventfold.demo.flights.load import Loaded, load
+from eventfold.demo.flights.models import (
+    NEW_YORK,
+    AircraftDay,
+    Board,
+    Hour,
+    Leg,
+    Line,
+    Tally,
+    Year,
+    busiest,
+    days_on_board,
+    worst,
+)
+from eventfold.demo.flights.source import Files, Source, unpack
+
+Progress = Callable[[int, int], None]
+HOUR = timedelta(hours=1)
+
+
+class View(msgspec.Struct):
+    """A departure board at a moment: its lines, and how many of them stand how. Waiting: late and still here."""
+
+    origin: str
+    moment: datetime
+    departed: int
+    cancelled: int
+    waiting: int
+    later: int
+    lines: list[Line]
+
+
+class Month(Tally):
+    """A carrier's month, as it is written out."""
+
+    carrier: str = ""
+    month: str = ""
+
+
+class Aircraft(msgspec.Struct):
+    """One aircraft's day."""
+
+    aircraft: str
+    day: str
+    legs: list[Leg]
+
+
+class Gates(msgspec.Struct):
+    """The contest for gates, and what the log says of it afterwards."""
+
+    day: str
+    airport: str
+    contest: gates.Contest
+    given: int
+    breaches: list[str]
+
+
+class Figures(msgspec.Struct):
+    """Everything the run found. Times are UTC; `seconds` are those of each chapter; sizes are bytes."""
+
+    database: str
+    flights: int
+    limit: int | None
+    loaded: Loaded
+    counts: dict[str, int]
+    months: list[Month]
+    day_hours: list[int]
+    busiest: Hour
+    worst: Hour
+    board: View
+    earlier: View
+    changed: dict[str, tuple[Line | None, Line]]
+    aircraft: Aircraft
+    gates: Gates
+    compared: int
+    mismatches: list[Mismatch]
+    airlines: dict[str, str]
+    airports: dict[str, str]
+    seconds: dict[str, float]
+    size: int
+    memory: int | None
+
+
+class Clock:
+    """How long each chapter took, in seconds."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def chapter(self, name: str) -> Iterator[None]:
+        """Time what is done inside."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - began, 3)
+
+
+def gather(database: str, limit: int | None, progress: Progress) -> Figures:
+    """Run everything on one store. Raises EventfoldErrors; a figure that differs is no error but a mismatch."""
+    clock = Clock()
+    with tempfile.TemporaryDirectory(prefix="eventfold-flights-") as folder, ef.Store(database) as store:
+        with clock.chapter("load"):
+            files = unpack(Path(folder))
+            with closing(Source(files, limit)) as source:
+                loaded = load(store, source, progress)
+                names = source.airlines(), source.airports()
+        return _tell(store, database, limit, loaded, names, files, clock)
+
+
+def _tell(
+    store: ef.Store,
+    database: str,
+    limit: int | None,
+    loaded: Loaded,
+    names: tuple[dict[str, str], dict[str, str]],
+    files: Files,
+    clock: Clock,
+) -> Figures:
+    with clock.chapter("fold"):
+        year = store.state(Year())
+    peak, late = busiest(year), worst(year)
+    with clock.chapter("board"):
+        now, before = _boards(store, late.origin, late.hour + HOUR)
+        day = _day(now, late)
+    with clock.chapter("aircraft"):
+        flown = store.state(AircraftDay(_hardest_working(store, day), day))
+    with clock.chapter("gates"):
+        wanted, held = _gates(store, database, late.origin, day)
+    with clock.chapter("check"), closing(Checks(files, limit)) as checks:
+        checks.year(year)
+        checks.board(now, late.hour + HOUR)
+        checks.board(before, late.hour)
+        checks.aircraft(flown)
+        checks.departures(late.origin, day, wanted)
+        checks.compare(str, _promises(held), _promises_kept(held))
+    return Figures(
+        database=database,
+        flights=loaded.flights,
+        limit=limit,
+        loaded=loaded,
+        counts=year.counts,
+        months=[Month(*msgspec.structs.astuple(tally), *key) for key, tally in sorted(year.months.items())],
+        day_hours=_by_hour_of_day(year),
+        busiest=peak,
+        worst=late,
+        board=view(now, late.hour + HOUR),
+        earlier=view(before, late.hour),
+        changed=changed(before, now),
+        aircraft=Aircraft(flown.aircraft, day, sorted(flown.legs.values(), key=lambda leg: leg.departed)),
+        gates=held,
+        compared=checks.compared,
+        mismatches=checks.mismatches,
+        airlines=names[0],
+        airports=names[1],
+        seconds=clock.seconds,
+        size=_size(database),
+        memory=peak_memory(),
+    )
+
+
+def _boards(store: ef.Store, origin: str, moment: datetime) -> tuple[Board, Board]:
+    """The board at a moment and the same board an hour earlier: one question, two moments of the business's time."""
+    question = Board(origin, days_on_board(moment))
+    return (
+        store.state(question, occurred_until=moment),
+        store.state(question, occurred_until=moment - HOUR),
+    )
+
+
+def _day(board: Board, hour: Hour) -> str:
+    """The schedule day of most of the flights that left in an hour."""
+    left = [
+        line.day
+        for line in board.lines.values()
+        if line.delay is not None and hour.hour <= line.departs + timedelta(minutes=line.delay) < hour.hour + HOUR
+    ]
+    return Counter(left).most_common(1)[0][0]
+
+
+def _hardest_working(store: ef.Store, day: str) -> str:
+    """The aircraft that left New York most often on a day; of equals the one most late in all."""
+    legs: Counter[str] = Counter()
+    late: Counter[str] = Counter()
+    for recorded in store.read(ef.Query.of(types=[FlightDeparted], tags=[f"day:{day}"])):
+        event: FlightDeparted = recorded.event
+        legs[event.aircraft] += 1
+        late[event.aircraft] += event.delay
+    return max(legs, key=lambda aircraft: (legs[aircraft], late[aircraft], aircraft))
+
+
+def _gates(store: ef.Store, database: str, airport: str, day: str) -> tuple[set[str], Gates]:
+    """Give gates to a day's flights, in a plan of its own, so that the run can be repeated on one store."""
+    wanted = gates.wishes(store.state(Board(airport, (day,))).in_order())
+    plan = f"{airport}-{day}-{len(store.tags(f'plan:{airport}-{day}-')) + 1}"
+    contest = asyncio.run(gates.contest(database, plan, airport, wanted))
+    given, breaches = gates.double_booked(store, plan)
+    return {wish.flight for wish in wanted}, Gates(day, airport, contest, given, breaches)
+
+
+def _promises(held: Gates) -> dict[str, int]:
+    """What the log says of the gates."""
+    return {"flights with a gate, in the log": held.given, "gates double-booked": len(held.breaches)}
+
+
+def _promises_kept(held: Gates) -> dict[str, int]:
+    """What must be true of them."""
+    return {"flights with a gate, in the log": held.contest.assigned, "gates double-booked": 0}
+
+
+def view(board: Board, moment: datetime) -> View:
+    """A board with its counts at a moment."""
+    lines = board.in_order()
+    here = [line for line in lines if line.status == "scheduled"]
+    return View(
+        board.origin,
+        moment,
+        departed=sum(line.status == "departed" for line in lines),
+        cancelled=sum(line.status == "cancelled" for line in lines),
+        waiting=sum(line.departs <= moment for line in here),
+        later=sum(line.departs > moment for line in here),
+        lines=lines,
+    )
+
+
+def changed(before: Board, now: Board) -> dict[str, tuple[Line | None, Line]]:
+    """The lines that differ between two moments of a board, in order, as (before, now)."""
+    lines = [change.after for change in ef.diff(before, now).values()]
+    return {line.flight: (before.lines.get(line.flight), line) for line in sorted(lines, key=Board.place)}
+
+
+def _by_hour_of_day(year: Year) -> list[int]:
+    """Departures by the hour on the clock in New York, 0 to 23."""
+    found = [0] * 24
+    for (_, hour), count in year.hours.items():
+        found[hour.astimezone(NEW_YORK).hour] += count
+    return found
+
+
+def _size(database: str) -> int:
+    """Bytes on disk, with the write-ahead log beside it; 0 where the store is no file."""
+    return sum(path.stat().st_size for end in ("", "-wal") if (path := Path(database + end)).is_file())
+
+
+def peak_memory() -> int | None:
+    """The most memory this process has held, in bytes, where the system tells."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def total(tallies: Iterable[Tally], field: str) -> int:
+    """A figure of several tallies together."""
+    return sum(getattr(tally, field) for tally in tallies)

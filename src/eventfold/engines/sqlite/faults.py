@@ -1,0 +1,93 @@
+"""Room: what SQLite reports, in the library's words. No driver's traceback reaches a user.
+
+Knows: apsw's exceptions. Does not know: what was being done; whoever calls says it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import apsw
+
+from eventfold.errors import (
+    EventfoldError,
+    NotAStore,
+    StoreBusy,
+    StoreDamaged,
+    StoreFull,
+    StoreNotFound,
+    StoreReadOnly,
+    StoreUnavailable,
+)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def translated(error: apsw.Error, path: str) -> EventfoldError:
+    """The library's error for one of SQLite's."""
+    detail = str(error)
+    match error:
+        case apsw.BusyError() | apsw.LockedError():
+            return StoreBusy(
+                f"{path} was locked by another program for too long.",
+                "Nothing was written: try again, or find who holds it (a backup, an open transaction).",
+                path=path,
+            )
+        case apsw.FullError():
+            return StoreFull(
+                f"There is no room to write to {path}: the disk or quota is full.",
+                "Nothing of this append was written: make room, then append again.",
+                path=path,
+            )
+        case apsw.ReadOnlyError() | apsw.PermissionsError() | apsw.AuthError():
+            return StoreReadOnly(
+                f"{path} cannot be written to ({detail}).",
+                "Nothing was written: check the rights of the file and its folder.",
+                path=path,
+            )
+        case apsw.NotADBError():
+            return NotAStore(
+                f"{path} is no SQLite file, or its beginning was overwritten.",
+                "Check the path; if it was a store, restore a backup.",
+                path=path,
+            )
+        case apsw.CorruptError():
+            return StoreDamaged(
+                f"{path} is damaged ({detail}).",
+                "Stop writing to it, keep a copy as it is, and restore a backup.",
+                path=path,
+            )
+        case apsw.CantOpenError():
+            return StoreNotFound(
+                f"{path} cannot be opened ({detail}).", "Check that its folder exists and may be written to.", path=path
+            )
+        case apsw.IOError():
+            return StoreUnavailable(
+                f"The disk under {path} reported an error ({detail}).",
+                "Look at the system's log before going on; nothing unacknowledged may be relied upon.",
+                path=path,
+                detail=detail,
+            )
+        case _:
+            return StoreUnavailable(
+                f"SQLite refused to work on {path}: {detail} ({type(error).__name__}).",
+                "If it happens again, check the file (eventfold stats) and restore a backup if it is broken.",
+                path=path,
+                detail=detail,
+            )
+
+
+def in_our_words(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Translates whatever SQLite raises inside an engine's method. The engine's first argument has `.path`."""
+
+    @wraps(method)
+    async def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await method(*args, **kwargs)
+        except apsw.Error as error:
+            raise translated(error, getattr(args[0], "path", "the store")) from error
+
+    return wrapped

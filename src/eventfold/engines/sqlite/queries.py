@@ -1,0 +1,114 @@
+"""Room: queries as SQL. Selects exactly what `Query.matches` selects, in position order, from indexes.
+
+Knows: the tables, names as ids. Does not know: events' bytes, transactions. Each alternative of a query is a
+select in index order, and a compound select merges them lazily, so a page costs a page, not the log.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import apsw
+
+from eventfold.engines.sqlite.names import Names
+from eventfold.engines.sqlite.schema import COLUMNS
+from eventfold.query import Item, Query
+
+PROBE = 200  # index entries looked at to see which of an item's tags is the rarer one
+
+_E_COLUMNS = ", ".join(f"e.{name.strip()}" for name in COLUMNS.split(","))
+
+
+class Dictionary(NamedTuple):
+    """Where names are looked up: a connection, both dictionaries, and whether it is the writer's transaction."""
+
+    connection: apsw.Connection
+    types: Names
+    tags: Names
+    writing: bool = False
+
+
+class Positions:
+    """A query made ready: SQL that selects matching positions in (after, until], and its bindings."""
+
+    __slots__ = ("bindings", "parts")
+
+    def __init__(self, parts: list[str], bindings: list[Any]) -> None:
+        self.parts, self.bindings = parts, bindings
+
+    @property
+    def nothing(self) -> bool:
+        """Whether no event can match, since a name it needs was never used."""
+        return not self.parts
+
+    def sql(self, direction: str) -> str:
+        """The compound select, ordered."""
+        return f"{' UNION '.join(self.parts)} ORDER BY position {direction}"
+
+
+def positions(dictionary: Dictionary, query: Query, after: int, until: int) -> Positions:
+    """Compile a query with items (not the one that means everything)."""
+    connection, types, _, writing = dictionary
+    found = Positions([], [])
+    for item in query.items:
+        type_ids = types.ids(connection, item.types, writing)
+        if item.types and not type_ids:
+            continue
+        if item.tags:
+            _by_tags(dictionary, item, type_ids, after, until, found)
+        else:
+            for each in type_ids:
+                found.parts.append("SELECT position FROM event WHERE type = ? AND position > ? AND position <= ?")
+                found.bindings += (each, after, until)
+    return found
+
+
+def _by_tags(dictionary: Dictionary, item: Item, type_ids: list[int], after: int, until: int, into: Positions) -> None:
+    connection, _, tags, writing = dictionary
+    ids = tags.ids(connection, item.tags, writing)
+    if len(ids) < len(item.tags):
+        return
+    if len(ids) > 1:
+        ids.sort(key=lambda each: _probe(connection, each, after, until))
+    sql = "SELECT a.position AS position FROM tagged a"
+    for index, each in enumerate(ids[1:]):
+        sql += f" CROSS JOIN tagged b{index} ON b{index}.tag = ? AND b{index}.position = a.position"
+        into.bindings.append(each)
+    sql += " WHERE a.tag = ? AND a.position > ? AND a.position <= ?"
+    into.bindings += (ids[0], after, until)
+    if type_ids:
+        sql += f" AND a.type IN ({','.join('?' * len(type_ids))})"
+        into.bindings += type_ids
+    into.parts.append(sql)
+
+
+def _probe(connection: apsw.Connection, tag: int, after: int, until: int) -> int:
+    return connection.execute(
+        "SELECT count(*) FROM (SELECT 1 FROM tagged WHERE tag = ? AND position > ? AND position <= ? LIMIT ?)",
+        (tag, after, until, PROBE),
+    ).fetchone()[0]
+
+
+def page_sql(found: Positions | None, backwards: bool, occurred: bool) -> str:
+    """A page of whole rows: bindings are those of the positions, then the bounds of `occurred`, then the limit.
+
+    Without positions (the query that means everything) the bindings start with (after, until).
+    """
+    direction = "DESC" if backwards else "ASC"
+    where = " AND ifnull(e.occurred, e.time) BETWEEN ? AND ?" if occurred else ""
+    if found is None:
+        return (
+            f"SELECT {_E_COLUMNS} FROM event e WHERE e.position > ? AND e.position <= ?{where} "  # noqa: S608
+            f"ORDER BY e.position {direction} LIMIT ?"
+        )
+    inner = found.sql(direction)
+    if not occurred:
+        inner += " LIMIT ?"
+        return (
+            f"SELECT {_E_COLUMNS} FROM ({inner}) p CROSS JOIN event e ON e.position = p.position "  # noqa: S608
+            f"ORDER BY p.position {direction}"
+        )
+    return (
+        f"SELECT {_E_COLUMNS} FROM ({inner}) p CROSS JOIN event e ON e.position = p.position WHERE 1{where} "  # noqa: S608
+        f"ORDER BY p.position {direction} LIMIT ?"
+    )

@@ -1,0 +1,84 @@
+"""Room: the tables of a store file, and the guards that make the log append-only for everyone who opens it.
+
+Knows: SQL. Does not know: connections. Every index earns its place: `event_id` finds repeated appends,
+`event_type` answers questions without tags, `tagged` carries the type, so that a condition is answered
+from the index alone.
+"""
+
+from __future__ import annotations
+
+APPLICATION_ID = 0x65666C64  # "efld": how a store is recognised without reading its bytes
+LAYOUT = 1  # PRAGMA user_version; a newer file is refused, an older one is upgraded by an explicit command
+
+CREATE = """
+CREATE TABLE store (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    id TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    created INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE event (
+    position INTEGER PRIMARY KEY,
+    id BLOB NOT NULL,
+    type INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    data BLOB NOT NULL,
+    tags TEXT NOT NULL,          -- joined by newlines: a row can be read, and the index rebuilt, from itself
+    time INTEGER NOT NULL,       -- µs since 1970 UTC
+    occurred INTEGER,
+    metadata BLOB,
+    "offset" INTEGER,            -- the append boundary; both NULL for an append of one event
+    size INTEGER,
+    codec TEXT,                  -- NULL: json
+    key TEXT,                    -- id of the key the payload is encrypted with
+    crc INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX event_id ON event (id);
+CREATE INDEX event_type ON event (type);  -- an index ends with the rowid, so this is (type, position)
+
+CREATE TABLE type (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+CREATE TABLE tag (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+CREATE TABLE tagged (
+    tag INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    type INTEGER NOT NULL,
+    PRIMARY KEY (tag, position)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE request (key TEXT PRIMARY KEY, first INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE sealed (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, digest TEXT NOT NULL) STRICT;
+
+-- INSERT OR REPLACE deletes rows without firing a delete trigger, so inserts are guarded as well.
+CREATE TRIGGER event_in_order BEFORE INSERT ON event
+WHEN NEW.position IS NOT (SELECT ifnull(max(position), 0) + 1 FROM event)
+    OR EXISTS (SELECT 1 FROM event WHERE id = NEW.id)
+BEGIN SELECT RAISE(ABORT, 'eventfold: known event or position'); END;
+CREATE TRIGGER event_no_update BEFORE UPDATE ON event
+BEGIN SELECT RAISE(ABORT, 'eventfold: the log is append-only'); END;
+CREATE TRIGGER event_no_delete BEFORE DELETE ON event
+WHEN NOT EXISTS (SELECT 1 FROM sealed WHERE OLD.position BETWEEN first AND last)
+BEGIN SELECT RAISE(ABORT, 'eventfold: the log is append-only'); END;
+"""
+
+# The dictionaries and the tag index are part of the log: a changed name would change what events mean.
+_FROZEN = """
+CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table}
+BEGIN SELECT RAISE(ABORT, 'eventfold: the log is append-only'); END;
+CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table}
+BEGIN SELECT RAISE(ABORT, 'eventfold: the log is append-only'); END;
+"""
+_UNIQUE = """
+CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table}
+WHEN EXISTS (SELECT 1 FROM {table} WHERE id = NEW.id OR name = NEW.name)
+BEGIN SELECT RAISE(ABORT, 'eventfold: known name'); END;
+"""
+CREATE += "".join(_FROZEN.format(table=table) for table in ("tagged", "type", "tag", "request"))
+CREATE += "".join(_UNIQUE.format(table=table) for table in ("type", "tag"))
+
+COLUMNS = 'position, id, type, version, data, tags, time, occurred, metadata, "offset", size, codec, key, crc'
+HEAD = "SELECT position, time, id FROM event ORDER BY position DESC LIMIT 1"
+INSERT_EVENT = f"INSERT INTO event ({COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608
+INSERT_TAGGED = "INSERT INTO tagged (tag, position, type) VALUES (?,?,?)"
+INSERT_REQUEST = "INSERT INTO request (key, first) VALUES (?,?)"
+BY_ID = f"SELECT {COLUMNS} FROM event WHERE id = ?"  # noqa: S608
