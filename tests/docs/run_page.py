@@ -9,13 +9,14 @@ thread behind must be noticed. Tracebacks name the page and the line in it.
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import ModuleType
 
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 
 
-def run(page: str) -> int:
+def run(page: Path) -> int:
     """Run a page in the current directory and return how many blocks it had."""
     document = Sybil(parsers=[PythonCodeBlockParser()]).parse(page)
     script = ModuleType("__main__")
@@ -28,4 +29,4 @@ def run(page: str) -> int:
 
 
 if __name__ == "__main__":
-    print(f"{run(sys.argv[1])} blocks")
+    print(f"{run(Path(sys.argv[1]))} blocks")
