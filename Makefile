@@ -36,7 +36,7 @@ fix: $(VENV)/.dev ## let ruff mend what it can
 	$(BIN)/ruff check -q --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.dev ## the benchmarks
+bench: $(VENV)/.bench ## the benchmarks, beside peers
 	$(BIN)/python -m benchmarks $(ARGS)
 
 setup: $(VENV)/.dev ## only the set-up, with all that development needs
@@ -61,3 +61,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) install --upgrade -c constraints.txt pip
 	$(PIP) install -c constraints.txt -e '.[all]' --group dev
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.bench: $(VENV)/.dev
+	$(PIP) install -c constraints.txt --group bench
+	@touch $@
