@@ -42,10 +42,10 @@ class AsyncStore:
     Opened by `async with`, or by its first call. Concurrent appends share one commit; no call blocks the loop.
     """
 
-    def __init__(self, url: str, *, create: bool = True, cache: int = 1_000, **options: Any) -> None:
+    def __init__(self, url: str | Engine, *, create: bool = True, cache: int = 1_000, **options: Any) -> None:
         self.registry = Registry()
         self._options = Options()
-        self._opening = _Opening(str(url), create, options, self.registry, StateCache(cache))
+        self._opening = _Opening(url, create, options, self.registry, StateCache(cache))
 
     @property
     def engine(self) -> Engine:
@@ -203,7 +203,9 @@ class AsyncStore:
 class _Opening:
     """A store that opens once, whoever asks first, however many ask at once."""
 
-    def __init__(self, url: str, create: bool, options: dict[str, Any], registry: Registry, cache: StateCache) -> None:
+    def __init__(
+        self, url: str | Engine, create: bool, options: dict[str, Any], registry: Registry, cache: StateCache
+    ) -> None:
         self.url = url
         self._create, self._options = create, options
         self._registry, self._cache = registry, cache

@@ -40,14 +40,14 @@ EVERYTHING = Query()
 class Store:
     """A log of events, for sync code. Safe to share between threads; opened once per process, not across a fork.
 
-    `url` a path (a SQLite file), `memory:`, `memory:NAME` or `postgresql://…`; `create` makes the store if
-    nothing is there; `cache` how many folded states to keep; other options are the engine's own.
+    `url` a path (a SQLite file), `memory:`, `memory:NAME` or `postgresql://…`, or an engine made by hand; `create`
+    makes the store if nothing is there; `cache` how many folded states to keep; other options are the engine's own.
 
     Raises StoreNotFound, NotAStore, InvalidUrl, MissingExtra, StoreVersionMismatch and their kin.
     """
 
-    def __init__(self, url: str, *, create: bool = True, cache: int = 1_000, **options: Any) -> None:
-        self.engine = open_engine(str(url), "sync", create, options)
+    def __init__(self, url: str | Engine, *, create: bool = True, cache: int = 1_000, **options: Any) -> None:
+        self.engine = open_engine(url, "sync", create, options)
         run(self.engine.open())
         self.registry = Registry()
         self._options = Options()

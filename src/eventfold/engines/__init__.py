@@ -15,11 +15,15 @@ Colour = Literal["sync", "async"]
 SCHEMES = ("memory", "sqlite", "postgresql", "postgres", "file")
 
 
-def open_engine(url: str, colour: Colour, create: bool, options: dict[str, Any]) -> Engine:
+def open_engine(address: str | Engine, colour: Colour, create: bool, options: dict[str, Any]) -> Engine:
     """The engine behind an address: a path or sqlite: is a SQLite file; memory:, postgresql:// are the others.
 
-    Raises InvalidUrl on an unknown scheme, MissingExtra where the engine's driver is not installed.
+    An engine is its own address. Raises InvalidUrl on an unknown scheme, MissingExtra where the engine's driver
+    is not installed.
     """
+    if not isinstance(address, str) and hasattr(address, "append_many"):
+        return address
+    url = str(address)
     scheme, colon, rest = url.partition(":")
     known = scheme.lower()
     if not colon or len(scheme) < 2 or "/" in scheme or "." in scheme:
