@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractContextManager
 from datetime import datetime
 from itertools import islice
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 from eventfold import bridge
 from eventfold.bridge import Bell, Offload, TaskCombiner, run
@@ -66,7 +66,11 @@ class AsyncStore:
         return await append(await self._opening.log(), self._options, events, unless, after, key)
 
     async def extend(
-        self, events: Iterable[Any], *, batch: int = MAX_EVENTS_PER_APPEND, progress: Callable[[int], None] | None = None
+        self,
+        events: Iterable[Any],
+        *,
+        batch: int = MAX_EVENTS_PER_APPEND,
+        progress: Callable[[int], None] | None = None,
     ) -> int:
         """See Store.extend."""
         count, rest = 0, iter(events)
@@ -137,9 +141,7 @@ class AsyncStore:
                 if step.recorded.position > after:
                     yield step
 
-    def follow(
-        self, query: Query = EVERYTHING, *, after: int | Cursor | str = 0, raw: bool = False
-    ) -> AsyncFollower:
+    def follow(self, query: Query = EVERYTHING, *, after: int | Cursor | str = 0, raw: bool = False) -> AsyncFollower:
         """See Store.follow. The store must be open; `async with store.follow(…) as follower`."""
         log = self._opening.opened()
         return AsyncFollower(Following(log, query, after, raw), Bell(log.engine.watch))
@@ -216,7 +218,8 @@ class _Opening:
     def opened(self) -> Log:
         if self._log is None:
             raise StoreClosed(
-                f"The store {self.url!r} is not open yet.", "Enter `async with AsyncStore(…)`, or await store.open(), first."
+                f"The store {self.url!r} is not open yet.",
+                "Enter `async with AsyncStore(…)`, or await store.open(), first.",
             )
         return self._log
 
@@ -236,7 +239,7 @@ class _Opening:
             combiner: Any = bridge.LoopCombiner(engine)
         elif engine.capabilities.blocks:
             await asyncio.to_thread(run, engine.open())
-            combiner, engine = TaskCombiner(engine), Offload(engine)
+            combiner, engine = TaskCombiner(engine), cast("Engine", Offload(engine))
         else:
             await engine.open()
             combiner, submit = None, _alone(engine)

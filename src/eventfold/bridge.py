@@ -7,6 +7,7 @@ Knows: the port's promise that a non-suspending engine never waits. Does not kno
 from __future__ import annotations
 
 import asyncio
+import inspect
 import random
 import threading
 import time
@@ -256,7 +257,9 @@ class Lane:
             thread.join(timeout=10)
         while self._jobs:
             job = self._jobs.popleft()
-            job.error = StoreClosed("This store was closed before its turn came; nothing was written.", "Open it again.")
+            job.error = StoreClosed(
+                "This store was closed before its turn came; nothing was written.", "Open it again."
+            )
             self._answer([job])
 
 
@@ -359,7 +362,7 @@ class Offload:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._engine, name)
-        if not asyncio.iscoroutinefunction(found):
+        if not inspect.iscoroutinefunction(found):
             return found
 
         async def offloaded(*args: Any, **kwargs: Any) -> Any:

@@ -170,9 +170,7 @@ def names_of(cls: type) -> tuple[str, ...]:
 @overload
 def event(name: C, /) -> C: ...
 @overload
-def event(
-    name: str | None = None, /, *, version: int = 1, aliases: Iterable[str] = ()
-) -> Callable[[C], C]: ...
+def event(name: str | None = None, /, *, version: int = 1, aliases: Iterable[str] = ()) -> Callable[[C], C]: ...
 def event(name: Any = None, /, *, version: int = 1, aliases: Iterable[str] = ()) -> Any:
     """Declares a dataclass, attrs class or pydantic model as an event; its name defaults to the class's."""
     if isinstance(name, type):
@@ -274,7 +272,9 @@ class RawEvent(msgspec.Struct, frozen=True):
         """The data as JSON values. Raises InvalidEvent if the payload is not JSON."""
         if self.codec != "json":
             raise InvalidEvent(
-                f"The payload of this {self.type} is {self.codec}, not JSON.", "Use its bytes, `.data`.", codec=self.codec
+                f"The payload of this {self.type} is {self.codec}, not JSON.",
+                "Use its bytes, `.data`.",
+                codec=self.codec,
             )
         try:
             return msgspec.json.decode(self.data)

@@ -17,7 +17,6 @@ from eventfold.errors import CursorMismatch, InvalidEvent, InvalidQuery
 from eventfold.event import names_of
 from eventfold.record import check_name
 
-
 Kind = str | type
 
 

@@ -39,11 +39,13 @@ def id_reused(events: Sequence[NewEvent], at: Sequence[int | None]) -> EventIdRe
     known = next((i for i, position in enumerate(at) if position is not None), None)
     if known is None:
         return EventIdReused(
-            "Two events of one append have the same id.", "Give every event an id of its own.", id=str(UUID(bytes=events[0].id))
+            "Two events of one append have the same id.",
+            "Give every event an id of its own.",
+            id=str(UUID(bytes=events[0].id)),
         )
     identity = str(UUID(bytes=events[known].id))
     return EventIdReused(
-        f"Event id {identity} is in the log already, at position {at[known]}, and this append is not the one that wrote it.",
+        f"Event id {identity} is in the log already, at position {at[known]}, written by another append.",
         "Repeat an append unchanged, or give new events new ids.",
         id=identity,
         position=at[known],

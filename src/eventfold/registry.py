@@ -52,7 +52,7 @@ def codec_of(cls: type) -> Codec:
         if hasattr(cls, "model_validate_json"):  # pydantic, recognised by what it can do, not imported
             model = cast(Any, cls)
 
-            def encode(event: Any) -> bytes:
+            def encode(event: Any, /) -> bytes:
                 return event.model_dump_json().encode()
 
             decode: Callable[[bytes], Any] = model.model_validate_json
@@ -190,7 +190,7 @@ class Registry:
         """The event as this codec's class."""
         if stored.codec != "json":
             raise UndecodableEvent(
-                f"Event {stored.position} ({stored.type}) is stored as {stored.codec!r}, which this process cannot read.",
+                f"Event {stored.position} ({stored.type}) is stored as {stored.codec!r}, which cannot be read here.",
                 "Read it raw (raw=True), or install what reads that format.",
                 position=stored.position,
                 type=stored.type,

@@ -94,7 +94,9 @@ class Plan(msgspec.Struct):
             alternatives = [tags + (value,) for tags in alternatives for value in values]
         if not alternatives:
             raise InvalidState(
-                f"{state!r} asks by an empty value, so it asks for nothing.", "Give every tag field a value.", state=repr(state)
+                f"{state!r} asks by an empty value, so it asks for nothing.",
+                "Give every tag field a value.",
+                state=repr(state),
             )
         return Query.any_of(Item(self.types, tuple(sorted(tags))) for tags in alternatives)
 
@@ -163,7 +165,7 @@ def _alternatives(hint: Any) -> list[Any]:
     if get_origin(hint) is typing.Annotated:
         return _alternatives(hint.__origin__)
     if isinstance(hint, getattr(typing, "TypeAliasType", ())):
-        return _alternatives(cast(Any, hint).__value__)
+        return _alternatives(hint.__value__)
     return [hint]
 
 
@@ -173,8 +175,8 @@ def _check_tags(cls: type, events: Iterable[type], asked: set[str]) -> None:
         missing = sorted(asked - has)
         if missing:
             raise InvalidState(
-                f"{cls.__name__} asks by {', '.join(missing)}, and {event.__name__} has no such tag, so it would never be found.",
-                "Make that field of the event an ef.Tag, or override query().",
+                f"{cls.__name__} asks by {', '.join(missing)}, and {event.__name__} has no such tag.",
+                "It would never be found: make that field of the event an ef.Tag, or override query().",
                 state=cls.__name__,
                 event=event.__name__,
             )
@@ -214,19 +216,24 @@ def copier(hint: Any) -> Copier | None:
     if origin in (Union, types.UnionType, tuple, frozenset):
         return None if all(a is Ellipsis or copier(a) is None for a in args) else copy.deepcopy
     if origin in (list, set):
-        return origin.copy if copier(args[0]) is None else copy.deepcopy
+        return copy.copy if copier(args[0]) is None else copy.deepcopy
     if origin is dict and copier(args[0]) is None:
         inner = copier(args[1])
-        return dict.copy if inner is None else _dict_copier(inner)
-    if isinstance(hint, type):
-        if issubclass(hint, _IMMUTABLE):
-            return None
-        config = getattr(hint, "__struct_config__", None)
-        if config is not None and config.frozen:
-            inner_hints = typing.get_type_hints(hint, include_extras=True)
-            if all(h is hint or copier(h) is None for h in inner_hints.values()):
-                return None
+        return copy.copy if inner is None else _dict_copier(inner)
+    if isinstance(hint, type) and _unchanging(cast("type[Any]", hint)):
+        return None
     return copy.deepcopy
+
+
+def _unchanging(cls: type[Any]) -> bool:
+    """Whether values of a class cannot change: built-in values, and frozen structs of such."""
+    if issubclass(cls, _IMMUTABLE):
+        return True
+    config = getattr(cls, "__struct_config__", None)
+    if config is None or not config.frozen:
+        return False
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return all(hint is cls or copier(hint) is None for hint in hints.values())
 
 
 def _dict_copier(inner: Copier) -> Copier:

@@ -6,13 +6,12 @@ Knows: what a user may ask. Does not know: how any of it is done. `AsyncStore` (
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from itertools import islice
 from types import TracebackType
 from typing import Any, NoReturn, ParamSpec, TypeVar
-
 
 from eventfold import bridge
 from eventfold.bridge import Bell, ThreadCombiner, run
@@ -56,9 +55,7 @@ class Store:
 
     # Writing
 
-    def append(
-        self, *events: Any, unless: Unless = None, after: int | Cursor = 0, key: str | None = None
-    ) -> Receipt:
+    def append(self, *events: Any, unless: Unless = None, after: int | Cursor = 0, key: str | None = None) -> Receipt:
         """Append 1 to 1,000 events: all of them or none, durably, in order, adjacent.
 
         `unless` the condition: refused with AppendConflict if an event matching this query (or State's
@@ -69,7 +66,11 @@ class Store:
         return run(append(self._log, self._options, events, unless, after, key))
 
     def extend(
-        self, events: Iterable[Any], *, batch: int = MAX_EVENTS_PER_APPEND, progress: Callable[[int], None] | None = None
+        self,
+        events: Iterable[Any],
+        *,
+        batch: int = MAX_EVENTS_PER_APPEND,
+        progress: Callable[[int], None] | None = None,
     ) -> int:
         """Append any number of events, `batch` at a time (each batch is atomic, the whole is not).
 
@@ -92,9 +93,7 @@ class Store:
         """
         return run(decide(self._log, self._options, function, args, kwargs))
 
-    def using(
-        self: St, *, attempts: int | None = None, command_id: str | None = None, **metadata: Any
-    ) -> St:
+    def using(self: St, *, attempts: int | None = None, command_id: str | None = None, **metadata: Any) -> St:
         """The same store with options: `attempts` for conflicts and lost answers (10), `command_id` to decide
         a command once only, and metadata for whatever is written: `actor`, `correlation_id`, `causation_id`, any key.
         """
@@ -147,17 +146,13 @@ class Store:
         """
         return run(state_at(self._log, question, at, occurred_until))
 
-    def history(
-        self, question: State, *, after: int = 0, until: int | datetime | None = None
-    ) -> Iterator[Step]:
+    def history(self, question: State, *, after: int = 0, until: int | datetime | None = None) -> Iterator[Step]:
         """Every step: the event and the state after it. Steps up to `after` are folded but not given."""
         history = History(self._log, question, Bounds(until=until))
         while (steps := run(history.next_steps())) is not None:
             yield from (step for step in steps if step.recorded.position > after)
 
-    def follow(
-        self, query: Query = EVERYTHING, *, after: int | Cursor | str = 0, raw: bool = False
-    ) -> Follower:
+    def follow(self, query: Query = EVERYTHING, *, after: int | Cursor | str = 0, raw: bool = False) -> Follower:
         """Events as they come, for ever: first those there are, then each as it is written, by anyone.
 
         `after` a position, a Cursor or its text; 0 is the beginning. No gap, no repeat. Close it to end.
@@ -283,7 +278,7 @@ def with_options(old: Options, attempts: int | None, command_id: str | None, met
 
 
 @contextmanager
-def context(metadata: dict[str, Any]) -> Iterator[None]:
+def context(metadata: dict[str, Any]) -> Generator[None, None, None]:
     """Metadata for everything written inside, by any store of any colour."""
     token = CONTEXT.set(context_with(metadata))
     try:
@@ -295,7 +290,10 @@ def context(metadata: dict[str, Any]) -> Iterator[None]:
 def refuse_backup(engine: Engine) -> NoReturn:
     """Engines with tools of their own make no backups here."""
     raise NotSupported(
-        f"The {engine.name} engine makes no backups itself.", "Use its own tools.", engine=engine.name, capability="backup"
+        f"The {engine.name} engine makes no backups itself.",
+        "Use its own tools.",
+        engine=engine.name,
+        capability="backup",
     )
 
 

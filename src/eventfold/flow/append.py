@@ -65,7 +65,8 @@ async def clauses_of(log: Log, unless: Unless, after: int | Cursor) -> tuple[Cla
     if unless is None:
         if after:
             raise InvalidQuery(
-                "An append was given after= without unless=.", "Say which events would forbid it: unless=query, after=position."
+                "An append was given after= without unless=.",
+                "Say which events would forbid it: unless=query, after=position.",
             )
         return ()
     if isinstance(unless, (Query, State)):

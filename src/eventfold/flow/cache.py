@@ -11,7 +11,7 @@ from eventfold.state import State
 
 
 class StateCache:
-    """The most recently folded states, at most `size` of them. Safe under threads: entries are replaced, not changed."""
+    """The most recently folded states, at most `size`. Safe under threads: entries are replaced, not changed."""
 
     def __init__(self, size: int = 1_000) -> None:
         self.size = size

@@ -104,11 +104,13 @@ def events_of(function: Callable[..., Any], result: Any) -> list[Any]:
             f"{_name(function)} returned None.",
             "Return the events, or an empty list where there is nothing to write.",
         )
-    many = cast("Iterable[Any]", result) if isinstance(result, (list, tuple)) or hasattr(result, "__next__") else [result]
+    many = (
+        cast("Iterable[Any]", result) if isinstance(result, (list, tuple)) or hasattr(result, "__next__") else [result]
+    )
     events = list(many)
     for event in events:
-        inner = event.event if isinstance(event, Draft) else event
-        if not is_event_class(type(inner)):
+        inner = cast(Any, event).event if isinstance(event, Draft) else event
+        if not is_event_class(type(cast(object, inner))):
             raise InvalidDecision(
                 f"{_name(function)} returned {inner!r}, which is no event.",
                 "Return an event, or a list of events (ef.Event, @ef.event or ef.Draft).",

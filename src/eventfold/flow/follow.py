@@ -47,7 +47,9 @@ async def cursor_at(log: Log, position: int) -> Cursor:
     found = await log.engine.event_id(position) if position else None
     if position and found is None:
         raise CursorMismatch(
-            f"Position {position} is in the future of this store.", "Follow after a position it has given.", position=position
+            f"Position {position} is in the future of this store.",
+            "Follow after a position it has given.",
+            position=position,
         )
     return Cursor(log.engine.store_id, log.engine.epoch, position, found.hex() if found else "")
 

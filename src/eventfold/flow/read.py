@@ -194,7 +194,9 @@ async def state_at(log: Log, question: S, at: int | datetime | None, occurred_un
         until = await moment(log, at)
         head = (await log.engine.head()).position
         if until > head:
-            raise InvalidState(f"Position {at} is in the future: the log ends at {head}.", "Ask for a moment that was.", at=at)
+            raise InvalidState(
+                f"Position {at} is in the future: the log ends at {head}.", "Ask for a moment that was.", at=at
+            )
         return (await load(log, question, until))[0]
     folding = Folding(log, question)
     reader = Reader(log, folding.query, Bounds(until=at, occurred_until=occurred_until))
