@@ -5,8 +5,9 @@ Knows: apsw's exceptions. Does not know: what was being done; whoever calls says
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import wraps
+from types import CoroutineType
 from typing import Any, ParamSpec, TypeVar
 
 import apsw
@@ -80,7 +81,7 @@ def translated(error: apsw.Error, path: str) -> EventfoldError:
             )
 
 
-def in_our_words(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+def in_our_words(method: Callable[P, CoroutineType[Any, Any, T]]) -> Callable[P, CoroutineType[Any, Any, T]]:
     """Translates whatever SQLite raises inside an engine's method. The engine's first argument has `.path`."""
 
     @wraps(method)
