@@ -19,8 +19,7 @@ from eventfold.demo.flights.source import Files, connect
 _PLAIN = """
 CREATE TABLE plain AS
 WITH first AS (
-    SELECT * FROM read_csv($flights, nullstr = 'NA')
-    ORDER BY year, month, day, hour, minute, carrier, flight, origin LIMIT $limit
+    SELECT * FROM read_csv($flights, nullstr = 'NA', buffer_size = 1000000, max_line_size = 1000) {first}
 ), clocks AS (
     SELECT *, make_timestamp(year, month, day, hour, minute, 0) AS planned,
            make_timestamp(year, month, day, 0, 0, 0) + to_minutes(dep_time // 100 * 60 + dep_time % 100) AS clock
@@ -33,6 +32,8 @@ SELECT carrier, origin, tailnum, month, dep_time, dep_delay, arr_delay, air_time
             WHEN dep_delay < 0 AND clock > planned THEN clock - INTERVAL 1 DAY ELSE clock END AS gone
 FROM clocks
 """
+
+_FIRST = "ORDER BY year, month, day, hour, minute, carrier, flight, origin LIMIT $limit"
 
 _MONTHS = """
 SELECT carrier, printf('2013-%02d', month), count(*), count(dep_time), coalesce(sum(dep_delay), 0), count(arr_delay),
@@ -78,7 +79,10 @@ class Checks:
         self.compared = 0
         self.mismatches: list[Mismatch] = []
         self._db = connect()
-        self._db.execute(_PLAIN, {"flights": str(files.flights), "limit": limit or 2**40})
+        if limit is None:
+            self._db.execute(_PLAIN.format(first=""), {"flights": str(files.flights)})
+        else:
+            self._db.execute(_PLAIN.format(first=_FIRST), {"flights": str(files.flights), "limit": limit})
 
     def close(self) -> None:
         """Let go of the memory."""

@@ -58,7 +58,7 @@ class FlightArrived(ef.Event):
 
 
 class FlightDiverted(ef.Event):
-    """A flight left and did not arrive as planned. `clock`: the source's `arr_time`, whose day and place are unknown."""
+    """A flight left and did not arrive as planned. `clock`: an `arr_time` of which the day and place are unknown."""
 
     flight: ef.Tag
     carrier: ef.Tag

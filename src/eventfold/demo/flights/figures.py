@@ -9,7 +9,7 @@ import asyncio
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -110,7 +110,7 @@ class Clock:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def chapter(self, name: str) -> Iterator[None]:
+    def chapter(self, name: str) -> Generator[None]:
         """Time what is done inside."""
         began = time.perf_counter()
         try:
@@ -163,7 +163,10 @@ def _tell(
         limit=limit,
         loaded=loaded,
         counts=year.counts,
-        months=[Month(*msgspec.structs.astuple(tally), *key) for key, tally in sorted(year.months.items())],
+        months=[
+            Month(**msgspec.structs.asdict(tally), carrier=key[0], month=key[1])
+            for key, tally in sorted(year.months.items())
+        ],
         day_hours=_by_hour_of_day(year),
         busiest=peak,
         worst=late,

@@ -135,9 +135,8 @@ class Desk:
         for gate in self._gates:
             self.decisions += 1
             try:
-                decided = await self._store.decide(
-                    self._counted, GateDay(self._plan, gate), FlightGate(self._plan, wish.flight), wish.since, wish.until
-                )
+                place, flight = GateDay(self._plan, gate), FlightGate(self._plan, wish.flight)
+                decided = await self._store.decide(self._counted, place, flight, wish.since, wish.until)
             except GateTaken:
                 continue
             return bool(decided.events)

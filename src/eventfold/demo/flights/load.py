@@ -59,4 +59,5 @@ def _found(store: ef.Store, wanted: LoadStarted) -> int:
 
 
 def _refuse(store: ef.Store, what: str) -> NoReturn:
-    raise InvalidInput(f"The store {what}.", "Give another file with --db; this one is left as it is.", head=store.head())
+    now = "Give another file with --db; this one is left as it is."
+    raise InvalidInput(f"The store {what}.", now, head=store.head())

@@ -51,8 +51,9 @@ WITH source AS (
            (epoch(time_hour) / 60)::INTEGER + minute AS departs,
            (sched_arr_time // 100) * 60 + sched_arr_time % 100 AS due,
            coalesce(tzone, 'America/Puerto_Rico') AS zone
-    FROM read_csv($flights, nullstr = 'NA') LEFT JOIN read_csv($airports, nullstr = 'NA') ON dest = faa
-    ORDER BY departs, carrier, number, origin LIMIT $limit
+    FROM read_csv($flights, nullstr = 'NA', buffer_size = 1000000, max_line_size = 1000)
+    LEFT JOIN read_csv($airports, nullstr = 'NA') ON dest = faa
+    {first}
 ), local AS (
     SELECT *, make_timestamp(departs * 60000000::BIGINT) AT TIME ZONE 'UTC' AT TIME ZONE zone AS leaves FROM source
 ), landing AS (
@@ -69,24 +70,32 @@ FROM instants
 """
 
 # One SELECT for each kind of thing that happens to a flight: when, which kind, and what is known of it.
-_HAPPENINGS = f"""
+_FIRST = "ORDER BY departs, carrier, number, origin LIMIT $limit"  # left out where it would sort everything for nothing
+_HAPPENINGS = """
 SELECT * FROM (
-    SELECT departs - {LEAD_MINUTES} AS moment, {SCHEDULED} AS kind, flight, carrier, origin, dest, NULL AS aircraft, day,
-           departs, arrives, distance, NULL AS delay, NULL AS air_time, NULL AS clock FROM flights
+    SELECT departs - $lead AS moment, $scheduled AS kind, flight, carrier, origin, dest, NULL AS aircraft,
+           day, departs, arrives, distance, NULL AS delay, NULL AS air_time, NULL AS clock FROM flights
     UNION ALL
-    SELECT departs + dep_delay, {DEPARTED}, flight, carrier, origin, dest, aircraft, day,
+    SELECT departs + dep_delay, $departed, flight, carrier, origin, dest, aircraft, day,
            departs, arrives, distance, dep_delay, NULL, NULL FROM flights WHERE dep_delay IS NOT NULL
     UNION ALL
-    SELECT arrives + arr_delay, {ARRIVED}, flight, carrier, origin, dest, aircraft, day,
+    SELECT arrives + arr_delay, $arrived, flight, carrier, origin, dest, aircraft, day,
            departs, arrives, distance, arr_delay, air_time, NULL FROM flights WHERE arr_delay IS NOT NULL
     UNION ALL
-    SELECT arrives + dep_delay, {DIVERTED}, flight, carrier, origin, dest, aircraft, day,
+    SELECT arrives + dep_delay, $diverted, flight, carrier, origin, dest, aircraft, day,
            departs, arrives, distance, NULL, NULL, clock FROM flights WHERE dep_delay IS NOT NULL AND arr_delay IS NULL
     UNION ALL
-    SELECT departs, {CANCELLED}, flight, carrier, origin, dest, aircraft, day,
+    SELECT departs, $cancelled, flight, carrier, origin, dest, aircraft, day,
            departs, arrives, distance, NULL, NULL, NULL FROM flights WHERE dep_delay IS NULL
 ) WHERE moment >= $since AND moment < $until ORDER BY moment, kind, flight
 """
+_KINDS = {
+    "scheduled": SCHEDULED,
+    "departed": DEPARTED,
+    "arrived": ARRIVED,
+    "diverted": DIVERTED,
+    "cancelled": CANCELLED,
+}
 
 
 class Files(NamedTuple):
@@ -128,8 +137,11 @@ class Source:
     def __init__(self, files: Files, limit: int | None = None) -> None:
         self._files = files
         self._db = connect()
-        given = {"flights": str(files.flights), "airports": str(files.airports), "limit": limit or 2**40}
-        self._db.execute(_FLIGHTS, given)
+        given = {"flights": str(files.flights), "airports": str(files.airports)}
+        if limit is None:
+            self._db.execute(_FLIGHTS.format(first=""), given)
+        else:
+            self._db.execute(_FLIGHTS.format(first=_FIRST), {**given, "limit": limit})
 
     def close(self) -> None:
         """Let go of the memory."""
@@ -142,21 +154,18 @@ class Source:
     def happenings(self) -> Iterator[Happening]:
         """Everything that happened, in order of time and, within a minute, of kind and flight: always the same."""
         first, last = self._one(
-            f"SELECT min(departs) - {LEAD_MINUTES}, max(greatest(departs, arrives) + "
-            "greatest(coalesce(dep_delay, 0), coalesce(arr_delay, 0))) FROM flights"
+            "SELECT min(departs), max(greatest(departs, arrives)"
+            " + greatest(coalesce(dep_delay, 0), coalesce(arr_delay, 0))) FROM flights"
         )
-        for since in range(first, last + 1, WINDOW_MINUTES):
-            found = self._db.execute(_HAPPENINGS, {"since": since, "until": since + WINDOW_MINUTES})
+        for since in range(first - LEAD_MINUTES, last + 1, WINDOW_MINUTES):
+            given = {**_KINDS, "lead": LEAD_MINUTES, "since": since, "until": since + WINDOW_MINUTES}
+            found = self._db.execute(_HAPPENINGS, given)
             while rows := found.fetchmany(FETCH):
                 yield from map(Happening._make, rows)
 
     def happening_count(self) -> int:
         """How many things happened: one announcement for each flight, and what became of it."""
-        return int(
-            self._one(
-                "SELECT count(*) * 2 + count(*) FILTER (dep_delay IS NOT NULL) FROM flights"
-            )[0]
-        )
+        return int(self._one("SELECT count(*) * 2 + count(*) FILTER (dep_delay IS NOT NULL) FROM flights")[0])
 
     def airlines(self) -> dict[str, str]:
         """The carriers' names by their codes: labels for people, no part of the log."""
