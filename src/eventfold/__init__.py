@@ -7,6 +7,7 @@ from eventfold.flow.decide import Decided
 from eventfold.query import Query
 from eventfold.state import State, diff
 from eventfold.store import Store
+from eventfold.upcast import upcast
 
 __version__ = "0.1.0"
 
@@ -28,4 +29,5 @@ __all__ = [
     "diff",
     "event",
     "tag",
+    "upcast",
 ]

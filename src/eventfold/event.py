@@ -102,6 +102,7 @@ class Declared(msgspec.Struct, frozen=True):
 
 _declared: weakref.WeakKeyDictionary[type, Declared] = weakref.WeakKeyDictionary()
 _by_name: dict[str, list[weakref.ref[type]]] = {}
+_sources: weakref.WeakKeyDictionary[type, list[weakref.ref[type]]] = weakref.WeakKeyDictionary()
 _generation = 0
 
 
@@ -157,14 +158,28 @@ def known_names() -> list[str]:
     return sorted(name for name in _by_name if classes_named(name))
 
 
+def set_source(target: type, source: type) -> None:
+    """Remember that events of `source` are read as `target` (see upcast.py)."""
+    global _generation
+    _sources.setdefault(target, []).append(weakref.ref(source))
+    _generation += 1
+
+
+def family_of(cls: type) -> Iterator[type]:
+    """The class, the classes derived from it, and the older ones that are upcast to any of them."""
+    yield cls
+    for derived in cls.__subclasses__():
+        yield from family_of(derived)
+    for ref in _sources.get(cls, ()):
+        if (source := ref()) is not None:
+            yield from family_of(source)
+
+
 def names_of(cls: type) -> tuple[str, ...]:
-    """Stored names of a class and of all classes derived from it; of Event itself: () meaning any."""
+    """Every stored name whose events can be read as a class; of Event itself: () meaning any."""
     if cls is Event:
         return ()
-    names: dict[str, None] = dict.fromkeys(declared(cls).names)
-    for derived in cls.__subclasses__():
-        names.update(dict.fromkeys(names_of(derived)))
-    return tuple(names)
+    return tuple(dict.fromkeys(name for each in family_of(cls) for name in declared(each).names))
 
 
 @overload

@@ -7,7 +7,7 @@ engines, order of steps. What it encodes it has decoded again once: what is appe
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, cast
@@ -22,13 +22,14 @@ from eventfold.event import (
     RawEvent,
     classes_named,
     declared,
+    family_of,
     generation,
     known_names,
-    names_of,
     tag_fields,
     tag_values,
 )
 from eventfold.record import NewEvent, Stored, check_name, check_new, new_id, to_micros
+from eventfold.upcast import Upcaster, chain_of, ends_of, lift, step_from
 
 _json = msgspec.json.Encoder()
 
@@ -42,6 +43,7 @@ class Codec(msgspec.Struct):
     encode: Callable[[Any], bytes]
     decode: Callable[[bytes], Any]
     tags: tuple[tuple[str, Callable[[Any], Any]], ...]
+    step: Upcaster | None = None
 
 
 def codec_of(cls: type) -> Codec:
@@ -65,7 +67,7 @@ def codec_of(cls: type) -> Codec:
             type=name.type,
         ) from error
     fields = tuple((f"{key}:", attrgetter(field)) for field, key in tag_fields(hints).items())
-    return Codec(cls, name.type, name.version, encode, decode, fields)
+    return Codec(cls, name.type, name.version, encode, decode, fields, step_from(cls))
 
 
 class Registry:
@@ -73,13 +75,13 @@ class Registry:
 
     def __init__(self) -> None:
         self._codecs: dict[type, Codec] = {}
-        self._readers: dict[str, Codec] = {}
+        self._readers: dict[tuple[str, int], Codec] = {}
         self._generation = -1
 
     def codec(self, cls: type) -> Codec:
         """The compiled codec of an event class."""
         codec = self._codecs.get(cls)
-        if codec is None:
+        if codec is None or codec.step is not step_from(cls):
             codec = self._codecs[cls] = codec_of(cls)
         return codec
 
@@ -143,51 +145,74 @@ class Registry:
             return tuple(found)
         return tuple(sorted(set(found)))
 
-    def reader(self, name: str) -> Codec | None:
-        """The codec that reads events of a stored name, or None if no class is known.
+    def reader(self, stored: Stored) -> Codec:
+        """The codec that reads a stored event, found by its name and version among all known classes.
 
-        Raises UnknownEventType if several unrelated classes claim the name.
+        Raises UnknownEventType if no class, or several unrelated ones, claim it; UndecodableEvent on a gap in
+        its versions.
         """
         if self._generation != generation():
             self._generation = generation()
             self._readers.clear()
-        codec = self._readers.get(name)
+        codec = self._readers.get((stored.type, stored.version))
         if codec is None:
-            classes = classes_named(name)
-            if not classes:
-                return None
-            if len(classes) > 1:
-                places = " and ".join(sorted(f"{c.__module__}.{c.__qualname__}" for c in classes))
-                raise UnknownEventType(
-                    f"The event type {name!r} is claimed by {places}.",
-                    'Give one of them a name of its own: class X(ef.Event, type="…").',
-                    type=name,
-                )
-            codec = self._readers[name] = self.codec(classes[0])
+            codec = self._codec_among(classes_named(stored.type), stored)
+            self._readers[stored.type, stored.version] = codec
         return codec
 
     def reader_among(self, classes: Iterable[type], stored: Stored) -> Codec:
-        """The codec for a stored event, preferring these classes (and theirs derived) over others of its name."""
+        """The same, preferring these classes and their families over others of the same stored name."""
         for cls in classes:
-            if cls is not Event and stored.type in names_of(cls):
-                own = next((c for c in (cls, *_derived(cls)) if stored.type in declared(c).names), cls)
-                return self.codec(own)
-        codec = self.reader(stored.type)
-        if codec is None:
+            if cls is not Event:
+                own = [each for each in family_of(cls) if stored.type in declared(each).names]
+                if own:
+                    return self._codec_among(own, stored)
+        return self.reader(stored)
+
+    def _codec_among(self, classes: list[type], stored: Stored) -> Codec:
+        if not classes:
             raise unknown_type(stored)
-        return codec
+        versions: dict[int, list[type]] = {}
+        for cls in dict.fromkeys(classes):
+            versions.setdefault(declared(cls).version, []).append(cls)
+        newest = max(versions)
+        found = versions.get(stored.version)
+        if found is None:
+            if stored.version < newest and any(step_from(cls) for cls in classes):
+                raise UndecodableEvent(
+                    f"Event {stored.position} ({stored.type}) has version {stored.version}, and no class has.",
+                    "Declare the class of that version and an upcaster from it; there are others, so it is a gap.",
+                    position=stored.position,
+                    type=stored.type,
+                    version=stored.version,
+                )
+            found = versions[newest]  # read weakly: unknown fields are ignored, missing ones take their defaults
+        if len(found) > 1:
+            places = " and ".join(sorted(f"{c.__module__}.{c.__qualname__}" for c in found))
+            raise UnknownEventType(
+                f"The event type {stored.type!r} is claimed by {places}.",
+                'Give one of them a name of its own: class X(ef.Event, type="…").',
+                type=stored.type,
+            )
+        ends = ends_of(found[0])
+        if any(declared(end).type == stored.type and declared(end).version < newest for end in ends):
+            raise UndecodableEvent(
+                f"The upcasters of {stored.type} end at {' → '.join(chain_of(found[0]))}, and version {newest} exists.",
+                "Write the upcaster that leads on to it.",
+                position=stored.position,
+                type=stored.type,
+            )
+        return self.codec(found[0])
 
-    def decode(self, stored: Stored) -> Any:
-        """The typed event. Raises UnknownEventType or UndecodableEvent, which name the position."""
-        codec = self._readers.get(stored.type) if self._generation == generation() else None
-        if codec is None:
-            codec = self.reader(stored.type)
-            if codec is None:
-                raise unknown_type(stored)
-        return self.decode_as(codec, stored)
+    def decode(self, stored: Stored) -> tuple[Any, ...]:
+        """The typed event as today's class; several where an upcaster splits it.
 
-    def decode_as(self, codec: Codec, stored: Stored) -> Any:
-        """The event as this codec's class."""
+        Raises UnknownEventType or UndecodableEvent, which name the position.
+        """
+        return self.decode_as(self.reader(stored), stored)
+
+    def decode_as(self, codec: Codec, stored: Stored) -> tuple[Any, ...]:
+        """The same with a codec found before."""
         if stored.codec != "json":
             raise UndecodableEvent(
                 f"Event {stored.position} ({stored.type}) is stored as {stored.codec!r}, which cannot be read here.",
@@ -197,7 +222,7 @@ class Registry:
                 codec=stored.codec,
             )
         try:
-            return codec.decode(stored.data)
+            event = codec.decode(stored.data)
         except ValueError as error:
             raise UndecodableEvent(
                 f"Event {stored.position} no longer fits {codec.cls.__qualname__} ({stored.type}): {error}.",
@@ -206,12 +231,20 @@ class Registry:
                 type=stored.type,
                 field=str(error).rpartition("`$")[2].rstrip("`").lstrip("."),
             ) from error
+        return (event,) if codec.step is None else _lifted(codec.step, event, stored)
 
 
-def _derived(cls: type) -> Iterator[type]:
-    for each in cls.__subclasses__():
-        yield each
-        yield from _derived(each)
+def _lifted(step: Upcaster, event: Any, stored: Stored) -> tuple[Any, ...]:
+    try:
+        return lift(event)
+    except Exception as error:
+        raise UndecodableEvent(
+            f"Event {stored.position} ({stored.type} v{stored.version}) could not be upcast by {step.name}: {error!r}.",
+            "Mend the upcaster; it must take every event of its version.",
+            position=stored.position,
+            type=stored.type,
+            version=stored.version,
+        ) from error
 
 
 def raw(stored: Stored) -> RawEvent:

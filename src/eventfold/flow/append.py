@@ -25,7 +25,8 @@ async def append(
 ) -> Receipt:
     """Append events under a condition; the receipt, or the outcome's error raised."""
     clauses = await clauses_of(log, unless, after)
-    return await write(log, options, encode(log, options, events), clauses, key or options.command_id)
+    key = options.command_id if key is None else key
+    return await write(log, options, encode(log, options, events), clauses, key)
 
 
 def encode(log: Log, options: Options, events: Sequence[Any]) -> tuple[NewEvent, ...]:
@@ -38,6 +39,20 @@ def encode(log: Log, options: Options, events: Sequence[Any]) -> tuple[NewEvent,
         )
     metadata = metadata_of(options)
     return tuple([log.registry.encode(event, metadata) for event in events])
+
+
+def check_batches(options: Options, batch: int) -> None:
+    """Refuse an `extend` that would write nothing, or less than it says. Raises InvalidInput."""
+    if not 1 <= batch <= MAX_EVENTS_PER_APPEND:
+        raise InvalidInput(
+            f"extend was given batch={batch}.", f"An append takes 1 to {MAX_EVENTS_PER_APPEND:,} events.", batch=batch
+        )
+    if options.command_id is not None:
+        raise InvalidInput(
+            "extend makes several appends, and a command id stands for one.",
+            "Give each event an id of its own, ef.Draft(event, id=…): then repeating an import is safe.",
+            command_id=options.command_id,
+        )
 
 
 async def write(
@@ -70,8 +85,22 @@ async def clauses_of(log: Log, unless: Unless, after: int | Cursor) -> tuple[Cla
             )
         return ()
     if isinstance(unless, (Query, State)):
-        return (Clause(query_of(unless), after),)
-    return tuple(Clause(query_of(each), position) for each, position in unless)
+        return (clause(unless, after),)
+    if after:
+        raise InvalidQuery(
+            "An append was given after= beside pairs, which have positions of their own.",
+            "Leave after= away, or give one query alone.",
+        )
+    return tuple(clause(each, position) for each, position in unless)
+
+
+def clause(asked: Asked, after: int) -> Clause:
+    """One piece of a condition. Raises InvalidQuery if its position is none."""
+    if after < 0:
+        raise InvalidQuery(
+            f"A condition was given after={after}.", "Positions are not negative; 0 is before the first event."
+        )
+    return Clause(query_of(asked), after)
 
 
 def query_of(asked: Asked) -> Query:

@@ -60,7 +60,7 @@ class Following:
     def __init__(self, log: Log, query: Query, after: int | Cursor | str, raw: bool = False) -> None:
         self._log, self._query = log, query
         self._after = Cursor.parse(after) if isinstance(after, str) else after
-        self._record = recorder(log, raw)
+        self._records = recorder(log, raw)
         self.cursor = START
         self.caught_up = False
 
@@ -72,7 +72,7 @@ class Following:
         while True:
             await verify(self._log, self.cursor)
             page = await self._log.engine.read(self._query, Span(after=self.cursor.position, limit=PAGE))
-            events = [self._record(stored) for stored in page.events]
+            events = self._records(page.events)
             self.cursor = await self._through(page)
             self.caught_up = not page.more
             if events or self.caught_up:

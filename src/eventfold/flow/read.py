@@ -77,12 +77,12 @@ class Reader:
         self._left = bounds.limit
         self._span: Span | None = None
         self._done = False
-        self._record = recorder(log, raw)
+        self._records = recorder(log, raw)
 
     async def next_page(self) -> list[Recorded[Any]] | None:
         """The next matching events, at least one; None at the end."""
         page = await self.next_stored()
-        return None if page is None else [self._record(stored) for stored in page]
+        return None if page is None else self._records(page)
 
     async def next_stored(self) -> list[Stored] | None:
         """The same without decoding."""
@@ -118,12 +118,12 @@ def refuse_future(page: Page, span: Span) -> None:
         )
 
 
-def recorder(log: Log, as_raw: bool) -> Callable[[Stored], Recorded[Any]]:
-    """How a stored event becomes what the user sees."""
+def recorder(log: Log, as_raw: bool) -> Callable[[list[Stored]], list[Recorded[Any]]]:
+    """How stored events become what the user sees. An event that an upcaster splits is seen as its parts."""
     if as_raw:
-        return lambda stored: Recorded(stored, raw(stored))
+        return lambda page: [Recorded(stored, raw(stored)) for stored in page]
     decode = log.registry.decode
-    return lambda stored: Recorded(stored, decode(stored))
+    return lambda page: [Recorded(stored, event) for stored in page for event in decode(stored)]
 
 
 class Folding:
@@ -133,19 +133,25 @@ class Folding:
         self.plan = plan_of(type(question))
         self.query = question.query()
         self._log = log
-        self._codecs: dict[str, Codec] = {}
+        self._codecs: dict[tuple[str, int], Codec] = {}
+        self._wanted = self.plan.events
 
     def decoded(self, page: list[Stored]) -> Iterator[Any]:
         """The typed events of a page. The classes evolve names win over others of the same stored name."""
-        codecs, decode_as = self._codecs, self._log.registry.decode_as
-        for stored in page:
-            codec = codecs.get(stored.type)
-            if codec is None:
-                codec = codecs[stored.type] = self._codec(stored)
-            yield decode_as(codec, stored)
+        for _, event in self.steps(page):
+            yield event
 
-    def _codec(self, stored: Stored) -> Codec:
-        return self._log.registry.reader_among(self.plan.events, stored)
+    def steps(self, page: list[Stored]) -> Iterator[tuple[Stored, Any]]:
+        """The same, each with the stored event it came from. What an upcaster split off for others is left out."""
+        codecs, decode_as, wanted = self._codecs, self._log.registry.decode_as, self._wanted
+        for stored in page:
+            codec = codecs.get((stored.type, stored.version))
+            if codec is None:
+                codec = self._log.registry.reader_among(self.plan.events, stored)
+                codecs[stored.type, stored.version] = codec
+            for event in decode_as(codec, stored):
+                if codec.step is None or isinstance(event, wanted):
+                    yield stored, event
 
 
 async def load(log: Log, question: S, until: int | None = None) -> tuple[S, int]:
@@ -220,7 +226,7 @@ class History:
         if page is None:
             return None
         steps: list[Step] = []
-        for stored, event in zip(page, self._folding.decoded(page), strict=True):
+        for stored, event in self._folding.steps(page):
             evolve_all(self._state, (event,))
             steps.append(Step(Recorded(stored, event), copied(self._state)))
         return steps
