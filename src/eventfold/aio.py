@@ -19,7 +19,7 @@ from eventfold.engine import AppendRequest, Engine, Outcome, TagCount, TypeCount
 from eventfold.engines import open_engine
 from eventfold.errors import StoreClosed
 from eventfold.event import Recorded
-from eventfold.flow.append import Unless, append, position_of
+from eventfold.flow.append import Unless, append, check_batches, position_of
 from eventfold.flow.cache import StateCache
 from eventfold.flow.decide import Decided, decide
 from eventfold.flow.follow import Following, cursor_at
@@ -73,6 +73,7 @@ class AsyncStore:
         progress: Callable[[int], None] | None = None,
     ) -> int:
         """See Store.extend."""
+        check_batches(self._options, batch)
         count, rest = 0, iter(events)
         while chunk := tuple(islice(rest, batch)):
             await append(await self._opening.log(), self._options, chunk, None, 0, None)

@@ -19,7 +19,7 @@ from eventfold.engine import Engine, TagCount, TypeCount
 from eventfold.engines import open_engine
 from eventfold.errors import NotSupported
 from eventfold.event import Recorded
-from eventfold.flow.append import Unless, append, position_of
+from eventfold.flow.append import Unless, append, check_batches, position_of
 from eventfold.flow.cache import StateCache
 from eventfold.flow.decide import Decided, decide
 from eventfold.flow.follow import Following, cursor_at
@@ -76,6 +76,7 @@ class Store:
 
         `progress` is called with the count written so far. Returns the count written.
         """
+        check_batches(self._options, batch)
         count, rest = 0, iter(events)
         while chunk := tuple(islice(rest, batch)):
             run(append(self._log, self._options, chunk, None, 0, None))
