@@ -14,7 +14,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Any, TypeVar, Union, cast, get_args, get_origin
 
 import msgspec
 
@@ -107,7 +107,7 @@ def ends_of(cls: type) -> tuple[type, ...]:
     return (cls,) if step is None else tuple(end for target in step.targets for end in ends_of(target))
 
 
-def lift(event: Any) -> tuple[Any, ...]:
+def lift(event: object) -> tuple[Any, ...]:
     """An event taken through every step to today's classes: one event, or several after a split.
 
     Raises whatever an upcaster raises, and TypeError if one returns what it did not declare.
@@ -115,8 +115,8 @@ def lift(event: Any) -> tuple[Any, ...]:
     step = _steps.get(type(event))
     if step is None:
         return (event,)
-    result: object = step.function(event)
-    parts = cast("tuple[Any, ...]", tuple(result) if isinstance(result, (tuple, list)) else (result,))
+    result = step.function(event)
+    parts = tuple(cast("list[Any]", result)) if isinstance(result, (tuple, list)) else (result,)
     for part in parts:
         if not isinstance(part, step.targets):
             wanted = " or ".join(t.__qualname__ for t in step.targets)
