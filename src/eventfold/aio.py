@@ -17,7 +17,7 @@ from eventfold import bridge
 from eventfold.bridge import Bell, Offload, TaskCombiner, run
 from eventfold.engine import AppendRequest, Engine, Outcome, TagCount, TypeCount
 from eventfold.engines import open_engine
-from eventfold.errors import StoreClosed
+from eventfold.errors import EventfoldError, StoreClosed
 from eventfold.event import Recorded
 from eventfold.flow.append import Unless, append, check_batches, position_of
 from eventfold.flow.cache import StateCache
@@ -258,7 +258,10 @@ class _Opening:
 
 def _alone(engine: Engine) -> Any:
     async def submit(request: AppendRequest) -> Outcome:
-        return (await engine.append_many([request]))[0]
+        try:
+            return (await engine.append_many([request]))[0]
+        except EventfoldError as error:  # an outcome, so that a lost answer is asked for again
+            return error
 
     return submit
 
