@@ -1,5 +1,6 @@
 """eventfold: one ordered log of immutable events; all state is a fold over it, now or at any past moment."""
 
+from eventfold.aggregate import Aggregate
 from eventfold.aio import AsyncStore
 from eventfold.errors import AppendConflict, AppendUnconfirmed, EventfoldError, InvalidDecision, NotSupported
 from eventfold.event import Draft, Event, Recorded, Tag, event, tag
@@ -12,6 +13,7 @@ from eventfold.upcast import upcast
 __version__ = "0.1.0"
 
 __all__ = [
+    "Aggregate",
     "AppendConflict",
     "AppendUnconfirmed",
     "AsyncStore",

@@ -11,9 +11,10 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractContextManager
 from datetime import datetime
 from itertools import islice
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from eventfold import bridge
+from eventfold.aggregate import Aggregate
 from eventfold.bridge import Bell, Offload, TaskCombiner, run
 from eventfold.engine import AppendRequest, Engine, Outcome, TagCount, TypeCount
 from eventfold.engines import open_engine
@@ -33,6 +34,7 @@ from eventfold.store import EVERYTHING, context, refuse_backup, with_options
 
 P = ParamSpec("P")
 S = TypeVar("S", bound=State)
+A = TypeVar("A", bound=Aggregate)
 St = TypeVar("St", bound="AsyncStore")
 
 
@@ -85,6 +87,12 @@ class AsyncStore:
     async def decide(self, function: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Decided[Any]:
         """See Store.decide. The function is a plain one: it decides, it does not wait."""
         return await decide(await self._opening.log(), self._options, function, args, kwargs)
+
+    async def change(
+        self, method: Callable[Concatenate[A, P], Any], aggregate: A, /, *args: P.args, **kwargs: P.kwargs
+    ) -> Decided[Any]:
+        """See Store.change."""
+        return await self.decide(method, aggregate, *args, **kwargs)
 
     def using(self: St, *, attempts: int | None = None, command_id: str | None = None, **metadata: Any) -> St:
         """See Store.using."""

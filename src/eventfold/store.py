@@ -11,9 +11,10 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from itertools import islice
 from types import TracebackType
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 from eventfold import bridge
+from eventfold.aggregate import Aggregate
 from eventfold.bridge import Bell, ThreadCombiner, run
 from eventfold.engine import Engine, TagCount, TypeCount
 from eventfold.engines import open_engine
@@ -32,6 +33,7 @@ from eventfold.state import State, Step
 
 P = ParamSpec("P")
 S = TypeVar("S", bound=State)
+A = TypeVar("A", bound=Aggregate)
 St = TypeVar("St", bound="Store")
 EVERYTHING = Query()
 
@@ -93,6 +95,17 @@ class Store:
         AppendConflict when the attempts are used up, and whatever `append` raises.
         """
         return run(decide(self._log, self._options, function, args, kwargs))
+
+    def change(
+        self, method: Callable[Concatenate[A, P], Any], aggregate: A, /, *args: P.args, **kwargs: P.kwargs
+    ) -> Decided[Any]:
+        """Call a method of an aggregate, by its class, on one that is loaded; append what it records.
+
+            store.change(Account.withdraw, Account("a-1"), Decimal(5))
+
+        Consistent and retried as `decide` is. Raises what the method raises, and what `decide` raises.
+        """
+        return self.decide(method, aggregate, *args, **kwargs)
 
     def using(self: St, *, attempts: int | None = None, command_id: str | None = None, **metadata: Any) -> St:
         """The same store with options: `attempts` for conflicts and lost answers (10), `command_id` to decide

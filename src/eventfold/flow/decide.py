@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
+from eventfold.aggregate import Aggregate, together
 from eventfold.errors import AppendConflict, InvalidDecision
 from eventfold.event import Draft, Recorded, is_event_class
 from eventfold.flow.append import encode, write
@@ -74,8 +75,9 @@ async def decide(
         loaded, head = await _load_all(log, questions)
         answers = iter(loaded)
         arguments = [copied(next(answers)) if isinstance(each, State) else each for each in given]
+        recorded = together(arguments)
         result = function(*arguments[: len(args)], **dict(zip(kwargs, arguments[len(args) :], strict=True)))
-        events = events_of(function, result)
+        events = recorded if result is None and _records(arguments) else events_of(function, result)
         if not events:
             return Decided((), None, _keyed(questions, loaded), attempt)
         new = encode(log, options, events)
@@ -95,6 +97,11 @@ async def decide(
             return await _repeated(log, questions, receipt)
         return _decided(log, questions, loaded, new, events, receipt, attempt)
     raise InvalidDecision("A decision was given no attempts.", "Use attempts=1 or more.")
+
+
+def _records(arguments: Sequence[Any]) -> bool:
+    """Whether a decision may speak by recording: it was given an aggregate."""
+    return any(isinstance(each, Aggregate) for each in arguments)
 
 
 def events_of(function: Callable[..., Any], result: Any) -> list[Any]:
