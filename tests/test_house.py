@@ -23,7 +23,7 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 FILE_LINES, FUNCTION_LINES = 400, 60
 
 PUBLIC = """
-    Store AsyncStore Event event Tag tag State Query Draft Recorded Decided diff upcast
+    Store AsyncStore Event event Tag tag State Aggregate Query Draft Recorded Decided diff upcast
     EventfoldError AppendConflict AppendUnconfirmed NotSupported InvalidDecision
 """.split()
 
