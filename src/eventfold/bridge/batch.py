@@ -1,0 +1,36 @@
+"""Room: one batch of waiting appends, committed, with an outcome for each whatever happens.
+
+Knows: the port's append. Does not know: who waits, or how.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Protocol
+
+from eventfold.bridge.run import run
+from eventfold.engine import AppendRequest, Outcome
+from eventfold.errors import EventfoldError
+
+MOST_AT_ONCE = 512  # requests in one commit: beyond it, waiting grows and fsyncs saved do not
+
+
+class Appends(Protocol):
+    """The part of an engine that combining needs."""
+
+    async def append_many(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
+        """See the port."""
+        ...
+
+
+def commit_batch(engine: Appends, requests: list[AppendRequest]) -> list[Outcome]:
+    """Commit one batch, so that whatever goes wrong becomes every request's outcome.
+
+    An interrupt (Ctrl-C) that hits the leader belongs to the leader alone: the batch is asked again first,
+    which is safe since ids are the same, and then the interrupt goes on.
+    """
+    try:
+        return run(engine.append_many(requests))
+    except EventfoldError as error:
+        return [copy.copy(error) for _ in requests]  # each is raised, and gets its traceback, somewhere else

@@ -1,0 +1,63 @@
+"""Room: combining the appends of tasks for an engine that really waits on a loop (a network engine).
+
+Knows: tasks and futures. Does not know: threads, engines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from eventfold.bridge.batch import MOST_AT_ONCE, Appends
+from eventfold.engine import AppendRequest, Outcome
+from eventfold.errors import AppendCancelled, AppendUnconfirmed, EventfoldError
+
+
+class LoopCombiner:
+    """Combines the appends of tasks for an engine that suspends: one batch at a time, the rest gathers."""
+
+    def __init__(self, engine: Appends) -> None:
+        self._engine = engine
+        self._waiting: deque[tuple[AppendRequest, asyncio.Future[Outcome]]] = deque()
+        self._leader: asyncio.Task[None] | None = None
+
+    async def submit(self, request: AppendRequest) -> Outcome:
+        """Hand in a request; the batch it joins is shielded from this caller's cancellation."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Outcome] = loop.create_future()
+        entry = (request, future)
+        self._waiting.append(entry)
+        if self._leader is None or self._leader.done():
+            self._leader = loop.create_task(self._lead())
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            if entry in self._waiting:
+                self._waiting.remove(entry)
+                raise
+            raise AppendCancelled(
+                "The caller was cancelled while its append was being committed.",
+                "It may have been written: repeat the identical append, or read, before giving up on it.",
+            ) from None
+
+    async def _lead(self) -> None:
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE))]
+            try:
+                outcomes = await self._engine.append_many([request for request, _ in batch])
+            except EventfoldError as error:
+                outcomes = [error] * len(batch)
+            except BaseException as error:
+                lost = AppendUnconfirmed("The writer ended while committing.", "Repeat the identical append.")
+                for _, future in batch:
+                    if not future.done():
+                        future.set_exception(error if isinstance(error, Exception) else lost)
+                if not isinstance(error, Exception):
+                    raise
+                continue
+            for (_, future), outcome in zip(batch, outcomes, strict=True):
+                if not future.done():
+                    future.set_result(outcome)
+
+    def close(self) -> None:
+        """Nothing is held between batches."""

@@ -1,0 +1,38 @@
+"""Room: running a coroutine for a caller who cannot await, and pausing in either colour.
+
+Knows: that a coroutine which never suspends needs no loop. Does not know: what it does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that never suspends, in the caller's thread: one `send(None)`, about 1 µs."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    coroutine.close()
+    raise RuntimeError("an engine that declared suspends=False suspended; use it from AsyncStore")
+
+
+async def sleep_here(seconds: float) -> None:
+    """Pause the calling thread. Negative: that long on average, by chance, so that rivals spread out."""
+    time.sleep(_spread(seconds))
+
+
+async def sleep_on_loop(seconds: float) -> None:
+    """Pause the calling task."""
+    await asyncio.sleep(_spread(seconds))
+
+
+def _spread(seconds: float) -> float:
+    return seconds if seconds >= 0 else random.uniform(0.0, -2 * seconds)  # noqa: S311 (not a secret)
