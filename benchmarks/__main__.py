@@ -1,0 +1,85 @@
+"""Room: the door of the benchmarks: `python -m benchmarks`.
+
+Knows: the groups and the options. Does not know: what a group measures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+from benchmarks import report
+from benchmarks.measure import Figure, Settings
+from benchmarks.stage import Stage
+
+GROUPS = ("append", "concurrent", "read", "follow", "footprint")
+LONG = ("growth",)
+
+
+def options(arguments: list[str] | None = None) -> argparse.Namespace:
+    """What was asked for."""
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks", description="eventfold against the raw floor and its peers."
+    )
+    parser.add_argument("--quick", action="store_true", help="small sizes, under a minute: to see that it works")
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=GROUPS + LONG,
+        metavar="NAME",
+        help=f"one of {', '.join(GROUPS + LONG)}; may be repeated",
+    )
+    parser.add_argument(
+        "--growth", action="store_true", help="also grow stores to 3,000,000 events (minutes, 4 GB of disk)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every turn of every contender there")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there as Markdown")
+    parser.add_argument(
+        "--folder", type=Path, metavar="DIR", help="where the stores are put, on the disk to be measured"
+    )
+    parser.add_argument("--stored", type=int, metavar="N", help="events in every store beforehand")
+    parser.add_argument("--seconds", type=float, metavar="S", help="length of one turn")
+    parser.add_argument("--rounds", type=int, metavar="N", help="turns of each contender")
+    return parser.parse_args(arguments)
+
+
+def settings_of(asked: argparse.Namespace) -> Settings:
+    """The sizes to run with."""
+    settings = Settings.small() if asked.quick else Settings()
+    given = {name: getattr(asked, name) for name in ("stored", "seconds", "rounds") if getattr(asked, name) is not None}
+    return replace(settings, **given)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the groups, show the figures. Returns 0 whatever the figures are: a benchmark is no test."""
+    asked = options(arguments)
+    settings = settings_of(asked)
+    wanted = asked.only or [*GROUPS, *(LONG if asked.growth else ())]
+    figures: list[Figure] = []
+    with tempfile.TemporaryDirectory(prefix="eventfold-bench-", dir=asked.folder) as scratch:
+        head = report.header(settings, Path(scratch))
+        with Stage(settings, Path(scratch) / "stage") as stage:
+            for name in wanted:
+                try:
+                    figures += import_module(f"benchmarks.{name}").run(stage, _teller(name))
+                finally:
+                    stage.strike()
+    report.show(head, figures)
+    if asked.json:
+        asked.json.write_text(report.as_json(head, settings, figures), encoding="utf-8")
+    if asked.markdown:
+        asked.markdown.write_text(report.markdown(head, figures), encoding="utf-8")
+    return 0
+
+
+def _teller(group: str) -> Callable[[str], None]:
+    return lambda what: print(f"{group}: {what} …", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""Room: what is measured in other processes: appenders on one file, a follower, an import, an open store.
+
+Knows: how to start such a process and hear what it found. Does not know: figures. Processes are spawned, not
+forked (a store does not survive a fork), and waited for.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+PATIENCE = 60.0  # seconds a child may take to answer
+SPAWN = multiprocessing.get_context("spawn")
+
+
+class Child:
+    """A function running in a process of its own, at the other end of a pipe."""
+
+    def __init__(self, function: Callable[..., None], *arguments: Any) -> None:
+        self.pipe, theirs = SPAWN.Pipe()
+        self.process = SPAWN.Process(target=function, args=(theirs, *arguments), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def answer(self) -> Any:
+        """What it sends next. Raises RuntimeError if it ended, or took too long, instead."""
+        if not self.pipe.poll(PATIENCE):
+            raise RuntimeError("a benchmark's child process did not answer")
+        try:
+            return self.pipe.recv()
+        except EOFError as error:
+            raise RuntimeError("a benchmark's child process ended early") from error
+
+    def tell(self, word: Any) -> None:
+        """Send it something."""
+        self.pipe.send(word)
+
+    def end(self) -> None:
+        """Wait for it; stop it if it does not come to an end."""
+        self.process.join(10)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join(10)
+        self.pipe.close()
+
+
+def appenders(folder: Path, stored: int, count: int, seconds: float) -> list[tuple[float, float]]:
+    """Processes that append to one file at once: for each, events a second and its longest wait in ms."""
+    children = [Child(_append, str(folder), stored, seconds) for _ in range(count)]
+    try:
+        for child in children:
+            child.answer()
+        start = time.time() + 0.1
+        for child in children:
+            child.tell(start)
+        return [child.answer() for child in children]
+    finally:
+        for child in children:
+            child.end()
+
+
+def _append(pipe: Connection, folder: str, stored: int, seconds: float) -> None:
+    from benchmarks.subject import Eventfold
+
+    contender = Eventfold(Path(folder), stored)
+    call = contender.caller()
+    call()
+    pipe.send("ready")
+    time.sleep(max(0.0, pipe.recv() - time.time()))
+    clock = time.perf_counter
+    done, longest, before = 0, 0.0, clock()
+    start, end = before, before + seconds
+    while before < end:
+        call()
+        now = clock()
+        longest, before, done = max(longest, now - before), now, done + 1
+    contender.close()
+    pipe.send((done / (before - start), longest * 1000))
+
+
+def follower(pipe: Connection, path: str, after: int, wanted: int) -> None:
+    """Follow a file: say when caught up, then send the monotonic ns at which each of `wanted` events came."""
+    import eventfold as ef
+    from benchmarks import subject  # declares the event class
+
+    with ef.Store(path) as store, store.follow(ef.Query.of(types=subject.TYPE), after=after) as following:
+        seen: list[int] = []
+        pipe.send("ready")
+        for recorded in following:
+            seen.append(time.monotonic_ns())
+            del recorded
+            if len(seen) >= wanted:
+                break
+        pipe.send(seen)
+
+
+def idle_follower(pipe: Connection, path: str, after: int, seconds: float) -> None:
+    """Follow a file nobody writes to for a while; say which share of a core that took."""
+    import threading
+
+    import eventfold as ef
+    from benchmarks import subject  # declares the event class
+
+    with ef.Store(path) as store, store.follow(ef.Query.of(types=subject.TYPE), after=after) as following:
+        thread = threading.Thread(target=lambda: list(following), daemon=True)
+        thread.start()
+        time.sleep(0.5)
+        cpu, start = time.process_time(), time.perf_counter()
+        time.sleep(seconds)
+        share = (time.process_time() - cpu) / (time.perf_counter() - start)
+        following.close()
+        thread.join(5)
+    pipe.send(share)
+
+
+def program(code: str, *arguments: str) -> tuple[float, str]:
+    """Run a line of Python in a fresh interpreter: milliseconds of wall time, and what it printed."""
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=PATIENCE)
+    elapsed = (time.perf_counter() - start) * 1000
+    if done.returncode:
+        raise RuntimeError(f"a benchmark's child process failed: {done.stderr.strip()[-300:]}")
+    return elapsed, done.stdout.strip()

@@ -1,0 +1,133 @@
+"""Room: the group "concurrent": many appenders of one event each, in threads, tasks and processes.
+
+Knows: who appends, how many at once. Does not know: how appends are combined.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.child import appenders
+from benchmarks.measure import Cell, Figure, Missing, Sample, all_met, interleave, rate, rate_of_tasks, rate_of_threads
+from benchmarks.peers import Eventsourcing, EventsourcingMemory, Umadb
+from benchmarks.stage import Stage
+from benchmarks.subject import Eventfold, EventfoldTasks
+
+GROUP = "concurrent appenders of one event"
+CONDITIONAL = "conditional (DCB) appends of one event"
+PROCESSES = "two processes on one file"
+SINGLE = "one writer"
+PLAIN = "unconditional"
+THREADS = (1, 8, 32)
+TASKS = (1, 32, 512)
+CLIENTS = (8, 32, 512)
+AIMS = {("threads", 32): 4.0, ("tasks", 32): 6.0, ("tasks", 512): 12.0}
+
+
+def run(stage: Stage, tell: Callable[[str], None]) -> list[Figure]:
+    """The figures of this group."""
+    ours = stage.open(Eventfold)
+    tasks = stage.open(EventfoldTasks)
+    peers = stage.those(Eventsourcing, Umadb)
+    tell("threads and tasks")
+    figures = _many(stage, ours, tasks, peers)
+    tell("conditional appends")
+    figures += _conditional(stage, ours, tasks, peers)
+    tell("two processes on one file")
+    return [*figures, *_processes(stage)]
+
+
+def _threads(stage: Stage, make: Callable[[], Callable[[], Any]], count: int) -> Cell:
+    calls = [make() for _ in range(count)]
+    return lambda: rate_of_threads(calls, stage.settings.seconds)
+
+
+def _tasks(stage: Stage, tasks: EventfoldTasks, make: Callable[[], Callable[[], Any]], count: int) -> Cell:
+    calls = [make() for _ in range(count)]
+    return lambda: tasks.loop.run(rate_of_tasks(calls, stage.settings.seconds))
+
+
+def _many(stage: Stage, ours: Eventfold, tasks: EventfoldTasks, peers: dict[str, Any]) -> list[Figure]:
+    seconds = stage.settings.seconds
+    single = ours.caller()
+    cells: dict[str, Cell] = {SINGLE: lambda: rate(single, seconds)}
+    cells |= {f"{n} threads": _threads(stage, ours.caller, n) for n in THREADS}
+    cells |= {f"{n} tasks": _tasks(stage, tasks, tasks.caller, n) for n in TASKS}
+    if Umadb.name in peers:
+        cells |= {f"umadb {n}": _threads(stage, peers[Umadb.name].caller, n) for n in (1, *CLIENTS)}
+    if Eventsourcing.name in peers:
+        cells |= {f"eventsourcing {n}": _threads(stage, peers[Eventsourcing.name].caller, n) for n in (8, 32)}
+    found = interleave(cells, stage.settings.rounds)
+    figures: list[Figure] = []
+    for kind, counts in (("threads", THREADS), ("tasks", TASKS)):
+        for count in counts:
+            others: dict[str, Sample | str] = {SINGLE: found[SINGLE]}
+            for peer in (Eventsourcing.name, Umadb.name):
+                others[peer] = found.get(f"{peer} {count}") or stage.missing.get(peer, "")
+            noun = kind if count > 1 else kind[:-1]
+            figures.append(
+                _aimed(Figure(GROUP, f"{count} {noun}", "events/s", found[f"{count} {kind}"], others), kind, count)
+            )
+    return figures
+
+
+def _aimed(figure: Figure, kind: str, count: int) -> Figure:
+    bound = AIMS.get((kind, count))
+    if bound is None:
+        return figure
+    umadb = figure.against(Umadb.name)
+    met = all_met(figure.against(SINGLE) >= bound, umadb if umadb != umadb else umadb > 1)
+    return figure.aim(f"≥ {bound:g} × one writer; ahead of umadb", met)
+
+
+def _conditional(stage: Stage, ours: Eventfold, tasks: EventfoldTasks, peers: dict[str, Any]) -> list[Figure]:
+    seconds = stage.settings.seconds
+    one, one_if = ours.owner(), ours.conditional()
+    cells: dict[str, Cell] = {"one": lambda: rate(one, seconds), "one if": lambda: rate(one_if, seconds)}
+    for count in (32,):
+        cells[f"{count} threads"] = _threads(stage, ours.owner, count)
+        cells[f"{count} threads if"] = _threads(stage, ours.conditional, count)
+    for count in (32, 512):
+        cells[f"{count} tasks"] = _tasks(stage, tasks, tasks.owner, count)
+        cells[f"{count} tasks if"] = _tasks(stage, tasks, tasks.conditional, count)
+    if Umadb.name in peers:
+        cells |= {f"umadb {n}": _threads(stage, peers[Umadb.name].conditional, n) for n in (1, 32, 512)}
+    try:
+        memory = stage.open(EventsourcingMemory)
+        cells |= {f"{memory.name} {n}": _threads(stage, memory.conditional, n) for n in (1, 32)}
+    except Missing:
+        pass
+    found = interleave(cells, max(3, stage.settings.rounds - 2))
+    figures: list[Figure] = []
+    for name, count in (("one", 1), ("32 threads", 32), ("32 tasks", 32), ("512 tasks", 512)):
+        others: dict[str, Sample | str] = {PLAIN: found[name]}
+        for peer in (EventsourcingMemory.name, Umadb.name):
+            others[peer] = found.get(f"{peer} {count}") or stage.missing.get(peer, "")
+        label = "one writer" if name == "one" else name
+        figure = Figure(CONDITIONAL, label, "events/s", found[f"{name} if"], others)
+        figures.append(figure.aim("≥ 0.8 of unconditional", figure.against(PLAIN) >= 0.8) if count > 1 else figure)
+    return figures
+
+
+def _processes(stage: Stage) -> list[Figure]:
+    """One process, then two on the same file, in turns: their sum, and how they share it."""
+    seconds = max(1.0, stage.settings.seconds * 3)
+    folder = stage.copy(Eventfold)
+    turns = 2 if stage.settings.quick else 4
+    one: list[float] = []
+    both: list[float] = []
+    fair: list[float] = []
+    longest: list[float] = []
+    for _ in range(turns):
+        one += [rate for rate, _ in appenders(folder, stage.settings.stored, 1, seconds)]
+        pair = appenders(folder, stage.settings.stored, 2, seconds)
+        both.append(sum(rate for rate, _ in pair))
+        fair.append(min(rate for rate, _ in pair) / max(rate for rate, _ in pair))
+        longest.append(max(wait for _, wait in pair))
+    alone: dict[str, Sample | str] = {"one process": Sample(tuple(one))}
+    total = Figure(PROCESSES, "both together", "events/s", Sample(tuple(both)), alone)
+    share = Figure(PROCESSES, "the slower, for one event of the faster", "events", Sample(tuple(fair)))
+    share.note = f"longest wait of any append {max(longest):.0f} ms"
+    return [total, share.aim("≥ 0.5 (no starving)", statistics.median(fair) >= 0.5)]

@@ -1,0 +1,179 @@
+"""Room: the group "growth": what appends, tag reads and condition checks cost as a store grows a few hundredfold.
+
+Knows: sizes, and that a store of each size is kept so that all sizes take turns in one run. Does not know: why
+anything grows. Takes minutes and about 4 GB of disk, so it runs only when asked for (`--growth`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import random
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import eventfold as ef
+from benchmarks.floor import RawSqlite
+from benchmarks.measure import Cell, Figure, Sample, interleave, rate, slope, took
+from benchmarks.stage import Stage
+from benchmarks.subject import Eventfold, event_of, question
+from benchmarks.traffic import NEW, scans
+
+GROUP = "growth"
+BLOCK = 100_000
+LOADS = 200  # entities read, or conditions checked, in one turn
+
+
+def run(stage: Stage, tell: Callable[[str], None]) -> list[Figure]:
+    """The figures of this group: the value at the largest size, beside every smaller one."""
+    sizes = stage.settings.growth
+    root = stage.folder / "growth"
+    for size in sizes:
+        tell(f"growing to {size:,} events")
+        _grow(Eventfold, root, size, sizes)
+        _grow(RawSqlite, root, size, sizes)
+    with contextlib.ExitStack() as opened:
+        stores = {size: Eventfold(root / Eventfold.name / str(size), size, cache=0) for size in sizes}
+        raws = {size: RawSqlite(root / RawSqlite.name / str(size), size) for size in sizes}
+        for each in (*stores.values(), *raws.values()):
+            opened.callback(each.close)
+        figures: list[Figure] = []
+        for name, unit, better, cell in _measures(stage.settings.seconds):
+            tell(name)
+            contenders: dict[int, Any] = raws if name.startswith("raw") else stores
+            found = interleave({f"{size:,}": cell(contender, size) for size, contender in contenders.items()}, 5)
+            figures.append(_figure(name, unit, better, sizes, found))
+        figures.append(_bytes(root, sizes))
+    shutil.rmtree(root, ignore_errors=True)
+    return figures
+
+
+def _grow(kind: Any, root: Path, size: int, sizes: tuple[int, ...]) -> None:
+    """A store of this size: a copy of the next smaller one with the rest of the events appended."""
+    folder = root / kind.name / str(size)
+    smaller = [s for s in sizes if s < size]
+    if smaller:
+        shutil.copytree(root / kind.name / str(smaller[-1]), folder)
+    else:
+        folder.mkdir(parents=True)
+    store = kind(folder, 0)
+    first = smaller[-1] if smaller else 0
+    for start in range(first, size, BLOCK):
+        block = scans(start, min(BLOCK, size - start))
+        if kind is Eventfold:
+            store.store.extend(map(event_of, block))
+        else:
+            for at in range(0, len(block), 1000):
+                store.write(block[at : at + 1000])
+    store.close()
+    for path in [p for p in folder.rglob("*") if p.is_file()]:
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+
+
+Measure = tuple[str, str, Any, Callable[[Any, int], Cell]]
+
+
+def _measures(seconds: float) -> list[Measure]:
+    def appends(events: int) -> Callable[[Any, int], Cell]:
+        def cell(contender: Any, size: int) -> Cell:
+            call = contender.caller(events)
+            return lambda: rate(call, seconds, events)
+
+        return cell
+
+    return [
+        ("append of one event", "events/s", "higher", appends(1)),
+        ("append of 100 events", "events/s", "higher", appends(100)),
+        ("append of 1,000 events", "events/s", "higher", appends(1000)),
+        ("raw sqlite3, append of one event", "events/s", "higher", appends(1)),
+        ("raw sqlite3, append of 100 events", "events/s", "higher", appends(100)),
+        ("raw sqlite3, append of 1,000 events", "events/s", "higher", appends(1000)),
+        ("tag read: a parcel of about ten events, folded", "µs", "lower", _reads),
+        ("condition check, nothing matches (append refused for another clause)", "µs", "lower", _checks),
+        ("count of one tag and type", "µs", "lower", _counts),
+    ]
+
+
+def _drawn(size: int) -> Callable[[], str]:
+    draw = random.Random(size)
+    return lambda: f"p-{draw.randrange(max(1, size // NEW)):08d}"
+
+
+def _reads(contender: Eventfold, size: int) -> Cell:
+    parcel = _drawn(size)
+    return lambda: took(lambda: contender.load(parcel()), LOADS) * 1000
+
+
+def _counts(contender: Eventfold, size: int) -> Cell:
+    parcel, store = _drawn(size), contender.store
+    return lambda: took(lambda: store.count(question(parcel())), LOADS) * 1000
+
+
+def _checks(contender: Eventfold, size: int) -> Cell:
+    """Microseconds more for an append refused with nine clauses that hold, than for one refused at once, by clause.
+
+    Both write nothing and wait for no disk, so what is left is the checks.
+    """
+    parcel, store = _drawn(size), contender.store
+    head = store.head()
+    refusing = (question("p-00000000"), 0)
+    event = event_of(contender.traffic.one())
+
+    def refused(clauses: list[tuple[ef.Query, int]]) -> float:
+        start = time.perf_counter()
+        try:
+            store.append(event, unless=clauses)
+        except ef.AppendConflict:
+            return (time.perf_counter() - start) * 1e6
+        raise RuntimeError("an append that had to be refused was not")
+
+    def measured() -> float:
+        more = 0.0
+        for _ in range(LOADS // 4):
+            holding = [(question(parcel()), head) for _ in range(9)]
+            more += refused([*holding, refusing]) - refused([refusing])
+        return max(more / (LOADS // 4) / 9, 0.01)
+
+    return measured
+
+
+def _figure(name: str, unit: str, better: Any, sizes: tuple[int, ...], found: dict[str, Sample]) -> Figure:
+    """The largest size beside the others; met if it costs no more than the logarithm's ratio more than the least."""
+    labels = [f"{size:,}" for size in sizes]
+    ours = found[labels[-1]]
+    others: dict[str, Sample | str] = {label: found[label] for label in labels[:-1]}
+    figure = Figure(GROUP, f"{name}, at {labels[-1]}", unit, ours, others, better)
+    costs = [found[label].median if better == "lower" else 1 / found[label].median for label in labels]
+    figure.note = (
+        f"log-log slope of its cost {slope(sizes, costs):+.3f} (the logarithm itself: {_log_slope(sizes):+.3f})"
+    )
+    if name.startswith("raw"):
+        return figure
+    allowed = math.log(sizes[-1]) / math.log(sizes[0])
+    return figure.aim(f"costs ≤ {allowed:.2f} × the least size", costs[-1] / costs[0] <= allowed)
+
+
+def _log_slope(sizes: tuple[int, ...]) -> float:
+    return slope(sizes, [math.log(size) for size in sizes])
+
+
+def _bytes(root: Path, sizes: tuple[int, ...]) -> Figure:
+    each = {
+        f"{size:,}": Sample((sum(p.stat().st_size for p in (root / Eventfold.name / str(size)).glob("*.db")) / size,))
+        for size in sizes
+    }
+    ours = each.pop(f"{sizes[-1]:,}")
+    others: dict[str, Sample | str] = {**each}
+    return Figure(
+        GROUP,
+        f"bytes on disk for an event, at {sizes[-1]:,} and what was appended since",
+        "bytes",
+        ours,
+        others,
+        "lower",
+    )

@@ -1,0 +1,252 @@
+"""Room: how anything is measured here: short rounds, interleaved, medians, ratios within a round.
+
+Knows: clocks, rounds, figures. Does not know: what is measured, how it is shown.
+
+A shared machine drifts by more than most differences worth knowing. So contenders take turns (A B C, C B A,
+A B C …), each turn is short, and a ratio is the median of the ratios *within* rounds: drift hits both sides.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import statistics
+import threading
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Better = Literal["higher", "lower"]
+
+
+class Missing(Exception):
+    """A contender that cannot take part; its text is shown where its figure would be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How much is measured. Times in seconds, sizes in events."""
+
+    quick: bool = False
+    stored: int = 100_000  #     events in every store before a figure is taken
+    rounds: int = 7  #           turns of each contender, after one that is thrown away
+    seconds: float = 0.3  #      length of a turn
+    repeats: int = 5  #          turns of figures that are counted, not timed (loads, imports)
+    samples: int = 300  #        appends whose way to a follower is timed
+    long: int = 10_000  #        events of the long entity
+    growth: tuple[int, ...] = (10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000)
+    idle: float = 3.0  #         how long an idle follower is watched
+
+    @classmethod
+    def small(cls) -> Settings:
+        """Everything once round quickly: to see that it works, not to believe it."""
+        return cls(
+            quick=True,
+            stored=10_000,
+            rounds=3,
+            seconds=0.08,
+            repeats=3,
+            samples=60,
+            long=2_000,
+            growth=(1_000, 3_000, 10_000),
+            idle=1.0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What one contender reached, turn by turn; NaN where it dropped out."""
+
+    values: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The middle one."""
+        kept = [v for v in self.values if not math.isnan(v)]
+        return statistics.median(kept) if kept else math.nan
+
+    @property
+    def low(self) -> float:
+        """The least."""
+        return min(self.values, default=math.nan)
+
+    @property
+    def high(self) -> float:
+        """The greatest."""
+        return max(self.values, default=math.nan)
+
+    @property
+    def spread(self) -> float:
+        """Half the distance between the quartiles, as a share of the median: 0.1 means about ±10 %."""
+        if len(self.values) < 2 or not self.median:
+            return math.nan
+        first, _, third = statistics.quantiles(self.values, n=4, method="inclusive")
+        return (third - first) / 2 / self.median
+
+
+def ratio(ours: Sample, other: Sample, better: Better = "higher") -> float:
+    """How many times better `ours` is than `other`: the median of the ratios within each turn."""
+    pairs = [
+        (a / b if better == "higher" else b / a)
+        for a, b in zip(ours.values, other.values, strict=False)
+        if a and b and not math.isnan(a) and not math.isnan(b)
+    ]
+    return statistics.median(pairs) if pairs else math.nan
+
+
+Cell = Callable[[], float]
+
+
+def interleave(cells: Mapping[str, Cell], rounds: int, warm: int = 1) -> dict[str, Sample]:
+    """Run the cells in turns, there and back, and give each one's values; the first `warm` turns are dropped.
+
+    A cell that raises Missing drops out; its sample is empty.
+    """
+    found: dict[str, list[float]] = {name: [] for name in cells}
+    out: set[str] = set()
+    for turn in range(warm + rounds):
+        order = list(cells) if turn % 2 == 0 else list(cells)[::-1]
+        for name in order:
+            if name in out:
+                continue
+            gc.collect()
+            try:
+                value = cells[name]()
+            except Missing:
+                out.add(name)
+                continue
+            if turn >= warm:
+                found[name].append(value)
+    return {name: Sample(tuple(values)) for name, values in found.items()}
+
+
+def rate(call: Callable[[], Any], seconds: float, each: int = 1) -> float:
+    """Calls per second, times `each`, of one caller that calls for `seconds`."""
+    clock = time.perf_counter
+    calls = 0
+    start = clock()
+    end = start + seconds
+    while True:
+        call()
+        calls += 1
+        now = clock()
+        if now >= end:
+            return calls * each / (now - start)
+
+
+def took(call: Callable[[], Any], times: int = 1) -> float:
+    """Milliseconds a call takes, over `times` of them in a row."""
+    start = time.perf_counter()
+    for _ in range(times):
+        call()
+    return (time.perf_counter() - start) * 1000 / times
+
+
+def rate_of_threads(calls: Sequence[Callable[[], Any]], seconds: float) -> float:
+    """Calls per second of all of these callers together, each in a thread of its own.
+
+    The clock starts when all threads stand ready and stops when the last has come back.
+    """
+    ready = threading.Barrier(len(calls) + 1)
+    counts = [0] * len(calls)
+    failures: list[BaseException] = []
+    end = 0.0
+
+    def caller(number: int, call: Callable[[], Any]) -> None:
+        clock = time.perf_counter
+        done = 0
+        ready.wait()
+        try:
+            while clock() < end:
+                call()
+                done += 1
+        except Exception as error:  # noqa: BLE001 (raised again by the thread that started this one)
+            failures.append(error)
+        counts[number] = done
+
+    threads = [threading.Thread(target=caller, args=pair, daemon=True) for pair in enumerate(calls)]
+    for thread in threads:
+        thread.start()
+    start = time.perf_counter()
+    end = start + seconds
+    ready.wait()
+    for thread in threads:
+        thread.join()
+    elapsed = time.perf_counter() - start
+    if failures:
+        raise failures[0]
+    return sum(counts) / elapsed
+
+
+async def rate_of_tasks(calls: Sequence[Callable[[], Awaitable[Any]]], seconds: float) -> float:
+    """Calls per second of all of these callers together, each a task on the running loop."""
+    import asyncio
+
+    clock = time.perf_counter
+    start = clock()
+    end = start + seconds
+
+    async def caller(call: Callable[[], Awaitable[Any]]) -> int:
+        done = 0
+        while clock() < end:
+            await call()
+            done += 1
+        return done
+
+    counts = await asyncio.gather(*[caller(call) for call in calls])
+    return sum(counts) / (clock() - start)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value below which `share` (0 to 1) of the values lie."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else math.nan
+
+
+def slope(sizes: Sequence[float], values: Sequence[float]) -> float:
+    """The slope of a line through the points in log-log: 0 constant, 1 linear."""
+    if len(sizes) < 2:
+        return math.nan
+    return statistics.linear_regression([math.log(s) for s in sizes], [math.log(v) for v in values]).slope
+
+
+@dataclass(slots=True)
+class Figure:
+    """One line of a table: what eventfold reached, beside what others did in the same turns.
+
+    `others` in the order they are shown, each a Sample or, where it took no part, why.
+    `target` compares `ours` or a ratio with a bound; `met` is None where there is nothing to compare.
+    """
+
+    group: str
+    name: str
+    unit: str
+    ours: Sample
+    others: dict[str, Sample | str] = field(default_factory=dict[str, "Sample | str"])
+    better: Better = "higher"
+    target: str = ""
+    met: bool | None = None
+    note: str = ""
+
+    def against(self, name: str) -> float:
+        """How many times better than another contender; NaN where it took no part."""
+        other = self.others.get(name)
+        return ratio(self.ours, other, self.better) if isinstance(other, Sample) else math.nan
+
+    def ratios(self) -> dict[str, float]:
+        """Against everyone who took part."""
+        return {name: self.against(name) for name, other in self.others.items() if isinstance(other, Sample)}
+
+    def aim(self, text: str, met: bool | None) -> Figure:
+        """This figure with a target and whether it was met."""
+        self.target, self.met = text, met
+        return self
+
+
+def all_met(*checks: bool | float) -> bool | None:
+    """Whether every check holds; None if none fails and one is NaN (its contender took no part)."""
+    unknown = [isinstance(c, float) and math.isnan(c) for c in checks]
+    if any(not c for c, open_ in zip(checks, unknown, strict=True) if not open_):
+        return False
+    return None if any(unknown) else True

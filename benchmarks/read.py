@@ -1,0 +1,108 @@
+"""Room: the group "read": entities loaded and folded, decisions, the whole log as typed objects.
+
+Knows: who reads what. Does not know: how a page is fetched.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from benchmarks.floor import RawApsw, RawSqlite
+from benchmarks.measure import Cell, Figure, Sample, all_met, interleave, rate, took
+from benchmarks.peers import Eventsourcing, Umadb
+from benchmarks.stage import Stage
+from benchmarks.subject import Eventfold, Totals, event_of
+
+GROUP = "read"
+SINGLE = "one event appended"
+FLOORS = (RawSqlite.name, RawApsw.name)
+PEERS = (Eventsourcing.name, Umadb.name)
+
+
+def run(stage: Stage, tell: Callable[[str], None]) -> list[Figure]:
+    """The figures of this group. Nothing folded is kept (cache=0) where a load is measured."""
+    contenders = stage.those(RawSqlite, RawApsw)
+    contenders[Eventfold.name] = stage.open(Eventfold, cache=0)
+    contenders |= stage.those(Eventsourcing, Umadb)
+    tell("the whole log")
+    figures = [_whole(stage, contenders), _folded(stage, contenders[Eventfold.name])]
+    for events, bound, each in ((100, 0.5, 20), (stage.settings.long, 40.0, 1)):
+        tell(f"an entity of {events:,} events")
+        figures.append(_entity(stage, contenders, events, bound, each))
+    tell("decisions")
+    figures.append(_decide(stage, contenders))
+    return figures
+
+
+def _others(stage: Stage, found: dict[str, Sample], names: Iterable[str]) -> dict[str, Sample | str]:
+    return {name: found.get(name) or stage.missing.get(name, "") for name in names}
+
+
+def _count(things: Iterable[Any]) -> int:
+    """How many there are; each is made and let go."""
+    last = deque(enumerate(things, 1), maxlen=1)
+    return last[0][0] if last else 0
+
+
+def _whole(stage: Stage, contenders: dict[str, Any]) -> Figure:
+    def cell(things: Callable[[], Iterable[Any]]) -> Cell:
+        def measured() -> float:
+            read: list[int] = []
+            milliseconds = took(lambda: read.append(_count(things())))
+            return read[0] * 1000 / milliseconds
+
+        return measured
+
+    cells = {name: cell(each.rows if name in FLOORS else each.everything) for name, each in contenders.items()}
+    found = interleave(cells, stage.settings.repeats)
+    figure = Figure(
+        GROUP, "whole log as typed objects", "events/s", found[Eventfold.name], _others(stage, found, (*FLOORS, *PEERS))
+    )
+    figure.note = "the floor gives bare rows in pages of 1,000, undecoded; umadb's payloads are decoded by msgspec"
+    peer = figure.against(Eventsourcing.name)
+    met = all_met(
+        figure.against(RawSqlite.name) >= 0.4, figure.ours.median > 300_000, peer if peer != peer else peer >= 3
+    )
+    return figure.aim("≥ 0.4 of raw sqlite3 rows; > 300,000/s; ≥ 3 × eventsourcing", met)
+
+
+def _folded(stage: Stage, ours: Eventfold) -> Figure:
+    head = ours.store.head()
+    values = interleave(
+        {Eventfold.name: lambda: head * 1000 / took(lambda: ours.store.state(Totals()))}, stage.settings.repeats
+    )[Eventfold.name]
+    figure = Figure(GROUP, "whole log folded by a State", "events/s", values)
+    return figure.aim("> 250,000/s", values.median > 250_000)
+
+
+def _entity(stage: Stage, contenders: dict[str, Any], events: int, bound: float, each: int) -> Figure:
+    def cell(contender: Any) -> Cell:
+        entity = contender.entity(events)
+        return lambda: took(lambda: contender.load(entity), each)
+
+    found = interleave({name: cell(contender) for name, contender in contenders.items()}, stage.settings.repeats)
+    name = f"entity of {events:,} events loaded and folded"
+    figure = Figure(GROUP, name, "ms", found[Eventfold.name], _others(stage, found, (*FLOORS, *PEERS)), "lower")
+    return figure.aim(f"< {bound:g} ms", figure.ours.median < bound)
+
+
+def _decide(stage: Stage, contenders: dict[str, Any]) -> Figure:
+    """A command on an entity of 100 events that is kept folded, against a plain append to the same store."""
+    ours: Eventfold = stage.open(Eventfold)
+    command, seconds = ours.command(ours.entity(100)), stage.settings.seconds
+    scan = ours.traffic.one()
+    cells: dict[str, Cell] = {
+        Eventfold.name: lambda: rate(command, seconds),
+        SINGLE: lambda: rate(lambda: ours.store.append(event_of(scan)), seconds),
+    }
+    if Eventsourcing.name in contenders:
+        peer: Eventsourcing = contenders[Eventsourcing.name]
+        theirs = peer.command(peer.entity(100))
+        cells[Eventsourcing.name] = lambda: rate(theirs, seconds)
+    found = interleave(cells, stage.settings.rounds)
+    figure = Figure(GROUP, "decide on a warm entity of 100 events", "commands/s", found[Eventfold.name])
+    figure.others = _others(stage, found, (SINGLE, Eventsourcing.name))
+    figure.note = "eventsourcing loads its aggregate for each command, as its applications do"
+    return figure.aim("≥ 0.7 of one event appended", figure.against(SINGLE) >= 0.7)

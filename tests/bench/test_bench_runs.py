@@ -1,0 +1,56 @@
+"""The benchmarks run from end to end, at sizes that say nothing about speed. No figure is judged here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = ["--quick", "--stored", "600", "--seconds", "0.01", "--rounds", "1"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what `python -m benchmarks --only append` wrote, and its terminal output in `out.txt`."""
+    folder = tmp_path_factory.mktemp("bench")
+    command = [sys.executable, "-m", "benchmarks", *TINY, "--only", "append", "--folder", str(folder)]
+    command += ["--json", str(folder / "figures.json"), "--markdown", str(folder / "figures.md")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    (folder / "out.txt").write_text(done.stdout, encoding="utf-8")
+    return folder
+
+
+def test_every_figure_of_the_group_has_a_value_beside_the_floor(run: Path) -> None:
+    """Four sizes of append; eventfold and both raw drivers always take part, a peer may be missing and says so."""
+    figures = json.loads((run / "figures.json").read_text(encoding="utf-8"))["figures"]
+    assert len(figures) == 4
+    for figure in figures:
+        assert figure["eventfold"]["median"] > 0
+        assert figure["ratios"]["raw sqlite3"] > 0
+        assert figure["ratios"]["raw apsw"] > 0
+        for other in figure["others"].values():
+            assert other["median"] > 0 if isinstance(other, dict) else other
+
+
+def test_the_header_says_what_a_reader_must_know_to_judge(run: Path) -> None:
+    """Machine, disk, versions, durability, date and method stand above the figures."""
+    header = json.loads((run / "figures.json").read_text(encoding="utf-8"))["header"]
+    assert {"date", "machine", "disk", "system", "eventfold", "peers", "durability", "stored", "method"} <= set(header)
+
+
+def test_terminal_and_markdown_show_the_same_figures(run: Path) -> None:
+    """The Markdown for the README is written from the same run as the tables on the terminal."""
+    markdown, shown = (run / "figures.md").read_text(encoding="utf-8"), (run / "out.txt").read_text(encoding="utf-8")
+    for count in ("1 event an append", "10 events an append", "100 events an append", "1,000 events an append"):
+        assert count in markdown
+        assert count.split()[0] in shown
+
+
+def test_nothing_is_left_behind(run: Path) -> None:
+    """Stores, servers' files and probes are removed."""
+    assert sorted(p.name for p in run.iterdir()) == ["figures.json", "figures.md", "out.txt"]
