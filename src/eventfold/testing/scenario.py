@@ -1,0 +1,131 @@
+"""Room: given / when / then: a decision, an aggregate or a state tested on a store in memory, in one sentence.
+
+    given(MoneyDeposited("a-1", Decimal(80))) \\
+        .when(transfer, Account("a-1"), Account("a-2"), amount=Decimal(50)) \\
+        .then(MoneyWithdrawn("a-1", Decimal(50)), MoneyDeposited("a-2", Decimal(50)))
+
+Knows: the store. Does not know: any test runner; it raises AssertionError with what differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ParamSpec, cast
+
+from eventfold.event import Draft
+from eventfold.state import State
+from eventfold.store import Store
+
+P = ParamSpec("P")
+
+
+def given(*events: Any) -> Scenario:
+    """What has happened so far, in order: events or Drafts; none for a beginning."""
+    return Scenario(events)
+
+
+class Scenario:
+    """A past. `when` something is decided in it, or `state` is asked of it."""
+
+    def __init__(self, events: tuple[Any, ...]) -> None:
+        self.store = Store("memory:")
+        if events:
+            self.store.extend(events)
+
+    def given(self, *events: Any) -> Scenario:
+        """More of the past."""
+        self.store.extend(events)
+        return self
+
+    def when(self, decision: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Outcome:
+        """Decide: a function of states, or a method of an aggregate by its class."""
+        before = self.store.head()
+        try:
+            self.store.decide(decision, *args, **kwargs)
+        except Exception as error:  # noqa: BLE001 (a rule may raise anything; `raises` says which it should)
+            return Outcome(self, before, error)
+        return Outcome(self, before, None)
+
+    def state(self, question: State) -> Answer:
+        """The state folded from the past."""
+        return Answer(self.store.state(question))
+
+
+class Outcome:
+    """What a decision came to: `then` these events, `nothing`, or `raises` this error."""
+
+    def __init__(self, scenario: Scenario, before: int, error: Exception | None) -> None:
+        self._scenario, self._error = scenario, error
+        self.events = [r.event for r in scenario.store.read(after=before)]
+
+    def then(self, *expected: Any) -> Scenario:
+        """Exactly these events were written, in this order. Returns the scenario, with them in its past."""
+        self._refuse_error()
+        wanted = [e.event if isinstance(e, Draft) else e for e in expected]
+        if self.events != wanted:
+            raise AssertionError(_difference(wanted, self.events))
+        return self._scenario
+
+    def nothing(self) -> Scenario:
+        """No event was written, and no error raised."""
+        return self.then()
+
+    def raises(self, kind: type[BaseException], match: str = "") -> BaseException:
+        """The decision was refused with this error, and nothing was written. `match` must be part of its text."""
+        if self._error is None:
+            raise AssertionError(f"expected {kind.__name__}, but it was decided: {_listed(self.events)}")
+        if not isinstance(self._error, kind) or match not in str(self._error):
+            wanted = f"{kind.__name__}({match!r})" if match else kind.__name__
+            raise AssertionError(f"expected {wanted}, but it raised {self._error!r}") from self._error
+        return self._error
+
+    def state(self, question: State) -> Answer:
+        """A state after the decision."""
+        self._refuse_error()
+        return self._scenario.state(question)
+
+    def _refuse_error(self) -> None:
+        if self._error is not None:
+            raise AssertionError(f"the decision raised {self._error!r}") from self._error
+
+
+class Answer:
+    """A folded state: `has` these values, and whatever else it has."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+
+    def has(self, **expected: Any) -> Answer:
+        """These fields have these values."""
+        found = {name: getattr(self.state, name) for name in expected}
+        wrong = [f"  {n}: expected {v!r}, found {found[n]!r}" for n, v in expected.items() if found[n] != v]
+        if wrong:
+            raise AssertionError("\n".join([f"{type(self.state).__name__} differs:", *wrong]))
+        return self
+
+
+def _difference(wanted: list[Any], found: list[Any]) -> str:
+    lines = ["the events differ (- expected, + written):"]
+    for index in range(max(len(wanted), len(found))):
+        a = wanted[index] if index < len(wanted) else None
+        b = found[index] if index < len(found) else None
+        if a == b:
+            lines.append(f"  {a!r}")
+            continue
+        if a is not None:
+            lines.append(f"- {a!r}")
+        if b is not None:
+            lines.append(f"+ {b!r}")
+            lines += _fields(a, b)
+    return "\n".join(lines)
+
+
+def _fields(a: Any, b: Any) -> list[str]:
+    if a is None or type(a) is not type(b):
+        return []
+    names = cast("tuple[str, ...]", getattr(a, "__struct_fields__", ()) or tuple(getattr(a, "__dict__", ())))
+    return [f"    {n}: {getattr(a, n)!r} → {getattr(b, n)!r}" for n in names if getattr(a, n) != getattr(b, n)]
+
+
+def _listed(events: list[Any]) -> str:
+    return ", ".join(map(repr, events)) or "nothing was written"
