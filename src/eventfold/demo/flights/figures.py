@@ -108,6 +108,7 @@ class Clock:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self._began = time.perf_counter()
 
     @contextmanager
     def chapter(self, name: str) -> Generator[None]:
@@ -118,17 +119,21 @@ class Clock:
         finally:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - began, 3)
 
+    def all(self) -> dict[str, float]:
+        """The chapters, and everything since the clock was made as `total`."""
+        return self.seconds | {"total": round(time.perf_counter() - self._began, 3)}
+
 
 def gather(database: str, limit: int | None, progress: Progress) -> Figures:
     """Run everything on one store. Raises EventfoldErrors; a figure that differs is no error but a mismatch."""
     clock = Clock()
-    with tempfile.TemporaryDirectory(prefix="eventfold-flights-") as folder, ef.Store(database) as store:
-        with clock.chapter("load"):
-            files = unpack(Path(folder))
-            with closing(Source(files, limit)) as source:
+    with tempfile.TemporaryDirectory(prefix="eventfold-flights-") as folder:
+        files = unpack(Path(folder))  # before a store is made: what is missing is told without leaving an empty one
+        with ef.Store(database) as store:
+            with clock.chapter("load"), closing(Source(files, limit)) as source:
                 loaded = load(store, source, progress)
                 names = source.airlines(), source.airports()
-        return _tell(store, database, limit, loaded, names, files, clock)
+            return _tell(store, database, limit, loaded, names, files, clock)
 
 
 def _tell(
@@ -179,7 +184,7 @@ def _tell(
         mismatches=checks.mismatches,
         airlines=names[0],
         airports=names[1],
-        seconds=clock.seconds,
+        seconds=clock.all(),
         size=_size(database),
         memory=peak_memory(),
     )

@@ -77,17 +77,17 @@ class Year(ef.State):
                 tally.cancelled += 1
 
 
-class Line(msgspec.Struct, frozen=True):
+class Line(msgspec.Struct, frozen=True, kw_only=True):
     """One line of a departure board. `delay` in minutes once the flight has left; `aircraft` once it is known."""
 
-    flight: str
-    carrier: str
-    dest: str
-    day: str
-    departs: datetime
     status: str = "scheduled"
     delay: int | None = None
+    departs: datetime
+    dest: str
+    carrier: str
     aircraft: str | None = None
+    day: str
+    flight: str
 
 
 class Board(ef.State):
@@ -104,7 +104,9 @@ class Board(ef.State):
         """Announce a flight, or say what became of it."""
         match event:
             case FlightScheduled():
-                self.lines[event.flight] = Line(event.flight, event.carrier, event.dest, event.day, event.departs)
+                self.lines[event.flight] = Line(
+                    departs=event.departs, dest=event.dest, carrier=event.carrier, day=event.day, flight=event.flight
+                )
             case FlightDeparted():
                 self._change(event.flight, "departed", event.delay, event.aircraft)
             case FlightCancelled():
@@ -124,10 +126,9 @@ class Board(ef.State):
         return line.departs, line.flight
 
 
-class Leg(msgspec.Struct, frozen=True):
+class Leg(msgspec.Struct, frozen=True, kw_only=True):
     """One flight of an aircraft. Delays in minutes; `arrived` and its delay are None until it did."""
 
-    flight: str
     origin: str
     dest: str
     departed: datetime
@@ -136,6 +137,7 @@ class Leg(msgspec.Struct, frozen=True):
     arrival_delay: int | None = None
     air_time: int | None = None
     diverted: bool = False
+    flight: str
 
 
 class AircraftDay(ef.State):
@@ -149,7 +151,13 @@ class AircraftDay(ef.State):
         """Take off, land, or go astray."""
         match event:
             case FlightDeparted():
-                self.legs[event.flight] = Leg(event.flight, event.origin, event.dest, event.at, event.delay)
+                self.legs[event.flight] = Leg(
+                    origin=event.origin,
+                    dest=event.dest,
+                    departed=event.at,
+                    departure_delay=event.delay,
+                    flight=event.flight,
+                )
             case FlightArrived():
                 self.legs[event.flight] = msgspec.structs.replace(
                     self.legs[event.flight], arrived=event.at, arrival_delay=event.delay, air_time=event.air_time

@@ -110,11 +110,11 @@ def title(figures: Figures) -> RenderableType:
         how = f"found {loaded.found:,} events of an earlier load, {how}"
     span = "A year of flights" if figures.limit is None else f"The first {figures.flights:,} flights of 2013"
     size = f" · {figures.size / 1e6:,.0f} MB" if figures.size else ""
-    memory = f" · at most {figures.memory / 1e6:,.0f} MB of memory" if figures.memory else ""
+    memory = f" · {figures.memory / 1e6:,.0f} MB of memory at most" if figures.memory else ""
     return Padding(
         Group(
             Text.assemble((f"{span} out of New York, as ", "bold"), (f"{loaded.events:,} events", "bold cyan")),
-            Text(f"{figures.database}{size}{memory}", "dim"),
+            Text(f"{figures.database}{size}{memory} · {figures.seconds['total']:.0f} s in all", "dim"),
             Text(how, "dim"),
         ),
         (0, 1),
@@ -326,30 +326,31 @@ def verdict(figures: Figures) -> RenderableType:
 
 def explore(figures: Figures) -> list[tuple[str, str]]:
     """Commands to go on with, each with what it shows; made of tags that are in this log."""
-    database = shlex.quote(figures.database)
-    demo = "eventfold.demo.flights"
+    store, demo = shlex.quote(figures.database), "eventfold.demo.flights"
     flight = next((line.flight for line in figures.board.lines if line.flight in figures.changed), "")
-    moment = f"{figures.earlier.moment:%Y-%m-%dT%H:%MZ}"
-    craft, origin = figures.aircraft, figures.board.origin
+    origin, craft, gates = figures.board.origin, figures.aircraft, figures.gates
+    days = sorted({line.day for line in figures.board.lines if line.flight in figures.changed})
+    asked = days[0] if len(days) == 1 else " ".join(f"days={day}" for day in days)
+    moment = local(figures.earlier.moment).isoformat(timespec="minutes")
     return [
-        ("all that happened to one flight", f"eventfold read {database} --tag flight:{flight}"),
+        ("all that happened to one flight", f"eventfold read {store} --tag flight:{flight}"),
         (
             "one aircraft's day, step by step",
-            f"eventfold history {database} {demo}:AircraftDay {craft.aircraft} {craft.day}",
+            f"eventfold history {store} {demo}:AircraftDay {craft.aircraft} {craft.day}",
         ),
-        (
-            "a board, at any minute",
-            f"eventfold state {database} {demo}:Board {origin} {craft.day} --occurred-until {moment}",
-        ),
-        ("who stood at gate 1", f"eventfold read {database} --tag gate:{origin}-01 --type GateAssigned"),
-        ("what else there is", f"eventfold types {database}; eventfold tags {database} --prefix carrier:"),
+        ("a board, at any minute", f"eventfold state {store} {demo}:Board {origin} {asked} --occurred-until {moment}"),
+        ("who stood at a gate", f"eventfold read {store} --tag plan:{gates.contest.plan} --tag gate:{origin}-01"),
+        ("what else there is to ask by", f"eventfold tags {store} --keys"),
     ]
 
 
 def commands(figures: Figures) -> RenderableType:
-    """The commands, each below what it shows."""
+    """The commands, each below what it shows; long ones go on in a second line, as a shell reads them."""
     lines: list[Text] = []
     for shows, command in explore(figures):
+        if len(command) > WIDTH - 4:
+            head, option, tail = command.rpartition(" --")
+            command = f"{head} \\\n      {option.strip()}{tail}" if option else command
         lines += [Text(f" {shows}", "dim"), Text(f"   {command}", "bold")]
     return Text("\n").join(lines)
 
