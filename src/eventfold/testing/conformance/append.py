@@ -1,0 +1,201 @@
+"""An append is all or nothing: its events stand in order, adjacent, durable; a refused one leaves no trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+
+import eventfold as ef
+from eventfold.errors import InvalidInput
+from eventfold.event import Draft
+from eventfold.store import Store
+from eventfold.testing.conformance.events import Noted, about, amounts, deposit, deposits, draft, positions
+from eventfold.testing.conformance.place import Place
+
+Open = Callable[[], Store]
+
+
+def test_positions_are_counted_from_one(store: Store) -> None:
+    """The first event stands at position 1, the next at 2."""
+    assert [store.append(deposit()).first, store.append(deposit()).first] == [1, 2]
+    assert positions(store.read()) == [1, 2]
+
+
+def test_events_of_an_append_are_adjacent_and_in_the_order_given(store: Store) -> None:
+    """The events of one append stand next to each other, in the order they were given."""
+    store.append(deposit(amount=10))
+    receipt = store.append(*deposits(5))
+    assert list(receipt.positions) == [2, 3, 4, 5, 6]
+    assert amounts(store.read(after=1)) == [1, 2, 3, 4, 5]
+
+
+def test_every_event_knows_the_append_it_was_part_of(store: Store) -> None:
+    """Each event carries the first and last position of its append, whichever page or query it was read by."""
+    store.append(deposit("a-1"))
+    store.append(deposit("a-1"), deposit("a-2"), deposit("a-1"))
+    assert [(r.first, r.last) for r in store.read()] == [(1, 1), (2, 4), (2, 4), (2, 4)]
+    assert [(r.first, r.last) for r in store.read(about("a-2"))] == [(2, 4)]
+
+
+def test_the_events_of_an_append_share_one_time(store: Store) -> None:
+    """An append has one recorded time, in UTC, at microseconds."""
+    before = datetime.now(UTC)
+    store.append(*deposits(3))
+    times = {recorded.time for recorded in store.read()}
+    assert len(times) == 1
+    (time,) = times
+    assert time.tzinfo is UTC
+    assert abs((time - before).total_seconds()) < 60
+
+
+def test_an_event_gets_a_time_ordered_id(store: Store) -> None:
+    """An event without an id of its own gets a UUID of version 7, and later events get greater ones."""
+    for _ in range(3):
+        store.append(deposit())
+    ids = [recorded.id for recorded in store.read()]
+    assert [identity.version for identity in ids] == [7, 7, 7]
+    assert [identity.int >> 64 for identity in ids] == sorted(identity.int >> 64 for identity in ids)
+
+
+def test_an_id_of_ones_own_is_kept(store: Store) -> None:
+    """An id that was given, of whatever version, is the event's id."""
+    mine = UUID("9f6c1a52-9b3e-4b1c-8f1e-3a1f0c9d2e11")
+    receipt = store.append(Draft(deposit(), id=mine))
+    assert receipt.event_ids == (mine,)
+    assert [recorded.id for recorded in store.read()] == [mine]
+
+
+def test_one_bad_event_keeps_all_of_them_out(store: Store) -> None:
+    """When one event of an append cannot be written, none is."""
+    with pytest.raises(InvalidInput):
+        store.append(deposit(), deposit(), Draft(Noted(), tags=("bad\ntag",)))
+    assert store.head() == 0
+    assert list(store.read()) == []
+
+
+def test_a_refused_append_leaves_no_gap(store: Store) -> None:
+    """Positions have no gaps: what was refused takes none, and the next append takes the next one."""
+    store.append(deposit())
+    for _ in range(3):
+        with pytest.raises(ef.AppendConflict):
+            store.append(*deposits(3), unless=about("a-1"))
+    assert store.append(deposit("a-2")).first == 2
+    assert positions(store.read()) == [1, 2]
+
+
+def test_a_refused_append_leaves_no_trace(store: Store) -> None:
+    """A refused append adds no tag, no type, no id: all of them can be used afterwards as if new."""
+    store.append(deposit("a-1"))
+    refused = [draft(deposit("new-1"), 1), draft(Noted("x"), 2, tags=("only:here",))]
+    with pytest.raises(ef.AppendConflict):
+        store.append(*refused, unless=about("a-1"))
+    assert [t.tag for t in store.tags()] == ["account:a-1"]
+    assert [t.type for t in store.types()] == ["conformance.deposited"]
+    assert store.append(*refused).first == 2
+    assert positions(store.read(about("new-1"))) == [2]
+    assert positions(store.read(ef.Query.of(tags="only:here"))) == [3]
+
+
+def test_another_handle_sees_an_append_as_soon_as_it_has_returned(store: Store, open_again: Open) -> None:
+    """When `append` has returned, every reader sees its events, on whichever handle."""
+    other = open_again()
+    for number in range(1, 4):
+        store.append(deposit(amount=number))
+        assert amounts(other.read()) == list(range(1, number + 1))
+        assert other.head() == number
+
+
+def test_two_handles_write_one_log(store: Store, open_again: Open) -> None:
+    """Appends through several handles are one log, in the order in which they returned."""
+    other = open_again()
+    for number in range(1, 7):
+        (store if number % 2 else other).append(deposit(amount=number))
+    assert amounts(store.read()) == amounts(other.read()) == [1, 2, 3, 4, 5, 6]
+
+
+def test_what_was_acknowledged_is_there_after_reopening(store: Store, reopen: Open) -> None:
+    """Everything acknowledged is there after the store was closed and opened: events, ids, times, boundaries."""
+    store.append(*deposits(3))
+    store.append(draft(Noted("n"), 9, tags=("x:1",), metadata={"actor": "me"}, occurred=datetime(2020, 1, 1, tzinfo=UTC)))
+    before = [recorded.stored for recorded in store.read()]
+    again = reopen()
+    assert [recorded.stored for recorded in again.read()] == before
+    assert again.append(deposit()).first == 5
+
+
+def test_a_store_keeps_its_identity(store: Store, reopen: Open) -> None:
+    """A store has an id of 32 hex digits and an epoch, and keeps both when it is reopened."""
+    identity, epoch = store.engine.store_id, store.engine.epoch
+    assert len(identity) == 32
+    assert int(identity, 16) > 0
+    again = reopen()
+    assert (again.engine.store_id, again.engine.epoch) == (identity, epoch)
+
+
+def test_an_append_may_hold_a_thousand_events(store: Store) -> None:
+    """A thousand events fit into one append, and are one append."""
+    receipt = store.append(*deposits(1_000))
+    assert (receipt.first, receipt.last, len(receipt.ids)) == (1, 1_000, 1_000)
+    assert amounts(store.read()) == list(range(1, 1_001))
+    assert {(r.first, r.last) for r in store.read()} == {(1, 1_000)}
+
+
+def test_extend_writes_any_number_in_batches(store: Store) -> None:
+    """`extend` takes an iterable of any length, writes it in order in atomic batches, and tells how far it is."""
+    told: list[int] = []
+    assert store.extend((deposit(amount=n) for n in range(25)), batch=10, progress=told.append) == 25
+    assert told == [10, 20, 25]
+    assert amounts(store.read()) == list(range(25))
+    assert sorted({(r.first, r.last) for r in store.read()}) == [(1, 10), (11, 20), (21, 25)]
+
+
+def test_extend_with_nothing_writes_nothing(store: Store) -> None:
+    """`extend` of no events is no error and writes nothing."""
+    assert store.extend([]) == 0
+    assert store.head() == 0
+
+
+def test_extend_stops_at_the_first_bad_event(store: Store) -> None:
+    """`extend` stops at the first batch that cannot be written; the batches before it stay."""
+    events = [*deposits(4), Draft(Noted(), tags=("",)), *deposits(4)]
+    with pytest.raises(InvalidInput):
+        store.extend(events, batch=2)
+    assert amounts(store.read()) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("batch", [0, -1, 1_001])
+def test_extend_refuses_a_batch_that_no_append_could_be(store: Store, batch: int) -> None:
+    """`extend` refuses batches of fewer than 1 or more than 1,000 events, rather than writing nothing quietly."""
+    with pytest.raises(InvalidInput):
+        store.extend(deposits(1_001), batch=batch)
+    assert store.head() == 0
+
+
+def test_extend_is_not_one_command(store: Store) -> None:
+    """`extend` makes several appends, so a command id, which stands for one, is refused."""
+    with pytest.raises(InvalidInput):
+        store.using(command_id="import-1").extend(deposits(3), batch=2)
+    assert store.head() == 0
+
+
+def test_a_store_has_no_way_to_change_what_was_written(store: Store) -> None:
+    """The log is immutable: neither a store nor its engine has a way to change or remove an event."""
+    words = ("update", "delete", "remove", "truncate", "replace", "clear", "drop", "purge")
+    names = [name for thing in (Store, ef.AsyncStore, type(store.engine)) for name in dir(thing) if name[0] != "_"]
+    assert not [name for name in names if any(word in name.lower() for word in words)]
+
+
+def test_an_empty_store_is_empty(store: Store) -> None:
+    """A new store has no events, no types, no tags, and its head is 0."""
+    assert (store.head(), store.count(), list(store.read()), store.types(), store.tags()) == (0, 0, [], [], [])
+
+
+def test_stores_at_different_places_are_different(store: Store, place: Place) -> None:
+    """Two stores share nothing: neither ids nor events."""
+    store.append(deposit())
+    with ef.Store("memory:") as other:
+        assert other.engine.store_id != store.engine.store_id
+        assert other.head() == 0

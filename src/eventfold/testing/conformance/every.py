@@ -1,0 +1,26 @@
+"""Room: the whole suite in one namespace, for a test file to import.
+
+Knows: its chapters. Does not know: anything else.
+"""
+# ruff: noqa: F403
+
+from __future__ import annotations
+
+from eventfold.testing.conformance.append import *
+from eventfold.testing.conformance.conditions import *
+from eventfold.testing.conformance.combined import *
+from eventfold.testing.conformance.idempotency import *
+from eventfold.testing.conformance.lost import *
+from eventfold.testing.conformance.reading import *
+from eventfold.testing.conformance.paging import *
+from eventfold.testing.conformance.moments import *
+from eventfold.testing.conformance.follow import *
+from eventfold.testing.conformance.cursors import *
+from eventfold.testing.conformance.decide import *
+from eventfold.testing.conformance.states import *
+from eventfold.testing.conformance.metadata import *
+from eventfold.testing.conformance.receipts import *
+from eventfold.testing.conformance.lists import *
+from eventfold.testing.conformance.round_trips import *
+from eventfold.testing.conformance.bad_input import *
+from eventfold.testing.conformance.declared import *

@@ -1,0 +1,279 @@
+"""Following is catching up and then living on: every event once, in order, as soon as anyone has written it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+import pytest
+
+import eventfold as ef
+from eventfold.errors import UnknownEventType
+from eventfold.query import Query
+from eventfold.store import Store
+from eventfold.testing.conformance.events import Noted, about, amounts, deposit, deposits, positions
+from eventfold.testing.conformance.place import Place
+
+SOON = 10.0  # seconds in which whatever is awaited must have come
+
+
+def until_caught_up(follower: Any) -> list[Any]:
+    """Everything there is now."""
+    found: list[Any] = []
+    for page in follower.pages(timeout=0.0):
+        found.extend(page)
+        if not page:
+            return found
+    return found
+
+
+def take(follower: Any, count: int) -> list[int]:
+    """The positions of the next so many events; fewer when they do not come soon."""
+    found: list[int] = []
+    end = time.monotonic() + SOON
+    for page in follower.pages(timeout=0.2):
+        found.extend(positions(page))
+        if len(found) >= count or time.monotonic() > end:
+            return found
+    return found
+
+
+def test_a_follower_catches_up(store: Store) -> None:
+    """A follower first gives everything there is, in order, page after page."""
+    store.extend(deposits(2_100))
+    with store.follow() as follower:
+        assert amounts(islice(follower, 2_100)) == list(range(1, 2_101))
+
+
+def test_a_follower_gives_what_is_written_later(store: Store) -> None:
+    """Once caught up it gives what is written, each event once."""
+    store.append(deposit())
+    with store.follow() as follower:
+        assert positions(until_caught_up(follower)) == [1]
+        assert until_caught_up(follower) == []
+        store.append(deposit(), deposit())
+        assert take(follower, 2) == [2, 3]
+        store.append(deposit())
+        assert take(follower, 1) == [4]
+        assert until_caught_up(follower) == []
+
+
+def test_caught_up_is_said_when_there_is_no_more(store: Store) -> None:
+    """`caught_up` is true when the last look reached the end of the log as it was at that moment."""
+    store.extend(deposits(1_500))
+    with store.follow() as follower:
+        assert not follower.caught_up
+        pages = iter(follower.pages(timeout=0.0))
+        assert len(next(pages)) == 1_000
+        assert not follower.caught_up
+        assert len(next(pages)) == 500
+        assert follower.caught_up
+
+
+def test_a_follower_begins_where_it_is_told(store: Store) -> None:
+    """`after` is exclusive: a position, a cursor or a cursor's text."""
+    store.append(*deposits(5))
+    for after in (3, store.cursor(3), str(store.cursor(3))):
+        with store.follow(after=after) as follower:
+            assert positions(until_caught_up(follower)) == [4, 5]
+    with store.follow(after=store.cursor()) as follower:
+        assert until_caught_up(follower) == []
+        store.append(deposit())
+        assert take(follower, 1) == [6]
+
+
+def test_a_follower_sees_only_what_it_asked_for(store: Store) -> None:
+    """A filtered follower gives the events that match, and moves past the others."""
+    store.extend([deposit(f"a-{n % 3}", n) for n in range(1, 31)])
+    with store.follow(about("a-1") | Query.of(types=Noted)) as follower:
+        assert amounts(until_caught_up(follower)) == list(range(1, 31, 3))
+        assert follower.cursor.position == 30
+        store.append(deposit("a-2"), Noted(), deposit("a-2"))
+        assert take(follower, 1) == [32]
+        until_caught_up(follower)
+        assert follower.cursor.position == 33
+
+
+def test_the_cursor_moves_past_what_does_not_match(store: Store) -> None:
+    """A follower that is given nothing still gets on: its cursor reaches the head."""
+    with store.follow(about("nobody")) as follower:
+        store.extend(deposits(2_050))
+        assert until_caught_up(follower) == []
+        assert follower.cursor.position == 2_050
+
+
+def test_progress_is_what_was_given(store: Store) -> None:
+    """While iterating, the cursor stands at the event in hand: whoever resumes there gets the next one, and no gap."""
+    store.append(*deposits(4))
+    with store.follow() as follower:
+        for recorded in follower:
+            assert follower.cursor.position == recorded.position
+            if recorded.position == 2:
+                break
+        kept = str(follower.cursor)
+    with store.follow(after=kept) as follower:
+        assert positions(until_caught_up(follower)) == [3, 4]
+
+
+def test_iteration_can_be_taken_up_again(store: Store) -> None:
+    """A follower left in the middle of a page and iterated again, or by pages, goes on where it was: no gap, no repeat."""
+    store.append(*deposits(7))
+    with store.follow() as follower:
+        assert positions(islice(follower, 2)) == [1, 2]
+        assert positions(islice(follower, 1)) == [3]
+        assert positions(next(iter(follower.pages(timeout=0.0)))) == [4, 5, 6, 7]
+        assert follower.cursor.position == 7
+        store.append(deposit())
+        assert positions(islice(follower, 1)) == [8]
+
+
+def test_a_page_is_given_whole_or_again(store: Store) -> None:
+    """Pages are never empty but for a timeout, and each event stands in one page."""
+    store.append(*deposits(3))
+    with store.follow() as follower:
+        assert [positions(page) for page in islice(follower.pages(timeout=0.01), 3)] == [[1, 2, 3], [], []]
+
+
+def test_a_follower_never_sees_half_an_append(store: Store) -> None:
+    """A page ends with an append: all of its matching events are in it."""
+    for size in (700, 700, 700):
+        store.append(*deposits(size))
+    with store.follow() as follower:
+        sizes = [len(page) for page in islice(follower.pages(timeout=0.0), 2)]
+    assert sizes == [1_400, 700]
+
+
+def test_several_followers_go_their_own_ways(store: Store) -> None:
+    """Followers are independent of each other: each gives every event it asked for."""
+    with store.follow() as one, store.follow(about("a-2")) as two, store.follow(after=0) as three:
+        store.append(deposit("a-1"), deposit("a-2"))
+        assert take(one, 2) == [1, 2]
+        assert take(two, 1) == [2]
+        store.append(deposit("a-2"))
+        assert (take(one, 1), take(two, 1), take(three, 3)) == ([3], [3], [1, 2, 3])
+
+
+def following(follower: Any, found: list[int]) -> threading.Thread:
+    """A thread that follows until the follower is closed."""
+
+    def run() -> None:
+        for recorded in follower:
+            found.append(recorded.position)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread
+
+
+def soon(holds: Callable[[], bool]) -> bool:
+    """Whether something becomes true soon."""
+    end = time.monotonic() + SOON
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.002)
+    return holds()
+
+
+def test_a_waiting_follower_is_woken(store: Store, place: Place) -> None:
+    """A follower that waits is woken by an append on its own handle, and by one on another."""
+    other = place.rival()
+    found: list[int] = []
+    with store.follow() as follower:
+        thread = following(follower, found)
+        for count, writer in enumerate((store, other, store, other, other), start=1):
+            writer.append(deposit())
+            assert soon(lambda: len(found) == count)  # noqa: B023
+        follower.close()
+        thread.join(SOON)
+    assert not thread.is_alive()
+    assert found == [1, 2, 3, 4, 5]
+
+
+def test_a_follower_misses_nothing_while_others_write(store: Store, place: Place) -> None:
+    """Under concurrent writers a follower gives positions 1, 2, 3 … without gap, repeat or disorder."""
+    found: list[int] = []
+    writers = [threading.Thread(target=write, args=(place.rival(), n)) for n in range(3)]
+    with store.follow() as follower:
+        thread = following(follower, found)
+        for each in writers:
+            each.start()
+        for each in writers:
+            each.join(SOON)
+        assert soon(lambda: len(found) >= 3 * 40)
+        follower.close()
+        thread.join(SOON)
+    assert found == list(range(1, 3 * 40 + 1))
+
+
+def write(store: Store, number: int) -> None:
+    """Forty events in appends of one to four."""
+    for size in (1, 2, 3, 4) * 4:
+        store.append(*deposits(size, f"w-{number}"))
+
+
+@pytest.mark.parametrize("waiting", [False, True], ids=["busy", "waiting"])
+def test_closing_ends_the_iteration(store: Store, waiting: bool) -> None:
+    """Closing a follower from another thread ends its iteration, whether it waits or has more to give."""
+    store.extend(deposits(10 if waiting else 1_500))
+    found: list[int] = []
+    follower = store.follow()
+    if waiting:
+        thread = following(follower, found)
+        assert soon(lambda: len(found) == 10)
+        follower.close()
+        thread.join(SOON)
+        assert not thread.is_alive()
+    else:
+        for recorded in follower:
+            found.append(recorded.position)
+            if recorded.position == 3:
+                follower.close()
+        assert found == [1, 2, 3]
+        assert follower.cursor.position == 3
+    assert list(follower) == []
+    follower.close()
+
+
+def test_a_follower_stops_at_what_it_cannot_read(store: Store, port: Any) -> None:
+    """An unknown type stops a typed follower and is never skipped, however often it looks; a raw one reads it."""
+    from eventfold.testing.conformance.reading import unknown
+
+    unknown(store, port, b"{}", "conformance.never-known")
+    store.append(deposit())
+    with store.follow() as follower:
+        for _ in range(2):
+            with pytest.raises(UnknownEventType):
+                next(iter(follower))
+        assert follower.cursor.position == 0
+    with store.follow(raw=True) as follower:
+        assert positions(until_caught_up(follower)) == [1, 2]
+
+
+def test_a_follower_of_an_empty_log_waits(store: Store) -> None:
+    """An empty log can be followed: its first event is the follower's first."""
+    with store.follow() as follower:
+        assert until_caught_up(follower) == []
+        assert follower.caught_up
+        store.append(deposit())
+        assert take(follower, 1) == [1]
+
+
+def test_a_follower_holds_no_more_than_a_page(store: Store) -> None:
+    """Memory is bounded: a slow reader is given a page at a time, not a queue that grows with the log."""
+    store.extend(deposits(3_500))
+    with store.follow() as follower:
+        pages: Iterator[list[Any]] = iter(follower.pages(timeout=0.0))
+        first = next(pages)
+        store.extend(deposits(1_500))
+        rest = [next(pages) for _ in range(4)]
+    assert [len(page) for page in (first, *rest)] == [1_000] * 5
+
+
+def test_following_after_the_future_is_refused(store: Store) -> None:
+    """A follower cannot begin after a position that is not there yet: CursorMismatch, as for a cursor."""
+    store.append(deposit())
+    with store.follow(after=5) as follower, pytest.raises(ef.EventfoldError) as refused:
+        next(iter(follower))
+    assert refused.value.code == "cursor-mismatch"

@@ -1,0 +1,205 @@
+"""Repeating an append is safe: the same ids with equal content, or the same key, are written once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+import eventfold as ef
+from eventfold.errors import EventIdReused
+from eventfold.record import NewEvent
+from eventfold.store import Store
+from eventfold.testing.conformance.events import Deposited, Noted, Withdrawn, about, amounts, deposit, draft
+
+WHEN = datetime(2020, 2, 29, 12, tzinfo=UTC)
+
+
+def several() -> list[ef.Draft]:
+    """Three events under ids of their own, the same at every call."""
+    return [
+        draft(deposit("a-1", 1), 1, occurred=WHEN, metadata={"actor": "me"}),
+        draft(deposit("a-1", 2), 2, tags=("batch:7",)),
+        draft(Noted("three"), 3),
+    ]
+
+
+def test_a_repeated_append_is_written_once(store: Store) -> None:
+    """The same ids with equal content again: the first receipt, with `repeated` set, and nothing is written."""
+    first = store.append(*several())
+    store.append(deposit("a-2"))
+    again = store.append(*several())
+    assert (first.repeated, again.repeated) == (False, True)
+    assert (again.first, again.last, again.time, again.ids, again.digest) == (
+        first.first,
+        first.last,
+        first.time,
+        first.ids,
+        first.digest,
+    )
+    assert store.head() == 4
+
+
+def test_a_repeat_is_recognised_after_reopening(store: Store, reopen: Callable[[], Store]) -> None:
+    """A repeat is a repeat however much later it comes."""
+    first = store.append(*several())
+    again = reopen().append(*several())
+    assert (again.first, again.repeated) == (first.first, True)
+
+
+def test_a_repeat_is_recognised_before_its_condition_is_judged(store: Store) -> None:
+    """A repeat reports the first outcome, though its own events, and others since, now break its condition."""
+    assert not store.append(*several(), unless=about("a-1")).repeated
+    store.append(deposit("a-1"))
+    again = store.append(*several(), unless=about("a-1"))
+    assert (again.first, again.repeated) == (1, True)
+    assert store.append(*several(), unless=about("a-2"), after=4).repeated
+
+
+def test_a_repeat_needs_not_have_the_same_condition(store: Store) -> None:
+    """What makes a repeat is its events, not its condition, even one looking further than the log reaches."""
+    store.append(*several())
+    assert store.append(*several(), unless=about("anyone"), after=1_000).repeated
+
+
+CHANGES: dict[str, Callable[[], ef.Draft]] = {
+    "data": lambda: draft(Deposited("a-1", Decimal(2)), 1, occurred=WHEN, metadata={"actor": "me"}),
+    "the way a number is written": lambda: draft(Deposited("a-1", Decimal("1.0")), 1, occurred=WHEN, metadata={"actor": "me"}),
+    "type": lambda: draft(Withdrawn("a-1", Decimal(1)), 1, occurred=WHEN, metadata={"actor": "me"}),
+    "tags": lambda: draft(deposit(), 1, occurred=WHEN, metadata={"actor": "me"}, tags=("more:1",)),
+    "occurred": lambda: draft(deposit(), 1, occurred=WHEN.replace(hour=13), metadata={"actor": "me"}),
+    "occurred left out": lambda: draft(deposit(), 1, metadata={"actor": "me"}),
+    "metadata": lambda: draft(deposit(), 1, occurred=WHEN, metadata={"actor": "you"}),
+    "metadata left out": lambda: draft(deposit(), 1, occurred=WHEN),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_a_known_id_with_other_content_is_refused(store: Store, change: Callable[[], ef.Draft]) -> None:
+    """An id that is in the log with other content is EventIdReused, which names it and its position."""
+    store.append(deposit("a-9"))
+    store.append(several()[0])
+    with pytest.raises(EventIdReused) as refused:
+        store.append(change())
+    assert refused.value.fields["position"] == 2
+    assert UUID(refused.value.fields["id"]) == several()[0].id
+    assert store.head() == 2
+
+
+def test_a_known_id_in_another_version_is_refused(store: Store, port: Any) -> None:
+    """The schema version, codec and key id of an event are part of its content."""
+    new: NewEvent = store.registry.encode(several()[0])
+
+    def outcome(**change: Any) -> Any:
+        from msgspec.structs import replace
+
+        from eventfold.engine import AppendRequest
+
+        return port.append_many([AppendRequest((replace(new, **change),))])[0]
+
+    assert outcome().first == 1
+    for change in ({"version": 2}, {"codec": "cbor"}, {"key": "k-1"}):
+        assert isinstance(outcome(**change), EventIdReused)
+    assert outcome().repeated
+    assert store.head() == 1
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [[0], [0, 1], [1], [1, 2], [2, 1, 0], [0, 2], [0, 1, 2, "new"], ["new", 0, 1, 2], ["new", 1], [0, 1, 2, 0]],
+    ids=str,
+)
+def test_only_the_whole_append_is_a_repeat(store: Store, selection: list[Any]) -> None:
+    """Some of the events, more than them, or another order is no repeat: EventIdReused, and nothing is written."""
+    store.append(*several())
+    events = [deposit("a-5") if which == "new" else several()[which] for which in selection]
+    with pytest.raises(EventIdReused):
+        store.append(*events)
+    assert store.head() == 3
+
+
+def test_two_appends_are_not_repeated_as_one(store: Store) -> None:
+    """Events written by two appends are not one append's repeat, adjacent though they are."""
+    store.append(*several()[:2])
+    store.append(several()[2])
+    with pytest.raises(EventIdReused):
+        store.append(*several())
+
+
+def test_an_id_may_be_used_once_in_an_append(store: Store) -> None:
+    """Two events of one append may not have the same id, not even when they are equal."""
+    for second in (deposit(amount=2), deposit(amount=1)):
+        with pytest.raises(EventIdReused):
+            store.append(draft(deposit(amount=1), 1), draft(second, 1))
+    assert store.head() == 0
+
+
+def test_a_reused_id_is_refused_before_a_conflict(store: Store) -> None:
+    """A known id with other content is a mistake whatever the condition says."""
+    store.append(*several())
+    with pytest.raises(EventIdReused):
+        store.append(draft(deposit("a-1", 99), 1), unless=about("a-1"))
+
+
+def test_equal_events_without_ids_are_different_events(store: Store) -> None:
+    """Appending an equal event twice writes two events: only ids and keys make a repeat."""
+    store.append(deposit())
+    store.append(deposit())
+    assert store.head() == 2
+
+
+def test_a_key_makes_an_append_happen_once(store: Store) -> None:
+    """A second append under a request key writes nothing and reports the first one's receipt, whatever it holds."""
+    first = store.append(deposit(amount=1), deposit(amount=2), key="order-17")
+    again = store.append(deposit("a-2", 99), key="order-17")
+    assert (again.first, again.last, again.ids, again.repeated) == (1, 2, first.ids, True)
+    assert amounts(store.read()) == [1, 2]
+
+
+def test_a_known_key_is_found_before_its_condition_is_judged(store: Store) -> None:
+    """A known key reports the first outcome, though the condition is broken by now."""
+    store.append(deposit(), key="k", unless=about("a-1"))
+    assert store.append(deposit(), key="k", unless=about("a-1")).repeated
+    assert store.head() == 1
+
+
+def test_a_key_can_be_asked_for(store: Store, reopen: Callable[[], Store]) -> None:
+    """`receipt(key)` gives the receipt of the append made under a key, None if there was none; it survives reopening."""
+    done = store.append(deposit(), deposit(), key="k-1")
+    assert store.receipt("k-1") == done
+    assert store.receipt("k-2") is None
+    again = reopen()
+    assert again.receipt("k-1") == done
+    assert again.append(deposit(), key="k-1").repeated
+
+
+def test_a_refused_append_does_not_take_its_key(store: Store) -> None:
+    """A conflict is not remembered under the key: the next append under it is written."""
+    store.append(deposit())
+    with pytest.raises(ef.AppendConflict):
+        store.append(deposit(), key="k", unless=about("a-1"))
+    assert store.receipt("k") is None
+    assert store.append(deposit(), key="k").first == 2
+
+
+def test_keys_are_compared_exactly(store: Store) -> None:
+    """Keys differ if any character of them differs: letters, spaces, accents."""
+    keys = ["key", "Key", "key ", "kéy", "ke\u0301y", "key%", "k_y", "日本"]
+    for key in keys:
+        assert not store.append(deposit(), key=key).repeated
+    assert store.head() == len(keys)
+    assert all(store.append(deposit(), key=key).repeated for key in keys)
+
+
+def test_a_command_id_is_a_key(store: Store) -> None:
+    """`using(command_id=…)` appends under that key; a key given to `append` itself wins over it."""
+    view = store.using(command_id="c-1")
+    assert not view.append(deposit()).repeated
+    assert view.append(deposit()).repeated
+    assert not view.append(deposit(), key="c-2").repeated
+    assert store.receipt("c-1") is not None
+    assert store.receipt("c-2") is not None

@@ -1,0 +1,100 @@
+"""A lost answer is another thing than a refusal: AppendUnconfirmed may be repeated as it is, and is written once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+
+import pytest
+
+import eventfold as ef
+from eventfold.errors import StoreBusy, StoreFull
+from eventfold.store import Store
+from eventfold.testing.conformance.events import Account, about, amounts, deposit, draft, withdraw
+from eventfold.testing.conformance.place import Place
+from eventfold.testing.faults import Faulty
+
+Faults = Callable[..., tuple[Store, Faulty]]
+
+
+@pytest.mark.parametrize("fault", ["lose_reply", "drop_request"])
+def test_a_lost_answer_is_asked_for_again(faults: Faults, fault: str) -> None:
+    """When the answer is lost, written or not, `append` repeats the identical events; they are written once."""
+    store, planned = faults()
+    getattr(planned, fault)(times=2)
+    receipt = store.append(deposit(amount=7), unless=about("a-1"))
+    assert receipt.first == 1
+    assert receipt.repeated is (fault == "lose_reply")
+    assert amounts(store.read()) == [7]
+
+
+def test_whoever_must_not_wait_is_told_that_the_outcome_is_open(faults: Faults) -> None:
+    """With one attempt a lost answer is AppendUnconfirmed; repeating the same ids afterwards writes once."""
+    store, planned = faults()
+    planned.lose_reply()
+    event = draft(deposit(amount=7), 1)
+    with pytest.raises(ef.AppendUnconfirmed) as open_outcome:
+        store.using(attempts=1).append(event, unless=about("a-1"))
+    assert open_outcome.value.code == "append-unconfirmed"
+    assert store.append(event, unless=about("a-1")).repeated
+    assert amounts(store.read()) == [7]
+
+
+def test_an_unconfirmed_append_is_no_conflict(faults: Faults) -> None:
+    """AppendConflict and AppendUnconfirmed are different errors: neither is a kind of the other."""
+    assert not issubclass(ef.AppendConflict, ef.AppendUnconfirmed)
+    assert not issubclass(ef.AppendUnconfirmed, ef.AppendConflict)
+
+
+@pytest.mark.parametrize("error", [StoreBusy("It is held.", "Try again."), StoreFull("It is full.", "Make room.")])
+def test_an_error_before_the_commit_has_written_nothing(faults: Faults, error: ef.EventfoldError) -> None:
+    """Any other error means that nothing was written; it reaches the caller as it is, and is not repeated."""
+    store, planned = faults()
+    planned.fail_before(error)
+    with pytest.raises(type(error)):
+        store.append(deposit())
+    assert (store.head(), len(planned.commits)) == (0, 1)
+    assert store.append(deposit()).first == 1
+
+
+@pytest.mark.parametrize("fault", ["lose_reply", "drop_request"])
+def test_a_decision_survives_a_lost_answer(faults: Faults, fault: str) -> None:
+    """`decide` repeats the identical events after a lost answer: it neither decides again nor writes twice."""
+    store, planned = faults()
+    store.append(deposit("a-1", 10))
+    calls: list[Decimal] = []
+
+    def counted(account: Account, amount: Decimal) -> list[ef.Event]:
+        calls.append(amount)
+        return withdraw(account, amount)
+
+    getattr(planned, fault)()
+    done = store.decide(counted, Account("a-1"), Decimal(4))
+    assert (len(calls), done.positions, done.state(Account("a-1")).balance) == (1, range(2, 3), Decimal(6))
+    assert store.state(Account("a-1")).balance == Decimal(6)
+    assert store.head() == 2
+
+
+def test_a_state_is_right_after_a_lost_answer_and_a_rival(faults: Faults, place: Place) -> None:
+    """After a lost answer, with a rival's event written before the repetition, the state counts every event once."""
+    store, planned = faults()
+    rival = place.rival()
+    store.append(deposit("a-1", 10))
+    planned.lose_reply()
+    planned.before(lambda: rival.append(deposit("a-1", 100)))
+    done = store.decide(withdraw, Account("a-1"), Decimal(4))
+    assert (done.positions, done.state(Account("a-1")).balance) == (range(2, 3), Decimal(6))
+    assert store.state(Account("a-1")).balance == Decimal(106)
+    store.decide(withdraw, Account("a-1"), Decimal(6))
+    assert store.state(Account("a-1")).balance == Decimal(100)
+
+
+def test_a_conflict_after_a_lost_answer_is_a_conflict(faults: Faults, place: Place) -> None:
+    """If the lost append was not written and a rival wrote meanwhile, its repetition meets the conflict."""
+    store, planned = faults()
+    rival = place.rival()
+    planned.drop_request()
+    planned.before(lambda: rival.append(deposit(amount=99)))
+    with pytest.raises(ef.AppendConflict):
+        store.append(deposit(amount=7), unless=about("a-1"))
+    assert amounts(store.read()) == [99]

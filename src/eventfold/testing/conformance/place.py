@@ -1,0 +1,72 @@
+"""Room: where an engine keeps one store while a test runs, opened in either colour as often as it likes.
+
+Knows: addresses, colours. Does not know: pytest, engines.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from eventfold.aio import AsyncStore
+from eventfold.engine import Engine
+from eventfold.engines import Colour, open_engine
+from eventfold.store import Store
+from eventfold.testing.faults import Faulty
+from eventfold.testing.synchronous import Here, Loop, Runner, Synchronous
+
+
+class Place:
+    """An address where nothing is yet, a colour, and the engine's options.
+
+    `clock` whether the engine takes `clock=` as an option (a database server has a clock of its own).
+    Whatever it opens it closes again, in `close()`.
+    """
+
+    def __init__(self, url: str, colour: Colour = "sync", *, clock: bool = False, **options: Any) -> None:
+        self.url, self.colour, self.clock = url, colour, clock
+        self.options = options
+        self._opened: list[Store] = []
+        self._rivals: list[Store] = []
+        self._loop = Loop() if colour == "async" else None
+
+    @property
+    def runner(self) -> Runner:
+        """How a coroutine of the port is run in this colour."""
+        return self._loop or Here()
+
+    def open(self, address: str | Engine | None = None, **options: Any) -> Store:
+        """A new handle on the store, which looks synchronous in both colours; made if nothing is there yet."""
+        where = address or self.url
+        options = options if address else self.options | options
+        if self._loop is None:
+            store = Store(where, **options)
+        else:
+            store = cast(Store, Synchronous(AsyncStore(where, **options), self._loop).open())
+        self._opened.append(store)
+        return store
+
+    def rival(self) -> Store:
+        """A plain sync handle in either colour: what another thread, or a fault, writes through."""
+        store = Store(self.url, **self.options)
+        self._rivals.append(store)
+        return store
+
+    def engine(self) -> Engine:
+        """The engine of the address, not opened yet."""
+        return open_engine(self.url, self.colour, True, dict(self.options))
+
+    def faulty(self, *, blocks: bool | None = None) -> tuple[Store, Faulty]:
+        """A handle on the store with faults to plan between it and its engine."""
+        faults = Faulty(self.engine(), blocks=blocks)
+        return self.open(cast(Engine, faults)), faults
+
+    def port(self, store: Store) -> Any:
+        """The engine under a store, with its coroutines run: `place.port(store).head()`."""
+        return Synchronous(store.engine, self.runner)
+
+    def close(self) -> None:
+        """Close every handle."""
+        for store in [*self._rivals, *reversed(self._opened)]:
+            store.close()
+        if self._loop is not None:
+            self._loop.close()

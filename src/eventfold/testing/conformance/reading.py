@@ -1,0 +1,256 @@
+"""Reading gives the events that match, all of them, in order; what was read before never changes later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from itertools import product
+from typing import Any
+
+import pytest
+
+import eventfold as ef
+from eventfold.errors import InvalidQuery, UndecodableEvent, UnknownEventType
+from eventfold.event import RawEvent
+from eventfold.query import Item, Query
+from eventfold.store import Store
+from eventfold.testing.conformance.events import (
+    Deposited,
+    Moved,
+    Noted,
+    Opened,
+    Withdrawn,
+    about,
+    amounts,
+    deposit,
+    deposits,
+    positions,
+)
+
+QUERIES: dict[str, tuple[Query, list[int]]] = {
+    "everything": (Query(), [1, 2, 3, 4, 5, 6]),
+    "one tag": (about("a-1"), [1, 3, 4, 6]),
+    "another tag": (about("a-2"), [2, 4, 5]),
+    "a tag that a prefix would find": (about("a-"), []),
+    "one type": (Query.of(types=Deposited), [3, 5]),
+    "two types": (Query.of(types=[Deposited, Withdrawn]), [3, 5, 6]),
+    "a type by its stored name": (Query.of(types="conformance.moved"), [4]),
+    "a type and a tag": (Query.of(types=Deposited, tags="account:a-1"), [3]),
+    "two types and a tag": (Query.of(types=[Opened, Withdrawn], tags="account:a-1"), [1, 6]),
+    "two tags": (Query.of(tags=["account:a-1", "account:a-2"]), [4]),
+    "two tags, one unknown": (Query.of(tags=["account:a-1", "account:zzz"]), []),
+    "two alternatives that overlap": (about("a-1") | Query.of(types=[Deposited, Moved]), [1, 3, 4, 5, 6]),
+    "three alternatives": (Query.of(types=Opened, tags="owner:bob") | about("zzz") | Query.of(types=Moved), [2, 4]),
+    "the same alternative twice": (Query((Item((), ("account:a-2",)),) * 2), [2, 4, 5]),
+    "an unknown type": (Query.of(types="conformance.never"), []),
+}
+
+
+def small_log(store: Store) -> None:
+    """Six events in three appends."""
+    store.append(Opened("a-1", "ada"), Opened("a-2", "bob"))
+    store.append(deposit("a-1", 10), Moved("a-1", "a-2", deposit().amount), deposit("a-2", 5))
+    store.append(Withdrawn("a-1", deposit().amount))
+
+
+@pytest.mark.parametrize(("query", "found"), QUERIES.values(), ids=QUERIES.keys())
+def test_a_query_selects_what_it_matches(store: Store, query: Query, found: list[int]) -> None:
+    """A query selects the events of any of its items' types that carry all of the item's tags, each once, in order."""
+    small_log(store)
+    events = list(store.read())
+    assert [r.position for r in events if query.matches(r.type, r.tags)] == found
+    assert positions(store.read(query)) == found
+    assert positions(store.read(query, backwards=True)) == found[::-1]
+    assert store.count(query) == len(found)
+
+
+@pytest.mark.parametrize(("query", "found"), QUERIES.values(), ids=QUERIES.keys())
+def test_bounds_cut_a_query(store: Store, query: Query, found: list[int]) -> None:
+    """`after` is exclusive and `until` inclusive, for every query, in both directions, for count as for read."""
+    small_log(store)
+    for after, until in product([0, 1, 3, 5, 6], [1, 2, 5, 6]):
+        whole = {1: 2, 3: 5}.get(until, until)  # the last position of the append that wrote `until`
+        expected = [position for position in found if after < position <= whole]
+        assert positions(store.read(query, after=after, until=until)) == expected
+        assert positions(store.read(query, after=after, until=until, backwards=True)) == expected[::-1]
+        assert store.count(query, after=after, until=until) == len(expected)
+
+
+@pytest.mark.parametrize("limit", [0, 1, 3, 4, 99])
+def test_a_limit_takes_the_first_of_them(store: Store, limit: int) -> None:
+    """`limit` gives at most so many events: the first in order, or the last when read backwards."""
+    small_log(store)
+    assert positions(store.read(limit=limit)) == [1, 2, 3, 4, 5, 6][:limit]
+    assert positions(store.read(limit=limit, backwards=True)) == [6, 5, 4, 3, 2, 1][:limit]
+    assert positions(store.read(about("a-1"), after=1, limit=limit)) == [3, 4, 6][:limit]
+    assert positions(store.read(about("a-1"), until=4, limit=limit, backwards=True)) == [4, 3, 1][:limit]
+
+
+def test_the_last_event_is_read_at_once(store: Store) -> None:
+    """`backwards=True, limit=1` gives the newest matching event, however long the log is."""
+    store.extend(deposits(2_200, "a-1"))
+    store.append(deposit("a-2"))
+    (last,) = store.read(about("a-1"), backwards=True, limit=1)
+    assert last.position == 2_200
+
+
+@pytest.mark.parametrize("size", [1, 7, 1_000])
+def test_a_long_log_is_read_without_gap_or_repeat(store: Store, size: int) -> None:
+    """Reading gives every event once, in order, however many pages it takes and however appends are cut."""
+    store.extend(deposits(2_345), batch=size)
+    assert amounts(store.read()) == list(range(1, 2_346))
+    assert amounts(store.read(about("a-1"), backwards=True)) == list(range(2_345, 0, -1))
+    assert amounts(store.read(after=999, until=2_001, limit=1_002)) == list(range(1_000, 2_002))[:1_002]
+
+
+def test_sparse_matches_are_found_in_a_long_log(store: Store) -> None:
+    """A query finds its few events among many others, in both directions."""
+    events = [deposit("rare" if n % 700 == 0 else f"a-{n % 9}", n) for n in range(2_500)]
+    store.extend(events)
+    assert amounts(store.read(about("rare"))) == [0, 700, 1_400, 2_100]
+    assert amounts(store.read(about("rare"), backwards=True)) == [2_100, 1_400, 700, 0]
+    assert amounts(store.read(about("rare"), after=701, until=2_101)) == [1_400, 2_100]
+
+
+def test_what_was_read_never_changes(store: Store) -> None:
+    """Reading a stretch again gives the same events, whatever was appended meanwhile."""
+    small_log(store)
+    before = [recorded.stored for recorded in store.read()]
+    store.append(*deposits(10))
+    assert [recorded.stored for recorded in store.read(until=6)] == before
+
+
+def test_a_read_may_be_left_early(store: Store) -> None:
+    """Whoever stops reading half way holds nothing up: others read and write on."""
+    store.extend(deposits(1_500))
+    reading = iter(store.read())
+    assert next(reading).position == 1
+    store.append(deposit("a-2"))
+    assert store.head() == 1_501
+    assert next(reading).position == 2
+    del reading
+    assert store.append(deposit("a-2")).first == 1_502
+
+
+def test_events_come_back_typed_and_equal(store: Store) -> None:
+    """An event is read as its class, equal to what was appended."""
+    event = Moved("a-1", "a-2", deposit(amount="12.50").amount)
+    store.append(event)
+    (recorded,) = store.read()
+    assert recorded.event == event
+    assert type(recorded.event) is Moved
+    assert (recorded.type, recorded.version) == ("conformance.moved", 3)
+    assert recorded.tags == ("account:a-1", "account:a-2")
+
+
+def test_tags_are_sorted_and_single(store: Store) -> None:
+    """The tags of an event come sorted and without doubles, those of fields and of the draft together."""
+    store.append(ef.Draft(Moved("b", "b", deposit().amount), tags=("z:1", "a:9", "account:b")))
+    assert [recorded.tags for recorded in store.read()] == [("a:9", "account:b", "z:1")]
+
+
+def test_any_event_can_be_read_raw(store: Store) -> None:
+    """`raw=True` gives the stored bytes, whatever the type, with everything else as usual."""
+    store.append(deposit("a-1", "1.50"))
+    (recorded,) = store.read(raw=True)
+    assert isinstance(recorded.event, RawEvent)
+    assert recorded.event.data == b'{"account":"a-1","amount":"1.50"}'
+    assert recorded.event.json() == {"account": "a-1", "amount": "1.50"}
+    assert (recorded.type, recorded.tags) == ("conformance.deposited", ("account:a-1",))
+
+
+def unknown(store: Store, port: Any, data: bytes, name: str = "conformance.from-elsewhere") -> None:
+    """Append an event that no class here reads, as another deployment would."""
+    from msgspec.structs import replace
+
+    from eventfold.engine import AppendRequest
+
+    new = replace(store.registry.encode(deposit("a-1")), type=name, data=data)
+    port.append_many([AppendRequest((new,))])
+
+
+def test_an_unknown_type_is_named_and_not_skipped(store: Store, port: Any) -> None:
+    """An event of a type unknown here stops a typed read with UnknownEventType, and is read raw untouched."""
+    store.append(deposit())
+    unknown(store, port, b'{"what": 1}')
+    store.append(deposit())
+    with pytest.raises(UnknownEventType) as refused:
+        list(store.read())
+    assert (refused.value.fields["position"], refused.value.fields["type"]) == (2, "conformance.from-elsewhere")
+    assert [r.event.data for r in store.read(raw=True)][1] == b'{"what": 1}'
+    assert positions(store.read(Query.of(types=Deposited))) == [1, 3]
+    assert positions(store.read(Query.of(types="conformance.from-elsewhere"), raw=True)) == [2]
+
+
+def test_a_payload_that_no_longer_fits_is_named(store: Store, port: Any) -> None:
+    """A payload that its class cannot read is UndecodableEvent, which names position, type and field."""
+    unknown(store, port, b'{"account":"a-1","amount":[]}', name="conformance.deposited")
+    with pytest.raises(UndecodableEvent) as refused:
+        list(store.read())
+    assert refused.value.fields["position"] == 1
+    assert refused.value.fields["type"] == "conformance.deposited"
+    assert refused.value.fields["field"] == "amount"
+    assert [r.event.json()["amount"] for r in store.read(raw=True)] == [[]]
+
+
+@pytest.mark.parametrize("bounds", [{"after": -1}, {"limit": -1}, {"until": -1}], ids=str)
+def test_negative_bounds_are_refused(store: Store, bounds: dict[str, int]) -> None:
+    """Positions and limits are not negative: InvalidQuery."""
+    store.append(deposit())
+    with pytest.raises(InvalidQuery):
+        list(store.read(**bounds))
+
+
+def test_reading_after_the_future_is_refused(store: Store) -> None:
+    """Reading after a position that is not there yet is InvalidQuery, since it would skip what comes up to it."""
+    store.append(deposit())
+    assert list(store.read(after=1)) == []
+    for query in (Query(), about("a-1"), about("nobody")):
+        with pytest.raises(InvalidQuery):
+            list(store.read(query, after=2))
+
+
+def test_recorded_time_bounds_a_read(store: Store, clock: Callable[[], int]) -> None:
+    """`since` and `until` as aware datetimes are inclusive bounds on the recorded time, in any time zone."""
+    moments: list[datetime] = []
+    for amount in range(1, 6):
+        moments.append(clock.advance(10))  # type: ignore[attr-defined]
+        store.append(deposit(amount=amount), deposit("a-2", amount))
+    query, tick = about("a-1"), timedelta(microseconds=1)
+    assert amounts(store.read(query, since=moments[1], until=moments[3])) == [2, 3, 4]
+    assert amounts(store.read(query, since=moments[1] + tick, until=moments[3] - tick)) == [3]
+    assert amounts(store.read(query, since=moments[0] - tick)) == [1, 2, 3, 4, 5]
+    assert amounts(store.read(query, until=moments[0] - tick)) == []
+    assert amounts(store.read(query, since=moments[4] + tick)) == []
+    far_east = moments[2].astimezone(datetime.strptime("+0930", "%z").tzinfo)
+    assert amounts(store.read(query, since=far_east, backwards=True)) == [5, 4, 3]
+    assert store.count(query, until=moments[2]) == 3
+
+
+def test_the_business_time_bounds_a_read(store: Store) -> None:
+    """`occurred_since` and `occurred_until` are inclusive; an event that says nothing occurred when it was recorded."""
+    day = datetime(2013, 6, 1, tzinfo=UTC)
+    for number in (3, 1, 2):
+        store.append(ef.Draft(deposit(amount=number), occurred=day + timedelta(days=number)))
+    store.append(deposit(amount=9))
+    read = lambda **bounds: amounts(store.read(**bounds))  # noqa: E731
+    assert read(occurred_since=day + timedelta(days=2)) == [3, 2, 9]
+    assert read(occurred_until=day + timedelta(days=2)) == [1, 2]
+    assert read(occurred_since=day + timedelta(days=2), occurred_until=day + timedelta(days=2)) == [2]
+    assert read(occurred_since=day, occurred_until=day + timedelta(days=9), backwards=True) == [2, 1, 3]
+    assert read(occurred_since=datetime.now(UTC) - timedelta(hours=1)) == [9]
+    assert read(occurred_until=day, after=1) == []
+    assert read(occurred_since=day, limit=2) == [3, 1]
+
+
+def test_the_business_time_is_kept(store: Store) -> None:
+    """`occurred` comes back as the same moment in UTC, at microseconds, long ago or far ahead; None where not given."""
+    moments = [
+        datetime(1800, 1, 1, 12, 30, 15, 123456, tzinfo=UTC),
+        datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
+        datetime(1970, 1, 1, tzinfo=UTC),
+        datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
+    ]
+    store.append(*[ef.Draft(Noted(), occurred=moment) for moment in moments])
+    store.append(Noted())
+    assert [recorded.occurred for recorded in store.read()] == [*moments, None]

@@ -1,0 +1,126 @@
+"""Room: async things that look synchronous, so that a test is written once for both colours.
+
+Knows: coroutines, async generators, one event loop on a thread. Does not know: what any method does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from typing import Any, Protocol, TypeVar
+
+from eventfold import bridge
+
+T = TypeVar("T")
+PATIENCE = 60.0  # seconds after which a call counts as hung
+
+
+class Runner(Protocol):
+    """Somewhere a coroutine can be run while the caller waits."""
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """The coroutine's result, or the error it raised."""
+        ...
+
+    def each(self, items: AsyncIterator[T]) -> Iterator[T]:
+        """An async iterator as a plain one."""
+        ...
+
+
+class Here:
+    """Runs coroutines that never suspend in the caller's thread: the port, as sync stores use it."""
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """The coroutine's result, or the error it raised."""
+        return bridge.run(coroutine)
+
+    def each(self, items: AsyncIterator[T]) -> Iterator[T]:
+        """Nothing on the port is an async iterator."""
+        raise TypeError(f"{items!r} needs a loop")
+
+
+class Loop:
+    """An event loop on a thread of its own. `run` waits for a coroutine there, in the caller's context."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name="eventfold-test-loop", daemon=True)
+        self._thread.start()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """The coroutine's result, or the error it raised. TimeoutError after a minute: it hangs."""
+
+        async def in_context() -> T:
+            # A task of its own, so that what the caller's `with store.context(…)` says is heard over there.
+            return await asyncio.get_running_loop().create_task(coroutine, context=here)
+
+        here = contextvars.copy_context()
+        return asyncio.run_coroutine_threadsafe(in_context(), self.loop).result(PATIENCE)
+
+    def each(self, items: AsyncIterator[T]) -> Iterator[T]:
+        """An async iterator as a plain one, closed when this one is."""
+        end = object()
+
+        async def following() -> Any:
+            return await anext(items, end)
+
+        try:
+            while (item := self.run(following())) is not end:
+                yield item
+        finally:
+            close = getattr(items, "aclose", None)
+            if close is not None and self.loop.is_running():
+                self.run(close())
+
+    def close(self) -> None:
+        """Stop the loop and its thread. Closing twice is harmless."""
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self._thread.join(PATIENCE)
+            self.loop.close()
+
+
+class Synchronous:
+    """Anything async, seen from a thread: coroutine methods return their results, async iterators are plain ones.
+
+    `Synchronous(AsyncStore("memory:"), Loop())` passes for a `Store`. Views and followers it returns are
+    wrapped in the same way; everything else is handed on as it is.
+    """
+
+    def __init__(self, inner: Any, runner: Runner) -> None:
+        self._inner, self._runner = inner, runner
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._inner, name)
+        return self._call(found) if callable(found) and not inspect.isclass(found) else found
+
+    def _call(self, method: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return self._seen(method(*args, **kwargs))
+
+        return call
+
+    def _seen(self, result: Any) -> Any:
+        if inspect.iscoroutine(result):
+            return self._seen(self._runner.run(result))
+        if inspect.isasyncgen(result):
+            return self._runner.each(result)
+        if hasattr(result, "__aenter__") or result is self._inner:
+            return self if result is self._inner else Synchronous(result, self._runner)
+        return result
+
+    def __enter__(self) -> Synchronous:
+        self._runner.run(self._inner.__aenter__())
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._runner.run(self._inner.__aexit__(*error))
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._runner.each(aiter(self._inner))
+
+    def __repr__(self) -> str:
+        return repr(self._inner)

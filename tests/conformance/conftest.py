@@ -1,0 +1,30 @@
+"""Room: which engines must keep the promises, in which colours. A new engine is one more line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+pytest.register_assert_rewrite("eventfold.testing.conformance")
+
+from eventfold.testing.conformance.fixtures import *
+from eventfold.testing.conformance.place import Place
+
+# An engine: the address of a store that is not there yet, and what its Place must know.
+ENGINES: dict[str, Callable[[Path], dict[str, object]]] = {
+    "memory": lambda folder: {"url": f"memory:{uuid4().hex}", "clock": True},
+    "sqlite": lambda folder: {"url": f"sqlite:{folder / 'log.db'}", "clock": True},
+}
+COLOURS = ("sync", "async")
+
+
+@pytest.fixture(params=[f"{engine}-{colour}" for engine in ENGINES for colour in COLOURS])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """An address where nothing is yet, for each engine in each colour."""
+    engine, colour = request.param.rsplit("-", 1)
+    given = Place(colour=colour, **ENGINES[engine](tmp_path))
+    yield given
+    given.close()

@@ -1,0 +1,12 @@
+"""The conformance suite over every engine and colour: the promises are in eventfold.testing.conformance."""
+
+from eventfold.testing.conformance.append import *
+from eventfold.testing.conformance.conditions import *
+from eventfold.testing.conformance.combined import *
+from eventfold.testing.conformance.idempotency import *
+from eventfold.testing.conformance.lost import *
+from eventfold.testing.conformance.moments import *
+from eventfold.testing.conformance.paging import *
+from eventfold.testing.conformance.reading import *
+from eventfold.testing.conformance.cursors import *
+from eventfold.testing.conformance.follow import *
