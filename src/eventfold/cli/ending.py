@@ -1,0 +1,145 @@
+"""Room: how a command ends: which exit code an error means, and how errors are told.
+
+Knows: error codes, the streams of a process. Does not know: any command, any engine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import msgspec
+import typer
+
+from eventfold.errors import (
+    AppendConflict,
+    AppendUnconfirmed,
+    CursorMismatch,
+    EventfoldError,
+    EventIdReused,
+    InvalidInput,
+    NotAStore,
+    StoreNotFound,
+    StoreUnavailable,
+)
+
+DONE = 0
+FAILED = 1
+UNUSABLE = 2
+INTERRUPTED = 130
+TERMINATED = 143
+
+# The first class that fits decides. What scripts must tell apart has a code of its own, the rest is 1.
+CODES: tuple[tuple[type[EventfoldError], int], ...] = (
+    (InvalidInput, UNUSABLE),
+    (AppendConflict, 3),
+    (EventIdReused, 3),
+    (StoreNotFound, 4),
+    (NotAStore, 4),
+    (StoreUnavailable, 5),
+    (AppendUnconfirmed, 6),
+    (CursorMismatch, 7),
+)
+
+TABLE: tuple[tuple[int, str], ...] = (
+    (DONE, "done; also when the reader of a pipe has had enough (`eventfold read bank.db | head`)"),
+    (FAILED, "any other error: an unreadable event, a missing extra, something the engine cannot do"),
+    (UNUSABLE, "the command line or its input cannot be used; nothing was written"),
+    (3, "conflict: someone else wrote first, or an event id came back with other content"),
+    (4, "no store is there"),
+    (5, "the store is there and cannot be used now: busy, full, read-only, damaged, of another version"),
+    (6, "the append is unconfirmed; repeating it with the same ids is safe"),
+    (7, "the cursor belongs to another store, or to history this store no longer has"),
+    (INTERRUPTED, "interrupted by Ctrl-C, `tail` included"),
+    (TERMINATED, "`tail` was asked to end (SIGTERM)"),
+)
+
+ASKED_FOR_JSON = "eventfold.json"  # in the context's meta: whether --json was given
+
+
+def code_of(error: EventfoldError) -> int:
+    """The exit code that an error means."""
+    return next((code for kind, code in CODES if isinstance(error, kind)), FAILED)
+
+
+def ended(run: Callable[[], Any], asked_for_json: Callable[[], bool]) -> Any:
+    """Run a command; whatever goes wrong that is not our own fault becomes words and an exit code."""
+    try:
+        result = run()
+        sys.stdout.flush()
+        return result
+    except EventfoldError as error:
+        tell(error, asked_for_json())
+        raise typer.Exit(code_of(error)) from None
+    except KeyboardInterrupt:
+        quiet()
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        quiet()
+        raise typer.Exit(DONE) from None
+    except OSError as error:
+        tell(_unwritten(error), asked_for_json())
+        quiet()
+        raise typer.Exit(FAILED) from None
+
+
+def _unwritten(error: OSError) -> EventfoldError:
+    where = f" ({error.filename})" if error.filename else ""
+    return EventfoldError(
+        f"The system refused to read or write{where}: {error.strerror or error}.",
+        "Check that there is room, and that you may use it.",
+        errno=error.errno,
+    )
+
+
+def tell(error: EventfoldError, as_json: bool = False) -> None:
+    """An error on standard error: two sentences, red on a terminal; or one JSON object, with its facts."""
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()  # what was shown before it comes first
+    if as_json:
+        facts: dict[str, Any] = {"error": error.code, "what": error.what, "now": error.now, **error.fields}
+        sys.stderr.write(msgspec.json.encode(facts, enc_hook=str).decode() + "\n")
+        return
+    what, now = _visible(error.what), _visible(error.now)
+    if not sys.stderr.isatty():
+        sys.stderr.write(f"{what}\n{now}\n")
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=True, highlight=False)
+    console.print(Text(what, style="bold red"))
+    console.print(Text(now))
+
+
+def note(text: str) -> None:
+    """A remark beside the output, on standard error."""
+    sys.stderr.write(_visible(text) + "\n")
+    sys.stderr.flush()
+
+
+def _visible(text: str) -> str:
+    """Text that cannot drive a terminal: an error may quote what someone else wrote."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def quiet() -> None:
+    """Nobody reads any more: let the interpreter's last flush go nowhere instead of complaining."""
+    with contextlib.suppress(OSError, ValueError):
+        sink = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(sink, sys.stdout.fileno())
+        os.close(sink)
+
+
+def end_when_terminated() -> None:
+    """Let SIGTERM end this process as Ctrl-C does, with whatever must be closed closed, and exit code 143."""
+
+    def end(number: int, frame: object) -> NoReturn:
+        raise SystemExit(TERMINATED)
+
+    with contextlib.suppress(ValueError):  # not in the main thread: then the process's owner decides
+        signal.signal(signal.SIGTERM, end)

@@ -1,0 +1,60 @@
+"""Room: the examples under each command's help. A test runs every one of them.
+
+Knows: a small bank in `bank.db`, with a State in `bank.py`. Does not know: how help is laid out.
+"""
+
+from __future__ import annotations
+
+Example = tuple[str, str]  # what for, and the line to type: at most 74 characters, so that it stands in one
+
+EXAMPLES: dict[str, tuple[Example, ...]] = {
+    "init": (("a store in a file", "eventfold init bank.db"),),
+    "append": (
+        (
+            "one event",
+            """eventfold append bank.db Deposited --tag account:a-1 -d '{"amount": 80}'""",
+        ),
+        (
+            "only if no such account was opened",
+            "eventfold append bank.db Opened --tag account:a-9 --unless-tag account:a-9",
+        ),
+        ("with who did it, and when", "eventfold append bank.db Closed --meta actor=eve --occurred 2026-11-20"),
+        ("copy some events", "eventfold read bank.db --type Opened --json | eventfold append new.db --create"),
+    ),
+    "read": (
+        ("everything", "eventfold read bank.db"),
+        ("one account, the newest first", "eventfold read bank.db --tag account:a-1 --backwards --limit 10"),
+        ("either of two questions", "eventfold read bank.db --where type=Opened --where tag=account:a-1"),
+        ("the last two hours, as JSON lines", "eventfold read bank.db --since 2h --json"),
+        ("how many", "eventfold read bank.db --type Opened --count"),
+    ),
+    "tail": (
+        ("what comes, as it comes", "eventfold tail bank.db"),
+        ("each event once, over many runs", "eventfold tail bank.db --json --cursor mailer.cursor --once"),
+    ),
+    "state": (
+        ("a State of yours", "eventfold state bank.db bank:Account a-1"),
+        ("as it was at a position", "eventfold state bank.db bank:Account account=a-1 --at 3"),
+        ("what changed since", "eventfold state bank.db bank:Account a-1 --diff 3 now"),
+        ("without a class: last values", "eventfold state bank.db --tag account:a-1"),
+    ),
+    "history": (
+        ("every change of one account", "eventfold history bank.db bank:Account a-1"),
+        ("without a class", "eventfold history bank.db --tag account:a-1 --until 2026-12-31"),
+    ),
+    "types": (("what happens here", "eventfold types bank.db"),),
+    "tags": (
+        ("the accounts", "eventfold tags bank.db account:"),
+        ("the kinds of tags there are", "eventfold tags bank.db --keys"),
+    ),
+    "stats": (("sizes and settings", "eventfold stats bank.db"),),
+    "cursor": (
+        ("go on from here later", """eventfold read bank.db --after "$(eventfold cursor bank.db)\""""),
+        ("what is in a cursor", "eventfold cursor bank.db 3 --json"),
+    ),
+    "backup": (("a copy of a store in use", "eventfold backup bank.db bank-copy.db"),),
+    "flights": (
+        ("a year of flights", "eventfold demo flights"),
+        ("a first look, in seconds", "eventfold demo flights --limit 2000 --db first.db"),
+    ),
+}

@@ -1,0 +1,66 @@
+"""Room: the typer application: every command under its name.
+
+Knows: which commands there are, and their order. Does not know: what they do.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from eventfold.cli.append import append
+from eventfold.cli.command import Command, Group, paragraphs, version
+from eventfold.cli.demo import demo
+from eventfold.cli.facts import cursor, stats, tags, types
+from eventfold.cli.history import history
+from eventfold.cli.read import read
+from eventfold.cli.state import state
+from eventfold.cli.tail import tail
+from eventfold.cli.write import backup, init
+
+HELP = """One ordered log of events, and every state a fold over it.
+
+The first argument is the store: a path, sqlite:PATH, memory:NAME or postgresql://…; with EVENTFOLD_URL set it
+may be left out. Tables on a terminal, JSON lines in a pipe or with --json."""
+
+ENDS = """Exit codes: 0 done, 1 failed, 2 unusable input, 3 conflict, 4 no such store, 5 store unavailable,
+6 unconfirmed, 7 cursor of another store, 130 Ctrl-C."""
+
+app = typer.Typer(
+    name="eventfold",
+    cls=Group,
+    help=paragraphs(HELP),
+    epilog=paragraphs(ENDS),
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+LOOK, FOLD, WRITE = "Look", "Fold", "Write"
+for panel, command in (
+    (LOOK, read),
+    (LOOK, tail),
+    (LOOK, types),
+    (LOOK, tags),
+    (LOOK, stats),
+    (LOOK, cursor),
+    (FOLD, state),
+    (FOLD, history),
+    (WRITE, init),
+    (WRITE, append),
+    (WRITE, backup),
+):
+    text = paragraphs(command.__doc__)
+    app.command(command.__name__, cls=Command, rich_help_panel=panel, help=text)(command)
+app.add_typer(demo, name="demo", rich_help_panel="See")
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", "-V", help="The version, and nothing else.", callback=version, is_eager=True)
+    ] = False,
+) -> None:
+    """The options of `eventfold` itself."""

@@ -1,0 +1,211 @@
+"""Room: `eventfold tail`: events as they come, and progress that outlives the process.
+
+Knows: that progress is kept after events were delivered, never before. Does not know: how events are found.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from eventfold.cli.ending import end_when_terminated, note
+from eventfold.cli.events import Events
+from eventfold.cli.filters import query_of
+from eventfold.cli.lines import line_of
+from eventfold.cli.moments import since, until
+from eventfold.cli.options import (
+    After,
+    Json,
+    OccurredSince,
+    OccurredUntil,
+    Since,
+    Tags,
+    Types,
+    Url,
+    Where,
+    Wide,
+    opened,
+    position_in,
+    position_or_cursor,
+)
+from eventfold.cli.screen import Screen
+from eventfold.cli.shown import counted
+from eventfold.errors import CursorMismatch, EventfoldError
+from eventfold.event import Recorded
+from eventfold.query import Cursor, Query
+from eventfold.store import Follower, Store
+
+LAST = 10  # events shown before the live ones where nobody said from where
+IDLE = 1.0  # seconds without an event after which progress past unasked-for events is kept
+
+Page = list[Recorded[Any]]
+
+
+def tail(
+    url: Url = None,
+    types: Types = None,
+    tags: Tags = None,
+    where: Where = None,
+    after: After = None,
+    since_: Since = None,
+    occurred_since: OccurredSince = None,
+    occurred_until: OccurredUntil = None,
+    last: Annotated[
+        int | None,
+        typer.Option("--last", "-n", min=0, metavar="N", help="Begin with the last N (10).", show_default=False),
+    ] = None,
+    cursor: Annotated[
+        Path | None,
+        typer.Option(
+            "--cursor",
+            metavar="FILE",
+            help="Keep progress in this file, and resume from it; without it there, begin at --after or the beginning.",
+            dir_okay=False,
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, metavar="N", help="End after N events.", show_default=False)
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="End when all there is has been shown.")] = False,
+    as_json: Json = None,
+    wide: Wide = False,
+) -> None:
+    """Show events as they come, until Ctrl-C.
+
+    First the last ten, then each as it is written, by anyone. With --cursor FILE nothing is missed between two runs:
+    the file is written after events were delivered, so a run that is killed may repeat some; tell them by their ids.
+    """
+    end_when_terminated()
+    screen = Screen(as_json, wide)
+    if last is not None and (after or since_ or cursor):
+        raise typer.BadParameter("it says where to begin, and so does another option: give one.", param_hint="--last")
+    query = query_of(types, tags, where)
+    window = (since(occurred_since), until(occurred_until))
+    with opened(url) as store:
+        delivery = Delivery(screen, store, cursor, limit, window)
+        start = first_of(store, delivery, query, after, since_, LAST if last is None else last)
+        with store.follow(query, after=start, raw=True) as follower:
+            delivery.run(follower, once)
+
+
+def first_of(
+    store: Store, delivery: Delivery, query: Query, after: str | None, since_: str | None, last: int
+) -> int | Cursor:
+    """Where to begin to follow. The last few, if they are asked for, are delivered here."""
+    kept = read_cursor(delivery.file)
+    if kept is not None:
+        return kept
+    head = store.head()
+    if since_ is not None:
+        first = next(store.read(since=since(since_), limit=1, raw=True), None)
+        return max(position_in(store, after), head if first is None else first.position - 1)
+    if after is not None or delivery.file is not None:
+        return position_or_cursor(after)
+    if last:
+        newest = store.read(query, until=head, backwards=True, limit=last, raw=True)
+        delivery.give(list(newest)[::-1], store.cursor(head))
+    return head
+
+
+class Delivery:
+    """Hands events to the screen, and keeps how far its reader has come."""
+
+    def __init__(
+        self,
+        screen: Screen,
+        store: Store,
+        file: Path | None,
+        limit: int | None,
+        window: tuple[datetime | None, datetime | None],
+    ) -> None:
+        self.screen, self.store, self.file, self.limit = screen, store, file, limit
+        self.given = 0
+        self._since, self._until = window
+        self._table = Events(screen)
+        self.reached = ""
+
+    @property
+    def full(self) -> bool:
+        """Whether as many as were asked for were given."""
+        return self.limit is not None and self.given >= self.limit
+
+    def run(self, follower: Follower, once: bool) -> None:
+        """Deliver until enough were given, or for ever; when it ends as it should, tell how to go on."""
+        try:
+            if not self.full:
+                self._deliver(follower, once)
+        except (KeyboardInterrupt, SystemExit):
+            self._farewell()
+            raise
+        self._farewell()
+
+    def _deliver(self, follower: Follower, once: bool) -> None:
+        for page in follower.pages(timeout=0.0 if once else IDLE):
+            self.give(page, follower.cursor)
+            if self.full or (once and not page):
+                return
+
+    def give(self, page: Page, end: Cursor) -> None:
+        """Show what of a page is wanted, then keep the progress: `end` is how far the whole page reaches."""
+        wanted = [each for each in page if self._in_window(each)]
+        if self.limit is not None and len(wanted) > self.limit - self.given:
+            wanted = wanted[: self.limit - self.given]
+            end = self.store.cursor(wanted[-1].position)
+        if self.screen.json:
+            self.screen.lines(line_of(each.stored) for each in wanted)
+        else:
+            self._table.show(wanted)
+        self.screen.flush()
+        self.given += len(wanted)
+        self._keep(str(end))
+
+    def _in_window(self, recorded: Recorded[Any]) -> bool:
+        moment = recorded.occurred or recorded.time
+        return (self._since is None or moment >= self._since) and (self._until is None or moment <= self._until)
+
+    def _keep(self, cursor: str) -> None:
+        if self.file is not None and cursor != self.reached:
+            write_cursor(self.file, cursor)
+        self.reached = cursor
+
+    def _farewell(self) -> None:
+        if self.file is not None:
+            onward = f"Go on with --cursor {self.file}"
+        else:
+            onward = f"Go on with --after {self.reached}" if self.reached else "It had not begun"
+        note(f"{counted(self.given, 'event')} shown. {onward}.")
+
+
+def read_cursor(file: Path | None) -> Cursor | None:
+    """The cursor kept in a file; None if there is no file yet. Raises CursorMismatch on anything else in it."""
+    if file is None or not file.exists():
+        return None
+    text = file.read_text("utf-8", errors="replace").strip()
+    try:
+        return Cursor.parse(text)
+    except CursorMismatch as error:
+        raise CursorMismatch(
+            f"{file} holds no cursor.", "Name another file, or remove it to begin again.", path=str(file)
+        ) from error
+
+
+def write_cursor(file: Path, cursor: str) -> None:
+    """Keep a cursor durably: whoever reads the file, at any moment, finds the old one or the new one, whole."""
+    fresh = file.with_name(f"{file.name}.new")
+    try:
+        with fresh.open("w", encoding="utf-8") as out:
+            out.write(cursor + "\n")
+            out.flush()
+            os.fsync(out.fileno())
+        fresh.replace(file)
+    except OSError as error:
+        fresh.unlink(missing_ok=True)
+        raise EventfoldError(
+            f"Progress cannot be kept in {file}: {error.strerror}.",
+            "Name a file in a folder that may be written to.",
+            path=str(file),
+        ) from error
