@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from datetime import datetime
 from itertools import islice
@@ -279,12 +279,13 @@ class AsyncFollower:
 
     def __init__(self, following: Following, bell: Bell) -> None:
         self._following, self._bell = following, bell
-        self._handled: Cursor | None = None
+        self._given: Recorded[Any] | None = None  # the last event of a page that is being given one by one
+        self._rest: Iterator[Recorded[Any]] = iter(())  # and what is left of that page
 
     @property
     def cursor(self) -> Cursor:
         """See Follower.cursor."""
-        return self._handled or self._following.cursor
+        return self._following.cursor if self._given is None else self._following.cursor_of(self._given)
 
     @property
     def caught_up(self) -> bool:
@@ -294,22 +295,24 @@ class AsyncFollower:
     async def pages(self, timeout: float | None = None) -> AsyncIterator[list[Recorded[Any]]]:
         """See Follower.pages."""
         while not self._bell.closed:
+            rest = list(self._rest)  # of a page that was left half way
             self._bell.clear()
-            page = await self._following.next_page()
+            page = rest or await self._following.next_page()
             if page:
-                self._handled = None
+                self._given = None
                 yield page
             elif not await self._bell.wait_async(timeout) and timeout is not None:
                 yield []
 
     async def __aiter__(self) -> AsyncIterator[Recorded[Any]]:
         async for page in self.pages():
-            for recorded in page:
-                self._handled = self._following.cursor_of(recorded)
+            self._rest = iter(page)
+            for recorded in self._rest:
+                self._given = recorded
                 yield recorded
                 if self._bell.closed:
                     return
-            self._handled = None
+            self._given = None
 
     def close(self) -> None:
         """See Follower.close. Not awaited: it only rings a bell."""

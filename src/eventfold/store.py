@@ -239,12 +239,13 @@ class Follower:
 
     def __init__(self, following: Following, bell: Bell) -> None:
         self._following, self._bell = following, bell
-        self._handled: Cursor | None = None
+        self._given: Recorded[Any] | None = None  # the last event of a page that is being given one by one
+        self._rest: Iterator[Recorded[Any]] = iter(())  # and what is left of that page
 
     @property
     def cursor(self) -> Cursor:
         """How far the events already given reach: keep its text, and resume with `follow(after=…)`."""
-        return self._handled or self._following.cursor
+        return self._following.cursor if self._given is None else self._following.cursor_of(self._given)
 
     @property
     def caught_up(self) -> bool:
@@ -254,22 +255,24 @@ class Follower:
     def pages(self, timeout: float | None = None) -> Iterator[list[Recorded[Any]]]:
         """Pages of events, never empty; with `timeout`, an empty one whenever nothing came for so long."""
         while not self._bell.closed:
+            rest = list(self._rest)  # of a page that was left half way
             self._bell.clear()
-            page = run(self._following.next_page())
+            page = rest or run(self._following.next_page())
             if page:
-                self._handled = None
+                self._given = None
                 yield page
             elif not self._bell.wait(timeout) and timeout is not None:
                 yield []
 
     def __iter__(self) -> Iterator[Recorded[Any]]:
         for page in self.pages():
-            for recorded in page:
-                self._handled = self._following.cursor_of(recorded)
+            self._rest = iter(page)
+            for recorded in self._rest:
+                self._given = recorded
                 yield recorded
                 if self._bell.closed:
                     return
-            self._handled = None
+            self._given = None
 
     def close(self) -> None:
         """End the iteration after the event in hand."""

@@ -267,8 +267,9 @@ def test_a_follower_holds_no_more_than_a_page(store: Store) -> None:
         pages: Iterator[list[Any]] = iter(follower.pages(timeout=0.0))
         first = next(pages)
         store.extend(deposits(1_500))
-        rest = [next(pages) for _ in range(4)]
-    assert [len(page) for page in (first, *rest)] == [1_000] * 5
+        sizes = [len(first), *[len(next(pages)) for _ in range(3)]]
+    assert sum(sizes) >= 4_000
+    assert max(sizes) < 2_000  # a page, and the rest of an append that it would cut
 
 
 def test_following_after_the_future_is_refused(store: Store) -> None:
