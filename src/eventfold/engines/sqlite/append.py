@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import apsw
 
@@ -222,7 +222,7 @@ class Batch:
 
     def _judge(self, clause: Clause, request: AppendRequest) -> None:
         if clause.after > self._head:
-            raise in_the_future(clause, self._head)
+            self._refuse(request, in_the_future(clause, self._head))
         window, after = self._window, clause.after
         found = None
         if after < window.start:
@@ -230,11 +230,13 @@ class Batch:
             found = self._writer.first_match(self._connection, clause, after, window.start, writing=True)
         if found is None:
             found = window.first_match(clause.query, clause.after)
-        if found is None:
-            return
+        if found is not None:
+            self._refuse(request, conflict(clause, found))
+
+    def _refuse(self, request: AppendRequest, refusal: EventfoldError) -> NoReturn:
         if not self._careful and (known := self._known(request)) is not None:
             raise _Repeat(known)  # a repeated append conflicts with its own events
-        raise conflict(clause, found)
+        raise refusal
 
     def _known(self, request: AppendRequest) -> Receipt | None:
         if request.key is not None:
