@@ -1,0 +1,122 @@
+"""Room: an event class as plain data: its name, version, fields as JSON Schema, tags, and where it leads on to.
+
+Knows: msgspec's and pydantic's schemas. Does not know: which change is a break (compare does).
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Iterable, Iterator
+from typing import Any, cast
+
+import msgspec
+
+from eventfold.errors import InvalidInput
+from eventfold.event import classes_named, declared, known_names, tag_fields
+from eventfold.upcast import step_from
+
+LOCK_FORMAT = 1
+
+
+class Described(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of one event type. `tags`: field -> tag key; `upcast`: names of the classes it is read as."""
+
+    type: str
+    version: int
+    aliases: tuple[str, ...] = ()
+    schema: dict[str, Any]
+    tags: dict[str, str]
+    upcast: tuple[str, ...] = ()
+    doc: str = ""
+    source: str = ""
+
+
+def types_of(modules: Iterable[str] = ()) -> list[type]:
+    """The event classes declared in these modules and packages (none given: all known), by name and version."""
+    wanted = tuple(modules)
+    found = {
+        cls
+        for name in known_names()
+        for cls in classes_named(name)
+        if not wanted or any(cls.__module__ == m or cls.__module__.startswith(m + ".") for m in wanted)
+    }
+    return sorted(found, key=lambda cls: (declared(cls).type, declared(cls).version, cls.__qualname__))
+
+
+def describe(cls: type) -> Described:
+    """One event class as data. Raises InvalidInput if its fields have no JSON Schema."""
+    name = declared(cls)
+    step = step_from(cls)
+    try:
+        if hasattr(cls, "model_json_schema"):
+            raw = cast("dict[str, Any]", cast(Any, cls).model_json_schema())
+        else:
+            raw = msgspec.json.schema(cls)
+    except (TypeError, NameError) as error:
+        raise InvalidInput(
+            f"The fields of {cls.__qualname__} have no JSON Schema: {error}.", "Annotate them with JSON-like types."
+        ) from error
+    return Described(
+        type=name.type,
+        version=name.version,
+        aliases=name.aliases,
+        schema=_inlined(raw, raw.get("$defs", {})),
+        tags=tag_fields(typing.get_type_hints(cls, include_extras=True)),
+        upcast=tuple(f"{t.__module__}.{t.__qualname__}" for t in step.targets) if step else (),
+        doc=_doc(cls),
+        source=f"{cls.__module__}.{cls.__qualname__}",
+    )
+
+
+def lock_of(classes: Iterable[type]) -> dict[str, Any]:
+    """What is kept in the user's repository: every version of every type, without what may change freely.
+
+    Documentation and source places are left out, so that the file changes when, and only when, a schema does.
+    """
+    types: dict[str, dict[str, Any]] = {}
+    for described in map(describe, classes):
+        versions = types.setdefault(described.type, {"aliases": [], "versions": {}})
+        versions["aliases"] = sorted({*versions["aliases"], *described.aliases})
+        key = str(described.version)
+        if key in versions["versions"]:
+            raise InvalidInput(
+                f"Two classes are {described.type} version {key}; one is {described.source}.",
+                "Give one of them a name or a version of its own.",
+                type=described.type,
+            )
+        versions["versions"][key] = {
+            "fields": described.schema.get("properties", {}),
+            "required": sorted(described.schema.get("required", [])),
+            "tags": described.tags,
+            "upcast": bool(described.upcast),
+        }
+    return {"eventfold": LOCK_FORMAT, "types": dict(sorted(types.items()))}
+
+
+def _doc(cls: type) -> str:
+    text = inspect.getdoc(cls) or ""
+    return "" if text == inspect.getdoc(cls.__base__ or object) else text
+
+
+def _inlined(schema: Any, definitions: dict[str, Any], above: tuple[str, ...] = ()) -> Any:
+    """A schema with its definitions in place, so that a change inside one shows where it is used."""
+    if isinstance(schema, list):
+        return [_inlined(each, definitions, above) for each in cast("list[Any]", schema)]
+    if not isinstance(schema, dict):
+        return schema
+    plain = cast("dict[str, Any]", schema)
+    reference = plain.get("$ref")
+    if isinstance(reference, str):
+        name = reference.rpartition("/")[2]
+        if name in above:
+            return {"$ref": name}  # a type that holds itself
+        rest = {key: value for key, value in plain.items() if key != "$ref"}
+        return _inlined(definitions.get(name, {}), definitions, (*above, name)) | rest
+    return {key: _inlined(each, definitions, above) for key, each in _meaning(plain)}
+
+
+def _meaning(schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in schema.items():
+        if key not in ("$defs", "title", "description"):
+            yield key, value

@@ -1,0 +1,1 @@
+"""Room: one module through five years, each as it was then."""

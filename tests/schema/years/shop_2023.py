@@ -1,0 +1,15 @@
+"""2023: amounts become cents, which nobody can read weakly: version 2."""
+
+import sys
+
+import eventfold as ef
+
+
+class OrderPlaced(ef.Event, version=2):
+    order: ef.Tag
+    cents: int
+    customer: str | None = None
+
+
+if __name__ == "__main__":
+    ef.Store(sys.argv[1]).append(OrderPlaced("o-2023", 3_000, "c-1"))
