@@ -349,8 +349,8 @@ def commands(figures: Figures) -> RenderableType:
     lines: list[Text] = []
     for shows, command in explore(figures):
         if len(command) > WIDTH - 4:
-            head, option, tail = command.rpartition(" --")
-            command = f"{head} \\\n      {option.strip()}{tail}" if option else command
+            head, mark, tail = command.rpartition(" --" if " --" in command else " eventfold.")
+            command = f"{head} \\\n     {mark}{tail}"
         lines += [Text(f" {shows}", "dim"), Text(f"   {command}", "bold")]
     return Text("\n").join(lines)
 

@@ -51,8 +51,8 @@ WITH source AS (
            (epoch(time_hour) / 60)::INTEGER + minute AS departs,
            (sched_arr_time // 100) * 60 + sched_arr_time % 100 AS due,
            coalesce(tzone, 'America/Puerto_Rico') AS zone
-    FROM read_csv($flights, nullstr = 'NA', buffer_size = 1000000, max_line_size = 1000)
-    LEFT JOIN read_csv($airports, nullstr = 'NA') ON dest = faa
+    FROM read_csv($flights, nullstr = 'NA', buffer_size = 1000000, max_line_size = 1000) AS f
+    LEFT JOIN read_csv($airports, nullstr = 'NA') AS a ON dest = faa
     {first}
 ), local AS (
     SELECT *, make_timestamp(departs * 60000000::BIGINT) AT TIME ZONE 'UTC' AT TIME ZONE zone AS leaves FROM source
