@@ -29,7 +29,7 @@ check: $(VENV)/.dev ## style, types, layers, documents and public names
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
-	$(BIN)/lint-imports --no-logo
+	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/python -m pytest -q tests/test_house.py tests/docs
 
 fix: $(VENV)/.dev ## let ruff mend what it can
