@@ -111,6 +111,12 @@ def events_of(function: Callable[..., Any], result: Any) -> list[Any]:
             f"{_name(function)} returned None.",
             "Return the events, or an empty list where there is nothing to write.",
         )
+    if hasattr(result, "__await__"):
+        getattr(result, "close", int)()  # or Python would warn that it was never awaited
+        raise InvalidDecision(
+            f"{_name(function)} is asynchronous, and a decision waits for nothing.",
+            "Make it a plain function; fetch what it needs beforehand and pass it as an argument.",
+        )
     many = (
         cast("Iterable[Any]", result) if isinstance(result, (list, tuple)) or hasattr(result, "__next__") else [result]
     )
