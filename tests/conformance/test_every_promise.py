@@ -10,3 +10,6 @@ from eventfold.testing.conformance.paging import *
 from eventfold.testing.conformance.reading import *
 from eventfold.testing.conformance.cursors import *
 from eventfold.testing.conformance.follow import *
+from eventfold.testing.conformance.decide import *
+from eventfold.testing.conformance.metadata import *
+from eventfold.testing.conformance.states import *

@@ -1,0 +1,302 @@
+"""A decision reads states, decides, and writes under exactly what it read: consistent, retried, once per command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from typing import Any, cast
+
+import pytest
+
+import eventfold as ef
+from eventfold.engine import Engine, Page, Span
+from eventfold.query import Query
+from eventfold.store import Store
+from eventfold.testing.conformance.events import (
+    Account,
+    Deposited,
+    Moved,
+    Noted,
+    TooLittle,
+    Withdrawn,
+    amounts,
+    deposit,
+    draft,
+    transfer,
+    withdraw,
+)
+from eventfold.testing.conformance.place import Place
+from eventfold.testing.faults import Faulty
+
+Faults = Callable[..., tuple[Store, Faulty]]
+
+
+def test_a_decision_is_made_over_the_state_and_written(store: Store) -> None:
+    """`decide` folds the states among its arguments, calls the function with them, and appends what it returns."""
+    store.append(deposit("a-1", 80))
+    done = store.decide(transfer, Account("a-1"), Account("a-2"), amount=Decimal(50))
+    assert [r.event for r in done.events] == [Withdrawn("a-1", Decimal(50)), Deposited("a-2", Decimal(50))]
+    assert [r.event for r in store.read(after=1)] == [r.event for r in done.events]
+
+
+def test_what_was_decided_comes_back(store: Store) -> None:
+    """The result holds the events as recorded, their positions, a receipt, and the states after them."""
+    store.append(deposit("a-1", 80))
+    done = store.using(actor="me").decide(transfer, Account("a-1"), Account("a-2"), Decimal(50))
+    assert (done.positions, done.attempts, done.repeated) == (range(2, 4), 1, False)
+    assert done.receipt is not None
+    assert done.receipt.ids == tuple(r.stored.id for r in done.events)
+    assert [r.stored for r in done.events] == [r.stored for r in store.read(after=1)]
+    assert (done.state(Account("a-1")).balance, done.state(Account("a-2")).balance) == (30, 50)
+    assert done.state(Account("a-1")) == store.state(Account("a-1"))
+
+
+def test_a_domain_error_passes_through(store: Store) -> None:
+    """An error of the decision reaches the caller untouched, without retry, and nothing is written."""
+    calls: list[int] = []
+
+    def refusing(account: Account) -> list[ef.Event]:
+        calls.append(1)
+        return withdraw(account, Decimal(1))
+
+    with pytest.raises(TooLittle):
+        store.decide(refusing, Account("a-1"))
+    assert (len(calls), store.head()) == (1, 0)
+
+
+def test_deciding_nothing_writes_nothing(store: Store) -> None:
+    """An empty list is a decision to write nothing: no receipt, no positions, the states as they are."""
+    store.append(deposit("a-1", 5))
+    done = store.decide(lambda account: [], Account("a-1"))
+    assert (done.events, done.receipt, list(done.positions), done.repeated) == ((), None, [], False)
+    assert done.state(Account("a-1")).balance == 5
+    assert store.head() == 1
+
+
+def lazily(account: Account) -> Iterator[ef.Event]:
+    """A decision written as a generator."""
+    yield deposit(account.account, 1)
+    yield deposit(account.account, 2)
+
+
+@pytest.mark.parametrize(
+    ("function", "written"),
+    [
+        (lambda account: deposit(account.account, 1), [1]),
+        (lambda account: (deposit(account.account, 1), deposit(account.account, 2)), [1, 2]),
+        (lambda account: ef.Draft(deposit(account.account, 1), tags=("x:1",)), [1]),
+        (lambda account: [draft(deposit(account.account, 1), 1), deposit(account.account, 2)], [1, 2]),
+        (lazily, [1, 2]),
+    ],
+    ids=["an event", "a tuple", "a draft", "drafts and events", "a generator"],
+)
+def test_events_may_be_returned_in_any_usual_way(store: Store, function: Any, written: list[int]) -> None:
+    """A decision returns an event, a list, a tuple or a generator of them, drafts among them."""
+    done = store.decide(function, Account("a-1"))
+    assert amounts(store.read()) == amounts(done.events) == written
+    assert done.state(Account("a-1")).balance == sum(written)
+
+
+async def waiting(account: Account) -> list[ef.Event]:
+    """A coroutine function: not a decision."""
+    return [deposit(account.account)]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda account: None, lambda account: "text", lambda account: [deposit(), 5], lambda account: {"a": 1}, waiting],
+    ids=["None", "text", "a number among events", "a dict", "a coroutine"],
+)
+def test_anything_else_is_no_decision(store: Store, function: Any) -> None:
+    """A forgotten return, or anything but events, is InvalidDecision, and nothing is written."""
+    with pytest.raises(ef.InvalidDecision):
+        store.decide(function, Account("a-1"))
+    assert store.head() == 0
+
+
+def test_a_conflict_is_decided_again(faults: Faults, place: Place) -> None:
+    """If a rival writes to what was read, the decision is made again over the new state."""
+    store, planned = faults()
+    rival = place.rival()
+    store.append(deposit("a-1", 10))
+    planned.before(lambda: rival.append(Withdrawn("a-1", Decimal(4))))
+    seen: list[Decimal] = []
+
+    def everything(account: Account) -> list[ef.Event]:
+        seen.append(account.balance)
+        return [Withdrawn(account.account, account.balance)]
+
+    done = store.decide(everything, Account("a-1"))
+    assert (seen, done.attempts) == ([10, 6], 2)
+    assert store.state(Account("a-1")).balance == done.state(Account("a-1")).balance == 0
+
+
+def test_a_rival_elsewhere_is_no_conflict(faults: Faults, place: Place) -> None:
+    """What is written about anything else, or of types the states are not folded from, is in no one's way."""
+    store, planned = faults()
+    rival = place.rival()
+    store.append(deposit("a-1", 10))
+    planned.before(lambda: rival.append(deposit("a-2"), Noted(), Moved("a-1", "a-2", Decimal(1))))
+    done = store.decide(withdraw, Account("a-1"), Decimal(4))
+    assert (done.attempts, done.positions) == (1, range(5, 6))
+    assert store.state(Account("a-1")).balance == 6
+
+
+@pytest.mark.parametrize("account", ["a-1", "a-2", "a-3"])
+def test_every_state_is_part_of_the_condition(faults: Faults, place: Place, account: str) -> None:
+    """A decision over several states is refused if any of them was written to meanwhile, warm or cold."""
+    store, planned = faults()
+    rival = place.rival()
+    store.append(deposit("a-1", 10), deposit("a-2", 10))
+    store.state(Account("a-1"))
+    store.append(Noted())
+    store.state(Account("a-2"))
+
+    def three(*accounts: Account) -> list[ef.Event]:
+        return [deposit("a-9", sum(int(each.balance) for each in accounts))]
+
+    planned.before(lambda: rival.append(deposit(account, 100)))
+    done = store.decide(three, Account("a-1"), Account("a-2"), Account("a-3"))
+    assert (done.attempts, amounts(done.events)) == (2, [120])
+
+
+def test_conflicts_have_a_limit(faults: Faults, place: Place) -> None:
+    """After `attempts` conflicts AppendConflict is raised, with what stood in the way; nothing of it was written."""
+    store, planned = faults()
+    rival = place.rival()
+    for _ in range(3):
+        planned.before(lambda: rival.append(deposit("a-1")))
+    with pytest.raises(ef.AppendConflict) as refused:
+        store.using(attempts=3).decide(lambda account: [Noted()], Account("a-1"))
+    assert refused.value.fields["found"] == 3
+    assert "3 attempts" in refused.value.what
+    assert amounts(store.read()) == [1, 1, 1]
+
+
+def test_a_decision_may_change_its_arguments(store: Store) -> None:
+    """States are given as copies: a decision that changes them, down to nested collections, spoils nothing."""
+    store.append(deposit("a-1", 10), Withdrawn("a-1", Decimal(3)))
+
+    def careless(account: Account) -> list[ef.Event]:
+        account.balance = Decimal(-999)
+        account.amounts.clear()
+        account.by_kind["in"].append(Decimal(77))
+        account.by_kind["new"] = []
+        return [deposit(account.account, 1)]
+
+    done = store.decide(careless, Account("a-1"))
+    for state in (done.state(Account("a-1")), store.state(Account("a-1"))):
+        assert (state.balance, state.amounts) == (8, [10, -3, 1])
+        assert state.by_kind == {"in": [10, 1], "out": [3]}
+
+
+def test_arguments_that_are_no_states_pass_through(store: Store) -> None:
+    """Everything that is no State reaches the function as it is, by position or by name."""
+    marker = object()
+    seen: list[Any] = []
+
+    def function(a: Any, account: Account, b: Any, *, c: Any, other: Account) -> list[ef.Event]:
+        seen.extend([a, b, c, account.account, other.balance])
+        return []
+
+    store.append(deposit("a-2", 3))
+    store.decide(function, 1, Account("a-1"), marker, c="text", other=Account("a-2"))
+    assert seen == [1, marker, "text", "a-1", 3]
+
+
+def test_a_state_held_is_the_question_again(store: Store) -> None:
+    """A state of earlier, with its answer in it, asks the same question: its answer plays no part."""
+    store.append(deposit("a-1", 10))
+    old = store.state(Account("a-1"))
+    old.balance = Decimal(10_000)
+    store.append(Withdrawn("a-1", Decimal(9)))
+    with pytest.raises(TooLittle):
+        store.decide(withdraw, old, Decimal(5))
+
+
+def test_one_question_may_be_asked_twice(store: Store) -> None:
+    """The same question given twice is folded for each, and the result is right for both."""
+    store.append(deposit("a-1", 10))
+    done = store.decide(transfer, Account("a-1"), Account("a-1"), Decimal(4))
+    assert done.state(Account("a-1")).balance == store.state(Account("a-1")).balance == 10
+
+
+def test_a_decision_without_states_is_an_append(store: Store) -> None:
+    """With no states there is nothing to be consistent with: the events are simply written."""
+    store.append(Noted())
+    assert store.decide(lambda: [Noted("x")]).positions == range(2, 3)
+
+
+def test_only_what_was_decided_over_can_be_asked_of_the_result(store: Store) -> None:
+    """The result knows the states it was decided over; another question is InvalidDecision."""
+    done = store.decide(lambda account: [], Account("a-1"))
+    with pytest.raises(ef.InvalidDecision):
+        done.state(Account("a-2"))
+
+
+def test_a_command_is_decided_once(store: Store) -> None:
+    """Under a command id a decision is made once: again, it gives the first events and states, and writes nothing."""
+    store.append(deposit("a-1", 10))
+    calls: list[int] = []
+
+    def counted(account: Account, amount: Decimal) -> list[ef.Event]:
+        calls.append(1)
+        return withdraw(account, amount)
+
+    command = store.using(command_id="command-1")
+    first = command.decide(counted, Account("a-1"), Decimal(4))
+    store.append(deposit("a-1", 100))
+    again = command.decide(counted, Account("a-1"), Decimal(4))
+    assert (len(calls), first.repeated, again.repeated) == (1, False, True)
+    assert [r.stored for r in again.events] == [r.stored for r in first.events]
+    assert (again.positions, again.state(Account("a-1")).balance) == (range(2, 3), 6)
+    assert store.state(Account("a-1")).balance == 106
+
+
+def test_a_command_decided_by_someone_else_meanwhile_is_theirs(faults: Faults, place: Place) -> None:
+    """If the same command is decided elsewhere between load and append, that outcome is given, and it is written once."""
+    store, planned = faults()
+    rival = place.rival()
+    store.append(deposit("a-1", 10))
+    planned.before(lambda: rival.using(command_id="c").decide(withdraw, Account("a-1"), Decimal(4)))
+    done = store.using(command_id="c").decide(withdraw, Account("a-1"), Decimal(4))
+    assert done.repeated
+    assert [r.stored for r in done.events] == [r.stored for r in store.read(after=1)]
+    assert store.state(Account("a-1")).balance == 6
+
+
+def test_a_refused_command_may_be_tried_again(store: Store) -> None:
+    """A domain error, or a decision to write nothing, is not remembered under the command id."""
+    command = store.using(command_id="c")
+    with pytest.raises(TooLittle):
+        command.decide(withdraw, Account("a-1"), Decimal(1))
+    assert command.decide(lambda account: [], Account("a-1")).receipt is None
+    store.append(deposit("a-1", 10))
+    assert not command.decide(withdraw, Account("a-1"), Decimal(1)).repeated
+
+
+class Counted(Faulty):
+    """Counts how many events are read from the engine."""
+
+    events = 0
+
+    async def read(self, query: Query, span: Span) -> Page:
+        """See the port."""
+        page = await self.inner.read(query, span)
+        self.events += len(page.events)
+        return page
+
+
+def test_a_warm_decision_reads_nothing_again(store: Store, place: Place) -> None:
+    """A state folded once is only caught up: a decision on a warm entity costs one commit and no event read twice."""
+    store.extend([deposit("a-1", 1) for _ in range(50)])
+    counted = Counted(place.engine())
+    warm = place.open(cast(Engine, counted))
+    warm.decide(withdraw, Account("a-1"), Decimal(1))
+    assert counted.events == 50
+    for _ in range(5):
+        warm.decide(withdraw, Account("a-1"), Decimal(1))
+    assert (counted.events, len(counted.commits)) == (50, 6)
+    store.append(deposit("a-1", 1), deposit("a-2", 1))
+    assert warm.decide(withdraw, Account("a-1"), Decimal(1)).state(Account("a-1")).balance == 44
+    assert counted.events == 51

@@ -1,0 +1,163 @@
+"""Metadata says who, why and caused by what; it is set around what is written, and travels with the context."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+import eventfold as ef
+from eventfold.errors import InvalidEvent
+from eventfold.store import Store
+from eventfold.testing.conformance.events import Account, Noted, deposit, withdraw
+
+
+def last(store: Store) -> dict[str, Any]:
+    """The metadata of the newest event."""
+    (recorded,) = store.read(backwards=True, limit=1)
+    return recorded.metadata
+
+
+def test_there_is_none_where_none_was_given(store: Store) -> None:
+    """An event written without metadata has an empty dict, and None for the well-known keys."""
+    store.append(Noted())
+    (recorded,) = store.read()
+    assert recorded.metadata == {}
+    assert (recorded.metadata.actor, recorded.metadata.correlation_id, recorded.metadata.causation_id) == (None, None, None)
+
+
+def test_a_context_covers_what_is_written_inside(store: Store) -> None:
+    """Everything written inside `with store.context(…)` carries its metadata; nothing outside does."""
+    with store.context(actor="teller-7", correlation_id="c-1", causation_id="e-1", desk=4):
+        store.append(Noted("a"), Noted("b"))
+        store.extend([Noted("c")])
+        store.decide(lambda account: [deposit(account.account)], Account("a-1"))
+    store.append(Noted("d"))
+    *inside, outside = [recorded.metadata for recorded in store.read()]
+    assert inside == [{"actor": "teller-7", "correlation_id": "c-1", "causation_id": "e-1", "desk": 4}] * 4
+    assert (inside[0].actor, inside[0].correlation_id, inside[0].causation_id) == ("teller-7", "c-1", "e-1")
+    assert outside == {}
+
+
+def test_contexts_nest(store: Store) -> None:
+    """An inner context adds to the outer one and wins over it; None takes a key away; leaving restores."""
+    with store.context(actor="a", desk=1):
+        with store.context(actor="b", shift="late"):
+            store.append(Noted())
+            assert last(store) == {"actor": "b", "desk": 1, "shift": "late"}
+        with store.context(desk=None):
+            store.append(Noted())
+            assert last(store) == {"actor": "a"}
+        store.append(Noted())
+        assert last(store) == {"actor": "a", "desk": 1}
+
+
+def test_a_context_ends_with_an_error(store: Store) -> None:
+    """A context that is left by an error is left."""
+    with pytest.raises(ZeroDivisionError), store.context(actor="a"):
+        raise ZeroDivisionError
+    store.append(Noted())
+    assert last(store) == {}
+
+
+def test_options_win_over_the_context_and_a_draft_over_both(store: Store) -> None:
+    """What is nearer to the event wins: the draft's own metadata, then `using`, then the context."""
+    with store.context(a="context", b="context", c="context"):
+        store.using(b="using", c="using").append(ef.Draft(Noted(), metadata={"c": "draft"}), Noted())
+    assert [recorded.metadata for recorded in store.read()] == [
+        {"a": "context", "b": "using", "c": "draft"},
+        {"a": "context", "b": "using", "c": "using"},
+    ]
+
+
+def test_options_make_a_view(store: Store) -> None:
+    """`using` changes nothing about the store it was called on; views can be refined."""
+    view = store.using(actor="a").using(desk=2)
+    view.append(Noted())
+    assert last(view) == {"actor": "a", "desk": 2}
+    store.append(Noted())
+    assert last(store) == {}
+
+
+def test_a_decision_carries_the_metadata(store: Store) -> None:
+    """The events of a decision carry the metadata of their caller, in the log as in the result."""
+    store.append(deposit("a-1", 5))
+    done = store.using(actor="me").decide(withdraw, Account("a-1"), deposit().amount)
+    assert done.events[0].metadata == last(store) == {"actor": "me"}
+
+
+def test_a_thread_inherits_a_context_that_is_copied_to_it(store: Store) -> None:
+    """A context reaches a thread that runs in a copy of it; a bare thread begins without one."""
+
+    def write(text: str) -> None:
+        store.append(Noted(text))
+
+    with store.context(actor="a"):
+        here = contextvars.copy_context()
+        threads = [threading.Thread(target=here.run, args=(write, "copied")), threading.Thread(target=write, args=("bare",))]
+        for thread in threads:
+            thread.start()
+            thread.join()
+    found = {recorded.event.text: recorded.metadata for recorded in store.read()}
+    assert found == {"copied": {"actor": "a"}, "bare": {}}
+
+
+def test_contexts_of_threads_do_not_mix(store: Store) -> None:
+    """Threads that write at the same time each have their own metadata."""
+
+    def write(number: int) -> None:
+        with store.context(actor=f"t-{number}"):
+            for _ in range(10):
+                store.append(Noted(f"t-{number}"))
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = list(store.read())
+    assert len(found) == 40
+    assert all(recorded.metadata == {"actor": recorded.event.text} for recorded in found)
+
+
+def test_any_json_value_is_kept(store: Store) -> None:
+    """Metadata keeps text, numbers, truth values, lists and dicts; ids and times become text."""
+    store.using(
+        text="ä\u0000\n", number=1.5, big=2**53, yes=True, many=[1, [2]], deep={"a": {"b": None}}, id=UUID(int=5)
+    ).append(Noted())
+    store.using(when=datetime(2020, 1, 1, tzinfo=UTC)).append(Noted())
+    first, second = [recorded.metadata for recorded in store.read()]
+    assert first == {
+        "text": "ä\u0000\n",
+        "number": 1.5,
+        "big": 2**53,
+        "yes": True,
+        "many": [1, [2]],
+        "deep": {"a": {"b": None}},
+        "id": str(UUID(int=5)),
+    }
+    assert second == {"when": "2020-01-01T00:00:00+00:00"}
+
+
+@pytest.mark.parametrize("value", [object(), {1j: 2}, lambda: 1], ids=["object", "complex", "function"])
+def test_metadata_that_cannot_be_kept_is_refused(store: Store, value: Any) -> None:
+    """Metadata without a JSON form is InvalidEvent, and nothing is written."""
+    with pytest.raises(InvalidEvent):
+        store.using(bad=value).append(Noted())
+    with pytest.raises(InvalidEvent):
+        store.append(Noted(), ef.Draft(Noted(), metadata={"bad": value}))
+    with pytest.raises(InvalidEvent), store.context(bad=value):
+        store.append(Noted())
+    assert store.head() == 0
+
+
+def test_metadata_read_is_the_readers_own(store: Store) -> None:
+    """Changing metadata that was read changes nothing anywhere."""
+    store.using(actor="a").append(Noted())
+    (recorded,) = store.read()
+    recorded.metadata["actor"] = "b"
+    assert recorded.metadata == last(store) == {"actor": "a"}
