@@ -22,6 +22,9 @@ from eventfold.errors import EventfoldError, StoreClosed
 from eventfold.event import Recorded
 from eventfold.flow.append import Unless, append, check_batches, position_of
 from eventfold.flow.cache import StateCache
+from eventfold.flow.copy import Copied, Progress, with_proof
+from eventfold.flow.copy import copy as copy_log
+from eventfold.flow.copy import verify as verify_log
 from eventfold.flow.decide import Decided, decide
 from eventfold.flow.follow import Following, cursor_at
 from eventfold.flow.log import Log, Options
@@ -191,6 +194,14 @@ class AsyncStore:
         return await (await self._opening.log()).engine.stats()
 
     # Keeping
+
+    async def copy_to(
+        self, target: AsyncStore, *, succeed: bool = False, verify: bool = True, progress: Progress | None = None
+    ) -> Copied:
+        """See Store.copy_to."""
+        here, there = (await self._opening.log()).engine, (await target._opening.log()).engine
+        copied = await copy_log(here, there, succeed=succeed, progress=progress)
+        return with_proof(copied, await verify_log(here, there, progress)) if verify else copied
 
     async def backup(self, path: str) -> None:
         """See Store.backup."""

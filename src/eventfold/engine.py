@@ -174,6 +174,24 @@ class Engine(Protocol):
         """Tags that start with `prefix`, in code point order, those greater than `after`."""
         ...
 
+    async def keys(self, after: str = "", limit: int = 1000) -> list[tuple[str, int]]:
+        """Request keys greater than `after`, in order, each with the first position of its append."""
+        ...
+
+    async def adopt(self, events: Sequence[Stored], keys: Sequence[tuple[str, int]] = ()) -> None:
+        """Take over whole appends of another log exactly as they stand there: ids, positions, times, boundaries.
+
+        Only directly behind the head: otherwise an `AppendConflict`, nothing written. Durable when it returns.
+        """
+        ...
+
+    async def succeed(self, store_id: str, epoch: int) -> None:
+        """Let an empty store take over another's identity, so that its cursors and receipts hold here.
+
+        Raises `AppendConflict` if the store has events already.
+        """
+        ...
+
     async def stats(self) -> dict[str, Any]:
         """Facts for an operator: sizes in bytes, settings, versions. Keys differ between engines."""
         ...

@@ -52,6 +52,16 @@ def id_reused(events: Sequence[NewEvent], at: Sequence[int | None]) -> EventIdRe
     )
 
 
+def not_behind(head: int, first: int) -> AppendConflict:
+    """Events to be taken over that do not begin right behind the head."""
+    return AppendConflict(
+        f"Events from position {first} on were to be taken over, and this log ends at {head}.",
+        "Copy into an empty store, or go on where the copy stopped; nobody else may write to it meanwhile.",
+        after=first - 1,
+        found=head,
+    )
+
+
 def is_repeat(events: Sequence[NewEvent], stored: Sequence[Stored | None]) -> bool:
     """Whether these stored events (found by the new ones' ids) are this very append, whole and in order."""
     first = stored[0]

@@ -22,6 +22,9 @@ from eventfold.errors import NotSupported
 from eventfold.event import Recorded
 from eventfold.flow.append import Unless, append, check_batches, position_of
 from eventfold.flow.cache import StateCache
+from eventfold.flow.copy import Copied, Progress, with_proof
+from eventfold.flow.copy import copy as copy_log
+from eventfold.flow.copy import verify as verify_log
 from eventfold.flow.decide import Decided, decide
 from eventfold.flow.follow import Following, cursor_at
 from eventfold.flow.log import CONTEXT, Log, Options, context_with
@@ -207,6 +210,18 @@ class Store:
         return run(self.engine.stats())
 
     # Keeping
+
+    def copy_to(
+        self, target: Store, *, succeed: bool = False, verify: bool = True, progress: Progress | None = None
+    ) -> Copied:
+        """Copy every event into another store, whatever its engine: ids, positions, times, boundaries, keys.
+
+        Resumable: an interrupted copy goes on where it stopped. `succeed` gives an empty target this store's
+        identity, so that cursors hold there; `verify` reads both and compares. `progress(done, total)`.
+        Raises CursorMismatch if the target holds anything else than a beginning of this log.
+        """
+        copied = run(copy_log(self.engine, target.engine, succeed=succeed, progress=progress))
+        return with_proof(copied, run(verify_log(self.engine, target.engine, progress))) if verify else copied
 
     def backup(self, path: str) -> None:
         """A consistent copy of the whole store at another path, while it is in use; the copy starts a new epoch.

@@ -18,7 +18,7 @@ from eventfold.engine import AppendRequest, Capabilities, Head, Outcome, Page, S
 from eventfold.errors import EventfoldError
 from eventfold.query import Clause, Item, Query
 from eventfold.record import Receipt, Stored, receipt
-from eventfold.refusal import conflict, id_reused, in_the_future, is_repeat
+from eventfold.refusal import conflict, id_reused, in_the_future, is_repeat, not_behind
 
 Clock = Callable[[], int]
 
@@ -187,6 +187,31 @@ class MemoryEngine:
             names = sorted(self._tags)
             start = max(bisect_left(names, prefix), bisect_right(names, after))
             return [TagCount(n, len(self._tags[n])) for n in names[start : start + limit] if n.startswith(prefix)]
+
+    async def keys(self, after: str = "", limit: int = 1000) -> list[tuple[str, int]]:
+        """See the port."""
+        with self._lock:
+            names = sorted(name for name in self._requests if name > after)[:limit]
+            return [(name, self._requests[name].first) for name in names]
+
+    async def adopt(self, events: Sequence[Stored], keys: Sequence[tuple[str, int]] = ()) -> None:
+        """See the port."""
+        with self._lock:
+            if events and events[0].position != len(self._log) + 1:
+                raise not_behind(len(self._log), events[0].position)
+            for stored in events:
+                self._write(stored)
+            for key, first in keys:
+                size = self._log[first - 1].size
+                self._requests[key] = receipt(self.store_id, self.epoch, self._log[first - 1 : first - 1 + size])
+        for ring in tuple(self._bells):
+            ring()
+
+    async def succeed(self, store_id: str, epoch: int) -> None:
+        """See the port."""
+        if self._log:
+            raise not_behind(len(self._log), 1)
+        self.store_id, self.epoch = store_id, epoch
 
     async def stats(self) -> dict[str, Any]:
         """See the port."""

@@ -15,6 +15,7 @@ import apsw
 
 from eventfold.engine import AppendRequest, Capabilities, Head, Outcome, Page, Span, TagCount, TypeCount
 from eventfold.engines.sqlite import schema
+from eventfold.engines.sqlite.adopt import adopt, succeed
 from eventfold.engines.sqlite.append import Writer
 from eventfold.engines.sqlite.connect import File, backup
 from eventfold.engines.sqlite.faults import in_our_words, translated
@@ -25,7 +26,7 @@ from eventfold.engines.sqlite.read import Rows, head_of, read_page
 from eventfold.engines.sqlite.watch import Watch
 from eventfold.errors import InvalidInput
 from eventfold.query import Query
-from eventfold.record import Receipt, receipt
+from eventfold.record import Receipt, Stored, receipt
 
 T = TypeVar("T")
 
@@ -178,6 +179,27 @@ class SqliteEngine:
             WHERE name >= ? AND name < ? AND name > ? ORDER BY name LIMIT ?"""
         bindings = (prefix, prefix + "\U0010ffff", after, limit)
         return self._reading(lambda connection: [TagCount(*row) for row in connection.execute(sql, bindings)])
+
+    @in_our_words
+    async def keys(self, after: str = "", limit: int = 1000) -> list[tuple[str, int]]:
+        """See the port."""
+        sql = "SELECT key, first FROM request WHERE key > ? ORDER BY key LIMIT ?"
+        return self._reading(lambda connection: [(r[0], r[1]) for r in connection.execute(sql, (after, limit))])
+
+    @in_our_words
+    async def adopt(self, events: Sequence[Stored], keys: Sequence[tuple[str, int]] = ()) -> None:
+        """See the port."""
+        assert self._writer is not None
+        self._writer.take_over(lambda connection, types, tags: adopt(connection, types, tags, events, keys))
+        self._watch.ring()
+
+    @in_our_words
+    async def succeed(self, store_id: str, epoch: int) -> None:
+        """See the port."""
+        assert self._writer is not None
+        self._writer.take_over(lambda connection, _types, _tags: succeed(connection, store_id, epoch))
+        self.store_id, self.epoch = store_id, epoch
+        self._writer.named(store_id, epoch)
 
     @in_our_words
     async def stats(self) -> dict[str, Any]:

@@ -64,6 +64,27 @@ class Writer:
             finally:
                 self._lock.release()
 
+    def named(self, store_id: str, epoch: int) -> None:
+        """What receipts say from now on."""
+        self._store, self._epoch = store_id, epoch
+
+    def take_over(self, work: Callable[[apsw.Connection, Names, Names], None]) -> None:
+        """One commit of something else than requests: what is copied from another log."""
+        with self._mutex:
+            connection = self._open()
+            self._lock.acquire()
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    work(connection, self._types, self._tags)
+                except BaseException:
+                    self._abandon(connection)
+                    raise
+                self._commit(connection)
+                self._window.restart(-1)
+            finally:
+                self._lock.release()
+
     def _open(self) -> apsw.Connection:
         self._file.check()
         if self._connection is None:

@@ -1,0 +1,61 @@
+"""Room: taking over events of another log exactly as they stand there: the way from one store to another.
+
+Knows: the writer's transaction. Does not know: where the events come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import apsw
+
+from eventfold.engines.sqlite import schema
+from eventfold.engines.sqlite.names import Names
+from eventfold.record import Stored, checksum
+from eventfold.refusal import not_behind
+
+
+def adopt(
+    connection: apsw.Connection, types: Names, tags: Names, events: Sequence[Stored], keys: Sequence[tuple[str, int]]
+) -> None:
+    """Insert events and request keys, inside the writer's transaction. Raises AppendConflict on a gap."""
+    row = connection.execute(schema.HEAD).fetchone()
+    head = row[0] if row else 0
+    if events and events[0].position != head + 1:
+        raise not_behind(head, events[0].position)
+    rows: list[tuple[Any, ...]] = []
+    tagged: list[tuple[int, int, int]] = []
+    for event in events:
+        type_id = types.ensure(connection, event.type)
+        alone = event.size == 1
+        rows.append(
+            (
+                event.position,
+                event.id,
+                type_id,
+                event.version,
+                event.data,
+                event.tags,
+                event.time,
+                event.occurred,
+                event.metadata,
+                None if alone else event.offset,
+                None if alone else event.size,
+                None if event.codec == "json" else event.codec,
+                event.key,
+                checksum(event.position, event.time, event.data, event.tags, event.metadata),
+            )
+        )
+        tagged += [(tags.ensure(connection, tag), event.position, type_id) for tag in event.tag_set]
+    connection.executemany(schema.INSERT_EVENT, rows)
+    connection.executemany(schema.INSERT_TAGGED, tagged)
+    connection.executemany(schema.INSERT_REQUEST, list(keys))
+
+
+def succeed(connection: apsw.Connection, store_id: str, epoch: int) -> None:
+    """Take over another store's identity, inside the writer's transaction. Raises AppendConflict with events here."""
+    row = connection.execute(schema.HEAD).fetchone()
+    if row:
+        raise not_behind(row[0], 1)
+    connection.execute("UPDATE store SET id = ?, epoch = ?", (store_id, epoch))

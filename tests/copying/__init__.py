@@ -1,0 +1,1 @@
+"""Room: copying a log from one store to another, whatever their engines."""
