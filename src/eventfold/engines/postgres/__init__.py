@@ -1,0 +1,22 @@
+"""Room: PostgreSQL, for many processes: the port over one schema of a database, by psycopg 3.
+
+    address.py   where the server is, and the engine's options
+    connect.py   connections in both colours, and the pool that keeps them
+    schema.py    the store's tables: made, recognised, checked, upgraded; sql/ holds their text
+    append.py    requests as the one call that writes them; arrays.py packs its arguments
+    read.py      questions as SQL
+    listen.py    waking followers
+    joined.py    appends within the user's own transaction
+    roles.py     least-privilege roles, as SQL
+    errors.py    what the server and the driver say, in our words
+    engine.py    the port itself
+
+Knows: nothing of the other engines.
+"""
+
+from eventfold.engines.postgres.engine import PostgresEngine
+from eventfold.engines.postgres.errors import refusal
+from eventfold.engines.postgres.joined import Staged
+from eventfold.engines.postgres.roles import roles_sql
+
+__all__ = ["PostgresEngine", "Staged", "refusal", "roles_sql"]

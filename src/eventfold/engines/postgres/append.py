@@ -1,0 +1,233 @@
+"""Room: a batch of requests as the one call that writes it, and that call's answer as outcomes.
+
+Knows: the arguments of `append` in sql/append.sql. Does not know: connections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from eventfold.engine import AppendRequest, Outcome
+from eventfold.engines.postgres.arrays import (
+    bigints,
+    bigints_or_none,
+    blobs,
+    blobs_or_none,
+    ints,
+    ints_or_none,
+    texts,
+    texts_or_none,
+    uuids,
+)
+from eventfold.query import Clause, Query
+from eventfold.record import NewEvent, Receipt, digest
+from eventfold.refusal import conflict, id_reused, in_the_future
+
+ARGUMENTS = (
+    "%b::uuid[], %b::text[], %b::bytea[], %b::text[], %b::int4[], %b::int8[], %b::bytea[], %b::text[], %b::text[], "
+    "%b::int4[], %b::int4[], %b::int4[], %b::text[], %b::int4[], %b::int8[], %b::int4[], "
+    "%b::int4[], %b::int8[], %b::text[], %b::text[], %b::int4[], %b::int4[], %b::int4[]"
+)
+MOST_MATCHES = 4_000  # pairs of a clause and an event of the same call that it matches, before the call is cut
+LONG = 1_000  # events a condition has to look through before it is judged ahead of the lock
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Requests that one call can judge: no event id and no key twice; `matches`: (request, group, number) from 1."""
+
+    requests: Sequence[AppendRequest]
+    groups: dict[Query, int]
+    matches: list[tuple[int, int, int]]
+
+
+def batches(requests: Sequence[AppendRequest]) -> Iterator[Batch]:
+    """The requests in order, cut where one repeats another's id or key, or where too many bear on each other."""
+    if len(requests) == 1:
+        yield Batch(requests, {}, [])
+        return
+    begun = 0
+    ids: set[bytes] = set()
+    keys: set[str] = set()
+    for index, request in enumerate(requests):
+        mine = [event.id for event in request.events]
+        if (request.key is not None and request.key in keys) or not ids.isdisjoint(mine):
+            yield from _bearing(requests[begun:index])
+            begun = index
+            ids.clear()
+            keys.clear()
+        ids.update(mine)
+        if request.key is not None:
+            keys.add(request.key)
+    yield from _bearing(requests[begun:])
+
+
+def _bearing(requests: Sequence[AppendRequest]) -> Iterator[Batch]:
+    """With what each request's condition has to do with the others' events."""
+    queries = dict.fromkeys(clause.query for request in requests for clause in request.unless)
+    if len(requests) == 1 or not queries:
+        yield Batch(requests, {}, [])
+        return
+    groups = {query: number for number, query in enumerate(queries, 1)}
+    asked = _Asked(groups)
+    matches: list[tuple[int, int, int]] = []
+    for number, request in enumerate(requests, 1):
+        for offset, event in enumerate(request.events):
+            matches += [(number, group, offset) for group in asked.by(event)]
+        if len(matches) > MOST_MATCHES and number < len(requests):
+            yield from _bearing(requests[:number])
+            yield from _bearing(requests[number:])
+            return
+    yield Batch(requests, groups if matches else {}, matches)
+
+
+class _Asked:
+    """Which of some queries an event matches, found by its tags and type rather than by trying all."""
+
+    def __init__(self, groups: dict[Query, int]) -> None:
+        self._by_tag: dict[str, dict[Query, int]] = {}
+        self._by_type: dict[str, dict[Query, int]] = {}
+        self._always: dict[Query, int] = {}
+        for query, group in groups.items():
+            if not query.items:
+                self._always[query] = group
+            for item in query.items:
+                if item.tags:
+                    self._by_tag.setdefault(item.tags[0], {})[query] = group
+                for name in () if item.tags else item.types:
+                    self._by_type.setdefault(name, {})[query] = group
+
+    def by(self, event: NewEvent) -> list[int]:
+        """The groups of the queries that mean this event."""
+        maybe = self._always | self._by_type.get(event.type, {})
+        for tag in event.tags:
+            if tag in self._by_tag:
+                maybe = maybe | self._by_tag[tag]
+        return [group for query, group in maybe.items() if query.matches(event.type, event.tags)]
+
+
+def arguments(batch: Batch) -> list[Any]:
+    """The batch as ARGUMENTS wants it."""
+    requests = batch.requests
+    events = [event for request in requests for event in request.events]
+    sole = len(events) == len(requests)
+    return [
+        uuids([event.id for event in events]),
+        texts([event.type for event in events]),
+        blobs([event.data for event in events]),
+        texts(["\n".join(event.tags) for event in events]),
+        ints_or_none([None if event.version == 1 else event.version for event in events]),
+        bigints_or_none([event.occurred for event in events]),
+        blobs_or_none([event.metadata for event in events]),
+        texts_or_none([None if event.codec == "json" else event.codec for event in events]),
+        texts_or_none([event.key for event in events]),
+        None if sole else ints([number for number, request in enumerate(requests, 1) for _ in request.events]),
+        None if sole else ints([offset for request in requests for offset in range(len(request.events))]),
+        None if sole else ints([len(request.events) for request in requests for _ in request.events]),
+        texts_or_none([request.key for request in requests]),
+        *_conditions(batch),
+    ]
+
+
+def _conditions(batch: Batch) -> list[Any]:
+    clauses = clauses_of(batch)
+    if not clauses:
+        return [None] * 10
+    items = [
+        (number, clause.after, "\n".join(item.tags), "\n".join(item.types))
+        for number, (_, clause) in enumerate(clauses, 1)
+        for item in clause.query.items
+    ] + [(number, clause.after, "", "") for number, (_, clause) in enumerate(clauses, 1) if not clause.query.items]
+    bearing = batch.matches
+    return [
+        ints([owner for owner, _ in clauses]),
+        bigints([clause.after for _, clause in clauses]),
+        ints_or_none([batch.groups.get(clause.query) for _, clause in clauses]) if bearing else None,
+        ints([item[0] for item in items]),
+        bigints([item[1] for item in items]),
+        texts([item[2] for item in items]),
+        texts([item[3] for item in items]),
+        ints([match[0] for match in bearing]) if bearing else None,
+        ints([match[1] for match in bearing]) if bearing else None,
+        ints([match[2] for match in bearing]) if bearing else None,
+    ]
+
+
+def clauses_of(batch: Batch) -> list[tuple[int, Clause]]:
+    """Every clause with the number of its request, from 1, in the order in which the call counts them."""
+    return [(number, clause) for number, request in enumerate(batch.requests, 1) for clause in request.unless]
+
+
+def looks(batch: Batch, seen: int) -> tuple[bool, int | None]:
+    """Whether a condition has too much to look through for doing it under the lock; and the greatest `after`."""
+    afters = [clause.after for request in batch.requests for clause in request.unless]
+    return (min(afters) + LONG < seen, max(afters)) if afters else (False, None)
+
+
+def repeats_itself(request: AppendRequest) -> bool:
+    """Whether two events of one request have the same id, which no log can hold."""
+    return len(request.events) > 1 and len({event.id for event in request.events}) < len(request.events)
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What the call returned. `outcomes` None: everything was written, adjacent, from head + 1."""
+
+    head: int
+    time: int
+    outcomes: list[int] | None
+    places: list[int | None] | None
+    whats: list[int | None] | None
+
+
+WRITTEN, REPEATED, CONFLICT, REUSED, FUTURE = range(5)
+
+
+def outcomes(batch: Batch, answer: Answer, store: str, epoch: int) -> list[Outcome | int]:
+    """One outcome each; a repeated one as the first position of the append it repeats."""
+    if answer.outcomes is None or answer.places is None or answer.whats is None:
+        first, done = answer.head + 1, list[Outcome | int]()
+        for request in batch.requests:
+            done.append(_receipt(request, first, answer.time, store, epoch))
+            first += len(request.events)
+        return done
+    clauses = clauses_of(batch)
+    starts = _starts(batch)
+    result: list[Outcome | int] = []
+    for index, request in enumerate(batch.requests):
+        outcome, place, what = answer.outcomes[index], answer.places[index] or 0, answer.whats[index] or 0
+        if outcome == WRITTEN:
+            result.append(_receipt(request, place, answer.time, store, epoch))
+        elif outcome == REPEATED:
+            result.append(place)
+        elif outcome == CONFLICT:
+            result.append(conflict(clauses[what - 1][1], place))
+        elif outcome == FUTURE:
+            result.append(in_the_future(clauses[what - 1][1], place))
+        else:
+            at: list[int | None] = [None] * len(request.events)
+            at[what - 1 - starts[index]] = place
+            result.append(id_reused(request.events, at))
+    return result
+
+
+def _starts(batch: Batch) -> list[int]:
+    """How many events of the call stand before each request's."""
+    starts, count = list[int](), 0
+    for request in batch.requests:
+        starts.append(count)
+        count += len(request.events)
+    return starts
+
+
+def _receipt(request: AppendRequest, first: int, time: int, store: str, epoch: int) -> Receipt:
+    return Receipt(
+        store=store,
+        epoch=epoch,
+        first=first,
+        last=first + len(request.events) - 1,
+        time=time,
+        ids=tuple([event.id for event in request.events]),
+        digest=digest(request.events),
+    )

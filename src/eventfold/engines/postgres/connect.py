@@ -1,0 +1,318 @@
+"""Room: connections, in both colours from one source: `Link` is what the rest of the engine sees of one.
+
+Knows: psycopg's sync and async faces, how a connection is made, checked, kept and given up. Does not know: events.
+A sync link's coroutines never suspend; an async link's await psycopg.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Literal, Protocol
+
+import psycopg
+from psycopg.errors import Diagnostic
+from psycopg.pq import ConnStatus, Format, TransactionStatus
+from psycopg.rows import tuple_row
+from psycopg.types.numeric import Int8BinaryDumper
+
+from eventfold.engines.postgres.address import Address
+from eventfold.engines.postgres.arrays import Dumpers
+from eventfold.engines.postgres.errors import away, unreachable
+from eventfold.errors import EventfoldError, StoreBusy, StoreClosed
+
+Colour = Literal["sync", "async"]
+Rows = list[tuple[Any, ...]]
+_POLL = getattr(select, "poll", None)  # Windows has none: there a dead connection is noticed in use
+PAUSES = (0.02, 0.05, 0.1, 0.2, 0.5)  # seconds between attempts to reach a server that is away; the last repeats
+
+
+class Link(Protocol):
+    """One connection, used by one caller at a time."""
+
+    pooled: bool  #         a transaction pooler stands in between: nothing of a session lasts
+    only_local: bool  #     the last commit was made here but, against orders, on no standby
+
+    @property
+    def server(self) -> int:
+        """The server's version: 150018 for 15.18."""
+        ...
+
+    async def fetch(self, sql: str, parameters: Sequence[Any] = (), *, prepare: bool | None = None) -> Rows:
+        """Run one statement in a transaction of its own and return its rows. Raises psycopg.Error."""
+        ...
+
+    async def script(self, sql: str) -> None:
+        """Run several statements without parameters. Raises psycopg.Error."""
+        ...
+
+    def idle(self) -> bool:
+        """Whether it is open and in no transaction."""
+        ...
+
+    def usable(self) -> bool:
+        """Whether it is idle and the other side has not hung up, as far as can be known without asking."""
+        ...
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is gone."""
+        ...
+
+    async def close(self) -> None:
+        """Hang up."""
+        ...
+
+
+class _Face:
+    """What both colours share: everything about a connection that needs no waiting."""
+
+    def __init__(self, connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
+        self._connection = connection
+        self._pgconn = connection.pgconn
+        self.pooled = False
+        self.only_local = False
+        Dumpers.register(connection)
+        # ids are wanted as bytes, and the C loader of bytea gives them fastest
+        loader = connection.adapters.get_loader(17, Format.BINARY)
+        if loader is not None:
+            connection.adapters.register_loader(2950, loader)
+        # one width for every number, so that a statement is prepared once and not once for each width
+        connection.adapters.register_dumper(int, Int8BinaryDumper)
+        connection.add_notice_handler(self._notice)
+
+    @property
+    def server(self) -> int:
+        return self._pgconn.server_version
+
+    @property
+    def backend(self) -> int:
+        """The server process, as the other side introduced itself; a pooler gives another number."""
+        return self._pgconn.backend_pid
+
+    @property
+    def closed(self) -> bool:
+        return self._connection.closed or self._pgconn.status == ConnStatus.BAD
+
+    def idle(self) -> bool:
+        return not self.closed and self._pgconn.transaction_status == TransactionStatus.IDLE
+
+    def usable(self) -> bool:
+        if not self.idle():
+            return False
+        if _POLL is None:
+            return True
+        poll = _POLL()
+        poll.register(self._pgconn.socket, select.POLLIN)
+        if poll.poll(0):  # nothing was asked: a notice, or the server's last words
+            try:
+                self._pgconn.consume_input()
+            except psycopg.Error:
+                return False
+        return not self.closed
+
+    def pooler_found(self) -> None:
+        """Keep nothing in the session from now on."""
+        self.pooled = True
+        self._connection.prepare_threshold = None
+
+    def _notice(self, notice: Diagnostic) -> None:
+        # The wait for a standby was cancelled: committed, yet not where the user's settings want it. The server
+        # reports success; the routine's name is the only mark that no translation changes.
+        if notice.source_function == "SyncRepWaitForLSN":
+            self.only_local = True
+
+
+class SyncLink(_Face):
+    """A psycopg.Connection."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        super().__init__(connection)
+        self._sync = connection
+        self._cursor = psycopg.Cursor(connection, row_factory=tuple_row)
+        self._cursor.format = Format.BINARY
+
+    async def fetch(self, sql: str, parameters: Sequence[Any] = (), *, prepare: bool | None = None) -> Rows:
+        """See Link."""
+        cursor = self._cursor.execute(sql.encode(), parameters or None, prepare=prepare)
+        return cursor.fetchall() if cursor.description else []
+
+    async def script(self, sql: str) -> None:
+        """See Link."""
+        self._sync.execute(sql.encode())
+
+    async def close(self) -> None:
+        """See Link."""
+        self._sync.close()
+
+
+class AsyncLink(_Face):
+    """A psycopg.AsyncConnection."""
+
+    def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        super().__init__(connection)
+        self._async = connection
+        self._cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
+        self._cursor.format = Format.BINARY
+        self.loop = asyncio.get_running_loop()
+
+    def usable(self) -> bool:
+        return self.loop is asyncio.get_running_loop() and super().usable()
+
+    async def fetch(self, sql: str, parameters: Sequence[Any] = (), *, prepare: bool | None = None) -> Rows:
+        """See Link."""
+        cursor = await self._cursor.execute(sql.encode(), parameters or None, prepare=prepare)
+        return await cursor.fetchall() if cursor.description else []
+
+    async def script(self, sql: str) -> None:
+        """See Link."""
+        await self._async.execute(sql.encode())
+
+    async def close(self) -> None:
+        """See Link."""
+        if self.loop is asyncio.get_running_loop():
+            await self._async.close()
+        else:
+            self._pgconn.finish()
+
+
+async def dial(address: Address, colour: Colour) -> SyncLink | AsyncLink:
+    """One new connection. Raises StoreUnavailable and kin, with the reason."""
+    try:
+        if colour == "sync":
+            return SyncLink(psycopg.Connection.connect(autocommit=True, **address.parameters))
+        return AsyncLink(await psycopg.AsyncConnection.connect(autocommit=True, **address.parameters))
+    except psycopg.Error as error:
+        raise unreachable(error, address.where) from None
+
+
+Greet = Callable[[SyncLink | AsyncLink], Awaitable[None]]
+
+
+class Pool:
+    """Connections of one kind, made when needed, kept for the next caller, and thrown away when they broke.
+
+    Made in the caller's own call, so that a wrong password is told to the caller and not to a log. `greet`
+    prepares and checks each new one. A server that was reached once and is away is waited for.
+    """
+
+    def __init__(self, address: Address, colour: Colour, most: int, patience: float, greet: Greet) -> None:
+        self.address = address
+        self._colour: Colour = colour
+        self._most, self._patience, self._greet = most, patience, greet
+        self._idle: deque[SyncLink | AsyncLink] = deque()
+        self._gate = threading.BoundedSemaphore(most)
+        self._loop_gate: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
+        self._pid = os.getpid()
+        self._reached = False
+        self.closed = False
+
+    async def take(self) -> SyncLink | AsyncLink:
+        """A usable connection; give it back with `give`. Raises StoreUnavailable and kin: nothing was sent then."""
+        self._refuse_if_closed()
+        await self._enter()
+        try:
+            while self._idle:
+                link = self._idle.pop()
+                if link.usable():
+                    return link
+                await self._drop(link)
+            return await self._connect()
+        except BaseException:
+            self._leave()
+            raise
+
+    async def give(self, link: SyncLink | AsyncLink) -> None:
+        """Take a connection back; a broken one, or one in the middle of something, is closed."""
+        try:
+            if self.closed or not link.idle():
+                await self._drop(link)
+            else:
+                self._idle.append(link)
+        finally:
+            self._leave()
+
+    async def close(self) -> None:
+        """Close what is idle now, and the rest as it comes back."""
+        self.closed = True
+        if os.getpid() != self._pid:
+            return  # a fork's connections belong to its parent
+        while self._idle:
+            await self._drop(self._idle.pop())
+
+    def _refuse_if_closed(self) -> None:
+        if self.closed:
+            raise StoreClosed("This store was closed.", "Open it again.")
+        if os.getpid() != self._pid:
+            raise StoreClosed(
+                "This store was opened before the process forked, and a connection cannot be shared by two processes.",
+                "Open the store anew in the child process.",
+            )
+
+    async def _connect(self) -> SyncLink | AsyncLink:
+        deadline = time.monotonic() + self._patience
+        for attempt in range(1_000_000):
+            try:
+                link = await dial(self.address, self._colour)
+                try:
+                    await self._greet(link)
+                except BaseException:
+                    await self._drop(link)
+                    raise
+            except EventfoldError as error:
+                if not self._reached or self.closed or not away(error) or time.monotonic() > deadline:
+                    raise
+            else:
+                self._reached = True
+                return link
+            await self.pause(PAUSES[min(attempt, len(PAUSES) - 1)])
+        raise AssertionError("unreachable: the deadline ends the loop")
+
+    async def pause(self, seconds: float) -> None:
+        """Wait, in the colour's way."""
+        if self._colour == "sync":
+            time.sleep(seconds)
+        else:
+            await asyncio.sleep(seconds)
+
+    async def _enter(self) -> None:
+        wait = max(self._patience, 1.0)
+        if self._colour == "sync":
+            entered = self._gate.acquire(timeout=wait)
+        elif not self._semaphore().locked():
+            entered = await self._semaphore().acquire()
+        else:
+            try:
+                async with asyncio.timeout(wait):
+                    entered = await self._semaphore().acquire()
+            except TimeoutError:
+                entered = False
+        if not entered:
+            raise StoreBusy(
+                f"All {self._most} connections to {self.address.where} were in use for {wait:g} seconds.",
+                "Try again, or allow more (pool=).",
+            )
+
+    def _leave(self) -> None:
+        if self._colour == "sync":
+            self._gate.release()
+        else:
+            self._semaphore().release()
+
+    def _semaphore(self) -> asyncio.Semaphore:
+        loop = asyncio.get_running_loop()
+        if self._loop_gate is None or self._loop_gate[0] is not loop:
+            self._loop_gate = (loop, asyncio.Semaphore(self._most))
+        return self._loop_gate[1]
+
+    @staticmethod
+    async def _drop(link: SyncLink | AsyncLink) -> None:
+        try:
+            await link.close()
+        except psycopg.Error:
+            return  # it was broken already

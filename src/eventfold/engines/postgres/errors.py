@@ -1,0 +1,235 @@
+"""Room: what PostgreSQL and its driver say, in our words: two sentences, one of our codes, never a driver's traceback.
+
+Knows: SQLSTATEs and what a failed connection says. Does not know: which call was under way (its caller says whether
+an append may have been committed).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import psycopg
+
+from eventfold.errors import (
+    AppendConflict,
+    AppendUnconfirmed,
+    EventfoldError,
+    EventIdReused,
+    InvalidInput,
+    InvalidQuery,
+    InvalidUrl,
+    NotAStore,
+    StoreBusy,
+    StoreDamaged,
+    StoreFull,
+    StoreNotFound,
+    StoreReadOnly,
+    StoreUnavailable,
+)
+
+Words = tuple[type[EventfoldError], str, str]
+
+# Whole SQLSTATEs first, then their two-character classes. https://www.postgresql.org/docs/current/errcodes-appendix.html
+_BY_STATE: dict[str, Words] = {
+    "EF003": (InvalidInput, "", ""),
+    "EF004": (StoreNotFound, "", ""),
+    "EF005": (StoreReadOnly, "", ""),
+    "EF006": (InvalidQuery, "", ""),
+    "28P01": (
+        StoreUnavailable,
+        "The server refused the user name or password.",
+        "Correct them in the URL, or in PGPASSWORD or ~/.pgpass.",
+    ),
+    "28000": (
+        StoreUnavailable,
+        "The server does not let this user in from here.",
+        "Have its pg_hba.conf allow the user, database and host.",
+    ),
+    "3D000": (
+        StoreNotFound,
+        "There is no such database on the server.",
+        "Correct its name in the URL, or create it (createdb).",
+    ),
+    "42501": (
+        StoreUnavailable,
+        "This user has not the rights this needs.",
+        "Grant it the writer or reader role of this store (eventfold.engines.postgres.roles_sql writes the SQL).",
+    ),
+    "25006": (StoreReadOnly, "The server takes no writes: it is a replica, or read-only.", "Write to the primary."),
+    "55P03": (
+        StoreBusy,
+        "Another writer held the store for longer than the lock timeout; nothing was written.",
+        "Try again, or allow more time (lock_timeout=).",
+    ),
+    "57014": (
+        StoreBusy,
+        "The server cancelled the statement (statement_timeout, or an operator); nothing was written.",
+        "Try again, or allow more time.",
+    ),
+    "40001": (StoreBusy, "The server could not serialise the transaction; nothing was written.", "Try again."),
+    "40P01": (StoreBusy, "The transaction was chosen to end a deadlock; nothing was written.", "Try again."),
+    "53100": (StoreFull, "The server's disk is full; nothing was written.", "Make room on it and try again."),
+    "53300": (
+        StoreUnavailable,
+        "The server has no connection left.",
+        "Try again later, use fewer processes, raise max_connections, or put PgBouncer in between.",
+    ),
+    "57P01": (StoreUnavailable, "The server ended the connection.", "Try again: a new connection is made."),
+    "57P02": (StoreUnavailable, "The server crashed and ended the connection.", "Try again: a new connection is made."),
+    "57P03": (StoreUnavailable, "The server is starting up or shutting down.", "Try again in a moment."),
+    "57P04": (StoreNotFound, "The database was dropped.", "Restore it, or open another."),
+    "57P05": (
+        StoreUnavailable,
+        "The server ended the connection because it was idle.",
+        "Try again: a new connection is made.",
+    ),
+    "42P01": (
+        StoreNotFound,
+        "The store's tables are not there.",
+        "Open it with create=True, or check the schema= option.",
+    ),
+    "3F000": (
+        StoreNotFound,
+        "The store's schema is not there.",
+        "Open it with create=True, or check the schema= option.",
+    ),
+    "42883": (
+        NotAStore,
+        "The store's functions are not there, or are of another version.",
+        "Open the store once with create=True, or upgrade it.",
+    ),
+    "42703": (NotAStore, "The tables there have other columns than a store's.", "Choose another schema (schema=)."),
+    "42P07": (NotAStore, "Something else of that name is there already.", "Choose another schema (schema=)."),
+    "XX001": (
+        StoreDamaged,
+        "The server found damaged data.",
+        "Check its disk and log; restore from a backup or promote a replica.",
+    ),
+    "XX002": (StoreDamaged, "The server found a damaged index.", "REINDEX it, and check the server's disk and log."),
+    "55000": (
+        NotAStore,
+        "The server refused this for the object's kind or state.",
+        "Read its message, and check what stands under the store's schema.",
+    ),
+}
+_BY_CLASS: dict[str, Words] = {
+    "08": (StoreUnavailable, "The connection to the server failed.", "Try again: a new connection is made."),
+    "53": (
+        StoreUnavailable,
+        "The server has run out of a resource.",
+        "Read its message; free the resource and try again.",
+    ),
+    "58": (StoreUnavailable, "The server met an error of its system.", "Check its disk and log, then try again."),
+    "57": (StoreUnavailable, "The server broke off.", "Try again."),
+    "22": (InvalidInput, "The server cannot take a value.", "Read its message."),
+}
+_OTHERWISE: Words = (StoreUnavailable, "The server refused.", "Read its message.")
+
+# A connection that never came about has no SQLSTATE, only the words of the server or of libpq (in English unless
+# the server was told otherwise; then the server's own words are all there is).
+_BY_WORDS: tuple[tuple[str, str], ...] = (
+    ("password authentication failed", "28P01"),
+    ("no password supplied", "28P01"),
+    ("authentication failed", "28000"),
+    ("no pg_hba.conf entry", "28000"),
+    ("role ", "28P01"),
+    ("too many clients", "53300"),
+    ("remaining connection slots", "53300"),
+    ("starting up", "57P03"),
+    ("shutting down", "57P03"),
+    ("not yet accepting", "57P03"),
+    ("permission denied for database", "42501"),
+)
+_AWAY = ("57P03", "57P01", "57P02", "53300", "08")
+
+
+def lost(error: psycopg.Error, closed: bool) -> bool:
+    """Whether the connection is gone, so that nobody knows what became of what was sent last."""
+    state = error.sqlstate or ""
+    if not state:
+        return closed or isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
+    return closed or state[:2] == "08" or state in ("57P01", "57P02", "57P03", "57P05")
+
+
+def translated(error: psycopg.Error, where: str) -> EventfoldError:
+    """Any refusal by the server, in our words."""
+    state = error.sqlstate or ("22000" if isinstance(error, psycopg.DataError) else "08000")
+    if state in ("EF001", "EF002", "EF003", "EF004", "EF005", "EF006"):
+        return _ours(error, state)
+    kind, what, now = _BY_STATE.get(state) or _BY_CLASS.get(state[:2]) or _OTHERWISE
+    return kind(f"{what[:-1]} ({where}: {said(error)}).", now, sqlstate=state, server=where, said=said(error))
+
+
+def unconfirmed(error: psycopg.Error, where: str) -> AppendUnconfirmed:
+    """The append's answer was lost."""
+    return AppendUnconfirmed(
+        f"The connection was lost before the server confirmed the append ({where}: {said(error)}).",
+        "It may have been written: repeat the identical append, which is safe.",
+        sqlstate=error.sqlstate,
+        server=where,
+    )
+
+
+def unreachable(error: psycopg.Error, where: str) -> EventfoldError:
+    """A connection that could not be made, with the reason."""
+    words = said(error)
+    if "database" in words and "does not exist" in words:
+        state = "3D000"
+    elif "invalid URI" in words or "invalid connection option" in words or "invalid port" in words:
+        return InvalidUrl(
+            f"The address is none that PostgreSQL's client understands: {words}.",
+            "Write postgresql://user@host:port/database.",
+        )
+    else:
+        state = error.sqlstate or next((state for part, state in _BY_WORDS if part in words), "08006")
+    kind, what, now = _BY_STATE.get(state) or _BY_CLASS.get(state[:2]) or _OTHERWISE
+    if state == "08006":
+        what, now = (
+            "The server could not be reached.",
+            "Check that it runs and that host and port are right, then try again.",
+        )
+    return kind(f"{what[:-1]} ({where}: {words}).", now, sqlstate=state, server=where, said=words)
+
+
+def away(error: EventfoldError) -> bool:
+    """Whether trying again in a moment may help: the server is restarting, unreachable or full of clients."""
+    state = str(error.fields.get("sqlstate") or "")
+    return isinstance(error, StoreUnavailable) and (state in _AWAY or state[:2] == "08")
+
+
+def said(error: BaseException) -> str:
+    """The server's own first line, without the driver's embroidery."""
+    diagnosis = getattr(error, "diag", None)
+    primary = getattr(diagnosis, "message_primary", None)
+    lines = [line.strip() for line in str(primary or error).splitlines() if line.strip()]
+    line = lines[0] if lines else type(error).__name__
+    if primary is None and "FATAL:" in str(error):
+        line = next(line for line in lines if "FATAL:" in line)
+    return line.rpartition("FATAL:")[2].strip().rstrip(".")[:300]
+
+
+def refusal(error: BaseException) -> EventfoldError | None:
+    """The eventfold error behind an exception that a joined transaction's COMMIT raised, if there is one.
+
+    `error` is what the driver or the framework raised: psycopg's error, or SQLAlchemy's or Django's that wraps it.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, psycopg.Error) and (seen.sqlstate or "").startswith("EF"):
+            return _ours(seen, seen.sqlstate or "")
+        inner: Any = getattr(seen, "orig", None) or seen.__cause__ or seen.__context__
+        seen = inner if isinstance(inner, BaseException) else None
+    return None
+
+
+def _ours(error: psycopg.Error, state: str) -> EventfoldError:
+    """An error that our own functions in the database raised: its two sentences, and the facts in DETAIL."""
+    what, _, now = (error.diag.message_primary or "").rpartition(". ")
+    what += "."
+    facts: dict[str, Any] = json.loads(error.diag.message_detail) if error.diag.message_detail else {}
+    if state == "EF001":
+        return AppendConflict(what, now, after=facts.get("after"), found=facts.get("place"), query=facts.get("query"))
+    if state == "EF002":
+        return EventIdReused(what, now, position=facts.get("place"))
+    return _BY_STATE[state][0](what, now, sqlstate=state)

@@ -1,0 +1,132 @@
+"""Room: appends that commit with their user's own rows, on the user's own connection.
+
+Knows: how to find psycopg's connection inside SQLAlchemy's and Django's, without importing them; what a transaction
+must be like to be joined. Does not know: how positions are assigned at COMMIT (sql/joined.sql).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from inspect import isawaitable
+from typing import Any, cast
+
+import msgspec
+import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
+
+from eventfold.engine import AppendRequest
+from eventfold.engines.postgres.append import ARGUMENTS, arguments, batches, clauses_of, repeats_itself
+from eventfold.engines.postgres.arrays import Dumpers, texts
+from eventfold.engines.postgres.errors import translated
+from eventfold.errors import InvalidInput, StoreUnavailable
+from eventfold.record import digest
+from eventfold.refusal import id_reused
+
+Theirs = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
+
+
+class Staged(msgspec.Struct, frozen=True, kw_only=True):
+    """An append that waits for its user's COMMIT: what a receipt will hold, without the positions and the time.
+
+    Nothing about it is sure before the COMMIT; `PostgresEngine.confirm` gives the receipt after it.
+    """
+
+    store: str
+    epoch: int
+    ids: tuple[bytes, ...]
+    digest: str
+
+
+async def stage(
+    connection: Any, requests: Sequence[AppendRequest], schema: str, store: str, where: str
+) -> list[Staged]:
+    """Stage the requests in the connection's transaction. See PostgresEngine.append_joined."""
+    theirs = await unwrapped(connection)
+    refuse_unjoinable(theirs)
+    for request in requests:
+        if repeats_itself(request):
+            raise id_reused(request.events, [None] * len(request.events))
+    epoch = 0
+    for batch in batches(requests) if requests else ():
+        words = [repr(clause.query) for _, clause in clauses_of(batch)]
+        given = (store, *arguments(batch), texts(words) if words else None)
+        statement = f"SELECT epoch FROM {schema}.stage(%b, {ARGUMENTS}, %b::text[])"
+        try:
+            epoch = await _fetch_value(theirs, statement, given)
+        except (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName):
+            raise StoreUnavailable(
+                f"The connection leads to a database without this store ({where}).",
+                "Pass a connection to the database that holds the store.",
+                server=where,
+            ) from None
+        except psycopg.Error as error:
+            raise translated(error, where) from None
+    return [
+        Staged(
+            store=store, epoch=epoch, ids=tuple([event.id for event in request.events]), digest=digest(request.events)
+        )
+        for request in requests
+    ]
+
+
+async def _fetch_value(theirs: Theirs, statement: str, given: Sequence[Any]) -> int:
+    # A cursor of our own making: theirs may have another row factory, other adapters, or bind on the client.
+    if isinstance(theirs, psycopg.AsyncConnection):
+        cursor = psycopg.AsyncCursor(theirs, row_factory=tuple_row)
+        Dumpers.register(cursor)
+        row = await (await cursor.execute(statement.encode(), given, prepare=False, binary=True)).fetchone()
+    else:
+        plain = psycopg.Cursor(theirs, row_factory=tuple_row)
+        Dumpers.register(plain)
+        row = plain.execute(statement.encode(), given, prepare=False, binary=True).fetchone()
+    return row[0] if row else 0
+
+
+async def unwrapped(connection: Any) -> Theirs:
+    """psycopg's connection inside what the user has. Raises InvalidInput where there is none.
+
+    SQLAlchemy: Session, AsyncSession, Connection, AsyncConnection. Django: a connection (`connections["default"]`).
+    """
+    found: Any = connection
+    for _ in range(8):
+        if isinstance(found, (psycopg.Connection, psycopg.AsyncConnection)):
+            return cast(Theirs, found)
+        if hasattr(found, "ensure_connection"):  # Django opens lazily
+            found.ensure_connection()
+            found = found.connection
+        elif hasattr(found, "get_bind") and hasattr(found, "connection"):  # SQLAlchemy's sessions
+            found = found.connection()
+            found = await found if isawaitable(found) else found
+        elif hasattr(found, "sync_connection"):  # SQLAlchemy's AsyncConnection
+            found = found.sync_connection
+        elif hasattr(found, "driver_connection"):  # SQLAlchemy's pooled connection
+            found = found.driver_connection
+        elif hasattr(found, "connection"):  # SQLAlchemy's Connection
+            found = found.connection
+        else:
+            break
+    kind = f"{type(connection).__module__}.{type(connection).__qualname__}"
+    inner = f"{type(found).__module__}.{type(found).__qualname__}"
+    raise InvalidInput(
+        f"An append cannot join the transaction of a {kind}{'' if inner == kind else f' (over {inner})'}.",
+        "Pass a connection whose driver is psycopg 3: psycopg's own, SQLAlchemy's (postgresql+psycopg://) or Django's.",
+        kind=kind,
+    )
+
+
+def refuse_unjoinable(theirs: Theirs) -> None:
+    """Raises InvalidInput on a connection whose transaction would not hold the append and the user's rows together."""
+    status = theirs.pgconn.transaction_status
+    if theirs.closed:
+        what, now = "The connection is closed.", "Pass an open one."
+    elif status == TransactionStatus.INERROR:
+        what, now = "The connection's transaction has failed already.", "Roll it back and begin again."
+    elif status == TransactionStatus.IDLE and theirs.autocommit:
+        what = "The connection is in autocommit and in no transaction, so that there is nothing to join."
+        now = "Begin one first: `with connection.transaction():` (Django: `with transaction.atomic():`)."
+    elif theirs.info.encoding != "utf-8":
+        what, now = f"The connection's client encoding is {theirs.info.encoding}.", "Set client_encoding to UTF8."
+    else:
+        return
+    raise InvalidInput(what, now)

@@ -1,0 +1,193 @@
+"""Room: questions as SQL: every one a walk along a b-tree, so that its cost is what it finds, not what is stored.
+
+Knows: the tables, queries, spans. Does not know: connections. Statements depend on a query's shape only, never on its
+values, so that the server plans each shape once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from eventfold.engine import Span
+from eventfold.query import Item, Query
+from eventfold.record import Stored
+
+MOST = 2**63 - 1
+COLUMNS = (
+    "e.position, e.id, e.type, e.version, e.data, e.tags, e.time, e.occurred, e.metadata, "
+    'e."offset", e.size, e.codec, e.key'
+)
+_FEW = 1_000  # how far the tags of an item are counted to find the rarest
+
+Statement = tuple[str, list[Any]]
+FACTS = (
+    "events",
+    "event_bytes",
+    "event_index_bytes",
+    "tag_bytes",
+    "tag_index_bytes",
+    "database_bytes",
+    "server_version",
+    "in_recovery",
+    "fsync",
+    "full_page_writes",
+    "synchronous_commit",
+    "isolation",
+)
+
+
+class Reading:
+    """The statements for the store in one schema."""
+
+    def __init__(self, schema: str) -> None:
+        self.schema = schema  # as a quoted identifier
+        self._event, self._tag = f"{schema}.event", f"{schema}.tag"
+        self.head = f"SELECT position, time, id FROM {self._event} ORDER BY position DESC LIMIT 1"
+        self.id = f"SELECT id FROM {self._event} WHERE position = %b"
+        self.boundary = f'SELECT position - "offset" + size - 1 FROM {self._event} WHERE position = %b'
+        self.position_at = f"SELECT (SELECT coalesce(max(position), 0) FROM {self._event}), {schema}.position_at(%b)"
+        self.request = f"SELECT first FROM {schema}.request WHERE key = %b"
+        # The whole append that an event was part of.
+        self.append = (
+            f'SELECT {COLUMNS} FROM {self._event} f JOIN {self._event} e ON e.position >= f.position - f."offset"'
+            ' AND e.position < f.position - f."offset" + f.size WHERE f.position = %b ORDER BY e.position'
+        )
+        self.facts = _facts(self._event, self._tag)
+        self.known = f"SELECT position FROM {self._event} WHERE id = %b"
+
+    def page(self, query: Query, span: Span, limit: int | None) -> Statement:
+        """Rows of (head, event's columns…): the matching events in order; one row of (head, NULL…) if none.
+
+        The head is of the same snapshot, so that "nothing more up to the head" is true of one moment.
+        """
+        order = "DESC" if span.backwards else "ASC"
+        rows, values = self._rows(query, span, order, limit)
+        return (
+            f"WITH h AS MATERIALIZED (SELECT coalesce(max(position), 0) AS head FROM {self._event})"
+            f" SELECT h.head, {COLUMNS} FROM h LEFT JOIN ({rows}) e ON true",
+            values,
+        )
+
+    def _rows(self, query: Query, span: Span, order: str, limit: int | None) -> Statement:
+        until = MOST if span.until is None else span.until
+        most = "" if limit is None else f" LIMIT {limit}"
+        bounds, occurred = _occurred(span)
+        if not query.items:
+            return (
+                f"SELECT * FROM {self._event} e WHERE e.position > %b AND e.position <= %b{bounds}"
+                f" ORDER BY e.position {order}{most}",
+                [span.after, until, *occurred],
+            )
+        arms, values = self._arms(query, span.after, until, order, "" if bounds else most)
+        return (
+            f"SELECT e.* FROM ({arms}) p JOIN {self._event} e ON e.position = p.position WHERE true{bounds}"
+            f" ORDER BY p.position {order}{most}",
+            [*values, *occurred],
+        )
+
+    def count(self, query: Query, after: int, until: int) -> Statement:
+        """How many match, beside the head."""
+        head = f"SELECT coalesce(max(position), 0) FROM {self._event}"
+        if not query.items:
+            return f"SELECT ({head}), 0", []
+        arms, values = self._arms(query, after, until, "", "")
+        return f"SELECT ({head}), count(*) FROM ({arms}) p", values
+
+    def _arms(self, query: Query, after: int, until: int, order: str, most: str) -> Statement:
+        """The positions that match, each once, in order, up to the limit."""
+        arms: list[str] = []
+        values: list[Any] = []
+        for item in query.items:
+            for arm, more in self._item(item):
+                arms.append(arm + (f" ORDER BY position {order}{most}" if most else ""))
+                values += [*more[0], after, until, *more[1]]
+        if len(arms) == 1:
+            return arms[0], values
+        union = " UNION ".join(f"({arm})" for arm in arms)
+        return f"SELECT position FROM ({union}) u" + (f" ORDER BY position {order}{most}" if most else ""), values
+
+    def _item(self, item: Item) -> Sequence[tuple[str, tuple[list[Any], list[Any]]]]:
+        """One walk for each way into an item; with its values before and after those of the span."""
+        span = "position > %b AND position <= %b"
+        if not item.tags:
+            return [
+                (f"SELECT position FROM {self._event} WHERE type = %b AND {span}", ([name], [])) for name in item.types
+            ]
+        types = " AND type = ANY (%b::text[])" if item.types else ""
+        names = [list(item.types)] if item.types else []
+        if len(item.tags) == 1:
+            return [(f"SELECT position FROM {self._tag} WHERE tag = %b AND {span}{types}", ([item.tags[0]], names))]
+        # Several tags: walk the rarest (counted up to a thousand), probe the others.
+        rarest = (
+            f"(SELECT g FROM unnest(%b::text[]) g ORDER BY (SELECT count(*) FROM"
+            f" (SELECT FROM {self._tag} r WHERE r.tag = g LIMIT {_FEW}) few) LIMIT 1)"
+        )
+        probes = (
+            f" AND {len(item.tags)} = (SELECT count((SELECT o.position FROM {self._tag} o WHERE o.tag = g"
+            " AND o.position = t.position)) FROM unnest(%b::text[]) g)"
+        )
+        tags = list(item.tags)
+        return [
+            (
+                f"SELECT position FROM {self._tag} t WHERE tag = {rarest} AND {span}{types}{probes}",
+                ([tags], [*names, tags]),
+            )
+        ]
+
+    def types(self) -> str:
+        """Each type by name, by jumping from one to the next along the index."""
+        return (
+            f"WITH RECURSIVE n(type) AS ((SELECT type FROM {self._event} ORDER BY type LIMIT 1) UNION ALL"
+            f" SELECT (SELECT e.type FROM {self._event} e WHERE e.type > n.type ORDER BY e.type LIMIT 1) FROM n"
+            " WHERE n.type IS NOT NULL) SELECT n.type,"
+            f" (SELECT count(*) FROM {self._event} e WHERE e.type = n.type),"
+            f" (SELECT e.position FROM {self._event} e WHERE e.type = n.type ORDER BY e.position LIMIT 1),"
+            f" (SELECT e.position FROM {self._event} e WHERE e.type = n.type ORDER BY e.position DESC LIMIT 1)"
+            " FROM n WHERE n.type IS NOT NULL ORDER BY n.type"
+        )
+
+    def tags(self, prefix: str, limit: int, after: str) -> Statement:
+        """Tags in code point order, by jumping from one to the next along the index."""
+        start = "tag >= %b" if prefix > after else "tag > %b"
+        return (
+            f"WITH RECURSIVE n(tag, left_over) AS ((SELECT tag, %b::int4 FROM {self._tag} WHERE {start}"
+            " ORDER BY tag LIMIT 1) UNION ALL"
+            f" SELECT (SELECT t.tag FROM {self._tag} t WHERE t.tag > n.tag ORDER BY t.tag LIMIT 1), n.left_over - 1"
+            " FROM n WHERE n.left_over > 1 AND n.tag IS NOT NULL AND starts_with(n.tag, %b))"
+            f" SELECT n.tag, (SELECT count(*) FROM {self._tag} t WHERE t.tag = n.tag) FROM n"
+            " WHERE n.tag IS NOT NULL AND starts_with(n.tag, %b) ORDER BY n.tag",
+            [limit, prefix if prefix > after else after, prefix, prefix],
+        )
+
+
+def _facts(event: str, tag: str) -> str:
+    sizes = [
+        f"{size}('{table}')" for table in (_text(event), _text(tag)) for size in ("pg_table_size", "pg_indexes_size")
+    ]
+    settings = ("server_version", "fsync", "full_page_writes", "synchronous_commit", "transaction_isolation")
+    version, *others = [f"current_setting('{name}')" for name in settings]
+    return (
+        f"SELECT (SELECT coalesce(max(position), 0) FROM {event}), {', '.join(sizes)},"
+        f" pg_database_size(current_database()), {version}, pg_is_in_recovery(), {', '.join(others)}"
+    )
+
+
+def _text(name: str) -> str:
+    return name.replace("'", "''")
+
+
+def _occurred(span: Span) -> tuple[str, list[int]]:
+    """The business's time: an event without one has it when it was recorded."""
+    parts: list[str] = []
+    values: list[int] = []
+    for bound, sign in ((span.occurred_since, ">="), (span.occurred_until, "<=")):
+        if bound is not None:
+            parts.append(f" AND coalesce(e.occurred, e.time) {sign} %b")
+            values.append(bound)
+    return "".join(parts), values
+
+
+def stored(row: Sequence[Any]) -> Stored:
+    """A row of COLUMNS."""
+    return Stored(*row)

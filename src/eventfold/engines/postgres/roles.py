@@ -1,0 +1,39 @@
+"""Room: the rights a process needs, as SQL: a writer and a reader, neither of whom can harm the log.
+
+Knows: which functions and tables each role uses. Does not know: who runs the SQL (its owner, once).
+"""
+
+from __future__ import annotations
+
+from eventfold.engines.postgres.address import SCHEMA, quoted
+from eventfold.engines.postgres.append import ARGUMENTS
+from eventfold.engines.postgres.schema import TABLES
+
+
+def roles_sql(schema: str = SCHEMA, writer: str = "eventfold_writer", reader: str = "eventfold_reader") -> str:
+    """SQL that makes both roles, if they are not there, and grants them this store. To be run by the store's owner.
+
+    Neither can log in: grant them to the users who do (`GRANT eventfold_writer TO shop`). The writer appends by the
+    store's functions alone and has no right to any table but to read it; the reader reads. Neither can update, delete,
+    truncate, create, or write past the conditions. Running it twice is harmless.
+    """
+    mine, write, read = quoted(schema), quoted(writer), quoted(reader)
+    types = ", ".join(part.partition("::")[2] for part in ARGUMENTS.split(", "))
+    tables = ", ".join(f"{mine}.{name}" for name in TABLES if name != "staged")
+    return f"""\
+{_made(writer)}
+{_made(reader)}
+GRANT USAGE ON SCHEMA {mine} TO {write}, {read};
+GRANT SELECT ON {tables} TO {write}, {read};
+GRANT EXECUTE ON FUNCTION {mine}.attach(), {mine}.position_at(bigint) TO {write}, {read};
+GRANT EXECUTE ON FUNCTION {mine}.append({types}, boolean, boolean, integer, bigint) TO {write};
+GRANT EXECUTE ON FUNCTION {mine}.stage(text, {types}, text[]) TO {write};
+"""
+
+
+def _made(role: str) -> str:
+    name = role.replace("'", "''")
+    return (
+        f"DO $body$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{name}') THEN"
+        f" CREATE ROLE {quoted(role)} NOLOGIN; END IF; END $body$;"
+    )

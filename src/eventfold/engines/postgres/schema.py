@@ -1,0 +1,236 @@
+"""Room: the store's schema: made, recognised, checked, upgraded.
+
+Knows: the SQL files beside it and which layout they make. Does not know: events.
+"""
+
+from __future__ import annotations
+
+import secrets
+from importlib import resources
+
+import msgspec
+import psycopg
+from psycopg import errors as pg
+
+from eventfold.engines.postgres.address import channel_of, listening_lock_of, lock_of, quoted
+from eventfold.engines.postgres.connect import Link
+from eventfold.engines.postgres.errors import translated
+from eventfold.errors import (
+    NotAStore,
+    StoreNotFound,
+    StoreReadOnly,
+    StoreUnavailable,
+    StoreUnsafe,
+    StoreVersionMismatch,
+)
+
+LAYOUT = 1
+OLDEST_SERVER = 130000
+TABLES = ("event", "tag", "request", "sealed", "staged", "store")
+FUNCTIONS = ("attach.sql", "append.sql", "joined.sql")  # replaced by every upgrade
+# Layout n to n + 1: SQL for the tables, run in order and in one transaction by `upgrade`.
+UPGRADES: dict[int, str] = {}
+
+
+class Attached(msgspec.Struct, frozen=True):
+    """Which store a connection leads to."""
+
+    store_id: str
+    epoch: int
+
+
+def sql(name: str, schema: str) -> str:
+    """One of the SQL files, for the store in this schema."""
+    text = resources.files(__package__).joinpath("sql", name).read_text("utf-8")
+    channel = "'" + channel_of(schema).replace("'", "''") + "'"
+    for word, meaning in (
+        ("{schema}", quoted(schema)),
+        ("{lock}", lock_of(schema)),
+        ("{listening}", listening_lock_of(schema)),
+        ("{channel}", channel),
+    ):
+        text = text.replace(word, meaning)
+    return text
+
+
+def creation(schema: str) -> str:
+    """Everything that makes a store inside its schema, which must be there."""
+    return "\n".join(
+        (
+            *(sql(name, schema) for name in ("tables.sql", "guard.sql", *FUNCTIONS)),
+            private(schema),
+            f"INSERT INTO {quoted(schema)}.store (id, layout) VALUES ('{secrets.token_hex(16)}', {LAYOUT});",
+        )
+    )
+
+
+def private(schema: str) -> str:
+    """Nobody may do anything with the store to whom it was not granted (see roles.py)."""
+    mine = quoted(schema)
+    return f"REVOKE ALL ON SCHEMA {mine} FROM PUBLIC;\nREVOKE ALL ON ALL FUNCTIONS IN SCHEMA {mine} FROM PUBLIC;"
+
+
+async def attach(link: Link, schema: str, where: str) -> Attached | None:
+    """The store in this schema, or None where there is none. Raises NotAStore, StoreVersionMismatch and kin."""
+    await _look(link, where)
+    try:
+        rows = await link.fetch(f"SELECT id, epoch, layout FROM {quoted(schema)}.attach()")
+    except (pg.UndefinedFunction, pg.InvalidSchemaName, pg.UndefinedTable, pg.UndefinedColumn):
+        await _refuse_others(link, schema, where)
+        return None
+    except psycopg.Error as error:
+        raise translated(error, where) from None
+    store_id, epoch, layout = rows[0]
+    if layout is None:
+        raise NotAStore(
+            f"The schema {schema!r} at {where} has a store's tables, and no store in them.",
+            "Restore it whole from a backup, or drop the schema and create the store anew.",
+            schema=schema,
+        )
+    refuse_other_layout(layout, schema, where)
+    return Attached(store_id, epoch)
+
+
+async def _look(link: Link, where: str) -> None:
+    """Refuse a server that cannot keep the promises at all."""
+    if link.server < OLDEST_SERVER:
+        raise StoreUnavailable(
+            f"The server at {where} is PostgreSQL {link.server // 10000}, which is too old.",
+            f"Use PostgreSQL {OLDEST_SERVER // 10000} or newer.",
+            server=where,
+            version=link.server,
+        )
+
+
+def refuse_other_layout(layout: int, schema: str, where: str) -> None:
+    """Raises StoreVersionMismatch unless the layout is ours."""
+    if layout > LAYOUT:
+        raise StoreVersionMismatch(
+            f"The store in schema {schema!r} at {where} has layout {layout}, and this eventfold knows {LAYOUT}.",
+            "Use the newer eventfold that wrote it.",
+            layout=layout,
+            known=LAYOUT,
+        )
+    if layout < LAYOUT:
+        raise StoreVersionMismatch(
+            f"The store in schema {schema!r} at {where} has layout {layout}, and this eventfold writes {LAYOUT}.",
+            "Upgrade it once, when no older eventfold uses it any more: `await engine.upgrade()`.",
+            layout=layout,
+            known=LAYOUT,
+        )
+
+
+async def _refuse_others(link: Link, schema: str, where: str) -> None:
+    rows = await link.fetch(
+        "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = %b AND c.relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY 1",
+        (schema,),
+    )
+    found = [row[0] for row in rows]
+    if any(name in TABLES for name in found):
+        raise NotAStore(
+            f"The schema {schema!r} at {where} has tables of somebody else ({', '.join(found[:5])}).",
+            "Choose another schema for the store (schema=).",
+            schema=schema,
+            tables=found[:20],
+        )
+
+
+async def create(link: Link, schema: str, where: str) -> None:
+    """Make the store, in one transaction; harmless when another process makes it at the same moment."""
+    mine = quoted(schema)
+    try:
+        await link.fetch("BEGIN ISOLATION LEVEL READ COMMITTED")
+        try:
+            await link.fetch(f"SELECT pg_advisory_xact_lock({lock_of(schema)})")
+            if (await link.fetch("SELECT to_regclass(%b) IS NULL", (f"{mine}.store",)))[0][0]:
+                if not await link.fetch("SELECT FROM pg_namespace WHERE nspname = %b", (schema,)):
+                    await link.script(f"CREATE SCHEMA {mine}")
+                await link.script(creation(schema))
+                # Now: the epoch starts on this cluster and timeline.
+                await link.fetch(f"SELECT FROM {mine}.attach()")
+            await link.fetch("COMMIT")
+        except psycopg.Error:
+            if not link.closed:
+                await link.fetch("ROLLBACK")
+            raise
+    except pg.InsufficientPrivilege:
+        raise StoreUnavailable(
+            f"This user may not create the schema {schema!r} at {where}.",
+            "Have its owner create the store once: open it as a user with CREATE on the database.",
+            schema=schema,
+            server=where,
+        ) from None
+    except pg.ReadOnlySqlTransaction:
+        raise StoreReadOnly(
+            f"There is no store in schema {schema!r} at {where}, and this server takes no writes.",
+            "Create the store on the primary.",
+            schema=schema,
+        ) from None
+    except psycopg.Error as error:
+        raise translated(error, where) from None
+
+
+async def upgrade(link: Link, schema: str, where: str) -> int:
+    """Bring an older layout to this one, in one transaction, no append in between; returns the layout it had."""
+    mine = quoted(schema)
+    try:
+        await link.fetch("BEGIN ISOLATION LEVEL READ COMMITTED")
+        try:
+            await link.fetch(f"SELECT pg_advisory_xact_lock({lock_of(schema)})")
+            had: int = (await link.fetch(f"SELECT layout FROM {mine}.store"))[0][0]
+            if had > LAYOUT:
+                refuse_other_layout(had, schema, where)
+            for step in range(had, LAYOUT):
+                await link.script(UPGRADES[step].replace("{schema}", mine))
+            for name in FUNCTIONS:
+                await link.script(sql(name, schema))
+            await link.script(private(schema))
+            await link.fetch(f"UPDATE {mine}.store SET layout = {LAYOUT}")
+            await link.fetch("COMMIT")
+        except BaseException:
+            if not link.closed:
+                await link.fetch("ROLLBACK")
+            raise
+    except (pg.UndefinedTable, pg.InvalidSchemaName):
+        raise not_found(schema, where) from None
+    except psycopg.Error as error:
+        raise translated(error, where) from None
+    return had
+
+
+def not_found(schema: str, where: str) -> StoreNotFound:
+    """No store, and none may be made."""
+    return StoreNotFound(
+        f"There is no store in schema {schema!r} at {where}.",
+        "Create it by opening it with create=True, or correct the schema= option.",
+        schema=schema,
+        server=where,
+    )
+
+
+def refuse_unsafe(fsync: str, full_page_writes: str, encoding: str, where: str) -> None:
+    """Raises StoreUnsafe on a server that may lose what it has acknowledged, or cannot hold every name."""
+    off = [name for name, value in (("fsync", fsync), ("full_page_writes", full_page_writes)) if value == "off"]
+    if off:
+        raise StoreUnsafe(
+            f"The server at {where} runs with {'=off and '.join(off)}=off, so it can lose acknowledged events.",
+            f"Set {'=on and '.join(off)}=on there; for tests only, open the store with unsafe=True.",
+            settings=off,
+        )
+    if encoding != "UTF8":
+        raise StoreUnsafe(
+            f"The database at {where} has the encoding {encoding}, which cannot hold every tag.",
+            "Create a database with ENCODING 'UTF8' and use that.",
+            encoding=encoding,
+        )
+
+
+def refuse_isolation(level: str, where: str) -> None:
+    """Raises StoreUnsafe where a pooler keeps us from setting the session's isolation level ourselves."""
+    if level != "read committed":
+        raise StoreUnsafe(
+            f"Behind the pooler at {where} transactions are {level}, in which a condition cannot be judged.",
+            "Set default_transaction_isolation to 'read committed' for the role or the database.",
+            isolation=level,
+        )

@@ -1,0 +1,282 @@
+-- Room: the append. One call is one transaction: lock, judge, assign positions, write, notify.
+--
+-- READ COMMITTED only. The advisory lock is a statement of its own, and it is held until the commit is visible;
+-- every statement after it therefore sees all that anyone committed before. Positions are the head + 1, + 2 …
+-- under that lock: no gaps, and in commit order. Owned by whoever made the store: writers may call this, and
+-- need no right to touch the tables.
+--
+-- Arguments are one array per column of the events (NULL where every event has the default), then
+--   owners, offsets, sizes   per event: which request (from 1), its number in it (from 0), that request's size;
+--                            NULL where every request is one event
+--   keys                     per request
+--   c_requests, c_afters, c_groups   per clause of a condition: whose, after, and which group of events of
+--                            this same call match it (NULL: none)
+--   i_clauses, i_afters, i_tags, i_types   per item of a clause's query; tags and types joined by newlines
+--   m_requests, m_groups, m_offsets  per event of this call that matches a clause: whose, group, number
+--   careful                  look the ids up first (otherwise a known id fails on the unique index)
+--   early                    judge what stands in the log now before taking the lock, and only the rest inside
+--   furthest                 the greatest of c_afters
+--   patience                 ms to wait for the lock, where the session's own lock_timeout cannot be set (poolers)
+--
+-- Answers the position before the first event written, its time, and, unless everything was written, arrays
+-- per request: outcomes (0 written, 1 repeated, 2 conflict, 3 id reused, 4 clause in the future); places
+-- (first position; for 2 the position found, for 3 where the id stands, for 4 the head); whats (for 2 and 4
+-- the clause, for 3 the event's number in the call).
+
+CREATE OR REPLACE FUNCTION {schema}.append(
+    ids uuid[], types text[], datas bytea[], tags text[],
+    versions integer[], occurreds bigint[], metadatas bytea[], codecs text[], keyids text[],
+    owners integer[], offsets integer[], sizes integer[], keys text[],
+    c_requests integer[], c_afters bigint[], c_groups integer[],
+    i_clauses integer[], i_afters bigint[], i_tags text[], i_types text[],
+    m_requests integer[], m_groups integer[], m_offsets integer[],
+    careful boolean, early boolean, patience integer, furthest bigint,
+    OUT head bigint, OUT moment bigint, OUT outcomes integer[], OUT places bigint[], OUT whats integer[]
+)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, {schema}, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
+AS $body$
+#variable_conflict use_variable
+DECLARE
+    seen bigint := 0;
+    founds bigint[];
+    found_more bigint[];
+    positions bigint[];
+    n integer := cardinality(ids);
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION USING ERRCODE = 'EF003', MESSAGE = 'An append cannot be judged in a transaction of isolation level '
+            || current_setting('transaction_isolation') || '. Use READ COMMITTED for the transaction that the append joins.';
+    END IF;
+    IF current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')
+       AND current_setting('eventfold.unsafe', true) IS DISTINCT FROM 'on' THEN
+        PERFORM set_config('synchronous_commit', 'on', true); -- a default from the database or role, never ours
+    END IF;
+
+    IF early THEN
+        seen := coalesce((SELECT e.position FROM event e ORDER BY e.position DESC LIMIT 1), 0);
+        founds := judge(i_clauses, i_afters, i_tags, i_types, cardinality(c_requests), 0, seen);
+    END IF;
+
+    IF patience IS NOT NULL THEN
+        PERFORM set_config('lock_timeout', patience::text, true);
+    END IF;
+    PERFORM pg_advisory_xact_lock({lock});
+    SELECT e.position, e.time INTO head, moment FROM event e ORDER BY e.position DESC LIMIT 1;
+    head := coalesce(head, 0);
+    moment := greatest((extract(epoch FROM clock_timestamp()) * 1000000)::bigint, coalesce(moment, 0));
+
+    IF i_clauses IS NOT NULL THEN
+        found_more := judge(i_clauses, i_afters, i_tags, i_types, cardinality(c_requests), seen, 9223372036854775807);
+        IF founds IS NULL THEN
+            founds := found_more;
+        ELSIF found_more IS NOT NULL THEN
+            SELECT array_agg(coalesce(a, b) ORDER BY o) INTO founds
+                FROM unnest(founds, found_more) WITH ORDINALITY u(a, b, o);
+        END IF;
+    END IF;
+
+    IF careful OR keys IS NOT NULL OR founds IS NOT NULL OR m_requests IS NOT NULL OR head < furthest THEN
+        SELECT d.outcomes, d.places, d.whats, d.positions INTO outcomes, places, whats, positions
+            FROM decide(ids, types, datas, tags, versions, occurreds, metadatas, codecs, keyids, owners, offsets, sizes,
+                        keys, c_requests, c_afters, c_groups, m_requests, m_groups, m_offsets, founds, careful, head) d;
+    END IF;
+
+    IF n = 1 THEN -- the lone event, without the cost of taking arrays apart
+        IF positions IS NULL OR positions[1] IS NOT NULL THEN
+            INSERT INTO event VALUES (head + 1, moment, occurreds[1], coalesce(versions[1], 1), 0, 1, ids[1], types[1],
+                                      coalesce(codecs[1], 'json'), tags[1], keyids[1], datas[1], metadatas[1]);
+            IF tags[1] <> '' THEN
+                INSERT INTO tag SELECT t, head + 1, types[1] FROM unnest(string_to_array(tags[1], E'\n')) t;
+            END IF;
+        END IF;
+    ELSE
+        WITH written AS (
+            INSERT INTO event
+            SELECT coalesce(u.place, head + u.o), moment, u.occurred, coalesce(u.version, 1), coalesce(u."offset", 0),
+                   coalesce(u.size, 1), u.id, u.type, coalesce(u.codec, 'json'), u.tags, u.key, u.data, u.metadata
+            FROM unnest(ids, types, datas, tags, versions, occurreds, metadatas, codecs, keyids, offsets, sizes, positions)
+                 WITH ORDINALITY u(id, type, data, tags, version, occurred, metadata, codec, key, "offset", size, place, o)
+            WHERE positions IS NULL OR u.place IS NOT NULL
+            RETURNING event.position, event.tags, event.type
+        )
+        INSERT INTO tag SELECT t, w.position, w.type FROM written w, unnest(string_to_array(w.tags, E'\n')) t;
+    END IF;
+
+    IF keys IS NOT NULL THEN -- then `decide` has filled outcomes and places
+        INSERT INTO request
+        SELECT k.key, places[k.o], coalesce((SELECT v.size FROM unnest(owners, sizes) v(owner, size) WHERE v.owner = k.o LIMIT 1), 1)
+        FROM unnest(keys) WITH ORDINALITY k(key, o) WHERE k.key IS NOT NULL AND outcomes[k.o] = 0;
+    END IF;
+
+    -- A listener holds the other side of this lock: where it can be had, nobody listens, and whoever comes now
+    -- waits for it until this is committed, and then looks for himself.
+    IF (outcomes IS NULL OR 0 = ANY (outcomes)) AND NOT pg_try_advisory_xact_lock({listening}) THEN
+        PERFORM pg_notify({channel}, (head + CASE WHEN positions IS NULL THEN n
+            ELSE cardinality(array_remove(positions, NULL)) END)::text);
+    END IF;
+END
+$body$;
+
+-- For each clause the first position after `after`, above `low` and up to `high`, of an event that matches it;
+-- NULL where no clause found one. Every branch is a b-tree probe that ends at its first hit.
+CREATE OR REPLACE FUNCTION {schema}.judge(
+    i_clauses integer[], i_afters bigint[], i_tags text[], i_types text[], clauses integer, low bigint, high bigint
+) RETURNS bigint[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, {schema}, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
+AS $body$
+DECLARE
+    found bigint;
+    founds bigint[];
+    clause integer;
+    since bigint;
+    every text[];
+    of_types text[];
+BEGIN
+    FOR i IN 1 .. cardinality(i_clauses) LOOP
+        since := greatest(i_afters[i], low);
+        IF i_types[i] <> '' THEN
+            of_types := string_to_array(i_types[i], E'\n');
+        END IF;
+        IF i_tags[i] = '' AND i_types[i] = '' THEN
+            SELECT e.position INTO found FROM event e WHERE e.position > since ORDER BY e.position LIMIT 1;
+        ELSIF i_tags[i] = '' THEN
+            SELECT min(f.position) INTO found FROM unnest(of_types) t CROSS JOIN LATERAL (
+                SELECT e.position FROM event e WHERE e.type = t AND e.position > since ORDER BY e.position LIMIT 1) f;
+        ELSIF strpos(i_tags[i], E'\n') = 0 THEN
+            IF i_types[i] = '' THEN
+                SELECT t.position INTO found FROM tag t WHERE t.tag = i_tags[i] AND t.position > since
+                    ORDER BY t.position LIMIT 1;
+            ELSE
+                SELECT t.position INTO found FROM tag t WHERE t.tag = i_tags[i] AND t.position > since
+                    AND t.type = ANY (of_types) ORDER BY t.position LIMIT 1;
+            END IF;
+        ELSE
+            -- Several tags: walk the rarest in this stretch (counted up to 1,000), probe the others.
+            every := string_to_array(i_tags[i], E'\n');
+            SELECT t.position INTO found FROM tag t
+                WHERE t.tag = (SELECT g FROM unnest(every) g ORDER BY (
+                        SELECT count(*) FROM (SELECT FROM tag r WHERE r.tag = g AND r.position > since LIMIT 1000) few
+                    ) LIMIT 1)
+                AND t.position > since AND (i_types[i] = '' OR t.type = ANY (of_types))
+                AND cardinality(every) = (SELECT count((
+                        SELECT o.position FROM tag o WHERE o.tag = g AND o.position = t.position
+                    )) FROM unnest(every) g)
+                ORDER BY t.position LIMIT 1;
+        END IF;
+        IF found <= high THEN
+            clause := i_clauses[i];
+            IF founds IS NULL THEN
+                founds := array_fill(NULL::bigint, ARRAY[clauses]);
+            END IF;
+            founds[clause] := least(founds[clause], found);
+        END IF;
+    END LOOP;
+    RETURN founds;
+END
+$body$;
+
+-- What becomes of each request, and where each event goes (NULL: nowhere). Only called where something may be
+-- refused: a known key or id, a clause that found something or lies in the future, requests that bear on each other.
+CREATE OR REPLACE FUNCTION {schema}.decide(
+    ids uuid[], types text[], datas bytea[], tags text[],
+    versions integer[], occurreds bigint[], metadatas bytea[], codecs text[], keyids text[],
+    owners integer[], offsets integer[], sizes integer[], keys text[],
+    c_requests integer[], c_afters bigint[], c_groups integer[],
+    m_requests integer[], m_groups integer[], m_offsets integer[],
+    founds bigint[], careful boolean, head bigint,
+    OUT outcomes integer[], OUT places bigint[], OUT whats integer[], OUT positions bigint[]
+)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, {schema}, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
+AS $body$
+#variable_conflict use_variable
+DECLARE
+    n integer := cardinality(ids);
+    requests integer := coalesce(owners[n], n);
+    running bigint := head;
+    size integer;
+    e integer := 1;
+    c integer := 1;
+    m integer := 1;
+    firsts bigint[] := '{}';
+    lasts bigint[] := '{}';
+    at bigint;
+    known record;
+BEGIN
+    outcomes := array_fill(0, ARRAY[requests]);
+    places := array_fill(NULL::bigint, ARRAY[requests]);
+    whats := array_fill(NULL::integer, ARRAY[requests]);
+
+    -- Known ids: the very same append again, or ids that were used for something else.
+    IF careful OR c_afters IS NOT NULL THEN
+        FOR known IN
+            SELECT coalesce(u.owner, u.o) AS request, min(u.o)::integer AS what, min(s.position) AS place,
+                   count(*) = max(coalesce(u.size, 1)) AND min(s.position - coalesce(u."offset", 0)) = max(s.position - coalesce(u."offset", 0))
+                   AND bool_and(s."offset" = coalesce(u."offset", 0) AND s.size = coalesce(u.size, 1) AND s.type = u.type
+                       AND s.data = u.data AND s.tags = u.tags AND s.version = coalesce(u.version, 1)
+                       AND s.occurred IS NOT DISTINCT FROM u.occurred AND s.metadata IS NOT DISTINCT FROM u.metadata
+                       AND s.codec = coalesce(u.codec, 'json') AND s.key IS NOT DISTINCT FROM u.key) AS same,
+                   (array_agg(s.position ORDER BY u.o))[1] AS stands
+            FROM unnest(ids, types, datas, tags, versions, occurreds, metadatas, codecs, keyids, owners, offsets, sizes)
+                 WITH ORDINALITY u(id, type, data, tags, version, occurred, metadata, codec, key, owner, "offset", size, o)
+            JOIN event s ON s.id = u.id GROUP BY 1
+        LOOP
+            outcomes[known.request] := CASE WHEN known.same THEN 1 ELSE 3 END;
+            places[known.request] := CASE WHEN known.same THEN known.place ELSE known.stands END;
+            whats[known.request] := known.what;
+        END LOOP;
+    END IF;
+
+    -- Known keys, which go before everything else.
+    IF keys IS NOT NULL THEN
+        FOR known IN SELECT k.o AS request, r.first FROM unnest(keys) WITH ORDINALITY k(key, o) JOIN request r ON r.key = k.key LOOP
+            outcomes[known.request] := 1;
+            places[known.request] := known.first;
+            whats[known.request] := 0;
+        END LOOP;
+    END IF;
+
+    positions := array_fill(NULL::bigint, ARRAY[n]);
+    FOR r IN 1 .. requests LOOP
+        size := coalesce(sizes[e], 1);
+        -- Conditions, in order: against the log, then against the earlier requests of this call.
+        WHILE c_requests[c] = r LOOP
+            IF outcomes[r] = 0 THEN
+                at := coalesce(founds[c], CASE WHEN firsts[c_groups[c]] > c_afters[c] THEN firsts[c_groups[c]]
+                                               WHEN lasts[c_groups[c]] > c_afters[c] THEN lasts[c_groups[c]] END);
+                IF c_afters[c] > running THEN
+                    outcomes[r] := 4;
+                    places[r] := running;
+                    whats[r] := c;
+                ELSIF at IS NOT NULL THEN
+                    outcomes[r] := 2;
+                    places[r] := at;
+                    whats[r] := c;
+                END IF;
+            END IF;
+            c := c + 1;
+        END LOOP;
+        WHILE m_requests[m] = r LOOP
+            IF outcomes[r] = 0 THEN
+                at := running + 1 + m_offsets[m];
+                firsts[m_groups[m]] := coalesce(firsts[m_groups[m]], at);
+                lasts[m_groups[m]] := at;
+            END IF;
+            m := m + 1;
+        END LOOP;
+        IF outcomes[r] = 0 THEN
+            places[r] := running + 1;
+            FOR i IN 0 .. size - 1 LOOP
+                positions[e + i] := running + 1 + i;
+            END LOOP;
+            running := running + size;
+        END IF;
+        e := e + size;
+    END LOOP;
+END
+$body$;

