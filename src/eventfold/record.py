@@ -206,6 +206,8 @@ def new_id(time_ns: int | None = None) -> bytes:
 
 def to_micros(moment: datetime) -> int:
     """An aware datetime as µs since 1970 UTC; a naive one is refused, since it names no moment."""
+    if not isinstance(moment, datetime):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidInput(f"{moment!r} is no datetime.", "Give an aware datetime, for example datetime.now(UTC).")
     if moment.tzinfo is None or moment.utcoffset() is None:
         raise InvalidInput(
             f"{moment!r} has no time zone, so it names no moment.",
@@ -219,17 +221,22 @@ def from_micros(micros: int) -> datetime:
     return _EPOCH + timedelta(microseconds=micros)
 
 
-def check_name(kind: str, name: str, *, reserved: bool = False) -> str:
-    """A tag, type name or request key that every engine can keep: 1 to 255 bytes, printable, not `$…`."""
+def check_name(kind: str, name: str, *, reserved: bool = False, error: type[InvalidInput] = InvalidEvent) -> str:
+    """A tag, type name or request key that every engine can keep: 1 to 255 bytes, printable, not `$…`.
+
+    Raises `error`, saying what is wrong with it.
+    """
+    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise error(f"The {kind} {name!r} is no text.", f"Use 1 to {MAX_NAME_BYTES} bytes of printable text.")
     if not name or not name.isprintable() or len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
         what = "is empty" if not name else "has a control character" if not name.isprintable() else "is too long"
-        raise InvalidEvent(
+        raise error(
             f"The {kind} {name[:80]!r} {what}.",
             f"Use 1 to {MAX_NAME_BYTES} bytes of printable text.",
             name=name[:300],
         )
     if not reserved and name[0] == "$":
-        raise InvalidEvent(
+        raise error(
             f"The {kind} {name!r} starts with '$', which is kept for eventfold's own.",
             "Choose a name that starts with another character.",
             name=name,

@@ -102,6 +102,8 @@ class Registry:
             given = cast("dict[str, Any]", msgspec.json.decode(metadata)) if metadata else {}
             metadata = encode_metadata(given | draft.metadata)
         occurred = None if draft.occurred is None else to_micros(draft.occurred)
+        if draft.id is not None and not isinstance(draft.id, UUID):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidEvent(f"The id {draft.id!r} is no UUID.", "Give a uuid.UUID, or none.", id=repr(draft.id))
         identity = new_id() if draft.id is None else draft.id.bytes
         return check_new(NewEvent(identity, codec.type, codec.version, data, tags, occurred, metadata))
 
@@ -121,7 +123,7 @@ class Registry:
                 type=codec.type,
                 event=repr(event)[:500],
             ) from error
-        if back != event:
+        if not _same(event, back):
             raise InvalidEvent(
                 f"A {codec.type} would come back from the log changed: {_changed(event, back)}.",
                 "Give each field exactly the type its class declares (no NaN, no list for a tuple).",
@@ -130,6 +132,8 @@ class Registry:
         return data
 
     def _tags(self, codec: Codec, event: Any, more: tuple[str, ...]) -> tuple[str, ...]:
+        if isinstance(more, str):
+            raise InvalidEvent(f"The tags {more!r} are one text.", "Give a tuple of tags, even of one: (tag,).")
         found: list[str] = list(more)
         for prefix, get in codec.tags:
             value = get(event)
@@ -139,7 +143,7 @@ class Registry:
                 found.extend(prefix + text for text in tag_values(value))
         for tag in found:
             # A short printable text is fine as it is; everything else is looked at in full.
-            if len(tag) > 60 or not tag.isprintable() or tag[:1] in ("", "$"):
+            if type(tag) is not str or len(tag) > 60 or not tag.isprintable() or tag[:1] in ("", "$"):
                 check_name("tag", tag)
         if len(found) < 2:
             return tuple(found)
@@ -283,9 +287,41 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _same(a: Any, b: Any) -> bool:
+    """Whether a value came back as it was given."""
+    try:
+        return bool(a == b) or _alike(a, b)
+    except ArithmeticError:  # a signalling NaN refuses to be compared
+        return False
+
+
+def _alike(a: Any, b: Any) -> bool:
+    """The same where Python's `==` says no: a local time in the hour that a change of clocks repeats (PEP 495)."""
+    if isinstance(a, datetime) and isinstance(b, datetime):
+        return a.utcoffset() == b.utcoffset() and a.replace(tzinfo=None, fold=0) == b.replace(tzinfo=None, fold=0)
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, (list, tuple)):
+        mine, theirs = cast("list[Any]", a), cast("list[Any]", b)
+        return len(mine) == len(theirs) and all(map(_same, mine, theirs))
+    if isinstance(a, dict):
+        ours, others = cast("dict[Any, Any]", a), cast("dict[Any, Any]", b)
+        return ours.keys() == others.keys() and all(_same(ours[key], others[key]) for key in ours)
+    names = _fields(a)
+    return bool(names) and all(_same(getattr(a, name), getattr(b, name)) for name in names)
+
+
+def _fields(value: Any) -> list[str]:
+    """The names of an object's fields, whatever kind of class it is of."""
+    for kind in ("__struct_fields__", "__dataclass_fields__", "model_fields"):
+        if (names := getattr(type(value), kind, None)) is not None:
+            return list(names)
+    return [field.name for field in getattr(type(value), "__attrs_attrs__", ())]
+
+
 def _changed(event: Any, back: Any) -> str:
-    for name in getattr(event, "__struct_fields__", None) or getattr(event, "__dataclass_fields__", {}):
+    for name in _fields(event):
         before, after = getattr(event, name), getattr(back, name)
-        if before != after:
+        if not _same(before, after):
             return f"field {name} is {before!r} and would be {after!r}"
     return f"{event!r} would be {back!r}"

@@ -60,7 +60,7 @@ async def write(
 ) -> Receipt:
     """Submit one request, and repeat it, identical, while its answer is lost."""
     if key is not None:
-        check_name("request key", key)
+        check_name("request key", key, error=InvalidInput)
     request = AppendRequest(events, clauses, key)
     for attempt in range(options.attempts):
         outcome = await log.submit(request)
@@ -84,7 +84,7 @@ async def clauses_of(log: Log, unless: Unless, after: int | Cursor) -> tuple[Cla
                 "Say which events would forbid it: unless=query, after=position.",
             )
         return ()
-    if isinstance(unless, (Query, State)):
+    if isinstance(unless, (Query, State, str)):
         return (clause(unless, after),)
     if after:
         raise InvalidQuery(
@@ -104,8 +104,12 @@ def clause(asked: Asked, after: int) -> Clause:
 
 
 def query_of(asked: Asked) -> Query:
-    """A query, or the query a state asks."""
-    return asked.query() if isinstance(asked, State) else asked
+    """A query, or the query a state asks. Raises InvalidQuery if it is neither."""
+    if isinstance(asked, State):
+        return asked.query()
+    if not isinstance(asked, Query):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidQuery(f"{asked!r} is no query.", "Give an ef.Query, for example ef.Query.of(types=…, tags=…).")
+    return asked
 
 
 async def position_of(log: Log, cursor: Cursor) -> int:

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar, cast
 import msgspec
 
 from eventfold.aggregate import Aggregate, together
-from eventfold.errors import AppendConflict, InvalidDecision
+from eventfold.errors import AppendConflict, InvalidDecision, InvalidInput
 from eventfold.event import Draft, Recorded, is_event_class
 from eventfold.flow.append import encode, write
 from eventfold.flow.log import Log, Options
@@ -96,7 +96,7 @@ async def decide(
         if receipt.repeated and receipt.ids != tuple(event.id for event in new):
             return await _repeated(log, questions, receipt)
         return _decided(log, questions, loaded, new, events, receipt, attempt)
-    raise InvalidDecision("A decision was given no attempts.", "Use attempts=1 or more.")
+    raise InvalidInput("A decision was given no attempts.", "Use attempts=1 or more.")
 
 
 def _records(arguments: Sequence[Any]) -> bool:

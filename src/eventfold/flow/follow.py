@@ -11,6 +11,7 @@ from typing import Any
 from eventfold.engine import Page, Span
 from eventfold.errors import CursorMismatch
 from eventfold.event import Recorded
+from eventfold.flow.append import query_of
 from eventfold.flow.log import Log
 from eventfold.flow.read import PAGE, recorder
 from eventfold.query import Cursor, Query
@@ -58,7 +59,7 @@ class Following:
     """One follower's progress: `await next_page()` gives new events, or [] when caught up."""
 
     def __init__(self, log: Log, query: Query, after: int | Cursor | str, raw: bool = False) -> None:
-        self._log, self._query = log, query
+        self._log, self._query = log, query_of(query)
         self._after = Cursor.parse(after) if isinstance(after, str) else after
         self._records = recorder(log, raw)
         self.cursor = START
