@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 import pytest
@@ -21,10 +23,23 @@ ENGINES: dict[str, Callable[[Path], dict[str, object]]] = {
 COLOURS = ("sync", "async")
 
 
+MEMORY = Path("/dev/shm")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder for one test, in memory where the system has such a place: no promise here is about a disk."""
+    if not os.access(MEMORY, os.W_OK):
+        yield tmp_path
+        return
+    with TemporaryDirectory(prefix="eventfold-", dir=MEMORY) as folder:
+        yield Path(folder)
+
+
 @pytest.fixture(params=[f"{engine}-{colour}" for engine in ENGINES for colour in COLOURS])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+def place(request: pytest.FixtureRequest, folder: Path) -> Iterator[Place]:
     """An address where nothing is yet, for each engine in each colour."""
     engine, colour = request.param.rsplit("-", 1)
-    given = Place(colour=colour, **ENGINES[engine](tmp_path))
+    given = Place(colour=colour, **ENGINES[engine](folder))
     yield given
     given.close()

@@ -13,3 +13,8 @@ from eventfold.testing.conformance.follow import *
 from eventfold.testing.conformance.decide import *
 from eventfold.testing.conformance.metadata import *
 from eventfold.testing.conformance.states import *
+from eventfold.testing.conformance.lists import *
+from eventfold.testing.conformance.receipts import *
+from eventfold.testing.conformance.round_trips import *
+from eventfold.testing.conformance.bad_input import *
+from eventfold.testing.conformance.declared import *

@@ -1,0 +1,197 @@
+"""Each mistake has its own error: a class, a stable code, two sentences; and nothing is written."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import pytest
+
+import eventfold as ef
+from eventfold.errors import (
+    CursorMismatch,
+    EventIdReused,
+    InvalidDecision,
+    InvalidEvent,
+    InvalidInput,
+    InvalidQuery,
+    InvalidState,
+)
+from eventfold.query import Query
+from eventfold.store import Store
+from eventfold.testing.conformance.events import Account, Deposited, Noted, about, deposit, deposits, draft
+
+NAIVE = datetime(2020, 1, 1)
+
+
+class Held(ef.Event, type="conformance.held"):
+    """Fields for wrong values."""
+
+    tag: ef.Tag = "x"
+    text: str = ""
+    number: int = 0
+    real: float = 0.0
+    amount: Decimal = Decimal(0)
+    maybe: float | None = None
+    pair: tuple[int, int] = (0, 0)
+    anything: Any = None
+
+
+class Kind(Enum):
+    """Not a type of any field above."""
+
+    A = "a"
+
+
+class Mistake(NamedTuple):
+    """What is done wrong, and what it gets."""
+
+    do: Callable[[Store], Any]
+    error: type[ef.EventfoldError]
+    words: str  # something the message says
+
+
+def held(**fields: Any) -> Callable[[Store], Any]:
+    """Append an event with these fields, after one that is fine."""
+    return lambda store: store.append(Noted(), Held(**fields))
+
+
+def tagged(*tags: Any) -> Callable[[Store], Any]:
+    """Append an event under these tags."""
+    return lambda store: store.append(ef.Draft(Noted(), tags=tags))
+
+
+def drafted(**more: Any) -> Callable[[Store], Any]:
+    """Append a draft with these options."""
+    return lambda store: store.append(ef.Draft(Noted(), **more))
+
+
+def read(**bounds: Any) -> Callable[[Store], Any]:
+    """Read with these bounds."""
+    return lambda store: list(store.read(**bounds))
+
+
+MISTAKES: dict[str, Mistake] = {
+    "no events": Mistake(lambda s: s.append(), InvalidInput, "1 to 1,000"),
+    "too many events": Mistake(lambda s: s.append(*deposits(1_001)), InvalidInput, "1 to 1,000"),
+    "a list where events are meant": Mistake(lambda s: s.append([deposit()]), InvalidEvent, "no event class"),
+    "text": Mistake(lambda s: s.append("deposited"), InvalidEvent, "no event class"),
+    "nothing": Mistake(lambda s: s.append(None), InvalidEvent, "no event class"),
+    "a class instead of an event": Mistake(lambda s: s.append(Deposited), InvalidEvent, "no event class"),
+    "a draft of a draft": Mistake(lambda s: s.append(ef.Draft(ef.Draft(Noted()))), InvalidEvent, "no event class"),
+    "a value without JSON form": Mistake(held(anything=object()), InvalidEvent, "cannot be stored"),
+    "a complex number": Mistake(held(anything=1j), InvalidEvent, "cannot be stored"),
+    "a function": Mistake(held(anything=len), InvalidEvent, "cannot be stored"),
+    "an integer that is too large": Mistake(held(number=10**5_000), InvalidEvent, "cannot be stored"),
+    "half a character": Mistake(held(text="\ud800"), InvalidEvent, "cannot be stored"),
+    "not a number": Mistake(held(real=float("nan")), InvalidEvent, "conformance.held"),
+    "infinity": Mistake(held(real=float("inf")), InvalidEvent, "conformance.held"),
+    "not a number where None may be": Mistake(held(maybe=float("nan")), InvalidEvent, "changed"),
+    "not a decimal number": Mistake(held(amount=Decimal("NaN")), InvalidEvent, "changed"),
+    "a signalling decimal": Mistake(held(amount=Decimal("sNaN")), InvalidEvent, "conformance.held"),
+    "text for a number": Mistake(held(number="5"), InvalidEvent, "$.number"),
+    "a number for text": Mistake(held(text=5), InvalidEvent, "$.text"),
+    "a truth value for a number": Mistake(held(number=True), InvalidEvent, "$.number"),
+    "None for text": Mistake(held(text=None), InvalidEvent, "$.text"),
+    "a float for a decimal": Mistake(held(amount=0.1), InvalidEvent, "changed"),
+    "a list for a tuple": Mistake(held(pair=[1, 2]), InvalidEvent, "changed"),
+    "a tuple of another length": Mistake(held(pair=(1, 2, 3)), InvalidEvent, "$.pair"),
+    "an enum for anything": Mistake(held(anything=Kind.A), InvalidEvent, "changed"),
+    "an over-large event": Mistake(held(text="x" * 1_000_001), InvalidEvent, "1,000,000"),
+    "over-large metadata": Mistake(drafted(metadata={"a": "x" * 1_000_001}), InvalidEvent, "1,000,000"),
+    "a tag with a line break": Mistake(held(tag="a\nb"), InvalidEvent, "control character"),
+    "a tag with a null": Mistake(held(tag="a\x00"), InvalidEvent, "control character"),
+    "a tag with half a character": Mistake(held(tag="\ud800"), InvalidEvent, "cannot be stored"),
+    "a tag that is too long": Mistake(held(tag="x" * 252), InvalidEvent, "255"),
+    "a tag that is too long in bytes": Mistake(held(tag="ä" * 126), InvalidEvent, "255"),
+    "a tag of a wrong type": Mistake(held(tag=5.5), InvalidEvent, "$.tag"),
+    "an empty tag": Mistake(tagged(""), InvalidEvent, "is empty"),
+    "a reserved tag": Mistake(tagged("$own"), InvalidEvent, "$"),
+    "a tag that is no text": Mistake(tagged(5), InvalidEvent, "5"),
+    "a tag that is bytes": Mistake(tagged(b"x"), InvalidEvent, "x"),
+    "sixty-five tags": Mistake(tagged(*[f"n:{n}" for n in range(65)]), InvalidEvent, "64"),
+    "tags given as one text": Mistake(drafted(tags="account:a-1"), InvalidEvent, "account:a-1"),
+    "an id that is text": Mistake(drafted(id="not-an-id"), InvalidEvent, "not-an-id"),
+    "a naive time of occurrence": Mistake(drafted(occurred=NAIVE), InvalidInput, "time zone"),
+    "a time of occurrence that is text": Mistake(drafted(occurred="2020-01-01"), InvalidInput, "2020-01-01"),
+    "a key that is empty": Mistake(lambda s: s.append(Noted(), key=""), InvalidInput, "request key"),
+    "a key that is too long": Mistake(lambda s: s.append(Noted(), key="k" * 256), InvalidInput, "255"),
+    "a key with a line break": Mistake(lambda s: s.append(Noted(), key="a\nb"), InvalidInput, "request key"),
+    "a key that is no text": Mistake(lambda s: s.append(Noted(), key=17), InvalidInput, "17"),
+    "an id used twice": Mistake(lambda s: s.append(*[draft(Noted(), 1)] * 2), EventIdReused, "same id"),
+    "a condition that is text": Mistake(lambda s: s.append(Noted(), unless="account:a-1"), InvalidQuery, "account:a-1"),
+    "a condition in the future": Mistake(lambda s: s.append(Noted(), unless=Query(), after=9), InvalidQuery, "9"),
+    "a condition at a negative position": Mistake(lambda s: s.append(Noted(), unless=about("a"), after=-1), InvalidQuery, "-1"),
+    "a query with an empty tag": Mistake(lambda s: Query.of(tags=""), InvalidQuery, "empty"),
+    "a query with a tag too long": Mistake(lambda s: Query.of(tags="x" * 256), InvalidQuery, "255"),
+    "a query with a tag that is no text": Mistake(lambda s: Query.of(tags=[5]), InvalidQuery, "5"),
+    "a query with a class that is no event": Mistake(lambda s: Query.of(types=int), InvalidQuery, "int"),
+    "a read by a text": Mistake(lambda s: list(s.read("account:a-1")), InvalidQuery, "account:a-1"),
+    "a read after a negative position": Mistake(read(after=-1), InvalidQuery, "-1"),
+    "a read after the future": Mistake(read(after=7), InvalidQuery, "7"),
+    "a read with a negative limit": Mistake(read(limit=-1), InvalidQuery, "-1"),
+    "a read since a naive time": Mistake(read(since=NAIVE), InvalidInput, "time zone"),
+    "a read until a naive time": Mistake(read(until=NAIVE), InvalidInput, "time zone"),
+    "a count until a naive time": Mistake(lambda s: s.count(until=NAIVE), InvalidInput, "time zone"),
+    "a count until a negative position": Mistake(lambda s: s.count(until=-1), InvalidQuery, "-1"),
+    "a state at a naive time": Mistake(lambda s: s.state(Account("a"), at=NAIVE), InvalidInput, "time zone"),
+    "a state in the future": Mistake(lambda s: s.state(Account("a"), at=3), InvalidState, "3"),
+    "a state before the beginning": Mistake(lambda s: s.state(Account("a"), at=-1), InvalidQuery, "-1"),
+    "a state at a text": Mistake(lambda s: s.state(Account("a"), at="yesterday"), InvalidInput, "yesterday"),
+    "a state of a class": Mistake(lambda s: s.state(Account), InvalidState, "question"),
+    "a cursor in the future": Mistake(lambda s: s.cursor(5), CursorMismatch, "5"),
+    "a cursor that is none": Mistake(lambda s: s.verify("efc1_x"), CursorMismatch, "efc1_x"),
+    "a decision that returns nothing": Mistake(lambda s: s.decide(lambda: None), InvalidDecision, "None"),
+    "no attempts": Mistake(lambda s: s.using(attempts=0).append(Noted()), InvalidInput, "attempts"),
+    "no attempts to decide": Mistake(lambda s: s.using(attempts=0).decide(lambda: Noted()), InvalidInput, "attempts"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_gets_its_own_error_and_writes_nothing(store: Store, mistake: Mistake) -> None:
+    """A mistake raises the error that names it, in two sentences, and nothing is written."""
+    with pytest.raises(mistake.error) as refused:
+        mistake.do(store)
+    error = refused.value
+    assert type(error) is mistake.error
+    assert mistake.words in str(error)
+    assert two_sentences(error)
+    assert store.head() == 0
+    assert store.append(Noted()).first == 1
+
+
+def two_sentences(error: ef.EventfoldError) -> bool:
+    """Whether an error says what happened and what to do now, and nothing of how it was found out."""
+    for sentence in (error.what, error.now):
+        assert sentence[0].isupper() or not sentence[0].isalpha() or "." in sentence
+        assert sentence.endswith((".", ")", "!")), sentence
+        assert len(sentence) < 1_500
+    assert str(error) == f"{error.what} {error.now}"
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 (our own)
+    assert (type(again), str(again), again.code) == (type(error), str(error), error.code)
+    return True
+
+
+def test_a_cursor_of_another_store_is_a_mistake_of_its_own(store: Store) -> None:
+    """A cursor of another store is CursorMismatch with the code `cursor-mismatch`, naming both stores."""
+    with ef.Store("memory:") as other:
+        other.append(Noted())
+        with pytest.raises(CursorMismatch) as refused:
+            list(store.read(after=other.cursor()))
+        assert refused.value.fields == {"cursor_store": other.engine.store_id, "store": store.engine.store_id}
+    assert refused.value.code == "cursor-mismatch"
+
+
+def test_a_reused_id_is_a_mistake_of_its_own(store: Store) -> None:
+    """A known id with other content is EventIdReused with the code `event-id-reused`."""
+    store.append(draft(Noted("a"), 1))
+    with pytest.raises(EventIdReused) as refused:
+        store.append(draft(Noted("b"), 1))
+    assert refused.value.code == "event-id-reused"
+    assert isinstance(UUID(refused.value.fields["id"]), UUID)
+    assert two_sentences(refused.value)

@@ -1,0 +1,155 @@
+"""An engine declares what it can do; what it cannot raises NotSupported and says what can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import eventfold as ef
+from eventfold.engine import Capabilities
+from eventfold.errors import NotSupported, StoreClosed
+from eventfold.query import Query
+from eventfold.store import Store
+from eventfold.testing.conformance.events import Account, Noted, about, amounts, deposit, deposits
+from eventfold.testing.conformance.place import Place
+
+
+def with_a_remedy(call: Callable[[], Any]) -> None:
+    """The call is refused with NotSupported, which names the engine, the capability and a way out."""
+    with pytest.raises(NotSupported) as refused:
+        call()
+    assert refused.value.fields["engine"]
+    assert refused.value.fields["capability"]
+    assert len(refused.value.now) > 10
+
+
+def test_an_engine_has_a_name_and_capabilities(store: Store, capabilities: Capabilities) -> None:
+    """An engine names itself in one word and declares each capability as true or false."""
+    assert store.engine.name.isidentifier()
+    assert all(getattr(capabilities, field) in (True, False) for field in Capabilities.__struct_fields__)
+
+
+def test_conditions_over_any_query(store: Store, capabilities: Capabilities) -> None:
+    """Where `query_conditions` is declared, any query may be a condition; elsewhere one tag may, and others are refused."""
+    store.append(deposit("a-1"), unless=about("a-1"))
+    conditions = [Query(), Query.of(types=Noted), about("a-1") | about("a-2"), Query.of(tags=["account:a-1", "x:1"])]
+    for condition in conditions:
+        if capabilities.query_conditions:
+            store.append(deposit("a-1"), unless=condition, after=store.head())
+        else:
+            with_a_remedy(lambda: store.append(deposit("a-1"), unless=condition, after=store.head()))  # noqa: B023
+
+
+def test_request_keys(store: Store, capabilities: Capabilities) -> None:
+    """Where `request_keys` is declared they are honoured; elsewhere a key is refused, never quietly ignored."""
+    if capabilities.request_keys:
+        store.append(deposit(), key="k")
+        assert store.append(deposit(), key="k").repeated
+    else:
+        with_a_remedy(lambda: store.append(deposit(), key="k"))
+        with_a_remedy(lambda: store.using(command_id="c").decide(lambda: [Noted()]))
+        assert store.head() == 0
+
+
+def test_backups(store: Store, tmp_path: Path) -> None:
+    """A backup is a store of its own: the same events and identity, a later epoch; or it is refused with a remedy."""
+    store.append(*deposits(3))
+    copy = tmp_path / "backup"
+    if not hasattr(store.engine, "backup"):
+        with_a_remedy(lambda: store.backup(str(copy)))
+        return
+    store.backup(str(copy))
+    store.append(deposit(amount=99))
+    with ef.Store(f"{store.engine.name}:{copy}") as restored:
+        assert amounts(restored.read()) == [1, 2, 3]
+        assert restored.engine.store_id == store.engine.store_id
+        assert restored.engine.epoch > store.engine.epoch
+        assert restored.append(deposit(amount=100)).first == 4
+        kept = store.cursor()
+        with pytest.raises(ef.EventfoldError) as refused:
+            next(iter(restored.follow(after=kept)))
+        assert refused.value.code == "cursor-mismatch"
+    assert amounts(store.read()) == [1, 2, 3, 99]
+
+
+def test_closing_twice_is_harmless(store: Store) -> None:
+    """A store may be closed more than once, and by leaving its `with` block."""
+    store.append(deposit())
+    store.close()
+    store.close()
+
+
+CLOSED: dict[str, Callable[[Store], Any]] = {
+    "append": lambda s: s.append(deposit()),
+    "read": lambda s: list(s.read()),
+    "state": lambda s: s.state(Account("a-1")),
+    "history": lambda s: list(s.history(Account("a-1"))),
+    "decide": lambda s: s.decide(lambda account: [Noted()], Account("a-1")),
+    "head": lambda s: s.head(),
+    "count": lambda s: s.count(),
+    "cursor": lambda s: s.cursor(),
+    "receipt": lambda s: s.receipt("k"),
+    "types": lambda s: s.types(),
+    "tags": lambda s: s.tags(),
+    "stats": lambda s: s.stats(),
+    "follow": lambda s: next(iter(s.follow())),
+}
+
+
+def holds_something(capabilities: Capabilities) -> bool:
+    """Whether there is anything to close: a file or a connection. A log in memory stays for whoever has it by name."""
+    return capabilities.blocks or capabilities.suspends
+
+
+def test_a_closed_store_says_so(store: Store, place: Place, capabilities: Capabilities) -> None:
+    """Using a closed store that held a file or a connection is StoreClosed, whatever is asked, and writes nothing."""
+    store.append(deposit())
+    store.close()
+    if not holds_something(capabilities):
+        assert store.head() == 1
+        return
+    for call in CLOSED.values():
+        with pytest.raises(StoreClosed):
+            call(store)
+    assert place.open().head() == 1
+
+
+def test_closing_one_handle_leaves_the_others(store: Store, open_again: Callable[[], Store]) -> None:
+    """Other handles on the same store go on reading and writing when one is closed."""
+    other = open_again()
+    store.append(deposit())
+    store.close()
+    assert other.append(deposit()).first == 2
+    assert len(list(other.read())) == 2
+
+
+def test_closing_a_store_ends_its_followers(store: Store, capabilities: Capabilities) -> None:
+    """A follower that waits when its file or connection is closed is told so: it does not wait for ever."""
+    import threading
+
+    from eventfold.testing.conformance.follow import SOON, soon
+
+    ended: list[BaseException | None] = []
+    follower = store.follow()
+
+    def follow() -> None:
+        try:
+            for _ in follower:
+                ended.append(None)
+        except StoreClosed as error:
+            ended.append(error)
+
+    store.append(deposit())
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    assert soon(lambda: len(ended) == 1)
+    store.close()
+    if not holds_something(capabilities):
+        follower.close()
+        ended.append(StoreClosed("", ""))
+    thread.join(SOON)
+    assert not thread.is_alive()
+    assert isinstance(ended[-1], StoreClosed)
