@@ -32,6 +32,8 @@ from eventfold.flow.read import Bounds, History, Reader, moment, state_at
 from eventfold.query import Cursor, Query
 from eventfold.record import MAX_EVENTS_PER_APPEND, Receipt
 from eventfold.registry import Registry
+from eventfold.running.desk import Desk
+from eventfold.running.facade import AsyncProjecting
 from eventfold.state import State, Step
 from eventfold.store import EVERYTHING, context, refuse_backup, with_options
 
@@ -41,21 +43,26 @@ A = TypeVar("A", bound=Aggregate)
 St = TypeVar("St", bound="AsyncStore")
 
 
-class AsyncStore:
+class AsyncStore(AsyncProjecting):
     """A log of events, for async code. Arguments and errors are those of `Store`, where they are described.
 
     Opened by `async with`, or by its first call. Concurrent appends share one commit; no call blocks the loop.
     """
 
-    def __init__(self, url: str | Engine, *, create: bool = True, cache: int = 1_000, **options: Any) -> None:
+    def __init__(
+        self, url: str | Engine, *, create: bool = True, cache: int = 1_000, snapshots: int = 1_000, **options: Any
+    ) -> None:
         self.registry = Registry()
         self._options = Options()
-        self._opening = _Opening(url, create, options, self.registry, StateCache(cache))
+        self._opening = _Opening(url, create, options, self.registry, StateCache(cache, snapshots))
 
     @property
     def engine(self) -> Engine:
         """The engine underneath, for tools; there once the store is open."""
         return self._opening.opened().engine
+
+    async def _desk(self) -> Desk:
+        return await self._opening.desk()
 
     async def open(self: St) -> St:
         """Open the store now rather than at the first call. Raises what `Store(…)` raises."""
@@ -234,6 +241,8 @@ class _Opening:
         self._log: Log | None = None
         self._lock = asyncio.Lock()
         self._close: Callable[[], None] | None = None
+        self._blocking: Engine | None = None
+        self._desk: Desk | None = None
 
     def opened(self) -> Log:
         if self._log is None:
@@ -254,6 +263,7 @@ class _Opening:
     async def _open(self) -> Log:
         engine = open_engine(self.url, "async", self._create, self._options)
         submit, self._close = None, None
+        self._blocking = None if engine.capabilities.suspends else engine
         if engine.capabilities.suspends:
             await engine.open()
             combiner: Any = bridge.LoopCombiner(engine)
@@ -268,7 +278,25 @@ class _Opening:
         assert submit is not None
         return Log(engine, self._registry, self._cache, submit, bridge.sleep_on_loop)
 
+    async def desk(self) -> Desk:
+        """Projections are run by threads, so they see the log by an engine that blocks: the same one, or a second one."""
+        await self.log()
+        async with self._lock:
+            if self._desk is None:
+                engine = self._blocking or open_engine(self.url, "sync", False, self._options)
+                if self._blocking is None:
+                    await asyncio.to_thread(run, engine.open())
+                    self._blocking = engine
+                submit = bridge.ThreadCombiner(engine).submit
+                log = Log(engine, self._registry, self._cache, submit, bridge.sleep_here)
+                self._desk = Desk(log, str(self.url))
+            return self._desk
+
     async def close(self) -> None:
+        if self._desk is not None:
+            await asyncio.to_thread(self._desk.close)
+            if self._log is not None and self._log.engine.capabilities.suspends and self._blocking is not None:
+                await asyncio.to_thread(run, self._blocking.close())
         if self._log is not None:
             if self._close is not None:
                 await asyncio.to_thread(self._close)

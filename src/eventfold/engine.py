@@ -18,6 +18,7 @@ import msgspec
 from eventfold.errors import EventfoldError
 from eventfold.query import Clause, Query
 from eventfold.record import NewEvent, Receipt, Stored
+from eventfold.snapshot import Snapshot
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,6 +191,18 @@ class Engine(Protocol):
 
         Raises `AppendConflict` if the store has events already.
         """
+        ...
+
+    async def snapshot(self, key: str) -> Snapshot | None:
+        """The snapshot kept under a key. Snapshots stand beside the log and are never a source of truth."""
+        ...
+
+    async def keep_snapshot(self, key: str, snapshot: Snapshot) -> None:
+        """Keep a snapshot in place of an older one. Need not be durable when it returns; may be refused."""
+        ...
+
+    async def drop_snapshots(self, prefix: str = "") -> int:
+        """Drop every snapshot whose key starts with `prefix`; how many there were."""
         ...
 
     async def stats(self) -> dict[str, Any]:

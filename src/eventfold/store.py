@@ -32,6 +32,8 @@ from eventfold.flow.read import Bounds, History, Reader, moment, state_at
 from eventfold.query import Cursor, Query
 from eventfold.record import MAX_EVENTS_PER_APPEND, Receipt
 from eventfold.registry import Registry
+from eventfold.running.desk import Desk
+from eventfold.running.facade import Projecting
 from eventfold.state import State, Step
 
 P = ParamSpec("P")
@@ -41,22 +43,26 @@ St = TypeVar("St", bound="Store")
 EVERYTHING = Query()
 
 
-class Store:
+class Store(Projecting):
     """A log of events, for sync code. Safe to share between threads; opened once per process, not across a fork.
 
     `url` a path (a SQLite file), `memory:`, `memory:NAME` or `postgresql://…`, or an engine made by hand; `create`
-    makes the store if nothing is there; `cache` how many folded states to keep; other options are the engine's own.
+    makes the store if nothing is there; `cache` how many folded states to keep in memory; `snapshots` after how many
+    events folded a state is kept beside the log as well (0: never); other options are the engine's own.
 
     Raises StoreNotFound, NotAStore, InvalidUrl, MissingExtra, StoreVersionMismatch and their kin.
     """
 
-    def __init__(self, url: str | Engine, *, create: bool = True, cache: int = 1_000, **options: Any) -> None:
+    def __init__(
+        self, url: str | Engine, *, create: bool = True, cache: int = 1_000, snapshots: int = 1_000, **options: Any
+    ) -> None:
         self.engine = open_engine(url, "sync", create, options)
         run(self.engine.open())
         self.registry = Registry()
         self._options = Options()
         combiner = ThreadCombiner(self.engine)
-        self._log = Log(self.engine, self.registry, StateCache(cache), combiner.submit, bridge.sleep_here)
+        self._log = Log(self.engine, self.registry, StateCache(cache, snapshots), combiner.submit, bridge.sleep_here)
+        self._desk = Desk(self._log, str(url))
 
     # Writing
 
@@ -232,6 +238,7 @@ class Store:
 
     def close(self) -> None:
         """Release everything. Closing twice is harmless."""
+        self._desk.close()
         run(self.engine.close())
 
     def __enter__(self: St) -> St:

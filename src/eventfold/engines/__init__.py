@@ -38,6 +38,8 @@ def open_engine(address: str | Engine, colour: Colour, create: bool, options: di
         try:
             from eventfold.engines.postgres import PostgresEngine
         except ImportError as error:
+            if not _is_missing(error, "psycopg"):
+                raise
             raise missing_extra("postgres", "PostgreSQL", error) from error
         return PostgresEngine(url, colour=colour, create=create, **options)
     near = difflib.get_close_matches(known, SCHEMES, 1)
@@ -53,12 +55,19 @@ def _sqlite(path: str, create: bool, options: dict[str, Any]) -> Engine:
     try:
         from eventfold.engines.sqlite import SqliteEngine
     except ImportError as error:
+        if not _is_missing(error, "apsw"):
+            raise
         raise MissingExtra(
             f"SQLite files need the package apsw, which cannot be imported: {error}.",
             "Install it: pip install eventfold (it is a core dependency).",
             extra="apsw",
         ) from error
     return SqliteEngine(path, create=create, **options)
+
+
+def _is_missing(error: ImportError, package: str) -> bool:
+    """Whether it is that package which is not there, rather than something in our own rooms that is broken."""
+    return (error.name or package).partition(".")[0].startswith(package)
 
 
 def missing_extra(extra: str, what: str, error: ImportError) -> MissingExtra:

@@ -19,6 +19,7 @@ from eventfold.errors import EventfoldError
 from eventfold.query import Clause, Item, Query
 from eventfold.record import Receipt, Stored, receipt
 from eventfold.refusal import conflict, id_reused, in_the_future, is_repeat, not_behind
+from eventfold.snapshot import Snapshot
 
 Clock = Callable[[], int]
 
@@ -45,6 +46,7 @@ class MemoryEngine:
         self._tags: dict[str, list[int]] = {}
         self._types: dict[str, list[int]] = {}
         self._requests: dict[str, Receipt] = {}
+        self._snapshots: dict[str, Snapshot] = {}
         self._bells: list[Callable[[], None]] = []
 
     @classmethod
@@ -212,6 +214,22 @@ class MemoryEngine:
         if self._log:
             raise not_behind(len(self._log), 1)
         self.store_id, self.epoch = store_id, epoch
+
+    async def snapshot(self, key: str) -> Snapshot | None:
+        """See the port."""
+        return self._snapshots.get(key)
+
+    async def keep_snapshot(self, key: str, snapshot: Snapshot) -> None:
+        """See the port."""
+        self._snapshots[key] = snapshot
+
+    async def drop_snapshots(self, prefix: str = "") -> int:
+        """See the port."""
+        with self._lock:
+            dropped = [key for key in self._snapshots if key.startswith(prefix)]
+            for key in dropped:
+                del self._snapshots[key]
+            return len(dropped)
 
     async def stats(self) -> dict[str, Any]:
         """See the port."""

@@ -13,9 +13,11 @@ from eventfold.state import State
 class StateCache:
     """The most recently folded states, at most `size`. Safe under threads: entries are replaced, not changed."""
 
-    def __init__(self, size: int = 1_000) -> None:
+    def __init__(self, size: int = 1_000, snapshots: int = 1_000) -> None:
         self.size = size
+        self.snapshots = snapshots  # events folded from one snapshot to the next; 0 keeps none
         self._kept: dict[Any, tuple[State, int]] = {}
+        self._folded: dict[Any, int] = {}
 
     def get(self, key: Any) -> tuple[State, int] | None:
         """The state and the position it is folded through, inclusive."""
@@ -37,10 +39,21 @@ class StateCache:
         self._kept[key] = (state, position)
         while len(self._kept) > self.size:
             try:
-                self._kept.pop(next(iter(self._kept)), None)
+                oldest = next(iter(self._kept))
+                self._kept.pop(oldest, None)
+                self._folded.pop(oldest, None)
             except (StopIteration, RuntimeError):  # another thread is making room as well
                 break
+
+    def folded(self, key: Any, events: int | None) -> int:
+        """Count events folded into a question's state since its last snapshot; None begins again."""
+        try:
+            self._folded[key] = 0 if events is None else self._folded.get(key, 0) + events
+            return self._folded[key]
+        except TypeError:
+            return events or 0
 
     def clear(self) -> None:
         """Forget everything."""
         self._kept.clear()
+        self._folded.clear()

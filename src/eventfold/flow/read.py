@@ -12,10 +12,11 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from eventfold.engine import Page, Span
-from eventfold.errors import InvalidQuery, InvalidState
+from eventfold.errors import InvalidInput, InvalidQuery, InvalidState
 from eventfold.event import Recorded
-from eventfold.flow.append import position_of
+from eventfold.flow.append import position_of, query_of
 from eventfold.flow.log import Log
+from eventfold.flow.snapshots import believed, due, keep
 from eventfold.query import Cursor, Query
 from eventfold.record import Stored, to_micros
 from eventfold.registry import Codec, raw
@@ -64,6 +65,8 @@ async def moment(log: Log, at: int | datetime) -> int:
     """
     if isinstance(at, datetime):
         return await log.engine.position_at(to_micros(at))
+    if not isinstance(at, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidInput(f"{at!r} is no moment.", "Give a position, or an aware datetime.")
     if at < 0:
         raise InvalidQuery(f"{at} is no position.", "Positions are counted from 1; 0 is before the first event.")
     return await log.engine.boundary(at) if at else 0
@@ -73,7 +76,7 @@ class Reader:
     """Reads a span page by page: `await next_page()` until it returns None."""
 
     def __init__(self, log: Log, query: Query, bounds: Bounds, raw: bool = False) -> None:
-        self._log, self._query, self._bounds = log, query, bounds
+        self._log, self._query, self._bounds = log, query_of(query), bounds
         self._left = bounds.limit
         self._span: Span | None = None
         self._done = False
@@ -171,22 +174,27 @@ async def load_kept(log: Log, question: S, until: int | None = None) -> tuple[S,
     if kept is not None and (until is None or kept[1] <= until):
         state, position, ours = cast(S, kept[0]), kept[1], False
     else:
-        state, position, ours = folding.plan.blank(question), 0, True
+        state, position = await believed(log, question, until) or (folding.plan.blank(question), 0)
+        ours = True
+    folded = 0
     while True:
         page = await log.engine.read(folding.query, Span(after=position, until=until, limit=PAGE))
         if page.scanned < position:  # the store lost history: what was folded from it is worth nothing
             log.cache.clear()
-            state, position, ours = folding.plan.blank(question), 0, True
+            state, position, ours, folded = folding.plan.blank(question), 0, True, 0
             continue
         if page.events:
             if not ours:
                 state, ours = copied(state), True
             evolve_all(state, folding.decoded(page.events))
+            folded += len(page.events)
         position = page.scanned
         if not page.more:
             break
     if until is None:
         log.cache.put(key, state, position)
+        if due(log, key, folded) and await keep(log, question, state, position):
+            log.cache.folded(key, None)
     return state, position
 
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import apsw
 
 from eventfold.engine import AppendRequest, Capabilities, Head, Outcome, Page, Span, TagCount, TypeCount
-from eventfold.engines.sqlite import schema
+from eventfold.engines.sqlite import schema, snapshots
 from eventfold.engines.sqlite.adopt import adopt, succeed
 from eventfold.engines.sqlite.append import Writer
 from eventfold.engines.sqlite.connect import File, backup
@@ -27,6 +27,7 @@ from eventfold.engines.sqlite.watch import Watch
 from eventfold.errors import InvalidInput
 from eventfold.query import Query
 from eventfold.record import Receipt, Stored, receipt
+from eventfold.snapshot import Snapshot
 
 T = TypeVar("T")
 
@@ -200,6 +201,25 @@ class SqliteEngine:
         self._writer.take_over(lambda connection, _types, _tags: succeed(connection, store_id, epoch))
         self.store_id, self.epoch = store_id, epoch
         self._writer.named(store_id, epoch)
+
+    @in_our_words
+    async def snapshot(self, key: str) -> Snapshot | None:
+        """See the port."""
+        return self._reading(lambda connection: snapshots.find(connection, key))
+
+    @in_our_words
+    async def keep_snapshot(self, key: str, snapshot: Snapshot) -> None:
+        """See the port."""
+        assert self._writer is not None
+        self._writer.take_over(lambda connection, _types, _tags: snapshots.keep(connection, key, snapshot))
+
+    @in_our_words
+    async def drop_snapshots(self, prefix: str = "") -> int:
+        """See the port."""
+        assert self._writer is not None
+        count: list[int] = []
+        self._writer.take_over(lambda connection, _types, _tags: count.append(snapshots.drop(connection, prefix)))
+        return count[0]
 
     @in_our_words
     async def stats(self) -> dict[str, Any]:

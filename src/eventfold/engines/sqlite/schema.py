@@ -47,6 +47,13 @@ CREATE TABLE tagged (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE request (key TEXT PRIMARY KEY, first INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE snapshot (
+    key TEXT PRIMARY KEY,
+    fingerprint TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    event BLOB NOT NULL,
+    state BLOB NOT NULL
+) STRICT, WITHOUT ROWID;  -- beside the log, never a source of truth
 CREATE TABLE sealed (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, digest TEXT NOT NULL) STRICT;
 
 -- INSERT OR REPLACE deletes rows without firing a delete trigger, so inserts are guarded as well.

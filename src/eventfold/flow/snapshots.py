@@ -1,0 +1,49 @@
+"""Room: using snapshots: believed only if the fold's code is the same and the log still holds what was folded.
+
+Knows: the port, fingerprints. Does not know: where an engine keeps them. Failing to keep one is no failure.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from eventfold.errors import StoreUnavailable
+from eventfold.flow.log import Log
+from eventfold.snapshot import Snapshot, fingerprint, key_of, pack, unpack
+from eventfold.state import State
+
+S = TypeVar("S", bound=State)
+
+
+async def believed(log: Log, question: S, until: int | None) -> tuple[S, int] | None:
+    """The snapshot of a question and its position, if there is one that may be believed and is not too late."""
+    key = key_of(question) if log.cache.snapshots else None
+    if key is None:
+        return None
+    found = await log.engine.snapshot(key)
+    if found is None or found.fingerprint != fingerprint(type(question)):
+        return None
+    if until is not None and found.position > until:
+        return None
+    if await log.engine.event_id(found.position) != found.event_id:
+        return None
+    state = unpack(type(question), found.state)
+    return None if state is None else (state, found.position)
+
+
+def due(log: Log, key: object, folded: int) -> bool:
+    """Whether enough events were folded into a state, these included, since its last snapshot."""
+    return log.cache.snapshots > 0 and log.cache.folded(key, folded) >= log.cache.snapshots
+
+
+async def keep(log: Log, question: State, state: State, position: int) -> bool:
+    """Keep a snapshot of a state; whether one was kept. A store that cannot be written to keeps none."""
+    key, packed = key_of(question), pack(state)
+    event_id = await log.engine.event_id(position)
+    if key is None or packed is None or event_id is None:
+        return False
+    try:
+        await log.engine.keep_snapshot(key, Snapshot(fingerprint(type(question)), position, event_id, packed))
+    except StoreUnavailable:  # read-only, full or busy: the state was folded all the same
+        return False
+    return True
