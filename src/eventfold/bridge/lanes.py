@@ -10,6 +10,7 @@ import inspect
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from eventfold.bridge.batch import MOST_AT_ONCE, Appends, commit_batch
@@ -181,7 +182,8 @@ class Offload:
             return found
 
         async def offloaded(*args: Any, **kwargs: Any) -> Any:
-            return await self._lane.enqueue(found(*args, **kwargs)).future
+            # The call, not its coroutine: a job that is refused or cancelled must leave none behind unawaited.
+            return await self._lane.enqueue(partial(found, *args, **kwargs)).future
 
         self.__dict__[name] = offloaded
         return offloaded
@@ -195,6 +197,6 @@ class Offload:
 def _run_each(batch: list[_Job]) -> None:
     for job in batch:
         try:
-            job.result = run(job.work)
+            job.result = run(job.work())
         except BaseException as error:  # handed to the task that asked; a thread has nobody else to tell
             job.error = error
