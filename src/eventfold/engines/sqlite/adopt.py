@@ -12,7 +12,8 @@ import apsw
 
 from eventfold.engines.sqlite import schema
 from eventfold.engines.sqlite.names import Names
-from eventfold.record import Stored, checksum
+from eventfold.engines.sqlite.read import with_checksum
+from eventfold.record import Stored
 from eventfold.refusal import not_behind
 
 
@@ -30,21 +31,22 @@ def adopt(
         type_id = types.ensure(connection, event.type)
         alone = event.size == 1
         rows.append(
-            (
-                event.position,
-                event.id,
-                type_id,
-                event.version,
-                event.data,
-                event.tags,
-                event.time,
-                event.occurred,
-                event.metadata,
-                None if alone else event.offset,
-                None if alone else event.size,
-                None if event.codec == "json" else event.codec,
-                event.key,
-                checksum(event.position, event.time, event.data, event.tags, event.metadata),
+            with_checksum(
+                (
+                    event.position,
+                    event.id,
+                    type_id,
+                    event.version,
+                    event.data,
+                    event.tags,
+                    event.time,
+                    event.occurred,
+                    event.metadata,
+                    None if alone else event.offset,
+                    None if alone else event.size,
+                    None if event.codec == "json" else event.codec,
+                    event.key,
+                )
             )
         )
         tagged += [(tags.ensure(connection, tag), event.position, type_id) for tag in event.tag_set]

@@ -14,6 +14,7 @@ import apsw
 
 from eventfold.errors import (
     EventfoldError,
+    InvalidInput,
     NotAStore,
     StoreBusy,
     StoreDamaged,
@@ -55,7 +56,7 @@ def translated(error: apsw.Error, path: str) -> EventfoldError:
                 "Check the path; if it was a store, restore a backup.",
                 path=path,
             )
-        case apsw.CorruptError():
+        case apsw.CorruptError() | apsw.SQLError():  # our SQL is the same for every store: what it names is gone
             return StoreDamaged(
                 f"{path} is damaged ({detail}).",
                 "Stop writing to it, keep a copy as it is, and restore a backup.",
@@ -81,6 +82,13 @@ def translated(error: apsw.Error, path: str) -> EventfoldError:
             )
 
 
+def disagreement(what: str) -> StoreDamaged:
+    """The error for two places of the file that must agree and do not."""
+    return StoreDamaged(
+        f"The file is damaged: {what}.", "Stop writing to it, keep a copy as it is, and restore a backup.", detail=what
+    )
+
+
 def in_our_words(method: Callable[P, CoroutineType[Any, Any, T]]) -> Callable[P, CoroutineType[Any, Any, T]]:
     """Translates whatever SQLite raises inside an engine's method. The engine's first argument has `.path`."""
 
@@ -90,5 +98,11 @@ def in_our_words(method: Callable[P, CoroutineType[Any, Any, T]]) -> Callable[P,
             return await method(*args, **kwargs)
         except apsw.Error as error:
             raise translated(error, getattr(args[0], "path", "the store")) from error
+        except UnicodeDecodeError as error:
+            raise disagreement(f"a text in it is no text any more ({error.reason})") from error
+        except UnicodeEncodeError as error:
+            raise InvalidInput(
+                f"{error.object!r} is no text that can be stored.", "Use text without lone surrogates."
+            ) from error
 
     return wrapped

@@ -2,6 +2,7 @@
 
 SQLite's own busy handler lets one of two writers starve (1,757 commits/s against 1); a blocking flock is fair.
 The lock is never on the store file itself: closing any descriptor of that would drop SQLite's own locks.
+The file also holds a note: the last event that was acknowledged, so that a log that lost its end is noticed.
 Knows: files and threads. Does not know: SQL.
 """
 
@@ -10,90 +11,167 @@ from __future__ import annotations
 import os
 import threading
 
-from eventfold.errors import StoreBusy, StoreReadOnly
+from eventfold.errors import StoreBusy, StoreReadOnly, StoreUnavailable
 
 try:
     import fcntl
-except ImportError:  # Windows: SQLite's own locking alone, correct and less fair
+except ImportError:  # Windows: SQLite's own locking alone, correct and less fair; no notes
     fcntl = None  # type: ignore[assignment]
+
+NOTE_BYTES = 256
 
 
 class WriterLock:
-    """Held around every write transaction and checkpoint. Not reentrant; one per engine."""
+    """Held around every write transaction and checkpoint. Not reentrant; one per store file and opener."""
 
     def __init__(self, path: str, timeout: float) -> None:
-        self.path = path + ".lock"
+        self._store, self.path = path, path + ".lock"
         self._timeout = timeout
         self._file: int | None = None
-        self._helper: _Waiter | None = None
+        self._waiter: _Waiter | None = None  # of an acquire that gave up: still in the kernel's queue
 
-    def acquire(self) -> None:
-        """Take the lock; wait for at most the timeout. Raises StoreBusy, having taken nothing."""
+    def acquire(self, timeout: float | None = None) -> None:
+        """Take the lock, within `timeout` seconds, by default the store's. Raises StoreBusy, holding nothing."""
         if fcntl is None:
             return
-        if self._file is None:
-            self._file = self._open()
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._wait(self._file)
+        seconds = self._timeout if timeout is None else timeout
+        if self._waiter is None or self._waiter.done:
+            self._waiter, file = None, self._open()
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                self._waiter = _Waiter(file)
+            except OSError as error:
+                raise self._refused(error) from error
+        if not self._waiter.wait(seconds):
+            if self._waiter.done:  # it came, and went again, before we asked
+                return self.acquire(timeout)
+            raise StoreBusy(
+                f"Another process has been writing for {seconds:g} s without a pause ({self.path}).",
+                "Nothing was written: find that process, or allow more time (timeout=…).",
+                path=self.path,
+                timeout=seconds,
+            )
 
     def release(self) -> None:
-        """Let the next writer in."""
+        """Let the next writer in. Harmless where it is not held."""
         if fcntl is not None and self._file is not None:
             fcntl.flock(self._file, fcntl.LOCK_UN)
 
+    def note(self, text: str) -> None:
+        """Leave a line for whoever opens the store next. Only while the lock is held; not synced."""
+        if self._file is not None:
+            try:
+                os.pwrite(self._file, f"{text}\n".encode(), 0)
+            except OSError:  # no room: the note before it stays true, it only says less
+                return
+
+    def noted(self) -> str:
+        """The line that was left last, or nothing."""
+        try:
+            file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return ""
+        try:
+            return os.pread(file, NOTE_BYTES, 0).partition(b"\n")[0].decode("ascii", "replace")
+        finally:
+            os.close(file)
+
     def close(self) -> None:
-        """Give up the file; a helper still waiting lets go by itself."""
-        if self._file is not None and self._helper is None:
+        """Give up the file. A thread that still waits for the lock closes it when its turn comes."""
+        if self._file is not None and (self._waiter is None or not self._waiter.leave_file()):
             os.close(self._file)
-        self._file = None
+        self._file = self._waiter = None
+
+    __del__ = close
+
+    def disown(self) -> None:
+        """In a forked child: let go of the parent's descriptor, so that the lock ends with the parent."""
+        if self._file is not None:
+            os.close(self._file)
+        self._file = self._waiter = None
 
     def _open(self) -> int:
+        if self._file is not None:
+            if os.fstat(self._file).st_nlink:
+                return self._file
+            os.close(self._file)  # someone has removed it: others queue at another file now
+            self._file = None
         try:
-            return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            try:
+                self._file = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+            except FileNotFoundError:
+                self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                self._share(self._file)
         except OSError as error:
             raise StoreReadOnly(
                 f"The lock file {self.path} cannot be written ({error.strerror}).",
-                "Nothing was written: check the rights of the folder.",
+                "Nothing was written: check the rights of the file and its folder.",
                 path=self.path,
             ) from error
+        return self._file
 
-    def _wait(self, file: int) -> None:
-        # A blocking flock queues fairly and cannot time out, so a thread waits in it for us.
-        waiter = _Waiter(file)
-        if not waiter.wait(self._timeout):
-            self._file, self._helper = None, waiter  # its descriptor is its own now
-            raise StoreBusy(
-                f"Another process has been writing for {self._timeout:g} s without a pause ({self.path}).",
-                "Nothing was written: find that process, or allow more time (timeout=…).",
-                path=self.path,
-                timeout=self._timeout,
-            )
+    def _share(self, file: int) -> None:
+        """Whoever may write the store may queue for it: the same rights, and from root the same owner."""
+        store = os.stat(self._store)
+        os.fchmod(file, store.st_mode & 0o666)
+        if os.geteuid() == 0:
+            os.fchown(file, store.st_uid, store.st_gid)
+
+    def _refused(self, error: OSError) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"The lock file {self.path} cannot be locked ({error.strerror}).",
+            "Nothing was written: keep the store on a local file system.",
+            path=self.path,
+        )
 
 
 class _Waiter:
-    """One blocking flock in a thread; if nobody wants it any more when it comes, it is released and closed."""
+    """A blocking flock in a thread, since it queues fairly and cannot time out.
+
+    Whoever gives up leaves it in the queue, for the next to wait in; if the lock comes when nobody wants it,
+    it is given back.
+    """
 
     def __init__(self, file: int) -> None:
         self._file = file
-        self._state = threading.Lock()
-        self._got = threading.Event()
-        self._abandoned = False
+        self._turn = threading.Condition()
+        self._wanted, self._came, self._close = True, False, False
+        self.done = False
         threading.Thread(target=self._run, name="eventfold-flock", daemon=True).start()
 
     def wait(self, timeout: float) -> bool:
-        if self._got.wait(timeout):
-            return True
-        with self._state:
-            self._abandoned = not self._got.is_set()
-            return not self._abandoned
+        """Whether the lock came within `timeout` seconds."""
+        came = False
+        with self._turn:
+            try:
+                self._wanted = not self.done
+                came = self._turn.wait_for(lambda: self.done, timeout) and self._came
+            finally:
+                self._wanted = False
+                if self._came and not came:  # interrupted as it came
+                    self._give_back()
+        return came
+
+    def leave_file(self) -> bool:
+        """Whether the thread will close the file, since it is still in use there."""
+        with self._turn:
+            self._close = not self.done
+            return self._close
 
     def _run(self) -> None:
         assert fcntl is not None
         fcntl.flock(self._file, fcntl.LOCK_EX)
-        with self._state:
-            if self._abandoned:
-                os.close(self._file)
-            else:
-                self._got.set()
+        with self._turn:
+            self.done = True
+            self._came = self._wanted
+            if not self._wanted:
+                self._give_back()
+            self._turn.notify_all()
+
+    def _give_back(self) -> None:
+        assert fcntl is not None
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+        if self._close:
+            os.close(self._file)

@@ -12,11 +12,18 @@ import apsw
 
 from eventfold.engines.sqlite.names import Names
 from eventfold.engines.sqlite.schema import COLUMNS
+from eventfold.errors import InvalidQuery
 from eventfold.query import Item, Query
 
 PROBE = 200  # index entries looked at to see which of an item's tags is the rarer one
 
-_E_COLUMNS = ", ".join(f"e.{name.strip()}" for name in COLUMNS.split(","))
+MOST_PARTS = 400  # SQLite takes 500 selects in one compound
+MOST_BINDINGS = 32_000  # and 32,766 bindings in a statement
+
+_COLUMNS = [name.strip() for name in COLUMNS.split(",")]
+_E_COLUMNS = ", ".join(f"e.{name}" for name in _COLUMNS)
+# The index says that there is such a position: where the row is gone, a row of nulls says so.
+_P_COLUMNS = ", ".join(["p.position", *(f"e.{name}" for name in _COLUMNS[1:])])
 
 
 class Dictionary(NamedTuple):
@@ -42,8 +49,12 @@ class Positions:
         return not self.parts
 
     def sql(self, direction: str) -> str:
-        """The compound select, ordered."""
-        return f"{' UNION '.join(self.parts)} ORDER BY position {direction}"
+        """The compound select, ordered. So many parts that they must be nested are sorted, not merged."""
+        parts = self.parts
+        if len(parts) > MOST_PARTS:
+            nested = [parts[start : start + MOST_PARTS] for start in range(0, len(parts), MOST_PARTS)]
+            parts = [f"SELECT position FROM ({' UNION '.join(some)})" for some in nested]  # noqa: S608
+        return f"{' UNION '.join(parts)} ORDER BY position {direction}"
 
 
 def positions(dictionary: Dictionary, query: Query, after: int, until: int) -> Positions:
@@ -60,6 +71,12 @@ def positions(dictionary: Dictionary, query: Query, after: int, until: int) -> P
             for each in type_ids:
                 found.parts.append("SELECT position FROM event WHERE type = ? AND position > ? AND position <= ?")
                 found.bindings += (each, after, until)
+    if len(found.bindings) > MOST_BINDINGS:
+        raise InvalidQuery(
+            f"A query with {len(query.items):,} alternatives is more than SQLite can be asked at once.",
+            "Ask in several queries, or tag the events by what these have in common.",
+            alternatives=len(query.items),
+        )
     return found
 
 
@@ -86,7 +103,7 @@ def _probe(connection: apsw.Connection, tag: int, after: int, until: int) -> int
     return connection.execute(
         "SELECT count(*) FROM (SELECT 1 FROM tagged WHERE tag = ? AND position > ? AND position <= ? LIMIT ?)",
         (tag, after, until, PROBE),
-    ).fetchone()[0]
+    ).get
 
 
 def page_sql(found: Positions | None, backwards: bool, occurred: bool) -> str:
@@ -95,7 +112,7 @@ def page_sql(found: Positions | None, backwards: bool, occurred: bool) -> str:
     Without positions (the query that means everything) the bindings start with (after, until).
     """
     direction = "DESC" if backwards else "ASC"
-    where = " AND ifnull(e.occurred, e.time) BETWEEN ? AND ?" if occurred else ""
+    where = " AND (e.crc IS NULL OR ifnull(e.occurred, e.time) BETWEEN ? AND ?)" if occurred else ""
     if found is None:
         return (
             f"SELECT {_E_COLUMNS} FROM event e WHERE e.position > ? AND e.position <= ?{where} "  # noqa: S608
@@ -105,10 +122,10 @@ def page_sql(found: Positions | None, backwards: bool, occurred: bool) -> str:
     if not occurred:
         inner += " LIMIT ?"
         return (
-            f"SELECT {_E_COLUMNS} FROM ({inner}) p CROSS JOIN event e ON e.position = p.position "  # noqa: S608
+            f"SELECT {_P_COLUMNS} FROM ({inner}) p LEFT JOIN event e ON e.position = p.position "  # noqa: S608
             f"ORDER BY p.position {direction}"
         )
     return (
-        f"SELECT {_E_COLUMNS} FROM ({inner}) p CROSS JOIN event e ON e.position = p.position WHERE 1{where} "  # noqa: S608
+        f"SELECT {_P_COLUMNS} FROM ({inner}) p LEFT JOIN event e ON e.position = p.position WHERE 1{where} "  # noqa: S608
         f"ORDER BY p.position {direction} LIMIT ?"
     )

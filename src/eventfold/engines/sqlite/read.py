@@ -7,13 +7,16 @@ only ever grow, the head read before a page is a bound up to which that page is 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import gt, lt
 from typing import Any
 from zlib import crc32
 
 import apsw
+import msgspec
 
 from eventfold.engine import Page, Span
 from eventfold.engines.sqlite import schema
+from eventfold.engines.sqlite.faults import disagreement
 from eventfold.engines.sqlite.names import Names
 from eventfold.engines.sqlite.queries import Dictionary, Positions, page_sql, positions
 from eventfold.errors import CorruptEvent
@@ -22,92 +25,101 @@ from eventfold.record import Stored
 
 FIRST, LAST = -(2**63), 2**63 - 1
 
+_packed = msgspec.msgpack.Encoder().encode
+
+
+def with_checksum(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A row and its last column: the CRC-32 of all the others, as a MessagePack array."""
+    return (*row, crc32(_packed(row)))
+
 
 class Rows:
-    """Turns rows into events on one connection."""
+    """Turns rows into events."""
 
-    def __init__(self, connection: apsw.Connection, types: Names) -> None:
-        self._connection, self._types = connection, types
+    def __init__(self, types: Names) -> None:
+        self._types = types
 
-    def stored(self, row: tuple[Any, ...]) -> Stored:
-        """One row."""
-        return self.all((row,))[0]
-
-    def all(self, rows: Iterable[tuple[Any, ...]]) -> list[Stored]:
+    def all(self, connection: apsw.Connection, rows: Iterable[tuple[Any, ...]]) -> list[Stored]:
         """Rows, verified. Raises CorruptEvent, naming the position."""
         known = self._types.known
+        packed = _packed
         events: list[Stored] = []
         add = events.append
-        for position, id, type, version, data, tags, time, occurred, metadata, offset, size, codec, key, crc in rows:
-            found = crc32(data, (position ^ time) & 0xFFFFFFFF)
-            if tags:
-                found = crc32(tags.encode(), found)
-            if metadata is not None:
-                found = crc32(metadata, found)
-            if found != crc:
-                raise corrupt(position)
-            name = known.get(type) or self._types.name(self._connection, type)
-            add(
-                Stored(
-                    position, id, name, version, data, tags, time, occurred, metadata, offset or 0, size or 1, codec or "json", key
-                )
-            )
+        try:
+            for row in rows:
+                position, id, type, version, data, tags, time, occurred, metadata, offset, size, codec, key, crc = row
+                if crc32(packed(row[:-1])) != crc:
+                    raise corrupt(position) if crc is not None else missing(position)
+                name = known.get(type) or self._types.name(connection, type)
+                offset, size, codec = offset or 0, size or 1, codec or "json"
+                add(Stored(position, id, name, version, data, tags, time, occurred, metadata, offset, size, codec, key))
+        except UnicodeDecodeError as error:
+            raise corrupt(None) from error
         return events
 
-    def append_at(self, first: int) -> list[Stored]:
+    def at(self, connection: apsw.Connection, position: int) -> Stored | None:
+        """The event at a position, or None where there is none."""
+        if not 0 < position <= LAST:
+            return None
+        found = self.all(connection, connection.execute(schema.BY_POSITION, (position,)))
+        return found[0] if found else None
+
+    def append_at(self, connection: apsw.Connection, first: int) -> list[Stored]:
         """All events of the append that begins at a position."""
-        row = self._connection.execute(f"SELECT {schema.COLUMNS} FROM event WHERE position = ?", (first,)).fetchone()  # noqa: S608
-        event = self.stored(row)
-        return self.between(first, event.last) if event.size > 1 else [event]
-
-    def between(self, first: int, last: int) -> list[Stored]:
-        """All events from `first` to `last`, inclusive."""
-        return self.all(
-            self._connection.execute(
-                f"SELECT {schema.COLUMNS} FROM event WHERE position BETWEEN ? AND ? ORDER BY position",  # noqa: S608
-                (first, last),
-            )
-        )
+        event = self.at(connection, first)
+        if event is None:
+            raise missing(first)
+        if event.size == 1:
+            return [event]
+        return self.all(connection, connection.execute(schema.BETWEEN, (first, event.last)))
 
 
-def corrupt(position: int) -> CorruptEvent:
+def corrupt(position: int | None) -> CorruptEvent:
     """The error for a row whose checksum is not its own."""
     return CorruptEvent(
-        f"Event {position} does not have the checksum it was written with: bytes of it have changed on disk.",
+        f"Event {position} does not have the checksum it was written with: bytes of it have changed on disk."
+        if position is not None
+        else "An event has a text that is no text any more: bytes of it have changed on disk.",
         "Keep a copy of the file as it is, check the disk, and restore a backup.",
         position=position,
     )
 
 
-def head_of(connection: apsw.Connection) -> int:
-    """The last position, 0 when there is none."""
-    row = connection.execute("SELECT max(position) FROM event").fetchone()
-    return row[0] or 0
+def missing(position: int) -> CorruptEvent:
+    """The error for a position that must be in the log and is not."""
+    return CorruptEvent(
+        f"Event {position} is not at its place in the file, which has been damaged.",
+        "Keep a copy of the file as it is, check the disk, and restore a backup.",
+        position=position,
+    )
 
 
-def read_page(connection: apsw.Connection, types: Names, tags: Names, query: Query, span: Span) -> Page:
-    """See the port's `read`."""
-    head = head_of(connection)
+def read_page(
+    connection: apsw.Connection, rows: Rows, names: tuple[Names, Names], head: int, query: Query, span: Span
+) -> Page:
+    """See the port's `read`. `head` was looked up before."""
     until = head if span.until is None else min(span.until, head)
+    end = span.after + 1 if span.backwards else until
     if until <= span.after:
-        return Page([], span.after + 1 if span.backwards else until, False)
+        return Page([], end, False)
     found: Positions | None = None
     if query.items:
-        found = positions(Dictionary(connection, types, tags), query, span.after, until)
+        found = positions(Dictionary(connection, *names), query, span.after, until)
         if found.nothing:
-            return Page([], span.after + 1 if span.backwards else until, False)
-    rows = Rows(connection, types)
+            return Page([], end, False)
     # One more than asked for tells whether there is more.
-    events = rows.all(_select(connection, found, span, span.after, until, span.limit + 1))
+    events = rows.all(connection, _select(connection, found, span, span.after, until, span.limit + 1))
+    _verify(events, query, span, until)
     if len(events) <= span.limit:
-        return Page(events, span.after + 1 if span.backwards else until, False)
+        return Page(events, end, False)
     extra = events.pop()
     edge = events[-1]
     if edge.first == extra.first:  # the limit would cut an append: take the rest of it along
         low, high = (edge.first - 1, edge.position - 1) if span.backwards else (edge.position, edge.last)
+        low, high = max(low, span.after), min(high, until)
         if query.items:
-            found = positions(Dictionary(connection, types, tags), query, low, high)
-        events += rows.all(_select(connection, found, span, low, high, edge.size))
+            found = positions(Dictionary(connection, *names), query, low, high)
+        events += rows.all(connection, _select(connection, found, span, low, high, edge.size))
         edge = events[-1]
     return Page(events, edge.position, True)
 
@@ -122,3 +134,19 @@ def _select(
         bindings.append(LAST if span.occurred_until is None else span.occurred_until)
     bindings.append(limit)
     return connection.execute(page_sql(found, span.backwards, occurred), bindings)
+
+
+def _verify(events: list[Stored], query: Query, span: Span, until: int) -> None:
+    """An index has no checksum, so what it led to is compared with what was asked for."""
+    if query.items:
+        places = [event.position for event in events]
+        in_order = all(map(gt if span.backwards else lt, places, places[1:]))
+        kinds = {(event.type, event.tags) for event in events}
+        if not in_order or not all(query.matches(type, tags.split("\n")) for type, tags in kinds):
+            raise disagreement(f"an index leads to events that {query!r} does not mean")
+    elif span.occurred_since is None and span.occurred_until is None:
+        count = min(until - span.after, span.limit + 1)
+        low = until - count + 1 if span.backwards else span.after + 1
+        if len(events) != count or events[0].position + events[-1].position != 2 * low + count - 1:
+            there = {event.position for event in events}
+            raise missing(next(place for place in range(low, low + count) if place not in there))

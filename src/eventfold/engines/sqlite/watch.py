@@ -14,6 +14,7 @@ from eventfold.engines.sqlite.connect import File
 from eventfold.errors import EventfoldError
 
 POLL = 0.004  # seconds: p50 of 2 ms to notice another process, at well below 1 % of a core
+TROUBLED = 0.25  # seconds between looks while the file cannot be asked
 STAT_EVERY = 100  # polls: how often to look whether the file was replaced
 
 
@@ -38,7 +39,8 @@ class Watch:
             self._bells.append(bell)
             if self._thread is None:
                 self._stop = threading.Event()
-                self._thread = threading.Thread(target=self._poll, args=(self._stop,), name="eventfold-watch", daemon=True)
+                run, name = self._run, "eventfold-watch"
+                self._thread = threading.Thread(target=run, args=(self._stop,), name=name, daemon=True)
                 self._thread.start()
 
         def stop() -> None:
@@ -51,31 +53,41 @@ class Watch:
         return stop
 
     def close(self) -> None:
-        """Stop the thread; followers are rung a last time and find the store closed."""
+        """Stop the thread, and wait for it; followers are rung a last time and find the store closed."""
         with self._lock:
-            self._end()
+            thread = self._end()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout=10)
         self.ring()
 
-    def _end(self) -> None:
+    def _end(self) -> threading.Thread | None:
         self._stop.set()
-        self._thread = None
+        ended, self._thread = self._thread, None
+        return ended
+
+    def _run(self, stop: threading.Event) -> None:
+        """Poll until told to stop. While the file cannot be asked, whoever looks is to find out why, and is rung."""
+        pause = 0.0
+        while not stop.wait(pause):
+            try:
+                self._poll(stop)
+            except (EventfoldError, apsw.Error):
+                self.ring()
+            pause = TROUBLED
 
     def _poll(self, stop: threading.Event) -> None:
+        connection = self._file.reader()
         try:
-            connection = self._file.reader()
-        except (EventfoldError, apsw.Error):
-            self.ring()  # whoever looks now is told why
-            return
-        turns, seen = 0, -1
-        while not stop.wait(POLL):
-            turns += 1
-            try:
-                version = connection.execute("PRAGMA data_version").fetchone()[0]
-                changed = version != seen or (turns % STAT_EVERY == 0 and not self._file.in_place())
-            except apsw.Error:  # closed under us, or the disk is gone: a follower that looks is told
-                self.ring()
-                return
-            seen = version
-            if changed:
-                self.ring()
+            turns, seen = 0, -1
+            while not stop.wait(POLL):
+                turns += 1
+                version = connection.pragma("data_version")
+                if turns % STAT_EVERY == 0 and not self._file.in_place():
+                    self._file.check()
+                if version != seen:
+                    seen = version
+                    self.ring()
+        except BaseException:
+            self._file.discard(connection)
+            raise
         self._file.done(connection)

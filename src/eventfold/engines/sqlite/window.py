@@ -7,9 +7,13 @@ the window still ends where the log does.
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from operator import itemgetter
+
 from eventfold.query import Item, Query
 
 MOST = 8_192  # events; a condition that looks further back is answered by the file
+_position = itemgetter(0)
 
 
 class Window:
@@ -44,25 +48,23 @@ class Window:
         self.end = position
 
     def first_match(self, query: Query, after: int) -> int | None:
-        """Some matching position greater than `after` (and than `start`), the first one of its item; or None."""
+        """The first matching position greater than `after` (and than `start`), or None."""
         if not query.items:
-            return max(after, self.start) + 1 if self.end > max(after, self.start) else None
-        found = [p for item in query.items if (p := self._first(item, after)) is not None]
-        return min(found, default=None)
+            after = max(after, self.start)
+            return after + 1 if after < self.end else None
+        return min([p for item in query.items if (p := self._first(item, after)) is not None], default=None)
 
     def _first(self, item: Item, after: int) -> int | None:
-        best: int | None = None
-        if item.tags:
-            entries = min((self._by_tag.get(tag, ()) for tag in item.tags), key=len)
-            for position, type, tags in reversed(entries):
-                if position <= after:
-                    break
-                if (not item.types or type in item.types) and all(tag in tags for tag in item.tags):
-                    best = position
-            return best
-        for type in item.types:
-            for position in reversed(self._by_type.get(type, ())):
-                if position <= after:
-                    break
-                best = position if best is None else min(best, position)
-        return best
+        if not item.tags:
+            return min([p for name in item.types if (p := _after(self._by_type.get(name, ()), after))], default=None)
+        entries = min((self._by_tag.get(tag, ()) for tag in item.tags), key=len)
+        for index in range(bisect_right(entries, after, key=_position), len(entries)):
+            position, type, tags = entries[index]
+            if (not item.types or type in item.types) and all(tag in tags for tag in item.tags):
+                return position
+        return None
+
+
+def _after(positions: list[int] | tuple[()], after: int) -> int | None:
+    index = bisect_right(positions, after)
+    return positions[index] if index < len(positions) else None

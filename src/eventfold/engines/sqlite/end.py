@@ -1,0 +1,64 @@
+"""Room: the end of the log as this process last saw it: how a log that went back is noticed.
+
+An older copy put in the file's place, or a write-ahead log that was removed, takes acknowledged events away and
+gives their positions to others. So whoever looks at the end checks that the last event seen before is still there.
+Knows: one head, and the note of it beside the file. Does not know: queries, transactions.
+"""
+
+from __future__ import annotations
+
+import apsw
+
+from eventfold.engine import Head
+from eventfold.engines.sqlite import schema
+from eventfold.engines.sqlite.connect import File
+from eventfold.engines.sqlite.read import Rows, missing
+
+NOTHING = Head(0, 0, b"")
+
+
+class End:
+    """The last event that is known to have been committed, by this process or by one before it."""
+
+    def __init__(self, file: File, rows: Rows, store_id: str, epoch: int) -> None:
+        self._file, self._rows = file, rows
+        self.store_id, self.epoch = store_id, epoch
+        self.seen = self._noted()
+
+    def look(self, connection: apsw.Connection) -> Head:
+        """The head now, verified. Raises StoreDamaged if the last one seen is no longer in the log."""
+        before = self.seen  # taken first: other threads may see more meanwhile, never less
+        row = connection.execute(schema.HEAD).fetchone()
+        if row is not None and row[0] == before.position and row[1] == before.id:
+            return before
+        head = NOTHING if row is None else self._verified(connection, row[0])
+        if before.position:
+            known = self._rows.at(connection, before.position)
+            if known is None or known.id != before.id:
+                raise self._file.went_back(before.position, head.position)
+        self.seen = head
+        return head
+
+    def _verified(self, connection: apsw.Connection, position: int) -> Head:
+        event = self._rows.at(connection, position)
+        if event is None:
+            raise missing(position)
+        return Head(event.position, event.time, event.id)
+
+    def committed(self, head: Head) -> None:
+        """This process has committed up to here, durably. Only while the writers' lock is held."""
+        self.seen = head
+        if self._file.full:
+            note = f"{self.store_id} {self.epoch} {head.position} {head.time} {head.id.hex()}"
+            self._file.lock.note(note)
+
+    def _noted(self) -> Head:
+        """What the lock file tells of this history. A backup, having an epoch of its own, begins another."""
+        store_id, _, rest = self._file.lock.noted().partition(" ")
+        try:
+            epoch, position, time, identity = rest.split(" ")
+            if (store_id, int(epoch)) == (self.store_id, self.epoch):
+                return Head(int(position), int(time), bytes.fromhex(identity))
+        except ValueError:  # no note, or what a power cut has left of one
+            pass
+        return NOTHING

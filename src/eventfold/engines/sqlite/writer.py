@@ -1,0 +1,185 @@
+"""Room: the writer: one transaction at a time, under the lock that all writers of the file share; commit, checkpoint.
+
+Knows: the order of a commit, and what may be said when one fails. Does not know: who waits for it (the bridge
+does), how requests are judged.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import apsw
+
+from eventfold.engine import AppendRequest, Head, Outcome
+from eventfold.engines.sqlite import schema
+from eventfold.engines.sqlite.append import Batch, first_match
+from eventfold.engines.sqlite.connect import File
+from eventfold.engines.sqlite.end import End
+from eventfold.engines.sqlite.faults import translated
+from eventfold.engines.sqlite.names import Names
+from eventfold.engines.sqlite.queries import Dictionary
+from eventfold.engines.sqlite.read import Rows
+from eventfold.engines.sqlite.window import Window
+from eventfold.errors import AppendUnconfirmed, EventfoldError, StoreBusy
+
+LONG = 10_000  # positions: a condition that looks back further is judged before the lock is taken, too
+CHECKPOINT_PAGES = 10_000  # 40 MB of WAL; at 1,000 pages bulk appends are 1.4 to 2 times slower
+RESET_WAIT = 20  # ms that readers may take to leave a WAL that is about to be used again from its beginning
+
+
+class Writer:
+    """The one writer of an engine."""
+
+    def __init__(self, file: File, types: Names, tags: Names, rows: Rows, end: End, clock: Callable[[], int]) -> None:
+        self.types, self.tags, self.rows, self.end, self.clock = types, tags, rows, end, clock
+        self.window = Window()
+        self._file = file
+        self._mutex = threading.Lock()
+        self._connection: apsw.Connection | None = None
+        self._wal_pages = 0
+        self._checkpoint_at = CHECKPOINT_PAGES
+
+    def write(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
+        """One commit. Raises AppendUnconfirmed if the commit failed, another error if nothing was written."""
+        with self._mutex:
+            connection = self._open()
+            judged = self._judge_long(connection, requests)
+            try:
+                self._file.lock.acquire()
+                # First in good faith: ids are taken to be new, as ids made here are. If the guard in the database
+                # finds a known one, everything is rolled back and done again with every id looked up.
+                try:
+                    return self._transact(connection, requests, judged, careful=False)
+                except apsw.ConstraintError:
+                    return self._transact(connection, requests, judged, careful=True)
+            finally:
+                self._file.lock.release()
+
+    def take_over(self, work: Callable[[apsw.Connection, Names, Names], None]) -> None:
+        """One commit of something else than requests: what is copied from another log, or kept beside this one."""
+        with self._mutex:
+            connection = self._open()
+            try:
+                self._file.lock.acquire()
+                try:
+                    connection.execute("BEGIN IMMEDIATE")
+                    head = self.end.look(connection)
+                    work(connection, self.types, self.tags)
+                    row = connection.execute(schema.HEAD).fetchone()
+                    if row is not None and row[0] != head.position:
+                        head = Head(row[0], row[2], row[1])
+                except BaseException:
+                    self._abandon(connection)
+                    raise
+                self._commit(connection, head)
+            finally:
+                self._file.lock.release()
+
+    def _open(self) -> apsw.Connection:
+        self._file.check()
+        if self._connection is None:
+            self._connection = self._file.writer()
+            self._connection.set_wal_hook(self._committed_pages)
+        return self._connection
+
+    def _committed_pages(self, _connection: Any, _name: str, pages: int) -> int:
+        self._wal_pages = pages
+        return apsw.SQLITE_OK
+
+    def _judge_long(self, connection: apsw.Connection, requests: Sequence[AppendRequest]) -> dict[int, int]:
+        """Judge conditions that look far back before the lock is taken: id of clause -> position it holds through."""
+        start = self.window.start if self.window.start >= 0 else self.end.seen.position
+        clauses = [clause for request in requests for clause in request.unless]
+        long = [clause for clause in clauses if clause.query.items and start - clause.after > LONG]
+        if not long:
+            return {}
+        until = self.end.look(connection).position
+        names = Dictionary(connection, self.types, self.tags)
+        return {id(c): until for c in long if first_match(names, c.query, c.after, until) is None}
+
+    def _transact(
+        self, connection: apsw.Connection, requests: Sequence[AppendRequest], judged: dict[int, int], careful: bool
+    ) -> list[Outcome]:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            batch = Batch(self, connection, judged, careful)
+            outcomes = [batch.take(request) for request in requests]
+            batch.insert()
+        except BaseException:
+            self._abandon(connection)
+            raise
+        if batch.written is None:
+            connection.execute("ROLLBACK")
+        else:
+            self._commit(connection, batch.written)
+        return outcomes
+
+    def _commit(self, connection: apsw.Connection, head: Head) -> None:
+        try:
+            connection.execute("COMMIT")
+        except BaseException as error:
+            self._abandon(connection)
+            self._connection = None
+            self._file.discard(connection)
+            # Without room the frame that makes it a commit was not written. After any other failure, of an fsync for
+            # example, it may have been, and survive: nobody may say then that it did not happen.
+            if isinstance(error, apsw.FullError) or not isinstance(error, apsw.Error):
+                raise
+            raise self._unconfirmed("The commit could not be confirmed", translated(error, self._file.path)) from error
+        self.types.publish()
+        self.tags.publish()
+        if not self._file.in_place():
+            assert self._file.damage is not None
+            raise self._unconfirmed("The commit went to a file that is no longer in its place", self._file.damage)
+        self.end.committed(head)
+        if self._wal_pages >= self._checkpoint_at:
+            self._checkpoint(connection)
+
+    def _unconfirmed(self, what: str, cause: EventfoldError) -> AppendUnconfirmed:
+        return AppendUnconfirmed(
+            f"{what}: {cause.what}",
+            "Repeat the identical append once the cause is mended; it will not be written twice.",
+            cause=cause.code,
+            path=self._file.path,
+        )
+
+    def _abandon(self, connection: apsw.Connection) -> None:
+        self.types.forget()
+        self.tags.forget()
+        self.window.restart(-1)
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+    def _checkpoint(self, connection: apsw.Connection) -> None:
+        """Move the WAL into the file and begin it anew, as far as readers allow; always under the writers' lock."""
+        connection.set_busy_timeout(RESET_WAIT)
+        try:
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+            self._checkpoint_at = CHECKPOINT_PAGES
+        except apsw.Error:
+            # A reader in an old snapshot holds the WAL back, or there is no room in the file. The commit stands all
+            # the same: try again when the WAL has grown some more.
+            self._checkpoint_at = self._wal_pages + CHECKPOINT_PAGES // 4
+        finally:
+            self._file.patient(connection)
+
+    def close(self) -> None:
+        """Checkpoint a last time, unless someone else is writing or reading, so that the file is whole by itself."""
+        with self._mutex:
+            connection, self._connection = self._connection, None
+            if connection is None:
+                return
+            try:
+                self._file.check()
+                self._file.lock.acquire(0)
+                connection.set_busy_timeout(0)
+                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            except (StoreBusy, apsw.Error):
+                return  # whoever closes last finishes this, or the next one to open; the WAL is part of the store
+            except EventfoldError:
+                return  # closed already, damaged, or a parent's: not ours to touch
+            finally:
+                self._file.lock.release()
+                self._file.discard(connection)
