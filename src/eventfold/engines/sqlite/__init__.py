@@ -14,20 +14,19 @@ from typing import Any, TypeVar
 import apsw
 
 from eventfold.engine import AppendRequest, Capabilities, Head, Outcome, Page, Span, TagCount, TypeCount
-from eventfold.engines.sqlite import schema, snapshots
+from eventfold.engines.sqlite import schema
 from eventfold.engines.sqlite.adopt import adopt, succeed
-from eventfold.engines.sqlite.append import Writer
 from eventfold.engines.sqlite.connect import File, backup
+from eventfold.engines.sqlite.end import End
 from eventfold.engines.sqlite.faults import in_our_words, translated
-from eventfold.engines.sqlite.lock import WriterLock
 from eventfold.engines.sqlite.names import Names
 from eventfold.engines.sqlite.queries import Dictionary, positions
-from eventfold.engines.sqlite.read import Rows, head_of, read_page
+from eventfold.engines.sqlite.read import Rows, missing, read_page
 from eventfold.engines.sqlite.watch import Watch
-from eventfold.errors import InvalidInput
+from eventfold.engines.sqlite.writer import Writer
+from eventfold.errors import InvalidInput, Unreadable
 from eventfold.query import Query
 from eventfold.record import Receipt, Stored, receipt
-from eventfold.snapshot import Snapshot
 
 T = TypeVar("T")
 
@@ -67,21 +66,24 @@ class SqliteEngine:
         self._create, self._clock, self._timeout = create, clock, timeout
         self._file = File(path, readonly=readonly, full=durability == "full", timeout=timeout)
         self._types, self._tags = Names("type"), Names("tag")
+        self._rows = Rows(self._types)
         self._watch = Watch(self._file)
+        self._end: End | None = None
         self._writer: Writer | None = None
 
     @in_our_words
     async def open(self) -> None:
         """See the port."""
         self.store_id, self.epoch = self._file.open(self._create)
-        self._writer = Writer(
-            self._file,
-            WriterLock(self._file.path, self._timeout),
-            self._types,
-            self._tags,
-            (self.store_id, self.epoch),
-            self._clock,
-        )
+        self._end = End(self._file, self._rows, self.store_id, self.epoch)
+        self._writer = Writer(self._file, self._types, self._tags, self._rows, self._end, self._clock)
+        try:
+            self._reading(self._end.look)
+        except Unreadable:  # a last event that is corrupt is told to whoever reads; the rest can be looked at
+            return
+        except BaseException:
+            self._file.close()
+            raise
 
     @in_our_words
     async def append_many(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
@@ -95,34 +97,46 @@ class SqliteEngine:
     def _reading(self, work: Callable[[apsw.Connection], T]) -> T:
         connection = self._file.reader()
         try:
-            return work(connection)
-        finally:
-            self._file.done(connection)
+            result = work(connection)
+        except BaseException:
+            # A statement left half done would keep this connection in the snapshot of now.
+            self._file.discard(connection)
+            raise
+        self._file.done(connection)
+        return result
+
+    def _look(self, connection: apsw.Connection) -> Head:
+        assert self._end is not None
+        return self._end.look(connection)
 
     @in_our_words
     async def read(self, query: Query, span: Span) -> Page:
         """See the port."""
-        return self._reading(lambda connection: read_page(connection, self._types, self._tags, query, span))
+
+        def page(connection: apsw.Connection) -> Page:
+            head = self._look(connection).position
+            return read_page(connection, self._rows, (self._types, self._tags), head, query, span)
+
+        return self._reading(page)
 
     @in_our_words
     async def head(self) -> Head:
         """See the port."""
-        row = self._reading(lambda connection: connection.execute(schema.HEAD).fetchone())
-        return Head(*row) if row else Head(0, 0, b"")
+        return self._reading(self._look)
 
     @in_our_words
     async def count(self, query: Query, after: int = 0, until: int | None = None) -> int:
         """See the port."""
 
         def counted(connection: apsw.Connection) -> int:
-            head = head_of(connection)
+            head = self._look(connection).position
             end = head if until is None else min(until, head)
-            if not query.items:
+            if not query.items or end <= after:
                 return max(0, end - after)
             found = positions(Dictionary(connection, self._types, self._tags), query, after, end)
             if found.nothing:
                 return 0
-            return connection.execute(f"SELECT count(*) FROM ({found.sql('ASC')})", found.bindings).fetchone()[0]  # noqa: S608
+            return connection.execute(f"SELECT count(*) FROM ({found.sql('ASC')})", found.bindings).get  # noqa: S608
 
         return self._reading(counted)
 
@@ -131,11 +145,13 @@ class SqliteEngine:
         """See the port. Time never decreases along the log, so bisecting the positions needs no index."""
 
         def bisected(connection: apsw.Connection) -> int:
-            low, high = 0, head_of(connection)
+            low, high = 0, self._look(connection).position
             while low < high:
                 middle = (low + high + 1) // 2
-                found = connection.execute("SELECT time FROM event WHERE position = ?", (middle,)).fetchone()[0]
-                low, high = (middle, high) if found <= time else (low, middle - 1)
+                event = self._rows.at(connection, middle)
+                if event is None:
+                    raise missing(middle)
+                low, high = (middle, high) if event.time <= time else (low, middle - 1)
             return low
 
         return self._reading(bisected)
@@ -143,35 +159,34 @@ class SqliteEngine:
     @in_our_words
     async def event_id(self, position: int) -> bytes | None:
         """See the port."""
-        row = self._reading(lambda c: c.execute("SELECT id FROM event WHERE position = ?", (position,)).fetchone())
-        return row[0] if row else None
+        event = self._reading(lambda connection: self._rows.at(connection, position))
+        return event.id if event else None
 
     @in_our_words
     async def boundary(self, position: int) -> int:
         """See the port."""
-        sql = 'SELECT position - ifnull("offset", 0) + ifnull(size, 1) - 1 FROM event WHERE position = ?'
-        row = self._reading(lambda connection: connection.execute(sql, (position,)).fetchone())
-        return row[0] if row else position
+        event = self._reading(lambda connection: self._rows.at(connection, position))
+        return event.last if event else position
 
     @in_our_words
     async def request(self, key: str) -> Receipt | None:
         """See the port."""
 
         def found(connection: apsw.Connection) -> Receipt | None:
-            row = connection.execute("SELECT first FROM request WHERE key = ?", (key,)).fetchone()
-            if row is None:
-                return None
-            return receipt(self.store_id, self.epoch, Rows(connection, self._types).append_at(row[0]))
+            row = connection.execute(schema.BY_KEY, (key,)).fetchone()
+            return receipt(self.store_id, self.epoch, self._rows.append_at(connection, row[0])) if row else None
 
         return self._reading(found)
 
     @in_our_words
     async def types(self) -> list[TypeCount]:
         """See the port."""
-        sql = """SELECT t.name, e.n, e.low, e.high FROM type t JOIN
-            (SELECT type, count(*) n, min(position) low, max(position) high FROM event GROUP BY type) e
-            ON e.type = t.id ORDER BY t.name"""
-        return self._reading(lambda connection: [TypeCount(*row) for row in connection.execute(sql)])
+        sql = "SELECT type, count(*), min(position), max(position) FROM event GROUP BY type"
+
+        def counted(connection: apsw.Connection) -> list[TypeCount]:
+            return [TypeCount(self._types.name(connection, type), *rest) for type, *rest in connection.execute(sql)]
+
+        return sorted(self._reading(counted), key=lambda each: each.type)
 
     @in_our_words
     async def tags(self, prefix: str = "", limit: int = 1000, after: str = "") -> list[TagCount]:
@@ -199,45 +214,25 @@ class SqliteEngine:
         """See the port."""
         assert self._writer is not None
         self._writer.take_over(lambda connection, _types, _tags: succeed(connection, store_id, epoch))
-        self.store_id, self.epoch = store_id, epoch
-        self._writer.named(store_id, epoch)
-
-    @in_our_words
-    async def snapshot(self, key: str) -> Snapshot | None:
-        """See the port."""
-        return self._reading(lambda connection: snapshots.find(connection, key))
-
-    @in_our_words
-    async def keep_snapshot(self, key: str, snapshot: Snapshot) -> None:
-        """See the port."""
-        assert self._writer is not None
-        self._writer.take_over(lambda connection, _types, _tags: snapshots.keep(connection, key, snapshot))
-
-    @in_our_words
-    async def drop_snapshots(self, prefix: str = "") -> int:
-        """See the port."""
-        assert self._writer is not None
-        count: list[int] = []
-        self._writer.take_over(lambda connection, _types, _tags: count.append(snapshots.drop(connection, prefix)))
-        return count[0]
+        assert self._end is not None
+        self.store_id, self.epoch = self._end.store_id, self._end.epoch = store_id, epoch
 
     @in_our_words
     async def stats(self) -> dict[str, Any]:
         """See the port."""
 
         def facts(connection: apsw.Connection) -> dict[str, Any]:
-            row = connection.execute(schema.HEAD).fetchone()
             return {
                 "engine": self.name,
                 "path": self._file.path,
                 "store": self.store_id,
                 "epoch": self.epoch,
-                "events": row[0] if row else 0,
-                "types": connection.execute("SELECT count(*) FROM type").fetchone()[0],
-                "tags": connection.execute("SELECT count(*) FROM tag").fetchone()[0],
+                "events": self._look(connection).position,
+                "types": connection.execute("SELECT count(*) FROM type").get,
+                "tags": connection.execute("SELECT count(*) FROM tag").get,
                 "bytes": connection.pragma("page_count") * connection.pragma("page_size"),
                 "wal_bytes": _size(self._file.path + "-wal"),
-                "created": connection.execute("SELECT created FROM store").fetchone()[0],
+                "created": connection.execute("SELECT created FROM store").get,
                 "durability": "full" if self.capabilities.durable else "normal",
                 "layout": schema.LAYOUT,
                 "sqlite": apsw.sqlite_lib_version(),
@@ -258,7 +253,9 @@ class SqliteEngine:
             raise translated(error, self._file.path) from error
 
     async def close(self) -> None:
-        """See the port."""
+        """See the port. In a forked child nothing is closed: it is the parent's."""
+        if self._file.inherited:
+            return
         self._watch.close()
         if self._writer is not None:
             self._writer.close()

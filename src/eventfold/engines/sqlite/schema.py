@@ -10,7 +10,7 @@ from __future__ import annotations
 APPLICATION_ID = 0x65666C64  # "efld": how a store is recognised without reading its bytes
 LAYOUT = 1  # PRAGMA user_version; a newer file is refused, an older one is upgraded by an explicit command
 
-CREATE = """
+_TABLES = """
 CREATE TABLE store (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     id TEXT NOT NULL,
@@ -32,7 +32,7 @@ CREATE TABLE event (
     size INTEGER,
     codec TEXT,                  -- NULL: json
     key TEXT,                    -- id of the key the payload is encrypted with
-    crc INTEGER NOT NULL
+    crc INTEGER NOT NULL         -- CRC-32 of the columns above, as a MessagePack array
 ) STRICT;
 CREATE UNIQUE INDEX event_id ON event (id);
 CREATE INDEX event_type ON event (type);  -- an index ends with the rowid, so this is (type, position)
@@ -43,17 +43,10 @@ CREATE TABLE tagged (
     tag INTEGER NOT NULL,
     position INTEGER NOT NULL,
     type INTEGER NOT NULL,
-    PRIMARY KEY (tag, position)
+    PRIMARY KEY (tag, position, type)  -- all of it, so that REPLACE has nothing to replace
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE request (key TEXT PRIMARY KEY, first INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE snapshot (
-    key TEXT PRIMARY KEY,
-    fingerprint TEXT NOT NULL,
-    position INTEGER NOT NULL,
-    event BLOB NOT NULL,
-    state BLOB NOT NULL
-) STRICT, WITHOUT ROWID;  -- beside the log, never a source of truth
 CREATE TABLE sealed (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, digest TEXT NOT NULL) STRICT;
 
 -- INSERT OR REPLACE deletes rows without firing a delete trigger, so inserts are guarded as well.
@@ -77,15 +70,35 @@ BEGIN SELECT RAISE(ABORT, 'eventfold: the log is append-only'); END;
 """
 _UNIQUE = """
 CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table}
-WHEN EXISTS (SELECT 1 FROM {table} WHERE id = NEW.id OR name = NEW.name)
-BEGIN SELECT RAISE(ABORT, 'eventfold: known name'); END;
+WHEN EXISTS (SELECT 1 FROM {table} WHERE {known})
+BEGIN SELECT RAISE(ABORT, 'eventfold: known {table}'); END;
 """
-CREATE += "".join(_FROZEN.format(table=table) for table in ("tagged", "type", "tag", "request"))
-CREATE += "".join(_UNIQUE.format(table=table) for table in ("type", "tag"))
+_STORE = """
+CREATE TRIGGER store_keeps_id BEFORE UPDATE OF one, id, created ON store
+WHEN EXISTS (SELECT 1 FROM event)
+BEGIN SELECT RAISE(ABORT, 'eventfold: a store keeps its id'); END;
+CREATE TRIGGER store_no_delete BEFORE DELETE ON store
+BEGIN SELECT RAISE(ABORT, 'eventfold: a store keeps its id'); END;
+"""
+
+CREATE = "".join(
+    (
+        _TABLES,
+        *(_FROZEN.format(table=table) for table in ("tagged", "type", "tag", "request")),
+        *(_UNIQUE.format(table=table, known="id = NEW.id OR name = NEW.name") for table in ("type", "tag")),
+        _UNIQUE.format(table="request", known="key = NEW.key"),
+        _UNIQUE.format(table="store", known="1"),
+        _STORE,
+    )
+)
 
 COLUMNS = 'position, id, type, version, data, tags, time, occurred, metadata, "offset", size, codec, key, crc'
-HEAD = "SELECT position, time, id FROM event ORDER BY position DESC LIMIT 1"
+HEAD = "SELECT position, id, time FROM event ORDER BY position DESC LIMIT 1"
 INSERT_EVENT = f"INSERT INTO event ({COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608
 INSERT_TAGGED = "INSERT INTO tagged (tag, position, type) VALUES (?,?,?)"
 INSERT_REQUEST = "INSERT INTO request (key, first) VALUES (?,?)"
 BY_ID = f"SELECT {COLUMNS} FROM event WHERE id = ?"  # noqa: S608
+BY_KEY = "SELECT first FROM request WHERE key = ?"
+BY_POSITION = f"SELECT {COLUMNS} FROM event WHERE position = ?"  # noqa: S608
+BETWEEN = f"SELECT {COLUMNS} FROM event WHERE position BETWEEN ? AND ? ORDER BY position"  # noqa: S608
+DEFINITIONS = "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
