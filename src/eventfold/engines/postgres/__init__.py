@@ -2,10 +2,12 @@
 
     address.py   where the server is, and the engine's options
     connect.py   connections in both colours, and the pool that keeps them
+    sessions.py  which server is asked, and what each session must be like
     schema.py    the store's tables: made, recognised, checked, upgraded; sql/ holds their text
     append.py    requests as the one call that writes them; arrays.py packs its arguments
     read.py      questions as SQL
     listen.py    waking followers
+    adopt.py     another log's events, taken over as they stand
     joined.py    appends within the user's own transaction
     roles.py     least-privilege roles, as SQL
     errors.py    what the server and the driver say, in our words

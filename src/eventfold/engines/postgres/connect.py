@@ -88,6 +88,7 @@ class _Face:
 
     @property
     def server(self) -> int:
+        """See Link."""
         return self._pgconn.server_version
 
     @property
@@ -97,12 +98,15 @@ class _Face:
 
     @property
     def closed(self) -> bool:
+        """See Link."""
         return self._connection.closed or self._pgconn.status == ConnStatus.BAD
 
     def idle(self) -> bool:
+        """See Link."""
         return not self.closed and self._pgconn.transaction_status == TransactionStatus.IDLE
 
     def usable(self) -> bool:
+        """See Link."""
         if not self.idle():
             return False
         if _POLL is None:
@@ -162,6 +166,7 @@ class AsyncLink(_Face):
         self.loop = asyncio.get_running_loop()
 
     def usable(self) -> bool:
+        """See Link. A connection belongs to the loop it was made on."""
         return self.loop is asyncio.get_running_loop() and super().usable()
 
     async def fetch(self, sql: str, parameters: Sequence[Any] = (), *, prepare: bool | None = None) -> Rows:

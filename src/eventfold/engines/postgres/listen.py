@@ -68,7 +68,8 @@ class Listener:
         return stop
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread, after a last ring."""
+        self._ring()
         with self._lock:
             thread = self._thread
             self._bells.clear()

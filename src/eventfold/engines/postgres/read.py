@@ -11,7 +11,6 @@ from typing import Any
 
 from eventfold.engine import Span
 from eventfold.query import Item, Query
-from eventfold.record import Stored
 
 MOST = 2**63 - 1
 COLUMNS = (
@@ -53,6 +52,17 @@ class Reading:
             f'SELECT {COLUMNS} FROM {self._event} f JOIN {self._event} e ON e.position >= f.position - f."offset"'
             ' AND e.position < f.position - f."offset" + f.size WHERE f.position = %b ORDER BY e.position'
         )
+        self.keys = f"SELECT key, first FROM {schema}.request WHERE key > %b ORDER BY key LIMIT %b"
+        self.snapshot = f"SELECT fingerprint, position, event, state FROM {schema}.snapshot WHERE key = %b"
+        # Folding again costs more than losing one in a power cut: no wait for the disk.
+        self.keep_snapshot = (
+            f"INSERT INTO {schema}.snapshot SELECT %b, %b, %b, %b, %b"
+            " FROM (SELECT set_config('synchronous_commit', 'off', true) OFFSET 0) unhurried"
+            " ON CONFLICT (key) DO UPDATE SET (fingerprint, position, event, state)"
+            " = (excluded.fingerprint, excluded.position, excluded.event, excluded.state)"
+        )
+        dropped = f"DELETE FROM {schema}.snapshot WHERE starts_with(key, %b) RETURNING 1"
+        self.drop_snapshots = f"WITH gone AS ({dropped}) SELECT count(*) FROM gone"
         self.facts = _facts(self._event, self._tag)
         self.known = f"SELECT position FROM {self._event} WHERE id = %b"
 
@@ -186,8 +196,3 @@ def _occurred(span: Span) -> tuple[str, list[int]]:
             parts.append(f" AND coalesce(e.occurred, e.time) {sign} %b")
             values.append(bound)
     return "".join(parts), values
-
-
-def stored(row: Sequence[Any]) -> Stored:
-    """A row of COLUMNS."""
-    return Stored(*row)

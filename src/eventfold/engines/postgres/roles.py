@@ -14,8 +14,9 @@ def roles_sql(schema: str = SCHEMA, writer: str = "eventfold_writer", reader: st
     """SQL that makes both roles, if they are not there, and grants them this store. To be run by the store's owner.
 
     Neither can log in: grant them to the users who do (`GRANT eventfold_writer TO shop`). The writer appends by the
-    store's functions alone and has no right to any table but to read it; the reader reads. Neither can update, delete,
-    truncate, create, or write past the conditions. Running it twice is harmless.
+    store's functions alone and can only read the log's tables (snapshots, which are no source of truth, it keeps
+    itself); the reader reads. Neither can update, delete or truncate the log, create anything, or write past the
+    conditions. Running it twice is harmless.
     """
     mine, write, read = quoted(schema), quoted(writer), quoted(reader)
     types = ", ".join(part.partition("::")[2] for part in ARGUMENTS.split(", "))
@@ -25,6 +26,7 @@ def roles_sql(schema: str = SCHEMA, writer: str = "eventfold_writer", reader: st
 {_made(reader)}
 GRANT USAGE ON SCHEMA {mine} TO {write}, {read};
 GRANT SELECT ON {tables} TO {write}, {read};
+GRANT INSERT, UPDATE, DELETE ON {mine}.snapshot TO {write};
 GRANT EXECUTE ON FUNCTION {mine}.attach(), {mine}.position_at(bigint) TO {write}, {read};
 GRANT EXECUTE ON FUNCTION {mine}.append({types}, boolean, boolean, integer, bigint) TO {write};
 GRANT EXECUTE ON FUNCTION {mine}.stage(text, {types}, text[]) TO {write};

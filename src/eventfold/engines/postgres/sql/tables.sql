@@ -55,6 +55,15 @@ CREATE TABLE {schema}.sealed (
 );
 COMMENT ON TABLE {schema}.sealed IS 'eventfold: ranges verified and kept elsewhere; only these may ever be deleted here';
 
+CREATE TABLE {schema}.snapshot (
+    key         text COLLATE "C" PRIMARY KEY,
+    fingerprint text NOT NULL,
+    position    bigint NOT NULL,
+    event       bytea NOT NULL,
+    state       bytea NOT NULL
+);
+COMMENT ON TABLE {schema}.snapshot IS 'eventfold: folded states kept for speed; never a source of truth';
+
 -- What joined transactions want to append, until their COMMIT. Rows never outlive the transaction that wrote
 -- them, so nobody else ever sees one and nothing of them needs the WAL.
 CREATE UNLOGGED TABLE {schema}.staged (

@@ -1,0 +1,158 @@
+"""Room: which server is asked: the primary or a replica, over which connections, and what each must be like.
+
+Knows: how a session is settled and verified, when a replica is too far behind. Does not know: what is asked.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+
+from eventfold.engines.postgres import schema
+from eventfold.engines.postgres.address import Address, Options, address_of
+from eventfold.engines.postgres.connect import AsyncLink, Colour, Pool, Rows, SyncLink
+from eventfold.engines.postgres.errors import lost, translated
+from eventfold.errors import StoreDamaged, StoreUnavailable
+
+Link = SyncLink | AsyncLink
+Statement = tuple[str, list[Any]]
+WRITERS = 2  # connections for writing: one is used at a time, unless somebody appends past the combiner
+LOOK_AGAIN = 0.005  # seconds between looks at a replica that is behind
+
+
+class Sessions:
+    """The connections of one engine to one store, and that store's identity as they found it."""
+
+    def __init__(self, url: str, options: Options, colour: Colour, create: bool) -> None:
+        self.options = options
+        self.primary: Address = address_of(url)
+        self.replica: Address | None = address_of(options.read_url) if options.read_url else None
+        self.store_id, self.epoch = "", 0
+        self.pooled = False
+        self._create = create
+        self._colour: Colour = colour
+        greet = self._greet_replica if self.replica else self._greet_primary
+        self.writers = Pool(self.primary, colour, WRITERS, options.patience, self._greet_primary)
+        self._readers = Pool(self.replica or self.primary, colour, max(1, options.pool), options.patience, greet)
+
+    async def open(self) -> None:
+        """Connect once to each server. Raises a StoreUnavailable error on anything but this store."""
+        for pool in (self.writers, self._readers) if self.replica else (self.writers,):
+            link = await pool.take()
+            await pool.give(link)
+
+    async def close(self) -> None:
+        """Hang up everywhere."""
+        await self._readers.close()
+        await self.writers.close()
+
+    async def upgrade(self) -> int:
+        """Bring an older layout to ours; returns the layout it had."""
+        pool = Pool(self.primary, self._colour, 1, 0, self._greet_anything)
+        link = await pool.take()
+        try:
+            return await schema.upgrade(link, self.options.schema, self.primary.where)
+        finally:
+            await pool.give(link)
+            await pool.close()
+
+    async def ask(self, sql: str, values: Sequence[Any] = (), *, primary: bool = False) -> Rows:
+        """One question. A connection that turns out to be dead is replaced, and the question asked once more."""
+        pool = self.writers if primary else self._readers
+        for again in (True, False):
+            link = await pool.take()
+            try:
+                return await link.fetch(sql, values)
+            except psycopg.Error as error:
+                if not (again and lost(error, link.closed)):
+                    raise translated(error, pool.address.where) from None
+            finally:
+                await pool.give(link)
+        raise AssertionError("unreachable: the second attempt returns or raises")
+
+    async def ask_beyond(self, floor: int, statement: Statement) -> Rows:
+        """Rows whose first column is the head; from the replica if it has come to `floor`, else from the primary."""
+        rows = await self.ask(*statement)
+        if self.replica is None or rows[0][0] >= floor:
+            return rows
+        deadline = time.monotonic() + self.options.replica_wait
+        while time.monotonic() < deadline:
+            await self._readers.pause(LOOK_AGAIN)
+            rows = await self.ask(*statement)
+            if rows[0][0] >= floor:
+                return rows
+        return await self.ask(*statement, primary=True)
+
+    async def ask_about(self, sql: str, value: Any) -> Rows:
+        """Something about one place in the log: where a replica has not got it yet, the primary has."""
+        rows = await self.ask(sql, [value])
+        if not rows and self.replica is not None:
+            rows = await self.ask(sql, [value], primary=True)
+        return rows
+
+    def lock_ms(self) -> int:
+        """How long a writer waits for another, in ms."""
+        return max(1, round(self.options.lock_timeout * 1000))
+
+    async def _greet_primary(self, link: Link) -> None:
+        where = self.primary.where
+        await self._settle(link, where, writes=True)
+        found = await schema.attach(link, self.options.schema, where)
+        if found is None:
+            if not self._create or self.store_id:
+                raise schema.not_found(self.options.schema, where)
+            await schema.create(link, self.options.schema, where)
+            found = await schema.attach(link, self.options.schema, where)
+            if found is None:
+                raise schema.not_found(self.options.schema, where)
+        if self.store_id and found.store_id != self.store_id:
+            raise StoreDamaged(
+                f"The store at {where} was replaced by another while this process used it.",
+                "Open it again, and let followers start from the beginning.",
+                store=self.store_id,
+                found=found.store_id,
+            )
+        self.store_id, self.epoch = found.store_id, found.epoch
+
+    async def _greet_replica(self, link: Link) -> None:
+        assert self.replica is not None
+        await self._settle(link, self.replica.where, writes=False)
+        found = await schema.attach(link, self.options.schema, self.replica.where)
+        if found is None or found.store_id != self.store_id:
+            raise StoreUnavailable(
+                f"The server at {self.replica.where} (read_url=) does not hold this store.",
+                "Give the address of a replica of the same database.",
+                server=self.replica.where,
+            )
+
+    async def _greet_anything(self, link: Link) -> None:
+        """Nothing is known of a store that is yet to be upgraded."""
+
+    async def _settle(self, link: Link, where: str, *, writes: bool) -> None:
+        """Look at a new connection's server, and set what this session needs."""
+        try:
+            row = (
+                await link.fetch(
+                    "SELECT pg_backend_pid(), current_setting('fsync'), current_setting('full_page_writes'),"
+                    " current_setting('server_encoding'), current_setting('default_transaction_isolation')"
+                )
+            )[0]
+            if writes and not self.options.unsafe:
+                schema.refuse_unsafe(row[1], row[2], row[3], where)
+            # A pooler introduces itself by a number of its own instead of the server process's.
+            if row[0] != link.backend if self.options.pooler is None else self.options.pooler:
+                link.pooler_found()
+                self.pooled = self.pooled or writes
+                schema.refuse_isolation(row[4], where)
+                return
+            await link.fetch(
+                "SELECT set_config(name, value, false) FROM (VALUES"
+                " ('default_transaction_isolation', 'read committed'), ('lock_timeout', %b), ('eventfold.unsafe', %b),"
+                " ('enable_seqscan', 'off'), ('jit', 'off'), ('plan_cache_mode', 'force_generic_plan')) s(name, value)",
+                (str(self.lock_ms()), "on" if self.options.unsafe else "off"),
+            )
+        except psycopg.Error as error:
+            raise translated(error, where) from None

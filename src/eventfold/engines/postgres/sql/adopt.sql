@@ -1,0 +1,50 @@
+-- Room: taking over events of another log exactly as they stand there. For the store's owner alone: these
+-- functions believe the positions and times they are given.
+
+CREATE OR REPLACE FUNCTION {schema}.adopt(
+    first bigint, moments bigint[], ids uuid[], types text[], datas bytea[], tags text[],
+    versions integer[], occurreds bigint[], metadatas bytea[], codecs text[], keyids text[],
+    offsets integer[], sizes integer[], keys text[], firsts bigint[]
+) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, {schema}, pg_temp AS $body$
+#variable_conflict use_variable
+DECLARE
+    head bigint;
+BEGIN
+    PERFORM pg_advisory_xact_lock({lock});
+    IF ids IS NOT NULL THEN
+        SELECT coalesce(max(e.position), 0) INTO head FROM event e;
+        IF first <> head + 1 THEN
+            RAISE EXCEPTION USING ERRCODE = 'EF007', DETAIL = head::text,
+                MESSAGE = 'The events do not begin right behind the head. Go on where the copy stopped.';
+        END IF;
+        WITH written AS (
+            INSERT INTO event
+            SELECT first + u.o - 1, u.moment, u.occurred, coalesce(u.version, 1), u."offset", u.size, u.id, u.type,
+                   coalesce(u.codec, 'json'), u.tags, u.key, u.data, u.metadata
+            FROM unnest(moments, ids, types, datas, tags, versions, occurreds, metadatas, codecs, keyids, offsets, sizes)
+                 WITH ORDINALITY u(moment, id, type, data, tags, version, occurred, metadata, codec, key, "offset", size, o)
+            RETURNING event.position, event.tags, event.type
+        )
+        INSERT INTO tag SELECT t, w.position, w.type FROM written w, unnest(string_to_array(w.tags, E'\n')) t;
+    END IF;
+    INSERT INTO request
+        SELECT k.key, k.first, e.size FROM unnest(keys, firsts) k(key, first) JOIN event e ON e.position = k.first;
+    PERFORM pg_notify({channel}, coalesce(first + cardinality(ids) - 1, 0)::text);
+END
+$body$;
+
+CREATE OR REPLACE FUNCTION {schema}.succeed(store_id text, store_epoch bigint) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, {schema}, pg_temp AS $body$
+DECLARE
+    head bigint;
+BEGIN
+    PERFORM pg_advisory_xact_lock({lock});
+    SELECT coalesce(max(e.position), 0) INTO head FROM event e;
+    IF head > 0 THEN
+        RAISE EXCEPTION USING ERRCODE = 'EF007', DETAIL = head::text,
+            MESSAGE = 'The store has events already. Copy into an empty one.';
+    END IF;
+    UPDATE store SET id = store_id, epoch = store_epoch;
+END
+$body$;
