@@ -5,9 +5,11 @@ from eventfold.aio import AsyncStore
 from eventfold.errors import AppendConflict, AppendUnconfirmed, EventfoldError, InvalidDecision, NotSupported
 from eventfold.event import Draft, Event, Recorded, Tag, event, tag
 from eventfold.flow.decide import Decided
+from eventfold.projection import Projection, SqlProjection, Subscription
 from eventfold.query import Query
 from eventfold.state import State, diff
 from eventfold.store import Store
+from eventfold.target import Transaction
 from eventfold.upcast import upcast
 
 __version__ = "0.1.0"
@@ -23,11 +25,15 @@ __all__ = [
     "EventfoldError",
     "InvalidDecision",
     "NotSupported",
+    "Projection",
     "Query",
     "Recorded",
+    "SqlProjection",
     "State",
     "Store",
+    "Subscription",
     "Tag",
+    "Transaction",
     "diff",
     "event",
     "tag",

@@ -6,6 +6,7 @@
     │   ├── InvalidQuery            a query that means nothing
     │   ├── InvalidState            a State (or event) class that cannot be folded, or a bad ``at=``
     │   ├── InvalidDecision         a decision that returned something other than events
+    │   ├── InvalidProjection       a Projection class that cannot be kept
     │   └── InvalidUrl              an address that names no engine
     ├── AppendConflict              someone else wrote first: read again and decide again
     ├── AppendUnconfirmed           the answer was lost: repeat the identical append
@@ -16,6 +17,13 @@
     │   ├── UndecodableEvent        its payload no longer fits its class
     │   └── CorruptEvent            its bytes are not the bytes that were written
     ├── CursorMismatch              progress kept against another store, or against lost history
+    ├── ProjectionError             a read model cannot be used, or go on, as asked
+    │   ├── UnknownProjection       no projection of that name
+    │   ├── ProjectionChanged       its code is not the code its rows were made by
+    │   ├── ProjectionStopped       a handler failed, or somebody paused it
+    │   ├── ProjectionBehind        it did not get as far as was waited for
+    │   ├── LeaseLost               another runner has taken the work over
+    │   └── TargetUnavailable       the database its rows are kept in cannot be used
     ├── StoreUnavailable            the store cannot be used now
     │   ├── StoreNotFound           nothing is there
     │   ├── NotAStore               something else is there
@@ -95,6 +103,12 @@ class InvalidDecision(InvalidInput):
     code = "invalid-decision"
 
 
+class InvalidProjection(InvalidInput):
+    """A Projection class that cannot be kept: what it takes, asks or stores cannot be understood."""
+
+    code = "invalid-projection"
+
+
 class InvalidUrl(InvalidInput):
     """The address names no engine."""
 
@@ -160,6 +174,48 @@ class CursorMismatch(EventfoldError):
     """A cursor belongs to another store, or to history this store no longer has."""
 
     code = "cursor-mismatch"
+
+
+class ProjectionError(EventfoldError):
+    """A read model cannot be used, or cannot go on, as asked. Field: ``projection``."""
+
+    code = "projection"
+
+
+class UnknownProjection(ProjectionError):
+    """No projection of that name is kept there."""
+
+    code = "unknown-projection"
+
+
+class ProjectionChanged(ProjectionError):
+    """The code is not the code its rows were made by: rebuild, or accept the change."""
+
+    code = "projection-changed"
+
+
+class ProjectionStopped(ProjectionError):
+    """It does not go on: a handler failed at ``position``, or somebody paused it."""
+
+    code = "projection-stopped"
+
+
+class ProjectionBehind(ProjectionError):
+    """It did not reach the position that was waited for. Fields: ``position``, ``wanted``."""
+
+    code = "projection-behind"
+
+
+class LeaseLost(ProjectionError):
+    """Another runner has taken the work over; nothing of the page in hand was written."""
+
+    code = "lease-lost"
+
+
+class TargetUnavailable(ProjectionError):
+    """The database its rows are kept in is away, read-only, full or not what was expected."""
+
+    code = "target-unavailable"
 
 
 class StoreUnavailable(EventfoldError):

@@ -113,7 +113,7 @@ def generation() -> int:
 
 def _declare(cls: type, name: str, version: int, aliases: Iterable[str]) -> None:
     global _generation
-    check_name("event type", name)
+    check_name("event type", name, reserved=cls.__module__.startswith("eventfold."))
     if version < 1:
         raise InvalidEvent(
             f"{cls.__qualname__} has version {version}.", "Versions are counted from 1.", type=name, version=version

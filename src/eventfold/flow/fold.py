@@ -1,0 +1,280 @@
+"""Room: a page of events taken into a read model: decoded, given to their keys, folded into rows or handed to handlers.
+
+Knows: plans, rows in memory, whose fault an error is. Does not know: checkpoints, leases, what happens after a failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, cast
+from zlib import crc32
+
+import msgspec
+
+from eventfold.errors import EventfoldError, InvalidProjection
+from eventfold.event import Recorded
+from eventfold.projection.columns import Table
+from eventfold.projection.plan import Handler, Key, Plan
+from eventfold.record import Stored
+from eventfold.registry import Codec, Registry
+from eventfold.target import Entry, Place, RowRefused, Target, Writing, physical
+
+MOST_ROWS = 20_000  # rows kept in memory between pages
+Clock = Callable[[], float]
+
+
+class Failed(Exception):
+    """The user's code, or an event, failed. `index` of the item it failed at; None: somewhere in the page."""
+
+    def __init__(self, index: int | None, error: BaseException, handler: str = "") -> None:
+        super().__init__(str(error))
+        self.index, self.error, self.handler = index, error, handler
+
+
+class Item(msgspec.Struct):
+    """An event of this partition: `at` is its place in the page, `keys` the keys it concerns.
+
+    `parts` are the events it reads as, each with its own keys: one, unless an upcaster made several of it, or none.
+    """
+
+    at: int
+    stored: Stored
+    parts: tuple[tuple[Any, tuple[Key, ...]], ...] = ()
+    keys: tuple[Key, ...] = ()
+
+    @property
+    def key_text(self) -> str:
+        """Its keys, as they are told and remembered."""
+        return " | ".join(map(key_text, self.keys))
+
+
+def key_text(key: tuple[Any, ...]) -> str:
+    """A key as text: what parked events are grouped by."""
+    return ", ".join(map(str, key))
+
+
+def partition_of(key: tuple[Any, ...], partitions: int) -> int:
+    """Which partition a key belongs to, on every machine alike."""
+    return crc32(key_text(key).encode()) % partitions
+
+
+class Timing:
+    """Where the time of a page went, in seconds, by handler; and how many events each took."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, float] = {}
+        self.events: dict[str, int] = {}
+
+    def add(self, handler: str, seconds: float, events: int) -> None:
+        """So long, for so many events."""
+        self.spent[handler] = self.spent.get(handler, 0.0) + seconds
+        self.events[handler] = self.events.get(handler, 0) + events
+
+
+class Reading:
+    """Stored events as items, for one partition."""
+
+    def __init__(self, plan: Plan, registry: Registry, partition: int, partitions: int) -> None:
+        self._plan, self._registry = plan, registry
+        self._partition, self._partitions = partition, partitions
+        self._codecs: dict[tuple[str, int], Codec] = {}
+        self._key_size = len(plan.rows.table.key) if plan.rows else 0
+
+    def items(self, events: Sequence[Stored], known: Mapping[int, Entry]) -> list[Item]:
+        """Those of this partition; what is `known` to be skipped is not decoded.
+
+        Raises Failed, its index into the events, where one cannot be decoded or has no key.
+        """
+        found: list[Item] = []
+        split = self._partitions > 1
+        for at, stored in enumerate(events):
+            if known and stored.position in known:
+                found.append(Item(at, stored))
+                continue
+            try:
+                parts = tuple([(event, self._keys(event)) for event in self._read(stored)])
+            except Exception as error:
+                raise Failed(at, error, "key") from error
+            keys = parts[0][1] if len(parts) == 1 else tuple(dict.fromkeys(key for _, own in parts for key in own))
+            if split:
+                if keys:
+                    keys = tuple(k for k in keys if partition_of(k, self._partitions) == self._partition)
+                    if not keys:
+                        continue
+                    parts = tuple((event, tuple(k for k in own if k in keys)) for event, own in parts)
+                elif self._partition:
+                    continue
+            found.append(Item(at, stored, parts, keys))
+        return found
+
+    def _read(self, stored: Stored) -> Iterable[Any]:
+        codec = self._codecs.get((stored.type, stored.version))
+        if codec is None:
+            codec = self._registry.reader_among(self._plan.events, stored)
+            self._codecs[stored.type, stored.version] = codec
+        events = self._registry.decode_as(codec, stored)
+        # What an upcaster split off for others is left out.
+        return events if codec.step is None else [event for event in events if isinstance(event, self._plan.events)]
+
+    def _keys(self, event: Any) -> tuple[Key, ...]:
+        keys = self._plan.keys(event)
+        if self._key_size:
+            for key in keys:
+                if len(key) != self._key_size:
+                    raise self._wrong_key(key)
+        return keys
+
+    def _wrong_key(self, key: Any) -> InvalidProjection:
+        return InvalidProjection(
+            f"{self._plan.cls.__name__}.key gave {key!r}, and the key has {self._key_size} fields.",
+            "Return one value for each field of the key, in their order.",
+        )
+
+
+class Rows:
+    """Keyed rows, folded in memory. This worker alone writes them, so they are kept from page to page."""
+
+    def __init__(self, plan: Plan, target: Target, place: Place, fresh: bool) -> None:
+        assert plan.rows is not None
+        self._plan, self._target, self._of = plan, target, plan.rows
+        table = plan.rows.table
+        self.table = name_table(table, place.generation)
+        self._cache: dict[tuple[Any, ...], Any] = {}
+        self._whole = fresh  # whatever is not in memory does not exist
+        self._touched: dict[tuple[Any, ...], None] = {}
+
+    def forget(self, whole: bool = False) -> None:
+        """What is in memory may not be what is in the table."""
+        self._cache.clear()
+        self._touched.clear()
+        self._whole = whole
+
+    def fold(self, items: Sequence[Item], timing: Timing, clock: Clock) -> None:
+        """Take events in, in memory. Raises Failed; then `forget` before anything else."""
+        self._load(items)
+        plan, cache, touched = self._plan, self._cache, self._touched
+        touched.clear()
+        cls, recorded, keeps, began = plan.cls, plan.recorded, plan.keeps, clock()
+        index = 0
+        try:
+            for index, item in enumerate(items):  # noqa: B007
+                for event, keys in item.parts:
+                    for key in keys:
+                        row = cache.get(key)
+                        if row is None:
+                            row = cache[key] = cls(*key)
+                        done = row.evolve(event, Recorded(item.stored, event)) if recorded else row.evolve(event)
+                        if done is not None:
+                            raise returned(cls)
+                        if keeps and not row.keep():
+                            cache[key] = None
+                        touched[key] = None
+        except Exception as error:
+            raise Failed(index, error, "evolve") from error
+        timing.add("evolve", clock() - began, len(items))
+
+    def _load(self, items: Sequence[Item]) -> None:
+        cache = self._cache
+        missing = {key: None for item in items for key in item.keys if key not in cache}
+        if not missing:
+            return
+        if len(cache) + len(missing) > MOST_ROWS:
+            cache.clear()
+            self._whole = False
+            missing = {key: None for item in items for key in item.keys}
+        if not self._whole:
+            for row in self._target.load(self.table, [self._of.pack_key(key) for key in missing]):
+                found = self._of.unpack(row)
+                key = self._of.key_of(found)
+                cache[key] = found
+                if missing.pop(key, self) is self:
+                    raise Failed(None, self._odd(key), "key")
+        for key in missing:
+            cache[key] = None
+
+    def _odd(self, key: Any) -> EventfoldError:
+        return InvalidProjection(
+            f"{self._plan.cls.__name__}.key gave values of other types than its fields have: the table has {key!r}.",
+            "Return values of exactly the types that the key's fields declare.",
+        )
+
+    def write(self, tx: Writing) -> None:
+        """Write what was touched. Raises Failed where the database does not take a row."""
+        upserts: list[tuple[Any, ...]] = []
+        deletes: list[tuple[Any, ...]] = []
+        try:
+            for key in self._touched:
+                row = self._cache[key]
+                if row is None:
+                    deletes.append(self._of.pack_key(key))
+                else:
+                    upserts.append(self._of.pack(row))
+            tx.upsert(self.table, upserts)
+            tx.delete(self.table, deletes)
+        except (RowRefused, TypeError, ValueError, OverflowError) as error:
+            raise Failed(None, error.__cause__ or error, "evolve") from error
+
+
+def returned(cls: type) -> InvalidProjection:
+    """An evolve that returns something: it would be lost."""
+    return InvalidProjection(
+        f"{cls.__name__}.evolve returned a value, and evolve changes self.",
+        "Assign to self and return nothing; a row that is to go says so in keep().",
+    )
+
+
+class Handlers:
+    """Handlers of a class, by event."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._by_type: dict[type, tuple[Handler, ...]] = {}
+        self._batches = tuple(h for h in plan.handlers if h.batch)
+
+    def of(self, event: Any) -> tuple[Handler, ...]:
+        """Those that take one event of this class at a time."""
+        kind = cast("type[Any]", type(event))
+        found = self._by_type.get(kind)
+        if found is None:
+            found = tuple(h for h in self._plan.handlers if isinstance(event, h.events) and not h.batch)
+            self._by_type[kind] = found
+        return found
+
+    def handle(
+        self, items: Sequence[Item], tx: Writing | None, timing: Timing, clock: Clock, patience: float = 1e9
+    ) -> int:
+        """Hand events to handlers; returns how many were: all, unless others wait or `patience` (seconds) is over.
+
+        Raises Failed.
+        """
+        rest: tuple[Any, ...] = () if tx is None else (tx,)
+        first = clock()
+        for index, item in enumerate(items):
+            for event, _ in item.parts:
+                for handler in self.of(event):
+                    began = clock()
+                    try:
+                        handler.call(Recorded(item.stored, event) if handler.recorded else event, *rest)
+                    except Exception as error:
+                        raise Failed(index, error, handler.name) from error
+                    timing.add(handler.name, clock() - began, 1)
+            further = items[index + 1] if index + 1 < len(items) else None
+            if tx is not None and further is not None and further.stored.first != item.stored.first:
+                if not self._batches and (tx.overdue() or clock() - first > patience):
+                    return index + 1
+        for handler in self._batches:
+            taken = [(i.stored, e) for i in items for e, _ in i.parts if isinstance(e, handler.events)]
+            if taken:
+                given = [Recorded(stored, event) if handler.recorded else event for stored, event in taken]
+                began = clock()
+                try:
+                    handler.call(given, *rest)
+                except Exception as error:
+                    raise Failed(None if len(items) > 1 else 0, error, handler.name) from error
+                timing.add(handler.name, clock() - began, len(taken))
+        return len(items)
+
+
+def name_table(table: Table, generation: int) -> Table:
+    """The table of one generation."""
+    return msgspec.structs.replace(table, name=physical(table.name, generation))

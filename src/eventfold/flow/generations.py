@@ -1,0 +1,260 @@
+"""Room: generations of a projection: registering it, building another beside it, comparing, switching, going back.
+
+Knows: what must be true before each step. Does not know: how events are folded, who runs what.
+"""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from eventfold.errors import InvalidProjection, ProjectionChanged, UnknownProjection
+from eventfold.flow.fold import name_table
+from eventfold.flow.follow import cursor_at
+from eventfold.flow.log import Log
+from eventfold.projection.columns import Table
+from eventfold.projection.ledger import MODULUS
+from eventfold.projection.plan import Plan
+from eventfold.target import Checkpoint, Place, Registered, Target
+
+SHOWN = 20  # differences that a comparison keeps; it counts all of them
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """A row that is not the same in two generations: as tuples, None where there is none."""
+
+    table: str
+    key: tuple[Any, ...]
+    before: tuple[Any, ...] | None
+    after: tuple[Any, ...] | None
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """Two generations side by side: where they stand, how many rows, digests of them, the first differences."""
+
+    name: str
+    generations: tuple[int, int]
+    positions: tuple[int, int]
+    rows: tuple[int, int]
+    digests: tuple[str, str]
+    different: int
+    differences: tuple[Difference, ...]
+
+    @property
+    def equal(self) -> bool:
+        """Whether every row is the same."""
+        return self.different == 0
+
+
+def tables_of(plan: Plan) -> dict[str, Table | str]:
+    """The tables of a plan, by name."""
+    return dict(plan.tables) if plan.rows is None else {plan.rows.table.name: plan.rows.table}
+
+
+async def register(plan: Plan, log: Log, target: Target) -> Registered:
+    """Make a projection known and its tables ready, once. Raises ProjectionChanged if its code is another now."""
+    known = target.registered(plan.name)
+    if known is None:
+        await _warn_of_unwritten(plan, log)
+        new = Registered(name=plan.name, kind=plan.kind, code=plan.code, live=1, tables=tuple(tables_of(plan)))
+        start = (await log.engine.head()).position if plan.start == "now" else 0
+        target.create(new, tables_of(plan), await _checkpoints(plan, log, 1, start, None))
+        known = target.registered(plan.name)
+        assert known is not None
+    live = target.checkpoints(plan.name, known.live)[0]
+    if live.fingerprint == plan.fingerprint:
+        return known
+    if known.kind != plan.kind or known.code != plan.code:
+        raise InvalidProjection(
+            f"{plan.name} is kept by {known.code}, and {plan.code} has the same name and is not the same.",
+            "Give one of them another name (name=…); if it was moved and changed: eventfold projections rebuild.",
+            projection=plan.name,
+        )
+    raise ProjectionChanged(
+        f"The code of {plan.name} is not the code its rows were made by (fingerprint {live.fingerprint} then, "
+        f"{plan.fingerprint} now).",
+        f"Build it anew beside the old one: eventfold projections rebuild {plan.name}; "
+        f"or, if the rows stay right as they are: eventfold projections accept {plan.name}.",
+        projection=plan.name,
+        was=live.fingerprint,
+        fingerprint=plan.fingerprint,
+    )
+
+
+async def _checkpoints(plan: Plan, log: Log, generation: int, start: int, until: int | None) -> list[Checkpoint]:
+    cursor = await cursor_at(log, start)
+    return [
+        Checkpoint(
+            place=Place(plan.name, generation, partition),
+            store=cursor.store,
+            epoch=cursor.epoch,
+            position=cursor.position,
+            event_id=cursor.event_id,
+            query=msgspec.json.encode(plan.query).decode(),
+            fingerprint=plan.fingerprint,
+            partitions=plan.partitions,
+            until=until,
+        )
+        for partition in range(plan.partitions)
+    ]
+
+
+async def _warn_of_unwritten(plan: Plan, log: Log) -> None:
+    written = [found.type for found in await log.engine.types()]
+    for item in plan.query.items:
+        for name in item.types:
+            near = difflib.get_close_matches(name, written, 3)
+            if name not in written and near:
+                warnings.warn(
+                    f"{plan.name} takes {name}, which nothing has written yet; the log has {', '.join(near)}.",
+                    stacklevel=2,
+                )
+
+
+async def begin(plan: Plan, log: Log, target: Target, until: int | None = None) -> int:
+    """The generation to build: the one left off by an earlier rebuild of the same code, or a new one.
+
+    With `until` it is one of the past, which never goes live. Raises UnknownProjection.
+    """
+    known = known_in(target, plan.name)
+    if until is None and known.building is not None:
+        if target.checkpoints(plan.name, known.building)[0].fingerprint == plan.fingerprint:
+            return known.building
+        discard(target, known)
+        known = known_in(target, plan.name)
+    if plan.kind == "effects":
+        raise InvalidProjection(f"{plan.name} has effects, and they are not done again.", "Rebuild read models only.")
+    generation = 1 + max(checkpoint.place.generation for checkpoint in target.checkpoints(plan.name))
+    if until is None:
+        known = msgspec.structs.replace(known, building=generation, code=plan.code, kind=plan.kind)
+    target.create(known, tables_of(plan), await _checkpoints(plan, log, generation, 0, until))
+    return generation
+
+
+def discard(target: Target, known: Registered) -> None:
+    """Give up what is being built."""
+    if known.building is not None:
+        building = known.building
+        target.change(msgspec.structs.replace(known, building=None))
+        target.drop(known.name, building, known.tables)
+
+
+def switch(target: Target, known: Registered) -> Registered:
+    """Readers see what was built, from now on; what they saw before is kept for `rollback`."""
+    if known.building is None:
+        raise UnknownProjection(
+            f"Nothing is built beside {known.name}.",
+            f"Build it: eventfold projections rebuild {known.name}.",
+            projection=known.name,
+        )
+    oldest = known.previous
+    new = msgspec.structs.replace(known, live=known.building, previous=known.live, building=None)
+    target.change(new)
+    if oldest is not None:
+        target.drop(known.name, oldest, known.tables)
+    return new
+
+
+def rollback(target: Target, known: Registered) -> Registered:
+    """Readers see the generation before again; the present one is kept, for another change of mind."""
+    if known.previous is None:
+        raise UnknownProjection(
+            f"{known.name} has no generation to go back to.",
+            "Nothing was switched since it was made.",
+            projection=known.name,
+        )
+    new = msgspec.structs.replace(known, live=known.previous, previous=known.live)
+    target.change(new)
+    return new
+
+
+def known_in(target: Target, name: str) -> Registered:
+    """What is known about a projection. Raises UnknownProjection, with near matches."""
+    known = target.registered(name)
+    if known is None:
+        names = [each.name for each in target.all()]
+        near = difflib.get_close_matches(name, names, 1) or names[:5]
+        raise UnknownProjection(
+            f"{target.address} keeps no projection {name!r}" + (f" (it keeps {', '.join(near)})." if near else "."),
+            "Run it once to make it known: store.project(…), or eventfold run.",
+            projection=name,
+        )
+    return known
+
+
+def compare(plan: Plan, target: Target, generations: tuple[int, int]) -> Comparison:
+    """Compare two generations, row by row."""
+    counts, sums, different = [0, 0], [0, 0], 0
+    differences: list[Difference] = []
+    for difference in _pairs(plan, target, generations):
+        for side, row in enumerate((difference.before, difference.after)):
+            if row is not None:
+                counts[side] += 1
+                sums[side] = (sums[side] + _hash(row)) % MODULUS
+        if difference.before != difference.after:
+            different += 1
+            if len(differences) < SHOWN:
+                differences.append(difference)
+    a, b = (min(c.position for c in target.checkpoints(plan.name, generation)) for generation in generations)
+    return Comparison(
+        plan.name,
+        generations,
+        (a, b),
+        (counts[0], counts[1]),
+        (f"{sums[0]:032x}", f"{sums[1]:032x}"),
+        different,
+        tuple(differences),
+    )
+
+
+def _hash(row: tuple[Any, ...]) -> int:
+    return int.from_bytes(blake2b(repr(row).encode(), digest_size=16).digest())
+
+
+def _pairs(plan: Plan, target: Target, generations: tuple[int, int]) -> Iterator[Difference]:
+    if plan.rows is not None:
+        table = plan.rows.table
+        yield from _merged(table, *(_each(target, name_table(table, generation)) for generation in generations))
+        return
+    for name in plan.tables:
+        before, after = (Counter(target.dump(name, generation)) for generation in generations)
+        for row in {**before, **after}:
+            for number in range(max(before[row], after[row])):
+                yield Difference(name, row, row if number < before[row] else None, row if number < after[row] else None)
+
+
+def _each(target: Target, table: Table) -> Iterator[tuple[Any, ...]]:
+    for page in target.scan(table):
+        yield from page
+
+
+def _merged(table: Table, before: Iterator[tuple[Any, ...]], after: Iterator[tuple[Any, ...]]) -> Iterator[Difference]:
+    """Two runs of rows in the order of their keys, side by side.
+
+    The order is the database's, so what comes up on one side only is remembered until the other side has it or ends.
+    """
+    size = len(table.key)
+    waiting: tuple[dict[Any, Any], dict[Any, Any]] = ({}, {})
+    while True:
+        rows = (next(before, None), next(after, None))
+        if rows == (None, None):
+            break
+        for side, row in enumerate(rows):
+            if row is None:
+                continue
+            other = waiting[1 - side].pop(row[:size], None)
+            if other is None:
+                waiting[side][row[:size]] = row
+            else:
+                pair = (row, other) if side == 0 else (other, row)
+                yield Difference(table.name, row[:size], *pair)
+    for key, row in waiting[0].items():
+        yield Difference(table.name, key, row, None)
+    for key, row in waiting[1].items():
+        yield Difference(table.name, key, None, row)

@@ -1,0 +1,45 @@
+"""Room: events that were parked: which wait for which, and which is next to be tried again.
+
+Knows: entries, keys as text. Does not know: how anything is tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from eventfold.flow.fold import Item
+from eventfold.target import Entry
+
+
+def keys_of(entry: Entry) -> list[str]:
+    """The keys of an entry's event."""
+    return entry.key.split(" | ")
+
+
+def blocked_keys(entries: Iterable[Entry]) -> set[str]:
+    """The keys of which an event is parked: later ones wait."""
+    return {key for entry in entries if entry.state != "skipped" for key in keys_of(entry)}
+
+
+def waiting(item: Item, blocked: set[str]) -> bool:
+    """Whether an event must wait for an earlier one of one of its keys."""
+    return bool(blocked) and not blocked.isdisjoint(item.key_text.split(" | "))
+
+
+def parked(item: Item, error: str, attempts: int) -> Entry:
+    """The entry for an event that was not handled."""
+    stored = item.stored
+    return Entry(stored.position, stored.id.hex(), stored.type, item.key_text, "parked", error, attempts)
+
+
+def first_due(entries: Iterable[Entry]) -> Entry | None:
+    """The next parked event to be tried again: one that is due, and the first of each of its keys."""
+    first: dict[str, Entry] = {}
+    for entry in sorted(entries, key=lambda entry: entry.position):
+        if entry.state != "skipped":
+            for key in keys_of(entry):
+                first.setdefault(key, entry)
+    due = (
+        entry for entry in first.values() if entry.state == "due" and all(first[key] is entry for key in keys_of(entry))
+    )
+    return min(due, key=lambda entry: entry.position, default=None)

@@ -1,0 +1,390 @@
+"""Room: one step of a projection: read a page, fold it, write rows and checkpoint together, or say why not.
+
+Knows: the order of these steps, what follows a failure, what the ledger counts. Does not know: clocks (it is given
+one), threads, who runs it, what a target is made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import msgspec
+
+from eventfold.engine import Page, Span
+from eventfold.errors import CursorMismatch, LeaseLost
+from eventfold.flow.fold import Failed, Handlers, Item, Reading, Rows, Timing
+from eventfold.flow.follow import verify
+from eventfold.flow.log import Log
+from eventfold.flow.parked import blocked_keys, first_due, parked, waiting
+from eventfold.flow.stopped import Stopped
+from eventfold.projection.ledger import tally
+from eventfold.projection.plan import Plan
+from eventfold.query import Cursor
+from eventfold.record import Stored
+from eventfold.target import Advance, Checkpoint, Disturbed, Entry, Place, Target
+
+MARK_EVERY = 10_000  # positions between two marks of the ledger
+PAGE = 2_000  # events
+FEW = 50  # events of the first page, and of the next one after an event was parked: others like it may follow
+LONG_PAGE = 0.5  # seconds: pages that take longer get shorter, so that a lease outlives them
+FIRST_PAUSE = 0.05  # seconds, four times as long with every attempt
+State = Literal["worked", "idle", "held", "paused", "stopped", "superseded"]
+
+
+class Means(msgspec.Struct, frozen=True):
+    """What a worker works with. `clock` gives seconds; `lease` in seconds, `page` in events."""
+
+    log: Log
+    target: Target
+    clock: Callable[[], float]
+    lease: float = 10.0
+    page: int = PAGE
+
+
+class Work:
+    """One partition of one generation, worked on by one holder: `await step()` again and again."""
+
+    def __init__(self, plan: Plan, means: Means, place: Place, holder: str) -> None:
+        self.plan, self.means, self.place, self.holder = plan, means, place, holder
+        self.held: Checkpoint | None = None
+        self.rate = 0.0
+        self._why: State = "worked"  # other than "worked": nothing may be done now
+        self.entries: dict[int, Entry] = {}
+        self._blocked: set[str] = set()
+        self._attempts: dict[int, int] = {}
+        self._hopeless: set[tuple[type, str]] = set()
+        self._limit = min(FEW, means.page)
+        self._single_to = 0  # up to this position, one append at a time
+        self._rows: Rows | None = None
+        self._handlers = Handlers(plan)
+        self._reading: Reading | None = None
+        self._slowest: dict[str, float] = {}
+
+    async def step(self) -> State:
+        """Do what there is to do next. Raises TargetUnavailable, CursorMismatch, StoreUnavailable errors."""
+        try:
+            if self.held is None:
+                if not await self._claim():
+                    return "held"
+            if self._why != "worked":
+                return self._why
+            if due := first_due(self.entries.values()):
+                await self._retry(due)
+                return "worked"
+            return await self._forward()
+        except Disturbed:
+            self._reload()
+            return "worked"
+        except LeaseLost:
+            self.held = None
+            return "held"
+
+    # Holding the work
+
+    async def _claim(self) -> bool:
+        means = self.means
+        held = means.target.claim(self.place, self.holder, means.lease)
+        if held is None:
+            return False
+        try:
+            await verify(means.log, Cursor(held.store, held.epoch, held.position, held.event_id))
+        except BaseException:
+            means.target.release(held)
+            raise
+        self._hold(held)
+        fresh = held.seen.count == 0 and not self.entries
+        self._reading = Reading(self.plan, means.log.registry, self.place.partition, held.partitions)
+        if self.plan.kind == "rows":
+            self._rows = Rows(self.plan, means.target, self.place, fresh and held.partitions == 1)
+        return True
+
+    def _hold(self, held: Checkpoint) -> None:
+        self.held = held
+        entries = self.means.target.entries(self.place)
+        self.entries = {entry.position: entry for entry in entries}
+        self._blocked = blocked_keys(entries)
+        known = self.means.target.registered(self.place.name)
+        if known is None or (held.until is None and self.place.generation not in (known.live, known.building)):
+            self._why = "superseded"
+        elif known.paused:
+            self._why = "paused"
+        else:
+            self._why = "stopped" if held.stopped else "worked"
+
+    def _reload(self) -> None:
+        """Somebody changed something by hand: look again."""
+        assert self.held is not None
+        if self._rows is not None:
+            self._rows.forget()
+        self._attempts.clear()
+        held = next((c for c in self.means.target.checkpoints(*_of(self.place)) if c.place == self.place), None)
+        if held is None or held.token != self.held.token:
+            self.held = None
+            return
+        self._hold(held)
+
+    def beat(self) -> None:
+        """Keep the lease, and notice what was changed by hand. To be called every few seconds while idle."""
+        if self.held is None:
+            return
+        try:
+            if self.means.target.beat(self.held, self.means.lease) != self.held.revision:
+                self._reload()
+        except LeaseLost:
+            self.held = None
+
+    def release(self) -> None:
+        """Let somebody else have it at once."""
+        if self.held is not None:
+            self.means.target.release(self.held)
+            self.held = None
+
+    # Forward
+
+    async def _forward(self) -> State:
+        held, means = self.held, self.means
+        assert held is not None and self._reading is not None
+        began = means.clock()
+        span = Span(after=held.position, until=held.until, limit=self._limit)
+        page = await means.log.engine.read(self.plan.query, span)
+        if page.scanned < held.position and (held.until is None or held.until >= held.position):
+            raise CursorMismatch(
+                f"{self.place.name} has come to position {held.position}, and the log ends at {page.scanned}.",
+                "The store was restored from an older copy: rebuild the projection from it.",
+                position=held.position,
+            )
+        if page.scanned <= held.position:
+            return "idle"
+        events = self._events(page)
+        try:
+            items = self._reading.items(events, self.entries)
+        except Failed as failed:
+            return await self._failed(failed, events, failed.index or 0)
+        try:
+            return await self._take(page, events, items, began)
+        except Failed as failed:
+            if failed.index is None:
+                return await self._unlocated(failed, events, items)
+            return await self._failed(failed, events, failed.index)
+
+    def _events(self, page: Page) -> list[Stored]:
+        """The page's events, or only its first append while looking for the one at fault."""
+        events = page.events
+        if self._single_to and events and events[0].position <= self._single_to:
+            return [event for event in events if event.first == events[0].first][
+                : 1 if self.plan.on_error == "park" else None
+            ]
+        self._single_to = 0
+        return events
+
+    async def _take(self, page: Page, events: list[Stored], items: list[Item], began: float) -> State:
+        """Fold and commit. Failed carries the index into `events`."""
+        todo, behind = self._sorted(items)
+        timing, clock = Timing(), self.means.clock
+        through = len(events)
+        whole = through == len(page.events)
+        scanned = await self._identity(page) if whole else b""
+        try:
+            if self._rows is not None:
+                self._rows.fold(todo, timing, clock)
+            elif self.plan.kind == "effects":
+                todo = todo[:1]
+                self._handlers.handle(todo, None, timing, clock)
+                through = self._cut(items, todo, through)
+            with self.means.target.writing(self.place) as tx:
+                if self._rows is not None:
+                    self._rows.write(tx)
+                elif self.plan.kind == "sql":
+                    done = self._handlers.handle(todo, tx, timing, clock, LONG_PAGE)
+                    if done < len(todo):
+                        todo = todo[:done]
+                        through = self._cut(items, todo, through)
+                last = events[through - 1] if through < len(events) or not whole else None
+                place = (last.position, last.id) if last else (page.scanned, scanned)
+                entries = [entry for entry in behind if entry.position <= place[0]]
+                seen = [item.stored for item in items if item.at < through]
+                step = self._step(place, seen, todo, entries)
+                step.stats = self._stats(timing, len(seen), clock() - began)
+                self.held = tx.advance(_held(self.held), step)
+        except Failed as failed:
+            self._forget()
+            index = None if failed.index is None else todo[failed.index].at
+            raise Failed(index, failed.error, failed.handler) from failed.error
+        except BaseException:
+            self._forget()
+            raise
+        self.entries.update((entry.position, entry) for entry in entries)
+        self._attempts.clear()
+        long = clock() - began > LONG_PAGE
+        self._limit = max(1, self._limit // 4) if long else min(self._limit * 2, self.means.page)
+        return "worked"
+
+    async def _identity(self, page: Page) -> bytes:
+        if page.events and page.events[-1].position == page.scanned:
+            return page.events[-1].id
+        return await self.means.log.engine.event_id(page.scanned) or b""
+
+    def _cut(self, items: list[Item], todo: list[Item], through: int) -> int:
+        """How far a page was taken when only `todo` of it was handled: up to the next item that is left to be."""
+        last = todo[-1].at if todo else -1
+        known, blocked = self.entries, self._blocked
+        left = (i.at for i in items if i.at > last and i.stored.position not in known and not waiting(i, blocked))
+        return next(left, through)
+
+    def _forget(self) -> None:
+        if self._rows is not None:
+            self._rows.forget()
+
+    def _sorted(self, items: list[Item]) -> tuple[list[Item], list[Entry]]:
+        """What is to be handled, and what is to be parked behind others of its key; the rest was skipped by hand."""
+        if not self.entries:
+            return items, []
+        todo: list[Item] = []
+        behind: list[Entry] = []
+        for item in items:
+            if item.stored.position in self.entries:
+                continue
+            if waiting(item, self._blocked):
+                behind.append(parked(item, f"waits for an earlier event of {item.key_text}", 0))
+                self._blocked.update(item.key_text.split(" | "))
+            else:
+                todo.append(item)
+        return todo, behind
+
+    def _step(
+        self, place: tuple[int, bytes], seen: list[Stored], handled: list[Item], entries: Sequence[Entry]
+    ) -> Advance:
+        held, (position, identity) = _held(self.held), place
+        sum_seen = tally(seen)
+        sum_handled = sum_seen if len(handled) == len(seen) else tally([item.stored for item in handled])
+        return Advance(
+            position=position,
+            event_id=identity.hex(),
+            epoch=self.means.log.engine.epoch,
+            seen=held.seen + sum_seen,
+            handled=held.handled + sum_handled,
+            entries=entries,
+            mark=position // MARK_EVERY != held.position // MARK_EVERY,
+            stats=held.stats,
+        )
+
+    def _stats(self, timing: Timing, events: int, seconds: float) -> str:
+        if seconds > 0 and events:
+            self.rate = events / seconds if not self.rate else 0.7 * self.rate + 0.3 * events / seconds
+        for name, spent in timing.spent.items():
+            self._slowest[name] = 1e6 * spent / max(1, timing.events[name])
+        slowest = max(self._slowest, key=self._slowest.__getitem__, default="")
+        facts = {"rate": round(self.rate), "slowest": slowest, "micros": round(self._slowest.get(slowest, 0.0), 1)}
+        return msgspec.json.encode(facts).decode()
+
+    # When it fails
+
+    async def _unlocated(self, failed: Failed, events: list[Stored], items: list[Item]) -> State:
+        """Something in the page is at fault: from here one at a time, to find out which."""
+        if len(items) <= 1 or (self._single_to and len({event.first for event in events}) == 1):
+            return await self._failed(failed, events, items[0].at if items else 0)
+        self._single_to = events[-1].position
+        return "worked"
+
+    async def _failed(self, failed: Failed, events: list[Stored], index: int) -> State:
+        """The event at this index failed: first commit what stands before it; then try again; then the policy."""
+        stored = events[index]
+        parks = self.plan.on_error == "park"
+        before = events[:index] if parks else [event for event in events[:index] if event.first != stored.first]
+        if before:
+            return await self._before(before)
+        tried = self._attempts[stored.position] = self._attempts.get(stored.position, 0) + 1
+        kind = (type(failed.error), stored.type)
+        if tried < self.plan.attempts and kind not in self._hopeless:
+            await self.means.log.pause(FIRST_PAUSE * 4 ** (tried - 1))
+            return "worked"
+        if parks:
+            self._hopeless.add(kind)  # tried often enough: the next of its kind need not wait as long
+        error = _said(failed)
+        item = self._item(stored) if parks else None
+        if item is not None and item.keys:
+            return await self._park(item, error, tried)
+        return self._stop(Stopped(stored.position, stored.type, failed.handler, error, tried))
+
+    async def _before(self, events: list[Stored]) -> State:
+        """What stands before a failure does not wait for it."""
+        assert self._reading is not None
+        items = self._reading.items(events, self.entries)
+        try:
+            return await self._take(Page(events, events[-1].position, True), events, items, self.means.clock())
+        except Failed as failed:
+            if failed.index is None:
+                return await self._unlocated(failed, events, items)
+            return await self._failed(failed, events, failed.index)
+
+    def _item(self, stored: Stored) -> Item | None:
+        assert self._reading is not None
+        try:
+            return next(iter(self._reading.items([stored], {})), None)
+        except Failed:
+            return None  # what cannot be read has no key, so nobody can say what would have to wait for it
+
+    async def _park(self, item: Item, error: str, tried: int) -> State:
+        entry, stored = parked(item, error, tried), item.stored
+        step = self._step((stored.position, stored.id), [stored], [], [entry])
+        with self.means.target.writing(self.place) as tx:
+            self.held = tx.advance(_held(self.held), step)
+        self.entries[entry.position] = entry
+        self._blocked.update(item.key_text.split(" | "))
+        self._attempts.clear()
+        self._limit = FEW
+        return "worked"
+
+    def _stop(self, why: Stopped) -> State:
+        held = _held(self.held)
+        step = self._step((held.position, bytes.fromhex(held.event_id)), [], [], [])
+        step.stopped = msgspec.json.encode(why).decode()
+        with self.means.target.writing(self.place) as tx:
+            self.held = tx.advance(held, step)
+        self._why = "stopped"
+        return "stopped"
+
+    async def _retry(self, entry: Entry) -> None:
+        """Try one parked event again: rows, entry and ledger in one transaction."""
+        held, clock = _held(self.held), self.means.clock
+        assert self._reading is not None
+        page = await self.means.log.engine.read(self.plan.query, Span(after=entry.position - 1, until=entry.position))
+        step = self._step((held.position, bytes.fromhex(held.event_id)), [], [], [])
+        try:
+            items = self._reading.items(page.events, {})
+            if self._rows is not None:
+                self._rows.fold(items, Timing(), clock)
+            with self.means.target.writing(self.place) as tx:
+                if self._rows is not None:
+                    self._rows.write(tx)
+                else:
+                    self._handlers.handle(items, tx if self.plan.kind == "sql" else None, Timing(), clock)
+                step.handled = held.handled + tally(page.events)
+                step.settled = [entry.position]
+                self.held = tx.advance(held, step)
+            del self.entries[entry.position]
+        except Failed as failed:
+            self._forget()
+            again = msgspec.structs.replace(entry, state="parked", error=_said(failed), attempts=entry.attempts + 1)
+            step.handled, step.settled, step.entries = held.handled, [], [again]
+            with self.means.target.writing(self.place) as tx:
+                self.held = tx.advance(held, step)
+            self.entries[entry.position] = again
+        except BaseException:
+            self._forget()
+            raise
+        self._blocked = blocked_keys(self.entries.values())
+
+
+def _said(failed: Failed) -> str:
+    return f"{type(failed.error).__name__}: {failed.error}"[:2_000]
+
+
+def _of(place: Place) -> tuple[str, int]:
+    return place.name, place.generation
+
+
+def _held(held: Checkpoint | None) -> Checkpoint:
+    assert held is not None
+    return held

@@ -1,0 +1,136 @@
+"""Room: the proof: the log is counted again, and the ledger of every projection is held against it.
+
+Knows: tallies, marks, how to name the one event that is missing. Does not know: who asks, how it is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from eventfold.engine import Span
+from eventfold.errors import CursorMismatch
+from eventfold.flow.fold import Failed, Reading
+from eventfold.flow.follow import verify
+from eventfold.flow.log import Log
+from eventfold.projection.ledger import MODULUS, NOTHING, Tally, place_hash
+from eventfold.projection.plan import Plan
+from eventfold.query import Cursor, Query
+from eventfold.record import Stored
+from eventfold.target import Checkpoint, Target
+
+PAGE = 5_000
+
+
+class Proof(msgspec.Struct, frozen=True):
+    """What was found: `counted` events in the log up to `position`, `handled`, parked, skipped; and the verdict.
+
+    `place` is where it first went wrong, (after, until], or the one event, if it can be told.
+    """
+
+    name: str
+    generation: int
+    partition: int
+    position: int
+    counted: int
+    handled: int
+    parked: int
+    skipped: int
+    proved: bool
+    verdict: str
+    place: tuple[int, int] | None = None
+
+
+async def prove(log: Log, target: Target, held: Checkpoint, plan: Plan | None) -> Proof:
+    """Recount the log for one checkpoint. A partition needs its class (`plan`), to tell which events are its own."""
+    place, entries = held.place, target.entries(held.place)
+    due = [entry for entry in entries if entry.position <= held.position]
+    parked = [entry for entry in due if entry.state != "skipped"]
+
+    def found(counted: int, verdict: str, where: tuple[int, int] | None = None, good: bool = False) -> Proof:
+        return Proof(
+            *(place.name, place.generation, place.partition, held.position, counted, held.handled.count),
+            *(len(parked), len(due) - len(parked), good, verdict, where),
+        )
+
+    try:
+        await verify(log, Cursor(held.store, held.epoch, held.position, held.event_id))
+    except CursorMismatch as error:
+        return found(0, str(error), (held.position - 1, held.position))
+    belongs = _belonging(log, held, plan)
+    if belongs is None:
+        return found(
+            0, "It is split by key, so its class is needed to tell which events are its own: name it as MODULE:CLASS."
+        )
+    query = msgspec.json.decode(held.query, type=Query)
+    (start, total), *marks = target.marks(place)  # the first one is where it began
+    after = start
+    for position, seen in [*marks, (held.position, held.seen)]:
+        counted = await _tally(log, query, after, position, belongs)
+        total += counted
+        if total != seen:
+            return found(total.count, *await _name(log, query, (after, position), total - seen, belongs))
+        after = position
+    rest = sum(place_hash(entry.position, bytes.fromhex(entry.event_id)) for entry in due)
+    if held.handled + Tally(len(due), rest % MODULUS) != held.seen:
+        return found(
+            total.count, "Handled, parked and skipped events do not add up to those that were seen.", (start, after)
+        )
+    return found(total.count, f"Every one of {total.count:,} events was taken exactly once.", good=True)
+
+
+def _belonging(log: Log, held: Checkpoint, plan: Plan | None) -> Callable[[list[Stored]], list[Stored]] | None:
+    if held.partitions == 1:
+        return lambda events: events
+    if plan is None:
+        return None
+    reading = Reading(plan, log.registry, held.place.partition, held.partitions)
+
+    def own(events: list[Stored]) -> list[Stored]:
+        try:
+            return [item.stored for item in reading.items(events, {})]
+        except Failed as failed:
+            raise failed.error from None
+
+    return own
+
+
+async def _tally(
+    log: Log, query: Query, after: int, until: int, belongs: Callable[[list[Stored]], list[Stored]]
+) -> Tally:
+    total = NOTHING
+    while after < until:
+        page = await log.engine.read(query, Span(after=after, until=until, limit=PAGE))
+        hashes = [place_hash(event.position, event.id) for event in belongs(page.events)]
+        total += Tally(len(hashes), sum(hashes) % MODULUS)
+        after = page.scanned
+        if not page.more:
+            break
+    return total
+
+
+async def _name(
+    log: Log,
+    query: Query,
+    stretch: tuple[int, int],
+    off: Tally,
+    belongs: Callable[[list[Stored]], list[Stored]],
+) -> tuple[str, tuple[int, int]]:
+    """What is wrong in a stretch, and where: the event itself, where the digests differ by just one event's."""
+    after, until = stretch
+    wanted = off.digest if off.count > 0 else -off.digest % MODULUS
+    while after < until and abs(off.count) == 1:
+        page = await log.engine.read(query, Span(after=after, until=until, limit=PAGE))
+        for event in belongs(page.events):
+            if place_hash(event.position, event.id) == wanted:
+                what = "was skipped" if off.count > 0 else "was handled twice"
+                return f"Event {event.position} ({event.type}) {what}.", (event.position - 1, event.position)
+        after = page.scanned
+        if not page.more:
+            break
+    if off.count:
+        what = f"{off.count:,} skipped" if off.count > 0 else f"{-off.count:,} handled that are not there"
+    else:
+        what = "as many as there are, but not the same ones"
+    return f"Between {stretch[0] + 1:,} and {stretch[1]:,} the ledger differs from the log: {what}.", stretch

@@ -1,0 +1,147 @@
+"""Room: where a projection stands, and, if it is behind, why: in one sentence.
+
+Knows: what a checkpoint tells of its runner. Does not know: clocks (it is told the time), who asks.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from eventfold.engine import Span
+from eventfold.flow.log import Log
+from eventfold.flow.stopped import Stopped
+from eventfold.query import Query
+from eventfold.record import from_micros
+from eventfold.target import Checkpoint, Registered, Target
+
+RECENT = 10_000_000  # µs: how far back the log's own rate is looked at
+
+Standing = Literal["current", "behind", "parked", "paused", "stopped", "idle"]
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """One projection. `behind` in events, `seconds` since the first event that waits was recorded; `rate` in events/s.
+
+    `state`: current; behind (and being worked on); parked (current but for some keys); paused; stopped by a
+    failure; idle (nobody runs it). `trend` compares its rate with the log's: "gaining", "losing" or "level".
+    """
+
+    name: str
+    kind: str
+    state: Standing
+    sentence: str
+    position: int
+    head: int
+    behind: int
+    seconds: float
+    rate: int
+    trend: str
+    slowest: str
+    micros: float
+    parked: int
+    skipped: int
+    generation: int
+    previous: int | None
+    building: int | None
+    partitions: int
+    holder: str
+
+
+class _Stats(msgspec.Struct):
+    rate: int = 0
+    slowest: str = ""
+    micros: float = 0.0
+
+
+async def status_of(log: Log, target: Target, known: Registered, now: int) -> Status:
+    """The status of what readers see: the live generation. `now` in µs since 1970 UTC."""
+    held = target.checkpoints(known.name, known.live)
+    least = min(held, key=lambda each: each.position)
+    head = await log.engine.head()
+    query = msgspec.json.decode(least.query, type=Query)
+    behind = 0
+    for each in held:  # partitions read the same events and take each their part of them
+        behind = max(behind, await log.engine.count(query, each.position)) if each.position < head.position else behind
+    entries = [entry for each in held for entry in target.entries(each.place)]
+    parked = [entry for entry in entries if entry.state != "skipped"]
+    seconds = 0.0
+    if behind:
+        waiting = (await log.engine.read(query, Span(after=least.position, limit=1))).events
+        seconds = max(0, now - waiting[0].time) / 1e6 if waiting else 0.0
+    stats = msgspec.json.decode(max(held, key=lambda c: c.at).stats, type=_Stats)
+    written = head.position - await log.engine.position_at(now - RECENT)
+    pace = written * 1e6 / RECENT
+    trend = "level" if not behind else "gaining" if stats.rate > pace else "losing"
+    state, sentence = _why(known, held, behind, stats, now, target, [e.key for e in parked], trend)
+    return Status(
+        name=known.name,
+        kind=known.kind,
+        state=state,
+        sentence=sentence,
+        position=least.position,
+        head=head.position,
+        behind=behind,
+        seconds=round(seconds, 3),
+        rate=stats.rate,
+        trend=trend,
+        slowest=stats.slowest,
+        micros=stats.micros,
+        parked=len(parked),
+        skipped=len(entries) - len(parked),
+        generation=known.live,
+        previous=known.previous,
+        building=known.building,
+        partitions=least.partitions,
+        holder=", ".join(dict.fromkeys(each.holder for each in held if each.holder and each.expires > now)),
+    )
+
+
+def _why(
+    known: Registered,
+    held: list[Checkpoint],
+    behind: int,
+    stats: _Stats,
+    now: int,
+    target: Target,
+    keys: list[str],
+    trend: str,
+) -> tuple[Standing, str]:
+    stopped = next((each for each in held if each.stopped), None)
+    if stopped is not None:
+        why = msgspec.json.decode(stopped.stopped, type=Stopped)
+        return "stopped", (
+            f"Stopped at event {why.position} ({why.type}) in {why.handler} after {why.attempts} attempts: {why.error}."
+        )
+    if known.paused:
+        return "paused", f"Paused: {known.paused}."
+    idle = [each for each in held if not each.holder or each.expires < now]
+    seen = max(each.beat for each in held)
+    if behind and idle:
+        since = f"since {from_micros(seen):%Y-%m-%d %H:%M:%S}Z" if seen else "yet"
+        part = f"Partition {idle[0].place.partition} is not" if len(held) > 1 else "Not"
+        return "idle", f"{part} running {since}; {behind:,} events wait: start a runner (eventfold run)."
+    if behind:
+        return "behind", _behind(behind, stats, now - seen, target, trend)
+    if keys:
+        shown = ", ".join(dict.fromkeys(keys[:3]))
+        return (
+            "parked",
+            f"Parked on {len(keys)} events of {shown}{'…' if len(keys) > 3 else ''}; other keys are current.",
+        )
+    return ("idle" if idle else "current"), "Current." if not idle else "Current; nobody runs it."
+
+
+def _behind(behind: int, stats: _Stats, silent: int, target: Target, trend: str) -> str:
+    if silent > 2_000_000:
+        blocker = target.blocker()
+        by = f" held by {blocker.strip('()')}" if blocker else ""
+        return f"Waiting for {silent / 1e6:.0f} s, {behind:,} events behind: for a lock{by}, or for a handler in hand."
+    if stats.micros > 5_000:
+        return f"{behind:,} events behind: {stats.slowest} takes {stats.micros / 1000:.0f} ms per event."
+    if not stats.rate:
+        return f"Catching up: {behind:,} events behind."
+    if trend == "losing":
+        return f"Falling behind: {behind:,} events, taken at {stats.rate:,} events/s and written faster."
+    return f"Catching up: {behind:,} events behind at {stats.rate:,} events/s, about {behind / stats.rate:.1f} s to go."

@@ -1,0 +1,40 @@
+"""Room: why a projection does not go on, kept with its checkpoint and told as an error.
+
+Knows: the words. Does not know: what stopped it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from eventfold.errors import ProjectionStopped
+from eventfold.target import Checkpoint
+
+
+class Stopped(msgspec.Struct, frozen=True):
+    """Why a projection stopped: the event it cannot take, the error, how often it was tried."""
+
+    position: int
+    type: str
+    handler: str
+    error: str
+    attempts: int
+
+
+def paused(name: str) -> ProjectionStopped:
+    """The error for work that somebody paused."""
+    return ProjectionStopped(f"{name} is paused.", "Let it go on: eventfold projections resume.", projection=name)
+
+
+def stopped_error(name: str, held: Checkpoint) -> ProjectionStopped:
+    """The error for a checkpoint that says why it stopped."""
+    why = msgspec.json.decode(held.stopped, type=Stopped)
+    return ProjectionStopped(
+        f"{name} stopped at event {why.position} ({why.type}), in {why.handler}, after {why.attempts} attempts: "
+        f"{why.error}.",
+        "Mend the handler and resume it, or skip the event: eventfold projections skip … --because ….",
+        projection=name,
+        position=why.position,
+        type=why.type,
+        error=why.error,
+    )

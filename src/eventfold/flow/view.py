@@ -1,0 +1,72 @@
+"""Room: a live view: a projection's rows folded in memory, no table, now or at a moment of the past.
+
+Knows: the fold. Does not know: targets, checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from eventfold.engine import Span
+from eventfold.errors import InvalidProjection
+from eventfold.event import Recorded
+from eventfold.flow.fold import Failed, Reading, returned
+from eventfold.flow.log import Log
+from eventfold.flow.read import moment
+from eventfold.projection.classes import Projection
+from eventfold.projection.plan import plan_of
+
+P = TypeVar("P", bound=Projection)
+PAGE = 2_000
+
+
+class View(Mapping[Any, P], Generic[P]):
+    """Rows by key (a tuple, or the value itself where the key has one field), as of `position`."""
+
+    def __init__(self, rows: dict[tuple[Any, ...], P], position: int) -> None:
+        self._rows, self.position = rows, position
+
+    def __getitem__(self, key: Any) -> P:
+        return self._rows[key if isinstance(key, tuple) else (key,)]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __repr__(self) -> str:
+        return f"<View of {len(self._rows)} rows at position {self.position}>"
+
+
+async def view(log: Log, projection: type[P], at: int | datetime | None, since: View[P] | None) -> View[P]:
+    """Fold the rows of a projection; from an earlier view on, which is used up by that. Raises what its code raises."""
+    plan = plan_of(projection)
+    if plan.rows is None:
+        raise InvalidProjection(f"{plan.name} is written in SQL, so it needs a table.", "Use store.project(…).")
+    until = None if at is None else await moment(log, at)
+    rows: dict[tuple[Any, ...], Any] = {} if since is None else since._rows  # pyright: ignore[reportPrivateUsage]
+    reading = Reading(plan, log.registry, 0, 1)
+    position, cls = 0 if since is None else since.position, plan.cls
+    while True:
+        page = await log.engine.read(plan.query, Span(after=position, until=until, limit=PAGE))
+        try:
+            items = reading.items(page.events, {})
+        except Failed as failed:
+            raise failed.error from None
+        for item in items:
+            for event, keys in item.parts:
+                for key in keys:
+                    row = rows.get(key)
+                    if row is None:
+                        row = rows[key] = cls(*key)
+                    done = row.evolve(event, Recorded(item.stored, event)) if plan.recorded else row.evolve(event)
+                    if done is not None:
+                        raise returned(cls)
+                    if plan.keeps and not row.keep():
+                        del rows[key]
+        position = max(position, page.scanned)
+        if not page.more:
+            return View(rows, position)

@@ -1,0 +1,24 @@
+"""Room: read models, the user's half: classes whose rows are folded from events, and what they mean.
+
+Knows: event classes, columns, keys, handlers, the ledger's arithmetic. Pure: no clock, no thread, no database,
+no order of steps. Does not know: where rows are kept (targets), who runs it (running), how far it has come.
+"""
+
+from eventfold.projection.classes import Projection, SqlProjection, Subscription
+from eventfold.projection.columns import Column, Table
+from eventfold.projection.ledger import NOTHING, Tally, place_hash
+from eventfold.projection.plan import Kept, Plan, plan_of
+
+__all__ = [
+    "NOTHING",
+    "Column",
+    "Kept",
+    "Plan",
+    "Projection",
+    "SqlProjection",
+    "Subscription",
+    "Table",
+    "Tally",
+    "place_hash",
+    "plan_of",
+]

@@ -1,0 +1,267 @@
+"""Room: what a projection class means, compiled once: its query, its key, its handlers, its fingerprint.
+
+Knows: annotations. Does not know: positions, targets, the order of steps.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any, Literal, Union, get_args, get_origin
+
+import msgspec
+
+from eventfold.errors import InvalidProjection
+from eventfold.event import Event, Recorded, generation, is_event_class, names_of
+from eventfold.projection.classes import LOCALS, TERMS, Policy, Projection, SqlProjection, Subscription, Terms
+from eventfold.projection.columns import Rows, rows_of
+from eventfold.projection.fingerprint import fingerprint
+from eventfold.query import Item, Query
+
+Kept = type[Projection] | type[SqlProjection] | type[Subscription] | SqlProjection | Subscription
+Key = tuple[Any, ...]
+KeyOf = Callable[[Any], Any]
+NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+
+
+class Handler(msgspec.Struct):
+    """One method: which event classes it takes, one at a time or in batches, typed or with their envelope."""
+
+    name: str
+    call: Callable[..., Any]
+    events: tuple[type, ...]
+    batch: bool
+    recorded: bool
+
+
+class Plan(msgspec.Struct):
+    """A projection, compiled. `kind`: "rows" (Projection), "sql" (SqlProjection) or "effects" (Subscription)."""
+
+    cls: type
+    kind: Literal["rows", "sql", "effects"]
+    name: str
+    code: str
+    events: tuple[type, ...]
+    query: Query
+    fingerprint: str
+    target: str | None
+    on_error: Policy
+    attempts: int
+    partitions: int
+    start: str
+    key: KeyOf | None
+    rows: Rows | None = None
+    recorded: bool = False
+    keeps: bool = False
+    handlers: tuple[Handler, ...] = ()
+    tables: dict[str, str] = {}
+    generation: int = 0
+
+    def keys(self, event: Any) -> tuple[Key, ...]:
+        """The keys an event concerns, none for none. Raises whatever the user's `key` raises."""
+        if self.key is None:
+            return ()
+        found = self.key(event)
+        if type(found) is tuple:
+            return (found,)  # pyright: ignore[reportUnknownVariableType]
+        if found is None:
+            return ()
+        if isinstance(found, list):
+            return tuple(each if isinstance(each, tuple) else (each,) for each in dict.fromkeys(found))  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        return ((found,),)
+
+
+_plans: dict[Any, Plan] = {}
+
+
+def plan_of(kept: Kept) -> Plan:
+    """The plan of a projection class, or of an instance of one with handlers. Raises InvalidProjection."""
+    plan = _plans.get(kept)
+    if plan is None or plan.generation != generation():
+        plan = _plans[kept] = _compile(kept)
+    return plan
+
+
+def _compile(kept: Kept) -> Plan:
+    cls: Any = kept if isinstance(kept, type) else type(kept)
+    bases = (Projection, SqlProjection, Subscription)
+    if not issubclass(cls, bases) or cls in bases:
+        raise InvalidProjection(
+            f"{kept!r} is no projection.", "Derive a class from ef.Projection, ef.SqlProjection or ef.Subscription."
+        )
+    terms = TERMS[cls]
+    name = terms.name or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+    if not NAME.fullmatch(name) or "__" in name:
+        raise InvalidProjection(
+            f"{name!r} cannot be the name of a projection.",
+            "Use up to 40 small letters, digits and single underscores, a letter first: name=….",
+        )
+    try:
+        if issubclass(cls, Projection):
+            return _rows(cls, name, terms)
+        return _handled(kept, cls, name, terms)
+    except NameError as error:
+        raise InvalidProjection(
+            f"The annotations of {cls.__name__} cannot be resolved: {error}.",
+            "Define the classes it names in the same module or function, above it.",
+        ) from error
+
+
+def _rows(cls: type[Projection], name: str, terms: Terms) -> Plan:
+    hints = typing.get_type_hints(cls, None, LOCALS.get(cls), include_extras=True)
+    fields, defaults = cls.__struct_fields__, cls.__struct_defaults__
+    key_fields = fields[: len(fields) - len(defaults)]
+    if not key_fields:
+        raise InvalidProjection(
+            f"{cls.__name__} has no field without a default, so its rows have no key.",
+            "Declare the key's fields first, without defaults: carrier: str.",
+        )
+    parameters = [p for p in inspect.signature(cls.evolve).parameters if p != "self"]
+    evolve = typing.get_type_hints(cls.evolve, None, LOCALS.get(cls))
+    events = _event_classes(cls, "evolve", evolve.get(parameters[0]) if parameters else None)[0]
+    key = None if "key" in fields else getattr(cls, "key", None)
+    rows = rows_of(cls, name, hints, key_fields, terms.indexes)
+    if key is None:
+        key = _key_by_name(cls, key_fields, events)
+    else:
+        key = getattr(key, "__func__", key)
+    query = _query(events)
+    shape = f"{rows.table.columns} {rows.table.key} {[repr(d) for d in defaults]} {query!r} {terms.partitions}"
+    return Plan(
+        cls,
+        "rows",
+        name,
+        f"{cls.__module__}:{cls.__qualname__}",
+        events,
+        query,
+        fingerprint(cls, shape),
+        terms.target,
+        terms.on_error,
+        terms.attempts,
+        terms.partitions,
+        terms.start or "beginning",
+        key,
+        rows,
+        recorded=len(parameters) > 1,
+        keeps=cls.keep is not Projection.keep,
+        generation=generation(),
+    )
+
+
+def _key_by_name(cls: type, fields: tuple[str, ...], events: tuple[type, ...]) -> KeyOf:
+    for event in events:
+        missing = [field for field in fields if field not in typing.get_type_hints(event)]
+        if missing:
+            raise InvalidProjection(
+                f"The key of {cls.__name__} has {', '.join(missing)}, and {event.__name__} has no such field.",
+                f"Say how an event finds its row: @staticmethod def key(event: {event.__name__}) -> …",
+            )
+    get = attrgetter(*fields)
+    return (lambda event: (get(event),)) if len(fields) == 1 else get
+
+
+def _handled(kept: Any, cls: type, name: str, terms: Terms) -> Plan:
+    instance = kept if not isinstance(kept, type) else cls()
+    sql = isinstance(instance, SqlProjection)
+    handlers = tuple(_handlers(cls, instance, sql))
+    if not handlers:
+        raise InvalidProjection(
+            f"{cls.__name__} has no handler: no public method of it takes an event.",
+            "Write def departed(self, event: FlightDeparted, tx: ef.Transaction) -> None, or the like.",
+        )
+    if not sql and terms.start is None:
+        raise InvalidProjection(
+            f"{cls.__name__} does not say where it starts, and effects cannot be taken back.",
+            'Say class X(ef.Subscription, start="now"), or start="beginning" for every event there ever was.',
+        )
+    key: KeyOf | None = getattr(instance, "key", None)
+    if key is None and (terms.on_error == "park" or terms.partitions > 1):
+        raise InvalidProjection(
+            f"{cls.__name__} parks or is split by key, and does not say what an event's key is.",
+            "Write @staticmethod def key(event: …) -> str.",
+        )
+    tables: dict[str, str] = getattr(instance, "tables", {})
+    events = tuple(dict.fromkeys(event for handler in handlers for event in handler.events))
+    query = _query(events)
+    return Plan(
+        cls,
+        "sql" if sql else "effects",
+        name,
+        f"{cls.__module__}:{cls.__qualname__}",
+        events,
+        query,
+        fingerprint(cls, f"{tables} {query!r} {terms.partitions}"),
+        terms.target,
+        terms.on_error,
+        terms.attempts,
+        terms.partitions,
+        terms.start or "beginning",
+        key,
+        handlers=handlers,
+        tables=tables,
+        generation=generation(),
+    )
+
+
+def _handlers(cls: type, instance: Any, sql: bool) -> typing.Iterator[Handler]:
+    for name, value in inspect.getmembers(cls, inspect.isfunction):
+        if name.startswith("_") or name == "key" or isinstance(inspect.getattr_static(cls, name), staticmethod):
+            continue
+        parameters = list(inspect.signature(value).parameters)[1:]
+        hints = typing.get_type_hints(value, None, LOCALS.get(cls))
+        if len(parameters) != (2 if sql else 1):
+            raise InvalidProjection(
+                f"{cls.__name__}.{name} takes {len(parameters)} arguments besides self.",
+                "A handler takes the event and the transaction; start other methods with an underscore."
+                if sql
+                else "A handler takes the event; start other methods with an underscore.",
+            )
+        events, batch, recorded = _event_classes(cls, name, hints.get(parameters[0]))
+        yield Handler(name, getattr(instance, name), events, batch, recorded)
+
+
+def _query(events: tuple[type, ...]) -> Query:
+    if Event in events:
+        return Query()
+    names: dict[str, None] = {}
+    for each in events:
+        names.update(dict.fromkeys(names_of(each)))
+    return Query.any_of([Item(tuple(names))])
+
+
+def _event_classes(cls: type, method: str, hint: Any) -> tuple[tuple[type, ...], bool, bool]:
+    """The event classes of an annotation, whether it is a list, and whether it is of Recorded."""
+    batch = get_origin(hint) is list
+    if batch:
+        (hint,) = get_args(hint)
+    found: list[Any] = []
+    recorded = False
+    for each in _alternatives(hint):
+        if get_origin(each) is Recorded:
+            recorded = True
+            found.extend(_alternatives(get_args(each)[0]))
+        else:
+            found.append(each)
+    for each in found:
+        if not (isinstance(each, type) and (each is Event or is_event_class(each))):
+            silent = each is None or each is Any
+            raise InvalidProjection(
+                f"{cls.__name__}.{method} "
+                + ("does not say which events it takes." if silent else f"takes {each!r}, which is no event."),
+                f"Annotate it with event classes: def {method}(self, event: Opened | Closed, …) -> None.",
+            )
+    return tuple(found), batch, recorded
+
+
+def _alternatives(hint: Any) -> list[Any]:
+    if get_origin(hint) in (Union, types.UnionType):
+        return [each for arg in get_args(hint) for each in _alternatives(arg)]
+    if get_origin(hint) is typing.Annotated:
+        return _alternatives(hint.__origin__)
+    if isinstance(hint, getattr(typing, "TypeAliasType", ())):
+        return _alternatives(hint.__value__)
+    return [hint]

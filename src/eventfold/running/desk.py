@@ -1,0 +1,358 @@
+"""Room: the desk: what may be asked of a store's projections, and done to them by hand.
+
+Every act is written into the log before it is done. Knows: classes and names of projections, which target keeps which.
+Does not know: how an event is folded, how rows are kept.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+import msgspec
+
+from eventfold.bridge import run
+from eventfold.errors import InvalidProjection, ProjectionBehind, UnknownProjection
+from eventfold.flow import generations
+from eventfold.flow.acts import record
+from eventfold.flow.fold import name_table
+from eventfold.flow.generations import Comparison, known_in, register
+from eventfold.flow.log import Log, Options
+from eventfold.flow.project import Work
+from eventfold.flow.prove import Proof, prove
+from eventfold.flow.read import moment
+from eventfold.flow.status import Status, status_of
+from eventfold.flow.stopped import paused, stopped_error
+from eventfold.projection.classes import Projection
+from eventfold.projection.plan import Kept, Plan, plan_of
+from eventfold.running.code import load
+from eventfold.running.runner import Runner, catch_up, holder, means_of
+from eventfold.target import Checkpoint, Entry, Place, Registered, Target
+from eventfold.targets import open_target
+
+P = TypeVar("P", bound=Projection)
+Named = str | Kept
+PATIENCE = 30.0  # seconds
+
+
+class Desk:
+    """The projections of a store: `store.projections`. A projection is named by its class or by its name.
+
+    By name, it is looked for in the store's own database; what needs its code imports it from where it was kept from.
+    """
+
+    def __init__(self, log: Log, url: str, lease: float = 10.0) -> None:
+        self.log = log  # for tools: the log as this desk sees it, whose calls block
+        self._url, self._lease = url, lease
+        self._options = Options()
+        self._targets: dict[str | None, Target] = {}
+
+    def using(self, options: Options) -> Desk:
+        """The same desk, writing its acts with these options."""
+        desk = object.__new__(Desk)
+        desk.__dict__.update(self.__dict__, _options=options)
+        return desk
+
+    # Running
+
+    def project(self, *projections: Kept, timeout: float = PATIENCE) -> None:
+        """See Store.project."""
+        head = run(self.log.engine.head()).position
+        for plan in _plans(projections):
+            target = self._target(plan.target)
+            known = run(register(plan, self.log, target))
+            for partition in range(plan.partitions):
+                self._catch_up(plan, target, Place(plan.name, known.live, partition), head, timeout)
+
+    def _catch_up(self, plan: Plan, target: Target, place: Place, head: int, timeout: float) -> None:
+        work = Work(plan, means_of(self.log, target, self._lease), place, holder())
+        ends = time.monotonic() + timeout
+        while catch_up(work, 0.02) == "held":
+            held = next(c for c in target.checkpoints(place.name, place.generation) if c.place == place)
+            if held.position >= head:
+                return  # its runner has done it
+            if held.stopped:
+                raise stopped_error(place.name, held)
+            if time.monotonic() > ends:
+                raise self._behind(place.name, held, head, timeout)
+        self._refuse(target, place)
+
+    def _refuse(self, target: Target, place: Place) -> None:
+        held = next(c for c in target.checkpoints(place.name, place.generation) if c.place == place)
+        if held.stopped:
+            raise stopped_error(place.name, held)
+        known = known_in(target, place.name)
+        if known.paused:
+            raise paused(place.name)
+
+    def run(self, *projections: Kept) -> Runner:
+        """See Store.run."""
+        plans = [(plan, self._target(plan.target)) for plan in _plans(projections)]
+        for plan, target in plans:
+            run(register(plan, self.log, target))
+        return Runner(self.log, plans, self._lease)
+
+    def wait(self, projection: Named, position: int | None = None, timeout: float = PATIENCE) -> int:
+        """See Store.wait."""
+        name, target = self._find(projection)
+        wanted = run(self.log.engine.head()).position if position is None else position
+        ends, nap = time.monotonic() + timeout, 0.001
+        while True:
+            known = known_in(target, name)
+            held = min(target.checkpoints(name, known.live), key=lambda each: each.position)
+            if held.position >= wanted:
+                return held.position
+            if held.stopped:
+                raise stopped_error(name, held)
+            if time.monotonic() > ends:
+                raise self._behind(name, held, wanted, timeout)
+            time.sleep(nap)
+            nap = min(nap * 1.5, 0.02)
+
+    def _behind(self, name: str, held: Checkpoint, wanted: int, timeout: float) -> ProjectionBehind:
+        sentence = self.status(name)[0].sentence if self._find(name)[1].registered(name) else ""
+        return ProjectionBehind(
+            f"{name} has come to position {held.position} and not to {wanted} within {timeout:g} s. {sentence}",
+            "Allow more time (timeout=…), or see eventfold projections status.",
+            projection=name,
+            position=held.position,
+            wanted=wanted,
+        )
+
+    # Looking
+
+    def known(self) -> list[Registered]:
+        """Every projection kept in the store's own database, and in those of classes used here, by name."""
+        targets = {id(t): t for t in (self._target(None), *self._targets.values())}
+        return sorted((each for t in targets.values() for each in t.all()), key=lambda each: each.name)
+
+    def status(self, *projections: Named) -> list[Status]:
+        """Where projections stand, by default all of `known()`, and why they are behind if they are."""
+        found = [self._find(each) for each in projections or [known.name for known in self.known()]]
+        now = time.time_ns() // 1000
+        return [run(status_of(self.log, target, known_in(target, name), now)) for name, target in found]
+
+    def checkpoints(self, projection: Named) -> list[Checkpoint]:
+        """Every checkpoint of a projection, with its ledger, of all its generations."""
+        name, target = self._find(projection)
+        return target.checkpoints(name)
+
+    def rows(
+        self,
+        projection: type[P],
+        where: Mapping[str, Any],
+        order: Sequence[str],
+        limit: int | None,
+        generation: int | None,
+    ) -> list[P]:
+        """See Store.rows."""
+        plan = plan_of(projection)
+        if plan.rows is None:
+            raise InvalidProjection(f"{plan.name} has tables of its own.", "Ask them with SQL.")
+        target = self._target(plan.target)
+        table = name_table(plan.rows.table, generation or known_in(target, plan.name).live)
+        packed = {name: getattr(value, "value", value) for name, value in where.items()}
+        return [plan.rows.unpack(row) for row in target.select(table, packed, order, limit)]
+
+    def verify(self, *projections: Named) -> list[Proof]:
+        """Count the log again and hold every ledger against it: of these projections, or of all."""
+        proofs: list[Proof] = []
+        for each in projections or [known.name for known in self.known()]:
+            name, target = self._find(each)
+            for held in target.checkpoints(name):
+                plan = None if isinstance(each, str) and held.partitions == 1 else self._plan(each)
+                proofs.append(run(prove(self.log, target, held, plan)))
+        return proofs
+
+    # By hand
+
+    def pause(self, projection: Named, because: str) -> None:
+        """Stop working on it, everywhere, until it is resumed."""
+        name, target = self._find(projection)
+        known = known_in(target, name)
+        self._act(name, "pause", known.live, because=because)
+        target.change(msgspec.structs.replace(known, paused=because))
+
+    def resume(self, projection: Named) -> None:
+        """Go on: after a pause, or once more with the event at which it stopped."""
+        name, target = self._find(projection)
+        known = known_in(target, name)
+        self._act(name, "resume", known.live)
+        for held in target.checkpoints(name, known.live):
+            if held.stopped:
+                target.edit(held.place, stopped="")
+        target.change(msgspec.structs.replace(known, paused=""))
+
+    def parked(self, projection: Named) -> list[Entry]:
+        """The events of the live generation that were not handled: parked, due to be tried again, or skipped."""
+        name, target = self._find(projection)
+        held = target.checkpoints(name, known_in(target, name).live)
+        return sorted((e for each in held for e in target.entries(each.place)), key=lambda e: e.position)
+
+    def retry(self, projection: Named, position: int | None = None) -> int:
+        """Have parked events tried again by the runner: one, or all; returns how many. Later ones of a key follow."""
+        name, target = self._find(projection)
+        known, count = known_in(target, name), 0
+        found = [(c.place, e) for c in target.checkpoints(name, known.live) for e in target.entries(c.place)]
+        chosen = [(place, e) for place, e in found if e.state == "parked" and position in (None, e.position)]
+        if not chosen and position is not None:
+            raise UnknownProjection(f"{name} has no parked event {position}.", "See eventfold projections parked.")
+        keys = {e.key for _, e in chosen}
+        self._act(name, "retry", known.live, positions=[e.position for _, e in chosen])
+        for place, entry in found:
+            if entry.state == "parked" and entry.key in keys:
+                target.enter(place, [msgspec.structs.replace(entry, state="due")])
+                count += 1
+        return count
+
+    def skip(self, projection: Named, position: int, because: str) -> None:
+        """Leave one event out for good, and say why: one that is parked, or the one it stopped at."""
+        name, target = self._find(projection)
+        known = known_in(target, name)
+        if not because.strip():
+            raise InvalidProjection("A skip was given no reason.", "Say why: --because, for whoever wonders later.")
+        for held in target.checkpoints(name, known.live):
+            entries = {entry.position: entry for entry in target.entries(held.place)}
+            stops = held.stopped and msgspec.json.decode(held.stopped)["position"] == position
+            if not stops and (position not in entries or entries[position].state == "skipped"):
+                continue
+            identity = run(self.log.engine.event_id(position)) or b""
+            entry = entries.get(position) or Entry(
+                position, identity.hex(), msgspec.json.decode(held.stopped)["type"], "", "skipped"
+            )
+            self._act(name, "skip", known.live, position=position, because=because, event_id=identity.hex())
+            behind = [
+                e for e in entries.values() if e.state == "parked" and e.key == entry.key and e.position > position
+            ]
+            skipped = msgspec.structs.replace(entry, state="skipped", because=because)
+            target.enter(held.place, [skipped, *(msgspec.structs.replace(e, state="due") for e in behind)])
+            if stops:
+                target.edit(held.place, stopped="")
+            return
+        raise UnknownProjection(
+            f"{name} has not parked event {position}, and did not stop at it.",
+            "See eventfold projections parked.",
+            projection=name,
+        )
+
+    def accept(self, projection: Named) -> None:
+        """Say that the rows are right as they are, though the code has changed."""
+        plan = self._plan(projection)
+        target = self._target(plan.target)
+        known = known_in(target, plan.name)
+        self._act(plan.name, "accept", known.live, fingerprint=plan.fingerprint)
+        for held in target.checkpoints(plan.name, known.live):
+            target.edit(held.place, fingerprint=plan.fingerprint, query=msgspec.json.encode(plan.query).decode())
+
+    # Generations
+
+    def rebuild(
+        self,
+        projection: Named,
+        *,
+        at: int | datetime | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> int:
+        """Build it anew beside what readers see; returns the number of the generation.
+
+        Interrupted (or when `stop` says so) it is gone on with by the next rebuild of the same code. `progress` is
+        told (position, head). `at` builds it as of a moment in the past: a generation to look at and to compare with,
+        never to switch to.
+        """
+        plan = self._plan(projection)
+        target = self._target(plan.target)
+        until = None if at is None else run(moment(self.log, at))
+        generation = run(generations.begin(plan, self.log, target, until))
+        self._act(plan.name, "rebuild", generation, until=until)
+        head = until if until is not None else run(self.log.engine.head()).position
+        for partition in range(plan.partitions):
+            place = Place(plan.name, generation, partition)
+            work = Work(plan, means_of(self.log, target, self._lease), place, holder())
+            catch_up(work, PATIENCE, None if progress is None else lambda position: progress(position, head), stop)
+            self._refuse(target, place)
+        return generation
+
+    def compare(self, projection: Named, generation: int | None = None) -> Comparison:
+        """What readers see beside another generation (by default the one being built, else the previous one)."""
+        plan = self._plan(projection)
+        target = self._target(plan.target)
+        known = known_in(target, plan.name)
+        other = generation or known.building or known.previous
+        if other is None:
+            raise UnknownProjection(
+                f"{plan.name} has one generation only.", "Build another: eventfold projections rebuild."
+            )
+        return generations.compare(plan, target, (known.live, other))
+
+    def switch(self, projection: Named) -> Registered:
+        """Let readers see what was built: it is brought up to date, then it takes one small transaction."""
+        plan = self._plan(projection)
+        target = self._target(plan.target)
+        known = known_in(target, plan.name)
+        if known.building is not None:
+            self.rebuild(projection)
+        self._act(plan.name, "switch", known.building or 0)
+        return generations.switch(target, known_in(target, plan.name))
+
+    def rollback(self, projection: Named) -> Registered:
+        """Let readers see the previous generation again. Its runner goes on where it was, with its own code."""
+        name, target = self._find(projection)
+        known = known_in(target, name)
+        self._act(name, "rollback", known.previous or 0)
+        return generations.rollback(target, known)
+
+    def discard(self, projection: Named) -> None:
+        """Give up what is being built."""
+        name, target = self._find(projection)
+        known = known_in(target, name)
+        self._act(name, "discard", known.building or 0)
+        generations.discard(target, known)
+
+    # Finding
+
+    def _act(self, name: str, act: str, generation: int, **facts: Any) -> None:
+        run(record(self.log, self._options, name, act, generation, **facts))
+
+    def _target(self, address: str | None) -> Target:
+        target = self._targets.get(address)
+        if target is None:
+            target = self._targets[address] = open_target(self.log.engine, address, self._url)
+        return target
+
+    def _find(self, projection: Named) -> tuple[str, Target]:
+        if not isinstance(projection, str):
+            plan = plan_of(projection)
+            return plan.name, self._target(plan.target)
+        for target in self._targets.values():
+            if target.registered(projection) is not None:
+                return projection, target
+        return projection, self._target(None)
+
+    def _plan(self, projection: Named) -> Plan:
+        if isinstance(projection, str):
+            name, target = self._find(projection)
+            code = known_in(target, name).code
+            (projection,) = load(code)
+        return plan_of(projection)
+
+    def close(self) -> None:
+        """Let go of every target."""
+        for target in self._targets.values():
+            target.close()
+        self._targets.clear()
+
+
+def _plans(projections: Sequence[Kept]) -> list[Plan]:
+    plans = [plan_of(each) for each in projections]
+    for plan in plans:
+        twin = next((p for p in plans if p.name == plan.name and p.cls is not plan.cls), None)
+        if twin is not None:
+            raise InvalidProjection(
+                f"{plan.code} and {twin.code} are both called {plan.name}.",
+                "Give one of them another name (name=…).",
+                name=plan.name,
+            )
+    return plans

@@ -1,0 +1,177 @@
+"""Room: what a store may be asked about its read models, in either colour; both façades take it from here.
+
+A projection always runs in threads, with a log that blocks: folding is work, and no work for an event loop. The async
+twins hand the same calls to a thread. Knows: what a user may ask. Does not know: how any of it is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Any, TypeVar
+
+from eventfold.bridge import run
+from eventfold.flow.log import Options
+from eventfold.flow.view import View, view
+from eventfold.projection.classes import Projection
+from eventfold.projection.plan import Kept
+from eventfold.running.desk import PATIENCE, Desk, Named
+from eventfold.running.runner import Runner
+
+P = TypeVar("P", bound=Projection)
+R = TypeVar("R")
+
+
+class Projecting:
+    """The part of `Store` that is about read models."""
+
+    _desk: Desk
+    _options: Options
+
+    def project(self, *projections: Kept, timeout: float = PATIENCE) -> None:
+        """Bring read models up to the head of the log, here and now; made known and their tables ready if they are not.
+
+        Where a runner elsewhere holds one, it is waited for, `timeout` seconds. Raises InvalidProjection,
+        ProjectionChanged (its code is another now), ProjectionStopped (a handler failed), ProjectionBehind,
+        TargetUnavailable.
+        """
+        self._desk.project(*projections, timeout=timeout)
+
+    def run(self, *projections: Kept) -> Runner:
+        """Keep read models and subscriptions up to date, in threads of this process, until the runner is stopped.
+
+        `with store.run(CarrierMonth): …`. Several processes may run the same ones: they share the work by leases.
+        """
+        return self._desk.run(*projections)
+
+    def wait(self, projection: Named, position: int | None = None, timeout: float = PATIENCE) -> int:
+        """Wait until a read model has taken everything up to a position (by default the head); returns where it is.
+
+        Whoever runs it, in whatever process. Raises ProjectionBehind after `timeout` seconds, with the reason.
+        """
+        return self._desk.wait(projection, position, timeout)
+
+    def rows(
+        self,
+        projection: type[P],
+        *,
+        order: str | Sequence[str] = (),
+        limit: int | None = None,
+        wait: int | None = None,
+        generation: int | None = None,
+        **where: Any,
+    ) -> list[P]:
+        """The rows whose fields equal these, by key or in this `order` (`"-delay"`: the greatest first).
+
+        `wait` a position it must have come to first (a receipt's `last`: read your own writes); `generation`
+        another than the one that is live.
+        """
+        if wait is not None:
+            self._desk.wait(projection, wait)
+        by = (order,) if isinstance(order, str) else order
+        return self._desk.rows(projection, where, by, limit, generation)
+
+    def view(self, projection: type[P], *, at: int | datetime | None = None, since: View[P] | None = None) -> View[P]:
+        """Its rows, folded in memory from the log: no table, always current, or as of `at` (a position or a moment).
+
+        `since` an earlier view to go on from, which must not be used any more.
+        """
+        return run(view(self._desk.log, projection, at, since))
+
+    @property
+    def projections(self) -> Desk:
+        """What can be asked about projections and done to them: status, rebuild, compare, switch, parked, verify, …"""
+        return self._desk.using(self._options)
+
+
+class AsyncRunner:
+    """The twin of `Runner`: `async with await store.run(CarrierMonth): …`."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+
+    async def wait(self, timeout: float | None = None) -> bool:
+        """See Runner.wait."""
+        return await asyncio.to_thread(self.runner.wait, timeout)
+
+    async def stop(self) -> None:
+        """See Runner.stop."""
+        await asyncio.to_thread(self.runner.stop)
+
+    async def __aenter__(self) -> Runner:
+        return self.runner
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+
+class AsyncDesk:
+    """The twin of `Desk`: any of its methods, by `await store.projections.ask(lambda desk: desk.status())`."""
+
+    def __init__(self, desk: Callable[[], Any]) -> None:
+        self._desk = desk
+
+    async def ask(self, question: Callable[[Desk], R]) -> R:
+        """Whatever the desk answers, asked in a thread."""
+        desk = await self._desk()
+        return await asyncio.to_thread(question, desk)
+
+
+class AsyncProjecting:
+    """The part of `AsyncStore` that is about read models. See Projecting."""
+
+    _options: Options
+
+    async def _desk(self) -> Desk:
+        raise NotImplementedError
+
+    async def project(self, *projections: Kept, timeout: float = PATIENCE) -> None:
+        """See Store.project."""
+        desk = await self._desk()
+        await asyncio.to_thread(lambda: desk.project(*projections, timeout=timeout))
+
+    async def run(self, *projections: Kept) -> AsyncRunner:
+        """See Store.run: `async with await store.run(…)`."""
+        desk = await self._desk()
+        return AsyncRunner(await asyncio.to_thread(desk.run, *projections))
+
+    async def wait(self, projection: Named, position: int | None = None, timeout: float = PATIENCE) -> int:
+        """See Store.wait."""
+        return await asyncio.to_thread((await self._desk()).wait, projection, position, timeout)
+
+    async def rows(
+        self,
+        projection: type[P],
+        *,
+        order: str | Sequence[str] = (),
+        limit: int | None = None,
+        wait: int | None = None,
+        generation: int | None = None,
+        **where: Any,
+    ) -> list[P]:
+        """See Store.rows."""
+        desk = await self._desk()
+        if wait is not None:
+            await asyncio.to_thread(desk.wait, projection, wait)
+        by = (order,) if isinstance(order, str) else order
+        return await asyncio.to_thread(desk.rows, projection, where, by, limit, generation)
+
+    async def view(
+        self, projection: type[P], *, at: int | datetime | None = None, since: View[P] | None = None
+    ) -> View[P]:
+        """See Store.view."""
+        desk = await self._desk()
+        return await asyncio.to_thread(lambda: run(view(desk.log, projection, at, since)))
+
+    @property
+    def projections(self) -> AsyncDesk:
+        """See Store.projections."""
+
+        async def desk() -> Desk:
+            return (await self._desk()).using(self._options)
+
+        return AsyncDesk(desk)

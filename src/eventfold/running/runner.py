@@ -1,0 +1,183 @@
+"""Room: the runner: a thread for each partition of each projection, woken by the log, stopped without losing anything.
+
+Knows: threads, back-off, when to give a sign of life. Does not know: what a step does.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from eventfold.bridge import Bell, run
+from eventfold.errors import EventfoldError, StoreClosed, StoreUnavailable, TargetUnavailable
+from eventfold.flow.generations import register
+from eventfold.flow.log import Log
+from eventfold.flow.project import Means, Work
+from eventfold.projection.plan import Plan
+from eventfold.target import Place, Target
+
+GATHER = 0.002  # seconds to wait after a ring, so that events that come one by one are taken together
+LOOK = 1.0  # seconds: how often an idle worker looks whether somebody did something by hand
+BACK_OFF = (0.05, 5.0)  # seconds: the first pause after a target was away, and the longest
+
+
+def holder() -> str:
+    """A name for whoever holds a lease, unlike any other: machine, process, chance."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+
+
+def means_of(log: Log, target: Target, lease: float) -> Means:
+    """What workers of this process work with."""
+    return Means(log, target, time.perf_counter, lease)
+
+
+class Runner:
+    """Projections being run: `with store.run(CarrierMonth): …`, or `stop()` it yourself.
+
+    `failed` holds what ended a projection's threads (its code changed, a cursor of another store); `trouble` what is
+    being tried again just now (a database away). What its handlers failed at is in the projection's status.
+    """
+
+    def __init__(self, log: Log, plans: Sequence[tuple[Plan, Target]], lease: float) -> None:
+        self.failed: dict[str, EventfoldError] = {}
+        self.trouble: dict[str, EventfoldError] = {}
+        self._log, self._lease = log, lease
+        self._stop = threading.Event()
+        self._bells: list[Bell] = []
+        self._threads: list[threading.Thread] = []
+        for plan, target in plans:
+            for partition in range(plan.partitions):
+                bell = Bell(log.engine.watch)
+                self._bells.append(bell)
+                name = f"eventfold-{plan.name}-{partition}"
+                job = _Job(self, plan, target, partition, bell)
+                self._threads.append(threading.Thread(target=job.run, name=name, daemon=True))
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def running(self) -> bool:
+        """Whether any of its threads lives."""
+        return any(thread.is_alive() for thread in self._threads)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Until it was stopped, or every projection failed; False if `timeout` (seconds) came first."""
+        ends = None if timeout is None else time.monotonic() + timeout
+        for thread in self._threads:
+            while thread.is_alive():
+                left = 0.2 if ends is None else min(0.2, ends - time.monotonic())  # so that Ctrl-C is heard
+                if left <= 0:
+                    return False
+                thread.join(left)
+        return True
+
+    def stop(self) -> None:
+        """Finish the pages in hand, commit them, give the leases back. Stopping twice is harmless."""
+        self._stop.set()
+        for bell in self._bells:
+            bell.ring()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
+        for bell in self._bells:
+            bell.close()
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+
+class _Job:
+    """One thread's work."""
+
+    def __init__(self, runner: Runner, plan: Plan, target: Target, partition: int, bell: Bell) -> None:
+        self._runner, self._plan, self._target, self._partition, self._bell = runner, plan, target, partition, bell
+        self._holder = holder()
+        self._pause = BACK_OFF[0]
+
+    def run(self) -> None:
+        """Until stopped; a generation that is no longer wanted is exchanged for the one that is."""
+        runner, name = self._runner, self._plan.name
+        while not runner._stop.is_set():  # pyright: ignore[reportPrivateUsage]
+            try:
+                self._generation()
+            except StoreClosed:
+                return
+            except (TargetUnavailable, StoreUnavailable) as error:
+                runner.trouble[name] = error
+                self._wait(self._pause)
+                self._pause = min(self._pause * 2, BACK_OFF[1])
+            except EventfoldError as error:
+                runner.failed[name] = error
+                return
+
+    def _generation(self) -> None:
+        runner = self._runner
+        known = run(register(self._plan, runner._log, self._target))  # pyright: ignore[reportPrivateUsage]
+        place = Place(known.name, known.live, self._partition)
+        means = means_of(runner._log, self._target, runner._lease)  # pyright: ignore[reportPrivateUsage]
+        work = Work(self._plan, means, place, self._holder)
+        try:
+            self._steps(work, means.lease)
+        finally:
+            try:
+                work.release()
+            except (TargetUnavailable, StoreUnavailable) as error:  # it will expire by itself
+                runner.trouble[self._plan.name] = error
+
+    def _steps(self, work: Work, lease: float) -> None:
+        stop, look = self._runner._stop, min(LOOK, lease / 3)  # pyright: ignore[reportPrivateUsage]
+        beaten = time.monotonic()
+        while not stop.is_set():
+            self._bell.clear()
+            state = run(work.step())
+            self._settled()
+            if state == "worked":
+                beaten = time.monotonic()
+                continue
+            if state == "superseded":
+                return
+            if state == "idle" and self._bell.wait(look):
+                self._wait(GATHER)
+            elif state != "idle":
+                self._wait(look)
+            if time.monotonic() - beaten >= look:
+                work.beat()
+                beaten = time.monotonic()
+
+    def _settled(self) -> None:
+        if self._pause != BACK_OFF[0]:
+            self._pause = BACK_OFF[0]
+            self._runner.trouble.pop(self._plan.name, None)
+
+    def _wait(self, seconds: float) -> None:
+        self._runner._stop.wait(seconds)  # pyright: ignore[reportPrivateUsage]
+
+
+def catch_up(
+    work: Work, patience: float, progress: Callable[[int], None] | None = None, stop: Callable[[], bool] = lambda: False
+) -> str:
+    """Work until there is nothing to do, in the calling thread; the last state. `progress` is told the position.
+
+    Waits up to `patience` seconds for a lease that somebody else holds. The lease is given back at the end.
+    """
+    waited = 0.0
+    try:
+        while not stop():
+            state = run(work.step())
+            if progress is not None and work.held is not None:
+                progress(work.held.position)
+            if state == "held" and waited < patience:
+                time.sleep(0.01)
+                waited += 0.01
+            elif state != "worked":
+                return state
+        return "stopped by request"
+    finally:
+        work.release()

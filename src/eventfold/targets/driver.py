@@ -1,0 +1,98 @@
+"""Room: the little that differs between SQL databases, as one protocol.
+
+Knows: what `sql.py` needs of a driver. Does not know: any driver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from eventfold.errors import EventfoldError
+from eventfold.projection.columns import Convert, Kind
+
+Parameters = Sequence[Any] | Mapping[str, Any]
+
+
+class Driver(Protocol):
+    """One database, by its driver. Control SQL has `?` for parameters; users' SQL has the driver's own marks."""
+
+    address: str
+    types: Mapping[Kind, str]
+    pack: Mapping[Kind, Convert]
+    unpack: Mapping[Kind, Convert]
+    errors: tuple[type[BaseException], ...]
+    refusals: tuple[type[BaseException], ...]  # of errors, those that are a row's fault
+    table_end: str
+    shared: bool  # one connection for all threads, taken in turns
+
+    def connect(self) -> Any:
+        """A new connection."""
+        ...
+
+    def close(self, connection: Any) -> None:
+        """Close one."""
+        ...
+
+    def shut(self) -> None:
+        """Let go of what the connections shared."""
+        ...
+
+    def sql(self, text: str) -> str:
+        """Control SQL in the driver's own parameter style."""
+        ...
+
+    def execute(self, connection: Any, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
+        """One statement; its rows."""
+        ...
+
+    def executemany(self, connection: Any, sql: str, parameters: Iterable[Parameters]) -> None:
+        """One statement, many times."""
+        ...
+
+    def begin(self, connection: Any) -> None:
+        """Begin a transaction that will write."""
+        ...
+
+    def exclusive(self, connection: Any) -> None:
+        """In a transaction: be the only one who makes or exchanges tables, until its end."""
+        ...
+
+    def commit(self, connection: Any) -> None:
+        """Commit it."""
+        ...
+
+    def rollback(self, connection: Any) -> None:
+        """Roll it back; harmless where there is none."""
+        ...
+
+    def now(self, connection: Any) -> int:
+        """The target's clock, in µs since 1970 UTC: all runners of a target share it."""
+        ...
+
+    def overdue(self) -> bool:
+        """Whether others have waited for this thread's transaction long enough."""
+        ...
+
+    def keys(self, columns: Sequence[tuple[str, Kind]], count: int) -> str:
+        """The condition for `count` keys of these columns, with a `?` for every value."""
+        ...
+
+    def exists(self, connection: Any, name: str) -> bool:
+        """Whether there is a table or view of this name."""
+        ...
+
+    def width(self, connection: Any, name: str) -> int:
+        """How many columns a table has."""
+        ...
+
+    def translated(self, error: BaseException) -> EventfoldError:
+        """The library's error for one of the driver's."""
+        ...
+
+    def blocker(self) -> str:
+        """See Target.blocker."""
+        ...
+
+
+Translate = Callable[[BaseException], EventfoldError]

@@ -1,0 +1,152 @@
+"""Room: rows in PostgreSQL: beside the log, in the store's schema, or in any other database.
+
+Knows: psycopg, in its blocking colour. Does not know: projections, how the log is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import psycopg
+from psycopg import sql as compose
+from psycopg.types.string import TextLoader
+
+from eventfold.engines.postgres.address import Address, address_of, options_of
+from eventfold.errors import EventfoldError, TargetUnavailable
+from eventfold.projection.columns import Convert, Kind
+from eventfold.targets.driver import Parameters
+
+
+class PostgresDriver:
+    """See driver.Driver. `schema` None: the one in the address (?schema=), else the user's default."""
+
+    types: Mapping[Kind, str] = {
+        "text": "TEXT",
+        "int": "BIGINT",
+        "float": "DOUBLE PRECISION",
+        "bool": "BOOLEAN",
+        "bytes": "BYTEA",
+        "decimal": "NUMERIC",
+        "moment": "TIMESTAMPTZ",
+        "date": "DATE",
+        "uuid": "UUID",
+        "json": "JSONB",
+    }
+    pack: Mapping[Kind, Convert] = {}
+    unpack: Mapping[Kind, Convert] = {}
+    errors: tuple[type[BaseException], ...] = (psycopg.Error,)
+    refusals: tuple[type[BaseException], ...] = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError)
+    table_end = ""
+    shared = False
+
+    def __init__(self, url: str, schema: str | None = None) -> None:
+        plain, options = options_of(url, {})
+        self._at: Address = address_of(plain)
+        self._schema = schema or (options.schema if "schema=" in url else None)
+        self.address = f"postgresql://{self._at.where}" + (f" ({self._schema})" if self._schema else "")
+
+    def connect(self) -> psycopg.Connection[Any]:
+        """A new connection, in UTC, in the schema, committing by itself until told otherwise."""
+        connection = psycopg.connect(**self._at.parameters, autocommit=True)
+        connection.adapters.register_loader("jsonb", TextLoader)
+        connection.execute("SET TimeZone = 'UTC'")
+        if self._schema:
+            name = compose.Identifier(self._schema)
+            connection.execute(compose.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(name))
+            connection.execute(compose.SQL("SET search_path = {}").format(name))
+        return connection
+
+    def close(self, connection: psycopg.Connection[Any]) -> None:
+        """Hang up."""
+        connection.close()
+
+    def shut(self) -> None:
+        """Connections share nothing."""
+
+    def sql(self, text: str) -> str:
+        """`?` becomes `%s`."""
+        return text.replace("?", "%s")
+
+    def execute(
+        self, connection: psycopg.Connection[Any], sql: str, parameters: Parameters = ()
+    ) -> list[tuple[Any, ...]]:
+        """One statement."""
+        cursor = connection.execute(sql.encode(), parameters or None)
+        return cursor.fetchall() if cursor.description else []
+
+    def executemany(self, connection: psycopg.Connection[Any], sql: str, parameters: Iterable[Parameters]) -> None:
+        """One statement, many times, in one trip."""
+        connection.cursor().executemany(sql.encode(), parameters)
+
+    def begin(self, connection: psycopg.Connection[Any]) -> None:
+        """Begin, each statement seeing what is committed."""
+        connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+
+    def exclusive(self, connection: psycopg.Connection[Any]) -> None:
+        """Tables are made by one process at a time."""
+        connection.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended('eventfold targets ' || current_schema(), 0))"
+        )
+
+    def commit(self, connection: psycopg.Connection[Any]) -> None:
+        """Commit."""
+        connection.execute("COMMIT")
+
+    def rollback(self, connection: psycopg.Connection[Any]) -> None:
+        """Roll back; a connection that is gone has done so."""
+        if not connection.closed:
+            connection.execute("ROLLBACK")
+
+    def now(self, connection: psycopg.Connection[Any]) -> int:
+        """The server's clock."""
+        row = connection.execute("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint").fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def overdue(self) -> bool:
+        """Nobody waits for our rows."""
+        return False
+
+    def keys(self, columns: Sequence[tuple[str, Kind]], count: int) -> str:
+        """A list of row values, of the columns' own types."""
+        one = f"({','.join(f'?::{self.types[kind]}' for _, kind in columns)})"
+        return f"({','.join(name for name, _ in columns)}) IN (VALUES {','.join([one] * count)})"
+
+    def exists(self, connection: psycopg.Connection[Any], name: str) -> bool:
+        """Whether anything of this name is in the schema."""
+        sql = """SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE n.nspname = current_schema() AND c.relname = %s"""
+        return connection.execute(sql, (name,)).fetchone() is not None
+
+    def width(self, connection: psycopg.Connection[Any], name: str) -> int:
+        """By the catalogue."""
+        sql = (
+            "SELECT count(*) FROM information_schema.columns WHERE table_schema = current_schema() AND table_name = %s"
+        )
+        row = connection.execute(sql, (name,)).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def translated(self, error: BaseException) -> EventfoldError:
+        """TargetUnavailable, with the server's words."""
+        said = str(error).strip().split("\n")[0] or type(error).__name__
+        state = getattr(error, "sqlstate", None) or ""
+        what = f"PostgreSQL at {self.address} could not do it: {said.rstrip('.')}."
+        if state in ("25006", "42501"):
+            now = "Grant the user the right to write there, or name another database (target=…)."
+        elif state[:2] in ("", "08", "57", "53"):
+            now = "It is tried again until the server answers; see whether it is up."
+        else:
+            now = "Look at the SQL, and at the tables it names."
+        return TargetUnavailable(what, now, address=self.address, sqlstate=state, detail=said)
+
+    def blocker(self) -> str:
+        """Who blocks any of this user's sessions on this database."""
+        try:
+            with psycopg.connect(**self._at.parameters, autocommit=True) as connection:
+                rows = connection.execute(
+                    "SELECT DISTINCT unnest(pg_blocking_pids(pid)) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                ).fetchall()
+        except psycopg.Error:
+            return ""
+        return f"backend {', '.join(str(row[0]) for row in rows)}" if rows else ""

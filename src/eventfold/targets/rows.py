@@ -1,0 +1,125 @@
+"""Room: statements for rows: how a table is made, and its rows written, found and walked through.
+
+Knows: SQL for tables of keyed rows; kinds of columns. Does not know: connections, checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from eventfold.errors import InvalidProjection
+from eventfold.projection.columns import Kind, Table
+from eventfold.target import physical
+from eventfold.targets.driver import Driver
+
+Converter = Callable[[Any], Any]
+
+
+class Statements:
+    """Statements for one driver. A Table's name here is that of a generation's own table."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._upserts: dict[Table, str] = {}
+
+    def create(self, table: Table | str, name: str, generation: int) -> Iterator[str]:
+        """The statements that make a generation's table."""
+        own = physical(name, generation)
+        if isinstance(table, str):
+            yield f"CREATE TABLE {own} ({table})"
+            return
+        columns = [
+            f"{quoted(c.name)} {self._driver.types[c.kind]}{'' if c.nullable else ' NOT NULL'}" for c in table.columns
+        ]
+        columns.append(f"PRIMARY KEY ({listed(table.key)})")
+        yield f"CREATE TABLE {own} ({', '.join(columns)}) {self._driver.table_end}"
+        for index in table.indexes:
+            yield f"CREATE INDEX {own}__{'_'.join(index)} ON {own} ({listed(index)})"
+
+    def upsert(self, table: Table) -> str:
+        """Write a row, whole."""
+        sql = self._upserts.get(table)
+        if sql is None:
+            rest = [f"{quoted(f)} = excluded.{quoted(f)}" for f in table.fields if f not in table.key]
+            sql = self._upserts[table] = (
+                f"INSERT INTO {table.name} ({listed(table.fields)}) VALUES ({','.join('?' * len(table.columns))}) "  # noqa: S608
+                f"ON CONFLICT ({listed(table.key)}) DO {'UPDATE SET ' + ', '.join(rest) if rest else 'NOTHING'}"
+            )
+        return sql
+
+    def delete(self, table: Table) -> str:
+        """Delete a row by its key."""
+        return f"DELETE FROM {table.name} WHERE {' AND '.join(f'{quoted(k)} = ?' for k in table.key)}"  # noqa: S608
+
+    def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> tuple[str, list[Any]]:
+        """The rows of some keys."""
+        of: dict[str, Kind] = {column.name: column.kind for column in table.columns}
+        condition = self._driver.keys([(quoted(k), of[k]) for k in table.key], len(keys))
+        values = [value for key in self.packed_keys(table, keys) for value in key]
+        return f"SELECT {listed(table.fields)} FROM {table.name} WHERE {condition}", values  # noqa: S608
+
+    def select(
+        self, table: Table, where: Mapping[str, Any], order: Sequence[str], limit: int | None
+    ) -> tuple[str, list[Any]]:
+        """Some rows."""
+        kinds: dict[str, Kind] = {column.name: column.kind for column in table.columns}
+        unknown = sorted({*where, *(name.removeprefix("-") for name in order)} - set(kinds))
+        if unknown:
+            raise InvalidProjection(
+                f"The rows asked for have no column {', '.join(unknown)}.", f"Their columns are {', '.join(kinds)}."
+            )
+        conditions = [
+            f"{quoted(name)} IS NULL" if value is None else f"{quoted(name)} = ?" for name, value in where.items()
+        ]
+        pack = self._driver.pack
+        values = [pack[kinds[n]](v) if kinds[n] in pack else v for n, v in where.items() if v is not None]
+        sql = f"SELECT {listed(table.fields)} FROM {table.name}"  # noqa: S608
+        if conditions:
+            sql += f" WHERE {' AND '.join(conditions)}"
+        by = [f"{quoted(n[1:])} DESC" if n[0] == "-" else quoted(n) for n in (order or table.key)]
+        sql += f" ORDER BY {', '.join(by)}"
+        if limit is not None:
+            sql += " LIMIT ?"
+            values.append(limit)
+        return sql, values
+
+    def scan(self, table: Table, further: bool, page: int) -> str:
+        """The next rows in the order of the key."""
+        key = listed(table.key)
+        after = f"WHERE ({key}) > ({','.join('?' * len(table.key))})" if further else ""
+        return f"SELECT {listed(table.fields)} FROM {table.name} {after} ORDER BY {key} LIMIT {page}"  # noqa: S608
+
+    def packed(self, table: Table, rows: Iterable[Sequence[Any]]) -> Iterable[Sequence[Any]]:
+        """Rows as the driver takes them."""
+        return _converted(rows, self._converters(table, self._driver.pack))
+
+    def packed_keys(self, table: Table, keys: Sequence[Sequence[Any]]) -> Iterable[Sequence[Any]]:
+        """Keys as the driver takes them."""
+        return _converted(keys, self._converters(table, self._driver.pack)[: len(table.key)])
+
+    def unpacked(self, table: Table, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """Rows as the driver gave them, in Python's types."""
+        return list(_converted(rows, self._converters(table, self._driver.unpack)))  # type: ignore[arg-type]
+
+    def _converters(self, table: Table, by_kind: Mapping[Any, Converter]) -> list[Converter | None]:
+        return [by_kind.get(column.kind) for column in table.columns]
+
+
+def _converted(rows: Iterable[Sequence[Any]], converters: list[Converter | None]) -> Iterable[Any]:
+    if not any(converters):
+        return rows
+    return [
+        tuple([v if convert is None else convert(v) for v, convert in zip(row, converters, strict=True)])
+        for row in rows
+    ]
+
+
+def quoted(name: str) -> str:
+    """A column's name, so that a field may be called what SQL has taken for itself."""
+    return f'"{name}"'
+
+
+def listed(names: Iterable[str]) -> str:
+    """Columns, quoted, with commas."""
+    return ", ".join(map(quoted, names))

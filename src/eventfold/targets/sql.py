@@ -1,0 +1,307 @@
+"""Room: a target in a SQL database: rows, checkpoints and leases in tables, over any driver.
+
+Knows: tables, views, statements, which thread has which connection. Does not know: which database it is.
+Readers see views; the rows stand in tables with the generation's number behind their names, so that a switch is one
+small transaction.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from itertools import islice
+from typing import Any
+
+from eventfold.errors import TargetUnavailable, UnknownProjection
+from eventfold.projection.columns import Table
+from eventfold.projection.ledger import Tally
+from eventfold.target import Checkpoint, Entry, Place, Registered, physical
+from eventfold.targets import tables as control
+from eventfold.targets.driver import Driver, Parameters
+from eventfold.targets.rows import Statements
+from eventfold.targets.writing import SqlWriting, enter, lost
+
+PAGE = 1_000
+
+
+class SqlTarget:
+    """See the port."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self.address = driver.address
+        self._own = threading.local()
+        self._all: list[Any] = []
+        self._turn = threading.RLock()  # taken only where one connection serves all threads
+        self._shared: Any = None
+        self._ready = False
+        self._statements = Statements(driver)
+
+    # Connections
+
+    def _connection(self) -> Any:
+        connection = self._shared if self._driver.shared else getattr(self._own, "connection", None)
+        if connection is None:
+            connection = self._driver.connect()
+            self._all.append(connection)
+            if self._driver.shared:
+                self._shared = connection
+            else:
+                self._own.connection = connection
+        return connection
+
+    @contextmanager
+    def _using(self, write: bool = False) -> Generator[Any]:
+        """This thread's connection, in a transaction if `write`; the driver's errors in our words."""
+        try:
+            if self._driver.shared:
+                self._turn.acquire()
+            try:
+                connection = self._connection()
+                if not write:
+                    yield connection
+                    return
+                self._prepare(connection)
+                self._driver.begin(connection)
+                try:
+                    yield connection
+                except BaseException:
+                    self._driver.rollback(connection)
+                    raise
+                self._driver.commit(connection)
+            finally:
+                if self._driver.shared:
+                    self._turn.release()
+        except self._driver.errors as error:
+            self._discard()
+            raise self._driver.translated(error) from error
+
+    def _discard(self) -> None:
+        """What has failed is not used again."""
+        connection = getattr(self._own, "connection", None)
+        if connection is not None:
+            self._own.connection = None
+            self._all.remove(connection)
+            with suppress(*self._driver.errors):
+                self._driver.close(connection)
+
+    def _prepare(self, connection: Any) -> None:
+        if self._ready:
+            return
+        if not self._driver.exists(connection, "eventfold_mark"):
+            self._driver.begin(connection)
+            try:
+                self._driver.exclusive(connection)
+                for statement in control.CREATE:
+                    self._driver.execute(connection, statement)
+                self._driver.commit(connection)
+            except BaseException:
+                self._driver.rollback(connection)
+                raise
+        self._ready = True
+
+    def _ask(self, connection: Any, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
+        return self._driver.execute(connection, self._driver.sql(sql), parameters)
+
+    def _look(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
+        """Ask without making the tables: nothing there means nothing kept."""
+        with self._using() as connection:
+            if not self._ready:
+                if not self._driver.exists(connection, "eventfold_mark"):
+                    return []
+                self._ready = True
+            return self._ask(connection, sql, parameters)
+
+    # Projections
+
+    def registered(self, name: str) -> Registered | None:
+        """See the port."""
+        found = self._look(f"SELECT {control.PROJECTION} FROM eventfold_projection WHERE name = ?", (name,))  # noqa: S608
+        return control.registered_of(found[0]) if found else None
+
+    def all(self) -> list[Registered]:
+        """See the port."""
+        return [
+            control.registered_of(r)
+            for r in self._look(f"SELECT {control.PROJECTION} FROM eventfold_projection ORDER BY name")  # noqa: S608
+        ]
+
+    def create(
+        self, projection: Registered, tables: Mapping[str, Table | str], checkpoints: Sequence[Checkpoint]
+    ) -> None:
+        """See the port."""
+        generation = checkpoints[0].place.generation
+        with self._using(write=True) as connection:
+            self._driver.exclusive(connection)
+            known = self._ask(connection, "SELECT live FROM eventfold_projection WHERE name = ?", (projection.name,))
+            if known and projection.live == generation:
+                return  # another process was first
+            for name, table in tables.items():
+                if not known and self._driver.exists(connection, name):
+                    raise TargetUnavailable(
+                        f"{self.address} has a table {name!r} already, and it is not a projection's.",
+                        "Give the projection another name (name=…), or a database of its own (target=…).",
+                        address=self.address,
+                        table=name,
+                    )
+                self._driver.execute(connection, f"DROP TABLE IF EXISTS {physical(name, generation)}")
+                for statement in self._statements.create(table, name, generation):
+                    self._driver.execute(connection, statement)
+            for each in checkpoints:
+                self._ask(connection, control.NEW_CHECKPOINT, control.row_of(each))
+                mark = (*control.place_of(each.place), each.position, each.seen.count, each.seen.hex)
+                self._ask(connection, control.NEW_MARK, mark)
+            self._save(connection, projection)
+
+    def change(self, projection: Registered) -> None:
+        """See the port."""
+        with self._using(write=True) as connection:
+            self._driver.exclusive(connection)
+            self._save(connection, projection)
+
+    def _save(self, connection: Any, p: Registered) -> None:
+        row = (p.name, p.kind, p.code, p.live, p.previous, p.building, p.paused, ",".join(p.tables))
+        self._ask(connection, control.SAVE_PROJECTION, row)
+        self._ask(connection, control.NOTICE, (p.name,))
+        for name in p.tables:
+            self._driver.execute(connection, f"DROP VIEW IF EXISTS {name}")
+            self._driver.execute(connection, f"CREATE VIEW {name} AS SELECT * FROM {physical(name, p.live)}")  # noqa: S608
+
+    def drop(self, name: str, generation: int, tables: Sequence[str]) -> None:
+        """See the port."""
+        with self._using(write=True) as connection:
+            for table in tables:
+                self._driver.execute(connection, f"DROP TABLE IF EXISTS {physical(table, generation)}")
+            for table in control.TABLES:
+                self._ask(connection, f"DELETE FROM {table} WHERE name = ? AND generation = ?", (name, generation))  # noqa: S608
+
+    # Checkpoints
+
+    def checkpoints(self, name: str, generation: int | None = None) -> list[Checkpoint]:
+        """See the port."""
+        sql = f"SELECT {control.CHECKPOINT} FROM eventfold_checkpoint WHERE name = ?"  # noqa: S608
+        if generation is None:
+            return [control.checkpoint_of(row) for row in self._look(f"{sql} ORDER BY generation, part", (name,))]
+        return [
+            control.checkpoint_of(r) for r in self._look(f"{sql} AND generation = ? ORDER BY part", (name, generation))
+        ]
+
+    def edit(self, place: Place, **columns: Any) -> None:
+        """See the port."""
+        changes = ", ".join(f"{name} = ?" for name in columns)
+        sql = f"UPDATE eventfold_checkpoint SET {changes}, revision = revision + 1 WHERE {control.PLACE}"  # noqa: S608
+        with self._using(write=True) as connection:
+            self._ask(connection, sql, (*columns.values(), *control.place_of(place)))
+
+    def entries(self, place: Place) -> list[Entry]:
+        """See the port."""
+        sql = f"SELECT {control.ENTRY} FROM eventfold_entry WHERE {control.PLACE} ORDER BY position"  # noqa: S608
+        return [Entry(*row) for row in self._look(sql, control.place_of(place))]
+
+    def enter(self, place: Place, entries: Sequence[Entry]) -> None:
+        """See the port."""
+        with self._using(write=True) as connection:
+            enter(self._driver, connection, place, entries)
+            self._ask(connection, control.NOTICE, (place.name,))
+
+    def marks(self, place: Place) -> list[tuple[int, Tally]]:
+        """See the port."""
+        sql = f"SELECT position, seen, seen_digest FROM eventfold_mark WHERE {control.PLACE} ORDER BY position"  # noqa: S608
+        return [
+            (position, Tally.of(seen, digest)) for position, seen, digest in self._look(sql, control.place_of(place))
+        ]
+
+    # Leases
+
+    def claim(self, place: Place, holder: str, seconds: float) -> Checkpoint | None:
+        """See the port."""
+        with self._using(write=True) as connection:
+            now = self._driver.now(connection)
+            row = (holder, now + int(seconds * 1e6), now, *control.place_of(place), now)
+            found = self._ask(connection, control.CLAIM, row)
+            sql = f"SELECT 1 FROM eventfold_checkpoint WHERE {control.PLACE}"  # noqa: S608
+            if not found and not self._ask(connection, sql, control.place_of(place)):
+                raise UnknownProjection(
+                    f"Generation {place.generation} of {place.name} is no longer kept in {self.address}.",
+                    "Ask for the one that is: eventfold projections show.",
+                    projection=place.name,
+                )
+            return control.checkpoint_of(found[0]) if found else None
+
+    def beat(self, held: Checkpoint, seconds: float) -> int:
+        """See the port."""
+        with self._using(write=True) as connection:
+            now = self._driver.now(connection)
+            row = (now + int(seconds * 1e6), now, *control.place_of(held.place), held.token)
+            found = self._ask(connection, control.BEAT, row)
+            if not found:
+                raise lost(held)
+            return found[0][0]
+
+    def release(self, held: Checkpoint) -> None:
+        """See the port."""
+        with self._using(write=True) as connection:
+            self._ask(connection, control.RELEASE, (*control.place_of(held.place), held.token))
+
+    # Rows
+
+    @contextmanager
+    def writing(self, place: Place) -> Generator[SqlWriting]:
+        """See the port."""
+        with self._using(write=True) as connection:
+            yield SqlWriting(self._driver, connection, place, self._statements)
+
+    def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
+        """See the port."""
+        found: list[tuple[Any, ...]] = []
+        rest = iter(keys)
+        with self._using() as connection:
+            while chunk := list(islice(rest, PAGE)):
+                sql, parameters = self._statements.load(table, chunk)
+                found += self._ask(connection, sql, parameters)
+        return self._statements.unpacked(table, found)
+
+    def select(
+        self, table: Table, where: Mapping[str, Any], order: Sequence[str], limit: int | None
+    ) -> list[tuple[Any, ...]]:
+        """See the port."""
+        sql, parameters = self._statements.select(table, where, order, limit)
+        with self._using() as connection:
+            return self._statements.unpacked(table, self._ask(connection, sql, parameters))
+
+    def scan(self, table: Table) -> Iterator[list[tuple[Any, ...]]]:
+        """See the port."""
+        after: tuple[Any, ...] = ()
+        size = len(table.key)
+        while True:
+            sql = self._statements.scan(table, bool(after), PAGE)
+            with self._using() as connection:
+                page = self._ask(connection, sql, after)
+            if page:
+                yield self._statements.unpacked(table, page)
+                after = tuple(page[-1][:size])
+            if len(page) < PAGE:
+                return
+
+    def dump(self, name: str, generation: int) -> Iterator[tuple[Any, ...]]:
+        """See the port."""
+        with self._using() as connection:
+            width = self._driver.width(connection, physical(name, generation))
+            order = ", ".join(str(n) for n in range(1, width + 1))
+            rows = self._ask(connection, f"SELECT * FROM {physical(name, generation)} ORDER BY {order}")  # noqa: S608
+        yield from rows
+
+    def blocker(self) -> str:
+        """See the port."""
+        return self._driver.blocker()
+
+    def close(self) -> None:
+        """See the port."""
+        while self._all:
+            try:
+                self._driver.close(self._all.pop())
+            except self._driver.errors:
+                continue
+        self._shared, self._own, self._ready = None, threading.local(), False
+        self._driver.shut()

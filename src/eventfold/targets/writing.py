@@ -1,0 +1,112 @@
+"""Room: a target's open transaction: rows written, the checkpoint moved, by whoever holds the lease.
+
+Knows: the fence (token and revision). Does not know: how a transaction begins and ends (sql.py does).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from eventfold.errors import EventfoldError, LeaseLost
+from eventfold.projection.columns import Table
+from eventfold.target import Advance, Checkpoint, Disturbed, Entry, Place, RowRefused, physical
+from eventfold.targets import tables as control
+from eventfold.targets.driver import Driver, Parameters
+from eventfold.targets.rows import Statements
+
+NAMES = re.compile(r"\{(\w+)\}")
+
+
+class SqlWriting:
+    """An open transaction of a target."""
+
+    def __init__(self, driver: Driver, connection: Any, place: Place, statements: Statements) -> None:
+        self._driver, self._place, self._statements = driver, place, statements
+        self.connection = connection
+
+    def execute(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
+        """See the port."""
+        return self._driver.execute(self.connection, self._named(sql), parameters)
+
+    def executemany(self, sql: str, parameters: Iterable[Parameters]) -> None:
+        """See the port."""
+        self._driver.executemany(self.connection, self._named(sql), parameters)
+
+    def _named(self, sql: str) -> str:
+        return NAMES.sub(lambda name: physical(name[1], self._place.generation), sql) if "{" in sql else sql
+
+    def upsert(self, table: Table, rows: Sequence[Sequence[Any]]) -> None:
+        """See the port."""
+        if rows:
+            packed = self._statements.packed(table, rows)
+            try:
+                self._driver.executemany(self.connection, self._driver.sql(self._statements.upsert(table)), packed)
+            except self._driver.refusals as error:
+                raise RowRefused(str(error)) from error
+
+    def delete(self, table: Table, keys: Sequence[Sequence[Any]]) -> None:
+        """See the port."""
+        if keys:
+            packed = self._statements.packed_keys(table, keys)
+            self._driver.executemany(self.connection, self._driver.sql(self._statements.delete(table)), packed)
+
+    def advance(self, held: Checkpoint, step: Advance) -> Checkpoint:
+        """See the port."""
+        driver, connection, place = self._driver, self.connection, control.place_of(held.place)
+        now = driver.now(connection)
+        row = (
+            *(step.position, step.event_id, step.epoch, step.seen.count, step.seen.hex),
+            *(step.handled.count, step.handled.hex, step.stopped, step.stats, now, now),
+            *(*place, held.token, held.revision),
+        )
+        found = driver.execute(connection, driver.sql(control.ADVANCE), row)
+        if not found:
+            sql = driver.sql(f"SELECT token FROM eventfold_checkpoint WHERE {control.PLACE}")  # noqa: S608
+            if driver.execute(connection, sql, place) == [(held.token,)]:
+                raise Disturbed
+            raise lost(held)
+        if step.entries:
+            enter(driver, connection, held.place, step.entries)
+        if step.settled:
+            sql = driver.sql(f"DELETE FROM eventfold_entry WHERE {control.PLACE} AND position = ?")  # noqa: S608
+            driver.executemany(connection, sql, [(*place, position) for position in step.settled])
+        if step.mark:
+            mark = (*place, step.position, step.seen.count, step.seen.hex)
+            driver.execute(connection, driver.sql(control.NEW_MARK), mark)
+        return msgspec.structs.replace(
+            held,
+            position=step.position,
+            event_id=step.event_id,
+            epoch=step.epoch,
+            seen=step.seen,
+            handled=step.handled,
+            stopped=step.stopped,
+            stats=step.stats,
+            at=now,
+            beat=now,
+            revision=found[0][0],
+        )
+
+    def overdue(self) -> bool:
+        """See the port."""
+        return self._driver.overdue()
+
+
+def lost(held: Checkpoint) -> EventfoldError:
+    """The lease is somebody else's."""
+    return LeaseLost(
+        f"The lease of {held.place.name} has passed to another runner while this one (token {held.token}) was away.",
+        "Nothing of the page in hand was written; this runner asks for a new lease.",
+        projection=held.place.name,
+        token=held.token,
+    )
+
+
+def enter(driver: Driver, connection: Any, place: Place, entries: Sequence[Entry]) -> None:
+    """Write entries."""
+    rows = [(*control.place_of(place), *msgspec.structs.astuple(entry)) for entry in entries]
+    driver.executemany(connection, driver.sql(control.SAVE_ENTRY), rows)
