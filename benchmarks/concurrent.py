@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.child import appenders
+from benchmarks.floor import RawSqlite
 from benchmarks.measure import Cell, Figure, Missing, Sample, all_met, interleave, rate, rate_of_tasks, rate_of_threads
 from benchmarks.peers import Eventsourcing, EventsourcingMemory, Umadb
 from benchmarks.stage import Stage
@@ -19,6 +20,7 @@ GROUP = "concurrent appenders of one event"
 CONDITIONAL = "conditional (DCB) appends of one event"
 PROCESSES = "two processes on one file"
 SINGLE = "one writer"
+FLOOR = "raw sqlite3, as many a commit"  # a single thread with all events in hand: the most that combining could reach
 PLAIN = "unconditional"
 THREADS = (1, 8, 32)
 TASKS = (1, 32, 512)
@@ -32,7 +34,7 @@ def run(stage: Stage, tell: Callable[[str], None]) -> list[Figure]:
     tasks = stage.open(EventfoldTasks)
     peers = stage.those(Eventsourcing, Umadb)
     tell("threads and tasks")
-    figures = _many(stage, ours, tasks, peers)
+    figures = _many(stage, ours, tasks, stage.open(RawSqlite), peers)
     tell("conditional appends")
     figures += _conditional(stage, ours, tasks, peers)
     tell("two processes on one file")
@@ -44,17 +46,24 @@ def _threads(stage: Stage, make: Callable[[], Callable[[], Any]], count: int) ->
     return lambda: rate_of_threads(calls, stage.settings.seconds)
 
 
+def _batches(stage: Stage, call: Callable[[], Any], events: int) -> Cell:
+    return lambda: rate(call, stage.settings.seconds, events)
+
+
 def _tasks(stage: Stage, tasks: EventfoldTasks, make: Callable[[], Callable[[], Any]], count: int) -> Cell:
     calls = [make() for _ in range(count)]
     return lambda: tasks.loop.run(rate_of_tasks(calls, stage.settings.seconds))
 
 
-def _many(stage: Stage, ours: Eventfold, tasks: EventfoldTasks, peers: dict[str, Any]) -> list[Figure]:
+def _many(
+    stage: Stage, ours: Eventfold, tasks: EventfoldTasks, floor: RawSqlite, peers: dict[str, Any]
+) -> list[Figure]:
     seconds = stage.settings.seconds
     single = ours.caller()
     cells: dict[str, Cell] = {SINGLE: lambda: rate(single, seconds)}
     cells |= {f"{n} threads": _threads(stage, ours.caller, n) for n in THREADS}
     cells |= {f"{n} tasks": _tasks(stage, tasks, tasks.caller, n) for n in TASKS}
+    cells |= {f"{FLOOR} {n}": _batches(stage, floor.caller(n), n) for n in CLIENTS}
     if Umadb.name in peers:
         cells |= {f"umadb {n}": _threads(stage, peers[Umadb.name].caller, n) for n in (1, *CLIENTS)}
     if Eventsourcing.name in peers:
@@ -64,6 +73,7 @@ def _many(stage: Stage, ours: Eventfold, tasks: EventfoldTasks, peers: dict[str,
     for kind, counts in (("threads", THREADS), ("tasks", TASKS)):
         for count in counts:
             others: dict[str, Sample | str] = {SINGLE: found[SINGLE]}
+            others[FLOOR] = found.get(f"{FLOOR} {count}", "")
             for peer in (Eventsourcing.name, Umadb.name):
                 others[peer] = found.get(f"{peer} {count}") or stage.missing.get(peer, "")
             noun = kind if count > 1 else kind[:-1]

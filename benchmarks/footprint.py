@@ -75,7 +75,7 @@ def _disk(stage: Stage) -> Figure:
 
 def _imports(stage: Stage) -> Figure:
     def cell(code: str) -> Callable[[], float]:
-        return lambda: _run(code)[0]
+        return lambda: _run(stage, code)[0]
 
     found = interleave({name: cell(code) for name, code in IMPORTS.items()}, stage.settings.rounds)
     ours, others = _split(found)
@@ -87,7 +87,7 @@ def _memory(stage: Stage) -> Figure:
     def cell(name: str, code: str) -> Callable[[], float]:
         def measured() -> float:
             folder = str(stage.seeded(KINDS[name])) if name in KINDS else ""
-            return float(_run(code + RESIDENT, folder)[1]) / 2**20
+            return float(_run(stage, code + RESIDENT, folder)[1]) / 2**20
 
         return measured
 
@@ -97,9 +97,9 @@ def _memory(stage: Stage) -> Figure:
     return figure.aim("< 20 MB", ours.median * 2**20 < 20e6)
 
 
-def _run(code: str, *arguments: Any) -> tuple[float, str]:
+def _run(stage: Stage, code: str, *arguments: Any) -> tuple[float, str]:
     try:
-        return program(code, *arguments)
+        return program(code, stage.folder / "bytecode", *arguments)
     except RuntimeError as error:
         if "ModuleNotFoundError" in str(error):
             raise Missing(INSTALL) from error

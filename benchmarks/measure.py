@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import math
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -121,8 +122,8 @@ def interleave(cells: Mapping[str, Cell], rounds: int, warm: int = 1) -> dict[st
     return {name: Sample(tuple(values)) for name, values in found.items()}
 
 
-def rate(call: Callable[[], Any], seconds: float, each: int = 1) -> float:
-    """Calls per second, times `each`, of one caller that calls for `seconds`."""
+def rate(call: Callable[[], Any], seconds: float, each: int = 1, most: int = sys.maxsize) -> float:
+    """Calls per second, times `each`, of one caller that calls for `seconds`, or `most` times if that is sooner."""
     clock = time.perf_counter
     calls = 0
     start = clock()
@@ -131,7 +132,7 @@ def rate(call: Callable[[], Any], seconds: float, each: int = 1) -> float:
         call()
         calls += 1
         now = clock()
-        if now >= end:
+        if now >= end or calls >= most:
             return calls * each / (now - start)
 
 
