@@ -11,10 +11,12 @@ import typer
 
 from eventfold.cli.append import append
 from eventfold.cli.command import Command, Group, paragraphs, version
+from eventfold.cli.copy import copy
 from eventfold.cli.demo import demo
 from eventfold.cli.facts import cursor, stats, tags, types
 from eventfold.cli.history import history
 from eventfold.cli.read import read
+from eventfold.cli.schema import schema
 from eventfold.cli.state import state
 from eventfold.cli.tail import tail
 from eventfold.cli.write import backup, init
@@ -51,9 +53,11 @@ for panel, command in (
     (WRITE, init),
     (WRITE, append),
     (WRITE, backup),
+    (WRITE, copy),
 ):
     text = paragraphs(command.__doc__)
     app.command(command.__name__, cls=Command, rich_help_panel=panel, help=text)(command)
+app.add_typer(schema, name="schema", rich_help_panel="Years")
 app.add_typer(demo, name="demo", rich_help_panel="See")
 
 

@@ -13,7 +13,7 @@ import msgspec
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One difference. `breaking`: old events would not be read, or not be found. `write`: what mends it."""
+    """One difference. `breaking`: old events would not be read, or not found. `write`, `code`: what mends it."""
 
     type: str
     version: int
@@ -21,6 +21,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     what: str
     breaking: bool
     write: str = ""
+    code: str = ""
 
 
 def compare(locked: dict[str, Any], current: dict[str, Any]) -> list[Finding]:
@@ -59,7 +60,9 @@ def _versions(name: str, locked: dict[str, Any], current: dict[str, Any]) -> Ite
         if same is not None:
             yield from _fields(name, number, old, same)
             if number < newest and not same["upcast"]:
-                yield _break(name, number, None, "has no upcaster that leads on", _stub(name, number))
+                yield _break(
+                    name, number, None, "has no upcaster that leads on", "Write the upcaster.", _stub(name, number)
+                )
             continue
         if number > newest:
             yield _break(name, number, None, f"is newer than version {newest} of today", "Never lower a version.")
@@ -67,7 +70,14 @@ def _versions(name: str, locked: dict[str, Any], current: dict[str, Any]) -> Ite
         chained = any(entry["upcast"] for entry in current.values())
         weak = list(_fields(name, number, old, current[str(newest)]))
         if chained or any(f.breaking for f in weak):
-            yield _break(name, number, None, "has no class of its version any more", _stub(name, number))
+            yield _break(
+                name,
+                number,
+                None,
+                "has no class of its version any more",
+                "Keep the old class, and an upcaster from it.",
+                _stub(name, number),
+            )
         else:
             yield _note(name, number, None, f"is read as version {newest}, which fits it")
     for version in current.keys() - locked.keys():
@@ -83,7 +93,8 @@ def _fields(name: str, version: int, old: dict[str, Any], new: dict[str, Any]) -
                 version,
                 field,
                 "is new and required, and old events have none",
-                f"Give it a default, or {_raise(name, version)}",
+                f"Give it a default, or raise the version to {version + 1} and write an upcaster.",
+                _stub(name, version),
             )
         else:
             yield _note(name, version, field, "is new, and has a default for old events")
@@ -97,7 +108,8 @@ def _fields(name: str, version: int, old: dict[str, Any], new: dict[str, Any]) -
                 version,
                 field,
                 f"was {kind_of(was[field])} and is {kind_of(now[field])}",
-                f"Keep reading the old type, or {_raise(name, version)}",
+                f"Keep reading the old type, or raise the version to {version + 1} and write an upcaster.",
+                _stub(name, version),
             )
         elif now[field] != was[field]:
             yield _note(
@@ -172,19 +184,18 @@ def kind_of(schema: Any) -> str:
 
 def _stub(name: str, version: int) -> str:
     word = "".join(part.capitalize() if part.islower() else part for part in name.replace("_", "-").split("-"))
-    old, new = f"{word}V{version}", word
+    step = name.replace("-", "_").lower()
     return (
-        f'class {old}(ef.Event, type="{name}", version={version}): …as it was…; '
-        f"@ef.upcast def {word.lower()}_from_{version}(old: {old}) -> {new}: …"
+        f'class {word}V{version}(ef.Event, type="{name}", version={version}):\n'
+        f"    ...  # the fields as they were\n\n"
+        f"@ef.upcast\n"
+        f"def {step}_from_{version}(old: {word}V{version}) -> {word}:\n"
+        f"    return {word}(...)"
     )
 
 
-def _raise(name: str, version: int) -> str:
-    return f"raise the version to {version + 1} and write an upcaster. {_stub(name, version)}"
-
-
-def _break(type: str, version: int, field: str | None, what: str, write: str) -> Finding:
-    return Finding(type=type, version=version, field=field, what=what, breaking=True, write=write)
+def _break(type: str, version: int, field: str | None, what: str, write: str, code: str = "") -> Finding:
+    return Finding(type=type, version=version, field=field, what=what, breaking=True, write=write, code=code)
 
 
 def _note(type: str, version: int, field: str | None, what: str) -> Finding:

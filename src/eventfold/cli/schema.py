@@ -1,0 +1,196 @@
+"""Room: `eventfold schema`: export, check, diff, scan and catalogue: event types over the years.
+
+Knows: modules to import, files to read and write. Does not know: what makes a change a break.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from eventfold.cli.command import Command, Group
+from eventfold.cli.copy import progress
+from eventfold.cli.options import Json, Url, addressed, opened
+from eventfold.cli.screen import Column, Screen
+from eventfold.cli.shown import counted
+from eventfold.cli.state import ImportPath
+from eventfold.errors import InvalidInput
+from eventfold.schema import Finding, compare, lock_of, scan, types_of
+from eventfold.schema.catalogue import as_html, catalogue
+
+LOCK = "eventfold.lock.json"
+
+schema = typer.Typer(
+    cls=Group,
+    help="Event types over the years: lock them, check a change, scan a log.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+Modules = Annotated[list[str], typer.Argument(metavar="MODULE…", help="Where the event classes are declared.")]
+Lock = Annotated[Path, typer.Option("--lock", metavar="FILE", help="The lock file, kept in your repository.")]
+
+
+def imported(modules: list[str], path: str) -> list[type]:
+    """The event classes of some modules. Raises InvalidInput on a module that cannot be imported, or has none."""
+    if path not in sys.path:
+        sys.path.insert(0, path)
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise InvalidInput(
+                f"The module {name} cannot be imported: {error}.", "Check its name, or give --import-path."
+            ) from error
+    found = types_of(modules)
+    if not found:
+        raise InvalidInput(
+            f"No event classes are declared in {', '.join(modules)}.", "Name the modules that declare them."
+        )
+    return found
+
+
+def locked(path: Path) -> dict[str, Any]:
+    """A lock file. Raises InvalidInput if there is none, or it is something else."""
+    try:
+        lock = msgspec.json.decode(path.read_bytes())
+    except FileNotFoundError:
+        raise InvalidInput(
+            f"There is no lock file at {path}.", f"Make one: eventfold schema export MODULE --lock {path}"
+        ) from None
+    except (OSError, msgspec.DecodeError) as error:
+        raise InvalidInput(f"{path} cannot be read as a lock file: {error}.", "Make it again by export.") from error
+    if not isinstance(lock, dict) or "types" not in lock:
+        raise InvalidInput(f"{path} is no lock file of eventfold.", "Give the file that export has written.")
+    return lock  # pyright: ignore[reportUnknownVariableType]
+
+
+@schema.command("export", cls=Command)
+def export(modules: Modules, lock: Lock = Path(LOCK), import_path: ImportPath = ".", as_json: Json = None) -> None:
+    """Write the lock file: JSON Schema of every type and version.
+
+    Commit it. It changes when, and only when, a schema does.
+    """
+    screen = Screen(as_json)
+    found = lock_of(imported(modules, import_path))
+    lock.write_bytes(msgspec.json.format(msgspec.json.encode(found, order="deterministic"), indent=2) + b"\n")
+    if screen.json:
+        screen.value(found)
+    else:
+        screen.say(f"Wrote {counted(len(found['types']), 'type')} to {lock}.")
+
+
+@schema.command("diff", cls=Command)
+def diff(modules: Modules, lock: Lock = Path(LOCK), import_path: ImportPath = ".", as_json: Json = None) -> None:
+    """Show what changed since the lock file was written. Always exits 0."""
+    tell(Screen(as_json), compare(locked(lock), lock_of(imported(modules, import_path))))
+
+
+@schema.command("check", cls=Command)
+def check(modules: Modules, lock: Lock = Path(LOCK), import_path: ImportPath = ".", as_json: Json = None) -> None:
+    """Fail if old events could no longer be read, or found: for CI.
+
+    Exits 1 on a breaking change and says what to write, or where the lock file is out of date; 0 otherwise.
+    """
+    screen = Screen(as_json)
+    found = compare(locked(lock), lock_of(imported(modules, import_path)))
+    tell(screen, found)
+    breaking = sum(each.breaking for each in found)
+    if found and not breaking and not screen.json:
+        screen.say(f"Nothing breaks, but {lock} is out of date: eventfold schema export {' '.join(modules)}")
+    if found:
+        raise typer.Exit(1)
+
+
+def tell(screen: Screen, found: list[Finding]) -> None:
+    """Findings, breaking ones first."""
+    if screen.json:
+        screen.lines(msgspec.json.encode(each) for each in found)
+        return
+    if not found:
+        screen.say("Nothing has changed.")
+        return
+    from rich.padding import Padding
+    from rich.text import Text
+
+    for each in found:
+        place = f"{each.type} v{each.version}" if each.version else each.type
+        where = f"{place}.{each.field}" if each.field else place
+        mark, style = ("breaks", "bold red") if each.breaking else ("fine", "green")
+        screen.say(Text.assemble((f"{mark:<8}", style), (where, "bold"), f" {each.what}."))
+        if each.write:
+            screen.say(Padding(each.write, (0, 0, 0, 8)))
+        if each.code:
+            screen.say(Padding(Text(each.code, style="cyan"), (0, 0, 1, 12)))
+
+
+@schema.command("scan", cls=Command)
+def scan_log(
+    url: Url = None,
+    modules: Annotated[
+        list[str] | None, typer.Argument(metavar="MODULE…", help="Where the event classes are declared.")
+    ] = None,
+    import_path: ImportPath = ".",
+    as_json: Json = None,
+) -> None:
+    """Read a whole log through today's classes, and report what no longer fits.
+
+    By type, version and field, with the first position of each. Exits 1 if anything does not fit.
+    """
+    url, names = addressed(url, list(modules or ()), needed=1)
+    if not names:
+        raise typer.BadParameter("name the modules that declare your events.", param_hint="MODULE…")
+    screen = Screen(as_json)
+    imported(names, import_path)
+    with opened(url) as store:
+        total = store.head()
+        with progress(screen, "scanning") as bar:
+            result = scan(store, lambda done: bar(done, total))
+    if screen.json:
+        screen.value(msgspec.to_builtins(result))
+    elif result.fits:
+        screen.say(f"All {counted(result.events, 'event')} of {counted(len(result.types), 'type and version')} fit.")
+    else:
+        columns = (
+            Column("type", elastic=True, style="bold", least=12),
+            Column("v", right=True),
+            Column("field", elastic=True),
+            Column("events", right=True, style="cyan"),
+            Column("first", right=True, style="dim"),
+            Column("why", elastic=True),
+        )
+        rows = [
+            (m.type, str(m.version), m.field or "·", f"{m.count:,}", f"{m.first:,}", m.code) for m in result.misfits
+        ]
+        screen.table(columns, rows)
+        for misfit in result.misfits:
+            screen.hint(misfit.what)
+    if not result.fits:
+        raise typer.Exit(1)
+
+
+@schema.command("catalogue", cls=Command)
+def catalogue_page(
+    modules: Modules,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to; .html makes a page.")
+    ] = None,
+    import_path: ImportPath = ".",
+) -> None:
+    """Write the event catalogue: types, versions, fields, tags, who decides and who folds them.
+
+    Markdown on standard output, or Markdown or HTML in a file, by its ending.
+    """
+    screen = Screen(False)
+    imported(modules, import_path)
+    page = catalogue(modules)
+    if output is None:
+        screen.text(page.rstrip("\n"))
+        return
+    output.write_text(as_html(page) if output.suffix in (".html", ".htm") else page, encoding="utf-8")
+    screen.say(f"Wrote the catalogue to {output}.")
