@@ -7,6 +7,7 @@
     │   ├── InvalidState            a State (or event) class that cannot be folded, or a bad ``at=``
     │   ├── InvalidDecision         a decision that returned something other than events
     │   ├── InvalidProjection       a Projection class that cannot be kept
+    │   ├── InvalidProcess          a Process class, or what its reaction asked for, that means nothing
     │   └── InvalidUrl              an address that names no engine
     ├── AppendConflict              someone else wrote first: read again and decide again
     ├── AppendUnconfirmed           the answer was lost: repeat the identical append
@@ -24,6 +25,10 @@
     │   ├── ProjectionBehind        it did not get as far as was waited for
     │   ├── LeaseLost               another runner has taken the work over
     │   └── TargetUnavailable       the database its rows are kept in cannot be used
+    ├── ProcessError                a process cannot take an event: what it asked for failed
+    │   └── ProcessLoops            what it does makes it react again, and again
+    ├── DeliveryFailed              an effect did not get through; it is tried again
+    ├── InvalidSignature            a webhook that was not signed with this secret, or long ago
     ├── StoreUnavailable            the store cannot be used now
     │   ├── StoreNotFound           nothing is there
     │   ├── NotAStore               something else is there
@@ -107,6 +112,12 @@ class InvalidProjection(InvalidInput):
     """A Projection class that cannot be kept: what it takes, asks or stores cannot be understood."""
 
     code = "invalid-projection"
+
+
+class InvalidProcess(InvalidInput):
+    """A Process class that cannot be run, or something its reaction asked for that cannot be done."""
+
+    code = "invalid-process"
 
 
 class InvalidUrl(InvalidInput):
@@ -216,6 +227,30 @@ class TargetUnavailable(ProjectionError):
     """The database its rows are kept in is away, read-only, full or not what was expected."""
 
     code = "target-unavailable"
+
+
+class ProcessError(EventfoldError):
+    """A process cannot take an event. Fields: ``process``, ``key``, ``position``, ``command``, ``index``."""
+
+    code = "process"
+
+
+class ProcessLoops(ProcessError):
+    """What a process does makes it react again, more often than its bound allows."""
+
+    code = "process-loops"
+
+
+class DeliveryFailed(EventfoldError):
+    """An effect did not get through. Fields: ``status``, ``event_id``."""
+
+    code = "delivery-failed"
+
+
+class InvalidSignature(EventfoldError):
+    """A webhook was not signed with this secret, was changed on its way, or is too old."""
+
+    code = "invalid-signature"
 
 
 class StoreUnavailable(EventfoldError):
