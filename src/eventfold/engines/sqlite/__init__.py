@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 import time as _time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import apsw
 
 from eventfold.engine import AppendRequest, Capabilities, Head, Outcome, Page, Span, TagCount, TypeCount
-from eventfold.engines.sqlite import schema
+from eventfold.engines.sqlite import schema, snapshots
 from eventfold.engines.sqlite.adopt import adopt, succeed
+from eventfold.engines.sqlite.check import Problem, Progress, problems
 from eventfold.engines.sqlite.connect import File, backup
 from eventfold.engines.sqlite.end import End
 from eventfold.engines.sqlite.faults import in_our_words, translated
@@ -27,6 +28,7 @@ from eventfold.engines.sqlite.writer import Writer
 from eventfold.errors import InvalidInput, Unreadable
 from eventfold.query import Query
 from eventfold.record import Receipt, Stored, receipt
+from eventfold.snapshot import Snapshot
 
 T = TypeVar("T")
 
@@ -218,6 +220,25 @@ class SqliteEngine:
         self.store_id, self.epoch = self._end.store_id, self._end.epoch = store_id, epoch
 
     @in_our_words
+    async def snapshot(self, key: str) -> Snapshot | None:
+        """See the port."""
+        return self._reading(lambda connection: snapshots.find(connection, key))
+
+    @in_our_words
+    async def keep_snapshot(self, key: str, snapshot: Snapshot) -> None:
+        """See the port."""
+        assert self._writer is not None
+        self._writer.take_over(lambda connection, _types, _tags: snapshots.keep(connection, key, snapshot))
+
+    @in_our_words
+    async def drop_snapshots(self, prefix: str = "") -> int:
+        """See the port."""
+        assert self._writer is not None
+        count: list[int] = []
+        self._writer.take_over(lambda connection, _types, _tags: count.append(snapshots.drop(connection, prefix)))
+        return count[0]
+
+    @in_our_words
     async def stats(self) -> dict[str, Any]:
         """See the port."""
 
@@ -239,6 +260,20 @@ class SqliteEngine:
             }
 
         return self._reading(facts)
+
+    def check(self, progress: Progress = lambda _done, _all: None) -> Iterator[Problem]:
+        """Compare everything in the file that is written twice: yields what is not as it was written.
+
+        Reads verify what they find; only this finds what an index hides. `progress` is called with the number of
+        events compared so far and in all. Appends and reads may go on meanwhile.
+        """
+        connection = self._file.reader()
+        try:
+            yield from problems(connection, progress)
+        except apsw.Error as error:
+            raise translated(error, self._file.path) from error
+        finally:
+            self._file.discard(connection)
 
     def watch(self, ring: Callable[[], None]) -> Callable[[], None]:
         """See the port. Commits of other processes are noticed by a poll every few milliseconds."""

@@ -47,6 +47,13 @@ CREATE TABLE tagged (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE request (key TEXT PRIMARY KEY, first INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE snapshot (
+    key TEXT PRIMARY KEY,
+    fingerprint TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    event BLOB NOT NULL,
+    state BLOB NOT NULL
+) STRICT, WITHOUT ROWID;  -- beside the log, never a source of truth
 CREATE TABLE sealed (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, digest TEXT NOT NULL) STRICT;
 
 -- INSERT OR REPLACE deletes rows without firing a delete trigger, so inserts are guarded as well.
@@ -101,4 +108,5 @@ BY_ID = f"SELECT {COLUMNS} FROM event WHERE id = ?"  # noqa: S608
 BY_KEY = "SELECT first FROM request WHERE key = ?"
 BY_POSITION = f"SELECT {COLUMNS} FROM event WHERE position = ?"  # noqa: S608
 BETWEEN = f"SELECT {COLUMNS} FROM event WHERE position BETWEEN ? AND ? ORDER BY position"  # noqa: S608
+TYPES_AT = "SELECT type FROM tagged WHERE tag = ? AND position = ?"
 DEFINITIONS = "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
