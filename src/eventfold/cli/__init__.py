@@ -33,6 +33,9 @@ def main() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="replace")
+    if sys.argv[1:] == ["--version"]:  # the one answer that needs nothing else
+        print(version())
+        return
     try:
         try:
             from eventfold.cli.program import app
@@ -44,6 +47,13 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:  # before any command had begun
         os._exit(130)
+
+
+def version() -> str:
+    """What `eventfold --version` says."""
+    from eventfold import __version__
+
+    return f"eventfold {__version__}"
 
 
 def missing(error: ModuleNotFoundError) -> MissingExtra:

@@ -29,7 +29,8 @@ def state_class(spec: str, import_path: str) -> type[State]:
     """The State class that MODULE:State names. Raises InvalidState when it cannot be had."""
     module_name, colon, name = spec.partition(":")
     if not colon or not re.fullmatch(r"\w+(\.\w+)*", module_name) or not re.fullmatch(r"\w+(\.\w+)*", name):
-        raise InvalidState(f"{spec!r} names no class.", HOW, given=spec)
+        hint = f" If you mean a tag, write --tag {spec}." if colon else ""
+        raise InvalidState(f"{spec!r} names no class.", HOW + hint, given=spec)
     folder = str(Path(import_path).resolve())
     if folder not in sys.path:
         sys.path.insert(0, folder)

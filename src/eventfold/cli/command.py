@@ -11,6 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+import eventfold.cli
 from eventfold.cli.ending import ASKED_FOR_JSON, ended
 from eventfold.cli.examples import EXAMPLES
 
@@ -77,7 +78,5 @@ def paragraphs(docstring: str | None) -> str:
 def version(wanted: bool) -> None:
     """`--version`."""
     if wanted:
-        from eventfold import __version__
-
-        typer.echo(f"eventfold {__version__}")
+        typer.echo(eventfold.cli.version())
         raise typer.Exit

@@ -9,8 +9,8 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable
-from typing import Any, NoReturn
+from collections.abc import Callable, Generator
+from typing import Any
 
 import msgspec
 import typer
@@ -98,7 +98,7 @@ def _unwritten(error: OSError) -> EventfoldError:
 
 def tell(error: EventfoldError, as_json: bool = False) -> None:
     """An error on standard error: two sentences, red on a terminal; or one JSON object, with its facts."""
-    with contextlib.suppress(BrokenPipeError):
+    with contextlib.suppress(OSError):
         sys.stdout.flush()  # what was shown before it comes first
     if as_json:
         facts: dict[str, Any] = {"error": error.code, "what": error.what, "now": error.now, **error.fields}
@@ -135,11 +135,39 @@ def quiet() -> None:
         os.close(sink)
 
 
-def end_when_terminated() -> None:
-    """Let SIGTERM end this process as Ctrl-C does, with whatever must be closed closed, and exit code 143."""
+class Signals:
+    """Ctrl-C and SIGTERM, which end a command cleanly, but not in the middle of what is `held` together."""
 
-    def end(number: int, frame: object) -> NoReturn:
-        raise SystemExit(TERMINATED)
+    def __init__(self) -> None:
+        self._held = False
+        self._waiting: BaseException | None = None
 
-    with contextlib.suppress(ValueError):  # not in the main thread: then the process's owner decides
-        signal.signal(signal.SIGTERM, end)
+    def __call__(self, number: int, frame: object) -> None:
+        end = SystemExit(TERMINATED) if number == signal.SIGTERM else KeyboardInterrupt()
+        if not self._held or self._waiting is not None:  # who asks twice means at once
+            raise end
+        self._waiting = end
+
+    @contextlib.contextmanager
+    def held(self) -> Generator[None, None, None]:
+        """What is done inside is done to its end; a signal that came meanwhile ends the command after it."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+        if self._waiting is not None:
+            raise self._waiting
+
+    @contextlib.contextmanager
+    def heeded(self) -> Generator[None, None, None]:
+        """Take over both signals, and give them back afterwards."""
+        try:
+            earlier = {number: signal.signal(number, self) for number in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not in the main thread: then the process's owner decides
+            earlier = {}
+        try:
+            yield
+        finally:
+            for number, handler in earlier.items():
+                signal.signal(number, handler)

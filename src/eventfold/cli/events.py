@@ -87,7 +87,7 @@ class Events:
             time = minute_text(stored.time if stored.occurred is None else stored.occurred)
         else:
             time = clock_text(stored.time)
-        return (f"{stored.position:,}", time, stored.type, "  ".join(recorded.tags), data_text(recorded))
+        return (f"{stored.position:,}", time, stored.type, " ".join(recorded.tags), data_text(recorded))
 
 
 def _full(recorded: Recorded[Any]) -> Row:

@@ -19,7 +19,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
             "eventfold append bank.db Opened --tag account:a-9 --unless-tag account:a-9",
         ),
         ("with who did it, and when", "eventfold append bank.db Closed --meta actor=eve --occurred 2026-11-20"),
-        ("copy some events", "eventfold read bank.db --type Opened --json | eventfold append new.db --create"),
+        ("copy some events", "eventfold read bank.db --type Opened | eventfold append new.db --create"),
     ),
     "read": (
         ("everything", "eventfold read bank.db"),
@@ -52,6 +52,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         ("go on from here later", """eventfold read bank.db --after "$(eventfold cursor bank.db)\""""),
         ("what is in a cursor", "eventfold cursor bank.db 3 --json"),
     ),
+    "copy": (("into another store, on any engine", "eventfold copy bank.db other.db"),),
     "backup": (("a copy of a store in use", "eventfold backup bank.db bank-copy.db"),),
     "flights": (
         ("a year of flights", "eventfold demo flights"),

@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from eventfold.cli.completing import stored_tags, stored_types
 from eventfold.cli.ending import ASKED_FOR_JSON
 from eventfold.errors import InvalidInput, StoreNotFound
 from eventfold.query import Cursor
@@ -57,12 +58,22 @@ Wide = Annotated[
 Types = Annotated[
     list[str] | None,
     typer.Option(
-        "--type", metavar="TYPE", help="Events of this type. Repeat it: any of them.", rich_help_panel="Which"
+        "--type",
+        metavar="TYPE",
+        help="Events of this type. Repeat it: any of them.",
+        rich_help_panel="Which",
+        autocompletion=stored_types,
     ),
 ]
 Tags = Annotated[
     list[str] | None,
-    typer.Option("--tag", metavar="TAG", help="Events with this tag. Repeat it: all of them.", rich_help_panel="Which"),
+    typer.Option(
+        "--tag",
+        metavar="TAG",
+        help="Events with this tag. Repeat it: all of them.",
+        rich_help_panel="Which",
+        autocompletion=stored_tags,
+    ),
 ]
 Where = Annotated[
     list[str] | None,

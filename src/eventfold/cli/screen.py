@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
     from rich.text import Text
+
+    from eventfold.cli.terminal import Terminal
 
 GAP = 2  # blank columns between two columns
 
@@ -42,15 +44,11 @@ class Screen:
         self.wide = wide
 
     @cached_property
-    def console(self) -> Console:
+    def console(self) -> Terminal:
         """The terminal, as wide as it is."""
-        return self._console(None)
+        from eventfold.cli.terminal import Terminal
 
-    @staticmethod
-    def _console(width: int | None) -> Console:
-        from rich.console import Console
-
-        return Console(width=width, highlight=False, emoji=False, markup=False)
+        return Terminal()
 
     def lines(self, lines: Iterable[bytes]) -> None:
         """JSON lines, as they are."""
@@ -82,32 +80,23 @@ class Screen:
         self, columns: Sequence[Column], rows: Sequence[Row], widths: list[int] | None = None, *, header: bool = True
     ) -> list[int]:
         """Draw a table, each row in one line; returns the widths, so that more rows can follow in line."""
-        from rich.table import Table
+        from eventfold.cli.terminal import Terminal, grid
 
         if widths is None or self.wide:
             natural = natural_widths(columns, rows)
             widths = natural if self.wide else fitted(columns, natural, self.console.width)
-        total = sum(widths) + GAP * (len(widths) - 1)
-        console = self._console(max(total, self.console.width))
-        drawn = Table(box=None, show_header=False, padding=(0, GAP, 0, 0), pad_edge=False)
-        for column, width in zip(columns, widths, strict=True):
-            drawn.add_column(
-                width=width,
-                style=column.style,
-                justify="right" if column.right else "left",
-                no_wrap=True,
-                overflow="ellipsis",
-            )
-        for row in rows:
-            drawn.add_row(*row)
+        console = Terminal(max(sum(widths) + GAP * (len(widths) - 1), self.console.width))
         if header:
             self._header(console, columns, widths)
         if rows:
+            drawn = grid(widths, [each.style for each in columns], [each.right for each in columns], GAP)
+            for row in rows:
+                drawn.add_row(*row)
             console.print(drawn)
         return widths
 
     @staticmethod
-    def _header(console: Console, columns: Sequence[Column], widths: list[int]) -> None:
+    def _header(console: Terminal, columns: Sequence[Column], widths: list[int]) -> None:
         cells = (
             column.title[:width].rjust(width) if column.right else column.title[:width].ljust(width)
             for column, width in zip(columns, widths, strict=True)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from eventfold.cli.ending import end_when_terminated, note
+from eventfold.cli.ending import Signals, note
 from eventfold.cli.events import Events
 from eventfold.cli.filters import query_of
 from eventfold.cli.lines import line_of
@@ -79,14 +79,13 @@ def tail(
     First the last ten, then each as it is written, by anyone. With --cursor FILE nothing is missed between two runs:
     the file is written after events were delivered, so a run that is killed may repeat some; tell them by their ids.
     """
-    end_when_terminated()
     screen = Screen(as_json, wide)
     if last is not None and (after or since_ or cursor):
         raise typer.BadParameter("it says where to begin, and so does another option: give one.", param_hint="--last")
     query = query_of(types, tags, where)
     window = (since(occurred_since), until(occurred_until))
-    with opened(url) as store:
-        delivery = Delivery(screen, store, cursor, limit, window)
+    signals = Signals()
+    with signals.heeded(), opened(url) as store, Delivery(screen, store, cursor, limit, window, signals) as delivery:
         start = first_of(store, delivery, query, after, since_, LAST if last is None else last)
         with store.follow(query, after=start, raw=True) as follower:
             delivery.run(follower, once)
@@ -112,7 +111,7 @@ def first_of(
 
 
 class Delivery:
-    """Hands events to the screen, and keeps how far its reader has come."""
+    """Hands events to the screen, and keeps how far its reader has come. When it ends, it tells how to go on."""
 
     def __init__(
         self,
@@ -121,8 +120,10 @@ class Delivery:
         file: Path | None,
         limit: int | None,
         window: tuple[datetime | None, datetime | None],
+        signals: Signals,
     ) -> None:
         self.screen, self.store, self.file, self.limit = screen, store, file, limit
+        self._signals = signals
         self.given = 0
         self._since, self._until = window
         self._table = Events(screen)
@@ -133,17 +134,17 @@ class Delivery:
         """Whether as many as were asked for were given."""
         return self.limit is not None and self.given >= self.limit
 
-    def run(self, follower: Follower, once: bool) -> None:
-        """Deliver until enough were given, or for ever; when it ends as it should, tell how to go on."""
-        try:
-            if not self.full:
-                self._deliver(follower, once)
-        except (KeyboardInterrupt, SystemExit):
-            self._farewell()
-            raise
-        self._farewell()
+    def __enter__(self) -> Delivery:
+        return self
 
-    def _deliver(self, follower: Follower, once: bool) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is None or issubclass(kind, (KeyboardInterrupt, SystemExit)):
+            self._farewell()
+
+    def run(self, follower: Follower, once: bool) -> None:
+        """Deliver until enough were given, or (`once`) all there is, or for ever."""
+        if self.full:
+            return
         for page in follower.pages(timeout=0.0 if once else IDLE):
             self.give(page, follower.cursor)
             if self.full or (once and not page):
@@ -155,13 +156,14 @@ class Delivery:
         if self.limit is not None and len(wanted) > self.limit - self.given:
             wanted = wanted[: self.limit - self.given]
             end = self.store.cursor(wanted[-1].position)
-        if self.screen.json:
-            self.screen.lines(line_of(each.stored) for each in wanted)
-        else:
-            self._table.show(wanted)
-        self.screen.flush()
-        self.given += len(wanted)
-        self._keep(str(end))
+        with self._signals.held():
+            if self.screen.json:
+                self.screen.lines(line_of(each.stored) for each in wanted)
+            else:
+                self._table.show(wanted)
+            self.screen.flush()
+            self.given += len(wanted)
+            self._keep(str(end))
 
     def _in_window(self, recorded: Recorded[Any]) -> bool:
         moment = recorded.occurred or recorded.time
@@ -173,11 +175,8 @@ class Delivery:
         self.reached = cursor
 
     def _farewell(self) -> None:
-        if self.file is not None:
-            onward = f"Go on with --cursor {self.file}"
-        else:
-            onward = f"Go on with --after {self.reached}" if self.reached else "It had not begun"
-        note(f"{counted(self.given, 'event')} shown. {onward}.")
+        onward = f"--cursor {self.file}" if self.file is not None else f"--after {self.reached}"
+        note(f"{counted(self.given, 'event')} shown. Go on with {onward}" if self.reached else "Nothing was shown.")
 
 
 def read_cursor(file: Path | None) -> Cursor | None:
