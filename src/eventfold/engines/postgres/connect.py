@@ -29,6 +29,7 @@ from eventfold.errors import EventfoldError, StoreBusy, StoreClosed
 Colour = Literal["sync", "async"]
 Rows = list[tuple[Any, ...]]
 _POLL = getattr(select, "poll", None)  # Windows has none: there a dead connection is noticed in use
+LEAST_WAIT = 1.0  # seconds to wait for a connection that others use
 PAUSES = (0.02, 0.05, 0.1, 0.2, 0.5)  # seconds between attempts to reach a server that is away; the last repeats
 
 
@@ -286,7 +287,7 @@ class Pool:
             await asyncio.sleep(seconds)
 
     async def _enter(self) -> None:
-        wait = max(self._patience, 1.0)
+        wait = max(self._patience, LEAST_WAIT)
         if self._colour == "sync":
             entered = self._gate.acquire(timeout=wait)
         elif not self._semaphore().locked():

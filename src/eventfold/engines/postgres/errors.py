@@ -176,7 +176,7 @@ def unreachable(error: psycopg.Error, where: str) -> EventfoldError:
     words = said(error)
     if "database" in words and "does not exist" in words:
         state = "3D000"
-    elif "invalid URI" in words or "invalid connection option" in words or "invalid port" in words:
+    elif any(part in words for part in ("invalid URI", "invalid connection option", "invalid port", "invalid integer")):
         return InvalidUrl(
             f"The address is none that PostgreSQL's client understands: {words}.",
             "Write postgresql://user@host:port/database.",

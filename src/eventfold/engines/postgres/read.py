@@ -56,7 +56,7 @@ class Reading:
         self.snapshot = f"SELECT fingerprint, position, event, state FROM {schema}.snapshot WHERE key = %b"
         # Folding again costs more than losing one in a power cut: no wait for the disk.
         self.keep_snapshot = (
-            f"INSERT INTO {schema}.snapshot SELECT %b, %b, %b, %b, %b"
+            f"INSERT INTO {schema}.snapshot (key, fingerprint, position, event, state) SELECT %b, %b, %b, %b, %b"
             " FROM (SELECT set_config('synchronous_commit', 'off', true) OFFSET 0) unhurried"
             " ON CONFLICT (key) DO UPDATE SET (fingerprint, position, event, state)"
             " = (excluded.fingerprint, excluded.position, excluded.event, excluded.state)"

@@ -144,7 +144,7 @@ async def create(link: Link, schema: str, where: str) -> None:
         try:
             await link.fetch(f"SELECT pg_advisory_xact_lock({lock_of(schema)})")
             if (await link.fetch("SELECT to_regclass(%b) IS NULL", (f"{mine}.store",)))[0][0]:
-                if not await link.fetch("SELECT FROM pg_namespace WHERE nspname = %b", (schema,)):
+                if not await link.fetch("SELECT 1 FROM pg_namespace WHERE nspname = %b", (schema,)):
                     await link.script(f"CREATE SCHEMA {mine}")
                 await link.script(creation(schema))
                 # Now: the epoch starts on this cluster and timeline.

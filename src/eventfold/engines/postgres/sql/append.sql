@@ -85,15 +85,16 @@ BEGIN
 
     IF n = 1 THEN -- the lone event, without the cost of taking arrays apart
         IF positions IS NULL OR positions[1] IS NOT NULL THEN
-            INSERT INTO event VALUES (head + 1, moment, occurreds[1], coalesce(versions[1], 1), 0, 1, ids[1], types[1],
+            INSERT INTO event (position, time, occurred, version, "offset", size, id, type, codec, tags, key, data, metadata)
+                              VALUES (head + 1, moment, occurreds[1], coalesce(versions[1], 1), 0, 1, ids[1], types[1],
                                       coalesce(codecs[1], 'json'), tags[1], keyids[1], datas[1], metadatas[1]);
             IF tags[1] <> '' THEN
-                INSERT INTO tag SELECT t, head + 1, types[1] FROM unnest(string_to_array(tags[1], E'\n')) t;
+                INSERT INTO tag (tag, position, type) SELECT t, head + 1, types[1] FROM unnest(string_to_array(tags[1], E'\n')) t;
             END IF;
         END IF;
     ELSE
         WITH written AS (
-            INSERT INTO event
+            INSERT INTO event (position, time, occurred, version, "offset", size, id, type, codec, tags, key, data, metadata)
             SELECT coalesce(u.place, head + u.o), moment, u.occurred, coalesce(u.version, 1), coalesce(u."offset", 0),
                    coalesce(u.size, 1), u.id, u.type, coalesce(u.codec, 'json'), u.tags, u.key, u.data, u.metadata
             FROM unnest(ids, types, datas, tags, versions, occurreds, metadatas, codecs, keyids, offsets, sizes, positions)
@@ -101,11 +102,11 @@ BEGIN
             WHERE positions IS NULL OR u.place IS NOT NULL
             RETURNING event.position, event.tags, event.type
         )
-        INSERT INTO tag SELECT t, w.position, w.type FROM written w, unnest(string_to_array(w.tags, E'\n')) t;
+        INSERT INTO tag (tag, position, type) SELECT t, w.position, w.type FROM written w, unnest(string_to_array(w.tags, E'\n')) t;
     END IF;
 
     IF keys IS NOT NULL THEN -- then `decide` has filled outcomes and places
-        INSERT INTO request
+        INSERT INTO request (key, first, size)
         SELECT k.key, places[k.o], coalesce((SELECT v.size FROM unnest(owners, sizes) v(owner, size) WHERE v.owner = k.o LIMIT 1), 1)
         FROM unnest(keys) WITH ORDINALITY k(key, o) WHERE k.key IS NOT NULL AND outcomes[k.o] = 0;
     END IF;

@@ -1,0 +1,1 @@
+"""Room: what only PostgreSQL has: servers that die, proxies that drop answers, roles, replicas, joined transactions."""

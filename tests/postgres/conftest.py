@@ -1,0 +1,60 @@
+"""Room: a server of this process's own, and in it a schema for each test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.postgres.given import Opened
+from tests.servers.postgres import PostgresServer, shared
+
+Open = Callable[..., Opened]
+
+
+@pytest.fixture(scope="session")
+def server() -> PostgresServer:
+    """PostgreSQL with default durability, started once in this process."""
+    return shared()
+
+
+@pytest.fixture
+def url(server: PostgresServer) -> str:
+    """The owner's address of it."""
+    return server.url()
+
+
+@pytest.fixture
+def schema() -> str:
+    """A PostgreSQL schema that is not there yet."""
+    return f"t{uuid4().hex}"
+
+
+@pytest.fixture
+def opening(url: str, schema: str) -> Iterator[Open]:
+    """Opens engines on the test's schema, with options; closes them afterwards."""
+    opened: list[Opened] = []
+
+    def open_(address: str = "", colour: str = "sync", **options: Any) -> Opened:
+        engine = Opened(address or url, colour, **{"schema": schema, **options})
+        opened.append(engine)
+        engine.open()
+        return engine
+
+    yield open_
+    for engine in opened:
+        engine.end()
+
+
+@pytest.fixture(params=["sync", "async"])
+def colour(request: pytest.FixtureRequest) -> str:
+    """Both colours."""
+    return request.param
+
+
+@pytest.fixture
+def engine(opening: Open) -> Opened:
+    """One engine, sync."""
+    return opening()

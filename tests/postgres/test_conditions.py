@@ -1,0 +1,247 @@
+"""Conditions under concurrency, and the plans that answer them: index only or b-tree, at any size, generic or not."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from eventfold.engine import AppendRequest, Span
+from eventfold.engines.postgres import schema as store_schema
+from eventfold.engines.postgres.read import MOST, Reading
+from eventfold.errors import AppendConflict
+from eventfold.query import Clause, Item, Query
+from eventfold.record import Receipt
+from tests.postgres.conftest import Open
+from tests.postgres.given import Opened, event, request, sql, tagged, together
+from tests.servers.postgres import PostgresServer
+
+EVENTS = 120_000
+QUERIES = {
+    "a tag": tagged("account:a-7"),
+    "a broad tag": tagged("region:r-1"),
+    "a tag and types": Query.of(types=["Deposited", "Nothing"], tags="account:a-7"),
+    "two tags": tagged("account:a-7", "region:r-1"),
+    "three tags and a type": Query.of(types="Deposited", tags=["account:a-7", "kind:k-1", "region:r-1"]),
+    "a type": Query.of(types="Deposited"),
+    "types": Query.of(types=["Opened", "Closed"]),
+    "alternatives": tagged("account:a-7") | Query.of(types="Nothing") | tagged("account:a-9", "region:r-2"),
+    "everything": Query(),
+}
+
+
+@pytest.mark.parametrize("joined", [False, True], ids=["appends", "joined transactions"])
+def test_of_racing_appends_exactly_one_wins(url: str, opening: Open, joined: bool) -> None:
+    """Sixteen connections race for each of forty tags with the same condition: forty winners."""
+    racers, rounds = 16, 40
+    engines = [opening() for _ in range(racers)]
+    start = threading.Barrier(racers)
+    wins: list[str] = []
+
+    def race(engine: Opened) -> None:
+        with psycopg.connect(url) as connection:
+            for turn in range(rounds):
+                tag = f"seat:{turn}"
+                asked = request(event("Taken", tag), unless=tagged(tag), after=0)
+                start.wait(30)
+                if joined:
+                    engine.append_joined(connection, [asked])
+                    try:
+                        connection.commit()
+                        wins.append(tag)
+                    except psycopg.Error as error:
+                        assert error.sqlstate == "EF001"
+                        connection.rollback()
+                elif isinstance(outcome := engine.append_many([asked])[0], Receipt):
+                    wins.append(tag)
+                else:
+                    assert isinstance(outcome, AppendConflict)
+
+    assert together(*[lambda e=e: race(e) for e in engines]) == []
+    assert sorted(wins) == sorted(f"seat:{turn}" for turn in range(rounds))
+    assert engines[0].head().position == rounds
+
+
+def test_a_long_condition_is_judged_before_the_lock(url: str, opening: Open, schema: str) -> None:
+    """What stands far behind the head is looked through before the lock; what comes after it is not missed."""
+    engine = opening()
+    for _ in range(3):
+        engine.append(*[event("Deposited", f"n:{n}") for n in range(1000)])
+    engine.append(event("Taken", "seat:1"))
+    refused = engine.append_many([request(event("Taken", "seat:1"), unless=tagged("seat:1"))])[0]
+    assert isinstance(refused, AppendConflict)
+    assert refused.fields["found"] == 3001
+    # A rival holds the lock with an event that the condition means, while the long part is looked through.
+    rival = opening()
+    with psycopg.connect(url) as connection:
+        rival.append_joined(connection, [request(event("Taken", "seat:2"))])
+        connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        outcomes: list[Any] = []
+        late = threading.Thread(
+            target=lambda: outcomes.extend(
+                engine.append_many([request(event("Taken", "seat:2"), unless=tagged("seat:2"))])
+            )
+        )
+        late.start()
+        late.join(0.3)
+        assert outcomes == [], "it waits for the lock"
+        connection.commit()
+        late.join(30)
+    assert isinstance(outcomes[0], AppendConflict)
+    assert outcomes[0].fields["found"] == 3002
+
+
+@pytest.fixture(scope="module")
+def large(server: PostgresServer) -> Iterator[tuple[str, str, Opened]]:
+    """A store of 120,000 events, made in SQL: 5,000 accounts, 5 regions, 50 kinds, 6 types."""
+    url, schema = server.url(), f"large{uuid4().hex[:8]}"
+    engine = Opened(url, schema=schema)
+    engine.open()
+    types = "(array['Deposited','Withdrawn','Opened','Closed','Limited','Named'])[1 + g % 6]"
+    tags = "'account:a-' || g % 5000 || E'\\nkind:k-' || g % 50 || E'\\nregion:r-' || g % 5"
+    sql(
+        url,
+        f'INSERT INTO {schema}.event (position, time, version, "offset", size, id, type, codec, tags, data)'
+        f" SELECT g, g, 1, 0, 1, gen_random_uuid(), {types}, 'json', {tags}, '{{}}'"
+        f" FROM generate_series(1, {EVENTS}) g",
+        f"INSERT INTO {schema}.tag (tag, position, type) SELECT t, position, type FROM {schema}.event,"
+        " unnest(string_to_array(tags, E'\\n')) t",
+        f"VACUUM ANALYZE {schema}.event",
+        f"VACUUM ANALYZE {schema}.tag",
+    )
+    yield url, schema, engine
+    engine.end()
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every node of a plan."""
+    yield plan
+    for inner in plan.get("Plans", []):
+        yield from nodes(inner)
+
+
+def walks_only(plan: dict[str, Any], most: int | None = None) -> None:
+    """The tables are met by b-tree only, and no more of them is looked at than `most` rows."""
+    for node in nodes(plan):
+        if "Relation Name" in node:
+            assert node["Node Type"] in ("Index Scan", "Index Only Scan"), node
+            assert node.get("Index Cond"), f"walks a whole index: {node}"
+            if node["Relation Name"] == "tag":
+                assert node["Node Type"] == "Index Only Scan", node
+            if most is not None:
+                looked = (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+                assert looked <= most, node
+
+
+@pytest.mark.parametrize("name", QUERIES)
+@pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
+def test_conditions_are_answered_from_b_trees(large: tuple[str, str, Opened], name: str, mode: str) -> None:
+    """The statements inside `append`, as the server really ran them: no scan of a table, no bitmap, few rows."""
+    url, schema, engine = large
+    with psycopg.connect(url, autocommit=True) as connection:
+        plans = explained(connection)
+        for _ in range(2):
+            engine.runner.run(_judge(connection, schema, QUERIES[name], EVENTS - 1_000, mode))
+    judged = [plan for plan in plans if any("Relation Name" in node for node in nodes(plan))]
+    assert judged
+    for plan in judged:
+        walks_only(plan, most=3_000)
+
+
+def explained(connection: psycopg.Connection[Any]) -> list[dict[str, Any]]:
+    """Has the server tell the plan of every statement it runs for this connection, nested ones too."""
+    plans: list[dict[str, Any]] = []
+    connection.add_notice_handler(lambda notice: plans.append(_plan(notice.message_primary or "")))
+    connection.execute("LOAD 'auto_explain'")
+    for setting, value in {
+        "auto_explain.log_min_duration": "0",
+        "auto_explain.log_analyze": "on",
+        "auto_explain.log_nested_statements": "on",
+        "auto_explain.log_format": "json",
+        "auto_explain.log_level": "notice",
+    }.items():
+        connection.execute(f"SET {setting} = {value}".encode())
+    return plans
+
+
+def test_a_scan_would_be_noticed(large: tuple[str, str, Opened]) -> None:
+    """The check of plans itself: a question that no index answers is caught."""
+    url, schema, _ = large
+    with psycopg.connect(url, autocommit=True) as connection:
+        plans = explained(connection)
+        connection.execute(f"SELECT count(*) FROM {schema}.tag WHERE type = 'Deposited'".encode())
+    with pytest.raises(AssertionError):
+        for plan in plans:
+            walks_only(plan)
+
+
+async def _judge(connection: psycopg.Connection[Any], schema: str, query: Query, after: int, mode: str) -> None:
+    """Call the function that judges, of which `append` is made, with the planner set as asked."""
+    items = query.items or (Item(),)
+    name = f'"{schema}".judge'
+    connection.execute(f"ALTER FUNCTION {name} SET plan_cache_mode = {mode}".encode())
+    connection.execute(
+        f"SELECT {name}(%s, %s::bigint[], %s, %s, 1, 0, {MOST})".encode(),
+        (
+            [1] * len(items),
+            [after] * len(items),
+            ["\n".join(item.tags) for item in items],
+            ["\n".join(item.types) for item in items],
+        ),
+    )
+
+
+def _plan(message: str) -> dict[str, Any]:
+    return json.loads(message[message.index("{") :])["Plan"] if "{" in message else {}
+
+
+@pytest.mark.parametrize("name", QUERIES)
+@pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_pages_are_read_along_b_trees(large: tuple[str, str, Opened], name: str, mode: str, backwards: bool) -> None:
+    """Reads as well, in both directions, with a generic plan as with a custom one."""
+    url, schema, _ = large
+    reading = Reading(f'"{schema}"')
+    statement, values = reading.page(QUERIES[name], Span(after=EVENTS // 2, limit=100, backwards=backwards), 101)
+    with psycopg.connect(url, autocommit=True) as connection:
+        for setting in (f"plan_cache_mode = {mode}", "enable_seqscan = off", "jit = off"):
+            connection.execute(f"SET {setting}".encode())
+        plans = explained(connection)
+        for _ in range(2):
+            connection.execute(statement.encode(), values, prepare=True)
+    for plan in plans:
+        for node in nodes(plan):
+            if "Relation Name" in node:
+                assert node["Node Type"] in ("Index Scan", "Index Only Scan"), node
+                assert node["Actual Rows"] * node["Actual Loops"] <= EVENTS // 2, "it grows with what is asked for"
+    assert any("Relation Name" in node for plan in plans for node in nodes(plan))
+
+
+def test_every_query_selects_what_matches_selects(large: tuple[str, str, Opened]) -> None:
+    """`Query.matches` is the definition: the SQL selects the same events."""
+    _, _, engine = large
+    span = Span(after=EVENTS - 6_000, limit=10_000)
+    everything = engine.read(Query(), span).events
+    for query in QUERIES.values():
+        expected = [e.position for e in everything if query.matches(e.type, e.tag_set)]
+        assert [e.position for e in engine.read(query, span).events] == expected
+        assert engine.count(query, after=span.after) == len(expected)
+
+
+def test_a_condition_is_quick_among_many_events(large: tuple[str, str, Opened]) -> None:
+    """Whatever stands in the log, only what the condition asks for is looked at; unknown names cost nothing."""
+    _, _, engine = large
+    unless = (Clause(Query.of(types="Nothing", tags="region:r-1"), EVENTS - 5_000), Clause(tagged("not:there"), 0))
+    assert isinstance(engine.append_many([AppendRequest((event(),), unless)])[0], Receipt)
+
+
+def test_the_sql_that_makes_a_store_names_its_schema_everywhere(schema: str) -> None:
+    """Nothing depends on anybody's search_path."""
+    made = store_schema.creation(schema)
+    assert f'"{schema}"' in made
+    assert "{" not in made.replace("'{", "")

@@ -1,0 +1,77 @@
+"""The database itself keeps the log as it was written: no UPDATE, no TRUNCATE, no DELETE but of sealed ranges."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from tests.postgres.given import Opened, event, request, sql
+
+CHANGES = (
+    "UPDATE {s}.event SET data = 'forged'",
+    "UPDATE {s}.event SET data = 'forged' WHERE false",
+    "UPDATE {s}.tag SET tag = 'forged'",
+    "UPDATE {s}.request SET first = 7",
+    "DELETE FROM {s}.event WHERE position = 1",
+    "DELETE FROM {s}.tag",
+    "DELETE FROM {s}.request",
+    "TRUNCATE {s}.event",
+    "TRUNCATE {s}.tag, {s}.request",
+    "INSERT INTO {s}.event SELECT * FROM {s}.event ON CONFLICT (id) DO UPDATE SET data = 'forged'",
+    "INSERT INTO {s}.event SELECT * FROM {s}.event ON CONFLICT (position) DO UPDATE SET data = 'forged'",
+)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("role", ["origin", "replica"])
+def test_every_change_is_refused(url: str, schema: str, engine: Opened, change: str, role: str) -> None:
+    """Even to the owner, and in a session that switches ordinary triggers off."""
+    engine.append(event("Deposited", "account:a-1"), key="k-1")
+    engine.append(event("Deposited", "account:a-1"))
+    before = engine.everything()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"SET session_replication_role = {role}".encode())
+        with pytest.raises(psycopg.Error) as refused:
+            connection.execute(change.format(s=schema).encode())
+    assert refused.value.sqlstate == "EF005"
+    assert "immutable" in str(refused.value)
+    assert engine.everything() == before
+    assert engine.tags()[0].count == 2
+
+
+def test_a_sealed_range_may_be_moved_away(url: str, schema: str, engine: Opened) -> None:
+    """Positions go on where they were; the head always stays."""
+    for _ in range(4):
+        engine.append(event("Deposited", "account:a-1"))
+    sql(
+        url,
+        f"INSERT INTO {schema}.sealed (first, last, digest, kept) VALUES (1, 2, 'x', 'elsewhere'), (4, 9, 'x', 'y')",
+    )
+    sql(url, f"DELETE FROM {schema}.tag WHERE position <= 2", f"DELETE FROM {schema}.event WHERE position <= 2")
+    for kept in (3, 4):
+        with pytest.raises(psycopg.Error):
+            sql(url, f"DELETE FROM {schema}.event WHERE position = {kept}")
+    assert engine.append(event()).first == 5
+    assert [stored.position for stored in engine.everything()] == [3, 4, 5]
+
+
+def test_an_append_that_fails_leaves_nothing(url: str, schema: str, engine: Opened) -> None:
+    """A failure in the middle of an append: no event, no tag, no key, no gap."""
+    sql(
+        url,
+        f"CREATE FUNCTION {schema}.fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " IF NEW.tag = 'boom' THEN RAISE 'planted'; END IF; RETURN NEW; END $$",
+        f"CREATE TRIGGER fail BEFORE INSERT ON {schema}.tag FOR EACH ROW EXECUTE FUNCTION {schema}.fail()",
+    )
+    with pytest.raises(Exception, match="planted"):
+        engine.append_many([request(event("A", "x")), request(event("B", "boom"), key="k")])
+    assert (engine.head().position, engine.keys(), engine.tags(), engine.types()) == (0, [], [], [])
+    assert engine.append(event("A", "x")).first == 1
+
+
+def test_payloads_are_kept_to_the_byte(engine: Opened) -> None:
+    """Key order, spaces, NUL, and what is no JSON at all: jsonb would have lost every one of them."""
+    for data in (b'{"b": 1,\n "a": 2}', b'{"x":"\\u0000"}', bytes(range(256)), b"", b"\x00" * 100_000):
+        engine.append(event(data=data, codec="raw", metadata=b'{"z":1,"a":2}', key="k-7"))
+        assert engine.everything()[-1].data == data
+        assert engine.everything()[-1].metadata == b'{"z":1,"a":2}'
