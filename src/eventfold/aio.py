@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager
 from datetime import datetime
 from itertools import islice
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
@@ -20,13 +20,15 @@ from eventfold.engine import AppendRequest, Engine, Outcome, TagCount, TypeCount
 from eventfold.engines import open_engine
 from eventfold.errors import EventfoldError, StoreClosed
 from eventfold.event import Recorded
-from eventfold.flow.append import Unless, append, check_batches, position_of
+from eventfold.flow.append import Asked, Unless, append, check_batches, position_of
 from eventfold.flow.cache import StateCache
 from eventfold.flow.copy import Copied, Progress, with_proof
 from eventfold.flow.copy import copy as copy_log
 from eventfold.flow.copy import verify as verify_log
 from eventfold.flow.decide import Decided, decide
 from eventfold.flow.follow import Following, cursor_at
+from eventfold.flow.lock import acquire, release
+from eventfold.flow.lock import names_of as lock_names
 from eventfold.flow.log import Log, Options
 from eventfold.flow.read import Bounds, History, Reader, moment, state_at
 from eventfold.query import Cursor, Query
@@ -35,7 +37,7 @@ from eventfold.registry import Registry
 from eventfold.running.desk import Desk
 from eventfold.running.facade import AsyncProjecting
 from eventfold.state import State, Step
-from eventfold.store import EVERYTHING, context, refuse_backup, with_options
+from eventfold.store import EVERYTHING, context, refuse_backup, whoami, with_options
 
 P = ParamSpec("P")
 S = TypeVar("S", bound=State)
@@ -113,6 +115,16 @@ class AsyncStore(AsyncProjecting):
     def context(self, **metadata: Any) -> AbstractContextManager[None]:
         """See Store.context. A plain `with`, not `async with`."""
         return context(metadata)
+
+    @asynccontextmanager
+    async def lock(self, *asked: Asked, timeout: float = 10.0, owner: str | None = None) -> AsyncGenerator[None, None]:
+        """See Store.lock: `async with store.lock(…)`."""
+        log, names = await self._opening.log(), lock_names(asked)
+        await acquire(log, names, owner or whoami(), timeout)
+        try:
+            yield
+        finally:
+            await release(log, names)
 
     # Reading
 

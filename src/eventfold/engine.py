@@ -205,6 +205,17 @@ class Engine(Protocol):
         """Drop every snapshot whose key starts with `prefix`; how many there were."""
         ...
 
+    async def try_lock(self, name: str, owner: str) -> str | None:
+        """Take the lock of this name if it is free: None; otherwise who has it, as they called themselves.
+
+        Locks keep others out who ask for them, and nobody else; a process that dies lets go of its own.
+        """
+        ...
+
+    async def unlock(self, name: str) -> None:
+        """Let go of a lock that this engine took. Harmless where it did not."""
+        ...
+
     async def stats(self) -> dict[str, Any]:
         """Facts for an operator: sizes in bytes, settings, versions. Keys differ between engines."""
         ...

@@ -6,6 +6,9 @@ Knows: what a user may ask. Does not know: how any of it is done. `AsyncStore` (
 from __future__ import annotations
 
 import copy
+import getpass
+import os
+import platform
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
@@ -20,13 +23,15 @@ from eventfold.engine import Engine, TagCount, TypeCount
 from eventfold.engines import open_engine
 from eventfold.errors import NotSupported
 from eventfold.event import Recorded
-from eventfold.flow.append import Unless, append, check_batches, position_of
+from eventfold.flow.append import Asked, Unless, append, check_batches, position_of
 from eventfold.flow.cache import StateCache
 from eventfold.flow.copy import Copied, Progress, with_proof
 from eventfold.flow.copy import copy as copy_log
 from eventfold.flow.copy import verify as verify_log
 from eventfold.flow.decide import Decided, decide
 from eventfold.flow.follow import Following, cursor_at
+from eventfold.flow.lock import acquire, release
+from eventfold.flow.lock import names_of as lock_names
 from eventfold.flow.log import CONTEXT, Log, Options, context_with
 from eventfold.flow.read import Bounds, History, Reader, moment, state_at
 from eventfold.query import Cursor, Query
@@ -131,6 +136,21 @@ class Store(Projecting):
         `contextvars.copy_context().run`, or use `using(actor=…)`).
         """
         return context(metadata)
+
+    @contextmanager
+    def lock(self, *asked: Asked, timeout: float = 10.0, owner: str | None = None) -> Generator[None, None, None]:
+        """Keep others out who lock the same questions: `with store.lock(Account("a-1")): store.decide(…)`.
+
+        For hot questions, where optimistic decisions would be retried too often, and for decisions too dear to
+        make twice. The append condition stays the safety. Raises StoreBusy after `timeout` seconds, naming the
+        holder (`owner`; by default this user, machine and process).
+        """
+        names = lock_names(asked)
+        run(acquire(self._log, names, owner or whoami(), timeout))
+        try:
+            yield
+        finally:
+            run(release(self._log, names))
 
     # Reading
 
@@ -324,6 +344,11 @@ def context(metadata: dict[str, Any]) -> Generator[None, None, None]:
         yield
     finally:
         CONTEXT.reset(token)
+
+
+def whoami() -> str:
+    """How a lock's holder is called when it does not say itself."""
+    return f"{getpass.getuser()} on {platform.node()}, process {os.getpid()}"
 
 
 def refuse_backup(engine: Engine) -> NoReturn:

@@ -46,6 +46,7 @@ class MemoryEngine:
         self._tags: dict[str, list[int]] = {}
         self._types: dict[str, list[int]] = {}
         self._requests: dict[str, Receipt] = {}
+        self._locks: dict[str, str] = {}
         self._snapshots: dict[str, Snapshot] = {}
         self._bells: list[Callable[[], None]] = []
 
@@ -230,6 +231,19 @@ class MemoryEngine:
             for key in dropped:
                 del self._snapshots[key]
             return len(dropped)
+
+    async def try_lock(self, name: str, owner: str) -> str | None:
+        """See the port."""
+        with self._lock:
+            if name in self._locks:
+                return self._locks[name]
+            self._locks[name] = owner
+            return None
+
+    async def unlock(self, name: str) -> None:
+        """See the port."""
+        with self._lock:
+            self._locks.pop(name, None)
 
     async def stats(self) -> dict[str, Any]:
         """See the port."""

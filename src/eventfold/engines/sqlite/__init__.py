@@ -20,6 +20,7 @@ from eventfold.engines.sqlite.check import Problem, Progress, problems
 from eventfold.engines.sqlite.connect import File, backup
 from eventfold.engines.sqlite.end import End
 from eventfold.engines.sqlite.faults import in_our_words, translated
+from eventfold.engines.sqlite.named import NamedLocks
 from eventfold.engines.sqlite.names import Names
 from eventfold.engines.sqlite.queries import Dictionary, positions
 from eventfold.engines.sqlite.read import Rows, missing, read_page
@@ -70,6 +71,7 @@ class SqliteEngine:
         self._types, self._tags = Names("type"), Names("tag")
         self._rows = Rows(self._types)
         self._watch = Watch(self._file)
+        self._locks = NamedLocks(self._file.path)
         self._end: End | None = None
         self._writer: Writer | None = None
 
@@ -239,6 +241,17 @@ class SqliteEngine:
         return count[0]
 
     @in_our_words
+    async def try_lock(self, name: str, owner: str) -> str | None:
+        """See the port."""
+        self._file.check()
+        return self._locks.take(name, owner)
+
+    @in_our_words
+    async def unlock(self, name: str) -> None:
+        """See the port."""
+        self._locks.give_back(name)
+
+    @in_our_words
     async def stats(self) -> dict[str, Any]:
         """See the port."""
 
@@ -292,6 +305,7 @@ class SqliteEngine:
         if self._file.inherited:
             return
         self._watch.close()
+        self._locks.close()
         if self._writer is not None:
             self._writer.close()
         self._file.close()

@@ -24,5 +24,6 @@ from eventfold.testing.conformance.lists import *
 from eventfold.testing.conformance.round_trips import *
 from eventfold.testing.conformance.copying import *
 from eventfold.testing.conformance.snapshots import *
+from eventfold.testing.conformance.locks import *
 from eventfold.testing.conformance.bad_input import *
 from eventfold.testing.conformance.declared import *

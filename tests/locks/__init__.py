@@ -1,0 +1,1 @@
+"""Room: locks by name, across processes and colours."""
