@@ -5,6 +5,7 @@ from eventfold.aio import AsyncStore
 from eventfold.errors import AppendConflict, AppendUnconfirmed, EventfoldError, InvalidDecision, NotSupported
 from eventfold.event import Draft, Event, Recorded, Tag, event, tag
 from eventfold.flow.decide import Decided
+from eventfold.process import Process
 from eventfold.projection import Projection, SqlProjection, Subscription
 from eventfold.query import Query
 from eventfold.state import State, diff
@@ -25,6 +26,7 @@ __all__ = [
     "EventfoldError",
     "InvalidDecision",
     "NotSupported",
+    "Process",
     "Projection",
     "Query",
     "Recorded",

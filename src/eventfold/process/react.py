@@ -1,0 +1,197 @@
+"""Room: one reaction: the state as it was right after the event, what the process asks for, each carried out once.
+
+Knows: the order of these steps, and the ids that make repeating them harmless. Does not know: threads, clocks, who
+repeats it and when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+import msgspec
+
+from eventfold.errors import ProcessError, ProcessLoops
+from eventfold.event import Draft, Recorded, declared, is_event_class
+from eventfold.flow.append import encode, write
+from eventfold.flow.cache import StateCache
+from eventfold.flow.decide import decide
+from eventfold.flow.log import Log, Options
+from eventfold.flow.read import load_kept
+from eventfold.process.classes import Process
+from eventfold.process.facts import recorded_as, timer_cancelled, timer_set
+from eventfold.process.ids import command_id, derived
+from eventfold.process.plan import Plan, key_text
+from eventfold.process.wishes import Cancel, Decision, Timer, class_of
+from eventfold.record import NewEvent
+from eventfold.state import copied
+
+Wish = Any  # a Decision, a Timer, a Cancel, or an event
+ATTEMPTS = 10  # at a decision that meets conflicts
+
+
+class Reacting:
+    """A process at work on a log: `await take(recorded)` for each event, in order, and again if in doubt."""
+
+    def __init__(self, plan: Plan, log: Log, kept: int = 10_000) -> None:
+        self.plan = plan
+        # States up to the event in hand, which may lie behind the head: not to be mixed with those of decisions.
+        self._log = msgspec.structs.replace(log, cache=StateCache(kept))
+        self._deciding = log
+
+    async def take(self, recorded: Recorded[Any], keys: Iterable[tuple[Any, ...]] | None = None) -> None:
+        """React to one event, for every instance it belongs to. Raises ProcessError, which names the place."""
+        for key in self.plan.keys_of(recorded.event) if keys is None else keys:
+            await _Reaction(self.plan, self._log, self._deciding, recorded, key).run()
+
+
+class _Reaction:
+    def __init__(self, plan: Plan, log: Log, deciding: Log, recorded: Recorded[Any], key: tuple[Any, ...]) -> None:
+        self._plan, self._log, self._deciding, self._recorded = plan, log, deciding, recorded
+        self._key, self._text = key, key_text(key)
+        metadata = recorded.metadata
+        hops = metadata.get("hops")
+        self._hops = (hops if isinstance(hops, int) else 0) + 1
+        self._correlation = metadata.correlation_id or str(recorded.id)
+        self._cause = f"{recorded.id}/{declared(class_of(recorded.event)).type}"  # a split event has several parts
+        self._metadata: dict[str, Any] = {
+            "causation_id": str(recorded.id),
+            "correlation_id": self._correlation,
+            "process": plan.name,
+            "hops": self._hops,
+        }
+
+    async def run(self) -> None:
+        question = self._plan.cls(*self._key)
+        state, position = await load_kept(self._log, question, self._recorded.position)
+        self._log.cache.put((type(question), *self._key), state, position)
+        wishes = self._asked(copied(state))
+        if wishes and self._hops > self._plan.bound:
+            raise self._error(
+                ProcessLoops,
+                f"and its own commands have made it react {self._plan.bound} times in a row, no timer between them",
+                "End the loop there: ask for nothing where nothing is left to do. If it is none, raise bound=….",
+                0,
+                self._told(wishes[0]),
+            )
+        facts: list[tuple[int, Wish]] = []
+        for index, wish in enumerate(wishes):
+            if not isinstance(wish, Decision):
+                facts.append((index, wish))  # facts that follow each other are written together
+                continue
+            await self._record(facts)
+            facts = []
+            await self._decide(index, wish)
+        await self._record(facts)
+
+    def _asked(self, state: Process) -> list[Wish]:
+        try:
+            asked = state.react(self._recorded.event)
+            wishes: list[Wish] = []
+            if asked is not None:
+                several = isinstance(asked, list | tuple) or hasattr(asked, "__next__")
+                wishes = list(cast("Iterable[Wish]", asked)) if several else [asked]
+        except Exception as error:
+            raise self._error(ProcessError, f"raised {_said(error)}", "Mend it, then retry the event.") from error
+        for index, wish in enumerate(wishes):
+            inner = wish.event if isinstance(wish, Draft) else wish
+            if not isinstance(wish, Decision | Timer | Cancel) and not is_event_class(class_of(inner)):
+                raise self._error(
+                    ProcessError,
+                    f"asked for {wish!r}, which is none of these",
+                    "Return or yield decide(…), after(…), at(…), cancel(…) or an event.",
+                    index,
+                )
+        return wishes
+
+    async def _decide(self, index: int, wish: Decision) -> None:
+        options = Options(ATTEMPTS, self._id(index), tuple(self._metadata.items()))
+        try:
+            await decide(self._deciding, options, wish.function, wish.args, wish.kwargs)
+        except Exception as error:
+            for errors, then in wish.refusals:
+                if isinstance(error, errors):
+                    event = then if is_event_class(class_of(then)) else then(error)
+                    await self._write(index, encode(self._deciding, options, [event]), self._told(wish))
+                    return
+            raise self._error(
+                ProcessError,
+                f"asked for {wish.told}, which failed: {_said(error)}",
+                "Mend it and retry the event, or say .on_refusal(…) what this error means to the process.",
+                index,
+                wish.told,
+            ) from error
+
+    async def _record(self, facts: list[tuple[int, Wish]]) -> None:
+        """Timers, cancellations and events of the process's own, in one append."""
+        if not facts:
+            return
+        stored, registry, name = self._recorded.stored, self._log.registry, self._plan.name
+        options = Options(metadata=tuple(self._metadata.items()))
+        new: list[NewEvent] = []
+        for index, wish in facts:
+            identity = derived(stored.time, name, self._cause, self._text, index)
+            try:
+                if isinstance(wish, Timer):
+                    fact = timer_set(registry, wish, name, self._text, stored, self._correlation, self._hops)
+                    new.append(recorded_as(fact, identity, self._metadata))
+                elif isinstance(wish, Cancel):
+                    fact = timer_cancelled(registry, wish, name, self._text)
+                    new.append(recorded_as(fact, identity, self._metadata))
+                else:
+                    (event,) = encode(self._log, options, [wish])
+                    new.append(msgspec.structs.replace(event, id=identity.bytes))
+            except Exception as error:
+                raise self._error(
+                    ProcessError,
+                    f"asked for {self._told(wish)}, which cannot be recorded: {_said(error)}",
+                    "Mend what it asks for, then retry the event.",
+                    index,
+                    self._told(wish),
+                ) from error
+        await self._write(facts[0][0], tuple(new), self._told(facts[0][1]))
+
+    async def _write(self, index: int, events: tuple[NewEvent, ...], told: str) -> None:
+        try:
+            await write(self._deciding, Options(), events, (), self._id(index))
+        except Exception as error:
+            raise self._error(
+                ProcessError,
+                f"asked for {told}, which could not be written: {_said(error)}",
+                "Retry the event when the store can be written to.",
+                index,
+                told,
+            ) from error
+
+    def _id(self, index: int) -> str:
+        trigger = derived(0, self._cause)
+        return command_id(self._plan.name, trigger, self._text, index)
+
+    def _told(self, wish: Wish) -> str:
+        if isinstance(wish, Decision):
+            return wish.told
+        if isinstance(wish, Timer):
+            return f"{'after' if wish.delay is not None else 'at'}({wish.event!r}, {wish.delay or wish.moment})"
+        if isinstance(wish, Cancel):
+            return f"cancel({getattr(wish.what, '__name__', None) or repr(wish.what)})"
+        return repr(wish)
+
+    def _error(
+        self, kind: type[ProcessError], what: str, now: str, index: int | None = None, command: str = ""
+    ) -> ProcessError:
+        recorded, plan = self._recorded, self._plan
+        which = "" if index is None else f", command {index}"
+        return kind(
+            f"{plan.place} reacted to event {recorded.position} ({recorded.type}) of {self._text or plan.name}{which} "
+            f"{what}.",
+            now,
+            process=plan.name,
+            key=self._text,
+            position=recorded.position,
+            command=command,
+            index=index,
+        )
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".rstrip(". ")

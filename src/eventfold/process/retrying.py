@@ -1,0 +1,108 @@
+"""Room: trying again what was parked, when its time has come, until its attempts are used up.
+
+Knows: entries, policies. Does not know: clocks (it is told seconds), what is tried, who does it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+
+import msgspec
+
+from eventfold.process.effects import Policy
+from eventfold.target import Checkpoint, Entry, Place, Target
+
+
+def live_checkpoints(target: Target, name: str) -> list[Checkpoint]:
+    """The checkpoints of something that is known there; none where it is not."""
+    known = target.registered(name)
+    return [] if known is None else target.checkpoints(name, known.live)
+
+
+def heads(entries: list[Entry]) -> list[Entry]:
+    """The first event of each key that is not done: the one that others of the key wait for."""
+    first: dict[str, Entry] = {}
+    for entry in sorted(entries, key=lambda each: each.position):
+        if entry.state != "skipped":
+            for key in entry.key.split(" | "):
+                first.setdefault(key, entry)
+    return list({entry.position: entry for entry in first.values()}.values())
+
+
+class Retrying:
+    """What is parked in a target, and when each is to be tried again."""
+
+    def __init__(self, target: Target, policies: Mapping[str, Policy]) -> None:
+        self._target, self._policies = target, policies
+        self._due: dict[tuple[Place, int, int], float] = {}
+
+    def tick(self, now: float) -> int:
+        """Have everything tried again whose time has come; returns how many. `now` in seconds of any clock."""
+        seen: dict[tuple[Place, int, int], float] = {}
+        count = 0
+        for name, policy in self._policies.items():
+            for held in live_checkpoints(self._target, name):
+                if not ours(held):
+                    continue  # whoever holds it has it tried again
+                for entry in heads(self._target.entries(held.place)):
+                    waits = entry.state == "parked" and entry.attempts < policy.attempts
+                    if not waits:
+                        continue
+                    at = (held.place, entry.position, entry.attempts)
+                    pause = policy.pause(entry.attempts) if entry.attempts else 0.0
+                    due = seen[at] = self._due.get(at, now + pause)
+                    if due <= now:
+                        again(self._target, held.place, entry)
+                        count += 1
+        self._due = seen
+        return count
+
+    def tick_all(self) -> int:
+        """The same without waiting, whoever holds the work: for a caller who wants everything done now."""
+        count = 0
+        for name, policy in self._policies.items():
+            for held in live_checkpoints(self._target, name):
+                for entry in heads(self._target.entries(held.place)):
+                    if entry.state == "parked" and entry.attempts < policy.attempts:
+                        again(self._target, held.place, entry)
+                        count += 1
+        return count
+
+
+def again(target: Target, place: Place, entry: Entry) -> None:
+    """Have one parked event tried again."""
+    target.enter(place, [msgspec.structs.replace(entry, state="due")])
+
+
+def ours(held: Checkpoint) -> bool:
+    """Whether a lease is held by this process."""
+    return held.holder.startswith(f"{socket.gethostname()}:{os.getpid()}:")
+
+
+def release_of_the_dead(target: Target, name: str) -> int:
+    """Take back the leases of killed processes of this machine; returns how many. Others expire by themselves.
+
+    Where a process is not dead, only out of our sight (a container with our name), its work in hand fails and is done
+    again: the lease's token tells the two apart.
+    """
+    host, count = socket.gethostname(), 0
+    for held in live_checkpoints(target, name):
+        machine, _, rest = held.holder.rpartition(":")[0].rpartition(":")
+        if machine == host and rest.isdecimal() and not _lives(int(rest)):
+            target.release(held)
+            count += 1
+    return count
+
+
+def _lives(process: int) -> bool:
+    if os.name != "posix":  # elsewhere asking might end it
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is somebody else's
+        return True
+    return True

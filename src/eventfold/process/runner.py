@@ -1,0 +1,185 @@
+"""Room: running processes and effects in this process's threads: reactions, due timers, what is to be tried again.
+
+Knows: threads, the wall clock, the read side's runner. Does not know: what a reaction is, how a timer fires.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+
+from eventfold.bridge import Bell, run
+from eventfold.errors import (
+    EventfoldError,
+    InvalidProcess,
+    ProcessError,
+    ProjectionChanged,
+    StoreClosed,
+    StoreUnavailable,
+    TargetUnavailable,
+)
+from eventfold.flow.generations import register
+from eventfold.process.effects import Effect
+from eventfold.process.retrying import Retrying, release_of_the_dead
+from eventfold.process.subscribed import Work, name_of, policy_of, subscribed
+from eventfold.process.timers import Timetable
+from eventfold.projection.classes import Subscription
+from eventfold.projection.plan import plan_of as subscription_plan
+from eventfold.running.desk import PATIENCE, Desk
+from eventfold.running.runner import Runner
+from eventfold.target import Target
+
+LOOK = 1.0  # seconds: how often the clock, which may have been set, and what was parked are looked at
+GATHER = 0.005  # seconds to wait after a ring, so that what comes together is looked at together
+BACK_OFF = (0.05, 5.0)  # seconds after the store was away: the first pause, and the longest
+Clock = Callable[[], int]
+
+
+def wall_clock() -> int:
+    """µs since 1970 UTC."""
+    return time.time_ns() // 1000
+
+
+def target_of(desk: Desk) -> Target:
+    """Where a store keeps the progress of what is run on it."""
+    return desk._target(None)  # pyright: ignore[reportPrivateUsage]
+
+
+class Running:
+    """Processes and effects at work: `with run(store, Payment): …`, or `stop()` it yourself.
+
+    `failed` holds what ended a part of it for good, by name; `trouble` what is being tried again just now. Instances
+    that are stuck, and effects that were not delivered, end nothing: see `eventfold processes`.
+    """
+
+    def __init__(self, desk: Desk, work: Sequence[Work], clock: Clock = wall_clock) -> None:
+        subscriptions = ready(desk, work)
+        self.failed: dict[str, EventfoldError] = {}
+        self.trouble: dict[str, EventfoldError] = {}
+        target = target_of(desk)
+        self._tables = [Timetable(name_of(each), desk.log) for each in work if not isinstance(each, Effect)]
+        self._retrying = Retrying(target, {name_of(each): policy_of(each) for each in work})
+        self._clock = clock
+        self._stop = threading.Event()
+        self._bell = Bell(desk.log.engine.watch)
+        self._reactions: Runner = desk.run(*subscriptions)
+        self._keeper = threading.Thread(target=self._keep, name="eventfold-timers", daemon=True)
+        self._keeper.start()
+
+    @property
+    def running(self) -> bool:
+        """Whether any of its threads lives."""
+        return self._keeper.is_alive() or self._reactions.running
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Until it was stopped, or everything failed; False if `timeout` (seconds) came first."""
+        ended = self._reactions.wait(timeout)
+        self.failed.update(self._reactions.failed)
+        return ended
+
+    def stop(self) -> None:
+        """Finish what is in hand, keep how far it came, give the leases back. Stopping twice is harmless."""
+        self._stop.set()
+        self._bell.close()
+        self._reactions.stop()
+        if self._keeper is not threading.current_thread():
+            self._keeper.join()
+        self.failed.update(self._reactions.failed)
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _keep(self) -> None:
+        pause, looked = BACK_OFF[0], 0.0
+        while not self._stop.is_set():
+            self._bell.clear()
+            try:
+                for table in self._tables:
+                    run(table.fire(self._clock()))
+                if time.monotonic() - looked >= LOOK:
+                    self._retrying.tick(time.monotonic())
+                    looked = time.monotonic()
+                self.trouble.pop("timers", None)
+                pause = BACK_OFF[0]
+            except StoreClosed:
+                return
+            except (StoreUnavailable, TargetUnavailable) as error:
+                self.trouble["timers"] = error
+                self._stop.wait(pause)
+                pause = min(pause * 2, BACK_OFF[1])
+                continue
+            except EventfoldError as error:
+                self.failed["timers"] = error
+                return
+            if self._bell.wait(self._until_due()):
+                self._stop.wait(GATHER)
+
+    def _until_due(self) -> float:
+        """Seconds until there is something to do: never long, since the clock may be set and another store's too."""
+        dues = [due for table in self._tables if (due := table.next_due()) is not None]
+        if not dues:
+            return LOOK
+        return min(LOOK, max(GATHER, (min(dues) - self._clock()) / 1e6))
+
+
+def ready(desk: Desk, work: Sequence[Work]) -> list[Subscription]:
+    """Everything as subscriptions the desk can run. Changed code is accepted: nothing was made by it but progress."""
+    names = [name_of(each) for each in work]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None or not work:
+        raise InvalidProcess(
+            "There is nothing to run." if twice is None else f"Two of what is to be run are called {twice}.",
+            "Name a process or an effect." if twice is None else "Give one of them another name (name=…).",
+        )
+    target = target_of(desk)
+    for name in names:
+        release_of_the_dead(target, name)
+    subscriptions: list[Subscription] = []
+    for each in work:
+        made = subscribed(each, desk.log)
+        try:
+            run(register(subscription_plan(made), desk.log, target))
+        except ProjectionChanged:
+            desk.accept(made)
+        subscriptions.append(made)
+    return subscriptions
+
+
+def settled(desk: Desk, work: Sequence[Work], clock: Clock = wall_clock, timeout: float = PATIENCE) -> None:
+    """Do in the calling thread all there is to do now, what is due by `clock` included, until nothing more comes of it.
+
+    What waits to be tried again is tried once, without waiting. Raises ProcessError if something did not get through,
+    ProjectionBehind if a runner elsewhere holds it for longer than `timeout` seconds.
+    """
+    subscriptions = ready(desk, work)
+    target = target_of(desk)
+    tables = [Timetable(name_of(each), desk.log) for each in work if not isinstance(each, Effect)]
+    retrying = Retrying(target, {name_of(each): policy_of(each) for each in work})
+    retrying.tick_all()
+    head = -1
+    while True:
+        desk.project(*subscriptions, timeout=timeout)
+        for table in tables:
+            run(table.fire(clock()))
+        now = run(desk.log.engine.head()).position
+        if now == head:
+            break
+        head = now
+    for each in work:
+        stuck = [entry for entry in desk.parked(name_of(each)) if entry.state == "parked"]
+        if stuck:
+            raise ProcessError(
+                f"{name_of(each)} did not get through event {stuck[0].position} ({stuck[0].type}) of {stuck[0].key}: "
+                f"{stuck[0].error}",
+                "Mend it and settle again, or see eventfold processes.",
+                process=name_of(each),
+                key=stuck[0].key,
+                position=stuck[0].position,
+            )
