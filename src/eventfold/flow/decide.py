@@ -5,7 +5,8 @@ Knows: the order of these steps. Does not know: what any decision is about.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar, cast
 
 import msgspec
@@ -68,16 +69,16 @@ async def decide(
 ) -> Decided[Any]:
     """Run one decision to its end. Domain errors pass through untouched, without retry."""
     given = [*args, *kwargs.values()]
-    questions = [each for each in given if isinstance(each, State)]
+    questions = [state for each in given for state in _questions_in(function, each)]
     if options.command_id is not None and (done := await log.engine.request(options.command_id)) is not None:
         return await _repeated(log, questions, done)
     for attempt in range(1, options.attempts + 1):
         loaded, head = await _load_all(log, questions)
-        answers = iter(loaded)
-        arguments = [copied(next(answers)) if isinstance(each, State) else each for each in given]
-        recorded = together(arguments)
+        states = [copied(state) for state in loaded]
+        recorded, answers = together(states), iter(states)
+        arguments = [_answered(each, answers) for each in given]
         result = function(*arguments[: len(args)], **dict(zip(kwargs, arguments[len(args) :], strict=True)))
-        events = recorded if result is None and _records(arguments) else events_of(function, result)
+        events = _decided_events(function, result, recorded, states)
         if not events:
             return Decided((), None, _keyed(questions, loaded), attempt)
         new = encode(log, options, events)
@@ -99,9 +100,51 @@ async def decide(
     raise InvalidInput("A decision was given no attempts.", "Use attempts=1 or more.")
 
 
-def _records(arguments: Sequence[Any]) -> bool:
-    """Whether a decision may speak by recording: it was given an aggregate."""
-    return any(isinstance(each, Aggregate) for each in arguments)
+def _questions_in(function: Callable[..., Any], value: Any) -> Iterator[State]:
+    """The states of one argument, also those in lists, tuples and the values of dicts, in order."""
+    if isinstance(value, State):
+        yield value
+    elif type(value) in (list, tuple):
+        for each in value:
+            yield from _questions_in(function, each)
+    elif type(value) is dict:
+        for each in cast("dict[Any, Any]", value).values():
+            yield from _questions_in(function, each)
+    elif isinstance(value, type) and issubclass(value, State):
+        raise InvalidDecision(
+            f"{_name(function)} was to decide over the class {value.__name__}, which asks nothing.",
+            f"Give a question, like {value.__name__}({', '.join(plan_of(value).question) and '…'}).",
+        )
+
+
+def _answered(value: Any, answers: Iterator[State]) -> Any:
+    """The argument with each state in it replaced by the next answer; the very same object where there is none."""
+    if isinstance(value, State):
+        return next(answers)
+    if type(value) in (list, tuple):
+        parts = [_answered(each, answers) for each in value]
+        return value if all(map(operator.is_, parts, value)) else type(value)(parts)
+    if type(value) is dict:
+        given = cast("dict[Any, Any]", value)
+        parts = [_answered(each, answers) for each in given.values()]
+        return given if all(map(operator.is_, parts, given.values())) else dict(zip(given, parts, strict=True))
+    return value
+
+
+def _decided_events(
+    function: Callable[..., Any], result: Any, recorded: list[Any], states: Sequence[State]
+) -> list[Any]:
+    """What was returned, or what the aggregates among the states have recorded; never one of them unnoticed."""
+    if result is None and any(isinstance(each, Aggregate) for each in states):
+        return recorded
+    events = events_of(function, result)
+    if recorded:
+        raise InvalidDecision(
+            f"{_name(function)} returned a value, and its aggregates have recorded events.",
+            "Let them record everything and return nothing.",
+            recorded=len(recorded),
+        )
+    return events
 
 
 def events_of(function: Callable[..., Any], result: Any) -> list[Any]:
