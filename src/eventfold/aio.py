@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, I
 from contextlib import AbstractContextManager, asynccontextmanager
 from datetime import datetime
 from itertools import islice
+from operator import length_hint
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from eventfold import bridge
@@ -341,7 +342,7 @@ class AsyncFollower:
     @property
     def caught_up(self) -> bool:
         """See Follower.caught_up."""
-        return self._following.caught_up
+        return self._following.caught_up and not length_hint(self._rest)
 
     async def pages(self, timeout: float | None = None) -> AsyncIterator[list[Recorded[Any]]]:
         """See Follower.pages."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from itertools import islice
+from operator import length_hint
 from types import TracebackType
 from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
@@ -104,9 +105,10 @@ class Store(Projecting):
     def decide(self, function: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Decided[Any]:
         """Load every State among the arguments, call the function with them folded, append what it returns.
 
-        Consistent: refused and retried (see `using(attempts=)`) if anything its states are folded from was
-        written meanwhile. Errors the function raises pass through untouched. Raises InvalidDecision,
-        AppendConflict when the attempts are used up, and whatever `append` raises.
+        Arguments may be lists, tuples and dicts of states, too. Consistent: refused and retried (see
+        `using(attempts=)`) if anything its states are folded from was written meanwhile. Errors the function
+        raises pass through untouched. Raises InvalidDecision, AppendConflict when the attempts are used up, and
+        whatever `append` raises.
         """
         return run(decide(self._log, self._options, function, args, kwargs))
 
@@ -291,8 +293,8 @@ class Follower:
 
     @property
     def caught_up(self) -> bool:
-        """Whether the last look found no more than it gave."""
-        return self._following.caught_up
+        """Whether the events given so far are all there were when it last looked."""
+        return self._following.caught_up and not length_hint(self._rest)
 
     def pages(self, timeout: float | None = None) -> Iterator[list[Recorded[Any]]]:
         """Pages of events, never empty; with `timeout`, an empty one whenever nothing came for so long."""
