@@ -198,8 +198,8 @@ class Target(Protocol):
         """(position, seen) where marks were left, by position."""
         ...
 
-    def claim(self, place: Place, holder: str, seconds: float) -> Checkpoint | None:
-        """Take the lease, with a token greater than all before; None while somebody else holds it."""
+    def claim(self, place: Place, holder: str, seconds: float, heir_of: str = "") -> Checkpoint | None:
+        """Take the lease, with a token greater than all before; None while somebody else (not `heir_of`) holds it."""
         ...
 
     def beat(self, held: Checkpoint, seconds: float) -> int:

@@ -145,33 +145,26 @@ def discard(target: Target, known: Registered) -> None:
         target.drop(known.name, building, known.tables)
 
 
-def switch(target: Target, known: Registered) -> Registered:
-    """Readers see what was built, from now on; what they saw before is kept for `rollback`."""
+def switched(known: Registered) -> Registered:
+    """What is known after a switch. Raises UnknownProjection where nothing is built."""
     if known.building is None:
         raise UnknownProjection(
             f"Nothing is built beside {known.name}.",
             f"Build it: eventfold projections rebuild {known.name}.",
             projection=known.name,
         )
-    oldest = known.previous
-    new = msgspec.structs.replace(known, live=known.building, previous=known.live, building=None)
-    target.change(new)
-    if oldest is not None:
-        target.drop(known.name, oldest, known.tables)
-    return new
+    return msgspec.structs.replace(known, live=known.building, previous=known.live, building=None)
 
 
-def rollback(target: Target, known: Registered) -> Registered:
-    """Readers see the generation before again; the present one is kept, for another change of mind."""
+def rolled_back(known: Registered) -> Registered:
+    """What is known after a rollback; the present generation is kept, for another change of mind."""
     if known.previous is None:
         raise UnknownProjection(
             f"{known.name} has no generation to go back to.",
             "Nothing was switched since it was made.",
             projection=known.name,
         )
-    new = msgspec.structs.replace(known, live=known.previous, previous=known.live)
-    target.change(new)
-    return new
+    return msgspec.structs.replace(known, live=known.previous, previous=known.live)
 
 
 def known_in(target: Target, name: str) -> Registered:

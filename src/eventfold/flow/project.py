@@ -33,11 +33,12 @@ State = Literal["worked", "idle", "held", "paused", "stopped", "superseded"]
 
 
 class Means(msgspec.Struct, frozen=True):
-    """What a worker works with. `clock` gives seconds; `lease` in seconds, `page` in events."""
+    """What a worker works with. `clock` gives seconds; `dead` knows of holders that were killed; `lease` in seconds, `page` in events."""
 
     log: Log
     target: Target
     clock: Callable[[], float]
+    dead: Callable[[str], bool] = lambda _holder: False
     lease: float = 10.0
     page: int = PAGE
 
@@ -86,7 +87,12 @@ class Work:
         means = self.means
         held = means.target.claim(self.place, self.holder, means.lease)
         if held is None:
-            return False
+            other = next((c.holder for c in means.target.checkpoints(*_of(self.place)) if c.place == self.place), "")
+            if not other or not means.dead(other):
+                return False
+            held = means.target.claim(self.place, self.holder, means.lease, heir_of=other)
+            if held is None:
+                return False
         try:
             await verify(means.log, Cursor(held.store, held.epoch, held.position, held.event_id))
         except BaseException:

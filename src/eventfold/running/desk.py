@@ -294,24 +294,35 @@ class Desk:
         known = known_in(target, plan.name)
         if known.building is not None:
             self.rebuild(projection)
-        self._act(plan.name, "switch", known.building or 0)
-        return generations.switch(target, known_in(target, plan.name))
+        known = known_in(target, plan.name)
+        new, oldest = generations.switched(known), known.previous
+        self._act(plan.name, "switch", new.live)
+        target.change(new)
+        if oldest is not None:
+            target.drop(plan.name, oldest, known.tables)
+        return new
 
     def rollback(self, projection: Named) -> Registered:
         """Let readers see the previous generation again. Its runner goes on where it was, with its own code."""
         name, target = self._find(projection)
         known = known_in(target, name)
-        self._act(name, "rollback", known.previous or 0)
-        return generations.rollback(target, known)
+        new = generations.rolled_back(known)
+        self._act(name, "rollback", new.live)
+        target.change(new)
+        return new
 
     def discard(self, projection: Named) -> None:
         """Give up what is being built."""
         name, target = self._find(projection)
         known = known_in(target, name)
-        self._act(name, "discard", known.building or 0)
+        self._act(name, "discard", generations.switched(known).live)
         generations.discard(target, known)
 
     # Finding
+
+    def target(self, projection: Named) -> Target:
+        """Where a projection's rows are kept: for tools."""
+        return self._find(projection)[1]
 
     def _act(self, name: str, act: str, generation: int, **facts: Any) -> None:
         run(record(self.log, self._options, name, act, generation, **facts))

@@ -30,9 +30,23 @@ def holder() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
 
 
+def dead(holder: str) -> bool:
+    """Whether a holder was a process of this machine that is no more: nobody need wait for its lease."""
+    host, _, rest = holder.rpartition(":")[0].rpartition(":")
+    if os.name != "posix" or host != socket.gethostname() or not rest.isdecimal():
+        return False
+    try:
+        os.kill(int(rest), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def means_of(log: Log, target: Target, lease: float) -> Means:
     """What workers of this process work with."""
-    return Means(log, target, time.perf_counter, lease)
+    return Means(log, target, time.perf_counter, dead, lease)
 
 
 class Runner:

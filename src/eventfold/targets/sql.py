@@ -214,11 +214,11 @@ class SqlTarget:
 
     # Leases
 
-    def claim(self, place: Place, holder: str, seconds: float) -> Checkpoint | None:
+    def claim(self, place: Place, holder: str, seconds: float, heir_of: str = "") -> Checkpoint | None:
         """See the port."""
         with self._using(write=True) as connection:
             now = self._driver.now(connection)
-            row = (holder, now + int(seconds * 1e6), now, *control.place_of(place), now)
+            row = (holder, now + int(seconds * 1e6), now, *control.place_of(place), heir_of, now)
             found = self._ask(connection, control.CLAIM, row)
             sql = f"SELECT 1 FROM eventfold_checkpoint WHERE {control.PLACE}"  # noqa: S608
             if not found and not self._ask(connection, sql, control.place_of(place)):

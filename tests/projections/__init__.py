@@ -1,0 +1,1 @@
+"""Room: what read models promise, held to it."""

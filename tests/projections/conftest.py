@@ -1,0 +1,54 @@
+"""Room: the stores that read models are tried on: memory, a SQLite file, PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+import eventfold as ef
+from tests.servers.postgres import PostgresServer
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[PostgresServer]:
+    """One PostgreSQL for all tests of this process."""
+    server = PostgresServer().start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a store that is not there yet."""
+    if request.param == "memory":
+        return f"memory:{uuid4().hex}"
+    if request.param == "sqlite":
+        return str(tmp_path / "store.db")
+    server: PostgresServer = request.getfixturevalue("server")
+    return server.url(schema=f"s{uuid4().hex[:12]}")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def shared_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a store that several processes or threads may open at once."""
+    if request.param == "sqlite":
+        return str(tmp_path / "store.db")
+    server: PostgresServer = request.getfixturevalue("server")
+    return server.url(schema=f"s{uuid4().hex[:12]}")
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[ef.Store]:
+    """An empty store."""
+    with ef.Store(url) as store:
+        yield store
+
+
+@pytest.fixture
+def file_store(tmp_path: Path) -> Iterator[ef.Store]:
+    """An empty store in a file."""
+    with ef.Store(str(tmp_path / "store.db")) as store:
+        yield store

@@ -1,0 +1,140 @@
+"""Room: several runners: one lease, a fencing token, and what happens to a runner that was away too long."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+import eventfold as ef
+from eventfold.bridge import run
+from eventfold.errors import LeaseLost
+from eventfold.flow.project import Means, Work
+from eventfold.projection import plan_of
+from eventfold.running.desk import Desk
+from eventfold.target import Advance, Place
+from tests.projections.flights import CarrierMonth, Split, flights, folded, proved, rows
+
+
+def work(store: ef.Store, holder: str, lease: float, page: int = 20) -> Work:
+    """A worker of our own on CarrierMonth, driven step by step."""
+    desk = Desk(store._log, "")  # pyright: ignore[reportPrivateUsage]
+    means = Means(desk.log, store.projections.target(CarrierMonth), time.perf_counter, lease=lease, page=page)
+    return Work(plan_of(CarrierMonth), means, Place("carrier_month", 1), holder)
+
+
+def test_one_lease_has_one_holder(store: ef.Store) -> None:
+    """While one works, the other is told that it is held; given back, it goes on exactly there."""
+    store.project(CarrierMonth)
+    store.extend(flights(100), batch=5)
+    first, second = work(store, "first", 10), work(store, "second", 10)
+    assert run(first.step()) == "worked"
+    assert run(second.step()) == "held"
+    first.release()
+    assert run(second.step()) == "worked"
+    while run(second.step()) == "worked":
+        continue
+    second.release()
+    assert rows(store) == folded(flights(100))
+    assert proved(store)
+
+
+def test_a_runner_whose_clock_stood_still_is_fenced_off(store: ef.Store) -> None:
+    """It folded a page, stalled past its lease, and wakes up: another has the token, so nothing of it is written."""
+    store.project(CarrierMonth)
+    store.extend(flights(200), batch=5)
+    stalled, other = work(store, "stalled", 0.05), work(store, "other", 10)
+    assert run(stalled.step()) == "worked"
+    time.sleep(0.1)  # the lease runs out by the target's clock, which the stalled one does not look at
+    assert run(other.step()) == "worked"
+    assert stalled.held is not None
+    assert run(stalled.step()) == "held"  # it read, folded and tried to commit with the old token
+    assert stalled.held is None
+    while run(other.step()) == "worked":
+        assert run(stalled.step()) == "held"
+    other.release()
+    assert rows(store) == folded(flights(200))
+    assert proved(store)
+
+
+def test_the_fence_is_in_the_target(store: ef.Store) -> None:
+    """A commit with an old token is refused by the database, whatever its holder believes."""
+    store.project(CarrierMonth)
+    target = store.projections.target(CarrierMonth)
+    place = Place("carrier_month", 1)
+    old = target.claim(place, "old", 0.0)
+    assert old is not None
+    time.sleep(0.01)
+    new = target.claim(place, "new", 10)
+    assert new is not None
+    assert new.token > old.token
+    step = Advance(position=0, event_id="", epoch=1, seen=old.seen, handled=old.handled)
+    with pytest.raises(LeaseLost), target.writing(place) as tx:
+        tx.advance(old, step)
+    with pytest.raises(LeaseLost):
+        target.beat(old, 10)
+    target.release(old)  # not ours any more: nothing happens
+    assert target.claim(place, "third", 10) is None
+    target.release(new)
+
+
+def test_runners_that_fight_for_short_leases_skip_and_repeat_nothing(shared_url: str) -> None:
+    """Three workers with leases shorter than their pages, stealing from each other all the time: the fold is exact."""
+    with ef.Store(shared_url) as store:
+        store.project(CarrierMonth)
+        store.extend(flights(1_500), batch=5)
+        ends = time.monotonic() + 20
+        lost = [0, 0, 0]
+
+        def fight(number: int) -> None:
+            with ef.Store(shared_url) as mine:
+                mine_work = work(mine, f"w{number}", 0.004, page=15)
+                while time.monotonic() < ends:
+                    state = run(mine_work.step())
+                    if state == "held":
+                        lost[number] += 1
+                        time.sleep(0.003)
+                    elif state == "idle":
+                        return
+                    else:
+                        time.sleep(0.002 * number)
+
+        threads = [threading.Thread(target=fight, args=(number,)) for number in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert rows(store) == folded(flights(1_500))
+        assert proved(store)
+
+
+def test_partitions_are_shared_between_runners(shared_url: str) -> None:
+    """Two runners of one split projection share its partitions; one stops, the other takes over what it held."""
+    with ef.Store(shared_url) as store, ef.Store(shared_url) as other:
+        store.extend(flights(300))
+        first = store.run(Split)
+        second = other.run(Split)
+        try:
+            store.append(*flights(50, 300))
+            store.wait(Split, timeout=20)
+            first.stop()
+            other.append(*flights(50, 350))
+            other.wait(Split, timeout=20)
+        finally:
+            first.stop()
+            second.stop()
+        assert not first.failed
+        assert not second.failed
+        assert rows(store, Split) == folded(flights(400))
+        proofs = store.projections.verify(Split)
+        assert all(proof.proved for proof in proofs)
+
+
+def test_project_waits_for_a_runner_that_holds_the_lease(shared_url: str) -> None:
+    """`store.project` beside a runner leaves the work to it and returns when it is done."""
+    with ef.Store(shared_url) as store, ef.Store(shared_url) as running, running.run(CarrierMonth):
+        for number in range(5):
+            store.append(*flights(10, number * 10))
+            store.project(CarrierMonth)
+            assert rows(store) == folded(flights(number * 10 + 10))

@@ -1,0 +1,183 @@
+"""Room: the completeness ledger: it proves what is right, and names the place of what is not."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+import eventfold as ef
+from eventfold.errors import CursorMismatch
+from eventfold.projection.ledger import NOTHING, Tally, place_hash
+from eventfold.target import Advance, Checkpoint, Place
+from tests.projections.flights import CarrierMonth, flights
+
+
+def forge(store: ef.Store, name: str = "carrier_month", **changes: object) -> None:
+    """Change a checkpoint as no honest runner would."""
+    target = store.projections.target(name)
+    (held,) = target.checkpoints(name, 1)
+    columns = {"position": held.position, "event_id": held.event_id, "seen": held.seen, "handled": held.handled}
+    given = msgspec.structs.replace(held, **{**columns, **changes})
+    target.edit(
+        held.place,
+        position=given.position,
+        event_id=given.event_id,
+        seen=given.seen.count,
+        seen_digest=given.seen.hex,
+        handled=given.handled.count,
+        handled_digest=given.handled.hex,
+    )
+
+
+def checkpoint(store: ef.Store) -> Checkpoint:
+    """The only one."""
+    (held,) = store.projections.checkpoints("carrier_month")
+    return held
+
+
+def hash_at(store: ef.Store, position: int) -> int:
+    """The hash of the event at a position."""
+    (event,) = store.read(after=position - 1, limit=1)
+    return place_hash(position, event.stored.id)
+
+
+def test_sums_forget_order_and_batches() -> None:
+    """Tallies of parts add up to the tally of the whole, in any order, and can be taken apart again."""
+    hashes = [place_hash(n, bytes([n]) * 16) for n in range(50)]
+    whole = sum((Tally(1, h) for h in hashes), NOTHING)
+    odd, even = (sum((Tally(1, h) for h in hashes[k::2]), NOTHING) for k in (1, 0))
+    assert odd + even == even + odd == whole
+    assert whole - odd == even
+    assert Tally.of(whole.count, whole.hex) == whole
+
+
+def test_the_event_that_was_skipped_is_named(store: ef.Store) -> None:
+    """A cursor that jumped over one event: the recount names that event."""
+    store.extend(flights(100))
+    store.project(CarrierMonth)
+    one = Tally(1, hash_at(store, 42))
+    held = checkpoint(store)
+    forge(store, seen=held.seen - one, handled=held.handled - one)
+    (proof,) = store.projections.verify(CarrierMonth)
+    assert not proof.proved
+    assert proof.place == (41, 42)
+    assert "Event 42" in proof.verdict
+    assert "was skipped" in proof.verdict
+
+
+def test_the_event_that_was_handled_twice_is_named(store: ef.Store) -> None:
+    """Counted once too often: the recount names it."""
+    store.extend(flights(100))
+    store.project(CarrierMonth)
+    one = Tally(1, hash_at(store, 7))
+    held = checkpoint(store)
+    forge(store, seen=held.seen + one, handled=held.handled + one)
+    (proof,) = store.projections.verify(CarrierMonth)
+    assert proof.place == (6, 7)
+    assert "handled twice" in proof.verdict
+
+
+def test_the_first_stretch_that_differs_is_named(file_store: ef.Store) -> None:
+    """Several events lost between two marks of the ledger: the verdict gives the stretch and how many."""
+    file_store.extend(flights(25_000))
+    file_store.project(CarrierMonth)
+    lost = sum((Tally(1, hash_at(file_store, position)) for position in (12_000, 12_001, 13_000)), NOTHING)
+    target = file_store.projections.target(CarrierMonth)
+    held = checkpoint(file_store)
+    marks = target.marks(held.place)
+    assert len(marks) >= 3  # where it began, and two
+    forge(file_store, seen=held.seen - lost, handled=held.handled - lost)
+    with target.writing(held.place) as tx:
+        for position, seen in marks:
+            if position > 13_000:
+                less = seen - lost
+                given = (less.count, less.hex, position)
+                tx.execute("UPDATE eventfold_mark SET seen = ?, seen_digest = ? WHERE position = ?", given)
+    (proof,) = file_store.projections.verify(CarrierMonth)
+    assert not proof.proved
+    assert proof.place is not None
+    assert proof.place[0] < 12_000 <= 13_000 <= proof.place[1]
+    assert "3 skipped" in proof.verdict
+
+
+def test_entries_that_do_not_add_up_are_found(store: ef.Store) -> None:
+    """Seen but neither handled, parked nor skipped: the recount of the log alone would not notice."""
+    store.extend(flights(100))
+    store.project(CarrierMonth)
+    held = checkpoint(store)
+    forge(store, handled=held.handled - Tally(1, hash_at(store, 9)))
+    (proof,) = store.projections.verify(CarrierMonth)
+    assert not proof.proved
+    assert "do not add up" in proof.verdict
+
+
+def test_a_checkpoint_ahead_of_the_log_is_refused(store: ef.Store) -> None:
+    """A log restored from an older copy: nothing is skipped silently; the error and the proof say so."""
+    store.extend(flights(50))
+    store.project(CarrierMonth)
+    forge(store, position=80, event_id="00" * 16)
+    with pytest.raises(CursorMismatch, match="position 80"):
+        store.project(CarrierMonth)
+    with store.run(CarrierMonth) as runner:
+        assert runner.wait(timeout=5)
+        assert isinstance(runner.failed["carrier_month"], CursorMismatch)
+    (proof,) = store.projections.verify(CarrierMonth)
+    assert not proof.proved
+
+
+def test_another_event_at_the_cursor_is_refused(store: ef.Store) -> None:
+    """A restored log that has grown past the checkpoint has another event there; it is not followed."""
+    store.extend(flights(50))
+    store.project(CarrierMonth)
+    forge(store, event_id="00" * 16)
+    with pytest.raises(CursorMismatch, match="restored or replaced"):
+        store.project(CarrierMonth)
+
+
+def test_a_target_kept_for_another_store_is_refused(file_store: ef.Store, tmp_path: object) -> None:
+    """Rows in a file of their own belong to one log; another log may not go on with them."""
+
+    class Kept(CarrierMonth, name="kept", target=f"sqlite:{tmp_path}/rows.db"):
+        pass
+
+    file_store.extend(flights(20))
+    file_store.project(Kept)
+    with ef.Store(f"{tmp_path}/other.db") as other:
+        other.extend(flights(30))
+        with pytest.raises(CursorMismatch, match="belongs to store"):
+            other.project(Kept)
+    assert len(file_store.rows(Kept)) > 0
+
+
+def test_a_cursor_moves_over_what_does_not_match(store: ef.Store) -> None:
+    """Whoever waits for a position gets there, though nothing of interest was written."""
+
+    class Other(ef.Event):
+        thing: ef.Tag
+
+    store.extend(flights(20))
+    store.project(CarrierMonth)
+    last = store.append(*(Other(f"t{n}") for n in range(30))).last
+    store.project(CarrierMonth)
+    assert store.wait(CarrierMonth, last, timeout=1) == last
+    (proof,) = store.projections.verify(CarrierMonth)
+    assert proof.proved
+    assert (proof.counted, proof.position) == (20, 50)
+
+
+def test_an_advance_leaves_rows_and_ledger_together_or_neither(store: ef.Store) -> None:
+    """A transaction that fails after the rows were written leaves neither rows nor checkpoint."""
+    store.extend(flights(20))
+    store.project(CarrierMonth)
+    target = store.projections.target(CarrierMonth)
+    before = sorted(map(repr, store.rows(CarrierMonth)))
+    place = Place("carrier_month", 1)
+    held = target.claim(place, "test", 10)
+    assert held is not None
+    with pytest.raises(RuntimeError), target.writing(place) as tx:
+        tx.execute("DELETE FROM {carrier_month}")
+        tx.advance(held, Advance(position=21, event_id="", epoch=1, seen=held.seen, handled=held.handled))
+        raise RuntimeError
+    target.release(held)
+    assert sorted(map(repr, store.rows(CarrierMonth))) == before
+    assert checkpoint(store).position == 20

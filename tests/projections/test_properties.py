@@ -1,0 +1,50 @@
+"""Room: the property: any batching, any interruption, any partitioning gives the rows of the plain fold."""
+
+from __future__ import annotations
+
+import time
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import eventfold as ef
+from eventfold.bridge import run
+from eventfold.flow.project import Means, Work
+from eventfold.projection import plan_of
+from eventfold.running.runner import dead
+from eventfold.target import Place
+from tests.projections.flights import CarrierMonth, Split, flights, folded, proved, rows
+
+sizes = st.lists(st.integers(1, 40), min_size=1, max_size=6)
+turns = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 30), st.integers(1, 4), st.booleans()), max_size=12)
+
+
+@settings(max_examples=40)
+@given(appends=sizes, turns=turns, later=sizes, split=st.booleans())
+def test_any_way_of_working_gives_the_plain_fold(
+    appends: list[int], turns: list[tuple[int, int, int, bool]], later: list[int], split: bool
+) -> None:
+    """Workers of any page size take any number of steps on any partition, and give the lease back or vanish."""
+    projection = Split if split else CarrierMonth
+    with ef.Store("memory:") as store:
+        count = 0
+        for size in appends:
+            store.append(*flights(size, count))
+            count += size
+        store.project(projection)
+        for size in later:
+            store.append(*flights(size, count))
+            count += size
+        target = store.projections.target(projection)
+        plan = plan_of(projection)
+        for number, (partition, page, steps, polite) in enumerate(turns):
+            means = Means(store._log, target, time.perf_counter, dead, lease=0.0, page=page)  # pyright: ignore[reportPrivateUsage]
+            place = Place(plan.name, 1, partition if split else 0)
+            worker = Work(plan, means, place, f"w{number}")
+            for _ in range(steps):
+                run(worker.step())
+            if polite:
+                worker.release()
+        store.project(projection)
+        assert rows(store, projection) == folded(flights(count))
+        assert proved(store)
