@@ -18,7 +18,7 @@ from benchmarks.measure import Figure, Settings
 from benchmarks.stage import Stage
 
 GROUPS = ("append", "concurrent", "read", "follow", "footprint")
-LONG = ("growth",)
+LONG = ("postgres", "growth")
 
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -37,6 +37,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--growth", action="store_true", help="also grow stores to 3,000,000 events (minutes, 4 GB of disk)"
     )
+    parser.add_argument("--postgres", action="store_true", help="also measure PostgreSQL, on a server of its own")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every turn of every contender there")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there as Markdown")
     parser.add_argument(
@@ -59,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the groups, show the figures. Returns 0 whatever the figures are: a benchmark is no test."""
     asked = options(arguments)
     settings = settings_of(asked)
-    wanted = asked.only or [*GROUPS, *(LONG if asked.growth else ())]
+    wanted = asked.only or [*GROUPS, *(name for name in LONG if getattr(asked, name))]
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="eventfold-bench-", dir=asked.folder) as scratch:
         head = report.header(settings, Path(scratch))

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -51,9 +52,10 @@ class Child:
         self.pipe.close()
 
 
-def appenders(folder: Path, stored: int, count: int, seconds: float) -> list[tuple[float, float]]:
-    """Processes that append to one file at once: for each, events a second and its longest wait in ms."""
-    children = [Child(_append, str(folder), stored, seconds) for _ in range(count)]
+def appenders(path: str, stored: int, count: int, seconds: float, threads: int = 1) -> list[tuple[float, float]]:
+    """Processes appending to one store at once: each one's events a second and, of one thread, longest wait in ms."""
+    append = partial(_append, threads=threads) if threads > 1 else _append
+    children = [Child(append, path, stored, seconds) for _ in range(count)]
     try:
         for child in children:
             child.answer()
@@ -66,14 +68,24 @@ def appenders(folder: Path, stored: int, count: int, seconds: float) -> list[tup
             child.end()
 
 
-def _append(pipe: Connection, folder: str, stored: int, seconds: float) -> None:
+def _append(pipe: Connection, path: str, stored: int, seconds: float, threads: int = 1) -> None:
+    from benchmarks.measure import rate_of_threads
     from benchmarks.subject import Eventfold
 
-    contender = Eventfold(Path(folder), stored)
+    contender = Eventfold(Path(), stored, url=path)
     call = contender.caller()
     call()
     pipe.send("ready")
     time.sleep(max(0.0, pipe.recv() - time.time()))
+    if threads > 1:
+        reached, longest = rate_of_threads([contender.caller() for _ in range(threads)], seconds), 0.0
+    else:
+        reached, longest = _alone(call, seconds)
+    contender.close()
+    pipe.send((reached, longest))
+
+
+def _alone(call: Callable[[], Any], seconds: float) -> tuple[float, float]:
     clock = time.perf_counter
     done, longest, before = 0, 0.0, clock()
     start, end = before, before + seconds
@@ -81,8 +93,7 @@ def _append(pipe: Connection, folder: str, stored: int, seconds: float) -> None:
         call()
         now = clock()
         longest, before, done = max(longest, now - before), now, done + 1
-    contender.close()
-    pipe.send((done / (before - start), longest * 1000))
+    return done / (before - start), longest * 1000
 
 
 def follower(pipe: Connection, path: str, after: int, wanted: int) -> None:

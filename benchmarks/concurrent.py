@@ -124,7 +124,7 @@ def _conditional(stage: Stage, ours: Eventfold, tasks: EventfoldTasks, peers: di
 def _processes(stage: Stage) -> list[Figure]:
     """One process, then two on the same file, in turns: their sum, and how they share it."""
     seconds = max(1.0, stage.settings.seconds * 3)
-    folder = stage.copy(Eventfold)
+    folder = str(stage.copy(Eventfold) / "eventfold.db")
     turns = 2 if stage.settings.quick else 4
     one: list[float] = []
     both: list[float] = []

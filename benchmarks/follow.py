@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from benchmarks.child import Child, follower, idle_follower
@@ -31,13 +32,13 @@ def run(stage: Stage, tell: Callable[[str], None]) -> list[Figure]:
     except Missing as reason:
         stage.missing[MEMORY] = str(reason)
     tell("catching up")
-    figures = [_catch_up(stage, ours, peers)]
+    found = [_catch_up(stage, ours, peers)]
     tell("append to receipt, in one process")
-    figures += _latency(stage, ours, peers)
+    found += _latency(stage, ours, peers)
     tell("append to receipt, across processes")
-    figures += _across(stage, ours)
+    found += _across(stage, ours)
     tell("an idle follower")
-    return [*figures, _idle(stage, ours)]
+    return [*found, _idle(stage, ours)]
 
 
 def _memory(stage: Stage) -> Eventsourcing:
@@ -131,21 +132,24 @@ def _way(sent: list[int], acknowledged: list[int], came: list[int]) -> Way:
     )
 
 
-def _figures(where: str, bound: float, taken: dict[str, list[Way]], missing: dict[str, str]) -> list[Figure]:
-    """p50 and p99 as two figures; `taken`: each contender's runs."""
-    figures: list[Figure] = []
-    for label, share in (("p50", 0.5), ("p99", 0.99)):
+def figures(
+    group: str, where: str, bounds: tuple[float, float], taken: dict[str, list[Way]], missing: dict[str, str]
+) -> list[Figure]:
+    """p50 and p99 as two figures, each with a bound in ms (0: none); `taken`: each contender's runs."""
+    made: list[Figure] = []
+    for label, share, bound in (("p50", 0.5, bounds[0]), ("p99", 0.99, bounds[1])):
         samples = {n: Sample(tuple(percentile(way, share) for way, _ in runs)) for n, runs in taken.items()}
         ours = samples.pop(Eventfold.name)
         others: dict[str, Sample | str] = {**samples, **missing}
-        figure = Figure(GROUP, f"append to receipt, {where}, {label}", "ms", ours, others, "lower")
+        figure = Figure(group, f"append to receipt, {where}, {label}", "ms", ours, others, "lower")
         append = Sample(tuple(percentile(of_it, share) for _, of_it in taken[Eventfold.name]))
         figure.note = f"of which the append, until it was acknowledged: {append.median:.2f} ms"
-        figures.append(figure.aim(f"< {bound:g} ms", ours.median < bound) if label == "p50" else figure)
-    return figures
+        made.append(figure.aim(f"< {bound:g} ms", ours.median < bound) if bound else figure)
+    return made
 
 
-def _latency(stage: Stage, ours: Eventfold, peers: dict[str, Any]) -> list[Figure]:
+def ways(stage: Stage, ours: Eventfold, peers: dict[str, Any]) -> dict[str, list[Way]]:
+    """Each contender's runs, in turns: appends of one thread, received by another of the same process."""
     samples, runs = stage.settings.samples, 2 if stage.settings.quick else 3
     taken: dict[str, list[Way]] = {Eventfold.name: []} | {name: [] for name in peers}
     for _ in range(runs):
@@ -154,16 +158,20 @@ def _latency(stage: Stage, ours: Eventfold, peers: dict[str, Any]) -> list[Figur
         for name, peer in peers.items():
             head = peer.client.head() if name == Umadb.name else peer.app.recorder.max_notification_id()
             subscription = peer.subscription(head)
-            taken[name].append(_timed(peer.caller(), subscription, samples, lambda s=subscription: _end(s)))
+            taken[name].append(_timed(peer.caller(), subscription, samples, partial(_end, subscription)))
+    return taken
+
+
+def _latency(stage: Stage, ours: Eventfold, peers: dict[str, Any]) -> list[Figure]:
     missing = {n: stage.missing[n] for n in (MEMORY, Umadb.name) if n in stage.missing}
-    return _figures("in one process", 1.0, taken, missing)
+    return figures(GROUP, "in one process", (1.0, 0.0), ways(stage, ours, peers), missing)
 
 
 def _across(stage: Stage, ours: Eventfold) -> list[Figure]:
     samples, runs = stage.settings.samples, 2 if stage.settings.quick else 3
     taken: list[Way] = []
     for _ in range(runs):
-        child = Child(follower, str(ours.path), ours.store.head(), samples)
+        child = Child(follower, ours.path, ours.store.head(), samples)
         try:
             child.answer()
             time.sleep(0.3)
@@ -171,13 +179,13 @@ def _across(stage: Stage, ours: Eventfold) -> list[Figure]:
             taken.append(_way(sent, acknowledged, child.answer()))
         finally:
             child.end()
-    return _figures("across processes", 5.0, {Eventfold.name: taken}, {})
+    return figures(GROUP, "across processes", (5.0, 0.0), {Eventfold.name: taken}, {})
 
 
 def _idle(stage: Stage, ours: Eventfold) -> Figure:
     shares: list[float] = []
     for _ in range(1 if stage.settings.quick else 2):
-        child = Child(idle_follower, str(ours.path), ours.store.head(), stage.settings.idle)
+        child = Child(idle_follower, ours.path, ours.store.head(), stage.settings.idle)
         try:
             shares.append(child.answer() * 100)
         finally:

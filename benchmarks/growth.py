@@ -38,7 +38,7 @@ def run(stage: Stage, tell: Callable[[str], None]) -> list[Figure]:
         _grow(Eventfold, root, size, sizes)
         _grow(RawSqlite, root, size, sizes)
     with contextlib.ExitStack() as opened:
-        stores = {size: Eventfold(root / Eventfold.name / str(size), size, cache=0) for size in sizes}
+        stores = {size: Eventfold(root / Eventfold.name / str(size), size, cache=0, snapshots=0) for size in sizes}
         raws = {size: RawSqlite(root / RawSqlite.name / str(size), size) for size in sizes}
         for each in (*stores.values(), *raws.values()):
             opened.callback(each.close)

@@ -44,11 +44,12 @@ class Eventsourcing:
 
     name = "eventsourcing"
 
-    def __init__(self, folder: Path | None, stored: int) -> None:
+    def __init__(self, folder: Path | None, stored: int, env: dict[str, str] | None = None) -> None:
+        package("eventsourcing")
         from benchmarks import parcels  # defines the aggregate, so it needs the package
 
         self.parcels = parcels
-        env = {"IS_SNAPSHOTTING_ENABLED": "n"}
+        env = {"IS_SNAPSHOTTING_ENABLED": "n", **(env or {})}
         if folder is not None:
             env |= {
                 "PERSISTENCE_MODULE": "eventsourcing.sqlite",
@@ -60,16 +61,19 @@ class Eventsourcing:
 
     @staticmethod
     def seed(folder: Path, stored: int) -> None:
-        """Write the stored events: each parcel's are spread over the log as everybody's are."""
-        package("eventsourcing")
+        """Write the stored events to a new file."""
         contender = Eventsourcing(folder, stored)
+        contender.fill(stored)
+        contender.close()
+
+    def fill(self, stored: int) -> None:
+        """Write the stored events: each parcel's are spread over the log as everybody's are."""
         known: dict[str, Any] = {}
         for block in _blocks(stored):
             touched: dict[str, Any] = {}
             for each in block:
-                touched[each.parcel] = known[each.parcel] = contender.scanned(known.get(each.parcel), each)
-            contender.app.save(*touched.values())
-        contender.close()
+                touched[each.parcel] = known[each.parcel] = self.scanned(known.get(each.parcel), each)
+            self.app.save(*touched.values())
 
     def scanned(self, parcel: Any, each: Scan) -> Any:
         """An aggregate with one more event to save."""

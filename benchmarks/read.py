@@ -6,7 +6,7 @@ Knows: who reads what. Does not know: how a page is fetched.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from benchmarks.floor import RawApsw, RawSqlite
@@ -22,15 +22,16 @@ PEERS = (Eventsourcing.name, Umadb.name)
 
 
 def run(stage: Stage, tell: Callable[[str], None]) -> list[Figure]:
-    """The figures of this group. Nothing folded is kept (cache=0) where a load is measured."""
+    """The figures of this group. Nothing folded is kept (cache=0, snapshots=0) where a load is measured."""
     contenders = stage.those(RawSqlite, RawApsw)
-    contenders[Eventfold.name] = stage.open(Eventfold, cache=0)
+    contenders[Eventfold.name] = stage.open(Eventfold, cache=0, snapshots=0)
     contenders |= stage.those(Eventsourcing, Umadb)
     tell("the whole log")
     figures = [_whole(stage, contenders), _folded(stage, contenders[Eventfold.name])]
     for events, bound, each in ((100, 0.5, 20), (stage.settings.long, 40.0, 1)):
         tell(f"an entity of {events:,} events")
         figures.append(_entity(stage, contenders, events, bound, each))
+    figures.append(_snapshot(stage))
     tell("decisions")
     figures.append(_decide(stage, contenders))
     return figures
@@ -46,7 +47,9 @@ def _count(things: Iterable[Any]) -> int:
     return last[0][0] if last else 0
 
 
-def _whole(stage: Stage, contenders: dict[str, Any]) -> Figure:
+def log_cells(contenders: dict[str, Any], floors: Sequence[str]) -> dict[str, Cell]:
+    """Events a second of everyone's whole log: of the floors as bare rows."""
+
     def cell(things: Callable[[], Iterable[Any]]) -> Cell:
         def measured() -> float:
             read: list[int] = []
@@ -55,16 +58,26 @@ def _whole(stage: Stage, contenders: dict[str, Any]) -> Figure:
 
         return measured
 
-    cells = {name: cell(each.rows if name in FLOORS else each.everything) for name, each in contenders.items()}
-    found = interleave(cells, stage.settings.repeats)
-    figure = Figure(
-        GROUP, "whole log as typed objects", "events/s", found[Eventfold.name], _others(stage, found, (*FLOORS, *PEERS))
-    )
+    return {name: cell(each.rows if name in floors else each.everything) for name, each in contenders.items()}
+
+
+def entity_cells(contenders: dict[str, Any], events: int, each: int) -> dict[str, Cell]:
+    """Milliseconds in which everyone loads and folds an entity of so many events, `each` times a turn."""
+
+    def cell(contender: Any) -> Cell:
+        entity = contender.entity(events)
+        return lambda: took(lambda: contender.load(entity), each)
+
+    return {name: cell(contender) for name, contender in contenders.items()}
+
+
+def _whole(stage: Stage, contenders: dict[str, Any]) -> Figure:
+    found = interleave(log_cells(contenders, FLOORS), stage.settings.repeats)
+    others = _others(stage, found, (*FLOORS, *PEERS))
+    figure = Figure(GROUP, "whole log as typed objects", "events/s", found[Eventfold.name], others)
     figure.note = "the floor gives bare rows in pages of 1,000, undecoded; umadb's payloads are decoded by msgspec"
-    peer = figure.against(Eventsourcing.name)
-    met = all_met(
-        figure.against(RawSqlite.name) >= 0.4, figure.ours.median > 300_000, peer if peer != peer else peer >= 3
-    )
+    ours, peer = figure.ours.median, figure.against(Eventsourcing.name)
+    met = all_met(figure.against(RawSqlite.name) >= 0.4, ours > 300_000, peer if peer != peer else peer >= 3)
     return figure.aim("≥ 0.4 of raw sqlite3 rows; > 300,000/s; ≥ 3 × eventsourcing", met)
 
 
@@ -78,14 +91,21 @@ def _folded(stage: Stage, ours: Eventfold) -> Figure:
 
 
 def _entity(stage: Stage, contenders: dict[str, Any], events: int, bound: float, each: int) -> Figure:
-    def cell(contender: Any) -> Cell:
-        entity = contender.entity(events)
-        return lambda: took(lambda: contender.load(entity), each)
-
-    found = interleave({name: cell(contender) for name, contender in contenders.items()}, stage.settings.repeats)
+    found = interleave(entity_cells(contenders, events, each), stage.settings.repeats)
     name = f"entity of {events:,} events loaded and folded"
     figure = Figure(GROUP, name, "ms", found[Eventfold.name], _others(stage, found, (*FLOORS, *PEERS)), "lower")
     return figure.aim(f"< {bound:g} ms", figure.ours.median < bound)
+
+
+def _snapshot(stage: Stage) -> Figure:
+    """The long entity once more, by a process that has not seen it and finds what another kept beside the log."""
+    ours: Eventfold = stage.open(Eventfold, cache=0)
+    entity = ours.entity(stage.settings.long)
+    ours.load(entity)
+    values = interleave({Eventfold.name: lambda: took(lambda: ours.load(entity), 20)}, stage.settings.repeats)
+    return Figure(
+        GROUP, f"the same of {stage.settings.long:,}, from its snapshot", "ms", values[ours.name], better="lower"
+    )
 
 
 def _decide(stage: Stage, contenders: dict[str, Any]) -> Figure:

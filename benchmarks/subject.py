@@ -79,13 +79,13 @@ def fresh_parcel() -> str:
 
 
 class Eventfold:
-    """A `Store` in a folder, at its default, durable settings."""
+    """A `Store` in a folder, or at a URL, at its default, durable settings."""
 
     name = "eventfold"
 
-    def __init__(self, folder: Path, stored: int, **options: Any) -> None:
-        self.path = folder / "eventfold.db"
-        self.store = ef.Store(str(self.path), **options)
+    def __init__(self, folder: Path, stored: int, *, url: str = "", **options: Any) -> None:
+        self.path = url or str(folder / "eventfold.db")
+        self.store = ef.Store(self.path, **options)
         self.traffic = Traffic(stored)
 
     @staticmethod
@@ -142,13 +142,13 @@ class Eventfold:
 
 
 class EventfoldTasks:
-    """An `AsyncStore` in a folder, with the loop it lives on."""
+    """An `AsyncStore` in a folder, or at a URL, with the loop it lives on."""
 
     name = "eventfold"
 
-    def __init__(self, folder: Path, stored: int) -> None:
+    def __init__(self, folder: Path, stored: int, *, url: str = "") -> None:
         self.loop = asyncio.Runner()
-        self.store = ef.AsyncStore(str(folder / "eventfold.db"))
+        self.store = ef.AsyncStore(url or str(folder / "eventfold.db"))
         self.loop.run(self.store.open())
         self.traffic = Traffic(stored)
 
