@@ -47,8 +47,11 @@ class Query(msgspec.Struct, frozen=True):
         Raises InvalidQuery on a name no event could have.
         """
         try:
+            kinds = [_names(kind) for kind in _several(types)]
+            if () in kinds:  # ef.Event itself is among them: any type
+                kinds = []
             item = Item(
-                tuple(check_name("type", t, reserved=True) for kind in _several(types) for t in _names(kind)),
+                tuple(check_name("type", t, reserved=True) for names in kinds for t in names),
                 tuple(sorted({check_name("tag", t, reserved=True) for t in _several(tags)})),
             )
         except InvalidEvent as error:
@@ -90,7 +93,13 @@ class Clause(msgspec.Struct, frozen=True):
 
 
 def _several(names: Any) -> list[Any]:
-    return [names] if isinstance(names, (str, type)) else list(names)
+    if isinstance(names, (str, type)):
+        return [names]
+    try:
+        return list(names)
+    except TypeError:
+        what = f"{names!r} is no name, nor several."
+        raise InvalidQuery(what, "Give text, an event class, or a list of them.") from None
 
 
 def _names(kind: Kind) -> tuple[str, ...]:
@@ -117,7 +126,7 @@ class Cursor(msgspec.Struct, frozen=True):
     def parse(cls, text: str) -> Cursor:
         """A cursor from its text. Raises CursorMismatch if it is not one."""
         try:
-            if not text.startswith("efc1_"):
+            if not isinstance(text, str) or not text.startswith("efc1_"):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise ValueError(text)
             body = text[5:]
             store, epoch, position, event_id = (
@@ -126,5 +135,5 @@ class Cursor(msgspec.Struct, frozen=True):
             return cls(store, int(epoch), int(position), event_id)
         except (ValueError, binascii.Error) as error:
             raise CursorMismatch(
-                f"{text[:60]!r} is no cursor.", "Pass the text that a follower or receipt gave, unchanged."
+                f"{str(text)[:60]!r} is no cursor.", "Pass the text that a follower or receipt gave, unchanged."
             ) from error

@@ -1,12 +1,11 @@
-"""Room: which engines must keep the promises, in which colours. A new engine is one more line here."""
+"""Room: the one fixture the conformance suite asks for: a place for a store, of each engine in each colour."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from uuid import uuid4
 
 import pytest
 
@@ -14,16 +13,7 @@ pytest.register_assert_rewrite("eventfold.testing.conformance")
 
 from eventfold.testing.conformance.fixtures import *
 from eventfold.testing.conformance.place import Place
-
-# An engine: the address of a store that is not there yet, and what its Place must know.
-ENGINES: dict[str, Callable[[Path], dict[str, object]]] = {
-    "memory": lambda folder: {"url": f"memory:{uuid4().hex}", "clock": True},
-    "sqlite": lambda folder: {"url": f"sqlite:{folder / 'log.db'}", "clock": True},
-}
-COLOURS = ("sync", "async")
-
-
-MEMORY = Path("/dev/shm")
+from tests.conformance.engines import COLOURS, ENGINES, MEMORY
 
 
 @pytest.fixture

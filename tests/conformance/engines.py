@@ -1,0 +1,20 @@
+"""Room: which engines must keep the promises, in which colours. A new engine is one more line here.
+
+Knows: addresses of stores that are not there yet. Does not know: pytest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+# An engine: given a folder of its own, what its Place must know.
+ENGINES: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "memory": lambda folder: {"url": f"memory:{uuid4().hex}", "clock": True},
+    "sqlite": lambda folder: {"url": f"sqlite:{folder / 'log.db'}", "clock": True},
+}
+COLOURS = ("sync", "async")
+
+MEMORY = Path("/dev/shm")  # where the system keeps a file system in memory, if it does

@@ -1,0 +1,1 @@
+"""Each room by itself: errors, events, records, queries, the registry, states, the flow."""

@@ -1,0 +1,1 @@
+"""Random histories on every engine, compared with a list."""
