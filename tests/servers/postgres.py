@@ -59,14 +59,14 @@ def free_port() -> int:
 class PostgresServer:
     """One cluster. `start()` and `stop()` may be repeated; `kill()` is what a power cut does to processes."""
 
-    def __init__(self, **settings: str) -> None:
+    def __init__(self, standby_of: PostgresServer | None = None, **settings: str) -> None:
         self.bin = programs()
         self.folder = Path(tempfile.mkdtemp(prefix="eventfold-pg-"))
         self.port = free_port()
         self.settings = settings
-        self._account = _unprivileged()
+        self._account = unprivileged()
         self._process: subprocess.Popen[Any] | None = None
-        self._init()
+        self._init() if standby_of is None else self._follow(standby_of)
 
     def url(self, user: str = SUPERUSER, password: str = PASSWORD, database: str = "postgres", **options: str) -> str:
         """An address of this server."""
@@ -84,6 +84,18 @@ class PostgresServer:
             "-A", "scram-sha-256", f"--pwfile={secret}", "--no-sync",
         )  # fmt: skip
 
+    def _follow(self, primary: PostgresServer) -> None:
+        """Become a streaming replica of another server, by its own backup tool."""
+        if self._account:
+            os.chown(self.folder, self._account.pw_uid, self._account.pw_gid)
+        self._run(
+            "pg_basebackup", "-d", primary.url(), "-D", str(self.folder / "data"), "-R", "-c", "fast", "--no-sync"
+        )  # fmt: skip
+
+    def promote(self) -> None:
+        """Make a replica the primary: a failover, which begins a new timeline."""
+        self._run("pg_ctl", "promote", "-D", str(self.folder / "data"), "-w")
+
     def start(self) -> PostgresServer:
         """Start it and wait until it answers."""
         settings = {
@@ -99,7 +111,7 @@ class PostgresServer:
             self._process = subprocess.Popen(
                 [self.bin / "postgres", "-D", str(self.folder / "data"), "-p", str(self.port), *options],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
-                preexec_fn=_end_with_parent, **self._as(),
+                preexec_fn=_end_with_parent, **as_unprivileged(self.folder),
             )  # fmt: skip
         self._wait_until_ready()
         return self
@@ -157,24 +169,27 @@ class PostgresServer:
             text=True,
             timeout=PATIENCE * 2,
             check=False,
-            **self._as(),
+            **as_unprivileged(self.folder),
         )
         if done.returncode:
             raise RuntimeError(f"{program} failed:\n{done.stdout}{done.stderr}")
 
-    def _as(self) -> dict[str, Any]:
-        if self._account is None:
-            return {"cwd": self.folder}
-        return {
-            "user": self._account.pw_uid,
-            "group": self._account.pw_gid,
-            "extra_groups": [],
-            "cwd": self.folder,
-            "env": {"PATH": os.environ.get("PATH", ""), "HOME": str(self.folder), "LC_ALL": "C"},
-        }
+
+def as_unprivileged(folder: Path) -> dict[str, Any]:
+    """What Popen needs to run a program in a folder as somebody who may run servers."""
+    account = unprivileged()
+    if account is None:
+        return {"cwd": folder}
+    return {
+        "user": account.pw_uid,
+        "group": account.pw_gid,
+        "extra_groups": [],
+        "cwd": folder,
+        "env": {"PATH": os.environ.get("PATH", ""), "HOME": str(folder), "LC_ALL": "C"},
+    }
 
 
-def _unprivileged() -> pwd.struct_passwd | None:
+def unprivileged() -> pwd.struct_passwd | None:
     """The account to run as, when we are root: PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return None
@@ -213,10 +228,20 @@ def shared() -> PostgresServer:
 
 
 @contextlib.contextmanager
+def replica_of(primary: PostgresServer, **settings: str) -> Generator[PostgresServer]:
+    """A streaming replica for one test."""
+    server = PostgresServer(primary, **settings)
+    try:
+        yield server.start()
+    finally:
+        server.remove()
+
+
+@contextlib.contextmanager
 def own(**settings: str) -> Generator[PostgresServer]:
     """A server for one test, to be killed, stopped and set as it likes."""
-    server = PostgresServer(**settings).start()
+    server = PostgresServer(**settings)
     try:
-        yield server
+        yield server.start()
     finally:
         server.remove()

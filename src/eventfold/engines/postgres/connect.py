@@ -114,12 +114,8 @@ class _Face:
             return True
         poll = _POLL()
         poll.register(self._pgconn.socket, select.POLLIN)
-        if poll.poll(0):  # nothing was asked: a notice, or the server's last words
-            try:
-                self._pgconn.consume_input()
-            except psycopg.Error:
-                return False
-        return not self.closed
+        # Nothing was asked, so whatever is there to be read are the server's last words, or the end.
+        return not poll.poll(0)
 
     def pooler_found(self) -> None:
         """Keep nothing in the session from now on."""

@@ -27,6 +27,7 @@ from eventfold.engines.postgres.append import (
     outcomes,
     repeats_itself,
 )
+from eventfold.engines.postgres.arrays import uuids
 from eventfold.engines.postgres.connect import Colour, Rows
 from eventfold.engines.postgres.errors import lost, translated, unconfirmed
 from eventfold.engines.postgres.listen import Listener
@@ -51,6 +52,7 @@ class PostgresEngine:
         self._schema = quoted(self.options.schema)
         self._sql = Reading(self._schema)
         self._append_sql = f"SELECT * FROM {self._schema}.append({ARGUMENTS}, %b, %b, %b::int4, %b)"
+        self._locks = NamedLocks(self._sessions, colour)
         self._listener: Listener | None = None
         self._seen = 0  #  the furthest position this engine has come across
         self._floor = 0  # what a reader must see: what a refused writer was told of, and, if asked for, our own writes
@@ -158,7 +160,7 @@ class PostgresEngine:
 
     async def confirm(self, staged: joined.Staged) -> Receipt | None:
         """The receipt of a joined append after its COMMIT; None if it was not committed."""
-        rows = await self._sessions.ask(self._sql.known, [staged.ids[0]], primary=True)
+        rows = await self._sessions.ask(self._sql.known, [uuids(staged.ids[:1])], primary=True)
         found = await self._receipt_at(rows[0][0], repeated=False) if rows else None
         return found if found is not None and found.ids == staged.ids and found.digest == staged.digest else None
 
@@ -285,6 +287,14 @@ class PostgresEngine:
     async def drop_snapshots(self, prefix: str = "") -> int:
         """See the port."""
         return (await self._sessions.ask(self._sql.drop_snapshots, [prefix], primary=True))[0][0]
+
+    async def try_lock(self, name: str, owner: str) -> str | None:
+        """See the port."""
+        return await self._locks.take(name, owner)
+
+    async def unlock(self, name: str) -> None:
+        """See the port."""
+        await self._locks.give_back(name)
 
     async def stats(self) -> dict[str, Any]:
         """See the port."""

@@ -1,0 +1,141 @@
+"""Followers wake by notification, once for each combined commit; without it they wake by looking."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import psycopg
+import pytest
+
+from eventfold.engines.postgres import listen
+from eventfold.engines.postgres.address import channel_of
+from tests.postgres.conftest import Open
+from tests.postgres.given import Opened, event, request, soon, sql
+
+LISTENERS = "FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock'"
+
+
+class Bell:
+    """Counts how often it was rung."""
+
+    def __init__(self, engine: Opened) -> None:
+        self.rung = 0
+        self.stop: Callable[[], None] = engine.inner.watch(self.ring)
+
+    def ring(self) -> None:
+        """From any thread."""
+        self.rung += 1
+
+    def rings(self, seconds: float = 5.0) -> bool:
+        """Whether it is rung within a while from now on."""
+        before = self.rung
+        return soon(lambda: self.rung > before, seconds)
+
+
+def listening(engine: Opened) -> bool:
+    """Whether the engine's listener is in place."""
+    return soon(lambda: engine.stats()["listener"] == "listening")
+
+
+def test_a_commit_rings(opening: Open, colour: str) -> None:
+    """Soon after anyone commits, in a few milliseconds rather than at the next look."""
+    engine, writer = opening(colour=colour), opening()
+    bell = Bell(engine)
+    assert listening(engine)
+    writer.append(event())
+    assert soon(lambda: bell.rung >= 2)
+    waits: list[float] = []
+    for _ in range(20):
+        before, began = bell.rung, time.perf_counter()
+        writer.append(event())
+        assert soon(lambda before=before: bell.rung > before)
+        waits.append(time.perf_counter() - began)
+    assert sorted(waits)[10] < 0.1
+    bell.stop()
+
+
+def test_one_notification_for_each_commit(url: str, schema: str, engine: Opened) -> None:
+    """However many appends share a commit; and none where nothing was written or nobody listens."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f'LISTEN "{channel_of(schema)}"'.encode())
+        engine.append_many([request(event()) for _ in range(50)])
+        assert list(connection.notifies(timeout=0.3)) == [], "nobody holds the listeners' lock"
+        bell = Bell(engine)
+        assert listening(engine)
+        engine.append_many([request(event()) for _ in range(50)])
+        repeated = request(event())
+        engine.append_many([repeated])
+        engine.append_many([repeated])
+        heard = [int(n.payload) for n in connection.notifies(timeout=0.5)]
+        bell.stop()
+    assert heard == [100, 101]
+
+
+def test_no_commit_stays_unannounced_when_the_listener_dies(url: str, opening: Open) -> None:
+    """Its connection ended again and again: it listens anew, and rings for what it may have missed."""
+    engine, writer = opening(), opening()
+    bell = Bell(engine)
+    for _ in range(3):
+        assert listening(engine)
+        sql(url, f"SELECT pg_terminate_backend(pid) {LISTENERS}")
+        before = bell.rung
+        writer.append(event())
+        assert soon(lambda before=before: bell.rung > before)
+    bell.stop()
+
+
+def test_a_lost_notification_is_made_up_for(
+    url: str, schema: str, opening: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Should a notification ever be lost on its way, the listener's own look finds the event."""
+    monkeypatch.setattr(listen, "HEARTBEAT", 0.2)
+    engine = opening()
+    bell = Bell(engine)
+    assert listening(engine)
+    sql(
+        url,
+        f'INSERT INTO {schema}.event (position, time, version, "offset", size, id, type, codec, tags, data)'
+        " VALUES (1, 1, 1, 0, 1, gen_random_uuid(), 'T', 'json', '', '{}')",
+    )
+    assert soon(lambda: bell.rung >= 2)
+    bell.stop()
+
+
+def test_anybody_may_notify(url: str, schema: str, engine: Opened) -> None:
+    """A notification that is none of ours does no harm."""
+    bell = Bell(engine)
+    assert listening(engine)
+    sql(url, f"SELECT pg_notify('{channel_of(schema)}', 'hello')")
+    assert soon(lambda: bell.rung >= 2)
+    engine.append(event())
+    assert bell.rings() or bell.rung >= 3
+    bell.stop()
+
+
+def test_watching_costs_one_connection_and_ends(url: str, schema: str, engine: Opened) -> None:
+    """Any number of followers of one engine share it; when the last stops, it is given back."""
+    mine = f"SELECT count(*) {LISTENERS}"
+    bells = [Bell(engine) for _ in range(5)]
+    assert listening(engine)
+    assert sql(url, mine) == [(1,)]
+    for bell in bells:
+        bell.stop()
+    assert soon(lambda: sql(url, mine) == [(0,)])
+    again = Bell(engine)
+    assert listening(engine)
+    engine.append(event())
+    assert soon(lambda: again.rung >= 2)
+    again.stop()
+
+
+def test_without_notifications_it_looks(opening: Open) -> None:
+    """Behind a pooler: a look every `poll` seconds."""
+    engine, writer = opening(pooler=True, poll=0.02), opening()
+    bell = Bell(engine)
+    assert soon(lambda: engine.stats()["listener"] == "polling")
+    for _ in range(3):
+        before = bell.rung
+        writer.append(event())
+        assert soon(lambda before=before: bell.rung > before)
+    bell.stop()
