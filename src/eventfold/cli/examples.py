@@ -54,6 +54,8 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     ),
     "copy": (("into another store, on any engine", "eventfold copy bank.db other.db"),),
     "backup": (("a copy of a store in use", "eventfold backup bank.db bank-copy.db"),),
+    "run": (("bring a read model up to date", "eventfold run bank.db bank:Balance --once"),),
+    "verify": (("prove that nothing was skipped", "eventfold verify bank.db"),),
     "flights": (
         ("a year of flights", "eventfold demo flights"),
         ("a first look, in seconds", "eventfold demo flights --limit 2000 --db first.db"),

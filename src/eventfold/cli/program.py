@@ -15,7 +15,9 @@ from eventfold.cli.copy import copy
 from eventfold.cli.demo import demo
 from eventfold.cli.facts import cursor, stats, tags, types
 from eventfold.cli.history import history
+from eventfold.cli.projections import projections
 from eventfold.cli.read import read
+from eventfold.cli.running import run, verify
 from eventfold.cli.schema import schema
 from eventfold.cli.state import state
 from eventfold.cli.tail import tail
@@ -40,7 +42,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["--help", "-h"]},
 )
 
-LOOK, FOLD, WRITE = "Look", "Fold", "Write"
+LOOK, FOLD, WRITE, MODELS = "Look", "Fold", "Write", "Read models"
 for panel, command in (
     (LOOK, read),
     (LOOK, tail),
@@ -54,9 +56,12 @@ for panel, command in (
     (WRITE, append),
     (WRITE, backup),
     (WRITE, copy),
+    (MODELS, run),
+    (MODELS, verify),
 ):
     text = paragraphs(command.__doc__)
     app.command(command.__name__, cls=Command, rich_help_panel=panel, help=text)(command)
+app.add_typer(projections, name="projections", rich_help_panel=MODELS)
 app.add_typer(schema, name="schema", rich_help_panel="Years")
 app.add_typer(demo, name="demo", rich_help_panel="See")
 

@@ -37,6 +37,14 @@ class Account(ef.State):
                 self.balance -= event.amount
 
 
+class Balance(ef.Projection):
+    account: str
+    balance: Decimal = Decimal(0)
+
+    def evolve(self, event: Deposited | Withdrawn) -> None:
+        self.balance += event.amount if isinstance(event, Deposited) else -event.amount
+
+
 class Several(ef.State):
     """Of some accounts: how much moved, by account; asked by a tuple and a number."""
 

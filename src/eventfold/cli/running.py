@@ -1,0 +1,115 @@
+"""Room: `eventfold run` and `eventfold verify`: read models kept up to date by a process of their own, and proved.
+
+Knows: MODULE:NAME, signals. Does not know: how a projection is run, what a proof is made of.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from eventfold.cli.options import Json, Url, addressed, opened
+from eventfold.cli.screen import Column, Screen
+from eventfold.cli.shown import printable
+from eventfold.cli.state import ImportPath
+from eventfold.errors import EventfoldError
+from eventfold.running.code import load
+
+Codes = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="MODULE:NAME…", help="Classes, lists of them, or whole modules.", show_default=False),
+]
+
+
+def imported(names: Sequence[str], import_path: str) -> list[Any]:
+    """Projections as they are named: MODULE:CLASS is imported, a plain name stays one."""
+    folder = str(Path(import_path).resolve())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    return [each for name in names for each in (load(name) if ":" in name else [name])]
+
+
+def run(
+    url: Url = None,
+    codes: Codes = None,
+    once: Annotated[bool, typer.Option("--once", help="End when everything is up to date.")] = False,
+    import_path: ImportPath = ".",
+) -> None:
+    """Keep read models and subscriptions up to date, until Ctrl-C.
+
+    Start it as often as you like, on as many machines: they share the work. Asked to end (Ctrl-C, SIGTERM), it
+    finishes what it has in hand.
+    """
+    store_url, others = addressed(url, codes or [], needed=1)
+    if not others:
+        raise typer.BadParameter("name what is to run.", param_hint="MODULE:NAME")
+    imported([], import_path)
+    found = [each for code in others for each in load(code)]
+    with opened(store_url) as store:
+        if once:
+            store.project(*found)
+            return
+        ended = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda _number, _frame: ended.set())
+        with store.run(*found) as runner:
+            while not ended.wait(0.5) and runner.running:
+                for name, error in tuple(runner.trouble.items()):
+                    sys.stderr.write(f"{name}: {error}\n")
+                    runner.trouble.pop(name, None)
+        if runner.failed:
+            raise first_of(runner.failed)
+
+
+def first_of(failed: dict[str, EventfoldError]) -> EventfoldError:
+    """What ended the run; the others are told before it."""
+    *others, last = failed.values()
+    for error in others:
+        sys.stderr.write(f"{error}\n")
+    return last
+
+
+def verify(
+    url: Url = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME…", help="Names, or MODULE:CLASS; else all.", show_default=False)
+    ] = None,
+    import_path: ImportPath = ".",
+    as_json: Json = None,
+) -> None:
+    """Prove that read models skipped nothing and took nothing twice.
+
+    The log is counted again and held against the ledger of every checkpoint. Exits 1 if one is not proved, and
+    names the first place where it went wrong.
+    """
+    screen = Screen(as_json)
+    store_url, others = addressed(url, names or [])
+    with opened(store_url) as store:
+        proofs = store.projections.verify(*imported(others, import_path))
+    if screen.json:
+        screen.lines(msgspec.json.encode(each) for each in proofs)
+    else:
+        columns = (Column("name", style="bold", elastic=True, least=12), Column("gen", True), Column("part", True))
+        columns += (
+            Column("position", True),
+            Column("events", True),
+            Column("", False),
+            Column("verdict", elastic=True),
+        )
+        screen.table(
+            columns,
+            [
+                (p.name, str(p.generation), str(p.partition), f"{p.position:,}", f"{p.counted:,}")
+                + ("✓" if p.proved else "✗", printable(p.verdict))
+                for p in proofs
+            ],
+        )
+    if not all(proof.proved for proof in proofs):
+        raise typer.Exit(1)
