@@ -16,8 +16,10 @@ from collections.abc import Callable
 from typing import NoReturn
 from uuid import UUID
 
+import apsw
+
 import eventfold as ef
-from eventfold.engines.sqlite import writer
+from eventfold.engines.sqlite import SqliteEngine, writer
 from eventfold.errors import AppendConflict
 from tests.sqlite.noted import Noted, engine_of, noted
 
@@ -136,17 +138,14 @@ def main(path: str, rounds: int, seed: int) -> None:
         print(json.dumps({"kills": kills, "acknowledged": acknowledged, "events": store.head(), "problems": problems}))
 
 
-def _there(engine: object, first: int, last: int, ids: list[bytes]) -> bool:
-    connection = engine._file.reader()
-    try:
+def _there(engine: SqliteEngine, first: int, last: int, ids: list[bytes]) -> bool:
+    def look(connection: apsw.Connection) -> bool:
         if first:
-            found = connection.execute(
-                "SELECT id FROM event WHERE position BETWEEN ? AND ? ORDER BY position", (first, last)
-            )
-            return [row[0] for row in found] == ids
+            sql = "SELECT id FROM event WHERE position BETWEEN ? AND ? ORDER BY position"
+            return [row[0] for row in connection.execute(sql, (first, last))] == ids
         return all(connection.execute("SELECT 1 FROM event WHERE id = ?", (each,)).fetchone() for each in ids)
-    finally:
-        engine._file.done(connection)
+
+    return engine._reading(look)
 
 
 if __name__ == "__main__":

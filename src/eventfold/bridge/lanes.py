@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from eventfold.bridge.batch import MOST_AT_ONCE, Appends, commit_batch
-from eventfold.bridge.run import run
+from eventfold.bridge.run import refuse_after_fork, run
 from eventfold.engine import AppendRequest, Outcome
 from eventfold.errors import AppendCancelled, StoreClosed
 
@@ -60,9 +61,11 @@ class Lane:
         self._idle = 0
         self._flushing = False
         self._closed = False
+        self._process = os.getpid()
 
     def enqueue(self, work: Any) -> _Job:
         """Ask for work; the returned job's future is settled on the calling loop."""
+        refuse_after_fork(self._process)
         if self._closed:
             raise StoreClosed("This store was closed.", "Open it again.")
         loop = asyncio.get_running_loop()

@@ -6,10 +6,13 @@ Knows: that a coroutine which never suspends needs no loop. Does not know: what 
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
+
+from eventfold.errors import StoreClosed
 
 T = TypeVar("T")
 
@@ -32,6 +35,15 @@ async def sleep_here(seconds: float) -> None:
 async def sleep_on_loop(seconds: float) -> None:
     """Pause the calling task."""
     await asyncio.sleep(_spread(seconds))
+
+
+def refuse_after_fork(process: int) -> None:
+    """The threads and locks that a forked child inherits are dead: nobody would ever answer there."""
+    if os.getpid() != process:
+        raise StoreClosed(
+            "This store was opened before this process was forked.",
+            "Open a new one in the child; what the parent has open cannot be shared.",
+        )
 
 
 def _spread(seconds: float) -> float:

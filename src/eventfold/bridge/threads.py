@@ -5,12 +5,14 @@ Knows: locks. Does not know: loops, engines.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
 
 from eventfold.bridge.batch import MOST_AT_ONCE, Appends, commit_batch
+from eventfold.bridge.run import refuse_after_fork
 from eventfold.engine import AppendRequest, Outcome
 from eventfold.errors import EventfoldError
 
@@ -44,9 +46,11 @@ class ThreadCombiner:
         self._waiting: deque[_Ticket] = deque()
         self._lead = threading.Lock()
         self._last = 1
+        self._process = os.getpid()
 
     async def submit(self, request: AppendRequest) -> Outcome:
         """Hand in a request; returns its outcome. Never suspends: it waits in the calling thread."""
+        refuse_after_fork(self._process)
         ticket = _Ticket(request)
         self._waiting.append(ticket)
         while ticket.outcome is None:

@@ -16,8 +16,9 @@ import apsw
 from eventfold.engine import AppendRequest, Capabilities, Head, Outcome, Page, Span, TagCount, TypeCount
 from eventfold.engines.sqlite import schema, snapshots
 from eventfold.engines.sqlite.adopt import adopt, succeed
+from eventfold.engines.sqlite.backup import backup
 from eventfold.engines.sqlite.check import Problem, Progress, problems
-from eventfold.engines.sqlite.connect import File, backup
+from eventfold.engines.sqlite.connect import File
 from eventfold.engines.sqlite.end import End
 from eventfold.engines.sqlite.faults import in_our_words, translated
 from eventfold.engines.sqlite.named import NamedLocks
@@ -104,9 +105,9 @@ class SqliteEngine:
             result = work(connection)
         except BaseException:
             # A statement left half done would keep this connection in the snapshot of now.
-            self._file.discard(connection)
+            self._file.pool.discard(connection)
             raise
-        self._file.done(connection)
+        self._file.pool.done(connection)
         return result
 
     def _look(self, connection: apsw.Connection) -> Head:
@@ -280,13 +281,10 @@ class SqliteEngine:
         Reads verify what they find; only this finds what an index hides. `progress` is called with the number of
         events compared so far and in all. Appends and reads may go on meanwhile.
         """
-        connection = self._file.reader()
         try:
-            yield from problems(connection, progress)
+            yield from problems(self._reading, progress)
         except apsw.Error as error:
             raise translated(error, self._file.path) from error
-        finally:
-            self._file.discard(connection)
 
     def watch(self, ring: Callable[[], None]) -> Callable[[], None]:
         """See the port. Commits of other processes are noticed by a poll every few milliseconds."""

@@ -20,6 +20,9 @@ from eventfold.record import Stored
 STEP = 1_000  # events between two reports of progress, each step in a snapshot of its own
 MOST_STRUCTURAL = 100  # complaints of SQLite itself: beyond these a list says no more
 
+LOST_KEYS = """SELECT r.key, r.first FROM request r LEFT JOIN event e ON e.position = r.first
+    WHERE r.first <= ? AND (e.position IS NULL OR ifnull(e."offset", 0) <> 0)"""
+
 Progress = Callable[[int, int], None]
 
 
@@ -30,33 +33,21 @@ class Problem(msgspec.Struct, frozen=True):
     position: int | None = None
 
 
-def problems(connection: apsw.Connection, progress: Progress) -> Iterator[Problem]:
-    """Everything that is wrong up to the head of now. `progress` is told how many events of how many are compared."""
-    head: int = connection.execute("SELECT ifnull(max(position), 0) FROM event").get
-    yield from _structure(connection)
-    tagged = 0
-    last: Stored | None = None
-    with_names = _Comparison(connection)
-    for first in range(1, head + 1, STEP):
-        until = min(first + STEP - 1, head)
-        for position in range(first, until + 1):
-            try:
-                event = with_names.rows.at(connection, position)
-                if event is None:
-                    yield Problem("There is no event at this position.", position)
-                    continue
-                yield from _place(last, event)
-                yield from with_names.index(event)
-            except (EventfoldError, UnicodeDecodeError) as error:
-                yield Problem(getattr(error, "what", str(error)), position)
-                event = None
-            last = event
-            tagged += 0 if event is None else len(event.tag_set)
-        progress(until, head)
-    found: int = connection.execute("SELECT count(*) FROM tagged WHERE position <= ?", (head,)).get
-    if found != tagged:
-        yield Problem(f"The tag index has {found} entries, and the events carry {tagged} tags.")
-    yield from _requests(connection, head)
+Reading = Callable[[Callable[[apsw.Connection], list[Problem]]], list[Problem]]
+
+
+def problems(reading: Reading, progress: Progress) -> Iterator[Problem]:
+    """Everything that is wrong up to the head of now. `progress` is told how many events of how many are compared.
+
+    `reading` runs a step with a connection, which is held for no longer than the step.
+    """
+    whole = _Comparison()
+    yield from reading(whole.begin)
+    for first in range(1, whole.head + 1, STEP):
+        until = min(first + STEP - 1, whole.head)
+        yield from reading(lambda connection, span=range(first, until + 1): whole.compare(connection, span))
+        progress(until, whole.head)
+    yield from reading(whole.end)
 
 
 def _structure(connection: apsw.Connection) -> Iterator[Problem]:
@@ -81,27 +72,55 @@ def _place(before: Stored | None, event: Stored) -> Iterator[Problem]:
 
 
 class _Comparison:
-    """Events against the tag index and the dictionaries."""
+    """Events against the tag index and the dictionaries, step by step."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
-        self._connection = connection
+    def __init__(self) -> None:
         self._types, self._tags = Names("type"), Names("tag")
-        self.rows = Rows(self._types)
+        self._rows = Rows(self._types)
+        self._last: Stored | None = None
+        self._tagged = 0
+        self.head = 0
 
-    def index(self, event: Stored) -> Iterator[Problem]:
-        type_id = self._types.id(self._connection, event.type)
+    def begin(self, connection: apsw.Connection) -> list[Problem]:
+        """How far to look, and what SQLite itself finds."""
+        self.head = connection.execute("SELECT ifnull(max(position), 0) FROM event").get
+        return list(_structure(connection))
+
+    def compare(self, connection: apsw.Connection, span: range) -> list[Problem]:
+        """The events at these positions."""
+        found: list[Problem] = []
+        for position in span:
+            before, self._last = self._last, None
+            try:
+                event = self._rows.at(connection, position)
+                if event is None:
+                    found.append(Problem("There is no event at this position.", position))
+                    continue
+                found += _place(before, event)
+                found += self._index(connection, event)
+                self._last = event
+                self._tagged += len(event.tag_set)
+            except (EventfoldError, UnicodeDecodeError) as error:
+                found.append(Problem(getattr(error, "what", str(error)), position))
+        return found
+
+    def _index(self, connection: apsw.Connection, event: Stored) -> Iterator[Problem]:
+        type_id = self._types.id(connection, event.type)
         for tag in event.tag_set:
-            number = self._tags.id(self._connection, tag)
+            number = self._tags.id(connection, tag)
             if number is None:
                 yield Problem(f"Its tag {tag!r} is in no dictionary.", event.position)
                 continue
-            found = self._connection.execute(schema.TYPES_AT, (number, event.position)).fetchall()
-            if found != [(type_id,)]:
+            if connection.execute(schema.TYPES_AT, (number, event.position)).fetchall() != [(type_id,)]:
                 yield Problem(f"The tag index does not lead to it by {tag!r}.", event.position)
 
-
-def _requests(connection: apsw.Connection, head: int) -> Iterator[Problem]:
-    sql = """SELECT r.key, r.first FROM request r LEFT JOIN event e ON e.position = r.first
-        WHERE r.first <= ? AND (e.position IS NULL OR ifnull(e."offset", 0) <> 0)"""
-    for key, first in connection.execute(sql, (head,)):
-        yield Problem(f"The request key {key!r} leads to no beginning of an append.", first)
+    def end(self, connection: apsw.Connection) -> list[Problem]:
+        """What no event has led to."""
+        found = [
+            Problem(f"The request key {key!r} leads to no beginning of an append.", first)
+            for key, first in connection.execute(LOST_KEYS, (self.head,))
+        ]
+        entries: int = connection.execute("SELECT count(*) FROM tagged WHERE position <= ?", (self.head,)).get
+        if entries != self._tagged:
+            found.append(Problem(f"The tag index has {entries} entries, and the events carry {self._tagged} tags."))
+        return found

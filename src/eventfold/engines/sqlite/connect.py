@@ -11,15 +11,16 @@ import os
 import secrets
 import sys
 import time
-from collections import deque
 from functools import cache
-from weakref import WeakSet
+from typing import Any
 
 import apsw
 
-from eventfold.engines.sqlite.faults import disagreement, translated
+from eventfold.engines.sqlite import forks
+from eventfold.engines.sqlite.faults import disagreement
 from eventfold.engines.sqlite.guard import Guard
 from eventfold.engines.sqlite.lock import WriterLock
+from eventfold.engines.sqlite.pool import Pool
 from eventfold.engines.sqlite.schema import APPLICATION_ID, CREATE, DEFINITIONS, LAYOUT
 from eventfold.errors import (
     InvalidInput,
@@ -31,13 +32,7 @@ from eventfold.errors import (
     StoreVersionMismatch,
 )
 
-IDLE = 8  # readers kept for the next caller; each may cache 16 MB of pages
 GLANCE = 1.0  # seconds between looks at whether the file is still the one at its path
-
-# Whether SQLite has the fix for the WAL-reset bug (sqlite.org/wal.html#walresetbug) does not matter here:
-# checkpoints run under the writers' lock only. Writers in other programs are not ours to hold back.
-_forks = 0
-_open: WeakSet[File] = WeakSet()
 
 
 class File:
@@ -51,11 +46,11 @@ class File:
         self.readonly, self.full, self._timeout = readonly, full, timeout
         self.lock = WriterLock(self._real, timeout)
         self.damage: StoreDamaged | None = None
+        self.wal_pages = 0
         self._guard = Guard()
-        self._forks = _forks
-        self._idle: deque[apsw.Connection] = deque()
-        self._all: list[apsw.Connection] = []
-        self._closed = False
+        self._generation = forks.generation
+        self.pool = Pool(self._connect, self._connect_writer)
+        self._may_create = self._closed = False
         self._identity: tuple[int, int] | None = None
         self._wal_identity: tuple[int, int] | None = None
         self._glance_at = 0.0
@@ -63,7 +58,9 @@ class File:
     def open(self, create: bool) -> tuple[str, int]:
         """Recognise or create the store. Returns its id and epoch. Raises the errors that `Store` documents."""
         self._check_path(create)
-        connection = self._connect(create)
+        forks.forkable.add(self)
+        self._may_create = create and not self.readonly
+        connection = self.pool.reader()
         try:
             if self._is_new(connection):
                 self._create(connection, create)
@@ -71,20 +68,25 @@ class File:
             found = connection.execute("SELECT id, epoch FROM store").fetchone()
             if found is None:
                 raise disagreement("it has lost its id")
+            self._guard.set(self._real)
+            self._identity, self._wal_identity = _identity(self.path), _identity(self._real + "-wal")
         except BaseException:
-            connection.close()
+            self.pool.discard(connection)
             raise
-        self._guard.set(self._real)
-        self._identity, self._wal_identity = _identity(self.path), _identity(self._real + "-wal")
-        self._all.append(connection)
-        self._idle.append(connection)
-        _open.add(self)
+        self._may_create = False
+        self.pool.done(connection)
         return found
 
     def _check_path(self, create: bool) -> None:
         if os.path.isdir(self._real):
             raise NotAStore(
                 f"{self.path} is a folder.", "Give the path of a file in it, for example store.db.", path=self.path
+            )
+        if _identity(self._real) in forks.inherited:
+            raise StoreClosed(
+                f"{self.path} was in use when this process was forked, and SQLite cannot begin anew in the child.",
+                "Fork when nobody reads or writes, or start processes by spawn.",
+                path=self.path,
             )
         if os.path.exists(self._real):
             return
@@ -152,9 +154,9 @@ class File:
         finally:
             self.lock.release()
 
-    def _connect(self, create: bool = False) -> apsw.Connection:
+    def _connect(self) -> apsw.Connection:
         flags = apsw.SQLITE_OPEN_READONLY if self.readonly else apsw.SQLITE_OPEN_READWRITE
-        if create and not self.readonly:
+        if self._may_create:
             flags |= apsw.SQLITE_OPEN_CREATE
         connection = apsw.Connection(self._real, flags=flags, statementcachesize=200)
         try:
@@ -189,23 +191,14 @@ class File:
             self._glance_at = now + GLANCE
             self.in_place()
             self.check()
-        try:
-            return self._idle.pop()
-        except IndexError:
-            connection = self._connect()
-            self._all.append(connection)
-            return connection
-
-    def done(self, connection: apsw.Connection) -> None:
-        """Give a reader back."""
-        if self._closed or len(self._idle) >= IDLE:
-            self.discard(connection)
-        else:
-            self._idle.append(connection)
+        return self.pool.reader()
 
     def writer(self) -> apsw.Connection:
-        """A new connection for the writer. Raises StoreReadOnly if the file cannot be written."""
+        """The connection for the writer, to be given back to the pool. Raises StoreReadOnly."""
         self.check()
+        return self.pool.writer()
+
+    def _connect_writer(self) -> apsw.Connection:
         connection = None if self.readonly else self._connect()
         if connection is None or connection.readonly("main"):
             raise StoreReadOnly(
@@ -213,32 +206,47 @@ class File:
                 "Nothing was written: open it without readonly=True, with rights to write the file and its folder.",
                 path=self.path,
             )
-        self._all.append(connection)
+        connection.set_wal_hook(self._wal_grew)
         return connection
 
-    def discard(self, connection: apsw.Connection) -> None:
-        """Close a connection that is not needed, or cannot be trusted, any more."""
-        if connection in self._all:
-            self._all.remove(connection)
-        connection.close(force=True)
+    def _wal_grew(self, _connection: Any, _name: str, pages: int) -> int:
+        self.wal_pages = pages
+        return apsw.SQLITE_OK
+
+    def pause(self) -> None:
+        """Before a fork: no connection is open in the moment of it."""
+        self.pool.pause()
+        self._wal_identity = None  # with nobody here at the file, another program may rightly end its log
+
+    def resume(self) -> None:
+        """After it, in the parent."""
+        self.pool.resume()
+
+    def disown(self) -> forks.Identity | None:
+        """After it, in the child: see forks.py."""
+        self.lock.disown()
+        return self._identity if self.pool.in_use else None
 
     @property
     def inherited(self) -> bool:
         """Whether this process is a child, by fork, of the one that opened the file."""
-        return self._forks != _forks
+        return self._generation != forks.generation
 
     def check(self) -> None:
         """Raise if this file may not be used: closed, inherited over a fork, or no longer the file at its path."""
+        if self._closed or self.damage is not None or self._generation != forks.generation:
+            raise self._refusal()
+
+    def _refusal(self) -> StoreClosed | StoreDamaged:
         if self.inherited:
-            raise StoreClosed(
+            return StoreClosed(
                 f"{self.path} was opened before this process was forked.",
                 "Open a new Store in the child; the parent's connections cannot be shared.",
                 path=self.path,
             )
-        if self._closed:
-            raise StoreClosed(f"The store {self.path} was closed.", "Open it again.", path=self.path)
-        if self.damage is not None:
-            raise self.damage
+        if self.damage is not None and not self._closed:
+            return self.damage
+        return StoreClosed(f"The store {self.path} was closed.", "Open it again.", path=self.path)
 
     def in_place(self) -> bool:
         """Whether the path still leads to the file, and the WAL, that this process has open. Two stat calls, 3 µs."""
@@ -273,20 +281,13 @@ class File:
         )
         return self.damage
 
-    def disown(self) -> None:
-        """In a forked child: keep the parent's connections from ever being closed, even by the end of the process."""
-        for connection in self._all:
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
-        self.lock.disown()
-
     def close(self) -> None:
         """Close every connection that is not in use; those that are close when they are given back."""
         if self._closed or self.inherited:
             return
         self._closed = True
-        _open.discard(self)
-        while self._idle:
-            self.discard(self._idle.pop())
+        self.pool.close()
+        forks.forkable.discard(self)
         self.lock.close()
         self._guard.lift()
 
@@ -316,45 +317,3 @@ def _check_definitions(connection: apsw.Connection, path: str) -> None:
             "Stop writing to it, keep a copy as it is, and restore a backup.",
             path=path,
         )
-
-
-def backup(source: apsw.Connection, path: str) -> None:
-    """Copy a store page by page while it is in use; the copy begins a new epoch, so that cursors are verified."""
-    if os.path.exists(path):
-        raise NotAStore(f"{path} exists already.", "Give the backup a path of its own.", path=path)
-    try:
-        target = apsw.Connection(path)
-        try:
-            # In a snapshot, or every commit meanwhile would make it begin again.
-            source.execute("BEGIN; SELECT 1 FROM store")
-            try:
-                with target.backup("main", source, "main") as copying:
-                    while not copying.done:
-                        copying.step(1_000)
-            finally:
-                source.execute("ROLLBACK")
-            target.pragma("journal_mode", "wal")
-            target.execute("UPDATE store SET epoch = epoch + 1")
-            target.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-        except BaseException:
-            target.close()
-            for half in (path, path + "-journal", path + "-wal", path + "-shm"):
-                if os.path.exists(half):
-                    os.remove(half)
-            raise
-        target.close()
-    except apsw.Error as error:
-        raise translated(error, path) from error
-
-
-def _forked() -> None:
-    """In the child: nothing of the parent's is closed, ever: closing would undo what the parent is doing."""
-    global _forks
-    _forks += 1
-    for file in tuple(_open):
-        file.disown()
-    _open.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)

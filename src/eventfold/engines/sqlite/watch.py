@@ -71,15 +71,16 @@ class Watch:
         while not stop.wait(pause):
             try:
                 self._poll(stop)
+                pause = 0.0
             except (EventfoldError, apsw.Error):
                 self.ring()
-            pause = TROUBLED
+                pause = TROUBLED
 
     def _poll(self, stop: threading.Event) -> None:
         connection = self._file.reader()
         try:
             turns, seen = 0, -1
-            while not stop.wait(POLL):
+            while not self._file.pool.paused and not stop.wait(POLL):
                 turns += 1
                 version = connection.pragma("data_version")
                 if turns % STAT_EVERY == 0 and not self._file.in_place():
@@ -88,6 +89,6 @@ class Watch:
                     seen = version
                     self.ring()
         except BaseException:
-            self._file.discard(connection)
+            self._file.pool.discard(connection)
             raise
-        self._file.done(connection)
+        self._file.pool.done(connection)

@@ -7,8 +7,8 @@ does), how requests are judged.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 
 import apsw
 
@@ -22,7 +22,7 @@ from eventfold.engines.sqlite.names import Names
 from eventfold.engines.sqlite.queries import Dictionary
 from eventfold.engines.sqlite.read import Rows
 from eventfold.engines.sqlite.window import Window
-from eventfold.errors import AppendUnconfirmed, EventfoldError, StoreBusy
+from eventfold.errors import AppendUnconfirmed, EventfoldError
 
 LONG = 10_000  # positions: a condition that looks back further is judged before the lock is taken, too
 CHECKPOINT_PAGES = 10_000  # 40 MB of WAL; at 1,000 pages bulk appends are 1.4 to 2 times slower
@@ -37,56 +37,50 @@ class Writer:
         self.window = Window()
         self._file = file
         self._mutex = threading.Lock()
-        self._connection: apsw.Connection | None = None
-        self._wal_pages = 0
         self._checkpoint_at = CHECKPOINT_PAGES
 
     def write(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
         """One commit. Raises AppendUnconfirmed if the commit failed, another error if nothing was written."""
-        with self._mutex:
-            connection = self._open()
+        with self._turn() as connection:
             judged = self._judge_long(connection, requests)
+            self._file.lock.acquire()
+            # First in good faith: ids are taken to be new, as ids made here are. If the guard in the database finds
+            # a known one, everything is rolled back and done again with every id looked up.
             try:
-                self._file.lock.acquire()
-                # First in good faith: ids are taken to be new, as ids made here are. If the guard in the database
-                # finds a known one, everything is rolled back and done again with every id looked up.
-                try:
-                    return self._transact(connection, requests, judged, careful=False)
-                except apsw.ConstraintError:
-                    return self._transact(connection, requests, judged, careful=True)
-            finally:
-                self._file.lock.release()
+                return self._transact(connection, requests, judged, careful=False)
+            except apsw.ConstraintError:
+                return self._transact(connection, requests, judged, careful=True)
 
     def take_over(self, work: Callable[[apsw.Connection, Names, Names], None]) -> None:
         """One commit of something else than requests: what is copied from another log, or kept beside this one."""
-        with self._mutex:
-            connection = self._open()
+        with self._turn() as connection:
+            self._file.lock.acquire()
             try:
-                self._file.lock.acquire()
-                try:
-                    connection.execute("BEGIN IMMEDIATE")
-                    head = self.end.look(connection)
-                    work(connection, self.types, self.tags)
-                    row = connection.execute(schema.HEAD).fetchone()
-                    if row is not None and row[0] != head.position:
-                        head = Head(row[0], row[2], row[1])
-                except BaseException:
-                    self._abandon(connection)
-                    raise
-                self._commit(connection, head)
+                connection.execute("BEGIN IMMEDIATE")
+                head = self.end.look(connection)
+                work(connection, self.types, self.tags)
+                row = connection.execute(schema.HEAD).fetchone()
+                if row is not None and row[0] != head.position:
+                    head = Head(row[0], row[2], row[1])
+            except BaseException:
+                self._abandon(connection)
+                raise
+            self._commit(connection, head)
+
+    @contextmanager
+    def _turn(self) -> Generator[apsw.Connection]:
+        """This thread's turn: the connection, given back however it ends, and the lock let go if it was taken."""
+        with self._mutex:
+            connection = self._file.writer()
+            try:
+                yield connection
+            except BaseException:
+                self._file.pool.discard(connection)
+                raise
+            else:
+                self._file.pool.written(connection)
             finally:
                 self._file.lock.release()
-
-    def _open(self) -> apsw.Connection:
-        self._file.check()
-        if self._connection is None:
-            self._connection = self._file.writer()
-            self._connection.set_wal_hook(self._committed_pages)
-        return self._connection
-
-    def _committed_pages(self, _connection: Any, _name: str, pages: int) -> int:
-        self._wal_pages = pages
-        return apsw.SQLITE_OK
 
     def _judge_long(self, connection: apsw.Connection, requests: Sequence[AppendRequest]) -> dict[int, int]:
         """Judge conditions that look far back before the lock is taken: id of clause -> position it holds through."""
@@ -121,8 +115,6 @@ class Writer:
             connection.execute("COMMIT")
         except BaseException as error:
             self._abandon(connection)
-            self._connection = None
-            self._file.discard(connection)
             # Without room the frame that makes it a commit was not written. After any other failure, of an fsync for
             # example, it may have been, and survive: nobody may say then that it did not happen.
             if isinstance(error, apsw.FullError) or not isinstance(error, apsw.Error):
@@ -134,7 +126,7 @@ class Writer:
             assert self._file.damage is not None
             raise self._unconfirmed("The commit went to a file that is no longer in its place", self._file.damage)
         self.end.committed(head)
-        if self._wal_pages >= self._checkpoint_at:
+        if self._file.wal_pages >= self._checkpoint_at:
             self._checkpoint(connection)
 
     def _unconfirmed(self, what: str, cause: EventfoldError) -> AppendUnconfirmed:
@@ -161,25 +153,21 @@ class Writer:
         except apsw.Error:
             # A reader in an old snapshot holds the WAL back, or there is no room in the file. The commit stands all
             # the same: try again when the WAL has grown some more.
-            self._checkpoint_at = self._wal_pages + CHECKPOINT_PAGES // 4
+            self._checkpoint_at = self._file.wal_pages + CHECKPOINT_PAGES // 4
         finally:
             self._file.patient(connection)
 
     def close(self) -> None:
-        """Checkpoint a last time, unless someone else is writing or reading, so that the file is whole by itself."""
-        with self._mutex:
-            connection, self._connection = self._connection, None
-            if connection is None:
-                return
-            try:
-                self._file.check()
+        """Checkpoint a last time, unless someone else is writing or reading, so that the file is whole by itself.
+
+        Where that cannot be, whoever closes last, or opens next, does it: the WAL is part of the store.
+        """
+        if not self._file.wal_pages:
+            return
+        try:
+            with self._turn() as connection:
                 self._file.lock.acquire(0)
                 connection.set_busy_timeout(0)
                 connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-            except (StoreBusy, apsw.Error):
-                return  # whoever closes last finishes this, or the next one to open; the WAL is part of the store
-            except EventfoldError:
-                return  # closed already, damaged, or a parent's: not ours to touch
-            finally:
-                self._file.lock.release()
-                self._file.discard(connection)
+        except (EventfoldError, apsw.Error):
+            return
