@@ -198,12 +198,13 @@ def test_the_version_is_told_quickly_and_alone(tmp_path: Path) -> None:
     assert (ran.code, ran.err) == (0, "")
     assert ran.out.startswith("eventfold ") and len(ran.out.splitlines()) == 1
     assert run("--version").out == run("-V").out == ran.out
-    best = 9.0
-    for _ in range(5):
+    best, tries = 9.0, 15  # a machine that is busy with other things slows every one of them
+    while best >= 0.2 and tries:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         process("--version", folder=tmp_path)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         best = min(best, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        tries -= 1
     assert best < 0.2
 
 

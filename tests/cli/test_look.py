@@ -8,9 +8,13 @@ from textwrap import dedent
 
 import pytest
 
+from eventfold.cli.changes import drawn, name_width, said
+from eventfold.cli.raw import append_raw
 from eventfold.cli.screen import Column, fitted
+from eventfold.state import ABSENT, Change
 from eventfold.store import Store
 from tests.cli.commands import on_terminal, plain, run, too_wide
+from tests.cli.stores import Clock, given
 
 
 def looks(*words: str) -> str:
@@ -27,16 +31,16 @@ def text(block: str) -> str:
 
 
 def test_events(steady: str) -> None:
-    """A date stands above the events of its day; cut ends in …; what the tags say already comes last."""
+    """A date stands above the events of its day; what the tags say already is not said again."""
     assert looks("read", steady, "--until", "5") == text("""
         position  time UTC  type       tags                 data
-        ────────────────────────────────────────────────────────────────────────────────
+        ───────────────────────────────────────────────────────────────────────
         2026-11-23
-               1  12:00:01  Opened     account:a-1          owner="Ann Example"  accoun…
-               2  12:00:02  Deposited  account:a-1          amount=80  account=a-1
-               3  12:00:03  Opened     account:a-2          owner=Bob  account=a-2
-               4  12:00:04  Withdrawn  account:a-1          amount=30  account=a-1
-               5  12:00:04  Deposited  account:a-2 vip:yes  amount=30  account=a-2
+               1  12:00:01  Opened     account:a-1          owner="Ann Example"
+               2  12:00:02  Deposited  account:a-1          amount=80
+               3  12:00:03  Opened     account:a-2          owner=Bob
+               4  12:00:04  Withdrawn  account:a-1          amount=30
+               5  12:00:04  Deposited  account:a-2 vip:yes  amount=30
     """)
 
 
@@ -44,10 +48,30 @@ def test_events_that_occurred_at_some_time(steady: str) -> None:
     """Then that is the time shown; of events that do not say, it is the time of recording."""
     assert looks("read", steady, "--after", "4") == text("""
         position  occurred UTC      type       tags                 data
-        ────────────────────────────────────────────────────────────────────────────────
+        ───────────────────────────────────────────────────────────────────────────────
         recorded 2026-11-23
-               5  2026-11-23 12:00  Deposited  account:a-2 vip:yes  amount=30  account=…
-               6  2026-11-20 00:00  Closed     account:a-2          reason="moved away"…
+               5  2026-11-23 12:00  Deposited  account:a-2 vip:yes  amount=30
+               6  2026-11-20 00:00  Closed     account:a-2          reason="moved away"
+    """)
+
+
+def test_events_that_say_much() -> None:
+    """Where tags and payload would be cut in most rows, the payload has a line of its own."""
+    url = "memory:talkative"
+    with Store(url, clock=Clock()) as store:
+        events = [
+            given(n, "FlightScheduled", f"f-{n}", tags=("carrier:UA", "day:2013-01-01"), departs="x" * 70)
+            for n in (1, 2)
+        ]
+        append_raw(store, events, None, 0, None)
+    assert looks("read", url) == text("""
+        position  time UTC  type             tags, and below them data
+        ────────────────────────────────────────────────────────────────────────────────
+        2026-11-23
+               1  12:00:01  FlightScheduled  account:f-1 carrier:UA day:2013-01-01
+                            departs=xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…
+               2  12:00:01  FlightScheduled  account:f-2 carrier:UA day:2013-01-01
+                            departs=xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…
     """)
 
 
@@ -99,28 +123,49 @@ def test_last_values_and_their_history(steady: str) -> None:
     """Which event gave a field its value, and every change on the way."""
     assert looks("state", steady, "--tag", "account:a-2") == text("""
         account:a-2  (3 events up to position 6)
-        field    last value  position  by         time UTC
+        field    last value  position  by         when UTC
         ─────────────────────────────────────────────────────────────
-        account  a-2                6  Closed     2026-11-23 12:00:05
+        account  a-2                6  Closed     2026-11-20 00:00:00
         owner    Bob                3  Opened     2026-11-23 12:00:03
         amount   30                 5  Deposited  2026-11-23 12:00:04
-        reason   moved away         6  Closed     2026-11-23 12:00:05
+        reason   moved away         6  Closed     2026-11-20 00:00:00
     """)
     assert looks("history", steady, "--tag", "account:a-1") == text("""
         account:a-1  (step by step)
-        position  when UTC             type       field    change
+        position  when UTC             type, and below it what changed
         ──────────────────────────────────────────────────────────────
-               1  2026-11-23 12:00:01  Opened     account  a-1
-                                                  owner    Ann Example
-               2  2026-11-23 12:00:02  Deposited  amount   80
-               4  2026-11-23 12:00:04  Withdrawn  amount   80 → 30
+               1  2026-11-23 12:00:01  Opened
+                  account  a-1
+                  owner    Ann Example
+               2  2026-11-23 12:00:02  Deposited
+                  amount   80
+               4  2026-11-23 12:00:04  Withdrawn
+                  amount   80 → 30
     """)
     assert looks("state", steady, "--tag", "account:a-1", "--diff", "1", "now") == text("""
-        account:a-1  (from position 1 to 6)
-        field   at 1  at 6
-        ──────────────────
-        amount        30
+        account:a-1  (1 → 6)
+        amount  30
     """)
+
+
+def test_objects_change_field_by_field() -> None:
+    """An object that appears or changes is told under its name; one that goes is gone."""
+    changes = {
+        "legs[7]": Change(ABSENT, {"from": "JFK", "to": None}),
+        "legs[8]": Change({"from": "JFK", "to": None}, {"from": "JFK", "to": "BUF"}),
+        "legs[9]": Change({"from": "JFK"}, ABSENT),
+        "count": Change(1, 2),
+    }
+    lines = list(said(changes))
+    assert [str(line).rstrip() for line in drawn(lines, 2, name_width(lines, wide=False))] == [
+        "  legs[7]",
+        "    from   JFK",
+        "    to     null",
+        "  legs[8]",
+        "    to     null → BUF",
+        "  legs[9]  from=JFK → (gone)",
+        "  count    1 → 2",
+    ]
 
 
 def test_a_state(bank: str, tmp_path: Path) -> None:

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from eventfold.cli.asked import told
+from eventfold.cli.changes import Said, change_json, drawn, name_width, said
 from eventfold.cli.filters import query_of
-from eventfold.cli.lines import id_text, time_text
+from eventfold.cli.lines import id_text
 from eventfold.cli.merged import Merged
 from eventfold.cli.options import Json, Tags, Types, Until, Url, Where, Wide, opened
 from eventfold.cli.read import CHUNK, ON_A_TERMINAL, chunks
-from eventfold.cli.screen import Column, Row, Screen
+from eventfold.cli.screen import GAP, Column, Screen
 from eventfold.cli.shown import counted, printable, second_text
 from eventfold.cli.state import (
     Asked,
@@ -25,8 +26,7 @@ from eventfold.cli.state import (
     ImportPath,
     Words,
     asked_for,
-    change_json,
-    change_text,
+    origin_of,
     position_at,
     tell_title,
 )
@@ -34,12 +34,13 @@ from eventfold.record import Stored
 from eventfold.state import Change, diff
 from eventfold.store import Store
 
+if TYPE_CHECKING:
+    from rich.text import Text
+
 COLUMNS = (
-    Column("position", right=True, style="cyan"),
-    Column("when UTC", style="dim"),
-    Column("type", elastic=True, style="bold", least=12),
-    Column("field", elastic=True, least=8),
-    Column("change", elastic=True, least=12),
+    Column("position", right=True),
+    Column("when UTC"),
+    Column("type, and below it what changed", elastic=True, least=32),
 )
 
 
@@ -115,34 +116,40 @@ def steps_of(store: Store, asked: Asked, after: int, until: int) -> Iterator[Cha
 def step_json(step: Changed) -> dict[str, Any]:
     """A step as a JSON line."""
     stored = step.stored
-    line: dict[str, Any] = {
-        "position": stored.position,
-        "id": id_text(stored.id),
-        "type": stored.type,
-        "time": time_text(stored.time),
-        "changes": {name: change_json(change) for name, change in step.changes.items()},
-    }
-    if stored.occurred is not None:
-        line["occurred"] = time_text(stored.occurred)
-    return line
+    changes = {name: change_json(change) for name, change in step.changes.items()}
+    return {**origin_of(stored), "id": id_text(stored.id), "changes": changes}
 
 
 def tell_steps(screen: Screen, steps: Iterator[Changed]) -> int:
-    """Steps as a table; returns how many there were."""
-    shown, widths = 0, None
+    """Steps in words: each event in a line, and under it a line for each field it changed; returns how many."""
+    shown, widths, names = 0, list[int](), 0
     for chunk in chunks(steps, CHUNK):
-        widths = screen.table(COLUMNS, [row for step in chunk for row in rows_of(step)], widths, header=not shown)
+        told_steps = [(lead_of(step), list(said(step.changes))) for step in chunk]
+        if not shown:
+            widths = screen.table(COLUMNS, [lead for lead, _ in told_steps], rows_too=False)
+            names = name_width([line for _, lines in told_steps for line in lines], screen.wide)
+        screen.console.cut(
+            (line for lead, lines in told_steps for line in step_lines(lead, lines, widths[0], names)), screen.wide
+        )
         shown += len(chunk)
     return shown
 
 
-def rows_of(step: Changed) -> Iterator[Row]:
-    """A step as rows: one for each change."""
+def lead_of(step: Changed) -> tuple[str, str, str]:
+    """What a step begins with: its position, when it happened, its type."""
     stored = step.stored
     when = second_text(stored.time if stored.occurred is None else stored.occurred)
-    lead = (f"{stored.position:,}", when, printable(stored.type))
-    if not step.changes:
-        yield (*lead, "", "–")
-    for name, change in step.changes.items():
-        yield (*lead, printable(name), change_text(change))
-        lead = ("", "", "")
+    return (f"{stored.position:,}", when, printable(stored.type))
+
+
+def step_lines(lead: tuple[str, str, str], lines: list[Said], width: int, names: int) -> Iterator[Text]:
+    """A step as lines; its changes stand where the positions end."""
+    from rich.text import Text
+
+    position, when, kind = lead
+    line = Text(position.rjust(width), style="cyan") + " " * GAP + Text(when, style="dim") + " " * GAP
+    yield line + Text(kind, style="bold")
+    if lines:
+        yield from drawn(lines, width + GAP, names)
+    else:
+        yield Text(" " * (width + GAP) + "nothing changed", style="dim")

@@ -77,9 +77,18 @@ class Screen:
         self.say(text, style="dim")
 
     def table(
-        self, columns: Sequence[Column], rows: Sequence[Row], widths: list[int] | None = None, *, header: bool = True
+        self,
+        columns: Sequence[Column],
+        rows: Sequence[Row],
+        widths: list[int] | None = None,
+        *,
+        header: bool = True,
+        rows_too: bool = True,
     ) -> list[int]:
-        """Draw a table, each row in one line; returns the widths, so that more rows can follow in line."""
+        """Draw a table, each row in one line; returns the widths, so that more rows can follow in line.
+
+        Without `rows_too` only the header, as wide as the rows would need it.
+        """
         from eventfold.cli.terminal import Terminal, grid
 
         if widths is None or self.wide:
@@ -88,7 +97,7 @@ class Screen:
         console = Terminal(max(sum(widths) + GAP * (len(widths) - 1), self.console.width))
         if header:
             self._header(console, columns, widths)
-        if rows:
+        if rows and rows_too:
             drawn = grid(widths, [each.style for each in columns], [each.right for each in columns], GAP)
             for row in rows:
                 drawn.add_row(*row)

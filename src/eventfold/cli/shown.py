@@ -36,7 +36,7 @@ def _escaped(character: str) -> str:
 
 
 def value_text(value: Any) -> str:
-    """Any value in one line: text as it is, numbers as they are, everything else as JSON."""
+    """Any value in one line: text and numbers as they are, the fields of an object as pairs, the rest as JSON."""
     if isinstance(value, str) and not isinstance(value, Enum):
         return printable(value) if value else '""'
     if isinstance(value, datetime):
@@ -45,7 +45,10 @@ def value_text(value: Any) -> str:
         return value.isoformat()
     if isinstance(value, (Decimal, UUID)):
         return str(value)
-    return printable(json.dumps(builtin(value), ensure_ascii=False))
+    plain = builtin(value)
+    if isinstance(plain, dict) and plain:
+        return pairs_text(cast("dict[str, Any]", plain)).plain
+    return printable(json.dumps(plain, ensure_ascii=False))
 
 
 def builtin(value: Any) -> Any:
@@ -59,8 +62,8 @@ def builtin(value: Any) -> Any:
         return repr(value)
 
 
-def data_text(recorded: Recorded[Any]) -> Text:
-    """A payload in one line, `field=value …`; fields that its tags tell already come last."""
+def data_text(recorded: Recorded[Any], *, whole: bool = False) -> Text:
+    """A payload in one line, `field=value …`; fields that its tags tell already are left out, unless it is `whole`."""
     from rich.text import Text
 
     stored = recorded.stored
@@ -71,8 +74,7 @@ def data_text(recorded: Recorded[Any]) -> Text:
         return Text(value_text(data))
     tagged = {tag.partition(":")[2] for tag in recorded.tags}
     fields = cast("dict[str, Any]", data)
-    order = sorted(fields, key=lambda name: isinstance(fields[name], str) and fields[name] in tagged)
-    return pairs_text({name: fields[name] for name in order})
+    return pairs_text({k: v for k, v in fields.items() if whole or not (isinstance(v, str) and v in tagged)})
 
 
 def pairs_text(pairs: Mapping[str, Any]) -> Text:
@@ -89,9 +91,9 @@ def pairs_text(pairs: Mapping[str, Any]) -> Text:
 
 
 def _word(value: Any) -> str:
-    if isinstance(value, str) and not set(value) <= PLAIN:
-        return printable(json.dumps(value, ensure_ascii=False))
-    return value_text(value)
+    if isinstance(value, str) and set(value) <= PLAIN:
+        return value_text(value)
+    return printable(json.dumps(value, ensure_ascii=False))
 
 
 def size_text(size: int) -> str:

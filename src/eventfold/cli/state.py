@@ -5,13 +5,14 @@ Knows: that every state is a fold, and moments are positions in the end. Does no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, NamedTuple, cast
 
 import typer
 
 from eventfold.cli.asked import question_of, state_class, told
+from eventfold.cli.changes import change_json, drawn, name_width, said
 from eventfold.cli.filters import query_of
 from eventfold.cli.lines import time_text
 from eventfold.cli.merged import Merged
@@ -21,7 +22,8 @@ from eventfold.cli.screen import Column, Screen
 from eventfold.cli.shown import builtin, counted, printable, second_text, value_text
 from eventfold.errors import InvalidState
 from eventfold.query import Query
-from eventfold.state import ABSENT, Change, State, diff, plan_of
+from eventfold.record import Stored
+from eventfold.state import Change, State, diff, plan_of
 from eventfold.store import Store
 
 MOST_KEYS = 40  # of one dict, in a table that is not wide
@@ -196,13 +198,7 @@ def tell_merged(screen: Screen, asked: Asked, position: int, found: Merged) -> N
                 "at": position,
                 "events": found.events,
                 "fields": {
-                    name: {
-                        "value": last.value,
-                        "position": last.stored.position,
-                        "type": last.stored.type,
-                        "time": time_text(last.stored.time),
-                    }
-                    for name, last in found.fields.items()
+                    name: {"value": last.value, **origin_of(last.stored)} for name, last in found.fields.items()
                 },
             }
         )
@@ -216,7 +212,7 @@ def tell_merged(screen: Screen, asked: Asked, position: int, found: Merged) -> N
             Column("last value", elastic=True, least=12),
             Column("position", right=True, style="cyan"),
             Column("by", elastic=True, least=10),
-            Column("time UTC", style="dim"),
+            Column("when UTC", style="dim"),
         ),
         [
             (
@@ -224,11 +220,17 @@ def tell_merged(screen: Screen, asked: Asked, position: int, found: Merged) -> N
                 value_text(last.value),
                 f"{last.stored.position:,}",
                 printable(last.stored.type),
-                second_text(last.stored.time),
+                second_text(last.stored.time if last.stored.occurred is None else last.stored.occurred),
             )
             for name, last in found.fields.items()
         ],
     )
+
+
+def origin_of(stored: Stored) -> dict[str, Any]:
+    """Which event it was, in JSON."""
+    origin: dict[str, Any] = {"position": stored.position, "type": stored.type, "time": time_text(stored.time)}
+    return origin if stored.occurred is None else origin | {"occurred": time_text(stored.occurred)}
 
 
 def tell_title(screen: Screen, asked: Asked, where: str) -> None:
@@ -246,34 +248,15 @@ def tell_title(screen: Screen, asked: Asked, where: str) -> None:
     screen.say(title + Text(f"  ({where})", style="dim"))
 
 
-def change_json(change: Change) -> dict[str, Any]:
-    """A change in JSON: `before` and `after`; the one that was absent is left out."""
-    pairs = (("before", change.before), ("after", change.after))
-    return {name: builtin(value) for name, value in pairs if value is not ABSENT}
-
-
-def change_text(change: Change, show: Callable[[Any], str] = value_text) -> str:
-    """A change in words: before → after."""
-    if change.before is ABSENT:
-        return show(change.after)
-    after = "(gone)" if change.after is ABSENT else show(change.after)
-    return f"{show(change.before)} → {after}"
-
-
 def tell_changes(screen: Screen, asked: Asked, first: int, last: int, changes: Mapping[str, Change]) -> None:
     """What differs between two moments."""
     if screen.json:
         told_changes = {name: change_json(change) for name, change in changes.items()}
         screen.value(asked.title() | {"from": first, "to": last, "changes": told_changes})
         return
-    tell_title(screen, asked, f"from position {first:,} to {last:,}")
+    tell_title(screen, asked, f"{first:,} → {last:,}")
     if not changes:
         screen.hint("Nothing changed.")
         return
-    screen.table(
-        (FIELD, Column(f"at {first:,}", elastic=True, least=16), Column(f"at {last:,}", elastic=True, least=16)),
-        [
-            (printable(name), *("" if value is ABSENT else value_text(value) for value in change))
-            for name, change in changes.items()
-        ],
-    )
+    lines = list(said(changes))
+    screen.console.cut(drawn(lines, 0, name_width(lines, screen.wide)), screen.wide)

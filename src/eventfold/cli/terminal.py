@@ -5,10 +5,12 @@ Knows: rich. Does not know: what is drawn.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NoReturn
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 
 class Terminal(Console):
@@ -20,6 +22,11 @@ class Terminal(Console):
     def on_broken_pipe(self) -> NoReturn:
         """A reader that has had enough ends the command as any broken pipe does; rich alone would exit with 1."""
         raise BrokenPipeError
+
+    def cut(self, lines: Iterable[Text], whole: bool = False) -> None:
+        """Lines, each cut with … where the terminal ends, unless it is to be `whole`."""
+        text = Text("\n").join(lines)
+        self.print(text, no_wrap=True, overflow="ignore" if whole else "ellipsis", crop=not whole)
 
 
 def grid(widths: list[int], styles: list[str], right: list[bool], gap: int) -> Table:
