@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from tests.servers.postgres import shared
+
 # An engine: given a folder of its own, what its Place must know.
 ENGINES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "memory": lambda folder: {"url": f"memory:{uuid4().hex}", "clock": True},
+    "postgres": lambda folder: {"url": shared().url(), "schema": f"t{uuid4().hex}"},
     "sqlite": lambda folder: {"url": f"sqlite:{folder / 'log.db'}", "clock": True},
 }
 COLOURS = ("sync", "async")
