@@ -16,9 +16,9 @@ import apsw
 from eventfold.engine import AppendRequest, Capabilities, Head, Outcome, Page, Span, TagCount, TypeCount
 from eventfold.engines.sqlite import schema, snapshots
 from eventfold.engines.sqlite.adopt import adopt, succeed
-from eventfold.engines.sqlite.backup import backup
 from eventfold.engines.sqlite.check import Problem, Progress, problems
 from eventfold.engines.sqlite.connect import File
+from eventfold.engines.sqlite.duplicate import backup
 from eventfold.engines.sqlite.end import End
 from eventfold.engines.sqlite.faults import in_our_words, translated
 from eventfold.engines.sqlite.named import NamedLocks
