@@ -24,18 +24,17 @@ class Driver(Protocol):
     errors: tuple[type[BaseException], ...]
     refusals: tuple[type[BaseException], ...]  # of errors, those that are a row's fault
     table_end: str
-    shared: bool  # one connection for all threads, taken in turns
 
-    def connect(self) -> Any:
-        """A new connection."""
+    def take(self, write: bool) -> Any:
+        """A connection for the calling thread alone, to write by or to read by."""
         ...
 
-    def close(self, connection: Any) -> None:
-        """Close one."""
+    def give(self, connection: Any, write: bool, broken: bool) -> None:
+        """Give it back; `broken`: it is not to be used again."""
         ...
 
     def shut(self) -> None:
-        """Let go of what the connections shared."""
+        """Close everything."""
         ...
 
     def sql(self, text: str) -> str:

@@ -15,6 +15,7 @@ from psycopg.types.string import TextLoader
 from eventfold.engines.postgres.address import Address, address_of, options_of
 from eventfold.errors import EventfoldError, TargetUnavailable
 from eventfold.projection.columns import Convert, Kind
+from eventfold.targets.connections import OfThread
 from eventfold.targets.driver import Parameters
 
 
@@ -38,15 +39,23 @@ class PostgresDriver:
     errors: tuple[type[BaseException], ...] = (psycopg.Error,)
     refusals: tuple[type[BaseException], ...] = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError)
     table_end = ""
-    shared = False
 
     def __init__(self, url: str, schema: str | None = None) -> None:
         plain, options = options_of(url, {})
         self._at: Address = address_of(plain)
         self._schema = schema or (options.schema if "schema=" in url else None)
+        self._connections = OfThread(self._connect, psycopg.Connection[Any].close)
         self.address = f"postgresql://{self._at.where}" + (f" ({self._schema})" if self._schema else "")
 
-    def connect(self) -> psycopg.Connection[Any]:
+    def take(self, write: bool) -> psycopg.Connection[Any]:
+        """This thread's."""
+        return self._connections.take()
+
+    def give(self, connection: psycopg.Connection[Any], write: bool, broken: bool) -> None:
+        """Keep it for this thread."""
+        self._connections.give(connection, broken or connection.closed)
+
+    def _connect(self) -> psycopg.Connection[Any]:
         """A new connection, in UTC, in the schema, committing by itself until told otherwise."""
         connection = psycopg.connect(**self._at.parameters, autocommit=True)
         connection.adapters.register_loader("jsonb", TextLoader)
@@ -57,12 +66,9 @@ class PostgresDriver:
             connection.execute(compose.SQL("SET search_path = {}").format(name))
         return connection
 
-    def close(self, connection: psycopg.Connection[Any]) -> None:
-        """Hang up."""
-        connection.close()
-
     def shut(self) -> None:
-        """Connections share nothing."""
+        """Hang up, in every thread."""
+        self._connections.close()
 
     def sql(self, text: str) -> str:
         """`?` becomes `%s`."""

@@ -1,15 +1,14 @@
 """Room: a target in a SQL database: rows, checkpoints and leases in tables, over any driver.
 
-Knows: tables, views, statements, which thread has which connection. Does not know: which database it is.
+Knows: tables, views, statements, transactions. Does not know: which database it is.
 Readers see views; the rows stand in tables with the generation's number behind their names, so that a switch is one
 small transaction.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -31,60 +30,35 @@ class SqlTarget:
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self.address = driver.address
-        self._own = threading.local()
-        self._all: list[Any] = []
-        self._turn = threading.RLock()  # taken only where one connection serves all threads
-        self._shared: Any = None
         self._ready = False
         self._statements = Statements(driver)
 
     # Connections
 
-    def _connection(self) -> Any:
-        connection = self._shared if self._driver.shared else getattr(self._own, "connection", None)
-        if connection is None:
-            connection = self._driver.connect()
-            self._all.append(connection)
-            if self._driver.shared:
-                self._shared = connection
-            else:
-                self._own.connection = connection
-        return connection
-
     @contextmanager
     def _using(self, write: bool = False) -> Generator[Any]:
-        """This thread's connection, in a transaction if `write`; the driver's errors in our words."""
+        """A connection, in a transaction if `write`; the driver's errors in our words."""
+        driver = self._driver
         try:
-            if self._driver.shared:
-                self._turn.acquire()
+            connection, broken = driver.take(write), True
             try:
-                connection = self._connection()
-                if not write:
+                if write:
+                    self._prepare(connection)
+                    driver.begin(connection)
+                    try:
+                        yield connection
+                    except BaseException as error:
+                        driver.rollback(connection)
+                        broken = isinstance(error, driver.errors)
+                        raise
+                    driver.commit(connection)
+                else:
                     yield connection
-                    return
-                self._prepare(connection)
-                self._driver.begin(connection)
-                try:
-                    yield connection
-                except BaseException:
-                    self._driver.rollback(connection)
-                    raise
-                self._driver.commit(connection)
+                broken = False
             finally:
-                if self._driver.shared:
-                    self._turn.release()
-        except self._driver.errors as error:
-            self._discard()
-            raise self._driver.translated(error) from error
-
-    def _discard(self) -> None:
-        """What has failed is not used again."""
-        connection = getattr(self._own, "connection", None)
-        if connection is not None:
-            self._own.connection = None
-            self._all.remove(connection)
-            with suppress(*self._driver.errors):
-                self._driver.close(connection)
+                driver.give(connection, write, broken)
+        except driver.errors as error:
+            raise driver.translated(error) from error
 
     def _prepare(self, connection: Any) -> None:
         if self._ready:
@@ -298,10 +272,5 @@ class SqlTarget:
 
     def close(self) -> None:
         """See the port."""
-        while self._all:
-            try:
-                self._driver.close(self._all.pop())
-            except self._driver.errors:
-                continue
-        self._shared, self._own, self._ready = None, threading.local(), False
+        self._ready = False
         self._driver.shut()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -20,10 +20,10 @@ from uuid import UUID
 import apsw
 
 from eventfold.engines.sqlite.connect import File
-from eventfold.engines.sqlite.lock import WriterLock
 from eventfold.engines.sqlite.schema import APPLICATION_ID
 from eventfold.errors import EventfoldError, StoreUnavailable, TargetUnavailable
 from eventfold.projection.columns import Convert, Kind
+from eventfold.targets.connections import ForAll, OfThread
 from eventfold.targets.driver import Parameters
 
 PATIENCE = 30.0  # seconds to wait for the writers' turn
@@ -71,68 +71,65 @@ class SqliteDriver:
     )
     table_end = "STRICT, WITHOUT ROWID"
 
-    def __init__(self, path: str, clock: Callable[[], int] | None = None) -> None:
-        self.shared = path == ":memory:"
-        self.path = path if self.shared else os.path.abspath(path)
+    def __init__(self, path: str) -> None:
+        in_memory = path == ":memory:"
+        self.path = path if in_memory else os.path.abspath(path)
         self.address = f"sqlite:{self.path}"
-        self._clock = clock or (lambda: time.time_ns() // 1000)
         self._file: File | None = None
-        self._held = threading.local()
-        self._locks: dict[int, WriterLock] = {}
-        self._wal: dict[int, int] = {}
+        self._turn = threading.Lock()  # the writers' lock is for processes; this one is for our threads
+        self._since = 0.0
         self._opening = threading.Lock()
+        self._known = False  # whether the path leads to a store is known
+        self._own = (ForAll if in_memory else OfThread)(self._connect, apsw.Connection.close)
 
-    def connect(self) -> apsw.Connection:
-        """A new connection, with the same settings as the log's where the file is a store."""
-        if self.shared:
-            return apsw.Connection(":memory:")
-        with self._opening:
-            is_store = self._file is not None or self._is_store()
-            if is_store and self._file is None:
-                self._file = File(self.path, readonly=False, full=False, timeout=PATIENCE)
-                self._file.open(create=False)
+    def take(self, write: bool) -> apsw.Connection:
+        """From the store file's own pool, or this thread's own."""
+        if not self._known:
+            self._recognise()
         if self._file is not None:
-            connection = self._file.writer()
-            self._locks[id(connection)] = WriterLock(self.path, PATIENCE)
-            connection.set_wal_hook(self._grown)
+            return self._file.writer() if write else self._file.reader()
+        return self._own.take()
+
+    def give(self, connection: apsw.Connection, write: bool, broken: bool) -> None:
+        """Back to where it came from."""
+        if self._file is None:
+            self._own.give(connection, broken)
+        elif broken:
+            self._file.pool.discard(connection)
+        elif write:
+            self._file.pool.written(connection)
         else:
-            connection = apsw.Connection(self.path)
-            connection.set_busy_timeout(int(PATIENCE * 1000))
-            if connection.pragma("journal_mode") != "wal":
-                connection.pragma("journal_mode", "wal")
-            connection.pragma("synchronous", "normal")
+            self._file.pool.done(connection)
+
+    def _recognise(self) -> None:
+        with self._opening:
+            if not self._known and self.path != ":memory:" and os.path.exists(self.path):
+                probe = apsw.Connection(self.path, flags=apsw.SQLITE_OPEN_READWRITE)
+                probe.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+                try:
+                    is_store = probe.pragma("application_id") == APPLICATION_ID
+                finally:
+                    probe.close()
+                if is_store:
+                    self._file = File(self.path, readonly=False, full=False, timeout=PATIENCE)
+                    self._file.open(create=False)
+            self._known = True
+
+    def _connect(self) -> apsw.Connection:
+        connection = apsw.Connection(self.path)
+        connection.set_busy_timeout(int(PATIENCE * 1000))
+        if self.path != ":memory:" and connection.pragma("journal_mode") != "wal":
+            connection.pragma("journal_mode", "wal")
+        connection.pragma("synchronous", "normal")
         connection.pragma("cache_size", -16_000)  # KiB
         return connection
 
-    def _is_store(self) -> bool:
-        if not os.path.exists(self.path):
-            return False
-        connection = apsw.Connection(self.path, flags=apsw.SQLITE_OPEN_READWRITE)
-        try:
-            return connection.pragma("application_id") == APPLICATION_ID
-        finally:
-            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-            connection.close()
-
-    def _grown(self, connection: apsw.Connection, _name: str, pages: int) -> int:
-        self._wal[id(connection)] = pages
-        return apsw.SQLITE_OK
-
-    def close(self, connection: apsw.Connection) -> None:
-        """Close a connection; nothing is checkpointed outside the writers' lock."""
-        lock = self._locks.pop(id(connection), None)
-        if lock is not None:
-            lock.close()
-        if self._file is not None:
-            self._file.discard(connection)
-        else:
-            connection.close()
-
     def shut(self) -> None:
-        """Let go of the file."""
+        """Close everything. Nothing is checkpointed here: the log belongs to whoever writes next."""
+        self._own.close()
         if self._file is not None:
             self._file.close()
-            self._file = None
+            self._file, self._known = None, False
 
     def sql(self, text: str) -> str:
         """As it is."""
@@ -149,17 +146,15 @@ class SqliteDriver:
     def begin(self, connection: apsw.Connection) -> None:
         """Take the writers' turn, then the write lock."""
         if self._file is not None:
-            self._file.check()
-        lock = self._locks.get(id(connection))
-        if lock is not None:
-            lock.acquire()
+            self._turn.acquire()
         try:
+            if self._file is not None:
+                self._file.lock.acquire()
             connection.execute("BEGIN IMMEDIATE")
         except BaseException:
-            if lock is not None:
-                lock.release()
+            self._release()
             raise
-        self._held.since = time.monotonic()
+        self._since = time.monotonic()
 
     def exclusive(self, connection: apsw.Connection) -> None:
         """Whoever writes is alone already."""
@@ -168,11 +163,17 @@ class SqliteDriver:
         """Commit, and move the WAL into the file when it has grown, still in turn."""
         try:
             connection.execute("COMMIT")
-            if self._wal.get(id(connection), 0) >= CHECKPOINT_PAGES:
-                self._wal[id(connection)] = 0
+            file = self._file
+            if file is not None and not file.in_place() and file.damage is not None:
+                raise file.damage
+            if file is not None and file.wal_pages >= CHECKPOINT_PAGES:
                 connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
         finally:
-            self._release(connection)
+            self._release()
 
     def rollback(self, connection: apsw.Connection) -> None:
         """Roll back and let the next writer in."""
@@ -180,22 +181,21 @@ class SqliteDriver:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
         finally:
-            self._release(connection)
+            self._release()
 
-    def _release(self, connection: apsw.Connection) -> None:
-        if connection.in_transaction:  # a failed COMMIT: the turn is over all the same
-            connection.execute("ROLLBACK")
-        lock = self._locks.get(id(connection))
-        if lock is not None:
-            lock.release()
+    def _release(self) -> None:
+        if self._file is not None:
+            self._file.lock.release()
+            if self._turn.locked():
+                self._turn.release()
 
     def now(self, connection: apsw.Connection) -> int:
         """This machine's clock: a SQLite file is not shared between machines."""
-        return self._clock()
+        return time.time_ns() // 1000
 
     def overdue(self) -> bool:
         """In the store's own file: after a twentieth of a second."""
-        return self._file is not None and time.monotonic() - self._held.since > SLICE
+        return self._file is not None and time.monotonic() - self._since > SLICE
 
     def keys(self, columns: Sequence[tuple[str, Kind]], count: int) -> str:
         """A list of row values, answered from the primary key."""
