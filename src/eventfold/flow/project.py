@@ -56,6 +56,7 @@ class Work:
         self._attempts: dict[int, int] = {}
         self._hopeless: set[tuple[type, str]] = set()
         self._limit = min(FEW, means.page)
+        self._at_once: int = getattr(plan.cls, "at_once", 1)  # effects for one checkpoint: so many may be repeated
         self._single_to = 0  # up to this position, one append at a time
         self._rows: Rows | None = None
         self._handlers = Handlers(plan)
@@ -195,7 +196,7 @@ class Work:
             if self._rows is not None:
                 self._rows.fold(todo, timing, clock)
             elif self.plan.kind == "effects":
-                todo = todo[:1]
+                todo = todo[: self._at_once]
                 self._handlers.handle(todo, None, timing, clock)
                 through = self._cut(items, todo, through)
             with self.means.target.writing(self.place) as tx:
@@ -223,7 +224,8 @@ class Work:
         self.entries.update((entry.position, entry) for entry in entries)
         self._attempts.clear()
         long = clock() - began > LONG_PAGE
-        self._limit = max(1, self._limit // 4) if long else min(self._limit * 2, self.means.page)
+        most = FEW if self.plan.kind == "effects" else self.means.page  # what is left of a page is read again
+        self._limit = max(1, self._limit // 4) if long else min(self._limit * 2, most)
         return "worked"
 
     async def _identity(self, page: Page) -> bytes:

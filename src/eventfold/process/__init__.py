@@ -1,7 +1,7 @@
 """Room: processes, timers and effects: work that takes days, survives restarts, and reaches outside.
 
-Knows: states that react (classes, plan, wishes), carrying out what they ask for (react), timers as facts (facts,
-timers), effects and webhooks, running all of it. Does not know: how a subscription keeps its checkpoint (the read side does).
+Knows: states that react (classes, plan, wishes), carrying out what they ask for (react), timers (facts, timers),
+effects and webhooks, running all of it. Does not know: how a checkpoint is kept (the read side does).
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
@@ -145,7 +146,10 @@ def ready(desk: Desk, work: Sequence[Work]) -> list[Subscription]:
     for each in work:
         made = subscribed(each, desk.log)
         try:
-            run(register(subscription_plan(made), desk.log, target))
+            with warnings.catch_warnings():
+                if not isinstance(each, Effect):  # of events that timers will record there are none yet
+                    warnings.simplefilter("ignore", UserWarning)
+                run(register(subscription_plan(made), desk.log, target))
         except ProjectionChanged:
             desk.accept(made)
         subscriptions.append(made)

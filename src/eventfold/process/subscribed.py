@@ -19,6 +19,7 @@ from eventfold.process.react import Reacting
 from eventfold.projection.classes import Subscription
 
 Work = type[Process] | Effect
+AT_ONCE = 50  # reactions for one checkpoint: to repeat them is harmless
 
 
 def name_of(work: Work) -> str:
@@ -67,6 +68,7 @@ def _subscription(
             return [(", ".join(map(str, each)),) for each in keys(event)]
 
         namespace.update(__module__=place[0], __qualname__=place[1], handle=handle, key=staticmethod(key))
+        namespace["at_once"] = AT_ONCE if isinstance(work, Plan) else 1
 
     # One attempt at a time: what comes after a failure waits for its key only, never for all of them.
     terms = {"name": name, "start": start, "on_error": "park", "attempts": 1, "partitions": work.partitions}
