@@ -72,7 +72,7 @@ else:
             options.setdefault("frozen", True)
             cls = super().__new__(mcls, name, bases, namespace, **options)
             if namespace.get("__module__") != __name__:
-                _declare(cls, type or name, version, aliases)
+                _declare(cls, name if type is None else type, version, aliases)
             return cls
 
     class _Struct(msgspec.Struct, metaclass=EventMeta):
@@ -193,7 +193,7 @@ def event(name: Any = None, /, *, version: int = 1, aliases: Iterable[str] = ())
         return name
 
     def declare(cls: C) -> C:
-        _declare(cls, name or cls.__name__, version, aliases)
+        _declare(cls, cls.__name__ if name is None else name, version, aliases)
         return cls
 
     return declare

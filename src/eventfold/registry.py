@@ -6,8 +6,10 @@ engines, order of steps. What it encodes it has decoded again once: what is appe
 
 from __future__ import annotations
 
+import copy
+import re
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Set
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, cast
@@ -60,6 +62,8 @@ def codec_of(cls: type) -> Codec:
             decode: Callable[[bytes], Any] = model.model_validate_json
         else:
             encode, decode = _json.encode, msgspec.json.Decoder(cls).decode
+            if _has_sets(cls):
+                encode = _encode_ordered
     except (NameError, TypeError) as error:
         raise InvalidEvent(
             f"The fields of {cls.__qualname__} cannot be understood: {error}.",
@@ -68,6 +72,41 @@ def codec_of(cls: type) -> Codec:
         ) from error
     fields = tuple((f"{key}:", attrgetter(field)) for field, key in tag_fields(hints).items())
     return Codec(cls, name.type, name.version, encode, decode, fields, step_from(cls))
+
+
+def _has_sets(hint: Any, seen: frozenset[Any] = frozenset()) -> bool:
+    """Whether a value of this type may hold a set, at any depth."""
+    if hint in (set, frozenset) or typing.get_origin(hint) in (set, frozenset, Set):
+        return True
+    inner: list[Any] = list(typing.get_args(hint))
+    if isinstance(hint, type) and hint not in seen and getattr(hint, "__annotations__", None):
+        inner += typing.get_type_hints(hint).values()
+    return any(_has_sets(each, seen | {hint}) for each in inner if isinstance(each, (type, Hashable)))
+
+
+def _encode_ordered(event: Any, /) -> bytes:
+    """JSON with sets in an order of their own: Python's differs between processes, and equal events are equal bytes."""
+    return _json.encode(_ordered(event))
+
+
+def _ordered(value: Any) -> Any:
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(_ordered, cast("set[Any]", value)), key=_json.encode)
+    if isinstance(value, (list, tuple)):
+        return [_ordered(each) for each in cast("list[Any]", value)]
+    if isinstance(value, dict):
+        return {key: _ordered(each) for key, each in cast("dict[Any, Any]", value).items()}
+    names = _fields(value)
+    if not names:
+        return value
+    twin = copy.copy(value)
+    for name in names:
+        before = getattr(value, name)
+        after = _ordered(before)
+        if after is not before:
+            put = msgspec.structs.force_setattr if isinstance(twin, msgspec.Struct) else object.__setattr__
+            put(twin, name, after)
+    return twin
 
 
 class Registry:
@@ -233,9 +272,17 @@ class Registry:
                 "Change the class so that it reads old events (a default for a new field), or read it raw (raw=True).",
                 position=stored.position,
                 type=stored.type,
-                field=str(error).rpartition("`$")[2].rstrip("`").lstrip("."),
+                field=_field_in(error),
             ) from error
         return (event,) if codec.step is None else _lifted(codec.step, event, stored)
+
+
+def _field_in(error: ValueError) -> str:
+    """The field that a validation error is about, as `outer.inner`; empty where it is about the whole."""
+    if hasattr(error, "errors"):  # pydantic's
+        return ".".join(str(part) for part in cast(Any, error).errors()[0]["loc"])
+    parts = (re.search(r"at `\$\.?([^`]*)`", str(error)), re.search(r"required field `([^`]*)`", str(error)))
+    return ".".join(part[1] for part in parts if part and part[1])
 
 
 def _lifted(step: Upcaster, event: Any, stored: Stored) -> tuple[Any, ...]:
@@ -314,9 +361,11 @@ def _alike(a: Any, b: Any) -> bool:
 def _fields(value: Any) -> list[str]:
     """The names of an object's fields, whatever kind of class it is of."""
     for kind in ("__struct_fields__", "__dataclass_fields__", "model_fields"):
-        if (names := getattr(type(value), kind, None)) is not None:
+        names: Iterable[str] | None = getattr(cast(object, type(value)), kind, None)
+        if names is not None:
             return list(names)
-    return [field.name for field in getattr(type(value), "__attrs_attrs__", ())]
+    fields: Iterable[Any] = getattr(cast(object, type(value)), "__attrs_attrs__", ())
+    return [field.name for field in fields]
 
 
 def _changed(event: Any, back: Any) -> str:

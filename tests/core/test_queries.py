@@ -14,7 +14,9 @@ from eventfold.query import Clause, Cursor, Item, Query
 
 letters = st.sampled_from("abcd")
 items = st.builds(
-    lambda types, tags: Item(tuple(types), tuple(sorted(tags))), st.lists(letters, max_size=3), st.lists(letters, max_size=3)
+    lambda types, tags: Item(tuple(types), tuple(sorted(tags))),
+    st.lists(letters, max_size=3),
+    st.lists(letters, max_size=3),
 )
 queries = st.lists(items, max_size=4).map(lambda found: Query(tuple(found)))
 tag_sets = st.frozensets(letters)
@@ -89,7 +91,17 @@ def test_event_means_any_type() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"tags": ""}, {"tags": "a\n"}, {"tags": [None]}, {"types": ""}, {"types": 5}, {"types": [5]}, {"types": "x" * 256}, {"types": str}, {"tags": 5}],
+    [
+        {"tags": ""},
+        {"tags": "a\n"},
+        {"tags": [None]},
+        {"types": ""},
+        {"types": 5},
+        {"types": [5]},
+        {"types": "x" * 256},
+        {"types": str},
+        {"tags": 5},
+    ],
     ids=str,
 )
 def test_a_query_for_nothing_that_could_be_is_refused(arguments: dict[str, Any]) -> None:
@@ -130,7 +142,15 @@ def test_a_condition_is_broken_by_what_its_query_matches(
 # ------------------------------------------------------------------------------------------ cursors
 
 
-@given(st.builds(Cursor, st.uuids().map(lambda u: u.hex), st.integers(0, 9), st.integers(0, 2**60), st.uuids().map(lambda u: u.hex)))
+@given(
+    st.builds(
+        Cursor,
+        st.uuids().map(lambda u: u.hex),
+        st.integers(0, 9),
+        st.integers(0, 2**60),
+        st.uuids().map(lambda u: u.hex),
+    )
+)
 def test_a_cursor_comes_back_from_its_text(cursor: Cursor) -> None:
     """The text of a cursor gives the same cursor."""
     assert Cursor.parse(str(cursor)) == cursor

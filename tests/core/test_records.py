@@ -93,7 +93,7 @@ def specified(events: list[NewEvent]) -> str:
 
 @given(st.lists(news, min_size=1, max_size=4))
 def test_the_digest_is_as_specified(events: list[NewEvent]) -> None:
-    """A second implementation, from the specification, comes to the same digest; stored or not yet makes no difference."""
+    """A second implementation, from the specification, comes to the same digest, stored or not yet."""
     assert digest(events) == specified(events)
     stored = [event.at(n + 1, 77, n, len(events)) for n, event in enumerate(events)]
     assert digest(stored) == digest(events)
@@ -175,7 +175,11 @@ def test_a_receipt_is_made_of_what_stands_in_the_log() -> None:
 # ------------------------------------------------------------------------------------------ times
 
 
-@given(st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=45)), ZoneInfo("America/New_York")])))
+@given(
+    st.datetimes(
+        timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=45)), ZoneInfo("America/New_York")])
+    )
+)
 def test_times_come_back_to_the_microsecond(moment: datetime) -> None:
     """A moment in any zone comes back as the same moment in UTC."""
     try:
@@ -202,7 +206,9 @@ def test_usual_names_are_fine(name: str) -> None:
     assert check_name("tag", name) == name
 
 
-@pytest.mark.parametrize("name", ["", "x" * 256, "ä" * 128, "a\nb", "\t", "a\x00", "\x7f", "\ud800", "\u2028", "$a", 5, b"a", None])
+@pytest.mark.parametrize(
+    "name", ["", "x" * 256, "ä" * 128, "a\nb", "\t", "a\x00", "\x7f", "\ud800", "\u2028", "$a", 5, b"a", None]
+)
 def test_other_names_are_refused(name: Any) -> None:
     """Empty, too long, unprintable or reserved names, and what is no text, are refused by the error asked for."""
     for error in (InvalidEvent, InvalidInput):
