@@ -29,7 +29,9 @@ class Written(NamedTuple):
     @property
     def type(self) -> str:
         """Its stored name."""
-        return {Deposited: "conformance.deposited", Withdrawn: "conformance.withdrawn", Noted: "conformance.noted"}[self.kind]
+        return {Deposited: "conformance.deposited", Withdrawn: "conformance.withdrawn", Noted: "conformance.noted"}[
+            self.kind
+        ]
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -40,9 +42,15 @@ class Written(NamedTuple):
         """The event as a user appends it."""
         from eventfold.record import from_micros
 
-        event = Noted(f"{self.account}{self.amount}") if self.kind is Noted else self.kind(self.account, Decimal(self.amount))
+        event = (
+            Noted(f"{self.account}{self.amount}")
+            if self.kind is Noted
+            else self.kind(self.account, Decimal(self.amount))
+        )
         occurred = None if self.occurred is None else from_micros(self.occurred)
-        return ef.Draft(event, occurred=occurred) if self.number is None else draft(event, self.number, occurred=occurred)
+        return (
+            ef.Draft(event, occurred=occurred) if self.number is None else draft(event, self.number, occurred=occurred)
+        )
 
 
 class Entry(NamedTuple):

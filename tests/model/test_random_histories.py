@@ -9,7 +9,6 @@ import shutil
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, ClassVar
-from uuid import uuid4
 
 import pytest
 from hypothesis import settings
@@ -91,7 +90,12 @@ class Histories(RuleBasedStateMachine):
         self._append(handle, events, [(query, self.position(b)) for query, b in unless], key)
 
     @precondition(lambda self: getattr(self, "requests", None))
-    @rule(handle=handles, which=st.integers(0, 99), change=st.sampled_from(["", "", "one less", "turned", "one more"]), key=keys)
+    @rule(
+        handle=handles,
+        which=st.integers(0, 99),
+        change=st.sampled_from(["", "", "one less", "turned", "one more"]),
+        key=keys,
+    )
     def repeat(self, handle: int, which: int, change: str, key: str | None) -> None:
         """An earlier append again, as it was or not quite."""
         events, _ = self.requests[which % len(self.requests)]
@@ -113,7 +117,10 @@ class Histories(RuleBasedStateMachine):
         if expected.error is None and not expected.repeated and all(event.number for event in events):
             self.requests.append((events, expected.first))
 
-    @rule(handle=handles, requests=st.lists(st.tuples(events, st.one_of(st.none(), queries), keys), min_size=2, max_size=4))
+    @rule(
+        handle=handles,
+        requests=st.lists(st.tuples(events, st.one_of(st.none(), queries), keys), min_size=2, max_size=4),
+    )
     def append_together(self, handle: int, requests: list[tuple[list[Written], Query | None, str | None]]) -> None:
         """Several requests in one commit."""
         from eventfold.engine import AppendRequest
@@ -154,7 +161,9 @@ class Histories(RuleBasedStateMachine):
         limit=st.one_of(st.none(), st.integers(0, 5)),
         backwards=st.booleans(),
     )
-    def read(self, handle: int, query: Query, after: int, until: int | None, limit: int | None, backwards: bool) -> None:
+    def read(
+        self, handle: int, query: Query, after: int, until: int | None, limit: int | None, backwards: bool
+    ) -> None:
         """A stretch of the log, in either direction."""
         after = min(after, self.oracle.head)
         end = None if until is None else self.oracle.whole(self.position(until))
@@ -183,7 +192,9 @@ class Histories(RuleBasedStateMachine):
             query, occurred_since=from_micros(low), occurred_until=from_micros(high), backwards=backwards
         )
         expected = [
-            e.position for e in self.oracle.select(query) if e.event.occurred is not None and low <= e.event.occurred <= high
+            e.position
+            for e in self.oracle.select(query)
+            if e.event.occurred is not None and low <= e.event.occurred <= high
         ]
         assert [r.position for r in found] == (expected[::-1] if backwards else expected)
 

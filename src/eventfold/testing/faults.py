@@ -16,7 +16,7 @@ import msgspec
 from eventfold.engine import AppendRequest, Capabilities, Engine, Outcome
 from eventfold.errors import AppendUnconfirmed, StoreBusy
 
-Fault = Callable[[Callable[[], Any]], Any]
+NOTHING: tuple[str, Any] = ("nothing", None)
 
 
 class Faulty:
@@ -82,7 +82,7 @@ class Faulty:
         """See the port; then see what was planned."""
         with self._lock:
             self.commits.append(len(requests))
-            what, how = self._planned.popleft() if self._planned else ("nothing", None)
+            what, how = self._planned.popleft() if self._planned else NOTHING
         if what == "before":
             raise how
         if what == "delay":

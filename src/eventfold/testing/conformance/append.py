@@ -119,7 +119,9 @@ def test_two_handles_write_one_log(store: Store, open_again: Open) -> None:
 def test_what_was_acknowledged_is_there_after_reopening(store: Store, reopen: Open) -> None:
     """Everything acknowledged is there after the store was closed and opened: events, ids, times, boundaries."""
     store.append(*deposits(3))
-    store.append(draft(Noted("n"), 9, tags=("x:1",), metadata={"actor": "me"}, occurred=datetime(2020, 1, 1, tzinfo=UTC)))
+    store.append(
+        draft(Noted("n"), 9, tags=("x:1",), metadata={"actor": "me"}, occurred=datetime(2020, 1, 1, tzinfo=UTC))
+    )
     before = [recorded.stored for recorded in store.read()]
     again = reopen()
     assert [recorded.stored for recorded in again.read()] == before

@@ -1,5 +1,8 @@
 """Each mistake has its own error: a class, a stable code, two sentences; and nothing is written."""
 
+# Mistakes are made here on purpose.
+# pyright: basic
+
 from __future__ import annotations
 
 import pickle
@@ -7,7 +10,7 @@ from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 import pytest
@@ -126,10 +129,12 @@ MISTAKES: dict[str, Mistake] = {
     "an id used twice": Mistake(lambda s: s.append(*[draft(Noted(), 1)] * 2), EventIdReused, "same id"),
     "a condition that is text": Mistake(lambda s: s.append(Noted(), unless="account:a-1"), InvalidQuery, "account:a-1"),
     "a condition in the future": Mistake(lambda s: s.append(Noted(), unless=Query(), after=9), InvalidQuery, "9"),
-    "a condition at a negative position": Mistake(lambda s: s.append(Noted(), unless=about("a"), after=-1), InvalidQuery, "-1"),
+    "a condition at a negative position": Mistake(
+        lambda s: s.append(Noted(), unless=about("a"), after=-1), InvalidQuery, "-1"
+    ),
     "a query with an empty tag": Mistake(lambda s: Query.of(tags=""), InvalidQuery, "empty"),
     "a query with a tag too long": Mistake(lambda s: Query.of(tags="x" * 256), InvalidQuery, "255"),
-    "a query with a tag that is no text": Mistake(lambda s: Query.of(tags=[5]), InvalidQuery, "5"),
+    "a query with a tag that is no text": Mistake(lambda s: Query.of(tags=cast(Any, [5])), InvalidQuery, "5"),
     "a query with a class that is no event": Mistake(lambda s: Query.of(types=int), InvalidQuery, "int"),
     "a read by a text": Mistake(lambda s: list(s.read("account:a-1")), InvalidQuery, "account:a-1"),
     "a read after a negative position": Mistake(read(after=-1), InvalidQuery, "-1"),

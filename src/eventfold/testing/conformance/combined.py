@@ -1,5 +1,8 @@
 """Many requests are committed as one, in their order, and each is judged for itself and has its own outcome."""
 
+# Mistakes are made here on purpose.
+# pyright: basic
+
 from __future__ import annotations
 
 from typing import Any
@@ -15,7 +18,9 @@ from eventfold.store import Store
 from eventfold.testing.conformance.events import about, amounts, deposit, draft, positions
 
 
-def request(store: Store, *events: Any, unless: Query | None = None, after: int = 0, key: str | None = None) -> AppendRequest:
+def request(
+    store: Store, *events: Any, unless: Query | None = None, after: int = 0, key: str | None = None
+) -> AppendRequest:
     """Events as the port takes them."""
     clauses = () if unless is None else (Clause(unless, after),)
     return AppendRequest(tuple(store.registry.encode(event) for event in events), clauses, key)
@@ -40,7 +45,7 @@ def test_a_request_sees_those_before_it(store: Store, port: Any) -> None:
 
 
 def test_a_refusal_harms_no_other_request(store: Store, port: Any) -> None:
-    """A refused request takes no position and leaves nothing behind; its neighbours are written as if it were not there."""
+    """A refused request takes no position and leaves nothing; its neighbours are written as if it were not there."""
     store.append(deposit("a-1"))
     outcomes = port.append_many(
         [

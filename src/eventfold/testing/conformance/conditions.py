@@ -44,7 +44,11 @@ CASES: list[tuple[str, Query, bool]] = [
     ("another's type, its tag", Query.of(types=Withdrawn, tags="account:a-1"), False),
     ("either of two, one its own", Query.of(tags="account:a-2") | Query.of(types=Opened), True),
     ("either of two, neither its own", Query.of(tags="account:a-2") | Query.of(types=Noted), False),
-    ("type of one item, tag of another", Query.of(types=Opened, tags="x:1") | Query.of(types=Noted, tags="owner:ada"), False),
+    (
+        "type of one item, tag of another",
+        Query.of(types=Opened, tags="x:1") | Query.of(types=Noted, tags="owner:ada"),
+        False,
+    ),
     ("twenty alternatives, the last its own", Query(tuple(Item((), (f"account:{n}",)) for n in ("a-9", "a-1"))), True),
 ]
 

@@ -92,7 +92,19 @@ def refused_everywhere(store: Store, cursor: Cursor) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "3", "efc1_", "efc1_!!!!", "efc2_abc", "efc1_" + "A" * 40, "efc1_YS5iLmMuZA", "é", "efc1_ŷ", " efc1_", "efc1_Li4u"],
+    [
+        "",
+        "3",
+        "efc1_",
+        "efc1_!!!!",
+        "efc2_abc",
+        "efc1_" + "A" * 40,
+        "efc1_YS5iLmMuZA",
+        "é",
+        "efc1_ŷ",
+        " efc1_",
+        "efc1_Li4u",
+    ],
 )
 def test_text_that_is_no_cursor_is_refused(store: Store, text: str) -> None:
     """Text that no follower gave is CursorMismatch, not an error of some decoder."""

@@ -1,5 +1,8 @@
 """A decision reads states, decides, and writes under exactly what it read: consistent, retried, once per command."""
 
+# Mistakes are made here on purpose.
+# pyright: basic
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -254,7 +257,7 @@ def test_a_command_is_decided_once(store: Store) -> None:
 
 
 def test_a_command_decided_by_someone_else_meanwhile_is_theirs(faults: Faults, place: Place) -> None:
-    """If the same command is decided elsewhere between load and append, that outcome is given, and it is written once."""
+    """If the same command is decided elsewhere meanwhile, that outcome is given, and it is written once."""
     store, planned = faults()
     rival = place.rival()
     store.append(deposit("a-1", 10))

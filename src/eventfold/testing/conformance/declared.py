@@ -1,5 +1,8 @@
 """An engine declares what it can do; what it cannot raises NotSupported and says what can."""
 
+# Mistakes are made here on purpose.
+# pyright: basic
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -33,7 +36,7 @@ def test_an_engine_has_a_name_and_capabilities(store: Store, capabilities: Capab
 
 
 def test_conditions_over_any_query(store: Store, capabilities: Capabilities) -> None:
-    """Where `query_conditions` is declared, any query may be a condition; elsewhere one tag may, and others are refused."""
+    """Where `query_conditions` is declared, any query may be a condition; elsewhere one tag, and others are refused."""
     store.append(deposit("a-1"), unless=about("a-1"))
     conditions = [Query(), Query.of(types=Noted), about("a-1") | about("a-2"), Query.of(tags=["account:a-1", "x:1"])]
     for condition in conditions:
@@ -137,8 +140,7 @@ def test_closing_a_store_ends_its_followers(store: Store, capabilities: Capabili
 
     def follow() -> None:
         try:
-            for _ in follower:
-                ended.append(None)
+            ended.extend(None for _ in follower)
         except StoreClosed as error:
             ended.append(error)
 

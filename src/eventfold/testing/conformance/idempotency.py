@@ -1,5 +1,8 @@
 """Repeating an append is safe: the same ids with equal content, or the same key, are written once."""
 
+# Mistakes are made here on purpose.
+# pyright: basic
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -68,7 +71,9 @@ def test_a_repeat_needs_not_have_the_same_condition(store: Store) -> None:
 
 CHANGES: dict[str, Callable[[], ef.Draft]] = {
     "data": lambda: draft(Deposited("a-1", Decimal(2)), 1, occurred=WHEN, metadata={"actor": "me"}),
-    "the way a number is written": lambda: draft(Deposited("a-1", Decimal("1.0")), 1, occurred=WHEN, metadata={"actor": "me"}),
+    "the way a number is written": lambda: draft(
+        Deposited("a-1", Decimal("1.0")), 1, occurred=WHEN, metadata={"actor": "me"}
+    ),
     "type": lambda: draft(Withdrawn("a-1", Decimal(1)), 1, occurred=WHEN, metadata={"actor": "me"}),
     "tags": lambda: draft(deposit(), 1, occurred=WHEN, metadata={"actor": "me"}, tags=("more:1",)),
     "occurred": lambda: draft(deposit(), 1, occurred=WHEN.replace(hour=13), metadata={"actor": "me"}),
@@ -168,7 +173,7 @@ def test_a_known_key_is_found_before_its_condition_is_judged(store: Store) -> No
 
 
 def test_a_key_can_be_asked_for(store: Store, reopen: Callable[[], Store]) -> None:
-    """`receipt(key)` gives the receipt of the append made under a key, None if there was none; it survives reopening."""
+    """`receipt(key)` gives the receipt of the append made under a key, or None; it survives reopening."""
     done = store.append(deposit(), deposit(), key="k-1")
     assert store.receipt("k-1") == done
     assert store.receipt("k-2") is None

@@ -26,7 +26,9 @@ def test_a_count_is_how_many_a_read_would_give(store: Store) -> None:
     store.extend([deposit(f"a-{n % 3}") for n in range(1_000)])
     for query in (Query(), about("a-1"), about("a-1") | about("a-2"), about("a-9"), Query.of(types=Noted)):
         for after, until in ((0, None), (10, 500), (999, None), (1_000, None), (500, 500)):
-            assert store.count(query, after=after, until=until) == len(list(store.read(query, after=after, until=until)))
+            assert store.count(query, after=after, until=until) == len(
+                list(store.read(query, after=after, until=until))
+            )
 
 
 def test_types_are_listed_with_their_counts(store: Store) -> None:

@@ -1,5 +1,8 @@
 """Metadata says who, why and caused by what; it is set around what is written, and travels with the context."""
 
+# Mistakes are made here on purpose.
+# pyright: basic
+
 from __future__ import annotations
 
 import contextvars
@@ -27,7 +30,11 @@ def test_there_is_none_where_none_was_given(store: Store) -> None:
     store.append(Noted())
     (recorded,) = store.read()
     assert recorded.metadata == {}
-    assert (recorded.metadata.actor, recorded.metadata.correlation_id, recorded.metadata.causation_id) == (None, None, None)
+    assert (recorded.metadata.actor, recorded.metadata.correlation_id, recorded.metadata.causation_id) == (
+        None,
+        None,
+        None,
+    )
 
 
 def test_a_context_covers_what_is_written_inside(store: Store) -> None:
@@ -98,7 +105,10 @@ def test_a_thread_inherits_a_context_that_is_copied_to_it(store: Store) -> None:
 
     with store.context(actor="a"):
         here = contextvars.copy_context()
-        threads = [threading.Thread(target=here.run, args=(write, "copied")), threading.Thread(target=write, args=("bare",))]
+        threads = [
+            threading.Thread(target=here.run, args=(write, "copied")),
+            threading.Thread(target=write, args=("bare",)),
+        ]
         for thread in threads:
             thread.start()
             thread.join()

@@ -1,5 +1,8 @@
 """Time: recorded time never decreases along the log, so every moment of the past is a prefix of it."""
 
+# Mistakes are made here on purpose.
+# pyright: basic
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -38,7 +41,9 @@ def test_recorded_time_never_decreases(store: Store, clock: Clock) -> None:
     assert times == [0, 10, 10, 10, 115]
 
 
-def test_time_does_not_step_back_after_reopening(store: Store, clock: Clock, reopen: Callable[[], Store], place: Any) -> None:
+def test_time_does_not_step_back_after_reopening(
+    store: Store, clock: Clock, reopen: Callable[[], Store], place: Any
+) -> None:
     """Nor does it step back when the store was closed and opened with a slower clock."""
     store.append(deposit())
     store.close()
@@ -117,7 +122,7 @@ def test_nothing_recorded_later_changes_a_past_moment(store: Store, clock: Clock
 
 
 def test_a_state_can_be_asked_as_far_as_the_business_had_come(store: Store) -> None:
-    """`occurred_until` folds what had occurred by then, whenever it was recorded; with `at`, what was known of it then."""
+    """`occurred_until` folds what had occurred by then, whenever recorded; with `at`, what was known of it then."""
     day = lambda n: datetime(2020, 1, n, tzinfo=UTC)  # noqa: E731
     for number, amount in ((10, 1), (5, 20), (20, 300)):
         store.append(ef.Draft(deposit(amount=amount), occurred=day(number)))

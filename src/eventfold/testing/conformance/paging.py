@@ -121,7 +121,9 @@ def test_pages_keep_to_the_business_time(store: Store, port: Any, limit: int) ->
     from eventfold.record import from_micros
 
     for moment in (50, 10, 30, 99, 20, 40):
-        store.append(ef.Draft(deposit(), occurred=from_micros(moment)), ef.Draft(deposit("a-2"), occurred=from_micros(7)))
+        store.append(
+            ef.Draft(deposit(), occurred=from_micros(moment)), ef.Draft(deposit("a-2"), occurred=from_micros(7))
+        )
     for backwards in (False, True):
         span = Span(occurred_since=20, occurred_until=50, limit=limit, backwards=backwards)
         for query in (Query(), about("a-1")):

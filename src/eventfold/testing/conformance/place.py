@@ -23,7 +23,8 @@ class Place:
     """
 
     def __init__(self, url: str, colour: Colour = "sync", *, clock: bool = False, **options: Any) -> None:
-        self.url, self.colour, self.clock = url, colour, clock
+        self.url, self.clock = url, clock
+        self.colour: Colour = colour
         self.options = options
         self._opened: list[Store] = []
         self._rivals: list[Store] = []

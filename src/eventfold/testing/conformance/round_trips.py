@@ -1,5 +1,8 @@
 """What is appended can be read: every value comes back equal, of its own type, and stored bytes are not touched."""
 
+# Mistakes are made here on purpose.
+# pyright: basic
+
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta, timezone
@@ -71,7 +74,12 @@ VALUES: dict[str, list[Any]] = {
     "number": [0, -1, 2**53 + 1, 2**63 - 1, -(2**63), 2**64 - 1],
     "real": [0.1, -0.0, 1e308, 5e-324, 1 / 3, float(2**53), 123456789.123456789],
     "truth": [True],
-    "decimal": [Decimal("1.10"), Decimal("-0"), Decimal("1E+30"), Decimal("0.1234567890123456789012345678901234567890")],
+    "decimal": [
+        Decimal("1.10"),
+        Decimal("-0"),
+        Decimal("1E+30"),
+        Decimal("0.1234567890123456789012345678901234567890"),
+    ],
     "identity": [UUID("01890a5d-ac96-774b-bcce-b302099a8057"), UUID(int=2**128 - 1)],
     "moment": [
         datetime(1, 1, 1, tzinfo=UTC),
@@ -120,7 +128,16 @@ def new(data: bytes, **more: Any) -> NewEvent:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"{}", b' { "b":1,  "a" : 2, "a":3 } ', b"\x00\xff\xfe", b"1e400", '"\\u0000ä"'.encode(), b"\n" * 3, bytes(range(256))],
+    [
+        b"",
+        b"{}",
+        b' { "b":1,  "a" : 2, "a":3 } ',
+        b"\x00\xff\xfe",
+        b"1e400",
+        '"\\u0000ä"'.encode(),
+        b"\n" * 3,
+        bytes(range(256)),
+    ],
     ids=repr,
 )
 def test_bytes_are_stored_as_they_are(store: Store, port: Any, data: bytes) -> None:
@@ -178,7 +195,23 @@ def test_sixty_four_tags_fit(store: Store) -> None:
 
 def test_tags_are_compared_exactly(store: Store) -> None:
     """Tags differ if any character of them differs: letters, accents, spaces, however alike they look."""
-    names = ["k:a", "k:A", "k:a ", " k:a", "k:á", "k:a\u0301", "K:a", "k:ａ", "k:%", "k:_", "k:'", 'k:"', "k:;--", "k:{}", "k"]
+    names = [
+        "k:a",
+        "k:A",
+        "k:a ",
+        " k:a",
+        "k:á",
+        "k:a\u0301",
+        "K:a",
+        "k:ａ",
+        "k:%",
+        "k:_",
+        "k:'",
+        'k:"',
+        "k:;--",
+        "k:{}",
+        "k",
+    ]
     for name in names:
         store.append(ef.Draft(Noted(name), tags=(name,)))
     for name in names:

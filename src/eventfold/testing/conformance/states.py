@@ -1,5 +1,8 @@
 """A state is a fold over the log: now, at a past moment, or step by step; what is handed out is the caller's own."""
 
+# Mistakes are made here on purpose.
+# pyright: basic
+
 from __future__ import annotations
 
 from collections.abc import Callable
