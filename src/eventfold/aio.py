@@ -14,6 +14,8 @@ from itertools import islice
 from operator import length_hint
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
+import msgspec
+
 from eventfold import bridge
 from eventfold.aggregate import Aggregate
 from eventfold.bridge import Bell, Offload, TaskCombiner, run
@@ -32,8 +34,9 @@ from eventfold.flow.lock import acquire, release
 from eventfold.flow.lock import names_of as lock_names
 from eventfold.flow.log import Log, Options
 from eventfold.flow.read import Bounds, History, Reader, moment, state_at
+from eventfold.joining import AsyncJoining, confirm
 from eventfold.query import Cursor, Query
-from eventfold.record import MAX_EVENTS_PER_APPEND, Receipt
+from eventfold.record import MAX_EVENTS_PER_APPEND, Receipt, Staged
 from eventfold.registry import Registry
 from eventfold.running.desk import Desk
 from eventfold.running.facade import AsyncProjecting
@@ -112,6 +115,14 @@ class AsyncStore(AsyncProjecting):
         view = copy.copy(self)
         view._options = with_options(self._options, attempts, command_id, metadata)
         return view
+
+    def joining(self, connection: Any) -> AsyncJoining:
+        """See Store.joining: for psycopg's AsyncConnection and SQLAlchemy's AsyncConnection and AsyncSession."""
+        return AsyncJoining(self._opening.log, msgspec.structs.replace(self._options, connection=connection))
+
+    async def confirm(self, staged: Staged) -> Receipt | None:
+        """See Store.confirm."""
+        return await confirm(await self._opening.log(), staged)
 
     def context(self, **metadata: Any) -> AbstractContextManager[None]:
         """See Store.context. A plain `with`, not `async with`."""
@@ -292,7 +303,7 @@ class _Opening:
         return Log(engine, self._registry, self._cache, submit, bridge.sleep_on_loop)
 
     async def desk(self) -> Desk:
-        """Projections are run by threads, so they see the log by an engine that blocks: the same one, or a second one."""
+        """Projections are run by threads, so they see the log by an engine that blocks: this one, or a second."""
         await self.log()
         async with self._lock:
             if self._desk is None:

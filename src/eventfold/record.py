@@ -140,6 +140,18 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(UUID(bytes=i) for i in self.ids)
 
 
+class Staged(msgspec.Struct, frozen=True, kw_only=True):
+    """An append that waits for its user's COMMIT: what a receipt will hold, without the positions and the time.
+
+    Nothing about it is sure before the COMMIT; `store.confirm` gives the receipt after it.
+    """
+
+    store: str
+    epoch: int
+    ids: tuple[bytes, ...]
+    digest: str
+
+
 def receipt(store: str, epoch: int, events: Sequence[Stored], *, repeated: bool = False) -> Receipt:
     """The receipt for the events of one append, as they stand in the log."""
     first = events[0]

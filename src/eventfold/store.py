@@ -17,6 +17,8 @@ from operator import length_hint
 from types import TracebackType
 from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
+import msgspec
+
 from eventfold import bridge
 from eventfold.aggregate import Aggregate
 from eventfold.bridge import Bell, ThreadCombiner, run
@@ -35,8 +37,9 @@ from eventfold.flow.lock import acquire, release
 from eventfold.flow.lock import names_of as lock_names
 from eventfold.flow.log import CONTEXT, Log, Options, context_with
 from eventfold.flow.read import Bounds, History, Reader, moment, state_at
+from eventfold.joining import Joining, confirm
 from eventfold.query import Cursor, Query
-from eventfold.record import MAX_EVENTS_PER_APPEND, Receipt
+from eventfold.record import MAX_EVENTS_PER_APPEND, Receipt, Staged
 from eventfold.registry import Registry
 from eventfold.running.desk import Desk
 from eventfold.running.facade import Projecting
@@ -130,6 +133,17 @@ class Store(Projecting):
         view = copy.copy(self)
         view._options = with_options(self._options, attempts, command_id, metadata)
         return view
+
+    def joining(self, connection: Any) -> Joining:
+        """Append and decide within your own transaction, on PostgreSQL: your rows and our events commit together.
+
+        `connection`: psycopg's, SQLAlchemy's Connection or Session, or Django's, to the store's own database.
+        """
+        return Joining(self._log, msgspec.structs.replace(self._options, connection=connection))
+
+    def confirm(self, staged: Staged) -> Receipt | None:
+        """The receipt of an append that joined a transaction, after its COMMIT; None if it was not committed."""
+        return run(confirm(self._log, staged))
 
     def context(self, **metadata: Any) -> AbstractContextManager[None]:
         """Metadata for everything written inside, by any store: `with store.context(actor="teller-7"):`.

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from eventfold.engine import AppendRequest
-from eventfold.errors import AppendUnconfirmed, InvalidInput, InvalidQuery
+from eventfold.errors import AppendUnconfirmed, InvalidInput, InvalidQuery, NotSupported, StoreUnavailable
 from eventfold.flow.log import Log, Options, metadata_of
 from eventfold.query import Clause, Cursor, Query
 from eventfold.record import MAX_EVENTS_PER_APPEND, NewEvent, Receipt, check_name
@@ -17,6 +17,7 @@ from eventfold.state import State
 
 Asked = Query | State
 Unless = Asked | Sequence[tuple[Asked, int]] | None
+MOST_REPEATS = 8
 FIRST_PAUSE = 0.02  # seconds, doubled with each repetition of an unconfirmed append: about 20 s in ten attempts
 
 
@@ -26,7 +27,8 @@ async def append(
     """Append events under a condition; the receipt, or the outcome's error raised."""
     clauses = await clauses_of(log, unless, after)
     key = options.command_id if key is None else key
-    return await write(log, options, encode(log, options, events), clauses, key)
+    how = write if options.connection is None else join
+    return await how(log, options, encode(log, options, events), clauses, key)
 
 
 def encode(log: Log, options: Options, events: Sequence[Any]) -> tuple[NewEvent, ...]:
@@ -62,15 +64,37 @@ async def write(
     if key is not None:
         check_name("request key", key, error=InvalidInput)
     request = AppendRequest(events, clauses, key)
-    for attempt in range(options.attempts):
+    attempts, lost = min(options.attempts, MOST_REPEATS), None
+    for attempt in range(attempts):
         outcome = await log.submit(request)
         if isinstance(outcome, Receipt):
             return outcome
-        # Cancelled callers are not kept waiting; everyone else asks again, which is safe: ids are the same.
-        if not isinstance(outcome, AppendUnconfirmed) or attempt + 1 == options.attempts:
-            raise outcome
+        if isinstance(outcome, AppendUnconfirmed):
+            lost = outcome
+        elif lost is None or not isinstance(outcome, StoreUnavailable):
+            raise outcome  # judged: had the lost one been written, this would be its receipt
+        # An answer was lost before, so a store that is away now leaves it as open as it was.
+        if attempt + 1 == attempts:
+            raise lost
         await log.pause(FIRST_PAUSE * 2**attempt)
     raise InvalidInput("An append was given no attempts.", "Use attempts=1 or more.")
+
+
+async def join(
+    log: Log, options: Options, events: tuple[NewEvent, ...], clauses: tuple[Clause, ...], key: str | None
+) -> Any:
+    """Stage one request in the transaction of the user's own connection. Raises NotSupported where an engine cannot."""
+    if key is not None:
+        check_name("request key", key, error=InvalidInput)
+    stage = getattr(log.engine, "append_joined", None)
+    if stage is None:
+        raise NotSupported(
+            f"An append cannot join a transaction of yours on the {log.engine.name} engine.",
+            "Keep your rows and the log in one PostgreSQL database for that, or make them a projection.",
+            engine=log.engine.name,
+            capability="joined appends",
+        )
+    return (await stage(options.connection, [AppendRequest(events, clauses, key)]))[0]
 
 
 async def clauses_of(log: Log, unless: Unless, after: int | Cursor) -> tuple[Clause, ...]:

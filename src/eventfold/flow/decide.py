@@ -14,7 +14,7 @@ import msgspec
 from eventfold.aggregate import Aggregate, together
 from eventfold.errors import AppendConflict, InvalidDecision, InvalidInput
 from eventfold.event import Draft, Recorded, is_event_class
-from eventfold.flow.append import encode, write
+from eventfold.flow.append import encode, join, write
 from eventfold.flow.log import Log, Options
 from eventfold.flow.read import Bounds, Reader, load, load_kept
 from eventfold.query import Clause, Query
@@ -30,17 +30,24 @@ class Decided(Generic[E]):
     """What a decision came to: the events written, where, and the states after them.
 
     `receipt` is None when the decision was to write nothing; `repeated` says that this command id had
-    been decided before: the events are those of the first time, and nothing was written now.
+    been decided before: the events are those of the first time, and nothing was written now. `staged` is set
+    instead where the append joined a transaction of the user's: no event has a position before its COMMIT.
     """
 
-    __slots__ = ("_states", "attempts", "events", "receipt")
+    __slots__ = ("_states", "attempts", "events", "receipt", "staged")
 
     def __init__(
-        self, events: tuple[Recorded[E], ...], receipt: Receipt | None, states: Mapping[Any, State], attempts: int
+        self,
+        events: tuple[Recorded[E], ...],
+        receipt: Receipt | None,
+        states: Mapping[Any, State],
+        attempts: int,
+        staged: Any = None,
     ) -> None:
         self.events = events
         self.receipt = receipt
         self.attempts = attempts
+        self.staged = staged
         self._states = states
 
     @property
@@ -83,6 +90,9 @@ async def decide(
             return Decided((), None, _keyed(questions, loaded), attempt)
         new = encode(log, options, events)
         clauses = tuple(Clause(each.query(), head) for each in questions)
+        if options.connection is not None:
+            staged = await join(log, options, new, clauses, options.command_id)
+            return _staged(questions, loaded, new, events, staged, attempt)
         try:
             receipt = await write(log, options, new, clauses, options.command_id)
         except AppendConflict as conflict:
@@ -186,6 +196,24 @@ async def _load_all(log: Log, questions: Sequence[State]) -> tuple[list[State], 
         if position < head:
             loaded[index] = await load_kept(log, questions[index], head)
     return [state for state, _ in loaded], head
+
+
+def _staged(
+    questions: Sequence[State],
+    loaded: Sequence[State],
+    new: tuple[NewEvent, ...],
+    events: list[Any],
+    staged: Any,
+    attempt: int,
+) -> Decided[Any]:
+    """Decided within the user's transaction: no positions before its COMMIT, and nothing enters the cache."""
+    states: list[State] = []
+    for question, before in zip(questions, loaded, strict=True):
+        state, asked = copied(before), question.query()
+        plain = [event.event if isinstance(event, Draft) else event for event in events]
+        evolve_all(state, [e for n, e in zip(new, plain, strict=True) if asked.matches(n.type, n.tags)])
+        states.append(state)
+    return Decided((), None, _keyed(questions, states), attempt, staged)
 
 
 def _decided(

@@ -22,6 +22,7 @@ class Options(msgspec.Struct, frozen=True):
     attempts: int = 10
     command_id: str | None = None
     metadata: tuple[tuple[str, Any], ...] = ()
+    connection: Any = None  # the user's own, whose transaction appends join
 
 
 class Log(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@
     read.py      questions as SQL
     listen.py    waking followers
     adopt.py     another log's events, taken over as they stand
+    locks.py     locks by name
     joined.py    appends within the user's own transaction
     roles.py     least-privilege roles, as SQL
     errors.py    what the server and the driver say, in our words
@@ -18,7 +19,6 @@ Knows: nothing of the other engines.
 
 from eventfold.engines.postgres.engine import PostgresEngine
 from eventfold.engines.postgres.errors import refusal
-from eventfold.engines.postgres.joined import Staged
 from eventfold.engines.postgres.roles import roles_sql
 
-__all__ = ["PostgresEngine", "Staged", "refusal", "roles_sql"]
+__all__ = ["PostgresEngine", "refusal", "roles_sql"]

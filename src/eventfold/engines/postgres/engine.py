@@ -31,11 +31,12 @@ from eventfold.engines.postgres.arrays import uuids
 from eventfold.engines.postgres.connect import Colour, Rows
 from eventfold.engines.postgres.errors import lost, translated, unconfirmed
 from eventfold.engines.postgres.listen import Listener
+from eventfold.engines.postgres.locks import NamedLocks
 from eventfold.engines.postgres.read import FACTS, MOST, Reading
 from eventfold.engines.postgres.sessions import Link, Sessions
 from eventfold.errors import AppendConflict, AppendUnconfirmed, EventfoldError
 from eventfold.query import Query
-from eventfold.record import Receipt, Stored, receipt
+from eventfold.record import Receipt, Staged, Stored, receipt
 from eventfold.refusal import id_reused, not_behind
 from eventfold.snapshot import Snapshot
 
@@ -148,7 +149,7 @@ class PostgresEngine:
         elif isinstance(outcome, AppendConflict):
             self._floor = max(self._floor, outcome.fields["found"])
 
-    async def append_joined(self, connection: Any, requests: Sequence[AppendRequest]) -> list[joined.Staged]:
+    async def append_joined(self, connection: Any, requests: Sequence[AppendRequest]) -> list[Staged]:
         """Append within the user's own transaction on `connection`: it commits or rolls back with it.
 
         `connection`: psycopg's, SQLAlchemy's Connection or Session (async ones too), or Django's. Positions are
@@ -158,7 +159,7 @@ class PostgresEngine:
         """
         return await joined.stage(connection, requests, self._schema, self.store_id, self._sessions.primary.where)
 
-    async def confirm(self, staged: joined.Staged) -> Receipt | None:
+    async def confirm(self, staged: Staged) -> Receipt | None:
         """The receipt of a joined append after its COMMIT; None if it was not committed."""
         rows = await self._sessions.ask(self._sql.known, [uuids(staged.ids[:1])], primary=True)
         found = await self._receipt_at(rows[0][0], repeated=False) if rows else None
@@ -320,6 +321,7 @@ class PostgresEngine:
 
     async def close(self) -> None:
         """See the port."""
+        await self._locks.close()
         await self._sessions.close()
         if self._listener is not None:
             self._listener.close()  # rings once more: whoever waits looks, and is told that the store was closed

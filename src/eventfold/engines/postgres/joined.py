@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from inspect import isawaitable
 from typing import Any, cast
 
-import msgspec
 import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
@@ -20,22 +19,10 @@ from eventfold.engines.postgres.append import ARGUMENTS, arguments, batches, cla
 from eventfold.engines.postgres.arrays import Dumpers, texts
 from eventfold.engines.postgres.errors import translated
 from eventfold.errors import InvalidInput, StoreUnavailable
-from eventfold.record import digest
+from eventfold.record import Staged, digest
 from eventfold.refusal import id_reused
 
 Theirs = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
-
-
-class Staged(msgspec.Struct, frozen=True, kw_only=True):
-    """An append that waits for its user's COMMIT: what a receipt will hold, without the positions and the time.
-
-    Nothing about it is sure before the COMMIT; `PostgresEngine.confirm` gives the receipt after it.
-    """
-
-    store: str
-    epoch: int
-    ids: tuple[bytes, ...]
-    digest: str
 
 
 async def stage(

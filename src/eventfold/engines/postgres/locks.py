@@ -38,8 +38,9 @@ class NamedLocks:
                 engine="postgres",
                 capability="locks",
             )
-        holder = self._held.setdefault(name, (owner, None))
-        if holder[1] is not None or holder[0] is not owner:
+        ours: tuple[str, Link | None] = (owner, None)
+        holder = self._held.setdefault(name, ours)  # at once, so that of our own threads too only one goes on
+        if holder is not ours:
             return holder[0]
         try:
             link = await self._pool.take()

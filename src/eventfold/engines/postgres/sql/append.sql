@@ -136,8 +136,23 @@ DECLARE
     since bigint;
     every text[];
     of_types text[];
+    together boolean := cardinality(i_clauses) > 2;
 BEGIN
+    IF together THEN -- many items of the usual kind, one tag, in one statement
+        FOR clause, found IN
+            SELECT u.clause, f.position
+            FROM unnest(i_clauses, i_afters, i_tags, i_types) u(clause, after, tag, types) CROSS JOIN LATERAL (
+                SELECT t.position FROM tag t WHERE t.tag = u.tag AND t.position > greatest(u.after, low)
+                    AND (u.types = '' OR t.type = ANY (string_to_array(u.types, E'\n')))
+                ORDER BY t.position LIMIT 1) f
+            WHERE u.tag <> '' AND strpos(u.tag, E'\n') = 0 AND f.position <= high
+        LOOP
+            founds := coalesce(founds, array_fill(NULL::bigint, ARRAY[clauses]));
+            founds[clause] := least(founds[clause], found);
+        END LOOP;
+    END IF;
     FOR i IN 1 .. cardinality(i_clauses) LOOP
+        CONTINUE WHEN together AND i_tags[i] <> '' AND strpos(i_tags[i], E'\n') = 0;
         since := greatest(i_afters[i], low);
         IF i_types[i] <> '' THEN
             of_types := string_to_array(i_types[i], E'\n');
@@ -170,9 +185,7 @@ BEGIN
         END IF;
         IF found <= high THEN
             clause := i_clauses[i];
-            IF founds IS NULL THEN
-                founds := array_fill(NULL::bigint, ARRAY[clauses]);
-            END IF;
+            founds := coalesce(founds, array_fill(NULL::bigint, ARRAY[clauses]));
             founds[clause] := least(founds[clause], found);
         END IF;
     END LOOP;
@@ -205,7 +218,6 @@ DECLARE
     c integer := 1;
     m integer := 1;
     firsts bigint[] := '{}';
-    lasts bigint[] := '{}';
     at bigint;
     known record;
 BEGIN
@@ -248,8 +260,13 @@ BEGIN
         -- Conditions, in order: against the log, then against the earlier requests of this call.
         WHILE c_requests[c] = r LOOP
             IF outcomes[r] = 0 THEN
-                at := coalesce(founds[c], CASE WHEN firsts[c_groups[c]] > c_afters[c] THEN firsts[c_groups[c]]
-                                               WHEN lasts[c_groups[c]] > c_afters[c] THEN lasts[c_groups[c]] END);
+                at := coalesce(founds[c], firsts[c_groups[c]]);
+                IF at <= c_afters[c] THEN -- it looked further than the head, at events of this very call
+                    at := (SELECT min(places[x.request] + x.number)
+                           FROM unnest(m_requests, m_groups, m_offsets) x(request, "group", number)
+                           WHERE x."group" = c_groups[c] AND x.request < r AND outcomes[x.request] = 0
+                           AND places[x.request] + x.number > c_afters[c]);
+                END IF;
                 IF c_afters[c] > running THEN
                     outcomes[r] := 4;
                     places[r] := running;
@@ -266,7 +283,6 @@ BEGIN
             IF outcomes[r] = 0 THEN
                 at := running + 1 + m_offsets[m];
                 firsts[m_groups[m]] := coalesce(firsts[m_groups[m]], at);
-                lasts[m_groups[m]] := at;
             END IF;
             m := m + 1;
         END LOOP;
