@@ -276,7 +276,10 @@ class Desk:
         return generation
 
     def compare(self, projection: Named, generation: int | None = None) -> Comparison:
-        """What readers see beside another generation (by default the one being built, else the previous one)."""
+        """What readers see beside another generation (by default the one being built, else the previous one).
+
+        Both are brought up to date first, as far as this process has their code.
+        """
         plan = self._plan(projection)
         target = self._target(plan.target)
         known = known_in(target, plan.name)
@@ -285,6 +288,11 @@ class Desk:
             raise UnknownProjection(
                 f"{plan.name} has one generation only.", "Build another: eventfold projections rebuild."
             )
+        head = run(self.log.engine.head()).position
+        for held in (*target.checkpoints(plan.name, known.live), *target.checkpoints(plan.name, other)):
+            # Rows as of different positions would differ for that alone; what is of other code is its runner's to move.
+            if held.fingerprint == plan.fingerprint and held.until is None and known.previous != held.place.generation:
+                self._catch_up(plan, target, held.place, head, PATIENCE)
         return generations.compare(plan, target, (known.live, other))
 
     def switch(self, projection: Named) -> Registered:
