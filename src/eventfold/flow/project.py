@@ -363,11 +363,13 @@ class Work:
             items = self._reading.items(page.events, {})
             if self._rows is not None:
                 self._rows.fold(items, Timing(), clock)
+            elif self.plan.kind == "effects":  # it may write to this log, so not while we hold its database
+                self._handlers.handle(items, None, Timing(), clock)
             with self.means.target.writing(self.place) as tx:
                 if self._rows is not None:
                     self._rows.write(tx)
-                else:
-                    self._handlers.handle(items, tx if self.plan.kind == "sql" else None, Timing(), clock)
+                elif self.plan.kind == "sql":
+                    self._handlers.handle(items, tx, Timing(), clock)
                 step.handled = held.handled + tally(page.events)
                 step.settled = [entry.position]
                 self.held = tx.advance(held, step)
