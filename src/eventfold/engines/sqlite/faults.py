@@ -5,6 +5,7 @@ Knows: apsw's exceptions. Does not know: what was being done; whoever calls says
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from functools import wraps
 from types import CoroutineType
@@ -26,6 +27,19 @@ from eventfold.errors import (
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def unwritten(error: apsw.Error, connection: apsw.Connection) -> bool:
+    """Whether a commit that failed like this cannot have happened: there was no room for the frame that makes it one.
+
+    After any other failure, of an fsync for example, that frame may be there, and survive.
+    """
+    if isinstance(error, apsw.FullError):
+        return True
+    return getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_WRITE and connection.system_errno in NO_ROOM
 
 
 def translated(error: apsw.Error, path: str) -> EventfoldError:

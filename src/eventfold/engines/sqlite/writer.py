@@ -17,7 +17,7 @@ from eventfold.engines.sqlite import schema
 from eventfold.engines.sqlite.append import Batch, first_match
 from eventfold.engines.sqlite.connect import File
 from eventfold.engines.sqlite.end import End
-from eventfold.engines.sqlite.faults import translated
+from eventfold.engines.sqlite.faults import translated, unwritten
 from eventfold.engines.sqlite.names import Names
 from eventfold.engines.sqlite.queries import Dictionary
 from eventfold.engines.sqlite.read import Rows
@@ -113,13 +113,15 @@ class Writer:
     def _commit(self, connection: apsw.Connection, head: Head) -> None:
         try:
             connection.execute("COMMIT")
-        except BaseException as error:
+        except apsw.Error as error:
+            nothing = unwritten(error, connection)
             self._abandon(connection)
-            # Without room the frame that makes it a commit was not written. After any other failure, of an fsync for
-            # example, it may have been, and survive: nobody may say then that it did not happen.
-            if isinstance(error, apsw.FullError) or not isinstance(error, apsw.Error):
-                raise
+            if nothing:
+                raise apsw.FullError(str(error)) from error
             raise self._unconfirmed("The commit could not be confirmed", translated(error, self._file.path)) from error
+        except BaseException:
+            self._abandon(connection)
+            raise
         self.types.publish()
         self.tags.publish()
         if not self._file.in_place():
