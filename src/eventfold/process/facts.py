@@ -23,6 +23,7 @@ from eventfold.query import Item, Query
 from eventfold.record import NewEvent, Stored, from_micros, to_micros
 from eventfold.registry import Registry, encode_metadata
 
+ANY = msgspec.Raw(b"null")
 SET, CANCELLED = "$timer-set", "$timer-cancelled"
 
 
@@ -49,7 +50,7 @@ class TimerCancelled(Event, type="$timer-cancelled"):
     process: str
     key: str
     types: tuple[str, ...] | None = None
-    data: msgspec.Raw | None = None
+    data: msgspec.Raw = ANY
 
 
 _encode = msgspec.json.encode

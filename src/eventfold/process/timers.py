@@ -16,6 +16,7 @@ from eventfold.engine import AppendRequest, Outcome, Span
 from eventfold.errors import AppendConflict, AppendUnconfirmed, EventIdReused
 from eventfold.flow.log import Log
 from eventfold.process.facts import (
+    ANY,
     CANCELLED,
     SET,
     TimerCancelled,
@@ -154,7 +155,7 @@ class Timetable:
         for timer in tuple(self._by_instance.get(fact.key, ())):
             found = self._waiting[timer].fact
             same_type = fact.types is None or found.type in fact.types
-            if same_type and (fact.data is None or bytes(fact.data) == bytes(found.data)):
+            if same_type and bytes(fact.data) in (ANY, bytes(found.data)):
                 self._remove(timer)
 
     def _settle(self, batch: Iterable[Waiting]) -> None:

@@ -1,0 +1,1 @@
+"""Room: processes, timers and effects: each rule, on every engine, and through kill -9."""
