@@ -8,7 +8,7 @@ import pytest
 
 from eventfold.cli.filters import query_of
 from eventfold.cli.moments import moment_of, place_of
-from eventfold.cli.options import addressed, position_or_cursor
+from eventfold.cli.options import addressed, position_or_cursor, without_password
 from eventfold.errors import CursorMismatch, EventfoldError, InvalidInput, InvalidQuery
 from eventfold.query import Cursor, Query
 
@@ -120,6 +120,13 @@ def test_the_environment_may_name_the_store(
     """With EVENTFOLD_URL set, the first argument is a store only where it looks like one, or must be."""
     monkeypatch.setenv("EVENTFOLD_URL", "home.db")
     assert addressed(words[0], words[1:], needed) == (store, others)
+
+
+def test_no_password_is_shown() -> None:
+    """An address in an answer or a hint has … in its place."""
+    assert without_password("postgresql://ann:s3cret@db:5432/bank") == "postgresql://ann:…@db:5432/bank"
+    assert without_password("postgresql://ann@db/bank") == "postgresql://ann@db/bank"
+    assert without_password("bank.db") == "bank.db"
 
 
 def test_without_the_environment_the_first_argument_is_the_store(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,7 +101,8 @@ def tell(error: EventfoldError, as_json: bool = False) -> None:
     with contextlib.suppress(OSError):
         sys.stdout.flush()  # what was shown before it comes first
     if as_json:
-        facts: dict[str, Any] = {"error": error.code, "what": error.what, "now": error.now, **error.fields}
+        facts: dict[str, Any] = {"error": error.code, "what": error.what, "now": error.now}
+        facts |= {name: value for name, value in error.fields.items() if name not in facts}
         sys.stderr.write(msgspec.json.encode(facts, enc_hook=str).decode() + "\n")
         return
     what, now = _visible(error.what), _visible(error.now)

@@ -137,10 +137,17 @@ def opened(url: str | None, *, create: bool = False) -> Generator[Store, None, N
         store = Store(url, create=create)
     except StoreNotFound as error:
         raise StoreNotFound(
-            error.what, f"Check the address, or make a store there: eventfold init {shlex.quote(url)}", **error.fields
+            error.what,
+            f"Check the address, or make a store there: eventfold init {shlex.quote(without_password(url))}",
+            **error.fields,
         ) from error
     with store:
         yield store
+
+
+def without_password(url: str) -> str:
+    """An address as it may be shown."""
+    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:…@", url)
 
 
 def position_or_cursor(text: str | None) -> int | Cursor:

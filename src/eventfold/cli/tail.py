@@ -87,7 +87,9 @@ def tail(
     signals = Signals()
     with signals.heeded(), opened(url) as store, Delivery(screen, store, cursor, limit, window, signals) as delivery:
         start = first_of(store, delivery, query, after, since_, LAST if last is None else last)
-        with store.follow(query, after=start, raw=True) as follower:
+        with signals.held():  # it starts a thread that watches the store
+            follower = store.follow(query, after=start, raw=True)
+        with follower:
             delivery.run(follower, once)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from eventfold.cli.options import Json, Url, addressed, opened
+from eventfold.cli.options import Json, Url, addressed, opened, without_password
 from eventfold.cli.screen import Screen
 from eventfold.cli.shown import counted, size_text
 from eventfold.errors import InvalidInput, StoreNotFound
@@ -23,7 +23,7 @@ def init(url: Url = None, as_json: Json = None) -> None:
     Making one that is there already changes nothing.
     """
     screen = Screen(as_json)
-    made = False
+    shown, made = without_password(url or ""), False
     try:
         with opened(url) as store:
             facts = facts_of(store)
@@ -34,9 +34,9 @@ def init(url: Url = None, as_json: Json = None) -> None:
     if screen.json:
         screen.value({"created": made, **facts})
     elif made:
-        screen.say(f"Made {url}, an empty store. Its id is {facts['store']}.")
+        screen.say(f"Made {shown}, an empty store. Its id is {facts['store']}.")
     else:
-        screen.say(f"{url} is a store already, with {counted(facts['head'], 'event')}. Its id is {facts['store']}.")
+        screen.say(f"{shown} is a store already, with {counted(facts['head'], 'event')}. Its id is {facts['store']}.")
 
 
 def facts_of(store: Store) -> dict[str, Any]:
