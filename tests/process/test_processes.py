@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -58,7 +59,7 @@ def test_whatever_a_process_writes_says_what_caused_it(store: ef.Store, clock: C
     events = {r.type: r for r in store.read(raw=True)}
     assert {r.metadata.correlation_id for r in events.values()} == {"c-9"}
     chain = ["shop-order-placed", "$timer-set", "shop-reminder-due", "shop-reminded"]
-    for cause, effect in zip(chain, chain[1:], strict=False):
+    for cause, effect in pairwise(chain):
         assert events[effect].metadata.causation_id == str(events[cause].id)
 
 

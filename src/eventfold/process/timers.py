@@ -155,7 +155,7 @@ class Timetable:
         for timer in tuple(self._by_instance.get(fact.key, ())):
             found = self._waiting[timer].fact
             same_type = fact.types is None or found.type in fact.types
-            if same_type and bytes(fact.data) in (ANY, bytes(found.data)):
+            if same_type and bytes(fact.data) in (bytes(ANY), bytes(found.data)):
                 self._remove(timer)
 
     def _settle(self, batch: Iterable[Waiting]) -> None:
