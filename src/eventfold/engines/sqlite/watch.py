@@ -40,8 +40,9 @@ class Watch:
             if self._thread is None:
                 self._stop = threading.Event()
                 run, name = self._run, "eventfold-watch"
-                self._thread = threading.Thread(target=run, args=(self._stop,), name=name, daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=run, args=(self._stop,), name=name, daemon=True)
+                thread.start()
+                self._thread = thread  # only now: an interrupt in between leaves nothing that cannot be joined
 
         def stop() -> None:
             with self._lock:
