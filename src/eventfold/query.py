@@ -40,6 +40,12 @@ class Query(msgspec.Struct, frozen=True):
 
     items: tuple[Item, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Refuse an item that names nothing: beside others it would make everything of them. Raises InvalidQuery."""
+        for item in self.items:
+            if not item.types and not item.tags:
+                raise InvalidQuery("An item of the query names no type and no tag.", "For every event use Query().")
+
     @classmethod
     def of(cls, types: Kind | Iterable[Kind] = (), tags: str | Iterable[str] = ()) -> Query:
         """Events of any of these types (event classes or stored names) that carry all of these tags.

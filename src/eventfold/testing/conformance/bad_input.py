@@ -25,7 +25,7 @@ from eventfold.errors import (
     InvalidQuery,
     InvalidState,
 )
-from eventfold.query import Query
+from eventfold.query import Item, Query
 from eventfold.store import Store
 from eventfold.testing.conformance.events import Account, Deposited, Noted, about, deposit, deposits, draft
 
@@ -136,6 +136,7 @@ MISTAKES: dict[str, Mistake] = {
     "a query with a tag too long": Mistake(lambda s: Query.of(tags="x" * 256), InvalidQuery, "255"),
     "a query with a tag that is no text": Mistake(lambda s: Query.of(tags=cast(Any, [5])), InvalidQuery, "5"),
     "a query with a class that is no event": Mistake(lambda s: Query.of(types=int), InvalidQuery, "int"),
+    "a query with an item that is empty": Mistake(lambda s: Query((Item(), Item(("a",)))), InvalidQuery, "no type"),
     "a read by a text": Mistake(lambda s: list(s.read("account:a-1")), InvalidQuery, "account:a-1"),
     "a read after a negative position": Mistake(read(after=-1), InvalidQuery, "-1"),
     "a read after the future": Mistake(read(after=7), InvalidQuery, "7"),
