@@ -5,7 +5,7 @@ Knows: plans, rows in memory, whose fault an error is. Does not know: checkpoint
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 from zlib import crc32
 
@@ -14,13 +14,14 @@ import msgspec
 from eventfold.errors import EventfoldError, InvalidProjection
 from eventfold.event import Recorded
 from eventfold.projection.columns import Table
-from eventfold.projection.plan import Handler, Key, Plan
+from eventfold.projection.plan import Handler, Key, Plan, keys_of
 from eventfold.record import Stored
 from eventfold.registry import Codec, Registry
 from eventfold.target import Entry, Place, RowRefused, Target, Writing, physical
 
 MOST_ROWS = 20_000  # rows kept in memory between pages
 Clock = Callable[[], float]
+Parts = tuple[tuple[Any, tuple[Key, ...]], ...]  # events, each with the keys it concerns
 
 
 class Failed(Exception):
@@ -31,7 +32,7 @@ class Failed(Exception):
         self.index, self.error, self.handler = index, error, handler
 
 
-class Item(msgspec.Struct):
+class Item(msgspec.Struct, gc=False):
     """An event of this partition: `at` is its place in the page, `keys` the keys it concerns.
 
     `parts` are the events it reads as, each with its own keys: one, unless an upcaster made several of it, or none.
@@ -39,7 +40,7 @@ class Item(msgspec.Struct):
 
     at: int
     stored: Stored
-    parts: tuple[tuple[Any, tuple[Key, ...]], ...] = ()
+    parts: Parts = ()
     keys: tuple[Key, ...] = ()
 
     @property
@@ -86,43 +87,64 @@ class Reading:
         Raises Failed, its index into the events, where one cannot be decoded or has no key.
         """
         found: list[Item] = []
+        codecs, decode, key_of, size = self._codecs, self._registry.decode_as, self._plan.key, self._key_size
         split = self._partitions > 1
         for at, stored in enumerate(events):
             if known and stored.position in known:
                 found.append(Item(at, stored))
                 continue
             try:
-                parts = tuple([(event, self._keys(event)) for event in self._read(stored)])
+                codec = codecs.get((stored.type, stored.version))
+                if codec is None:
+                    codec = self._codec(stored)
+                decoded = decode(codec, stored)
+                if codec.step is None:
+                    event = decoded[0]
+                    key: Any = None if key_of is None else key_of(event)
+                    keys: tuple[Key, ...]
+                    if type(key) is tuple and (not size or len(cast("Key", key)) == size):
+                        keys = (cast("Key", key),)
+                    else:
+                        keys = self._checked(key)
+                    parts: Parts = ((event, keys),)
+                else:
+                    # What an upcaster split off for others is left out.
+                    parts = tuple([(e, self._keys(e)) for e in decoded if isinstance(e, self._plan.events)])
+                    keys = tuple(dict.fromkeys(key for _, own in parts for key in own))
             except Exception as error:
                 raise Failed(at, error, "key") from error
-            keys = parts[0][1] if len(parts) == 1 else tuple(dict.fromkeys(key for _, own in parts for key in own))
             if split:
-                if keys:
-                    keys = tuple(k for k in keys if partition_of(k, self._partitions) == self._partition)
-                    if not keys:
-                        continue
-                    parts = tuple((event, tuple(k for k in own if k in keys)) for event, own in parts)
-                elif self._partition:
+                own = self._own(parts, keys)
+                if own is None:
                     continue
+                parts, keys = own
             found.append(Item(at, stored, parts, keys))
         return found
 
-    def _read(self, stored: Stored) -> Iterable[Any]:
-        codec = self._codecs.get((stored.type, stored.version))
-        if codec is None:
-            codec = self._registry.reader_among(self._plan.events, stored)
-            self._codecs[stored.type, stored.version] = codec
-        events = self._registry.decode_as(codec, stored)
-        # What an upcaster split off for others is left out.
-        return events if codec.step is None else [event for event in events if isinstance(event, self._plan.events)]
+    def _codec(self, stored: Stored) -> Codec:
+        codec = self._registry.reader_among(self._plan.events, stored)
+        self._codecs[stored.type, stored.version] = codec
+        return codec
 
     def _keys(self, event: Any) -> tuple[Key, ...]:
-        keys = self._plan.keys(event)
+        return () if self._plan.key is None else self._checked(self._plan.key(event))
+
+    def _checked(self, given: Any) -> tuple[Key, ...]:
+        keys = keys_of(given)
         if self._key_size:
             for key in keys:
                 if len(key) != self._key_size:
                     raise self._wrong_key(key)
         return keys
+
+    def _own(self, parts: Parts, keys: tuple[Key, ...]) -> tuple[Parts, tuple[Key, ...]] | None:
+        """What of an event is this partition's; None where nothing is. One without a key is the first one's."""
+        if not keys:
+            return None if self._partition else (parts, keys)
+        mine = tuple(k for k in keys if partition_of(k, self._partitions) == self._partition)
+        if not mine:
+            return None
+        return tuple((event, tuple(k for k in own if k in mine)) for event, own in parts), mine
 
     def _wrong_key(self, key: Any) -> InvalidProjection:
         return InvalidProjection(

@@ -11,7 +11,7 @@ import types
 import typing
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, cast, get_args, get_origin
 
 import msgspec
 
@@ -61,18 +61,13 @@ class Plan(msgspec.Struct):
     tables: dict[str, str] = {}
     generation: int = 0
 
-    def keys(self, event: Any) -> tuple[Key, ...]:
-        """The keys an event concerns, none for none. Raises whatever the user's `key` raises."""
-        if self.key is None:
-            return ()
-        found = self.key(event)
-        if type(found) is tuple:
-            return (found,)  # pyright: ignore[reportUnknownVariableType]
-        if found is None:
-            return ()
-        if isinstance(found, list):
-            return tuple(each if isinstance(each, tuple) else (each,) for each in dict.fromkeys(found))  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-        return ((found,),)
+
+def keys_of(found: Any) -> tuple[Key, ...]:
+    """The keys that a `key` function gave: one, a list of them, or None."""
+    if found is None:
+        return ()
+    several: list[Any] = list(dict.fromkeys(cast("list[Any]", found))) if isinstance(found, list) else [found]
+    return tuple([cast("Key", each) if isinstance(each, tuple) else (each,) for each in several])
 
 
 _plans: dict[Any, Plan] = {}

@@ -1,0 +1,131 @@
+"""Room: the group "projections": read models kept from the log, beside the raw work of writing the same rows.
+
+Knows: two read models over the stored parcels' kind of events. Does not know: how rows are kept. The floor is
+unfair on purpose: it has its rows in memory and only writes them; we read, decode, fold, count the ledger and write.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import apsw
+
+import eventfold as ef
+from benchmarks.measure import Figure, Sample, interleave
+from benchmarks.stage import Stage
+
+GROUP = "projections"
+PAGE = 2_000  # rows in one transaction of the floor
+
+
+class Departed(ef.Event, type="bench-departed"):
+    """A flight left."""
+
+    flight: ef.Tag
+    carrier: str
+    month: int
+    delay: int
+
+
+class Carriers(ef.Projection, name="carriers"):
+    """Few rows, each touched often."""
+
+    carrier: str
+    month: int
+    flights: int = 0
+    delay: int = 0
+
+    def evolve(self, event: Departed) -> None:
+        """Count one."""
+        self.flights += 1
+        self.delay += event.delay
+
+
+class Flights(ef.Projection, name="flights"):
+    """Many rows, each touched once."""
+
+    flight: str
+    departures: int = 0
+    delay: int = 0
+
+    def evolve(self, event: Departed) -> None:
+        """Count one."""
+        self.departures += 1
+        self.delay += event.delay
+
+
+def run(stage: Stage, tell: Callable[[str], None]) -> list[Figure]:
+    """The figures of this group."""
+    count, rounds = stage.settings.stored, stage.settings.repeats
+    folder = stage.folder / "projections"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "flights.db"
+    with ef.Store(str(path)) as store:
+        if not store.head():
+            store.extend(Departed(_flight(n, count), f"C{n % 16}", n % 12 + 1, n % 90) for n in range(count))
+        tell("folds in memory")
+        views = interleave({"eventfold": lambda: _rate(count, lambda: store.view(Carriers))}, rounds)
+        tell("keyed rows")
+        few = interleave({"eventfold": lambda: _rate(count, lambda: _rebuilt(store, Carriers))}, rounds)
+        many = interleave(
+            {
+                "eventfold": lambda: _rate(count, lambda: _rebuilt(store, Flights)),
+                "raw upsert": lambda: _rate(count, lambda: _raw(folder / "raw.db", count)),
+            },
+            rounds,
+        )
+        tell("proof")
+        proofs = interleave({"eventfold": lambda: _rate(count, lambda: store.projections.verify(Carriers))}, rounds)
+    figures = [
+        _figure("fold in memory", views).aim("≥ 100,000/s", views["eventfold"].median >= 100_000),
+        _figure("rebuild, 192 rows", few),
+        _figure("rebuild, a row for each event", many),
+        _figure("verify", proofs),
+    ]
+    upsert = figures[2]
+    upsert.aim("≥ 0.6 of raw", upsert.against("raw upsert") >= 0.6)
+    return figures
+
+
+def _flight(number: int, count: int) -> str:
+    return f"f{number * 7919 % count}"
+
+
+def _figure(name: str, found: dict[str, Sample]) -> Figure:
+    others: dict[str, Sample | str] = {n: sample for n, sample in found.items() if n != "eventfold"}
+    return Figure(GROUP, name, "events/s", found["eventfold"], others)
+
+
+def _rate(count: int, work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return count / (time.perf_counter() - began)
+
+
+def _rebuilt(store: ef.Store, projection: type[ef.Projection]) -> None:
+    """Rows from nothing: the first time as projected, later as rebuilt and given up again."""
+    if projection.__name__.lower() not in {known.name for known in store.projections.known()}:
+        store.project(projection)
+        return
+    store.projections.rebuild(projection)
+    store.projections.discard(projection)
+
+
+def _raw(path: Path, count: int) -> None:
+    """The same rows, without a log: a batched upsert."""
+    path.unlink(missing_ok=True)
+    with closing(apsw.Connection(str(path))) as connection:
+        connection.pragma("journal_mode", "wal")
+        connection.pragma("synchronous", "normal")
+        connection.execute(
+            "CREATE TABLE raw (flight TEXT NOT NULL, departures INTEGER NOT NULL, delay INTEGER NOT NULL, "
+            "PRIMARY KEY (flight)) STRICT, WITHOUT ROWID"
+        )
+        sql = "INSERT INTO raw VALUES (?,?,?) ON CONFLICT (flight) DO UPDATE SET departures = excluded.departures"
+        for first in range(0, count, PAGE):
+            rows = [(_flight(n, count), 1, n % 90) for n in range(first, min(first + PAGE, count))]
+            with connection:
+                connection.executemany(f"{sql}, delay = excluded.delay", rows)
