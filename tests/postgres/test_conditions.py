@@ -146,7 +146,8 @@ def test_conditions_are_answered_from_b_trees(large: tuple[str, str, Opened], na
     with psycopg.connect(url, autocommit=True) as connection:
         plans = explained(connection)
         for _ in range(2):
-            engine.runner.run(_judge(connection, schema, QUERIES[name], EVENTS - 1_000, mode))
+            for copies in (1, 5):  # few items are judged one by one, many together
+                engine.runner.run(_judge(connection, schema, QUERIES[name], EVENTS - 1_000, mode, copies))
     judged = [plan for plan in plans if any("Relation Name" in node for node in nodes(plan))]
     assert judged
     for plan in judged:
@@ -180,9 +181,11 @@ def test_a_scan_would_be_noticed(large: tuple[str, str, Opened]) -> None:
             walks_only(plan)
 
 
-async def _judge(connection: psycopg.Connection[Any], schema: str, query: Query, after: int, mode: str) -> None:
+async def _judge(
+    connection: psycopg.Connection[Any], schema: str, query: Query, after: int, mode: str, copies: int
+) -> None:
     """Call the function that judges, of which `append` is made, with the planner set as asked."""
-    items = query.items or (Item(),)
+    items = (query.items or (Item(),)) * copies
     name = f'"{schema}".judge'
     connection.execute(f"ALTER FUNCTION {name} SET plan_cache_mode = {mode}".encode())
     connection.execute(

@@ -44,24 +44,32 @@ class Batch(msgspec.Struct, frozen=True):
 
 
 def batches(requests: Sequence[AppendRequest]) -> Iterator[Batch]:
-    """The requests in order, cut where one repeats another's id or key, or where too many bear on each other."""
+    """The requests in order, cut where one repeats another's id or key, or where too many bear on each other.
+
+    A request that repeats its own ids, which no log can hold, stands alone.
+    """
     if len(requests) == 1:
         yield Batch(requests, {}, [])
         return
     begun = 0
     ids: set[bytes] = set()
-    keys: set[str] = set()
+    keys: set[str | None] = set()
     for index, request in enumerate(requests):
         mine = [event.id for event in request.events]
-        if (request.key is not None and request.key in keys) or not ids.isdisjoint(mine):
+        alone = repeats_itself(request)
+        if index > begun and (alone or request.key in keys or not ids.isdisjoint(mine)):
             yield from _bearing(requests[begun:index])
             begun = index
-            ids.clear()
-            keys.clear()
+            ids, keys = set[bytes](), set[str | None]()
+        if alone:
+            yield Batch([request], {}, [])
+            begun = index + 1
+            continue
         ids.update(mine)
         if request.key is not None:
             keys.add(request.key)
-    yield from _bearing(requests[begun:])
+    if begun < len(requests):
+        yield from _bearing(requests[begun:])
 
 
 def _bearing(requests: Sequence[AppendRequest]) -> Iterator[Batch]:

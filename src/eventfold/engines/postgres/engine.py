@@ -84,9 +84,7 @@ class PostgresEngine:
     async def append_many(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
         """See the port."""
         done: list[Outcome] = []
-        alone = {at: id_reused(r.events, [None] * len(r.events)) for at, r in enumerate(requests) if repeats_itself(r)}
-        left = [request for at, request in enumerate(requests) if at not in alone] if alone else requests
-        for batch in batches(left) if left else ():
+        for batch in batches(requests) if requests else ():
             try:
                 done += await self._append(batch)
             except EventfoldError as error:
@@ -94,11 +92,11 @@ class PostgresEngine:
                     raise
                 # An earlier part is written already: what this part met is the outcome of its own requests.
                 done += [error] * len(batch.requests)
-        for at, refusal in alone.items():
-            done.insert(at, refusal)
         return done
 
     async def _append(self, batch: Batch) -> list[Outcome]:
+        if repeats_itself(batch.requests[0]):
+            return [await self._twice(batch.requests[0])]
         given = arguments(batch)
         early, furthest = looks(batch, self._seen)
         link = await self._sessions.writers.take()
@@ -115,6 +113,14 @@ class PostgresEngine:
         finally:
             await self._sessions.writers.give(link)
         return await self._outcomes(batch, Answer(*rows[0]))
+
+    async def _twice(self, request: AppendRequest) -> Outcome:
+        """The outcome of a request in which two events have the same id."""
+        if request.key is not None and (known := await self.request(request.key)) is not None:
+            return msgspec.structs.replace(known, repeated=True)
+        rows = await self._sessions.ask(self._sql.known, [uuids([event.id for event in request.events])], primary=True)
+        at = {event_id: position for position, event_id in rows}
+        return id_reused(request.events, [at.get(event.id) for event in request.events])
 
     def _failed(self, error: psycopg.Error, link: Link) -> EventfoldError:
         """What became of something that was to be written: open, if the connection is gone, and nothing otherwise."""

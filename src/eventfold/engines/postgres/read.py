@@ -64,7 +64,7 @@ class Reading:
         dropped = f"DELETE FROM {schema}.snapshot WHERE starts_with(key, %b) RETURNING 1"
         self.drop_snapshots = f"WITH gone AS ({dropped}) SELECT count(*) FROM gone"
         self.facts = _facts(self._event, self._tag)
-        self.known = f"SELECT position FROM {self._event} WHERE id = ANY (%b)"
+        self.known = f"SELECT position, id FROM {self._event} WHERE id = ANY (%b)"
 
     def page(self, query: Query, span: Span, limit: int | None) -> Statement:
         """Rows of (head, event's columns…): the matching events in order; one row of (head, NULL…) if none.
