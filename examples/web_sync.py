@@ -1,0 +1,89 @@
+"""The bank behind HTTP on plain WSGI, as in Django and Flask: `gunicorn --threads 8 examples.web_sync:app`.
+
+    POST /transfers       {"source": "a-1", "target": "a-2", "amount": "50"}, with the headers
+                          X-User and Idempotency-Key
+    GET  /accounts/a-1    its balance
+
+Explained in docs/how-to/web-applications.md.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+from collections.abc import Callable, Iterable
+from decimal import Decimal, InvalidOperation
+from functools import cache
+from http import HTTPStatus
+from typing import Any
+
+import eventfold as ef
+from eventfold.errors import InvalidInput
+from examples.bank import Account, InsufficientFunds, transfer
+
+Answer = tuple[int, dict[str, Any]]
+
+
+@cache
+def store() -> ef.Store:
+    """The store of this process, opened by its first request, and so after any fork; shared by its threads."""
+    opened = ef.Store(os.environ.get("BANK", "bank.db"))
+    atexit.register(opened.close)
+    return opened
+
+
+def post_transfer(key: str, user: str, source: str, target: str, amount: Decimal) -> Answer:
+    """Move money, once for each key of a user."""
+    once = store().using(command_id=f"transfer:{user}:{key}")
+    try:
+        done = once.decide(transfer, Account(source), Account(target), amount=amount)
+    except InsufficientFunds as refused:
+        return 422, {"error": str(refused)}
+    except InvalidInput as mistaken:
+        return 400, {"error": str(mistaken)}
+    except ef.EventfoldError as error:  # busy, or the answer was lost: the request may be sent again
+        return 503, {"error": str(error), "code": error.code}
+    return 200, {"positions": list(done.positions), "balance": str(done.state(Account(source)).balance)}
+
+
+def get_account(account: str) -> Answer:
+    """What is in an account."""
+    return 200, {"balance": str(store().state(Account(account)).balance)}
+
+
+# ------------------------------------------------------------------ what a framework would do instead
+
+
+def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """The least of a WSGI application. The `with` is what a middleware does: it covers the whole request."""
+    user = environ.get("HTTP_X_USER", "")
+    with store().context(actor=user or None, correlation_id=environ.get("HTTP_X_REQUEST_ID")):
+        status, answer = route(environ, user)
+    start_response(f"{status} {HTTPStatus(status).phrase}", [("Content-Type", "application/json")])
+    return [json.dumps(answer).encode()]
+
+
+def route(environ: dict[str, Any], user: str) -> Answer:
+    """Which request it is, and that it can be understood."""
+    match [environ["REQUEST_METHOD"], *environ["PATH_INFO"].strip("/").split("/")]:
+        case ["POST", "transfers"]:
+            try:
+                order = json.loads(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)))
+                source, target = str(order["source"]), str(order["target"])
+                key, amount = environ["HTTP_IDEMPOTENCY_KEY"], money(order["amount"])
+            except (KeyError, TypeError, ValueError, InvalidOperation) as error:
+                return 400, {"error": f"this is no transfer: {error!r}"}
+            return post_transfer(key, user, source, target, amount)
+        case ["GET", "accounts", account]:
+            return get_account(account)
+        case _:
+            return 404, {"error": "nothing is here"}
+
+
+def money(given: object) -> Decimal:
+    """An amount, from a number or its text. Raises ValueError, or InvalidOperation, if it is none."""
+    amount = Decimal(str(given))
+    if not amount.is_finite():
+        raise ValueError(given)
+    return amount
