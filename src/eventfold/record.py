@@ -207,7 +207,7 @@ def checksum(position: int, time: int, data: bytes, tags: str, metadata: bytes |
 def new_id(time_ns: int | None = None) -> bytes:
     """A UUIDv7 (RFC 9562 §5.7, method 3: the 12 bits after the milliseconds hold their fraction).
 
-    Ids that grow with time cost an index half of what random ones do (docs/explanation/limits.md).
+    Ids that grow with time cost an index half of what random ones do (docs/reference/limits.md).
     """
     ns = _time.time_ns() if time_ns is None else time_ns
     millis, rest = divmod(ns, 1_000_000)
