@@ -18,6 +18,7 @@ from eventfold.errors import (
     StoreBusy,
     StoreClosed,
     StoreDamaged,
+    StoreFull,
     StoreNotFound,
     StoreReadOnly,
     StoreUnavailable,
@@ -69,6 +70,7 @@ def test_a_server_that_does_not_answer_is_unavailable() -> None:
         ("postgresql://a@127.0.0.1/x?shema=typo", {}),
         ("postgresql://a@127.0.0.1:port/x", {}),
         ("postgresql://a@127.0.0.1/x", {"shcema": "typo"}),
+        ("postgresql://a@127.0.0.1/x", {"lock_timeout": "soon"}),
         ("postgresql://a@127.0.0.1/x", {"schema": ""}),
         ("postgresql://a@127.0.0.1/x", {"schema": "pg_mine"}),
         ("postgresql://a@127.0.0.1/x", {"schema": "x" * 64}),
@@ -271,6 +273,43 @@ def test_a_statement_timeout_is_busy(server: PostgresServer, schema: str) -> Non
             hasty.append(event())
     assert hasty.append(event()).first == 2
     hasty.end()
+
+
+@pytest.mark.parametrize(
+    ("state", "kind"),
+    [
+        ("53100", StoreFull),
+        ("40001", StoreBusy),
+        ("40P01", StoreBusy),
+        ("57014", StoreBusy),
+        ("55P03", StoreBusy),
+        ("25006", StoreReadOnly),
+        ("XX001", StoreDamaged),
+        ("XX002", StoreDamaged),
+        ("53200", StoreUnavailable),
+        ("58030", StoreUnavailable),
+        ("XX000", StoreUnavailable),
+    ],
+)
+def test_whatever_the_server_refuses_has_a_name(
+    url: str, schema: str, engine: Opened, colour: str, opening: Open, state: str, kind: type[EventfoldError]
+) -> None:
+    """A full disk, a deadlock, damaged data, planted in the middle of an append: its error, and nothing written."""
+    engine.append(event("Deposited", "account:a-1"))
+    sql(
+        url,
+        f"CREATE FUNCTION {schema}.fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        f" IF NEW.tag = 'boom' THEN RAISE EXCEPTION USING ERRCODE = '{state}', MESSAGE = 'planted'; END IF;"
+        " RETURN NEW; END $$",
+        f"CREATE TRIGGER fail BEFORE INSERT ON {schema}.tag FOR EACH ROW EXECUTE FUNCTION {schema}.fail()",
+    )
+    met = opening(colour=colour)
+    with pytest.raises(kind, match="planted") as caught:
+        met.append_many([request(event("A", "x"), key="k"), request(event("B", "boom"))])
+    assert type(caught.value) is kind
+    assert caught.value.fields["sqlstate"] == state
+    assert (met.head().position, met.keys()) == (1, [])
+    assert met.append(event("A", "x")).first == 2
 
 
 def test_a_store_that_vanishes_is_not_found(url: str, schema: str, opening: Open) -> None:

@@ -5,6 +5,7 @@ Every acknowledged event is there afterwards; whatever was open can be repeated 
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -157,8 +158,54 @@ def test_a_read_that_loses_its_connection_is_asked_again(
     assert proxy.lost.is_set()
 
 
-@pytest.mark.parametrize("turn", range(2))
-def test_a_server_killed_under_load_keeps_what_it_acknowledged(schema: str, turn: int) -> None:
+def test_a_commit_that_no_standby_has_is_unconfirmed(schema: str, colour: str) -> None:
+    """Where commits are to wait for a standby and that wait is cancelled, the server reports success. We do not."""
+    with own() as server:
+        engine = Opened(server.url(), colour, schema=schema)
+        engine.open()
+        engine.append(event())
+        sql(server.url(), "ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()")
+        assert soon(lambda: sql(server.url(), "SHOW synchronous_standby_names") == [("nobody",)])
+        mine, met = request(event("Taken", "seat:1")), list[EventfoldError]()
+
+        def append() -> None:
+            try:
+                engine.append_many([mine])
+            except EventfoldError as error:
+                met.append(error)
+
+        waiting = threading.Thread(target=append)
+        waiting.start()
+        stuck = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+        assert soon(lambda: sql(server.url(), stuck))
+        sql(server.url(), f"SELECT pg_cancel_backend(pid) FROM ({stuck}) x")
+        waiting.join(30)
+        assert [type(error) for error in met] == [AppendUnconfirmed]
+        assert "standby" in met[0].what
+        sql(server.url(), "ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
+        assert engine.append_many([mine])[0].repeated is True
+        engine.end()
+
+
+def test_a_cancelled_reader_harms_nobody(url: str, schema: str, opening: Open) -> None:
+    """A task cancelled in the middle of a question: the connection is none the worse, or replaced."""
+    engine = opening(colour="async", pool=2)
+    engine.append(event())
+    with psycopg.connect(url) as holding:
+        holding.execute(f"LOCK TABLE {schema}.event IN ACCESS EXCLUSIVE MODE".encode())
+
+        async def give_up() -> None:
+            for _ in range(5):
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.05):
+                        await engine.inner.count(tagged("x"))
+
+        engine.runner.run(give_up())
+    assert engine.head().position == 1
+    assert len(engine.everything()) == 1
+
+
+def test_a_server_killed_under_load_keeps_what_it_acknowledged(schema: str) -> None:
     """kill -9 under eight writers, and up again: every acknowledged event is there, once, and everybody goes on."""
     with own() as server:
         acknowledged: dict[bytes, int] = {}

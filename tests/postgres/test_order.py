@@ -7,6 +7,8 @@ transactions rolled back, every fourth one slow to commit.
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -139,3 +141,28 @@ def test_positions_are_visible_in_order_to_everyone(opening: Open) -> None:
 
     assert together(write, *[lambda e=e: read(e) for e in readers]) == []
     assert soon(lambda: readers[0].head().position == 400)
+
+
+SCRIPT = """
+import sys
+from tests.postgres.given import Opened, event
+engine = Opened(sys.argv[1], schema=sys.argv[2])
+engine.open()
+for _ in range(int(sys.argv[3])):
+    print(engine.append(event("Deposited", "process:" + sys.argv[4])).first)
+engine.end()
+"""
+
+
+def test_processes_take_turns(url: str, schema: str, engine: Opened) -> None:
+    """Four processes at once: every position is acknowledged to exactly one of them, and none starves."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, url, schema, "40", str(number)], stdout=subprocess.PIPE, text=True
+        )
+        for number in range(4)
+    ]
+    answers = [process.communicate(timeout=60)[0].split() for process in processes]
+    assert [len(answer) for answer in answers] == [40] * 4
+    assert sorted(int(position) for answer in answers for position in answer) == list(range(1, 161))
+    assert [t.count for t in engine.tags("process:")] == [40] * 4

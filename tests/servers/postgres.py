@@ -34,7 +34,10 @@ WHERE_FROM = (
 
 
 def programs() -> Path:
-    """The folder with initdb and postgres: Debian's newest, else the PATH's, else the wheel's."""
+    """The folder with initdb and postgres: POSTGRES_BIN's, Debian's newest, else the PATH's, else the wheel's."""
+    chosen = os.environ.get("POSTGRES_BIN")
+    if chosen:
+        return Path(chosen)
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda p: float(p.parts[-3]))
     if debian:
         return debian[-1].parent

@@ -31,7 +31,7 @@ MANNERS: dict[str, Any] = {
 }
 
 
-class Options(msgspec.Struct, frozen=True, kw_only=True):
+class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a store behaves on its server.
 
     `schema`           the PostgreSQL schema that holds the store: several stores fit into one database
@@ -78,11 +78,11 @@ def options_of(url: str, options: dict[str, Any]) -> tuple[str, Options]:
         rest = urlencode([(k, v) for k, v in pairs if k != "schema"], quote_via=quote)
         url = base + (question + rest if rest else "")
     try:
-        chosen = Options(**options)
-    except TypeError as error:
+        chosen = msgspec.convert(options, Options, strict=False)
+    except msgspec.ValidationError as error:
         known = ", ".join(Options.__struct_fields__)
         raise InvalidUrl(
-            f"An option is unknown to the PostgreSQL engine: {error}.", f"It has these: {known}."
+            f"The PostgreSQL engine cannot take its options: {error}.", f"It has these: {known}."
         ) from None
     name = chosen.schema
     if not name or len(name.encode()) > MOST_BYTES_OF_A_NAME or not name.isprintable() or name.startswith("pg_"):

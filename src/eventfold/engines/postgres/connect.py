@@ -193,6 +193,14 @@ async def dial(address: Address, colour: Colour) -> SyncLink | AsyncLink:
         raise unreachable(error, address.where) from None
 
 
+async def off_loop(on_loop: bool, call: Callable[[], None]) -> None:
+    """Something that waits for a thread, without holding up a loop."""
+    if on_loop:
+        await asyncio.to_thread(call)
+    else:
+        call()
+
+
 Greet = Callable[[SyncLink | AsyncLink], Awaitable[None]]
 
 

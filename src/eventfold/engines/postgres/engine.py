@@ -28,7 +28,7 @@ from eventfold.engines.postgres.append import (
     repeats_itself,
 )
 from eventfold.engines.postgres.arrays import uuids
-from eventfold.engines.postgres.connect import Colour, Rows
+from eventfold.engines.postgres.connect import Colour, Rows, off_loop
 from eventfold.engines.postgres.errors import lost, translated, unconfirmed
 from eventfold.engines.postgres.listen import Listener
 from eventfold.engines.postgres.locks import NamedLocks
@@ -329,5 +329,5 @@ class PostgresEngine:
         """See the port."""
         await self._locks.close()
         await self._sessions.close()
-        if self._listener is not None:
-            self._listener.close()  # rings once more: whoever waits looks, and is told that the store was closed
+        if self._listener is not None:  # it rings once more: whoever waits looks, and is told of the close
+            await off_loop(self.capabilities.suspends, self._listener.close)
