@@ -144,6 +144,21 @@ def test_yesterdays_read_model_stands_beside_todays(store: ef.Store) -> None:
     with pytest.raises(UnknownProjection):
         store.projections.switch(CarrierMonth)
     assert proved(store)
+    with pytest.raises(InvalidProjection, match="what readers see"):
+        store.projections.discard(CarrierMonth, 1)
+    store.projections.discard(CarrierMonth, past)
+    assert {held.place.generation for held in store.projections.checkpoints(CarrierMonth)} == {1}
+
+
+def test_closing_a_store_stops_its_runners(url: str) -> None:
+    """Nothing goes on in the background of a store that was closed; the lease is given back."""
+    store = ef.Store(url)
+    runner = store.run(CarrierMonth)
+    store.append(*flights(20))
+    store.wait(CarrierMonth)
+    store.close()
+    assert not runner.running
+    assert not runner.failed
 
 
 def test_a_rebuild_under_live_writes_ends_exact(shared_url: str) -> None:

@@ -233,10 +233,18 @@ def rollback(url: Url = None, name: Name = None, import_path: ImportPath = ".", 
 
 
 @projections.command("discard", cls=Command)
-def discard(url: Url = None, name: Name = None, import_path: ImportPath = ".", as_json: Json = None) -> None:
-    """Give up what is being built."""
+def discard(
+    url: Url = None,
+    name: Name = None,
+    generation: Annotated[
+        int | None, typer.Option("--generation", metavar="N", help="One built by rebuild --at; else what is built.")
+    ] = None,
+    import_path: ImportPath = ".",
+    as_json: Json = None,
+) -> None:
+    """Give up what is being built, or drop a generation of the past."""
     with at_desk(url, name, import_path) as (desk, named):
-        desk.discard(named)
+        desk.discard(named, generation)
     acted(as_json, done="discarded")
 
 

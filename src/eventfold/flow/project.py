@@ -33,7 +33,10 @@ State = Literal["worked", "idle", "held", "paused", "stopped", "superseded"]
 
 
 class Means(msgspec.Struct, frozen=True):
-    """What a worker works with. `clock` gives seconds; `dead` knows of holders that were killed; `lease` in seconds, `page` in events."""
+    """What a worker works with. `clock` gives seconds; `dead` knows of holders that were killed.
+
+    `lease` in seconds, `page` in events.
+    """
 
     log: Log
     target: Target
@@ -88,7 +91,7 @@ class Work:
         means = self.means
         held = means.target.claim(self.place, self.holder, means.lease)
         if held is None:
-            other = next((c.holder for c in means.target.checkpoints(*_of(self.place)) if c.place == self.place), "")
+            other = next((c.holder for c in means.target.checkpoints(self.place.name) if c.place == self.place), "")
             if not other or not means.dead(other):
                 return False
             held = means.target.claim(self.place, self.holder, means.lease, heir_of=other)
@@ -125,7 +128,7 @@ class Work:
         if self._rows is not None:
             self._rows.forget()
         self._attempts.clear()
-        held = next((c for c in self.means.target.checkpoints(*_of(self.place)) if c.place == self.place), None)
+        held = next((c for c in self.means.target.checkpoints(self.place.name) if c.place == self.place), None)
         if held is None or held.token != self.held.token:
             self.held = None
             return
@@ -389,10 +392,6 @@ class Work:
 
 def _said(failed: Failed) -> str:
     return f"{type(failed.error).__name__}: {failed.error}"[:2_000]
-
-
-def _of(place: Place) -> tuple[str, int]:
-    return place.name, place.generation
 
 
 def _held(held: Checkpoint | None) -> Checkpoint:

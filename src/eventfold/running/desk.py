@@ -48,6 +48,7 @@ class Desk:
         self._url, self._lease = url, lease
         self._options = Options()
         self._targets: dict[str | None, Target] = {}
+        self._runners: list[Runner] = []
 
     def using(self, options: Options) -> Desk:
         """The same desk, writing its acts with these options."""
@@ -92,7 +93,9 @@ class Desk:
         plans = [(plan, self._target(plan.target)) for plan in _plans(projections)]
         for plan, target in plans:
             run(register(plan, self.log, target))
-        return Runner(self.log, plans, self._lease)
+        runner = Runner(self.log, plans, self._lease)
+        self._runners.append(runner)
+        return runner
 
     def wait(self, projection: Named, position: int | None = None, timeout: float = PATIENCE) -> int:
         """See Store.wait."""
@@ -319,12 +322,20 @@ class Desk:
         target.change(new)
         return new
 
-    def discard(self, projection: Named) -> None:
-        """Give up what is being built."""
+    def discard(self, projection: Named, generation: int | None = None) -> None:
+        """Give up what is being built, or drop a generation that was built as of a moment in the past."""
         name, target = self._find(projection)
         known = known_in(target, name)
-        self._act(name, "discard", generations.switched(known).live)
-        generations.discard(target, known)
+        dropped = generations.switched(known).live if generation is None else generation
+        if dropped in (known.live, known.previous):
+            raise InvalidProjection(
+                f"Generation {dropped} of {name} is what readers see, or saw before.", "It goes by itself, later."
+            )
+        self._act(name, "discard", dropped)
+        if dropped == known.building:
+            generations.discard(target, known)
+        else:
+            target.drop(name, dropped, known.tables)
 
     # Finding
 
@@ -358,7 +369,9 @@ class Desk:
         return plan_of(projection)
 
     def close(self) -> None:
-        """Let go of every target."""
+        """Stop what runs, and let go of every target."""
+        while self._runners:
+            self._runners.pop().stop()
         for target in self._targets.values():
             target.close()
         self._targets.clear()
