@@ -60,4 +60,8 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         ("a year of flights", "eventfold demo flights"),
         ("a first look, in seconds", "eventfold demo flights --limit 2000 --db first.db"),
     ),
+    "processes": (
+        ("what waits, and what is stuck", "eventfold processes bank.db"),
+        ("as JSON lines", "eventfold processes bank.db --json"),
+    ),
 }

@@ -15,6 +15,7 @@ from eventfold.cli.copy import copy
 from eventfold.cli.demo import demo
 from eventfold.cli.facts import cursor, stats, tags, types
 from eventfold.cli.history import history
+from eventfold.cli.processes import processes
 from eventfold.cli.projections import projections
 from eventfold.cli.read import read
 from eventfold.cli.running import run, verify
@@ -42,7 +43,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["--help", "-h"]},
 )
 
-LOOK, FOLD, WRITE, MODELS = "Look", "Fold", "Write", "Read models"
+LOOK, FOLD, WRITE, MODELS, WORK = "Look", "Fold", "Write", "Read models", "Work that takes days"
 for panel, command in (
     (LOOK, read),
     (LOOK, tail),
@@ -58,6 +59,7 @@ for panel, command in (
     (WRITE, copy),
     (MODELS, run),
     (MODELS, verify),
+    (WORK, processes),
 ):
     text = paragraphs(command.__doc__)
     app.command(command.__name__, cls=Command, rich_help_panel=panel, help=text)(command)
