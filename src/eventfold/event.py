@@ -5,6 +5,7 @@ Knows: classes and their names, versions and tag fields. Does not know: bytes (r
 
 from __future__ import annotations
 
+import sys
 import types
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -70,6 +71,8 @@ else:
 
         def __new__(mcls, name, bases, namespace, *, type=None, version=1, aliases=(), **options):
             options.setdefault("frozen", True)
+            if "<locals>" in namespace.get("__qualname__", ""):
+                _resolve(namespace, sys._getframe(1))
             cls = super().__new__(mcls, name, bases, namespace, **options)
             if namespace.get("__module__") != __name__:
                 _declare(cls, name if type is None else type, version, aliases)
@@ -77,6 +80,16 @@ else:
 
     class _Struct(msgspec.Struct, metaclass=EventMeta):
         pass
+
+    def _resolve(namespace, frame):
+        """Look up annotations that are text where they were written: msgspec sees names of modules, not of functions."""
+        hints = namespace.get("__annotations__", {})
+        for field, hint in hints.items():
+            if isinstance(hint, str):
+                try:
+                    hints[field] = eval(hint, frame.f_globals, frame.f_locals)  # noqa: S307 (the program's own text)
+                except NameError:  # a class of the module that is not there yet
+                    continue
 
 
 class Event(_Struct):

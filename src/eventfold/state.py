@@ -106,7 +106,7 @@ class Plan(msgspec.Struct):
 
     def blank(self, state: S) -> S:
         """The same question without an answer: what a fold starts from."""
-        return type(state)(*[getattr(state, name) for name in self.question])
+        return type(state)(**{name: getattr(state, name) for name in self.question})
 
 
 _plans: dict[type, Plan] = {}
@@ -131,7 +131,9 @@ def _compile(cls: type[State]) -> Plan:
             "Define the classes it names in the same module or function, above it.",
         ) from error
     fields, defaults = cls.__struct_fields__, cls.__struct_defaults__
-    question = fields[: len(fields) - len(defaults)]
+    first = len(fields) - len(defaults)
+    mixed = zip(fields[first:], defaults, strict=True)  # with kw_only, fields without a default may come late
+    question = fields[:first] + tuple(field for field, default in mixed if default is msgspec.NODEFAULT)
     tags = tuple((field, key) for field, key in tag_fields(hints).items() if field in question)
     events = _event_classes(cls, evolve.get("event", next(iter(evolve.values()), None)))
     names: dict[str, None] = {}
@@ -171,7 +173,14 @@ def _alternatives(hint: Any) -> list[Any]:
 
 def _check_tags(cls: type, events: Iterable[type], asked: set[str]) -> None:
     for event in events:
-        has = set(tag_fields(typing.get_type_hints(event, include_extras=True)).values())
+        try:
+            has = set(tag_fields(typing.get_type_hints(event, include_extras=True)).values())
+        except NameError as error:
+            raise InvalidState(
+                f"The annotations of {event.__name__} cannot be resolved: {error}.",
+                "Define the types it names where its module can see them.",
+                event=event.__name__,
+            ) from error
         missing = sorted(asked - has)
         if missing:
             raise InvalidState(
@@ -211,6 +220,8 @@ def copier(hint: Any) -> Copier | None:
     origin, args = get_origin(hint), get_args(hint)
     if origin is typing.Annotated:
         return copier(hint.__origin__)
+    if isinstance(hint, typing.NewType):
+        return copier(hint.__supertype__)
     if origin is typing.Literal:
         return None
     if origin in (Union, types.UnionType, tuple, frozenset):
@@ -237,7 +248,14 @@ def _unchanging(cls: type[Any]) -> bool:
 
 
 def _dict_copier(inner: Copier) -> Copier:
-    return lambda value: {key: inner(each) for key, each in value.items()}
+    def copy_dict(value: dict[Any, Any]) -> dict[Any, Any]:
+        if type(value) is dict:
+            return {key: inner(each) for key, each in value.items()}
+        twin = copy.copy(value)  # a defaultdict stays one
+        twin.update((key, inner(each)) for key, each in value.items())
+        return twin
+
+    return copy_dict
 
 
 class Change(NamedTuple):
