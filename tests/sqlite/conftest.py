@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -36,3 +38,14 @@ def process() -> Iterator[Callable[..., Other]]:
     yield start
     for each in started:
         each.kill()
+
+
+@pytest.fixture
+def memory_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where the system has such a place, for tests that make hundreds of files."""
+    shared = Path("/dev/shm")
+    if not os.access(shared, os.W_OK):
+        yield tmp_path
+        return
+    with TemporaryDirectory(prefix="eventfold-", dir=shared) as folder:
+        yield Path(folder)

@@ -163,10 +163,10 @@ CHANGES = f"""
     DELETE FROM tagged WHERE position = 1
     UPDATE request SET first = 2
     DELETE FROM request
-    REPLACE INTO request SELECT key, 2 FROM request
+    REPLACE INTO request SELECT key, 2, crc FROM request
     UPDATE store SET id = 'another'
     DELETE FROM store
-    REPLACE INTO store VALUES (1, 'another', 1, 0)
+    REPLACE INTO store VALUES (1, 'another', 1, 0, 0)
 """.strip().splitlines()
 
 

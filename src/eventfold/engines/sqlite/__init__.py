@@ -20,7 +20,8 @@ from eventfold.engines.sqlite.check import Problem, Progress, problems
 from eventfold.engines.sqlite.connect import File
 from eventfold.engines.sqlite.duplicate import backup
 from eventfold.engines.sqlite.end import End
-from eventfold.engines.sqlite.faults import in_our_words, translated
+from eventfold.engines.sqlite.faults import disagreement, in_our_words, translated
+from eventfold.engines.sqlite.identity import identity_of
 from eventfold.engines.sqlite.named import NamedLocks
 from eventfold.engines.sqlite.names import Names
 from eventfold.engines.sqlite.queries import Dictionary, positions
@@ -79,7 +80,7 @@ class SqliteEngine:
     @in_our_words
     async def open(self) -> None:
         """See the port."""
-        self.store_id, self.epoch = self._file.open(self._create)
+        self.store_id, self.epoch, _ = self._file.open(self._create)
         self._end = End(self._file, self._rows, self.store_id, self.epoch)
         self._writer = Writer(self._file, self._types, self._tags, self._rows, self._end, self._clock)
         try:
@@ -113,6 +114,15 @@ class SqliteEngine:
     def _look(self, connection: apsw.Connection) -> Head:
         assert self._end is not None
         return self._end.look(connection)
+
+    def _at(self, connection: apsw.Connection, position: int) -> Stored | None:
+        event = self._rows.at(connection, position)
+        if event is None and 0 < position <= self._look(connection).position:
+            # Between the two looks somebody may have written it.
+            event = self._rows.at(connection, position)
+            if event is None:
+                raise missing(position)
+        return event
 
     @in_our_words
     async def read(self, query: Query, span: Span) -> Page:
@@ -153,9 +163,8 @@ class SqliteEngine:
             low, high = 0, self._look(connection).position
             while low < high:
                 middle = (low + high + 1) // 2
-                event = self._rows.at(connection, middle)
-                if event is None:
-                    raise missing(middle)
+                event = self._at(connection, middle)
+                assert event is not None
                 low, high = (middle, high) if event.time <= time else (low, middle - 1)
             return low
 
@@ -164,13 +173,13 @@ class SqliteEngine:
     @in_our_words
     async def event_id(self, position: int) -> bytes | None:
         """See the port."""
-        event = self._reading(lambda connection: self._rows.at(connection, position))
+        event = self._reading(lambda connection: self._at(connection, position))
         return event.id if event else None
 
     @in_our_words
     async def boundary(self, position: int) -> int:
         """See the port."""
-        event = self._reading(lambda connection: self._rows.at(connection, position))
+        event = self._reading(lambda connection: self._at(connection, position))
         return event.last if event else position
 
     @in_our_words
@@ -196,10 +205,20 @@ class SqliteEngine:
     @in_our_words
     async def tags(self, prefix: str = "", limit: int = 1000, after: str = "") -> list[TagCount]:
         """See the port."""
-        sql = """SELECT name, (SELECT count(*) FROM tagged WHERE tag = tag.id) FROM tag
-            WHERE name >= ? AND name < ? AND name > ? ORDER BY name LIMIT ?"""
+        # The index gives the names in order, the table those that belong to the numbers: they have to agree.
+        sql = """SELECT name, (SELECT count(*) FROM tagged WHERE tag = t.id), (SELECT name FROM tag WHERE id = t.id)
+            FROM tag t WHERE name >= ? AND name < ? AND name > ? ORDER BY name LIMIT ?"""
         bindings = (prefix, prefix + "\U0010ffff", after, limit)
-        return self._reading(lambda connection: [TagCount(*row) for row in connection.execute(sql, bindings)])
+
+        def counted(connection: apsw.Connection) -> list[TagCount]:
+            found: list[TagCount] = []
+            for name, count, again in connection.execute(sql, bindings):
+                if name != again:
+                    raise disagreement(f"the tags {name!r} and {again!r} have one number")
+                found.append(TagCount(name, count))
+            return found
+
+        return self._reading(counted)
 
     @in_our_words
     async def keys(self, after: str = "", limit: int = 1000) -> list[tuple[str, int]]:
@@ -267,7 +286,7 @@ class SqliteEngine:
                 "tags": connection.execute("SELECT count(*) FROM tag").get,
                 "bytes": connection.pragma("page_count") * connection.pragma("page_size"),
                 "wal_bytes": _size(self._file.path + "-wal"),
-                "created": connection.execute("SELECT created FROM store").get,
+                "created": identity_of(connection).created,
                 "durability": "full" if self.capabilities.durable else "normal",
                 "layout": schema.LAYOUT,
                 "sqlite": apsw.sqlite_lib_version(),

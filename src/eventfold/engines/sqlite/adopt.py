@@ -11,6 +11,7 @@ from typing import Any
 import apsw
 
 from eventfold.engines.sqlite import schema
+from eventfold.engines.sqlite.identity import take_identity
 from eventfold.engines.sqlite.names import Names
 from eventfold.engines.sqlite.read import with_checksum
 from eventfold.record import Stored
@@ -52,7 +53,7 @@ def adopt(
         tagged += [(tags.ensure(connection, tag), event.position, type_id) for tag in event.tag_set]
     connection.executemany(schema.INSERT_EVENT, rows)
     connection.executemany(schema.INSERT_TAGGED, tagged)
-    connection.executemany(schema.INSERT_REQUEST, list(keys))
+    connection.executemany(schema.INSERT_REQUEST, map(with_checksum, keys))
 
 
 def succeed(connection: apsw.Connection, store_id: str, epoch: int) -> None:
@@ -60,4 +61,4 @@ def succeed(connection: apsw.Connection, store_id: str, epoch: int) -> None:
     row = connection.execute(schema.HEAD).fetchone()
     if row:
         raise not_behind(row[0], 1)
-    connection.execute("UPDATE store SET id = ?, epoch = ?", (store_id, epoch))
+    take_identity(connection, store_id, epoch)

@@ -184,4 +184,4 @@ class Batch:
             if self._tagged:
                 self._connection.executemany(schema.INSERT_TAGGED, self._tagged)
         if self._keys:
-            self._connection.executemany(schema.INSERT_REQUEST, list(self._keys.items()))
+            self._connection.executemany(schema.INSERT_REQUEST, map(with_checksum, self._keys.items()))

@@ -13,15 +13,15 @@ import msgspec
 
 from eventfold.engines.sqlite import schema
 from eventfold.engines.sqlite.names import Names
-from eventfold.engines.sqlite.read import Rows
+from eventfold.engines.sqlite.read import Rows, with_checksum
 from eventfold.errors import EventfoldError
 from eventfold.record import Stored
 
 STEP = 1_000  # events between two reports of progress, each step in a snapshot of its own
 MOST_STRUCTURAL = 100  # complaints of SQLite itself: beyond these a list says no more
 
-LOST_KEYS = """SELECT r.key, r.first FROM request r LEFT JOIN event e ON e.position = r.first
-    WHERE r.first <= ? AND (e.position IS NULL OR ifnull(e."offset", 0) <> 0)"""
+KEYS = """SELECT r.key, r.first, r.crc, e.position, ifnull(e."offset", 0)
+    FROM request r LEFT JOIN event e ON e.position = r.first WHERE r.first <= ?"""
 
 Progress = Callable[[int, int], None]
 
@@ -116,10 +116,12 @@ class _Comparison:
 
     def end(self, connection: apsw.Connection) -> list[Problem]:
         """What no event has led to."""
-        found = [
-            Problem(f"The request key {key!r} leads to no beginning of an append.", first)
-            for key, first in connection.execute(LOST_KEYS, (self.head,))
-        ]
+        found: list[Problem] = []
+        for key, first, crc, position, offset in connection.execute(KEYS, (self.head,)):
+            if with_checksum((key, first))[-1] != crc:
+                found.append(Problem(f"The request key {key!r} does not have its checksum."))
+            elif position is None or offset:
+                found.append(Problem(f"The request key {key!r} leads to no beginning of an append.", first))
         entries: int = connection.execute("SELECT count(*) FROM tagged WHERE position <= ?", (self.head,)).get
         if entries != self._tagged:
             found.append(Problem(f"The tag index has {entries} entries, and the events carry {self._tagged} tags."))

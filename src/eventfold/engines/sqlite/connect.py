@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import secrets
 import sys
 import time
 from functools import cache
@@ -17,8 +16,8 @@ from typing import Any
 import apsw
 
 from eventfold.engines.sqlite import forks
-from eventfold.engines.sqlite.faults import disagreement
 from eventfold.engines.sqlite.guard import Guard
+from eventfold.engines.sqlite.identity import Identity, give_birth, identity_of
 from eventfold.engines.sqlite.lock import WriterLock
 from eventfold.engines.sqlite.pool import Pool
 from eventfold.engines.sqlite.schema import APPLICATION_ID, CREATE, DEFINITIONS, LAYOUT
@@ -55,19 +54,18 @@ class File:
         self._wal_identity: tuple[int, int] | None = None
         self._glance_at = 0.0
 
-    def open(self, create: bool) -> tuple[str, int]:
-        """Recognise or create the store. Returns its id and epoch. Raises the errors that `Store` documents."""
+    def open(self, create: bool) -> Identity:
+        """Recognise or create the store. Returns who it is. Raises the errors that `Store` documents."""
         self._check_path(create)
+        existed = os.path.exists(self._real)
         forks.forkable.add(self)
         self._may_create = create and not self.readonly
         connection = self.pool.reader()
         try:
             if self._is_new(connection):
-                self._create(connection, create)
+                self._create(connection, create, existed)
             _check_definitions(connection, self.path)
-            found = connection.execute("SELECT id, epoch FROM store").fetchone()
-            if found is None:
-                raise disagreement("it has lost its id")
+            found = identity_of(connection)
             self._guard.set(self._real)
             self._identity, self._wal_identity = _identity(self.path), _identity(self._real + "-wal")
         except BaseException:
@@ -122,7 +120,7 @@ class File:
             path=self.path,
         )
 
-    def _create(self, connection: apsw.Connection, create: bool) -> None:
+    def _create(self, connection: apsw.Connection, create: bool, existed: bool) -> None:
         """Under the writers' lock, so that of several processes one creates and the others find a store."""
         if self.readonly or connection.readonly("main"):
             create = False
@@ -137,16 +135,22 @@ class File:
                     f"Create a store in it: eventfold init {self.path}.",
                     path=self.path,
                 )
+            if existed and self.lock.noted():  # a store that lost its content is not to be made anew by accident
+                raise StoreDamaged(
+                    f"{self.path} is an empty file, and it was a store with events in it.",
+                    f"Restore a backup; to begin anew, remove the file and {self.lock.path}.",
+                    path=self.path,
+                )
             connection.pragma("journal_mode", "wal")
             connection.execute("BEGIN IMMEDIATE")
             try:
                 connection.execute(CREATE)
-                connection.execute(
-                    "INSERT INTO store VALUES (1, ?, 1, ?)", (secrets.token_hex(16), time.time_ns() // 1000)
-                )
+                give_birth(connection)
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 connection.execute(f"PRAGMA user_version = {LAYOUT}")
                 connection.execute("COMMIT")
+                # From now on the file itself says what it is, also to someone who lost the log beside it.
+                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
             except BaseException:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")

@@ -10,6 +10,7 @@ import os
 import apsw
 
 from eventfold.engines.sqlite.faults import translated
+from eventfold.engines.sqlite.identity import identity_of, take_identity
 from eventfold.errors import NotAStore
 
 STEP = 1_000  # pages between two moments at which an interrupt is heard
@@ -41,7 +42,8 @@ def _copy(source: apsw.Connection, path: str) -> None:
         finally:
             source.execute("ROLLBACK")
         target.pragma("journal_mode", "wal")
-        target.execute("UPDATE store SET epoch = epoch + 1")
+        identity = identity_of(target)
+        take_identity(target, identity.id, identity.epoch + 1)
         target.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
     finally:
         target.close()

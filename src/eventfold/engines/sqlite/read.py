@@ -71,7 +71,11 @@ class Rows:
             raise missing(first)
         if event.size == 1:
             return [event]
-        return self.all(connection, connection.execute(schema.BETWEEN, (first, event.last)))
+        events = self.all(connection, connection.execute(schema.BETWEEN, (first, event.last)))
+        if len(events) != event.size:
+            there = {each.position for each in events}
+            raise missing(next(place for place in range(first, event.last + 1) if place not in there))
+        return events
 
 
 def corrupt(position: int | None) -> CorruptEvent:

@@ -15,7 +15,8 @@ CREATE TABLE store (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     id TEXT NOT NULL,
     epoch INTEGER NOT NULL,
-    created INTEGER NOT NULL
+    created INTEGER NOT NULL,    -- µs since 1970 UTC
+    crc INTEGER NOT NULL         -- of id, epoch and created, as in event
 ) STRICT;
 
 CREATE TABLE event (
@@ -46,7 +47,11 @@ CREATE TABLE tagged (
     PRIMARY KEY (tag, position, type)  -- all of it, so that REPLACE has nothing to replace
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE request (key TEXT PRIMARY KEY, first INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE request (
+    key TEXT PRIMARY KEY,
+    first INTEGER NOT NULL,
+    crc INTEGER NOT NULL         -- of key and first, as in event
+) STRICT, WITHOUT ROWID;
 CREATE TABLE snapshot (
     key TEXT PRIMARY KEY,
     fingerprint TEXT NOT NULL,
@@ -81,8 +86,8 @@ WHEN EXISTS (SELECT 1 FROM {table} WHERE {known})
 BEGIN SELECT RAISE(ABORT, 'eventfold: known {table}'); END;
 """
 _STORE = """
-CREATE TRIGGER store_keeps_id BEFORE UPDATE OF one, id, created ON store
-WHEN EXISTS (SELECT 1 FROM event)
+CREATE TRIGGER store_keeps_id BEFORE UPDATE ON store
+WHEN NEW.id <> OLD.id AND EXISTS (SELECT 1 FROM event)
 BEGIN SELECT RAISE(ABORT, 'eventfold: a store keeps its id'); END;
 CREATE TRIGGER store_no_delete BEFORE DELETE ON store
 BEGIN SELECT RAISE(ABORT, 'eventfold: a store keeps its id'); END;
@@ -103,7 +108,7 @@ COLUMNS = 'position, id, type, version, data, tags, time, occurred, metadata, "o
 HEAD = "SELECT position, id, time FROM event ORDER BY position DESC LIMIT 1"
 INSERT_EVENT = f"INSERT INTO event ({COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608
 INSERT_TAGGED = "INSERT INTO tagged (tag, position, type) VALUES (?,?,?)"
-INSERT_REQUEST = "INSERT INTO request (key, first) VALUES (?,?)"
+INSERT_REQUEST = "INSERT INTO request (key, first, crc) VALUES (?,?,?)"
 BY_ID = f"SELECT {COLUMNS} FROM event WHERE id = ?"  # noqa: S608
 BY_KEY = "SELECT first FROM request WHERE key = ?"
 BY_POSITION = f"SELECT {COLUMNS} FROM event WHERE position = ?"  # noqa: S608
