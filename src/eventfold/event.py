@@ -82,7 +82,7 @@ else:
         pass
 
     def _resolve(namespace, frame):
-        """Look up annotations that are text where they were written: msgspec sees names of modules, not of functions."""
+        """Look up annotations that are text where they stand: msgspec sees names of modules, not of functions."""
         hints = namespace.get("__annotations__", {})
         for field, hint in hints.items():
             if isinstance(hint, str):

@@ -102,11 +102,22 @@ class Plan(msgspec.Struct):
 
     def key(self, state: State) -> tuple[Any, ...]:
         """What tells this question from others: the class and the question's values."""
-        return (self.cls, *[getattr(state, name) for name in self.question])
+        return (self.cls, *[_hashable(getattr(state, name)) for name in self.question])
 
     def blank(self, state: S) -> S:
         """The same question without an answer: what a fold starts from."""
-        return type(state)(**{name: getattr(state, name) for name in self.question})
+        blank = type(state)(**{name: getattr(state, name) for name in self.question})
+        for name, copy_of in self.copiers:
+            if name in self.question:  # a list, say: the caller's own may change later
+                setattr(blank, name, copy_of(getattr(blank, name)))
+        return blank
+
+
+def _hashable(value: Any) -> Any:
+    """A question's value as part of a key."""
+    if isinstance(value, list):
+        return tuple(map(_hashable, cast("list[Any]", value)))
+    return frozenset(cast("set[Any]", value)) if isinstance(value, set) else value
 
 
 _plans: dict[type, Plan] = {}

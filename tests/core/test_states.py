@@ -150,7 +150,7 @@ def test_a_keyword_question_is_a_question_too() -> None:
     assert plan.blank(asked) == ByName(account="a", region="north")
 
 
-# ------------------------------------------------------------------------------------------ classes that cannot be folded
+# ------------------------------------------------------------------------------------------ classes that cannot fold
 
 
 class NoEvolve(ef.State):

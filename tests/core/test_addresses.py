@@ -1,0 +1,98 @@
+"""Addresses: which URL opens which engine, and what the others get."""
+
+from __future__ import annotations
+
+import builtins
+import sys
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+import eventfold as ef
+from eventfold.engines import open_engine
+from eventfold.engines.memory import MemoryEngine
+from eventfold.errors import InvalidUrl, MissingExtra
+from eventfold.testing import Clock
+
+
+@pytest.mark.parametrize(
+    "address", ["log.db", "sqlite:log.db", "sqlite://log.db", "SQLite:log.db", "file:log.db", "./a:b.db", "x/y:z"]
+)
+def test_a_path_is_a_sqlite_file(address: str) -> None:
+    """A path, with or without sqlite: before it, is a SQLite file; a colon further on is part of the path."""
+    engine = open_engine(address, "sync", True, {})
+    assert engine.name == "sqlite"
+
+
+def test_a_path_object_is_a_path(tmp_path: Path) -> None:
+    """A pathlib.Path may be given where a path is meant."""
+    with ef.Store(tmp_path / "log.db") as store:  # type: ignore[arg-type]
+        assert store.engine.name == "sqlite"
+    assert (tmp_path / "log.db").exists()
+
+
+def test_a_drive_letter_is_no_scheme() -> None:
+    r"""`C:\store.db` is a path."""
+    assert open_engine("C:\\store.db", "sync", True, {}).name == "sqlite"
+
+
+def test_memory_without_a_name_is_new_each_time() -> None:
+    """`memory:` is a log of one's own; `memory:NAME` is the process's log of that name."""
+    assert open_engine("memory:", "sync", True, {}) is not open_engine("memory:", "sync", True, {})
+    name = f"memory:{uuid4().hex}"
+    assert open_engine(name, "sync", True, {}) is open_engine(name, "async", True, {})
+
+
+def test_an_engine_is_its_own_address() -> None:
+    """A store can be opened over an engine made by hand."""
+    engine = MemoryEngine(Clock())
+    assert ef.Store(engine).engine is engine
+
+
+@pytest.mark.parametrize(
+    ("address", "near"),
+    [
+        ("sqllite:x.db", "sqlite"),
+        ("postgress://x", "postgres"),
+        ("mem:", "memory"),
+        ("mysql://x", ""),
+        ("memroy:", "memory"),
+        ("nats://x", ""),
+    ],
+)
+def test_an_unknown_scheme_is_refused(address: str, near: str) -> None:
+    """A scheme that means nothing is InvalidUrl, with the one that may have been meant."""
+    with pytest.raises(InvalidUrl) as refused:
+        ef.Store(address)
+    assert refused.value.code == "invalid-url"
+    assert refused.value.fields["scheme"] == address.partition(":")[0]
+    assert (f"did you mean {near}" in refused.value.what) is bool(near)
+
+
+@pytest.mark.parametrize(
+    ("address", "package", "module", "extra"),
+    [
+        ("postgresql://localhost/x", "psycopg", "eventfold.engines.postgres", "postgres"),
+        ("log.db", "apsw", "eventfold.engines.sqlite", "apsw"),
+    ],
+)
+def test_a_missing_driver_is_named(
+    monkeypatch: pytest.MonkeyPatch, address: str, package: str, module: str, extra: str
+) -> None:
+    """Where a driver is not installed the error names what to install, and no import error escapes."""
+    real = builtins.__import__
+
+    def without(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name.partition(".")[0] == package:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return real(name, *args, **kwargs)
+
+    for loaded in [name for name in sys.modules if name == package or name.startswith((f"{package}.", module))]:
+        monkeypatch.delitem(sys.modules, loaded)
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(MissingExtra) as refused:
+        ef.Store(address)
+    assert refused.value.fields["extra"] == extra
+    assert "pip install" in refused.value.now

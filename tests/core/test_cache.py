@@ -1,0 +1,104 @@
+"""The cache of folded states: bounded, never older than it was, indifferent to what cannot be a key."""
+
+from __future__ import annotations
+
+import threading
+
+import eventfold as ef
+from eventfold.flow.cache import StateCache
+
+
+class Counted(ef.State):
+    """A state that says which one it is."""
+
+    count: int = 0
+
+    def evolve(self, event: ef.Event) -> None:
+        """Take one event in."""
+
+
+def test_a_state_is_kept_with_its_position() -> None:
+    """What was put is got; what was not is None."""
+    cache = StateCache()
+    cache.put("a", Counted(1), 5)
+    assert cache.get("a") == (Counted(1), 5)
+    assert cache.get("b") is None
+
+
+def test_an_older_state_never_replaces_a_later_one() -> None:
+    """Of two threads that caught up the later position stays, whoever comes last."""
+    cache = StateCache()
+    cache.put("a", Counted(2), 9)
+    cache.put("a", Counted(1), 5)
+    assert cache.get("a") == (Counted(2), 9)
+    cache.put("a", Counted(3), 10)
+    assert cache.get("a") == (Counted(3), 10)
+
+
+def test_the_cache_is_bounded() -> None:
+    """No more than `size` states are kept; those put longest ago go first."""
+    cache = StateCache(3)
+    for number in range(6):
+        cache.put(number, Counted(number), 1)
+    assert [number for number in range(6) if cache.get(number)] == [3, 4, 5]
+    cache.put(3, Counted(3), 2)
+    cache.put(6, Counted(6), 1)
+    assert [number for number in range(7) if cache.get(number)] == [3, 5, 6]
+
+
+def test_a_cache_of_nothing_keeps_nothing() -> None:
+    """`size=0` is no cache."""
+    cache = StateCache(0)
+    cache.put("a", Counted(1), 5)
+    assert cache.get("a") is None
+
+
+def test_a_question_that_cannot_be_a_key_is_not_kept() -> None:
+    """An unhashable question is folded each time, without an error."""
+    cache = StateCache()
+    cache.put(("x", [1]), Counted(1), 5)
+    assert cache.get(("x", [1])) is None
+
+
+class Tagged(ef.Event, type="cache.tagged"):
+    """Has a tag."""
+
+    account: ef.Tag
+
+
+class ByList(ef.State):
+    """Asked by a list, which cannot be hashed."""
+
+    account: ef.Tag[list[str]]
+    count: int = 0
+
+    def evolve(self, event: Tagged) -> None:
+        """Take one event in."""
+        self.count += 1
+
+
+def test_a_question_by_a_list_works_throughout() -> None:
+    """A State asked by a list is folded, decided over, and asked of the result like any other."""
+    with ef.Store("memory:") as store:
+        store.append(Tagged("a"), Tagged("b"), Tagged("c"))
+        assert store.state(ByList(["a", "b"])).count == 2
+        done = store.decide(lambda state: [Tagged("a")], ByList(["a", "b"]))
+        assert done.state(ByList(["a", "b"])).count == 3
+        assert len(list(store.history(ByList(["c"])))) == 1
+
+
+def test_threads_may_use_it_at_once() -> None:
+    """Many threads putting and getting at once leave it bounded and whole."""
+    cache = StateCache(10)
+
+    def work(seed: int) -> None:
+        for number in range(500):
+            cache.put((seed * number) % 37, Counted(number), number)
+            cache.get(number % 37)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(1, 7)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sum(cache.get(number) is not None for number in range(37)) <= 10
