@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from eventfold.errors import EventfoldError
-from eventfold.projection.columns import Convert, Kind
+from eventfold.projection.columns import Convert, Kind, Table
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 
@@ -47,6 +47,10 @@ class Driver(Protocol):
 
     def executemany(self, connection: Any, sql: str, parameters: Iterable[Parameters]) -> None:
         """One statement, many times."""
+        ...
+
+    def upsert(self, connection: Any, statement: str, table: Table, rows: Sequence[Sequence[Any]]) -> None:
+        """Write packed rows by a statement that writes one, or by a faster way that does the same."""
         ...
 
     def begin(self, connection: Any) -> None:

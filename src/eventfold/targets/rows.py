@@ -90,7 +90,7 @@ class Statements:
         after = f"WHERE ({key}) > ({','.join('?' * len(table.key))})" if further else ""
         return f"SELECT {listed(table.fields)} FROM {table.name} {after} ORDER BY {key} LIMIT {page}"  # noqa: S608
 
-    def packed(self, table: Table, rows: Iterable[Sequence[Any]]) -> Iterable[Sequence[Any]]:
+    def packed(self, table: Table, rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
         """Rows as the driver takes them."""
         return _converted(rows, self._converters(table, self._driver.pack))
 
@@ -106,7 +106,7 @@ class Statements:
         return [by_kind.get(column.kind) for column in table.columns]
 
 
-def _converted(rows: Iterable[Sequence[Any]], converters: list[Converter | None]) -> Iterable[Any]:
+def _converted(rows: Sequence[Sequence[Any]], converters: list[Converter | None]) -> Sequence[Any]:
     if not any(converters):
         return rows
     return [

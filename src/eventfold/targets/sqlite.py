@@ -22,7 +22,7 @@ import apsw
 from eventfold.engines.sqlite.connect import File
 from eventfold.engines.sqlite.schema import APPLICATION_ID
 from eventfold.errors import EventfoldError, StoreUnavailable, TargetUnavailable
-from eventfold.projection.columns import Convert, Kind
+from eventfold.projection.columns import Convert, Kind, Table
 from eventfold.targets.connections import ForAll, OfThread
 from eventfold.targets.driver import Parameters
 
@@ -142,6 +142,10 @@ class SqliteDriver:
     def executemany(self, connection: apsw.Connection, sql: str, parameters: Iterable[Parameters]) -> None:
         """One statement, many times."""
         connection.executemany(sql, parameters)
+
+    def upsert(self, connection: apsw.Connection, statement: str, table: Table, rows: Sequence[Sequence[Any]]) -> None:
+        """The statement, many times: nothing is faster here."""
+        connection.executemany(statement, rows)
 
     def begin(self, connection: apsw.Connection) -> None:
         """Take the writers' turn, then the write lock."""

@@ -44,7 +44,7 @@ class SqlWriting:
         if rows:
             packed = self._statements.packed(table, rows)
             try:
-                self._driver.executemany(self.connection, self._driver.sql(self._statements.upsert(table)), packed)
+                self._driver.upsert(self.connection, self._driver.sql(self._statements.upsert(table)), table, packed)
             except self._driver.refusals as error:
                 raise RowRefused(str(error)) from error
 
