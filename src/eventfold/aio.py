@@ -32,7 +32,7 @@ from eventfold.flow.decide import Decided, decide
 from eventfold.flow.follow import Following, cursor_at
 from eventfold.flow.lock import acquire, release
 from eventfold.flow.lock import names_of as lock_names
-from eventfold.flow.log import Log, Options
+from eventfold.flow.log import Command, Log, Options
 from eventfold.flow.read import Bounds, History, Reader, moment, state_at
 from eventfold.joining import AsyncJoining, confirm
 from eventfold.query import Cursor, Query
@@ -114,6 +114,12 @@ class AsyncStore(AsyncProjecting):
         """See Store.using."""
         view = copy.copy(self)
         view._options = with_options(self._options, attempts, command_id, metadata)
+        return view
+
+    def authorised(self: St, by: Callable[[Command], None]) -> St:
+        """See Store.authorised. A plain function: it decides, it does not wait."""
+        view = copy.copy(self)
+        view._options = msgspec.structs.replace(self._options, authorise=by)
         return view
 
     def joining(self, connection: Any) -> AsyncJoining:

@@ -35,7 +35,7 @@ from eventfold.flow.decide import Decided, decide
 from eventfold.flow.follow import Following, cursor_at
 from eventfold.flow.lock import acquire, release
 from eventfold.flow.lock import names_of as lock_names
-from eventfold.flow.log import CONTEXT, Log, Options, context_with
+from eventfold.flow.log import CONTEXT, Command, Log, Options, context_with
 from eventfold.flow.read import Bounds, History, Reader, moment, state_at
 from eventfold.joining import Joining, confirm
 from eventfold.query import Cursor, Query
@@ -132,6 +132,15 @@ class Store(Projecting):
         """
         view = copy.copy(self)
         view._options = with_options(self._options, attempts, command_id, metadata)
+        return view
+
+    def authorised(self: St, by: Callable[[Command], None]) -> St:
+        """The same store, where every decision is shown to `by` before anything is read; what it raises refuses it.
+
+        The command has the function, its arguments and the metadata of whoever asks (`actor`).
+        """
+        view = copy.copy(self)
+        view._options = msgspec.structs.replace(self._options, authorise=by)
         return view
 
     def joining(self, connection: Any) -> Joining:
@@ -345,10 +354,11 @@ class Follower:
 
 def with_options(old: Options, attempts: int | None, command_id: str | None, metadata: dict[str, Any]) -> Options:
     """Options with some of them changed."""
-    return Options(
-        attempts if attempts is not None else old.attempts,
-        command_id if command_id is not None else old.command_id,
-        tuple((dict(old.metadata) | metadata).items()),
+    return msgspec.structs.replace(
+        old,
+        attempts=attempts if attempts is not None else old.attempts,
+        command_id=command_id if command_id is not None else old.command_id,
+        metadata=tuple((dict(old.metadata) | metadata).items()),
     )
 
 

@@ -15,7 +15,7 @@ from eventfold.aggregate import Aggregate, together
 from eventfold.errors import AppendConflict, InvalidDecision, InvalidInput
 from eventfold.event import Draft, Recorded, is_event_class
 from eventfold.flow.append import encode, join, write
-from eventfold.flow.log import Log, Options
+from eventfold.flow.log import Log, Options, refuse_unauthorised
 from eventfold.flow.read import Bounds, Reader, load, load_kept
 from eventfold.query import Clause, Query
 from eventfold.record import NewEvent, Receipt
@@ -75,6 +75,7 @@ async def decide(
     log: Log, options: Options, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Decided[Any]:
     """Run one decision to its end. Domain errors pass through untouched, without retry."""
+    refuse_unauthorised(options, function, args, kwargs)
     given = [*args, *kwargs.values()]
     questions = [state for each in given for state in _questions_in(function, each)]
     if options.command_id is not None and (done := await log.engine.request(options.command_id)) is not None:

@@ -16,6 +16,19 @@ from eventfold.flow.cache import StateCache
 from eventfold.registry import Registry, encode_metadata
 
 
+class Command(msgspec.Struct, frozen=True):
+    """A decision that someone asks for, before anything is read: what `authorise` is shown.
+
+    `function` the decision, `arguments` and `named` what it was asked with (states are questions still),
+    `metadata` who asks: the context's and the options', the latter winning.
+    """
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    named: dict[str, Any]
+    metadata: dict[str, Any]
+
+
 class Options(msgspec.Struct, frozen=True):
     """What `store.using(…)` sets: how often to try, and what to write beside the events."""
 
@@ -23,6 +36,7 @@ class Options(msgspec.Struct, frozen=True):
     command_id: str | None = None
     metadata: tuple[tuple[str, Any], ...] = ()
     connection: Any = None  # the user's own, whose transaction appends join
+    authorise: Callable[[Command], None] | None = None
 
 
 class Log(msgspec.Struct, frozen=True):
@@ -50,6 +64,16 @@ def context_with(more: dict[str, Any]) -> Context:
     current = CONTEXT.get()
     merged = (current.metadata if current else {}) | more
     return Context(merged, encode_metadata(merged))
+
+
+def refuse_unauthorised(
+    options: Options, function: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]
+) -> None:
+    """Show a command to whoever authorises. What that raises goes to the caller; nothing was read or written."""
+    if options.authorise is not None:
+        current = CONTEXT.get()
+        metadata = (current.metadata if current else {}) | dict(options.metadata)
+        options.authorise(Command(function, args, named, metadata))
 
 
 def metadata_of(options: Options) -> bytes | None:
