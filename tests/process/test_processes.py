@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -261,19 +265,23 @@ def test_changed_code_goes_on_where_the_old_code_was(memory: ef.Store) -> None:
     assert types(memory)["shop-reminded"] == 1 and types(memory)["shop-declined"] == 1
 
 
-async def test_an_async_store_runs_the_same_processes(url: str, clock: Clock) -> None:
+def test_an_async_store_runs_the_same_processes(url: str, clock: Clock) -> None:
     """`async with run(…)` and `await settle(…)` do what they do for a Store."""
-    async with ef.AsyncStore(url) as store:
-        await store.append(OrderPlaced("o-1"))
-        await settle(store, Payment, clock=clock)
-        clock.advance(60)
-        async with run(store, Payment, clock=clock) as running:
-            async with store.follow(ef.Query.of(types=[Reminded])) as follower:
-                async for recorded in follower:
-                    assert recorded.event == Reminded("o-1")
-                    break
-            assert running.running and not running.failed
-        assert not running.running
+
+    async def story() -> None:
+        async with ef.AsyncStore(url) as store:
+            await store.append(OrderPlaced("o-1"))
+            await settle(store, Payment, clock=clock)
+            clock.advance(60)
+            async with run(store, Payment, clock=clock) as running:
+                async with store.follow(ef.Query.of(types=[Reminded])) as follower:
+                    async for recorded in follower:
+                        assert recorded.event == Reminded("o-1")
+                        break
+                assert running.running and not running.failed
+            assert not running.running
+
+    asyncio.run(asyncio.wait_for(story(), 60))
 
 
 def test_several_runners_share_the_work(store: ef.Store) -> None:
@@ -287,6 +295,16 @@ def test_several_runners_share_the_work(store: ef.Store) -> None:
                     break
     found = types(store)
     assert (found["shop-reserved"], found["shop-reminder-due"], found["shop-reminded"]) == (20, 20, 20)
+
+
+def test_the_example_runs_and_goes_on_when_it_is_started_again(tmp_path: Path) -> None:
+    """examples/ordering.py, as a reader runs it, twice."""
+    example = Path(__file__).parents[2] / "examples" / "ordering.py"
+    for _ in range(2):
+        command = [sys.executable, "-W", "error", example]
+        ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert ran.returncode == 0, ran.stderr
+        assert ran.stdout.count("thank you") == ran.stdout.count("too late") == 1
 
 
 # ------------------------------------------------------------------------------------------ bad input

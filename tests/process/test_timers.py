@@ -14,6 +14,7 @@ from eventfold.bridge import run as drive
 from eventfold.engines.memory import MemoryEngine
 from eventfold.process import after, at, cancel, run, settle
 from eventfold.process.timers import Timetable
+from eventfold.snapshot import Snapshot
 from eventfold.testing.clock import Clock
 from eventfold.testing.faults import Faulty
 from tests.process.shop import OrderPlaced, Paid, Reminded, ReminderDue
@@ -211,3 +212,43 @@ def test_ten_thousand_due_timers_fire_in_ten_seconds(url: str, clock: Clock) -> 
         took = time.perf_counter() - began
         assert fired == store.count(FIRED) == 10_000
         assert took < 10, f"{took:.1f} s"
+
+
+def test_a_restart_reads_no_more_than_it_must(url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits is kept beside the log now and then; a new worker goes on from there, and comes to the same."""
+    monkeypatch.setattr("eventfold.process.timers.KEEP_EVERY", 500)
+    with ef.Store(url) as store:
+        store.append(OrderPlaced("o-1", 900))
+        settle(store, Waiting, clock=clock)
+        timetable(store)  # keeps
+        store.append(OrderPlaced("o-2", 5))
+        settle(store, Waiting, clock=Clock())
+        engine, reads = store.projections.log.engine, []
+        read = engine.read
+
+        async def spied(query: ef.Query, span: Any) -> Any:
+            page = await read(query, span)
+            reads.append(len(page.events))
+            return page
+
+        monkeypatch.setattr(engine, "read", spied)
+        again = timetable(store)
+        assert len(again) == 905 and sum(reads) <= 5
+        drive(engine.drop_snapshots())
+        assert [each.id for each in timetable(store).waiting] == [each.id for each in again.waiting]
+        assert drive(again.fire(clock() + 10**15)) == 905
+
+
+def test_a_snapshot_of_another_history_is_not_believed(memory: ef.Store, clock: Clock) -> None:
+    """Where another event stands at its position, or its form is another or broken, the log is read instead."""
+    memory.append(OrderPlaced("o-1", 2))
+    settle(memory, Waiting, clock=clock)
+    engine = memory.projections.log.engine
+    first = drive(engine.event_id(1)) or b""
+    for kept in (
+        Snapshot("timers-1", 1, b"x" * 16, b"[]"),
+        Snapshot("timers-0", 1, first, b"[]"),
+        Snapshot("timers-1", 1, first, b"?"),
+    ):
+        drive(engine.keep_snapshot("$timers:waiting", kept))
+        assert len(timetable(memory)) == 2

@@ -12,9 +12,10 @@ import msgspec
 
 from eventfold.bridge import run
 from eventfold.flow.read import load
+from eventfold.flow.stopped import Stopped
 from eventfold.process.classes import Process
 from eventfold.process.plan import key_text, plan_of
-from eventfold.process.retrying import heads
+from eventfold.process.retrying import heads, live_checkpoints
 from eventfold.process.runner import target_of
 from eventfold.process.timers import Timetable
 from eventfold.record import from_micros
@@ -52,10 +53,17 @@ def names(desk: Desk) -> list[str]:
 
 def stuck(desk: Desk, name: str) -> list[Instance]:
     """What failed, by position: the event that each key waits for."""
-    if target_of(desk).registered(name) is None:
+    target = target_of(desk)
+    if target.registered(name) is None:
         return []
+    stopped = [
+        Instance(name, "", "stuck", position=why.position, error=f"all of it: {why.error}", attempts=why.attempts)
+        for held in live_checkpoints(target, name)
+        if held.stopped
+        for why in [msgspec.json.decode(held.stopped, type=Stopped)]
+    ]
     entries = [entry for entry in desk.parked(name) if entry.state != "skipped"]
-    return [
+    return stopped + [
         Instance(
             name,
             entry.key,

@@ -79,30 +79,3 @@ def again(target: Target, place: Place, entry: Entry) -> None:
 def ours(held: Checkpoint) -> bool:
     """Whether a lease is held by this process."""
     return held.holder.startswith(f"{socket.gethostname()}:{os.getpid()}:")
-
-
-def release_of_the_dead(target: Target, name: str) -> int:
-    """Take back the leases of killed processes of this machine; returns how many. Others expire by themselves.
-
-    Where a process is not dead, only out of our sight (a container with our name), its work in hand fails and is done
-    again: the lease's token tells the two apart.
-    """
-    host, count = socket.gethostname(), 0
-    for held in live_checkpoints(target, name):
-        machine, _, rest = held.holder.rpartition(":")[0].rpartition(":")
-        if machine == host and rest.isdecimal() and not _lives(int(rest)):
-            target.release(held)
-            count += 1
-    return count
-
-
-def _lives(process: int) -> bool:
-    if os.name != "posix":  # elsewhere asking might end it
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # it is somebody else's
-        return True
-    return True

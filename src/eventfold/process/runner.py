@@ -23,7 +23,7 @@ from eventfold.errors import (
 )
 from eventfold.flow.generations import register
 from eventfold.process.effects import Effect
-from eventfold.process.retrying import Retrying, release_of_the_dead
+from eventfold.process.retrying import Retrying
 from eventfold.process.subscribed import Work, name_of, policy_of, subscribed
 from eventfold.process.timers import Timetable
 from eventfold.projection.classes import Subscription
@@ -140,8 +140,6 @@ def ready(desk: Desk, work: Sequence[Work]) -> list[Subscription]:
             "Name a process or an effect." if twice is None else "Give one of them another name (name=…).",
         )
     target = target_of(desk)
-    for name in names:
-        release_of_the_dead(target, name)
     subscriptions: list[Subscription] = []
     for each in work:
         made = subscribed(each, desk.log)

@@ -30,11 +30,14 @@ from eventfold.process.facts import (
 )
 from eventfold.query import Clause
 from eventfold.record import Receipt, Stored
+from eventfold.snapshot import Snapshot
 
 PAGE = 1_000
 BATCH = 500  # timers fired in one append
 SIZE = 4_000_000  # bytes of events in one append
 ROUNDS = 100  # rivals we give way to before we come again later
+KEEP_EVERY = 5_000  # facts after which what waits is kept as a snapshot, so that a restart need not read them again
+FINGERPRINT = "timers-1"  # of the snapshot's form
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -50,6 +53,9 @@ class Waiting(msgspec.Struct, frozen=True):
         return fired_id(self.id, self.fact.due)
 
 
+_unpack = msgspec.json.Decoder(list[Waiting]).decode
+
+
 class Timetable:
     """The timers of one process. `await look()` to hear what is new, `await fire(now)` to fire what is due."""
 
@@ -60,6 +66,7 @@ class Timetable:
         self._by_instance: dict[str, set[UUID]] = {}
         self._by_fired: dict[bytes, UUID] = {}
         self._heap: list[tuple[int, int, UUID]] = []
+        self._unkept = 0  # facts taken in since the snapshot
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -77,6 +84,8 @@ class Timetable:
 
     async def look(self) -> None:
         """Take in what was recorded about timers since the last look."""
+        if self.position == 0:
+            await self._restore()
         while True:
             page = await self._log.engine.read(all_about(self.process), Span(after=self.position, limit=PAGE))
             if page.scanned < self.position:  # the store lost history: what was known is worth nothing
@@ -84,8 +93,11 @@ class Timetable:
                 continue
             self._take(page.events)
             self.position = page.scanned
+            self._unkept += len(page.events)
             if not page.more:
-                return
+                break
+        if self._unkept >= max(KEEP_EVERY, len(self._waiting)):
+            await self._keep()
 
     async def fire(self, now: int) -> int:
         """Fire what is due at `now` (µs since 1970 UTC), in the order in which it was due; returns how many did.
@@ -133,6 +145,30 @@ class Timetable:
         for entry in held:
             heapq.heappush(self._heap, entry)
         return batch
+
+    # Snapshots: what waits, as far as it was read; dropping them changes nothing but time
+
+    async def _restore(self) -> None:
+        kept = await self._log.engine.snapshot(f"$timers:{self.process}")
+        if kept is None or kept.fingerprint != FINGERPRINT:
+            return
+        if await self._log.engine.event_id(kept.position) != kept.event_id:
+            return  # of another history: everything is read again
+        try:
+            found = _unpack(kept.state)
+        except ValueError:  # msgspec's errors are ValueErrors
+            return
+        for waiting in found:
+            self._set(waiting)
+        self.position = kept.position
+
+    async def _keep(self) -> None:
+        identity = await self._log.engine.event_id(self.position)
+        if identity is None:
+            return
+        snapshot = Snapshot(FINGERPRINT, self.position, identity, msgspec.json.encode(list(self._waiting.values())))
+        await self._log.engine.keep_snapshot(f"$timers:{self.process}", snapshot)
+        self._unkept = 0
 
     # Facts
 
