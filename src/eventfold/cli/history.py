@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from eventfold.cli.as_test import as_test
 from eventfold.cli.asked import told
 from eventfold.cli.changes import Said, change_json, drawn, name_width, said
 from eventfold.cli.filters import query_of
@@ -69,6 +70,9 @@ def history(
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="No limit, on a terminal either.")] = False,
     import_path: ImportPath = ".",
+    as_a_test: Annotated[
+        bool, typer.Option("--as-test", help="As a test in Python that replays it.", rich_help_panel="Output")
+    ] = False,
     as_json: Json = None,
     wide: Wide = False,
 ) -> None:
@@ -80,6 +84,12 @@ def history(
     screen = Screen(as_json, wide)
     url, asked = asked_for(url, cls, words, query_of(types, tags, where), import_path)
     with opened(url) as store:
+        if as_a_test:
+            if asked.question is None:
+                raise typer.BadParameter("name a State of yours: MODULE:STATE.", param_hint="--as-test")
+            until = position_at(store, until_)
+            screen.text(as_test(asked.spec, asked.question, store.history(asked.question, until=until)).rstrip())
+            return
         steps = steps_of(store, asked, after, position_at(store, until_))
         if screen.json:
             for chunk in chunks(islice(steps, limit), CHUNK):
