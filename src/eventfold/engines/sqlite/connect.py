@@ -101,8 +101,12 @@ class File:
 
     def _is_new(self, connection: apsw.Connection) -> bool:
         """Whether the file is empty. Raises NotAStore or StoreVersionMismatch if it is someone else's."""
-        application = connection.pragma("application_id")
-        layout = connection.pragma("user_version")
+        connection.execute("BEGIN")  # one snapshot: somebody may be creating the store between two looks
+        try:
+            application, layout = connection.pragma("application_id"), connection.pragma("user_version")
+            empty = not connection.execute("SELECT 1 FROM sqlite_schema").fetchone()
+        finally:
+            connection.execute("ROLLBACK")
         if application == APPLICATION_ID and layout == LAYOUT:
             return False
         if application == APPLICATION_ID and layout > LAYOUT:
@@ -112,7 +116,7 @@ class File:
                 path=self.path,
                 layout=layout,
             )
-        if application == 0 and layout == 0 and not connection.execute("SELECT 1 FROM sqlite_schema").fetchone():
+        if application == 0 and layout == 0 and empty:
             return True
         raise NotAStore(
             f"{self.path} is an SQLite database of another program.",
