@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from decimal import Decimal, InvalidOperation
 from types import SimpleNamespace
@@ -27,7 +27,7 @@ Answer = tuple[int, dict[str, Any]]
 
 
 @asynccontextmanager
-async def lifespan(app: Any) -> AsyncIterator[None]:
+async def lifespan(app: Any) -> AsyncGenerator[None, None]:
     """FastAPI(lifespan=lifespan), Starlette(lifespan=lifespan), Litestar(lifespan=[lifespan])."""
     async with ef.AsyncStore(os.environ.get("BANK", "bank.db")) as store:
         app.state.store = store

@@ -20,7 +20,6 @@ from eventfold.errors import InvalidEvent
 from eventfold.record import Stored, check_name, from_micros
 
 C = TypeVar("C", bound=type)
-E_co = TypeVar("E_co", covariant=True)
 
 
 class TagField(msgspec.Struct, frozen=True):
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar as _DefaultTypeVar
     from typing_extensions import dataclass_transform
 
+    E_co = _DefaultTypeVar("E_co", covariant=True, default=Any)  # so that `ef.Recorded` alone is a type
     _V = _DefaultTypeVar("_V", default=str)
     Tag = Annotated[_V, TagField()]
 
@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         __struct_fields__: ClassVar[tuple[str, ...]]
 
 else:
+    E_co = TypeVar("E_co", covariant=True)
     _V = TypeVar("_V", bound=str)
     Tag = Annotated[_V, TagField()]
 

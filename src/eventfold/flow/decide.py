@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import msgspec
 
@@ -22,7 +22,12 @@ from eventfold.record import NewEvent, Receipt
 from eventfold.state import State, copied, evolve_all, plan_of
 
 S = TypeVar("S", bound=State)
-E = TypeVar("E")
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as _DefaultTypeVar
+
+    E = _DefaultTypeVar("E", default=Any)  # so that `ef.Decided` alone is a type
+else:
+    E = TypeVar("E")
 CONFLICT_PAUSE = 0.001  # seconds, doubled with each conflict up to 64 ms, and spread by chance in the bridge
 
 
