@@ -22,17 +22,41 @@ from eventfold.engines.postgres.arrays import (
     texts_or_none,
     uuids,
 )
-from eventfold.query import Clause, Query
+from eventfold.query import Clause, Item, Query
 from eventfold.record import NewEvent, Receipt, digest
 from eventfold.refusal import conflict, id_reused, in_the_future
 
-ARGUMENTS = (
-    "%b::uuid[], %b::text[], %b::bytea[], %b::text[], %b::int4[], %b::int8[], %b::bytea[], %b::text[], %b::text[], "
-    "%b::int4[], %b::int4[], %b::int4[], %b::text[], %b::int4[], %b::int8[], %b::int4[], "
-    "%b::int4[], %b::int8[], %b::text[], %b::text[], %b::int4[], %b::int4[], %b::int4[]"
-)
+ARGUMENTS: dict[str, str] = {  # name and type, in the order in which the functions in SQL declare them
+    "ids": "uuid[]",
+    "types": "text[]",
+    "datas": "bytea[]",
+    "tags": "text[]",
+    "versions": "integer[]",
+    "occurreds": "bigint[]",
+    "metadatas": "bytea[]",
+    "codecs": "text[]",
+    "keyids": "text[]",
+    "owners": "integer[]",
+    "offsets": "integer[]",
+    "sizes": "integer[]",
+    "keys": "text[]",
+    "c_requests": "integer[]",
+    "c_afters": "bigint[]",
+    "c_groups": "integer[]",
+    "i_clauses": "integer[]",
+    "i_afters": "bigint[]",
+    "i_tags": "text[]",
+    "i_types": "text[]",
+    "m_requests": "integer[]",
+    "m_groups": "integer[]",
+    "m_offsets": "integer[]",
+}
+HOW: dict[str, str] = {"careful": "boolean", "early": "boolean", "patience": "integer", "furthest": "bigint"}
 MOST_MATCHES = 4_000  # pairs of a clause and an event of the same call that it matches, before the call is cut
 LONG = 1_000  # events a condition has to look through before it is judged ahead of the lock
+
+
+_ANYTHING = Item()
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -116,51 +140,58 @@ class _Asked:
         return [group for query, group in maybe.items() if query.matches(event.type, event.tags)]
 
 
-def arguments(batch: Batch) -> list[Any]:
-    """The batch as ARGUMENTS wants it."""
+def call(function: str, given: dict[str, Any]) -> str:
+    """The function called with just these arguments: what most appends do not have costs them nothing."""
+    types = ARGUMENTS | HOW | {"store": "text", "words": "text[]"}
+    return f"{function}({', '.join(f'{name} => %b::{types[name]}' for name in given)})"
+
+
+def arguments(batch: Batch) -> dict[str, Any]:
+    """The batch as `append` in SQL wants it, without what every event has by default."""
     requests = batch.requests
-    events = [event for request in requests for event in request.events]
-    sole = len(events) == len(requests)
-    return [
-        uuids([event.id for event in events]),
-        texts([event.type for event in events]),
-        blobs([event.data for event in events]),
-        texts(["\n".join(event.tags) for event in events]),
-        ints_or_none([None if event.version == 1 else event.version for event in events]),
-        bigints_or_none([event.occurred for event in events]),
-        blobs_or_none([event.metadata for event in events]),
-        texts_or_none([None if event.codec == "json" else event.codec for event in events]),
-        texts_or_none([event.key for event in events]),
-        None if sole else ints([number for number, request in enumerate(requests, 1) for _ in request.events]),
-        None if sole else ints([offset for request in requests for offset in range(len(request.events))]),
-        None if sole else ints([len(request.events) for request in requests for _ in request.events]),
-        texts_or_none([request.key for request in requests]),
-        *_conditions(batch),
-    ]
-
-
-def _conditions(batch: Batch) -> list[Any]:
+    events = requests[0].events if len(requests) == 1 else [event for request in requests for event in request.events]
+    given: dict[str, Any] = {
+        "ids": uuids([event.id for event in events]),
+        "types": texts([event.type for event in events]),
+        "datas": blobs([event.data for event in events]),
+        "tags": texts(["\n".join(event.tags) for event in events]),
+        "versions": ints_or_none([None if event.version == 1 else event.version for event in events]),
+        "occurreds": bigints_or_none([event.occurred for event in events]),
+        "metadatas": blobs_or_none([event.metadata for event in events]),
+        "codecs": texts_or_none([None if event.codec == "json" else event.codec for event in events]),
+        "keyids": texts_or_none([event.key for event in events]),
+        "keys": texts_or_none([request.key for request in requests]),
+    }
+    if len(events) > len(requests):
+        given["owners"] = ints([number for number, request in enumerate(requests, 1) for _ in request.events])
+        given["offsets"] = ints([offset for request in requests for offset in range(len(request.events))])
+        given["sizes"] = ints([len(request.events) for request in requests for _ in request.events])
     clauses = clauses_of(batch)
-    if not clauses:
-        return [None] * 10
+    if clauses:
+        given |= _conditions(batch, clauses)
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _conditions(batch: Batch, clauses: list[tuple[int, Clause]]) -> dict[str, Any]:
     items = [
         (number, clause.after, "\n".join(item.tags), "\n".join(item.types))
         for number, (_, clause) in enumerate(clauses, 1)
-        for item in clause.query.items
-    ] + [(number, clause.after, "", "") for number, (_, clause) in enumerate(clauses, 1) if not clause.query.items]
-    bearing = batch.matches
-    return [
-        ints([owner for owner, _ in clauses]),
-        bigints([clause.after for _, clause in clauses]),
-        ints_or_none([batch.groups.get(clause.query) for _, clause in clauses]) if bearing else None,
-        ints([item[0] for item in items]),
-        bigints([item[1] for item in items]),
-        texts([item[2] for item in items]),
-        texts([item[3] for item in items]),
-        ints([match[0] for match in bearing]) if bearing else None,
-        ints([match[1] for match in bearing]) if bearing else None,
-        ints([match[2] for match in bearing]) if bearing else None,
+        for item in clause.query.items or (_ANYTHING,)
     ]
+    given: dict[str, Any] = {
+        "c_requests": ints([owner for owner, _ in clauses]),
+        "c_afters": bigints([clause.after for _, clause in clauses]),
+        "i_clauses": ints([item[0] for item in items]),
+        "i_afters": bigints([item[1] for item in items]),
+        "i_tags": texts([item[2] for item in items]),
+        "i_types": texts([item[3] for item in items]),
+    }
+    if batch.matches:
+        given["c_groups"] = ints_or_none([batch.groups.get(clause.query) for _, clause in clauses])
+        given["m_requests"] = ints([match[0] for match in batch.matches])
+        given["m_groups"] = ints([match[1] for match in batch.matches])
+        given["m_offsets"] = ints([match[2] for match in batch.matches])
+    return given
 
 
 def clauses_of(batch: Batch) -> list[tuple[int, Clause]]:
@@ -168,10 +199,15 @@ def clauses_of(batch: Batch) -> list[tuple[int, Clause]]:
     return [(number, clause) for number, request in enumerate(batch.requests, 1) for clause in request.unless]
 
 
-def looks(batch: Batch, seen: int) -> tuple[bool, int | None]:
-    """Whether a condition has too much to look through for doing it under the lock; and the greatest `after`."""
+def how(batch: Batch, seen: int) -> dict[str, Any]:
+    """What else `append` wants to know: the greatest `after`, and whether to judge what is far behind before the lock.
+
+    `seen`: the furthest position known here; only a hint.
+    """
     afters = [clause.after for request in batch.requests for clause in request.unless]
-    return (min(afters) + LONG < seen, max(afters)) if afters else (False, None)
+    if not afters:
+        return {}
+    return {"furthest": max(afters), "early": True} if min(afters) + LONG < seen else {"furthest": max(afters)}
 
 
 def repeats_itself(request: AppendRequest) -> bool:

@@ -18,12 +18,12 @@ from eventfold.engines.postgres import joined, schema
 from eventfold.engines.postgres.address import options_of, quoted
 from eventfold.engines.postgres.adopt import ADOPTED, adopted
 from eventfold.engines.postgres.append import (
-    ARGUMENTS,
     Answer,
     Batch,
     arguments,
     batches,
-    looks,
+    call,
+    how,
     outcomes,
     repeats_itself,
 )
@@ -52,7 +52,7 @@ class PostgresEngine:
         self._sessions = Sessions(url, self.options, colour, create)
         self._schema = quoted(self.options.schema)
         self._sql = Reading(self._schema)
-        self._append_sql = f"SELECT * FROM {self._schema}.append({ARGUMENTS}, %b, %b, %b::int4, %b)"
+        self._statements: dict[tuple[str, ...], str] = {}
         self._locks = NamedLocks(self._sessions, colour)
         self._listener: Listener | None = None
         self._seen = 0  #  the furthest position this engine has come across
@@ -97,22 +97,29 @@ class PostgresEngine:
     async def _append(self, batch: Batch) -> list[Outcome]:
         if repeats_itself(batch.requests[0]):
             return [await self._twice(batch.requests[0])]
-        given = arguments(batch)
-        early, furthest = looks(batch, self._seen)
+        given = arguments(batch) | how(batch, self._seen)
         link = await self._sessions.writers.take()
         try:
-            rest = (early, self._sessions.lock_ms() if link.pooled else None, furthest)
+            if link.pooled:
+                given["patience"] = self._sessions.lock_ms()
             try:
-                rows = await link.fetch(self._append_sql, (*given, False, *rest), prepare=True)
+                rows = await link.fetch(self._append_sql(given), tuple(given.values()), prepare=True)
             except pg.UniqueViolation:
                 # An id is known already. Looking first would cost every append what this costs a few.
-                rows = await link.fetch(self._append_sql, (*given, True, *rest), prepare=True)
+                given["careful"] = True
+                rows = await link.fetch(self._append_sql(given), tuple(given.values()), prepare=True)
             self._refuse_if_local(link)
         except psycopg.Error as error:
             raise self._failed(error, link) from None
         finally:
             await self._sessions.writers.give(link)
         return await self._outcomes(batch, Answer(*rows[0]))
+
+    def _append_sql(self, given: dict[str, Any]) -> str:
+        names = tuple(given)
+        if names not in self._statements:
+            self._statements[names] = f"SELECT * FROM {call(f'{self._schema}.append', given)}"
+        return self._statements[names]
 
     async def _twice(self, request: AppendRequest) -> Outcome:
         """The outcome of a request in which two events have the same id."""

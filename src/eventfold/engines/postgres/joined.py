@@ -15,7 +15,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from eventfold.engine import AppendRequest
-from eventfold.engines.postgres.append import ARGUMENTS, arguments, batches, clauses_of, repeats_itself
+from eventfold.engines.postgres.append import arguments, batches, call, clauses_of, repeats_itself
 from eventfold.engines.postgres.arrays import Dumpers, texts
 from eventfold.engines.postgres.errors import translated
 from eventfold.errors import InvalidInput, StoreUnavailable
@@ -37,10 +37,10 @@ async def stage(
     epoch = 0
     for batch in batches(requests) if requests else ():
         words = [repr(clause.query) for _, clause in clauses_of(batch)]
-        given = (store, *arguments(batch), texts(words) if words else None)
-        statement = f"SELECT epoch FROM {schema}.stage(%b, {ARGUMENTS}, %b::text[])"
+        given = {"store": store, **arguments(batch)} | ({"words": texts(words)} if words else {})
+        statement = f"SELECT epoch FROM {call(f'{schema}.stage', given)}"
         try:
-            epoch = await _fetch_value(theirs, statement, given)
+            epoch = await _fetch_value(theirs, statement, list(given.values()))
         except (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName):
             raise StoreUnavailable(
                 f"The connection leads to a database without this store ({where}).",

@@ -6,7 +6,7 @@ Knows: which functions and tables each role uses. Does not know: who runs the SQ
 from __future__ import annotations
 
 from eventfold.engines.postgres.address import SCHEMA, quoted
-from eventfold.engines.postgres.append import ARGUMENTS
+from eventfold.engines.postgres.append import ARGUMENTS, HOW
 from eventfold.engines.postgres.schema import TABLES
 
 
@@ -19,7 +19,7 @@ def roles_sql(schema: str = SCHEMA, writer: str = "eventfold_writer", reader: st
     conditions. Running it twice is harmless.
     """
     mine, write, read = quoted(schema), quoted(writer), quoted(reader)
-    types = ", ".join(part.partition("::")[2] for part in ARGUMENTS.split(", "))
+    types, how = ", ".join(ARGUMENTS.values()), ", ".join(HOW.values())
     tables = ", ".join(f"{mine}.{name}" for name in TABLES if name != "staged")
     return f"""\
 {_made(writer)}
@@ -28,7 +28,7 @@ GRANT USAGE ON SCHEMA {mine} TO {write}, {read};
 GRANT SELECT ON {tables} TO {write}, {read};
 GRANT INSERT, UPDATE, DELETE ON {mine}.snapshot TO {write};
 GRANT EXECUTE ON FUNCTION {mine}.attach(), {mine}.position_at(bigint) TO {write}, {read};
-GRANT EXECUTE ON FUNCTION {mine}.append({types}, boolean, boolean, integer, bigint) TO {write};
+GRANT EXECUTE ON FUNCTION {mine}.append({types}, {how}) TO {write};
 GRANT EXECUTE ON FUNCTION {mine}.stage(text, {types}, text[]) TO {write};
 """
 

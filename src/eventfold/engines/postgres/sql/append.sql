@@ -25,12 +25,12 @@
 
 CREATE OR REPLACE FUNCTION {schema}.append(
     ids uuid[], types text[], datas bytea[], tags text[],
-    versions integer[], occurreds bigint[], metadatas bytea[], codecs text[], keyids text[],
-    owners integer[], offsets integer[], sizes integer[], keys text[],
-    c_requests integer[], c_afters bigint[], c_groups integer[],
-    i_clauses integer[], i_afters bigint[], i_tags text[], i_types text[],
-    m_requests integer[], m_groups integer[], m_offsets integer[],
-    careful boolean, early boolean, patience integer, furthest bigint,
+    versions integer[] DEFAULT NULL, occurreds bigint[] DEFAULT NULL, metadatas bytea[] DEFAULT NULL, codecs text[] DEFAULT NULL, keyids text[] DEFAULT NULL,
+    owners integer[] DEFAULT NULL, offsets integer[] DEFAULT NULL, sizes integer[] DEFAULT NULL, keys text[] DEFAULT NULL,
+    c_requests integer[] DEFAULT NULL, c_afters bigint[] DEFAULT NULL, c_groups integer[] DEFAULT NULL,
+    i_clauses integer[] DEFAULT NULL, i_afters bigint[] DEFAULT NULL, i_tags text[] DEFAULT NULL, i_types text[] DEFAULT NULL,
+    m_requests integer[] DEFAULT NULL, m_groups integer[] DEFAULT NULL, m_offsets integer[] DEFAULT NULL,
+    careful boolean DEFAULT false, early boolean DEFAULT false, patience integer DEFAULT NULL, furthest bigint DEFAULT NULL,
     OUT head bigint, OUT moment bigint, OUT outcomes integer[], OUT places bigint[], OUT whats integer[]
 )
 LANGUAGE plpgsql SECURITY DEFINER

@@ -4,11 +4,11 @@
 CREATE OR REPLACE FUNCTION {schema}.stage(
     store text,
     ids uuid[], types text[], datas bytea[], tags text[],
-    versions integer[], occurreds bigint[], metadatas bytea[], codecs text[], keyids text[],
-    owners integer[], offsets integer[], sizes integer[], keys text[],
-    c_requests integer[], c_afters bigint[], c_groups integer[],
-    i_clauses integer[], i_afters bigint[], i_tags text[], i_types text[],
-    m_requests integer[], m_groups integer[], m_offsets integer[], words text[],
+    versions integer[] DEFAULT NULL, occurreds bigint[] DEFAULT NULL, metadatas bytea[] DEFAULT NULL, codecs text[] DEFAULT NULL, keyids text[] DEFAULT NULL,
+    owners integer[] DEFAULT NULL, offsets integer[] DEFAULT NULL, sizes integer[] DEFAULT NULL, keys text[] DEFAULT NULL,
+    c_requests integer[] DEFAULT NULL, c_afters bigint[] DEFAULT NULL, c_groups integer[] DEFAULT NULL,
+    i_clauses integer[] DEFAULT NULL, i_afters bigint[] DEFAULT NULL, i_tags text[] DEFAULT NULL, i_types text[] DEFAULT NULL,
+    m_requests integer[] DEFAULT NULL, m_groups integer[] DEFAULT NULL, m_offsets integer[] DEFAULT NULL, words text[] DEFAULT NULL,
     OUT epoch bigint
 )
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, {schema}, pg_temp AS $body$
