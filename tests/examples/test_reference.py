@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold import errors
+from eventfold import errors, testing
 from tests.docs.pages import ROOT, blocks
+from tests.examples import api_page
 
 REFERENCE = ROOT / "docs" / "reference"
 EVERY_ERROR = {
@@ -85,3 +86,18 @@ def test_every_limit_names_its_source() -> None:
     record = importlib.import_module("eventfold.record")
     named = " ".join(row[3] for row in LIMITS)
     assert [name for name in vars(record) if name.startswith("MAX_") and f"`{name}`" not in named] == []
+
+
+# ------------------------------------------------------------------------------------------ every public name
+
+
+def test_the_page_of_every_name_is_up_to_date() -> None:
+    """docs/reference/api.md is what the classes and their docstrings say today."""
+    assert api_page.PAGE.read_text("utf-8") == api_page.page(), "run: python -m tests.examples.api_page"
+
+
+def test_no_public_name_is_left_out() -> None:
+    """Whatever `eventfold` offers stands on the page."""
+    text = api_page.PAGE.read_text("utf-8")
+    assert [name for name in ef.__all__ if not re.search(rf"[`#. ]{name}[`(\n]", text)] == []
+    assert [name for name in testing.__all__ if name not in text] == []
