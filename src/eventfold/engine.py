@@ -112,8 +112,16 @@ class Engine(Protocol):
 
     name: str
     capabilities: Capabilities
-    store_id: str  # 32 hex digits, given to the store at its creation, never changed
-    epoch: int  #    grows whenever history may have been lost (a restored backup, a failover)
+
+    @property
+    def store_id(self) -> str:
+        """32 hex digits, given to the store at its creation, never changed."""
+        ...
+
+    @property
+    def epoch(self) -> int:
+        """Grows whenever history may have been lost: a restored backup, a failover."""
+        ...
 
     async def open(self) -> None:
         """Connect, check, create where that was asked for. Called once, before anything else.
