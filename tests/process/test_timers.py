@@ -96,6 +96,25 @@ def test_a_timer_is_cancelled_before_it_fires_or_not_at_all(store: ef.Store, clo
     assert len(timetable(store)) == 0
 
 
+def test_a_cancellation_between_looking_and_firing_is_respected(clock: Clock) -> None:
+    """The firer has looked, and before its append is committed somebody cancels: only the others fire."""
+    inner = MemoryEngine()
+    engine = Faulty(inner)
+    with ef.Store(engine) as store, ef.Store(inner) as rival:
+        store.append(OrderPlaced("o-1"), OrderPlaced("o-2"))
+        settle(store, Waiting, clock=Clock())
+        clock.advance(4_000)
+        table = timetable(store)
+
+        def cancelled() -> None:
+            rival.append(Paid("o-1"))
+            settle(rival, Waiting, clock=Clock())
+
+        engine.before(cancelled)
+        assert drive(table.fire(clock())) == 1
+        assert [r.event.order for r in store.read(FIRED)] == ["o-2"]
+
+
 class Choosy(ef.Process, start="beginning"):
     """Cancels by class and by value."""
 
