@@ -37,6 +37,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--growth", action="store_true", help="also grow stores to 3,000,000 events (minutes, 4 GB of disk)"
     )
+    parser.add_argument("--largest", type=int, metavar="N", help="grow to N events instead of 3,000,000")
     parser.add_argument("--postgres", action="store_true", help="also measure PostgreSQL, on a server of its own")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every turn of every contender there")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there as Markdown")
@@ -53,7 +54,11 @@ def settings_of(asked: argparse.Namespace) -> Settings:
     """The sizes to run with."""
     settings = Settings.small() if asked.quick else Settings()
     given = {name: getattr(asked, name) for name in ("stored", "seconds", "rounds") if getattr(asked, name) is not None}
-    return replace(settings, **given)
+    settings = replace(settings, **given)
+    if asked.largest:
+        smaller = tuple(size for size in settings.growth if size < asked.largest)
+        settings = replace(settings, growth=(*smaller, asked.largest))
+    return settings
 
 
 def main(arguments: list[str] | None = None) -> int:
