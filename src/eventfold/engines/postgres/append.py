@@ -14,12 +14,15 @@ from eventfold.engine import AppendRequest, Outcome
 from eventfold.engines.postgres.arrays import (
     bigints,
     bigints_or_none,
+    blob,
     blobs,
     blobs_or_none,
     ints,
     ints_or_none,
+    text,
     texts,
     texts_or_none,
+    uuid,
     uuids,
 )
 from eventfold.query import Clause, Item, Query
@@ -149,7 +152,39 @@ def call(function: str, given: dict[str, Any]) -> str:
 def arguments(batch: Batch) -> dict[str, Any]:
     """The batch as `append` in SQL wants it, without what every event has by default."""
     requests = batch.requests
-    events = requests[0].events if len(requests) == 1 else [event for request in requests for event in request.events]
+    if len(requests) == len(requests[0].events) == 1:
+        given = _lone(requests[0].events[0])
+        if requests[0].key is not None:
+            given["keys"] = text(requests[0].key)
+    else:
+        given = _many(requests)
+    clauses = clauses_of(batch)
+    return given | _conditions(batch, clauses) if clauses else given
+
+
+def _lone(event: NewEvent) -> dict[str, Any]:
+    """One event, which most appends are, without the cost of making columns of it."""
+    given: dict[str, Any] = {
+        "ids": uuid(event.id),
+        "types": text(event.type),
+        "datas": blob(event.data),
+        "tags": text("\n".join(event.tags)),
+    }
+    if event.version != 1:
+        given["versions"] = ints([event.version])
+    if event.occurred is not None:
+        given["occurreds"] = bigints([event.occurred])
+    if event.metadata is not None:
+        given["metadatas"] = blob(event.metadata)
+    if event.codec != "json":
+        given["codecs"] = text(event.codec)
+    if event.key is not None:
+        given["keyids"] = text(event.key)
+    return given
+
+
+def _many(requests: Sequence[AppendRequest]) -> dict[str, Any]:
+    events = [event for request in requests for event in request.events]
     given: dict[str, Any] = {
         "ids": uuids([event.id for event in events]),
         "types": texts([event.type for event in events]),
@@ -166,9 +201,6 @@ def arguments(batch: Batch) -> dict[str, Any]:
         given["owners"] = ints([number for number, request in enumerate(requests, 1) for _ in request.events])
         given["offsets"] = ints([offset for request in requests for offset in range(len(request.events))])
         given["sizes"] = ints([len(request.events) for request in requests for _ in request.events])
-    clauses = clauses_of(batch)
-    if clauses:
-        given |= _conditions(batch, clauses)
     return {name: value for name, value in given.items() if value is not None}
 
 

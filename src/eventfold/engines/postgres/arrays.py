@@ -61,8 +61,6 @@ def _header(element: int, count: int, nulls: int = 0) -> bytes:
 
 def _variable(element: int, items: Sequence[bytes]) -> bytes:
     count = len(items)
-    if count == 1:
-        return _header(element, 1) + len(items[0]).to_bytes(4) + items[0]
     parts: list[bytes] = [b""] * (2 * count + 1)
     parts[0] = _header(element, count)
     parts[1::2] = [_LENGTHS[size] if (size := len(item)) < 1024 else size.to_bytes(4) for item in items]
@@ -73,6 +71,27 @@ def _variable(element: int, items: Sequence[bytes]) -> bytes:
 def _nullable(element: int, items: Sequence[bytes | None]) -> bytes:
     wired = [_NULL if item is None else len(item).to_bytes(4) + item for item in items]
     return _header(element, len(items), 1) + b"".join(wired)
+
+
+_ONE_UUID = _header(2950, 1) + b"\0\0\0\x10"
+_ONE_TEXT = _header(25, 1)
+_ONE_BLOB = _header(17, 1)
+
+
+def uuid(item: bytes) -> Uuids:
+    """An array of one."""
+    return Uuids(_ONE_UUID + item)
+
+
+def text(item: str) -> Texts:
+    """An array of one."""
+    wire = item.encode()
+    return Texts(_ONE_TEXT + len(wire).to_bytes(4) + wire)
+
+
+def blob(item: bytes) -> Bytes:
+    """An array of one."""
+    return Bytes(_ONE_BLOB + len(item).to_bytes(4) + item)
 
 
 def uuids(items: Sequence[bytes]) -> Uuids:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import os
 import select
-import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from queue import Empty, SimpleQueue
 from typing import Any, Literal, Protocol
 
 import psycopg
@@ -28,7 +28,6 @@ from eventfold.errors import EventfoldError, StoreBusy, StoreClosed
 
 Colour = Literal["sync", "async"]
 Rows = list[tuple[Any, ...]]
-_POLL = getattr(select, "poll", None)  # Windows has none: there a dead connection is noticed in use
 LEAST_WAIT = 1.0  # seconds to wait for a connection that others use
 PAUSES = (0.02, 0.05, 0.1, 0.2, 0.5)  # seconds between attempts to reach a server that is away; the last repeats
 
@@ -86,6 +85,11 @@ class _Face:
         # one width for every number, so that a statement is prepared once and not once for each width
         connection.adapters.register_dumper(int, Int8BinaryDumper)
         connection.add_notice_handler(self._notice)
+        self._heard: Callable[[int], object] | None = None
+        if hasattr(select, "poll"):  # Windows has none: there a dead connection is noticed in use
+            poll = select.poll()
+            poll.register(self._pgconn.socket, select.POLLIN)
+            self._heard = poll.poll
 
     @property
     def server(self) -> int:
@@ -110,12 +114,8 @@ class _Face:
         """See Link."""
         if not self.idle():
             return False
-        if _POLL is None:
-            return True
-        poll = _POLL()
-        poll.register(self._pgconn.socket, select.POLLIN)
         # Nothing was asked, so whatever is there to be read are the server's last words, or the end.
-        return not poll.poll(0)
+        return self._heard is None or not self._heard(0)
 
     def pooler_found(self) -> None:
         """Keep nothing in the session from now on."""
@@ -216,7 +216,9 @@ class Pool:
         self._colour: Colour = colour
         self._most, self._patience, self._greet = most, patience, greet
         self._idle: deque[SyncLink | AsyncLink] = deque()
-        self._gate = threading.BoundedSemaphore(most)
+        self._gate: SimpleQueue[None] = SimpleQueue()
+        for _ in range(most):
+            self._gate.put(None)
         self._loop_gate: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
         self._pid = os.getpid()
         self._reached = False
@@ -292,8 +294,12 @@ class Pool:
 
     async def _enter(self) -> None:
         wait = max(self._patience, LEAST_WAIT)
+        entered = True
         if self._colour == "sync":
-            entered = self._gate.acquire(timeout=wait)
+            try:
+                self._gate.get(timeout=wait)
+            except Empty:
+                entered = False
         elif not self._semaphore().locked():
             entered = await self._semaphore().acquire()
         else:
@@ -310,7 +316,7 @@ class Pool:
 
     def _leave(self) -> None:
         if self._colour == "sync":
-            self._gate.release()
+            self._gate.put(None)
         else:
             self._semaphore().release()
 

@@ -62,7 +62,10 @@ BEGIN
     IF patience IS NOT NULL THEN
         PERFORM set_config('lock_timeout', patience::text, true);
     END IF;
-    PERFORM pg_advisory_xact_lock({lock});
+    -- Whoever waits is not overtaken: the attempt fails where others wait already.
+    IF NOT pg_try_advisory_xact_lock({lock}) THEN
+        PERFORM pg_advisory_xact_lock({lock});
+    END IF;
     SELECT e.position, e.time INTO head, moment FROM event e ORDER BY e.position DESC LIMIT 1;
     head := coalesce(head, 0);
     moment := greatest((extract(epoch FROM clock_timestamp()) * 1000000)::bigint, coalesce(moment, 0));
