@@ -15,7 +15,7 @@ from eventfold.engines.sqlite import schema
 from eventfold.engines.sqlite.queries import Dictionary, positions
 from eventfold.engines.sqlite.read import with_checksum
 from eventfold.engines.sqlite.window import MOST
-from eventfold.errors import EventfoldError, EventIdReused, Unreadable
+from eventfold.errors import EventfoldError, EventIdReused, InvalidQuery, Unreadable
 from eventfold.query import Clause, Query
 from eventfold.record import NewEvent, Receipt, Stored, digest, receipt
 from eventfold.refusal import conflict, id_reused, in_the_future, is_repeat
@@ -77,7 +77,7 @@ class Batch:
                 if refusal is not None:
                     # A repeated append conflicts with its own events.
                     return (None if self._careful else self._by_ids(request)) or refusal
-        except (EventIdReused, Unreadable) as refusal:
+        except (EventIdReused, InvalidQuery, Unreadable) as refusal:
             return refusal
         return self._accept(request)
 

@@ -118,14 +118,9 @@ def page_sql(found: Positions | None, backwards: bool, occurred: bool) -> str:
             f"SELECT {_E_COLUMNS} FROM event e WHERE e.position > ? AND e.position <= ?{where} "  # noqa: S608
             f"ORDER BY e.position {direction} LIMIT ?"
         )
-    inner = found.sql(direction)
-    if not occurred:
-        inner += " LIMIT ?"
-        return (
-            f"SELECT {_P_COLUMNS} FROM ({inner}) p LEFT JOIN event e ON e.position = p.position "  # noqa: S608
-            f"ORDER BY p.position {direction}"
-        )
+    # A limit inside keeps SQLite from dropping the order there and sorting everything outside instead.
+    inside, outside = ("LIMIT -1", " LIMIT ?") if occurred else ("LIMIT ?", "")
     return (
-        f"SELECT {_P_COLUMNS} FROM ({inner}) p LEFT JOIN event e ON e.position = p.position WHERE 1{where} "  # noqa: S608
-        f"ORDER BY p.position {direction} LIMIT ?"
+        f"SELECT {_P_COLUMNS} FROM ({found.sql(direction)} {inside}) p "  # noqa: S608
+        f"LEFT JOIN event e ON e.position = p.position WHERE 1{where} ORDER BY p.position {direction}{outside}"
     )
