@@ -12,6 +12,7 @@ import pytest
 import eventfold as ef
 from eventfold.bridge import run as drive
 from eventfold.engines.memory import MemoryEngine
+from eventfold.errors import CursorMismatch, StoreBusy
 from eventfold.process import after, at, cancel, run, settle
 from eventfold.process.timers import Timetable
 from eventfold.snapshot import Snapshot
@@ -271,3 +272,36 @@ def test_a_snapshot_of_another_history_is_not_believed(memory: ef.Store, clock: 
     ):
         drive(engine.keep_snapshot("$timers:waiting", kept))
         assert len(timetable(memory)) == 2
+
+
+def test_a_runner_whose_timers_fail_for_good_ends_as_a_whole(memory: ef.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing goes on half alive: the reactions end as well, and the reason is kept."""
+
+    async def broken(self: Timetable, now: int) -> int:
+        raise CursorMismatch("The log is another.", "Look.")
+
+    monkeypatch.setattr(Timetable, "fire", broken)
+    with run(memory, Waiting) as running:
+        assert running.wait(20)
+        assert isinstance(running.failed["timers"], CursorMismatch)
+
+
+def test_a_runner_outlives_a_store_that_is_away(
+    memory: ef.Store, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    """It says what is in its way, and goes on when the store is back."""
+    fire, away = Timetable.fire, [True]
+
+    async def sometimes(self: Timetable, now: int) -> int:
+        if away:
+            raise StoreBusy("It is away.", "Wait.")
+        return await fire(self, now)
+
+    monkeypatch.setattr(Timetable, "fire", sometimes)
+    memory.append(OrderPlaced("o-1"))
+    clock.advance(4_000)
+    with run(memory, Waiting, clock=clock) as running, memory.follow(FIRED) as follower:
+        while "timers" not in running.trouble:
+            time.sleep(0.01)
+        away.clear()
+        assert next(iter(follower)).event.order == "o-1"

@@ -78,4 +78,5 @@ def settle(
     """
     if isinstance(store, AsyncStore):
         return store.projections.ask(lambda desk: settled(desk, work, clock, timeout))
-    return settled(store.projections, work, clock, timeout)
+    settled(store.projections, work, clock, timeout)
+    return None

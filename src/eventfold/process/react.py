@@ -133,11 +133,11 @@ class _Reaction:
             identity = derived(stored.time, name, self._cause, self._text, index)
             try:
                 if isinstance(wish, Timer):
-                    fact = timer_set(registry, wish, name, self._text, stored, self._correlation, self._hops)
-                    new.append(recorded_as(fact, identity, self._metadata))
+                    timer = timer_set(registry, wish, name, self._text, stored, self._correlation, self._hops)
+                    new.append(recorded_as(timer, identity, self._metadata))
                 elif isinstance(wish, Cancel):
-                    fact = timer_cancelled(registry, wish, name, self._text)
-                    new.append(recorded_as(fact, identity, self._metadata))
+                    end = timer_cancelled(registry, wish, name, self._text)
+                    new.append(recorded_as(end, identity, self._metadata))
                 else:
                     (event,) = encode(self._log, options, [wish])
                     new.append(msgspec.structs.replace(event, id=identity.bytes))

@@ -118,6 +118,7 @@ class Running:
                 continue
             except EventfoldError as error:
                 self.failed["timers"] = error
+                self._reactions.stop()  # a process without its timers would be half alive, and nobody would notice
                 return
             if self._bell.wait(self._until_due()):
                 self._stop.wait(GATHER)

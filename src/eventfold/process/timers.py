@@ -61,11 +61,14 @@ class Timetable:
 
     def __init__(self, process: str, log: Log) -> None:
         self.process, self._log = process, log
+        self._forget()
+
+    def _forget(self) -> None:
         self.position = 0  # every fact about timers up to here is in
         self._waiting: dict[UUID, Waiting] = {}
         self._by_instance: dict[str, set[UUID]] = {}
         self._by_fired: dict[bytes, UUID] = {}
-        self._heap: list[tuple[int, int, UUID]] = []
+        self._heap: list[tuple[int, int, UUID]] = []  # due, position, id; those that are gone are dropped when met
         self._unkept = 0  # facts taken in since the snapshot
 
     def __len__(self) -> int:
@@ -89,7 +92,7 @@ class Timetable:
         while True:
             page = await self._log.engine.read(all_about(self.process), Span(after=self.position, limit=PAGE))
             if page.scanned < self.position:  # the store lost history: what was known is worth nothing
-                self.__init__(self.process, self._log)
+                self._forget()
                 continue
             self._take(page.events)
             self.position = page.scanned
