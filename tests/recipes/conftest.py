@@ -1,23 +1,18 @@
-"""Room: which engines and colours the recipes are raced on. A new engine is one more line here."""
+"""Room: the crowds that the recipes are raced by: threads and tasks, on every engine of the conformance suite."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from uuid import uuid4
 
 import pytest
 
+from tests.conformance.engines import ENGINES, MEMORY
 from tests.recipes.crowd import Crowd, Tasks, Threads
 
-ENGINES: dict[str, Callable[[Path], str]] = {
-    "memory": lambda folder: f"memory:{uuid4().hex}",
-    "sqlite": lambda folder: f"sqlite:{folder / 'log.db'}",
-}
 CROWDS: dict[str, type[Crowd]] = {"threads": Threads, "tasks": Tasks}
-MEMORY = Path("/dev/shm")
 
 
 @pytest.fixture
@@ -34,6 +29,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 def crowd(request: pytest.FixtureRequest, folder: Path) -> Iterator[Crowd]:
     """Thirty-two racers at one empty store."""
     engine, colour = request.param.split("-")
-    racers = CROWDS[colour](ENGINES[engine](folder))
+    place = {key: value for key, value in ENGINES[engine](folder).items() if key != "clock"}
+    racers = CROWDS[colour](**place)
     yield racers
     racers.close()

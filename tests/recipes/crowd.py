@@ -28,13 +28,22 @@ Racer = Callable[[Any], Any]
 class Crowd:
     """Racers at one address. `store` is a plain handle, for what happens before and after a race."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.store = ef.Store(url)
+    def __init__(self, url: str, **options: Any) -> None:
+        self.url, self.options = url, options
+        self.store = ef.Store(url, **options)
 
     def race(self, *racers: Racer) -> list[Any]:
         """Let them all run at once; what each returned or raised, in order."""
         raise NotImplementedError
+
+    def another(self) -> ef.Store:
+        """A handle of its own on the same store."""
+        return ef.Store(self.url, **self.options)
+
+    def another_async(self) -> ef.AsyncStore:
+        """The same for tasks. Appends are combined on a thread, on memory too."""
+        engine = open_engine(self.url, "async", True, dict(self.options))
+        return ef.AsyncStore(Faulty(engine, blocks=not engine.capabilities.suspends))
 
     def close(self) -> None:
         """Close the plain handle."""
@@ -55,7 +64,7 @@ class Threads(Crowd):
             except Exception as error:  # noqa: BLE001 (an error is an answer, too)
                 answers[index] = error
 
-        with ef.Store(self.url) as other:
+        with self.another() as other:
             threads = [
                 threading.Thread(target=run, args=(index, racer, other if index % 2 else self.store), daemon=True)
                 for index, racer in enumerate(racers)
@@ -113,17 +122,13 @@ class Tasks(Crowd):
         return asyncio.run(asyncio.wait_for(self._race(racers), PATIENCE))
 
     async def _race(self, racers: Sequence[Racer]) -> list[Any]:
-        async with self._handle() as one, self._handle() as other:
+        async with self.another_async() as one, self.another_async() as other:
 
             async def run(racer: Racer, store: ef.AsyncStore) -> Any:
                 return await racer(store)
 
             tasks = [run(racer, other if index % 2 else one) for index, racer in enumerate(racers)]
             return await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _handle(self) -> ef.AsyncStore:
-        engine = open_engine(self.url, "async", True, {})
-        return ef.AsyncStore(Faulty(engine, blocks=not engine.capabilities.suspends))
 
 
 def done(answers: Sequence[Any]) -> list[Any]:
