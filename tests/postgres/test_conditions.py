@@ -98,22 +98,19 @@ def test_a_long_condition_is_judged_before_the_lock(url: str, opening: Open, sch
 
 @pytest.fixture(scope="module")
 def large(server: PostgresServer) -> Iterator[tuple[str, str, Opened]]:
-    """A store of 120,000 events, made in SQL: 5,000 accounts, 5 regions, 50 kinds, 6 types."""
+    """A store of 120,000 events: 5,000 accounts, 5 regions, 50 kinds, 6 types."""
     url, schema = server.url(), f"large{uuid4().hex[:8]}"
     engine = Opened(url, schema=schema)
     engine.open()
-    types = "(array['Deposited','Withdrawn','Opened','Closed','Limited','Named'])[1 + g % 6]"
-    tags = "'account:a-' || g % 5000 || E'\\nkind:k-' || g % 50 || E'\\nregion:r-' || g % 5"
-    sql(
-        url,
-        f'INSERT INTO {schema}.event (position, time, version, "offset", size, id, type, codec, tags, data)'
-        f" SELECT g, g, 1, 0, 1, gen_random_uuid(), {types}, 'json', {tags}, '{{}}'"
-        f" FROM generate_series(1, {EVENTS}) g",
-        f"INSERT INTO {schema}.tag (tag, position, type) SELECT t, position, type FROM {schema}.event,"
-        " unnest(string_to_array(tags, E'\\n')) t",
-        f"VACUUM ANALYZE {schema}.event",
-        f"VACUUM ANALYZE {schema}.tag",
-    )
+    types = ("Deposited", "Withdrawn", "Opened", "Closed", "Limited", "Named")
+    for begin in range(1, EVENTS, 5_000):
+        engine.adopt(
+            [
+                event(types[n % 6], f"account:a-{n % 5000}", f"kind:k-{n % 50}", f"region:r-{n % 5}").at(n, n, 0, 1)
+                for n in range(begin, begin + 5_000)
+            ]
+        )
+    sql(url, f"VACUUM ANALYZE {schema}.event", f"VACUUM ANALYZE {schema}.tag")
     yield url, schema, engine
     engine.end()
 

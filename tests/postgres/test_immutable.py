@@ -5,6 +5,10 @@ from __future__ import annotations
 import psycopg
 import pytest
 
+from eventfold.engine import Span
+from eventfold.errors import CorruptEvent
+from eventfold.query import Query
+from tests.postgres.conftest import Open
 from tests.postgres.given import Opened, event, request, sql
 
 CHANGES = (
@@ -53,6 +57,35 @@ def test_a_sealed_range_may_be_moved_away(url: str, schema: str, engine: Opened)
             sql(url, f"DELETE FROM {schema}.event WHERE position = {kept}")
     assert engine.append(event()).first == 5
     assert [stored.position for stored in engine.everything()] == [3, 4, 5]
+
+
+def tampering(url: str, schema: str, change: str) -> None:
+    """What only somebody can do who may take the guards away."""
+    guards = [f"ALTER TABLE {schema}.event {verb} TRIGGER ALL" for verb in ("DISABLE", "ENABLE")]
+    sql(url, guards[0], change.format(s=schema), guards[1])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE {s}.event SET data = 'forged' WHERE position = 2",
+        "UPDATE {s}.event SET type = 'Forged' WHERE position = 2",
+        "UPDATE {s}.event SET occurred = 7 WHERE position = 2",
+        "DELETE FROM {s}.event WHERE position = 2",
+    ],
+)
+def test_what_was_changed_behind_our_back_is_noticed(
+    url: str, schema: str, engine: Opened, colour: str, opening: Open, change: str
+) -> None:
+    """A row changed or taken out by somebody with every right: no read passes over it."""
+    engine.append(*[event("Deposited", "account:a-1") for _ in range(3)])
+    tampering(url, schema, change)
+    met = opening(colour=colour)
+    for span in (Span(), Span(backwards=True), Span(limit=1, after=1), Span(limit=1, until=2, backwards=True)):
+        with pytest.raises(CorruptEvent) as caught:
+            met.read(Query(), span)
+        assert caught.value.fields["position"] == 2
+    assert len(met.read(Query(), Span(after=2)).events) == 1
 
 
 def test_an_append_that_fails_leaves_nothing(url: str, schema: str, engine: Opened) -> None:

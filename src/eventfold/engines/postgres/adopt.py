@@ -19,11 +19,12 @@ from eventfold.engines.postgres.arrays import (
     texts_or_none,
     uuids,
 )
+from eventfold.engines.postgres.sums import crc_of
 from eventfold.record import Stored
 
 ADOPTED = (
-    "%b, %b::int8[], %b::uuid[], %b::text[], %b::bytea[], %b::text[], %b::int4[], %b::int8[], %b::bytea[], %b::text[], "
-    "%b::text[], %b::int4[], %b::int4[], %b::text[], %b::int8[]"
+    "%b, %b::int8[], %b::uuid[], %b::text[], %b::bytea[], %b::text[], %b::int4[], %b::int4[], %b::int8[], %b::bytea[], "
+    "%b::text[], %b::text[], %b::int4[], %b::int4[], %b::text[], %b::int8[]"
 )
 
 
@@ -31,7 +32,7 @@ def adopted(events: Sequence[Stored], keys: Sequence[tuple[str, int]]) -> list[A
     """Whole appends and request keys, as ADOPTED wants them."""
     known = [texts([key for key, _ in keys]), bigints([first for _, first in keys])] if keys else [None, None]
     if not events:
-        return [None] * 13 + known
+        return [None] * 14 + known
     return [
         events[0].position,
         bigints([event.time for event in events]),
@@ -39,6 +40,7 @@ def adopted(events: Sequence[Stored], keys: Sequence[tuple[str, int]]) -> list[A
         texts([event.type for event in events]),
         blobs([event.data for event in events]),
         texts([event.tags for event in events]),
+        ints([crc_of(event) for event in events]),
         ints_or_none([None if event.version == 1 else event.version for event in events]),
         bigints_or_none([event.occurred for event in events]),
         blobs_or_none([event.metadata for event in events]),

@@ -25,6 +25,7 @@ from eventfold.engines.postgres.arrays import (
     uuid,
     uuids,
 )
+from eventfold.engines.postgres.sums import crc_of_new
 from eventfold.query import Clause, Item, Query
 from eventfold.record import NewEvent, Receipt, digest
 from eventfold.refusal import conflict, id_reused, in_the_future
@@ -34,6 +35,7 @@ ARGUMENTS: dict[str, str] = {  # name and type, in the order in which the functi
     "types": "text[]",
     "datas": "bytea[]",
     "tags": "text[]",
+    "crcs": "integer[]",
     "versions": "integer[]",
     "occurreds": "bigint[]",
     "metadatas": "bytea[]",
@@ -168,7 +170,8 @@ def _lone(event: NewEvent) -> dict[str, Any]:
         "ids": uuid(event.id),
         "types": text(event.type),
         "datas": blob(event.data),
-        "tags": text("\n".join(event.tags)),
+        "tags": text(tags := "\n".join(event.tags)),
+        "crcs": ints([crc_of_new(event, tags)]),
     }
     if event.version != 1:
         given["versions"] = ints([event.version])
@@ -189,7 +192,8 @@ def _many(requests: Sequence[AppendRequest]) -> dict[str, Any]:
         "ids": uuids([event.id for event in events]),
         "types": texts([event.type for event in events]),
         "datas": blobs([event.data for event in events]),
-        "tags": texts(["\n".join(event.tags) for event in events]),
+        "tags": texts(tags := ["\n".join(event.tags) for event in events]),
+        "crcs": ints([crc_of_new(event, joined) for event, joined in zip(events, tags, strict=True)]),
         "versions": ints_or_none([None if event.version == 1 else event.version for event in events]),
         "occurreds": bigints_or_none([event.occurred for event in events]),
         "metadatas": blobs_or_none([event.metadata for event in events]),

@@ -34,6 +34,7 @@ from eventfold.engines.postgres.listen import Listener
 from eventfold.engines.postgres.locks import NamedLocks
 from eventfold.engines.postgres.read import FACTS, MOST, Reading
 from eventfold.engines.postgres.sessions import Link, Sessions
+from eventfold.engines.postgres.sums import first_missing, missing, verified
 from eventfold.errors import AppendConflict, AppendUnconfirmed, EventfoldError
 from eventfold.query import Query
 from eventfold.record import Receipt, Staged, Stored, receipt
@@ -210,14 +211,32 @@ class PostgresEngine:
         rows = await self._page(query, span, span.limit + 1)
         head: int = rows[0][0]
         self._seen = max(self._seen, head)
-        events = [Stored(*row[1:]) for row in rows] if rows[0][1] is not None else []
-        if len(events) <= span.limit:
-            end = head if span.until is None else min(span.until, head)
-            return Page(events, span.after + 1 if span.backwards else end, False)
-        beyond = events.pop()
-        if beyond.first == events[-1].first:
-            events += await self._rest(query, span, events[-1])
-        return Page(events, events[-1].position, True)
+        events = _events(rows)
+        end = head if span.until is None else min(span.until, head)
+        more = len(events) > span.limit
+        if more:
+            beyond = events.pop()
+            if beyond.first == events[-1].first:
+                events += await self._rest(query, span, events[-1])
+        if not query.items and span.occurred_since is None and span.occurred_until is None:
+            await self._refuse_holes(events, span, end, more)
+        if more:
+            return Page(events, events[-1].position, True)
+        return Page(events, span.after + 1 if span.backwards else end, False)
+
+    async def _refuse_holes(self, events: list[Stored], span: Span, end: int, more: bool) -> None:
+        """Everything was asked for, so every position must be there, or in a sealed range. Raises CorruptEvent."""
+        low, high = span.after + 1, end
+        if more:
+            low, high = (events[-1].position, end) if span.backwards else (low, events[-1].position)
+        hole = first_missing(events, low, high) if low <= high else None
+        if hole is None:
+            return
+        sealed = await self._sessions.ask(self._sql.sealed, [hole - 1])
+        there = {event.position for event in events}
+        for position in range(hole, high + 1):
+            if position not in there and not any(first <= position <= last for first, last in sealed):
+                raise missing(position)
 
     async def _rest(self, query: Query, span: Span, last: Stored) -> list[Stored]:
         """The further matching events of the append that a page's limit cut."""
@@ -226,8 +245,7 @@ class PostgresEngine:
         else:
             until = last.last if span.until is None else min(span.until, last.last)
             part = msgspec.structs.replace(span, after=last.position, until=until)
-        rows = await self._page(query, part, None)
-        return [Stored(*row[1:]) for row in rows if row[1] is not None]
+        return _events(await self._page(query, part, None))
 
     async def _page(self, query: Query, span: Span, limit: int | None) -> Rows:
         floor = self._needed(span.after, span.until)
@@ -273,7 +291,7 @@ class PostgresEngine:
 
     async def _receipt_at(self, position: int, *, repeated: bool) -> Receipt:
         rows = await self._sessions.ask(self._sql.append, [position], primary=True)
-        return receipt(self.store_id, self.epoch, [Stored(*row) for row in rows], repeated=repeated)
+        return receipt(self.store_id, self.epoch, verified(rows), repeated=repeated)
 
     async def keys(self, after: str = "", limit: int = 1000) -> list[tuple[str, int]]:
         """See the port."""
@@ -338,3 +356,8 @@ class PostgresEngine:
         await self._sessions.close()
         if self._listener is not None:  # it rings once more: whoever waits looks, and is told of the close
             await off_loop(self.capabilities.suspends, self._listener.close)
+
+
+def _events(rows: Rows) -> list[Stored]:
+    """A page's rows, each behind the head; one row with nothing but the head stands for no events."""
+    return verified([row[1:] for row in rows]) if rows[0][1] is not None else []

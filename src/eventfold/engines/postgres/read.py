@@ -15,7 +15,7 @@ from eventfold.query import Item, Query
 MOST = 2**63 - 1
 COLUMNS = (
     "e.position, e.id, e.type, e.version, e.data, e.tags, e.time, e.occurred, e.metadata, "
-    'e."offset", e.size, e.codec, e.key'
+    'e."offset", e.size, e.codec, e.key, e.crc'
 )
 _FEW = 1_000  # how far the tags of an item are counted to find the rarest
 
@@ -64,6 +64,7 @@ class Reading:
         dropped = f"DELETE FROM {schema}.snapshot WHERE starts_with(key, %b) RETURNING 1"
         self.drop_snapshots = f"WITH gone AS ({dropped}) SELECT count(*) FROM gone"
         self.facts = _facts(self._event, self._tag)
+        self.sealed = f"SELECT first, last FROM {schema}.sealed WHERE last > %b ORDER BY first"
         self.known = f"SELECT position, id FROM {self._event} WHERE id = ANY (%b)"
 
     def page(self, query: Query, span: Span, limit: int | None) -> Statement:

@@ -2,7 +2,7 @@
 -- functions believe the positions and times they are given.
 
 CREATE OR REPLACE FUNCTION {schema}.adopt(
-    first bigint, moments bigint[], ids uuid[], types text[], datas bytea[], tags text[],
+    first bigint, moments bigint[], ids uuid[], types text[], datas bytea[], tags text[], crcs integer[],
     versions integer[], occurreds bigint[], metadatas bytea[], codecs text[], keyids text[],
     offsets integer[], sizes integer[], keys text[], firsts bigint[]
 ) RETURNS void
@@ -19,11 +19,11 @@ BEGIN
                 MESSAGE = 'The events do not begin right behind the head. Go on where the copy stopped.';
         END IF;
         WITH written AS (
-            INSERT INTO event (position, time, occurred, version, "offset", size, id, type, codec, tags, key, data, metadata)
+            INSERT INTO event (position, time, occurred, version, "offset", size, id, type, codec, tags, key, data, metadata, crc)
             SELECT first + u.o - 1, u.moment, u.occurred, coalesce(u.version, 1), u."offset", u.size, u.id, u.type,
-                   coalesce(u.codec, 'json'), u.tags, u.key, u.data, u.metadata
-            FROM unnest(moments, ids, types, datas, tags, versions, occurreds, metadatas, codecs, keyids, offsets, sizes)
-                 WITH ORDINALITY u(moment, id, type, data, tags, version, occurred, metadata, codec, key, "offset", size, o)
+                   coalesce(u.codec, 'json'), u.tags, u.key, u.data, u.metadata, u.crc
+            FROM unnest(moments, ids, types, datas, tags, crcs, versions, occurreds, metadatas, codecs, keyids, offsets, sizes)
+                 WITH ORDINALITY u(moment, id, type, data, tags, crc, version, occurred, metadata, codec, key, "offset", size, o)
             RETURNING event.position, event.tags, event.type
         )
         INSERT INTO tag (tag, position, type) SELECT t, w.position, w.type FROM written w, unnest(string_to_array(w.tags, E'\n')) t;

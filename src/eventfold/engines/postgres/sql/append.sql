@@ -24,7 +24,7 @@
 -- the clause, for 3 the event's number in the call).
 
 CREATE OR REPLACE FUNCTION {schema}.append(
-    ids uuid[], types text[], datas bytea[], tags text[],
+    ids uuid[], types text[], datas bytea[], tags text[], crcs integer[],
     versions integer[] DEFAULT NULL, occurreds bigint[] DEFAULT NULL, metadatas bytea[] DEFAULT NULL, codecs text[] DEFAULT NULL, keyids text[] DEFAULT NULL,
     owners integer[] DEFAULT NULL, offsets integer[] DEFAULT NULL, sizes integer[] DEFAULT NULL, keys text[] DEFAULT NULL,
     c_requests integer[] DEFAULT NULL, c_afters bigint[] DEFAULT NULL, c_groups integer[] DEFAULT NULL,
@@ -88,20 +88,20 @@ BEGIN
 
     IF n = 1 THEN -- the lone event, without the cost of taking arrays apart
         IF positions IS NULL OR positions[1] IS NOT NULL THEN
-            INSERT INTO event (position, time, occurred, version, "offset", size, id, type, codec, tags, key, data, metadata)
+            INSERT INTO event (position, time, occurred, version, "offset", size, id, type, codec, tags, key, data, metadata, crc)
                               VALUES (head + 1, moment, occurreds[1], coalesce(versions[1], 1), 0, 1, ids[1], types[1],
-                                      coalesce(codecs[1], 'json'), tags[1], keyids[1], datas[1], metadatas[1]);
+                                      coalesce(codecs[1], 'json'), tags[1], keyids[1], datas[1], metadatas[1], crcs[1]);
             IF tags[1] <> '' THEN
                 INSERT INTO tag (tag, position, type) SELECT t, head + 1, types[1] FROM unnest(string_to_array(tags[1], E'\n')) t;
             END IF;
         END IF;
     ELSE
         WITH written AS (
-            INSERT INTO event (position, time, occurred, version, "offset", size, id, type, codec, tags, key, data, metadata)
+            INSERT INTO event (position, time, occurred, version, "offset", size, id, type, codec, tags, key, data, metadata, crc)
             SELECT coalesce(u.place, head + u.o), moment, u.occurred, coalesce(u.version, 1), coalesce(u."offset", 0),
-                   coalesce(u.size, 1), u.id, u.type, coalesce(u.codec, 'json'), u.tags, u.key, u.data, u.metadata
-            FROM unnest(ids, types, datas, tags, versions, occurreds, metadatas, codecs, keyids, offsets, sizes, positions)
-                 WITH ORDINALITY u(id, type, data, tags, version, occurred, metadata, codec, key, "offset", size, place, o)
+                   coalesce(u.size, 1), u.id, u.type, coalesce(u.codec, 'json'), u.tags, u.key, u.data, u.metadata, u.crc
+            FROM unnest(ids, types, datas, tags, crcs, versions, occurreds, metadatas, codecs, keyids, offsets, sizes, positions)
+                 WITH ORDINALITY u(id, type, data, tags, crc, version, occurred, metadata, codec, key, "offset", size, place, o)
             WHERE positions IS NULL OR u.place IS NOT NULL
             RETURNING event.position, event.tags, event.type
         )

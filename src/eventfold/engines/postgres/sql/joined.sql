@@ -3,7 +3,7 @@
 
 CREATE OR REPLACE FUNCTION {schema}.stage(
     store text,
-    ids uuid[], types text[], datas bytea[], tags text[],
+    ids uuid[], types text[], datas bytea[], tags text[], crcs integer[],
     versions integer[] DEFAULT NULL, occurreds bigint[] DEFAULT NULL, metadatas bytea[] DEFAULT NULL, codecs text[] DEFAULT NULL, keyids text[] DEFAULT NULL,
     owners integer[] DEFAULT NULL, offsets integer[] DEFAULT NULL, sizes integer[] DEFAULT NULL, keys text[] DEFAULT NULL,
     c_requests integer[] DEFAULT NULL, c_afters bigint[] DEFAULT NULL, c_groups integer[] DEFAULT NULL,
@@ -23,9 +23,9 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'EF004', MESSAGE =
             'The connection leads to another store than the one opened. Pass a connection to the same database.';
     END IF;
-    INSERT INTO staged (ids, types, datas, tags, versions, occurreds, metadatas, codecs, keyids, owners, offsets, sizes, keys,
+    INSERT INTO staged (ids, types, datas, tags, crcs, versions, occurreds, metadatas, codecs, keyids, owners, offsets, sizes, keys,
                         c_requests, c_afters, c_groups, i_clauses, i_afters, i_tags, i_types, m_requests, m_groups, m_offsets, words)
-    VALUES (ids, types, datas, tags, versions, occurreds, metadatas, codecs, keyids, owners, offsets, sizes, keys,
+    VALUES (ids, types, datas, tags, crcs, versions, occurreds, metadatas, codecs, keyids, owners, offsets, sizes, keys,
             c_requests, c_afters, c_groups, i_clauses, i_afters, i_tags, i_types, m_requests, m_groups, m_offsets, words);
 END
 $body$;
@@ -41,7 +41,7 @@ DECLARE
 BEGIN
     DELETE FROM staged WHERE id = NEW.id;
     SELECT * INTO done FROM append(
-        NEW.ids, NEW.types, NEW.datas, NEW.tags, NEW.versions, NEW.occurreds, NEW.metadatas, NEW.codecs, NEW.keyids,
+        NEW.ids, NEW.types, NEW.datas, NEW.tags, NEW.crcs, NEW.versions, NEW.occurreds, NEW.metadatas, NEW.codecs, NEW.keyids,
         NEW.owners, NEW.offsets, NEW.sizes, NEW.keys, NEW.c_requests, NEW.c_afters, NEW.c_groups,
         NEW.i_clauses, NEW.i_afters, NEW.i_tags, NEW.i_types, NEW.m_requests, NEW.m_groups, NEW.m_offsets, true, false, NULL, NULL);
     FOR r IN 1 .. coalesce(cardinality(done.outcomes), 0) LOOP

@@ -25,7 +25,9 @@ CREATE TABLE {schema}.event (
     tags     text COLLATE "C" NOT NULL,
     key      text COLLATE "C",
     data     bytea NOT NULL,
-    metadata bytea
+    metadata bytea,
+    -- CRC-32 of what the writer chose (sums.py), to notice bytes that have changed on a disk without checksums.
+    crc      integer NOT NULL
 );
 CREATE UNIQUE INDEX event_id ON {schema}.event (id);
 CREATE INDEX event_type ON {schema}.event (type, position);
@@ -72,6 +74,7 @@ CREATE UNLOGGED TABLE {schema}.staged (
     types      text[] NOT NULL,
     datas      bytea[] NOT NULL,
     tags       text[] NOT NULL,
+    crcs       integer[] NOT NULL,
     versions   integer[],
     occurreds  bigint[],
     metadatas  bytea[],
