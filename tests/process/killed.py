@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import select
 import signal
 import sys
 import time
@@ -18,10 +19,11 @@ from eventfold.process import run, settle
 from tests.process.shop import OrderPlaced, Paid, Payment, mail
 
 
-def live(url: str, life: int) -> None:
+def live(url: str, life: int, begun: int) -> None:
     """One life: an order that everybody may place again, since it is placed under a key."""
     store = ef.Store(url)
     with run(store, Payment, mail):
+        os.write(begun, b"!")
         store.append(OrderPlaced(f"o-{life}"), key=f"place-{life}")
         if life % 3 == 0:
             store.append(Paid(f"o-{life}"), key=f"pay-{life}")
@@ -35,16 +37,21 @@ def main(url: str, lives: int, seed: int, longest: float) -> None:
         settle(store, Payment, mail)
     killed = 0
     for life in range(lives):
+        begun, begins = os.pipe()
         child = os.fork()
         if child == 0:
             try:
-                live(url, life)
+                live(url, life, begins)
             finally:
                 os._exit(1)
-        time.sleep(chance.uniform(0.002, longest))
+        if chance.random() < 0.8:  # the others are killed while they begin
+            select.select([begun], [], [], 5.0)  # however busy the machine is
+        time.sleep(chance.uniform(0.0, longest))
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         killed += os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        os.close(begun)
+        os.close(begins)
     print(killed)
 
 

@@ -18,7 +18,7 @@ from tests.servers.postgres import shared
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize(("engine", "lives", "longest"), [("sqlite", 120, 0.12), ("postgres", 40, 0.5)])
+@pytest.mark.parametrize(("engine", "lives", "longest"), [("sqlite", 120, 0.08), ("postgres", 25, 0.2)])
 def test_nothing_is_lost_or_done_twice_through_kill_9(
     engine: str, lives: int, longest: float, tmp_path: Path, mails: Path
 ) -> None:
