@@ -326,6 +326,7 @@ class SqliteEngine:
         if self._writer is not None:
             self._writer.close()
         self._file.close()
+        self._watch.ring()  # only now: whoever looks finds the store closed
 
     def __repr__(self) -> str:
         return f"SqliteEngine({self.path!r})"

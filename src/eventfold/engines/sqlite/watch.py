@@ -54,12 +54,11 @@ class Watch:
         return stop
 
     def close(self) -> None:
-        """Stop the thread, and wait for it; followers are rung a last time and find the store closed."""
+        """Stop the thread, and wait for it."""
         with self._lock:
             thread = self._end()
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout=10)
-        self.ring()
 
     def _end(self) -> threading.Thread | None:
         self._stop.set()
