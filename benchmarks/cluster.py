@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
+from zlib import crc32
 
 from benchmarks.measure import Missing
 from benchmarks.peers import DECODE, payload_of
@@ -22,13 +23,13 @@ from benchmarks.traffic import TYPE, Scan, Traffic, scans
 VARIABLE = "EVENTFOLD_BENCH_POSTGRES"  # a URL; without it a server is started where one is installed
 
 ONE = """WITH e AS (INSERT INTO {s}.event
-    (position, time, version, "offset", size, id, type, codec, tags, data)
-    VALUES (%b, %b, 1, 0, 1, %b, %b, 'json', %b, %b))
+    (position, time, version, "offset", size, id, type, codec, tags, data, crc)
+    VALUES (%b, %b, 1, 0, 1, %b, %b, 'json', %b, %b, %b))
 INSERT INTO {s}.tag (tag, position, type) VALUES (%b, %b, %b), (%b, %b, %b)"""
-EVENTS = """COPY {s}.event (position, time, version, "offset", size, id, type, codec, tags, data)
+EVENTS = """COPY {s}.event (position, time, version, "offset", size, id, type, codec, tags, data, crc)
     FROM STDIN (FORMAT BINARY)"""
 TAGS = "COPY {s}.tag (tag, position, type) FROM STDIN (FORMAT BINARY)"
-EVENT_TYPES = ("int8", "int8", "int4", "int4", "int4", "uuid", "text", "text", "text", "bytea")
+EVENT_TYPES = ("int8", "int8", "int4", "int4", "int4", "uuid", "text", "text", "text", "bytea", "int4")
 PAGE = "SELECT * FROM {s}.event WHERE position > %b ORDER BY position LIMIT 1000"
 ENTITY = """SELECT e.* FROM {s}.tag t JOIN {s}.event e USING (position)
     WHERE t.tag = %b AND t.type = %b ORDER BY t.position"""
@@ -112,6 +113,10 @@ def _started() -> Any:
         raise Missing(f"no server ({error}); or set {VARIABLE} to the URL of one") from error
 
 
+def _crc(data: bytes) -> int:
+    return (crc32(data) ^ 1 << 31) - (1 << 31)
+
+
 class RawPsycopg:
     """One connection that writes the rows of the engine's tables by hand. The schema is one an eventfold store made."""
 
@@ -135,7 +140,8 @@ class RawPsycopg:
         """One event, one statement, one commit."""
         self.position += 1
         position, depot, parcel = self.position, f"depot:{each.depot}", f"parcel:{each.parcel}"
-        values = (position, time.time_ns() // 1000, _identity(position), TYPE, f"{depot}\n{parcel}", payload_of(each))
+        data = payload_of(each)
+        values = (position, time.time_ns() // 1000, _identity(position), TYPE, f"{depot}\n{parcel}", data, _crc(data))
         self.connection.execute(self._one, (*values, depot, position, TYPE, parcel, position, TYPE), prepare=True)
 
     def many(self, events: Any, parcel: str = "") -> None:
@@ -147,7 +153,7 @@ class RawPsycopg:
             self.position += 1
             names = (f"depot:{each.depot}", f"parcel:{parcel or each.parcel}")
             identity, data = _identity(self.position), payload_of(each)
-            rows.append((self.position, now, 1, 0, 1, identity, TYPE, "json", "\n".join(names), data))
+            rows.append((self.position, now, 1, 0, 1, identity, TYPE, "json", "\n".join(names), data, _crc(data)))
             tags += [(name, self.position, TYPE) for name in names]
         with self.connection.transaction(), self.connection.cursor() as cursor:
             for statement, types, those in ((self._events, EVENT_TYPES, rows), (self._tags, TAG_TYPES, tags)):
