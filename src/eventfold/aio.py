@@ -23,7 +23,7 @@ from eventfold.engine import AppendRequest, Engine, Outcome, TagCount, TypeCount
 from eventfold.engines import open_engine
 from eventfold.errors import EventfoldError, StoreClosed
 from eventfold.event import Recorded
-from eventfold.flow.append import Asked, Unless, append, check_batches, position_of
+from eventfold.flow.append import Asked, Unless, append, check_batches, position_of, query_of
 from eventfold.flow.cache import StateCache
 from eventfold.flow.copy import Copied, Progress, with_proof
 from eventfold.flow.copy import copy as copy_log
@@ -198,7 +198,7 @@ class AsyncStore(AsyncProjecting):
     async def count(self, query: Query = EVERYTHING, *, after: int = 0, until: int | datetime | None = None) -> int:
         """See Store.count."""
         log = await self._opening.log()
-        return await log.engine.count(query, after, None if until is None else await moment(log, until))
+        return await log.engine.count(query_of(query), after, None if until is None else await moment(log, until))
 
     async def head(self) -> int:
         """See Store.head."""

@@ -151,10 +151,16 @@ def declared(cls: type) -> Declared:
     try:
         return _declared[cls]
     except KeyError:
-        raise InvalidEvent(
-            f"{cls.__module__}.{cls.__qualname__} is no event class.",
-            "Derive it from ef.Event, or decorate it with @ef.event.",
-        ) from None
+        raise InvalidEvent(f"{cls.__module__}.{cls.__qualname__} is no event class.", _instead_of(cls)) from None
+
+
+def _instead_of(cls: type[Any]) -> str:
+    """What whoever gave this instead of an event probably meant."""
+    if issubclass(cls, (list, tuple)) or "__next__" in dir(cls):
+        return "Give events one by one, store.append(*events), or any number of them to store.extend(events)."
+    if issubclass(cls, type):
+        return "Give an event, with its fields, not its class."
+    return "Derive it from ef.Event, or decorate it with @ef.event."
 
 
 def is_event_class(cls: type) -> bool:

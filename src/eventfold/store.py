@@ -26,7 +26,7 @@ from eventfold.engine import Engine, TagCount, TypeCount
 from eventfold.engines import open_engine
 from eventfold.errors import NotSupported
 from eventfold.event import Recorded
-from eventfold.flow.append import Asked, Unless, append, check_batches, position_of
+from eventfold.flow.append import Asked, Unless, append, check_batches, position_of, query_of
 from eventfold.flow.cache import StateCache
 from eventfold.flow.copy import Copied, Progress, with_proof
 from eventfold.flow.copy import copy as copy_log
@@ -230,7 +230,7 @@ class Store(Projecting):
     def count(self, query: Query = EVERYTHING, *, after: int = 0, until: int | datetime | None = None) -> int:
         """How many events match."""
         end = None if until is None else run(moment(self._log, until))
-        return run(self.engine.count(query, after, end))
+        return run(self.engine.count(query_of(query), after, end))
 
     def head(self) -> int:
         """The position of the last event; 0 when there is none."""

@@ -81,6 +81,11 @@ async def decide(
 ) -> Decided[Any]:
     """Run one decision to its end. Domain errors pass through untouched, without retry."""
     refuse_unauthorised(options, function, args, kwargs)
+    if not callable(function):  # pyright: ignore[reportUnnecessaryComparison]
+        raise InvalidDecision(
+            f"{function!r} is no function.",
+            "Give the function and its arguments, store.decide(transfer, Account(…)), not what it returned.",
+        )
     given = [*args, *kwargs.values()]
     questions = [state for each in given for state in _questions_in(function, each)]
     if options.command_id is not None and (done := await log.engine.request(options.command_id)) is not None:

@@ -11,7 +11,7 @@ from typing import Any
 from eventfold.engine import Page, Span
 from eventfold.errors import CursorMismatch
 from eventfold.event import Recorded
-from eventfold.flow.append import query_of
+from eventfold.flow.append import check_position, query_of
 from eventfold.flow.log import Log
 from eventfold.flow.read import PAGE, recorder
 from eventfold.query import Cursor, Query
@@ -45,7 +45,7 @@ async def verify(log: Log, cursor: Cursor) -> None:
 
 async def cursor_at(log: Log, position: int) -> Cursor:
     """A verified cursor at a position of this store. Raises CursorMismatch if it is in the future."""
-    found = await log.engine.event_id(position) if position else None
+    found = await log.engine.event_id(check_position(position)) if position else None
     if position and found is None:
         raise CursorMismatch(
             f"Position {position} is in the future of this store.",

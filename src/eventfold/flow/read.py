@@ -14,7 +14,7 @@ import msgspec
 from eventfold.engine import Page, Span
 from eventfold.errors import InvalidInput, InvalidQuery, InvalidState
 from eventfold.event import Recorded
-from eventfold.flow.append import position_of, query_of
+from eventfold.flow.append import check_position, position_of, query_of
 from eventfold.flow.log import Log
 from eventfold.flow.snapshots import believed, due, keep
 from eventfold.query import Cursor, Query
@@ -42,7 +42,7 @@ async def span_of(log: Log, bounds: Bounds) -> Span:
     """Bounds as positions and µs. Raises InvalidQuery or InvalidInput on those that mean nothing."""
     after = bounds.after
     after = await position_of(log, after) if isinstance(after, Cursor) else after
-    if after < 0 or (bounds.limit is not None and bounds.limit < 0):
+    if check_position(after) < 0 or (bounds.limit is not None and bounds.limit < 0):
         raise InvalidQuery(
             f"A read was given after={after}, limit={bounds.limit}.", "Positions and limits are not negative."
         )
@@ -133,6 +133,8 @@ class Folding:
     """A State being folded: which codec reads each of its event types."""
 
     def __init__(self, log: Log, question: State) -> None:
+        if not isinstance(question, State):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidState(f"{question!r} is no State.", 'Ask with a question, like Account("a-1").')
         self.plan = plan_of(type(question))
         self.query = question.query()
         self._log = log
@@ -200,8 +202,6 @@ async def load_kept(log: Log, question: S, until: int | None = None) -> tuple[S,
 
 async def state_at(log: Log, question: S, at: int | datetime | None, occurred_until: datetime | None) -> S:
     """The state now, at a moment of the log, or as far as the business had come by a moment of its own."""
-    if not isinstance(question, State):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidState(f"{question!r} is no State.", 'Ask with a question, like Account("a-1").')
     if at is None and occurred_until is None:
         return (await load(log, question))[0]
     if occurred_until is None and at is not None:

@@ -1,0 +1,69 @@
+"""What people write before they have read the page: each is told in two sentences, none in a traceback of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, cast
+
+import pytest
+
+import eventfold as ef
+from eventfold.errors import InvalidDecision, InvalidEvent, InvalidQuery, InvalidState
+from examples.bank import Account, MoneyDeposited
+
+EVENT = MoneyDeposited("a-1", Decimal(80))
+
+
+@pytest.fixture
+def store() -> Any:
+    """A bank with one event; its methods are called wrongly on purpose, so no checker should look."""
+    store = ef.Store("memory:")
+    store.append(EVENT)
+    return store
+
+
+MISTAKES: dict[str, tuple[Callable[[Any], Any], type[ef.EventfoldError], str]] = {
+    "a list of events": (lambda store: store.append([EVENT]), InvalidEvent, r"append\(\*events\)"),
+    "a generator of events": (lambda store: store.append(e for e in [EVENT]), InvalidEvent, "extend"),
+    "a class for an event": (lambda store: store.append(MoneyDeposited), InvalidEvent, "not its class"),
+    "events for a decision": (lambda store: store.decide([EVENT]), InvalidDecision, "not what it returned"),
+    "a class to fold": (lambda store: list(store.history(Account)), InvalidState, "Ask with a question"),
+    "a class to ask": (lambda store: store.state(Account), InvalidState, "Ask with a question"),
+    "a class for a condition": (lambda store: store.append(EVENT, unless=MoneyDeposited), InvalidQuery, "Query.of"),
+    "a class for a query": (lambda store: list(store.read(MoneyDeposited)), InvalidQuery, "Query.of"),
+    "a receipt to read after": (
+        lambda store: list(store.read(after=store.append(EVENT))),
+        InvalidQuery,
+        "receipt.last",
+    ),
+    "an event to follow after": (
+        lambda store: next(iter(store.follow(after=next(store.read())))),
+        InvalidQuery,
+        "recorded.position",
+    ),
+    "a receipt in a condition": (
+        lambda store: store.append(EVENT, unless=Account("a-1"), after=store.append(EVENT)),
+        InvalidQuery,
+        "receipt.last",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_told(store: ef.Store, mistake: str) -> None:
+    """The error says what was given, and what to give instead."""
+    call, kind, advice = MISTAKES[mistake]
+    with pytest.raises(kind, match=advice) as told:
+        call(store)
+    assert told.value.what and told.value.now
+
+
+def test_a_question_stands_for_its_query_everywhere(store: ef.Store) -> None:
+    """Where a query is asked for, a question means the events it is folded from."""
+    store.append(MoneyDeposited("a-2", Decimal(1)))
+    question = cast("Any", Account("a-1"))
+    assert store.count(question) == 1
+    assert [recorded.position for recorded in store.read(question)] == [1]
+    with store.follow(question) as follower:
+        assert next(iter(follower)).position == 1
