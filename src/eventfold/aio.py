@@ -19,6 +19,7 @@ import msgspec
 from eventfold import bridge
 from eventfold.aggregate import Aggregate
 from eventfold.bridge import Bell, Offload, TaskCombiner, run
+from eventfold.bridge.once import Once
 from eventfold.engine import AppendRequest, Engine, Outcome, TagCount, TypeCount
 from eventfold.engines import open_engine
 from eventfold.errors import EventfoldError, StoreClosed
@@ -269,6 +270,7 @@ class _Opening:
         self._create, self._options = create, options
         self._registry, self._cache = registry, cache
         self._log: Log | None = None
+        self._once: Once[Log] = Once()
         self._lock = asyncio.Lock()
         self._close: Callable[[], None] | None = None
         self._blocking: Engine | None = None
@@ -283,11 +285,8 @@ class _Opening:
         return self._log
 
     async def log(self) -> Log:
-        if self._log is not None:
-            return self._log
-        async with self._lock:
-            if self._log is None:
-                self._log = await self._open()
+        if self._log is None:
+            self._log = await self._once.get(self._open)
         return self._log
 
     async def _open(self) -> Log:

@@ -24,6 +24,13 @@ class Appends(Protocol):
         ...
 
 
+def counted(outcomes: list[Outcome], requests: Sequence[AppendRequest]) -> list[Outcome]:
+    """As many outcomes as requests; anything else is a bug of the engine, and nobody may be left without one."""
+    if len(outcomes) != len(requests):
+        raise RuntimeError(f"an engine gave {len(outcomes)} outcomes to {len(requests)} requests")
+    return outcomes
+
+
 def commit_batch(engine: Appends, requests: list[AppendRequest]) -> list[Outcome]:
     """Commit one batch, so that whatever goes wrong becomes every request's outcome.
 
@@ -31,6 +38,6 @@ def commit_batch(engine: Appends, requests: list[AppendRequest]) -> list[Outcome
     which is safe since ids are the same, and then the interrupt goes on.
     """
     try:
-        return run(engine.append_many(requests))
+        return counted(run(engine.append_many(requests)), requests)
     except EventfoldError as error:
         return [copy.copy(error) for _ in requests]  # each is raised, and gets its traceback, somewhere else

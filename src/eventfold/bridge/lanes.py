@@ -59,7 +59,7 @@ class Lane:
         self._something = threading.Semaphore(0)
         self._threads: list[threading.Thread] = []
         self._idle = 0
-        self._flushing = False
+        self._flushing: asyncio.AbstractEventLoop | None = None  # the loop that last promised to start the work
         self._closed = False
         self._process = os.getpid()
 
@@ -71,13 +71,13 @@ class Lane:
         loop = asyncio.get_running_loop()
         job = _Job(work, loop)
         self._jobs.append(job)
-        if not self._flushing:
-            self._flushing = True
+        if self._flushing is not loop:  # each loop starts its own: another may have ended before it came to it
+            self._flushing = loop
             loop.call_soon(self._flush)
         return job
 
     def _flush(self) -> None:
-        self._flushing = False
+        self._flushing = None
         if self._idle == 0 and len(self._threads) < self._most:
             thread = threading.Thread(target=self._serve, name=f"eventfold-{self._name}", daemon=True)
             self._threads.append(thread)

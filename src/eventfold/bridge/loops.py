@@ -6,9 +6,10 @@ Knows: tasks and futures. Does not know: threads, engines.
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections import deque
 
-from eventfold.bridge.batch import MOST_AT_ONCE, Appends
+from eventfold.bridge.batch import MOST_AT_ONCE, Appends, counted
 from eventfold.engine import AppendRequest, Outcome
 from eventfold.errors import AppendCancelled, AppendUnconfirmed, EventfoldError
 
@@ -44,9 +45,10 @@ class LoopCombiner:
         while self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE))]
             try:
-                outcomes = await self._engine.append_many([request for request, _ in batch])
+                requests = [request for request, _ in batch]
+                outcomes = counted(await self._engine.append_many(requests), requests)
             except EventfoldError as error:
-                outcomes = [error] * len(batch)
+                outcomes = [copy.copy(error) for _ in batch]  # each is raised, and gets its traceback, somewhere else
             except BaseException as error:
                 lost = AppendUnconfirmed("The writer ended while committing.", "Repeat the identical append.")
                 for _, future in batch:

@@ -73,6 +73,12 @@ class Faulty:
         """Do something just before the next commit, such as writing to the same store as a rival would."""
         return self._plan("call", call, 1)
 
+    def forgive(self) -> Faulty:
+        """Forget whatever is planned."""
+        with self._lock:
+            self._planned.clear()
+        return self
+
     def _plan(self, what: str, how: Any, times: int) -> Faulty:
         with self._lock:
             self._planned.extend([(what, how)] * times)
