@@ -1,8 +1,8 @@
 """Room: PostgreSQL's binary arrays, packed by hand.
 
 Knows: the wire format of an array. Does not know: what is in them. Payloads go as the bytes they are: nothing is
-escaped, parsed or reordered on the way. Packing a column this way took half the time of passing a list
-(docs/explanation/decisions/postgres-append.md).
+escaped, parsed or reordered on the way, and it is a third faster than the driver's lists
+(docs/explanation/decisions/0013-postgres-append.md).
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 -- Room: the tables. {schema} is the store's own PostgreSQL schema; the reasons are in
--- docs/explanation/decisions/postgres-layout.md. Names compare as bytes (COLLATE "C"), payloads are bytes.
+-- docs/explanation/decisions/0012-postgres-layout.md. Names compare as bytes (COLLATE "C"), payloads are bytes.
 
 CREATE TABLE {schema}.store (
     one     boolean PRIMARY KEY DEFAULT true CHECK (one),
