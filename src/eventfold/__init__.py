@@ -1,17 +1,50 @@
 """eventfold: one ordered log of immutable events; all state is a fold over it, now or at any past moment."""
 
-from eventfold.aggregate import Aggregate
-from eventfold.aio import AsyncStore
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from eventfold.errors import AppendConflict, AppendUnconfirmed, EventfoldError, InvalidDecision, NotSupported
 from eventfold.event import Draft, Event, Recorded, Tag, event, tag
-from eventfold.flow.decide import Decided
-from eventfold.process import Process
-from eventfold.projection import Projection, SqlProjection, Subscription
 from eventfold.query import Query
-from eventfold.state import State, diff
-from eventfold.store import Store
-from eventfold.target import Transaction
 from eventfold.upcast import upcast
+
+if TYPE_CHECKING:
+    from eventfold.aggregate import Aggregate
+    from eventfold.aio import AsyncStore
+    from eventfold.flow.decide import Decided
+    from eventfold.process import Process
+    from eventfold.projection import Projection, SqlProjection, Subscription
+    from eventfold.state import State, diff
+    from eventfold.store import Store
+    from eventfold.target import Transaction
+
+# Loaded when first asked for, so that `import eventfold` is quick, and nobody pays for what they do not use.
+_ROOMS = {
+    "Aggregate": "aggregate",
+    "AsyncStore": "aio",
+    "Decided": "flow.decide",
+    "Process": "process",
+    "Projection": "projection",
+    "SqlProjection": "projection",
+    "State": "state",
+    "Store": "store",
+    "Subscription": "projection",
+    "Transaction": "target",
+    "diff": "state",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(importlib.import_module(f"{__name__}.{_ROOMS[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, "__version__"})
+
 
 __version__ = "0.1.0"
 

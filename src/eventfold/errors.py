@@ -48,8 +48,7 @@ across releases; ``fields`` holds the facts by name, for programs. Does not know
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 
 class EventfoldError(Exception):
@@ -141,14 +140,31 @@ class AppendUnconfirmed(EventfoldError):
     code = "append-unconfirmed"
 
 
-class AppendCancelled(AppendUnconfirmed, asyncio.CancelledError):
-    """The caller was cancelled while its append was already being committed.
+if TYPE_CHECKING:
+    from asyncio import CancelledError
 
-    Both an AppendUnconfirmed and an ``asyncio.CancelledError``, so that task groups and timeouts
-    see a cancellation, and whoever cares can see that the outcome is open.
-    """
+    class AppendCancelled(AppendUnconfirmed, CancelledError):
+        """The caller was cancelled while its append was already being committed."""
 
-    code = "append-unconfirmed"
+else:
+
+    def __getattr__(name: str) -> Any:
+        """`AppendCancelled`, made when it is first asked for: asyncio is half of what an import would cost."""
+        if name != "AppendCancelled":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from asyncio import CancelledError
+
+        class AppendCancelled(AppendUnconfirmed, CancelledError):
+            """The caller was cancelled while its append was already being committed.
+
+            Both an AppendUnconfirmed and an ``asyncio.CancelledError``, so that task groups and timeouts
+            see a cancellation, and whoever cares can see that the outcome is open.
+            """
+
+            code = "append-unconfirmed"
+
+        AppendCancelled.__qualname__ = name
+        return globals().setdefault(name, AppendCancelled)
 
 
 class EventIdReused(EventfoldError):

@@ -6,19 +6,37 @@ Knows: the port's promise that a non-suspending engine never waits. Does not kno
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from eventfold.bridge.bell import Bell
-from eventfold.bridge.lanes import Lane, Offload, TaskCombiner
-from eventfold.bridge.loops import LoopCombiner
-from eventfold.bridge.run import run, sleep_here, sleep_on_loop
+from eventfold.bridge.run import in_thread, run, sleep_here, sleep_on_loop
 from eventfold.bridge.threads import ThreadCombiner
+
+if TYPE_CHECKING:
+    from eventfold.bridge.lanes import Lane, Offload, TaskCombiner
+    from eventfold.bridge.loops import LoopCombiner
+    from eventfold.bridge.once import Once
+
+# What needs a loop is loaded when it is asked for: asyncio is half of what an import costs, and sync users have none.
+_WITH_A_LOOP = {"Lane": "lanes", "Offload": "lanes", "TaskCombiner": "lanes", "LoopCombiner": "loops", "Once": "once"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WITH_A_LOOP:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_WITH_A_LOOP[name]}"), name)
+
 
 __all__ = [
     "Bell",
     "Lane",
     "LoopCombiner",
     "Offload",
+    "Once",
     "TaskCombiner",
     "ThreadCombiner",
+    "in_thread",
     "run",
     "sleep_here",
     "sleep_on_loop",

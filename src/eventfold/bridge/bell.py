@@ -5,9 +5,12 @@ Knows: an engine's `watch`. Does not know: what was written.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class Bell:
@@ -39,6 +42,8 @@ class Bell:
 
     async def wait_async(self, timeout: float | None = None) -> bool:
         """The same for a task."""
+        import asyncio  # here, so that sync users never load it
+
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         self._waiter = (loop, future)

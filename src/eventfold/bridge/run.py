@@ -5,16 +5,16 @@ Knows: that a coroutine which never suspends needs no loop. Does not know: what 
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from eventfold.errors import StoreClosed
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -34,6 +34,8 @@ async def sleep_here(seconds: float) -> None:
 
 async def sleep_on_loop(seconds: float) -> None:
     """Pause the calling task."""
+    import asyncio  # here, so that sync users never load it: it is half of what an import costs
+
     await asyncio.sleep(_spread(seconds))
 
 
@@ -48,3 +50,10 @@ def refuse_after_fork(process: int) -> None:
 
 def _spread(seconds: float) -> float:
     return seconds if seconds >= 0 else random.uniform(0.0, -2 * seconds)  # noqa: S311 (not a secret)
+
+
+async def in_thread(work: Callable[..., R], *args: Any, **named: Any) -> R:
+    """Run a call that blocks off the loop."""
+    import asyncio  # here, as above
+
+    return await asyncio.to_thread(work, *args, **named)

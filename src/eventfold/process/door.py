@@ -6,11 +6,11 @@ Knows: both stores. Does not know: how anything is done.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable
 from typing import overload
 
 from eventfold.aio import AsyncStore
+from eventfold.bridge import in_thread
 from eventfold.process.runner import Clock, Running, settled, wall_clock
 from eventfold.process.subscribed import Work
 from eventfold.running.desk import PATIENCE
@@ -33,11 +33,11 @@ class Runs:
     async def stop(self) -> None:
         """See Running.stop."""
         if self._running is not None:
-            await asyncio.to_thread(self._running.stop)
+            await in_thread(self._running.stop)
 
     async def wait(self, timeout: float | None = None) -> bool:
         """See Running.wait."""
-        return await asyncio.to_thread((await self.start()).wait, timeout)
+        return await in_thread((await self.start()).wait, timeout)
 
     async def __aenter__(self) -> Running:
         return await self.start()

@@ -6,13 +6,12 @@ twins hand the same calls to a thread. Knows: what a user may ask. Does not know
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, TypeVar
 
-from eventfold.bridge import run
+from eventfold.bridge import in_thread, run
 from eventfold.flow.log import Options
 from eventfold.flow.view import View, view
 from eventfold.projection.classes import Projection
@@ -94,11 +93,11 @@ class AsyncRunner:
 
     async def wait(self, timeout: float | None = None) -> bool:
         """See Runner.wait."""
-        return await asyncio.to_thread(self.runner.wait, timeout)
+        return await in_thread(self.runner.wait, timeout)
 
     async def stop(self) -> None:
         """See Runner.stop."""
-        await asyncio.to_thread(self.runner.stop)
+        await in_thread(self.runner.stop)
 
     async def __aenter__(self) -> Runner:
         return self.runner
@@ -118,7 +117,7 @@ class AsyncDesk:
     async def ask(self, question: Callable[[Desk], R]) -> R:
         """Whatever the desk answers, asked in a thread."""
         desk = await self._desk()
-        return await asyncio.to_thread(question, desk)
+        return await in_thread(question, desk)
 
 
 class AsyncProjecting:
@@ -132,16 +131,16 @@ class AsyncProjecting:
     async def project(self, *projections: Kept, timeout: float = PATIENCE) -> None:
         """See Store.project."""
         desk = await self._desk()
-        await asyncio.to_thread(lambda: desk.project(*projections, timeout=timeout))
+        await in_thread(lambda: desk.project(*projections, timeout=timeout))
 
     async def run(self, *projections: Kept) -> AsyncRunner:
         """See Store.run: `async with await store.run(…)`."""
         desk = await self._desk()
-        return AsyncRunner(await asyncio.to_thread(desk.run, *projections))
+        return AsyncRunner(await in_thread(desk.run, *projections))
 
     async def wait(self, projection: Named, position: int | None = None, timeout: float = PATIENCE) -> int:
         """See Store.wait."""
-        return await asyncio.to_thread((await self._desk()).wait, projection, position, timeout)
+        return await in_thread((await self._desk()).wait, projection, position, timeout)
 
     async def rows(
         self,
@@ -156,16 +155,16 @@ class AsyncProjecting:
         """See Store.rows."""
         desk = await self._desk()
         if wait is not None:
-            await asyncio.to_thread(desk.wait, projection, wait)
+            await in_thread(desk.wait, projection, wait)
         by = (order,) if isinstance(order, str) else order
-        return await asyncio.to_thread(desk.rows, projection, where, by, limit, generation)
+        return await in_thread(desk.rows, projection, where, by, limit, generation)
 
     async def view(
         self, projection: type[P], *, at: int | datetime | None = None, since: View[P] | None = None
     ) -> View[P]:
         """See Store.view."""
         desk = await self._desk()
-        return await asyncio.to_thread(lambda: run(view(desk.log, projection, at, since)))
+        return await in_thread(lambda: run(view(desk.log, projection, at, since)))
 
     @property
     def projections(self) -> AsyncDesk:
