@@ -1,20 +1,3 @@
 """The conformance suite over every engine and colour: the promises are in eventfold.testing.conformance."""
 
-from eventfold.testing.conformance.append import *
-from eventfold.testing.conformance.bad_input import *
-from eventfold.testing.conformance.combined import *
-from eventfold.testing.conformance.conditions import *
-from eventfold.testing.conformance.cursors import *
-from eventfold.testing.conformance.decide import *
-from eventfold.testing.conformance.declared import *
-from eventfold.testing.conformance.follow import *
-from eventfold.testing.conformance.idempotency import *
-from eventfold.testing.conformance.lists import *
-from eventfold.testing.conformance.lost import *
-from eventfold.testing.conformance.metadata import *
-from eventfold.testing.conformance.moments import *
-from eventfold.testing.conformance.paging import *
-from eventfold.testing.conformance.reading import *
-from eventfold.testing.conformance.receipts import *
-from eventfold.testing.conformance.round_trips import *
-from eventfold.testing.conformance.states import *
+from eventfold.testing.conformance.every import *

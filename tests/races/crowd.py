@@ -65,8 +65,11 @@ class Worker:
             stderr=subprocess.PIPE,
             text=True,
         )
+
+    def ready(self) -> None:
+        """Wait until it has loaded everything it needs."""
         assert self._process.stdout is not None
-        self._process.stdout.readline()  # it is ready
+        assert self._process.stdout.readline() == "ready\n"
 
     def go(self) -> None:
         """Let it begin."""
@@ -88,6 +91,13 @@ class Worker:
 def processes(function: str, count: int, *arguments: Any) -> list[Any]:
     """Run a worker function in several processes at once, told their number first; their results."""
     workers = [Worker(function, number, *arguments) for number in range(count)]
+    start(*workers)
+    return [worker.result() for worker in workers]
+
+
+def start(*workers: Worker) -> None:
+    """Let several begin at once, as soon as all are ready."""
+    for worker in workers:
+        worker.ready()
     for worker in workers:
         worker.go()
-    return [worker.result() for worker in workers]

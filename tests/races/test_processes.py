@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import eventfold as ef
 from tests.races.conftest import shared_engines
-from tests.races.crowd import Worker, processes
+from tests.races.crowd import Worker, processes, start
 from tests.races.events import Counted, Written, contiguous, each_once, seat
 
 Address = tuple[str, dict[str, Any]]
@@ -66,8 +67,9 @@ def test_followers_and_readers_in_other_processes_see_commits_in_order(address: 
     total = 2 * 90 + 30
     watchers = [Worker("follow", 0, *address, total), Worker("reread", 0, *address, total)]
     writers = [Worker("write", number, *address, 90) for number in range(2)]
-    for worker in (*watchers, *writers):
-        worker.go()
+    start(*watchers)
+    time.sleep(0.3)  # until they have opened the store and look
+    start(*writers)
     for number in range(30):
         store.append(Written("here", number))
     for writer in writers:
