@@ -39,7 +39,7 @@ def test_a_schema_is_locked_checked_and_found_broken(folder: Path) -> None:
     module.write_text(module.read_text().replace("    price: Money\n", "    price: int\n"))
     broken = eventfold(folder, "schema", "check", "shop", "--table")
     assert broken.returncode == 1
-    assert "breaks  OrderAccepted v3.price was object and is integer." in broken.stdout
+    assert "breaks  ShopOrderAccepted v3.price was object and is integer." in broken.stdout
     assert "@ef.upcast" in broken.stdout
     assert eventfold(folder, "schema", "diff", "shop").returncode == 0
 

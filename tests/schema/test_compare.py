@@ -115,16 +115,16 @@ def test_the_shops_years_are_compatible_with_themselves() -> None:
 
     lock = lock_of(types_of([shop.__name__]))
     assert compare(lock, lock) == []
-    assert set(lock["types"]["OrderPlaced"]["versions"]) == {"1", "2"}
+    assert set(lock["types"]["ShopOrderPlaced"]["versions"]) == {"1", "2"}
 
 
 def test_the_catalogue_shows_fields_tags_deciders_and_folders() -> None:
     """A person finds who decides an event and who folds it; the HTML page escapes what it shows."""
     page = catalogue([shop.__name__])
-    assert "## OrderAccepted v3" in page
+    assert "## ShopOrderAccepted v3" in page
     assert "Decided by `accept`. Folded by `Revenue`." in page
     assert "| `order` | string | yes | `order:…` |" in page
-    assert "Read as OrderV2 v2 → OrderAccepted v3." in page
+    assert "Read as OrderV2 v2 → ShopOrderAccepted v3." in page
     html = as_html(page)
-    assert '<h2 id="orderaccepted-v3">' in html
+    assert '<h2 id="shoporderaccepted-v3">' in html
     assert "<code>accept</code>" in html

@@ -28,12 +28,12 @@ def store(tmp_path: Path) -> ef.Store:
 def test_every_year_is_read_as_todays_classes(store: ef.Store) -> None:
     """Defaults, a changed unit, a nested field, a renamed class and a split, all in one log."""
     read = [recorded.event for recorded in store.read()]
-    assert [e for e in read if isinstance(e, shop.OrderAccepted)] == [
-        shop.OrderAccepted("o-2021", shop.Money(1_000, "EUR")),
-        shop.OrderAccepted("o-2022", shop.Money(2_000, "EUR"), "c-1"),
-        shop.OrderAccepted("o-2023", shop.Money(3_000, "EUR"), "c-1"),
-        shop.OrderAccepted("o-2024", shop.Money(4_000, "CHF")),
-        shop.OrderAccepted("o-2025", shop.Money(5_000, "EUR"), "c-2"),
+    assert [e for e in read if isinstance(e, shop.ShopOrderAccepted)] == [
+        shop.ShopOrderAccepted("o-2021", shop.Money(1_000, "EUR")),
+        shop.ShopOrderAccepted("o-2022", shop.Money(2_000, "EUR"), "c-1"),
+        shop.ShopOrderAccepted("o-2023", shop.Money(3_000, "EUR"), "c-1"),
+        shop.ShopOrderAccepted("o-2024", shop.Money(4_000, "CHF")),
+        shop.ShopOrderAccepted("o-2025", shop.Money(5_000, "EUR"), "c-2"),
     ]
     assert [e for e in read if isinstance(e, (shop.Left, shop.Arrived))] == [
         shop.Left("o-2021", "Bremen"),
@@ -60,7 +60,7 @@ def test_a_scan_says_that_everything_fits(store: ef.Store) -> None:
     result = scan(store)
     assert result.fits
     assert result.events == 8
-    assert result.types["OrderPlaced v1"] == 2
+    assert result.types["ShopOrderPlaced v1"] == 2
 
 
 def test_a_scan_names_what_no_longer_fits(store: ef.Store) -> None:

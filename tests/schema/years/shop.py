@@ -14,7 +14,7 @@ class Money(msgspec.Struct, frozen=True):
     currency: str
 
 
-class OrderV1(ef.Event, type="OrderPlaced", version=1):
+class OrderV1(ef.Event, type="ShopOrderPlaced", version=1):
     """2021 and 2022: whole euros."""
 
     order: ef.Tag
@@ -22,7 +22,7 @@ class OrderV1(ef.Event, type="OrderPlaced", version=1):
     customer: str | None = None
 
 
-class OrderV2(ef.Event, type="OrderPlaced", version=2):
+class OrderV2(ef.Event, type="ShopOrderPlaced", version=2):
     """2023: cents."""
 
     order: ef.Tag
@@ -30,7 +30,7 @@ class OrderV2(ef.Event, type="OrderPlaced", version=2):
     customer: str | None = None
 
 
-class OrderAccepted(ef.Event, version=3, aliases=("OrderPlaced",)):
+class ShopOrderAccepted(ef.Event, version=3, aliases=("ShopOrderPlaced",)):
     """2024 and later."""
 
     order: ef.Tag
@@ -67,9 +67,9 @@ def euros_to_cents(old: OrderV1) -> OrderV2:
 
 
 @ef.upcast
-def cents_to_money(old: OrderV2) -> OrderAccepted:
+def cents_to_money(old: OrderV2) -> ShopOrderAccepted:
     """2024."""
-    return OrderAccepted(old.order, Money(old.cents, "EUR"), old.customer)
+    return ShopOrderAccepted(old.order, Money(old.cents, "EUR"), old.customer)
 
 
 @ef.upcast
@@ -83,7 +83,7 @@ class Revenue(ef.State):
 
     cents: dict[str, int] = {}
 
-    def evolve(self, event: OrderAccepted) -> None:
+    def evolve(self, event: ShopOrderAccepted) -> None:
         """Knows today's class only."""
         self.cents[event.price.currency] = self.cents.get(event.price.currency, 0) + event.price.cents
 
@@ -99,6 +99,6 @@ class Whereabouts(ef.State):
         self.place = event.place
 
 
-def accept(revenue: Revenue, order: str, price: Money) -> OrderAccepted:
+def accept(revenue: Revenue, order: str, price: Money) -> ShopOrderAccepted:
     """A decision, so that the catalogue has one to show."""
-    return OrderAccepted(order, price)
+    return ShopOrderAccepted(order, price)

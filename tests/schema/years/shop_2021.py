@@ -5,7 +5,7 @@ import sys
 import eventfold as ef
 
 
-class OrderPlaced(ef.Event):
+class ShopOrderPlaced(ef.Event):
     order: ef.Tag
     amount: int
 
@@ -18,5 +18,5 @@ class Moved(ef.Event):
 
 if __name__ == "__main__":
     store = ef.Store(sys.argv[1])
-    store.append(OrderPlaced("o-2021", 10))
+    store.append(ShopOrderPlaced("o-2021", 10))
     store.append(Moved("o-2021", "Bremen", "Ulm"))

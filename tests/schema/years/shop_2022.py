@@ -5,11 +5,11 @@ import sys
 import eventfold as ef
 
 
-class OrderPlaced(ef.Event):
+class ShopOrderPlaced(ef.Event):
     order: ef.Tag
     amount: int
     customer: str | None = None
 
 
 if __name__ == "__main__":
-    ef.Store(sys.argv[1]).append(OrderPlaced("o-2022", 20, "c-1"))
+    ef.Store(sys.argv[1]).append(ShopOrderPlaced("o-2022", 20, "c-1"))

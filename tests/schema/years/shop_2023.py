@@ -5,11 +5,11 @@ import sys
 import eventfold as ef
 
 
-class OrderPlaced(ef.Event, version=2):
+class ShopOrderPlaced(ef.Event, version=2):
     order: ef.Tag
     cents: int
     customer: str | None = None
 
 
 if __name__ == "__main__":
-    ef.Store(sys.argv[1]).append(OrderPlaced("o-2023", 3_000, "c-1"))
+    ef.Store(sys.argv[1]).append(ShopOrderPlaced("o-2023", 3_000, "c-1"))

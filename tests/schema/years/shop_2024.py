@@ -12,11 +12,11 @@ class Money(msgspec.Struct, frozen=True):
     currency: str
 
 
-class OrderPlaced(ef.Event, version=3):
+class ShopOrderPlaced(ef.Event, version=3):
     order: ef.Tag
     price: Money
     customer: str | None = None
 
 
 if __name__ == "__main__":
-    ef.Store(sys.argv[1]).append(OrderPlaced("o-2024", Money(4_000, "CHF"), None))
+    ef.Store(sys.argv[1]).append(ShopOrderPlaced("o-2024", Money(4_000, "CHF"), None))

@@ -12,7 +12,7 @@ class Money(msgspec.Struct, frozen=True):
     currency: str
 
 
-class OrderAccepted(ef.Event, version=3, aliases=("OrderPlaced",)):
+class ShopOrderAccepted(ef.Event, version=3, aliases=("ShopOrderPlaced",)):
     order: ef.Tag
     price: Money
     customer: str | None = None
@@ -30,5 +30,5 @@ class Arrived(ef.Event):
 
 if __name__ == "__main__":
     store = ef.Store(sys.argv[1])
-    store.append(OrderAccepted("o-2025", Money(5_000, "EUR"), "c-2"))
+    store.append(ShopOrderAccepted("o-2025", Money(5_000, "EUR"), "c-2"))
     store.append(Left("o-2025", "Kiel"), Arrived("o-2025", "Jena"))
