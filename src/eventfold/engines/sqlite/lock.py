@@ -69,6 +69,8 @@ class WriterLock:
 
     def noted(self) -> str:
         """The line that was left last, or nothing."""
+        if fcntl is None:
+            return ""
         try:
             file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from threading import Condition, Lock
+from threading import Condition
 
 import apsw
 
@@ -16,80 +16,84 @@ PATIENCE = 5.0  # seconds a fork waits for reads and commits in hand
 
 
 class Pool:
-    """Readers for whoever asks, and one writer. A connection is its taker's alone until it is given back."""
+    """Readers for whoever asks, and one writer. A connection is its taker's alone until it is given back.
+
+    Taking one that is kept, and giving it back to be kept, are single steps of a deque and need no lock.
+    """
 
     def __init__(self, reader: Callable[[], apsw.Connection], writer: Callable[[], apsw.Connection]) -> None:
         self._new_reader, self._new_writer = reader, writer
         self._readers: deque[apsw.Connection] = deque()
         self._writers: deque[apsw.Connection] = deque()  # the one that writes, while it does not
-        self._lock = Lock()  # held to take and to give back, never while a connection is used or made
-        self._change = Condition(self._lock)
-        self._out = self._pauses = 0
+        self._keeping = True  # False while a fork waits, and for ever once the pool is closed
+        self._change = Condition()
+        self._open = self._pauses = 0  # connections that are kept or used; forks that wait
         self._closed = False
 
     def reader(self) -> apsw.Connection:
         """A connection to read by, to be given back by `done` or `discard`."""
-        with self._lock:
-            if self._readers:  # there are none while a fork waits
-                self._out += 1
-                return self._readers.pop()
-        return self._take(self._readers, self._new_reader)
+        try:
+            return self._readers.pop()
+        except IndexError:
+            return self._make(self._new_reader)
 
     def writer(self) -> apsw.Connection:
-        """The connection to write by, to be given back by `written` or `discard`."""
-        return self._take(self._writers, self._new_writer)
+        """The connection to write by, for one thread at a time, to be given back by `written` or `discard`."""
+        try:
+            return self._writers.pop()
+        except IndexError:
+            return self._make(self._new_writer)
 
     def done(self, connection: apsw.Connection) -> None:
         """Take a reader back."""
-        with self._lock:
-            if len(self._readers) < IDLE and not (self._pauses or self._closed):
-                self._out -= 1
-                self._readers.append(connection)
-                return
-        self._back(connection, None)
+        if len(self._readers) < IDLE:
+            self._keep(self._readers, connection)
+        else:
+            self.discard(connection)
 
     def written(self, connection: apsw.Connection) -> None:
         """Take the writer back."""
-        self._back(connection, self._writers)
+        self._keep(self._writers, connection)
 
     def discard(self, connection: apsw.Connection) -> None:
         """Take back a connection that cannot be trusted any more, and close it."""
-        self._back(connection, None)
+        connection.close(force=True)
+        self._gone()
 
-    def _take(self, kept: deque[apsw.Connection], make: Callable[[], apsw.Connection]) -> apsw.Connection:
-        with self._lock:
+    def _make(self, make: Callable[[], apsw.Connection]) -> apsw.Connection:
+        with self._change:
             while self._pauses:
                 self._change.wait()
-            self._out += 1
-            if kept:
-                return kept.pop()
+            self._open += 1
         try:
             return make()
         except BaseException:
-            self._back(None, None)
+            self._gone()
             raise
 
-    def _back(self, connection: apsw.Connection | None, kept: deque[apsw.Connection] | None) -> None:
-        with self._lock:
-            if connection is not None:
-                if kept is None or self._closed or self._pauses:
-                    connection.close(force=True)
-                else:
-                    kept.append(connection)
-            self._out -= 1
-            if self._pauses:
-                self._change.notify_all()
+    def _gone(self) -> None:
+        with self._change:
+            self._open -= 1
+            self._change.notify_all()
+
+    def _keep(self, kept: deque[apsw.Connection], connection: apsw.Connection) -> None:
+        kept.append(connection)
+        if not self._keeping:  # asked afterwards, so that nothing kept in that moment is overlooked
+            self._close_kept()
 
     def _close_kept(self) -> None:
         for kept in (self._readers, self._writers):
-            while kept:
-                kept.pop().close(force=True)
+            while True:
+                try:
+                    connection = kept.pop()
+                except IndexError:
+                    break
+                self.discard(connection)
 
     def close(self) -> None:
         """Close what is not in use; what is closes when it is given back."""
-        with self._lock:
-            self._closed = True
-            self._close_kept()
+        self._closed, self._keeping = True, False
+        self._close_kept()
 
     # Forks: see forks.py
 
@@ -101,17 +105,20 @@ class Pool:
     @property
     def in_use(self) -> bool:
         """Whether somebody has a connection."""
-        return self._out > 0
+        return self._open > len(self._readers) + len(self._writers)
 
     def pause(self) -> None:
         """Close every connection, and give out none. Waits for those in use, within reason."""
-        with self._lock:
+        with self._change:
             self._pauses += 1
-            self._close_kept()
-            self._change.wait_for(lambda: not self._out, PATIENCE)
+            self._keeping = False
+        self._close_kept()
+        with self._change:
+            self._change.wait_for(lambda: not self._open, PATIENCE)
 
     def resume(self) -> None:
         """Go on: connections are made again as they are needed."""
-        with self._lock:
+        with self._change:
             self._pauses -= 1
+            self._keeping = not (self._pauses or self._closed)
             self._change.notify_all()

@@ -7,8 +7,8 @@ does), how requests are judged.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import apsw
 
@@ -24,6 +24,7 @@ from eventfold.engines.sqlite.read import Rows
 from eventfold.engines.sqlite.window import Window
 from eventfold.errors import AppendUnconfirmed, EventfoldError
 
+T = TypeVar("T")
 LONG = 10_000  # positions: a condition that looks back further is judged before the lock is taken, too
 CHECKPOINT_PAGES = 10_000  # 40 MB of WAL; at 1,000 pages bulk appends are 1.4 to 2 times slower
 RESET_WAIT = 20  # ms that readers may take to leave a WAL that is about to be used again from its beginning
@@ -41,51 +42,56 @@ class Writer:
 
     def write(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
         """One commit. Raises AppendUnconfirmed if the commit failed, another error if nothing was written."""
-        with self._turn() as connection:
-            judged = self._judge_long(connection, requests)
-            self._file.lock.acquire()
-            # First in good faith: ids are taken to be new, as ids made here are. If the guard in the database finds
-            # a known one, everything is rolled back and done again with every id looked up.
-            try:
-                return self._transact(connection, requests, judged, careful=False)
-            except apsw.ConstraintError:
-                return self._transact(connection, requests, judged, careful=True)
+        return self._in_turn(lambda connection: self._write(connection, requests))
 
     def take_over(self, work: Callable[[apsw.Connection, Names, Names], None]) -> None:
         """One commit of something else than requests: what is copied from another log, or kept beside this one."""
-        with self._turn() as connection:
-            self._file.lock.acquire()
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-                head = self.end.look(connection)
-                work(connection, self.types, self.tags)
-                row = connection.execute(schema.HEAD).fetchone()
-                if row is not None and row[0] != head.position:
-                    head = Head(row[0], row[2], row[1])
-            except BaseException:
-                self._abandon(connection)
-                raise
-            self._commit(connection, head)
+        self._in_turn(lambda connection: self._take_over(connection, work))
 
-    @contextmanager
-    def _turn(self) -> Generator[apsw.Connection]:
-        """This thread's turn: the connection, given back however it ends, and the lock let go if it was taken."""
+    def _in_turn(self, work: Callable[[apsw.Connection], T]) -> T:
+        """Work alone on the connection, which is given back however it ends, as the lock is, if work has taken it."""
         with self._mutex:
             connection = self._file.writer()
             try:
-                yield connection
+                result = work(connection)
             except BaseException:
                 self._file.pool.discard(connection)
                 raise
-            else:
-                self._file.pool.written(connection)
             finally:
                 self._file.lock.release()
+            self._file.pool.written(connection)
+            return result
+
+    def _write(self, connection: apsw.Connection, requests: Sequence[AppendRequest]) -> list[Outcome]:
+        judged = self._judge_long(connection, requests)
+        self._file.lock.acquire()
+        # First in good faith: ids are taken to be new, as ids made here are. If the guard in the database finds a
+        # known one, everything is rolled back and done again with every id looked up.
+        try:
+            return self._transact(connection, requests, judged, careful=False)
+        except apsw.ConstraintError:
+            return self._transact(connection, requests, judged, careful=True)
+
+    def _take_over(self, connection: apsw.Connection, work: Callable[[apsw.Connection, Names, Names], None]) -> None:
+        self._file.lock.acquire()
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            head = self.end.look(connection)
+            work(connection, self.types, self.tags)
+            row = connection.execute(schema.HEAD).fetchone()
+            if row is not None and row[0] != head.position:
+                head = Head(row[0], row[2], row[1])
+        except BaseException:
+            self._abandon(connection)
+            raise
+        self._commit(connection, head)
 
     def _judge_long(self, connection: apsw.Connection, requests: Sequence[AppendRequest]) -> dict[int, int]:
         """Judge conditions that look far back before the lock is taken: id of clause -> position it holds through."""
-        start = self.window.start if self.window.start >= 0 else self.end.seen.position
         clauses = [clause for request in requests for clause in request.unless]
+        if not clauses:
+            return {}
+        start = self.window.start if self.window.start >= 0 else self.end.seen.position
         long = [clause for clause in clauses if clause.query.items and start - clause.after > LONG]
         if not long:
             return {}
@@ -104,10 +110,11 @@ class Writer:
         except BaseException:
             self._abandon(connection)
             raise
-        if batch.written is None:
+        head = batch.written
+        if head is None:
             connection.execute("ROLLBACK")
         else:
-            self._commit(connection, batch.written)
+            self._commit(connection, head)
         return outcomes
 
     def _commit(self, connection: apsw.Connection, head: Head) -> None:
@@ -167,9 +174,11 @@ class Writer:
         if not self._file.wal_pages:
             return
         try:
-            with self._turn() as connection:
-                self._file.lock.acquire(0)
-                connection.set_busy_timeout(0)
-                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            self._in_turn(self._checkpoint_at_last)
         except (EventfoldError, apsw.Error):
             return
+
+    def _checkpoint_at_last(self, connection: apsw.Connection) -> None:
+        self._file.lock.acquire(0)
+        connection.set_busy_timeout(0)
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
