@@ -276,6 +276,7 @@ class Histories(RuleBasedStateMachine):
             assert [store.head() for store in self.stores] == [self.oracle.head] * 2
 
 
+EMBEDDED = ("memory", "sqlite")  # the others have a server, and each history costs its round trips
 MOST = settings.default.max_examples if settings.default is not None else 50
 
 
@@ -283,7 +284,7 @@ def machine(engine: str, colour: str) -> Any:
     """The test of one engine in one colour."""
     histories = type(f"Histories_{engine}_{colour}", (Histories,), {"engine": engine, "colour": colour})
     test = histories.TestCase
-    examples = MOST if colour == "sync" else MOST // 3
+    examples = MOST // ((1 if colour == "sync" else 3) * (1 if engine in EMBEDDED else 6))
     test.settings = settings(max_examples=examples, stateful_step_count=30, report_multiple_bugs=False)
     return test
 
