@@ -15,12 +15,15 @@ from eventfold.record import NewEvent, Stored
 
 def conflict(clause: Clause, found: int) -> AppendConflict:
     """Someone else wrote first, at position `found`."""
+    asked = repr(clause.query)
+    if len(asked) > 300:  # a question about thousands of things is not for reading
+        asked = f"{asked[:300]}… and more)"
     return AppendConflict(
-        f"An event matching {clause.query!r} was written at position {found}, after position {clause.after}.",
+        f"An event matching {asked} was written at position {found}, after position {clause.after}.",
         "Read again and decide again.",
         after=clause.after,
         found=found,
-        query=repr(clause.query),
+        query=asked,
     )
 
 
