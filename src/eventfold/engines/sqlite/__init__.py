@@ -73,7 +73,7 @@ class SqliteEngine:
         self._types, self._tags = Names("type"), Names("tag")
         self._rows = Rows(self._types)
         self._watch = Watch(self._file)
-        self._locks = NamedLocks(self._file.path)
+        self._locks = NamedLocks(self._file.real)
         self._end: End | None = None
         self._writer: Writer | None = None
 
@@ -285,7 +285,7 @@ class SqliteEngine:
                 "types": connection.execute("SELECT count(*) FROM type").get,
                 "tags": connection.execute("SELECT count(*) FROM tag").get,
                 "bytes": connection.pragma("page_count") * connection.pragma("page_size"),
-                "wal_bytes": _size(self._file.path + "-wal"),
+                "wal_bytes": _size(self._file.real + "-wal"),
                 "created": identity_of(connection).created,
                 "durability": "full" if self.capabilities.durable else "normal",
                 "layout": schema.LAYOUT,

@@ -1,5 +1,10 @@
 """Room: the whole file compared with itself: what reads cannot notice, since an index that hides an event is silent.
 
+Every event that is read has its checksum verified, and every event that an index leads to is compared with what was
+asked. An entry that has changed and leads nowhere is not noticed by that: queries by tag or type, counts, conditions
+and repeated ids are without its event until this finds it. Not even this finds a request key or a whole append that
+has gone from every place at once; a removed end of the log is noticed by the note beside the file.
+
 Knows: everything that is written twice: events and the indexes that lead to them, tags in rows and in the tag index,
 names and their numbers, append boundaries, times in order. Does not know: how to mend any of it.
 """

@@ -41,9 +41,9 @@ class File:
         if "\0" in path or path != path.encode("utf-8", "replace").decode():
             raise InvalidInput(f"{path!r} is no path that SQLite can open.", "Use a path in valid UTF-8.", path=path)
         self.path = os.path.abspath(path)
-        self._real = os.path.realpath(path)  # where SQLite keeps the log's files, whatever links lead there
+        self.real = os.path.realpath(path)  # where SQLite keeps the log's files, whatever links lead there
         self.readonly, self.full, self._timeout = readonly, full, timeout
-        self.lock = WriterLock(self._real, timeout)
+        self.lock = WriterLock(self.real, timeout)
         self.damage: StoreDamaged | None = None
         self.wal_pages = 0
         self._guard = Guard()
@@ -57,7 +57,7 @@ class File:
     def open(self, create: bool) -> Identity:
         """Recognise or create the store. Returns who it is. Raises the errors that `Store` documents."""
         self._check_path(create)
-        existed = os.path.exists(self._real)
+        existed = os.path.exists(self.real)
         forks.forkable.add(self)
         self._may_create = create and not self.readonly
         connection = self.pool.reader()
@@ -66,27 +66,28 @@ class File:
                 self._create(connection, create, existed)
             _check_definitions(connection, self.path)
             found = identity_of(connection)
-            self._guard.set(self._real)
-            self._identity, self._wal_identity = _identity(self.path), _identity(self._real + "-wal")
+            self._guard.set(self.real)
+            self._identity, self._wal_identity = _identity(self.path), _identity(self.real + "-wal")
         except BaseException:
             self.pool.discard(connection)
+            self.lock.close()
             raise
         self._may_create = False
         self.pool.done(connection)
         return found
 
     def _check_path(self, create: bool) -> None:
-        if os.path.isdir(self._real):
+        if os.path.isdir(self.real):
             raise NotAStore(
                 f"{self.path} is a folder.", "Give the path of a file in it, for example store.db.", path=self.path
             )
-        if _identity(self._real) in forks.inherited:
+        if _identity(self.real) in forks.inherited:
             raise StoreClosed(
                 f"{self.path} was in use when this process was forked, and SQLite cannot begin anew in the child.",
                 "Fork when nobody reads or writes, or start processes by spawn.",
                 path=self.path,
             )
-        if os.path.exists(self._real):
+        if os.path.exists(self.real):
             return
         if not create or self.readonly:
             raise StoreNotFound(
@@ -94,7 +95,7 @@ class File:
                 f"Check the path, or create one: eventfold init {self.path}.",
                 path=self.path,
             )
-        if not os.path.isdir(os.path.dirname(self._real)):
+        if not os.path.isdir(os.path.dirname(self.real)):
             raise StoreNotFound(
                 f"The folder of {self.path} does not exist.", "Create the folder first.", path=self.path
             )
@@ -166,7 +167,7 @@ class File:
         flags = apsw.SQLITE_OPEN_READONLY if self.readonly else apsw.SQLITE_OPEN_READWRITE
         if self._may_create:
             flags |= apsw.SQLITE_OPEN_CREATE
-        connection = apsw.Connection(self._real, flags=flags, statementcachesize=200)
+        connection = apsw.Connection(self.real, flags=flags, statementcachesize=200)
         try:
             self._configure(connection)
         except BaseException:
@@ -261,7 +262,7 @@ class File:
         if _identity(self.path) != self._identity:
             self.damage = self._gone("was replaced or removed")
             return False
-        wal = _identity(self._real + "-wal")
+        wal = _identity(self.real + "-wal")
         if wal != self._wal_identity:
             if self._wal_identity is None:
                 self._wal_identity = wal
@@ -281,7 +282,7 @@ class File:
         """The error for a log without the last event that is known to have been committed. Nothing is read after it."""
         self.damage = StoreDamaged(
             f"{self.path} ends at position {head} and does not hold the event acknowledged at position {acknowledged}.",
-            f"If its write-ahead log ({self._real}-wal) was removed, put it back; if an older copy was put here on "
+            f"If its write-ahead log ({self.real}-wal) was removed, put it back; if an older copy was put here on "
             f"purpose, remove {self.lock.path} and open the store again.",
             path=self.path,
             acknowledged=acknowledged,

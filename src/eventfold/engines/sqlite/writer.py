@@ -154,7 +154,11 @@ class Writer:
             connection.execute("ROLLBACK")
 
     def _checkpoint(self, connection: apsw.Connection) -> None:
-        """Move the WAL into the file and begin it anew, as far as readers allow; always under the writers' lock."""
+        """Move the WAL into the file and begin it anew, as far as readers allow; always under the writers' lock.
+
+        So it does not matter whether this SQLite has the fix for the WAL-reset bug (sqlite.org/wal.html#walresetbug):
+        no one who keeps to the lock writes meanwhile. Writers in other programs are not ours to hold back.
+        """
         connection.set_busy_timeout(RESET_WAIT)
         try:
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
