@@ -240,3 +240,52 @@ def test_the_checksum_of_a_row_is_the_same_for_ever() -> None:
 
 
 CHECKSUM, CHECKSUM_OF_EXTREMES = 3_237_965_134, 463_263_380
+
+
+def test_a_check_tells_how_far_it_has_come_and_disturbs_nobody(path: str) -> None:
+    """Appends go on meanwhile, between its steps and in the middle of its reports."""
+    engine = SqliteEngine(path)
+    run(engine.open())
+    run(engine.append_many([request(*[NewEvent(new_id(), "T", 1, b"{}", ("a:1",))] * 1) for _ in range(2_300)]))
+    told: list[tuple[int, int]] = []
+
+    def progress(done: int, of: int) -> None:
+        told.append((done, of))
+        run(engine.append_many([request(NewEvent(new_id(), "T", 1, b"{}", ("a:2",)))]))
+
+    assert list(engine.check(progress)) == []
+    assert told == [(1_000, 2_300), (2_000, 2_300), (2_300, 2_300)]
+    assert run(engine.head()).position == 2_303
+    run(engine.close())
+
+
+def test_a_check_names_what_is_wrong_and_where(path: str) -> None:
+    """Each kind of damage, planted through SQL after the guards are gone, is one sentence about one place."""
+    import sqlite3
+
+    plants = {
+        "DELETE FROM event WHERE position = 3": "no event",
+        "UPDATE event SET data = x'7b7d' WHERE position = 3": "checksum",
+        "UPDATE event SET time = 5 WHERE position = 3": "checksum",
+        "DELETE FROM tagged WHERE position = 3": "lead to it",
+        "INSERT INTO tagged SELECT tag, position + 1, type FROM tagged WHERE position = 3 AND tag < 2": "entries",
+        "UPDATE tag SET name = 'other' WHERE id = 1": "dictionary",
+        "UPDATE request SET first = 4": "checksum",
+    }
+    for plant, told in plants.items():
+        for end in (*ENDS, "-shm"):
+            Path(path + end).unlink(missing_ok=True)
+        engine = SqliteEngine(path)
+        run(engine.open())
+        for n in range(6):
+            run(engine.append_many([request(NewEvent(new_id(), "T", 1, b'{"n":1}', (f"a:{n % 2}",)), key=f"k{n}")]))
+        connection = sqlite3.connect(path, isolation_level=None)
+        triggers = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall()
+        for (trigger,) in triggers:
+            connection.execute(f"DROP TRIGGER {trigger}")
+        connection.execute(plant)
+        connection.close()
+        problems = list(engine.check())
+        assert any(told in problem.what for problem in problems), (plant, problems)
+        assert all(problem.what.endswith(".") for problem in problems)
+        run(engine.close())

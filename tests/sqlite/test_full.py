@@ -15,7 +15,7 @@ import eventfold as ef
 from eventfold.engines.sqlite import writer
 from eventfold.errors import AppendUnconfirmed, EventfoldError, StoreFull
 from tests.sqlite.faulty import Disk, Fault, broken, faulty_disk, full
-from tests.sqlite.noted import assert_whole, engine_of, noted
+from tests.sqlite.noted import Noted, assert_whole, engine_of, noted
 from tests.sqlite.other import Other
 
 
@@ -51,6 +51,20 @@ def test_without_room_nothing_is_written_and_it_says_so(path: str, disk: Disk, c
         assert store.count() == before + count
         assert not list(engine_of(store).check())
     assert assert_whole(path) == before + count
+
+
+def test_a_batch_larger_than_the_cache_is_refused_as_a_whole(path: str, disk: Disk) -> None:
+    """Its pages go to the disk before the commit, so that is where it finds no room."""
+    with ef.Store(path) as store:
+        store.append(noted(0))
+        large = [ef.Draft(Noted("w", "p", n, "x" * 600_000), id=uuid4()) for n in range(40)]
+        disk.refuse("write wal", full, after=300)
+        with pytest.raises(StoreFull):
+            store.append(*large)
+        disk.mend()
+        assert store.count() == 1
+        assert store.append(*large).last == 41
+    assert assert_whole(path) == 41
 
 
 @pytest.mark.parametrize("operation", ["write wal", "sync wal"])
