@@ -35,6 +35,26 @@ def through(server: PostgresServer, proxy: Proxy) -> str:
     return server.url().replace(f":{server.port}/", f":{proxy.port}/")
 
 
+@pytest.mark.parametrize(
+    "word", [b"pg_backend_pid", b"set_config", b"attach()", b"CREATE SCHEMA", b"INSERT INTO", b"COMMIT"]
+)
+@pytest.mark.parametrize("lose", ["lose_answer", "lose_request"])
+def test_a_connection_lost_while_opening_leaves_a_store_or_none(
+    server: PostgresServer, proxy: Proxy, schema: str, colour: str, word: bytes, lose: str
+) -> None:
+    """At whatever step of opening and making it: an error, never half a store; the next opening succeeds."""
+    getattr(proxy, lose)(word)
+    engine = Opened(through(server, proxy), colour, schema=schema)
+    with pytest.raises(StoreUnavailable):
+        engine.open()
+    assert proxy.lost.is_set()
+    engine.end()
+    again = Opened(through(server, proxy), colour, schema=schema)
+    again.open()
+    assert again.append(event()).first == 1
+    again.end()
+
+
 def test_a_lost_answer_is_unconfirmed_and_its_repetition_written_once(
     server: PostgresServer, proxy: Proxy, opening: Open, colour: str
 ) -> None:
