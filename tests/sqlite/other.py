@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,5 +85,6 @@ class Other:
             self.signal(signal.SIGKILL)
             self._process.wait(30)
         for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None and not stream.closed:
-                stream.close()
+            with suppress(BrokenPipeError):  # something it was told and will never hear
+                if stream is not None:
+                    stream.close()
