@@ -115,7 +115,19 @@ def test_a_known_id_in_another_version_is_refused(store: Store, port: Any) -> No
 
 @pytest.mark.parametrize(
     "selection",
-    [[0], [0, 1], [1], [1, 2], [2, 1, 0], [0, 2], [0, 1, 2, "new"], ["new", 0, 1, 2], ["new", 1], [0, 1, 2, 0]],
+    [
+        [0],
+        [0, 1],
+        [1],
+        [1, 2],
+        [2, 1, 0],
+        [0, 2, 1],
+        [0, 2],
+        [0, 1, 2, "new"],
+        ["new", 0, 1, 2],
+        ["new", 1],
+        [0, 1, 2, 0],
+    ],
     ids=str,
 )
 def test_only_the_whole_append_is_a_repeat(store: Store, selection: list[Any]) -> None:
@@ -133,6 +145,15 @@ def test_two_appends_are_not_repeated_as_one(store: Store) -> None:
     store.append(several()[2])
     with pytest.raises(EventIdReused):
         store.append(*several())
+
+
+def test_parts_of_two_appends_are_no_append(store: Store) -> None:
+    """The end of one append and the beginning of the next, as many as either has, are no repeat of anything."""
+    store.append(*several()[:2])
+    store.append(several()[2], draft(Noted("four"), 4))
+    with pytest.raises(EventIdReused):
+        store.append(*several()[1:])
+    assert store.head() == 4
 
 
 def test_an_id_may_be_used_once_in_an_append(store: Store) -> None:
