@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from eventfold.errors import EventIdReused, InvalidQuery
 from eventfold.query import Clause, Query
 from eventfold.record import Receipt
 from eventfold.store import Store
-from eventfold.testing.conformance.events import about, amounts, deposit, draft, positions
+from eventfold.testing.conformance.events import Noted, about, amounts, deposit, draft, positions
 
 
 def request(
@@ -76,6 +77,26 @@ def test_names_first_seen_in_a_refused_request_are_filed_right_afterwards(store:
     assert [amounts(store.read(about(f"kept-{turn}"))) for turn in range(3)] == [[0], [1], [2]]
     assert [amounts(store.read(about(f"lost-{turn}"))) for turn in range(3)] == [[100], [101], [102]]
     assert list(store.read(about("never"))) == []
+
+
+def test_names_of_a_reused_id_are_not_filed(store: Store, port: Any, open_again: Callable[[], Store]) -> None:
+    """An engine that begins again after a known id files every event under its own tags, for every reader."""
+    store.append(draft(deposit("a-1"), 1))
+    for turn in range(3):
+        refused, written = port.append_many(
+            [
+                request(store, draft(deposit(f"bad-{turn}", 99), 1), draft(Noted(), 50, tags=(f"worse:{turn}",))),
+                request(store, deposit(f"good-{turn}", turn), deposit(f"better-{turn}", turn)),
+            ]
+        )
+        assert (type(refused), type(written)) == (EventIdReused, Receipt)
+        store.append(deposit(f"bad-{turn}", 100 + turn))
+    for each in (store, open_again()):
+        for turn in range(3):
+            assert amounts(each.read(about(f"good-{turn}"))) == amounts(each.read(about(f"better-{turn}"))) == [turn]
+            assert amounts(each.read(about(f"bad-{turn}"))) == [100 + turn]
+        assert {tag.tag for tag in each.tags("worse:")} == set()
+        assert len(each.tags("account:")) == 10
 
 
 def test_a_request_may_be_repeated_within_one_call(store: Store, port: Any) -> None:
