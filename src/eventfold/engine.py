@@ -39,7 +39,8 @@ class AppendRequest(msgspec.Struct, frozen=True):
 
     `events`  1 to 1,000 encoded events.
     `unless`  the condition: refused if, for any clause, an event matching its query has a position
-              greater than its `after` (exclusive; `after` is the head that was scanned for it).
+              greater than its `after` (exclusive; `after` is the head that was scanned for it), and than
+              that of the event `behind`, if the clause names one; refused, too, if that event is nowhere.
     `key`     an optional request key, unique in the store: a second append under it writes nothing
               and reports the first one's receipt.
     """

@@ -92,10 +92,15 @@ class Query(msgspec.Struct, frozen=True):
 
 
 class Clause(msgspec.Struct, frozen=True):
-    """A piece of an append condition: no event matching `query` may stand after position `after`."""
+    """A piece of an append condition: no event matching `query` may stand after position `after`.
+
+    `behind` the id of an event that must be in the log, or in an earlier request of the same call: nothing up to
+    it, inclusive, is looked at either. So a decision can be built on one whose position nobody knows yet.
+    """
 
     query: Query
     after: int = 0
+    behind: bytes | None = None
 
 
 def _several(names: Any) -> list[Any]:

@@ -15,15 +15,29 @@ from eventfold.record import NewEvent, Stored
 
 def conflict(clause: Clause, found: int) -> AppendConflict:
     """Someone else wrote first, at position `found`."""
-    asked = repr(clause.query)
-    if len(asked) > 300:  # a question about thousands of things is not for reading
-        asked = f"{asked[:300]}… and more)"
+    asked = _asked(clause)
     return AppendConflict(
         f"An event matching {asked} was written at position {found}, after position {clause.after}.",
         "Read again and decide again.",
         after=clause.after,
         found=found,
         query=asked,
+    )
+
+
+def _asked(clause: Clause) -> str:
+    asked = repr(clause.query)
+    return asked if len(asked) <= 300 else f"{asked[:300]}… and more)"  # thousands of things are not for reading
+
+
+def built_on_nothing(clause: Clause) -> AppendConflict:
+    """The event that a condition begins behind was never written."""
+    return AppendConflict(
+        "What this append was built on was refused itself.",
+        "Read again and decide again.",
+        after=clause.after,
+        found=clause.after,
+        query=_asked(clause),
     )
 
 

@@ -18,7 +18,7 @@ from eventfold.engine import AppendRequest, Capabilities, Head, Outcome, Page, S
 from eventfold.errors import EventfoldError
 from eventfold.query import Clause, Item, Query
 from eventfold.record import Receipt, Stored, receipt
-from eventfold.refusal import conflict, id_reused, in_the_future, is_repeat, not_behind
+from eventfold.refusal import built_on_nothing, conflict, id_reused, in_the_future, is_repeat, not_behind
 from eventfold.snapshot import Snapshot
 
 Clock = Callable[[], int]
@@ -102,7 +102,12 @@ class MemoryEngine:
     def _judge(self, clause: Clause) -> None:
         if clause.after > len(self._log):
             raise in_the_future(clause, len(self._log))
-        found = next(self._positions(clause.query, clause.after, len(self._log)), None)
+        after = clause.after
+        if clause.behind is not None:
+            if clause.behind not in self._ids:
+                raise built_on_nothing(clause)
+            after = max(after, self._ids[clause.behind])
+        found = next(self._positions(clause.query, after, len(self._log)), None)
         if found is not None:
             raise conflict(clause, found)
 

@@ -5,7 +5,7 @@ Knows: the arguments of `append` in sql/append.sql. Does not know: connections.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -28,7 +28,7 @@ from eventfold.engines.postgres.arrays import (
 from eventfold.engines.postgres.sums import crc_of_new
 from eventfold.query import Clause, Item, Query
 from eventfold.record import NewEvent, Receipt, digest
-from eventfold.refusal import conflict, id_reused, in_the_future
+from eventfold.refusal import built_on_nothing, conflict, id_reused, in_the_future
 
 ARGUMENTS: dict[str, str] = {  # name and type, in the order in which the functions in SQL declare them
     "ids": "uuid[]",
@@ -55,6 +55,7 @@ ARGUMENTS: dict[str, str] = {  # name and type, in the order in which the functi
     "m_requests": "integer[]",
     "m_groups": "integer[]",
     "m_offsets": "integer[]",
+    "c_follows": "integer[]",
 }
 HOW: dict[str, str] = {"careful": "boolean", "early": "boolean", "patience": "integer", "furthest": "bigint"}
 MOST_MATCHES = 4_000  # pairs of a clause and an event of the same call that it matches, before the call is cut
@@ -70,6 +71,27 @@ class Batch(msgspec.Struct, frozen=True):
     requests: Sequence[AppendRequest]
     groups: dict[Query, int]
     matches: list[tuple[int, int, int]]
+
+    def behind(self) -> list[bytes]:
+        """The events outside this call behind which its conditions begin."""
+        asked = [c.behind for request in self.requests for c in request.unless if c.behind is not None]
+        if not asked:
+            return asked
+        here = {event.id for request in self.requests for event in request.events}
+        return [identity for identity in asked if identity not in here]
+
+    def resolved(self, standing: Mapping[bytes, int]) -> Batch:
+        """The same with the positions of events outside this call in the conditions that begin behind them."""
+
+        def place(clause: Clause) -> Clause:
+            if clause.behind is None or clause.behind not in standing:
+                return clause
+            return Clause(clause.query, max(clause.after, standing[clause.behind]))
+
+        requests = [
+            msgspec.structs.replace(request, unless=tuple(map(place, request.unless))) for request in self.requests
+        ]
+        return Batch(requests, self.groups, self.matches)
 
 
 def batches(requests: Sequence[AppendRequest]) -> Iterator[Batch]:
@@ -209,25 +231,38 @@ def _many(requests: Sequence[AppendRequest]) -> dict[str, Any]:
 
 
 def _conditions(batch: Batch, clauses: list[tuple[int, Clause]]) -> dict[str, Any]:
+    follows = _follows(batch, clauses)
     items = [
         (number, clause.after, "\n".join(item.tags), "\n".join(item.types))
         for number, (_, clause) in enumerate(clauses, 1)
+        if clause.behind is None  # what stands in the log now is before what is being written
         for item in clause.query.items or (_ANYTHING,)
     ]
     given: dict[str, Any] = {
         "c_requests": ints([owner for owner, _ in clauses]),
         "c_afters": bigints([clause.after for _, clause in clauses]),
-        "i_clauses": ints([item[0] for item in items]),
-        "i_afters": bigints([item[1] for item in items]),
-        "i_tags": texts([item[2] for item in items]),
-        "i_types": texts([item[3] for item in items]),
     }
+    if items:
+        given["i_clauses"] = ints([item[0] for item in items])
+        given["i_afters"] = bigints([item[1] for item in items])
+        given["i_tags"] = texts([item[2] for item in items])
+        given["i_types"] = texts([item[3] for item in items])
+    if follows is not None:
+        given["c_follows"] = ints_or_none(follows)
     if batch.matches:
         given["c_groups"] = ints_or_none([batch.groups.get(clause.query) for _, clause in clauses])
         given["m_requests"] = ints([match[0] for match in batch.matches])
         given["m_groups"] = ints([match[1] for match in batch.matches])
         given["m_offsets"] = ints([match[2] for match in batch.matches])
     return given
+
+
+def _follows(batch: Batch, clauses: list[tuple[int, Clause]]) -> list[int | None] | None:
+    """Per clause the number in this call of the event behind which it begins; 0 for one that is nowhere."""
+    if all(clause.behind is None for _, clause in clauses):
+        return None
+    numbers = {e.id: n for n, e in enumerate((e for request in batch.requests for e in request.events), 1)}
+    return [None if clause.behind is None else numbers.get(clause.behind, 0) for _, clause in clauses]
 
 
 def clauses_of(batch: Batch) -> list[tuple[int, Clause]]:
@@ -261,7 +296,7 @@ class Answer(msgspec.Struct, frozen=True):
     whats: list[int | None] | None
 
 
-WRITTEN, REPEATED, CONFLICT, REUSED, FUTURE = range(5)
+WRITTEN, REPEATED, CONFLICT, REUSED, FUTURE, NOWHERE = range(6)
 
 
 def outcomes(batch: Batch, answer: Answer, store: str, epoch: int) -> list[Outcome | int]:
@@ -285,6 +320,8 @@ def outcomes(batch: Batch, answer: Answer, store: str, epoch: int) -> list[Outco
             result.append(conflict(clauses[what - 1][1], place))
         elif outcome == FUTURE:
             result.append(in_the_future(clauses[what - 1][1], place))
+        elif outcome == NOWHERE:
+            result.append(built_on_nothing(clauses[what - 1][1]))
         else:
             at: list[int | None] = [None] * len(request.events)
             at[what - 1 - starts[index]] = place

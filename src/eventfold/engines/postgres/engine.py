@@ -41,6 +41,8 @@ from eventfold.record import Receipt, Staged, Stored, receipt
 from eventfold.refusal import id_reused, not_behind
 from eventfold.snapshot import Snapshot
 
+RECENT = 2_048  # appends
+
 
 class PostgresEngine:
     """One log in one schema of a PostgreSQL database; any number of processes may use it at once."""
@@ -56,6 +58,7 @@ class PostgresEngine:
         self._statements: dict[tuple[str, ...], str] = {}
         self._locks = NamedLocks(self._sessions, colour)
         self._listener: Listener | None = None
+        self._recent: dict[bytes, int] = {}  # the last events of appends made here, and where they stand
         self._seen = 0  #  the furthest position this engine has come across
         self._floor = 0  # what a reader must see: what a refused writer was told of, and, if asked for, our own writes
 
@@ -98,6 +101,8 @@ class PostgresEngine:
     async def _append(self, batch: Batch) -> list[Outcome]:
         if repeats_itself(batch.requests[0]):
             return [await self._twice(batch.requests[0])]
+        if behind := batch.behind():
+            batch = batch.resolved(await self._standing(behind))
         given = arguments(batch) | how(batch, self._seen)
         link = await self._sessions.writers.take()
         try:
@@ -121,6 +126,14 @@ class PostgresEngine:
         if names not in self._statements:
             self._statements[names] = f"SELECT * FROM {call(f'{self._schema}.append', given)}"
         return self._statements[names]
+
+    async def _standing(self, identities: list[bytes]) -> dict[bytes, int]:
+        """Where events stand in the log, those that do; mostly they were written by us a moment ago."""
+        found = {identity: self._recent[identity] for identity in identities if identity in self._recent}
+        if unknown := [identity for identity in identities if identity not in found]:
+            rows = await self._sessions.ask(self._sql.known, [uuids(unknown)], primary=True)
+            found |= {bytes(identity): position for position, identity in rows}
+        return found
 
     async def _twice(self, request: AppendRequest) -> Outcome:
         """The outcome of a request in which two events have the same id."""
@@ -158,6 +171,9 @@ class PostgresEngine:
     def _learn(self, outcome: Outcome) -> None:
         if isinstance(outcome, Receipt):
             self._seen = max(self._seen, outcome.last)
+            self._recent[outcome.ids[-1]] = outcome.last
+            if len(self._recent) > RECENT:
+                self._recent.pop(next(iter(self._recent)), None)
             if self.options.read_your_writes:
                 self._floor = max(self._floor, outcome.last)
         elif isinstance(outcome, AppendConflict):

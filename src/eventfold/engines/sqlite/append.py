@@ -18,7 +18,7 @@ from eventfold.engines.sqlite.window import MOST
 from eventfold.errors import EventfoldError, EventIdReused, InvalidQuery, Unreadable
 from eventfold.query import Clause, Query
 from eventfold.record import NewEvent, Receipt, Stored, digest, receipt
-from eventfold.refusal import conflict, id_reused, in_the_future, is_repeat
+from eventfold.refusal import built_on_nothing, conflict, id_reused, in_the_future, is_repeat
 
 if TYPE_CHECKING:
     from eventfold.engines.sqlite.writer import Writer
@@ -58,6 +58,7 @@ class Batch:
         self._keys: dict[str, int] = {}
         self._accepted: list[tuple[int, Sequence[NewEvent]]] = []
         self._stored: dict[bytes, Stored] = {}
+        self._written: dict[bytes, int] = {}  # the last event of each append accepted here, and where it will stand
 
     @property
     def written(self) -> Head | None:
@@ -85,6 +86,11 @@ class Batch:
         after, window = clause.after, self._window
         if after > self._head:
             return in_the_future(clause, self._head)
+        if clause.behind is not None:
+            behind = self._written.get(clause.behind) or self._standing(clause.behind)
+            if behind is None:
+                return built_on_nothing(clause)
+            after = max(after, behind)
         found = None
         if after < window.start:
             checked = max(after, self._judged.get(id(clause), 0))
@@ -92,6 +98,12 @@ class Batch:
         if found is None:
             found = window.first_match(clause.query, after)
         return None if found is None else conflict(clause, found)
+
+    def _standing(self, identity: bytes) -> int | None:
+        """Where an event stands by its id, in the log or among those accepted here."""
+        row = self._connection.execute(schema.POSITION_OF, (identity,)).fetchone()
+        pending = None if row is not None else self._pending().get(identity)
+        return row[0] if row is not None else pending and pending.position
 
     def _by_key(self, request: AppendRequest) -> Receipt | None:
         """The receipt of the append that was made under the request's key, if it has one and there was one."""
@@ -165,6 +177,7 @@ class Batch:
             window.add(position, event.type, event.tags)
         self._head = position
         self._accepted.append((first, events))
+        self._written[events[-1].id] = position
         if request.key is not None:
             self._keys[request.key] = first
         return Receipt(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from eventfold.testing.conformance.append import *
 from eventfold.testing.conformance.bad_input import *
+from eventfold.testing.conformance.behind import *
 from eventfold.testing.conformance.combined import *
 from eventfold.testing.conformance.conditions import *
 from eventfold.testing.conformance.copying import *

@@ -13,14 +13,17 @@
 --                            this same call match it (NULL: none)
 --   i_clauses, i_afters, i_tags, i_types   per item of a clause's query; tags and types joined by newlines
 --   m_requests, m_groups, m_offsets  per event of this call that matches a clause: whose, group, number
+--   c_follows                per clause: the number (from 1) of an event of this call behind which alone it looks; 0: of one
+--                            that is nowhere; NULL where it looks behind its own `after`
 --   careful                  look the ids up first (otherwise a known id fails on the unique index)
 --   early                    judge what stands in the log now before taking the lock, and only the rest inside
 --   furthest                 the greatest of c_afters
 --   patience                 ms to wait for the lock, where the session's own lock_timeout cannot be set (poolers)
 --
 -- Answers the position before the first event written, its time, and, unless everything was written, arrays
--- per request: outcomes (0 written, 1 repeated, 2 conflict, 3 id reused, 4 clause in the future); places
--- (first position; for 2 the position found, for 3 where the id stands, for 4 the head); whats (for 2 and 4
+-- per request: outcomes (0 written, 1 repeated, 2 conflict, 3 id reused, 4 clause in the future,
+-- 5 clause behind an event that is nowhere); places
+-- (first position; for 2 the position found, for 3 where the id stands, for 4 the head); whats (for 2, 4 and 5
 -- the clause, for 3 the event's number in the call).
 
 CREATE OR REPLACE FUNCTION {schema}.append(
@@ -31,6 +34,7 @@ CREATE OR REPLACE FUNCTION {schema}.append(
     i_clauses integer[] DEFAULT NULL, i_afters bigint[] DEFAULT NULL, i_tags text[] DEFAULT NULL, i_types text[] DEFAULT NULL,
     m_requests integer[] DEFAULT NULL, m_groups integer[] DEFAULT NULL, m_offsets integer[] DEFAULT NULL,
     careful boolean DEFAULT false, early boolean DEFAULT false, patience integer DEFAULT NULL, furthest bigint DEFAULT NULL,
+    c_follows integer[] DEFAULT NULL,
     OUT head bigint, OUT moment bigint, OUT outcomes integer[], OUT places bigint[], OUT whats integer[]
 )
 LANGUAGE plpgsql SECURITY DEFINER
@@ -80,10 +84,10 @@ BEGIN
         END IF;
     END IF;
 
-    IF careful OR keys IS NOT NULL OR founds IS NOT NULL OR m_requests IS NOT NULL OR head < furthest THEN
+    IF careful OR keys IS NOT NULL OR founds IS NOT NULL OR m_requests IS NOT NULL OR c_follows IS NOT NULL OR head < furthest THEN
         SELECT d.outcomes, d.places, d.whats, d.positions INTO outcomes, places, whats, positions
             FROM decide(ids, types, datas, tags, versions, occurreds, metadatas, codecs, keyids, owners, offsets, sizes,
-                        keys, c_requests, c_afters, c_groups, m_requests, m_groups, m_offsets, founds, careful, head) d;
+                        keys, c_requests, c_afters, c_groups, c_follows, m_requests, m_groups, m_offsets, founds, careful, head) d;
     END IF;
 
     IF n = 1 THEN -- the lone event, without the cost of taking arrays apart
@@ -202,7 +206,7 @@ CREATE OR REPLACE FUNCTION {schema}.decide(
     ids uuid[], types text[], datas bytea[], tags text[],
     versions integer[], occurreds bigint[], metadatas bytea[], codecs text[], keyids text[],
     owners integer[], offsets integer[], sizes integer[], keys text[],
-    c_requests integer[], c_afters bigint[], c_groups integer[],
+    c_requests integer[], c_afters bigint[], c_groups integer[], c_follows integer[],
     m_requests integer[], m_groups integer[], m_offsets integer[],
     founds bigint[], careful boolean, head bigint,
     OUT outcomes integer[], OUT places bigint[], OUT whats integer[], OUT positions bigint[]
@@ -220,7 +224,9 @@ DECLARE
     e integer := 1;
     c integer := 1;
     m integer := 1;
-    firsts bigint[] := '{}';
+    firsts bigint[] := '{}'; -- per group: the first of this call's events in it, and the last
+    lasts bigint[] := '{}';
+    since bigint;
     at bigint;
     known record;
 BEGIN
@@ -263,14 +269,22 @@ BEGIN
         -- Conditions, in order: against the log, then against the earlier requests of this call.
         WHILE c_requests[c] = r LOOP
             IF outcomes[r] = 0 THEN
+                since := c_afters[c];
+                IF c_follows[c] IS NOT NULL THEN
+                    since := greatest(since, positions[c_follows[c]]);
+                END IF;
                 at := coalesce(founds[c], firsts[c_groups[c]]);
-                IF at <= c_afters[c] THEN -- it looked further than the head, at events of this very call
-                    at := (SELECT min(places[x.request] + x.number)
+                IF at <= since THEN -- it looked further than the head, at events of this very call
+                    at := CASE WHEN lasts[c_groups[c]] > since THEN (
+                           SELECT min(places[x.request] + x.number)
                            FROM unnest(m_requests, m_groups, m_offsets) x(request, "group", number)
                            WHERE x."group" = c_groups[c] AND x.request < r AND outcomes[x.request] = 0
-                           AND places[x.request] + x.number > c_afters[c]);
+                           AND places[x.request] + x.number > since) END;
                 END IF;
-                IF c_afters[c] > running THEN
+                IF c_follows[c] IS NOT NULL AND positions[c_follows[c]] IS NULL THEN
+                    outcomes[r] := 5;
+                    whats[r] := c;
+                ELSIF c_afters[c] > running THEN
                     outcomes[r] := 4;
                     places[r] := running;
                     whats[r] := c;
@@ -286,6 +300,7 @@ BEGIN
             IF outcomes[r] = 0 THEN
                 at := running + 1 + m_offsets[m];
                 firsts[m_groups[m]] := coalesce(firsts[m_groups[m]], at);
+                lasts[m_groups[m]] := at;
             END IF;
             m := m + 1;
         END LOOP;

@@ -1,0 +1,136 @@
+"""A condition may begin behind an event whose position nobody knows yet: one that is just being written."""
+
+# Mistakes are made here on purpose.
+# pyright: basic
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+
+import eventfold as ef
+from eventfold.engine import AppendRequest
+from eventfold.errors import AppendConflict
+from eventfold.query import Clause, Query
+from eventfold.record import Receipt, new_id
+from eventfold.store import Store
+from eventfold.testing.conformance.events import about, amounts, deposit
+
+
+def built(store: Store, *events: Any, on: AppendRequest | bytes, asking: Query, after: int = 0) -> AppendRequest:
+    """A request whose condition begins behind the last event of another."""
+    behind = on if isinstance(on, bytes) else on.events[-1].id
+    return AppendRequest(tuple(map(store.registry.encode, events)), (Clause(asking, after, behind),))
+
+
+def plain(store: Store, *events: Any, unless: Query | None = None) -> AppendRequest:
+    """A request, perhaps under a condition."""
+    clauses = () if unless is None else (Clause(unless, 0),)
+    return AppendRequest(tuple(map(store.registry.encode, events)), clauses)
+
+
+def test_a_request_may_be_built_on_one_before_it_in_the_call(store: Store, port: Any) -> None:
+    """What an earlier request of the call wrote, up to the event named, is no conflict; three deep as one."""
+    first = plain(store, deposit("a-1", 1), deposit("a-1", 2), unless=about("a-1"))
+    second = built(store, deposit("a-1", 3), on=first, asking=about("a-1"))
+    third = built(store, deposit("a-1", 4), on=second, asking=about("a-1"))
+    outcomes = port.append_many([plain(store, deposit("b-1")), first, plain(store, deposit("b-2")), second, third])
+    assert [(o.first, o.last) for o in outcomes] == [(1, 1), (2, 3), (4, 4), (5, 5), (6, 6)]
+    assert amounts(store.read(about("a-1"))) == [1, 2, 3, 4]
+
+
+def test_what_stands_between_is_a_conflict(store: Store, port: Any) -> None:
+    """An event that matches and stands behind the one named refuses the request, and whatever is built on it."""
+    first = plain(store, deposit("a-1", 1), unless=about("a-1"))
+    second = built(store, deposit("a-1", 3), on=first, asking=about("a-1"))
+    third = built(store, deposit("a-1", 4), on=second, asking=about("a-1"))
+    outcomes = port.append_many([first, plain(store, deposit("a-1", 2)), second, third])
+    assert [type(o) for o in outcomes] == [Receipt, Receipt, AppendConflict, AppendConflict]
+    assert outcomes[2].fields["found"] == 2
+    assert amounts(store.read()) == [1, 2]
+
+
+def test_nothing_is_built_on_what_was_refused(store: Store, port: Any) -> None:
+    """A request built on a refused one is refused, though nothing that matches was written."""
+    store.append(deposit("a-1", 1))
+    first = plain(store, deposit("b-1", 2), unless=about("a-1"))
+    second = built(store, deposit("b-1", 3), on=first, asking=about("b-1"), after=1)
+    other = plain(store, deposit("c-1", 4))
+    outcomes = port.append_many([first, second, other])
+    assert [type(o) for o in outcomes] == [AppendConflict, AppendConflict, Receipt]
+    assert "was refused itself" in str(outcomes[1])
+    assert outcomes[2].first == 2
+
+
+def test_an_event_that_stands_in_the_log_already_will_do(store: Store, port: Any) -> None:
+    """The event named may have been written by an earlier call, or by anyone; positions before it do not count."""
+    receipt = store.append(deposit("a-1", 1), deposit("a-1", 2))
+    (built_on_last,) = port.append_many([built(store, deposit("a-1", 3), on=receipt.ids[1], asking=about("a-1"))])
+    assert built_on_last.first == 3
+    (built_on_first,) = port.append_many([built(store, deposit("a-1", 4), on=receipt.ids[0], asking=about("a-1"))])
+    assert isinstance(built_on_first, AppendConflict)
+    assert built_on_first.fields["found"] == 2
+
+
+def test_a_chain_goes_on_from_call_to_call(store: Store, port: Any) -> None:
+    """The start of a chain may have been written by an earlier call, whatever `after` its conditions carry along."""
+    store.append(deposit("a-1", 0))
+    chain = [AppendRequest((store.registry.encode(deposit("a-1", 1)),), (Clause(about("a-1"), 1),))]
+    for amount in range(2, 9):
+        chain.append(built(store, deposit("a-1", amount), on=chain[-1], asking=about("a-1"), after=1))
+    outcomes = [*port.append_many(chain[:3]), *port.append_many(chain[3:4]), *port.append_many(chain[4:])]
+    assert [o.first for o in outcomes] == [2, 3, 4, 5, 6, 7, 8, 9]
+    assert amounts(store.read(about("a-1"))) == list(range(9))
+
+
+def test_an_unknown_event_is_a_refusal(store: Store, port: Any) -> None:
+    """Where the event named is nowhere, nothing is written."""
+    (outcome,) = port.append_many([built(store, deposit("a-1"), on=new_id(), asking=about("a-1"))])
+    assert isinstance(outcome, ef.AppendConflict)
+    assert store.head() == 0
+
+
+def test_a_repeated_request_gets_its_receipt(store: Store, port: Any) -> None:
+    """The very same request again reports the first receipt, as any other does."""
+    first = plain(store, deposit("a-1", 1), unless=about("a-1"))
+    second = built(store, deposit("a-1", 2), on=first, asking=about("a-1"))
+    once = port.append_many([first, second])
+    again = port.append_many([first, second])
+    assert [(o.first, o.repeated) for o in (*once, *again)] == [(1, False), (2, False), (1, True), (2, True)]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_it_is_so_in_any_order(store: Store, port: Any, seed: int) -> None:
+    """Whatever is built on whatever, in whichever call: the outcome is the one the definition gives."""
+    chance = Random(seed)  # noqa: S311
+    log: list[tuple[bytes, str]] = []
+    asked: list[AppendRequest] = []
+    for _ in range(25):
+        call: list[AppendRequest] = []
+        for _ in range(chance.randint(1, 5)):
+            names = [chance.choice("ab") for _ in range(chance.randint(1, 3))]
+            clauses: list[Clause] = []
+            for _ in range(chance.randint(0, 2)):
+                known = chance.choice(asked[-6:]).events if asked else ()
+                behind = chance.choice(known).id if known and chance.random() < 0.8 else None
+                clauses.append(Clause(about(chance.choice("ab")), max(0, len(log) - chance.randint(0, 3)), behind))
+            call.append(AppendRequest(tuple(store.registry.encode(deposit(name)) for name in names), tuple(clauses)))
+            asked.append(call[-1])
+        found = [outcome.first if isinstance(outcome, Receipt) else None for outcome in port.append_many(call)]
+        assert found == [_expected(log, request) for request in call]
+    assert store.head() == len(log)
+
+
+def _expected(log: list[tuple[bytes, str]], request: AppendRequest) -> int | None:
+    """The definition, over a list of ids and tags; writes what holds."""
+    for clause in request.unless:
+        at = next((n for n, (identity, _) in enumerate(log, 1) if identity == clause.behind), None)
+        if clause.behind is not None and at is None:
+            return None
+        tag = clause.query.items[0].tags[0]
+        if any(there == tag for _, there in log[max(clause.after, at or 0) :]):
+            return None
+    log += [(event.id, event.tags[0]) for event in request.events]
+    return len(log) - len(request.events) + 1
