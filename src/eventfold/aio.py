@@ -33,7 +33,7 @@ from eventfold.flow.decide import Decided, decide
 from eventfold.flow.follow import Following, cursor_at
 from eventfold.flow.lock import acquire, release
 from eventfold.flow.lock import names_of as lock_names
-from eventfold.flow.log import Command, Log, Options
+from eventfold.flow.log import Command, Door, Log, Options
 from eventfold.flow.read import Bounds, History, Reader, moment, state_at
 from eventfold.joining import AsyncJoining, confirm
 from eventfold.query import Cursor, Query
@@ -291,7 +291,6 @@ class _Opening:
 
     async def _open(self) -> Log:
         engine = open_engine(self.url, "async", self._create, self._options)
-        submit, self._close = None, None
         self._blocking = None if engine.capabilities.suspends else engine
         if engine.capabilities.suspends:
             await engine.open()
@@ -301,11 +300,12 @@ class _Opening:
             combiner, engine = TaskCombiner(engine), cast("Engine", Offload(engine))
         else:
             await engine.open()
-            combiner, submit = None, _alone(engine)
-        if combiner is not None:
-            submit, self._close = combiner.submit, combiner.close
-        assert submit is not None
-        return Log(engine, self._registry, self._cache, submit, bridge.sleep_on_loop)
+            combiner = _Alone(engine)
+        self._close = combiner.close
+        return Log(
+            *(engine, self._registry, self._cache),
+            *(combiner.submit, combiner.offer, bridge.sleep_on_loop, bridge.wait_on_loop),
+        )
 
     async def desk(self) -> Desk:
         """Projections are run by threads, so they see the log by an engine that blocks: this one, or a second."""
@@ -316,8 +316,11 @@ class _Opening:
                 if self._blocking is None:
                     await asyncio.to_thread(run, engine.open())
                     self._blocking = engine
-                submit = bridge.ThreadCombiner(engine).submit
-                log = Log(engine, self._registry, self._cache, submit, bridge.sleep_here)
+                combiner = bridge.ThreadCombiner(engine)
+                log = Log(
+                    *(engine, self._registry, self._cache),
+                    *(combiner.submit, combiner.offer, bridge.sleep_here, bridge.wait_here),
+                )
                 self._desk = Desk(log, str(self.url))
             return self._desk
 
@@ -332,14 +335,23 @@ class _Opening:
             await self._log.engine.close()
 
 
-def _alone(engine: Engine) -> Any:
-    async def submit(request: AppendRequest) -> Outcome:
+class _Alone:
+    """For an engine that neither blocks nor waits: nothing is gained by combining."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def submit(self, request: AppendRequest) -> Outcome:
         try:
-            return (await engine.append_many([request]))[0]
+            return (await self._engine.append_many([request]))[0]
         except EventfoldError as error:  # an outcome, so that a lost answer is asked for again
             return error
 
-    return submit
+    async def offer(self, request: AppendRequest, door: Door) -> Outcome | None:
+        return await self.submit(request) if door(int) else None
+
+    def close(self) -> None:
+        """There is nothing to close."""
 
 
 class AsyncFollower:

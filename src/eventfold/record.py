@@ -9,6 +9,7 @@ import hashlib
 import os
 import time as _time
 import zlib
+from collections import deque
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -23,6 +24,9 @@ MAX_TAGS = 64
 MAX_NAME_BYTES = 255  # a tag, a type name, a request key
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_chance: deque[bytes] = deque()  # random bytes drawn ahead, eight each
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_chance.clear)  # or parent and child would give the same ids
 
 
 class NewEvent(msgspec.Struct, frozen=True, gc=False):
@@ -212,8 +216,18 @@ def new_id(time_ns: int | None = None) -> bytes:
     ns = _time.time_ns() if time_ns is None else time_ns
     millis, rest = divmod(ns, 1_000_000)
     stamp = (millis << 16) | 0x7000 | (rest * 4096 // 1_000_000)
-    chance = os.urandom(8)
+    try:
+        chance = _chance.popleft()
+    except IndexError:
+        chance = _more_chance()
     return stamp.to_bytes(8) + bytes((0x80 | (chance[0] & 0x3F),)) + chance[1:]
+
+
+def _more_chance() -> bytes:
+    """Eight random bytes, and many more for later: each call to the system lets other threads take the turn."""
+    drawn = os.urandom(8 * 256)
+    _chance.extend([drawn[at : at + 8] for at in range(8, len(drawn), 8)])
+    return drawn[:8]
 
 
 def to_micros(moment: datetime) -> int:

@@ -70,7 +70,10 @@ class Store(Projecting):
         self.registry = Registry()
         self._options = Options()
         combiner = ThreadCombiner(self.engine)
-        self._log = Log(self.engine, self.registry, StateCache(cache, snapshots), combiner.submit, bridge.sleep_here)
+        self._log = Log(
+            *(self.engine, self.registry, StateCache(cache, snapshots)),
+            *(combiner.submit, combiner.offer, bridge.sleep_here, bridge.wait_here),
+        )
         self._desk = Desk(self._log, str(url))
 
     # Writing

@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from eventfold.bridge.bell import Bell
-from eventfold.bridge.run import in_thread, run, sleep_here, sleep_on_loop
+from eventfold.bridge.run import in_thread, run, sleep_here, sleep_on_loop, wait_here, wait_on_loop
 from eventfold.bridge.threads import ThreadCombiner
 
 if TYPE_CHECKING:
@@ -40,4 +40,6 @@ __all__ = [
     "run",
     "sleep_here",
     "sleep_on_loop",
+    "wait_here",
+    "wait_on_loop",
 ]

@@ -6,7 +6,7 @@ Knows: the port's append. Does not know: who waits, or how.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from eventfold.bridge.run import run
@@ -22,6 +22,21 @@ class Appends(Protocol):
     async def append_many(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
         """See the port."""
         ...
+
+
+Door = Callable[[Callable[[], object]], bool]  # of a queue: calls what it is given, which enters, or says no
+
+
+def at_once(put: Callable[[], object]) -> bool:
+    """A door that is always open."""
+    put()
+    return True
+
+
+def certain(outcome: Outcome | None) -> Outcome:
+    """What came of a request for which the door was open."""
+    assert outcome is not None
+    return outcome
 
 
 def counted(outcomes: list[Outcome], requests: Sequence[AppendRequest]) -> list[Outcome]:

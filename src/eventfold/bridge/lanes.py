@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from eventfold.bridge.batch import MOST_AT_ONCE, Appends, commit_batch
+from eventfold.bridge.batch import MOST_AT_ONCE, Appends, Door, at_once, certain, commit_batch
 from eventfold.bridge.run import refuse_after_fork, run
 from eventfold.engine import AppendRequest, Outcome
 from eventfold.errors import AppendCancelled, StoreClosed
@@ -145,8 +145,18 @@ class TaskCombiner:
         self._lane = Lane("writer", self._commit)
 
     async def submit(self, request: AppendRequest) -> Outcome:
-        """Hand in a request. A caller cancelled before its turn has written nothing; after it, `AppendCancelled`."""
-        job = self._lane.enqueue(request)
+        """Hand in a request; returns its outcome."""
+        return certain(await self.offer(request, at_once))
+
+    async def offer(self, request: AppendRequest, door: Door) -> Outcome | None:
+        """The same, unless the door stays shut: then None.
+
+        A caller cancelled before its turn has written nothing; after it, `AppendCancelled`.
+        """
+        jobs: list[_Job] = []
+        if not door(lambda: jobs.append(self._lane.enqueue(request))):
+            return None
+        job = jobs[0]
         try:
             return await job.future
         except asyncio.CancelledError:

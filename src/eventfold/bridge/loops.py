@@ -9,7 +9,7 @@ import asyncio
 import copy
 from collections import deque
 
-from eventfold.bridge.batch import MOST_AT_ONCE, Appends, counted
+from eventfold.bridge.batch import MOST_AT_ONCE, Appends, Door, at_once, certain, counted
 from eventfold.engine import AppendRequest, Outcome
 from eventfold.errors import AppendCancelled, AppendUnconfirmed, EventfoldError
 
@@ -24,10 +24,15 @@ class LoopCombiner:
 
     async def submit(self, request: AppendRequest) -> Outcome:
         """Hand in a request; the batch it joins is shielded from this caller's cancellation."""
+        return certain(await self.offer(request, at_once))
+
+    async def offer(self, request: AppendRequest, door: Door) -> Outcome | None:
+        """The same, unless the door stays shut: then None."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Outcome] = loop.create_future()
         entry = (request, future)
-        self._waiting.append(entry)
+        if not door(lambda: self._waiting.append(entry)):
+            return None
         if self._leader is None or self._leader.done():
             self._leader = loop.create_task(self._lead())
         try:

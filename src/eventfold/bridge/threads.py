@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-from eventfold.bridge.batch import MOST_AT_ONCE, Appends, commit_batch
+from eventfold.bridge.batch import MOST_AT_ONCE, Appends, Door, at_once, certain, commit_batch
 from eventfold.bridge.run import refuse_after_fork
 from eventfold.engine import AppendRequest, Outcome
 from eventfold.errors import AppendUnconfirmed, EventfoldError
@@ -52,7 +52,11 @@ class ThreadCombiner:
         self._process = os.getpid()
 
     async def submit(self, request: AppendRequest) -> Outcome:
-        """Hand in a request; returns its outcome. Never suspends: it waits in the calling thread.
+        """Hand in a request; returns its outcome."""
+        return certain(await self.offer(request, at_once))
+
+    async def offer(self, request: AppendRequest, door: Door) -> Outcome | None:
+        """The same, unless the door stays shut: then None. Never suspends: it waits in the calling thread.
 
         An interrupt (Ctrl-C) passes on in the thread it hit, and leaves nobody else waiting for ever.
         """
@@ -60,7 +64,8 @@ class ThreadCombiner:
         ticket = _Ticket(request)
         batch: list[_Ticket] = []
         try:
-            self._waiting.append(ticket)
+            if not door(lambda: self._waiting.append(ticket)):
+                return None
             while ticket.outcome is None:
                 if self._leader.setdefault("", ticket) is ticket:
                     try:

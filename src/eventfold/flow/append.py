@@ -6,11 +6,11 @@ Knows: the limits of a request, what an outcome means. Does not know: how reques
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 from eventfold.engine import AppendRequest
 from eventfold.errors import AppendUnconfirmed, InvalidInput, InvalidQuery, NotSupported, StoreUnavailable
-from eventfold.flow.log import Log, Options, metadata_of
+from eventfold.flow.log import Door, Log, Options, metadata_of
 from eventfold.query import Clause, Cursor, Query
 from eventfold.record import MAX_EVENTS_PER_APPEND, NewEvent, Receipt, check_name
 from eventfold.state import State
@@ -57,16 +57,31 @@ def check_batches(options: Options, batch: int) -> None:
         )
 
 
+@overload
 async def write(
     log: Log, options: Options, events: tuple[NewEvent, ...], clauses: tuple[Clause, ...], key: str | None
-) -> Receipt:
-    """Submit one request, and repeat it, identical, while its answer is lost."""
+) -> Receipt: ...
+@overload
+async def write(
+    log: Log, options: Options, events: tuple[NewEvent, ...], clauses: tuple[Clause, ...], key: str | None, door: Door
+) -> Receipt | None: ...
+async def write(
+    log: Log,
+    options: Options,
+    events: tuple[NewEvent, ...],
+    clauses: tuple[Clause, ...],
+    key: str | None,
+    door: Door | None = None,
+) -> Receipt | None:
+    """Submit one request, and repeat it, identical, while its answer is lost. None if the door stays shut."""
     if key is not None:
         check_name("request key", key, error=InvalidInput)
     request = AppendRequest(events, clauses, key)
     attempts, lost = min(options.attempts, MOST_REPEATS), None
     for attempt in range(attempts):
-        outcome = await log.submit(request)
+        outcome = await (log.submit(request) if door is None or attempt else log.offer(request, door))
+        if outcome is None:
+            return None
         if isinstance(outcome, Receipt):
             return outcome
         if isinstance(outcome, AppendUnconfirmed):

@@ -9,6 +9,8 @@ from typing import Any
 
 from eventfold.state import State
 
+DOUBTS = 16  # questions: where others write all the time, one look in seventeen is made in vain
+
 
 class StateCache:
     """The most recently folded states, at most `size`. Safe under threads: entries are replaced, not changed."""
@@ -18,6 +20,7 @@ class StateCache:
         self.snapshots = snapshots  # events folded from one snapshot to the next; 0 keeps none
         self._kept: dict[Any, tuple[State, int]] = {}
         self._folded: dict[Any, int] = {}
+        self._doubts = 0
 
     def get(self, key: Any) -> tuple[State, int] | None:
         """The state and the position it is folded through, inclusive."""
@@ -25,6 +28,17 @@ class StateCache:
             return self._kept.get(key)
         except TypeError:  # a question with an unhashable value is not kept
             return None
+
+    def believed(self, key: Any) -> tuple[State, int] | None:
+        """The same, where it is likely to be the state now: a look at the log is saved, and a condition must hold."""
+        if self._doubts:
+            self._doubts -= 1
+            return None
+        return self.get(key)
+
+    def doubt(self) -> None:
+        """What was believed turned out to be old: others write, too. The next few are looked up in the log."""
+        self._doubts = DOUBTS
 
     def put(self, key: Any, state: State, position: int) -> None:
         """Keep a state, unless a later one is kept already. The caller must not use it any more."""

@@ -5,16 +5,17 @@ Knows: the order of these steps. Does not know: what any decision is about.
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import msgspec
 
-from eventfold.aggregate import Aggregate, together
-from eventfold.errors import AppendConflict, InvalidDecision, InvalidInput
-from eventfold.event import Draft, Recorded, is_event_class
+from eventfold.errors import AppendConflict, InvalidDecision, InvalidInput, InvalidQuery
+from eventfold.event import Draft, Recorded
 from eventfold.flow.append import encode, join, write
+from eventfold.flow.call import Call
+from eventfold.flow.chain import Link
 from eventfold.flow.log import Log, Options, refuse_unauthorised
 from eventfold.flow.read import Bounds, Reader, load, load_kept
 from eventfold.query import Clause, Query
@@ -28,12 +29,15 @@ if TYPE_CHECKING:
     E = _DefaultTypeVar("E", default=Any)  # so that `ef.Decided` alone is a type
 else:
     E = TypeVar("E")
+Base = list[tuple[State, Clause]]
+MOST_TURNS = 32  # how often others of this process may be quicker before a decision goes its own way
 CONFLICT_PAUSE = 0.001  # seconds, doubled with each conflict up to 64 ms, and spread by chance in the bridge
 
 
 class Decided(Generic[E]):
     """What a decision came to: the events written, where, and the states after them.
 
+    `attempts` how often it was made over the log (over what was remembered and turned out to be old: not counted);
     `receipt` is None when the decision was to write nothing; `repeated` says that this command id had
     been decided before: the events are those of the first time, and nothing was written now. `staged` is set
     instead where the append joined a transaction of the user's: no event has a position before its COMMIT.
@@ -81,122 +85,176 @@ async def decide(
 ) -> Decided[Any]:
     """Run one decision to its end. Domain errors pass through untouched, without retry."""
     refuse_unauthorised(options, function, args, kwargs)
-    if not callable(function):  # pyright: ignore[reportUnnecessaryComparison]
-        raise InvalidDecision(
-            f"{function!r} is no function.",
-            "Give the function and its arguments, store.decide(transfer, Account(…)), not what it returned.",
-        )
-    given = [*args, *kwargs.values()]
-    questions = [state for each in given for state in _questions_in(function, each)]
+    call = Call(function, args, kwargs)
     if options.command_id is not None and (done := await log.engine.request(options.command_id)) is not None:
-        return await _repeated(log, questions, done)
+        return await _repeated(log, call.questions, done)
+    deciding = _Deciding(log, options, call)
     for attempt in range(1, options.attempts + 1):
-        loaded, head = await _load_all(log, questions)
-        states = [copied(state) for state in loaded]
-        recorded, answers = together(states), iter(states)
-        arguments = [_answered(each, answers) for each in given]
-        result = function(*arguments[: len(args)], **dict(zip(kwargs, arguments[len(args) :], strict=True)))
-        events = _decided_events(function, result, recorded, states)
-        if not events:
-            return Decided((), None, _keyed(questions, loaded), attempt)
-        new = encode(log, options, events)
-        clauses = tuple(Clause(each.query(), head) for each in questions)
-        if options.connection is not None:
-            staged = await join(log, options, new, clauses, options.command_id)
-            return _staged(questions, loaded, new, events, staged, attempt)
         try:
-            receipt = await write(log, options, new, clauses, options.command_id)
+            return await deciding.once(attempt)
         except AppendConflict as conflict:
+            log.cache.doubt()
             if attempt == options.attempts:
                 raise AppendConflict(
-                    f"The decision {_name(function)} met a conflict in each of {attempt} attempts.",
+                    f"The decision {call.name} met a conflict in each of {attempt} attempts.",
                     "Try again later, allow more attempts (store.using(attempts=…)), or decide over less.",
                     **conflict.fields,
                 ) from None
             await log.pause(-min(CONFLICT_PAUSE * 2**attempt, 0.064))
-            continue
-        if receipt.repeated and receipt.ids != tuple(event.id for event in new):
-            return await _repeated(log, questions, receipt)
-        return _decided(log, questions, loaded, new, events, receipt, attempt)
     raise InvalidInput("A decision was given no attempts.", "Use attempts=1 or more.")
 
 
-def _questions_in(function: Callable[..., Any], value: Any) -> Iterator[State]:
-    """The states of one argument, also those in lists, tuples and the values of dicts, in order."""
-    if isinstance(value, State):
-        yield value
-    elif type(value) in (list, tuple):
-        for each in value:
-            yield from _questions_in(function, each)
-    elif type(value) is dict:
-        for each in cast("dict[Any, Any]", value).values():
-            yield from _questions_in(function, each)
-    elif isinstance(value, type) and issubclass(value, State):
-        raise InvalidDecision(
-            f"{_name(function)} was to decide over the class {value.__name__}, which asks nothing.",
-            f"Give a question, like {value.__name__}({', '.join(plan_of(value).question) and '…'}).",
-        )
+class _Deciding:
+    """One decision: over what this process remembers or is just committing, and if that was wrong, over the log.
+
+    Whatever it is made over, the condition says that it still holds where the events are written; and a refusal is
+    only final over the log itself, at one moment.
+    """
+
+    def __init__(self, log: Log, options: Options, call: Call) -> None:
+        self._log, self._options, self._call = log, options, call
+        self._questions = call.questions
+        self._keys = [plan_of(type(question)).key(question) for question in self._questions]
+
+    async def once(self, attempt: int) -> Decided[Any]:
+        """Load, decide, append. Raises AppendConflict where somebody else was first."""
+        if self._options.connection is not None or not _hashable(self._keys):
+            return await self._over_the_log(attempt)
+        look, sure = False, False
+        for _ in range(MOST_TURNS):
+            base, links, sure = await self._base_of(look, sure)
+            try:
+                events = self._call.events([state for state, _ in base])
+            except Exception:
+                if sure:
+                    raise
+                events = []
+            if not events and not sure:
+                await self._settled(links)
+                sure = True
+                continue
+            try:
+                decided = await self._append(base, events, attempt, links)
+            except (AppendConflict, InvalidQuery):
+                if look or sure:
+                    raise
+                self._log.cache.doubt()  # what we remembered was out of date: that costs no attempt
+                look = True
+                continue
+            if decided is not None:
+                return decided
+            sure = False  # others of this process were quicker
+        return await self._over_the_log(attempt)
+
+    async def _over_the_log(self, attempt: int) -> Decided[Any]:
+        base, _, _ = await self._base_of(look=True, sure=True)
+        decided = await self._append(base, self._call.events([state for state, _ in base]), attempt)
+        assert decided is not None
+        return decided
+
+    async def _settled(self, links: Sequence[Link | None]) -> None:
+        """Wait until what is in flight has an outcome."""
+        for link in links:
+            if link is not None and (outcome := self._log.chains.outcome(link)) is not None:
+                await self._log.until(outcome)
+
+    async def _base_of(self, look: bool, sure: bool) -> tuple[Base, list[Link | None], bool]:
+        """For each question a state, not to be changed, the condition under which it holds, and the link it is of.
+
+        And whether all of it was read from the log at one moment. `look`: do not rely on what is remembered;
+        `sure`: nor on what is in flight.
+        """
+        chains, cache, questions = self._log.chains, self._log.cache, self._questions
+        loaded: dict[int, tuple[State, int]] = {}
+        rounds = 0
+        while True:
+            links: list[Link | None] = [None] * len(questions) if sure else chains.of(self._keys)
+            base: Base = []
+            missing: list[int] = []
+            remembered = rounds > 1
+            for index, (question, key, link) in enumerate(zip(questions, self._keys, links, strict=True)):
+                if link is not None:
+                    base.append((link.state, link.clause(question.query())))
+                    continue
+                found, kept = loaded.get(index), None
+                if not sure and (found is not None or not look):
+                    kept = cache.get(key) if found is not None else cache.believed(key)
+                if kept is not None and (found is None or kept[1] > found[1]):
+                    found, remembered = kept, True  # perhaps put there while we read
+                if found is None:
+                    missing.append(index)
+                else:
+                    base.append((found[0], Clause(question.query(), found[1])))
+            if not missing:
+                return base, links, not remembered and not any(links)
+            keys = [self._keys[index] for index in missing]
+            if (others := chains.claim(keys)) is not None:  # somebody is loading one of them: it need not be done twice
+                await self._log.until(others)
+                continue
+            try:
+                states, head = await _load_all(self._log, [questions[index] for index in missing])
+            finally:
+                chains.release(keys)
+            loaded |= {index: (state, head) for index, state in zip(missing, states, strict=True)}
+            rounds += 1
+
+    async def _append(
+        self, base: Base, events: list[Any], attempt: int, links: list[Link | None] | None = None
+    ) -> Decided[Any] | None:
+        """Append what was decided; None if others have meanwhile decided over the same, in this process."""
+        log, options = self._log, self._options
+        if not events:
+            return Decided((), None, self._keyed([state for state, _ in base]), attempt)
+        new = encode(log, options, events)
+        states, clauses = self._after(base, new, events), tuple([clause for _, clause in base])
+        if options.connection is not None:
+            staged = await join(log, options, new, clauses, options.command_id)
+            return Decided((), None, self._keyed(states), attempt, staged)
+        if links is None:
+            receipt = await write(log, options, new, clauses, options.command_id)
+            return await self._decided(new, events, states, receipt, attempt)
+        mine = [Link(state, clause.after, new[-1].id) for state, clause in zip(states, clauses, strict=True)]
+        door = partial(log.chains.extend, self._keys, links, mine)
+        try:
+            receipt = await write(log, options, new, clauses, options.command_id, door)
+            return None if receipt is None else await self._decided(new, events, states, receipt, attempt)
+        finally:
+            log.chains.leave(self._keys, mine)
+
+    def _after(self, base: Base, new: Sequence[NewEvent], events: list[Any]) -> list[State]:
+        """The states with the decision's own events in them."""
+        plain = [event.event if isinstance(event, Draft) else event for event in events]
+        states: list[State] = []
+        for before, clause in base:
+            state, asked = copied(before), clause.query
+            evolve_all(state, [e for n, e in zip(new, plain, strict=True) if asked.matches(n.type, n.tags)])
+            states.append(state)
+        return states
+
+    async def _decided(
+        self, new: Sequence[NewEvent], events: list[Any], states: list[State], receipt: Receipt, attempt: int
+    ) -> Decided[Any]:
+        """What was written; the condition held, so nothing stands between what was read and our events."""
+        if receipt.repeated and receipt.ids != tuple(event.id for event in new):
+            return await _repeated(self._log, self._questions, receipt)
+        plain = [event.event if isinstance(event, Draft) else event for event in events]
+        stored = [each.at(receipt.first + offset, receipt.time, offset, len(new)) for offset, each in enumerate(new)]
+        recorded = tuple([Recorded(s, event) for s, event in zip(stored, plain, strict=True)])
+        if not receipt.repeated:
+            for key, state in zip(self._keys, states, strict=True):
+                self._log.cache.put(key, state, receipt.last)
+        return Decided(recorded, receipt, self._keyed(states), attempt)
+
+    def _keyed(self, states: Sequence[State]) -> dict[Any, State]:
+        return dict(zip(self._keys, states, strict=True))
 
 
-def _answered(value: Any, answers: Iterator[State]) -> Any:
-    """The argument with each state in it replaced by the next answer; the very same object where there is none."""
-    if isinstance(value, State):
-        return next(answers)
-    if type(value) in (list, tuple):
-        parts = [_answered(each, answers) for each in value]
-        return value if all(map(operator.is_, parts, value)) else type(value)(parts)
-    if type(value) is dict:
-        given = cast("dict[Any, Any]", value)
-        parts = [_answered(each, answers) for each in given.values()]
-        return given if all(map(operator.is_, parts, given.values())) else dict(zip(given, parts, strict=True))
-    return value
-
-
-def _decided_events(
-    function: Callable[..., Any], result: Any, recorded: list[Any], states: Sequence[State]
-) -> list[Any]:
-    """What was returned, or what the aggregates among the states have recorded; never one of them unnoticed."""
-    if result is None and any(isinstance(each, Aggregate) for each in states):
-        return recorded
-    events = events_of(function, result)
-    if recorded:
-        raise InvalidDecision(
-            f"{_name(function)} returned a value, and its aggregates have recorded events.",
-            "Let them record everything and return nothing.",
-            recorded=len(recorded),
-        )
-    return events
-
-
-def events_of(function: Callable[..., Any], result: Any) -> list[Any]:
-    """What a decision returned, as a list of events. Raises InvalidDecision if it is anything else."""
-    if result is None:
-        raise InvalidDecision(
-            f"{_name(function)} returned None.",
-            "Return the events, or an empty list where there is nothing to write.",
-        )
-    if hasattr(result, "__await__"):
-        getattr(result, "close", int)()  # or Python would warn that it was never awaited
-        raise InvalidDecision(
-            f"{_name(function)} is asynchronous, and a decision waits for nothing.",
-            "Make it a plain function; fetch what it needs beforehand and pass it as an argument.",
-        )
-    many = (
-        cast("Iterable[Any]", result) if isinstance(result, (list, tuple)) or hasattr(result, "__next__") else [result]
-    )
-    events = list(many)
-    for event in events:
-        inner = cast(Any, event).event if isinstance(event, Draft) else event
-        if not is_event_class(type(cast(object, inner))):
-            raise InvalidDecision(
-                f"{_name(function)} returned {inner!r}, which is no event.",
-                "Return an event, or a list of events (ef.Event, @ef.event or ef.Draft).",
-            )
-    return events
-
-
-def _name(function: Callable[..., Any]) -> str:
-    return getattr(function, "__qualname__", None) or repr(function)
+def _hashable(keys: Sequence[Any]) -> bool:
+    try:
+        hash(tuple(keys))
+    except TypeError:
+        return False
+    return True
 
 
 async def _load_all(log: Log, questions: Sequence[State]) -> tuple[list[State], int]:
@@ -207,47 +265,6 @@ async def _load_all(log: Log, questions: Sequence[State]) -> tuple[list[State], 
         if position < head:
             loaded[index] = await load_kept(log, questions[index], head)
     return [state for state, _ in loaded], head
-
-
-def _staged(
-    questions: Sequence[State],
-    loaded: Sequence[State],
-    new: tuple[NewEvent, ...],
-    events: list[Any],
-    staged: Any,
-    attempt: int,
-) -> Decided[Any]:
-    """Decided within the user's transaction: no positions before its COMMIT, and nothing enters the cache."""
-    states: list[State] = []
-    for question, before in zip(questions, loaded, strict=True):
-        state, asked = copied(before), question.query()
-        plain = [event.event if isinstance(event, Draft) else event for event in events]
-        evolve_all(state, [e for n, e in zip(new, plain, strict=True) if asked.matches(n.type, n.tags)])
-        states.append(state)
-    return Decided((), None, _keyed(questions, states), attempt, staged)
-
-
-def _decided(
-    log: Log,
-    questions: Sequence[State],
-    loaded: Sequence[State],
-    new: tuple[NewEvent, ...],
-    events: list[Any],
-    receipt: Receipt,
-    attempt: int,
-) -> Decided[Any]:
-    plain = [event.event if isinstance(event, Draft) else event for event in events]
-    stored = [each.at(receipt.first + offset, receipt.time, offset, len(new)) for offset, each in enumerate(new)]
-    recorded = tuple(Recorded(s, event) for s, event in zip(stored, plain, strict=True))
-    states: list[State] = []
-    for question, before in zip(questions, loaded, strict=True):
-        # The condition held, so nothing this state is folded from stands between what was read and our events.
-        state, asked = copied(before), question.query()
-        evolve_all(state, [e for s, e in zip(stored, plain, strict=True) if asked.matches(s.type, s.tag_set)])
-        states.append(state)
-        if not receipt.repeated:
-            log.cache.put(plan_of(type(question)).key(question), state, receipt.last)
-    return Decided(recorded, receipt, _keyed(questions, states), attempt)
 
 
 async def _repeated(log: Log, questions: Sequence[State], receipt: Receipt) -> Decided[Any]:

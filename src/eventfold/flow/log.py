@@ -7,13 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from eventfold.engine import AppendRequest, Engine, Outcome
 from eventfold.flow.cache import StateCache
+from eventfold.flow.chain import Chains
 from eventfold.registry import Registry, encode_metadata
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+
+Door = Callable[[Callable[[], object]], bool]  # calls what it is given, which hands the request in, or says no
 
 
 class Command(msgspec.Struct, frozen=True):
@@ -40,13 +47,18 @@ class Options(msgspec.Struct, frozen=True):
 
 
 class Log(msgspec.Struct, frozen=True):
-    """Everything a flow needs. `submit` hands a request to the combining appender; `pause` waits, in seconds."""
+    """Everything a flow needs. `submit` hands a request to the combining appender, `offer` too, unless the door stays
+    shut: then None; `pause` waits, in seconds; `until` waits for a future.
+    """
 
     engine: Engine
     registry: Registry
     cache: StateCache
     submit: Callable[[AppendRequest], Awaitable[Outcome]]
+    offer: Callable[[AppendRequest, Door], Awaitable[Outcome | None]]
     pause: Callable[[float], Awaitable[None]]
+    until: Callable[[Future[None]], Awaitable[None]]
+    chains: Chains = msgspec.field(default_factory=Chains)
 
 
 class Context(msgspec.Struct, frozen=True):

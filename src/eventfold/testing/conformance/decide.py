@@ -155,12 +155,15 @@ def test_every_state_is_part_of_the_condition(faults: Faults, place: Place, acco
     store.append(Noted())
     store.state(Account("a-2"))
 
+    made: list[int] = []
+
     def three(*accounts: Account) -> list[ef.Event]:
+        made.append(1)
         return [deposit("a-9", sum(int(each.balance) for each in accounts))]
 
     planned.before(lambda: rival.append(deposit(account, 100)))
     done = store.decide(three, Account("a-1"), Account("a-2"), Account("a-3"))
-    assert (done.attempts, amounts(done.events)) == (2, [120])
+    assert (len(made), amounts(done.events)) == (2, [120])
 
 
 def test_conflicts_have_a_limit(faults: Faults, place: Place) -> None:
