@@ -20,12 +20,13 @@ from eventfold import bridge
 from eventfold.aggregate import Aggregate
 from eventfold.bridge import Bell, Offload, TaskCombiner, run
 from eventfold.bridge.once import Once
-from eventfold.engine import AppendRequest, Engine, Outcome, TagCount, TypeCount
+from eventfold.engine import Engine, TagCount, TypeCount
 from eventfold.engines import open_engine
-from eventfold.errors import EventfoldError, StoreClosed
+from eventfold.errors import StoreClosed
 from eventfold.event import Recorded
 from eventfold.flow.append import Asked, Unless, append, check_batches, position_of, query_of
 from eventfold.flow.cache import StateCache
+from eventfold.flow.chain import Chains
 from eventfold.flow.copy import Copied, Progress, with_proof
 from eventfold.flow.copy import copy as copy_log
 from eventfold.flow.copy import verify as verify_log
@@ -33,7 +34,7 @@ from eventfold.flow.decide import Decided, decide
 from eventfold.flow.follow import Following, cursor_at
 from eventfold.flow.lock import acquire, release
 from eventfold.flow.lock import names_of as lock_names
-from eventfold.flow.log import Command, Door, Log, Options
+from eventfold.flow.log import Command, Log, Options
 from eventfold.flow.read import Bounds, History, Reader, moment, state_at
 from eventfold.joining import AsyncJoining, confirm
 from eventfold.query import Cursor, Query
@@ -300,11 +301,12 @@ class _Opening:
             combiner, engine = TaskCombiner(engine), cast("Engine", Offload(engine))
         else:
             await engine.open()
-            combiner = _Alone(engine)
+            combiner = bridge.Alone(engine)
         self._close = combiner.close
         return Log(
             *(engine, self._registry, self._cache),
             *(combiner.submit, combiner.offer, bridge.sleep_on_loop, bridge.wait_on_loop),
+            chains=Chains(bridge.mutex(), bridge.promise),
         )
 
     async def desk(self) -> Desk:
@@ -320,6 +322,7 @@ class _Opening:
                 log = Log(
                     *(engine, self._registry, self._cache),
                     *(combiner.submit, combiner.offer, bridge.sleep_here, bridge.wait_here),
+                    chains=Chains(bridge.mutex(), bridge.promise),
                 )
                 self._desk = Desk(log, str(self.url))
             return self._desk
@@ -333,25 +336,6 @@ class _Opening:
             if self._close is not None:
                 await asyncio.to_thread(self._close)
             await self._log.engine.close()
-
-
-class _Alone:
-    """For an engine that neither blocks nor waits: nothing is gained by combining."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    async def submit(self, request: AppendRequest) -> Outcome:
-        try:
-            return (await self._engine.append_many([request]))[0]
-        except EventfoldError as error:  # an outcome, so that a lost answer is asked for again
-            return error
-
-    async def offer(self, request: AppendRequest, door: Door) -> Outcome | None:
-        return await self.submit(request) if door(int) else None
-
-    def close(self) -> None:
-        """There is nothing to close."""
 
 
 class AsyncFollower:

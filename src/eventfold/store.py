@@ -28,6 +28,7 @@ from eventfold.errors import NotSupported
 from eventfold.event import Recorded
 from eventfold.flow.append import Asked, Unless, append, check_batches, position_of, query_of
 from eventfold.flow.cache import StateCache
+from eventfold.flow.chain import Chains
 from eventfold.flow.copy import Copied, Progress, with_proof
 from eventfold.flow.copy import copy as copy_log
 from eventfold.flow.copy import verify as verify_log
@@ -73,6 +74,7 @@ class Store(Projecting):
         self._log = Log(
             *(self.engine, self.registry, StateCache(cache, snapshots)),
             *(combiner.submit, combiner.offer, bridge.sleep_here, bridge.wait_here),
+            chains=Chains(bridge.mutex(), bridge.promise),
         )
         self._desk = Desk(self._log, str(url))
 

@@ -10,16 +10,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from eventfold.bridge.bell import Bell
-from eventfold.bridge.run import in_thread, run, sleep_here, sleep_on_loop, wait_here, wait_on_loop
-from eventfold.bridge.threads import ThreadCombiner
+from eventfold.bridge.run import in_thread, promise, run, sleep_here, sleep_on_loop, wait_here, wait_on_loop
+from eventfold.bridge.threads import ThreadCombiner, mutex
 
 if TYPE_CHECKING:
     from eventfold.bridge.lanes import Lane, Offload, TaskCombiner
-    from eventfold.bridge.loops import LoopCombiner
+    from eventfold.bridge.loops import Alone, LoopCombiner
     from eventfold.bridge.once import Once
 
 # What needs a loop is loaded when it is asked for: asyncio is half of what an import costs, and sync users have none.
-_WITH_A_LOOP = {"Lane": "lanes", "Offload": "lanes", "TaskCombiner": "lanes", "LoopCombiner": "loops", "Once": "once"}
+_WITH_A_LOOP = {
+    "Lane": "lanes",
+    "Offload": "lanes",
+    "TaskCombiner": "lanes",
+    "Alone": "loops",
+    "LoopCombiner": "loops",
+    "Once": "once",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -29,6 +36,7 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "Alone",
     "Bell",
     "Lane",
     "LoopCombiner",
@@ -37,6 +45,8 @@ __all__ = [
     "TaskCombiner",
     "ThreadCombiner",
     "in_thread",
+    "mutex",
+    "promise",
     "run",
     "sleep_here",
     "sleep_on_loop",

@@ -68,3 +68,24 @@ class LoopCombiner:
 
     def close(self) -> None:
         """Nothing is held between batches."""
+
+
+class Alone:
+    """For an engine that neither blocks nor waits: nothing is gained by combining."""
+
+    def __init__(self, engine: Appends) -> None:
+        self._engine = engine
+
+    async def submit(self, request: AppendRequest) -> Outcome:
+        """Hand in a request; returns its outcome."""
+        try:
+            return (await self._engine.append_many([request]))[0]
+        except EventfoldError as error:  # an outcome, so that a lost answer is asked for again
+            return error
+
+    async def offer(self, request: AppendRequest, door: Door) -> Outcome | None:
+        """The same, unless the door stays shut: then None."""
+        return await self.submit(request) if door(int) else None
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -42,6 +42,13 @@ async def sleep_on_loop(seconds: float) -> None:
     await asyncio.sleep(_spread(seconds))
 
 
+def promise() -> Future[None]:
+    """A future that anyone may wait for, in a thread or on a loop."""
+    from concurrent.futures import Future  # when somebody has to wait: it costs more to import than this whole room
+
+    return Future()
+
+
 async def wait_here(future: Future[None]) -> None:
     """Wait in the calling thread."""
     future.result()

@@ -16,6 +16,8 @@ from eventfold.bridge.run import refuse_after_fork
 from eventfold.engine import AppendRequest, Outcome
 from eventfold.errors import AppendUnconfirmed, EventfoldError
 
+mutex = threading.Lock
+
 
 class _Ticket:
     """One waiting append: its request, its outcome, and a lock that opens when there is something to do."""

@@ -7,15 +7,20 @@ Knows: which decisions are handed in and have no outcome yet. Does not know: how
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 from eventfold.query import Clause, Query
 from eventfold.state import State
 
-if TYPE_CHECKING:  # loaded when somebody has to wait: it costs an import more than all of this room
-    from concurrent.futures import Future
+
+class Promise(Protocol):
+    """Something to wait for, of the bridge's making."""
+
+    def set_result(self, result: None, /) -> None:
+        """It is done."""
+        ...
 
 
 class Link:
@@ -29,7 +34,7 @@ class Link:
     def __init__(self, state: State, after: int, event: bytes) -> None:
         self.state, self.after, self.event = state, after, event
         self.done = False  # it has an outcome
-        self.future: Future[None] | None = None  # made for whoever wants to wait for that
+        self.future: Promise | None = None  # made for whoever wants to wait for that
 
     def clause(self, query: Query) -> Clause:
         """The condition of a decision that builds on this one."""
@@ -37,12 +42,15 @@ class Link:
 
 
 class Chains:
-    """The last link of every question in flight, and who loads which. Safe under threads."""
+    """The last link of every question in flight, and who loads which.
 
-    def __init__(self) -> None:
+    Safe under threads by the mutex it is given; `promise` makes a future for whoever has to wait.
+    """
+
+    def __init__(self, mutex: AbstractContextManager[Any], promise: Callable[[], Promise]) -> None:
         self._links: dict[Any, Link] = {}
-        self._loading: dict[Any, Future[None] | None] = {}
-        self._mutex = threading.Lock()
+        self._loading: dict[Any, Promise | None] = {}
+        self._mutex, self._promise = mutex, promise
 
     def of(self, keys: Sequence[Any]) -> list[Link | None]:
         """The last link of each question, at one moment; None where nothing is in flight."""
@@ -72,20 +80,20 @@ class Chains:
                 if link.future is not None:
                     link.future.set_result(None)
 
-    def outcome(self, link: Link) -> Future[None] | None:
+    def outcome(self, link: Link) -> Promise | None:
         """What is done when the link's decision has an outcome, whichever; None if it has one already."""
         with self._mutex:
             if link.done:
                 return None
-            link.future = link.future or _future()
+            link.future = link.future or self._promise()
             return link.future
 
-    def claim(self, keys: Sequence[Any]) -> Future[None] | None:
+    def claim(self, keys: Sequence[Any]) -> Promise | None:
         """Be the one who loads these questions: None; or what is done when whoever loads one of them has done so."""
         with self._mutex:
             for key in keys:
                 if key in self._loading:
-                    future = self._loading[key] = self._loading[key] or _future()
+                    future = self._loading[key] = self._loading[key] or self._promise()
                     return future
             self._loading.update(dict.fromkeys(keys))
             return None
@@ -96,9 +104,3 @@ class Chains:
             for future in {self._loading.pop(key, None) for key in keys}:
                 if future is not None:
                     future.set_result(None)
-
-
-def _future() -> Future[None]:
-    from concurrent.futures import Future
-
-    return Future()

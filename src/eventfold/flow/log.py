@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -15,10 +15,6 @@ from eventfold.engine import AppendRequest, Engine, Outcome
 from eventfold.flow.cache import StateCache
 from eventfold.flow.chain import Chains
 from eventfold.registry import Registry, encode_metadata
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
-
 
 Door = Callable[[Callable[[], object]], bool]  # calls what it is given, which hands the request in, or says no
 
@@ -48,7 +44,7 @@ class Options(msgspec.Struct, frozen=True):
 
 class Log(msgspec.Struct, frozen=True):
     """Everything a flow needs. `submit` hands a request to the combining appender, `offer` too, unless the door stays
-    shut: then None; `pause` waits, in seconds; `until` waits for a future.
+    shut: then None; `pause` waits, in seconds; `until` waits for a promise of the chains'.
     """
 
     engine: Engine
@@ -57,8 +53,8 @@ class Log(msgspec.Struct, frozen=True):
     submit: Callable[[AppendRequest], Awaitable[Outcome]]
     offer: Callable[[AppendRequest, Door], Awaitable[Outcome | None]]
     pause: Callable[[float], Awaitable[None]]
-    until: Callable[[Future[None]], Awaitable[None]]
-    chains: Chains = msgspec.field(default_factory=Chains)
+    until: Callable[[Any], Awaitable[None]]
+    chains: Chains
 
 
 class Context(msgspec.Struct, frozen=True):
