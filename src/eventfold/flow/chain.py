@@ -60,11 +60,20 @@ class Chains:
             return [self._links.get(key) for key in keys]
 
     def extend(
-        self, keys: Sequence[Any], seen: Sequence[Link | None], new: Sequence[Link], put: Callable[[], object]
+        self,
+        keys: Sequence[Any],
+        seen: Sequence[Link | None],
+        new: Sequence[Link],
+        current: Callable[[], bool],
+        put: Callable[[], object],
     ) -> bool:
-        """Hand a decision in (`put`) and make it the last link of its questions; False if it was built on others."""
+        """Hand a decision in (`put`) and make it the last link of its questions.
+
+        False, and nothing done, if others were handed in since those it has `seen`, or `current` says that one has
+        come and gone.
+        """
         with self._mutex:
-            if any(self._links.get(key) is not link for key, link in zip(keys, seen, strict=True)):
+            if any(self._links.get(key) is not link for key, link in zip(keys, seen, strict=True)) or not current():
                 return False
             put()
             self._links.update(zip(keys, new, strict=True))

@@ -214,12 +214,20 @@ class _Deciding:
             receipt = await write(log, options, new, clauses, options.command_id)
             return await self._decided(new, events, states, receipt, attempt)
         mine = [Link(state, clause.after, new[-1].id) for state, clause in zip(states, clauses, strict=True)]
-        door = partial(log.chains.extend, self._keys, links, mine)
+        door = partial(log.chains.extend, self._keys, links, mine, partial(self._is_current, clauses))
         try:
             receipt = await write(log, options, new, clauses, options.command_id, door)
             return None if receipt is None else await self._decided(new, events, states, receipt, attempt)
         finally:
             log.chains.leave(self._keys, mine)
+
+    def _is_current(self, clauses: Sequence[Clause]) -> bool:
+        """Whether nothing later has come into the cache, from a decision of this process, while this one was made."""
+        for key, clause in zip(self._keys, clauses, strict=True):
+            kept = self._log.cache.get(key)
+            if clause.behind is None and kept is not None and kept[1] > clause.after:
+                return False
+        return True
 
     def _after(self, base: Base, new: Sequence[NewEvent], events: list[Any]) -> list[State]:
         """The states with the decision's own events in them."""
