@@ -16,6 +16,7 @@ from typing import Any
 import apsw
 
 from eventfold.engines.sqlite import forks
+from eventfold.engines.sqlite.folder import Folder
 from eventfold.engines.sqlite.guard import Guard
 from eventfold.engines.sqlite.identity import Identity, give_birth, identity_of
 from eventfold.engines.sqlite.lock import WriterLock
@@ -52,6 +53,7 @@ class File:
         self._may_create = self._closed = False
         self._identity: tuple[int, int] | None = None
         self._wal_identity: tuple[int, int] | None = None
+        self._folder = Folder(os.path.dirname(self.real))
         self._glance_at = 0.0
 
     def open(self, create: bool) -> Identity:
@@ -258,7 +260,10 @@ class File:
         return StoreClosed(f"The store {self.path} was closed.", "Open it again.", path=self.path)
 
     def in_place(self) -> bool:
-        """Whether the path still leads to the file, and the WAL, that this process has open. Two stat calls, 3 µs."""
+        """Whether the path still leads to the file, and the WAL, that this process has open. 2 µs, or 5."""
+        mark = self._folder.look()
+        if self._folder.same(mark) and self._wal_identity is not None:
+            return True
         if _identity(self.path) != self._identity:
             self.damage = self._gone("was replaced or removed")
             return False
@@ -269,6 +274,8 @@ class File:
             else:
                 self.damage = self._gone("lost its write-ahead log")
                 return False
+        if self.path == self.real:  # a link could be turned elsewhere without a trace in this folder
+            self._folder.keep(mark)
         return True
 
     def _gone(self, what: str) -> StoreDamaged:

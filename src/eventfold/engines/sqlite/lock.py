@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import threading
 
+from eventfold.engines.sqlite.folder import Folder
 from eventfold.errors import StoreBusy, StoreReadOnly, StoreUnavailable
 
 try:
@@ -26,6 +27,7 @@ class WriterLock:
 
     def __init__(self, path: str, timeout: float) -> None:
         self._store, self.path = path, path + ".lock"
+        self._folder = Folder(os.path.dirname(os.path.abspath(self.path)))
         self._timeout = timeout
         self._file: int | None = None
         self._waiter: _Waiter | None = None  # of an acquire that gave up: still in the kernel's queue
@@ -96,7 +98,11 @@ class WriterLock:
 
     def _open(self) -> int:
         if self._file is not None:
+            mark = self._folder.look()
+            if self._folder.same(mark):
+                return self._file
             if os.fstat(self._file).st_nlink:
+                self._folder.keep(mark)
                 return self._file
             os.close(self._file)  # someone has removed it: others queue at another file now
             self._file = None
