@@ -143,6 +143,11 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
         """The ids of the events, in order."""
         return tuple(UUID(bytes=i) for i in self.ids)
 
+    def __repr__(self) -> str:
+        where = f"position {self.first}" if self.first == self.last else f"positions {self.first} to {self.last}"
+        again = ", repeated" if self.repeated else ""
+        return f"<Receipt of {where} at {from_micros(self.time).isoformat(timespec='milliseconds')}{again}>"
+
 
 class Staged(msgspec.Struct, frozen=True, kw_only=True):
     """An append that waits for its user's COMMIT: what a receipt will hold, without the positions and the time.

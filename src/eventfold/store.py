@@ -36,7 +36,7 @@ from eventfold.flow.decide import Decided, decide
 from eventfold.flow.follow import Following, cursor_at
 from eventfold.flow.lock import acquire, release
 from eventfold.flow.lock import names_of as lock_names
-from eventfold.flow.log import CONTEXT, Command, Log, Options, context_with
+from eventfold.flow.log import Command, Log, Options, context, with_options
 from eventfold.flow.read import Bounds, History, Reader, moment, state_at
 from eventfold.joining import Joining, confirm
 from eventfold.query import Cursor, Query
@@ -355,26 +355,6 @@ class Follower:
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-
-def with_options(old: Options, attempts: int | None, command_id: str | None, metadata: dict[str, Any]) -> Options:
-    """Options with some of them changed."""
-    return msgspec.structs.replace(
-        old,
-        attempts=attempts if attempts is not None else old.attempts,
-        command_id=command_id if command_id is not None else old.command_id,
-        metadata=tuple((dict(old.metadata) | metadata).items()),
-    )
-
-
-@contextmanager
-def context(metadata: dict[str, Any]) -> Generator[None, None, None]:
-    """Metadata for everything written inside, by any store of any colour."""
-    token = CONTEXT.set(context_with(metadata))
-    try:
-        yield
-    finally:
-        CONTEXT.reset(token)
 
 
 def whoami() -> str:

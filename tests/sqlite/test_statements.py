@@ -144,7 +144,7 @@ class Somebody(ef.State):
 
 
 def test_warm_states_heads_and_cursors_take_what_they_must(path: str, trace: list[Statement]) -> None:
-    """A state that is folded already asks for what came after it, a decision over it for nothing; a head is one look."""
+    """A folded state asks for what came after it, a decision over it for nothing; a head is one look."""
     with ef.Store(path) as store:
         for n in range(20):
             store.append(noted(n, "a"))

@@ -6,10 +6,12 @@ Knows: URL schemes. Does not know: how any engine works.
 from __future__ import annotations
 
 import difflib
+import inspect
+from collections.abc import Callable
 from typing import Any, Literal
 
 from eventfold.engine import Engine
-from eventfold.errors import InvalidUrl, MissingExtra
+from eventfold.errors import InvalidInput, InvalidUrl, MissingExtra
 
 Colour = Literal["sync", "async"]
 SCHEMES = ("memory", "sqlite", "postgresql", "postgres", "file")
@@ -31,7 +33,8 @@ def open_engine(address: str | Engine, colour: Colour, create: bool, options: di
     if known == "memory":
         from eventfold.engines.memory import MemoryEngine
 
-        return MemoryEngine.named(rest, **options)
+        refuse_unknown(MemoryEngine.__init__, options, "memory")
+        return MemoryEngine.named(rest, create=create, **options)
     if known in ("sqlite", "file"):
         return _sqlite(rest[2:] if rest.startswith("//") else rest, create, options)
     if known in ("postgresql", "postgres"):
@@ -62,7 +65,23 @@ def _sqlite(path: str, create: bool, options: dict[str, Any]) -> Engine:
             "Install it: pip install eventfold (it is a core dependency).",
             extra="apsw",
         ) from error
+    refuse_unknown(SqliteEngine.__init__, options, "sqlite")
     return SqliteEngine(path, create=create, **options)
+
+
+def refuse_unknown(constructor: Callable[..., Any], options: dict[str, Any], engine: str) -> None:
+    """Raises InvalidInput on an option that an engine does not have, naming those it has."""
+    known = [name for name, each in inspect.signature(constructor).parameters.items() if each.kind == each.KEYWORD_ONLY]
+    known = sorted({*known, *({"clock"} if engine == "memory" else ())} - {"create"})
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            raise InvalidInput(
+                f"The {engine} engine has no option {name!r}{f' (did you mean {near[0]}?)' if near else ''}.",
+                f"Its options are {', '.join(known)}.",
+                option=name,
+                engine=engine,
+            )
 
 
 def _is_missing(error: ImportError, package: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from eventfold.engine import AppendRequest, Capabilities, Head, Outcome, Page, Span, TagCount, TypeCount
-from eventfold.errors import EventfoldError
+from eventfold.errors import EventfoldError, StoreNotFound
 from eventfold.query import Clause, Item, Query
 from eventfold.record import Receipt, Stored, receipt
 from eventfold.refusal import built_on_nothing, conflict, id_reused, in_the_future, is_repeat, not_behind
@@ -51,8 +51,12 @@ class MemoryEngine:
         self._bells: list[Callable[[], None]] = []
 
     @classmethod
-    def named(cls, name: str, **options: Any) -> MemoryEngine:
-        """A new log, or, with a name, the process's log of that name."""
+    def named(cls, name: str, create: bool = True, **options: Any) -> MemoryEngine:
+        """A new log, or, with a name, the process's log of that name. Raises StoreNotFound unless it may be made."""
+        if not create and name not in cls._shared:
+            raise StoreNotFound(
+                f"There is no log memory:{name} in this process.", "Open it with create=True first, in this process."
+            )
         return cls(**options) if not name else cls._shared.setdefault(name, cls(**options))
 
     async def open(self) -> None:

@@ -5,13 +5,16 @@ Knows: options of a call and where its metadata comes from. Does not know: how s
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import Any
 
 import msgspec
 
 from eventfold.engine import AppendRequest, Engine, Outcome
+from eventfold.errors import InvalidInput
 from eventfold.flow.cache import StateCache
 from eventfold.flow.chain import Chains
 from eventfold.registry import Registry, encode_metadata
@@ -64,6 +67,7 @@ class Context(msgspec.Struct, frozen=True):
     encoded: bytes | None
 
 
+MISSPELT = {"retries": "attempts", "retry": "attempts", "tries": "attempts", "max_attempts": "attempts"}
 CONTEXT: ContextVar[Context | None] = ContextVar("eventfold_context", default=None)
 
 
@@ -90,3 +94,38 @@ def metadata_of(options: Options) -> bytes | None:
     if not options.metadata:
         return current.encoded if current else None
     return encode_metadata((current.metadata if current else {}) | dict(options.metadata))
+
+
+def with_options(old: Options, attempts: int | None, command_id: str | None, metadata: dict[str, Any]) -> Options:
+    """Options with some of them changed. Raises InvalidInput on metadata that must be a misspelt option."""
+    for name in metadata:
+        if (meant := _meant(name)) is not None:
+            raise InvalidInput(
+                f"using({name}=…) would write {name!r} beside every event, as metadata.",
+                f"Write {meant}=… if you mean that; metadata of this name can be set by store.context({name}=…).",
+                option=name,
+            )
+    return msgspec.structs.replace(
+        old,
+        attempts=attempts if attempts is not None else old.attempts,
+        command_id=command_id if command_id is not None else old.command_id,
+        metadata=tuple((dict(old.metadata) | metadata).items()),
+    )
+
+
+@cache
+def _meant(name: str) -> str | None:
+    """The option that somebody who wrote this name must have had in mind."""
+    import difflib  # here: nobody else needs it for an append
+
+    return MISSPELT.get(name) or next(iter(difflib.get_close_matches(name, ("attempts", "command_id"), 1, 0.8)), None)
+
+
+@contextmanager
+def context(metadata: dict[str, Any]) -> Generator[None, None, None]:
+    """Metadata for everything written inside, by any store of any colour."""
+    token = CONTEXT.set(context_with(metadata))
+    try:
+        yield
+    finally:
+        CONTEXT.reset(token)
