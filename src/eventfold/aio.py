@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import AbstractContextManager, asynccontextmanager
 from datetime import datetime
 from itertools import islice
-from operator import length_hint
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import msgspec
@@ -42,6 +41,8 @@ from eventfold.record import MAX_EVENTS_PER_APPEND, Receipt, Staged
 from eventfold.registry import Registry
 from eventfold.running.desk import Desk
 from eventfold.running.facade import AsyncProjecting
+from eventfold.running.follower import AsyncFollower
+from eventfold.running.keeping import Keeping
 from eventfold.state import State, Step
 from eventfold.store import EVERYTHING, context, refuse_backup, whoami, with_options
 
@@ -192,10 +193,17 @@ class AsyncStore(AsyncProjecting):
                 if step.recorded.position > after:
                     yield step
 
-    def follow(self, query: Query = EVERYTHING, *, after: int | Cursor | str = 0, raw: bool = False) -> AsyncFollower:
+    def follow(
+        self, query: Query = EVERYTHING, *, name: str | None = None, after: int | Cursor | str = 0, raw: bool = False
+    ) -> AsyncFollower:
         """See Store.follow. The store must be open; `async with store.follow(…) as follower`."""
+
+        async def keeping() -> Keeping:
+            return (await self._opening.desk()).keeping(name or "", query, after)
+
         log = self._opening.opened()
-        return AsyncFollower(Following(log, query, after, raw), Bell(log.engine.watch))
+        kept = None if name is None else keeping
+        return AsyncFollower(Following(log, query, after, raw), Bell(log.engine.watch), kept)
 
     async def count(self, query: Query = EVERYTHING, *, after: int = 0, until: int | datetime | None = None) -> int:
         """See Store.count."""
@@ -336,54 +344,3 @@ class _Opening:
             if self._close is not None:
                 await asyncio.to_thread(self._close)
             await self._log.engine.close()
-
-
-class AsyncFollower:
-    """The twin of `Follower`: `async for recorded in follower`."""
-
-    def __init__(self, following: Following, bell: Bell) -> None:
-        self._following, self._bell = following, bell
-        self._given: Recorded[Any] | None = None  # the last event of a page that is being given one by one
-        self._rest: Iterator[Recorded[Any]] = iter(())  # and what is left of that page
-
-    @property
-    def cursor(self) -> Cursor:
-        """See Follower.cursor."""
-        return self._following.cursor if self._given is None else self._following.cursor_of(self._given)
-
-    @property
-    def caught_up(self) -> bool:
-        """See Follower.caught_up."""
-        return self._following.caught_up and not length_hint(self._rest)
-
-    async def pages(self, timeout: float | None = None) -> AsyncIterator[list[Recorded[Any]]]:
-        """See Follower.pages."""
-        while not self._bell.closed:
-            rest = list(self._rest)  # of a page that was left half way
-            self._bell.clear()
-            page = rest or await self._following.next_page()
-            if page:
-                self._given = None
-                yield page
-            elif not await self._bell.wait_async(timeout) and timeout is not None:
-                yield []
-
-    async def __aiter__(self) -> AsyncIterator[Recorded[Any]]:
-        async for page in self.pages():
-            self._rest = iter(page)
-            for recorded in self._rest:
-                self._given = recorded
-                yield recorded
-                if self._bell.closed:
-                    return
-            self._given = None
-
-    def close(self) -> None:
-        """See Follower.close. Not awaited: it only rings a bell."""
-        self._bell.close()
-
-    async def __aenter__(self) -> AsyncFollower:
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        self.close()

@@ -24,6 +24,7 @@
     │   ├── ProjectionStopped       a handler failed, or somebody paused it
     │   ├── ProjectionBehind        it did not get as far as was waited for
     │   ├── LeaseLost               another runner has taken the work over
+    │   ├── LeaseHeld               somebody else is at it under this name
     │   └── TargetUnavailable       the database its rows are kept in cannot be used
     ├── ProcessError                a process cannot take an event: what it asked for failed
     │   └── ProcessLoops            what it does makes it react again, and again
@@ -237,6 +238,12 @@ class LeaseLost(ProjectionError):
     """Another runner has taken the work over; nothing of the page in hand was written."""
 
     code = "lease-lost"
+
+
+class LeaseHeld(ProjectionError):
+    """Somebody else is at it just now, under this name; one at a time may."""
+
+    code = "lease-held"
 
 
 class TargetUnavailable(ProjectionError):

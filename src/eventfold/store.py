@@ -13,7 +13,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from itertools import islice
-from operator import length_hint
 from types import TracebackType
 from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
@@ -44,6 +43,7 @@ from eventfold.record import MAX_EVENTS_PER_APPEND, Receipt, Staged
 from eventfold.registry import Registry
 from eventfold.running.desk import Desk
 from eventfold.running.facade import Projecting
+from eventfold.running.follower import Follower
 from eventfold.state import State, Step
 
 P = ParamSpec("P")
@@ -225,12 +225,17 @@ class Store(Projecting):
         while (steps := run(history.next_steps())) is not None:
             yield from (step for step in steps if step.recorded.position > after)
 
-    def follow(self, query: Query = EVERYTHING, *, after: int | Cursor | str = 0, raw: bool = False) -> Follower:
+    def follow(
+        self, query: Query = EVERYTHING, *, name: str | None = None, after: int | Cursor | str = 0, raw: bool = False
+    ) -> Follower:
         """Events as they come, for ever: first those there are, then each as it is written, by anyone.
 
         `after` a position, a Cursor or its text; 0 is the beginning. No gap, no repeat. Close it to end.
+        With a `name` the store keeps how far it has come, whenever you `acknowledge()`: it resumes there, whatever
+        `after` says, one follower of a name at a time (LeaseHeld), and `eventfold verify` proves its progress.
         """
-        return Follower(Following(self._log, query, after, raw), Bell(self.engine.watch))
+        kept = None if name is None else self._desk.keeping(name, query, after)
+        return Follower(Following(self._log, query, after, raw), Bell(self.engine.watch), kept)
 
     def count(self, query: Query = EVERYTHING, *, after: int = 0, until: int | datetime | None = None) -> int:
         """How many events match."""
@@ -301,60 +306,6 @@ class Store(Projecting):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.engine!r})"
-
-
-class Follower:
-    """Events as they come: iterate over it, or over `pages()`; `cursor` says how far you are. Close it to end.
-
-    Iterating ends when it is closed, from any thread. `timeout` (seconds) of `pages` yields [] when nothing came.
-    """
-
-    def __init__(self, following: Following, bell: Bell) -> None:
-        self._following, self._bell = following, bell
-        self._given: Recorded[Any] | None = None  # the last event of a page that is being given one by one
-        self._rest: Iterator[Recorded[Any]] = iter(())  # and what is left of that page
-
-    @property
-    def cursor(self) -> Cursor:
-        """How far the events already given reach: keep its text, and resume with `follow(after=…)`."""
-        return self._following.cursor if self._given is None else self._following.cursor_of(self._given)
-
-    @property
-    def caught_up(self) -> bool:
-        """Whether the events given so far are all there were when it last looked."""
-        return self._following.caught_up and not length_hint(self._rest)
-
-    def pages(self, timeout: float | None = None) -> Iterator[list[Recorded[Any]]]:
-        """Pages of events, never empty; with `timeout`, an empty one whenever nothing came for so long."""
-        while not self._bell.closed:
-            rest = list(self._rest)  # of a page that was left half way
-            self._bell.clear()
-            page = rest or run(self._following.next_page())
-            if page:
-                self._given = None
-                yield page
-            elif not self._bell.wait(timeout) and timeout is not None:
-                yield []
-
-    def __iter__(self) -> Iterator[Recorded[Any]]:
-        for page in self.pages():
-            self._rest = iter(page)
-            for recorded in self._rest:
-                self._given = recorded
-                yield recorded
-                if self._bell.closed:
-                    return
-            self._given = None
-
-    def close(self) -> None:
-        """End the iteration after the event in hand."""
-        self._bell.close()
-
-    def __enter__(self) -> Follower:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 def whoami() -> str:

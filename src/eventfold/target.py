@@ -178,6 +178,10 @@ class Target(Protocol):
         """Remove a generation that is not live: tables, checkpoints, entries, marks."""
         ...
 
+    def forget(self, projection: Registered) -> None:
+        """Remove a projection altogether: every generation, and its name. Whoever holds a lease of it has lost it."""
+        ...
+
     def checkpoints(self, name: str, generation: int | None = None) -> list[Checkpoint]:
         """The checkpoints of a projection, or of one generation of it."""
         ...

@@ -170,3 +170,25 @@ def test_live_lines_can_be_appended_one_by_one(bank: str, tmp_path: Path) -> Non
         assert run("append", bank, "Noted").code == 0
         assert json.loads(copier.line())["last"] == 7
     assert run("read", other, "--backwards", "--limit", "1").lines[0]["type"] == "Noted"
+
+
+def test_a_killed_tail_resumes_by_its_name_and_is_proved(bank: str, tmp_path: Path) -> None:
+    """Progress kept in the store: listed, held by one at a time, resumed after kill -9, proved."""
+    with started("tail", bank, "--json", "--name", "mailer", folder=tmp_path) as running:
+        assert [position(running.line()) for _ in range(6)] == [1, 2, 3, 4, 5, 6]
+        refused = run("tail", bank, "--json", "--name", "mailer", "--once")
+        assert (refused.code, refused.error["error"]) == (1, "lease-held")
+        time.sleep(0.2)  # the page is shown before it is acknowledged
+        running.send(signal.SIGKILL)
+    assert run("append", bank, "Noted while nobody looked").code == 0
+    ran = run("tail", bank, "--json", "--name", "mailer", "--once", "--limit", "1")
+    assert [line["position"] for line in ran.lines] == [7]
+    assert ran.err == "1 event shown. Go on with --name mailer\n"
+    (proof,) = run("verify", bank, "mailer", "--json").lines
+    assert (proof["proved"], proof["handled"]) == (True, 7)
+    (status,) = run("projections", "status", bank, "--json").lines
+    assert (status["kind"], status["behind"]) == ("follower", 0)
+    assert run("tail", bank, "--name", "mailer", "--cursor", "progress").code == 2
+    assert run("projections", "forget", bank, "mailer").lines == [
+        {"done": "forgotten; it had come to position", "position": 7}
+    ]

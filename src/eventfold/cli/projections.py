@@ -320,3 +320,11 @@ def skip(
     with at_desk(url, name, import_path) as (desk, named):
         desk.skip(named, position, because)
     acted(as_json, position=position, done="skipped")
+
+
+@projections.command("forget", cls=Command)
+def forget(url: Url = None, name: Name = None, import_path: ImportPath = ".", as_json: Json = None) -> None:
+    """Give up what is kept: a follower's progress, or a read model with all its rows."""
+    with at_desk(url, name, import_path) as (desk, named):
+        position = desk.forget(named)
+    acted(as_json, done="forgotten; it had come to position", position=position)

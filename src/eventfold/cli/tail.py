@@ -37,7 +37,8 @@ from eventfold.cli.shown import counted
 from eventfold.errors import CursorMismatch, EventfoldError
 from eventfold.event import Recorded
 from eventfold.query import Cursor, Query
-from eventfold.store import Follower, Store
+from eventfold.running.follower import Follower
+from eventfold.store import Store
 
 LAST = 10  # events shown before the live ones where nobody said from where
 IDLE = 1.0  # seconds without an event after which progress past unasked-for events is kept
@@ -67,6 +68,10 @@ def tail(
             dir_okay=False,
         ),
     ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", metavar="NAME", help="Keep progress in the store, under this name, and resume from it."),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, metavar="N", help="End after N events.", show_default=False)
     ] = None,
@@ -76,19 +81,23 @@ def tail(
 ) -> None:
     """Show events as they come, until Ctrl-C.
 
-    First the last ten, then each as it is written, by anyone. With --cursor FILE nothing is missed between two runs:
-    the file is written after events were delivered, so a run that is killed may repeat some; tell them by their ids.
+    First the last ten, then each as it is written, by anyone. With --cursor FILE or --name NAME nothing is missed
+    between two runs: progress is kept after events were delivered, so a run that is killed may repeat some; tell them
+    by their ids. A name is proved by `verify`, and shown by `projections status`.
     """
     screen = Screen(as_json, wide)
-    if last is not None and (after or since_ or cursor):
+    if cursor and name:
+        raise typer.BadParameter("progress is kept in one place: give --cursor or --name.", param_hint="--name")
+    if last is not None and (after or since_ or cursor or name):
         raise typer.BadParameter("it says where to begin, and so does another option: give one.", param_hint="--last")
     query = query_of(types, tags, where)
     window = (since(occurred_since), until(occurred_until))
     signals = Signals()
-    with signals.heeded(), opened(url) as store, Delivery(screen, store, cursor, limit, window, signals) as delivery:
+    keep = cursor or name
+    with signals.heeded(), opened(url) as store, Delivery(screen, store, keep, limit, window, signals) as delivery:
         start = first_of(store, delivery, query, after, since_, LAST if last is None else last)
         with signals.held():  # it starts a thread that watches the store
-            follower = store.follow(query, after=start, raw=True)
+            follower = store.follow(query, name=name, after=start, raw=True)
         with follower:
             delivery.run(follower, once)
 
@@ -97,14 +106,14 @@ def first_of(
     store: Store, delivery: Delivery, query: Query, after: str | None, since_: str | None, last: int
 ) -> int | Cursor:
     """Where to begin to follow. The last few, if they are asked for, are delivered here."""
-    kept = read_cursor(delivery.file)
+    kept = read_cursor(delivery.keep) if isinstance(delivery.keep, Path) else None
     if kept is not None:
         return kept
     head = store.head()
     if since_ is not None:
         first = next(store.read(since=since(since_), limit=1, raw=True), None)
         return max(position_in(store, after), head if first is None else first.position - 1)
-    if after is not None or delivery.file is not None:
+    if after is not None or delivery.keep is not None:
         return position_or_cursor(after)
     if last:
         newest = store.read(query, until=head, backwards=True, limit=last, raw=True)
@@ -119,12 +128,13 @@ class Delivery:
         self,
         screen: Screen,
         store: Store,
-        file: Path | None,
+        keep: Path | str | None,
         limit: int | None,
         window: tuple[datetime | None, datetime | None],
         signals: Signals,
     ) -> None:
-        self.screen, self.store, self.file, self.limit = screen, store, file, limit
+        self.screen, self.store, self.keep, self.limit = screen, store, keep, limit
+        self._follower: Follower | None = None
         self._signals = signals
         self.given = 0
         self._since, self._until = window
@@ -147,6 +157,7 @@ class Delivery:
         """Deliver until enough were given, or (`once`) all there is, or for ever."""
         if self.full:
             return
+        self._follower = follower
         for page in follower.pages(timeout=0.0 if once else IDLE):
             self.give(page, follower.cursor)
             if self.full or (once and not page):
@@ -165,25 +176,35 @@ class Delivery:
                 self._table.show(wanted)
             self.screen.flush()
             self.given += len(wanted)
-            self._keep(str(end))
+            self._keep(end)
 
     def _in_window(self, recorded: Recorded[Any]) -> bool:
         moment = recorded.occurred or recorded.time
         return (self._since is None or moment >= self._since) and (self._until is None or moment <= self._until)
 
-    def _keep(self, cursor: str) -> None:
-        if self.file is not None and cursor != self.reached:
-            write_cursor(self.file, cursor)
-        self.reached = cursor
+    def _keep(self, cursor: Cursor) -> None:
+        text = str(cursor)
+        if isinstance(self.keep, Path):
+            if text != self.reached:
+                write_cursor(self.keep, text)
+        elif isinstance(self.keep, str) and self._follower is not None:
+            self._follower.acknowledge(cursor)
+        self.reached = text
 
     def _farewell(self) -> None:
-        onward = f"--cursor {self.file}" if self.file is not None else f"--after {self.reached}"
+        match self.keep:
+            case Path():
+                onward = f"--cursor {self.keep}"
+            case str():
+                onward = f"--name {self.keep}"
+            case None:
+                onward = f"--after {self.reached}"
         note(f"{counted(self.given, 'event')} shown. Go on with {onward}" if self.reached else "Nothing was shown.")
 
 
-def read_cursor(file: Path | None) -> Cursor | None:
+def read_cursor(file: Path) -> Cursor | None:
     """The cursor kept in a file; None if there is no file yet. Raises CursorMismatch on anything else in it."""
-    if file is None or not file.exists():
+    if not file.exists():
         return None
     text = file.read_text("utf-8", errors="replace").strip()
     try:

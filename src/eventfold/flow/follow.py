@@ -15,6 +15,7 @@ from eventfold.flow.append import check_position, query_of
 from eventfold.flow.log import Log
 from eventfold.flow.read import PAGE, recorder
 from eventfold.query import Cursor, Query
+from eventfold.record import Stored
 
 START = Cursor("", 0, 0, "")
 
@@ -64,16 +65,24 @@ class Following:
         self._records = recorder(log, raw)
         self.cursor = START
         self.caught_up = False
+        self.passed: list[Stored] = []  # what the last page was made of
+
+    def resume(self, cursor: Cursor) -> None:
+        """Begin at this cursor, if it has not begun."""
+        if self.cursor is START:
+            self._after = cursor
 
     async def next_page(self) -> list[Recorded[Any]]:
         """The next matching events; [] when there are none now. Moves the cursor past what does not match."""
         if self.cursor is START:
             after = self._after
             self.cursor = after if isinstance(after, Cursor) else await cursor_at(self._log, after)
+        self.passed = []
         while True:
             await verify(self._log, self.cursor)
             page = await self._log.engine.read(self._query, Span(after=self.cursor.position, limit=PAGE))
             events = self._records(page.events)
+            self.passed += page.events
             self.cursor = await self._through(page)
             self.caught_up = not page.more
             if events or self.caught_up:

@@ -67,6 +67,12 @@ async def register(plan: Plan, log: Log, target: Target) -> Registered:
         target.create(new, tables_of(plan), await _checkpoints(plan, log, 1, start, None))
         known = target.registered(plan.name)
         assert known is not None
+    if known.kind == "follower":
+        raise InvalidProjection(
+            f"{plan.name} is the name of a follower of this store.",
+            f"Give one of them another name, or give the follower up: eventfold projections forget {plan.name}.",
+            projection=plan.name,
+        )
     live = target.checkpoints(plan.name, known.live)[0]
     if live.fingerprint == plan.fingerprint:
         return known

@@ -10,12 +10,15 @@ from typing import Literal
 import msgspec
 
 from eventfold.engine import Span
+from eventfold.errors import CursorMismatch
+from eventfold.flow.follow import verify
 from eventfold.flow.log import Log
-from eventfold.flow.stopped import Stopped
-from eventfold.query import Query
+from eventfold.flow.stopped import Stopped, restored
+from eventfold.query import Cursor, Query
 from eventfold.record import from_micros
 from eventfold.target import Checkpoint, Registered, Target
 
+SILENT = 2_000_000  # µs without a sign of life, after which something is in the way
 RECENT = 10_000_000  # µs: how far back the log's own rate is looked at
 
 Standing = Literal["current", "behind", "parked", "paused", "stopped", "idle"]
@@ -74,7 +77,11 @@ async def status_of(log: Log, target: Target, known: Registered, now: int) -> St
     written = head.position - await log.engine.position_at(now - RECENT)
     pace = written * 1e6 / RECENT
     trend = "level" if not behind else "gaining" if stats.rate > pace else "losing"
-    state, sentence = _why(known, held, behind, stats, now, target, [e.key for e in parked], trend)
+    try:
+        await verify(log, Cursor(least.store, least.epoch, least.position, least.event_id))
+        state, sentence = _why(known, held, behind, stats, now, target, [e.key for e in parked], trend)
+    except CursorMismatch as error:
+        state, sentence = "stopped", restored(known, error).args[0]
     return Status(
         name=known.name,
         kind=known.kind,
@@ -118,12 +125,16 @@ def _why(
         return "paused", f"Paused: {known.paused}."
     idle = [each for each in held if not each.holder or each.expires < now]
     seen = max(each.beat for each in held)
+    if known.kind == "follower":
+        return _followed(held[0], behind, stats, now, trend)
     if behind and idle:
         since = f"since {from_micros(seen):%Y-%m-%d %H:%M:%S}Z" if seen else "yet"
         part = f"Partition {idle[0].place.partition} is not" if len(held) > 1 else "Not"
         return "idle", f"{part} running {since}; {behind:,} events wait: start a runner (eventfold run)."
     if behind:
-        return "behind", _behind(behind, stats, now - seen, target, trend)
+        if now - seen > SILENT:
+            return "behind", _silent(behind, now - seen, target)
+        return "behind", _behind(behind, stats, trend)
     if keys:
         shown = ", ".join(dict.fromkeys(keys[:3]))
         return (
@@ -133,11 +144,30 @@ def _why(
     return ("idle" if idle else "current"), "Current." if not idle else "Current; nobody runs it."
 
 
-def _behind(behind: int, stats: _Stats, silent: int, target: Target, trend: str) -> str:
-    if silent > 2_000_000:
-        blocker = target.blocker()
-        by = f" held by {blocker.strip('()')}" if blocker else ""
-        return f"Waiting for {silent / 1e6:.0f} s, {behind:,} events behind: for a lock{by}, or for a handler in hand."
+def _followed(held: Checkpoint, behind: int, stats: _Stats, now: int, trend: str) -> tuple[Standing, str]:
+    if not held.holder or held.expires < now:
+        since = f"since {from_micros(held.beat):%Y-%m-%d %H:%M:%S}Z" if held.beat else "yet"
+        waits = f"{behind:,} events wait: start whoever follows it." if behind else "nothing waits."
+        return "idle", f"Not followed {since}; {waits}"
+    if not behind:
+        return "current", "Current."
+    if not held.at:
+        return "behind", f"{held.holder} follows it and has acknowledged nothing yet; {behind:,} events wait."
+    silent = now - held.at
+    if silent > SILENT + 3 * stats.micros:
+        so_far = f"for {silent / 1e6:.0f} s"
+        return "behind", f"{held.holder} follows it and has acknowledged nothing {so_far}; {behind:,} events wait."
+    return "behind", _behind(behind, stats, trend)
+
+
+def _silent(behind: int, silent: int, target: Target) -> str:
+    """Its runner lives, as far as its lease says, and has given no sign for a while."""
+    waiting = f"Waiting for {silent / 1e6:.0f} s, {behind:,} events behind"
+    blocker = target.blocker()
+    return f"{waiting}: for a lock held by {blocker}." if blocker else f"{waiting}: a handler has not returned."
+
+
+def _behind(behind: int, stats: _Stats, trend: str) -> str:
     if stats.micros > 5_000:
         return f"{behind:,} events behind: {stats.slowest} takes {stats.micros / 1000:.0f} ms per event."
     if not stats.rate:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
-from eventfold.errors import ProjectionStopped
-from eventfold.target import Checkpoint
+from eventfold.errors import CursorMismatch, ProjectionStopped
+from eventfold.target import Checkpoint, Registered
 
 
 class Stopped(msgspec.Struct, frozen=True):
@@ -38,3 +38,19 @@ def stopped_error(name: str, held: Checkpoint) -> ProjectionStopped:
         type=why.type,
         error=why.error,
     )
+
+
+def restored(known: Registered, error: CursorMismatch) -> CursorMismatch:
+    """The same error, with what to do about a projection whose checkpoint is ahead of the log, or of another one."""
+    name = known.name
+    match known.kind:
+        case "follower":
+            now = f"Give its progress up (eventfold projections forget {name}), and follow it from where you trust it."
+        case "effects":
+            now = (
+                f"Give its progress up (eventfold projections forget {name}), and run it again: it begins where its "
+                f"class says (start=…)."
+            )
+        case _:
+            now = f"Build it anew from this log: eventfold projections rebuild {name} --switch."
+    return CursorMismatch(error.what, now, **{**error.fields, "projection": name})

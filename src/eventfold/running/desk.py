@@ -1,7 +1,6 @@
-"""Room: the desk: what may be asked of a store's projections, and done to them by hand.
+"""Room: the desk: what may be asked of a store's projections: run, status, rows, proof, generations.
 
-Every act is written into the log before it is done. Knows: classes and names of projections, which target keeps which.
-Does not know: how an event is folded, how rows are kept.
+Knows: classes and names of projections. Does not know: how an event is folded, how rows are kept.
 """
 
 from __future__ import annotations
@@ -11,15 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-import msgspec
-
 from eventfold.bridge import run
 from eventfold.errors import InvalidProjection, ProjectionBehind, UnknownProjection
 from eventfold.flow import generations
-from eventfold.flow.acts import record
 from eventfold.flow.fold import name_table
 from eventfold.flow.generations import Comparison, known_in, register
-from eventfold.flow.log import Log, Options
 from eventfold.flow.project import Work
 from eventfold.flow.prove import Proof, prove
 from eventfold.flow.read import moment
@@ -27,34 +22,22 @@ from eventfold.flow.status import Status, status_of
 from eventfold.flow.stopped import paused, stopped_error
 from eventfold.projection.classes import Projection
 from eventfold.projection.plan import Kept, Plan, plan_of
-from eventfold.running.code import load
+from eventfold.query import Cursor, Query
+from eventfold.running.finding import Named
+from eventfold.running.hands import Hands
+from eventfold.running.keeping import Keeping
 from eventfold.running.runner import Runner, catch_up, holder, means_of
-from eventfold.target import Checkpoint, Entry, Place, Registered, Target
-from eventfold.targets import open_target
+from eventfold.target import Checkpoint, Place, Registered, Target
 
 P = TypeVar("P", bound=Projection)
-Named = str | Kept
 PATIENCE = 30.0  # seconds
 
 
-class Desk:
+class Desk(Hands):
     """The projections of a store: `store.projections`. A projection is named by its class or by its name.
 
     By name, it is looked for in the store's own database; what needs its code imports it from where it was kept from.
     """
-
-    def __init__(self, log: Log, url: str, lease: float = 10.0) -> None:
-        self.log = log  # for tools: the log as this desk sees it, whose calls block
-        self._url, self._lease = url, lease
-        self._options = Options()
-        self._targets: dict[str | None, Target] = {}
-        self._runners: list[Runner] = []
-
-    def using(self, options: Options) -> Desk:
-        """The same desk, writing its acts with these options."""
-        desk = object.__new__(Desk)
-        desk.__dict__.update(self.__dict__, _options=options)
-        return desk
 
     # Running
 
@@ -124,6 +107,12 @@ class Desk:
             wanted=wanted,
         )
 
+    def keeping(self, name: str, query: Query, after: int | Cursor | str) -> Keeping:
+        """What keeps the progress of a follower: see Store.follow."""
+        kept = Keeping(self.log, self._target(None), name, query, after, self._lease)
+        self._keepings.add(kept)
+        return kept
+
     # Looking
 
     def known(self) -> list[Registered]:
@@ -168,86 +157,6 @@ class Desk:
                 plan = None if isinstance(each, str) and held.partitions == 1 else self._plan(each)
                 proofs.append(run(prove(self.log, target, held, plan)))
         return proofs
-
-    # By hand
-
-    def pause(self, projection: Named, because: str) -> None:
-        """Stop working on it, everywhere, until it is resumed."""
-        name, target = self._find(projection)
-        known = known_in(target, name)
-        self._act(name, "pause", known.live, because=because)
-        target.change(msgspec.structs.replace(known, paused=because))
-
-    def resume(self, projection: Named) -> None:
-        """Go on: after a pause, or once more with the event at which it stopped."""
-        name, target = self._find(projection)
-        known = known_in(target, name)
-        self._act(name, "resume", known.live)
-        for held in target.checkpoints(name, known.live):
-            if held.stopped:
-                target.edit(held.place, stopped="")
-        target.change(msgspec.structs.replace(known, paused=""))
-
-    def parked(self, projection: Named) -> list[Entry]:
-        """The events of the live generation that were not handled: parked, due to be tried again, or skipped."""
-        name, target = self._find(projection)
-        held = target.checkpoints(name, known_in(target, name).live)
-        return sorted((e for each in held for e in target.entries(each.place)), key=lambda e: e.position)
-
-    def retry(self, projection: Named, position: int | None = None) -> int:
-        """Have parked events tried again by the runner: one, or all; returns how many. Later ones of a key follow."""
-        name, target = self._find(projection)
-        known, count = known_in(target, name), 0
-        found = [(c.place, e) for c in target.checkpoints(name, known.live) for e in target.entries(c.place)]
-        chosen = [(place, e) for place, e in found if e.state == "parked" and position in (None, e.position)]
-        if not chosen and position is not None:
-            raise UnknownProjection(f"{name} has no parked event {position}.", "See eventfold projections parked.")
-        keys = {e.key for _, e in chosen}
-        self._act(name, "retry", known.live, positions=[e.position for _, e in chosen])
-        for place, entry in found:
-            if entry.state == "parked" and entry.key in keys:
-                target.enter(place, [msgspec.structs.replace(entry, state="due")])
-                count += 1
-        return count
-
-    def skip(self, projection: Named, position: int, because: str) -> None:
-        """Leave one event out for good, and say why: one that is parked, or the one it stopped at."""
-        name, target = self._find(projection)
-        known = known_in(target, name)
-        if not because.strip():
-            raise InvalidProjection("A skip was given no reason.", "Say why: --because, for whoever wonders later.")
-        for held in target.checkpoints(name, known.live):
-            entries = {entry.position: entry for entry in target.entries(held.place)}
-            stops = held.stopped and msgspec.json.decode(held.stopped)["position"] == position
-            if not stops and (position not in entries or entries[position].state == "skipped"):
-                continue
-            identity = run(self.log.engine.event_id(position)) or b""
-            entry = entries.get(position) or Entry(
-                position, identity.hex(), msgspec.json.decode(held.stopped)["type"], "", "skipped"
-            )
-            self._act(name, "skip", known.live, position=position, because=because, event_id=identity.hex())
-            behind = [
-                e for e in entries.values() if e.state == "parked" and e.key == entry.key and e.position > position
-            ]
-            skipped = msgspec.structs.replace(entry, state="skipped", because=because)
-            target.enter(held.place, [skipped, *(msgspec.structs.replace(e, state="due") for e in behind)])
-            if stops:
-                target.edit(held.place, stopped="")
-            return
-        raise UnknownProjection(
-            f"{name} has not parked event {position}, and did not stop at it.",
-            "See eventfold projections parked.",
-            projection=name,
-        )
-
-    def accept(self, projection: Named) -> None:
-        """Say that the rows are right as they are, though the code has changed."""
-        plan = self._plan(projection)
-        target = self._target(plan.target)
-        known = known_in(target, plan.name)
-        self._act(plan.name, "accept", known.live, fingerprint=plan.fingerprint)
-        for held in target.checkpoints(plan.name, known.live):
-            target.edit(held.place, fingerprint=plan.fingerprint, query=msgspec.json.encode(plan.query).decode())
 
     # Generations
 
@@ -336,45 +245,6 @@ class Desk:
             generations.discard(target, known)
         else:
             target.drop(name, dropped, known.tables)
-
-    # Finding
-
-    def target(self, projection: Named) -> Target:
-        """Where a projection's rows are kept: for tools."""
-        return self._find(projection)[1]
-
-    def _act(self, name: str, act: str, generation: int, **facts: Any) -> None:
-        run(record(self.log, self._options, name, act, generation, **facts))
-
-    def _target(self, address: str | None) -> Target:
-        target = self._targets.get(address)
-        if target is None:
-            target = self._targets[address] = open_target(self.log.engine, address, self._url)
-        return target
-
-    def _find(self, projection: Named) -> tuple[str, Target]:
-        if not isinstance(projection, str):
-            plan = plan_of(projection)
-            return plan.name, self._target(plan.target)
-        for target in self._targets.values():
-            if target.registered(projection) is not None:
-                return projection, target
-        return projection, self._target(None)
-
-    def _plan(self, projection: Named) -> Plan:
-        if isinstance(projection, str):
-            name, target = self._find(projection)
-            code = known_in(target, name).code
-            (projection,) = load(code)
-        return plan_of(projection)
-
-    def close(self) -> None:
-        """Stop what runs, and let go of every target."""
-        while self._runners:
-            self._runners.pop().stop()
-        for target in self._targets.values():
-            target.close()
-        self._targets.clear()
 
 
 def _plans(projections: Sequence[Kept]) -> list[Plan]:

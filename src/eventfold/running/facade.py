@@ -6,7 +6,7 @@ twins hand the same calls to a thread. Knows: what a user may ask. Does not know
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, TypeVar
@@ -16,11 +16,12 @@ from eventfold.flow.log import Options
 from eventfold.flow.view import View, view
 from eventfold.projection.classes import Projection
 from eventfold.projection.plan import Kept
-from eventfold.running.desk import PATIENCE, Desk, Named
+from eventfold.running.awaited import AsyncDesk
+from eventfold.running.desk import PATIENCE, Desk
+from eventfold.running.finding import Named
 from eventfold.running.runner import Runner
 
 P = TypeVar("P", bound=Projection)
-R = TypeVar("R")
 
 
 class Projecting:
@@ -106,18 +107,6 @@ class AsyncRunner:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
-
-
-class AsyncDesk:
-    """The twin of `Desk`: any of its methods, by `await store.projections.ask(lambda desk: desk.status())`."""
-
-    def __init__(self, desk: Callable[[], Any]) -> None:
-        self._desk = desk
-
-    async def ask(self, question: Callable[[Desk], R]) -> R:
-        """Whatever the desk answers, asked in a thread."""
-        desk = await self._desk()
-        return await in_thread(question, desk)
 
 
 class AsyncProjecting:

@@ -150,6 +150,19 @@ class SqlTarget:
             for table in control.TABLES:
                 self._ask(connection, f"DELETE FROM {table} WHERE name = ? AND generation = ?", (name, generation))  # noqa: S608
 
+    def forget(self, projection: Registered) -> None:
+        """See the port."""
+        name = projection.name
+        with self._using(write=True) as connection:
+            self._driver.exclusive(connection)
+            found = self._ask(connection, control.GENERATIONS, (name,))
+            for table in projection.tables:
+                self._driver.execute(connection, f"DROP VIEW IF EXISTS {table}")
+                for (generation,) in found:
+                    self._driver.execute(connection, f"DROP TABLE IF EXISTS {physical(table, generation)}")
+            for table in (*control.TABLES, "eventfold_projection"):
+                self._ask(connection, f"DELETE FROM {table} WHERE name = ?", (name,))  # noqa: S608
+
     # Checkpoints
 
     def checkpoints(self, name: str, generation: int | None = None) -> list[Checkpoint]:

@@ -241,7 +241,7 @@ class SqliteDriver:
 
     def blocker(self) -> str:
         """The process that holds the writers' lock, where Linux tells."""
-        return self._by().strip()
+        return self._by().strip(" ()")
 
     def _by(self) -> str:
         try:

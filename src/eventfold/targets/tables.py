@@ -49,6 +49,7 @@ CLAIM = f"""UPDATE eventfold_checkpoint SET token = token + 1, revision = revisi
     beat = ? WHERE {PLACE} AND (holder IN ('', ?) OR expires < ?) RETURNING {CHECKPOINT}"""  # noqa: S608
 BEAT = f"""UPDATE eventfold_checkpoint SET expires = ?, beat = ? WHERE {PLACE} AND token = ? RETURNING revision"""  # noqa: S608
 RELEASE = f"UPDATE eventfold_checkpoint SET holder = '', expires = 0 WHERE {PLACE} AND token = ?"  # noqa: S608
+GENERATIONS = "SELECT DISTINCT generation FROM eventfold_checkpoint WHERE name = ?"
 NOTICE = "UPDATE eventfold_checkpoint SET revision = revision + 1 WHERE name = ?"
 
 ENTRY = "position, event_id, type, key, state, error, attempts, because"

@@ -1,0 +1,86 @@
+"""Room: which target keeps which projection, by its class or by its name; and how an act by hand gets into the log.
+
+Knows: targets opened so far, where code is imported from. Does not know: what is asked or done.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+from weakref import WeakSet
+
+from eventfold.bridge import run
+from eventfold.errors import InvalidProjection
+from eventfold.flow.acts import record
+from eventfold.flow.generations import known_in
+from eventfold.flow.log import Log, Options
+from eventfold.projection.plan import Kept, Plan, plan_of
+from eventfold.running.code import load
+from eventfold.running.keeping import Keeping
+from eventfold.running.runner import Runner
+from eventfold.target import Target
+from eventfold.targets import open_target
+
+Named = str | Kept
+
+
+class Finding:
+    """What every question and every act begins with."""
+
+    def __init__(self, log: Log, url: str, lease: float = 10.0) -> None:
+        self.log = log  # for tools: the log as this desk sees it, whose calls block
+        self._url, self._lease = url, lease
+        self._options = Options()
+        self._targets: dict[str | None, Target] = {}
+        self._runners: list[Runner] = []
+        self._keepings: WeakSet[Keeping] = WeakSet()
+
+    def using(self, options: Options) -> Self:
+        """The same desk, writing its acts with these options."""
+        desk = object.__new__(type(self))
+        desk.__dict__.update(self.__dict__, _options=options)
+        return desk
+
+    def target(self, projection: Named) -> Target:
+        """Where a projection's rows are kept: for tools."""
+        return self._find(projection)[1]
+
+    def _act(self, name: str, act: str, generation: int, **facts: Any) -> None:
+        run(record(self.log, self._options, name, act, generation, **facts))
+
+    def _target(self, address: str | None) -> Target:
+        target = self._targets.get(address)
+        if target is None:
+            target = self._targets[address] = open_target(self.log.engine, address, self._url)
+        return target
+
+    def _find(self, projection: Named) -> tuple[str, Target]:
+        if not isinstance(projection, str):
+            plan = plan_of(projection)
+            return plan.name, self._target(plan.target)
+        for target in self._targets.values():
+            if target.registered(projection) is not None:
+                return projection, target
+        return projection, self._target(None)
+
+    def _plan(self, projection: Named) -> Plan:
+        if isinstance(projection, str):
+            name, target = self._find(projection)
+            known = known_in(target, name)
+            if known.kind == "follower":
+                raise InvalidProjection(
+                    f"{name} is a follower: it has no code and no rows here.",
+                    f"See eventfold projections status {name}; to begin anew: eventfold projections forget {name}.",
+                    projection=name,
+                )
+            (projection,) = load(known.code)
+        return plan_of(projection)
+
+    def close(self) -> None:
+        """Stop what runs, and let go of every target."""
+        for keeping in tuple(self._keepings):
+            keeping.release()
+        while self._runners:
+            self._runners.pop().stop()
+        for target in self._targets.values():
+            target.close()
+        self._targets.clear()

@@ -1,0 +1,120 @@
+"""Room: what is done to projections by hand: paused, resumed, retried, skipped, accepted, forgotten.
+
+Every act is written into the log before it is done. Knows: entries, who waits for whom. Does not know: how an event is
+folded.
+"""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+
+from eventfold.bridge import run
+from eventfold.errors import InvalidProjection, LeaseHeld, UnknownProjection
+from eventfold.flow.generations import known_in
+from eventfold.running.finding import Finding, Named
+from eventfold.running.runner import dead
+from eventfold.target import Entry
+
+
+class Hands(Finding):
+    """The acts of the desk."""
+
+    def pause(self, projection: Named, because: str) -> None:
+        """Stop working on it, everywhere, until it is resumed."""
+        name, target = self._find(projection)
+        known = known_in(target, name)
+        self._act(name, "pause", known.live, because=because)
+        target.change(msgspec.structs.replace(known, paused=because))
+
+    def resume(self, projection: Named) -> None:
+        """Go on: after a pause, or once more with the event at which it stopped."""
+        name, target = self._find(projection)
+        known = known_in(target, name)
+        self._act(name, "resume", known.live)
+        for held in target.checkpoints(name, known.live):
+            if held.stopped:
+                target.edit(held.place, stopped="")
+        target.change(msgspec.structs.replace(known, paused=""))
+
+    def parked(self, projection: Named) -> list[Entry]:
+        """The events of the live generation that were not handled: parked, due to be tried again, or skipped."""
+        name, target = self._find(projection)
+        held = target.checkpoints(name, known_in(target, name).live)
+        return sorted((e for each in held for e in target.entries(each.place)), key=lambda e: e.position)
+
+    def retry(self, projection: Named, position: int | None = None) -> int:
+        """Have parked events tried again by the runner: one, or all; returns how many. Later ones of a key follow."""
+        name, target = self._find(projection)
+        known, count = known_in(target, name), 0
+        found = [(c.place, e) for c in target.checkpoints(name, known.live) for e in target.entries(c.place)]
+        chosen = [(place, e) for place, e in found if e.state == "parked" and position in (None, e.position)]
+        if not chosen and position is not None:
+            raise UnknownProjection(f"{name} has no parked event {position}.", "See eventfold projections parked.")
+        keys = {e.key for _, e in chosen}
+        self._act(name, "retry", known.live, positions=[e.position for _, e in chosen])
+        for place, entry in found:
+            if entry.state == "parked" and entry.key in keys:
+                target.enter(place, [msgspec.structs.replace(entry, state="due")])
+                count += 1
+        return count
+
+    def skip(self, projection: Named, position: int, because: str) -> None:
+        """Leave one event out for good, and say why: one that is parked, or the one it stopped at."""
+        name, target = self._find(projection)
+        known = known_in(target, name)
+        if not because.strip():
+            raise InvalidProjection("A skip was given no reason.", "Say why: --because, for whoever wonders later.")
+        for held in target.checkpoints(name, known.live):
+            entries = {entry.position: entry for entry in target.entries(held.place)}
+            stops = held.stopped and msgspec.json.decode(held.stopped)["position"] == position
+            if not stops and (position not in entries or entries[position].state == "skipped"):
+                continue
+            identity = run(self.log.engine.event_id(position)) or b""
+            entry = entries.get(position) or Entry(
+                position, identity.hex(), msgspec.json.decode(held.stopped)["type"], "", "skipped"
+            )
+            self._act(name, "skip", known.live, position=position, because=because, event_id=identity.hex())
+            behind = [
+                e for e in entries.values() if e.state == "parked" and e.key == entry.key and e.position > position
+            ]
+            skipped = msgspec.structs.replace(entry, state="skipped", because=because)
+            target.enter(held.place, [skipped, *(msgspec.structs.replace(e, state="due") for e in behind)])
+            if stops:
+                target.edit(held.place, stopped="")
+            return
+        raise UnknownProjection(
+            f"{name} has not parked event {position}, and did not stop at it.",
+            "See eventfold projections parked.",
+            projection=name,
+        )
+
+    def accept(self, projection: Named) -> None:
+        """Say that the rows are right as they are, though the code has changed."""
+        plan = self._plan(projection)
+        target = self._target(plan.target)
+        known = known_in(target, plan.name)
+        self._act(plan.name, "accept", known.live, fingerprint=plan.fingerprint)
+        for held in target.checkpoints(plan.name, known.live):
+            target.edit(held.place, fingerprint=plan.fingerprint, query=msgspec.json.encode(plan.query).decode())
+
+    def forget(self, projection: Named) -> int:
+        """Give up what is kept: of a follower its progress, of a read model every generation and its rows.
+
+        Returns the position it had come to. Nothing may be at work on it: raises LeaseHeld.
+        """
+        name, target = self._find(projection)
+        known, held = known_in(target, name), target.checkpoints(name)
+        busy = next((each for each in held if each.holder and each.expires > time.time_ns() // 1000), None)
+        if busy is not None and not dead(busy.holder):
+            raise LeaseHeld(
+                f"{name} is being worked on by {busy.holder}.",
+                "End that one first; a lease ends by itself some seconds after its holder was killed.",
+                projection=name,
+                holder=busy.holder,
+            )
+        position = min(each.position for each in held if each.place.generation == known.live)
+        self._act(name, "forget", known.live, position=position)
+        target.forget(known)
+        return position

@@ -1,0 +1,249 @@
+"""Room: a follower's progress kept by name: cursor, count and digest, in the store's own database, held by a lease.
+
+Knows: what was given and not yet acknowledged, a thread that keeps the lease alive. Does not know: how events are
+found, colour (its calls block).
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+
+import msgspec
+
+from eventfold.bridge import run
+from eventfold.errors import (
+    CursorMismatch,
+    InvalidInput,
+    LeaseHeld,
+    LeaseLost,
+    ProjectionChanged,
+    StoreUnavailable,
+    TargetUnavailable,
+)
+from eventfold.flow.append import query_of
+from eventfold.flow.follow import cursor_at, verify
+from eventfold.flow.log import Log
+from eventfold.flow.stopped import restored
+from eventfold.projection.ledger import NOTHING, Tally, tally
+from eventfold.query import Cursor, Query
+from eventfold.record import Stored
+from eventfold.running.runner import dead, holder
+from eventfold.target import Advance, Checkpoint, Disturbed, Place, Registered, Target
+
+NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
+MARK_EVERY = 10_000  # positions between two marks of the ledger
+SELDOM = 1.0  # seconds between two moves past events that nobody asked for
+DISTURBED = 20  # times an acknowledgement is begun again because somebody changed something by hand
+
+
+class Keeping:
+    """The kept progress of one named follower. `after` counts only when nothing is kept under the name yet."""
+
+    def __init__(
+        self, log: Log, target: Target, name: str, query: Query, after: int | Cursor | str, lease: float
+    ) -> None:
+        if not NAME.fullmatch(name):
+            raise InvalidInput(
+                f"{name!r} cannot be the name of a follower.",
+                "Use up to 40 small letters, digits, underscores and hyphens, a letter first.",
+            )
+        self.name, self._query, self._after = name, query_of(query), after
+        self._log, self._target, self._lease = log, target, lease
+        self._place = Place(name, 1)
+        self._held: Checkpoint | None = None
+        self._given, self._last = NOTHING, 0  # of whole pages, not yet acknowledged; the last of these events
+        self._page: Sequence[Stored] = ()  # the page in hand, as far as it is not acknowledged
+        self._asked = self._moved = 0.0
+        self._rate = 0.0
+        self._stop = threading.Event()
+        self._heart: threading.Thread | None = None
+
+    def take(self) -> Cursor:
+        """Make the name known if it is not, take its lease, and tell where it goes on.
+
+        Raises LeaseHeld, ProjectionChanged (another query is kept under the name), CursorMismatch, TargetUnavailable.
+        """
+        if self._held is not None:
+            return self._cursor(self._held)
+        self._register()
+        me = holder()
+        held = self._target.claim(self._place, me, self._lease)
+        if held is None:
+            (other,) = self._target.checkpoints(self.name, 1)
+            if dead(other.holder):
+                held = self._target.claim(self._place, me, self._lease, heir_of=other.holder)
+            if held is None:
+                raise self._taken(other)
+        try:
+            run(verify(self._log, self._cursor(held)))
+        except BaseException as error:
+            self._target.release(held)
+            if isinstance(error, CursorMismatch):
+                raise restored(Registered(name=self.name, kind="follower", code="", live=1), error) from error
+            raise
+        self._held = held
+        arguments = (weakref.ref(self), self._stop, self._target, held, self._lease)
+        self._heart = threading.Thread(target=_beat, args=arguments, name=f"eventfold-{self.name}", daemon=True)
+        self._heart.start()
+        return self._cursor(held)
+
+    def _register(self) -> None:
+        query = msgspec.json.encode(self._query).decode()
+        known = self._target.registered(self.name)
+        if known is None:
+            after = Cursor.parse(self._after) if isinstance(self._after, str) else self._after
+            if isinstance(after, Cursor):
+                run(verify(self._log, after))
+            start = after if isinstance(after, Cursor) else run(cursor_at(self._log, after))
+            new = Checkpoint(
+                place=self._place,
+                store=self._log.engine.store_id,
+                epoch=start.epoch,
+                position=start.position,
+                event_id=start.event_id,
+                query=query,
+                fingerprint="",
+            )
+            self._target.create(Registered(name=self.name, kind="follower", code="", live=1), {}, [new])
+            known = self._target.registered(self.name)
+            assert known is not None
+        if known.kind != "follower":
+            raise InvalidInput(
+                f"{self.name} is a read model or subscription of this store ({known.code}).",
+                "Give the follower another name.",
+                name=self.name,
+            )
+        (kept,) = self._target.checkpoints(self.name, 1)
+        if kept.query != query:
+            raise ProjectionChanged(
+                f"Follower {self.name} asks another question than the one its progress was kept for "
+                f"(it has come to position {kept.position}).",
+                f"Follow the new question under another name; or give the old progress up with eventfold projections "
+                f"forget {self.name}, and begin where you like (after=…).",
+                projection=self.name,
+                was=kept.query,
+                query=query,
+            )
+
+    def _taken(self, other: Checkpoint) -> LeaseHeld:
+        return LeaseHeld(
+            f"Follower {self.name} is being followed by {other.holder} already.",
+            f"End that one, or try again: its lease ends {self._lease:g} s after its last sign of life.",
+            projection=self.name,
+            holder=other.holder,
+        )
+
+    @staticmethod
+    def _cursor(held: Checkpoint) -> Cursor:
+        return Cursor(held.store, held.epoch, held.position, held.event_id)
+
+    def note(self, page: Sequence[Stored]) -> None:
+        """These events are being given, and all before them have been. Raises LeaseLost."""
+        if self._held is None:
+            raise self._lost()
+        self._given += tally(self._page)
+        self._last = self._page[-1].position if self._page else self._last
+        self._page, self._asked = page, time.perf_counter()
+
+    def acknowledge(self, cursor: Cursor) -> None:
+        """Everything given up to the cursor has been dealt with. Raises LeaseLost, InvalidInput, TargetUnavailable."""
+        held = self._held
+        if held is None:
+            raise self._lost()
+        if cursor.position <= held.position and not self._given.count:
+            return
+        done = [stored for stored in self._page if stored.position <= cursor.position]
+        if self._given.count and cursor.position < self._last:
+            raise InvalidInput(
+                f"Position {cursor.position} is before the page in hand.",
+                "Acknowledge a page, or events of it, before you ask for the next.",
+            )
+        self._advance(cursor, self._given + tally(done))
+        self._given, self._page = NOTHING, self._page[len(done) :]
+
+    def idle(self, cursor: Cursor) -> None:
+        """Nothing came: move past what nobody asked for, if everything given is acknowledged; once in a while."""
+        held, now = self._held, time.monotonic()
+        outstanding = self._given.count or self._page
+        if held is None or outstanding or cursor.position == held.position or now - self._moved < SELDOM:
+            return
+        self._moved = now
+        self._advance(cursor, NOTHING)
+
+    def _advance(self, cursor: Cursor, taken: Tally) -> None:
+        stats = self._measured(taken.count)
+        for _ in range(DISTURBED):
+            held = self._held
+            if held is None:
+                raise self._lost()
+            step = Advance(
+                position=cursor.position,
+                event_id=cursor.event_id,
+                epoch=cursor.epoch,
+                seen=held.seen + taken,
+                handled=held.handled + taken,
+                mark=cursor.position // MARK_EVERY != held.position // MARK_EVERY,
+                stats=stats or held.stats,
+            )
+            try:
+                with self._target.writing(self._place) as tx:
+                    self._held = tx.advance(held, step)
+                return
+            except Disturbed:
+                (now,) = self._target.checkpoints(self.name, 1)
+                self._held = now if now.token == held.token else None
+            except LeaseLost:
+                self._held = None
+                raise
+        raise TargetUnavailable(
+            f"The progress of {self.name} was changed by hand {DISTURBED} times while it was written.",
+            "Acknowledge again.",
+            address=self._target.address,
+        )
+
+    def _measured(self, count: int) -> str:
+        """What its reader needs for an event, for whoever asks why it is behind."""
+        seconds = time.perf_counter() - self._asked
+        if not count or seconds <= 0:
+            return ""
+        self._rate = count / seconds if not self._rate else 0.7 * self._rate + 0.3 * count / seconds
+        facts = {"rate": round(self._rate), "slowest": "its reader", "micros": round(1e6 / self._rate, 1)}
+        return msgspec.json.encode(facts).decode()
+
+    def _lost(self) -> LeaseLost:
+        return LeaseLost(
+            f"The lease of follower {self.name} is not held here any more.",
+            "Follow it again by its name: what was not acknowledged comes again.",
+            projection=self.name,
+        )
+
+    def end(self) -> None:
+        """Give the lease back, soon: the thread that keeps it alive does so."""
+        self._stop.set()
+
+    def release(self) -> None:
+        """Give the lease back, now. Twice is harmless."""
+        self._stop.set()
+        heart = self._heart
+        if heart is not None and heart is not threading.current_thread():
+            heart.join()
+        self._held = None
+
+
+def _beat(keeping: weakref.ref[Keeping], stop: threading.Event, target: Target, held: Checkpoint, lease: float) -> None:
+    """Keep a lease alive, until it is ended, lost, or nobody follows any more."""
+    while not stop.wait(lease / 3) and keeping() is not None:
+        try:
+            target.beat(held, lease)
+        except LeaseLost:
+            return  # whoever acknowledges next is told
+        except (TargetUnavailable, StoreUnavailable):
+            continue  # away for a moment; if for longer, the lease ends and the next acknowledgement says so
+    try:
+        target.release(held)
+    except (TargetUnavailable, StoreUnavailable):
+        return  # it ends by itself
