@@ -55,9 +55,14 @@ ARGUMENTS: dict[str, str] = {  # name and type, in the order in which the functi
     "m_requests": "integer[]",
     "m_groups": "integer[]",
     "m_offsets": "integer[]",
+}
+HOW: dict[str, str] = {  # the rest of what `append` takes; `stage` does not
+    "careful": "boolean",
+    "early": "boolean",
+    "patience": "integer",
+    "furthest": "bigint",
     "c_follows": "integer[]",
 }
-HOW: dict[str, str] = {"careful": "boolean", "early": "boolean", "patience": "integer", "furthest": "bigint"}
 MOST_MATCHES = 4_000  # pairs of a clause and an event of the same call that it matches, before the call is cut
 LONG = 1_000  # events a condition has to look through before it is judged ahead of the lock
 
