@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 import eventfold as ef
+from tests.projections.colours import opened
 from tests.servers.postgres import PostgresServer
 
 
@@ -38,6 +39,19 @@ def shared_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return str(tmp_path / "store.db")
     server: PostgresServer = request.getfixturevalue("server")
     return server.url(schema=f"s{uuid4().hex[:12]}")
+
+
+@pytest.fixture(params=["sync memory", "sync sqlite", "sync postgres", "async sqlite", "async postgres"])
+def either(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ef.Store]:
+    """An empty store of either colour; an async one is used as if it blocked (see colours.py)."""
+    colour, engine = request.param.split()
+    if engine == "postgres":
+        server: PostgresServer = request.getfixturevalue("server")
+        url = server.url(schema=f"s{uuid4().hex[:12]}")
+    else:
+        url = f"memory:{uuid4().hex}" if engine == "memory" else str(tmp_path / "store.db")
+    with opened(url, colour) as store:
+        yield store
 
 
 @pytest.fixture

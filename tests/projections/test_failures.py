@@ -19,6 +19,12 @@ from tests.projections.flights import Departed, flights, proved
 POISON: set[int] = set()  # delays that no handler can bear, for now
 
 
+@pytest.fixture
+def store(either: ef.Store) -> ef.Store:
+    """Every test of this room is true of both colours."""
+    return either
+
+
 class Careful(ef.Projection, attempts=2):
     """Stops at what it cannot bear."""
 

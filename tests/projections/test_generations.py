@@ -13,6 +13,12 @@ from eventfold.target import Place
 from tests.projections.flights import Cancelled, CarrierMonth, Departed, flights, folded, proved, rows
 
 
+@pytest.fixture
+def store(either: ef.Store) -> ef.Store:
+    """Every test of this room is true of both colours."""
+    return either
+
+
 class Delays(ef.Projection):
     """Minutes late, by carrier."""
 

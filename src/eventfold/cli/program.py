@@ -18,10 +18,11 @@ from eventfold.cli.history import history
 from eventfold.cli.processes import processes
 from eventfold.cli.projections import projections
 from eventfold.cli.read import read
-from eventfold.cli.running import run, verify
+from eventfold.cli.running import run
 from eventfold.cli.schema import schema
 from eventfold.cli.state import state
 from eventfold.cli.tail import tail
+from eventfold.cli.verify import verify
 from eventfold.cli.write import backup, init
 
 HELP = """One ordered log of events, and every state a fold over it.

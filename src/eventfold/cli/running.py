@@ -1,6 +1,6 @@
-"""Room: `eventfold run` and `eventfold verify`: read models kept up to date by a process of their own, and proved.
+"""Room: `eventfold run`: read models kept up to date by a process of their own.
 
-Knows: MODULE:NAME, signals. Does not know: how a projection is run, what a proof is made of.
+Knows: MODULE:NAME, signals. Does not know: how a projection is run.
 """
 
 from __future__ import annotations
@@ -12,12 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
-from eventfold.cli.options import Json, Url, addressed, opened
-from eventfold.cli.screen import Column, Screen
-from eventfold.cli.shown import printable
+from eventfold.cli.options import Url, addressed, opened
 from eventfold.cli.state import ImportPath
 from eventfold.errors import EventfoldError
 from eventfold.running.code import load
@@ -74,42 +71,3 @@ def first_of(failed: dict[str, EventfoldError]) -> EventfoldError:
     for error in others:
         sys.stderr.write(f"{error}\n")
     return last
-
-
-def verify(
-    url: Url = None,
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME…", help="Names, or MODULE:CLASS; else all.", show_default=False)
-    ] = None,
-    import_path: ImportPath = ".",
-    as_json: Json = None,
-) -> None:
-    """Prove that read models skipped nothing and took nothing twice.
-
-    The log is counted again and held against the ledger of every checkpoint. Exits 1 if one is not proved, and
-    names the first place where it went wrong.
-    """
-    screen = Screen(as_json)
-    store_url, others = addressed(url, names or [])
-    with opened(store_url) as store:
-        proofs = store.projections.verify(*imported(others, import_path))
-    if screen.json:
-        screen.lines(msgspec.json.encode(each) for each in proofs)
-    else:
-        columns = (Column("name", style="bold", elastic=True, least=12), Column("gen", True), Column("part", True))
-        columns += (
-            Column("position", True),
-            Column("events", True),
-            Column("", False),
-            Column("verdict", elastic=True),
-        )
-        screen.table(
-            columns,
-            [
-                (p.name, str(p.generation), str(p.partition), f"{p.position:,}", f"{p.counted:,}")
-                + ("✓" if p.proved else "✗", printable(p.verdict))
-                for p in proofs
-            ],
-        )
-    if not all(proof.proved for proof in proofs):
-        raise typer.Exit(1)

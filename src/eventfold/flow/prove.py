@@ -5,7 +5,8 @@ Knows: tallies, marks, how to name the one event that is missing. Does not know:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import msgspec
 
@@ -21,6 +22,38 @@ from eventfold.record import Stored
 from eventfold.target import Checkpoint, Target
 
 PAGE = 5_000
+
+
+Progress = Callable[[int, int], None]
+
+
+class Flaw(msgspec.Struct, frozen=True):
+    """Something in the log that is not as it was written: `what`, in one sentence; `position` where there is one."""
+
+    what: str
+    position: int | None = None
+
+
+class LogProof(msgspec.Struct, frozen=True):
+    """What the engine's own check of its log found. `checked` is False where the engine has none of its own."""
+
+    engine: str
+    events: int
+    checked: bool
+    flaws: tuple[Flaw, ...] = ()
+
+    @property
+    def proved(self) -> bool:
+        """Whether nothing is wrong, as far as could be looked."""
+        return not self.flaws
+
+
+async def prove_log(log: Log, progress: Progress) -> LogProof:
+    """Have the engine compare what it has written twice. `progress(done, all)` in events."""
+    check: Callable[[Progress], Iterable[Any]] | None = getattr(log.engine, "check", None)
+    events = (await log.engine.head()).position
+    found = () if check is None else tuple(Flaw(each.what, each.position) for each in check(progress))
+    return LogProof(log.engine.name, events, check is not None, found)
 
 
 class Proof(msgspec.Struct, frozen=True):
@@ -42,8 +75,17 @@ class Proof(msgspec.Struct, frozen=True):
     place: tuple[int, int] | None = None
 
 
-async def prove(log: Log, target: Target, held: Checkpoint, plan: Plan | None) -> Proof:
-    """Recount the log for one checkpoint. A partition needs its class (`plan`), to tell which events are its own."""
+async def prove(
+    log: Log,
+    target: Target,
+    held: Checkpoint,
+    plan: Plan | None,
+    progress: Callable[[int], None] = lambda _position: None,
+) -> Proof:
+    """Recount the log for one checkpoint. A partition needs its class (`plan`), to tell which events are its own.
+
+    `progress` is told the position counted through.
+    """
     place, entries = held.place, target.entries(held.place)
     due = [entry for entry in entries if entry.position <= held.position]
     parked = [entry for entry in due if entry.state != "skipped"]
@@ -68,6 +110,7 @@ async def prove(log: Log, target: Target, held: Checkpoint, plan: Plan | None) -
     after = start
     for position, seen in [*marks, (held.position, held.seen)]:
         counted = await _tally(log, query, after, position, belongs)
+        progress(position)
         total += counted
         if total != seen:
             return found(total.count, *await _name(log, query, (after, position), total - seen, belongs))

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from eventfold.bridge import in_thread
 from eventfold.flow.generations import Comparison
-from eventfold.flow.prove import Proof
+from eventfold.flow.prove import LogProof, Progress, Proof
 from eventfold.flow.status import Status
 from eventfold.running.desk import Desk
 from eventfold.running.finding import Named
@@ -44,9 +44,13 @@ class AsyncDesk:
         """See Desk.checkpoints."""
         return await self.ask(lambda desk: desk.checkpoints(projection))
 
-    async def verify(self, *projections: Named) -> list[Proof]:
-        """See Desk.verify."""
-        return await self.ask(lambda desk: desk.verify(*projections))
+    async def verify(self, *projections: Named, progress: Progress = lambda _done, _all: None) -> list[Proof]:
+        """See Desk.verify. `progress` is called from a thread."""
+        return await self.ask(lambda desk: desk.verify(*projections, progress=progress))
+
+    async def verify_log(self, progress: Progress = lambda _done, _all: None) -> LogProof:
+        """See Desk.verify_log. `progress` is called from a thread."""
+        return await self.ask(lambda desk: desk.verify_log(progress))
 
     # By hand
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from eventfold.bridge import run
@@ -16,7 +17,7 @@ from eventfold.flow import generations
 from eventfold.flow.fold import name_table
 from eventfold.flow.generations import Comparison, known_in, register
 from eventfold.flow.project import Work
-from eventfold.flow.prove import Proof, prove
+from eventfold.flow.prove import LogProof, Progress, Proof, prove, prove_log
 from eventfold.flow.read import moment
 from eventfold.flow.status import Status, status_of
 from eventfold.flow.stopped import paused, stopped_error
@@ -148,15 +149,30 @@ class Desk(Hands):
         packed = {name: getattr(value, "value", value) for name, value in where.items()}
         return [plan.rows.unpack(row) for row in target.select(table, packed, order, limit)]
 
-    def verify(self, *projections: Named) -> list[Proof]:
-        """Count the log again and hold every ledger against it: of these projections, or of all."""
-        proofs: list[Proof] = []
+    def verify(self, *projections: Named, progress: Progress = lambda _done, _all: None) -> list[Proof]:
+        """Count the log again and hold every ledger against it: of these projections and followers, or of all.
+
+        `progress` is told (done, all), in positions to be counted.
+        """
+        found: list[tuple[Target, Checkpoint, Plan | None]] = []
         for each in projections or [known.name for known in self.known()]:
             name, target = self._find(each)
+            known_in(target, name)
             for held in target.checkpoints(name):
                 plan = None if isinstance(each, str) and held.partitions == 1 else self._plan(each)
-                proofs.append(run(prove(self.log, target, held, plan)))
+                found.append((target, held, plan))
+        whole, done = sum(held.position for _, held, _ in found), 0
+        proofs: list[Proof] = []
+        for target, held, plan in found:
+            told = partial(_ahead, progress, done, whole)
+            proofs.append(run(prove(self.log, target, held, plan, told)))
+            done += held.position
+            progress(done, whole)
         return proofs
+
+    def verify_log(self, progress: Progress = lambda _done, _all: None) -> LogProof:
+        """Have the engine check its own log: whatever is written twice is compared. `progress` is told (done, all)."""
+        return run(prove_log(self.log, progress))
 
     # Generations
 
@@ -245,6 +261,10 @@ class Desk(Hands):
             generations.discard(target, known)
         else:
             target.drop(name, dropped, known.tables)
+
+
+def _ahead(progress: Progress, before: int, whole: int, position: int) -> None:
+    progress(before + position, whole)
 
 
 def _plans(projections: Sequence[Kept]) -> list[Plan]:

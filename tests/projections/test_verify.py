@@ -1,0 +1,91 @@
+"""Room: `verify`, over a whole store: the log by its engine's own check, then every ledger; in both colours."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+
+import eventfold as ef
+from eventfold.flow.prove import LogProof
+from eventfold.running.awaited import AsyncDesk
+from eventfold.running.desk import Desk
+from tests.cli.commands import ANSI, on_terminal, run
+from tests.projections.flights import CarrierMonth, flights
+from tests.sqlite.noted import foreign
+
+OF_THE_STORE = {"close", "keeping", "log", "project", "rows", "run", "target", "using", "wait"}
+
+
+def forged(path: Path) -> None:
+    """A store in which another program has put a false entry into the index of tags."""
+    with ef.Store(str(path)) as store:
+        store.extend(flights(50))
+        store.project(CarrierMonth)
+    foreign(str(path), "INSERT INTO type (name) VALUES ('Forged')")
+    foreign(str(path), "REPLACE INTO tagged SELECT tag, position, (SELECT max(id) FROM type) FROM tagged LIMIT 3")
+
+
+def test_an_honest_log_and_an_honest_ledger_are_proved(either: ef.Store) -> None:
+    """Whether the engine has a check of its own is told, and progress goes up to the whole."""
+    either.extend(flights(2_500))
+    either.project(CarrierMonth)
+    told: list[tuple[int, int]] = []
+    found: LogProof = either.projections.verify_log(lambda done, whole: told.append((done, whole)))
+    assert found.proved
+    assert found.events == 2_500
+    assert found.checked == (found.engine == "sqlite")
+    assert not found.checked or told[-1] == (2_500, 2_500)
+    told.clear()
+    (proof,) = either.projections.verify(progress=lambda done, whole: told.append((done, whole)))
+    assert proof.proved
+    assert told[-1] == (2_500, 2_500)
+
+
+def test_the_command_checks_the_log_too(tmp_path: Path) -> None:
+    """A log that was tampered with fails it, though every ledger is right; names alone ask for these only."""
+    forged(tmp_path / "store.db")
+    url = str(tmp_path / "store.db")
+    ran = run("verify", url)
+    log, ledger = ran.lines
+    assert ran.code == 1
+    assert (log["log"], log["proved"], log["checked"]) == ("sqlite", False, True)
+    assert len(log["flaws"]) >= 3
+    assert ledger["proved"]
+    for words in (("--no-log",), ("carrier_month",)):
+        ran = run("verify", url, *words)
+        assert ran.code == 0
+        assert len(ran.lines) == 1
+    assert run("verify", url, "carrier_month", "--log").code == 1
+
+
+def test_a_terminal_shows_what_is_wrong_in_80_columns(tmp_path: Path) -> None:
+    """First the log, then a line for each checkpoint; nothing is wider than the terminal."""
+    forged(tmp_path / "store.db")
+    code, shown = on_terminal("verify", "store.db", folder=tmp_path)
+    assert code == 1
+    assert "The log is not as it was written" in shown
+    assert "✓  carrier_month        50  Every one of 50 events was taken exactly once." in ANSI.sub("", shown)
+    code, shown = on_terminal("verify", "store.db", "--no-log", folder=tmp_path)
+    assert code == 0
+    assert "not as it was written" not in shown
+
+
+def test_a_store_with_nothing_kept_says_so(tmp_path: Path) -> None:
+    """Nothing to prove but the log."""
+    url = str(tmp_path / "store.db")
+    ef.Store(url).close()
+    assert run("verify", url, "--no-log", "--table").out.startswith("Nothing is kept in this store")
+    assert run("verify", url, "--table").out.startswith("The log is as it was written: 0 events")
+    assert run("verify", f"memory:{tmp_path.name}").code == 4
+
+
+@pytest.mark.parametrize("name", sorted(n for n, v in inspect.getmembers(Desk) if n[0] != "_" and callable(v)))
+def test_the_desk_has_a_twin(name: str) -> None:
+    """Every question and act of the desk is there for async users, with the same arguments."""
+    if name in OF_THE_STORE:
+        return
+    mine, theirs = (list(inspect.signature(getattr(desk, name)).parameters.values()) for desk in (Desk, AsyncDesk))
+    assert [(p.name, p.kind) for p in mine] == [(p.name, p.kind) for p in theirs]
+    assert inspect.iscoroutinefunction(getattr(AsyncDesk, name))
