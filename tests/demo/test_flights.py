@@ -54,14 +54,14 @@ def test_the_json_has_every_chapter(small: Run) -> None:
     """`--json` prints one object with all figures; these are its keys."""
     figures = small.figures
     assert set(figures) == {
-        *("database", "flights", "limit", "loaded", "counts", "months", "day_hours", "busiest", "worst"),
+        *("database", "flights", "limit", "loaded", "counts", "months", "day_hours", "busiest", "worst", "rule"),
         *("board", "earlier", "changed", "aircraft", "gates", "compared", "mismatches"),
         *("airlines", "airports", "seconds", "size", "memory"),
     }
     assert len(figures["day_hours"]) == 24
     assert sum(figures["day_hours"]) == figures["counts"]["FlightDeparted"]
     assert sum(month["scheduled"] for month in figures["months"]) == LIMIT
-    assert {*figures["seconds"]} == {"load", "fold", "board", "aircraft", "gates", "check", "total"}
+    assert {*figures["seconds"]} == {"load", "tables", "rule", "board", "aircraft", "gates", "check", "total"}
     assert figures["aircraft"]["legs"]
 
 

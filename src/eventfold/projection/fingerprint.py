@@ -1,7 +1,8 @@
 """Room: the fingerprint of a projection's code: does a class still mean what it meant when its rows were made?
 
-Formatting, comments and docstrings do not count; the fields, the query and every method do; a function outside the
-class does not. Knows: source and byte code. Does not know: what is done about a change.
+Formatting, comments and docstrings do not count; the fields, the query and every method do, those it inherits from
+the user's own classes too; a function outside a class does not. Knows: source and byte code. Does not know: what is
+done about a change.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ import textwrap
 from types import CodeType
 from typing import Any
 
+NOBODYS = {"abc", "builtins", "msgspec", "msgspec._core", "typing", "eventfold.projection.classes"}  # no user's modules
+
 
 def fingerprint(cls: type, shape: str) -> str:
     """16 hex digits for a class and its `shape`: what else it depends on (its query, its tables)."""
-    return hashlib.sha256(f"{shape}\n{_code(cls)}".encode()).hexdigest()[:16]
+    code = "\n".join(_code(each) for each in cls.__mro__ if each.__module__ not in NOBODYS)
+    return hashlib.sha256(f"{shape}\n{code}".encode()).hexdigest()[:16]
 
 
 def _code(cls: type) -> str:

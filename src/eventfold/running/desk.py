@@ -32,6 +32,7 @@ from eventfold.target import Checkpoint, Place, Registered, Target
 
 P = TypeVar("P", bound=Projection)
 PATIENCE = 30.0  # seconds
+Progress = Callable[[int, int], None]  # told the position, and the head there was when it began
 
 
 class Desk(Hands):
@@ -42,19 +43,32 @@ class Desk(Hands):
 
     # Running
 
-    def project(self, *projections: Kept, timeout: float = PATIENCE) -> None:
+    def project(self, *projections: Kept, timeout: float = PATIENCE, progress: Progress | None = None) -> None:
         """See Store.project."""
         head = run(self.log.engine.head()).position
         for plan in _plans(projections):
             target = self._target(plan.target)
             known = run(register(plan, self.log, target))
             for partition in range(plan.partitions):
-                self._catch_up(plan, target, Place(plan.name, known.live, partition), head, timeout)
+                self._catch_up(plan, target, Place(plan.name, known.live, partition), head, timeout, progress)
 
-    def _catch_up(self, plan: Plan, target: Target, place: Place, head: int, timeout: float) -> None:
+    def _catch_up(
+        self,
+        plan: Plan,
+        target: Target,
+        place: Place,
+        head: int,
+        timeout: float,
+        progress: Progress | None = None,
+    ) -> None:
         work = Work(plan, means_of(self.log, target, self._lease), place, holder())
         ends = time.monotonic() + timeout
-        while catch_up(work, 0.02) == "held":
+
+        def tell(position: int) -> None:
+            if progress is not None:
+                progress(position, head)
+
+        while catch_up(work, 0.02, tell) == "held":
             held = next(c for c in target.checkpoints(place.name, place.generation) if c.place == place)
             if held.position >= head:
                 return  # its runner has done it

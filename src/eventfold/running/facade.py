@@ -17,7 +17,7 @@ from eventfold.flow.view import View, view
 from eventfold.projection.classes import Projection
 from eventfold.projection.plan import Kept
 from eventfold.running.awaited import AsyncDesk
-from eventfold.running.desk import PATIENCE, Desk
+from eventfold.running.desk import PATIENCE, Desk, Progress
 from eventfold.running.finding import Named
 from eventfold.running.runner import Runner
 
@@ -30,14 +30,15 @@ class Projecting:
     _desk: Desk
     _options: Options
 
-    def project(self, *projections: Kept, timeout: float = PATIENCE) -> None:
+    def project(self, *projections: Kept, timeout: float = PATIENCE, progress: Progress | None = None) -> None:
         """Bring read models up to the head of the log, here and now; made known and their tables ready if they are not.
 
-        Where a runner elsewhere holds one, it is waited for, `timeout` seconds. Raises InvalidProjection,
+        Where a runner elsewhere holds one, it is waited for, `timeout` seconds. `progress(position, head)` is called
+        after every page, for one read model after the other. Raises InvalidProjection,
         ProjectionChanged (its code is another now), ProjectionStopped (a handler failed), ProjectionBehind,
         TargetUnavailable.
         """
-        self._desk.project(*projections, timeout=timeout)
+        self._desk.project(*projections, timeout=timeout, progress=progress)
 
     def run(self, *projections: Kept) -> Runner:
         """Keep read models and subscriptions up to date, in threads of this process, until the runner is stopped.
@@ -117,10 +118,10 @@ class AsyncProjecting:
     async def _desk(self) -> Desk:
         raise NotImplementedError
 
-    async def project(self, *projections: Kept, timeout: float = PATIENCE) -> None:
+    async def project(self, *projections: Kept, timeout: float = PATIENCE, progress: Progress | None = None) -> None:
         """See Store.project."""
         desk = await self._desk()
-        await in_thread(lambda: desk.project(*projections, timeout=timeout))
+        await in_thread(lambda: desk.project(*projections, timeout=timeout, progress=progress))
 
     async def run(self, *projections: Kept) -> AsyncRunner:
         """See Store.run: `async with await store.run(…)`."""

@@ -19,7 +19,8 @@ from eventfold.demo.flights.events import (
     GateAssigned,
     LoadStarted,
 )
-from eventfold.demo.flights.models import AircraftDay, Board, FlightGate, GateDay, Year
+from eventfold.demo.flights.models import AircraftDay, Board, FlightGate, GateDay
+from eventfold.demo.flights.tables import AirportHour, CarrierMonth, CarrierMonthAsReported
 from eventfold.errors import InvalidInput, MissingExtra
 
 DATABASE = "flights.db"
@@ -46,9 +47,9 @@ def run(db: str | None = None, limit: int | None = None, as_json: bool = False) 
     import msgspec
 
     from eventfold.demo.flights.figures import gather
-    from eventfold.demo.flights.report import loading, show
+    from eventfold.demo.flights.report import counting, show
 
-    with loading() as progress:
+    with counting() as progress:
         figures = gather(db or DATABASE, limit, progress)
     if as_json:
         sys.stdout.write(msgspec.json.encode(figures).decode() + "\n")
@@ -60,7 +61,10 @@ def run(db: str | None = None, limit: int | None = None, as_json: bool = False) 
 __all__ = [
     "DATABASE",
     "AircraftDay",
+    "AirportHour",
     "Board",
+    "CarrierMonth",
+    "CarrierMonthAsReported",
     "FlightArrived",
     "FlightCancelled",
     "FlightDeparted",
@@ -70,6 +74,5 @@ __all__ = [
     "GateAssigned",
     "GateDay",
     "LoadStarted",
-    "Year",
     "run",
 ]

@@ -7,14 +7,15 @@ answer, so that a mistake in either shows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 
-from eventfold.demo.flights.models import NEW_YORK, AircraftDay, Board, Tally, Year
+from eventfold.demo.flights.models import NEW_YORK, AircraftDay, Board
 from eventfold.demo.flights.source import Files, connect
+from eventfold.demo.flights.tables import AirportHour, CarrierMonth, CarrierMonthAsReported, RuleChange
 
 _PLAIN = """
 CREATE TABLE plain AS
@@ -36,10 +37,14 @@ FROM clocks
 _FIRST = "ORDER BY year, month, day, hour, minute, carrier, flight, origin LIMIT $limit"
 
 _MONTHS = """
-SELECT carrier, printf('2013-%02d', month), count(*), count(dep_time), coalesce(sum(dep_delay), 0), count(arr_delay),
-       coalesce(sum(arr_delay), 0), coalesce(sum(air_time), 0),
+SELECT carrier, printf('2013-%02d', month), count(*), count(dep_time), coalesce(sum(dep_delay), 0),
+       count(*) FILTER (dep_delay >= 1), count(arr_delay), coalesce(sum(arr_delay), 0), coalesce(sum(air_time), 0),
        count(*) FILTER (dep_time IS NOT NULL AND arr_delay IS NULL), count(*) FILTER (dep_time IS NULL)
 FROM plain GROUP BY ALL
+"""
+
+_LATE = """
+SELECT carrier, count(*) FILTER (dep_delay >= $old), count(*) FILTER (dep_delay >= $new) FROM plain GROUP BY ALL
 """
 
 _HOURS = """
@@ -88,33 +93,54 @@ class Checks:
         """Let go of the memory."""
         self._db.close()
 
-    def year(self, year: Year) -> None:
-        """Every count and sum of the year: by kind, by carrier and month, by airport and hour."""
+    def counts(self, counts: Mapping[str, int]) -> None:
+        """How many events of each kind there are in the log."""
         rows = self._rows(_MONTHS)
         kinds = ("Scheduled", "Departed", "Arrived", "Diverted", "Cancelled")
-        totals = [sum(row[index] for row in rows) for index in (2, 3, 5, 8, 9)]
+        totals = [sum(row[index] for row in rows) for index in (2, 3, 6, 9, 10)]
         self.compare(
             lambda kind: f"number of {kind} events",
-            year.counts,
+            counts,
             {f"Flight{kind}": total for kind, total in zip(kinds, totals, strict=True) if total},
         )
-        fields = Tally.__struct_fields__
+
+    def months(self, months: Iterable[CarrierMonth]) -> None:
+        """Every count and sum of each carrier's month."""
+        fields = CarrierMonth.__struct_fields__[2:]
         self.compare(
             lambda key: f"{key[2]} of {key[0]} in {key[1]}",
-            {(*key, field): getattr(tally, field) for key, tally in year.months.items() for field in fields},
-            {(*row[:2], field): value for row in rows for field, value in zip(fields, row[2:], strict=True)},
+            {(each.carrier, each.month, field): getattr(each, field) for each in months for field in fields},
+            {
+                (*row[:2], field): value
+                for row in self._rows(_MONTHS)
+                for field, value in zip(fields, row[2:], strict=True)
+            },
         )
-        hours = self._rows(_HOURS)
+
+    def hours(self, hours: Iterable[AirportHour]) -> None:
+        """Departures and delays of every airport's hour."""
+        rows = self._rows(_HOURS)
+        found = list(hours)
         self.compare(
             lambda key: f"departures from {key[0]} in the hour {key[1]}:00",
-            by_local_hour(year.hours),
-            {(origin, hour): count for origin, hour, count, _ in hours},
+            by_local_hour({(each.origin, each.hour): each.departures for each in found}),
+            {(origin, hour): count for origin, hour, count, _ in rows},
         )
         self.compare(
             lambda key: f"minutes of delay at {key[0]} in the hour {key[1]}:00",
-            by_local_hour(year.waiting),
-            {(origin, hour): minutes for origin, hour, _, minutes in hours},
+            by_local_hour({(each.origin, each.hour): each.waited for each in found}),
+            {(origin, hour): minutes for origin, hour, _, minutes in rows},
         )
+
+    def rule(self, rule: RuleChange) -> None:
+        """How many departures of each carrier are late, by the old rule and by the new; that every table is proved."""
+        limits = {"old": CarrierMonth.LATE, "new": CarrierMonthAsReported.LATE}
+        self.compare(
+            lambda carrier: f"late departures of {carrier}, by the old rule and the new",
+            rule.late,
+            {carrier: (old, new) for carrier, old, new in self._rows(_LATE, limits)},
+        )
+        self.compare(str, {"tables proved": rule.proved}, {"tables proved": True})
 
     def board(self, board: Board, moment: datetime) -> None:
         """Every line of a departure board: the same flights, in the same state, late by the same minutes."""

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -25,18 +26,15 @@ from eventfold.demo.flights.models import (
     NEW_YORK,
     AircraftDay,
     Board,
-    Hour,
     Leg,
     Line,
-    Tally,
-    Year,
-    busiest,
     days_on_board,
-    worst,
 )
+from eventfold.demo.flights.rebuild import change_the_rule, project
 from eventfold.demo.flights.source import Files, Source, unpack
+from eventfold.demo.flights.tables import AirportHour, CarrierMonth, RuleChange, busiest, worst
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[str, int, int], None]  # what is being counted, how many there are, how many there will be
 HOUR = timedelta(hours=1)
 
 
@@ -50,13 +48,6 @@ class View(msgspec.Struct):
     waiting: int
     later: int
     lines: list[Line]
-
-
-class Month(Tally):
-    """A carrier's month, as it is written out."""
-
-    carrier: str = ""
-    month: str = ""
 
 
 class Aircraft(msgspec.Struct):
@@ -85,10 +76,11 @@ class Figures(msgspec.Struct):
     limit: int | None
     loaded: Loaded
     counts: dict[str, int]
-    months: list[Month]
+    months: list[CarrierMonth]
     day_hours: list[int]
-    busiest: Hour
-    worst: Hour
+    busiest: AirportHour
+    worst: AirportHour
+    rule: RuleChange
     board: View
     earlier: View
     changed: dict[str, tuple[Line | None, Line]]
@@ -131,9 +123,9 @@ def gather(database: str, limit: int | None, progress: Progress) -> Figures:
         files = unpack(Path(folder))  # before a store is made: what is missing is told without leaving an empty one
         with ef.Store(database) as store:
             with clock.chapter("load"), closing(Source(files, limit)) as source:
-                loaded = load(store, source, progress)
+                loaded = load(store, source, partial(progress, "events"))
                 names = source.airlines(), source.airports()
-            return _tell(store, database, limit, loaded, names, files, clock)
+            return _tell(store, database, limit, loaded, names, files, clock, progress)
 
 
 def _tell(
@@ -144,10 +136,15 @@ def _tell(
     names: tuple[dict[str, str], dict[str, str]],
     files: Files,
     clock: Clock,
+    progress: Progress,
 ) -> Figures:
-    with clock.chapter("fold"):
-        year = store.state(Year())
-    peak, late = busiest(year), worst(year)
+    with clock.chapter("tables"):
+        project(store, partial(progress, "tables"))
+        months, hours = store.rows(CarrierMonth), store.rows(AirportHour)
+    with clock.chapter("rule"):
+        rule = change_the_rule(store, partial(progress, "rebuild"))
+    counts = {each.type: each.count for each in store.types() if each.type.startswith("Flight")}
+    peak, late = busiest(hours), worst(hours)
     with clock.chapter("board"):
         now, before = _boards(store, late.origin, late.hour + HOUR)
         day = _day(now, late)
@@ -156,7 +153,10 @@ def _tell(
     with clock.chapter("gates"):
         wanted, held = _gates(store, database, late.origin, day)
     with clock.chapter("check"), closing(Checks(files, limit)) as checks:
-        checks.year(year)
+        checks.counts(counts)
+        checks.months(months)
+        checks.hours(hours)
+        checks.rule(rule)
         checks.board(now, late.hour + HOUR)
         checks.board(before, late.hour)
         checks.aircraft(flown)
@@ -167,14 +167,12 @@ def _tell(
         flights=loaded.flights,
         limit=limit,
         loaded=loaded,
-        counts=year.counts,
-        months=[
-            Month(**msgspec.structs.asdict(tally), carrier=key[0], month=key[1])
-            for key, tally in sorted(year.months.items())
-        ],
-        day_hours=_by_hour_of_day(year),
+        counts=counts,
+        months=months,
+        day_hours=_by_hour_of_day(hours),
         busiest=peak,
         worst=late,
+        rule=rule,
         board=view(now, late.hour + HOUR),
         earlier=view(before, late.hour),
         changed=changed(before, now),
@@ -199,7 +197,7 @@ def _boards(store: ef.Store, origin: str, moment: datetime) -> tuple[Board, Boar
     )
 
 
-def _day(board: Board, hour: Hour) -> str:
+def _day(board: Board, hour: AirportHour) -> str:
     """The schedule day of most of the flights that left in an hour."""
     left = [
         line.day
@@ -260,11 +258,11 @@ def changed(before: Board, now: Board) -> dict[str, tuple[Line | None, Line]]:
     return {line.flight: (before.lines.get(line.flight), line) for line in sorted(lines, key=Board.place)}
 
 
-def _by_hour_of_day(year: Year) -> list[int]:
+def _by_hour_of_day(hours: Iterable[AirportHour]) -> list[int]:
     """Departures by the hour on the clock in New York, 0 to 23."""
     found = [0] * 24
-    for (_, hour), count in year.hours.items():
-        found[hour.astimezone(NEW_YORK).hour] += count
+    for each in hours:
+        found[each.hour.astimezone(NEW_YORK).hour] += each.departures
     return found
 
 
@@ -282,6 +280,6 @@ def peak_memory() -> int | None:
         return None
 
 
-def total(tallies: Iterable[Tally], field: str) -> int:
-    """A figure of several tallies together."""
-    return sum(getattr(tally, field) for tally in tallies)
+def total(months: Iterable[CarrierMonth], field: str) -> int:
+    """A figure of several months together."""
+    return sum(getattr(month, field) for month in months)

@@ -19,62 +19,9 @@ from eventfold.demo.flights.events import (
     FlightDiverted,
     FlightScheduled,
     GateAssigned,
-    Happened,
 )
 
 NEW_YORK = ZoneInfo("America/New_York")
-
-
-class Tally(msgspec.Struct):
-    """What came of the flights of one carrier in one month. Delays and air time are sums of minutes."""
-
-    scheduled: int = 0
-    departed: int = 0
-    departure_delay: int = 0
-    arrived: int = 0
-    arrival_delay: int = 0
-    air_time: int = 0
-    diverted: int = 0
-    cancelled: int = 0
-
-
-class Year(ef.State):
-    """Everything that is counted over the whole log, in one pass: a question without tags asks for every flight.
-
-    `months` by carrier and month of the schedule ("UA", "2013-07"); `hours` counts departures by origin and hour
-    (UTC), `waiting` their minutes of delay; `counts` the events by kind.
-    """
-
-    months: dict[tuple[str, str], Tally] = {}
-    hours: dict[tuple[str, datetime], int] = {}
-    waiting: dict[tuple[str, datetime], int] = {}
-    counts: dict[str, int] = {}
-
-    def evolve(self, event: Happened) -> None:
-        """Count one event."""
-        kind = type(event).__name__
-        self.counts[kind] = self.counts.get(kind, 0) + 1
-        month = (event.carrier, event.day[:7])
-        tally = self.months.get(month)
-        if tally is None:
-            tally = self.months[month] = Tally()
-        match event:
-            case FlightScheduled():
-                tally.scheduled += 1
-            case FlightDeparted():
-                tally.departed += 1
-                tally.departure_delay += event.delay
-                hour = (event.origin, event.at.replace(minute=0))
-                self.hours[hour] = self.hours.get(hour, 0) + 1
-                self.waiting[hour] = self.waiting.get(hour, 0) + event.delay
-            case FlightArrived():
-                tally.arrived += 1
-                tally.arrival_delay += event.delay
-                tally.air_time += event.air_time
-            case FlightDiverted():
-                tally.diverted += 1
-            case FlightCancelled():
-                tally.cancelled += 1
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -192,29 +139,6 @@ class FlightGate(ef.State):
     def evolve(self, event: GateAssigned) -> None:
         """It has one."""
         self.gate = event.gate
-
-
-class Hour(msgspec.Struct, frozen=True):
-    """An hour at an airport: its beginning, how many flights left in it, and their minutes of delay together."""
-
-    origin: str
-    hour: datetime
-    departures: int
-    waited: int
-
-
-def busiest(year: Year) -> Hour:
-    """The hour and airport with the most departures; of equals the earliest."""
-    return _hour(year, min(year.hours, key=lambda hour: (-year.hours[hour], hour[1], hour[0])))
-
-
-def worst(year: Year) -> Hour:
-    """The hour and airport whose departures were late by the most minutes together; of equals the earliest."""
-    return _hour(year, min(year.hours, key=lambda hour: (-year.waiting[hour], hour[1], hour[0])))
-
-
-def _hour(year: Year, key: tuple[str, datetime]) -> Hour:
-    return Hour(*key, year.hours[key], year.waiting[key])
 
 
 def days_on_board(moment: datetime) -> tuple[str, ...]:

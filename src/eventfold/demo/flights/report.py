@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -35,22 +35,26 @@ BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
 @contextmanager
-def loading() -> Generator[Report]:
-    """A progress bar on standard error, for as long as events are written; gone afterwards."""
+def counting() -> Generator[Report]:
+    """A progress bar on standard error, for as long as something is counted; gone afterwards."""
     console = Console(stderr=True)
     columns = (
-        TextColumn("  [bold]events[/]"),
+        TextColumn("  [bold]{task.description:<8}[/]"),
         BarColumn(bar_width=32),
         MofNCompleteColumn(),
         TextColumn("[dim]{task.fields[rate]}[/]"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("events", total=None, rate="")
+        tasks: dict[str, TaskID] = {}
 
-        def report(there: int, wanted: int) -> None:
-            speed = bar.tasks[0].speed
-            bar.update(task, completed=there, total=wanted, rate=f"{speed:,.0f}/s" if speed else "")
+        def report(what: str, there: int, wanted: int) -> None:
+            if what not in tasks:
+                for done in tasks.values():
+                    bar.update(done, visible=False)
+                tasks[what] = bar.add_task(what, total=wanted, rate="")
+            speed = bar.tasks[-1].speed
+            bar.update(tasks[what], completed=there, total=wanted, rate=f"{speed:,.0f}/s" if speed else "")
 
         yield report
 
@@ -69,8 +73,10 @@ def parts(figures: Figures) -> Iterator[RenderableType]:
     """The report, chapter by chapter."""
     seconds = figures.seconds
     yield from (Text(), title(figures), Text(), counts(figures))
-    yield heading("Departure delays by carrier and month", "mean minutes", seconds["fold"])
+    yield heading("Departure delays by carrier and month", "mean minutes", seconds["tables"])
     yield delays(figures)
+    yield heading("The rule changes", "late from 15 minutes on, and no longer from 1", seconds["rule"])
+    yield rule(figures)
     yield heading("The hours of the day", "departures, by the clock in New York")
     yield hours(figures)
     yield heading(
@@ -169,6 +175,30 @@ def heat(minutes: int, flights: int) -> Text:
         return Text(" –  ", "dim")
     style = next(colour for limit, colour in HEAT if minutes / flights <= limit)
     return Text(f"{mean(minutes, flights):>3} ", style)
+
+
+def rule(figures: Figures) -> RenderableType:
+    """The table built anew beside the old one, what differs, and the proof."""
+    change, table = figures.rule, Table(box=None, padding=(0, 1), collapse_padding=True, show_edge=False)
+    table.add_column("late departures", style="dim", no_wrap=True)
+    most = sorted(change.late, key=lambda carrier: -change.late[carrier][0])[:9]
+    for carrier in most:
+        table.add_column(carrier, justify="right", min_width=6)
+    for name, side in (("by the old rule", 0), ("by the new one", 1)):
+        table.add_row(name, *[f"{change.late[carrier][side]:,}" for carrier in most])
+    speed = f", {change.events / change.seconds:,.0f} events a second" if change.seconds else ""
+    words = Text(
+        f"carrier_month was built again from the log beside the table in use, in {change.seconds:.1f} s{speed}. "
+        f"Then the two were compared, the new one took over, was proved, and made room for the old one again.",
+        "dim",
+    )
+    compared = Text.assemble(
+        (f"{change.different:,} of {change.rows[0]:,} rows differ", "bold"),
+        (f", as they should: digests {change.digests[0][:12]} and {change.digests[1][:12]}", "dim"),
+    )
+    mark = ("✓ ", "bold green") if change.proved else ("✗ ", "bold red")
+    proofs = [Text.assemble(mark, f"{name}: {verdict}") for name, verdict in change.proofs.items()]
+    return Group(Padding(words, (0, 1)), Padding(table, (1, 0, 1, 0)), Padding(Group(compared, *proofs), (0, 1)))
 
 
 def hours(figures: Figures) -> RenderableType:
@@ -283,15 +313,15 @@ def contest(figures: Figures) -> RenderableType:
     """How the gates were given, and what the log says of it."""
     held, went = figures.gates, figures.gates.contest
     words = Text(
-        f"{went.flights} flights left {held.airport} on {held.day}. Two agents ask for a gate for each of them, "
-        f"and whoever finds that someone just wrote to the same gate or flight decides again.",
+        f"{went.flights} flights left {held.airport} on {held.day}. Two agents ask for a gate for each of them, all "
+        f"at once. Decisions that meet at a gate or a flight are built on each other, so hardly any is made in vain.",
         "dim",
     )
     row = numbers(
         {
             "requests": went.requests,
             "decisions": went.decisions,
-            "decided again": went.conflicts,
+            "made in vain": went.conflicts,
             "got a gate": went.assigned,
             "came second": went.second,
         }
@@ -339,6 +369,7 @@ def explore(figures: Figures) -> list[tuple[str, str]]:
             f"eventfold history {store} {demo}:AircraftDay {craft.aircraft} {craft.day}",
         ),
         ("a board, at any minute", f"eventfold state {store} {demo}:Board {origin} {asked} --occurred-until {moment}"),
+        ("where the tables stand", f"eventfold projections status {store}"),
         ("who stood at a gate", f"eventfold read {store} --tag plan:{gates.contest.plan} --tag gate:{origin}-01"),
         ("what else there is to ask by", f"eventfold tags {store} --keys"),
     ]
@@ -350,7 +381,7 @@ def commands(figures: Figures) -> RenderableType:
     for shows, command in explore(figures):
         if len(command) > WIDTH - 4:
             head, mark, tail = command.rpartition(" --" if " --" in command else " eventfold.")
-            command = f"{head} \\\n     {mark}{tail}"
+            command = f"{head} \\\n     {mark}{tail}" if head else command
         lines += [Text(f" {shows}", "dim"), Text(f"   {command}", "bold")]
     return Text("\n").join(lines)
 

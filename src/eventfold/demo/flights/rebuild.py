@@ -1,0 +1,52 @@
+"""Rebuild: a rule changes, and a table is made anew beside the one readers see: compared, switched, proved, undone.
+
+Knows: the order of these steps. Does not know: what the rules are (tables.py), how it is shown.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import eventfold as ef
+from eventfold.demo.flights.tables import AirportHour, CarrierMonth, CarrierMonthAsReported, RuleChange
+
+
+def project(store: ef.Store, progress: Callable[[int, int], None]) -> None:
+    """Bring both tables up to the head of the log; where they are, nothing is done."""
+    store.project(CarrierMonth, AirportHour, timeout=600, progress=progress)
+
+
+def change_the_rule(store: ef.Store, progress: Callable[[int, int], None]) -> RuleChange:
+    """Build the carriers' months by the new rule, compare, let readers see it, prove it, and go back to the old one.
+
+    Back, so that the demonstration can be repeated on one store.
+    """
+    desk = store.projections
+    before = _late(store)
+    began = time.perf_counter()
+    desk.rebuild(CarrierMonthAsReported, progress=progress)
+    seconds = time.perf_counter() - began
+    comparison = desk.compare(CarrierMonthAsReported)
+    desk.switch(CarrierMonthAsReported)
+    after = _late(store)
+    proofs = desk.verify(CarrierMonthAsReported, AirportHour)
+    desk.rollback(CarrierMonth)
+    return RuleChange(
+        rows=comparison.rows,
+        digests=comparison.digests,
+        different=comparison.different,
+        late={carrier: (before[carrier], after[carrier]) for carrier in before},
+        events=max(proof.counted for proof in proofs),
+        seconds=round(seconds, 3),
+        proofs={proof.name: proof.verdict for proof in proofs},
+        proved=all(proof.proved for proof in proofs),
+    )
+
+
+def _late(store: ef.Store) -> dict[str, int]:
+    """Departures that count as late by the rule readers see now, by carrier."""
+    late: dict[str, int] = {}
+    for row in store.rows(CarrierMonth):
+        late[row.carrier] = late.get(row.carrier, 0) + row.late
+    return late
