@@ -32,7 +32,6 @@ from eventfold.target import Checkpoint, Place, Registered, Target
 
 P = TypeVar("P", bound=Projection)
 PATIENCE = 30.0  # seconds
-Progress = Callable[[int, int], None]  # told the position, and the head there was when it began
 
 
 class Desk(Hands):

@@ -13,11 +13,12 @@ from typing import Any, TypeVar
 
 from eventfold.bridge import in_thread, run
 from eventfold.flow.log import Options
+from eventfold.flow.prove import Progress
 from eventfold.flow.view import View, view
 from eventfold.projection.classes import Projection
 from eventfold.projection.plan import Kept
 from eventfold.running.awaited import AsyncDesk
-from eventfold.running.desk import PATIENCE, Desk, Progress
+from eventfold.running.desk import PATIENCE, Desk
 from eventfold.running.finding import Named
 from eventfold.running.runner import Runner
 
