@@ -29,9 +29,12 @@ def open_target(engine: Engine, address: str | None, url: str = "") -> Target:
         return _sqlite(rest[2:] if rest.startswith("//") else rest)
     if scheme in ("postgresql", "postgres"):
         return _postgres(address)
+    if "+" in scheme:
+        return _alchemy(address)
     raise InvalidUrl(
         f"No target is known by the scheme {scheme!r}.",
-        "Use a path or sqlite:PATH, or postgresql://…; without target= rows live in the store's own database.",
+        "Use a path or sqlite:PATH, postgresql://…, or DATABASE+DRIVER://… as SQLAlchemy knows it; "
+        "without target= rows live in the store's own database.",
         url=address,
     )
 
@@ -54,3 +57,27 @@ def _postgres(url: str, schema: str | None = None) -> Target:
             extra="postgres",
         ) from error
     return SqlTarget(PostgresDriver(url, schema))
+
+
+def _alchemy(url: str) -> Target:
+    try:
+        import sqlalchemy as sa
+        from sqlalchemy import exc
+
+        from eventfold.targets.alchemy.dialects import options
+        from eventfold.targets.alchemy.target import AlchemyTarget
+
+        try:
+            parsed = sa.make_url(url)
+            return AlchemyTarget(sa.create_engine(parsed, **options(parsed)))
+        except (exc.ArgumentError, exc.NoSuchModuleError) as error:
+            raise InvalidUrl(
+                f"SQLAlchemy cannot use the address of the target: {error}.",
+                "Write DIALECT+DRIVER://…, as in its pages.",
+            ) from None
+    except ImportError as error:
+        raise MissingExtra(
+            f"The target needs a package that is not installed ({error.name}).",
+            'Install it: pip install "eventfold[sqlalchemy]", and the driver that the address names.',
+            extra="sqlalchemy",
+        ) from error

@@ -64,11 +64,7 @@ class Statements:
     ) -> tuple[str, list[Any]]:
         """Some rows."""
         kinds: dict[str, Kind] = {column.name: column.kind for column in table.columns}
-        unknown = sorted({*where, *(name.removeprefix("-") for name in order)} - set(kinds))
-        if unknown:
-            raise InvalidProjection(
-                f"The rows asked for have no column {', '.join(unknown)}.", f"Their columns are {', '.join(kinds)}."
-            )
+        refuse_unknown(table, where, order)
         conditions = [
             f"{quoted(name)} IS NULL" if value is None else f"{quoted(name)} = ?" for name, value in where.items()
         ]
@@ -113,6 +109,15 @@ def _converted(rows: Sequence[Sequence[Any]], converters: list[Converter | None]
         tuple([v if convert is None else convert(v) for v, convert in zip(row, converters, strict=True)])
         for row in rows
     ]
+
+
+def refuse_unknown(table: Table, where: Iterable[str], order: Iterable[str]) -> None:
+    """Raises InvalidProjection on a column that the table does not have."""
+    unknown = sorted({*where, *(name.removeprefix("-") for name in order)} - set(table.fields))
+    if unknown:
+        raise InvalidProjection(
+            f"The rows asked for have no column {', '.join(unknown)}.", f"Their columns are {', '.join(table.fields)}."
+        )
 
 
 def quoted(name: str) -> str:

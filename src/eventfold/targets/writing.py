@@ -37,7 +37,7 @@ class SqlWriting:
         self._driver.executemany(self.connection, self._named(sql), parameters)
 
     def _named(self, sql: str) -> str:
-        return NAMES.sub(lambda name: physical(name[1], self._place.generation), sql) if "{" in sql else sql
+        return named(sql, self._place.generation)
 
     def upsert(self, table: Table, rows: Sequence[Sequence[Any]]) -> None:
         """See the port."""
@@ -94,6 +94,11 @@ class SqlWriting:
     def overdue(self) -> bool:
         """See the port."""
         return self._driver.overdue()
+
+
+def named(sql: str, generation: int) -> str:
+    """SQL with `{table}` become the name of a generation's own table."""
+    return NAMES.sub(lambda name: physical(name[1], generation), sql) if "{" in sql else sql
 
 
 def lost(held: Checkpoint) -> EventfoldError:

@@ -1,0 +1,160 @@
+"""Room: what else differs between the databases that SQLAlchemy speaks to: upserts, locks, clocks, what went wrong.
+
+Knows: dialects by name. Does not know: projections, transactions (target.py does).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event, exc
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+
+from eventfold.engines.sqlite.schema import APPLICATION_ID
+from eventfold.errors import EventfoldError, TargetUnavailable
+
+PATIENCE = 30  # seconds to wait for a lock
+CLOCKS = {
+    "postgresql": "SELECT CAST(extract(epoch from clock_timestamp()) * 1000000 AS BIGINT)",
+    "mysql": "SELECT CAST(unix_timestamp(sysdate(6)) * 1000000 AS SIGNED)",
+    "mariadb": "SELECT CAST(unix_timestamp(sysdate(6)) * 1000000 AS SIGNED)",
+    "mssql": "SELECT DATEDIFF_BIG(microsecond, '1970-01-01', SYSUTCDATETIME())",
+}
+KEEPS_TABLES = ("mysql", "mariadb", "oracle")  # making a table commits there, and cannot be rolled back
+# What MySQL and MariaDB say of a row that does not fit, and SQLAlchemy files under the server's own troubles.
+ROWS_FAULT = frozenset({1048, 1264, 1265, 1292, 1364, 1366, 1367, 1406, 1411, 3140, 4025})
+NO_RIGHT = frozenset({1044, 1045, 1142, 1143, 1227, 1290, 1792, 1836})
+FULL = frozenset({1021, 1114, 28})
+
+
+def set_up(engine: sa.Engine) -> None:
+    """What every new connection is told first."""
+    name = engine.dialect.name
+
+    def connected(connection: Any, _record: Any) -> None:
+        if name == "sqlite":
+            connection.isolation_level = None  # transactions begin where we say so
+        cursor = connection.cursor()
+        if name == "sqlite":
+            if cursor.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID:
+                connection.close()
+                raise TargetUnavailable(
+                    "The file is an eventfold store, and its rows are written by the store itself.",
+                    "Leave target= away, or name another file.",
+                )
+            cursor.execute("PRAGMA journal_mode = WAL")
+            cursor.execute("PRAGMA synchronous = NORMAL")
+        elif name in ("mysql", "mariadb"):
+            cursor.execute("SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES,NO_ZERO_DATE')")
+            cursor.execute("SET SESSION time_zone = '+00:00'")
+        elif name == "postgresql":
+            cursor.execute("SET TIME ZONE 'UTC'")
+            connection.commit()
+        cursor.close()
+
+    event.listen(engine, "connect", connected)
+
+
+def options(url: sa.URL) -> dict[str, Any]:
+    """What an engine is made with."""
+    match url.get_backend_name():
+        case "sqlite":
+            return {"connect_args": {"timeout": PATIENCE}}
+        case "postgresql" | "mysql" | "mariadb" | "mssql" | "oracle":
+            return {
+                "isolation_level": "READ COMMITTED",
+                "pool_pre_ping": True,
+                "pool_recycle": 3600,
+                "max_overflow": -1,
+            }
+        case _:
+            return {}
+
+
+def upsert(table: sa.Table, name: str) -> sa.Executable | None:
+    """The statement that writes a row, whole; None where the dialect has none: then it is deleted and inserted."""
+    key = [column.name for column in table.primary_key]
+    rest = [column.name for column in table.columns if column.name not in key]
+    if name in ("mysql", "mariadb"):
+        made = mysql.insert(table)
+        return made.on_duplicate_key_update({each: made.inserted[each] for each in rest or key[:1]})
+    if name in ("sqlite", "postgresql"):
+        found = (sqlite if name == "sqlite" else postgresql).insert(table)
+        if not rest:
+            return found.on_conflict_do_nothing(index_elements=key)
+        return found.on_conflict_do_update(index_elements=key, set_={each: found.excluded[each] for each in rest})
+    return None
+
+
+def lock(connection: sa.Connection) -> None:
+    """Be the only one who makes or exchanges tables."""
+    match connection.dialect.name:
+        case "postgresql":
+            connection.exec_driver_sql(
+                "SELECT pg_advisory_xact_lock(hashtextextended('eventfold targets ' || current_schema(), 0))"
+            )
+        case "mysql" | "mariadb":
+            sql = sa.text("SELECT get_lock(concat('eventfold.', left(database(), 50)), :patience)")
+            if connection.execute(sql, {"patience": PATIENCE}).scalar() != 1:
+                raise TargetUnavailable(
+                    f"Somebody else has been making tables there for {PATIENCE} s.", "It is tried again."
+                )
+        case "mssql":
+            connection.exec_driver_sql(
+                "EXEC sp_getapplock @Resource = 'eventfold', @LockMode = 'Exclusive', @LockOwner = 'Transaction'"
+            )
+        case _:
+            return  # one writer at a time, or no such lock
+
+
+def unlock(connection: sa.Connection) -> None:
+    """Let the next one in, where the end of the transaction does not."""
+    if connection.dialect.name in ("mysql", "mariadb") and not connection.invalidated and not connection.closed:
+        connection.execute(sa.text("SELECT release_lock(concat('eventfold.', left(database(), 50)))"))
+        connection.commit()
+
+
+def now(connection: sa.Connection) -> int:
+    """The database's clock, in µs since 1970 UTC; of a file, or an unknown database: this machine's."""
+    sql = CLOCKS.get(connection.dialect.name)
+    return time.time_ns() // 1000 if sql is None else int(connection.exec_driver_sql(sql).scalar_one())
+
+
+def rows_fault(error: exc.SQLAlchemyError) -> bool:
+    """Whether a database refused a row as it is."""
+    if isinstance(error, exc.DBAPIError):
+        if error.connection_invalidated:
+            return False
+        if isinstance(error, exc.DataError | exc.IntegrityError):
+            return True
+        number = _number(error)
+        if number in NO_RIGHT:
+            return False
+        return isinstance(error, exc.ProgrammingError) or number in ROWS_FAULT
+    return isinstance(error, exc.StatementError)  # it never left Python
+
+
+def _number(error: exc.DBAPIError) -> int:
+    arguments: Any = getattr(error.orig, "args", ())
+    return arguments[0] if arguments and isinstance(arguments[0], int) else 0
+
+
+def translated(error: exc.SQLAlchemyError, address: str) -> EventfoldError:
+    """TargetUnavailable, with the database's words."""
+    origin = error.orig if isinstance(error, exc.DBAPIError) else error
+    arguments: Any = getattr(origin, "args", ())
+    said = str(arguments[1] if len(arguments) > 1 else origin).strip().split("\n")[0].rstrip(".")
+    number = _number(error) if isinstance(error, exc.DBAPIError) else 0
+    state = getattr(origin, "sqlstate", None) or ""
+    words = said.lower()
+    if number in NO_RIGHT or state in ("25006", "42501") or "readonly" in words or "read-only" in words:
+        now_what = "Grant the user the right to write there, or name another database (target=…)."
+    elif number in FULL or state == "53100" or " is full" in words:
+        now_what = "Make room; it goes on where it was."
+    elif isinstance(error, exc.ProgrammingError | exc.NotSupportedError | exc.CompileError):
+        now_what = "Look at the SQL, and at the tables it names."
+    else:
+        now_what = "It is tried again until the database answers; see whether it is up."
+    return TargetUnavailable(f"{address} could not do it: {said}.", now_what, address=address, detail=said)

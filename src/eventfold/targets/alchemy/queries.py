@@ -1,0 +1,96 @@
+"""Room: how tables of rows are made and shown, and how rows are found, in Core's words.
+
+Knows: statements. Does not know: checkpoints, when a transaction ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from eventfold.projection.columns import Table
+from eventfold.target import physical
+from eventfold.targets.alchemy.dialects import KEEPS_TABLES
+from eventfold.targets.alchemy.tables import rows_table
+
+PAGE = 1_000
+MOST_KEYS = 200  # keys asked for at once
+COMPARES_PAIRS = ("sqlite", "postgresql", "mysql", "mariadb", "oracle")
+
+
+def make(connection: sa.Connection, table: Table | str, name: str, generation: int) -> None:
+    """Make a generation's table, in place of what an interrupted attempt may have left."""
+    own = physical(name, generation)
+    unmake(connection, own)
+    if isinstance(table, str):
+        connection.exec_driver_sql(f"CREATE TABLE {quoted(connection, own)} ({table})")
+    else:
+        rows_table(Table(own, table.columns, table.key, table.indexes)).create(connection)
+
+
+def unmake(connection: sa.Connection, own: str) -> None:
+    """Drop a table, if it is there."""
+    if sa.inspect(connection).has_table(own):
+        connection.exec_driver_sql(f"DROP TABLE {quoted(connection, own)}")
+
+
+def show(connection: sa.Connection, name: str, own: str) -> None:
+    """Let readers see a generation's table by the projection's name."""
+    view, table = quoted(connection, name), quoted(connection, own)
+    if connection.dialect.name in KEEPS_TABLES:
+        connection.exec_driver_sql(f"CREATE OR REPLACE VIEW {view} AS SELECT * FROM {table}")  # noqa: S608
+        return
+    if name in sa.inspect(connection).get_view_names():
+        connection.exec_driver_sql(f"DROP VIEW {view}")
+    connection.exec_driver_sql(f"CREATE VIEW {view} AS SELECT * FROM {table}")  # noqa: S608
+
+
+def quoted(connection: sa.Connection, name: str) -> str:
+    """A table's name, quoted where it has to be."""
+    return connection.dialect.identifier_preparer.quote(name)
+
+
+def of_keys(
+    connection: sa.Connection, table: sa.Table, keys: Sequence[Sequence[Any]]
+) -> Iterator[list[tuple[Any, ...]]]:
+    """The rows of some keys, in several portions."""
+    key = list(table.primary_key.columns)
+    pairs = connection.dialect.name in COMPARES_PAIRS
+    for start in range(0, len(keys), MOST_KEYS):
+        some = [tuple(each) for each in keys[start : start + MOST_KEYS]]
+        if len(key) == 1:
+            condition: sa.ColumnElement[bool] = key[0].in_([each[0] for each in some])
+        elif pairs:
+            condition = sa.tuple_(*key).in_(some)
+        else:
+            condition = sa.or_(*(sa.and_(*(c == v for c, v in zip(key, each, strict=True))) for each in some))
+        yield [tuple(row) for row in connection.execute(sa.select(table).where(condition))]
+
+
+def some(table: sa.Table, where: Mapping[str, Any], order: Sequence[str], limit: int | None) -> sa.Select[Any]:
+    """Rows equal in these columns, in this order."""
+    found = sa.select(table).where(*(table.c[name] == value for name, value in where.items()))
+    by = [table.c[name[1:]].desc() if name[0] == "-" else table.c[name] for name in order]
+    return found.order_by(*by).limit(limit)
+
+
+def following(table: sa.Table, after: Sequence[Any]) -> sa.Select[Any]:
+    """The next page of rows in the order of the key."""
+    key = list(table.primary_key.columns)
+    found = sa.select(table).order_by(*key).limit(PAGE)
+    if not after:
+        return found
+    alternatives = [
+        sa.and_(*(key[n] == after[n] for n in range(size)), key[size] > after[size]) for size in range(len(key))
+    ]
+    return found.where(sa.or_(*alternatives))
+
+
+def everything(connection: sa.Connection, own: str) -> list[tuple[Any, ...]]:
+    """Every row of a table, sorted by all its columns."""
+    width = len(sa.inspect(connection).get_columns(own))
+    order = ", ".join(str(number) for number in range(1, width + 1))
+    sql = f"SELECT * FROM {quoted(connection, own)} ORDER BY {order}"  # noqa: S608
+    return [tuple(row) for row in connection.exec_driver_sql(sql)]

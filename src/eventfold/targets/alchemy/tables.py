@@ -1,0 +1,78 @@
+"""Room: tables as SQLAlchemy knows them: those of the checkpoints, and those of the rows.
+
+Knows: columns, keys, indexes. Does not know: connections, statements.
+"""
+
+from __future__ import annotations
+
+from zlib import crc32
+
+import sqlalchemy as sa
+
+from eventfold.projection.columns import Table
+from eventfold.targets.alchemy.kinds import Exactly, words
+
+METADATA = sa.MetaData()
+LONGEST_NAME = 60  # characters of an index's name
+
+
+def _control(name: str, key: str, columns: str) -> sa.Table:
+    """A table of ours: `name:int` a whole number, `name?` one that may be missing, others words."""
+    made: list[sa.Column[object]] = []
+    of_key = key.split()
+    for each in columns.split():
+        bare = each.rstrip("?").removesuffix(":int")
+        if bare != each:
+            made.append(sa.Column(bare, sa.BigInteger(), nullable=each.endswith("?"), autoincrement=False))
+        else:
+            made.append(sa.Column(bare, words(1) if bare in of_key else words(), nullable=bare not in of_key))
+    return sa.Table(name, METADATA, *made, sa.PrimaryKeyConstraint(*of_key))
+
+
+# Columns stand in the order in which targets/tables.py reads and writes them.
+PROJECTION = _control("eventfold_projection", "name", "name kind code live:int previous? building? paused tables")
+CHECKPOINT = _control(
+    "eventfold_checkpoint",
+    "name generation part",
+    "name generation:int part:int store epoch:int position:int event_id seen:int seen_digest handled:int handled_digest"
+    " query fingerprint partitions:int until? revision:int token:int holder expires:int stopped stats at:int beat:int",
+)
+ENTRY = _control(
+    "eventfold_entry",
+    "name generation part position",
+    "name generation:int part:int position:int event_id type key state error attempts:int because",
+)
+MARK = _control(
+    "eventfold_mark",
+    "name generation part position",
+    "name generation:int part:int position:int seen:int seen_digest",
+)
+
+
+def rows_table(table: Table) -> sa.Table:
+    """A table of rows. Its name is that of a generation's own table."""
+    indexed = {name for index in (table.key, *table.indexes) for name in index}
+    sized = max(
+        sum(c.kind in ("text", "bytes") for c in table.columns if c.name in i) for i in (table.key, *table.indexes)
+    )
+    columns = [
+        sa.Column(c.name, Exactly(c.kind, max(sized, 1) if c.name in indexed else 0), nullable=c.nullable, quote=True)
+        for c in table.columns
+    ]
+    made = sa.Table(
+        table.name,
+        sa.MetaData(),
+        *columns,
+        sa.PrimaryKeyConstraint(*table.key),
+        sqlite_strict=True,
+        sqlite_with_rowid=False,
+        mysql_engine="InnoDB",
+        mariadb_engine="InnoDB",
+    )
+    for index in table.indexes:
+        sa.Index(_short(f"{table.name}__{'_'.join(index)}"), *(made.c[name] for name in index))
+    return made
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 9]}_{crc32(name.encode()):08x}"

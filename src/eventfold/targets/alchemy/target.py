@@ -1,0 +1,283 @@
+"""Room: a target in any SQL database that SQLAlchemy has a dialect for: rows, checkpoints and leases in tables.
+
+Knows: Core statements, transactions; that some databases commit whenever a table is made. Does not know: projections.
+Where making a view commits, what is known is written first and the view after it; views are put right by whoever
+writes there next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from eventfold.errors import TargetUnavailable, UnknownProjection
+from eventfold.projection.columns import Table
+from eventfold.projection.ledger import Tally
+from eventfold.target import Checkpoint, Entry, Place, Registered, physical
+from eventfold.targets import tables as control
+from eventfold.targets.alchemy import dialects, queries
+from eventfold.targets.alchemy.tables import CHECKPOINT, ENTRY, MARK, METADATA, PROJECTION, rows_table
+from eventfold.targets.alchemy.writing import AlchemyWriting, at, enter
+from eventfold.targets.rows import refuse_unknown
+from eventfold.targets.writing import lost
+
+
+class AlchemyTarget:
+    """See the port."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self.address = engine.url.render_as_string(hide_password=True)
+        self._engine = engine
+        self._ready = False
+        dialects.set_up(engine)
+
+    # Connections
+
+    @contextmanager
+    def _using(self, write: bool = False, alone: bool = False) -> Generator[sa.Connection]:
+        """A connection, in a transaction if `write`, as the only maker of tables if `alone`."""
+        try:
+            with self._engine.connect() as connection:
+                if write:
+                    self._prepare(connection)
+                    with self._transaction(connection, alone):
+                        yield connection
+                else:
+                    yield connection
+        except exc.SQLAlchemyError as error:
+            raise dialects.translated(error, self.address) from error
+
+    @contextmanager
+    def _transaction(self, connection: sa.Connection, alone: bool) -> Generator[None]:
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        try:
+            if alone:
+                dialects.lock(connection)
+            yield
+            connection.commit()
+        except BaseException:
+            connection.rollback()
+            raise
+        finally:
+            if alone:
+                dialects.unlock(connection)
+
+    def _prepare(self, connection: sa.Connection) -> None:
+        if self._ready:
+            return
+        there = sa.inspect(connection).has_table(MARK.name)
+        connection.rollback()
+        if not there:
+            with self._transaction(connection, alone=True):
+                METADATA.create_all(connection)
+        elif connection.dialect.name in dialects.KEEPS_TABLES:
+            with self._transaction(connection, alone=True):
+                for row in connection.execute(sa.select(PROJECTION)).all():
+                    self._show(connection, control.registered_of(tuple(row)))
+        self._ready = True
+
+    def _look(self, statement: sa.Select[Any]) -> list[tuple[Any, ...]]:
+        """Ask without making the tables: nothing there means nothing kept."""
+        with self._using() as connection:
+            if not self._ready and not sa.inspect(connection).has_table(MARK.name):
+                return []
+            return [tuple(row) for row in connection.execute(statement)]
+
+    # Projections
+
+    def registered(self, name: str) -> Registered | None:
+        """See the port."""
+        found = self._look(sa.select(PROJECTION).where(PROJECTION.c.name == name))
+        return control.registered_of(found[0]) if found else None
+
+    def all(self) -> list[Registered]:
+        """See the port."""
+        return [control.registered_of(r) for r in self._look(sa.select(PROJECTION).order_by(PROJECTION.c.name))]
+
+    def create(
+        self, projection: Registered, tables: Mapping[str, Table | str], checkpoints: Sequence[Checkpoint]
+    ) -> None:
+        """See the port."""
+        generation = checkpoints[0].place.generation
+        with self._using(write=True, alone=True) as connection:
+            known = connection.execute(sa.select(PROJECTION.c.live).where(PROJECTION.c.name == projection.name)).first()
+            if known and projection.live == generation:
+                return  # another process was first
+            for name, table in tables.items():
+                if not known and sa.inspect(connection).has_table(name):
+                    raise TargetUnavailable(
+                        f"{self.address} has a table {name!r} already, and it is not a projection's.",
+                        "Give the projection another name (name=…), or a database of its own (target=…).",
+                        address=self.address,
+                        table=name,
+                    )
+                queries.make(connection, table, name, generation)
+            for table in (CHECKPOINT, ENTRY, MARK):  # of a generation whose making was cut short
+                gone = (table.c.name == projection.name) & (table.c.generation == generation)
+                connection.execute(sa.delete(table).where(gone))
+            for each in checkpoints:
+                connection.execute(sa.insert(CHECKPOINT).values(control.row_of(each)))
+                mark = (*control.place_of(each.place), each.position, each.seen.count, each.seen.hex)
+                connection.execute(sa.insert(MARK).values(mark))
+            self._save(connection, projection)
+
+    def change(self, projection: Registered) -> None:
+        """See the port."""
+        with self._using(write=True, alone=True) as connection:
+            self._save(connection, projection)
+
+    def _save(self, connection: sa.Connection, p: Registered) -> None:
+        row = (p.name, p.kind, p.code, p.live, p.previous, p.building, p.paused, ",".join(p.tables))
+        connection.execute(sa.delete(PROJECTION).where(PROJECTION.c.name == p.name))
+        connection.execute(sa.insert(PROJECTION).values(row))
+        self._notice(connection, p.name)
+        self._show(connection, p)
+
+    def _show(self, connection: sa.Connection, p: Registered) -> None:
+        for name in p.tables:
+            queries.show(connection, name, physical(name, p.live))
+
+    def _notice(self, connection: sa.Connection, name: str) -> None:
+        more = sa.update(CHECKPOINT).where(CHECKPOINT.c.name == name).values(revision=CHECKPOINT.c.revision + 1)
+        connection.execute(more)
+
+    def drop(self, name: str, generation: int, tables: Sequence[str]) -> None:
+        """See the port."""
+        with self._using(write=True, alone=True) as connection:
+            for table in (CHECKPOINT, ENTRY, MARK):
+                connection.execute(sa.delete(table).where((table.c.name == name) & (table.c.generation == generation)))
+            for each in tables:
+                queries.unmake(connection, physical(each, generation))
+
+    # Checkpoints
+
+    def checkpoints(self, name: str, generation: int | None = None) -> list[Checkpoint]:
+        """See the port."""
+        found = sa.select(CHECKPOINT).where(CHECKPOINT.c.name == name)
+        if generation is not None:
+            found = found.where(CHECKPOINT.c.generation == generation)
+        ordered = found.order_by(CHECKPOINT.c.generation, CHECKPOINT.c.part)
+        return [control.checkpoint_of(row) for row in self._look(ordered)]
+
+    def edit(self, place: Place, **columns: Any) -> None:
+        """See the port."""
+        more = {**columns, "revision": CHECKPOINT.c.revision + 1}
+        with self._using(write=True) as connection:
+            connection.execute(sa.update(CHECKPOINT).where(at(CHECKPOINT, place)).values(more))
+
+    def entries(self, place: Place) -> list[Entry]:
+        """See the port."""
+        return [
+            Entry(*row[3:]) for row in self._look(sa.select(ENTRY).where(at(ENTRY, place)).order_by(ENTRY.c.position))
+        ]
+
+    def enter(self, place: Place, entries: Sequence[Entry]) -> None:
+        """See the port."""
+        with self._using(write=True) as connection:
+            enter(connection, place, entries)
+            self._notice(connection, place.name)
+
+    def marks(self, place: Place) -> list[tuple[int, Tally]]:
+        """See the port."""
+        rows = self._look(sa.select(MARK).where(at(MARK, place)).order_by(MARK.c.position))
+        return [(position, Tally.of(seen, digest)) for _, _, _, position, seen, digest in rows]
+
+    # Leases
+
+    def claim(self, place: Place, holder: str, seconds: float, heir_of: str = "") -> Checkpoint | None:
+        """See the port."""
+        with self._using(write=True) as connection:
+            held = self._locked(connection, place)
+            now = dialects.now(connection)
+            if held is None:
+                raise UnknownProjection(
+                    f"Generation {place.generation} of {place.name} is no longer kept in {self.address}.",
+                    "Ask for the one that is: eventfold projections show.",
+                    projection=place.name,
+                )
+            if held.holder not in ("", heir_of) and held.expires >= now:
+                return None
+            values = {
+                "token": held.token + 1,
+                "revision": held.revision + 1,
+                "holder": holder,
+                "expires": now + int(seconds * 1e6),
+                "beat": now,
+            }
+            connection.execute(sa.update(CHECKPOINT).where(at(CHECKPOINT, place)).values(values))
+            return self._locked(connection, place)
+
+    def beat(self, held: Checkpoint, seconds: float) -> int:
+        """See the port."""
+        with self._using(write=True) as connection:
+            now = dialects.now(connection)
+            ours = at(CHECKPOINT, held.place) & (CHECKPOINT.c.token == held.token)
+            values = {"expires": now + int(seconds * 1e6), "beat": now}
+            if not connection.execute(sa.update(CHECKPOINT).where(ours).values(values)).rowcount:
+                raise lost(held)
+            return int(connection.execute(sa.select(CHECKPOINT.c.revision).where(ours)).scalar_one())
+
+    def release(self, held: Checkpoint) -> None:
+        """See the port."""
+        ours = at(CHECKPOINT, held.place) & (CHECKPOINT.c.token == held.token)
+        with self._using(write=True) as connection:
+            connection.execute(sa.update(CHECKPOINT).where(ours).values(holder="", expires=0))
+
+    def _locked(self, connection: sa.Connection, place: Place) -> Checkpoint | None:
+        found = sa.select(CHECKPOINT).where(at(CHECKPOINT, place)).with_for_update()
+        row = connection.execute(found.with_hint(CHECKPOINT, "WITH (UPDLOCK, ROWLOCK)", "mssql")).first()
+        return None if row is None else control.checkpoint_of(tuple(row))
+
+    # Rows
+
+    @contextmanager
+    def writing(self, place: Place) -> Generator[AlchemyWriting]:
+        """See the port."""
+        with self._using(write=True) as connection:
+            yield AlchemyWriting(connection, place, self.address)
+
+    def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
+        """See the port."""
+        with self._using() as connection:
+            return [row for each in queries.of_keys(connection, rows_table(table), keys) for row in each]
+
+    def select(
+        self, table: Table, where: Mapping[str, Any], order: Sequence[str], limit: int | None
+    ) -> list[tuple[Any, ...]]:
+        """See the port."""
+        refuse_unknown(table, where, order)
+        statement = queries.some(rows_table(table), where, order or table.key, limit)
+        with self._using() as connection:
+            return [tuple(row) for row in connection.execute(statement)]
+
+    def scan(self, table: Table) -> Iterator[list[tuple[Any, ...]]]:
+        """See the port."""
+        made, after = rows_table(table), ()
+        while True:
+            with self._using() as connection:
+                page = [tuple(row) for row in connection.execute(queries.following(made, after))]
+            if page:
+                yield page
+                after = page[-1][: len(table.key)]
+            if len(page) < queries.PAGE:
+                return
+
+    def dump(self, name: str, generation: int) -> Iterator[tuple[Any, ...]]:
+        """See the port."""
+        with self._using() as connection:
+            rows = queries.everything(connection, physical(name, generation))
+        yield from rows
+
+    def blocker(self) -> str:
+        """Not known here."""
+        return ""
+
+    def close(self) -> None:
+        """See the port."""
+        self._ready = False
+        self._engine.dispose()

@@ -1,0 +1,131 @@
+"""Room: an open transaction over SQLAlchemy: rows written, the checkpoint moved, by whoever holds the lease.
+
+Knows: the fence (token and revision), Core statements. Does not know: how a transaction begins and ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from eventfold.projection.columns import Table
+from eventfold.target import Advance, Checkpoint, Disturbed, Entry, Place, RowRefused
+from eventfold.targets import tables as control
+from eventfold.targets.alchemy import dialects
+from eventfold.targets.alchemy.tables import CHECKPOINT, ENTRY, MARK, rows_table
+from eventfold.targets.driver import Parameters
+from eventfold.targets.writing import lost, named
+
+
+class AlchemyWriting:
+    """See the port. `connection` is SQLAlchemy's: Core constructs are executed on it.
+
+    SQL given as text has the driver's own parameter marks with a sequence, `:name` with a mapping, in any database.
+    """
+
+    def __init__(self, connection: sa.Connection, place: Place, address: str) -> None:
+        self.connection = connection
+        self._place, self._address = place, address
+
+    def execute(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
+        """See the port."""
+        sql = named(sql, self._place.generation)
+        if isinstance(parameters, Mapping):
+            found = self.connection.execute(sa.text(sql), dict(parameters))
+        else:
+            found = self.connection.exec_driver_sql(sql, tuple(parameters) or None)
+        return [tuple(row) for row in found] if found.returns_rows else []
+
+    def executemany(self, sql: str, parameters: Iterable[Parameters]) -> None:
+        """See the port."""
+        sql, every = named(sql, self._place.generation), list(parameters)
+        if every and isinstance(every[0], Mapping):
+            self.connection.execute(sa.text(sql), [dict(each) for each in every])  # type: ignore[arg-type]
+        elif every:
+            self.connection.exec_driver_sql(sql, [tuple(each) for each in every])
+
+    def upsert(self, table: Table, rows: Sequence[Sequence[Any]]) -> None:
+        """See the port."""
+        if not rows:
+            return
+        made = rows_table(table)
+        statement = dialects.upsert(made, self.connection.dialect.name)
+        try:
+            if statement is None:
+                self.delete(table, [row[: len(table.key)] for row in rows])
+                statement = sa.insert(made)
+            self.connection.execute(statement, [dict(zip(table.fields, row, strict=True)) for row in rows])
+        except exc.SQLAlchemyError as error:
+            if dialects.rows_fault(error):
+                raise RowRefused(str(getattr(error, "orig", error))) from error
+            raise
+
+    def delete(self, table: Table, keys: Sequence[Sequence[Any]]) -> None:
+        """See the port."""
+        if keys:
+            made = rows_table(table)
+            marks = [f"key_{number}" for number in range(len(table.key))]
+            pairs = zip(table.key, marks, strict=True)
+            condition = sa.and_(*(made.c[name] == sa.bindparam(mark, type_=made.c[name].type) for name, mark in pairs))
+            rows = [dict(zip(marks, key, strict=True)) for key in keys]
+            self.connection.execute(sa.delete(made).where(condition), rows)
+
+    def advance(self, held: Checkpoint, step: Advance) -> Checkpoint:
+        """See the port."""
+        connection, place = self.connection, held.place
+        now = dialects.now(connection)
+        moved = msgspec.structs.replace(
+            held,
+            position=step.position,
+            event_id=step.event_id,
+            epoch=step.epoch,
+            seen=step.seen,
+            handled=step.handled,
+            stopped=step.stopped,
+            stats=step.stats,
+            at=now,
+            beat=now,
+            revision=held.revision + 1,
+        )
+        names = "position event_id epoch seen seen_digest handled handled_digest stopped stats at beat revision".split()
+        row = dict(zip(CHECKPOINT.c.keys(), control.row_of(moved), strict=True))
+        fence = at(CHECKPOINT, place) & (CHECKPOINT.c.token == held.token) & (CHECKPOINT.c.revision == held.revision)
+        done = connection.execute(sa.update(CHECKPOINT).where(fence).values({name: row[name] for name in names}))
+        if not done.rowcount:
+            found = connection.execute(sa.select(CHECKPOINT.c.token).where(at(CHECKPOINT, place))).scalar()
+            if found == held.token:
+                raise Disturbed
+            raise lost(held)
+        enter(connection, place, step.entries)
+        if step.settled:
+            gone = at(ENTRY, place) & ENTRY.c.position.in_(step.settled)
+            connection.execute(sa.delete(ENTRY).where(gone))
+        if step.mark:
+            mark = (*control.place_of(place), step.position, step.seen.count, step.seen.hex)
+            known = at(MARK, place) & (MARK.c.position == step.position)
+            if connection.execute(sa.select(MARK.c.position).where(known)).first() is None:
+                connection.execute(sa.insert(MARK).values(mark))
+        return moved
+
+    def overdue(self) -> bool:
+        """Nobody waits for our rows."""
+        return False
+
+
+def at(table: sa.Table, place: Place) -> sa.ColumnElement[bool]:
+    """The rows of a place."""
+    c = table.c
+    return sa.and_(c.name == place.name, c.generation == place.generation, c.part == place.partition)
+
+
+def enter(connection: sa.Connection, place: Place, entries: Sequence[Entry]) -> None:
+    """Write entries."""
+    if entries:
+        positions = at(ENTRY, place) & ENTRY.c.position.in_([entry.position for entry in entries])
+        connection.execute(sa.delete(ENTRY).where(positions))
+        rows = [(*control.place_of(place), *msgspec.structs.astuple(entry)) for entry in entries]
+        connection.execute(sa.insert(ENTRY), [dict(zip(ENTRY.c.keys(), row, strict=True)) for row in rows])

@@ -1,0 +1,75 @@
+"""Room: stores whose read models live elsewhere: the suite of tests/projections runs over each of these places."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+import eventfold as ef
+from eventfold.engine import Engine
+from eventfold.target import Target
+from eventfold.targets import open_target
+from tests.servers import mariadb
+from tests.servers.postgres import shared
+
+
+def postgres_database() -> str:
+    """A new database of this process's server, without any scheme."""
+    name = f"d{uuid4().hex[:12]}"
+    with psycopg.connect(shared().url(), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+    return shared().url(database=name).removeprefix("postgresql")
+
+
+PLACES = [
+    "sqlite+pysqlite",
+    "postgresql+psycopg",
+    "postgresql",
+    pytest.param("mysql+pymysql", marks=mariadb.needed),
+]
+
+
+def place(kind: str, folder: Path) -> str:
+    """The address of a new place for rows."""
+    match kind:
+        case "sqlite+pysqlite":
+            return f"{kind}:///{folder}/rows.db"
+        case "mysql+pymysql":
+            return mariadb.shared().database()
+        case _:
+            return f"{kind}{postgres_database()}"
+
+
+@pytest.fixture(params=PLACES)
+def elsewhere(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where rows live in this test unless their class says otherwise."""
+    address = place(request.param, tmp_path)
+
+    def opened(engine: Engine, wanted: str | None, url: str = "") -> Target:
+        return open_target(engine, wanted or address, url)
+
+    monkeypatch.setattr("eventfold.running.desk.open_target", opened)
+    return address
+
+
+@pytest.fixture
+def url(elsewhere: str, tmp_path: Path) -> str:
+    """The address of a log, in a file."""
+    return str(tmp_path / "store.db")
+
+
+@pytest.fixture
+def shared_url(url: str) -> str:
+    """The same: several may open it."""
+    return url
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[ef.Store]:
+    """An empty store whose rows live elsewhere."""
+    with ef.Store(url) as store:
+        yield store
