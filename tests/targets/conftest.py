@@ -52,7 +52,7 @@ def elsewhere(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
     def opened(engine: Engine, wanted: str | None, url: str = "") -> Target:
         return open_target(engine, wanted or address, url)
 
-    monkeypatch.setattr("eventfold.running.desk.open_target", opened)
+    monkeypatch.setattr("eventfold.running.finding.open_target", opened)
     return address
 
 
@@ -66,6 +66,12 @@ def url(elsewhere: str, tmp_path: Path) -> str:
 def shared_url(url: str) -> str:
     """The same: several may open it."""
     return url
+
+
+@pytest.fixture
+def either(store: ef.Store) -> ef.Store:
+    """The same: which colour asks is no concern of a target."""
+    return store
 
 
 @pytest.fixture

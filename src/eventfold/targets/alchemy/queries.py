@@ -42,9 +42,14 @@ def show(connection: sa.Connection, name: str, own: str) -> None:
     if connection.dialect.name in KEEPS_TABLES:
         connection.exec_driver_sql(f"CREATE OR REPLACE VIEW {view} AS SELECT * FROM {table}")  # noqa: S608
         return
-    if name in sa.inspect(connection).get_view_names():
-        connection.exec_driver_sql(f"DROP VIEW {view}")
+    hide(connection, name)
     connection.exec_driver_sql(f"CREATE VIEW {view} AS SELECT * FROM {table}")  # noqa: S608
+
+
+def hide(connection: sa.Connection, name: str) -> None:
+    """Drop a view, if it is there."""
+    if name in sa.inspect(connection).get_view_names():
+        connection.exec_driver_sql(f"DROP VIEW {quoted(connection, name)}")
 
 
 def quoted(connection: sa.Connection, name: str) -> str:

@@ -154,6 +154,19 @@ class AlchemyTarget:
             for each in tables:
                 queries.unmake(connection, physical(each, generation))
 
+    def forget(self, projection: Registered) -> None:
+        """See the port."""
+        name = projection.name
+        with self._using(write=True, alone=True) as connection:
+            found = connection.execute(sa.select(CHECKPOINT.c.generation).where(CHECKPOINT.c.name == name).distinct())
+            own = [physical(each, row[0]) for row in found for each in projection.tables]
+            for table in (CHECKPOINT, ENTRY, MARK, PROJECTION):
+                connection.execute(sa.delete(table).where(table.c.name == name))
+            for each in projection.tables:
+                queries.hide(connection, each)
+            for each in own:
+                queries.unmake(connection, each)
+
     # Checkpoints
 
     def checkpoints(self, name: str, generation: int | None = None) -> list[Checkpoint]:
