@@ -114,7 +114,10 @@ def test_rows_may_live_in_another_file(shared_url: str, tmp_path: Path) -> None:
         store.extend(flights(120))
         store.project(Elsewhere)
         assert rows(store, Elsewhere) == folded(flights(120))
-        assert store.projections.target("nothing").registered("elsewhere") is None
+        own = store.projections.target("nothing")  # it knows the name, and keeps nothing else of it
+        noted = own.registered("elsewhere")
+        assert noted is not None
+        assert (noted.kind, noted.tables, own.checkpoints("elsewhere")) == ("elsewhere", (), [])
         assert all(proof.proved for proof in store.projections.verify(Elsewhere))
     with apsw.Connection(f"{tmp_path}/reports.db") as reader:
         assert reader.execute("SELECT count(*) FROM elsewhere").fetchall() == [(len(folded(flights(120))),)]

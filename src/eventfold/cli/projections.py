@@ -61,9 +61,10 @@ def acted(as_json: bool | None, **facts: Any) -> None:
 
 
 @projections.command("list", cls=Command)
-def listed(url: Url = None, as_json: Json = None, wide: Wide = False) -> None:
-    """List the read models and subscriptions kept in a store."""
+def listed(url: Url = None, import_path: ImportPath = ".", as_json: Json = None, wide: Wide = False) -> None:
+    """List the read models, subscriptions and followers by name that a store keeps, or knows to be kept elsewhere."""
     screen = Screen(as_json, wide)
+    imported([], import_path)
     with opened(url) as store:
         known = store.projections.known()
     if screen.json:

@@ -14,13 +14,14 @@ from typing import Any
 
 import msgspec
 
-from eventfold.errors import InvalidProjection, ProjectionChanged, UnknownProjection
+from eventfold.errors import CursorMismatch, InvalidProjection, ProjectionChanged, UnknownProjection
 from eventfold.flow.fold import name_table
-from eventfold.flow.follow import cursor_at
+from eventfold.flow.follow import cursor_at, verify
 from eventfold.flow.log import Log
 from eventfold.projection.columns import Table
 from eventfold.projection.ledger import MODULUS
 from eventfold.projection.plan import Plan
+from eventfold.query import Cursor
 from eventfold.target import Checkpoint, Place, Registered, Target
 
 SHOWN = 20  # differences that a comparison keeps; it counts all of them
@@ -79,7 +80,8 @@ async def register(plan: Plan, log: Log, target: Target) -> Registered:
     if known.kind != plan.kind or known.code != plan.code:
         raise InvalidProjection(
             f"{plan.name} is kept by {known.code}, and {plan.code} has the same name and is not the same.",
-            "Give one of them another name (name=…); if it was moved and changed: eventfold projections rebuild.",
+            f"Give one of them another name (name=…); if it was moved and changed, build it anew: "
+            f"eventfold projections rebuild {plan.code} --switch.",
             projection=plan.name,
         )
     raise ProjectionChanged(
@@ -130,7 +132,8 @@ async def begin(plan: Plan, log: Log, target: Target, until: int | None = None) 
     """
     known = known_in(target, plan.name)
     if until is None and known.building is not None:
-        if target.checkpoints(plan.name, known.building)[0].fingerprint == plan.fingerprint:
+        left = target.checkpoints(plan.name, known.building)
+        if left[0].fingerprint == plan.fingerprint and await _of_this_log(log, left):
             return known.building
         discard(target, known)
         known = known_in(target, plan.name)
@@ -141,6 +144,15 @@ async def begin(plan: Plan, log: Log, target: Target, until: int | None = None) 
         known = msgspec.structs.replace(known, building=generation, code=plan.code, kind=plan.kind)
     target.create(known, tables_of(plan), await _checkpoints(plan, log, generation, 0, until))
     return generation
+
+
+async def _of_this_log(log: Log, held: list[Checkpoint]) -> bool:
+    try:
+        for each in held:
+            await verify(log, Cursor(each.store, each.epoch, each.position, each.event_id))
+    except CursorMismatch:
+        return False
+    return True
 
 
 def discard(target: Target, known: Registered) -> None:

@@ -17,7 +17,7 @@ from eventfold.flow.fold import Failed, Handlers, Item, Reading, Rows, Timing
 from eventfold.flow.follow import verify
 from eventfold.flow.log import Log
 from eventfold.flow.parked import blocked_keys, first_due, parked, waiting
-from eventfold.flow.stopped import Stopped
+from eventfold.flow.stopped import Stopped, restored
 from eventfold.projection.ledger import tally
 from eventfold.projection.plan import Plan
 from eventfold.query import Cursor
@@ -84,6 +84,8 @@ class Work:
         except LeaseLost:
             self.held = None
             return "held"
+        except CursorMismatch as error:
+            raise restored(self.place.name, self.plan.kind, error) from error
 
     # Holding the work
 
@@ -159,11 +161,8 @@ class Work:
         span = Span(after=held.position, until=held.until, limit=self._limit)
         page = await means.log.engine.read(self.plan.query, span)
         if page.scanned < held.position and (held.until is None or held.until >= held.position):
-            raise CursorMismatch(
-                f"{self.place.name} has come to position {held.position}, and the log ends at {page.scanned}.",
-                "The store was restored from an older copy: rebuild the projection from it.",
-                position=held.position,
-            )
+            what = f"{self.place.name} has come to position {held.position}, and the log ends at {page.scanned}."
+            raise CursorMismatch(what, "It was restored.", position=held.position)
         if page.scanned <= held.position:
             return "idle"
         events = self._events(page)

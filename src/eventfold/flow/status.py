@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from eventfold.engine import Span
-from eventfold.errors import CursorMismatch
+from eventfold.errors import CursorMismatch, EventfoldError
 from eventfold.flow.follow import verify
 from eventfold.flow.log import Log
 from eventfold.flow.stopped import Stopped, restored
@@ -21,14 +21,15 @@ from eventfold.target import Checkpoint, Registered, Target
 SILENT = 2_000_000  # µs without a sign of life, after which something is in the way
 RECENT = 10_000_000  # µs: how far back the log's own rate is looked at
 
-Standing = Literal["current", "behind", "parked", "paused", "stopped", "idle"]
+Standing = Literal["current", "behind", "parked", "paused", "stopped", "idle", "away"]
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """One projection. `behind` in events, `seconds` since the first event that waits was recorded; `rate` in events/s.
 
     `state`: current; behind (and being worked on); parked (current but for some keys); paused; stopped by a
-    failure; idle (nobody runs it). `trend` compares its rate with the log's: "gaining", "losing" or "level".
+    failure; idle (nobody runs it); away (the database it is kept in cannot be asked). `trend` compares its rate with
+    the log's: "gaining", "losing" or "level".
     """
 
     name: str
@@ -81,7 +82,7 @@ async def status_of(log: Log, target: Target, known: Registered, now: int) -> St
         await verify(log, Cursor(least.store, least.epoch, least.position, least.event_id))
         state, sentence = _why(known, held, behind, stats, now, target, [e.key for e in parked], trend)
     except CursorMismatch as error:
-        state, sentence = "stopped", restored(known, error).args[0]
+        state, sentence = "stopped", restored(known.name, known.kind, error).args[0]
     return Status(
         name=known.name,
         kind=known.kind,
@@ -102,6 +103,31 @@ async def status_of(log: Log, target: Target, known: Registered, now: int) -> St
         building=known.building,
         partitions=least.partitions,
         holder=", ".join(dict.fromkeys(each.holder for each in held if each.holder and each.expires > now)),
+    )
+
+
+def away(noted: Registered, head: int, error: EventfoldError) -> Status:
+    """The status of a projection that is kept in another database, which cannot be asked."""
+    return Status(
+        name=noted.name,
+        kind=noted.kind,
+        state="away",
+        sentence=str(error),
+        position=0,
+        head=head,
+        behind=head,
+        seconds=0.0,
+        rate=0,
+        trend="",
+        slowest="",
+        micros=0.0,
+        parked=0,
+        skipped=0,
+        generation=0,
+        previous=None,
+        building=None,
+        partitions=0,
+        holder="",
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from eventfold.errors import CursorMismatch, ProjectionStopped
-from eventfold.target import Checkpoint, Registered
+from eventfold.target import Checkpoint
 
 
 class Stopped(msgspec.Struct, frozen=True):
@@ -40,10 +40,9 @@ def stopped_error(name: str, held: Checkpoint) -> ProjectionStopped:
     )
 
 
-def restored(known: Registered, error: CursorMismatch) -> CursorMismatch:
+def restored(name: str, kind: str, error: CursorMismatch) -> CursorMismatch:
     """The same error, with what to do about a projection whose checkpoint is ahead of the log, or of another one."""
-    name = known.name
-    match known.kind:
+    match kind:
         case "follower":
             now = f"Give its progress up (eventfold projections forget {name}), and follow it from where you trust it."
         case "effects":

@@ -7,24 +7,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
 from eventfold.bridge import run
-from eventfold.errors import InvalidProjection, ProjectionBehind, UnknownProjection
+from eventfold.errors import (
+    CursorMismatch,
+    EventfoldError,
+    InvalidProjection,
+    ProjectionBehind,
+    TargetUnavailable,
+    UnknownProjection,
+)
 from eventfold.flow import generations
 from eventfold.flow.fold import name_table
-from eventfold.flow.generations import Comparison, known_in, register
+from eventfold.flow.generations import Comparison, known_in
 from eventfold.flow.project import Work
 from eventfold.flow.prove import LogProof, Progress, Proof, prove, prove_log
 from eventfold.flow.read import moment
-from eventfold.flow.status import Status, status_of
+from eventfold.flow.status import Status, away, status_of
 from eventfold.flow.stopped import paused, stopped_error
 from eventfold.projection.classes import Projection
 from eventfold.projection.plan import Kept, Plan, plan_of
 from eventfold.query import Cursor, Query
-from eventfold.running.finding import Named
+from eventfold.running.finding import ELSEWHERE, Named
 from eventfold.running.hands import Hands
 from eventfold.running.keeping import Keeping
 from eventfold.running.runner import Runner, catch_up, holder, means_of
@@ -46,8 +54,7 @@ class Desk(Hands):
         """See Store.project."""
         head = run(self.log.engine.head()).position
         for plan in _plans(projections):
-            target = self._target(plan.target)
-            known = run(register(plan, self.log, target))
+            target, known = self._register(plan)
             for partition in range(plan.partitions):
                 self._catch_up(plan, target, Place(plan.name, known.live, partition), head, timeout, progress)
 
@@ -87,9 +94,7 @@ class Desk(Hands):
 
     def run(self, *projections: Kept) -> Runner:
         """See Store.run."""
-        plans = [(plan, self._target(plan.target)) for plan in _plans(projections)]
-        for plan, target in plans:
-            run(register(plan, self.log, target))
+        plans = [(plan, self._register(plan)[0]) for plan in _plans(projections)]
         runner = Runner(self.log, plans, self._lease)
         self._runners.append(runner)
         return runner
@@ -130,15 +135,30 @@ class Desk(Hands):
     # Looking
 
     def known(self) -> list[Registered]:
-        """Every projection kept in the store's own database, and in those of classes used here, by name."""
-        targets = {id(t): t for t in (self._target(None), *self._targets.values())}
-        return sorted((each for t in targets.values() for each in t.all()), key=lambda each: each.name)
+        """Every projection and follower of the store, by name; of those in a database that is away, what is noted here.
+
+        `kind` is rows, sql, effects, follower or, where only its name is known here, elsewhere.
+        """
+        found = {each.name: each for each in self._target(None).all()}
+        for name, noted in found.items():
+            if noted.kind == ELSEWHERE:
+                with suppress(EventfoldError):
+                    found[name] = known_in(self._find(name)[1], name)
+        return sorted(found.values(), key=lambda each: each.name)
 
     def status(self, *projections: Named) -> list[Status]:
         """Where projections stand, by default all of `known()`, and why they are behind if they are."""
-        found = [self._find(each) for each in projections or [known.name for known in self.known()]]
-        now = time.time_ns() // 1000
-        return [run(status_of(self.log, target, known_in(target, name), now)) for name, target in found]
+        return [self._status(each, not projections) for each in projections or [known.name for known in self.known()]]
+
+    def _status(self, projection: Named, one_of_all: bool) -> Status:
+        try:
+            name, target = self._find(projection)
+            return run(status_of(self.log, target, known_in(target, name), time.time_ns() // 1000))
+        except (TargetUnavailable, InvalidProjection, UnknownProjection) as error:
+            noted = self._target(None).registered(projection) if isinstance(projection, str) else None
+            if not one_of_all or noted is None:
+                raise
+            return away(noted, run(self.log.engine.head()).position, error)
 
     def checkpoints(self, projection: Named) -> list[Checkpoint]:
         """Every checkpoint of a projection, with its ledger, of all its generations."""
@@ -233,7 +253,8 @@ class Desk(Hands):
         for held in (*target.checkpoints(plan.name, known.live), *target.checkpoints(plan.name, other)):
             # Rows as of different positions would differ for that alone; what is of other code is its runner's to move.
             if held.fingerprint == plan.fingerprint and held.until is None and known.previous != held.place.generation:
-                self._catch_up(plan, target, held.place, head, PATIENCE)
+                with suppress(CursorMismatch):  # of a log that was restored: it stays where it is, and is shown so
+                    self._catch_up(plan, target, held.place, head, PATIENCE)
         return generations.compare(plan, target, (known.live, other))
 
     def switch(self, projection: Named) -> Registered:

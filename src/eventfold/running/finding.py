@@ -11,16 +11,17 @@ from weakref import WeakSet
 from eventfold.bridge import run
 from eventfold.errors import InvalidProjection
 from eventfold.flow.acts import record
-from eventfold.flow.generations import known_in
+from eventfold.flow.generations import known_in, register
 from eventfold.flow.log import Log, Options
 from eventfold.projection.plan import Kept, Plan, plan_of
 from eventfold.running.code import load
 from eventfold.running.keeping import Keeping
 from eventfold.running.runner import Runner
-from eventfold.target import Target
+from eventfold.target import Registered, Target
 from eventfold.targets import open_target
 
 Named = str | Kept
+ELSEWHERE = "elsewhere"  # the kind of a name whose rows and progress are kept in another database
 
 
 class Finding:
@@ -53,14 +54,38 @@ class Finding:
             target = self._targets[address] = open_target(self.log.engine, address, self._url)
         return target
 
+    def _register(self, plan: Plan) -> tuple[Target, Registered]:
+        """Make a projection known: where its rows are kept, and where that is elsewhere, in the store's own too."""
+        target, own = self._target(plan.target), self._target(None)
+        noted = own.registered(plan.name)
+        if plan.target is None and noted is not None and noted.kind == ELSEWHERE:
+            own.forget(noted)  # it has moved here
+        known = run(register(plan, self.log, target))
+        if plan.target is not None and target.address != own.address and (noted is None or noted.code != plan.code):
+            if noted is not None and noted.kind != ELSEWHERE:
+                raise InvalidProjection(
+                    f"{plan.name} is kept in the store's own database already, by {noted.code or 'a follower'}.",
+                    f"Give one of them another name; or give that one up: eventfold projections forget {plan.name}.",
+                    projection=plan.name,
+                )
+            own.change(Registered(name=plan.name, kind=ELSEWHERE, code=plan.code, live=1))
+        return target, known
+
     def _find(self, projection: Named) -> tuple[str, Target]:
         if not isinstance(projection, str):
             plan = plan_of(projection)
             return plan.name, self._target(plan.target)
+        own = self._target(None)
+        noted = own.registered(projection)
+        if noted is not None and noted.kind != ELSEWHERE:
+            return projection, own
         for target in self._targets.values():
-            if target.registered(projection) is not None:
+            if target is not own and target.registered(projection) is not None:
                 return projection, target
-        return projection, self._target(None)
+        if noted is not None:
+            (code,) = load(noted.code)
+            return projection, self._target(plan_of(code).target)
+        return projection, own
 
     def _plan(self, projection: Named) -> Plan:
         if isinstance(projection, str):

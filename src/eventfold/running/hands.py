@@ -117,4 +117,7 @@ class Hands(Finding):
         position = min(each.position for each in held if each.place.generation == known.live)
         self._act(name, "forget", known.live, position=position)
         target.forget(known)
+        noted = self._target(None).registered(name)
+        if noted is not None:
+            self._target(None).forget(noted)
         return position

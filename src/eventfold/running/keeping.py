@@ -83,7 +83,7 @@ class Keeping:
         except BaseException as error:
             self._target.release(held)
             if isinstance(error, CursorMismatch):
-                raise restored(Registered(name=self.name, kind="follower", code="", live=1), error) from error
+                raise restored(self.name, "follower", error) from error
             raise
         self._held = held
         arguments = (weakref.ref(self), self._stop, self._target, held, self._lease)
