@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import eventfold as ef
-from eventfold.process import after, cancel, decide, effect, run
+from eventfold.process import after, cancel, decide, effect
 
 
 class OrderPlaced(ef.Event, type="order-placed"):
@@ -87,7 +87,7 @@ def tell(event: ef.Recorded[Paid | OrderGivenUp]) -> None:
 
 def main(path: str = "ordering.db") -> None:
     """Two orders; one of them is paid."""
-    with ef.Store(path) as store, run(store, Payment, tell):
+    with ef.Store(path) as store, store.run(Payment, tell):
         first, second = (f"o-{time.time_ns() + each}" for each in range(2))
         store.append(OrderPlaced(first, "a chair"), OrderPlaced(second, "a table"))
         store.append(Paid(first))

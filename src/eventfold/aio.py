@@ -36,11 +36,11 @@ from eventfold.flow.lock import names_of as lock_names
 from eventfold.flow.log import Command, Log, Options
 from eventfold.flow.read import Bounds, History, Reader, moment, state_at
 from eventfold.joining import AsyncJoining, confirm
+from eventfold.process.door import AsyncWorking
 from eventfold.query import Cursor, Query
 from eventfold.record import MAX_EVENTS_PER_APPEND, Receipt, Staged
 from eventfold.registry import Registry
 from eventfold.running.desk import Desk
-from eventfold.running.facade import AsyncProjecting
 from eventfold.running.follower import AsyncFollower
 from eventfold.running.keeping import Keeping
 from eventfold.state import State, Step
@@ -52,7 +52,7 @@ A = TypeVar("A", bound=Aggregate)
 St = TypeVar("St", bound="AsyncStore")
 
 
-class AsyncStore(AsyncProjecting):
+class AsyncStore(AsyncWorking):
     """A log of events, for async code. Arguments and errors are those of `Store`, where they are described.
 
     Opened by `async with`, or by its first call. Concurrent appends share one commit; no call blocks the loop.

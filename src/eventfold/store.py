@@ -38,11 +38,11 @@ from eventfold.flow.lock import names_of as lock_names
 from eventfold.flow.log import Command, Log, Options, context, with_options
 from eventfold.flow.read import Bounds, History, Reader, moment, state_at
 from eventfold.joining import Joining, confirm
+from eventfold.process.door import Working
 from eventfold.query import Cursor, Query
 from eventfold.record import MAX_EVENTS_PER_APPEND, Receipt, Staged
 from eventfold.registry import Registry
 from eventfold.running.desk import Desk
-from eventfold.running.facade import Projecting
 from eventfold.running.follower import Follower
 from eventfold.state import State, Step
 
@@ -53,7 +53,7 @@ St = TypeVar("St", bound="Store")
 EVERYTHING = Query()
 
 
-class Store(Projecting):
+class Store(Working):
     """A log of events, for sync code. Safe to share between threads; opened once per process, not across a fork.
 
     `url` a path (a SQLite file), `memory:`, `memory:NAME` or `postgresql://…`, or an engine made by hand; `create`

@@ -199,10 +199,10 @@ def page() -> str:
     from eventfold.flow.copy import Copied
     from eventfold.flow.view import View
     from eventfold.joining import Joining
+    from eventfold.process.runner import Running
     from eventfold.query import Cursor
     from eventfold.record import Receipt
     from eventfold.running.desk import Desk
-    from eventfold.running.runner import Runner
     from eventfold.state import Change, Step
     from eventfold.store import Follower
     from eventfold.testing import scenario
@@ -240,7 +240,7 @@ def page() -> str:
         *one_class(ef.SqlProjection, "SqlProjection"),
         *one_class(ef.Subscription, "Subscription"),
         *one_class(ef.Transaction, "Transaction"),
-        *one_class(Runner, "Runner"),
+        *one_class(Running, "Running"),
         *one_class(Desk, "Desk"),
         *one_class(View, "View"),
         *one_class(ef.Process, "Process"),

@@ -15,14 +15,13 @@ import sys
 import time
 
 import eventfold as ef
-from eventfold.process import run, settle
 from tests.process.shop import OrderPlaced, Paid, Payment, mail
 
 
 def live(url: str, life: int, begun: int) -> None:
     """One life: an order that everybody may place again, since it is placed under a key."""
     store = ef.Store(url)
-    with run(store, Payment, mail):
+    with store.run(Payment, mail):
         os.write(begun, b"!")
         store.append(OrderPlaced(f"o-{life}"), key=f"place-{life}")
         if life % 3 == 0:
@@ -34,7 +33,7 @@ def main(url: str, lives: int, seed: int, longest: float) -> None:
     """So many lives, one after the other. Prints how many were killed."""
     chance = random.Random(seed)
     with ef.Store(url) as store:  # whatever is loaded once is loaded before the first life begins
-        settle(store, Payment, mail)
+        store.settle(Payment, mail)
     killed = 0
     for life in range(lives):
         begun, begins = os.pipe()

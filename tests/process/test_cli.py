@@ -15,7 +15,6 @@ import pytest
 
 import eventfold as ef
 from eventfold.errors import ProcessError
-from eventfold.process import settle
 from tests.process.shop import OrderPlaced, Paid, Reminded
 from tests.process.test_processes import Fragile, broken
 from tests.process.test_timers import Waiting
@@ -36,11 +35,11 @@ def folder(tmp_path: Path) -> Path:
     broken.clear()
     with ef.Store(str(tmp_path / "shop.db")) as store:
         store.append(OrderPlaced("finished"), Paid("finished"), OrderPlaced("waiting", 2))
-        settle(store, Waiting)
+        store.settle(Waiting)
         broken.append(True)
         store.append(OrderPlaced("stuck", 0), OrderPlaced("bad", 3), Paid("bad"))
         with pytest.raises(ProcessError):
-            settle(store, Fragile)
+            store.settle(Fragile)
         broken.clear()
     return tmp_path
 
@@ -78,7 +77,7 @@ def test_what_is_stuck_is_retried_and_skipped_by_hand(folder: Path) -> None:
     assert skipped.returncode == 0, skipped.stderr
     assert eventfold("shop.db", "--retry", "fragile", folder=folder).returncode == 0
     with ef.Store(str(folder / "shop.db")) as store:
-        settle(store, Fragile)
+        store.settle(Fragile)
         assert [r.event.order for r in store.read(ef.Query.of(types=[Reminded]))].count("bad") == 1
 
 

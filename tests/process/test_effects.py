@@ -13,7 +13,7 @@ import pytest
 
 import eventfold as ef
 from eventfold.errors import InvalidInput, InvalidProcess, InvalidSignature, ProcessError
-from eventfold.process import effect, run, settle
+from eventfold.process import effect
 from eventfold.process.effects import Effect, Policy
 from eventfold.process.webhooks import sign, verify, webhook
 from tests.process.shop import OrderPlaced, Paid, Reminded, mail
@@ -51,8 +51,8 @@ def until(condition: Any, patience: float = 20.0) -> None:
 def test_an_effect_is_given_each_event_with_its_id(store: ef.Store, mails: Path) -> None:
     """Each event once, where nobody was killed, with the id it has in the log."""
     store.append(Reminded("o-1"), Paid("o-1"), Reminded("o-2"))
-    settle(store, mail)
-    settle(store, mail)
+    store.settle(mail)
+    store.settle(mail)
     ids = [f"{r.id} {r.event.order}" for r in store.read(ef.Query.of(types=[Reminded]))]
     assert mails.read_text().splitlines() == ids
 
@@ -61,7 +61,7 @@ def test_a_failure_holds_up_its_own_key_only_and_is_tried_again(store: ef.Store)
     """Others go on; what failed comes again after a pause, and what waited for it after it, in order."""
     shop = Failing()
     shop.bad = {"o-1"}
-    with run(store, shop.effect(first=0.05, most=0.1, attempts=50)):
+    with store.run(shop.effect(first=0.05, most=0.1, attempts=50)):
         store.append(OrderPlaced("o-1"), OrderPlaced("o-2"), Paid("o-1"), Paid("o-2"))
         until(lambda: len(shop.done) == 2)
         assert shop.done == ["OrderPlaced o-2", "Paid o-2"]
@@ -79,13 +79,13 @@ def test_what_fails_too_often_is_parked_until_somebody_acts(memory: ef.Store) ->
     memory.append(OrderPlaced("o-1"), OrderPlaced("o-2"))
     for _ in range(4):
         with pytest.raises(ProcessError, match="o-1 is out of reach"):
-            settle(memory, failing)
+            memory.settle(failing)
     assert (shop.tried.count("o-1"), shop.tried.count("o-2")) == (2, 2)
     assert [e.attempts for e in memory.projections.parked("failing")] == [2, 2]
     memory.projections.skip("failing", 1, "never mind")
     shop.bad = set()
     assert memory.projections.retry("failing") == 1
-    settle(memory, failing)
+    memory.settle(failing)
     assert shop.done == ["OrderPlaced o-2"]
 
 
@@ -150,8 +150,8 @@ def test_a_webhook_is_signed_and_repeated_under_one_id(store: ef.Store, receiver
     store.append(Paid("o-1"), OrderPlaced("o-1"))
     for status in ("503", "302"):
         with pytest.raises(ProcessError, match=f"127.0.0.1 answered {status}"):
-            settle(store, hook)
-    settle(store, hook)
+            store.settle(hook)
+    store.settle(hook)
     (paid,) = store.read(ef.Query.of(types=[Paid]))
     assert not receiver.refused
     assert {identity for identity, _ in receiver.received} == {str(paid.id)} and len(receiver.received) == 3
@@ -167,7 +167,7 @@ def test_a_receiver_that_is_not_there_is_an_error_in_words(memory: ef.Store, rec
     hook = webhook(receiver.url, Paid, secret=SECRET, start="beginning", name="hook", first=0.0)
     memory.append(Paid("o-1"))
     with pytest.raises(ProcessError, match="could not be reached"):
-        settle(memory, hook)
+        memory.settle(hook)
 
 
 def test_the_signature_is_the_one_of_the_specification() -> None:

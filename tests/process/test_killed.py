@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 import eventfold as ef
-from eventfold.process import settle
 from tests.process.shop import OrderPlaced, Paid, Payment, Reminded, ReminderDue, Reserved, mail
 from tests.servers.postgres import shared
 
@@ -30,7 +29,7 @@ def test_nothing_is_lost_or_done_twice_through_kill_9(
 
     with ef.Store(url) as store:
         time.sleep(0.1)  # until the last timer is due
-        settle(store, Payment, mail)
+        store.settle(Payment, mail)
         orders = {r.event.order for r in store.read(ef.Query.of(types=[OrderPlaced]))}
         paid = {r.event.order for r in store.read(ef.Query.of(types=[Paid]))}
         reserved = Counter(r.event.order for r in store.read(ef.Query.of(types=[Reserved])))

@@ -16,7 +16,7 @@ import pytest
 import eventfold as ef
 from eventfold.bridge import run as drive
 from eventfold.errors import InvalidInput, InvalidProcess, ProcessError
-from eventfold.process import after, at, cancel, decide, run, settle
+from eventfold.process import after, at, cancel, decide
 from eventfold.process.plan import plan_of
 from eventfold.process.react import Reacting
 from eventfold.testing.clock import Clock
@@ -43,11 +43,11 @@ def types(store: ef.Store) -> Counter[str]:
 def test_what_is_not_paid_is_reminded_of_and_what_is_paid_is_not(store: ef.Store, clock: Clock) -> None:
     """The process sets a timer, cancels it or acts on it, and is found finished from its state alone."""
     store.append(OrderPlaced("o-1"), OrderPlaced("o-2"))
-    settle(store, Payment, clock=clock)
+    store.settle(Payment, clock=clock)
     store.append(Paid("o-1"))
-    settle(store, Payment, clock=clock)
+    store.settle(Payment, clock=clock)
     clock.advance(60)
-    settle(store, Payment, clock=clock)
+    store.settle(Payment, clock=clock)
     reminded = [r.event.order for r in store.read(ef.Query.of(types=[Reminded]))]
     assert reminded == ["o-2"]
     assert store.state(Payment("o-1")).done() and store.state(Payment("o-2")).done()
@@ -57,9 +57,9 @@ def test_what_is_not_paid_is_reminded_of_and_what_is_paid_is_not(store: ef.Store
 def test_whatever_a_process_writes_says_what_caused_it(store: ef.Store, clock: Clock) -> None:
     """A command's events have the trigger as their cause, and all that came of one event has one correlation id."""
     store.using(correlation_id="c-9").append(OrderPlaced("o-1"))
-    settle(store, Payment, clock=clock)
+    store.settle(Payment, clock=clock)
     clock.advance(60)
-    settle(store, Payment, clock=clock)
+    store.settle(Payment, clock=clock)
     events = {r.type: r for r in store.read(raw=True)}
     assert {r.metadata.correlation_id for r in events.values()} == {"c-9"}
     chain = ["shop-order-placed", "$timer-set", "shop-reminder-due", "shop-reminded"]
@@ -94,7 +94,7 @@ def test_a_reaction_sees_the_state_right_after_its_event(memory: ef.Store) -> No
             self.count = 1000  # its own copy
 
     memory.append(OrderPlaced("o-1"), OrderPlaced("o-1"), Paid("o-1"))
-    settle(memory, Watching)
+    memory.settle(Watching)
     assert seen == [(1, False), (2, False), (3, True)]
 
 
@@ -118,9 +118,9 @@ def test_now_means_from_now_on(memory: ef.Store) -> None:
             return Reminded(self.order)
 
     memory.append(OrderPlaced("o-1"))
-    settle(memory, Late)
+    memory.settle(Late)
     memory.append(OrderPlaced("o-2"))
-    settle(memory, Late)
+    memory.settle(Late)
     assert [r.event.order for r in memory.read(ef.Query.of(types=[Reminded]))] == ["o-2"]
 
 
@@ -139,7 +139,7 @@ class Reservation(ef.Process, start="beginning"):
 def test_a_refusal_that_is_foreseen_becomes_an_event(store: ef.Store) -> None:
     """`on_refusal` records what was refused, once, and the process goes on."""
     store.append(OrderPlaced("o-1", 4), OrderPlaced("o-2", 4), OrderPlaced("o-3", 1))
-    settle(store, Reservation)
+    store.settle(Reservation)
     for recorded in store.read(ef.Query.of(types=[OrderPlaced])):
         drive(Reacting(plan_of(Reservation), store.projections.log).take(recorded))
     assert [r.event for r in store.read(ef.Query.of(types=[Declined]))] == [Declined("o-2", "4 of 5 are gone")]
@@ -167,13 +167,13 @@ def test_an_instance_that_fails_is_stuck_and_named_and_others_go_on(store: ef.St
     broken.append(True)
     store.append(OrderPlaced("o-1"), Paid("o-1"), Paid("o-2"))
     with pytest.raises(ProcessError) as caught:
-        settle(store, Fragile)
+        store.settle(Fragile)
     for part in ("Fragile.react", "event 1 (shop-order-placed) of o-1", "reserve(Stock(", "SoldOut: 0 of 0 are gone"):
         assert part in str(caught.value)
     assert [r.event.order for r in store.read(ef.Query.of(types=[Reminded]))] == ["o-2"]
     broken.clear()
     assert store.projections.retry("fragile", 1) == 2
-    settle(store, Fragile)
+    store.settle(Fragile)
     assert [r.event.order for r in store.read(ef.Query.of(types=[Reminded]))] == ["o-2", "o-1"]
     assert store.state(Stock("nail")).times == 1
 
@@ -183,9 +183,9 @@ def test_a_stuck_event_can_be_skipped_for_a_reason(memory: ef.Store) -> None:
     broken.append(True)
     memory.append(OrderPlaced("o-1"), Paid("o-1"))
     with pytest.raises(ProcessError):
-        settle(memory, Fragile)
+        memory.settle(Fragile)
     memory.projections.skip("fragile", 1, "the customer called")
-    settle(memory, Fragile)
+    memory.settle(Fragile)
     broken.clear()
     assert types(memory)["shop-reminded"] == 1
     acts = [r.event.json() for r in memory.read(ef.Query.of(types=["$projection-acted"]), raw=True)]
@@ -207,7 +207,7 @@ def test_a_process_that_loops_is_stopped_at_its_bound(store: ef.Store) -> None:
     """A reaction that causes itself ends after `bound` rounds with an error that names the place; others go on."""
     store.append(OrderPlaced("loop"), OrderPlaced("fine"))
     with pytest.raises(ProcessError, match=r"Looping\.react .* react 7 times in a row") as caught:
-        settle(store, Looping)
+        store.settle(Looping)
     assert "test_processes.py, line" in str(caught.value) and "ProcessLoops" in str(caught.value)
     assert types(store)["shop-order-placed"] == 2 + 7
 
@@ -230,7 +230,7 @@ def test_a_timer_in_between_is_no_loop(memory: ef.Store, clock: Clock) -> None:
 
     memory.append(OrderPlaced("o-1"))
     for _ in range(10):
-        settle(memory, Daily, clock=clock)
+        memory.settle(Daily, clock=clock)
         clock.advance(86_500)
     assert types(memory)["shop-reminder-due"] == 9
 
@@ -259,21 +259,21 @@ def test_changed_code_goes_on_where_the_old_code_was(memory: ef.Store) -> None:
         return Versioned if event is Reminded else Versioned2
 
     memory.append(OrderPlaced("o-1"))
-    settle(memory, version(Reminded))
+    memory.settle(version(Reminded))
     memory.append(OrderPlaced("o-2"))
-    settle(memory, version(Declined))
+    memory.settle(version(Declined))
     assert types(memory)["shop-reminded"] == 1 and types(memory)["shop-declined"] == 1
 
 
 def test_an_async_store_runs_the_same_processes(url: str, clock: Clock) -> None:
-    """`async with run(…)` and `await settle(…)` do what they do for a Store."""
+    """`async with store.run(…)` and `await store.settle(…)` do what they do for a Store."""
 
     async def story() -> None:
         async with ef.AsyncStore(url) as store:
             await store.append(OrderPlaced("o-1"))
-            await settle(store, Payment, clock=clock)
+            await store.settle(Payment, clock=clock)
             clock.advance(60)
-            async with run(store, Payment, clock=clock) as running:
+            async with store.run(Payment, clock=clock) as running:
                 async with store.follow(ef.Query.of(types=[Reminded])) as follower:
                     async for recorded in follower:
                         assert recorded.event == Reminded("o-1")
@@ -286,7 +286,7 @@ def test_an_async_store_runs_the_same_processes(url: str, clock: Clock) -> None:
 
 def test_several_runners_share_the_work(store: ef.Store) -> None:
     """Two runners at once, and another after them: each command is decided once, each timer fires once."""
-    with run(store, Payment), run(store, Payment):
+    with store.run(Payment), store.run(Payment):
         for number in range(20):
             store.append(OrderPlaced(f"o-{number}"))
         with store.follow(ef.Query.of(types=[Reminded])) as follower:
@@ -382,7 +382,7 @@ def test_two_of_one_name_and_nothing_at_all_are_refused(memory: ef.Store) -> Non
     """What is run together has different names, and is something."""
     for work in ((), (Payment, Payment)):
         with pytest.raises(InvalidProcess):
-            run(memory, *work)
+            memory.run(*work)
 
 
 def test_a_reaction_that_asks_for_nonsense_is_stuck_not_ignored(memory: ef.Store) -> None:
@@ -398,6 +398,6 @@ def test_a_reaction_that_asks_for_nonsense_is_stuck_not_ignored(memory: ef.Store
 
     memory.append(OrderPlaced("o-1"), OrderPlaced("far"), Reserved("o-1", "x", 1))
     with pytest.raises(ProcessError, match="asked for 42, which is none of these"):
-        settle(memory, Wild)
+        memory.settle(Wild)
     errors = [entry.error for entry in memory.projections.parked("wild")]
     assert len(errors) == 2 and "no date any more" in errors[1]

@@ -56,7 +56,9 @@ class Awaited:
 
     def _wrapped(self, found: Any) -> Any:
         kind = type(found).__name__
-        return Awaited(found, self._loop) if kind in ("AsyncRunner", "AsyncStore") else found
+        if kind == "Runs":  # a Store's begins when it is made, an AsyncStore's when it is awaited
+            self._loop.settle(found.start())
+        return Awaited(found, self._loop) if kind in ("Runs", "AsyncStore") else found
 
     def __enter__(self) -> Any:
         return self._loop.settle(self._twin.__aenter__())

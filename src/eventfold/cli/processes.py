@@ -20,7 +20,6 @@ from eventfold.cli.shown import counted, printable
 from eventfold.cli.state import ImportPath
 from eventfold.errors import InvalidInput, InvalidProcess
 from eventfold.process.classes import Process
-from eventfold.process.door import run
 from eventfold.process.listing import Instance, all_listed, listed, names
 from eventfold.process.plan import plan_of
 from eventfold.state import plan_of as fold_of
@@ -100,7 +99,7 @@ def _run(store: Store, cls: type[Process] | None) -> None:
     if cls is None:
         raise typer.BadParameter("say what is to be run, MODULE:PROCESS.", param_hint="--run")
     signals = Signals()
-    with signals.heeded(), run(store, cls) as running:
+    with signals.heeded(), store.run(cls) as running:
         note(f"{plan_of(cls).name} is running; Ctrl-C ends it.")
         running.wait()
         for error in running.failed.values():

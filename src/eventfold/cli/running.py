@@ -17,6 +17,7 @@ import typer
 from eventfold.cli.options import Url, addressed, opened
 from eventfold.cli.state import ImportPath
 from eventfold.errors import EventfoldError
+from eventfold.process.code import load as everything
 from eventfold.running.code import load
 
 Codes = Annotated[
@@ -36,10 +37,10 @@ def imported(names: Sequence[str], import_path: str) -> list[Any]:
 def run(
     url: Url = None,
     codes: Codes = None,
-    once: Annotated[bool, typer.Option("--once", help="End when everything is up to date.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="End when all there is to do now is done.")] = False,
     import_path: ImportPath = ".",
 ) -> None:
-    """Keep read models and subscriptions up to date, until Ctrl-C.
+    """Keep read models, subscriptions, processes and effects going, until Ctrl-C.
 
     Start it as often as you like, on as many machines: they share the work. Asked to end (Ctrl-C, SIGTERM), it
     finishes what it has in hand.
@@ -48,21 +49,23 @@ def run(
     if not others:
         raise typer.BadParameter("name what is to run.", param_hint="MODULE:NAME")
     imported([], import_path)
-    found = [each for code in others for each in load(code)]
+    found = [each for code in others for each in everything(code)]
     with opened(store_url) as store:
         if once:
-            store.project(*found)
+            store.settle(*found)
             return
         ended = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda _number, _frame: ended.set())
-        with store.run(*found) as runner:
-            while not ended.wait(0.5) and runner.running:
-                for name, error in tuple(runner.trouble.items()):
-                    sys.stderr.write(f"{name}: {error}\n")
-                    runner.trouble.pop(name, None)
-        if runner.failed:
-            raise first_of(runner.failed)
+        with store.run(*found) as running:
+            told: dict[str, EventfoldError] = {}
+            while not ended.wait(0.5) and running.running:
+                for name, error in running.trouble.items():
+                    if told.get(name) is not error:
+                        sys.stderr.write(f"{name}: {error}\n")
+                told = running.trouble
+        if running.failed:
+            raise first_of(running.failed)
 
 
 def first_of(failed: dict[str, EventfoldError]) -> EventfoldError:

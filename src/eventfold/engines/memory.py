@@ -52,8 +52,8 @@ class MemoryEngine:
 
     @classmethod
     def named(cls, name: str, create: bool = True, **options: Any) -> MemoryEngine:
-        """A new log, or, with a name, the process's log of that name. Raises StoreNotFound unless it may be made."""
-        if not create and name not in cls._shared:
+        """A new log, or, with a name, the process's log of that name: StoreNotFound if it may not be made."""
+        if not create and name and name not in cls._shared:
             raise StoreNotFound(
                 f"There is no log memory:{name} in this process.", "Open it with create=True first, in this process."
             )

@@ -7,7 +7,6 @@ effects and webhooks, running all of it. Does not know: how a checkpoint is kept
 from __future__ import annotations
 
 from eventfold.process.classes import Process
-from eventfold.process.door import Runs, run, settle
 from eventfold.process.effects import Effect, effect
 from eventfold.process.wishes import Cancel, Decision, Timer, after, at, cancel, decide
 
@@ -16,13 +15,10 @@ __all__ = [
     "Decision",
     "Effect",
     "Process",
-    "Runs",
     "Timer",
     "after",
     "at",
     "cancel",
     "decide",
     "effect",
-    "run",
-    "settle",
 ]

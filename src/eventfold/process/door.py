@@ -1,34 +1,70 @@
-"""Room: how a user runs processes and effects on a store of either colour: `run` and `settle`.
+"""Room: the door of work: how a user keeps read models, processes and effects going, on a store of either colour.
 
-They work in threads with a log that blocks, as read models do: a reaction is work, and no work for an event loop.
-Knows: both stores. Does not know: how anything is done.
+They work in threads with a log that blocks, as all that is run does: a reaction is work, and no work for an event loop.
+Knows: both colours' mixins. Does not know: how anything is done.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from typing import overload
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
 
-from eventfold.aio import AsyncStore
 from eventfold.bridge import in_thread
-from eventfold.process.runner import Clock, Running, settled, wall_clock
-from eventfold.process.subscribed import Work
-from eventfold.running.desk import PATIENCE
-from eventfold.store import Store
+from eventfold.running.desk import PATIENCE, Desk
+from eventfold.running.facade import AsyncProjecting, Projecting
+
+if TYPE_CHECKING:
+    from eventfold.process.runner import Clock, Running, Work
+
+
+class Working(Projecting):
+    """The part of `Store` that runs things."""
+
+    def run(self, *work: Work, clock: Clock | None = None) -> Running:
+        """Keep read models, subscriptions, processes and effects going, in threads of this process, until stopped.
+
+        `with store.run(CarrierMonth, Payment, mail): …`. Several processes may run the same: they share the work by
+        leases, and take over from one that was killed. `clock` tells timers the time, in µs since 1970 UTC.
+
+        Raises InvalidProjection, ProjectionChanged, InvalidProcess, InvalidState, TargetUnavailable, StoreUnavailable.
+        """
+        return _running(self._desk, work, clock)
+
+    def settle(self, *work: Work, clock: Clock | None = None, timeout: float = PATIENCE) -> None:
+        """Do all there is to do now, timers due by `clock` included, until nothing more comes of it; then return.
+
+        For tests and scripts: nothing is left running. What waits to be tried again is tried once, at once. Raises
+        ProcessError where something did not get through, ProjectionBehind if a runner elsewhere holds the work for
+        longer than `timeout` seconds, and what `run` and `project` raise.
+        """
+        _settle(self._desk, work, clock, timeout)
+
+
+class AsyncWorking(AsyncProjecting):
+    """The part of `AsyncStore` that runs things. See Working."""
+
+    def run(self, *work: Work, clock: Clock | None = None) -> Runs:
+        """See Store.run: `async with store.run(Payment): …`."""
+        return Runs(self, work, clock)
+
+    async def settle(self, *work: Work, clock: Clock | None = None, timeout: float = PATIENCE) -> None:
+        """See Store.settle."""
+        await in_thread(_settle, await self._desk(), work, clock, timeout)
 
 
 class Runs:
-    """The twin of `Running` for an AsyncStore: `async with run(store, Payment) as running: …`."""
+    """The twin of `Running`: `async with store.run(Payment) as running: …`, or `running = await store.run(Payment)`."""
 
-    def __init__(self, store: AsyncStore, work: tuple[Work, ...], clock: Clock) -> None:
+    def __init__(self, store: AsyncProjecting, work: tuple[Work, ...], clock: Clock | None) -> None:
         self._store, self._work, self._clock = store, work, clock
         self._running: Running | None = None
 
-    async def start(self) -> Running:
-        """Start now; `async with` does it by itself."""
+    async def start(self) -> Runs:
+        """Start now; `async with` and `await` do it by themselves. Raises what Store.run raises."""
         if self._running is None:
-            self._running = await self._store.projections.ask(lambda desk: Running(desk, self._work, self._clock))
-        return self._running
+            desk = await self._store._desk()  # pyright: ignore[reportPrivateUsage]
+            self._running = await in_thread(_running, desk, self._work, self._clock)
+        return self
 
     async def stop(self) -> None:
         """See Running.stop."""
@@ -37,46 +73,32 @@ class Runs:
 
     async def wait(self, timeout: float | None = None) -> bool:
         """See Running.wait."""
-        return await in_thread((await self.start()).wait, timeout)
+        await self.start()
+        assert self._running is not None
+        return await in_thread(self._running.wait, timeout)
+
+    def __await__(self) -> Generator[Any, None, Runs]:
+        return self.start().__await__()
 
     async def __aenter__(self) -> Running:
-        return await self.start()
+        await self.start()
+        assert self._running is not None
+        return self._running
 
     async def __aexit__(self, *error: object) -> None:
         await self.stop()
 
 
-@overload
-def run(store: Store, /, *work: Work, clock: Clock = ...) -> Running: ...
-@overload
-def run(store: AsyncStore, /, *work: Work, clock: Clock = ...) -> Runs: ...
-def run(store: Store | AsyncStore, /, *work: Work, clock: Clock = wall_clock) -> Running | Runs:
-    """Keep processes and effects going, in threads of this process, until stopped: `with run(store, Payment, mail):`.
-
-    With an AsyncStore: `async with run(store, Payment):`. Several processes may run the same: they share the work by
-    leases, and take over from one that was killed. `clock` tells timers the time, in µs since 1970 UTC.
-
-    Raises InvalidProcess, InvalidState, TargetUnavailable, StoreUnavailable errors.
-    """
-    if isinstance(store, AsyncStore):
-        return Runs(store, work, clock)
-    return Running(store.projections, work, clock)
+# Loaded when something is run: what reacts and waits is no part of what a store costs to import.
 
 
-@overload
-def settle(store: Store, /, *work: Work, clock: Clock = ..., timeout: float = ...) -> None: ...
-@overload
-def settle(store: AsyncStore, /, *work: Work, clock: Clock = ..., timeout: float = ...) -> Awaitable[None]: ...
-def settle(
-    store: Store | AsyncStore, /, *work: Work, clock: Clock = wall_clock, timeout: float = PATIENCE
-) -> Awaitable[None] | None:
-    """Do all there is to do now, timers due by `clock` included, until nothing more comes of it; then return.
+def _running(desk: Desk, work: tuple[Work, ...], clock: Clock | None) -> Running:
+    from eventfold.process.runner import Running, wall_clock
 
-    For tests and scripts: nothing is left running. What waits to be tried again is tried once, at once. Raises
-    ProcessError where something did not get through, ProjectionBehind if a runner elsewhere holds the work for longer
-    than `timeout` seconds, and what `run` raises.
-    """
-    if isinstance(store, AsyncStore):
-        return store.projections.ask(lambda desk: settled(desk, work, clock, timeout))
-    settled(store.projections, work, clock, timeout)
-    return None
+    return Running(desk, work, clock or wall_clock)
+
+
+def _settle(desk: Desk, work: tuple[Work, ...], clock: Clock | None, timeout: float) -> None:
+    from eventfold.process.runner import settled, wall_clock
+
+    settled(desk, work, clock or wall_clock, timeout)

@@ -1,4 +1,4 @@
-"""Room: running processes and effects in this process's threads: reactions, due timers, what is to be tried again.
+"""Room: running whatever can be run in this process's threads: read models, reactions, due timers, second tries.
 
 Knows: threads, the wall clock, the read side's runner. Does not know: what a reaction is, how a timer fires.
 """
@@ -22,12 +22,14 @@ from eventfold.errors import (
     TargetUnavailable,
 )
 from eventfold.flow.generations import register
+from eventfold.process.classes import Process
 from eventfold.process.effects import Effect
 from eventfold.process.retrying import Retrying
-from eventfold.process.subscribed import Work, name_of, policy_of, subscribed
+from eventfold.process.subscribed import Reacts, name_of, policy_of, subscribed
 from eventfold.process.timers import Timetable
 from eventfold.projection.classes import Subscription
-from eventfold.projection.plan import plan_of as subscription_plan
+from eventfold.projection.plan import Kept
+from eventfold.projection.plan import plan_of as kept_plan
 from eventfold.running.desk import PATIENCE, Desk
 from eventfold.running.runner import Runner
 from eventfold.target import Target
@@ -36,6 +38,7 @@ LOOK = 1.0  # seconds: how often the clock, which may have been set, and what wa
 GATHER = 0.005  # seconds to wait after a ring, so that what comes together is looked at together
 BACK_OFF = (0.05, 5.0)  # seconds after the store was away: the first pause, and the longest
 Clock = Callable[[], int]
+Work = Kept | Reacts
 
 
 def wall_clock() -> int:
@@ -49,25 +52,37 @@ def target_of(desk: Desk) -> Target:
 
 
 class Running:
-    """Processes and effects at work: `with run(store, Payment): …`, or `stop()` it yourself.
+    """What is run: `with store.run(CarrierMonth, Payment): …`, or `stop()` it yourself.
 
-    `failed` holds what ended a part of it for good, by name; `trouble` what is being tried again just now. Instances
+    `failed` holds what ended a part of it for good, by name (code that changed, a cursor of another store); `trouble`
+    what is being tried again just now (a database away). What handlers failed at is in the status of each; instances
     that are stuck, and effects that were not delivered, end nothing: see `eventfold processes`.
     """
 
     def __init__(self, desk: Desk, work: Sequence[Work], clock: Clock = wall_clock) -> None:
-        subscriptions = ready(desk, work)
-        self.failed: dict[str, EventfoldError] = {}
-        self.trouble: dict[str, EventfoldError] = {}
-        target = target_of(desk)
-        self._tables = [Timetable(name_of(each), desk.log) for each in work if not isinstance(each, Effect)]
-        self._retrying = Retrying(target, {name_of(each): policy_of(each) for each in work})
+        kept, reacting = sorted_out(work)
+        subscriptions = ready(desk, reacting)
+        self._failed: dict[str, EventfoldError] = {}
+        self._trouble: dict[str, EventfoldError] = {}
+        self._tables = [Timetable(name_of(each), desk.log) for each in reacting if not isinstance(each, Effect)]
+        self._retrying = Retrying(target_of(desk), {name_of(each): policy_of(each) for each in reacting})
         self._clock = clock
         self._stop = threading.Event()
         self._bell = Bell(desk.log.engine.watch)
-        self._reactions: Runner = desk.run(*subscriptions)
+        self._reactions: Runner = desk.run(*kept, *subscriptions)
         self._keeper = threading.Thread(target=self._keep, name="eventfold-timers", daemon=True)
-        self._keeper.start()
+        if reacting:
+            self._keeper.start()
+
+    @property
+    def failed(self) -> dict[str, EventfoldError]:
+        """What has ended for good, by name, with the reason."""
+        return self._reactions.failed | self._failed
+
+    @property
+    def trouble(self) -> dict[str, EventfoldError]:
+        """What is being tried again just now, by name, with the reason."""
+        return self._reactions.trouble | self._trouble
 
     @property
     def running(self) -> bool:
@@ -76,18 +91,15 @@ class Running:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Until it was stopped, or everything failed; False if `timeout` (seconds) came first."""
-        ended = self._reactions.wait(timeout)
-        self.failed.update(self._reactions.failed)
-        return ended
+        return self._reactions.wait(timeout)
 
     def stop(self) -> None:
         """Finish what is in hand, keep how far it came, give the leases back. Stopping twice is harmless."""
         self._stop.set()
         self._bell.close()
         self._reactions.stop()
-        if self._keeper is not threading.current_thread():
+        if self._keeper.is_alive() and self._keeper is not threading.current_thread():
             self._keeper.join()
-        self.failed.update(self._reactions.failed)
 
     def __enter__(self) -> Running:
         return self
@@ -107,17 +119,17 @@ class Running:
                 if time.monotonic() - looked >= LOOK:
                     self._retrying.tick(time.monotonic())
                     looked = time.monotonic()
-                self.trouble.pop("timers", None)
+                self._trouble.pop("timers", None)
                 pause = BACK_OFF[0]
             except StoreClosed:
                 return
             except (StoreUnavailable, TargetUnavailable) as error:
-                self.trouble["timers"] = error
+                self._trouble["timers"] = error
                 self._stop.wait(pause)
                 pause = min(pause * 2, BACK_OFF[1])
                 continue
             except EventfoldError as error:
-                self.failed["timers"] = error
+                self._failed["timers"] = error
                 self._reactions.stop()  # a process without its timers would be half alive, and nobody would notice
                 return
             if self._bell.wait(self._until_due()):
@@ -131,15 +143,27 @@ class Running:
         return min(LOOK, max(GATHER, (min(dues) - self._clock()) / 1e6))
 
 
-def ready(desk: Desk, work: Sequence[Work]) -> list[Subscription]:
-    """Everything as subscriptions the desk can run. Changed code is accepted: nothing was made by it but progress."""
-    names = [name_of(each) for each in work]
+def sorted_out(work: Sequence[Work]) -> tuple[list[Kept], list[Reacts]]:
+    """What is kept up to date, and what reacts. Raises InvalidProcess where there is nothing, or two of a name."""
+    reacting: list[Reacts] = []
+    kept: list[Kept] = []
+    for each in work:
+        if isinstance(each, Effect) or (isinstance(each, type) and issubclass(each, Process)):
+            reacting.append(each)
+        else:
+            kept.append(each)
+    names = [name_of(each) for each in reacting] + [kept_plan(each).name for each in kept]
     twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None or not work:
+    if twice is not None or not names:
         raise InvalidProcess(
             "There is nothing to run." if twice is None else f"Two of what is to be run are called {twice}.",
-            "Name a process or an effect." if twice is None else "Give one of them another name (name=…).",
+            "Name a projection, a process or an effect." if twice is None else "Give one another name (name=…).",
         )
+    return kept, reacting
+
+
+def ready(desk: Desk, work: Sequence[Reacts]) -> list[Subscription]:
+    """Processes and effects as subscriptions. Changed code is accepted: nothing was made by it but progress."""
     target = target_of(desk)
     subscriptions: list[Subscription] = []
     for each in work:
@@ -148,7 +172,7 @@ def ready(desk: Desk, work: Sequence[Work]) -> list[Subscription]:
             with warnings.catch_warnings():
                 if not isinstance(each, Effect):  # of events that timers will record there are none yet
                     warnings.simplefilter("ignore", UserWarning)
-                run(register(subscription_plan(made), desk.log, target))
+                run(register(kept_plan(made), desk.log, target))
         except ProjectionChanged:
             desk.accept(made)
         subscriptions.append(made)
@@ -161,21 +185,22 @@ def settled(desk: Desk, work: Sequence[Work], clock: Clock = wall_clock, timeout
     What waits to be tried again is tried once, without waiting. Raises ProcessError if something did not get through,
     ProjectionBehind if a runner elsewhere holds it for longer than `timeout` seconds.
     """
-    subscriptions = ready(desk, work)
+    kept, reacting = sorted_out(work)
+    subscriptions = ready(desk, reacting)
     target = target_of(desk)
-    tables = [Timetable(name_of(each), desk.log) for each in work if not isinstance(each, Effect)]
-    retrying = Retrying(target, {name_of(each): policy_of(each) for each in work})
+    tables = [Timetable(name_of(each), desk.log) for each in reacting if not isinstance(each, Effect)]
+    retrying = Retrying(target, {name_of(each): policy_of(each) for each in reacting})
     retrying.tick_all()
     head = -1
     while True:
-        desk.project(*subscriptions, timeout=timeout)
+        desk.project(*kept, *subscriptions, timeout=timeout)
         for table in tables:
             run(table.fire(clock()))
         now = run(desk.log.engine.head()).position
         if now == head:
             break
         head = now
-    for each in work:
+    for each in reacting:
         stuck = [entry for entry in desk.parked(name_of(each)) if entry.state == "parked"]
         if stuck:
             raise ProcessError(

@@ -18,23 +18,23 @@ from eventfold.process.plan import Plan, plan_of
 from eventfold.process.react import Reacting
 from eventfold.projection.classes import Subscription
 
-Work = type[Process] | Effect
+Reacts = type[Process] | Effect
 AT_ONCE = 50  # reactions for one checkpoint: to repeat them is harmless
 
 
-def name_of(work: Work) -> str:
+def name_of(work: Reacts) -> str:
     """The name under which it is kept."""
     return work.name if isinstance(work, Effect) else plan_of(work).name
 
 
-def policy_of(work: Work) -> Policy:
+def policy_of(work: Reacts) -> Policy:
     """How often it is tried again, and when."""
     if isinstance(work, Effect):
         return work.policy
     return Policy(plan_of(work).attempts, 0.25, 60.0)
 
 
-def subscribed(work: Work, log: Log) -> Subscription:
+def subscribed(work: Reacts, log: Log) -> Subscription:
     """Something to be done about events, as the read side runs it: an instance of a class made for it."""
     if isinstance(work, Effect):
         module, _, place = work.code.partition(":")

@@ -7,18 +7,29 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from eventfold.errors import InvalidProjection
 from eventfold.projection.classes import Projection, SqlProjection, Subscription
-from eventfold.projection.plan import Kept
 
 
-def load(address: str) -> list[Kept]:
-    """The projections at MODULE:NAME: a class, an instance, or a list of them; MODULE alone: all it declares.
+def kept(found: Any) -> str | None:
+    """The module in which a projection or subscription was declared; None for anything else."""
+    bases = (Projection, SqlProjection, Subscription)
+    if isinstance(found, type):
+        return found.__module__ if issubclass(found, bases) and found not in bases else None
+    return type(found).__module__ if isinstance(found, bases[1:]) else None
 
-    Raises InvalidProjection if there is nothing of the kind.
+
+def load(
+    address: str, home: Callable[[Any], str | None] = kept, what: str = "a projection or subscription"
+) -> list[Any]:
+    """What is to be run at MODULE:NAME: a class, an instance, or a list of them; MODULE alone: all it declares.
+
+    `home` tells in which module something was declared, None where it cannot be run. Raises InvalidProjection if there
+    is nothing of the kind.
     """
     module_name, _, name = address.partition(":")
     here = str(Path.cwd())
@@ -31,25 +42,18 @@ def load(address: str) -> list[Kept]:
             found = getattr(found, part)
     except (ImportError, AttributeError, ValueError) as error:
         raise InvalidProjection(
-            f"There is no projection at {address!r}: {error}.",
+            f"There is nothing to run at {address!r}: {error}.",
             "Give MODULE:NAME, as in myapp.models:CarrierMonth, from a directory where that module can be imported.",
             code=address,
         ) from error
     if not name:
         declared: list[Any] = list(vars(module).values())
-        found = [each for each in declared if _is_kept(each) and getattr(each, "__module__", "") == module_name]
+        found = [each for each in declared if home(each) == module_name]
     several: list[Any] = [*found] if isinstance(found, list | tuple) else [found]  # pyright: ignore[reportUnknownArgumentType]
-    if not several or not all(map(_is_kept, several)):
+    if not several or not all(map(home, several)):
         raise InvalidProjection(
-            f"{address} is no projection.",
-            "Name a class derived from ef.Projection, ef.SqlProjection or ef.Subscription, or a list of such.",
+            f"{address} is nothing that can be run.",
+            f"Name {what}, a list of such, or a module that declares some.",
             code=address,
         )
     return several
-
-
-def _is_kept(found: Any) -> bool:
-    bases = (Projection, SqlProjection, Subscription)
-    if isinstance(found, type):
-        return issubclass(found, bases) and found not in bases
-    return isinstance(found, bases[1:])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from types import TracebackType
 from typing import Any, TypeVar
 
 from eventfold.bridge import in_thread, run
@@ -20,7 +19,6 @@ from eventfold.projection.plan import Kept
 from eventfold.running.awaited import AsyncDesk
 from eventfold.running.desk import PATIENCE, Desk
 from eventfold.running.finding import Named
-from eventfold.running.runner import Runner
 
 P = TypeVar("P", bound=Projection)
 
@@ -40,13 +38,6 @@ class Projecting:
         TargetUnavailable.
         """
         self._desk.project(*projections, timeout=timeout, progress=progress)
-
-    def run(self, *projections: Kept) -> Runner:
-        """Keep read models and subscriptions up to date, in threads of this process, until the runner is stopped.
-
-        `with store.run(CarrierMonth): …`. Several processes may run the same ones: they share the work by leases.
-        """
-        return self._desk.run(*projections)
 
     def wait(self, projection: Named, position: int | None = None, timeout: float = PATIENCE) -> int:
         """Wait until a read model has taken everything up to a position (by default the head); returns where it is.
@@ -88,29 +79,6 @@ class Projecting:
         return self._desk.using(self._options)
 
 
-class AsyncRunner:
-    """The twin of `Runner`: `async with await store.run(CarrierMonth): …`."""
-
-    def __init__(self, runner: Runner) -> None:
-        self.runner = runner
-
-    async def wait(self, timeout: float | None = None) -> bool:
-        """See Runner.wait."""
-        return await in_thread(self.runner.wait, timeout)
-
-    async def stop(self) -> None:
-        """See Runner.stop."""
-        await in_thread(self.runner.stop)
-
-    async def __aenter__(self) -> Runner:
-        return self.runner
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
-
-
 class AsyncProjecting:
     """The part of `AsyncStore` that is about read models. See Projecting."""
 
@@ -123,11 +91,6 @@ class AsyncProjecting:
         """See Store.project."""
         desk = await self._desk()
         await in_thread(lambda: desk.project(*projections, timeout=timeout, progress=progress))
-
-    async def run(self, *projections: Kept) -> AsyncRunner:
-        """See Store.run: `async with await store.run(…)`."""
-        desk = await self._desk()
-        return AsyncRunner(await in_thread(desk.run, *projections))
 
     async def wait(self, projection: Named, position: int | None = None, timeout: float = PATIENCE) -> int:
         """See Store.wait."""

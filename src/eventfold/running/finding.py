@@ -97,7 +97,8 @@ class Finding:
                     f"See eventfold projections status {name}; to begin anew: eventfold projections forget {name}.",
                     projection=name,
                 )
-            (projection,) = load(known.code)
+            found: list[Kept] = load(known.code)
+            return plan_of(found[0])
         return plan_of(projection)
 
     def close(self) -> None:
