@@ -237,7 +237,7 @@ class Target(Protocol):
         ...
 
     def blocker(self) -> str:
-        """Who holds what this target waits for, in words; "" where that cannot be known."""
+        """Who holds a lock that somebody waits for here, in words; "" where nobody does, or that cannot be known."""
         ...
 
     def close(self) -> None:

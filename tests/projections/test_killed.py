@@ -39,20 +39,12 @@ for _ in sys.stdin:
 def test_killed_runners_skip_and_repeat_nothing(shared_url: str) -> None:
     """Runners are started and killed while events are written; the last one finishes, and nothing shows of it all."""
     on_a_server = "postgresql" in shared_url  # where a runner needs longer to get to work
-    kills, patience = (40, 0.3) if on_a_server else (100, 0.02)
+    kills, patience = (100, 0.12) if on_a_server else (100, 0.02)
     chance = random.Random(4)
     written = 0
-    root = Path(__file__).parents[2]
     with ef.Store(shared_url) as store:
         store.project(CarrierMonth)
-        nursery = subprocess.Popen(
-            [sys.executable, "-c", NURSERY, shared_url],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=root,
-            text=True,
-            env={**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root / 'src'}"},
-        )
+        nursery = nursery_of(NURSERY, shared_url)
         assert nursery.stdin is not None
         assert nursery.stdout is not None
         positions: set[int] = set()
@@ -72,5 +64,82 @@ def test_killed_runners_skip_and_repeat_nothing(shared_url: str) -> None:
             nursery.stdout.close()
         assert len(positions) > 10  # they were killed at work, not before it
         store.project(CarrierMonth)
+        assert rows(store) == folded(flights(written))
+        assert proved(store)
+
+
+def nursery_of(code: str, url: str) -> subprocess.Popen[str]:
+    """A process that forks runners."""
+    root = Path(__file__).parents[2]
+    return subprocess.Popen(
+        [sys.executable, "-c", code, url],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=root,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root / 'src'}"},
+    )
+
+
+# Two runners with a lease of a third of a second, until the nursery is told to end.
+RIVALS = """
+import os, signal, sys, threading
+import eventfold as ef
+from tests.projections.flights import CarrierMonth
+
+children = []
+for _ in range(2):
+    child = os.fork()
+    if child == 0:
+        ended = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *_: ended.set())
+        with ef.Store(sys.argv[1]) as store:
+            store._desk._lease = 0.3
+            with store.run(CarrierMonth) as runner:
+                os.write(1, f"{os.getpid()}\\n".encode())
+                while not ended.wait(0.05):  # a signal may come just before a wait without end, and not be heard
+                    pass
+                os.write(1, f"{runner.failed or 'well'}\\n".encode())
+        os._exit(0)
+    children.append(child)
+sys.stdin.read()
+for child in children:
+    os.kill(child, signal.SIGTERM)
+for child in children:
+    os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_rivals_whose_time_stands_still_are_fenced_off(shared_url: str) -> None:
+    """Two processes fight for one lease; one at a time is stopped for longer than the lease, and wakes up unaware."""
+    chance, written = random.Random(11), 0
+    with ef.Store(shared_url) as store:
+        store.project(CarrierMonth)
+        nursery = nursery_of(RIVALS, shared_url)
+        assert nursery.stdin is not None
+        assert nursery.stdout is not None
+        tokens: set[int] = set()
+        try:
+            rivals = [int(nursery.stdout.readline()) for _ in range(2)]
+            for _ in range(12):
+                (held,) = store.projections.checkpoints(CarrierMonth)
+                tokens.add(held.token)
+                holding = [pid for pid in rivals if f":{pid}:" in held.holder]
+                stalled = holding[0] if holding else chance.choice(rivals)
+                store.extend(flights(60, written), batch=4)
+                written += 60
+                time.sleep(chance.random() * 0.02)
+                os.kill(stalled, signal.SIGSTOP)
+                time.sleep(0.4)
+                os.kill(stalled, signal.SIGCONT)
+            store.wait(CarrierMonth, timeout=20)
+        finally:
+            nursery.stdin.close()
+            nursery.wait(20)
+            told = nursery.stdout.read()
+            nursery.stdout.close()
+        assert told == "well\nwell\n"
+        assert len(tokens) > 4  # the lease did change hands
         assert rows(store) == folded(flights(written))
         assert proved(store)

@@ -19,6 +19,7 @@ from eventfold.record import from_micros
 from eventfold.target import Checkpoint, Registered, Target
 
 SILENT = 2_000_000  # µs without a sign of life, after which something is in the way
+BLOCKED = 300_000_000  # µs after the end of a lease, during which its holder may still be waiting for a lock
 RECENT = 10_000_000  # µs: how far back the log's own rate is looked at
 
 Standing = Literal["current", "behind", "parked", "paused", "stopped", "idle", "away"]
@@ -153,19 +154,24 @@ def _why(
     seen = max(each.beat for each in held)
     if known.kind == "follower":
         return _followed(held[0], behind, stats, now, trend)
+    if behind and idle and all(each.holder and now - each.expires < BLOCKED for each in idle):
+        blocker = target.blocker()  # it may have been kept waiting for longer than its lease
+        if blocker:
+            return "behind", _silent(behind, now - seen, blocker)
     if behind and idle:
         since = f"since {from_micros(seen):%Y-%m-%d %H:%M:%S}Z" if seen else "yet"
         part = f"Partition {idle[0].place.partition} is not" if len(held) > 1 else "Not"
-        return "idle", f"{part} running {since}; {behind:,} events wait: start a runner (eventfold run)."
+        return "idle", f"{part} running {since}; {_waiting(behind)}: start a runner (eventfold run)."
     if behind:
         if now - seen > SILENT:
-            return "behind", _silent(behind, now - seen, target)
-        return "behind", _behind(behind, stats, trend)
+            return "behind", _silent(behind, now - seen, target.blocker())
+        sentence = _behind(behind, stats, trend)
+        return "behind", f"{sentence[:-1]}; {len(keys):,} more parked." if keys else sentence
     if keys:
         shown = ", ".join(dict.fromkeys(keys[:3]))
         return (
             "parked",
-            f"Parked on {len(keys)} events of {shown}{'…' if len(keys) > 3 else ''}; other keys are current.",
+            f"Parked on {_events(len(keys))} of {shown}{'…' if len(keys) > 3 else ''}; other keys are current.",
         )
     return ("idle" if idle else "current"), "Current." if not idle else "Current; nobody runs it."
 
@@ -173,31 +179,38 @@ def _why(
 def _followed(held: Checkpoint, behind: int, stats: _Stats, now: int, trend: str) -> tuple[Standing, str]:
     if not held.holder or held.expires < now:
         since = f"since {from_micros(held.beat):%Y-%m-%d %H:%M:%S}Z" if held.beat else "yet"
-        waits = f"{behind:,} events wait: start whoever follows it." if behind else "nothing waits."
+        waits = f"{_waiting(behind)}: start whoever follows it." if behind else "nothing waits."
         return "idle", f"Not followed {since}; {waits}"
     if not behind:
         return "current", "Current."
     if not held.at:
-        return "behind", f"{held.holder} follows it and has acknowledged nothing yet; {behind:,} events wait."
+        return "behind", f"{held.holder} follows it and has acknowledged nothing yet; {_waiting(behind)}."
     silent = now - held.at
     if silent > SILENT + 3 * stats.micros:
         so_far = f"for {silent / 1e6:.0f} s"
-        return "behind", f"{held.holder} follows it and has acknowledged nothing {so_far}; {behind:,} events wait."
+        return "behind", f"{held.holder} follows it and has acknowledged nothing {so_far}; {_waiting(behind)}."
     return "behind", _behind(behind, stats, trend)
 
 
-def _silent(behind: int, silent: int, target: Target) -> str:
+def _silent(behind: int, silent: int, blocker: str) -> str:
     """Its runner lives, as far as its lease says, and has given no sign for a while."""
-    waiting = f"Waiting for {silent / 1e6:.0f} s, {behind:,} events behind"
-    blocker = target.blocker()
+    waiting = f"Waiting for {silent / 1e6:.0f} s, {_events(behind)} behind"
     return f"{waiting}: for a lock held by {blocker}." if blocker else f"{waiting}: a handler has not returned."
 
 
 def _behind(behind: int, stats: _Stats, trend: str) -> str:
     if stats.micros > 5_000:
-        return f"{behind:,} events behind: {stats.slowest} takes {stats.micros / 1000:.0f} ms per event."
+        return f"{_events(behind)} behind: {stats.slowest} takes {stats.micros / 1000:.0f} ms per event."
     if not stats.rate:
-        return f"Catching up: {behind:,} events behind."
+        return f"Catching up: {_events(behind)} behind."
     if trend == "losing":
-        return f"Falling behind: {behind:,} events, taken at {stats.rate:,} events/s and written faster."
-    return f"Catching up: {behind:,} events behind at {stats.rate:,} events/s, about {behind / stats.rate:.1f} s to go."
+        return f"Falling behind: {_events(behind)}, taken at {stats.rate:,} events/s and written faster."
+    return f"Catching up: {_events(behind)} behind at {stats.rate:,} events/s, about {behind / stats.rate:.1f} s to go."
+
+
+def _events(count: int) -> str:
+    return f"{count:,} event" + "s" * (count != 1)
+
+
+def _waiting(count: int) -> str:
+    return f"{_events(count)} wait" + "s" * (count == 1)

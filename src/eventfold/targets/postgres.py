@@ -18,6 +18,13 @@ from eventfold.projection.columns import Convert, Kind, Table
 from eventfold.targets.connections import OfThread
 from eventfold.targets.driver import Parameters
 
+BLOCKERS = """SELECT DISTINCT b.pid, b.application_name, b.usename, b.state || ' for '
+        || round(extract(epoch FROM clock_timestamp() - b.state_change)) || ' s'
+    FROM pg_stat_activity w, unnest(pg_blocking_pids(w.pid)) AS blocking (pid)
+    JOIN pg_stat_activity b ON b.pid = blocking.pid
+    WHERE w.datname = current_database() AND w.application_name = current_setting('application_name')
+    ORDER BY 1"""
+
 
 class PostgresDriver:
     """See driver.Driver. `schema` None: the one in the address (?schema=), else the user's default."""
@@ -44,6 +51,7 @@ class PostgresDriver:
         plain, options = options_of(url, {})
         self._at: Address = address_of(plain)
         self._schema = schema or (options.schema if "schema=" in url else None)
+        self._parameters: dict[str, Any] = {**self._at.parameters, "fallback_application_name": "eventfold read models"}
         self._connections = OfThread(self._connect, psycopg.Connection[Any].close)
         self.address = f"postgresql://{self._at.where}" + (f" ({self._schema})" if self._schema else "")
 
@@ -57,7 +65,7 @@ class PostgresDriver:
 
     def _connect(self) -> psycopg.Connection[Any]:
         """A new connection, in UTC, in the schema, committing by itself until told otherwise."""
-        connection = psycopg.connect(**self._at.parameters, autocommit=True)
+        connection = psycopg.connect(**self._parameters, autocommit=True)
         connection.adapters.register_loader("jsonb", TextLoader)
         connection.execute("SET TimeZone = 'UTC'")
         if self._schema:
@@ -156,12 +164,13 @@ class PostgresDriver:
         return TargetUnavailable(what, now, address=self.address, sqlstate=state, detail=said)
 
     def blocker(self) -> str:
-        """Who blocks any of this user's sessions on this database."""
+        """The sessions that keep any of those waiting that write read models into this database."""
         try:
-            with psycopg.connect(**self._at.parameters, autocommit=True) as connection:
-                rows = connection.execute(
-                    "SELECT DISTINCT unnest(pg_blocking_pids(pid)) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-                ).fetchall()
+            with psycopg.connect(**self._parameters, autocommit=True) as connection:
+                rows = connection.execute(BLOCKERS).fetchall()
         except psycopg.Error:
             return ""
-        return f"backend {', '.join(str(row[0]) for row in rows)}" if rows else ""
+        return "; ".join(
+            f"backend {pid} ({', '.join(word for word in (program, user and f'user {user}', doing) if word)})"
+            for pid, program, user, doing in rows
+        )

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import apsw
@@ -28,6 +28,7 @@ from eventfold.targets.driver import Parameters
 
 PATIENCE = 30.0  # seconds to wait for the writers' turn
 SLICE = 0.05  # seconds a transaction of handlers may keep appenders of the same file waiting
+WRITE_LOCK = "120"  # the byte of the -shm file that SQLite locks for whoever writes
 CHECKPOINT_PAGES = 4_000  # 16 MB of WAL
 
 
@@ -240,16 +241,39 @@ class SqliteDriver:
         return TargetUnavailable(what, now, address=self.address, detail=str(error))
 
     def blocker(self) -> str:
-        """The process that holds the writers' lock, where Linux tells."""
-        return self._by().strip(" ()")
+        """The process that others wait for, where Linux tells: a writer in turn, or a program that takes no turns."""
+        turn = _locks(f"{self.path}.lock", "FLOCK")
+        writing = _locks(f"{self.path}-shm", "POSIX", WRITE_LOCK)
+        if writing.holder and turn.holder and writing.holder != turn.holder:
+            return _process(writing.holder)
+        return _process(turn.holder) if turn.waiting else ""
 
     def _by(self) -> str:
-        try:
-            inode = os.stat(f"{self.path}.lock").st_ino
-            for line in Path("/proc/locks").read_text("ascii").splitlines():
-                words = line.split()
-                if "->" not in words and words[1] == "FLOCK" and words[5].endswith(f":{inode}"):
-                    return f" (process {words[4]})"
-        except (OSError, IndexError):
-            return ""
-        return ""
+        holder = _locks(f"{self.path}-shm", "POSIX", WRITE_LOCK).holder or _locks(f"{self.path}.lock", "FLOCK").holder
+        return f" ({_process(holder)})" if holder and holder != str(os.getpid()) else ""
+
+
+class _Locks(NamedTuple):
+    holder: str  # its process id, or ""
+    waiting: bool
+
+
+def _locks(path: str, kind: str, first: str = "0") -> _Locks:
+    """Who has a lock on a file, and whether others wait for it; nobody, where the system does not tell."""
+    try:
+        inode = os.stat(path).st_ino
+        lines = [line.split() for line in Path("/proc/locks").read_text("ascii").splitlines()]
+    except OSError:
+        return _Locks("", False)
+    for words in lines:
+        mine = words[1] == kind and words[3] == "WRITE" and words[5].endswith(f":{inode}") and words[6] == first
+        if mine:
+            return _Locks(words[4], any(each[0] == words[0] and each[1] == "->" for each in lines))
+    return _Locks("", False)
+
+
+def _process(number: str) -> str:
+    try:
+        return f"process {number} ({Path(f'/proc/{number}/comm').read_text().strip()})"
+    except OSError:
+        return f"process {number}"

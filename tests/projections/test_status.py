@@ -1,0 +1,228 @@
+"""Room: why a read model is behind: every sentence of its status, brought about for real."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import psycopg
+import pytest
+
+import eventfold as ef
+from eventfold.bridge import run
+from eventfold.flow.project import Work
+from eventfold.projection import plan_of
+from eventfold.running.runner import means_of
+from eventfold.target import Place
+from tests.projections.flights import CarrierMonth, Departed, flights
+
+Sentence = Callable[[], tuple[str, str]]
+
+
+class Slow(ef.Projection, name="slow", on_error="park", attempts=1):
+    """As slow as the event's month says, in milliseconds; it cannot bear a delay of 13."""
+
+    carrier: str
+    n: int = 0
+
+    def evolve(self, event: Departed) -> None:
+        """Take its time."""
+        time.sleep(event.month / 1_000)
+        self.n += 1 // (event.delay - 13)
+
+
+def said(store: ef.Store, name: str = "slow") -> tuple[str, str]:
+    """Its state and its sentence."""
+    (status,) = store.projections.status(name)
+    return status.state, status.sentence
+
+
+@contextmanager
+def working(store: ef.Store, steps: int, page: int = 10) -> Iterator[Work]:
+    """A worker that has done some steps and still holds its lease."""
+    desk = store.projections
+    means = means_of(desk.log, desk.target(Slow), 10)
+    worker = Work(plan_of(Slow), msgspec.structs.replace(means, page=page), Place("slow", 1), "worker")
+    for _ in range(steps):
+        run(worker.step())
+    yield worker
+    worker.release()
+
+
+def until(true: Callable[[], bool], seconds: float = 15.0) -> None:
+    """Wait for something that is bound to come about."""
+    ends = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+
+
+def test_never_run_and_not_running_since(store: ef.Store) -> None:
+    """Nobody runs it: since when, how many events wait, and what to do."""
+    store.project(Slow)
+    assert said(store) == ("idle", "Current; nobody runs it.")
+    store.append(Departed("a", 0, 1))
+    state, sentence = said(store)
+    assert state == "idle"
+    since = re.fullmatch(r"Not running since (\S+ \S+)Z; 1 event waits: start a runner \(eventfold run\)\.", sentence)
+    assert since is not None
+    assert since[1].startswith(time.strftime("%Y-%m-%d", time.gmtime()))
+
+
+def test_catching_up_tells_the_rate_and_how_long(store: ef.Store) -> None:
+    """At work and faster than the log: a rate, and a time that follows from it."""
+    store.project(Slow)
+    store.extend((Departed("a", 0, 1) for _ in range(400)), batch=10)
+    with working(store, 3):
+        (status,) = store.projections.status("slow")
+    found = re.fullmatch(r"Catching up: (\S+) events behind at (\S+) events/s, about (\S+) s to go\.", status.sentence)
+    assert found is not None, status.sentence
+    assert (status.state, status.trend, status.behind) == ("behind", "gaining", 370)
+    assert float(found[3]) == pytest.approx(status.behind / status.rate, abs=0.06)
+    assert 0 < status.seconds < 60
+
+
+def test_falling_behind_when_the_log_is_faster(store: ef.Store) -> None:
+    """Three milliseconds an event, and more than that was written every one of the last ten seconds."""
+    store.project(Slow)
+    store.extend((Departed("a", 3, 1) for _ in range(4_000)), batch=20)
+    with working(store, 2):
+        (status,) = store.projections.status("slow")
+    assert status.trend == "losing"
+    assert re.fullmatch(r"Falling behind: 3,960 events, taken at \d+ events/s and written faster\.", status.sentence)
+
+
+def test_a_slow_handler_is_named_with_its_time(store: ef.Store) -> None:
+    """Forty milliseconds for each event: whose they are, and how many."""
+    store.project(Slow)
+    store.extend((Departed("a", 40, 1) for _ in range(20)), batch=4)
+    with working(store, 1, page=4):
+        state, sentence = said(store)
+    assert state == "behind"
+    assert re.fullmatch(r"16 events behind: evolve takes 4\d ms per event\.", sentence)
+
+
+def test_parked_is_told_with_its_keys_also_while_behind(store: ef.Store) -> None:
+    """A poisoned event never blocks silently: its key is named, and it is not forgotten while others catch up."""
+    store.project(Slow)
+    store.append(Departed("ill", 0, 13), Departed("well", 0, 1))
+    with working(store, 4):
+        assert said(store) == ("parked", "Parked on 1 event of ill; other keys are current.")
+        store.extend(Departed("well", 0, 1) for _ in range(400))
+        state, sentence = said(store)
+        assert state == "behind"
+        assert sentence.endswith("; 1 more parked.")
+
+
+def test_a_handler_that_does_not_return_is_told(store: ef.Store) -> None:
+    """Its runner lives and gives no sign of life: not a lock, so it is the handler."""
+    hanging, free = threading.Event(), threading.Event()
+
+    class Hanging(ef.SqlProjection, name="hanging"):
+        tables = {"hanging": "n INTEGER"}
+
+        def take(self, event: Departed, tx: ef.Transaction) -> None:
+            if store.engine.name == "memory":
+                free.set()  # its rows live in one connection, which nobody could ask meanwhile
+            hanging.set()
+            free.wait(20)
+
+    with store.run(Hanging):
+        store.append(Departed("a", 1, 1))
+        assert hanging.wait(10)
+        if store.engine.name != "memory":
+            until(lambda: said(store, "hanging")[1].endswith("a handler has not returned."))
+            assert said(store, "hanging")[0] == "behind"
+        free.set()
+        store.wait(Hanging, timeout=10)
+
+
+WRITER = {
+    "turn": "import fcntl, os, sys; f = os.open(sys.argv[1] + '.lock', os.O_RDWR); fcntl.flock(f, fcntl.LOCK_EX)",
+    "no turn": "import apsw, sys; c = apsw.Connection(sys.argv[1]); c.execute('BEGIN IMMEDIATE')",
+}
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="only Linux tells who holds a lock")
+@pytest.mark.parametrize("how", WRITER)
+def test_whoever_keeps_a_runner_from_writing_a_file_is_named(tmp_path: Path, how: str) -> None:
+    """Another process holds the writers' turn, or SQLite's own lock without waiting for its turn."""
+    path = str(tmp_path / "store.db")
+    with ef.Store(path) as store:
+        store.project(CarrierMonth)
+        store.extend(flights(100))
+        code = f"{WRITER[how]}\nprint(flush=True)\nsys.stdin.read()"
+        writer = subprocess.Popen([sys.executable, "-c", code, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert writer.stdin is not None
+        assert writer.stdout is not None
+        try:
+            desk = store.projections
+            place = Place("carrier_month", 1)
+            held = desk.target(CarrierMonth)  # a runner that has the lease already
+            worker = Work(plan_of(CarrierMonth), means_of(desk.log, held, 10), place, f"h:{os.getpid()}:1")
+            assert run(worker._claim())  # pyright: ignore[reportPrivateUsage]
+            writer.stdout.readline()
+            thread = threading.Thread(target=lambda: run(worker.step()))
+            thread.start()
+            wanted = f": for a lock held by process {writer.pid} (python"
+            until(lambda: wanted in said(store, "carrier_month")[1])
+            assert said(store, "carrier_month")[0] == "behind"
+        finally:
+            writer.stdin.close()
+            writer.wait(10)
+            writer.stdout.close()
+        thread.join()
+        worker.release()
+        store.project(CarrierMonth)
+        assert said(store, "carrier_month") == ("idle", "Current; nobody runs it.")
+
+
+@pytest.mark.parametrize(
+    "lock", ["UPDATE eventfold_checkpoint SET at = at", "LOCK TABLE carrier_month__1 IN SHARE MODE"]
+)
+def test_whoever_keeps_a_runner_from_writing_to_a_server_is_named(
+    server: object, request: pytest.FixtureRequest, lock: str
+) -> None:
+    """Another session has locked the checkpoint's row, or the table of the rows: by its backend, name and state."""
+    url: str = request.getfixturevalue("server").url(schema="blocked")
+    with ef.Store(url) as store:
+        store.project(CarrierMonth)
+        store.extend(flights(20))
+        plain = url.partition("?")[0]
+        with psycopg.connect(plain, application_name="monthly report") as other, store.run(CarrierMonth) as runner:
+            store.wait(CarrierMonth)
+            other.execute("SET search_path = blocked")
+            other.execute(lock.encode())
+            store.extend(flights(100, 20))
+            wanted = f": for a lock held by backend {other.info.backend_pid} (monthly report, user "
+            until(lambda: wanted in said(store, "carrier_month")[1])
+            assert said(store, "carrier_month")[0] == "behind"
+            assert "idle in transaction for " in said(store, "carrier_month")[1]
+            other.rollback()
+            store.wait(CarrierMonth, timeout=10)
+            assert not runner.failed
+        store.projections.forget(CarrierMonth)
+
+
+def test_a_follower_that_acknowledges_nothing_is_told(store: ef.Store) -> None:
+    """Who follows, and that it has acknowledged nothing, or nothing for a while."""
+    store.extend(flights(10))
+    with store.follow(name="billing") as follower:
+        events = iter(follower)
+        next(events)
+        state, sentence = said(store, "billing")
+        assert state == "behind"
+        assert sentence.endswith(" follows it and has acknowledged nothing yet; 10 events wait.")
+        follower.acknowledge()
+        assert said(store, "billing")[0] == "behind"
+        target = store.projections.target("billing")
+        target.edit(Place("billing", 1), at=(time.time_ns() // 1_000) - 60_000_000, stats="{}")  # a minute has gone by
+        assert re.search(r"has acknowledged nothing for (59|60|61) s; 9 events wait\.$", said(store, "billing")[1])
