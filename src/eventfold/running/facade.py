@@ -6,7 +6,7 @@ twins hand the same calls to a thread. Knows: what a user may ask. Does not know
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -49,22 +49,25 @@ class Projecting:
     def rows(
         self,
         projection: type[P],
+        where: Mapping[str, Any] | None = None,
+        /,
         *,
         order: str | Sequence[str] = (),
         limit: int | None = None,
         wait: int | None = None,
         generation: int | None = None,
-        **where: Any,
+        **fields: Any,
     ) -> list[P]:
         """The rows whose fields equal these, by key or in this `order` (`"-delay"`: the greatest first).
 
-        `wait` a position it must have come to first (a receipt's `last`: read your own writes); `generation`
-        another than the one that is live.
+        `where` the same as a dict, for fields that are called as an argument is: `rows(Lines, {"order": "o-1"})`.
+        `wait` a position it must have come to first (a receipt's `last`: read your own writes); `generation` another
+        than the one that is live.
         """
         if wait is not None:
             self._desk.wait(projection, wait)
         by = (order,) if isinstance(order, str) else order
-        return self._desk.rows(projection, where, by, limit, generation)
+        return self._desk.rows(projection, fields | dict(where or {}), by, limit, generation)
 
     def view(self, projection: type[P], *, at: int | datetime | None = None, since: View[P] | None = None) -> View[P]:
         """Its rows, folded in memory from the log: no table, always current, or as of `at` (a position or a moment).
@@ -99,19 +102,21 @@ class AsyncProjecting:
     async def rows(
         self,
         projection: type[P],
+        where: Mapping[str, Any] | None = None,
+        /,
         *,
         order: str | Sequence[str] = (),
         limit: int | None = None,
         wait: int | None = None,
         generation: int | None = None,
-        **where: Any,
+        **fields: Any,
     ) -> list[P]:
         """See Store.rows."""
         desk = await self._desk()
         if wait is not None:
             await in_thread(desk.wait, projection, wait)
         by = (order,) if isinstance(order, str) else order
-        return await in_thread(desk.rows, projection, where, by, limit, generation)
+        return await in_thread(desk.rows, projection, fields | dict(where or {}), by, limit, generation)
 
     async def view(
         self, projection: type[P], *, at: int | datetime | None = None, since: View[P] | None = None

@@ -115,8 +115,11 @@ def refuse_unknown(table: Table, where: Iterable[str], order: Iterable[str]) -> 
     """Raises InvalidProjection on a column that the table does not have."""
     unknown = sorted({*where, *(name.removeprefix("-") for name in order)} - set(table.fields))
     if unknown:
+        own = [name for name in ("order", "limit", "wait", "generation") if name in table.fields]
+        hint = f' Those called {own[0]} are asked for by rows(…, {{"{own[0]}": …}}).' if own else ""
         raise InvalidProjection(
-            f"The rows asked for have no column {', '.join(unknown)}.", f"Their columns are {', '.join(table.fields)}."
+            f"The rows asked for have no column {', '.join(unknown)}.",
+            f"Their columns are {', '.join(table.fields)}.{hint}",
         )
 
 

@@ -11,7 +11,12 @@ from typing import Any
 
 import msgspec
 
+from eventfold.bridge import run
 from eventfold.errors import EventfoldError
+from eventfold.process import Effect, Process
+from eventfold.process.plan import plan_of as process_plan
+from eventfold.process.react import Reacting
+from eventfold.projection import Projection, SqlProjection
 from eventfold.registry import Registry
 from eventfold.state import State, copied, evolve_all, plan_of
 from eventfold.store import Store
@@ -59,6 +64,52 @@ def decision_is_deterministic(decision: Callable[..., Any], past: Sequence[Any],
 def upcasts_to(old: Any, *expected: Any) -> None:
     """An event of an old class is read as these events of today's."""
     _same(lift(old), expected, "upcast", "expected")
+
+
+def projection_folds_soundly(projection: type[Projection] | type[SqlProjection], events: Sequence[Any]) -> None:
+    """A read model has the same rows taken at once, event by event, or built anew beside the one that is kept."""
+    at_once, step_by_step = Store("memory:"), Store("memory:")
+    at_once.extend(events)
+    at_once.project(projection)
+    for event in events:
+        step_by_step.append(event)
+        step_by_step.project(projection)
+    step_by_step.projections.rebuild(projection)
+    compared = step_by_step.projections.compare(projection)
+    if not compared.equal:
+        raise AssertionError(f"built anew, rows differ: {compared.differences[0]}")
+    if issubclass(projection, Projection):
+        _same(at_once.rows(projection), step_by_step.rows(projection), "taken at once", "taken one by one")
+
+
+def effect_takes_repeats(effect: Effect, events: Sequence[Any], outside: Callable[[], Any]) -> None:
+    """What an effect did `outside` is the same after it was called once for each event, and after a second time.
+
+    Effects are called at least once: one that cannot bear a repeat does its work twice after a crash. Give it the
+    same `Recorded.id` to go by, as here.
+    """
+    store = Store("memory:")
+    store.extend(events)
+    taken = [recorded for recorded in store.read() if isinstance(recorded.event, effect.events)]
+    for recorded in taken:
+        effect.take(recorded)
+    once = outside()
+    for recorded in taken:
+        effect.take(recorded)
+    _same(once, outside(), "called once", "called twice")
+
+
+def process_takes_repeats(process: type[Process], events: Sequence[Any]) -> None:
+    """Reacting a second time to everything writes nothing more."""
+    store = Store("memory:")
+    store.extend(events)
+    store.settle(process)
+    before = [recorded.event for recorded in store.read()]
+    again = Reacting(process_plan(process), store.projections.log)
+    for recorded in store.read():
+        if isinstance(recorded.event, process_plan(process).events):
+            run(again.take(recorded))
+    _same(before, [recorded.event for recorded in store.read()], "reacted once", "reacted twice")
 
 
 def _decided(decision: Callable[..., Any], past: Sequence[Any], args: Any, kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Room: given / when / then: a decision, an aggregate or a state tested on a store in memory, in one sentence.
+"""Room: given / when / then: decisions, states, rows and processes tested on a store in memory, in one sentence.
 
     given(MoneyDeposited("a-1", Decimal(80))) \\
         .when(transfer, Account("a-1"), Account("a-2"), amount=Decimal(50)) \\
@@ -10,11 +10,18 @@ Knows: the store. Does not know: any test runner; it raises AssertionError with 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ParamSpec, cast
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from eventfold.event import Draft
+from eventfold.projection import Projection
 from eventfold.state import State
 from eventfold.store import Store
+from eventfold.testing.clock import Clock
+from eventfold.testing.going import Going
+from eventfold.testing.telling import difference, listed
+
+if TYPE_CHECKING:
+    from eventfold.process import Process
 
 P = ParamSpec("P")
 
@@ -28,7 +35,8 @@ class Scenario:
     """A past. `when` something is decided in it, or `state` is asked of it."""
 
     def __init__(self, events: tuple[Any, ...]) -> None:
-        self.store = Store("memory:")
+        self.clock = Clock()  # stands still, until `later`
+        self.store = Store("memory:", clock=self.clock)
         if events:
             self.store.extend(events)
 
@@ -50,6 +58,15 @@ class Scenario:
         """The state folded from the past."""
         return Answer(self.store.state(question))
 
+    def rows(self, projection: type[Projection], where: dict[str, Any] | None = None, /, **fields: Any) -> Rows:
+        """The rows of a read model built from the past; all, or those with these values."""
+        self.store.project(projection)
+        return Rows(projection.__name__, self.store.rows(projection, fields | (where or {})))
+
+    def run(self, *processes: type[Process]) -> Going:
+        """Let processes react to the past, and to whatever `happens` or comes `later`."""
+        return Going(self, processes)
+
 
 class Outcome:
     """What a decision came to: `then` these events, `nothing`, or `raises` this error."""
@@ -63,7 +80,7 @@ class Outcome:
         self._refuse_error()
         wanted = [e.event if isinstance(e, Draft) else e for e in expected]
         if self.events != wanted:
-            raise AssertionError(_difference(wanted, self.events))
+            raise AssertionError(difference(wanted, self.events))
         return self._scenario
 
     def nothing(self) -> Scenario:
@@ -73,7 +90,7 @@ class Outcome:
     def raises(self, kind: type[BaseException], match: str = "") -> BaseException:
         """The decision was refused with this error, and nothing was written. `match` must be part of its text."""
         if self._error is None:
-            raise AssertionError(f"expected {kind.__name__}, but it was decided: {_listed(self.events)}")
+            raise AssertionError(f"expected {kind.__name__}, but it was decided: {listed(self.events)}")
         if not isinstance(self._error, kind) or match not in str(self._error):
             wanted = f"{kind.__name__}({match!r})" if match else kind.__name__
             raise AssertionError(f"expected {wanted}, but it raised {self._error!r}") from self._error
@@ -89,6 +106,20 @@ class Outcome:
             raise AssertionError(f"the decision raised {self._error!r}") from self._error
 
 
+class Rows:
+    """Rows of a read model, in the order of their keys."""
+
+    def __init__(self, name: str, rows: list[Any]) -> None:
+        self._name, self.rows = name, rows
+
+    def are(self, *expected: Any) -> Rows:
+        """Exactly these, in the order of their keys."""
+        if self.rows != [*expected]:
+            words = f"the rows of {self._name} differ (- expected, + found):"
+            raise AssertionError(difference([*expected], self.rows, words))
+        return self
+
+
 class Answer:
     """A folded state: `has` these values, and whatever else it has."""
 
@@ -102,30 +133,3 @@ class Answer:
         if wrong:
             raise AssertionError("\n".join([f"{type(self.state).__name__} differs:", *wrong]))
         return self
-
-
-def _difference(wanted: list[Any], found: list[Any]) -> str:
-    lines = ["the events differ (- expected, + written):"]
-    for index in range(max(len(wanted), len(found))):
-        a = wanted[index] if index < len(wanted) else None
-        b = found[index] if index < len(found) else None
-        if a == b:
-            lines.append(f"  {a!r}")
-            continue
-        if a is not None:
-            lines.append(f"- {a!r}")
-        if b is not None:
-            lines.append(f"+ {b!r}")
-            lines += _fields(a, b)
-    return "\n".join(lines)
-
-
-def _fields(a: Any, b: Any) -> list[str]:
-    if a is None or type(a) is not type(b):
-        return []
-    names = cast("tuple[str, ...]", getattr(a, "__struct_fields__", ()) or tuple(getattr(a, "__dict__", ())))
-    return [f"    {n}: {getattr(a, n)!r} → {getattr(b, n)!r}" for n in names if getattr(a, n) != getattr(b, n)]
-
-
-def _listed(events: list[Any]) -> str:
-    return ", ".join(map(repr, events)) or "nothing was written"
