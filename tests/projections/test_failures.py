@@ -164,16 +164,107 @@ def test_a_skipped_parked_event_lets_its_key_go_on(store: ef.Store) -> None:
 def test_an_event_that_cannot_be_read_stops_even_what_parks(store: ef.Store) -> None:
     """Nobody can tell which key it is of, so nothing may pass it; skipped by hand, the rest goes on."""
     store.append(Departed("a", 1, 1))
-    broken = NewEvent(new_id(), "Departed", 1, b'{"carrier": 5}', ("carrier:5",))
-    run(store.engine.append_many([request(broken)]))
+    broken(store)
     store.append(Departed("a", 1, 3))
-    with pytest.raises(ProjectionStopped, match=r"event 2 .*UndecodableEvent"):
+    with pytest.raises(ProjectionStopped, match=r'event 2 .*UndecodableEvent.*all others wait; without_key="park"'):
         store.project(Lenient)
     assert delays(store) == {"a": [1]}
     store.projections.skip(Lenient, 2, "not an event of ours")
     store.project(Lenient)
     assert delays(store) == {"a": [1, 3]}
     assert proved(store)
+
+
+def broken(store: ef.Store) -> None:
+    """Write an event that no class can read."""
+    event = NewEvent(new_id(), "Departed", 1, b'{"carrier": 5}', ("carrier:5",))
+    run(store.engine.append_many([request(event)]))
+
+
+def test_an_event_that_cannot_be_read_may_be_parked_alone(store: ef.Store) -> None:
+    """Where the class says so: nothing waits for it, it is listed with its error, and skipped or proved like others."""
+
+    class Alone(Lenient, on_error="park", without_key="park", attempts=1, name="alone"):
+        def evolve(self, event: Departed) -> None:
+            super().evolve(event)
+
+    store.append(Departed("a", 1, 1))
+    broken(store)
+    broken(store)
+    store.append(Departed("a", 1, 3))
+    store.project(Alone)
+    assert [row.delays for row in store.rows(Alone)] == [[1, 3]]
+    found = store.projections.parked(Alone)
+    assert [(entry.position, entry.key) for entry in found] == [(2, "(event 2 alone)"), (3, "(event 3 alone)")]
+    assert "UndecodableEvent" in found[0].error
+    assert store.projections.status(Alone)[0].state == "parked"
+    assert proved(store)
+    assert store.projections.retry(Alone, 2) == 1
+    store.project(Alone)  # it still cannot be read
+    assert len(store.projections.parked(Alone)) == 2
+    store.projections.skip(Alone, 2, "not ours")
+    store.project(Alone)
+    assert [entry.state for entry in store.projections.parked(Alone)] == ["skipped", "parked"]
+    assert proved(store)
+
+
+def test_a_handler_that_fails_at_an_event_without_a_key_parks_it_alone(store: ef.Store) -> None:
+    """An event that concerns no key holds up no key."""
+
+    class Loose(ef.SqlProjection, on_error="park", without_key="park", attempts=1):
+        tables = {"loose": "carrier TEXT, delay INTEGER"}
+
+        @staticmethod
+        def key(event: Departed) -> str | None:
+            return event.carrier if event.month else None
+
+        def take(self, event: Departed, tx: ef.Transaction) -> None:
+            if event.delay in POISON:
+                raise ValueError("cannot bear it")
+            tx.execute(f"INSERT INTO {{loose}} VALUES ('{event.carrier}', {event.delay})")
+
+    POISON.add(13)
+    store.append(Departed("a", 0, 13))
+    store.append(Departed("a", 0, 2))
+    store.append(Departed("a", 1, 3))
+    store.project(Loose)
+    assert [entry.position for entry in store.projections.parked(Loose)] == [1]
+    POISON.clear()
+    store.projections.retry(Loose)
+    store.project(Loose)
+    assert store.projections.parked(Loose) == []
+    assert proved(store)
+
+
+@pytest.mark.parametrize("policy", ["stop", "park"])
+def test_a_split_projection_is_proved_around_what_nobody_could_read(store: ef.Store, policy: str) -> None:
+    """Every partition meets the event, since nobody knows whose it is: one skip is for all, and each is proved."""
+
+    class Halves(Lenient, on_error="park", without_key=policy, attempts=1, name="halves", partitions=2):  # type: ignore[arg-type]
+        def evolve(self, event: Departed) -> None:
+            super().evolve(event)
+
+    store.append(*(Departed(f"c{n}", 1, n) for n in range(6)))
+    broken(store)
+    store.append(*(Departed(f"c{n}", 1, n) for n in range(6)))
+    if policy == "stop":
+        for _ in range(2):  # one of them is in the way of the other
+            with pytest.raises(ProjectionStopped):
+                store.project(Halves)
+            store.projections.skip(Halves, 7, "nobody's")
+    store.project(Halves)
+    assert {row.carrier: row.delays for row in store.rows(Halves)} == {f"c{n}": [n, n] for n in range(6)}
+    proofs = store.projections.verify(Halves)
+    assert [proof.proved for proof in proofs] == [True, True]
+    assert sum(proof.skipped + proof.parked for proof in proofs) == 2
+
+
+def test_parking_what_has_no_key_needs_parking_at_all() -> None:
+    """It would be a contradiction."""
+    with pytest.raises(InvalidProjection, match='Say on_error="park" as well'):
+
+        class Odd(ef.Projection, without_key="park"):
+            carrier: str
 
 
 def request(event: NewEvent) -> AppendRequest:

@@ -8,7 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from eventfold.flow.fold import Item
+from eventfold.record import Stored
 from eventfold.target import Entry
+
+UNKEYED = ' (it has no key that could be read, so all others wait; without_key="park" would set it aside alone)'
+
+
+def alone(stored: Stored) -> Item:
+    """An event without a key, under one of its own: nothing waits for it."""
+    return Item(0, stored, (), ((f"(event {stored.position} alone)",),))
 
 
 def keys_of(entry: Entry) -> list[str]:

@@ -7,6 +7,7 @@ one), threads, who runs it, what a target is made of.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Literal
 
 import msgspec
@@ -16,7 +17,7 @@ from eventfold.errors import CursorMismatch, LeaseLost
 from eventfold.flow.fold import Failed, Handlers, Item, Reading, Rows, Timing
 from eventfold.flow.follow import verify
 from eventfold.flow.log import Log
-from eventfold.flow.parked import blocked_keys, first_due, parked, waiting
+from eventfold.flow.parked import UNKEYED, alone, blocked_keys, first_due, parked, waiting
 from eventfold.flow.stopped import Stopped, restored
 from eventfold.projection.ledger import tally
 from eventfold.projection.plan import Plan
@@ -312,10 +313,9 @@ class Work:
         if parks:
             self._hopeless.add(kind)  # tried often enough: the next of its kind need not wait as long
         error = _said(failed)
-        item = self._item(stored) if parks else None
-        if item is not None and item.keys:
+        if parks and (item := self._item(stored)):
             return await self._park(item, error, tried)
-        return self._stop(Stopped(stored.position, stored.type, failed.handler, error, tried))
+        return self._stop(Stopped(stored.position, stored.type, failed.handler, error + UNKEYED * parks, tried))
 
     async def _before(self, events: list[Stored]) -> State:
         """What stands before a failure does not wait for it."""
@@ -330,10 +330,11 @@ class Work:
 
     def _item(self, stored: Stored) -> Item | None:
         assert self._reading is not None
-        try:
-            return next(iter(self._reading.items([stored], {})), None)
-        except Failed:
-            return None  # what cannot be read has no key, so nobody can say what would have to wait for it
+        with suppress(Failed):
+            item = next(iter(self._reading.items([stored], {})), None)
+            if item is not None and item.keys:
+                return item
+        return alone(stored) if self.plan.without_key == "park" else None
 
     async def _park(self, item: Item, error: str, tried: int) -> State:
         entry, stored = parked(item, error, tried), item.stored

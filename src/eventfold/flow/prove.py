@@ -19,7 +19,7 @@ from eventfold.projection.ledger import MODULUS, NOTHING, Tally, place_hash
 from eventfold.projection.plan import Plan
 from eventfold.query import Cursor, Query
 from eventfold.record import Stored
-from eventfold.target import Checkpoint, Target
+from eventfold.target import Checkpoint, Entry, Target
 
 PAGE = 5_000
 
@@ -100,7 +100,7 @@ async def prove(
         await verify(log, Cursor(held.store, held.epoch, held.position, held.event_id))
     except CursorMismatch as error:
         return found(0, str(error), (held.position - 1, held.position))
-    belongs = _belonging(log, held, plan)
+    belongs = _belonging(log, held, plan, {entry.position: entry for entry in entries})
     if belongs is None:
         return found(
             0, "It is split by key, so its class is needed to tell which events are its own: name it as MODULE:CLASS."
@@ -123,7 +123,9 @@ async def prove(
     return found(total.count, f"Every one of {total.count:,} events was taken exactly once.", good=True)
 
 
-def _belonging(log: Log, held: Checkpoint, plan: Plan | None) -> Callable[[list[Stored]], list[Stored]] | None:
+def _belonging(
+    log: Log, held: Checkpoint, plan: Plan | None, known: dict[int, Entry]
+) -> Callable[[list[Stored]], list[Stored]] | None:
     if held.partitions == 1:
         return lambda events: events
     if plan is None:
@@ -132,7 +134,7 @@ def _belonging(log: Log, held: Checkpoint, plan: Plan | None) -> Callable[[list[
 
     def own(events: list[Stored]) -> list[Stored]:
         try:
-            return [item.stored for item in reading.items(events, {})]
+            return [item.stored for item in reading.items(events, known)]
         except Failed as failed:
             raise failed.error from None
 

@@ -21,6 +21,7 @@ class Terms(msgspec.Struct, frozen=True):
     name: str | None = None
     target: str | None = None
     on_error: Policy = "stop"
+    without_key: Policy = "stop"
     attempts: int = 3
     partitions: int = 1
     indexes: tuple[tuple[str, ...], ...] = ()
@@ -42,6 +43,11 @@ def declare(cls: type, terms: dict[str, Any], depth: int) -> None:
             f"The keywords of {cls.__qualname__} cannot be used: {error}.",
             "See the class it derives from for what they mean.",
         ) from None
+    if TERMS[cls].without_key == "park" and TERMS[cls].on_error != "park":
+        raise InvalidProjection(
+            f"{cls.__qualname__} parks events without a key, and stops at all others.",
+            'Say on_error="park" as well.',
+        )
     if TERMS[cls].attempts < 1 or TERMS[cls].partitions < 1:
         raise InvalidProjection(f"{cls.__qualname__} has less than one attempt or partition.", "Give 1 or more.")
     if "<locals>" in cls.__qualname__:
@@ -65,6 +71,7 @@ if TYPE_CHECKING:
             name: str | None = None,
             target: str | None = None,
             on_error: Policy = "stop",
+            without_key: Policy = "stop",
             attempts: int = 3,
             partitions: int = 1,
             indexes: Any = (),
@@ -96,7 +103,8 @@ class Projection(_Struct):
     The table has the class's name in snake_case (`name=` gives another). The key's fields are taken from an event's
     fields of the same names, unless a static method `key(event)` says otherwise: a key, a list of keys, or None for an
     event that concerns no row. Class keywords: `target` an address of another database; `on_error` "stop" or "park"
-    (the event and later ones of its key wait, others go on); `attempts` before that; `indexes` names of fields, or
+    (the event and later ones of its key wait, others go on); `without_key="park"` sets a failing event that has no key,
+    or cannot be read at all, aside alone: nothing waits for it; `attempts` before that; `indexes` names of fields, or
     tuples of them; `partitions` how many runners may share the work, ordered within a key.
     """
 

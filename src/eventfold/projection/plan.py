@@ -60,6 +60,7 @@ class Plan(msgspec.Struct):
     handlers: tuple[Handler, ...] = ()
     tables: dict[str, str] = {}
     generation: int = 0
+    without_key: Policy = "stop"
 
 
 def keys_of(found: Any) -> tuple[Key, ...]:
@@ -144,6 +145,7 @@ def _rows(cls: type[Projection], name: str, terms: Terms) -> Plan:
         recorded=len(parameters) > 1,
         keeps=cls.keep is not Projection.keep,
         generation=generation(),
+        without_key=terms.without_key,
     )
 
 
@@ -199,6 +201,7 @@ def _handled(kept: Any, cls: type, name: str, terms: Terms) -> Plan:
         handlers=handlers,
         tables=tables,
         generation=generation(),
+        without_key=terms.without_key,
     )
 
 

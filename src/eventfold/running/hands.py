@@ -15,7 +15,7 @@ from eventfold.errors import InvalidProjection, LeaseHeld, UnknownProjection
 from eventfold.flow.generations import known_in
 from eventfold.running.finding import Finding, Named
 from eventfold.running.runner import dead
-from eventfold.target import Entry
+from eventfold.target import Checkpoint, Entry, Target
 
 
 class Hands(Finding):
@@ -66,28 +66,34 @@ class Hands(Finding):
         known = known_in(target, name)
         if not because.strip():
             raise InvalidProjection("A skip was given no reason.", "Say why: --because, for whoever wonders later.")
-        for held in target.checkpoints(name, known.live):
+        places = [held for held in target.checkpoints(name, known.live) if self._concerns(target, held, position)]
+        identity = (run(self.log.engine.event_id(position)) or b"").hex()
+        if places:
+            self._act(name, "skip", known.live, position=position, because=because, event_id=identity)
+        for held in places:  # of a split projection several, where the event could not be read
             entries = {entry.position: entry for entry in target.entries(held.place)}
-            stops = held.stopped and msgspec.json.decode(held.stopped)["position"] == position
-            if not stops and (position not in entries or entries[position].state == "skipped"):
-                continue
-            identity = run(self.log.engine.event_id(position)) or b""
             entry = entries.get(position) or Entry(
-                position, identity.hex(), msgspec.json.decode(held.stopped)["type"], "", "skipped"
+                position, identity, msgspec.json.decode(held.stopped)["type"], "", "skipped"
             )
-            self._act(name, "skip", known.live, position=position, because=because, event_id=identity.hex())
             behind = [
                 e for e in entries.values() if e.state == "parked" and e.key == entry.key and e.position > position
             ]
             skipped = msgspec.structs.replace(entry, state="skipped", because=because)
             target.enter(held.place, [skipped, *(msgspec.structs.replace(e, state="due") for e in behind)])
-            if stops:
+            if _stops(held, position):
                 target.edit(held.place, stopped="")
+        if places:
             return
         raise UnknownProjection(
             f"{name} has not parked event {position}, and did not stop at it.",
             "See eventfold projections parked.",
             projection=name,
+        )
+
+    @staticmethod
+    def _concerns(target: Target, held: Checkpoint, position: int) -> bool:
+        return _stops(held, position) or any(
+            each.position == position and each.state != "skipped" for each in target.entries(held.place)
         )
 
     def accept(self, projection: Named) -> None:
@@ -121,3 +127,7 @@ class Hands(Finding):
         if noted is not None:
             self._target(None).forget(noted)
         return position
+
+
+def _stops(held: Checkpoint, position: int) -> bool:
+    return bool(held.stopped) and msgspec.json.decode(held.stopped)["position"] == position
