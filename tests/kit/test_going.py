@@ -97,7 +97,7 @@ def test_what_differs_is_told() -> None:
         given(Placed("o-1")).run(Payment).later(days=3).then(ReminderDue("o-1"), Reminded("o-1", 2))
     assert "times: 2 → 1" in str(told.value)
     with pytest.raises(AssertionError, match="mail differs"):
-        going.gives(mail)
+        going.gives(mail, Reminded("o-1", 1))
     with pytest.raises(AssertionError, match="rows of Orders differ") as told:
         given(Placed("o-1", 5)).rows(Orders).are(Orders("o-1", 6))
     assert "amount: 6 → 5" in str(told.value)
