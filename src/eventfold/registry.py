@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import re
 import typing
-from collections.abc import Callable, Hashable, Iterable, Mapping, Set
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence, Set
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, cast
@@ -46,6 +46,7 @@ class Codec(msgspec.Struct):
     decode: Callable[[bytes], Any]
     tags: tuple[tuple[str, Callable[[Any], Any]], ...]
     step: Upcaster | None = None
+    decode_lines: Callable[[bytes], list[Any]] | None = None
 
 
 def codec_of(cls: type) -> Codec:
@@ -60,8 +61,10 @@ def codec_of(cls: type) -> Codec:
                 return event.model_dump_json().encode()
 
             decode: Callable[[bytes], Any] = model.model_validate_json
+            decode_lines = None
         else:
-            encode, decode = _json.encode, msgspec.json.Decoder(cls).decode
+            decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(cls)
+            encode, decode, decode_lines = _json.encode, decoder.decode, decoder.decode_lines
             if _has_sets(cls):
                 encode = _encode_ordered
     except (NameError, TypeError) as error:
@@ -71,7 +74,7 @@ def codec_of(cls: type) -> Codec:
             type=name.type,
         ) from error
     fields = tuple((f"{key}:", attrgetter(field)) for field, key in tag_fields(hints).items())
-    return Codec(cls, name.type, name.version, encode, decode, fields, step_from(cls))
+    return Codec(cls, name.type, name.version, encode, decode, fields, step_from(cls), decode_lines)
 
 
 def _has_sets(hint: Any, seen: frozenset[Any] = frozenset()) -> bool:
@@ -275,6 +278,16 @@ class Registry:
                 field=_field_in(error),
             ) from error
         return (event,) if codec.step is None else _lifted(codec.step, event, stored)
+
+    def decode_all(self, codec: Codec, events: Sequence[Stored]) -> list[Any] | None:
+        """Events of one codec in one go, a third of the work of one by one; None where it takes one by one to tell."""
+        if codec.step is not None or codec.decode_lines is None or {event.codec for event in events} != {"json"}:
+            return None
+        try:
+            found = codec.decode_lines(b"\n".join([event.data for event in events]))
+        except ValueError:  # which event is at fault, decode_as says
+            return None
+        return found if len(found) == len(events) else None
 
 
 def _field_in(error: ValueError) -> str:

@@ -15,7 +15,7 @@ from eventfold.errors import CursorMismatch
 from eventfold.flow.fold import Failed, Reading
 from eventfold.flow.follow import verify
 from eventfold.flow.log import Log
-from eventfold.projection.ledger import MODULUS, NOTHING, Tally, place_hash
+from eventfold.projection.ledger import MODULUS, NOTHING, Tally, place_hash, tally
 from eventfold.projection.plan import Plan
 from eventfold.query import Cursor, Query
 from eventfold.record import Stored
@@ -147,8 +147,7 @@ async def _tally(
     total = NOTHING
     while after < until:
         page = await log.engine.read(query, Span(after=after, until=until, limit=PAGE))
-        hashes = [place_hash(event.position, event.id) for event in belongs(page.events)]
-        total += Tally(len(hashes), sum(hashes) % MODULUS)
+        total += tally(belongs(page.events))
         after = page.scanned
         if not page.more:
             break
