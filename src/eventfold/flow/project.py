@@ -14,7 +14,7 @@ import msgspec
 
 from eventfold.engine import Page, Span
 from eventfold.errors import CursorMismatch, LeaseLost
-from eventfold.flow.fold import Failed, Handlers, Item, Reading, Rows, Timing
+from eventfold.flow.fold import Failed, Handlers, Item, Reading, Rows, Straight, Timing
 from eventfold.flow.follow import verify
 from eventfold.flow.log import Log
 from eventfold.flow.parked import UNKEYED, alone, blocked_keys, first_due, parked, waiting
@@ -188,7 +188,7 @@ class Work:
         self._single_to = 0
         return events
 
-    async def _take(self, page: Page, events: list[Stored], items: list[Item], began: float) -> State:
+    async def _take(self, page: Page, events: list[Stored], items: Sequence[Item], began: float) -> State:
         """Fold and commit. Failed carries the index into `events`."""
         todo, behind = self._sorted(items)
         timing, clock = Timing(), self.means.clock
@@ -213,7 +213,7 @@ class Work:
                 last = events[through - 1] if through < len(events) or not whole else None
                 place = (last.position, last.id) if last else (page.scanned, scanned)
                 entries = [entry for entry in behind if entry.position <= place[0]]
-                seen = [item.stored for item in items if item.at < through]
+                seen = _stored(items, through)
                 step = self._step(place, seen, todo, entries)
                 step.stats = self._stats(timing, len(seen), clock() - began)
                 self.held = tx.advance(_held(self.held), step)
@@ -236,7 +236,7 @@ class Work:
             return page.events[-1].id
         return await self.means.log.engine.event_id(page.scanned) or b""
 
-    def _cut(self, items: list[Item], todo: list[Item], through: int) -> int:
+    def _cut(self, items: Sequence[Item], todo: Sequence[Item], through: int) -> int:
         """How far a page was taken when only `todo` of it was handled: up to the next item that is left to be."""
         last = todo[-1].at if todo else -1
         known, blocked = self.entries, self._blocked
@@ -247,7 +247,7 @@ class Work:
         if self._rows is not None:
             self._rows.forget()
 
-    def _sorted(self, items: list[Item]) -> tuple[list[Item], list[Entry]]:
+    def _sorted(self, items: Sequence[Item]) -> tuple[Sequence[Item], list[Entry]]:
         """What is to be handled, and what is to be parked behind others of its key; the rest was skipped by hand."""
         if not self.entries:
             return items, []
@@ -264,11 +264,11 @@ class Work:
         return todo, behind
 
     def _step(
-        self, place: tuple[int, bytes], seen: list[Stored], handled: list[Item], entries: Sequence[Entry]
+        self, place: tuple[int, bytes], seen: list[Stored], handled: Sequence[Item], entries: Sequence[Entry]
     ) -> Advance:
         held, (position, identity) = _held(self.held), place
         sum_seen = tally(seen)
-        sum_handled = sum_seen if len(handled) == len(seen) else tally([item.stored for item in handled])
+        sum_handled = sum_seen if len(handled) == len(seen) else tally(_stored(handled))
         return Advance(
             position=position,
             event_id=identity.hex(),
@@ -291,7 +291,7 @@ class Work:
 
     # When it fails
 
-    async def _unlocated(self, failed: Failed, events: list[Stored], items: list[Item]) -> State:
+    async def _unlocated(self, failed: Failed, events: list[Stored], items: Sequence[Item]) -> State:
         """Something in the page is at fault: from here one at a time, to find out which."""
         if len(items) <= 1 or (self._single_to and len({event.first for event in events}) == 1):
             return await self._failed(failed, events, items[0].at if items else 0)
@@ -388,6 +388,13 @@ class Work:
             self._forget()
             raise
         self._blocked = blocked_keys(self.entries.values())
+
+
+def _stored(items: Sequence[Item], through: int | None = None) -> list[Stored]:
+    """The events of items, or of those before a place in the page."""
+    if isinstance(items, Straight) and (through is None or not items or items.places[-1] < through):
+        return items.stored
+    return [item.stored for item in items if through is None or item.at < through]
 
 
 def _said(failed: Failed) -> str:

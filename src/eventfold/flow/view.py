@@ -5,18 +5,18 @@ Knows: the fold. Does not know: targets, checkpoints.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from eventfold.engine import Span
 from eventfold.errors import InvalidProjection
 from eventfold.event import Recorded
-from eventfold.flow.fold import Failed, Reading, returned
+from eventfold.flow.fold import Failed, Item, Reading, Straight, returned
 from eventfold.flow.log import Log
 from eventfold.flow.read import moment
 from eventfold.projection.classes import Projection
-from eventfold.projection.plan import plan_of
+from eventfold.projection.plan import Plan, plan_of
 
 P = TypeVar("P", bound=Projection)
 PAGE = 2_000
@@ -49,24 +49,37 @@ async def view(log: Log, projection: type[P], at: int | datetime | None, since: 
     until = None if at is None else await moment(log, at)
     rows: dict[tuple[Any, ...], Any] = {} if since is None else since._rows  # pyright: ignore[reportPrivateUsage]
     reading = Reading(plan, log.registry, 0, 1)
-    position, cls = 0 if since is None else since.position, plan.cls
+    position = 0 if since is None else since.position
     while True:
         page = await log.engine.read(plan.query, Span(after=position, until=until, limit=PAGE))
         try:
             items = reading.items(page.events, {})
         except Failed as failed:
             raise failed.error from None
-        for item in items:
-            for event, keys in item.parts:
-                for key in keys:
-                    row = rows.get(key)
-                    if row is None:
-                        row = rows[key] = cls(*key)
-                    done = row.evolve(event, Recorded(item.stored, event)) if plan.recorded else row.evolve(event)
-                    if done is not None:
-                        raise returned(cls)
-                    if plan.keeps and not row.keep():
-                        del rows[key]
+        try:
+            _fold(items, plan, rows)
+        except Failed as failed:
+            raise failed.error from None
         position = max(position, page.scanned)
         if not page.more:
             return View(rows, position)
+
+
+def _fold(items: Sequence[Item], plan: Plan, rows: dict[tuple[Any, ...], Any]) -> None:
+    if isinstance(items, Straight):
+        items.evolve(plan, rows)
+        for key in items.keys if plan.keeps else ():
+            if rows.get(key, plan) is None:
+                del rows[key]
+        return
+    for item in items:
+        for event, keys in item.parts:
+            for key in keys:
+                row = rows.get(key)
+                if row is None:
+                    row = rows[key] = plan.cls(*key)
+                done = row.evolve(event, Recorded(item.stored, event)) if plan.recorded else row.evolve(event)
+                if done is not None:
+                    raise returned(plan.cls)
+                if plan.keeps and not row.keep():
+                    del rows[key]

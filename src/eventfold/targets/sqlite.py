@@ -145,8 +145,8 @@ class SqliteDriver:
         connection.executemany(sql, parameters)
 
     def upsert(self, connection: apsw.Connection, statement: str, table: Table, rows: Sequence[Sequence[Any]]) -> None:
-        """The statement, many times: nothing is faster here."""
-        connection.executemany(statement, rows)
+        """The statement, many times, in the order of the key: neighbours then share the pages they are put on."""
+        connection.executemany(statement, sorted(rows))
 
     def begin(self, connection: apsw.Connection) -> None:
         """Take the writers' turn, then the write lock."""
