@@ -65,13 +65,19 @@ def copy(
 
 @contextmanager
 def progress(screen: Screen, what: str) -> Generator[Progress, None, None]:
-    """A progress bar on a terminal; nothing in a pipe."""
+    """A progress bar on a terminal, with events a second and the time left; nothing in a pipe."""
     if not screen.terminal or screen.json:
         yield lambda done, total: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn(f"{what:<9}"), BarColumn(None), MofNCompleteColumn(), TimeRemainingColumn())
+    rate = TextColumn("{task.fields[rate]:>16}")
+    columns = (TextColumn(f"{what:<9}"), BarColumn(None), MofNCompleteColumn(), rate, TimeRemainingColumn())
     with Progress(*columns, console=screen.console, transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        task = bar.add_task(what, total=None, rate="")
+
+        def tell(done: int, total: int) -> None:
+            speed = bar.tasks[0].speed
+            bar.update(task, completed=done, total=total, rate=f"{speed:,.0f} events/s" if speed else "")
+
+        yield tell

@@ -6,15 +6,15 @@ Knows: plans, rows in memory, whose fault an error is. Does not know: checkpoint
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import compress, filterfalse, repeat
-from operator import length_hint
-from typing import Any, cast, overload
+from itertools import compress, filterfalse
+from typing import Any, cast
 from zlib import crc32
 
 import msgspec
 
 from eventfold.errors import EventfoldError, InvalidProjection
 from eventfold.event import Recorded
+from eventfold.flow.items import Failed, Item, Parts, Straight, key_text, returned
 from eventfold.projection.columns import Table
 from eventfold.projection.plan import Handler, Key, Plan, keys_of
 from eventfold.record import Stored
@@ -24,78 +24,11 @@ from eventfold.target import Entry, Place, RowRefused, Target, Writing, physical
 MOST_ROWS = 20_000  # rows kept in memory between pages
 SLOTS = 1 << 21  # bytes that tell, of a table begun empty, which rows cannot be in it yet
 Clock = Callable[[], float]
-Parts = tuple[tuple[Any, tuple[Key, ...]], ...]  # events, each with the keys it concerns
-
-
-class Failed(Exception):
-    """The user's code, or an event, failed. `index` of the item it failed at; None: somewhere in the page."""
-
-    def __init__(self, index: int | None, error: BaseException, handler: str = "") -> None:
-        super().__init__(str(error))
-        self.index, self.error, self.handler = index, error, handler
-
-
-class Item(msgspec.Struct, gc=False):
-    """An event of this partition: `at` is its place in the page, `keys` the keys it concerns.
-
-    `parts` are the events it reads as, each with its own keys: one, unless an upcaster made several of it, or none.
-    """
-
-    at: int
-    stored: Stored
-    parts: Parts = ()
-    keys: tuple[Key, ...] = ()
-
-    @property
-    def key_text(self) -> str:
-        """Its keys, as they are told and remembered."""
-        return " | ".join(map(key_text, self.keys))
-
-
-def key_text(key: tuple[Any, ...]) -> str:
-    """A key as text: what parked events are grouped by."""
-    return ", ".join(map(str, key))
 
 
 def partition_of(key: tuple[Any, ...], partitions: int) -> int:
     """Which partition a key belongs to, on every machine alike."""
     return crc32(key_text(key).encode()) % partitions
-
-
-class Straight(Sequence[Item]):
-    """A page in columns: each event reads as one, and concerns one key. Items are made only for who asks for one."""
-
-    def __init__(self, places: Sequence[int], stored: list[Stored], events: list[Any], keys: list[Key]) -> None:
-        self.places, self.stored, self.events, self.keys = places, stored, events, keys
-
-    def __len__(self) -> int:
-        return len(self.events)
-
-    @overload
-    def __getitem__(self, index: int) -> Item: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Item]: ...
-    def __getitem__(self, index: int | slice) -> Item | list[Item]:
-        if isinstance(index, slice):
-            return [self[each] for each in range(*index.indices(len(self.events)))]
-        keys = (self.keys[index],)
-        return Item(self.places[index], self.stored[index], ((self.events[index], keys),), keys)
-
-    def evolve(self, plan: Plan, rows: dict[Key, Any]) -> None:
-        """Fold into rows, in order; a row that is not to be kept becomes None. Raises Failed."""
-        cls, keep, events = plan.cls, plan.keeps, iter(self.events)
-        envelopes = map(Recorded[Any], self.stored, self.events) if plan.recorded else repeat(None)
-        try:
-            for event, key, envelope in zip(events, self.keys, envelopes, strict=False):
-                row = rows.get(key)
-                if row is None:
-                    row = rows[key] = cls(*key)
-                if (row.evolve(event) if envelope is None else row.evolve(event, envelope)) is not None:
-                    raise returned(cls)
-                if keep and not row.keep():
-                    rows[key] = None
-        except Exception as error:
-            raise Failed(len(self.events) - length_hint(events) - 1, error, "evolve") from error
 
 
 class Timing:
@@ -172,7 +105,7 @@ class Reading:
             return None
         try:
             keys = list(map(cast("Callable[[Any], Any]", self._plan.key), decoded))
-        except Exception:  # which event it was is found out one by one
+        except Exception:  # noqa: BLE001 (the user's; which event it was is found out one by one)
             return None
         if set(map(type, keys)) != {tuple} or set(map(len, keys)) != {self._key_size}:
             if self._key_size > 1 or any(isinstance(key, (tuple, list)) or key is None for key in keys):
@@ -181,8 +114,9 @@ class Reading:
         if self._partitions == 1:
             return Straight(range(len(decoded)), list(events), decoded, keys)
         mine = [self._is_mine(key) for key in keys]
-        columns = (range(len(decoded)), events, decoded, keys)
-        return Straight(*[list(compress(column, mine)) for column in columns])
+        places = list(compress(range(len(decoded)), mine))
+        stored, own = list(compress(events, mine)), list(compress(decoded, mine))
+        return Straight(places, stored, own, list(compress(keys, mine)))
 
     def _decoded(self, events: Sequence[Stored]) -> list[Any] | None:
         kinds = [(stored.type, stored.version) for stored in events]
@@ -343,14 +277,6 @@ class Rows:
             tx.delete(self.table, deletes)
         except (RowRefused, TypeError, ValueError, OverflowError) as error:
             raise Failed(None, error.__cause__ or error, "evolve") from error
-
-
-def returned(cls: type) -> InvalidProjection:
-    """An evolve that returns something: it would be lost."""
-    return InvalidProjection(
-        f"{cls.__name__}.evolve returned a value, and evolve changes self.",
-        "Assign to self and return nothing; a row that is to go says so in keep().",
-    )
 
 
 class Handlers:

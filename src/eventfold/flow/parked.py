@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from eventfold.flow.fold import Item
+from eventfold.flow.items import Item
 from eventfold.record import Stored
 from eventfold.target import Entry
 

@@ -14,8 +14,9 @@ import msgspec
 
 from eventfold.engine import Page, Span
 from eventfold.errors import CursorMismatch, LeaseLost
-from eventfold.flow.fold import Failed, Handlers, Item, Reading, Rows, Straight, Timing
+from eventfold.flow.fold import Handlers, Reading, Rows, Timing
 from eventfold.flow.follow import verify
+from eventfold.flow.items import Failed, Item, stored_of
 from eventfold.flow.log import Log
 from eventfold.flow.parked import UNKEYED, alone, blocked_keys, first_due, parked, waiting
 from eventfold.flow.stopped import Stopped, restored
@@ -213,7 +214,7 @@ class Work:
                 last = events[through - 1] if through < len(events) or not whole else None
                 place = (last.position, last.id) if last else (page.scanned, scanned)
                 entries = [entry for entry in behind if entry.position <= place[0]]
-                seen = _stored(items, through)
+                seen = stored_of(items, through)
                 step = self._step(place, seen, todo, entries)
                 step.stats = self._stats(timing, len(seen), clock() - began)
                 self.held = tx.advance(_held(self.held), step)
@@ -268,7 +269,7 @@ class Work:
     ) -> Advance:
         held, (position, identity) = _held(self.held), place
         sum_seen = tally(seen)
-        sum_handled = sum_seen if len(handled) == len(seen) else tally(_stored(handled))
+        sum_handled = sum_seen if len(handled) == len(seen) else tally(stored_of(handled))
         return Advance(
             position=position,
             event_id=identity.hex(),
@@ -388,13 +389,6 @@ class Work:
             self._forget()
             raise
         self._blocked = blocked_keys(self.entries.values())
-
-
-def _stored(items: Sequence[Item], through: int | None = None) -> list[Stored]:
-    """The events of items, or of those before a place in the page."""
-    if isinstance(items, Straight) and (through is None or not items or items.places[-1] < through):
-        return items.stored
-    return [item.stored for item in items if through is None or item.at < through]
 
 
 def _said(failed: Failed) -> str:

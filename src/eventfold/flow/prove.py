@@ -12,8 +12,9 @@ import msgspec
 
 from eventfold.engine import Span
 from eventfold.errors import CursorMismatch
-from eventfold.flow.fold import Failed, Reading
+from eventfold.flow.fold import Reading
 from eventfold.flow.follow import verify
+from eventfold.flow.items import Failed
 from eventfold.flow.log import Log
 from eventfold.projection.ledger import MODULUS, NOTHING, Tally, place_hash, tally
 from eventfold.projection.plan import Plan

@@ -12,7 +12,8 @@ from typing import Any, Generic, TypeVar
 from eventfold.engine import Span
 from eventfold.errors import InvalidProjection
 from eventfold.event import Recorded
-from eventfold.flow.fold import Failed, Item, Reading, Straight, returned
+from eventfold.flow.fold import Reading
+from eventfold.flow.items import Failed, Item, Straight, returned
 from eventfold.flow.log import Log
 from eventfold.flow.read import moment
 from eventfold.projection.classes import Projection

@@ -55,4 +55,6 @@ def place_hash(position: int, id: bytes) -> int:
 def tally(events: Sequence[Stored]) -> Tally:
     """The tally of some events: the sum of their `place_hash`es."""
     places = map(_place, [event.position for event in events], [event.id for event in events])
-    return Tally(len(events), sum(map(_number, [blake2b(place, digest_size=16).digest() for place in places])) % MODULUS)
+    return Tally(
+        len(events), sum(map(_number, [blake2b(place, digest_size=16).digest() for place in places])) % MODULUS
+    )

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -146,7 +147,7 @@ class SqliteDriver:
 
     def upsert(self, connection: apsw.Connection, statement: str, table: Table, rows: Sequence[Sequence[Any]]) -> None:
         """The statement, many times, in the order of the key: neighbours then share the pages they are put on."""
-        connection.executemany(statement, sorted(rows))
+        connection.executemany(statement, sorted(rows, key=itemgetter(slice(len(table.key)))))
 
     def begin(self, connection: apsw.Connection) -> None:
         """Take the writers' turn, then the write lock."""
