@@ -24,7 +24,7 @@ FILE_LINES, FUNCTION_LINES = 400, 60
 
 PUBLIC = """
     Store AsyncStore Event event Tag tag State Aggregate Query Draft Recorded Decided diff upcast
-    EventfoldError AppendConflict AppendUnconfirmed NotSupported InvalidDecision
+    EventfoldError AppendConflict AppendUnconfirmed NotSupported InvalidInput InvalidDecision
     Projection SqlProjection Subscription Transaction Process
 """.split()
 

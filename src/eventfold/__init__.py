@@ -3,7 +3,14 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from eventfold.errors import AppendConflict, AppendUnconfirmed, EventfoldError, InvalidDecision, NotSupported
+from eventfold.errors import (
+    AppendConflict,
+    AppendUnconfirmed,
+    EventfoldError,
+    InvalidDecision,
+    InvalidInput,
+    NotSupported,
+)
 from eventfold.event import Draft, Event, Recorded, Tag, event, tag
 from eventfold.query import Query
 from eventfold.upcast import upcast
@@ -58,6 +65,7 @@ __all__ = [
     "Event",
     "EventfoldError",
     "InvalidDecision",
+    "InvalidInput",
     "NotSupported",
     "Process",
     "Projection",
