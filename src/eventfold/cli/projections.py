@@ -14,7 +14,7 @@ import typer
 
 from eventfold.cli.command import Command, Group
 from eventfold.cli.copy import progress
-from eventfold.cli.moments import until
+from eventfold.cli.moments import place_of
 from eventfold.cli.options import Json, Url, Wide, addressed, opened
 from eventfold.cli.running import imported
 from eventfold.cli.screen import Column, Screen
@@ -170,7 +170,7 @@ def rebuild(
     screen = Screen(as_json)
     with at_desk(url, name, import_path) as (desk, named):
         with progress(screen, "building") as bar:
-            generation = desk.rebuild(named, at=until(at), progress=bar)
+            generation = desk.rebuild(named, at=None if at is None else place_of(at), progress=bar)
         found = desk.compare(named, generation)
         if switch and at is None:
             desk.switch(named)
