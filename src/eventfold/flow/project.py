@@ -17,7 +17,7 @@ from eventfold.errors import CursorMismatch, LeaseLost
 from eventfold.flow.fold import Handlers, Reading, Rows, Timing
 from eventfold.flow.follow import verify
 from eventfold.flow.items import Failed, Item, stored_of
-from eventfold.flow.log import Log
+from eventfold.flow.log import Log, writing_to
 from eventfold.flow.parked import UNKEYED, alone, blocked_keys, first_due, keys_of, parked, to_do, waiting
 from eventfold.flow.stopped import Stopped, restored
 from eventfold.projection.ledger import tally
@@ -208,7 +208,8 @@ class Work:
                 if self._rows is not None:
                     self._rows.write(tx)
                 elif self.plan.kind == "sql":
-                    done = self._handlers.handle(todo, tx, timing, clock, LONG_PAGE)
+                    with writing_to(self.means.target.address):
+                        done = self._handlers.handle(todo, tx, timing, clock, LONG_PAGE)
                     if done < len(todo):
                         todo = todo[:done]
                         through = self._cut(items, todo, through)
@@ -362,7 +363,8 @@ class Work:
                 if self._rows is not None:
                     self._rows.write(tx)
                 elif self.plan.kind == "sql":
-                    self._handlers.handle(items, tx, Timing(), clock)
+                    with writing_to(self.means.target.address):
+                        self._handlers.handle(items, tx, Timing(), clock)
                 step.handled = held.handled + tally(page.events)
                 step.settled = [entry.position]
                 self.held = tx.advance(held, step)
