@@ -170,8 +170,11 @@ class Target(Protocol):
         """Make a generation: its tables and checkpoints, in one transaction; the first one is live at once."""
         ...
 
-    def change(self, projection: Registered) -> None:
-        """Write what is known about a projection; readers see the tables of `live` from now on, atomically."""
+    def change(self, projection: Registered, was: Registered | None = None) -> None:
+        """Write what is known about a projection; readers see the tables of `live` from now on, atomically.
+
+        Raises Disturbed where it is not (any more) as it `was`.
+        """
         ...
 
     def drop(self, name: str, generation: int, tables: Sequence[str]) -> None:
@@ -206,8 +209,11 @@ class Target(Protocol):
         """Take the lease, with a token greater than all before; None while somebody else (not `heir_of`) holds it."""
         ...
 
-    def beat(self, held: Checkpoint, seconds: float) -> int:
-        """Keep the lease; returns the checkpoint's revision. Raises LeaseLost."""
+    def beat(self, held: Checkpoint, seconds: float, quietly: bool = False) -> int:
+        """Keep the lease; returns the checkpoint's revision. Raises LeaseLost.
+
+        `quietly`: this is no sign that anything moves (a handler may hang), so `beat` stays what it was.
+        """
         ...
 
     def release(self, held: Checkpoint) -> None:

@@ -18,10 +18,14 @@ from typing import Any
 NOBODYS = {"abc", "builtins", "msgspec", "msgspec._core", "typing", "eventfold.projection.classes"}  # no user's modules
 
 
-def fingerprint(cls: type, shape: str) -> str:
-    """16 hex digits for a class and its `shape`: what else it depends on (its query, its tables)."""
+def fingerprint(cls: type, tables: str, more: str) -> str:
+    """8 hex digits for its `tables`, a hyphen, 16 for all that it means: its code, and `more` (its query)."""
     code = "\n".join(_code(each) for each in cls.__mro__ if each.__module__ not in NOBODYS)
-    return hashlib.sha256(f"{shape}\n{code}".encode()).hexdigest()[:16]
+    return f"{_hash(tables)[:8]}-{_hash(tables + more + code)[:16]}"
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _code(cls: type) -> str:

@@ -126,7 +126,7 @@ def _rows(cls: type[Projection], name: str, terms: Terms) -> Plan:
     else:
         key = getattr(key, "__func__", key)
     query = _query(events)
-    shape = f"{rows.table.columns} {rows.table.key} {[repr(d) for d in defaults]} {query!r} {terms.partitions}"
+    shape = f"{rows.table.columns} {rows.table.key} {rows.table.indexes}"
     return Plan(
         cls,
         "rows",
@@ -134,7 +134,7 @@ def _rows(cls: type[Projection], name: str, terms: Terms) -> Plan:
         f"{cls.__module__}:{cls.__qualname__}",
         events,
         query,
-        fingerprint(cls, shape),
+        fingerprint(cls, shape, f"{[repr(d) for d in defaults]} {query!r} {terms.partitions}"),
         terms.target,
         terms.on_error,
         terms.attempts,
@@ -191,7 +191,7 @@ def _handled(kept: Any, cls: type, name: str, terms: Terms) -> Plan:
         f"{cls.__module__}:{cls.__qualname__}",
         events,
         query,
-        fingerprint(cls, f"{tables} {query!r} {terms.partitions}"),
+        fingerprint(cls, f"{tables}", f"{query!r} {terms.partitions}"),
         terms.target,
         terms.on_error,
         terms.attempts,

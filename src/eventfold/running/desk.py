@@ -17,18 +17,21 @@ from eventfold.errors import (
     CursorMismatch,
     EventfoldError,
     InvalidProjection,
+    LeaseHeld,
     ProjectionBehind,
+    ProjectionError,
     TargetUnavailable,
     UnknownProjection,
 )
 from eventfold.flow import generations
 from eventfold.flow.fold import name_table
+from eventfold.flow.follow import verify
 from eventfold.flow.generations import Comparison, known_in
 from eventfold.flow.project import Work
 from eventfold.flow.prove import LogProof, Progress, Proof, prove, prove_log
 from eventfold.flow.read import moment
 from eventfold.flow.status import Status, away, status_of
-from eventfold.flow.stopped import paused, stopped_error
+from eventfold.flow.stopped import paused, restored, stopped_error
 from eventfold.projection.classes import Projection
 from eventfold.projection.plan import Kept, Plan, plan_of
 from eventfold.query import Cursor, Query
@@ -53,10 +56,18 @@ class Desk(Hands):
     def project(self, *projections: Kept, timeout: float = PATIENCE, progress: Progress | None = None) -> None:
         """See Store.project."""
         head = run(self.log.engine.head()).position
+        failed: list[EventfoldError] = []
         for plan in _plans(projections):
-            target, known = self._register(plan)
-            for partition in range(plan.partitions):
-                self._catch_up(plan, target, Place(plan.name, known.live, partition), head, timeout, progress)
+            try:
+                target, known = self._register(plan)
+                for partition in range(plan.partitions):
+                    self._catch_up(plan, target, Place(plan.name, known.live, partition), head, timeout, progress)
+            except (ProjectionError, InvalidProjection, CursorMismatch) as error:  # no reason not to serve the others
+                failed.append(error)
+        if failed:
+            for other in failed[1:]:
+                failed[0].add_note(str(other))
+            raise failed[0]
 
     def _catch_up(
         self,
@@ -108,6 +119,7 @@ class Desk(Hands):
             known = known_in(target, name)
             held = min(target.checkpoints(name, known.live), key=lambda each: each.position)
             if held.position >= wanted:
+                self._refuse_restored(known, held)
                 return held.position
             if held.stopped:
                 raise stopped_error(name, held)
@@ -115,6 +127,13 @@ class Desk(Hands):
                 raise self._behind(name, held, wanted, timeout)
             time.sleep(nap)
             nap = min(nap * 1.5, 0.02)
+
+    def _refuse_restored(self, known: Registered, held: Checkpoint) -> None:
+        """Rows of history that this log does not have answer for nothing that is in it."""
+        try:
+            run(verify(self.log, Cursor(held.store, held.epoch, held.position, held.event_id)))
+        except CursorMismatch as error:
+            raise restored(known.name, known.kind, error) from error
 
     def _behind(self, name: str, held: Checkpoint, wanted: int, timeout: float) -> ProjectionBehind:
         sentence = self.status(name)[0].sentence if self._find(name)[1].registered(name) else ""
@@ -178,6 +197,8 @@ class Desk(Hands):
         if plan.rows is None:
             raise InvalidProjection(f"{plan.name} has tables of its own.", "Ask them with SQL.")
         target = self._target(plan.target)
+        if generation is not None:
+            generations.refuse_unknown(target, plan.name, generation)
         table = name_table(plan.rows.table, generation or known_in(target, plan.name).live)
         packed = {name: getattr(value, "value", value) for name, value in where.items()}
         return [plan.rows.unpack(row) for row in target.select(table, packed, order, limit)]
@@ -228,13 +249,47 @@ class Desk(Hands):
         until = None if at is None else run(moment(self.log, at))
         generation = run(generations.begin(plan, self.log, target, until))
         self._act(plan.name, "rebuild", generation, until=until)
+        self._build(plan, target, generation, until, progress, stop)
+        return generation
+
+    def _build(
+        self,
+        plan: Plan,
+        target: Target,
+        generation: int,
+        until: int | None,
+        progress: Progress | None,
+        stop: Callable[[], bool],
+    ) -> None:
         head = until if until is not None else run(self.log.engine.head()).position
+        for held in target.checkpoints(plan.name, generation):
+            if held.stopped:
+                target.edit(held.place, stopped="")  # to ask again is to try again
         for partition in range(plan.partitions):
             place = Place(plan.name, generation, partition)
             work = Work(plan, means_of(self.log, target, self._lease), place, holder())
-            catch_up(work, PATIENCE, None if progress is None else lambda position: progress(position, head), stop)
+
+            def tell(position: int, done: int = partition) -> None:
+                if progress is not None:
+                    progress(done * head + position, plan.partitions * head)
+
+            state = catch_up(work, PATIENCE, tell, stop)
             self._refuse(target, place)
-        return generation
+            if state == "held":
+                self._refuse_unfinished(target, place, head)
+
+    def _refuse_unfinished(self, target: Target, place: Place, head: int) -> None:
+        """What somebody else is still building is not built."""
+        held = next(c for c in target.checkpoints(place.name, place.generation) if c.place == place)
+        if held.position < head:
+            raise LeaseHeld(
+                f"Generation {place.generation} of {place.name} is being built by {held.holder}, and has come to "
+                f"position {held.position} of {head}.",
+                "Let that one finish, or end it; then ask again.",
+                projection=place.name,
+                holder=held.holder,
+                position=held.position,
+            )
 
     def compare(self, projection: Named, generation: int | None = None) -> Comparison:
         """What readers see beside another generation (by default the one being built, else the previous one).
@@ -247,8 +302,9 @@ class Desk(Hands):
         other = generation or known.building or known.previous
         if other is None:
             raise UnknownProjection(
-                f"{plan.name} has one generation only.", "Build another: eventfold projections rebuild."
+                f"{plan.name} has one generation only.", f"Build another: eventfold projections rebuild {plan.name}."
             )
+        generations.refuse_unknown(target, plan.name, other)
         head = run(self.log.engine.head()).position
         for held in (*target.checkpoints(plan.name, known.live), *target.checkpoints(plan.name, other)):
             # Rows as of different positions would differ for that alone; what is of other code is its runner's to move.
@@ -264,22 +320,17 @@ class Desk(Hands):
         known = known_in(target, plan.name)
         if known.building is not None:
             self.rebuild(projection)
-        known = known_in(target, plan.name)
-        new, oldest = generations.switched(known), known.previous
-        self._act(plan.name, "switch", new.live)
-        target.change(new)
-        if oldest is not None:
-            target.drop(plan.name, oldest, known.tables)
+        self._act(plan.name, "switch", generations.switched(known_in(target, plan.name)).live)
+        known, new = self._change(target, plan.name, generations.switched)
+        if known.previous is not None:
+            target.drop(plan.name, known.previous, known.tables)
         return new
 
     def rollback(self, projection: Named) -> Registered:
         """Let readers see the previous generation again. Its runner goes on where it was, with its own code."""
         name, target = self._find(projection)
-        known = known_in(target, name)
-        new = generations.rolled_back(known)
-        self._act(name, "rollback", new.live)
-        target.change(new)
-        return new
+        self._act(name, "rollback", generations.rolled_back(known_in(target, name)).live)
+        return self._change(target, name, generations.rolled_back)[1]
 
     def discard(self, projection: Named, generation: int | None = None) -> None:
         """Give up what is being built, or drop a generation that was built as of a moment in the past."""
@@ -290,6 +341,7 @@ class Desk(Hands):
             raise InvalidProjection(
                 f"Generation {dropped} of {name} is what readers see, or saw before.", "It goes by itself, later."
             )
+        generations.refuse_unknown(target, name, dropped)
         self._act(name, "discard", dropped)
         if dropped == known.building:
             generations.discard(target, known)

@@ -5,11 +5,13 @@ Knows: targets opened so far, where code is imported from. Does not know: what i
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Self
 from weakref import WeakSet
 
 from eventfold.bridge import run
-from eventfold.errors import InvalidProjection
+from eventfold.errors import InvalidProjection, TargetUnavailable
 from eventfold.flow.acts import record
 from eventfold.flow.generations import known_in, register
 from eventfold.flow.log import Log, Options
@@ -17,10 +19,11 @@ from eventfold.projection.plan import Kept, Plan, plan_of
 from eventfold.running.code import load
 from eventfold.running.keeping import Keeping
 from eventfold.running.runner import Runner
-from eventfold.target import Registered, Target
+from eventfold.target import Disturbed, Registered, Target
 from eventfold.targets import open_target
 
 Named = str | Kept
+DISTURBED = 20  # times an act by hand is begun again because somebody else acted meanwhile
 ELSEWHERE = "elsewhere"  # the kind of a name whose rows and progress are kept in another database
 
 
@@ -70,6 +73,22 @@ class Finding:
                 )
             own.change(Registered(name=plan.name, kind=ELSEWHERE, code=plan.code, live=1))
         return target, known
+
+    def _change(
+        self, target: Target, name: str, edit: Callable[[Registered], Registered]
+    ) -> tuple[Registered, Registered]:
+        """Change what is known about a projection: as it was, and is. What others change meanwhile is not lost."""
+        for _ in range(DISTURBED):
+            known = known_in(target, name)
+            new = edit(known)
+            with suppress(Disturbed):
+                target.change(new, known)
+                return known, new
+        raise TargetUnavailable(
+            f"What is known about {name} was changed {DISTURBED} times while it was to be changed.",
+            "Try again.",
+            address=target.address,
+        )
 
     def _find(self, projection: Named) -> tuple[str, Target]:
         if not isinstance(projection, str):

@@ -46,8 +46,9 @@ ADVANCE = f"""UPDATE eventfold_checkpoint SET position = ?, event_id = ?, epoch 
     handled = ?, handled_digest = ?, stopped = ?, stats = ?, at = ?, beat = ?, revision = revision + 1
     WHERE {PLACE} AND token = ? AND revision = ? RETURNING revision"""  # noqa: S608
 CLAIM = f"""UPDATE eventfold_checkpoint SET token = token + 1, revision = revision + 1, holder = ?, expires = ?,
-    beat = ? WHERE {PLACE} AND (holder IN ('', ?) OR expires < ?) RETURNING {CHECKPOINT}"""  # noqa: S608
-BEAT = f"""UPDATE eventfold_checkpoint SET expires = ?, beat = ? WHERE {PLACE} AND token = ? RETURNING revision"""  # noqa: S608
+    beat = ? WHERE {PLACE} AND (holder IN ('', ?) OR expires < ? OR beat > ?) RETURNING {CHECKPOINT}"""  # noqa: S608
+BEAT = f"""UPDATE eventfold_checkpoint SET expires = ?, beat = coalesce(nullif(?, 0), beat)
+    WHERE {PLACE} AND token = ? RETURNING revision"""  # noqa: S608
 RELEASE = f"UPDATE eventfold_checkpoint SET holder = '', expires = 0 WHERE {PLACE} AND token = ?"  # noqa: S608
 GENERATIONS = "SELECT DISTINCT generation FROM eventfold_checkpoint WHERE name = ?"
 NOTICE = "UPDATE eventfold_checkpoint SET revision = revision + 1 WHERE name = ?"
