@@ -25,7 +25,7 @@ FILE_LINES, FUNCTION_LINES = 400, 60
 PUBLIC = """
     Store AsyncStore Event event Tag tag State Aggregate Query Draft Recorded Decided diff upcast
     EventfoldError AppendConflict AppendUnconfirmed NotSupported InvalidInput InvalidDecision
-    Projection SqlProjection Subscription Transaction Process
+    Projection SqlProjection Subscription Transaction Unknown Process
 """.split()
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Annotated, Any, Literal
 
+import msgspec
 import pytest
 
 import eventfold as ef
@@ -41,6 +42,19 @@ class Three(Enum):
     C = "c"
 
 
+class Loose(msgspec.Struct):
+    """Ignores what it does not know."""
+
+    a: int = 0
+    b: int = 0
+
+
+class Strict(msgspec.Struct, forbid_unknown_fields=True):
+    """Refuses what it does not know."""
+
+    a: int = 0
+
+
 COMPATIBLE = [
     ({"n": int}, {"n": float}),
     ({"n": int}, {"n": int | None}),
@@ -51,6 +65,8 @@ COMPATIBLE = [
     ({"n": list[int]}, {"n": tuple[float, ...]}),
     ({"n": Literal["a"]}, {"n": Literal["a", "b"]}),
     ({"n": int}, {"n": Any}),
+    ({"n": int, "m": str}, {"n": int, "more": (ef.Unknown, {})}),
+    ({"n": int, "more": (ef.Unknown, {})}, {"n": int}),
 ]
 BREAKING = [
     ({"n": int}, {"n": str}),
@@ -62,6 +78,7 @@ BREAKING = [
     ({"n": ef.Tag}, {"n": str}),
     ({"n": ef.Tag}, {"n": Annotated[str, ef.tag("m")]}),
     ({"n": dict[str, int]}, {"n": dict[str, str]}),
+    ({"n": Loose}, {"n": Strict}),
 ]
 
 
@@ -79,6 +96,15 @@ def test_what_cannot_read_old_events_is_breaking(old: dict[str, Any], new: dict[
     breaks = [f for f in changed(event(old), event(new)) if f.breaking]
     assert breaks
     assert all(f.type == "schema-thing" and f.version == 1 and f.write for f in breaks)
+
+
+def test_a_field_may_only_go_where_unknown_fields_are_read() -> None:
+    """A class that refuses what it does not know refuses its own past."""
+    old, new = event({"n": int, "m": int}), event({"n": int}, forbid_unknown_fields=True)
+    (found,) = [f for f in changed(old, new) if f.breaking]
+    assert (found.field, "forbid_unknown_fields" in found.write) == ("m", True)
+    strict = [f.what for f in changed(event({"n": int}), event({"n": int}, forbid_unknown_fields=True))]
+    assert strict == ["refuses unknown fields from now on; scan your log for fields of former years"]
 
 
 def test_no_change_is_no_finding() -> None:

@@ -22,7 +22,7 @@ from eventfold.process.classes import Process
 from eventfold.process.facts import recorded_as, timer_cancelled, timer_set
 from eventfold.process.ids import command_id, derived
 from eventfold.process.plan import Plan, key_text
-from eventfold.process.wishes import Cancel, Decision, Timer, class_of
+from eventfold.process.wishes import Cancel, Decision, Timer, class_of, means
 from eventfold.record import NewEvent
 from eventfold.state import copied
 
@@ -110,9 +110,8 @@ class _Reaction:
             await decide(self._deciding, options, wish.function, wish.args, wish.kwargs)
         except Exception as error:
             for errors, then in wish.refusals:
-                if isinstance(error, errors):
-                    event = then if is_event_class(class_of(then)) else then(error)
-                    await self._write(index, encode(self._deciding, options, [event]), self._told(wish))
+                if means(errors, error):
+                    await self._write(index, self._refused(index, wish, then, error, options), wish.told)
                     return
             raise self._error(
                 ProcessError,
@@ -121,6 +120,21 @@ class _Reaction:
                 index,
                 wish.told,
             ) from error
+
+    def _refused(
+        self, index: int, wish: Decision, then: Any, error: Exception, options: Options
+    ) -> tuple[NewEvent, ...]:
+        try:
+            event = then if is_event_class(class_of(then)) else then(error)
+            return encode(self._deciding, options, [event])
+        except Exception as failed:
+            raise self._error(
+                ProcessError,
+                f"asked for {wish.told}, which was refused ({_said(error)}), and on_refusal failed: {_said(failed)}",
+                "Give on_refusal an event, or a function of the error that returns one; then retry the event.",
+                index,
+                wish.told,
+            ) from failed
 
     async def _record(self, facts: list[tuple[int, Wish]]) -> None:
         """Timers, cancellations and events of the process's own, in one append."""

@@ -98,8 +98,22 @@ def _fields(name: str, version: int, old: dict[str, Any], new: dict[str, Any]) -
             )
         else:
             yield _note(name, version, field, "is new, and has a default for old events")
+    unknown = new.get("unknown", "ignored")
     for field in was.keys() - now.keys():
-        yield _note(name, version, field, "is gone; its old values stay in the log and are ignored")
+        if unknown == "refused":
+            yield _break(
+                name,
+                version,
+                field,
+                "is gone, and the class refuses stored fields that it does not know",
+                "Keep the field, or take forbid_unknown_fields=True away.",
+            )
+        else:
+            yield _note(name, version, field, f"is gone; its old values stay in the log and are {unknown}")
+    if unknown == "refused" != old.get("unknown"):
+        yield _note(name, version, None, "refuses unknown fields from now on; scan your log for fields of former years")
+    elif unknown != old.get("unknown", "ignored"):
+        yield _note(name, version, None, f"has unknown fields {unknown} from now on")
     for field in was.keys() & now.keys():
         wider = _reads(now[field], was[field])
         if not wider:
@@ -154,6 +168,8 @@ def _one_reads(new: dict[str, Any], old: dict[str, Any]) -> bool:
         return _reads(new.get("items", {}), old.get("items", {}))
     if new.get("type") == "object" and ("properties" in new or "properties" in old):
         was, now = old.get("properties", {}), new.get("properties", {})
+        if new.get("additionalProperties") is False and was.keys() - now.keys():
+            return False
         fits = all(_reads(now[name], was[name]) for name in was.keys() & now.keys())
         return fits and not (set(new.get("required", ())) - was.keys())
     if new.get("type") == "object":
