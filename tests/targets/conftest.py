@@ -29,6 +29,8 @@ PLACES = [
     "sqlite+pysqlite",
     "postgresql+psycopg",
     "postgresql",
+    "duckdb",
+    "parquet",
     pytest.param("mysql+pymysql", marks=mariadb.needed),
 ]
 
@@ -38,6 +40,10 @@ def place(kind: str, folder: Path) -> str:
     match kind:
         case "sqlite+pysqlite":
             return f"{kind}:///{folder}/rows.db"
+        case "duckdb":
+            return f"duckdb:{folder}/rows.duckdb"
+        case "parquet":
+            return f"parquet:{folder}/rows?every=0"
         case "mysql+pymysql":
             return mariadb.shared().database()
         case _:

@@ -5,6 +5,10 @@ Knows: URL schemes, and that rows live beside the log unless something else is s
 
 from __future__ import annotations
 
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+
 from eventfold.engine import Engine
 from eventfold.errors import InvalidUrl, MissingExtra
 from eventfold.target import Target
@@ -26,17 +30,67 @@ def open_target(engine: Engine, address: str | None, url: str = "") -> Target:
     if not colon or len(scheme) < 2 or "/" in scheme or "." in scheme:
         return _sqlite(address)
     if scheme in ("sqlite", "file"):
-        return _sqlite(rest[2:] if rest.startswith("//") else rest)
+        return _sqlite(_path(rest, address))
     if scheme in ("postgresql", "postgres"):
         return _postgres(address)
     if "+" in scheme:
         return _alchemy(address)
+    if scheme == "duckdb":
+        return _duck(_path(rest, address), getattr(engine, "path", ""))
+    if scheme == "parquet":
+        return _parquet(_path(rest, address), address)
     raise InvalidUrl(
         f"No target is known by the scheme {scheme!r}.",
-        "Use a path or sqlite:PATH, postgresql://…, or DATABASE+DRIVER://… as SQLAlchemy knows it; "
+        "Use a path or sqlite:PATH, postgresql://…, duckdb:PATH, or DATABASE+DRIVER://… as SQLAlchemy knows it; "
         "without target= rows live in the store's own database.",
         url=address,
     )
+
+
+def _path(rest: str, address: str) -> str:
+    path = rest.removeprefix("//")
+    if not path:
+        raise InvalidUrl(f"The address {address!r} names no path.", "Write one behind the colon.", url=address)
+    return path
+
+
+def _duck(path: str, log: str) -> Target:
+    if log and os.path.exists(path) and os.path.exists(log) and os.path.samefile(path, log):
+        raise InvalidUrl(f"{path} is the log itself.", "Give the rows a file of their own.", url=path)
+    with _extra("DuckDB", "duckdb"):
+        from eventfold.targets.duck.target import DuckTarget
+    return DuckTarget(path)
+
+
+def _parquet(path: str, address: str) -> Target:
+    with _extra("Parquet", "duckdb"):
+        from eventfold.targets.duck.parquet import EVERY, ParquetTarget
+    folder, _, options = path.partition("?")
+    name, _, given = options.partition("=")
+    try:
+        every = float(given) if options else EVERY
+    except ValueError:
+        every = -1.0
+    if options and (name != "every" or not 0 <= every < 1e9):
+        raise InvalidUrl(
+            f"The folder's options {options!r} are not understood.",
+            "Write parquet:FOLDER?every=SECONDS: how often a file is written anew while there is work.",
+            url=address,
+        )
+    return ParquetTarget(folder, every)
+
+
+@contextmanager
+def _extra(what: str, extra: str) -> Generator[None]:
+    """What is imported here comes with an extra."""
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtra(
+            f"{what} needs a package that is not installed ({error.name}).",
+            f'Install it: pip install "eventfold[{extra}]".',
+            extra=extra,
+        ) from error
 
 
 def _sqlite(path: str) -> Target:
@@ -47,15 +101,9 @@ def _sqlite(path: str) -> Target:
 
 
 def _postgres(url: str, schema: str | None = None) -> Target:
-    try:
+    with _extra("PostgreSQL", "postgres"):
         from eventfold.targets.postgres import PostgresDriver
         from eventfold.targets.sql import SqlTarget
-    except ImportError as error:
-        raise MissingExtra(
-            f"PostgreSQL needs a package that is not installed ({error.name}).",
-            'Install it: pip install "eventfold[postgres]".',
-            extra="postgres",
-        ) from error
     return SqlTarget(PostgresDriver(url, schema))
 
 

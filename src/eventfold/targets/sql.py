@@ -27,11 +27,11 @@ PAGE = 1_000
 class SqlTarget:
     """See the port."""
 
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
+    def __init__(self, driver: Driver, statements: Statements | None = None) -> None:
+        self.driver = self._driver = driver
         self.address = driver.address
         self._ready = False
-        self._statements = Statements(driver)
+        self._statements = statements or Statements(driver)
 
     # Connections
 
