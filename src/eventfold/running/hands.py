@@ -99,7 +99,7 @@ class Hands(Finding):
     def accept(self, projection: Named) -> None:
         """Say that the rows are right as they are, though the code has changed."""
         plan = self._plan(projection)
-        target = self._target(plan.target)
+        target = self._of(plan)
         known = known_in(target, plan.name)
         self._act(plan.name, "accept", known.live, fingerprint=plan.fingerprint)
         for held in target.checkpoints(plan.name, known.live):

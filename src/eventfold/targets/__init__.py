@@ -6,18 +6,22 @@ Knows: URL schemes, and that rows live beside the log unless something else is s
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from eventfold.engine import Engine
 from eventfold.errors import InvalidUrl, MissingExtra
+from eventfold.sink import Sink
 from eventfold.target import Target
 
 
-def open_target(engine: Engine, address: str | None, url: str = "") -> Target:
+def open_target(
+    engine: Engine, address: str | Sink | None, url: str = "", beside: Callable[[], Target] | None = None
+) -> Target:
     """The target at an address; None: the store's own database, or memory where the store has none.
 
-    Raises TargetUnavailable, InvalidUrl on an unknown scheme, MissingExtra where a driver is not installed.
+    `beside` gives the store's own, for rows that are sent on from there. Raises TargetUnavailable, InvalidUrl on an
+    unknown scheme, MissingExtra where a driver is not installed.
     """
     if address is None:
         if engine.name == "sqlite":
@@ -25,6 +29,8 @@ def open_target(engine: Engine, address: str | None, url: str = "") -> Target:
         if engine.name == "postgres":
             return _postgres(url, getattr(engine, "options").schema)  # noqa: B009
         return _sqlite(":memory:")
+    if not isinstance(address, str):
+        return _sending(address, beside() if beside else open_target(engine, None, url))
     scheme, colon, rest = address.partition(":")
     scheme = scheme.lower()
     if not colon or len(scheme) < 2 or "/" in scheme or "." in scheme:
@@ -39,12 +45,34 @@ def open_target(engine: Engine, address: str | None, url: str = "") -> Target:
         return _duck(_path(rest, address), getattr(engine, "path", ""))
     if scheme == "parquet":
         return _parquet(_path(rest, address), address)
+    if (sink := _sink(scheme, address)) is not None:
+        return _sending(sink, beside() if beside else open_target(engine, None, url))
     raise InvalidUrl(
         f"No target is known by the scheme {scheme!r}.",
-        "Use a path or sqlite:PATH, postgresql://…, duckdb:PATH, or DATABASE+DRIVER://… as SQLAlchemy knows it; "
-        "without target= rows live in the store's own database.",
+        "Use a path or sqlite:PATH, postgresql://…, duckdb:PATH, parquet:FOLDER, redis://…, https://…, or "
+        "DATABASE+DRIVER://… as SQLAlchemy knows it; without target= rows live in the store's own database.",
         url=address,
     )
+
+
+def _sink(scheme: str, address: str) -> Sink | None:
+    if scheme in ("redis", "rediss"):
+        with _extra("Redis", "redis"):
+            from eventfold.targets.sinks.redis import RedisSink
+        return RedisSink(address)
+    if scheme in ("http", "https"):
+        from eventfold.targets.sinks.http import HttpSink
+
+        return HttpSink(address)
+    return None
+
+
+def _sending(sink: Sink, own: Target) -> Target:
+    from eventfold.targets.beside import SinkTarget
+    from eventfold.targets.sql import SqlTarget
+
+    assert isinstance(own, SqlTarget)
+    return SinkTarget(own, sink)
 
 
 def _path(rest: str, address: str) -> str:
