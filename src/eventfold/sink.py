@@ -70,7 +70,7 @@ class Sink(Protocol):
     def write(self, batch: Batch) -> bool:
         """Take a batch, all or nothing. One whose `number` is not above the last is left alone (a chunk: is below).
 
-        False: what came before it (`after`) is not there; then everything is sent.
+        False: what came before it (`after`, or the chunk before) is not there; then everything is sent, from chunk 1.
         """
         ...
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import eventfold as ef
 from tests.projections.flights import Cancelled, CarrierMonth, Departed
+from tests.targets.receiver import SECRET
 
 
 def elsewhere(address: Any) -> type[CarrierMonth]:
@@ -40,14 +42,42 @@ def nursery(store: str, address: str) -> subprocess.Popen[str]:
     )
 
 
+def dawdle(sink: Any) -> Any:
+    """A sink that takes its time before it writes and after it has, so that a kill hits these moments."""
+    write = sink.write
+
+    def slowly(batch: Any) -> bool:
+        time.sleep(0.004)
+        taken = write(batch)
+        time.sleep(0.004)
+        return bool(taken)
+
+    sink.write = slowly
+    return sink
+
+
+def place(address: str) -> Any:
+    """What a class is given for a target."""
+    if address.startswith("redis"):
+        from eventfold.targets.sinks.redis import RedisSink
+
+        return dawdle(RedisSink(address))
+    if address.startswith("http"):
+        from eventfold.targets.sinks.http import HttpSink
+
+        return dawdle(HttpSink(address, secret=SECRET))
+    import eventfold.targets.duck.parquet
+
+    assert eventfold.targets.duck.parquet.ROWS
+    return address
+
+
 if __name__ == "__main__":
     import eventfold.engines.sqlite
     import eventfold.targets.sql
     import eventfold.targets.sqlite
 
-    kept = elsewhere(sys.argv[2])
-    if sys.argv[2].startswith(("duckdb", "parquet")):
-        import eventfold.targets.duck.parquet
+    kept = elsewhere(place(sys.argv[2]))
     for _ in sys.stdin:
         child = os.fork()
         if child == 0:

@@ -25,7 +25,7 @@ from eventfold.targets.sql import SqlTarget
 from eventfold.targets.writing import SqlWriting
 
 SINK = "sink"  # the kind under which the store's own database knows a projection whose rows are sent on
-PAGE = 1_000  # rows of a batch, when everything is sent
+AGAIN = 3  # times that everything is sent, where some of it is lost meanwhile
 CREATE = """CREATE TABLE IF NOT EXISTS eventfold_sending (
     name TEXT NOT NULL, generation BIGINT NOT NULL, part BIGINT NOT NULL, number BIGINT NOT NULL,
     body TEXT NOT NULL, said TEXT NOT NULL, PRIMARY KEY (name, generation, part))"""
@@ -244,7 +244,7 @@ class SinkTarget(SqlTarget):
         elif has is not None and has.number != number:
             self._everything(held, number, seconds, clear=has.number != 0)
 
-    def _has(self, held: Checkpoint) -> Held | None:
+    def _has(self, held: Checkpoint, lost: bool = False) -> Held | None:
         """What the sink says that it has; it is told what readers are to see where it does not know."""
         place = held.place
         has = self._tried(lambda: self.sink.held(place.name, place.generation, place.partition))
@@ -257,15 +257,14 @@ class SinkTarget(SqlTarget):
             )
         known = super().registered(place.name)
         if known is not None and (has is None or has.live != known.live):
-            self._show(place.name, known.live, held.store, again=has is not None)
+            self._show(place.name, known.live, held.store, again=lost or has is not None)
         return has
 
     def _begin(self, held: Checkpoint, seconds: float, leftovers: bool) -> None:
         """Nothing was ever sent of this place: if there are rows, they were kept here alone."""
-        table = self._table(held.place)
-        if leftovers or next(self.scan(table), None):
-            self._everything(held, held.revision, seconds, clear=leftovers)
+        if leftovers or next(self.scan(self._table(held.place)), None):
             self._write(BEGUN, (*control.place_of(held.place), held.revision))
+            self._everything(held, held.revision, seconds, clear=leftovers)
 
     def _show(self, name: str, live: int, store: str, again: bool = False) -> None:
         """Told once; a sink that can be asked is told whenever it does not know."""
@@ -283,6 +282,9 @@ class SinkTarget(SqlTarget):
             if not taken:
                 has = self._has(held)
                 self._everything(held, number, seconds, clear=has is not None and has.number != 0)
+                self._has(held, lost=True)
+            elif not batch.after:  # it cannot tell whether it lost anything before its first batch
+                self._has(held, lost=True)
         except TargetUnavailable as error:
             self._write(NOTE, (error.what, *control.place_of(place), number))
             raise
@@ -290,21 +292,39 @@ class SinkTarget(SqlTarget):
         self._owing.pop(place, None)
 
     def _everything(self, held: Checkpoint, number: int, seconds: float, clear: bool) -> None:
-        """Send all rows of a partition, in the state of this number."""
-        place = held.place
+        """Send all rows of a partition, in the state of this number; where the sink has others, in their stead.
+
+        Then those of the other partitions are gone, too, and are sent from here: whoever works on them sends the same,
+        and numbers tell what is older.
+        """
+        place, all_of = held.place, [(held, number)]
         if clear:
             self._tried(lambda: self.sink.drop(place.name, place.generation, held.store))
+            for other in super().checkpoints(place.name, place.generation):
+                found = self._look(FIND, control.place_of(other.place))
+                if other.place != place and found:
+                    all_of.append((other, found[0][0]))
+        for each, its_number in all_of:
+            if not any(self._chunks(each, its_number, held, seconds) for _ in range(AGAIN)):
+                raise TargetUnavailable(
+                    f"{self.address} loses rows of {place.name} while they are sent.",
+                    "It is tried again.",
+                    address=self.address,
+                )
+
+    def _chunks(self, held: Checkpoint, number: int, mine: Checkpoint, seconds: float) -> bool:
         pages, chunk = self._own(held), 1
         page, following = next(pages, None) or [], next(pages, None)
         while True:
-            batch = batch_of(held, self._table(place), (number, 0), page, (), chunk, following is not None)
+            batch = batch_of(held, self._table(held.place), (number, 0), page, (), chunk, following is not None)
             plain = msgspec.json.decode(msgspec.json.encode(batch), type=Batch)
-            self._tried(lambda plain=plain: self.sink.write(plain))
+            if not self._tried(lambda plain=plain: self.sink.write(plain)):
+                return False
             if following is None:
-                return
+                return True
             page, following, chunk = following, next(pages, None), chunk + 1
             if seconds:
-                super().beat(held, seconds)
+                super().beat(mine, seconds)
 
     def _own(self, held: Checkpoint) -> Iterator[list[tuple[Any, ...]]]:
         """The rows of a partition, in pages."""

@@ -54,15 +54,21 @@ local mine = 'number:' .. generation .. ':' .. ARGV[3]
 local last = tonumber(redis.call('HGET', facts, mine) or 0)
 if chunk == 0 then
   if number <= last then return 1 end
-  if last ~= after then return 0 end
+  local rows = tonumber(redis.call('HGET', facts, 'rows:' .. generation) or 0)
+  if last ~= after or redis.call('HLEN', hash(generation)) ~= rows then return 0 end
 elseif number < last then
   return 1
+elseif chunk > 1 and redis.call('HGET', facts, 'chunk' .. mine) ~= number .. ':' .. (chunk - 1) then
+  return 0
 end
 local rows, at, puts = hash(generation), 10, tonumber(ARGV[9])
 for i = 0, puts - 1 do redis.call('HSET', rows, ARGV[at + 2 * i], ARGV[at + 2 * i + 1]) end
 for i = at + 2 * puts, #ARGV do redis.call('HDEL', rows, ARGV[i]) end
 redis.call('HSET', facts, 'rows:' .. generation, redis.call('HLEN', rows))
-if ARGV[8] == '0' then
+if ARGV[8] == '1' then
+  redis.call('HSET', facts, 'chunk' .. mine, number .. ':' .. chunk)
+else
+  redis.call('HDEL', facts, 'chunk' .. mine)
   redis.call('HSET', facts, mine, number, 'position:' .. generation .. ':' .. ARGV[3], ARGV[6])
 end
 return 1
@@ -156,10 +162,10 @@ class RedisSink:
             kind = said.partition("FOREIGN ")[2].partition(" script")[0]
             what = f"{self.address} has {kind}, {name!r}, already."
             now = "Give the projection another name (name=…), or another place (?prefix=… or another database)."
-        elif "READONLY" in said:
+        elif isinstance(error, redis.ReadOnlyError) or "read only" in said:
             what = f"{self.address} cannot be written to: it is a replica."
             now = "Name the primary."
-        elif "OOM" in said or "MISCONF" in said:
+        elif isinstance(error, redis.OutOfMemoryError) or "maxmemory" in said or "MISCONF" in said:
             what, now = f"{self.address} takes no rows: {said}.", "Make room there; it goes on where it was."
         elif isinstance(error, redis.AuthenticationError):
             what, now = f"{self.address} lets nobody in by these words: {said}.", "Check the user and the password."
