@@ -242,6 +242,10 @@ class Target(Protocol):
         """Every row of a declared table, sorted by all its columns as the database sorts them."""
         ...
 
+    def undelivered(self, name: str, generation: int) -> str:
+        """What is committed and not yet where readers look for it, in words; "" where nothing is."""
+        ...
+
     def blocker(self) -> str:
         """Who holds a lock that somebody waits for here, in words; "" where nobody does, or that cannot be known."""
         ...

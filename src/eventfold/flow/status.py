@@ -82,6 +82,9 @@ async def status_of(log: Log, target: Target, known: Registered, now: int) -> St
     try:
         await verify(log, Cursor(least.store, least.epoch, least.position, least.event_id))
         state, sentence = _why(known, held, behind, stats, now, target, parked, trend)
+        late = target.undelivered(known.name, known.live)
+        if late and state in ("current", "idle", "behind", "parked"):
+            state, sentence = "behind", late
     except CursorMismatch as error:
         state, sentence = "stopped", restored(known.name, known.kind, error).args[0]
     return Status(

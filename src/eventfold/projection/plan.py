@@ -21,6 +21,7 @@ from eventfold.projection.classes import LOCALS, TERMS, Policy, Projection, SqlP
 from eventfold.projection.columns import Rows, rows_of
 from eventfold.projection.fingerprint import fingerprint
 from eventfold.query import Item, Query
+from eventfold.sink import Sink
 
 Kept = type[Projection] | type[SqlProjection] | type[Subscription] | SqlProjection | Subscription
 Key = tuple[Any, ...]
@@ -48,7 +49,7 @@ class Plan(msgspec.Struct):
     events: tuple[type, ...]
     query: Query
     fingerprint: str
-    target: str | None
+    target: str | Sink | None
     on_error: Policy
     attempts: int
     partitions: int

@@ -40,6 +40,7 @@ from eventfold.running.hands import Hands
 from eventfold.running.keeping import Keeping
 from eventfold.running.runner import Runner, catch_up, holder, means_of
 from eventfold.target import Checkpoint, Place, Registered, Target
+from eventfold.targets.beside import SINK
 
 P = TypeVar("P", bound=Projection)
 PATIENCE = 30.0  # seconds
@@ -87,7 +88,7 @@ class Desk(Hands):
 
         while catch_up(work, 0.02, tell) == "held":
             held = next(c for c in target.checkpoints(place.name, place.generation) if c.place == place)
-            if held.position >= head:
+            if held.position >= head and not target.undelivered(place.name, place.generation):
                 return  # its runner has done it
             if held.stopped:
                 raise stopped_error(place.name, held)
@@ -118,7 +119,7 @@ class Desk(Hands):
         while True:
             known = known_in(target, name)
             held = min(target.checkpoints(name, known.live), key=lambda each: each.position)
-            if held.position >= wanted:
+            if held.position >= wanted and not target.undelivered(name, known.live):
                 self._refuse_restored(known, held)
                 return held.position
             if held.stopped:
@@ -160,7 +161,7 @@ class Desk(Hands):
         """
         found = {each.name: each for each in self._target(None).all()}
         for name, noted in found.items():
-            if noted.kind == ELSEWHERE:
+            if noted.kind in (ELSEWHERE, SINK):
                 with suppress(EventfoldError):
                     found[name] = known_in(self._find(name)[1], name)
         return sorted(found.values(), key=lambda each: each.name)
@@ -196,7 +197,7 @@ class Desk(Hands):
         plan = plan_of(projection)
         if plan.rows is None:
             raise InvalidProjection(f"{plan.name} has tables of its own.", "Ask them with SQL.")
-        target = self._target(plan.target)
+        target = self._of(plan)
         if generation is not None:
             generations.refuse_unknown(target, plan.name, generation)
         table = name_table(plan.rows.table, generation or known_in(target, plan.name).live)
@@ -245,7 +246,7 @@ class Desk(Hands):
         never to switch to.
         """
         plan = self._plan(projection)
-        target = self._target(plan.target)
+        target = self._of(plan)
         until = None if at is None else run(moment(self.log, at))
         generation = run(generations.begin(plan, self.log, target, until))
         self._act(plan.name, "rebuild", generation, until=until)
@@ -297,7 +298,7 @@ class Desk(Hands):
         Both are brought up to date first, as far as this process has their code.
         """
         plan = self._plan(projection)
-        target = self._target(plan.target)
+        target = self._of(plan)
         known = known_in(target, plan.name)
         other = generation or known.building or known.previous
         if other is None:
@@ -316,7 +317,7 @@ class Desk(Hands):
     def switch(self, projection: Named) -> Registered:
         """Let readers see what was built: it is brought up to date, then it takes one small transaction."""
         plan = self._plan(projection)
-        target = self._target(plan.target)
+        target = self._of(plan)
         known = known_in(target, plan.name)
         if known.building is not None:
             self.rebuild(projection)

@@ -116,7 +116,7 @@ class Hands(Finding):
         code was not given, or the new one is not. Raises ProjectionChanged.
         """
         plan = self._plan(projection)
-        target = self._target(plan.target)
+        target = self._of(plan)
         known = known_in(target, plan.name)
         run(refuse_other_tables(plan, self.log, target.checkpoints(plan.name, known.live)))
         self._act(plan.name, "accept", known.live, fingerprint=plan.fingerprint)

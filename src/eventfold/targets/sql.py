@@ -27,11 +27,11 @@ PAGE = 1_000
 class SqlTarget:
     """See the port."""
 
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
+    def __init__(self, driver: Driver, statements: Statements | None = None) -> None:
+        self.driver = self._driver = driver
         self.address = driver.address
         self._ready = False
-        self._statements = Statements(driver)
+        self._statements = statements or Statements(driver)
 
     # Connections
 
@@ -64,16 +64,19 @@ class SqlTarget:
         if self._ready:
             return
         if not self._driver.exists(connection, "eventfold_mark"):
-            self._driver.begin(connection)
-            try:
-                self._driver.exclusive(connection)
-                for statement in control.CREATE:
-                    self._driver.execute(connection, statement)
-                self._driver.commit(connection)
-            except BaseException:
-                self._driver.rollback(connection)
-                raise
+            self._make(connection, control.CREATE)
         self._ready = True
+
+    def _make(self, connection: Any, statements: Sequence[str]) -> None:
+        self._driver.begin(connection)
+        try:
+            self._driver.exclusive(connection)
+            for statement in statements:
+                self._driver.execute(connection, statement)
+            self._driver.commit(connection)
+        except BaseException:
+            self._driver.rollback(connection)
+            raise
 
     def _ask(self, connection: Any, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
         return self._driver.execute(connection, self._driver.sql(sql), parameters)
@@ -286,6 +289,10 @@ class SqlTarget:
             order = ", ".join(str(n) for n in range(1, width + 1))
             rows = self._ask(connection, f"SELECT * FROM {physical(name, generation)} ORDER BY {order}")  # noqa: S608
         yield from rows
+
+    def undelivered(self, name: str, generation: int) -> str:
+        """Nothing: rows are where readers look as soon as they are committed."""
+        return ""
 
     def blocker(self) -> str:
         """See the port."""

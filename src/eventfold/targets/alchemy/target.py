@@ -291,6 +291,10 @@ class AlchemyTarget:
             rows = queries.everything(connection, physical(name, generation))
         yield from rows
 
+    def undelivered(self, name: str, generation: int) -> str:
+        """Nothing: rows are where readers look as soon as they are committed."""
+        return ""
+
     def blocker(self) -> str:
         """Not known here."""
         return ""
