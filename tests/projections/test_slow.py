@@ -69,9 +69,7 @@ def runners(projection: Kept, *stores: ef.Store) -> Iterator[list[Runner]]:
     for store in stores:
         store.projections._register(plan_of(projection))  # pyright: ignore[reportPrivateUsage]
     plan = plan_of(projection)
-    running = [
-        Runner(store.projections.log, [(plan, store.projections.target(projection))], LEASE) for store in stores
-    ]
+    running = [Runner(store.projections.log, [(plan, store.projections.target(projection))], LEASE) for store in stores]
     try:
         yield running
     finally:
