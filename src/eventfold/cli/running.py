@@ -52,9 +52,7 @@ def run(
         raise typer.BadParameter("name what is to run.", param_hint="MODULE:NAME")
     imported([], import_path)
     found = [each for code in others for each in everything(code)]
-    warnings.showwarning = lambda message, *_where, **_more: sys.stderr.write(
-        f"{message}\n"
-    )  # not where in the library
+    warnings.showwarning = warned
     with opened(store_url) as store:
         if once:
             settled(store, found)

@@ -218,13 +218,14 @@ class AlchemyTarget:
                     "Ask for the one that is: eventfold projections show.",
                     projection=place.name,
                 )
-            if held.holder not in ("", heir_of) and held.expires >= now:
+            expires = now + int(seconds * 1e6)
+            if held.holder not in ("", heir_of) and held.expires >= now and held.beat <= expires:  # see tables.CLAIM
                 return None
             values = {
                 "token": held.token + 1,
                 "revision": held.revision + 1,
                 "holder": holder,
-                "expires": now + int(seconds * 1e6),
+                "expires": expires,
                 "beat": now,
             }
             connection.execute(sa.update(CHECKPOINT).where(at(CHECKPOINT, place)).values(values))
