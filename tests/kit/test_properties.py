@@ -102,7 +102,7 @@ steps: dict[str, int] = {}
 def test_a_fold_that_a_snapshot_does_not_hold_is_noticed() -> None:
     """By where it was kept, and by what could not be kept."""
     past = [Deposited("a", Decimal(n)) for n in (1, 2, 3)]
-    with pytest.raises(AssertionError, match="from the snapshot after . events"):
+    with pytest.raises(AssertionError, match=r"from the snapshot after \d events"):
         properties.snapshot_equals_replay(Forgetful("a"), past)
     with pytest.raises(AssertionError, match="after 1 events this cannot be kept"):
         properties.snapshot_equals_replay(Untold("a"), past)
