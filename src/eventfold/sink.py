@@ -70,7 +70,8 @@ class Sink(Protocol):
     def write(self, batch: Batch) -> bool:
         """Take a batch, all or nothing. One whose `number` is not above the last is left alone (a chunk: is below).
 
-        False: what came before it (`after`, or the chunk before) is not there; then everything is sent, from chunk 1.
+        False: what came before it (`after`, or the chunk before) is not there, or nobody said what readers see; then it
+        is said, and everything is sent, from chunk 1.
         """
         ...
 

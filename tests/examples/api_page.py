@@ -203,8 +203,11 @@ def page() -> str:
     from eventfold.query import Cursor
     from eventfold.record import Receipt
     from eventfold.running.desk import Desk
+    from eventfold.sink import Batch, Held, Sink
     from eventfold.state import Change, Step
     from eventfold.store import Follower
+    from eventfold.targets.sinks.http import HttpSink
+    from eventfold.targets.sinks.redis import RedisSink
     from eventfold.testing import scenario
 
     given = [
@@ -241,6 +244,12 @@ def page() -> str:
         *one_class(ef.SqlProjection, "SqlProjection"),
         *one_class(ef.Subscription, "Subscription"),
         *one_class(ef.Transaction, "Transaction"),
+        "\n#### Sinks: `eventfold.sink`, `eventfold.targets.sinks`",
+        *one_class(Sink, "Sink"),
+        *one_class(Batch, "Batch"),
+        *one_class(Held, "Held"),
+        *one_class(RedisSink, "RedisSink"),
+        *one_class(HttpSink, "HttpSink"),
         *one_class(Running, "Running"),
         *one_class(Desk, "Desk"),
         *one_class(View, "View"),

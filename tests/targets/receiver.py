@@ -60,10 +60,10 @@ class MemorySink:
             trouble = self.trouble.pop(0) if self.trouble else ""
             if trouble == "before":
                 raise OSError("nobody answers")
-            if trouble == "lost":
+            if "lost" in trouble:
                 self.lose()
             taken = self._write(batch)
-            if trouble == "after":
+            if "after" in trouble:
                 raise OSError("the answer was lost")
             if trouble == "crash":
                 raise KeyboardInterrupt
@@ -73,6 +73,8 @@ class MemorySink:
         self.batches.append(batch)
         place = (batch.projection, batch.generation, batch.partition)
         last = self.numbers.get(place, 0)
+        if batch.projection not in self.live:
+            return False
         if not batch.chunk:
             if batch.number <= last:
                 return True
@@ -123,7 +125,10 @@ class Receiver:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
+                length = int(self.headers["content-length"])
+                body = self.rfile.read(length)
+                if len(body) < length:
+                    return  # whoever sent it was killed meanwhile
                 self.send_response(receiver.take(dict(self.headers), body))
                 self.end_headers()
 

@@ -280,11 +280,8 @@ class SinkTarget(SqlTarget):
         try:
             taken = self._tried(lambda: self.sink.write(batch))
             if not taken:
-                has = self._has(held)
+                has = self._has(held, lost=True)
                 self._everything(held, number, seconds, clear=has is not None and has.number != 0)
-                self._has(held, lost=True)
-            elif not batch.after:  # it cannot tell whether it lost anything before its first batch
-                self._has(held, lost=True)
         except TargetUnavailable as error:
             self._write(NOTE, (error.what, *control.place_of(place), number))
             raise
@@ -305,7 +302,11 @@ class SinkTarget(SqlTarget):
                 if other.place != place and found:
                     all_of.append((other, found[0][0]))
         for each, its_number in all_of:
-            if not any(self._chunks(each, its_number, held, seconds) for _ in range(AGAIN)):
+            for _ in range(AGAIN):
+                if self._chunks(each, its_number, held, seconds):
+                    break
+                self._has(held, lost=True)
+            else:
                 raise TargetUnavailable(
                     f"{self.address} loses rows of {place.name} while they are sent.",
                     "It is tried again.",

@@ -30,6 +30,9 @@ KEPT_WITH = "SELECT key, value FROM parquet_kv_metadata(?)"
 SHARE = 10  # … and ten times as long as the last one took
 
 
+_turns: dict[Path, threading.Lock] = {}  # one snapshot at a time in a folder; other processes are kept out by the file
+
+
 class ParquetTarget(DuckTarget):
     """See the port."""
 
@@ -41,7 +44,7 @@ class ParquetTarget(DuckTarget):
             raise _unusable(self._folder, error) from error
         super().__init__(str(self._folder / ROWS))
         self.address = f"parquet:{self._folder}"
-        self._turn = threading.Lock()
+        self._turn = _turns.setdefault(self._folder, threading.Lock())
         self._changed: set[str] = set()
         self._next: dict[str, float] = {}
 

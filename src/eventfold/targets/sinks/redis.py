@@ -52,6 +52,7 @@ if refused then return refused end
 local generation, number, after, chunk = ARGV[2], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[7])
 local mine = 'number:' .. generation .. ':' .. ARGV[3]
 local last = tonumber(redis.call('HGET', facts, mine) or 0)
+if redis.call('HEXISTS', facts, 'live') == 0 then return 0 end
 if chunk == 0 then
   if number <= last then return 1 end
   local rows = tonumber(redis.call('HGET', facts, 'rows:' .. generation) or 0)
