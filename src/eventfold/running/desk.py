@@ -22,6 +22,7 @@ from eventfold.errors import (
     UnknownProjection,
 )
 from eventfold.flow import generations
+from eventfold.flow.enrol import inline, same
 from eventfold.flow.fold import name_table
 from eventfold.flow.generations import Comparison, known_in
 from eventfold.flow.project import Work
@@ -32,6 +33,7 @@ from eventfold.flow.stopped import paused, stopped_error
 from eventfold.projection.classes import Projection
 from eventfold.projection.plan import Kept, Plan, plan_of
 from eventfold.query import Cursor, Query
+from eventfold.running import inlining
 from eventfold.running.finding import ELSEWHERE, Named
 from eventfold.running.hands import Hands
 from eventfold.running.keeping import Keeping
@@ -50,11 +52,28 @@ class Desk(Hands):
 
     # Running
 
+    def inline(self, *projections: Kept) -> None:
+        """Have every append to the store keep these up, whoever makes it. See Store(inline=…).
+
+        Raises NotSupported, InvalidProjection, ProjectionChanged (its code is another now), ProjectionStopped.
+        """
+        plans, own = _plans(projections), self._target(None)
+        folder = inlining.folder_of(self.log, own, plans)
+        known = {plan.name: self._register(plan)[1] for plan in plans}
+        self.log.engine.fold_with(folder)
+        entries = inlining.enrolled(self.log)
+        for plan in plans:
+            if not same(entries.get(plan.name), plan):
+                if not inlining.take_in(self.log, own, plan, known[plan.name], self._lease):
+                    self._refuse(own, Place(plan.name, known[plan.name].live))
+
     def project(self, *projections: Kept, timeout: float = PATIENCE, progress: Progress | None = None) -> None:
         """See Store.project."""
         head = run(self.log.engine.head()).position
         for plan in _plans(projections):
             target, known = self._register(plan)
+            if inline(target.checkpoints(plan.name, known.live)):
+                continue  # every append has done it
             for partition in range(plan.partitions):
                 self._catch_up(plan, target, Place(plan.name, known.live, partition), head, timeout, progress)
 
@@ -109,6 +128,8 @@ class Desk(Hands):
             held = min(target.checkpoints(name, known.live), key=lambda each: each.position)
             if held.position >= wanted:
                 return held.position
+            if inline([held]) and (head := run(self.log.engine.head()).position) >= wanted:
+                return head
             if held.stopped:
                 raise stopped_error(name, held)
             if time.monotonic() > ends:
@@ -252,7 +273,8 @@ class Desk(Hands):
         head = run(self.log.engine.head()).position
         for held in (*target.checkpoints(plan.name, known.live), *target.checkpoints(plan.name, other)):
             # Rows as of different positions would differ for that alone; what is of other code is its runner's to move.
-            if held.fingerprint == plan.fingerprint and held.until is None and known.previous != held.place.generation:
+            stands = held.until is not None or known.previous == held.place.generation or inline([held])
+            if held.fingerprint == plan.fingerprint and not stands:
                 with suppress(CursorMismatch):  # of a log that was restored: it stays where it is, and is shown so
                     self._catch_up(plan, target, held.place, head, PATIENCE)
         return generations.compare(plan, target, (known.live, other))
@@ -267,7 +289,10 @@ class Desk(Hands):
         known = known_in(target, plan.name)
         new, oldest = generations.switched(known), known.previous
         self._act(plan.name, "switch", new.live)
-        target.change(new)
+        if inline(target.checkpoints(plan.name, known.live)):
+            inlining.switch(self.log, target, plan, known, new)
+        else:
+            target.change(new)
         if oldest is not None:
             target.drop(plan.name, oldest, known.tables)
         return new
@@ -276,6 +301,7 @@ class Desk(Hands):
         """Let readers see the previous generation again. Its runner goes on where it was, with its own code."""
         name, target = self._find(projection)
         known = known_in(target, name)
+        inlining.refuse_act("rolled back", known, target.checkpoints(name, known.live))
         new = generations.rolled_back(known)
         self._act(name, "rollback", new.live)
         target.change(new)
