@@ -53,7 +53,13 @@ class InlineRows(Rows):
             self._before = {key: None if cache[key] is None else pack(cache[key]) for key in keys}
         except (TypeError, ValueError) as error:  # an earlier request of this transaction left what is no row
             raise Failed(None, error, "evolve") from error
-        self._evolve(items)
+        shared = not self._touched.keys().isdisjoint(keys)
+        try:
+            self._evolve(items)
+        except Failed as failed:
+            if shared:  # what an earlier request left in the row may be at fault: no database has looked at that yet
+                raise Failed(None, failed.error, failed.handler) from failed.error
+            raise
 
     def undo(self) -> None:
         """The rows as they were before the last `take`."""
