@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from datetime import datetime
 from itertools import islice
@@ -37,6 +37,7 @@ from eventfold.flow.log import Command, Log, Options
 from eventfold.flow.read import Bounds, History, Reader, moment, state_at
 from eventfold.joining import AsyncJoining, confirm
 from eventfold.process.door import AsyncWorking
+from eventfold.projection.plan import Kept
 from eventfold.query import Cursor, Query
 from eventfold.record import MAX_EVENTS_PER_APPEND, Receipt, Staged
 from eventfold.registry import Registry
@@ -59,11 +60,18 @@ class AsyncStore(AsyncWorking):
     """
 
     def __init__(
-        self, url: str | Engine, *, create: bool = True, cache: int = 1_000, snapshots: int = 1_000, **options: Any
+        self,
+        url: str | Engine,
+        *,
+        create: bool = True,
+        cache: int = 1_000,
+        snapshots: int = 1_000,
+        inline: Sequence[Kept] = (),
+        **options: Any,
     ) -> None:
         self.registry = Registry()
         self._options = Options()
-        self._opening = _Opening(url, create, options, self.registry, StateCache(cache, snapshots))
+        self._opening = _Opening(url, create, options, self.registry, StateCache(cache, snapshots), inline)
 
     @property
     def engine(self) -> Engine:
@@ -273,9 +281,15 @@ class _Opening:
     """A store that opens once, whoever asks first, however many ask at once."""
 
     def __init__(
-        self, url: str | Engine, create: bool, options: dict[str, Any], registry: Registry, cache: StateCache
+        self,
+        url: str | Engine,
+        create: bool,
+        options: dict[str, Any],
+        registry: Registry,
+        cache: StateCache,
+        inline: Sequence[Kept],
     ) -> None:
-        self.url = url
+        self.url, self._inline = url, inline
         self._create, self._options = create, options
         self._registry, self._cache = registry, cache
         self._log: Log | None = None
@@ -311,15 +325,36 @@ class _Opening:
             await engine.open()
             combiner = bridge.Alone(engine)
         self._close = combiner.close
+        if self._inline:
+            try:
+                combiner = await self._folded(engine, combiner)
+            except BaseException:
+                await self._end(engine)
+                raise
         return Log(
             *(engine, self._registry, self._cache),
             *(combiner.submit, combiner.offer, bridge.sleep_on_loop, bridge.wait_on_loop),
             chains=Chains(bridge.mutex(), bridge.promise),
         )
 
+    async def _folded(self, engine: Engine, combiner: Any) -> Any:
+        """What appends go through where read models are folded within them: an engine that blocks, on a thread."""
+        desk = await self._make_desk()
+        await asyncio.to_thread(desk.inline, *self._inline)
+        if not engine.capabilities.suspends:
+            return combiner
+        assert self._blocking is not None
+        combiner = TaskCombiner(self._blocking)
+        self._close = combiner.close
+        return combiner
+
     async def desk(self) -> Desk:
-        """Projections are run by threads, so they see the log by an engine that blocks: this one, or a second."""
+        """See Store.projections."""
         await self.log()
+        return await self._make_desk()
+
+    async def _make_desk(self) -> Desk:
+        """Projections are run by threads, so they see the log by an engine that blocks: this one, or a second."""
         async with self._lock:
             if self._desk is None:
                 engine = self._blocking or open_engine(self.url, "sync", False, self._options)
@@ -336,11 +371,14 @@ class _Opening:
             return self._desk
 
     async def close(self) -> None:
+        if self._log is not None:
+            await self._end(self._log.engine)
+
+    async def _end(self, engine: Engine) -> None:
         if self._desk is not None:
             await asyncio.to_thread(self._desk.close)
-            if self._log is not None and self._log.engine.capabilities.suspends and self._blocking is not None:
-                await asyncio.to_thread(run, self._blocking.close())
-        if self._log is not None:
-            if self._close is not None:
-                await asyncio.to_thread(self._close)
-            await self._log.engine.close()
+        if self._close is not None:
+            await asyncio.to_thread(self._close)
+        if engine.capabilities.suspends and self._blocking is not None:
+            await asyncio.to_thread(run, self._blocking.close())
+        await engine.close()

@@ -10,12 +10,13 @@ in the caller's thread with a single `send(None)`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
 from eventfold.errors import EventfoldError
+from eventfold.inlined import Inlined
 from eventfold.query import Clause, Query
 from eventfold.record import NewEvent, Receipt, Stored
 from eventfold.snapshot import Snapshot
@@ -32,6 +33,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     request_keys: bool = True  #       `AppendRequest.key` is honoured
     pushes: bool = True  #             watchers are woken by notification, not by a poll
     immutable: bool = True  #          the database itself refuses UPDATE and DELETE on the log
+    inline: bool = False  #            read models can be folded within the transaction of an append
 
 
 class AppendRequest(msgspec.Struct, frozen=True):
@@ -106,6 +108,75 @@ class TagCount(msgspec.Struct, frozen=True):
 
     tag: str
     count: int
+
+
+class Stale(Exception):
+    """What was folded was folded from rows that are no longer those: fold it again, in a new transaction."""
+
+
+class Folding(Protocol):
+    """Read models in one transaction of an append. `types`: the events they take."""
+
+    types: frozenset[str]
+
+    def take(self, events: Sequence[Stored], at_once: bool = False) -> EventfoldError | None:
+        """Fold the events of one request; or say why not: then it is as though they had never been given.
+
+        Raises InlineFailed where it cannot be told which request is at fault: roll back, and begin again `at_once`.
+        """
+        ...
+
+    def write(self) -> None:
+        """Write whatever was taken. Raises Stale, and InlineFailed as `take` does."""
+        ...
+
+    def end(self, head: int | None) -> None:
+        """The transaction was committed and the log has this head; None: it was rolled back."""
+        ...
+
+
+class Folder(Protocol):
+    """Who folds read models within appends: given to an engine, which knows nothing of them."""
+
+    @property
+    def codes(self) -> Mapping[str, str]:
+        """The fingerprints of the code it has, by name."""
+        ...
+
+    def begin(self, connection: Any, head: int, inlined: Sequence[Inlined]) -> Folding:
+        """Begin within a transaction of `connection` that holds the writers' lock; `head` as it was before it."""
+        ...
+
+
+class Turn(Protocol):
+    """A transaction in which nobody appends: it is committed, or rolled back, as a whole."""
+
+    @property
+    def connection(self) -> Any:
+        """The driver's own."""
+        ...
+
+    @property
+    def head(self) -> int:
+        """Where the log ends."""
+        ...
+
+    @property
+    def inlined(self) -> Sequence[Inlined]:
+        """Those that are enrolled."""
+        ...
+
+    async def read(self, query: Query, after: int) -> Page:
+        """The next matching events."""
+        ...
+
+    async def enrol(self, inlined: Inlined) -> None:
+        """From this commit on every append folds it, or is refused. In place of one of the same name."""
+        ...
+
+    async def dismiss(self, name: str) -> None:
+        """From this commit on no append folds it."""
+        ...
 
 
 class Engine(Protocol):
@@ -223,6 +294,23 @@ class Engine(Protocol):
 
     async def unlock(self, name: str) -> None:
         """Let go of a lock that this engine took. Harmless where it did not."""
+        ...
+
+    def fold_with(self, folder: Folder) -> None:
+        """Fold read models within appends from now on. (P8) Rows and events are committed together, or neither.
+
+        What a request's events cannot be folded into refuses that request alone: an `InlineFailed` outcome. An event of
+        a read model that was enrolled by anyone, and whose code the folder lacks, is refused: `InlineMissing`.
+        Raises NotSupported.
+        """
+        ...
+
+    async def inlined(self) -> list[Inlined]:
+        """The read models that are folded within every append to this store, whoever makes it."""
+        ...
+
+    async def in_turn(self, work: Callable[[Turn], Awaitable[None]]) -> None:
+        """Do something in a transaction of its own in which nobody appends. Raises NotSupported."""
         ...
 
     async def stats(self) -> dict[str, Any]:

@@ -25,6 +25,8 @@
     │   ├── ProjectionBehind        it did not get as far as was waited for
     │   ├── LeaseLost               another runner has taken the work over
     │   ├── LeaseHeld               somebody else is at it under this name
+    │   ├── InlineMissing           one is kept within every append, and this process has not its code
+    │   ├── InlineFailed            one that is kept within the append could not take it
     │   └── TargetUnavailable       the database its rows are kept in cannot be used
     ├── ProcessError                a process cannot take an event: what it asked for failed
     │   └── ProcessLoops            what it does makes it react again, and again
@@ -244,6 +246,21 @@ class LeaseHeld(ProjectionError):
     """Somebody else is at it just now, under this name; one at a time may."""
 
     code = "lease-held"
+
+
+class InlineMissing(ProjectionError):
+    """A read model is kept within every append, and this process has not its code. Nothing was written."""
+
+    code = "inline-missing"
+
+
+class InlineFailed(ProjectionError):
+    """A read model that is kept within the append could not take an event of it: nothing of the append was written.
+
+    Fields: ``handler``, ``type``. The cause is the error that its code raised.
+    """
+
+    code = "inline-failed"
 
 
 class TargetUnavailable(ProjectionError):

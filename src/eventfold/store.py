@@ -9,7 +9,7 @@ import copy
 import getpass
 import os
 import platform
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from itertools import islice
@@ -39,6 +39,7 @@ from eventfold.flow.log import Command, Log, Options, context, with_options
 from eventfold.flow.read import Bounds, History, Reader, moment, state_at
 from eventfold.joining import Joining, confirm
 from eventfold.process.door import Working
+from eventfold.projection.plan import Kept
 from eventfold.query import Cursor, Query
 from eventfold.record import MAX_EVENTS_PER_APPEND, Receipt, Staged
 from eventfold.registry import Registry
@@ -58,13 +59,21 @@ class Store(Working):
 
     `url` a path (a SQLite file), `memory:`, `memory:NAME` or `postgresql://…`, or an engine made by hand; `create`
     makes the store if nothing is there; `cache` how many folded states to keep in memory; `snapshots` after how many
-    events folded a state is kept beside the log as well (0: never); other options are the engine's own.
+    events folded a state is kept beside the log as well (0: never); `inline` read models that every append keeps up,
+    in its own transaction, from now on and whoever makes it; other options are the engine's own.
 
     Raises StoreNotFound, NotAStore, InvalidUrl, MissingExtra, StoreVersionMismatch and their kin.
     """
 
     def __init__(
-        self, url: str | Engine, *, create: bool = True, cache: int = 1_000, snapshots: int = 1_000, **options: Any
+        self,
+        url: str | Engine,
+        *,
+        create: bool = True,
+        cache: int = 1_000,
+        snapshots: int = 1_000,
+        inline: Sequence[Kept] = (),
+        **options: Any,
     ) -> None:
         self.engine = open_engine(url, "sync", create, options)
         run(self.engine.open())
@@ -77,6 +86,12 @@ class Store(Working):
             chains=Chains(bridge.mutex(), bridge.promise),
         )
         self._desk = Desk(self._log, str(url))
+        if inline:
+            try:
+                self._desk.inline(*inline)
+            except BaseException:
+                self.close()
+                raise
 
     # Writing
 

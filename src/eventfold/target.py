@@ -17,6 +17,8 @@ from eventfold.projection.columns import Table
 from eventfold.projection.ledger import NOTHING, Tally
 
 EntryState = Literal["parked", "due", "skipped"]
+INLINE = "every append"  # the holder of a lease that never ends: the appends themselves keep it up
+FOREVER = 1 << 62
 
 
 class Disturbed(Exception):
@@ -99,7 +101,7 @@ class Advance(msgspec.Struct, kw_only=True):
     """One step forward of a checkpoint, to be written with the rows it stands for.
 
     `entries` are added or changed, `settled` are positions of entries that are no more; `mark`: leave a mark of
-    `seen` here, so that `verify` can name the place where something went wrong.
+    `seen` here, so that `verify` can name the place where something went wrong. `at` when; None: by the target's clock.
     """
 
     position: int
@@ -112,6 +114,7 @@ class Advance(msgspec.Struct, kw_only=True):
     mark: bool = False
     stopped: str = ""
     stats: str = "{}"
+    at: int | None = None
 
 
 class Transaction(Protocol):
@@ -148,6 +151,38 @@ class Writing(Transaction, Protocol):
 
     def overdue(self) -> bool:
         """Whether others have been waiting for this transaction long enough."""
+        ...
+
+
+class Joined(Writing, Protocol):
+    """A transaction of the log's own engine, joined by the rows that live in the same database."""
+
+    def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
+        """See Target.load."""
+        ...
+
+    def look(self) -> Checkpoint | None:
+        """The checkpoint of the place, as it is now."""
+        ...
+
+    def seize(self) -> Checkpoint | None:
+        """Take the lease for the appends themselves, whoever has it: it does not end."""
+        ...
+
+    def let_go(self) -> None:
+        """Give that lease back."""
+        ...
+
+    def change(self, projection: Registered) -> None:
+        """See Target.change."""
+        ...
+
+
+class Host(Protocol):
+    """A target in the log's own database."""
+
+    def joined(self, connection: Any, place: Place) -> Joined:
+        """The place's rows and checkpoint within a transaction that the engine has begun, and will end."""
         ...
 
 

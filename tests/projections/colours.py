@@ -86,15 +86,15 @@ class AwaitedDesk(Awaited):
 
 
 @contextmanager
-def opened(url: str, colour: str) -> Iterator[Any]:
+def opened(url: str, colour: str, **options: Any) -> Iterator[Any]:
     """A store of either colour, for tests that block."""
     if colour == "sync":
-        with ef.Store(url) as store:
+        with ef.Store(url, **options) as store:
             yield store
         return
     loop = Loop()
     try:
-        twin = ef.AsyncStore(url)
+        twin = ef.AsyncStore(url, **options)
         loop.settle(twin.open())
         try:
             yield Awaited(twin, loop)

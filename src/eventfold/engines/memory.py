@@ -9,13 +9,14 @@ import secrets
 import threading
 import time as _time
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import msgspec
 
-from eventfold.engine import AppendRequest, Capabilities, Head, Outcome, Page, Span, TagCount, TypeCount
-from eventfold.errors import EventfoldError, StoreNotFound
+from eventfold.engine import AppendRequest, Capabilities, Folder, Head, Outcome, Page, Span, TagCount, Turn, TypeCount
+from eventfold.errors import EventfoldError, NotSupported, StoreNotFound
+from eventfold.inlined import Inlined
 from eventfold.query import Clause, Item, Query
 from eventfold.record import Receipt, Stored, receipt
 from eventfold.refusal import built_on_nothing, conflict, id_reused, in_the_future, is_repeat, not_behind
@@ -253,6 +254,26 @@ class MemoryEngine:
         """See the port."""
         with self._lock:
             self._locks.pop(name, None)
+
+    def fold_with(self, folder: Folder) -> None:
+        """See the port."""
+        raise self._no_inline()
+
+    async def inlined(self) -> list[Inlined]:
+        """See the port."""
+        return []
+
+    async def in_turn(self, work: Callable[[Turn], Awaitable[None]]) -> None:
+        """See the port."""
+        raise self._no_inline()
+
+    def _no_inline(self) -> NotSupported:
+        return NotSupported(
+            "A log in memory folds no read models within its appends.",
+            "Keep it in a SQLite file for that.",
+            engine=self.name,
+            capability="inline",
+        )
 
     async def stats(self) -> dict[str, Any]:
         """See the port."""

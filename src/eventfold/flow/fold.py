@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import compress, filterfalse
-from typing import Any, cast
+from typing import Any, Protocol, cast
 from zlib import crc32
 
 import msgspec
@@ -19,7 +19,7 @@ from eventfold.projection.columns import Table
 from eventfold.projection.plan import Handler, Key, Plan, keys_of
 from eventfold.record import Stored
 from eventfold.registry import Codec, Registry
-from eventfold.target import Entry, Place, RowRefused, Target, Writing, physical
+from eventfold.target import Entry, Place, RowRefused, Writing, physical
 
 MOST_ROWS = 20_000  # rows kept in memory between pages
 SLOTS = 1 << 21  # bytes that tell, of a table begun empty, which rows cannot be in it yet
@@ -29,6 +29,14 @@ Clock = Callable[[], float]
 def partition_of(key: tuple[Any, ...], partitions: int) -> int:
     """Which partition a key belongs to, on every machine alike."""
     return crc32(key_text(key).encode()) % partitions
+
+
+class Loads(Protocol):
+    """What rows are loaded from: a target, or its transaction."""
+
+    def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
+        """See Target.load."""
+        ...
 
 
 class Timing:
@@ -176,7 +184,7 @@ class Reading:
 class Rows:
     """Keyed rows, folded in memory. This worker alone writes them, so they are kept from page to page."""
 
-    def __init__(self, plan: Plan, target: Target, place: Place, fresh: bool) -> None:
+    def __init__(self, plan: Plan, target: Loads, place: Place, fresh: bool) -> None:
         assert plan.rows is not None
         self._plan, self._target, self._of = plan, target, plan.rows
         table = plan.rows.table
@@ -197,12 +205,15 @@ class Rows:
         self._load(items)
         self._touched.clear()
         began = clock()
+        self._evolve(items)
+        timing.add("evolve", clock() - began, len(items))
+
+    def _evolve(self, items: Sequence[Item]) -> None:
         if isinstance(items, Straight):
             items.evolve(self._plan, self._cache)
             self._touched.update(dict.fromkeys(items.keys))
         else:
             self._one_by_one(items)
-        timing.add("evolve", clock() - began, len(items))
 
     def _one_by_one(self, items: Sequence[Item]) -> None:
         plan, cache, touched = self._plan, self._cache, self._touched
@@ -226,7 +237,7 @@ class Rows:
 
     def _load(self, items: Sequence[Item]) -> None:
         cache = self._cache
-        keys = dict.fromkeys(items.keys if isinstance(items, Straight) else [k for item in items for k in item.keys])
+        keys = keys_in(items)
         missing = dict.fromkeys(filterfalse(cache.__contains__, keys))
         if not missing:
             return
@@ -242,14 +253,18 @@ class Rows:
             self._note(missing)
         else:
             wanted = () if self._whole else missing
+        self._fetch(wanted, missing)
+
+    def _fetch(self, wanted: Iterable[Key], missing: dict[Key, None]) -> None:
+        """Ask for the wanted rows; those that are missing and not found are not there."""
         if wanted:
             for row in self._target.load(self.table, [self._of.pack_key(key) for key in wanted]):
                 found = self._of.unpack(row)
                 key = self._of.key_of(found)
-                cache[key] = found
+                self._cache[key] = found
                 if missing.pop(key, self) is self:
                     raise Failed(None, self._odd(key), "key")
-        cache.update(missing)
+        self._cache.update(missing)
 
     def _note(self, keys: Iterable[Key]) -> None:
         assert self._begun is not None
@@ -277,6 +292,11 @@ class Rows:
             tx.delete(self.table, deletes)
         except (RowRefused, TypeError, ValueError, OverflowError) as error:
             raise Failed(None, error.__cause__ or error, "evolve") from error
+
+
+def keys_in(items: Sequence[Item]) -> dict[Key, None]:
+    """The keys of some items, each once, in order."""
+    return dict.fromkeys(items.keys if isinstance(items, Straight) else [k for item in items for k in item.keys])
 
 
 class Handlers:

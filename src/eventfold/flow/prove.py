@@ -20,7 +20,7 @@ from eventfold.projection.ledger import MODULUS, NOTHING, Tally, place_hash, tal
 from eventfold.projection.plan import Plan
 from eventfold.query import Cursor, Query
 from eventfold.record import Stored
-from eventfold.target import Checkpoint, Entry, Target
+from eventfold.target import INLINE, Checkpoint, Entry, Target
 
 PAGE = 5_000
 
@@ -121,7 +121,17 @@ async def prove(
         return found(
             total.count, "Handled, parked and skipped events do not add up to those that were seen.", (start, after)
         )
+    if held.holder == INLINE and (left := await _left(log, target, held, query)):
+        stretch = (held.position, (await log.engine.head()).position)
+        return found(total.count, f"{left:,} later events are in the log, and no append has taken them in.", stretch)
     return found(total.count, f"Every one of {total.count:,} events was taken exactly once.", good=True)
+
+
+async def _left(log: Log, target: Target, held: Checkpoint, query: Query) -> int:
+    """How many events stand behind what every append has kept up; there may be none, unless one was made just now."""
+    count = await log.engine.count(query, held.position)
+    now = next((each for each in target.checkpoints(held.place.name) if each.place == held.place), held)
+    return count if now.position == held.position else 0
 
 
 def _belonging(

@@ -16,7 +16,7 @@ from eventfold.flow.log import Log
 from eventfold.flow.stopped import Stopped, restored
 from eventfold.query import Cursor, Query
 from eventfold.record import from_micros
-from eventfold.target import Checkpoint, Entry, Registered, Target
+from eventfold.target import INLINE, Checkpoint, Entry, Registered, Target
 
 SILENT = 2_000_000  # µs without a sign of life, after which something is in the way
 BLOCKED = 300_000_000  # µs after the end of a lease, during which its holder may still be waiting for a lock
@@ -62,13 +62,14 @@ class _Stats(msgspec.Struct):
 
 async def status_of(log: Log, target: Target, known: Registered, now: int) -> Status:
     """The status of what readers see: the live generation. `now` in µs since 1970 UTC."""
+    head = await log.engine.head()  # before the checkpoint: an append moves both of an inline one
     held = target.checkpoints(known.name, known.live)
     least = min(held, key=lambda each: each.position)
-    head = await log.engine.head()
     query = msgspec.json.decode(least.query, type=Query)
     behind = 0
     for each in held:  # partitions read the same events and take each their part of them
-        behind = max(behind, await log.engine.count(query, each.position)) if each.position < head.position else behind
+        if each.position < head.position:
+            behind = max(behind, await log.engine.count(query, each.position, head.position))
     entries = [entry for each in held for entry in target.entries(each.place)]
     parked = [entry for entry in entries if entry.state != "skipped"]
     seconds = 0.0
@@ -92,8 +93,8 @@ async def status_of(log: Log, target: Target, known: Registered, now: int) -> St
         kind=known.kind,
         state=state,
         sentence=sentence,
-        position=least.position,
-        head=head.position,
+        position=head.position if least.holder == INLINE and not behind else least.position,
+        head=max(head.position, least.position),
         behind=behind,
         seconds=round(seconds, 3),
         rate=stats.rate,
@@ -145,6 +146,10 @@ def _why(
     parked: list[Entry],
     trend: str,
 ) -> tuple[Standing, str]:
+    if held[0].holder == INLINE:
+        if behind:
+            return "stopped", f"Inline, and {_events(behind)} in the log are not in it: build it anew."
+        return "current", "Inline: current with every append."
     stopped = next((each for each in held if each.stopped), None)
     if stopped is not None:
         why = msgspec.json.decode(stopped.stopped, type=Stopped)

@@ -24,6 +24,7 @@ from eventfold.errors import (
     UnknownProjection,
 )
 from eventfold.flow import generations
+from eventfold.flow.enrol import inline, same
 from eventfold.flow.fold import name_table
 from eventfold.flow.follow import verify
 from eventfold.flow.generations import Comparison, known_in
@@ -35,6 +36,7 @@ from eventfold.flow.stopped import paused, restored, stopped_error
 from eventfold.projection.classes import Projection
 from eventfold.projection.plan import Kept, Plan, plan_of
 from eventfold.query import Cursor, Query
+from eventfold.running import inlining
 from eventfold.running.finding import ELSEWHERE, Named
 from eventfold.running.hands import Hands
 from eventfold.running.keeping import Keeping
@@ -54,6 +56,21 @@ class Desk(Hands):
 
     # Running
 
+    def inline(self, *projections: Kept) -> None:
+        """Have every append to the store keep these up, whoever makes it. See Store(inline=…).
+
+        Raises NotSupported, InvalidProjection, ProjectionChanged (its code is another now), ProjectionStopped.
+        """
+        plans, own = _plans(projections), self._target(None)
+        folder = inlining.folder_of(self.log, own, plans)
+        known = {plan.name: self._register(plan)[1] for plan in plans}
+        self.log.engine.fold_with(folder)
+        entries = inlining.enrolled(self.log)
+        for plan in plans:
+            if not same(entries.get(plan.name), plan):
+                if not inlining.take_in(self.log, own, plan, known[plan.name], self._lease):
+                    self._refuse(own, Place(plan.name, known[plan.name].live))
+
     def project(self, *projections: Kept, timeout: float = PATIENCE, progress: Progress | None = None) -> None:
         """See Store.project."""
         head = run(self.log.engine.head()).position
@@ -61,6 +78,8 @@ class Desk(Hands):
         for plan in _plans(projections):
             try:
                 target, known = self._register(plan)
+                if inline(target.checkpoints(plan.name, known.live)):
+                    continue  # every append has done it
                 for partition in range(plan.partitions):
                     self._catch_up(plan, target, Place(plan.name, known.live, partition), head, timeout, progress)
             except (ProjectionError, InvalidProjection, CursorMismatch) as error:  # no reason not to serve the others
@@ -122,6 +141,8 @@ class Desk(Hands):
             if held.position >= wanted and not target.undelivered(name, known.live):
                 self._refuse_restored(known, held)
                 return held.position
+            if inline([held]) and (head := run(self.log.engine.head()).position) >= wanted:
+                return head
             if held.stopped:
                 raise stopped_error(name, held)
             if time.monotonic() > ends:
@@ -309,7 +330,8 @@ class Desk(Hands):
         head = run(self.log.engine.head()).position
         for held in (*target.checkpoints(plan.name, known.live), *target.checkpoints(plan.name, other)):
             # Rows as of different positions would differ for that alone; what is of other code is its runner's to move.
-            if held.fingerprint == plan.fingerprint and held.until is None and known.previous != held.place.generation:
+            stands = held.until is not None or known.previous == held.place.generation or inline([held])
+            if held.fingerprint == plan.fingerprint and not stands:
                 with suppress(CursorMismatch):  # of a log that was restored: it stays where it is, and is shown so
                     self._catch_up(plan, target, held.place, head, PATIENCE)
         return generations.compare(plan, target, (known.live, other))
@@ -321,8 +343,13 @@ class Desk(Hands):
         known = known_in(target, plan.name)
         if known.building is not None:
             self.rebuild(projection)
-        self._act(plan.name, "switch", generations.switched(known_in(target, plan.name)).live)
-        known, new = self._change(target, plan.name, generations.switched)
+        new = generations.switched(known_in(target, plan.name))
+        self._act(plan.name, "switch", new.live)
+        if inline(target.checkpoints(plan.name, known.live)):
+            known = known_in(target, plan.name)
+            inlining.switch(self.log, target, plan, known, new)
+        else:
+            known, new = self._change(target, plan.name, generations.switched)
         if known.previous is not None:
             target.drop(plan.name, known.previous, known.tables)
         return new
@@ -330,7 +357,9 @@ class Desk(Hands):
     def rollback(self, projection: Named) -> Registered:
         """Let readers see the previous generation again. Its runner goes on where it was, with its own code."""
         name, target = self._find(projection)
-        self._act(name, "rollback", generations.rolled_back(known_in(target, name)).live)
+        known = known_in(target, name)
+        inlining.refuse_act("rolled back", known, target.checkpoints(name, known.live))
+        self._act(name, "rollback", generations.rolled_back(known).live)
         return self._change(target, name, generations.rolled_back)[1]
 
     def discard(self, projection: Named, generation: int | None = None) -> None:

@@ -14,6 +14,7 @@ from eventfold.bridge import run
 from eventfold.errors import InvalidProjection, LeaseHeld, UnknownProjection
 from eventfold.flow.generations import known_in, refuse_other_tables, refuse_unknown
 from eventfold.flow.parked import with_later_ones
+from eventfold.running import inlining
 from eventfold.running.finding import Finding, Named
 from eventfold.running.runner import dead
 from eventfold.target import Checkpoint, Entry, Target
@@ -27,7 +28,9 @@ class Hands(Finding):
         name, target = self._find(projection)
         if not because.strip():
             raise InvalidProjection("A pause was given no reason.", "Say why: --because, for whoever wonders later.")
-        self._act(name, "pause", known_in(target, name).live, because=because)
+        known = known_in(target, name)
+        inlining.refuse_act("paused", known, target.checkpoints(name, known.live))
+        self._act(name, "pause", known.live, because=because)
         self._change(target, name, lambda known: msgspec.structs.replace(known, paused=because))
 
     def resume(self, projection: Named) -> None:
@@ -122,6 +125,7 @@ class Hands(Finding):
         self._act(plan.name, "accept", known.live, fingerprint=plan.fingerprint)
         for held in target.checkpoints(plan.name, known.live):
             target.edit(held.place, fingerprint=plan.fingerprint, query=msgspec.json.encode(plan.query).decode())
+        inlining.accept(self.log, plan)
 
     def forget(self, projection: Named) -> int:
         """Give up what is kept: of a follower its progress, of a read model every generation and its rows.
@@ -129,6 +133,7 @@ class Hands(Finding):
         Returns the position it had come to. Nothing may be at work on it: raises LeaseHeld.
         """
         name, target = self._find(projection)
+        inlining.let_go(self.log, target, known_in(target, name))
         known, held = known_in(target, name), target.checkpoints(name)
         busy = next((each for each in held if each.holder and each.expires > time.time_ns() // 1000), None)
         if busy is not None and not dead(busy.holder):

@@ -157,9 +157,9 @@ class SinkTarget(SqlTarget):
             )
         super().create(_as_sink(projection), tables, checkpoints)
 
-    def change(self, projection: Registered) -> None:
+    def change(self, projection: Registered, was: Registered | None = None) -> None:
         """See the port."""
-        super().change(_as_sink(projection))
+        super().change(_as_sink(projection), None if was is None else _as_sink(was))
         store = super().checkpoints(projection.name, projection.live)[0].store
         self._show(projection.name, projection.live, store)
 
@@ -197,10 +197,11 @@ class SinkTarget(SqlTarget):
                 raise
         return held
 
-    def beat(self, held: Checkpoint, seconds: float) -> int:
+    def beat(self, held: Checkpoint, seconds: float, quietly: bool = False) -> int:
         """See the port."""
-        revision = super().beat(held, seconds)
-        self._settle(held, seconds)
+        revision = super().beat(held, seconds, quietly)
+        if not quietly:  # then its owner is at work in another thread, and settles what is to be sent itself
+            self._settle(held, seconds)
         return revision
 
     @contextmanager

@@ -57,6 +57,10 @@ class Driver(Protocol):
         """Begin a transaction that will write."""
         ...
 
+    def dress(self, connection: Any) -> None:
+        """Make a connection of the log's engine read what it finds as one of ours does."""
+        ...
+
     def exclusive(self, connection: Any) -> None:
         """In a transaction: be the only one who makes or exchanges tables, until its end."""
         ...

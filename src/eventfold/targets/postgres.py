@@ -66,7 +66,7 @@ class PostgresDriver:
     def _connect(self) -> psycopg.Connection[Any]:
         """A new connection, in UTC, in the schema, committing by itself until told otherwise."""
         connection = psycopg.connect(**self._parameters, autocommit=True)
-        connection.adapters.register_loader("jsonb", TextLoader)
+        self.dress(connection)
         connection.execute("SET TimeZone = 'UTC'")
         if self._schema:
             name = compose.Identifier(self._schema)
@@ -105,6 +105,10 @@ class PostgresDriver:
     def begin(self, connection: psycopg.Connection[Any]) -> None:
         """Begin, each statement seeing what is committed."""
         connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+
+    def dress(self, connection: psycopg.Connection[Any]) -> None:
+        """JSON as text: whoever wrote it reads it."""
+        connection.adapters.register_loader("jsonb", TextLoader)
 
     def exclusive(self, connection: psycopg.Connection[Any]) -> None:
         """Tables are made by one process at a time."""

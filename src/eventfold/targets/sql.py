@@ -19,7 +19,7 @@ from eventfold.target import Checkpoint, Disturbed, Entry, Place, Registered, ph
 from eventfold.targets import tables as control
 from eventfold.targets.driver import Driver, Parameters
 from eventfold.targets.rows import Statements
-from eventfold.targets.writing import SqlWriting, enter, lost
+from eventfold.targets.writing import SqlWriting, enter, lost, save
 
 PAGE = 1_000
 
@@ -130,7 +130,7 @@ class SqlTarget:
                 self._ask(connection, control.NEW_CHECKPOINT, control.row_of(each))
                 mark = (*control.place_of(each.place), each.position, each.seen.count, each.seen.hex)
                 self._ask(connection, control.NEW_MARK, mark)
-            self._save(connection, projection)
+            save(self._driver, connection, projection)
 
     def change(self, projection: Registered, was: Registered | None = None) -> None:
         """See the port."""
@@ -141,15 +141,7 @@ class SqlTarget:
                 found = self._ask(connection, sql, (projection.name,))
                 if [control.registered_of(row) for row in found] != [was]:
                     raise Disturbed
-            self._save(connection, projection)
-
-    def _save(self, connection: Any, p: Registered) -> None:
-        row = (p.name, p.kind, p.code, p.live, p.previous, p.building, p.paused, ",".join(p.tables))
-        self._ask(connection, control.SAVE_PROJECTION, row)
-        self._ask(connection, control.NOTICE, (p.name,))
-        for name in p.tables:
-            self._driver.execute(connection, f"DROP VIEW IF EXISTS {name}")
-            self._driver.execute(connection, f"CREATE VIEW {name} AS SELECT * FROM {physical(name, p.live)}")  # noqa: S608
+            save(self._driver, connection, projection)
 
     def drop(self, name: str, generation: int, tables: Sequence[str]) -> None:
         """See the port."""
@@ -249,6 +241,11 @@ class SqlTarget:
         """See the port."""
         with self._using(write=True) as connection:
             yield SqlWriting(self._driver, connection, place, self._statements)
+
+    def joined(self, connection: Any, place: Place) -> SqlWriting:
+        """See Host.joined."""
+        self._driver.dress(connection)
+        return SqlWriting(self._driver, connection, place, self._statements)
 
     def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
         """See the port."""

@@ -162,6 +162,9 @@ class SqliteDriver:
             raise
         self._since = time.monotonic()
 
+    def dress(self, connection: apsw.Connection) -> None:
+        """It does."""
+
     def exclusive(self, connection: apsw.Connection) -> None:
         """Whoever writes is alone already."""
 

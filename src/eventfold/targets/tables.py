@@ -50,6 +50,11 @@ CLAIM = f"""UPDATE eventfold_checkpoint SET token = token + 1, revision = revisi
 BEAT = f"""UPDATE eventfold_checkpoint SET expires = ?, beat = coalesce(nullif(?, 0), beat)
     WHERE {PLACE} AND token = ? RETURNING revision"""  # noqa: S608
 RELEASE = f"UPDATE eventfold_checkpoint SET holder = '', expires = 0 WHERE {PLACE} AND token = ?"  # noqa: S608
+SEIZE = f"""UPDATE eventfold_checkpoint SET token = token + 1, revision = revision + 1, holder = ?, expires = ?,
+    stopped = '' WHERE {PLACE} RETURNING {CHECKPOINT}"""  # noqa: S608
+LOOK = f"SELECT {CHECKPOINT} FROM eventfold_checkpoint WHERE {PLACE}"  # noqa: S608
+LET_GO = f"""UPDATE eventfold_checkpoint SET token = token + 1, revision = revision + 1, holder = '', expires = 0
+    WHERE {PLACE}"""  # noqa: S608
 GENERATIONS = "SELECT DISTINCT generation FROM eventfold_checkpoint WHERE name = ?"
 NOTICE = "UPDATE eventfold_checkpoint SET revision = revision + 1 WHERE name = ?"
 

@@ -13,11 +13,23 @@ import msgspec
 
 from eventfold.errors import EventfoldError, LeaseLost
 from eventfold.projection.columns import Table
-from eventfold.target import Advance, Checkpoint, Disturbed, Entry, Place, RowRefused, physical
+from eventfold.target import (
+    FOREVER,
+    INLINE,
+    Advance,
+    Checkpoint,
+    Disturbed,
+    Entry,
+    Place,
+    Registered,
+    RowRefused,
+    physical,
+)
 from eventfold.targets import tables as control
 from eventfold.targets.driver import Driver, Parameters
 from eventfold.targets.rows import Statements
 
+PAGE = 1_000  # keys asked for at once
 NAMES = re.compile(r"\{(\w+)\}")
 
 
@@ -57,7 +69,7 @@ class SqlWriting:
     def advance(self, held: Checkpoint, step: Advance) -> Checkpoint:
         """See the port."""
         driver, connection, place = self._driver, self.connection, control.place_of(held.place)
-        now = driver.now(connection)
+        now = driver.now(connection) if step.at is None else step.at
         row = (
             *(step.position, step.event_id, step.epoch, step.seen.count, step.seen.hex),
             *(step.handled.count, step.handled.hex, step.stopped, step.stats, now, now),
@@ -94,6 +106,48 @@ class SqlWriting:
     def overdue(self) -> bool:
         """See the port."""
         return self._driver.overdue()
+
+    # In the engine's own transaction
+
+    def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
+        """See the port."""
+        found: list[tuple[Any, ...]] = []
+        for at in range(0, len(keys), PAGE):
+            sql, parameters = self._statements.load(table, keys[at : at + PAGE])
+            found += self._driver.execute(self.connection, self._driver.sql(sql), parameters)
+        return self._statements.unpacked(table, found)
+
+    def look(self) -> Checkpoint | None:
+        """See the port."""
+        return self._checkpoint(control.LOOK, control.place_of(self._place))
+
+    def seize(self) -> Checkpoint | None:
+        """See the port."""
+        return self._checkpoint(control.SEIZE, (INLINE, FOREVER, *control.place_of(self._place)))
+
+    def _checkpoint(self, sql: str, parameters: Parameters) -> Checkpoint | None:
+        found = self._driver.execute(self.connection, self._driver.sql(sql), parameters)
+        return control.checkpoint_of(found[0]) if found else None
+
+    def let_go(self) -> None:
+        """See the port."""
+        place = control.place_of(self._place)
+        self._driver.execute(self.connection, self._driver.sql(control.LET_GO), place)
+
+    def change(self, projection: Registered) -> None:
+        """See the port."""
+        self._driver.exclusive(self.connection)
+        save(self._driver, self.connection, projection)
+
+
+def save(driver: Driver, connection: Any, p: Registered) -> None:
+    """Write what is known about a projection, and show readers its live tables."""
+    row = (p.name, p.kind, p.code, p.live, p.previous, p.building, p.paused, ",".join(p.tables))
+    driver.execute(connection, driver.sql(control.SAVE_PROJECTION), row)
+    driver.execute(connection, driver.sql(control.NOTICE), (p.name,))
+    for name in p.tables:
+        driver.execute(connection, f"DROP VIEW IF EXISTS {name}")
+        driver.execute(connection, f"CREATE VIEW {name} AS SELECT * FROM {physical(name, p.live)}")  # noqa: S608
 
 
 def named(sql: str, generation: int) -> str:

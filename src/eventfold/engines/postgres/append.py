@@ -62,6 +62,7 @@ HOW: dict[str, str] = {  # the rest of what `append` takes; `stage` does not
     "patience": "integer",
     "furthest": "bigint",
     "c_follows": "integer[]",
+    "brought": "text[]",
 }
 MOST_MATCHES = 4_000  # pairs of a clause and an event of the same call that it matches, before the call is cut
 LONG = 1_000  # events a condition has to look through before it is judged ahead of the lock
@@ -292,29 +293,44 @@ def repeats_itself(request: AppendRequest) -> bool:
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What the call returned. `outcomes` None: everything was written, adjacent, from head + 1."""
+    """What the call returned. `outcomes` None: everything was written, adjacent, from head + 1.
+
+    `folded`: the read models that every append keeps up, as texts (see inline.py).
+    """
 
     head: int
     time: int
     outcomes: list[int] | None
     places: list[int | None] | None
     whats: list[int | None] | None
+    folded: list[str] | None = None
 
 
-WRITTEN, REPEATED, CONFLICT, REUSED, FUTURE, NOWHERE = range(6)
+WRITTEN, REPEATED, CONFLICT, REUSED, FUTURE, NOWHERE, LACKING = range(7)
 
 
-def outcomes(batch: Batch, answer: Answer, store: str, epoch: int) -> list[Outcome | int]:
-    """One outcome each; a repeated one as the first position of the append it repeats."""
+def written(batch: Batch, answer: Answer) -> Iterator[tuple[int, int]]:
+    """The requests that were written, by their place in the batch, with their first positions."""
+    first = answer.head + 1
+    for index, request in enumerate(batch.requests):
+        if answer.outcomes is None or answer.places is None:
+            yield index, first
+        elif answer.outcomes[index] == WRITTEN:
+            yield index, answer.places[index] or 0
+        first += len(request.events)
+
+
+def outcomes(batch: Batch, answer: Answer, store: str, epoch: int) -> list[Outcome | int | None]:
+    """One outcome each; a repeated one as the first position of the append it repeats; None: some code is lacking."""
     if answer.outcomes is None or answer.places is None or answer.whats is None:
-        first, done = answer.head + 1, list[Outcome | int]()
+        first, done = answer.head + 1, list[Outcome | int | None]()
         for request in batch.requests:
             done.append(_receipt(request, first, answer.time, store, epoch))
             first += len(request.events)
         return done
     clauses = clauses_of(batch)
     starts = _starts(batch)
-    result: list[Outcome | int] = []
+    result: list[Outcome | int | None] = []
     for index, request in enumerate(batch.requests):
         outcome, place, what = answer.outcomes[index], answer.places[index] or 0, answer.whats[index] or 0
         if outcome == WRITTEN:
@@ -325,6 +341,8 @@ def outcomes(batch: Batch, answer: Answer, store: str, epoch: int) -> list[Outco
             result.append(conflict(clauses[what - 1][1], place))
         elif outcome == FUTURE:
             result.append(in_the_future(clauses[what - 1][1], place))
+        elif outcome == LACKING:
+            result.append(None)
         elif outcome == NOWHERE:
             result.append(built_on_nothing(clauses[what - 1][1]))
         else:

@@ -64,6 +64,11 @@ class Link(Protocol):
         """Whether the connection is gone."""
         ...
 
+    @property
+    def connection(self) -> Any:
+        """psycopg's own, as psycopg makes it: for rows of others in our transactions."""
+        ...
+
     async def close(self) -> None:
         """Hang up."""
         ...
@@ -77,13 +82,6 @@ class _Face:
         self._pgconn = connection.pgconn
         self.pooled = False
         self.only_local = False
-        Dumpers.register(connection)
-        # ids are wanted as bytes, and the C loader of bytea gives them fastest
-        loader = connection.adapters.get_loader(17, Format.BINARY)
-        if loader is not None:
-            connection.adapters.register_loader(2950, loader)
-        # one width for every number, so that a statement is prepared once and not once for each width
-        connection.adapters.register_dumper(int, Int8BinaryDumper)
         connection.add_notice_handler(self._notice)
         self._heard: Callable[[int], object] | None = None
         if hasattr(select, "poll"):  # Windows has none: there a dead connection is noticed in use
@@ -100,6 +98,11 @@ class _Face:
     def backend(self) -> int:
         """The server process, as the other side introduced itself; a pooler gives another number."""
         return self._pgconn.backend_pid
+
+    @property
+    def connection(self) -> Any:
+        """See Link."""
+        return self._connection
 
     @property
     def closed(self) -> bool:
@@ -136,7 +139,7 @@ class SyncLink(_Face):
         super().__init__(connection)
         self._sync = connection
         self._cursor = psycopg.Cursor(connection, row_factory=tuple_row)
-        self._cursor.format = Format.BINARY
+        _taught(self._cursor)
 
     async def fetch(self, sql: str, parameters: Sequence[Any] = (), *, prepare: bool | None = None) -> Rows:
         """See Link."""
@@ -152,6 +155,18 @@ class SyncLink(_Face):
         self._sync.close()
 
 
+def _taught(cursor: psycopg.Cursor[Any] | psycopg.AsyncCursor[Any]) -> None:
+    """Our own ways with types. The cursor has them, and not the connection, over which others may write their rows."""
+    cursor.format = Format.BINARY
+    Dumpers.register(cursor)
+    # ids are wanted as bytes, and the C loader of bytea gives them fastest
+    loader = cursor.adapters.get_loader(17, Format.BINARY)
+    if loader is not None:
+        cursor.adapters.register_loader(2950, loader)
+    # one width for every number, so that a statement is prepared once and not once for each width
+    cursor.adapters.register_dumper(int, Int8BinaryDumper)
+
+
 class AsyncLink(_Face):
     """A psycopg.AsyncConnection."""
 
@@ -159,7 +174,7 @@ class AsyncLink(_Face):
         super().__init__(connection)
         self._async = connection
         self._cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
-        self._cursor.format = Format.BINARY
+        _taught(self._cursor)
         self.loop = asyncio.get_running_loop()
 
     def usable(self) -> bool:

@@ -27,6 +27,7 @@ from eventfold.errors import (
     StoreReadOnly,
     StoreUnavailable,
 )
+from eventfold.inlined import not_joined, not_taken_over
 
 Words = tuple[type[EventfoldError], str, str]
 
@@ -155,7 +156,7 @@ def lost(error: psycopg.Error, closed: bool) -> bool:
 def translated(error: psycopg.Error, where: str) -> EventfoldError:
     """Any refusal by the server, in our words."""
     state = error.sqlstate or ("22000" if isinstance(error, psycopg.DataError) else "08000")
-    if state in ("EF001", "EF002", "EF003", "EF004", "EF005", "EF006"):
+    if state.startswith("EF"):
         return _ours(error, state)
     kind, what, now = _BY_STATE.get(state) or _BY_CLASS.get(state[:2]) or _OTHERWISE
     return kind(f"{what[:-1]} ({where}: {said(error)}).", now, sqlstate=state, server=where, said=said(error))
@@ -227,9 +228,13 @@ def _ours(error: psycopg.Error, state: str) -> EventfoldError:
     """An error that our own functions in the database raised: its two sentences, and the facts in DETAIL."""
     what, _, now = (error.diag.message_primary or "").rpartition(". ")
     what += "."
-    facts: dict[str, Any] = json.loads(error.diag.message_detail) if error.diag.message_detail else {}
+    facts: Any = json.loads(error.diag.message_detail) if error.diag.message_detail else {}
     if state == "EF001":
         return AppendConflict(what, now, after=facts.get("after"), found=facts.get("place"), query=facts.get("query"))
     if state == "EF002":
         return EventIdReused(what, now, position=facts.get("place"))
+    if state == "EF008":
+        return not_joined(facts["name"], facts["type"], "postgres")
+    if state == "EF009":
+        return not_taken_over(str(facts).split("\n"), "postgres")
     return _BY_STATE[state][0](what, now, sqlstate=state)

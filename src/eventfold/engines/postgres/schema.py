@@ -27,7 +27,7 @@ from eventfold.errors import (
 
 LAYOUT = 1
 OLDEST_SERVER = 130000
-TABLES = ("event", "tag", "request", "sealed", "snapshot", "staged", "store")
+TABLES = ("event", "tag", "request", "sealed", "snapshot", "inlined", "staged", "store")
 FUNCTIONS = ("attach.sql", "append.sql", "joined.sql", "adopt.sql")  # replaced by every upgrade
 # Layout n to n + 1: SQL for the tables, run in order and in one transaction by `upgrade`.
 UPGRADES: dict[int, str] = {}

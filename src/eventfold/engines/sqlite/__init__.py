@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import time as _time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import apsw
 
-from eventfold.engine import AppendRequest, Capabilities, Head, Outcome, Page, Span, TagCount, TypeCount
+from eventfold.engine import AppendRequest, Capabilities, Folder, Head, Outcome, Page, Span, TagCount, Turn, TypeCount
 from eventfold.engines.sqlite import schema, snapshots
 from eventfold.engines.sqlite.adopt import adopt, succeed
 from eventfold.engines.sqlite.check import Problem, Progress, problems
@@ -22,6 +22,7 @@ from eventfold.engines.sqlite.duplicate import backup
 from eventfold.engines.sqlite.end import End
 from eventfold.engines.sqlite.faults import disagreement, in_our_words, translated
 from eventfold.engines.sqlite.identity import identity_of
+from eventfold.engines.sqlite.inline import enrolled
 from eventfold.engines.sqlite.named import NamedLocks
 from eventfold.engines.sqlite.names import Names
 from eventfold.engines.sqlite.queries import Dictionary, positions
@@ -29,6 +30,7 @@ from eventfold.engines.sqlite.read import Rows, missing, read_page
 from eventfold.engines.sqlite.watch import Watch
 from eventfold.engines.sqlite.writer import Writer
 from eventfold.errors import InvalidInput, Unreadable
+from eventfold.inlined import Inlined
 from eventfold.query import Query
 from eventfold.record import Receipt, Stored, receipt
 from eventfold.snapshot import Snapshot
@@ -65,7 +67,7 @@ class SqliteEngine:
             raise InvalidInput(f"durability={durability!r} is unknown.", 'Use "full" (the default) or "normal".')
         if not path:
             raise InvalidInput("The path of the store is empty.", "Give a path, for example store.db.")
-        self.capabilities = Capabilities(durable=durability == "full", pushes=False)
+        self.capabilities = Capabilities(durable=durability == "full", pushes=False, inline=True)
         self.store_id, self.epoch = "", 0
         self.path = path
         self._create, self._clock, self._timeout = create, clock, timeout
@@ -270,6 +272,24 @@ class SqliteEngine:
     async def unlock(self, name: str) -> None:
         """See the port."""
         self._locks.give_back(name)
+
+    def fold_with(self, folder: Folder) -> None:
+        """See the port."""
+        assert self._writer is not None
+        self._writer.folder = folder
+
+    @in_our_words
+    async def inlined(self) -> list[Inlined]:
+        """See the port."""
+        return self._reading(enrolled)
+
+    @in_our_words
+    async def in_turn(self, work: Callable[[Turn], Awaitable[None]]) -> None:
+        """See the port."""
+        self._file.check()
+        assert self._writer is not None
+        self._writer.turn(work)
+        self._watch.ring()
 
     @in_our_words
     async def stats(self) -> dict[str, Any]:

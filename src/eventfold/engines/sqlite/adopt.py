@@ -12,8 +12,10 @@ import apsw
 
 from eventfold.engines.sqlite import schema
 from eventfold.engines.sqlite.identity import take_identity
+from eventfold.engines.sqlite.inline import enrolled
 from eventfold.engines.sqlite.names import Names
 from eventfold.engines.sqlite.read import with_checksum
+from eventfold.inlined import not_taken_over
 from eventfold.record import Stored
 from eventfold.refusal import not_behind
 
@@ -22,6 +24,7 @@ def adopt(
     connection: apsw.Connection, types: Names, tags: Names, events: Sequence[Stored], keys: Sequence[tuple[str, int]]
 ) -> None:
     """Insert events and request keys, inside the writer's transaction. Raises AppendConflict on a gap."""
+    refuse_inlined(connection)
     row = connection.execute(schema.HEAD).fetchone()
     head = row[0] if row else 0
     if events and events[0].position != head + 1:
@@ -58,7 +61,14 @@ def adopt(
 
 def succeed(connection: apsw.Connection, store_id: str, epoch: int) -> None:
     """Take over another store's identity, inside the writer's transaction. Raises AppendConflict with events here."""
+    refuse_inlined(connection)
     row = connection.execute(schema.HEAD).fetchone()
     if row:
         raise not_behind(row[0], 1)
     take_identity(connection, store_id, epoch)
+
+
+def refuse_inlined(connection: apsw.Connection) -> None:
+    """Raises NotSupported where read models are kept within appends: what is taken over would be missing in them."""
+    if inlined := enrolled(connection):
+        raise not_taken_over([each.name for each in inlined], "sqlite")

@@ -5,17 +5,19 @@ Knows: the order in which a request is judged. Does not know: transactions, lock
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from eventfold.engine import AppendRequest, Head, Outcome
+from eventfold.engine import AppendRequest, Folding, Head, Outcome
 from eventfold.engines.sqlite import schema
+from eventfold.engines.sqlite.inline import enrolled
 from eventfold.engines.sqlite.queries import Dictionary, positions
 from eventfold.engines.sqlite.read import with_checksum
 from eventfold.engines.sqlite.window import MOST
 from eventfold.errors import EventfoldError, EventIdReused, InvalidQuery, Unreadable
+from eventfold.inlined import lacking
 from eventfold.query import Clause, Query
 from eventfold.record import NewEvent, Receipt, Stored, digest, receipt
 from eventfold.refusal import built_on_nothing, conflict, id_reused, in_the_future, is_repeat
@@ -44,11 +46,21 @@ class Batch:
     is looked up; without it ids are taken to be new, and `insert` fails if one is not.
     """
 
-    def __init__(self, writer: Writer, connection: apsw.Connection, judged: dict[int, int], careful: bool) -> None:
-        self._writer, self._connection, self._judged, self._careful = writer, connection, judged, careful
+    def __init__(
+        self, writer: Writer, connection: apsw.Connection, judged: dict[int, int], careful: bool, at_once: bool
+    ) -> None:
+        self._writer, self._connection, self._judged = writer, connection, judged
+        self._at_once = at_once
         self._names = Dictionary(connection, writer.types, writer.tags, writing=True)
         before = writer.end.look(connection)
         self._head = self._committed = before.position
+        self._inlined = enrolled(connection)
+        self._codes: Mapping[str, str] = writer.folder.codes if writer.folder is not None else {}
+        # Whoever repeats an append is told so even where it could not be made any more.
+        self._careful = careful or any(self._codes.get(each.name) != each.code for each in self._inlined)
+        self.folding: Folding | None = None
+        if self._inlined and writer.folder is not None:
+            self.folding = writer.folder.begin(connection, self._head, self._inlined)
         self._time = max(writer.clock(), before.time)
         self._window = window = writer.window
         if window.end != self._head or window.end - window.start > MOST:
@@ -80,7 +92,18 @@ class Batch:
                     return (None if self._careful else self._by_ids(request)) or refusal
         except (EventIdReused, InvalidQuery, Unreadable) as refusal:
             return refusal
-        return self._accept(request)
+        return (self._fold(request) if self._inlined else None) or self._accept(request)
+
+    def _fold(self, request: AppendRequest) -> EventfoldError | None:
+        """Have it folded into what every append keeps up; why it cannot be. Before anything of it is accepted."""
+        events, first = request.events, self._head + 1
+        refusal = lacking(self._inlined, self._codes, [event.type for event in events])
+        folding = self.folding
+        if refusal is not None or folding is None or not any(event.type in folding.types for event in events):
+            return refusal
+        size = len(events)
+        placed = [event.at(first + offset, self._time, offset, size) for offset, event in enumerate(events)]
+        return folding.take(placed, self._at_once)
 
     def _judge(self, clause: Clause) -> EventfoldError | None:
         after, window = clause.after, self._window
@@ -191,10 +214,15 @@ class Batch:
         )
 
     def insert(self) -> None:
-        """Write what was accepted. Raises apsw.ConstraintError if an id turns out to be known."""
+        """Write what was accepted, and what was folded from it.
+
+        Raises Stale, InlineFailed, apsw.ConstraintError if an id turns out to be known.
+        """
         if self._rows:
             self._connection.executemany(schema.INSERT_EVENT, self._rows)
             if self._tagged:
                 self._connection.executemany(schema.INSERT_TAGGED, self._tagged)
         if self._keys:
             self._connection.executemany(schema.INSERT_REQUEST, map(with_checksum, self._keys.items()))
+        if self.folding is not None and self._rows:
+            self.folding.write()

@@ -61,6 +61,14 @@ CREATE TABLE snapshot (
 ) STRICT, WITHOUT ROWID;  -- beside the log, never a source of truth
 CREATE TABLE sealed (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, digest TEXT NOT NULL) STRICT;
 
+-- Read models that are folded within every append: who lacks the code writes no event of these types.
+CREATE TABLE inlined (
+    name TEXT PRIMARY KEY,
+    code TEXT NOT NULL,
+    types TEXT NOT NULL,         -- joined by newlines
+    ticket TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- INSERT OR REPLACE deletes rows without firing a delete trigger, so inserts are guarded as well.
 CREATE TRIGGER event_in_order BEFORE INSERT ON event
 WHEN NEW.position IS NOT (SELECT ifnull(max(position), 0) + 1 FROM event)

@@ -7,22 +7,25 @@ does), how requests are judged.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 import apsw
 
-from eventfold.engine import AppendRequest, Head, Outcome
+from eventfold.engine import AppendRequest, Folder, Head, Outcome, Page, Span, Stale, Turn
 from eventfold.engines.sqlite import schema
 from eventfold.engines.sqlite.append import Batch, first_match
 from eventfold.engines.sqlite.connect import File
 from eventfold.engines.sqlite.end import End
 from eventfold.engines.sqlite.faults import translated, unwritten
+from eventfold.engines.sqlite.inline import SqliteTurn
 from eventfold.engines.sqlite.names import Names
 from eventfold.engines.sqlite.queries import Dictionary
-from eventfold.engines.sqlite.read import Rows
+from eventfold.engines.sqlite.read import Rows, read_page
 from eventfold.engines.sqlite.window import Window
-from eventfold.errors import AppendUnconfirmed, EventfoldError
+from eventfold.errors import AppendUnconfirmed, EventfoldError, InlineFailed
+from eventfold.query import Query
 
 T = TypeVar("T")
 LONG = 10_000  # positions: a condition that looks back further is judged before the lock is taken, too
@@ -36,6 +39,7 @@ class Writer:
     def __init__(self, file: File, types: Names, tags: Names, rows: Rows, end: End, clock: Callable[[], int]) -> None:
         self.types, self.tags, self.rows, self.end, self.clock = types, tags, rows, end, clock
         self.window = Window()
+        self.folder: Folder | None = None  # folds read models within what is written here
         self._file = file
         self._mutex = threading.Lock()
         self._checkpoint_at = CHECKPOINT_PAGES
@@ -47,6 +51,22 @@ class Writer:
     def take_over(self, work: Callable[[apsw.Connection, Names, Names], None]) -> None:
         """One commit of something else than requests: what is copied from another log, or kept beside this one."""
         self._in_turn(lambda connection: self._take_over(connection, work))
+
+    def turn(self, work: Callable[[Turn], Awaitable[None]]) -> None:
+        """One commit of something that nobody may append during. `work` never suspends."""
+
+        def within(connection: apsw.Connection, types: Names, tags: Names) -> None:
+            head = self.end.look(connection).position
+
+            def ask(query: Query, span: Span) -> Page:
+                return read_page(connection, self.rows, (types, tags), head, query, span)
+
+            driven = work(SqliteTurn(connection, head, ask)).__await__()
+            with suppress(StopIteration):
+                next(driven)
+                raise RuntimeError("what is done in a turn of the writer may not wait for anything else")
+
+        self.take_over(within)
 
     def _in_turn(self, work: Callable[[apsw.Connection], T]) -> T:
         """Work alone on the connection, which is given back however it ends, as the lock is, if work has taken it."""
@@ -66,11 +86,24 @@ class Writer:
         judged = self._judge_long(connection, requests)
         self._file.lock.acquire()
         # First in good faith: ids are taken to be new, as ids made here are. If the guard in the database finds a
-        # known one, everything is rolled back and done again with every id looked up.
-        try:
-            return self._transact(connection, requests, judged, careful=False)
-        except apsw.ConstraintError:
-            return self._transact(connection, requests, judged, careful=True)
+        # known one, everything is rolled back and done again with every id looked up. So with rows that the database
+        # does not take: again, writing each request's at once, to find out whose they are.
+        careful = at_once = again = False
+        while True:
+            try:
+                return self._transact(connection, requests, judged, careful, at_once)
+            except apsw.ConstraintError:
+                if careful:
+                    raise
+                careful = True
+            except InlineFailed:
+                if at_once:
+                    raise
+                at_once = True
+            except Stale as stale:
+                if again:
+                    raise stale.__cause__ or stale from None
+                again = True
 
     def _take_over(self, connection: apsw.Connection, work: Callable[[apsw.Connection, Names, Names], None]) -> None:
         self._file.lock.acquire()
@@ -100,21 +133,31 @@ class Writer:
         return {id(c): until for c in long if first_match(names, c.query, c.after, until) is None}
 
     def _transact(
-        self, connection: apsw.Connection, requests: Sequence[AppendRequest], judged: dict[int, int], careful: bool
+        self,
+        connection: apsw.Connection,
+        requests: Sequence[AppendRequest],
+        judged: dict[int, int],
+        careful: bool,
+        at_once: bool,
     ) -> list[Outcome]:
+        batch, head = None, None
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            batch = Batch(self, connection, judged, careful)
-            outcomes = [batch.take(request) for request in requests]
-            batch.insert()
-        except BaseException:
-            self._abandon(connection)
-            raise
-        head = batch.written
-        if head is None:
-            connection.execute("ROLLBACK")
-        else:
-            self._commit(connection, head)
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                batch = Batch(self, connection, judged, careful, at_once)
+                outcomes = [batch.take(request) for request in requests]
+                batch.insert()
+            except BaseException:
+                self._abandon(connection)
+                raise
+            if batch.written is None:
+                connection.execute("ROLLBACK")
+            else:
+                self._commit(connection, batch.written)
+                head = batch.written.position
+        finally:
+            if batch is not None and batch.folding is not None:
+                batch.folding.end(head)
         return outcomes
 
     def _commit(self, connection: apsw.Connection, head: Head) -> None:

@@ -128,6 +128,9 @@ class DuckDriver:
             self._shut = True
             self._file.shut()
 
+    def dress(self, connection: Any) -> None:
+        """No log's engine has connections to DuckDB."""
+
     def sql(self, text: str) -> str:
         """As it is."""
         return text

@@ -60,10 +60,10 @@ class ParquetTarget(DuckTarget):
         if time.monotonic() >= due:
             self.publish(place.name)
 
-    def beat(self, held: Checkpoint, seconds: float) -> int:
+    def beat(self, held: Checkpoint, seconds: float, quietly: bool = False) -> int:
         """See the port: there is nothing to do, so this is the time for what was done."""
-        revision = super().beat(held, seconds)
-        if held.place.name in self._changed:
+        revision = super().beat(held, seconds, quietly)
+        if not quietly and held.place.name in self._changed:
             self.publish(held.place.name)
         return revision
 
@@ -72,9 +72,9 @@ class ParquetTarget(DuckTarget):
         super().release(held)
         self.publish(held.place.name)
 
-    def change(self, projection: Registered) -> None:
+    def change(self, projection: Registered, was: Registered | None = None) -> None:
         """See the port."""
-        super().change(projection)
+        super().change(projection, was)
         self.publish(projection.name)
 
     def forget(self, projection: Registered) -> None:

@@ -22,13 +22,13 @@ class DuckTarget(SqlTarget):
         super().__init__(driver, DuckStatements(driver))
         self._beaten: dict[Place, tuple[int, int, float]] = {}  # token, revision, when
 
-    def beat(self, held: Checkpoint, seconds: float) -> int:
+    def beat(self, held: Checkpoint, seconds: float, quietly: bool = False) -> int:
         """Not more often than a lease needs: each time the file is opened, and is nobody else's meanwhile."""
         now = time.monotonic()
         token, revision, beaten = self._beaten.get(held.place, (0, 0, 0.0))
         if (token, revision) == (held.token, held.revision) and now - beaten < seconds / 3:
             return revision
-        revision = super().beat(held, seconds)
+        revision = super().beat(held, seconds, quietly)
         self._beaten[held.place] = (held.token, revision, now)
         return revision
 

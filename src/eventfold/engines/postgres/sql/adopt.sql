@@ -10,8 +10,14 @@ LANGUAGE plpgsql SET search_path = pg_catalog, {schema}, pg_temp AS $body$
 #variable_conflict use_variable
 DECLARE
     head bigint;
+    names text;
 BEGIN
     PERFORM pg_advisory_xact_lock({lock});
+    SELECT string_agg(i.name, E'\n' ORDER BY i.name) INTO names FROM inlined i;
+    IF names IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'EF009', DETAIL = to_json(names)::text,
+            MESSAGE = 'Read models are kept within every append. Give them up, copy, and name them again.';
+    END IF;
     IF ids IS NOT NULL THEN
         SELECT coalesce(max(e.position), 0) INTO head FROM event e;
         IF first <> head + 1 THEN
@@ -38,8 +44,14 @@ CREATE OR REPLACE FUNCTION {schema}.succeed(store_id text, store_epoch bigint) R
 LANGUAGE plpgsql SET search_path = pg_catalog, {schema}, pg_temp AS $body$
 DECLARE
     head bigint;
+    names text;
 BEGIN
     PERFORM pg_advisory_xact_lock({lock});
+    SELECT string_agg(i.name, E'\n' ORDER BY i.name) INTO names FROM inlined i;
+    IF names IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'EF009', DETAIL = to_json(names)::text,
+            MESSAGE = 'Read models are kept within every append. Give them up, copy, and name them again.';
+    END IF;
     SELECT coalesce(max(e.position), 0) INTO head FROM event e;
     IF head > 0 THEN
         RAISE EXCEPTION USING ERRCODE = 'EF007', DETAIL = head::text,

@@ -18,11 +18,13 @@
 --   careful                  look the ids up first (otherwise a known id fails on the unique index)
 --   early                    judge what stands in the log now before taking the lock, and only the rest inside
 --   furthest                 the greatest of c_afters
+--   brought                  "name code" of every read model that the caller folds within appends (see inlined in tables.sql)
 --   patience                 ms to wait for the lock, where the session's own lock_timeout cannot be set (poolers)
 --
 -- Answers the position before the first event written, its time, and, unless everything was written, arrays
 -- per request: outcomes (0 written, 1 repeated, 2 conflict, 3 id reused, 4 clause in the future,
--- 5 clause behind an event that is nowhere); places
+-- 5 clause behind an event that is nowhere, 6 a read model that the caller lacks takes events of this call, so that
+-- nothing of it was written); places
 -- (first position; for 2 the position found, for 3 where the id stands, for 4 the head); whats (for 2, 4 and 5
 -- the clause, for 3 the event's number in the call).
 
@@ -34,8 +36,8 @@ CREATE OR REPLACE FUNCTION {schema}.append(
     i_clauses integer[] DEFAULT NULL, i_afters bigint[] DEFAULT NULL, i_tags text[] DEFAULT NULL, i_types text[] DEFAULT NULL,
     m_requests integer[] DEFAULT NULL, m_groups integer[] DEFAULT NULL, m_offsets integer[] DEFAULT NULL,
     careful boolean DEFAULT false, early boolean DEFAULT false, patience integer DEFAULT NULL, furthest bigint DEFAULT NULL,
-    c_follows integer[] DEFAULT NULL,
-    OUT head bigint, OUT moment bigint, OUT outcomes integer[], OUT places bigint[], OUT whats integer[]
+    c_follows integer[] DEFAULT NULL, brought text[] DEFAULT NULL,
+    OUT head bigint, OUT moment bigint, OUT outcomes integer[], OUT places bigint[], OUT whats integer[], OUT folded text[]
 )
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, {schema}, pg_temp
@@ -47,6 +49,7 @@ DECLARE
     founds bigint[];
     found_more bigint[];
     positions bigint[];
+    lacking boolean := false;
     n integer := cardinality(ids);
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
@@ -84,10 +87,22 @@ BEGIN
         END IF;
     END IF;
 
+    IF EXISTS (SELECT FROM inlined) THEN
+        SELECT array_agg(concat_ws(E'\n', i.name, i.code, i.ticket, array_to_string(i.types, E'\n'))),
+               bool_or(i.types && types AND NOT coalesce(i.name || ' ' || i.code = ANY (brought), false))
+            INTO folded, lacking FROM inlined i;
+        careful := careful OR lacking; -- whoever repeats an append is told so even where it could not be made any more
+    END IF;
+
     IF careful OR keys IS NOT NULL OR founds IS NOT NULL OR m_requests IS NOT NULL OR c_follows IS NOT NULL OR head < furthest THEN
         SELECT d.outcomes, d.places, d.whats, d.positions INTO outcomes, places, whats, positions
             FROM decide(ids, types, datas, tags, versions, occurreds, metadatas, codecs, keyids, owners, offsets, sizes,
                         keys, c_requests, c_afters, c_groups, c_follows, m_requests, m_groups, m_offsets, founds, careful, head) d;
+    END IF;
+
+    IF lacking THEN
+        outcomes := ARRAY(SELECT CASE WHEN o.outcome = 0 THEN 6 ELSE o.outcome END FROM unnest(outcomes) WITH ORDINALITY o(outcome, at) ORDER BY o.at);
+        positions := array_fill(NULL::bigint, ARRAY[n]);
     END IF;
 
     IF n = 1 THEN -- the lone event, without the cost of taking arrays apart

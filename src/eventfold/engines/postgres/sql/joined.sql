@@ -18,6 +18,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'EF003', MESSAGE = 'An append cannot be judged in a transaction of isolation level '
             || current_setting('transaction_isolation') || '. Use READ COMMITTED for the transaction that the append joins.';
     END IF;
+    PERFORM refuse_inlined(types);
     SELECT s.epoch INTO epoch FROM store s WHERE s.id = store;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'EF004', MESSAGE =
@@ -27,6 +28,20 @@ BEGIN
                         c_requests, c_afters, c_groups, i_clauses, i_afters, i_tags, i_types, m_requests, m_groups, m_offsets, words)
     VALUES (ids, types, datas, tags, crcs, versions, occurreds, metadatas, codecs, keyids, owners, offsets, sizes, keys,
             c_requests, c_afters, c_groups, i_clauses, i_afters, i_tags, i_types, m_requests, m_groups, m_offsets, words);
+END
+$body$;
+
+-- Read models that are folded within appends are folded by whoever appends: at a COMMIT it is too late for that.
+CREATE OR REPLACE FUNCTION {schema}.refuse_inlined(types text[]) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, {schema}, pg_temp AS $body$
+#variable_conflict use_variable
+DECLARE
+    found record;
+BEGIN
+    FOR found IN SELECT i.name, t.type FROM inlined i, unnest(i.types) t(type) WHERE t.type = ANY (types) ORDER BY 1, 2 LIMIT 1 LOOP
+        RAISE EXCEPTION USING ERRCODE = 'EF008', DETAIL = json_build_object('name', found.name, 'type', found.type)::text,
+            MESSAGE = format('%s is kept within every append of %s. Append it in a transaction of its own.', found.name, found.type);
+    END LOOP;
 END
 $body$;
 
@@ -58,6 +73,8 @@ BEGIN
             RAISE EXCEPTION USING ERRCODE = 'EF002', DETAIL = facts, MESSAGE = format(
                 'Event id %s is in the log already, at position %s, and this append is not the one that wrote it. '
                 'Repeat an append unchanged, or give new events new ids.', NEW.ids[what], done.places[r]);
+        ELSIF done.outcomes[r] = 6 THEN
+            PERFORM refuse_inlined(NEW.types);
         ELSIF done.outcomes[r] = 4 THEN
             RAISE EXCEPTION USING ERRCODE = 'EF006', DETAIL = facts, MESSAGE = format(
                 'A condition looked up to position %s, and the log ends at %s. Use a position that this store has given.',

@@ -66,6 +66,14 @@ CREATE TABLE {schema}.snapshot (
 );
 COMMENT ON TABLE {schema}.snapshot IS 'eventfold: folded states kept for speed; never a source of truth';
 
+CREATE TABLE {schema}.inlined (
+    name   text COLLATE "C" PRIMARY KEY,
+    code   text NOT NULL,
+    types  text[] NOT NULL,
+    ticket text NOT NULL
+);
+COMMENT ON TABLE {schema}.inlined IS 'eventfold: read models folded within every append; who lacks the code writes no event of these types';
+
 -- What joined transactions want to append, until their COMMIT. Rows never outlive the transaction that wrote
 -- them, so nobody else ever sees one and nothing of them needs the WAL.
 CREATE UNLOGGED TABLE {schema}.staged (

@@ -1,0 +1,221 @@
+"""Room: read models that every append keeps up: appends in which rows are folded, and turns in which nobody appends.
+
+Knows: how often a batch is begun anew, and without whom. Does not know: how events are folded (the folder does), what
+an append's outcomes mean. In the blocking colour only: folding is work, and no work for an event loop.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import msgspec
+import psycopg
+from psycopg import errors as pg
+
+from eventfold.engine import Folder, Folding, Page, Span, Stale, Turn
+from eventfold.engines.postgres.address import lock_of, quoted
+from eventfold.engines.postgres.append import Answer, Batch, batches, written
+from eventfold.engines.postgres.arrays import texts
+from eventfold.engines.postgres.connect import Rows
+from eventfold.engines.postgres.sessions import Link
+from eventfold.errors import EventfoldError, InlineFailed, NotSupported
+from eventfold.inlined import Inlined, lacking
+from eventfold.query import Query
+from eventfold.record import Stored
+
+STRETCH = 2_000  # positions read at once in a turn
+
+Statement = Callable[[Link, Batch, bool], tuple[str, Sequence[Any]]]
+Reader = Callable[[Rows], list[Stored]]
+
+
+class Folded(msgspec.Struct, frozen=True):
+    """What became of a batch: the part that was written or judged, where its requests stand in the batch, the answer.
+
+    `refused`: those that could not be folded, by their place in the batch.
+    """
+
+    part: Batch
+    places: Sequence[int]
+    answer: Answer | None
+    refused: dict[int, EventfoldError]
+
+
+class Inline:
+    """What an engine knows of read models that every append keeps up."""
+
+    def __init__(self, schema: str, patience: Callable[[], int]) -> None:
+        self.folder: Folder | None = None
+        self._schema, self._patience = schema, patience
+        self._mutex = threading.Lock()  # what the folder remembers is of one transaction after the other
+        self.sql = f"SELECT name, code, types, ticket FROM {quoted(schema)}.inlined ORDER BY name"  # noqa: S608
+
+    @property
+    def brought(self) -> dict[str, Any]:
+        """The argument of `append` that says whose code is here."""
+        if self.folder is None or not self.folder.codes:
+            return {}
+        return {"brought": texts([f"{name} {code}" for name, code in self.folder.codes.items()])}
+
+    async def _begin(self, link: Link) -> None:
+        """A transaction in which rows are found where a target of this store finds them, and read alike."""
+        await link.script(
+            f"BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL search_path = {quoted(self._schema)};"
+            f" SET LOCAL TimeZone = 'UTC'; SET LOCAL lock_timeout = {self._patience()};"
+            " SET LOCAL enable_seqscan = on; SET LOCAL plan_cache_mode = auto"
+        )
+
+    async def append(self, link: Link, batch: Batch, statement: Statement) -> Folded:
+        """One commit of events and rows. What cannot be folded is left out, and the rest done again without it."""
+        refused: dict[int, EventfoldError] = {}
+        careful = at_once = again = False
+        with self._mutex:
+            while True:
+                places = [place for place in range(len(batch.requests)) if place not in refused]
+                if not places:
+                    return Folded(batch, (), None, refused)
+                part = batch if not refused else next(batches([batch.requests[place] for place in places]))
+                try:
+                    answer, failed = await self._attempt(link, part, statement(link, part, careful), at_once)
+                except pg.UniqueViolation:  # an id is known already
+                    if careful:
+                        raise
+                    careful = True
+                except InlineFailed:  # a row that the database does not take: whose is it?
+                    if at_once:
+                        raise
+                    at_once = True
+                except Stale as stale:
+                    if again:
+                        raise stale.__cause__ or stale from None
+                    again = True
+                else:
+                    if not failed:
+                        return Folded(part, places, answer, refused)
+                    refused |= {places[index]: error for index, error in failed.items()}
+
+    async def _attempt(
+        self, link: Link, part: Batch, statement: tuple[str, Sequence[Any]], at_once: bool
+    ) -> tuple[Answer, dict[int, EventfoldError]]:
+        folding, head = None, None
+        assert self.folder is not None
+        await self._begin(link)
+        try:
+            answer = Answer(*(await link.fetch(statement[0], statement[1], prepare=True))[0])
+            folding = self.folder.begin(link.connection, answer.head, parsed(answer.folded))
+            last, failed = _take(folding, part, answer, at_once)
+            if not failed:
+                folding.write()
+                await link.fetch("COMMIT")
+                head = last
+        finally:
+            if folding is not None:
+                folding.end(head)
+            await _rolled_back(link)
+        return answer, failed
+
+    async def turn(self, link: Link, work: Callable[[Turn], Awaitable[None]], page: Any, events: Reader) -> None:
+        """See Engine.in_turn. `page` words a question, `events` reads the answer."""
+        with self._mutex:
+            await self._begin(link)
+            try:
+                await link.fetch(f"SELECT pg_advisory_xact_lock({lock_of(self._schema)})")
+                sql = f"SELECT coalesce(max(position), 0) FROM {quoted(self._schema)}.event"  # noqa: S608
+                head: int = (await link.fetch(sql))[0][0]
+                await work(PostgresTurn(link, self._schema, head, read(await link.fetch(self.sql)), page, events))
+                await link.fetch("COMMIT")
+            finally:
+                await _rolled_back(link)
+
+
+class PostgresTurn:
+    """See engine.Turn."""
+
+    def __init__(
+        self, link: Link, schema: str, head: int, inlined: Sequence[Inlined], page: Any, events: Reader
+    ) -> None:
+        self.connection, self.head, self.inlined = link.connection, head, inlined
+        self._link, self._page, self._events = link, page, events
+        self._table = f"{quoted(schema)}.inlined"
+
+    async def read(self, query: Query, after: int) -> Page:
+        """See the port."""
+        until = min(after + STRETCH, self.head)
+        sql, values = self._page(query, Span(after=after, until=until), None)
+        return Page(self._events(await self._link.fetch(sql, values)), until, until < self.head)
+
+    async def enrol(self, inlined: Inlined) -> None:
+        """See the port."""
+        await self.dismiss(inlined.name)
+        values = [inlined.name, inlined.code, texts(inlined.types), inlined.ticket]
+        await self._link.fetch(f"INSERT INTO {self._table} (name, code, types, ticket) VALUES (%b, %b, %b, %b)", values)  # noqa: S608
+
+    async def dismiss(self, name: str) -> None:
+        """See the port."""
+        await self._link.fetch(f"DELETE FROM {self._table} WHERE name = %b", [name])  # noqa: S608
+
+
+def _take(folding: Folding, part: Batch, answer: Answer, at_once: bool) -> tuple[int | None, dict[int, EventfoldError]]:
+    """Fold what was written; the last position, and what could not be folded.
+
+    What was built on something that could not be folded is not judged by that: without it, it is not written either.
+    """
+    failed: dict[int, EventfoldError] = {}
+    gone: set[bytes] = set()
+    last = None
+    for index, first in written(part, answer):
+        request = part.requests[index]
+        size = len(request.events)
+        last = first + size - 1
+        if any(clause.behind in gone for clause in request.unless if clause.behind is not None):
+            gone.add(request.events[-1].id)
+            continue
+        if any(event.type in folding.types for event in request.events):
+            stored = [
+                event.at(first + offset, answer.time, offset, size) for offset, event in enumerate(request.events)
+            ]
+            error = folding.take(stored, at_once)
+            if error is not None:
+                failed[index] = error
+                gone.add(request.events[-1].id)
+    return last, failed
+
+
+async def _rolled_back(link: Link) -> None:
+    if not link.closed and not link.idle():
+        try:
+            await link.fetch("ROLLBACK")
+        except psycopg.Error:  # it is gone, and with it the transaction; whoever takes it back closes it
+            return
+
+
+def parsed(folded: Sequence[str] | None) -> list[Inlined]:
+    """The read models that `append` told of."""
+    found: list[Inlined] = []
+    for text in folded or ():
+        name, code, ticket, *types = text.split("\n")
+        found.append(Inlined(name, code, tuple(types), ticket))
+    return found
+
+
+def read(rows: Rows) -> list[Inlined]:
+    """The read models in the table."""
+    return [Inlined(name, code, tuple(types), ticket) for name, code, types, ticket in rows]
+
+
+def why(inlined: Sequence[Inlined], folder: Folder | None, batch: Batch, place: int) -> EventfoldError | None:
+    """Why a request of a batch was refused in which some code was lacking; None: for the sake of others."""
+    codes = dict[str, str]() if folder is None else folder.codes
+    return lacking(inlined, codes, [event.type for event in batch.requests[place].events])
+
+
+def unsupported() -> NotSupported:
+    """For the other colour."""
+    return NotSupported(
+        "An engine on an event loop folds no read models within its appends.",
+        "Name them where the store is opened: AsyncStore(url, inline=[…]); it then appends by an engine that blocks.",
+        engine="postgres",
+        capability="inline",
+    )

@@ -1,0 +1,261 @@
+"""Room: the writing half of the engine: batches appended, with rows folded from them where there are any, and answered.
+
+Knows: what to make of each answer. Does not know: how a batch is phrased (append.py), over which connection it goes
+(sessions.py), how rows are folded (inline.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import msgspec
+import psycopg
+from psycopg import errors as pg
+
+from eventfold.engine import AppendRequest, Capabilities, Folder, Outcome, Turn
+from eventfold.engines.postgres import inline, joined
+from eventfold.engines.postgres.address import Options, quoted
+from eventfold.engines.postgres.adopt import ADOPTED, adopted
+from eventfold.engines.postgres.append import (
+    Answer,
+    Batch,
+    arguments,
+    batches,
+    call,
+    how,
+    outcomes,
+    repeats_itself,
+)
+from eventfold.engines.postgres.arrays import uuids
+from eventfold.engines.postgres.connect import Colour, Rows
+from eventfold.engines.postgres.errors import lost, translated, unconfirmed
+from eventfold.engines.postgres.inline import Folded, Inline
+from eventfold.engines.postgres.read import Reading
+from eventfold.engines.postgres.sessions import Link, Sessions
+from eventfold.engines.postgres.sums import verified
+from eventfold.errors import AppendConflict, AppendUnconfirmed, EventfoldError
+from eventfold.inlined import Inlined
+from eventfold.record import Receipt, Staged, Stored, receipt
+from eventfold.refusal import id_reused, not_behind
+
+RECENT = 2_048  # appends
+
+
+class Writing:
+    """What PostgresEngine writes."""
+
+    def __init__(self, url: str, options: Options, colour: Colour, create: bool) -> None:
+        self.options = options
+        self.capabilities = Capabilities(suspends=colour == "async", blocks=colour == "sync", inline=colour == "sync")
+        self._sessions = Sessions(url, options, colour, create)
+        self._schema = quoted(options.schema)
+        self._sql = Reading(self._schema)
+        self._statements: dict[tuple[str, ...], str] = {}
+        self._inline = Inline(options.schema, self._sessions.lock_ms)
+        self._recent: dict[bytes, int] = {}  # the last events of appends made here, and where they stand
+        self._seen = 0  #  the furthest position this engine has come across
+        self._floor = 0  # what a reader must see: what a refused writer was told of, and, if asked for, our own writes
+
+    @property
+    def store_id(self) -> str:
+        """See the port."""
+        return self._sessions.store_id
+
+    @property
+    def epoch(self) -> int:
+        """See the port."""
+        return self._sessions.epoch
+
+    async def append_many(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
+        """See the port."""
+        done: list[Outcome] = []
+        for batch in batches(requests) if requests else ():
+            try:
+                done += await self._append(batch)
+            except EventfoldError as error:
+                if not done:
+                    raise
+                # An earlier part is written already: what this part met is the outcome of its own requests.
+                done += [error] * len(batch.requests)
+        return done
+
+    async def _append(self, batch: Batch) -> list[Outcome]:
+        if repeats_itself(batch.requests[0]):
+            return [await self._twice(batch.requests[0])]
+        if behind := batch.behind():
+            batch = batch.resolved(await self._standing(behind))
+        link = await self._sessions.writers.take()
+        try:
+            if self._inline.folder is not None:
+                done = await self._inline.append(link, batch, self._statement)
+            else:
+                try:
+                    rows = await link.fetch(*self._statement(link, batch), prepare=True)
+                except pg.UniqueViolation:
+                    # An id is known already. Looking first would cost every append what this costs a few.
+                    rows = await link.fetch(*self._statement(link, batch, True), prepare=True)
+                done = Folded(batch, range(len(batch.requests)), Answer(*rows[0]), {})
+            self._refuse_if_local(link)
+        except psycopg.Error as error:
+            raise self._failed(error, link) from None
+        finally:
+            await self._sessions.writers.give(link)
+        return await self._outcomes(done)
+
+    def _statement(self, link: Link, batch: Batch, careful: bool = False) -> tuple[str, tuple[Any, ...]]:
+        given = arguments(batch) | how(batch, self._seen) | self._inline.brought
+        if link.pooled:
+            given["patience"] = self._sessions.lock_ms()
+        if careful:
+            given["careful"] = True
+        names = tuple(given)
+        if names not in self._statements:
+            self._statements[names] = f"SELECT * FROM {call(f'{self._schema}.append', given)}"
+        return self._statements[names], tuple(given.values())
+
+    async def _standing(self, identities: list[bytes]) -> dict[bytes, int]:
+        """Where events stand in the log, those that do; mostly they were written by us a moment ago."""
+        found = {identity: self._recent[identity] for identity in identities if identity in self._recent}
+        if unknown := [identity for identity in identities if identity not in found]:
+            rows = await self._sessions.ask(self._sql.known, [uuids(unknown)], primary=True)
+            found |= {bytes(identity): position for position, identity in rows}
+        return found
+
+    async def _twice(self, request: AppendRequest) -> Outcome:
+        """The outcome of a request in which two events have the same id."""
+        if request.key is not None and (known := await self.request(request.key)) is not None:
+            return msgspec.structs.replace(known, repeated=True)
+        rows = await self._sessions.ask(self._sql.known, [uuids([event.id for event in request.events])], primary=True)
+        at = {event_id: position for position, event_id in rows}
+        return id_reused(request.events, [at.get(event.id) for event in request.events])
+
+    def _failed(self, error: psycopg.Error, link: Link) -> EventfoldError:
+        """What became of something that was to be written: open, if the connection is gone, and nothing otherwise."""
+        where = self._sessions.primary.where
+        if lost(error, link.closed):
+            return unconfirmed(error, where)
+        if error.sqlstate == "EF007":
+            return not_behind(int(error.diag.message_detail or 0), 0)
+        return translated(error, where)
+
+    def _refuse_if_local(self, link: Link) -> None:
+        if link.only_local:
+            link.only_local = False
+            raise AppendUnconfirmed(
+                "The append was committed here, and the wait for the standby that should have it too was cancelled.",
+                "Check the standby, then repeat the identical append, which is safe.",
+                server=self._sessions.primary.where,
+            )
+
+    async def _outcomes(self, done: Folded) -> list[Outcome]:
+        result: dict[int, Outcome] = dict(done.refused)
+        found = outcomes(done.part, done.answer, self.store_id, self.epoch) if done.answer is not None else []
+        for place, outcome in zip(done.places, found, strict=True):
+            if outcome is not None:
+                at = isinstance(outcome, int)
+                result[place] = await self._receipt_at(outcome, repeated=True) if at else outcome
+                self._learn(result[place])
+        if None in found:
+            await self._tell_lacking(done, [n for n, outcome in enumerate(found) if outcome is None], result)
+        return [result[place] for place in range(len(result))]
+
+    async def _tell_lacking(self, done: Folded, numbers: list[int], result: dict[int, Outcome]) -> None:
+        """Refuse those of a call whose events somebody's code was lacking for; the others are appended without them."""
+        inlined, others = await self.inlined(), list[int]()
+        for number in numbers:
+            if (error := inline.why(inlined, self._inline.folder, done.part, number)) is not None:
+                result[done.places[number]] = error
+            else:
+                others.append(number)
+        again = await self.append_many([done.part.requests[number] for number in others])
+        result.update((done.places[number], outcome) for number, outcome in zip(others, again, strict=True))
+
+    def _learn(self, outcome: Outcome) -> None:
+        if isinstance(outcome, Receipt):
+            self._seen = max(self._seen, outcome.last)
+            self._recent[outcome.ids[-1]] = outcome.last
+            if len(self._recent) > RECENT:
+                self._recent.pop(next(iter(self._recent)), None)
+            if self.options.read_your_writes:
+                self._floor = max(self._floor, outcome.last)
+        elif isinstance(outcome, AppendConflict):
+            self._floor = max(self._floor, outcome.fields["found"])
+
+    async def append_joined(self, connection: Any, requests: Sequence[AppendRequest]) -> list[Staged]:
+        """Append within the user's own transaction on `connection`: it commits or rolls back with it.
+
+        `connection`: psycopg's, SQLAlchemy's Connection or Session (async ones too), or Django's. Positions are
+        assigned and conditions judged at its COMMIT, which fails (see `refusal`) if one does not hold. What is
+        returned has no positions yet; `confirm` gives the receipt afterwards. Raises InvalidInput on a connection
+        that is in no transaction or in one of another isolation level than READ COMMITTED.
+        """
+        return await joined.stage(connection, requests, self._schema, self.store_id, self._sessions.primary.where)
+
+    async def confirm(self, staged: Staged) -> Receipt | None:
+        """The receipt of a joined append after its COMMIT; None if it was not committed."""
+        rows = await self._sessions.ask(self._sql.known, [uuids(staged.ids[:1])], primary=True)
+        found = await self._receipt_at(rows[0][0], repeated=False) if rows else None
+        return found if found is not None and found.ids == staged.ids and found.digest == staged.digest else None
+
+    def fold_with(self, folder: Folder) -> None:
+        """See the port."""
+        if not self.capabilities.inline:
+            raise inline.unsupported()
+        self._inline.folder = folder
+
+    async def inlined(self) -> list[Inlined]:
+        """See the port."""
+        return inline.read(await self._sessions.ask(self._inline.sql, primary=True))
+
+    async def in_turn(self, work: Callable[[Turn], Awaitable[None]]) -> None:
+        """See the port."""
+        if not self.capabilities.inline:
+            raise inline.unsupported()
+        link = await self._sessions.writers.take()
+        try:
+            await self._inline.turn(link, work, self._sql.page, events_of)
+            self._refuse_if_local(link)
+        except psycopg.Error as error:
+            raise self._failed(error, link) from None
+        finally:
+            await self._sessions.writers.give(link)
+
+    async def adopt(self, events: Sequence[Stored], keys: Sequence[tuple[str, int]] = ()) -> None:
+        """See the port. Needs the rights of the store's owner."""
+        try:
+            await self._own(f"SELECT {self._schema}.adopt({ADOPTED})", adopted(events, keys))
+        except AppendConflict as conflict:
+            raise not_behind(conflict.fields["found"], events[0].position) from None
+
+    async def succeed(self, store_id: str, epoch: int) -> None:
+        """See the port. Needs the rights of the store's owner."""
+        try:
+            await self._own(f"SELECT {self._schema}.succeed(%b, %b)", [store_id, epoch])
+        except AppendConflict as conflict:
+            raise not_behind(conflict.fields["found"], 1) from None
+        self._sessions.store_id, self._sessions.epoch = store_id, epoch
+
+    async def _own(self, sql: str, values: Sequence[Any]) -> None:
+        link = await self._sessions.writers.take()
+        try:
+            await link.fetch(sql, values)
+            self._refuse_if_local(link)
+        except psycopg.Error as error:
+            raise self._failed(error, link) from None
+        finally:
+            await self._sessions.writers.give(link)
+
+    async def request(self, key: str) -> Receipt | None:
+        """See the port."""
+        rows = await self._sessions.ask(self._sql.request, [key], primary=True)
+        return await self._receipt_at(rows[0][0], repeated=False) if rows else None
+
+    async def _receipt_at(self, position: int, *, repeated: bool) -> Receipt:
+        rows = await self._sessions.ask(self._sql.append, [position], primary=True)
+        return receipt(self.store_id, self.epoch, verified(rows), repeated=repeated)
+
+
+def events_of(rows: Rows) -> list[Stored]:
+    """A page's rows, each behind the head; one row with nothing but the head stands for no events."""
+    return verified([row[1:] for row in rows]) if rows[0][1] is not None else []

@@ -1,0 +1,49 @@
+"""Room: read models that every append keeps up: who is enrolled in the file, and a turn in which nobody appends.
+
+Knows: the table of names. Does not know: how events are folded (the folder does), when a transaction ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import apsw
+
+from eventfold.engine import Page, Span
+from eventfold.inlined import Inlined
+from eventfold.query import Query
+
+INLINED = "SELECT name, code, types, ticket FROM inlined ORDER BY name"
+ENROL = "INSERT OR REPLACE INTO inlined (name, code, types, ticket) VALUES (?,?,?,?)"
+DISMISS = "DELETE FROM inlined WHERE name = ?"
+PAGE = 1_000
+
+Ask = Callable[[Query, Span], Page]
+
+
+def enrolled(connection: apsw.Connection) -> list[Inlined]:
+    """Who is enrolled, as this transaction sees it."""
+    rows: list[Any] = connection.execute(INLINED).fetchall()
+    return [Inlined(name, code, tuple(types.split("\n")), ticket) for name, code, types, ticket in rows] if rows else []
+
+
+class SqliteTurn:
+    """See engine.Turn."""
+
+    def __init__(self, connection: apsw.Connection, head: int, ask: Ask) -> None:
+        self.connection, self.head = connection, head
+        self.inlined: Sequence[Inlined] = enrolled(connection)
+        self._ask = ask
+
+    async def read(self, query: Query, after: int) -> Page:
+        """See the port."""
+        return self._ask(query, Span(after=after, limit=PAGE))
+
+    async def enrol(self, inlined: Inlined) -> None:
+        """See the port."""
+        self.connection.execute(ENROL, (inlined.name, inlined.code, "\n".join(inlined.types), inlined.ticket))
+
+    async def dismiss(self, name: str) -> None:
+        """See the port."""
+        self.connection.execute(DISMISS, (name,))

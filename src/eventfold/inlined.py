@@ -1,0 +1,67 @@
+"""Room: read models that every append keeps up, as an engine sees them: names, and who may append without them.
+
+Knows: names, fingerprints, event types; the words of a refusal. Does not know: how anything is folded, who enrols one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from eventfold.errors import InlineMissing, NotSupported
+
+
+class Inlined(msgspec.Struct, frozen=True):
+    """A read model that is folded within every append: whoever lacks its `code` writes no event of its `types`.
+
+    `code` is a fingerprint. `ticket` is the folder's own: another says that rows it remembers are not those now.
+    """
+
+    name: str
+    code: str
+    types: tuple[str, ...]
+    ticket: str
+
+
+def lacking(inlined: Sequence[Inlined], codes: Mapping[str, str], types: Iterable[str]) -> InlineMissing | None:
+    """Why events of these types may not be appended by whoever has these codes, by name; None if they may."""
+    for each in inlined:
+        code = codes.get(each.name)
+        if code == each.code:
+            continue
+        taken = next((name for name in types if name in each.types), None)
+        if taken is not None:
+            return _without_code(each, code, taken)
+    return None
+
+
+def _without_code(inlined: Inlined, code: str | None, type: str) -> InlineMissing:
+    name = inlined.name
+    if code is None:
+        what = f"{name} is kept within every append of {type}, and this process has not its code."
+        now = f"Open the store with its class (inline=[…]), or give it up: eventfold projections forget {name}."
+    else:
+        what = f"{name} is kept within every append of {type}, by other code ({inlined.code}) than this one's ({code})."
+        now = "Nothing was written: start this process again with the code that is live now."
+    return InlineMissing(what, now, projection=name, type=type, code=code, live=inlined.code)
+
+
+def not_taken_over(inlined: Sequence[str], engine: str) -> NotSupported:
+    """Events of another log cannot be taken over where read models are kept within appends."""
+    return NotSupported(
+        f"{', '.join(inlined)} would not be folded from events that are copied into this store.",
+        f"Give it up first (eventfold projections forget {inlined[0]}), copy, and name it again afterwards.",
+        engine=engine,
+        capability="inline read models of a copy",
+    )
+
+
+def not_joined(name: str, type: str, engine: str) -> NotSupported:
+    """An append that joins a transaction of its user's has its positions only at the COMMIT: too late to fold it."""
+    return NotSupported(
+        f"An append of {type} cannot join a transaction of yours: {name} is kept within every append of it.",
+        f"Append it in a transaction of its own, or give {name} up: eventfold projections forget {name}.",
+        engine=engine,
+        capability="joined appends of inline read models",
+    )
