@@ -155,9 +155,8 @@ def test_a_type_that_nothing_writes_is_warned_of_without_the_place(desk: Desk) -
 
 def test_programs_get_facts(desk: Desk) -> None:
     """In a pipe every command gives JSON lines."""
-    with ef.Store(desk.url) as store:
-        with store.follow(ef.Query.of(types="Departed"), name="billing") as follower:
-            next(iter(follower))
+    with ef.Store(desk.url) as store, store.follow(ef.Query.of(types="Departed"), name="billing") as follower:
+        next(iter(follower))
     assert run("projections", "pause", desk.url, "billing", "--because", "so").lines == [
         {"name": "billing", "done": "paused"}
     ]
