@@ -248,8 +248,8 @@ def page() -> str:
         "\n## Your own transaction, on PostgreSQL",
         *one_class(Joining, "Joining"),
         "\n## Errors",
-        "\n`EventfoldError`, `AppendConflict`, `AppendUnconfirmed`, `InvalidDecision`, `NotSupported`, and those in "
-        "`eventfold.errors`: [errors](errors.md).",
+        "\n`EventfoldError`, `InvalidInput`, `AppendConflict`, `AppendUnconfirmed`, `InvalidDecision`, `NotSupported`, "
+        "and those in `eventfold.errors`: [errors](errors.md).",
         "\n## Testing: `eventfold.testing`",
         *function_table(kit.given),
         *one_class(scenario.Scenario, "Scenario"),
