@@ -258,7 +258,7 @@ def page() -> str:
         "\n## Your own transaction, on PostgreSQL",
         *one_class(Joining, "Joining"),
         "\n## Errors",
-        "\n`EventfoldError`, `AppendConflict`, `AppendUnconfirmed`, `InvalidInput`, `InvalidDecision`, `NotSupported`, "
+        "\n`EventfoldError`, `InvalidInput`, `AppendConflict`, `AppendUnconfirmed`, `InvalidDecision`, `NotSupported`, "
         "and those in `eventfold.errors`: [errors](errors.md).",
         "\n## Testing: `eventfold.testing`",
         *function_table(kit.given),

@@ -8,14 +8,18 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
 
+import psycopg
 import pytest
 
 import eventfold as ef
 from eventfold.projection import Kept, plan_of
 from eventfold.running.runner import Runner
 from eventfold.target import Place
-from tests.projections.flights import CarrierMonth, proved
+from tests.projections.flights import Cancelled, CarrierMonth, Departed, flights, folded, proved, rows
+from tests.servers.postgres import PostgresServer
 
 LEASE = 0.3  # seconds
 SLOW = 0.8  # seconds: much longer than the lease
@@ -81,12 +85,12 @@ def runners(projection: Kept, *stores: ef.Store) -> Iterator[list[Runner]]:
 def test_a_handler_slower_than_its_lease_keeps_it(shared_url: str, kind: str, projection: Kept) -> None:
     """Two runners, each willing to take over: every event is handed to a handler once, and they get through."""
     taken.clear()
-    flights = [f"{kind}{number}" for number in range(3)]
+    names = [f"{kind}{number}" for number in range(3)]
     with ef.Store(shared_url) as store, ef.Store(shared_url) as other:
-        receipt = store.append(*[SlowLanding(flight, "22L") for flight in flights])
+        receipt = store.append(*[SlowLanding(flight, "22L") for flight in names])
         with runners(projection, store, other):
             store.wait(projection, receipt.last, timeout=30)
-        assert taken == Counter({(kind, flight): 1 for flight in flights})
+        assert taken == Counter({(kind, flight): 1 for flight in names})
         assert proved(store)
 
 
@@ -180,3 +184,37 @@ def test_an_append_that_would_wait_for_itself_is_refused_at_once(either: ef.Stor
     else:  # where nobody waits for anybody it is a second transaction, and that is the user's affair
         store.project(SlowNotes)
         assert store.count() == 2
+
+
+def test_a_target_that_becomes_read_only_loses_nothing(tmp_path: Path, server: PostgresServer) -> None:
+    """Refused with what to do; a runner says so and tries on, and when the right comes back nothing is missing."""
+    database = f"ro{uuid4().hex[:8]}"
+
+    class Guarded(CarrierMonth, name="guarded", target=server.url(database=database)):
+        def evolve(self, event: Departed | Cancelled) -> None:
+            super().evolve(event)
+
+    def set_read_only(way: str) -> None:
+        with psycopg.connect(server.url(), autocommit=True) as admin:
+            admin.execute(f"ALTER DATABASE {database} SET default_transaction_read_only = {way}".encode())
+            admin.execute(
+                f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'".encode()
+            )
+
+    with psycopg.connect(server.url(), autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {database}".encode())
+    with ef.Store(str(tmp_path / "store.db")) as store:
+        store.append(*flights(10))
+        with store.run(Guarded) as running:
+            store.wait(Guarded)
+            set_read_only("on")
+            store.append(*flights(10, 10))
+            ends = time.monotonic() + 20
+            while "read-only" not in str(running.trouble.get("guarded")):
+                assert time.monotonic() < ends, running.trouble
+                time.sleep(0.02)
+            assert "Grant the user the right to write there" in str(running.trouble["guarded"])
+            set_read_only("off")
+            store.wait(Guarded, timeout=30)
+        assert rows(store, Guarded) == folded(flights(20))
+        assert all(proof.proved for proof in store.projections.verify(Guarded))

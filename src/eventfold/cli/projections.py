@@ -235,8 +235,9 @@ def tell_comparison(screen: Screen, found: Comparison) -> None:
         return
     screen.say(f"{counted(found.different, 'row')} not the same" + (":" if found.differences else "."))
     for each in found.differences:
-        screen.text(f"  - {printable(str(each.before))}")
-        screen.text(f"  + {printable(str(each.after))}")
+        for sign, row in (("-", each.before), ("+", each.after)):
+            if row is not None:
+                screen.text(f"  {sign} {printable(str(row))}")
 
 
 @projections.command("switch", cls=Command)

@@ -136,8 +136,14 @@ class Desk(Hands):
         wanted = run(self.log.engine.head()).position if position is None else position
         ends, nap = time.monotonic() + timeout, 0.001
         while True:
-            known = known_in(target, name)
-            held = min(target.checkpoints(name, known.live), key=lambda each: each.position)
+            try:
+                known = known_in(target, name)
+                held = min(target.checkpoints(name, known.live), key=lambda each: each.position)
+            except TargetUnavailable:
+                if time.monotonic() > ends:
+                    raise
+                time.sleep(0.05)  # away for a moment, like whoever writes there: it is waited for all the same
+                continue
             if held.position >= wanted and not target.undelivered(name, known.live):
                 self._refuse_restored(known, held)
                 return held.position
