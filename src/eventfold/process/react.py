@@ -53,7 +53,7 @@ class _Reaction:
         hops = metadata.get("hops")
         self._hops = (hops if isinstance(hops, int) else 0) + 1
         self._correlation = metadata.correlation_id or str(recorded.id)
-        self._cause = f"{recorded.id}/{declared(class_of(recorded.event)).type}"  # a split event has several parts
+        self._cause = f"{recorded.id}/{declared(class_of(recorded.event)).type}{_part(log, recorded)}"
         self._metadata: dict[str, Any] = {
             "causation_id": str(recorded.id),
             "correlation_id": self._correlation,
@@ -205,6 +205,16 @@ class _Reaction:
             command=command,
             index=index,
         )
+
+
+def _part(log: Log, recorded: Recorded[Any]) -> str:
+    """Which part of a stored event this is, where an upcaster splits it into several of one class; else nothing."""
+    kind, stored = class_of(recorded.event), recorded.stored
+    if stored.type == declared(kind).type and stored.version == declared(kind).version:
+        return ""
+    parts = [part for part in log.registry.decode(stored) if type(part) is kind]
+    at = parts.index(recorded.event) if recorded.event in parts else 0
+    return f"/{at}" if at else ""
 
 
 def _said(error: BaseException) -> str:

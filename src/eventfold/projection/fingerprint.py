@@ -57,6 +57,5 @@ def _compiled(cls: type) -> str:
 def _of(code: CodeType) -> str:
     doc = code.co_consts[0] if code.co_consts and isinstance(code.co_consts[0], str) else None
     constants = [_of(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts if each != doc]
-    return (
-        f"{code.co_code.hex()} {code.co_names} {constants} {code.co_consts[0] if not code.co_flags & 0x4000000 else ''}"
-    )
+    first = code.co_consts[0] if code.co_consts and not code.co_flags & 0x4000000 else ""
+    return f"{code.co_code.hex()} {code.co_names} {constants} {first}"
