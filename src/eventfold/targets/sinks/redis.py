@@ -120,7 +120,7 @@ class RedisSink:
             )
         except (ValueError, TypeError) as error:
             raise InvalidUrl(
-                f"The address of the Redis cannot be used ({error}).", "Write redis://HOST:PORT/NUMBER.", url=url
+                f"The address of the Redis cannot be used ({error}).", "Write redis://HOST:PORT/NUMBER."
             ) from None
         host = parts.hostname or "localhost"
         self.address = f"{parts.scheme}://{host}:{parts.port or 6379}{parts.path.rstrip('/') or '/0'}"
