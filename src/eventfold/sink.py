@@ -17,10 +17,10 @@ import msgspec
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
     """Rows that changed, whole, and keys of rows that are no more; as JSON values, by the names of the fields.
 
-    `number` grows from batch to batch of a projection, generation and partition; the one before had the number
-    `after` (0: there was none). `position`: the log is in the rows up to there. `time`: of the commit. `key` names the
-    fields of the key. `chunk` 1, 2, …: a piece of everything there is, sent because the sink had lost it, with `more`
-    to come.
+    `number` grows from batch to batch of a projection, generation and partition (it is a time, in µs); the one before
+    had the number `after` (0: there was none). `position`: the log is in the rows up to there. `time`: of the commit.
+    `key` names the fields of the key. `chunk` 1, 2, …: a piece of everything there is, sent because the sink had lost
+    it, with `more` to come.
     """
 
     store: str

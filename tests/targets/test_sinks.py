@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import redis
@@ -24,8 +25,12 @@ from eventfold.projection import plan_of
 from eventfold.running.runner import dead
 from eventfold.sink import Sink
 from eventfold.target import Place
+from eventfold.targets.sinks.http import HttpSink
+from tests.cli.commands import run as do
+from tests.docs.pages import blocks, pages
 from tests.projections.flights import Cancelled, CarrierMonth, Departed, flights, folded, proved, rows
 from tests.servers import redis as redis_server
+from tests.servers.postgres import shared
 from tests.targets.killed import elsewhere, nursery
 from tests.targets.receiver import SECRET, MemorySink, receiving, shown
 
@@ -253,6 +258,28 @@ def test_generations_are_shown_dropped_and_forgotten_there(store: ef.Store, tmp_
     assert sink.readers() == folded(flights(100))
 
 
+@pytest.mark.parametrize("askable", [True, False])
+def test_rows_that_went_back_in_time_are_sent_anew(askable: bool, tmp_path: Path) -> None:
+    """After a power cut, or from a backup, the store knows less than it sent: the sink keeps nothing of that."""
+    sink, path = MemorySink(askable), tmp_path / "store.db"
+    kept = elsewhere(sink)
+    with ef.Store(str(path)) as store:
+        store.append(*flights(20))
+        store.project(kept)
+    before = path.read_bytes()
+    with ef.Store(str(path)) as store:
+        for number in range(5):
+            store.append(*flights(10, 20 + number * 10))
+            store.project(kept)
+    for file in tmp_path.glob("store.db*"):
+        file.unlink()
+    path.write_bytes(before)
+    with ef.Store(str(path)) as store:
+        store.append(*flights(3, 500))
+        store.project(kept)
+        assert sink.readers() == rows(store, kept) == folded([*flights(20), *flights(3, 500)])
+
+
 def test_the_log_of_another_store_is_not_mixed_in(tmp_path: Path) -> None:
     """One sink, two stores, one name: the second is refused, and the rows of the first stay."""
     sink = MemorySink()
@@ -265,6 +292,69 @@ def test_the_log_of_another_store_is_not_mixed_in(tmp_path: Path) -> None:
                 with pytest.raises(TargetUnavailable, match="has rows of another store"):
                     store.project(elsewhere(sink))
     assert sink.readers() == folded(flights(10))
+
+
+def test_the_store_may_be_in_postgresql(tmp_path: Path) -> None:
+    """Rows, checkpoint and what is to be sent are in one transaction there, too."""
+    sink = MemorySink()
+    kept = split(sink)
+    with ef.Store(shared().url(schema=f"s{uuid4().hex[:12]}")) as store:
+        store.append(*flights(60))
+        store.project(kept)
+        sink.trouble = ["after", "before"]
+        store.append(*flights(60, 60))
+        for _ in range(2):
+            with pytest.raises(TargetUnavailable):
+                store.project(kept)
+        assert "wait to be sent" in store.projections.status(kept)[0].sentence
+        store.project(kept)
+        assert sink.readers() == folded(flights(120)) == rows(store, kept)
+        store.projections.rebuild(kept)
+        store.projections.switch(kept)
+        assert sink.readers() == folded(flights(120))
+        assert all(proof.proved for proof in store.projections.verify(kept))
+        store.projections.forget(kept)
+        assert not sink.rows
+
+
+APP = """
+import eventfold as ef
+from tests.projections.flights import *
+
+class Kept(CarrierMonth, name="carrier_month", target={address!r}):
+    def evolve(self, event: Departed | Cancelled) -> None:
+        super().evolve(event)
+"""
+
+
+@pytest.mark.parametrize("kind", ["duckdb", "parquet", pytest.param("redis", marks=redis_server.needed)])
+def test_commands_know_it_by_its_name(kind: str, tmp_path: Path) -> None:
+    """Run, status, rebuild, compare, switch, rollback, verify and forget, each by the name alone."""
+    place = {"duckdb": f"duckdb:{tmp_path}/rows.duckdb", "parquet": f"parquet:{tmp_path}/rows"}
+    module, url = f"m{uuid4().hex[:8]}", str(tmp_path / "store.db")
+    address = place.get(kind) or redis_server.shared().database()
+    (tmp_path / f"{module}.py").write_text(APP.format(address=address))
+    path = ("--import-path", str(tmp_path))
+    with ef.Store(url) as store:
+        store.extend(flights(50))
+    assert do("run", url, module, "--once", *path).code == 0
+    for words, says in (
+        (("projections", "status"), "Current"),
+        (("projections", "rebuild"), "2"),
+        (("projections", "compare"), ""),
+        (("projections", "switch"), "2"),
+        (("projections", "rollback"), "1"),
+        (("projections", "parked"), ""),
+        (("projections", "show"), "carrier_month"),
+        (("verify",), "exactly once"),
+        (("projections", "forget"), "forgotten"),
+    ):
+        ran = do(*words, url, "carrier_month", *(path if words[0] == "projections" else ()))
+        assert ran.code == 0 and says in ran.out, (words, ran)
+        if words[-1] == "rebuild" and kind == "redis":
+            assert in_redis(address) == folded(flights(50))
+    with ef.Store(url) as store:
+        assert store.projections.known() == []
 
 
 # Redis
@@ -503,6 +593,43 @@ def test_batches_are_posted_signed_under_an_idempotency_key(store: ef.Store, mon
         assert not receiver.refused and len(receiver.keys) == len(set(receiver.keys))
 
 
+def test_the_receiver_that_the_page_shows_keeps_its_word(store: ef.Store) -> None:
+    """It takes what is sent, once, follows a switch, and after a loss it is sent everything."""
+    (page,) = [p for p in pages() if p.name == "read-models-elsewhere.md"]
+    (code,) = ["\n".join(b.lines) for b in blocks(page) if any("def receive(" in line for line in b.lines)]
+    names: dict[str, Any] = {"secret": SECRET}
+    exec(code, names)  # the page's own
+    with receiving() as receiver:
+        statuses: list[int] = []
+
+        def take(headers: dict[str, str], body: bytes) -> int:
+            status = names["receive"](headers, body)
+            assert status == 409 or names["receive"](headers, body) == status  # said twice
+            statuses.append(status)
+            return 503 if len(statuses) == 3 and status == 204 else status  # an answer that is lost
+
+        receiver.take = take  # type: ignore[method-assign]
+        kept = elsewhere(HttpSink(receiver.url, secret=SECRET))
+
+        def seen() -> list[tuple[Any, ...]]:
+            found = names["rows"]["carrier_month", names["live"]["carrier_month"]]
+            return sorted(tuple(row.values()) for row in found.values())
+
+        for number in range(4):
+            store.append(*flights(50, 50 * number))
+            store.project(kept)
+            assert seen() == folded(flights(50 * number + 50))
+            if number == 2:
+                for lost in ("rows", "last", "live"):
+                    names[lost].clear()
+        assert 409 in statuses
+        store.projections.rebuild(kept)
+        store.projections.switch(kept)
+        assert names["live"] == {"carrier_month": 2} and seen() == folded(flights(200))
+        store.projections.forget(kept)
+        assert not names["rows"]
+
+
 # Killed
 
 
@@ -514,8 +641,6 @@ def test_killed_runners_skip_and_repeat_nothing(kind: str, store: ef.Store, tmp_
         address = receiver.url if kind == "http" else redis_server.shared().database()
         ward = nursery(str(tmp_path / "store.db"), address)
         assert ward.stdin is not None and ward.stdout is not None
-        from eventfold.targets.sinks.http import HttpSink
-
         kept, chance, written, caught = elsewhere(address), random.Random(4), 0, 0
         if kind == "http":
             kept = elsewhere(HttpSink(address, secret=SECRET))

@@ -76,10 +76,10 @@ class SinkWriting(SqlWriting):
                 raise TargetUnavailable(
                     f"Rows of {held.place.name} wait to be sent, and others are ready.", "It is tried again."
                 )
-            batch = batch_of(moved, table, (moved.revision, after), puts, deletes)
-            body = msgspec.json.encode(batch).decode()
-            self._driver.execute(self.connection, self._driver.sql(SAVE), (*place, moved.revision, body, ""))
-            self.to_send = (moved, moved.revision, body)
+            number = max(moved.at, after + 1)  # a time: above all that was sent, even if what tells of it was lost
+            body = msgspec.json.encode(batch_of(moved, table, (number, after), puts, deletes)).decode()
+            self._driver.execute(self.connection, self._driver.sql(SAVE), (*place, number, body, ""))
+            self.to_send = (moved, number, body)
         return moved
 
 
@@ -264,8 +264,8 @@ class SinkTarget(SqlTarget):
     def _begin(self, held: Checkpoint, seconds: float, leftovers: bool) -> None:
         """Nothing was ever sent of this place: if there are rows, they were kept here alone."""
         if leftovers or next(self.scan(self._table(held.place)), None):
-            self._write(BEGUN, (*control.place_of(held.place), held.revision))
-            self._everything(held, held.revision, seconds, clear=leftovers)
+            self._write(BEGUN, (*control.place_of(held.place), held.beat))
+            self._everything(held, held.beat, seconds, clear=leftovers)
 
     def _show(self, name: str, live: int, store: str, again: bool = False) -> None:
         """Told once; a sink that can be asked is told whenever it does not know."""
@@ -282,7 +282,7 @@ class SinkTarget(SqlTarget):
             taken = self._tried(lambda: self.sink.write(batch))
             if not taken:
                 has = self._has(held, lost=True)
-                self._everything(held, number, seconds, clear=has is not None and has.number != 0)
+                self._everything(held, number, seconds, clear=has is None or has.number != 0)
         except TargetUnavailable as error:
             self._write(NOTE, (error.what, *control.place_of(place), number))
             raise

@@ -59,7 +59,7 @@ if chunk == 0 then
   if last ~= after or redis.call('HLEN', hash(generation)) ~= rows then return 0 end
 elseif number < last then
   return 1
-elseif chunk > 1 and redis.call('HGET', facts, 'chunk' .. mine) ~= number .. ':' .. (chunk - 1) then
+elseif chunk > 1 and redis.call('HGET', facts, 'chunk' .. mine) ~= ARGV[4] .. ':' .. (chunk - 1) then
   return 0
 end
 local rows, at, puts = hash(generation), 10, tonumber(ARGV[9])
@@ -67,10 +67,10 @@ for i = 0, puts - 1 do redis.call('HSET', rows, ARGV[at + 2 * i], ARGV[at + 2 * 
 for i = at + 2 * puts, #ARGV do redis.call('HDEL', rows, ARGV[i]) end
 redis.call('HSET', facts, 'rows:' .. generation, redis.call('HLEN', rows))
 if ARGV[8] == '1' then
-  redis.call('HSET', facts, 'chunk' .. mine, number .. ':' .. chunk)
+  redis.call('HSET', facts, 'chunk' .. mine, ARGV[4] .. ':' .. chunk)
 else
   redis.call('HDEL', facts, 'chunk' .. mine)
-  redis.call('HSET', facts, mine, number, 'position:' .. generation .. ':' .. ARGV[3], ARGV[6])
+  redis.call('HSET', facts, mine, ARGV[4], 'position:' .. generation .. ':' .. ARGV[3], ARGV[6])
 end
 return 1
 """
@@ -120,7 +120,7 @@ class RedisSink:
             )
         except (ValueError, TypeError) as error:
             raise InvalidUrl(
-                f"The address of the Redis cannot be used ({error}).", "Write redis://HOST:PORT/NUMBER.", url=url
+                f"The address of the Redis cannot be used ({error}).", "Write redis://HOST:PORT/NUMBER."
             ) from None
         host = parts.hostname or "localhost"
         self.address = f"{parts.scheme}://{host}:{parts.port or 6379}{parts.path.rstrip('/') or '/0'}"
