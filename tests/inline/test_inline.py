@@ -5,12 +5,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from uuid import UUID
 
+import apsw
 import pytest
 
 import eventfold as ef
-from eventfold.errors import InlineFailed, InlineMissing, InvalidProjection, NotSupported, ProjectionChanged
+from eventfold.errors import (
+    InlineFailed,
+    InlineMissing,
+    InvalidProjection,
+    NotSupported,
+    ProjectionChanged,
+    UnknownProjection,
+)
+from eventfold.projection import plan_of
+from eventfold.running.inlining import folder_of
 from tests.inline.bank import (
     Forbidden,
     InlineBalance,
@@ -366,3 +377,56 @@ def test_an_append_cannot_join_a_transaction(url: str) -> None:
             mine.commit()
             assert balances(keeping) == {}
             assert keeping.head() == 1
+
+
+def test_what_was_changed_by_hand_is_noticed(opening: Open) -> None:
+    """Somebody touched the checkpoint since our last append: rows are read again, and the append is made."""
+    with opening(inline=[InlineBalance, InlineLedger]) as store:
+        store.append(InlineMoved("a", 1))
+        for each in (InlineBalance, InlineLedger):
+            target = store.projections.target(each)
+            target.change(target.registered(plan_of(each).name))
+        store.append(InlineMoved("a", 2))
+        assert balances(store) == ledger(store) == {"a": 3}
+        assert proved(store)
+
+
+def test_rows_of_a_commit_that_failed_are_remembered_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the rows nor the ledger of a transaction that was rolled back at its end."""
+    with ef.Store(str(tmp_path / "store.db"), inline=[InlineBalance]) as store:
+        store.append(InlineMoved("a", 1))
+        writer = store.engine._writer
+
+        def full(connection: apsw.Connection, _head: object) -> None:
+            writer._abandon(connection)
+            raise apsw.FullError("no room")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(writer, "_commit", full)
+            with pytest.raises(ef.EventfoldError) as refused:
+                store.append(InlineMoved("a", 5))
+        assert refused.value.code == "store-full"
+        store.append(InlineMoved("a", 2))
+        assert balances(store) == folded(store) == {"a": 3}
+        assert proved(store)
+
+
+def test_rows_that_are_gone_are_told_of_and_can_be_given_up(tmp_path: Path) -> None:
+    """Somebody dropped what the rows are kept by: no append goes past them, and the way out is named."""
+    url, plan = str(tmp_path / "store.db"), plan_of(InlineBalance)
+    with ef.Store(url, inline=[InlineBalance]) as store:
+        store.append(InlineMoved("a", 1))
+        connection = apsw.Connection(url)
+        connection.execute("DELETE FROM eventfold_checkpoint")
+        connection.close()
+        store.append(InlineNoted("x"))
+    with ef.Store(url) as other, pytest.raises(InlineMissing):
+        other.append(InlineMoved("a", 1))
+    with ef.Store(url) as store:
+        store._desk.log.engine.fold_with(folder_of(store._desk.log, store.projections.target(InlineBalance), [plan]))
+        with pytest.raises(UnknownProjection, match="forget inline_balance"):
+            store.append(InlineMoved("a", 1))
+        store.projections.forget("inline_balance")
+        store.append(InlineMoved("a", 1))
+    with ef.Store(url, inline=[InlineBalance]) as store:
+        assert balances(store) == folded(store) == {"a": 2}

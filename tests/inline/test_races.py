@@ -1,4 +1,4 @@
-"""Inline read models under threads, tasks and processes that race: rows are the plain fold, whoever wrote."""
+"""Inline read models under threads, tasks and processes that race: rows are the plain fold, whoever wrote or failed."""
 
 # Private parts are touched on purpose.
 # pyright: basic

@@ -9,7 +9,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, Literal, Union, cast, get_args, get_origin
 
@@ -81,6 +81,20 @@ def plan_of(kept: Kept) -> Plan:
     if plan is None or plan.generation != generation():
         plan = _plans[kept] = _compile(kept)
     return plan
+
+
+def plans_of(projections: Sequence[Kept]) -> list[Plan]:
+    """The plans of several. Raises InvalidProjection where two have one name."""
+    plans = [plan_of(each) for each in projections]
+    for plan in plans:
+        twin = next((p for p in plans if p.name == plan.name and p.cls is not plan.cls), None)
+        if twin is not None:
+            raise InvalidProjection(
+                f"{plan.code} and {twin.code} are both called {plan.name}.",
+                "Give one of them another name (name=…).",
+                name=plan.name,
+            )
+    return plans
 
 
 def _compile(kept: Kept) -> Plan:

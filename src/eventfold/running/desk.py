@@ -34,7 +34,7 @@ from eventfold.flow.read import moment
 from eventfold.flow.status import Status, away, status_of
 from eventfold.flow.stopped import paused, restored, stopped_error
 from eventfold.projection.classes import Projection
-from eventfold.projection.plan import Kept, Plan, plan_of
+from eventfold.projection.plan import Kept, Plan, plan_of, plans_of
 from eventfold.query import Cursor, Query
 from eventfold.running import inlining
 from eventfold.running.finding import ELSEWHERE, Named
@@ -61,7 +61,7 @@ class Desk(Hands):
 
         Raises NotSupported, InvalidProjection, ProjectionChanged (its code is another now), ProjectionStopped.
         """
-        plans, own = _plans(projections), self._target(None)
+        plans, own = plans_of(projections), self._target(None)
         folder = inlining.folder_of(self.log, own, plans)
         known = {plan.name: self._register(plan)[1] for plan in plans}
         self.log.engine.fold_with(folder)
@@ -75,7 +75,7 @@ class Desk(Hands):
         """See Store.project."""
         head = run(self.log.engine.head()).position
         failed: list[EventfoldError] = []
-        for plan in _plans(projections):
+        for plan in plans_of(projections):
             try:
                 target, known = self._register(plan)
                 if inline(target.checkpoints(plan.name, known.live)):
@@ -125,7 +125,7 @@ class Desk(Hands):
 
     def run(self, *projections: Kept) -> Runner:
         """See Store.run."""
-        plans = [(plan, self._register(plan)[0]) for plan in _plans(projections)]
+        plans = [(plan, self._register(plan)[0]) for plan in plans_of(projections)]
         runner = Runner(self.log, plans, self._lease)
         self._runners.append(runner)
         return runner
@@ -387,16 +387,3 @@ class Desk(Hands):
 
 def _ahead(progress: Progress, before: int, whole: int, position: int) -> None:
     progress(before + position, whole)
-
-
-def _plans(projections: Sequence[Kept]) -> list[Plan]:
-    plans = [plan_of(each) for each in projections]
-    for plan in plans:
-        twin = next((p for p in plans if p.name == plan.name and p.cls is not plan.cls), None)
-        if twin is not None:
-            raise InvalidProjection(
-                f"{plan.code} and {twin.code} are both called {plan.name}.",
-                "Give one of them another name (name=…).",
-                name=plan.name,
-            )
-    return plans

@@ -143,7 +143,7 @@ class Hands(Finding):
                 projection=name,
                 holder=busy.holder,
             )
-        position = min(each.position for each in held if each.place.generation == known.live)
+        position = min((each.position for each in held if each.place.generation == known.live), default=0)
         self._act(name, "forget", known.live, position=position)
         target.forget(known)
         noted = self._target(None).registered(name)

@@ -20,6 +20,7 @@
     copying         a log taken over by another store is the same log                          (P1, P3, P5)
     snapshots       folded states kept beside the log, believed or not                         (P3)
     locks           a question kept to oneself for a while, as a courtesy
+    inline          read models folded within every append: rows and events together, or neither (P8)
     bad_input       each mistake gets its own error, two sentences, and nothing is written     (P9, P10)
     declared        what an engine says it can and cannot do                                   (P4, P6, P9)
 
@@ -39,7 +40,7 @@ from collections.abc import Iterator
 
 CHAPTERS = """
     append conditions combined behind idempotency lost reading paging moments follow cursors decide states
-    metadata receipts lists round_trips copying snapshots locks bad_input declared
+    metadata receipts lists round_trips copying snapshots locks inline bad_input declared
 """.split()
 
 

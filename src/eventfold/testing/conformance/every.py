@@ -17,6 +17,7 @@ from eventfold.testing.conformance.decide import *
 from eventfold.testing.conformance.declared import *
 from eventfold.testing.conformance.follow import *
 from eventfold.testing.conformance.idempotency import *
+from eventfold.testing.conformance.inline import *
 from eventfold.testing.conformance.lists import *
 from eventfold.testing.conformance.locks import *
 from eventfold.testing.conformance.lost import *
