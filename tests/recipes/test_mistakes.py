@@ -59,6 +59,21 @@ def test_a_mistake_is_told(store: ef.Store, mistake: str) -> None:
     assert told.value.what and told.value.now
 
 
+def forgot(account: Account) -> Any:
+    """Decides, and forgets to return it."""
+    [MoneyDeposited(account.account, Decimal(1))]
+
+
+def test_a_decision_that_is_at_fault_is_named_with_its_place(store: Any) -> None:
+    """The function, its file and its line: whoever reads the error need not search."""
+    line = forgot.__code__.co_firstlineno
+    for decision, fault in ((forgot, "returned None"), (lambda account: 3, "returned 3, which is no event")):
+        with pytest.raises(InvalidDecision, match=rf"\(test_mistakes.py, line \d+\) {fault}") as told:
+            store.decide(decision, Account("a-1"))
+        if decision is forgot:
+            assert f"forgot (test_mistakes.py, line {line}) returned None" in str(told.value)
+
+
 def test_a_question_stands_for_its_query_everywhere(store: ef.Store) -> None:
     """Where a query is asked for, a question means the events it is folded from."""
     store.append(MoneyDeposited("a-2", Decimal(1)))

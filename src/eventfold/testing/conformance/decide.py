@@ -271,6 +271,31 @@ def test_a_command_decided_by_someone_else_meanwhile_is_theirs(faults: Faults, p
     assert store.state(Account("a-1")).balance == 6
 
 
+def test_a_command_has_its_first_result_after_reopening(store: Store, reopen: Callable[[], Store]) -> None:
+    """In another life, and though the rule would refuse by now: the events, the receipt and the states of then."""
+    store.append(deposit("a-1", 10))
+    first = store.using(command_id="c").decide(withdraw, Account("a-1"), Decimal(10))
+    again = reopen().using(command_id="c").decide(withdraw, Account("a-1"), Decimal(10))
+    assert [r.stored for r in again.events] == [r.stored for r in first.events]
+    assert (again.repeated, again.positions, again.state(Account("a-1")).balance) == (True, first.positions, 0)
+
+
+def test_a_command_that_its_own_first_run_makes_refuse_has_its_result(store: Store, place: Place) -> None:
+    """Sent twice at once: the slower one reads what the first has left, and gets its answer, not a refusal."""
+    rival = place.rival()
+    store.append(deposit("a-1", 10))
+    first: list[Any] = []
+
+    def slow(account: Account, amount: Decimal) -> list[ef.Event]:
+        if not first:
+            first.append(rival.using(command_id="c").decide(withdraw, Account("a-1"), amount))
+        raise TooLittle(account.account)
+
+    done = store.using(command_id="c").decide(slow, Account("a-1"), Decimal(10))
+    assert done.repeated
+    assert [r.stored for r in done.events] == [r.stored for r in first[0].events]
+
+
 def test_a_refused_command_may_be_tried_again(store: Store) -> None:
     """A domain error, or a decision to write nothing, is not remembered under the command id."""
     command = store.using(command_id="c")
