@@ -15,15 +15,29 @@ import json
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
+
+import msgspec
 
 import eventfold as ef
 from eventfold.errors import InvalidInput
 from examples.bank import Account, InsufficientFunds, transfer
 
 Answer = tuple[int, dict[str, Any]]
+
+
+class Transfer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The command, as it comes in: decoding it is the check."""
+
+    source: str
+    target: str
+    amount: Decimal
+
+    def __post_init__(self) -> None:
+        if not self.amount.is_finite():
+            raise ValueError(f"{self.amount} is no amount")
 
 
 @asynccontextmanager
@@ -34,18 +48,18 @@ async def lifespan(app: Any) -> AsyncGenerator[None, None]:
         yield
 
 
-async def post_transfer(store: ef.AsyncStore, user: str, key: str, source: str, target: str, amount: Decimal) -> Answer:
+async def post_transfer(store: ef.AsyncStore, user: str, key: str, asked: Transfer) -> Answer:
     """Move money, once for each key of a user."""
     once = store.using(command_id=f"transfer:{user}:{key}", actor=user)
     try:
-        done = await once.decide(transfer, Account(source), Account(target), amount=amount)
+        done = await once.decide(transfer, Account(asked.source), Account(asked.target), amount=asked.amount)
     except InsufficientFunds as refused:
         return 422, {"error": str(refused)}
     except InvalidInput as mistaken:
         return 400, {"error": str(mistaken)}
     except ef.EventfoldError as error:  # busy, or the answer was lost: the request may be sent again
         return 503, {"error": str(error), "code": error.code}
-    return 200, {"positions": list(done.positions), "balance": str(done.state(Account(source)).balance)}
+    return 200, {"positions": list(done.positions), "balance": str(done.state(Account(asked.source)).balance)}
 
 
 async def get_account(store: ef.AsyncStore, account: str) -> Answer:
@@ -107,20 +121,11 @@ class App:
 
     async def _transfer(self, headers: dict[str, str], body: bytes) -> Answer:
         try:
-            order = json.loads(body)
-            source, target = str(order["source"]), str(order["target"])
-            user, key, amount = headers["x-user"], headers["idempotency-key"], money(order["amount"])
-        except (KeyError, TypeError, ValueError, InvalidOperation) as error:
-            return 400, {"error": f"this is no transfer: {error!r}"}
-        return await post_transfer(self.state.store, user, key, source, target, amount)
-
-
-def money(given: object) -> Decimal:
-    """An amount, from a number or its text. Raises ValueError, or InvalidOperation, if it is none."""
-    amount = Decimal(str(given))
-    if not amount.is_finite():
-        raise ValueError(given)
-    return amount
+            asked = msgspec.json.decode(body, type=Transfer)
+            user, key = headers["x-user"], headers["idempotency-key"]
+        except (KeyError, ValueError) as error:  # msgspec's errors are ValueErrors
+            return 400, {"error": f"this is no transfer: {error}"}
+        return await post_transfer(self.state.store, user, key, asked)
 
 
 async def _body(receive: Receive) -> bytes:

@@ -13,16 +13,30 @@ import atexit
 import json
 import os
 from collections.abc import Callable, Iterable
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import cache
 from http import HTTPStatus
 from typing import Any
+
+import msgspec
 
 import eventfold as ef
 from eventfold.errors import InvalidInput
 from examples.bank import Account, InsufficientFunds, transfer
 
 Answer = tuple[int, dict[str, Any]]
+
+
+class Transfer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The command, as it comes in: decoding it is the check."""
+
+    source: str
+    target: str
+    amount: Decimal
+
+    def __post_init__(self) -> None:
+        if not self.amount.is_finite():
+            raise ValueError(f"{self.amount} is no amount")
 
 
 @cache
@@ -33,18 +47,18 @@ def store() -> ef.Store:
     return opened
 
 
-def post_transfer(key: str, user: str, source: str, target: str, amount: Decimal) -> Answer:
+def post_transfer(key: str, user: str, asked: Transfer) -> Answer:
     """Move money, once for each key of a user."""
     once = store().using(command_id=f"transfer:{user}:{key}")
     try:
-        done = once.decide(transfer, Account(source), Account(target), amount=amount)
+        done = once.decide(transfer, Account(asked.source), Account(asked.target), amount=asked.amount)
     except InsufficientFunds as refused:
         return 422, {"error": str(refused)}
     except InvalidInput as mistaken:
         return 400, {"error": str(mistaken)}
     except ef.EventfoldError as error:  # busy, or the answer was lost: the request may be sent again
         return 503, {"error": str(error), "code": error.code}
-    return 200, {"positions": list(done.positions), "balance": str(done.state(Account(source)).balance)}
+    return 200, {"positions": list(done.positions), "balance": str(done.state(Account(asked.source)).balance)}
 
 
 def get_account(account: str) -> Answer:
@@ -69,21 +83,12 @@ def route(environ: dict[str, Any], user: str) -> Answer:
     match [environ["REQUEST_METHOD"], *environ["PATH_INFO"].strip("/").split("/")]:
         case ["POST", "transfers"]:
             try:
-                order = json.loads(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)))
-                source, target = str(order["source"]), str(order["target"])
-                key, amount = environ["HTTP_IDEMPOTENCY_KEY"], money(order["amount"])
-            except (KeyError, TypeError, ValueError, InvalidOperation) as error:
-                return 400, {"error": f"this is no transfer: {error!r}"}
-            return post_transfer(key, user, source, target, amount)
+                body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+                key, asked = environ["HTTP_IDEMPOTENCY_KEY"], msgspec.json.decode(body, type=Transfer)
+            except (KeyError, ValueError) as error:  # msgspec's errors are ValueErrors
+                return 400, {"error": f"this is no transfer: {error}"}
+            return post_transfer(key, user, asked)
         case ["GET", "accounts", account]:
             return get_account(account)
         case _:
             return 404, {"error": "nothing is here"}
-
-
-def money(given: object) -> Decimal:
-    """An amount, from a number or its text. Raises ValueError, or InvalidOperation, if it is none."""
-    amount = Decimal(str(given))
-    if not amount.is_finite():
-        raise ValueError(given)
-    return amount

@@ -25,7 +25,7 @@ FILE_LINES, FUNCTION_LINES = 400, 60
 PUBLIC = """
     Store AsyncStore Event event Tag tag State Aggregate Query Draft Recorded Decided diff upcast
     EventfoldError AppendConflict AppendUnconfirmed NotSupported InvalidInput InvalidDecision
-    Projection SqlProjection Subscription Transaction Process
+    Projection SqlProjection Subscription Transaction Unknown Process
 """.split()
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -290,3 +290,21 @@ def test_no_file_holds_what_belongs_to_one_machine(what: str, pattern: str) -> N
 def test_large_files_stay_out() -> None:
     """No tracked file is over 1 MiB: data sets are read from packages, stores are made by tests."""
     assert not [inside(path) for path in tracked() if path.stat().st_size > 2**20]
+
+
+def test_no_two_test_modules_claim_the_same_event_type() -> None:
+    """One process runs many modules, and a type name that two of them claim can be read by neither.
+
+    The shop of five years is several versions of one module, which are never loaded together.
+    """
+    claimed: dict[str, list[str]] = {}
+    for path in TESTS:
+        if "years" in path.parts:
+            continue
+        for node in parse(path).body:
+            if isinstance(node, ast.ClassDef) and any(
+                ast.unparse(base) in ("ef.Event", "Event") for base in node.bases
+            ):
+                given = [ast.literal_eval(each.value) for each in node.keywords if each.arg == "type"]
+                claimed.setdefault((given or [node.name])[0], []).append(inside(path))
+    assert {name: places for name, places in claimed.items() if len(places) > 1} == {}

@@ -13,6 +13,7 @@ from eventfold.errors import (
 )
 from eventfold.event import Draft, Event, Recorded, Tag, event, tag
 from eventfold.query import Query
+from eventfold.unknown import Unknown
 from eventfold.upcast import upcast
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ __all__ = [
     "Subscription",
     "Tag",
     "Transaction",
+    "Unknown",
     "diff",
     "event",
     "tag",

@@ -31,7 +31,8 @@ from eventfold.event import (
     tag_values,
 )
 from eventfold.record import NewEvent, Stored, check_name, check_new, new_id, to_micros
-from eventfold.upcast import Upcaster, chain_of, ends_of, lift, step_from
+from eventfold.unknown import keeper_of, keeping
+from eventfold.upcast import Upcaster, chain_of, ends_of, lift, refuse_gap, step_from
 
 _json = msgspec.json.Encoder()
 
@@ -52,6 +53,7 @@ class Codec(msgspec.Struct):
 def codec_of(cls: type) -> Codec:
     """Compile a class. Raises InvalidEvent if it is no event class or its annotations cannot be resolved."""
     name = declared(cls)
+    refuse_gap(cls)
     try:
         hints = typing.get_type_hints(cls, include_extras=True)
         if hasattr(cls, "model_validate_json"):  # pydantic, recognised by what it can do, not imported
@@ -67,6 +69,9 @@ def codec_of(cls: type) -> Codec:
             encode, decode, decode_lines = _json.encode, decoder.decode, decoder.decode_lines
             if _has_sets(cls):
                 encode = _encode_ordered
+        if (keeper := keeper_of(hints)) is not None:
+            encode, decode = keeping(cls, keeper, encode, decode)
+            decode_lines = None
     except (NameError, TypeError) as error:
         raise InvalidEvent(
             f"The fields of {cls.__qualname__} cannot be understood: {error}.",
@@ -294,7 +299,10 @@ def _field_in(error: ValueError) -> str:
     """The field that a validation error is about, as `outer.inner`; empty where it is about the whole."""
     if hasattr(error, "errors"):  # pydantic's
         return ".".join(str(part) for part in cast(Any, error).errors()[0]["loc"])
-    parts = (re.search(r"at `\$\.?([^`]*)`", str(error)), re.search(r"required field `([^`]*)`", str(error)))
+    parts = (
+        re.search(r"at `\$\.?([^`]*)`", str(error)),
+        re.search(r"(?:required|unknown) field `([^`]*)`", str(error)),
+    )
     return ".".join(part[1] for part in parts if part and part[1])
 
 

@@ -10,6 +10,7 @@ import copy
 import sys
 import types
 import typing
+import weakref
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -221,6 +222,18 @@ def copied(state: S) -> S:
     return twin
 
 
+def unshared(event: Any) -> Any:
+    """An event for a fold that is kept: itself where it cannot change, else a copy that only the fold has."""
+    cls = cast("type[Any]", type(event))
+    if cls not in _changing:
+        try:
+            _changing[cls] = copier(cls) is not None
+        except (NameError, TypeError):  # annotations that cannot be resolved here
+            _changing[cls] = True
+    return copy.deepcopy(event) if _changing[cls] else event
+
+
+_changing: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
 _IMMUTABLE = (str, bytes, int, float, bool, complex, type(None), Decimal, UUID, date, datetime, time, timedelta, Enum)
 
 

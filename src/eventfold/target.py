@@ -205,8 +205,11 @@ class Target(Protocol):
         """Make a generation: its tables and checkpoints, in one transaction; the first one is live at once."""
         ...
 
-    def change(self, projection: Registered) -> None:
-        """Write what is known about a projection; readers see the tables of `live` from now on, atomically."""
+    def change(self, projection: Registered, was: Registered | None = None) -> None:
+        """Write what is known about a projection; readers see the tables of `live` from now on, atomically.
+
+        Raises Disturbed where it is not (any more) as it `was`.
+        """
         ...
 
     def drop(self, name: str, generation: int, tables: Sequence[str]) -> None:
@@ -241,8 +244,11 @@ class Target(Protocol):
         """Take the lease, with a token greater than all before; None while somebody else (not `heir_of`) holds it."""
         ...
 
-    def beat(self, held: Checkpoint, seconds: float) -> int:
-        """Keep the lease; returns the checkpoint's revision. Raises LeaseLost."""
+    def beat(self, held: Checkpoint, seconds: float, quietly: bool = False) -> int:
+        """Keep the lease; returns the checkpoint's revision. Raises LeaseLost.
+
+        `quietly`: this is no sign that anything moves (a handler may hang), so `beat` stays what it was.
+        """
         ...
 
     def release(self, held: Checkpoint) -> None:
@@ -269,6 +275,10 @@ class Target(Protocol):
 
     def dump(self, name: str, generation: int) -> Iterator[tuple[Any, ...]]:
         """Every row of a declared table, sorted by all its columns as the database sorts them."""
+        ...
+
+    def undelivered(self, name: str, generation: int) -> str:
+        """What is committed and not yet where readers look for it, in words; "" where nothing is."""
         ...
 
     def blocker(self) -> str:

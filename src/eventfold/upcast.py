@@ -19,7 +19,7 @@ from typing import Any, TypeVar, Union, cast, get_args, get_origin
 import msgspec
 
 from eventfold.errors import InvalidEvent
-from eventfold.event import declared, is_event_class, set_source
+from eventfold.event import classes_named, declared, is_event_class, set_source
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -105,6 +105,24 @@ def ends_of(cls: type) -> tuple[type, ...]:
     """The classes that a class's events end up as: itself where no step leads on."""
     step = _steps.get(cls)
     return (cls,) if step is None else tuple(end for target in step.targets for end in ends_of(target))
+
+
+def refuse_gap(cls: type) -> None:
+    """Raises InvalidEvent where an older version of an event has a class, and no way leads on from it to this one."""
+    own = declared(cls)
+    if own.version == 1:
+        return
+    for older in classes_named(own.type):
+        if declared(older).type == own.type and declared(older).version < own.version:
+            for end in map(declared, ends_of(older)):
+                if end.type == own.type and end.version < own.version:
+                    raise InvalidEvent(
+                        f"{own.type} has a gap: its upcasters lead {' → '.join(chain_of(older))}, "
+                        f"and {cls.__qualname__} is version {own.version}.",
+                        "Write the upcaster that leads on to it, in a module that is imported with the class.",
+                        type=own.type,
+                        version=end.version,
+                    )
 
 
 def lift(event: object) -> tuple[Any, ...]:

@@ -190,5 +190,5 @@ def test_a_killed_tail_resumes_by_its_name_and_is_proved(bank: str, tmp_path: Pa
     assert (status["kind"], status["behind"]) == ("follower", 0)
     assert run("tail", bank, "--name", "mailer", "--cursor", "progress").code == 2
     assert run("projections", "forget", bank, "mailer").lines == [
-        {"done": "forgotten; it had come to position", "position": 7}
+        {"name": "mailer", "done": "forgotten", "position": 7}
     ]

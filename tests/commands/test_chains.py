@@ -21,12 +21,12 @@ from eventfold.testing import Faulty
 from tests.conformance.engines import ENGINES
 
 
-class Deposited(ef.Event):
+class PaidIn(ef.Event):
     account: ef.Tag
     amount: Decimal
 
 
-class Withdrawn(ef.Event):
+class PaidOut(ef.Event):
     account: ef.Tag
     amount: Decimal
 
@@ -36,8 +36,8 @@ class Account(ef.State):
     balance: Decimal = Decimal(0)
     entries: int = 0
 
-    def evolve(self, event: Deposited | Withdrawn) -> None:
-        self.balance += event.amount if isinstance(event, Deposited) else -event.amount
+    def evolve(self, event: PaidIn | PaidOut) -> None:
+        self.balance += event.amount if isinstance(event, PaidIn) else -event.amount
         self.entries += 1
 
 
@@ -45,18 +45,18 @@ class Poor(Exception):
     pass
 
 
-def deposit(account: Account, amount: int) -> Deposited:
-    return Deposited(account.account, Decimal(amount))
+def deposit(account: Account, amount: int) -> PaidIn:
+    return PaidIn(account.account, Decimal(amount))
 
 
-def withdraw(account: Account, amount: int) -> Withdrawn:
+def withdraw(account: Account, amount: int) -> PaidOut:
     if account.balance < amount:
         raise Poor(account.balance)
-    return Withdrawn(account.account, Decimal(amount))
+    return PaidOut(account.account, Decimal(amount))
 
 
 def transfer(source: Account, target: Account, amount: int) -> list[ef.Event]:
-    return [withdraw(source, amount), Deposited(target.account, Decimal(amount))]
+    return [withdraw(source, amount), PaidIn(target.account, Decimal(amount))]
 
 
 Opening = Callable[[], tuple[ef.AsyncStore, Faulty]]
@@ -97,7 +97,7 @@ def test_decisions_over_one_question_share_a_commit(opening: Opening) -> None:
     async def main() -> None:
         store, faulty = opening()
         async with store:
-            await store.append(Deposited("a", Decimal(100)))
+            await store.append(PaidIn("a", Decimal(100)))
             gate = faulty.hold()
             first = await _started(store.decide(withdraw, Account("a"), 10))
             assert await asyncio.to_thread(gate.arrived)
@@ -118,15 +118,14 @@ def test_what_is_refused_over_something_uncommitted_is_decided_again_if_that_fai
     async def main() -> None:
         store, faulty = opening()
         async with store:
-            await store.append(Deposited("a", Decimal(100)))
+            await store.append(PaidIn("a", Decimal(100)))
             gate = faulty.hold()
             faulty.fail_before(StoreFull("The disk is full.", "Make room."))
-            holding, everything, some = await _started(
-                store.decide(deposit, Account("b"), 1),
-                store.decide(withdraw, Account("a"), 100),
-                store.decide(withdraw, Account("a"), 30),
-            )
+            (holding,) = await _started(store.decide(deposit, Account("b"), 1))
             assert await asyncio.to_thread(gate.arrived)
+            everything, some = await _started(
+                store.decide(withdraw, Account("a"), 100), store.decide(withdraw, Account("a"), 30)
+            )
             assert not some.done()  # it has been refused, and waits to see whether that counts
             gate.open()
             await holding
@@ -143,12 +142,11 @@ def test_what_is_refused_over_something_committed_stays_refused(opening: Opening
     async def main() -> None:
         store, faulty = opening()
         async with store:
-            await store.append(Deposited("a", Decimal(100)))
+            await store.append(PaidIn("a", Decimal(100)))
             gate = faulty.hold()
-            everything, some = await _started(
-                store.decide(withdraw, Account("a"), 100), store.decide(withdraw, Account("a"), 30)
-            )
+            (everything,) = await _started(store.decide(withdraw, Account("a"), 100))
             assert await asyncio.to_thread(gate.arrived)
+            (some,) = await _started(store.decide(withdraw, Account("a"), 30))
             assert not some.done()
             gate.open()
             await everything
@@ -165,12 +163,12 @@ def test_a_failed_commit_fails_all_that_was_built_on_it_and_all_are_made_again(o
         store, faulty = opening()
         rival, _ = opening()
         async with store, rival:
-            await store.append(Deposited("a", Decimal(100)))
+            await store.append(PaidIn("a", Decimal(100)))
             await store.state(Account("a"))
             gate = faulty.hold()
             tasks = await _started(*[store.decide(withdraw, Account("a"), n) for n in (1, 2, 3, 4)])
             assert await asyncio.to_thread(gate.arrived)
-            await rival.append(Deposited("a", Decimal(1000)))
+            await rival.append(PaidIn("a", Decimal(1000)))
             gate.open()
             done = await asyncio.gather(*tasks)
             assert sorted(d.positions[0] for d in done) == [3, 4, 5, 6]
@@ -185,7 +183,7 @@ def test_a_lost_answer_in_the_middle_of_a_chain_writes_nothing_twice(opening: Op
     async def main() -> None:
         store, faulty = opening()
         async with store:
-            await store.append(Deposited("a", Decimal(1000)))
+            await store.append(PaidIn("a", Decimal(1000)))
             for turn in range(6):
                 if turn % 2:
                     faulty.lose_reply()
@@ -204,14 +202,14 @@ def test_a_cancelled_decision_takes_nobody_with_it(opening: Opening) -> None:
     async def main() -> None:
         store, faulty = opening()
         async with store:
-            await store.append(Deposited("a", Decimal(100)))
+            await store.append(PaidIn("a", Decimal(100)))
             gate = faulty.hold()
-            holding, cancelled, after = await _started(
-                store.decide(deposit, Account("a"), 1),
+            (holding,) = await _started(store.decide(deposit, Account("a"), 1))
+            assert await asyncio.to_thread(gate.arrived)
+            cancelled, after = await _started(
                 store.decide(withdraw, Account("a"), 90),
                 store.decide(deposit, Account("a"), 2),
             )
-            assert await asyncio.to_thread(gate.arrived)
             cancelled.cancel()
             await asyncio.sleep(0.01)
             gate.open()
@@ -253,7 +251,7 @@ def test_a_crowd_over_few_accounts_keeps_every_rule(opening: Opening, seed: int)
                 return Decimal(0)
 
         async with store, other:
-            await store.append(*[Deposited(name, Decimal(50)) for name in "abcde"])
+            await store.append(*[PaidIn(name, Decimal(50)) for name in "abcde"])
             for turn in range(4):
                 if turn == 1:
                     faulty.lose_reply()
@@ -263,7 +261,7 @@ def test_a_crowd_over_few_accounts_keeps_every_rule(opening: Opening, seed: int)
             balances = dict.fromkeys("abcde", Decimal(0))
             async for recorded in store.read():
                 event = recorded.event
-                balances[event.account] += event.amount if isinstance(event, Deposited) else -event.amount
+                balances[event.account] += event.amount if isinstance(event, PaidIn) else -event.amount
                 assert balances[event.account] >= 0
             assert sum(balances.values()) == total
 
@@ -276,7 +274,7 @@ def test_threads_chain_as_tasks_do(engine: str, tmp_path: Path) -> None:
     url = ENGINES[engine](tmp_path)["url"]
     faulty = Faulty(open_engine(url, "sync", True, {}))
     with ef.Store(faulty) as store:
-        store.append(Deposited("a", Decimal(0)))
+        store.append(PaidIn("a", Decimal(0)))
         faulty.delay(0.003, times=1_000)
         attempts: list[int] = []
 
@@ -304,14 +302,14 @@ def test_what_is_remembered_saves_a_look_at_the_log_and_is_never_believed_in_vai
 
     url = str(tmp_path / "log.db")
     with ef.Store(Counting(open_engine(url, "sync", True, {}))) as store, ef.Store(url) as rival:
-        store.append(Deposited("a", Decimal(10)))
+        store.append(PaidIn("a", Decimal(10)))
         store.decide(withdraw, Account("a"), 1)
         reads.clear()
         assert store.decide(withdraw, Account("a"), 1).state(Account("a")).balance == 8
         assert not reads
-        rival.append(Deposited("a", Decimal(100)))
+        rival.append(PaidIn("a", Decimal(100)))
         assert store.decide(withdraw, Account("a"), 50).state(Account("a")).balance == 58  # 8 would not have done
-        rival.append(Deposited("a", Decimal(100)))
+        rival.append(PaidIn("a", Decimal(100)))
         done = store.using(attempts=1).decide(withdraw, Account("a"), 1)  # accepted over 58: the condition says no
         assert done.state(Account("a")).balance == 157
         assert done.attempts == 1
@@ -320,12 +318,12 @@ def test_what_is_remembered_saves_a_look_at_the_log_and_is_never_believed_in_vai
 def test_a_decision_that_decides_inside_itself_hangs_nobody(tmp_path: Path) -> None:
     """Deciding within a decision is no good idea, and no deadlock either."""
     with ef.Store(str(tmp_path / "log.db")) as store:
-        store.append(Deposited("a", Decimal(10)))
+        store.append(PaidIn("a", Decimal(10)))
 
-        def nested(account: Account) -> Deposited:
+        def nested(account: Account) -> PaidIn:
             if account.entries < 3:
                 store.decide(deposit, Account("a"), 1)
-            return Deposited("a", Decimal(5))
+            return PaidIn("a", Decimal(5))
 
         began = time.monotonic()
         store.decide(nested, Account("a"))

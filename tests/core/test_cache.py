@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
+
+import pytest
 
 import eventfold as ef
 from eventfold.flow.cache import StateCache
@@ -85,6 +88,46 @@ def test_a_question_by_a_list_works_throughout() -> None:
         done = store.decide(lambda state: [Tagged("a")], ByList(["a", "b"]))
         assert done.state(ByList(["a", "b"])).count == 3
         assert len(list(store.history(ByList(["c"])))) == 1
+
+
+class Packed(ef.Event, type="cache.packed"):
+    """Has a field that can be changed behind the log's back."""
+
+    box: ef.Tag
+    items: list[str]
+
+
+class Box(ef.Aggregate):
+    """Keeps the very list that its event brings."""
+
+    box: ef.Tag
+    items: list[str] = []
+
+    def pack(self, items: list[str]) -> None:
+        """Records the caller's list."""
+        self.record(Packed(self.box, items))
+
+    def evolve(self, event: Packed) -> None:
+        """Takes it as it is."""
+        self.items = event.items
+
+
+def pack(box: Box, items: list[str]) -> Packed:
+    """Decides by a function."""
+    return Packed(box.box, items)
+
+
+@pytest.mark.parametrize("decision", [pack, Box.pack])
+def test_what_a_caller_does_to_its_own_list_changes_no_remembered_state(decision: Any) -> None:
+    """The events that are handed in and out are the caller's; the states remembered are folded from copies."""
+    mine = ["tea"]
+    with ef.Store("memory:") as store:
+        done = store.decide(decision, Box("b-1"), mine)
+        mine.append("never packed")
+        done.events[0].event.items.append("nor this")
+        done.state(Box("b-1")).items.append("nor that")
+        assert store.state(Box("b-1")).items == ["tea"]
+        assert done.state(Box("b-1")).items == ["tea"]
 
 
 def test_threads_may_use_it_at_once() -> None:

@@ -10,7 +10,7 @@ import eventfold as ef
 from eventfold.errors import InvalidInput, StoreNotFound
 
 
-class Noted(ef.Event):
+class Optioned(ef.Event):
     who: ef.Tag
 
 
@@ -27,9 +27,9 @@ def test_a_misspelt_option_is_no_metadata(given: str, meant: str) -> None:
 def test_any_other_name_is_metadata() -> None:
     """Names that are no option, nor nearly one, are metadata; so is a misspelt one, set by the context."""
     with ef.Store("memory:") as store:
-        store.using(actor="me", tenant=7).append(Noted("a"))
+        store.using(actor="me", tenant=7).append(Optioned("a"))
         with store.context(retries=3):
-            store.append(Noted("b"))
+            store.append(Optioned("b"))
         first, second = store.read()
         assert (first.metadata.get("tenant"), second.metadata.get("retries")) == (7, 3)
 
@@ -54,6 +54,6 @@ def test_a_log_in_memory_is_made_only_where_that_was_allowed() -> None:
 def test_a_receipt_is_short_to_look_at() -> None:
     """Its positions and time; ids and digest are there for those who ask."""
     with ef.Store("memory:") as store:
-        receipt = store.append(Noted("a"), Noted("b"))
+        receipt = store.append(Optioned("a"), Optioned("b"))
     assert repr(receipt).startswith("<Receipt of positions 1 to 2 at 20")
     assert len(repr(receipt)) < 80

@@ -203,8 +203,11 @@ def page() -> str:
     from eventfold.query import Cursor
     from eventfold.record import Receipt
     from eventfold.running.desk import Desk
+    from eventfold.sink import Batch, Held, Sink
     from eventfold.state import Change, Step
     from eventfold.store import Follower
+    from eventfold.targets.sinks.http import HttpSink
+    from eventfold.targets.sinks.redis import RedisSink
     from eventfold.testing import scenario
 
     given = [
@@ -213,7 +216,8 @@ def page() -> str:
         *one_class(ef.Event, "Event"),
         *function_table(ef.event, ef.tag, ef.upcast),
         "\n`ef.Tag` is the type of a tag field that holds a string; `ef.Tag[UUID]`, `ef.Tag[int]` are others, and",
-        "`ef.Tag[tuple[str, ...]]` makes several tags.",
+        "`ef.Tag[tuple[str, ...]]` makes several tags. `ef.Unknown` is the type of a field that keeps what a stored",
+        "event has besides the fields its class knows, `more: ef.Unknown = {}`: JSON values, written again with it.",
         *one_class(ef.Draft, "Draft"),
         "\n## States and decisions",
         *one_class(ef.State, "State"),
@@ -240,6 +244,12 @@ def page() -> str:
         *one_class(ef.SqlProjection, "SqlProjection"),
         *one_class(ef.Subscription, "Subscription"),
         *one_class(ef.Transaction, "Transaction"),
+        "\n#### Sinks: `eventfold.sink`, `eventfold.targets.sinks`",
+        *one_class(Sink, "Sink"),
+        *one_class(Batch, "Batch"),
+        *one_class(Held, "Held"),
+        *one_class(RedisSink, "RedisSink"),
+        *one_class(HttpSink, "HttpSink"),
         *one_class(Running, "Running"),
         *one_class(Desk, "Desk"),
         *one_class(View, "View"),
@@ -248,8 +258,8 @@ def page() -> str:
         "\n## Your own transaction, on PostgreSQL",
         *one_class(Joining, "Joining"),
         "\n## Errors",
-        "\n`EventfoldError`, `AppendConflict`, `AppendUnconfirmed`, `InvalidDecision`, `NotSupported`, and those in "
-        "`eventfold.errors`: [errors](errors.md).",
+        "\n`EventfoldError`, `InvalidInput`, `AppendConflict`, `AppendUnconfirmed`, `InvalidDecision`, `NotSupported`, "
+        "and those in `eventfold.errors`: [errors](errors.md).",
         "\n## Testing: `eventfold.testing`",
         *function_table(kit.given),
         *one_class(scenario.Scenario, "Scenario"),

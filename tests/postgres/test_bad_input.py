@@ -333,10 +333,33 @@ def test_a_store_that_vanishes_is_not_found(url: str, schema: str, opening: Open
 def test_many_processes_may_make_the_store_at_once(url: str, schema: str) -> None:
     """Whoever comes first makes it; all find the same."""
     engines = [Opened(url, schema=schema) for _ in range(8)]
-    assert together(*[engine.open for engine in engines]) == []
-    assert len({engine.inner.store_id for engine in engines}) == 1
-    for engine in engines:
-        engine.end()
+    try:
+        assert together(*[engine.open for engine in engines]) == []
+        assert len({engine.inner.store_id for engine in engines}) == 1
+    finally:  # or what they hold is found by whichever test is next when memory is tidied up
+        for engine in engines:
+            engine.end()
+
+
+def test_a_store_that_is_made_while_we_look_is_nobody_elses(
+    url: str, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between `there is none` and `whose tables are these` another process may have made it: it is found."""
+    look = store_schema._tables
+    rival, late = Opened(url, schema=schema), Opened(url, schema=schema)
+
+    async def after_the_rival(link: Any, where: str) -> list[str]:
+        monkeypatch.setattr(store_schema, "_tables", look)
+        rival.open()
+        return await look(link, where)
+
+    monkeypatch.setattr(store_schema, "_tables", after_the_rival)
+    try:
+        late.open()
+        assert late.inner.store_id == rival.inner.store_id
+    finally:
+        rival.end()
+        late.end()
 
 
 def test_several_stores_live_in_one_database(url: str, schema: str, opening: Open) -> None:

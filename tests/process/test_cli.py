@@ -20,12 +20,13 @@ from tests.process.test_processes import Fragile, broken
 from tests.process.test_timers import Waiting
 
 ROOT = Path(__file__).parents[2]
+PATH = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))  # and the library under test
 
 
-def eventfold(*words: str, folder: Path) -> Any:
+def eventfold(*words: str, folder: Path, columns: int = 140) -> Any:
     """What the command prints, in a folder, with this repository's modules at hand."""
     command = [sys.executable, "-m", "eventfold", "processes", *words]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "140"}
+    environment = {**os.environ, "PYTHONPATH": PATH, "COLUMNS": str(columns)}
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, env=environment)
 
 
@@ -60,7 +61,19 @@ def test_the_list_shows_what_waits_and_what_is_stuck(folder: Path) -> None:
     assert bad["state"] == "stuck" and bad["behind"] == 1 and bad["attempts"] == 1
     assert "reserve(" in bad["error"] and "SoldOut" in bad["error"]
     shown = eventfold("shop.db", "--table", folder=folder).stdout
-    assert "shop-reminder-due due 20" in shown and "stuck" in shown and "command 0 asked for reserve(" in shown
+    assert "Z shop-reminder-due and 1 more" in shown and "command 0 asked for reserve(" in shown
+
+
+def test_a_narrow_list_still_says_everything_of_what_is_stuck(folder: Path) -> None:
+    """Its error in full, the number of its event, and what to type."""
+    narrow = eventfold("shop.db", "--table", folder=folder, columns=60).stdout
+    said = " ".join(narrow.split())
+    (bad,) = [e for e in lines(eventfold("shop.db", folder=folder)) if e["key"] == "bad"]
+    place = f"fragile:{bad['position']}"
+    assert f"{place} of bad, tried 1 time, 1 later event behind it: command 0 asked for reserve(" in said
+    assert "which failed: SoldOut" in said.partition(place)[2]
+    assert "--retry fragile" in said and "--because" in said
+    assert max(map(len, narrow.splitlines())) <= 60
 
 
 def test_with_the_class_it_shows_what_runs_and_what_is_finished(folder: Path) -> None:
@@ -84,7 +97,7 @@ def test_what_is_stuck_is_retried_and_skipped_by_hand(folder: Path) -> None:
 def test_it_runs_a_process_until_it_is_asked_to_end(folder: Path) -> None:
     """`--run` reacts and fires as an application would; Ctrl-C ends it, and nothing is left undone."""
     command = [sys.executable, "-m", "eventfold", "processes", "shop.db", "tests.process.shop:Payment", "--run"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": PATH}
     running = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
     try:
         with ef.Store(str(folder / "shop.db")) as store:

@@ -15,11 +15,13 @@ import pytest
 
 import eventfold as ef
 from eventfold.bridge import run as drive
-from eventfold.errors import InvalidInput, InvalidProcess, ProcessError
+from eventfold.engines.memory import MemoryEngine
+from eventfold.errors import InvalidInput, InvalidProcess, ProcessError, StoreFull
 from eventfold.process import after, at, cancel, decide
 from eventfold.process.plan import plan_of
 from eventfold.process.react import Reacting
 from eventfold.testing.clock import Clock
+from eventfold.testing.faults import Faulty
 from tests.process.shop import (
     Declined,
     Order,
@@ -144,6 +146,53 @@ def test_a_refusal_that_is_foreseen_becomes_an_event(store: ef.Store) -> None:
         drive(Reacting(plan_of(Reservation), store.projections.log).take(recorded))
     assert [r.event for r in store.read(ef.Query.of(types=[Declined]))] == [Declined("o-2", "4 of 5 are gone")]
     assert store.state(Stock("nut")).reserved == 5
+
+
+class Sweeping(ef.Process, start="beginning", attempts=1):
+    """Names every error as a refusal."""
+
+    order: ef.Tag
+
+    def evolve(self, event: OrderPlaced) -> None: ...
+
+    def react(self, event: OrderPlaced) -> Any:
+        wish = decide(reserve, Stock("nut"), self.order, event.amount, most=5)
+        return wish.on_refusal(Exception, lambda error: Declined(self.order, error.args[0]))
+
+
+class Clumsy(ef.Process, start="beginning", attempts=1):
+    """Makes no event of a refusal."""
+
+    order: ef.Tag
+
+    def evolve(self, event: OrderPlaced) -> None: ...
+
+    def react(self, event: OrderPlaced) -> Any:
+        return decide(reserve, Stock("nut"), self.order, event.amount, most=1).on_refusal(SoldOut, str)
+
+
+def test_a_store_that_is_away_refuses_nothing() -> None:
+    """Whatever is named as a refusal, an order is not declined because a disk was full: it is tried again."""
+    engine = Faulty(MemoryEngine())
+    with ef.Store(engine) as store:
+        store.append(OrderPlaced("o-1", 4))
+        reacting, (placed,) = Reacting(plan_of(Sweeping), store.projections.log), store.read()
+        engine.fail_before(StoreFull("The disk is full.", "Make room."))
+        with pytest.raises(ProcessError, match="The disk is full"):
+            drive(reacting.take(placed))
+        engine.lose_reply(times=20)  # written, and every answer lost
+        with pytest.raises(ProcessError, match="answer"):
+            drive(reacting.take(placed))
+        engine.forgive()
+        drive(reacting.take(placed))
+        assert types(store) == {"shop-order-placed": 1, "shop-reserved": 1}
+
+
+def test_a_refusal_that_becomes_no_event_names_the_place(store: ef.Store) -> None:
+    """The instance is stuck, with the refusal and what went wrong with it."""
+    store.append(OrderPlaced("o-1", 4))
+    with pytest.raises(ProcessError, match=r"Clumsy\.react .*line \d+.*was refused \(SoldOut.*on_refusal failed"):
+        store.settle(Clumsy)
 
 
 broken: list[bool] = []

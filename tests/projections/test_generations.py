@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import pytest
 
 import eventfold as ef
 from eventfold.errors import InvalidProjection, ProjectionChanged, UnknownProjection
+from eventfold.projection.fingerprint import fingerprint
 from eventfold.target import Place
 from tests.projections.flights import Cancelled, CarrierMonth, Departed, flights, folded, proved, rows
 
@@ -260,3 +262,10 @@ def test_effects_are_not_rebuilt(store: ef.Store) -> None:
     store.project(Mail)
     with pytest.raises(InvalidProjection, match="not done again"):
         store.projections.rebuild(Mail)
+
+
+def test_a_class_without_source_has_a_fingerprint_whatever_its_code_is_like() -> None:
+    """Code without a single constant, such as a comprehension's, is code too."""
+    space: dict[str, Any] = {"__name__": "typed_at_a_prompt"}
+    exec("class Typed:\n    def keys(self, event):\n        return [(x,) for x in event]\n", space)  # noqa: S102
+    assert len(fingerprint(space["Typed"], "")) == 16

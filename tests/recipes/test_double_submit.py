@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -62,6 +64,43 @@ def test_a_refusal_is_not_remembered(crowd: Crowd) -> None:
     with pytest.raises(LimitReached):
         once.decide(place, Customer("ada"), total=Decimal(2000))
     assert not once.decide(place, Customer("ada"), total=Decimal(200)).repeated
+
+
+def only_one(customer: Customer, total: Decimal) -> OrderPlaced:
+    """A rule that the command's own first run makes refuse every repeat."""
+    if customer.orders:
+        raise LimitReached(customer.customer)
+    return OrderPlaced(customer.customer, "ada-1", total)
+
+
+def only_one_quietly(customer: Customer, total: Decimal) -> list[OrderPlaced]:
+    """The same, where a repeat writes nothing."""
+    return [] if customer.orders else [OrderPlaced(customer.customer, "ada-1", total)]
+
+
+@pytest.mark.parametrize("rule", [only_one, only_one_quietly])
+def test_a_repeat_that_meets_its_own_first_run_gets_its_answer(crowd: Crowd, rule: Callable[..., Any]) -> None:
+    """Sent twice at once, the slower one sees a customer who has ordered: that is no refusal, it is its own order."""
+    answers = crowd.race(
+        *[lambda store: store.using(command_id=FORM).decide(rule, Customer("ada"), total=Decimal(1))] * RACERS
+    )
+    assert len(done(answers)) == RACERS
+    assert {answer.events[0].id for answer in answers} == {answers[0].events[0].id}
+    with pytest.raises(LimitReached):  # another form is another command
+        crowd.store.using(command_id="other").decide(only_one, Customer("ada"), total=Decimal(1))
+
+
+def test_a_repeat_decided_while_the_first_one_looks_is_found(crowd: Crowd) -> None:
+    """The other run comes exactly between reading and deciding."""
+    once = crowd.store.using(command_id=FORM)
+    rival = [lambda: once.decide(only_one, Customer("ada"), total=Decimal(1))]
+
+    def slow(customer: Customer, total: Decimal) -> OrderPlaced:
+        if rival:
+            rival.pop()()
+        raise LimitReached(customer.customer)
+
+    assert once.decide(slow, Customer("ada"), total=Decimal(1)).repeated
 
 
 def test_customers_do_not_share_forms() -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from decimal import Decimal
 from enum import Enum
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
+import msgspec
 import pytest
 
 import eventfold as ef
+from eventfold.registry import Registry
 from eventfold.schema import Finding, compare, lock_of
 from eventfold.schema.catalogue import as_html, catalogue
+from tests.schema import workshop, workshop_events
 from tests.schema.years import shop
 
 
@@ -41,6 +47,19 @@ class Three(Enum):
     C = "c"
 
 
+class Loose(msgspec.Struct):
+    """Ignores what it does not know."""
+
+    a: int = 0
+    b: int = 0
+
+
+class Strict(msgspec.Struct, forbid_unknown_fields=True):
+    """Refuses what it does not know."""
+
+    a: int = 0
+
+
 COMPATIBLE = [
     ({"n": int}, {"n": float}),
     ({"n": int}, {"n": int | None}),
@@ -51,6 +70,11 @@ COMPATIBLE = [
     ({"n": list[int]}, {"n": tuple[float, ...]}),
     ({"n": Literal["a"]}, {"n": Literal["a", "b"]}),
     ({"n": int}, {"n": Any}),
+    ({"n": int, "m": str}, {"n": int, "more": (ef.Unknown, {})}),
+    ({"n": Annotated[int, msgspec.Meta(ge=1)]}, {"n": Annotated[int, msgspec.Meta(ge=0)]}),
+    ({"n": Annotated[str, msgspec.Meta(max_length=3)]}, {"n": Annotated[str, msgspec.Meta(max_length=9)]}),
+    ({"n": int}, {"n": (int, 0)}),
+    ({"n": int, "more": (ef.Unknown, {})}, {"n": int}),
 ]
 BREAKING = [
     ({"n": int}, {"n": str}),
@@ -62,6 +86,10 @@ BREAKING = [
     ({"n": ef.Tag}, {"n": str}),
     ({"n": ef.Tag}, {"n": Annotated[str, ef.tag("m")]}),
     ({"n": dict[str, int]}, {"n": dict[str, str]}),
+    ({"n": Loose}, {"n": Strict}),
+    ({"n": Annotated[int, msgspec.Meta(ge=0)]}, {"n": Annotated[int, msgspec.Meta(ge=1)]}),
+    ({"n": int}, {"n": Annotated[int, msgspec.Meta(gt=0)]}),
+    ({"n": list[int]}, {"n": Annotated[list[int], msgspec.Meta(max_length=3)]}),
 ]
 
 
@@ -79,6 +107,76 @@ def test_what_cannot_read_old_events_is_breaking(old: dict[str, Any], new: dict[
     breaks = [f for f in changed(event(old), event(new)) if f.breaking]
     assert breaks
     assert all(f.type == "schema-thing" and f.version == 1 and f.write for f in breaks)
+
+
+def test_a_field_may_only_go_where_unknown_fields_are_read() -> None:
+    """A class that refuses what it does not know refuses its own past."""
+    old, new = event({"n": int, "m": int}), event({"n": int}, forbid_unknown_fields=True)
+    (found,) = [f for f in changed(old, new) if f.breaking]
+    assert (found.field, "forbid_unknown_fields" in found.write) == ("m", True)
+    strict = [f.what for f in changed(event({"n": int}), event({"n": int}, forbid_unknown_fields=True))]
+    assert strict == ["refuses unknown fields from now on; scan your log for fields of former years"]
+
+
+class Sum(msgspec.Struct):
+    """A value object."""
+
+    cents: int
+    currency: str = "EUR"
+
+
+class OtherSum(msgspec.Struct):
+    """The same, with another type within."""
+
+    cents: str
+    currency: str = "EUR"
+
+
+def test_a_change_within_a_value_object_is_told_where_it_is() -> None:
+    """Not `was object and is object`."""
+    (found,) = changed(event({"sums": list[Sum]}), event({"sums": list[OtherSum]}))
+    assert (found.field, found.what) == ("sums[].cents", "was integer and is string")
+
+
+def test_another_default_is_told_since_it_changes_what_old_events_mean() -> None:
+    """It breaks no reading, and should not come unnoticed."""
+    (found,) = changed(event({"n": (int, 1)}), event({"n": (int, 2)}))
+    assert (found.breaking, found.what) == (False, "has the default 2, was 1: events without it mean that now")
+
+
+def test_the_code_to_begin_with_reads_what_was_locked() -> None:
+    """The old class is written out from the lock, and takes an event of its time as it is."""
+    fields: dict[str, Any] = {
+        "item": ef.Tag,
+        "shop": Annotated[str, ef.tag("store")],
+        "price": Sum,
+        "when": datetime,
+        "by": UUID,
+        "kinds": list[Two],
+        "total": Decimal,
+        "counts": (dict[str, int], {}),
+        "note": (str | None, None),
+        "flag": (bool, True),
+    }
+    old = event(fields)
+    data = (
+        Registry()
+        .encode(old("tea", "s-1", Sum(4), datetime(2026, 1, 1, tzinfo=UTC), UUID(int=1), [Two.A], Decimal(1)))
+        .data
+    )
+    (found,) = [f for f in changed(old, event({"item": ef.Tag}, version=2)) if f.code]
+    names: dict[str, Any] = {"ef": ef, "msgspec": msgspec, "Any": Any, "Annotated": Annotated, "Literal": Literal}
+    names |= {"UUID": UUID, "Decimal": Decimal, "datetime": datetime, "__name__": "written_from_a_stub"}
+    names["SchemaThing"] = event({"item": ef.Tag}, version=2)
+    exec(compile(found.code, "stub", "exec", dont_inherit=True), names)  # noqa: S102 (what a person would paste)
+    kept = names["SchemaThingV1"]
+    read = msgspec.json.decode(data, type=kept)
+    assert (read.item, read.price, read.total, read.flag) == ("tea", {"cents": 4, "currency": "EUR"}, Decimal(1), True)
+    locked, again = lock_of([old]), lock_of([kept])
+    assert (
+        locked["types"]["schema-thing"]["versions"]["1"]["tags"]
+        == (again["types"]["schema-thing"]["versions"]["1"]["tags"])
+    )
 
 
 def test_no_change_is_no_finding() -> None:
@@ -128,3 +226,22 @@ def test_the_catalogue_shows_fields_tags_deciders_and_folders() -> None:
     html = as_html(page)
     assert '<h2 id="shoporderaccepted-v3">' in html
     assert "<code>accept</code>" in html
+
+
+def test_the_catalogue_finds_all_who_have_to_do_with_an_event() -> None:
+    """Functions, aggregates, processes that decide it; states, read models, subscriptions, effects that take it."""
+    page = catalogue([workshop.__name__, workshop_events.__name__])
+    said = {part.partition(" ")[0]: part for part in page.split("## ")[1:]}
+    taken, finished, overdue = (said[f"workshop-job-{each}"] for each in ("taken", "finished", "overdue"))
+    assert (
+        "Decided by `Job.take`. Folded by `Job`, `Supervision`. Projected by `JobCounts`, `Jobs`. "
+        "Reacted to by `Supervision`." in taken
+    )
+    assert (
+        "Decided by `finish`, `give_up`. Folded by `Job`. Projected by `Jobs`. Reacted to by `Caller`, `bill`."
+        in finished
+    )
+    assert "Decided by `Supervision.react`. Folded by nothing here. Reacted to by `Supervision`." in overdue
+    assert "| `tools` | list of string | no |  |" in finished
+    assert "Somebody \\| something took a job. |" in page
+    assert "<td>Somebody | something took a job.</td></tr>" in as_html(page)

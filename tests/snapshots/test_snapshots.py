@@ -9,7 +9,8 @@ import pytest
 
 import eventfold as ef
 from eventfold.bridge import run
-from eventfold.snapshot import Snapshot, fingerprint, key_of, pack
+from eventfold.fingerprint import fingerprint
+from eventfold.snapshot import Snapshot, key_of, pack
 
 
 class Ticked(ef.Event, type="snapshot-ticked"):

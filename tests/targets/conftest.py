@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+import msgspec
 import psycopg
 import pytest
 
 import eventfold as ef
 from eventfold.engine import Engine
+from eventfold.projection.plan import Plan
+from eventfold.running.finding import Finding
 from eventfold.target import Target
 from eventfold.targets import open_target
-from tests.servers import mariadb
+from tests.servers import mariadb, redis
 from tests.servers.postgres import shared
 
 
@@ -29,7 +33,10 @@ PLACES = [
     "sqlite+pysqlite",
     "postgresql+psycopg",
     "postgresql",
+    "duckdb",
+    "parquet",
     pytest.param("mysql+pymysql", marks=mariadb.needed),
+    pytest.param("redis", marks=redis.needed),
 ]
 
 
@@ -38,8 +45,14 @@ def place(kind: str, folder: Path) -> str:
     match kind:
         case "sqlite+pysqlite":
             return f"{kind}:///{folder}/rows.db"
+        case "duckdb":
+            return f"duckdb:{folder}/rows.duckdb"
+        case "parquet":
+            return f"parquet:{folder}/rows?every=0"
         case "mysql+pymysql":
             return mariadb.shared().database()
+        case "redis":
+            return redis.shared().database()
         case _:
             return f"{kind}{postgres_database()}"
 
@@ -49,10 +62,18 @@ def elsewhere(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
     """Where rows live in this test unless their class says otherwise."""
     address = place(request.param, tmp_path)
 
-    def opened(engine: Engine, wanted: str | None, url: str = "") -> Target:
-        return open_target(engine, wanted or address, url)
+    def opened(engine: Engine, wanted: Any, url: str = "", beside: Any = None) -> Target:
+        return open_target(engine, wanted or address, url, beside)
 
-    monkeypatch.setattr("eventfold.running.finding.open_target", opened)
+    def of(finding: Finding, plan: Plan) -> Target:
+        sent = plan.kind == "rows" and plan.target is None
+        return own(finding, msgspec.structs.replace(plan, target=address) if sent else plan)
+
+    if request.param == "redis":  # rows are sent there from the store's own database
+        own = Finding._of  # pyright: ignore[reportPrivateUsage]
+        monkeypatch.setattr(Finding, "_of", of)
+    else:
+        monkeypatch.setattr("eventfold.running.finding.open_target", opened)
     return address
 
 

@@ -1,16 +1,19 @@
 """Room: a recorded history as a test: what happened to one entity, as code that replays it.
 
-Knows: how events and states are written in Python. Does not know: any test runner. Values that have no
-Python form of their own are shown as they print, and the test says so.
+Knows: how events, states and the values in them are written in Python. Does not know: any test runner. A value of a
+class that has no fields to go by stands there as it prints.
 """
 
 from __future__ import annotations
 
 import re
+import typing
 from collections.abc import Iterable, Iterator
-from typing import Any
+from enum import Enum
+from typing import Any, cast
 
 from eventfold.errors import InvalidInput
+from eventfold.event import Recorded, tag_fields, tag_values
 from eventfold.state import State, Step, plan_of
 
 MODULES = {"datetime.": "datetime", "Decimal(": "decimal", "UUID(": "uuid"}
@@ -22,51 +25,75 @@ def as_test(spec: str, question: State, steps: Iterable[Step]) -> str:
     taken = list(steps)
     if not taken:
         raise InvalidInput(f"Nothing happened to {question!r}.", "Ask for an entity that has events.")
-    events: list[object] = [step.recorded.event for step in taken]
     answer: State = taken[-1].state
     fields = [name for name in answer.__struct_fields__ if name not in plan_of(type(answer)).question]
     expected = {name: getattr(answer, name) for name in fields}
-    body = "\n".join(_body(question, taken, expected))
-    classes = {type(event) for event in events} | {type(question)} | _classes_in(expected.values())
+    classes: set[type] = {type(question)}
+    body = "\n".join(_body(question, taken, expected, classes))
     name = re.sub(r"\W+", "_", " ".join(str(v) for v in _values(question))).strip("_").lower() or "it"
     head = [f'"""What happened to {question!r}, as {spec} was folded from it."""', "", *_imports(body, classes), ""]
     return "\n".join([*head, "", f"def test_the_history_of_{name}() -> None:", body, ""])
 
 
-def _body(question: State, steps: list[Step], expected: dict[str, Any]) -> Iterator[str]:
+def _body(question: State, steps: list[Step], expected: dict[str, Any], used: set[type]) -> Iterator[str]:
     first, last = steps[0].recorded, steps[-1].recorded
     days = f"{first.time:%Y-%m-%d} to {last.time:%Y-%m-%d}"
     yield f'    """Events {first.position} to {last.position}, recorded from {days}."""'
     yield "    past = ["
     for step in steps:
-        yield f"        {step.recorded.event!r},  # {step.recorded.position}"
+        yield f"        {_event(step.recorded, used)},  # {step.recorded.position}"
     yield "    ]"
-    yield f"    given(*past).state({_asked(question)}).has("
+    asked = f"{type(question).__name__}({', '.join(_code(value, used) for value in _values(question))})"
+    yield f"    given(*past).state({asked}).has("
     for name, value in expected.items():
-        yield f"        {name}={value!r},"
+        yield f"        {name}={_code(value, used)},"
     yield "    )"
+
+
+def _event(recorded: Recorded[Any], used: set[type]) -> str:
+    """An event, in a Draft where it has tags that no field of it gives."""
+    event = recorded.event
+    hints = typing.get_type_hints(cast("type[Any]", type(event)), include_extras=True)
+    own = {f"{key}:{text}" for field, key in tag_fields(hints).items() for text in tag_values(getattr(event, field))}
+    more = tuple(tag for tag in recorded.tags if tag not in own and not tag.startswith("$"))
+    code = _code(event, used)
+    return f"Draft({code}, tags={more!r})" if more else code
 
 
 def _values(question: State) -> list[Any]:
     return [getattr(question, name) for name in plan_of(type(question)).question]
 
 
-def _asked(question: State) -> str:
-    return f"{type(question).__name__}({', '.join(map(repr, _values(question)))})"
+def _code(value: Any, used: set[type]) -> str:
+    """A value as Python; the classes that it needs are added to those `used`."""
+    cls = cast("type[Any]", type(value))
+    if isinstance(value, Enum):
+        used.add(cls)
+        return f"{cls.__qualname__}.{value.name}"
+    if cls in (list, tuple, set, frozenset):
+        inner = ", ".join(_code(each, used) for each in cast("list[Any]", value))
+        if cls is tuple:
+            return f"({inner},)" if len(cast("tuple[Any, ...]", value)) == 1 else f"({inner})"
+        if cls is list:
+            return f"[{inner}]"
+        return f"{cls.__name__}([{inner}])" if cls is frozenset or not inner else f"{{{inner}}}"
+    if isinstance(value, dict):
+        pairs = cast("dict[Any, Any]", value).items()
+        return "{" + ", ".join(f"{_code(key, used)}: {_code(each, used)}" for key, each in pairs) + "}"
+    fields = _fields(cls)
+    if fields is None:
+        return repr(value)
+    used.add(cls)
+    return f"{cls.__qualname__}({', '.join(f'{name}={_code(getattr(value, name), used)}' for name in fields)})"
 
 
-def _classes_in(values: Iterable[object]) -> set[type]:
-    found: set[type] = set()
-    for each in values:
-        value: Any = each
-        if hasattr(value, "__struct_fields__"):
-            found.add(type(each))
-            found |= _classes_in(getattr(value, name) for name in value.__struct_fields__)
-        elif isinstance(value, dict):
-            found |= _classes_in([*value.keys(), *value.values()])  # pyright: ignore[reportUnknownArgumentType]
-        elif isinstance(value, (list, tuple, set, frozenset)):
-            found |= _classes_in(value)  # pyright: ignore[reportUnknownArgumentType]
-    return found
+def _fields(cls: type[Any]) -> Iterable[str] | None:
+    for kind in ("__struct_fields__", "__dataclass_fields__", "model_fields"):
+        names: Iterable[str] | None = getattr(cls, kind, None)
+        if names is not None:
+            return [*names]
+    attributes: Iterable[Any] | None = getattr(cls, "__attrs_attrs__", None)
+    return None if attributes is None else [each.name for each in attributes]
 
 
 def _imports(body: str, classes: set[type]) -> Iterator[str]:
@@ -74,9 +101,11 @@ def _imports(body: str, classes: set[type]) -> Iterator[str]:
     yield from standard
     if standard:
         yield ""
+    if "Draft(" in body:
+        yield "from eventfold import Draft"
     yield "from eventfold.testing import given"
     by_module: dict[str, list[str]] = {}
     for cls in classes:
-        by_module.setdefault(cls.__module__, []).append(cls.__qualname__)
+        by_module.setdefault(cls.__module__, []).append(cls.__qualname__.partition(".")[0])
     for module, names in sorted(by_module.items()):
-        yield f"from {module} import {', '.join(sorted(names))}"
+        yield f"from {module} import {', '.join(sorted(set(names)))}"

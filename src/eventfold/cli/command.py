@@ -45,6 +45,10 @@ class Group(TyperGroup):
 class Command(TyperCommand):
     """A command whose help ends with examples."""
 
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self.help = paragraphs(self.help)
+
     def get_params(self, ctx: Any) -> list[Any]:
         """The parameters, as help shows them."""
         return plain_flags(super().get_params(ctx))

@@ -25,6 +25,7 @@ from eventfold.process.plan import plan_of
 from eventfold.state import plan_of as fold_of
 from eventfold.store import Store
 
+DETAILED = 5  # errors shown in full
 LIMIT = 1_000  # instances looked at, where nobody said how many
 COLUMNS = (
     Column("process", style="bold"),
@@ -139,15 +140,40 @@ def _show(screen: Screen, found: list[Instance]) -> None:
         state: sum(each.state == state for each in found) for state in ("stuck", "waiting", "running", "finished")
     }
     screen.hint(", ".join(f"{count:,} {state}" for state, count in counts.items() if count))
+    if stuck := [each for each in found if each.state == "stuck"]:
+        _details(screen, stuck)
 
 
 def _row(each: Instance) -> Row:
     what = ""
     if each.state == "stuck":
-        behind = f"; {counted(each.behind, 'later event')} behind it" if each.behind else ""
-        said = each.error.partition(f") of {each.key}")[2].lstrip(", ") or each.error  # the rest has columns of its own
-        what = f"event {each.position:,}, tried {counted(each.attempts, 'time')}{behind}: {said}"
+        behind = f", {each.behind:,} behind it" if each.behind else ""
+        what = f"event {each.position:,}{behind}: {_said(each)}"
     elif each.state == "waiting":
         more = f" and {each.timers - 1:,} more" if each.timers > 1 else ""
-        what = f"{each.timer} due {each.due}{more}"
+        what = f"due {each.due[:16].replace('T', ' ')}Z {each.timer}{more}"  # the minute first: names may be long
     return (each.process, printable(each.key), each.state, printable(what))
+
+
+def _said(each: Instance) -> str:
+    """The error, without what the list has columns for."""
+    return each.error.partition(f") of {each.key}")[2].lstrip(", ") or each.error
+
+
+def _details(screen: Screen, stuck: list[Instance]) -> None:
+    """What a row has no room for: the whole error of the first few, and what to type."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    for each in stuck[:DETAILED]:
+        place = f"{each.process}:{each.position}" if each.position else each.process
+        behind = f", {counted(each.behind, 'later event')} behind it" if each.behind else ""
+        tried = f"tried {counted(each.attempts, 'time')}{behind}:"
+        screen.say(Text.assemble("\n", (place, "bold"), f" of {printable(each.key)}, " if each.key else " ", tried))
+        screen.say(Padding(Text(printable(_said(each))), (0, 0, 0, 4)))
+    if len(stuck) > DETAILED:
+        screen.hint(f"and {len(stuck) - DETAILED:,} more")
+    names = {each.process for each in stuck}
+    place = f"{stuck[0].process}:{stuck[0].position}"
+    name = stuck[0].process if len(names) == 1 else "NAME"
+    screen.hint(f"\nMend it, then --retry {name}; or give one up, --skip {place} --because …")

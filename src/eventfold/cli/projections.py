@@ -14,7 +14,7 @@ import typer
 
 from eventfold.cli.command import Command, Group
 from eventfold.cli.copy import progress
-from eventfold.cli.moments import until
+from eventfold.cli.moments import place_of
 from eventfold.cli.options import Json, Url, Wide, addressed, opened
 from eventfold.cli.running import imported
 from eventfold.cli.screen import Column, Screen
@@ -22,6 +22,7 @@ from eventfold.cli.shown import counted, printable, second_text
 from eventfold.cli.state import ImportPath
 from eventfold.flow.generations import Comparison
 from eventfold.flow.status import Status
+from eventfold.projection.plan import plan_of
 from eventfold.running.desk import Desk
 
 projections = typer.Typer(
@@ -37,6 +38,9 @@ Name = Annotated[
 ]
 Names = Annotated[list[str] | None, typer.Argument(metavar="NAME…", help="Their names; else all.", show_default=False)]
 Position = Annotated[int | None, typer.Argument(metavar="POSITION", help="The event's position.", show_default=False)]
+Generation = Annotated[
+    int | None, typer.Option("--generation", metavar="N", help="Another than the one that readers see.")
+]
 Because = Annotated[str, typer.Option("--because", metavar="WHY", help="The reason, kept in the log.")]
 
 
@@ -51,13 +55,13 @@ def at_desk(url: str | None, name: str | None, import_path: str) -> Generator[tu
         yield store.projections, named
 
 
-def acted(as_json: bool | None, **facts: Any) -> None:
-    """Tell what was done."""
-    screen = Screen(as_json)
+def acted(as_json: bool | None, named: Any, text: str, **facts: Any) -> None:
+    """Tell what was done: the facts to programs, a sentence to people."""
+    screen, name = Screen(as_json), named if isinstance(named, str) else plan_of(named).name
     if screen.json:
-        screen.value(facts)
+        screen.value({"name": name, **facts})
     else:
-        screen.say(" ".join(f"{value}" for value in facts.values() if value is not None))
+        screen.say(f"{name} {printable(text)}")
 
 
 @projections.command("list", cls=Command)
@@ -92,8 +96,8 @@ def status(
         return
     screen.table(STATUS, [status_row(each) for each in found])
     for each in found:
-        if each.state not in ("current", "idle") or each.behind:
-            screen.say(f"{each.name}: {printable(each.sentence)}")
+        if names or each.state not in ("current", "idle") or each.behind:
+            screen.say(f"{each.name}: {printable(each.sentence)}{slowest(each)}")
 
 
 STATUS = (
@@ -103,15 +107,24 @@ STATUS = (
     Column("behind", True),
     Column("seconds", True),
     Column("events/s", True),
+    Column("trend"),
     Column("parked", True),
 )
+
+
+def slowest(each: Status) -> str:
+    """Its slowest handler, and how long that needs for an event."""
+    if not each.slowest:
+        return ""
+    needs = f"{each.micros / 1000:,.1f} ms" if each.micros >= 1000 else f"{each.micros:.1f} µs"
+    return f" Slowest handler: {each.slowest}, {needs} an event."
 
 
 def status_row(each: Status) -> tuple[str, ...]:
     """One line of the table."""
     return (
         *(each.name, each.state, f"{each.position:,}", f"{each.behind:,}"),
-        *(f"{each.seconds:.1f}", f"{each.rate:,}", str(each.parked)),
+        *(f"{each.seconds:,.1f}", f"{each.rate:,}", each.trend, f"{each.parked:,}"),
     )
 
 
@@ -170,14 +183,23 @@ def rebuild(
     screen = Screen(as_json)
     with at_desk(url, name, import_path) as (desk, named):
         with progress(screen, "building") as bar:
-            generation = desk.rebuild(named, at=until(at), progress=bar)
+            generation = desk.rebuild(named, at=None if at is None else place_of(at), progress=bar)
         found = desk.compare(named, generation)
         if switch and at is None:
             desk.switch(named)
         tell_comparison(screen, found)
-        if not screen.json and at is None:
+        if screen.json:
+            return
+        apart = [each for each in desk.parked(named, generation) if each.state != "skipped"]
+        if apart:
+            see = f"eventfold projections parked … {found.name} --generation {generation}"
+            screen.say(f"{counted(len(apart), 'event')} parked in generation {generation}: {see}", style="bold")
+        if at is None:
             then = "Readers see it now. To go back" if switch else "Readers still see the old one. To let them see it"
             screen.say(f"{then}: eventfold projections {'rollback' if switch else 'switch'} … {found.name}")
+            return
+        drop = f"eventfold projections discard … {found.name} --generation {generation}"
+        screen.say(f"It is there to look at: store.rows(…, generation={generation}). To drop it: {drop}")
 
 
 @projections.command("compare", cls=Command)
@@ -213,8 +235,9 @@ def tell_comparison(screen: Screen, found: Comparison) -> None:
         return
     screen.say(f"{counted(found.different, 'row')} not the same" + (":" if found.differences else "."))
     for each in found.differences:
-        screen.text(f"  - {printable(str(each.before))}")
-        screen.text(f"  + {printable(str(each.after))}")
+        for sign, row in (("-", each.before), ("+", each.after)):
+            if row is not None:
+                screen.text(f"  {sign} {printable(str(row))}")
 
 
 @projections.command("switch", cls=Command)
@@ -222,7 +245,8 @@ def switch(url: Url = None, name: Name = None, import_path: ImportPath = ".", as
     """Let readers see what was built; it is brought up to date first."""
     with at_desk(url, name, import_path) as (desk, named):
         known = desk.switch(named)
-    acted(as_json, name=known.name, done="switched to generation", live=known.live)
+    text = f"was switched: readers see generation {known.live} now. To go back: eventfold projections rollback … "
+    acted(as_json, named, text + known.name, done="switched", live=known.live)
 
 
 @projections.command("rollback", cls=Command)
@@ -230,7 +254,10 @@ def rollback(url: Url = None, name: Name = None, import_path: ImportPath = ".", 
     """Let readers see the generation before the last switch."""
     with at_desk(url, name, import_path) as (desk, named):
         known = desk.rollback(named)
-    acted(as_json, name=known.name, done="rolled back to generation", live=known.live)
+        (now,) = desk.status(named)
+    text = f"was rolled back: readers see generation {known.live} again, at position {now.position:,}. {now.sentence} "
+    text += "The code it was made by keeps it up to date."
+    acted(as_json, named, text, done="rolled back", live=known.live, position=now.position)
 
 
 @projections.command("discard", cls=Command)
@@ -246,7 +273,7 @@ def discard(
     """Give up what is being built, or drop a generation of the past."""
     with at_desk(url, name, import_path) as (desk, named):
         desk.discard(named, generation)
-    acted(as_json, done="discarded")
+    acted(as_json, named, "has one generation less.", done="discarded")
 
 
 @projections.command("accept", cls=Command)
@@ -254,7 +281,7 @@ def accept(url: Url = None, name: Name = None, import_path: ImportPath = ".", as
     """Say that the rows are right as they are, though the code has changed."""
     with at_desk(url, name, import_path) as (desk, named):
         desk.accept(named)
-    acted(as_json, done="accepted")
+    acted(as_json, named, "goes on from where it is, by its code as it is now.", done="accepted")
 
 
 @projections.command("pause", cls=Command)
@@ -264,7 +291,8 @@ def pause(
     """Let nobody work on a read model, until it is resumed."""
     with at_desk(url, name, import_path) as (desk, named):
         desk.pause(named, because)
-    acted(as_json, done="paused")
+    text = f"is paused: {because.rstrip('.')}. To let it go on: eventfold projections resume … "
+    acted(as_json, named, text + (named if isinstance(named, str) else plan_of(named).name), done="paused")
 
 
 @projections.command("resume", cls=Command)
@@ -272,24 +300,41 @@ def resume(url: Url = None, name: Name = None, import_path: ImportPath = ".", as
     """Let it go on: after a pause, or once more with the event at which it stopped."""
     with at_desk(url, name, import_path) as (desk, named):
         desk.resume(named)
-    acted(as_json, done="resumed")
+        (now,) = desk.status(named)
+    acted(as_json, named, f"may go on. {now.sentence}", done="resumed")
 
 
 @projections.command("parked", cls=Command)
 def parked(
-    url: Url = None, name: Name = None, import_path: ImportPath = ".", as_json: Json = None, wide: Wide = False
+    url: Url = None,
+    name: Name = None,
+    generation: Generation = None,
+    all_: Annotated[bool, typer.Option("--all", help="Those, too, that only wait for an earlier one.")] = False,
+    import_path: ImportPath = ".",
+    as_json: Json = None,
+    wide: Wide = False,
 ) -> None:
-    """List the events that were not handled: parked, due to be tried again, skipped."""
+    """List the events that were not handled: parked, due to be tried again, skipped.
+
+    Events that only wait for an earlier one of their key are counted; `--all`, or JSON, lists them.
+    """
     screen = Screen(as_json, wide)
     with at_desk(url, name, import_path) as (desk, named):
-        found = desk.parked(named)
+        found = desk.parked(named, generation)
     if screen.json:
         screen.lines(msgspec.json.encode(each) for each in found)
         return
+    waiting = [each for each in found if each.state == "parked" and not each.attempts and not all_]
     columns = (Column("position", True), Column("type", elastic=True), Column("key", elastic=True), Column("state"))
-    columns += (Column("why", elastic=True, least=20),)
-    rows = [(f"{e.position:,}", e.type, printable(e.key), e.state, printable(e.because or e.error)) for e in found]
+    columns += (Column("tried", True), Column("why", elastic=True, least=20))
+    rows = [
+        (f"{e.position:,}", e.type, printable(e.key), e.state, f"{e.attempts}", printable(e.because or e.error))
+        for e in found
+        if all_ or e.attempts or e.state != "parked"
+    ]
     screen.table(columns, rows)
+    if waiting:
+        screen.hint(f"{counted(len(waiting), 'later event')} of these keys only wait; --all lists them.")
 
 
 @projections.command("retry", cls=Command)
@@ -303,7 +348,8 @@ def retry(
     """Have parked events tried again by their runner: one with its key's later ones, or all."""
     with at_desk(url, name, import_path) as (desk, named):
         count = desk.retry(named, position)
-    acted(as_json, due=count, done="due to be tried again")
+    text = f"has {counted(count, 'event')} due: its runner tries them again within about a second."
+    acted(as_json, named, text, due=count, done="due to be tried again")
 
 
 @projections.command("skip", cls=Command)
@@ -320,7 +366,7 @@ def skip(
         raise typer.BadParameter("say which event.", param_hint="POSITION")
     with at_desk(url, name, import_path) as (desk, named):
         desk.skip(named, position, because)
-    acted(as_json, position=position, done="skipped")
+    acted(as_json, named, f"leaves event {position:,} out: {because.rstrip('.')}.", position=position, done="skipped")
 
 
 @projections.command("forget", cls=Command)
@@ -328,4 +374,5 @@ def forget(url: Url = None, name: Name = None, import_path: ImportPath = ".", as
     """Give up what is kept: a follower's progress, or a read model with all its rows."""
     with at_desk(url, name, import_path) as (desk, named):
         position = desk.forget(named)
-    acted(as_json, done="forgotten; it had come to position", position=position)
+    text = f"is forgotten; it had come to position {position:,}."
+    acted(as_json, named, text, done="forgotten", position=position)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ from eventfold.cli.state import ImportPath
 from eventfold.errors import EventfoldError
 from eventfold.process.code import load as everything
 from eventfold.running.code import load
+from eventfold.store import Store
 
 Codes = Annotated[
     list[str] | None,
@@ -50,27 +52,38 @@ def run(
         raise typer.BadParameter("name what is to run.", param_hint="MODULE:NAME")
     imported([], import_path)
     found = [each for code in others for each in everything(code)]
+    warnings.showwarning = warned
     with opened(store_url) as store:
         if once:
-            store.settle(*found)
+            settled(store, found)
             return
         ended = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda _number, _frame: ended.set())
         with store.run(*found) as running:
-            told: dict[str, EventfoldError] = {}
+            if sys.stderr.isatty():
+                sys.stderr.write(f"Running {', '.join(others)}. Ctrl-C ends it.\n")
             while not ended.wait(0.5) and running.running:
-                for name, error in running.trouble.items():
-                    if told.get(name) is not error:
-                        sys.stderr.write(f"{name}: {error}\n")
-                told = running.trouble
+                continue  # what there is to tell, the threads tell
         if running.failed:
             raise first_of(running.failed)
 
 
+def warned(message: Warning | str, *_place: Any, **_more: Any) -> None:
+    """A warning without its place, which is in our own code."""
+    sys.stderr.write(f"{message}\n")
+
+
+def settled(store: Store, found: Sequence[Any]) -> None:
+    """All that can be done, and then what went wrong: the first of it ends the command, the rest is told before."""
+    try:
+        store.settle(*found)
+    except EventfoldError as error:
+        for other in getattr(error, "__notes__", ()):
+            sys.stderr.write(f"{other}\n")
+        raise
+
+
 def first_of(failed: dict[str, EventfoldError]) -> EventfoldError:
-    """What ended the run; the others are told before it."""
-    *others, last = failed.values()
-    for error in others:
-        sys.stderr.write(f"{error}\n")
-    return last
+    """What ended the run; the others were told when they ended."""
+    return next(reversed(failed.values()))

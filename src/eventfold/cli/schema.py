@@ -154,7 +154,9 @@ def scan_log(
     if screen.json:
         screen.value(msgspec.to_builtins(result))
     elif result.fits:
-        screen.say(f"All {counted(result.events, 'event')} of {counted(len(result.types), 'type and version')} fit.")
+        screen.say(
+            f"All {counted(result.events, 'event')} fit, of {counted(len(result.types), 'type')}, each version counted."
+        )
     else:
         columns = (
             Column("type", elastic=True, style="bold", least=12),
@@ -182,7 +184,7 @@ def catalogue_page(
     ] = None,
     import_path: ImportPath = ".",
 ) -> None:
-    """Write the event catalogue: types, versions, fields, tags, who decides and who folds them.
+    """Write the event catalogue: types, versions, fields, tags, who decides and who projects them.
 
     Markdown on standard output, or Markdown or HTML in a file, by its ending.
     """

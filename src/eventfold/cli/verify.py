@@ -81,6 +81,12 @@ def tell_log(screen: Screen, found: LogProof) -> None:
         screen.hint(f"  … and {len(found.flaws) - SHOWN:,} more (--json shows all)")
 
 
+def proven(proof: Proof) -> str:
+    """A proof in few words."""
+    apart = [f"{n:,} {what}" for n, what in ((proof.parked, "parked"), (proof.skipped, "skipped")) if n]
+    return f"{counted(proof.counted, 'event')}, each exactly once" + (f"; {', '.join(apart)}" if apart else "")
+
+
 def tell_proofs(screen: Screen, proofs: list[Proof]) -> None:
     """One line for each checkpoint; what is not proved is told in full below."""
     columns = [Column(" "), Column("name", style="bold", elastic=True, least=12)]
@@ -90,7 +96,8 @@ def tell_proofs(screen: Screen, proofs: list[Proof]) -> None:
             columns.append(Column(title, True))
             rows = [[*row, str(value)] for row, value in zip(rows, values, strict=True)]
     columns += [Column("position", True), Column("verdict", elastic=True, least=24)]
-    rows = [[*row, f"{p.position:,}", printable(p.verdict)] for row, p in zip(rows, proofs, strict=True)]
+    verdicts = [proven(each) if each.proved else printable(each.verdict) for each in proofs]
+    rows = [[*row, f"{p.position:,}", said] for row, p, said in zip(rows, proofs, verdicts, strict=True)]
     screen.table(columns, rows)
     for each in proofs:
         if not each.proved:

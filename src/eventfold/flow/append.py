@@ -10,7 +10,7 @@ from typing import Any, overload
 
 from eventfold.engine import AppendRequest
 from eventfold.errors import AppendUnconfirmed, InvalidInput, InvalidQuery, NotSupported, StoreUnavailable
-from eventfold.flow.log import Door, Log, Options, metadata_of
+from eventfold.flow.log import Door, Log, Options, metadata_of, refuse_inside
 from eventfold.query import Clause, Cursor, Query
 from eventfold.record import MAX_EVENTS_PER_APPEND, NewEvent, Receipt, check_name
 from eventfold.state import State
@@ -74,6 +74,7 @@ async def write(
     door: Door | None = None,
 ) -> Receipt | None:
     """Submit one request, and repeat it, identical, while its answer is lost. None if the door stays shut."""
+    refuse_inside(log)
     if key is not None:
         check_name("request key", key, error=InvalidInput)
     request = AppendRequest(events, clauses, key)

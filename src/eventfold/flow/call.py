@@ -5,6 +5,7 @@ Knows: what a decision may be given, and may give. Does not know: logs, conditio
 
 from __future__ import annotations
 
+import inspect
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
@@ -90,7 +91,7 @@ def _decided_events(
     events = events_of(function, result)
     if recorded:
         raise InvalidDecision(
-            f"{name_of(function)} returned a value, and its aggregates have recorded events.",
+            f"{place_of(function)} returned a value, and its aggregates have recorded events.",
             "Let them record everything and return nothing.",
             recorded=len(recorded),
         )
@@ -101,13 +102,13 @@ def events_of(function: Callable[..., Any], result: Any) -> list[Any]:
     """What a decision returned, as a list of events. Raises InvalidDecision if it is anything else."""
     if result is None:
         raise InvalidDecision(
-            f"{name_of(function)} returned None.",
+            f"{place_of(function)} returned None.",
             "Return the events, or an empty list where there is nothing to write.",
         )
     if hasattr(result, "__await__"):
         getattr(result, "close", int)()  # or Python would warn that it was never awaited
         raise InvalidDecision(
-            f"{name_of(function)} is asynchronous, and a decision waits for nothing.",
+            f"{place_of(function)} is asynchronous, and a decision waits for nothing.",
             "Make it a plain function; fetch what it needs beforehand and pass it as an argument.",
         )
     many = (
@@ -118,7 +119,7 @@ def events_of(function: Callable[..., Any], result: Any) -> list[Any]:
         inner = cast(Any, event).event if isinstance(event, Draft) else event
         if not is_event_class(type(cast(object, inner))):
             raise InvalidDecision(
-                f"{name_of(function)} returned {inner!r}, which is no event.",
+                f"{place_of(function)} returned {inner!r}, which is no event.",
                 "Return an event, or a list of events (ef.Event, @ef.event or ef.Draft).",
             )
     return events
@@ -127,3 +128,11 @@ def events_of(function: Callable[..., Any], result: Any) -> list[Any]:
 def name_of(function: Callable[..., Any]) -> str:
     """A function, as it is told."""
     return getattr(function, "__qualname__", None) or repr(function)
+
+
+def place_of(function: Callable[..., Any]) -> str:
+    """A function and where it is written, for whoever must mend it."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if code is None:
+        return name_of(function)
+    return f"{name_of(function)} ({code.co_filename.rpartition('/')[2]}, line {code.co_firstlineno})"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import msgspec
 
-from eventfold.errors import AppendConflict, InvalidDecision, InvalidInput, InvalidQuery
+from eventfold.errors import AppendConflict, EventfoldError, InvalidDecision, InvalidInput, InvalidQuery
 from eventfold.event import Draft, Recorded
 from eventfold.flow.append import encode, join, write
 from eventfold.flow.call import Call
@@ -20,7 +20,7 @@ from eventfold.flow.log import Log, Options, refuse_unauthorised
 from eventfold.flow.read import Bounds, Reader, load, load_kept
 from eventfold.query import Clause, Query
 from eventfold.record import NewEvent, Receipt
-from eventfold.state import State, copied, evolve_all, plan_of
+from eventfold.state import State, copied, evolve_all, plan_of, unshared
 
 S = TypeVar("S", bound=State)
 if TYPE_CHECKING:
@@ -86,22 +86,41 @@ async def decide(
     """Run one decision to its end. Domain errors pass through untouched, without retry."""
     refuse_unauthorised(options, function, args, kwargs)
     call = Call(function, args, kwargs)
-    if options.command_id is not None and (done := await log.engine.request(options.command_id)) is not None:
-        return await _repeated(log, call.questions, done)
+    if (before := await _decided_before(log, options, call)) is not None:
+        return before
     deciding = _Deciding(log, options, call)
     for attempt in range(1, options.attempts + 1):
         try:
-            return await deciding.once(attempt)
+            decided = await deciding.once(attempt)
+            if decided.events or decided.staged is not None:
+                return decided
+            return await _decided_before(log, options, call) or decided
         except AppendConflict as conflict:
             log.cache.doubt()
             if attempt == options.attempts:
+                if (before := await _decided_before(log, options, call)) is not None:
+                    return before
                 raise AppendConflict(
                     f"The decision {call.name} met a conflict in each of {attempt} attempts.",
                     "Try again later, allow more attempts (store.using(attempts=…)), or decide over less.",
                     **conflict.fields,
                 ) from None
             await log.pause(-min(CONFLICT_PAUSE * 2**attempt, 0.064))
+        except EventfoldError:
+            raise
+        except Exception:
+            # The rule refuses; perhaps because the same command, sent twice, was decided while this one looked.
+            if (before := await _decided_before(log, options, call)) is not None:
+                return before
+            raise
     raise InvalidInput("A decision was given no attempts.", "Use attempts=1 or more.")
+
+
+async def _decided_before(log: Log, options: Options, call: Call) -> Decided[Any] | None:
+    """What was decided under this command id, if anything was."""
+    if options.command_id is None or (done := await log.engine.request(options.command_id)) is None:
+        return None
+    return await _repeated(log, call.questions, done)
 
 
 class _Deciding:
@@ -231,7 +250,7 @@ class _Deciding:
 
     def _after(self, base: Base, new: Sequence[NewEvent], events: list[Any]) -> list[State]:
         """The states with the decision's own events in them."""
-        plain = [event.event if isinstance(event, Draft) else event for event in events]
+        plain = [unshared(event.event if isinstance(event, Draft) else event) for event in events]
         states: list[State] = []
         for before, clause in base:
             state, asked = copied(before), clause.query

@@ -9,6 +9,7 @@ import difflib
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from hashlib import blake2b
 from typing import Any
 
@@ -21,8 +22,8 @@ from eventfold.flow.log import Log
 from eventfold.projection.columns import Table
 from eventfold.projection.ledger import MODULUS
 from eventfold.projection.plan import Plan
-from eventfold.query import Cursor
-from eventfold.target import Checkpoint, Place, Registered, Target
+from eventfold.query import Cursor, Query
+from eventfold.target import Checkpoint, Disturbed, Place, Registered, Target
 
 SHOWN = 20  # differences that a comparison keeps; it counts all of them
 
@@ -76,6 +77,9 @@ async def register(plan: Plan, log: Log, target: Target) -> Registered:
         )
     live = target.checkpoints(plan.name, known.live)[0]
     if live.fingerprint == plan.fingerprint:
+        if known.code != plan.code:  # the same class, moved: found by its name at its new place from now on
+            with suppress(Disturbed):
+                target.change(msgspec.structs.replace(known, code=plan.code), known)
         return known
     if known.kind != plan.kind or known.code != plan.code:
         raise InvalidProjection(
@@ -87,8 +91,12 @@ async def register(plan: Plan, log: Log, target: Target) -> Registered:
     raise ProjectionChanged(
         f"The code of {plan.name} is not the code its rows were made by (fingerprint {live.fingerprint} then, "
         f"{plan.fingerprint} now).",
-        f"Build it anew beside the old one: eventfold projections rebuild {plan.name}; "
-        f"or, if the rows stay right as they are: eventfold projections accept {plan.name}.",
+        (
+            f"Build it anew beside the old one: eventfold projections rebuild {plan.name} (with --switch: and let "
+            f"readers see it); or, if the rows stay right as they are: eventfold projections accept {plan.name}."
+            if plan.kind != "effects"
+            else f"Effects are not done again, so say that it may go on: eventfold projections accept {plan.name}."
+        ),
         projection=plan.name,
         was=live.fingerprint,
         fingerprint=plan.fingerprint,
@@ -153,6 +161,46 @@ async def _of_this_log(log: Log, held: list[Checkpoint]) -> bool:
     except CursorMismatch:
         return False
     return True
+
+
+def refuse_unknown(target: Target, name: str, generation: int) -> None:
+    """Raises UnknownProjection where there is no such generation."""
+    kept = list(dict.fromkeys(each.place.generation for each in target.checkpoints(name)))
+    if generation not in kept:
+        raise UnknownProjection(
+            f"{name} has no generation {generation}: it has {', '.join(map(str, kept))}.",
+            f"See eventfold projections show {name}.",
+            projection=name,
+            generation=generation,
+        )
+
+
+async def refuse_other_tables(plan: Plan, log: Log, held: list[Checkpoint]) -> None:
+    """Refuse to go on with rows that cannot be right for code that has changed. Raises ProjectionChanged."""
+    was, position = held[0], max(each.position for each in held)
+    old = msgspec.json.decode(was.query, type=Query)
+    if was.partitions != plan.partitions:
+        what = f"it is split into {plan.partitions}, and its rows were made in {was.partitions}"
+    elif was.fingerprint.partition("-")[0] != plan.fingerprint.partition("-")[0]:
+        what = "its tables are declared otherwise than when they were made"
+    elif plan.kind != "effects" and not await _same_events(log, old, plan.query, position):
+        what = f"up to position {position:,} there are events that the old code took and the new does not, or not yet"
+    else:
+        return
+    now = f"Build it anew and switch to it: eventfold projections rebuild {plan.name} --switch."
+    if plan.kind == "effects":
+        now = f"Give its progress up (eventfold projections forget {plan.name}); it begins again where its class says."
+    raise ProjectionChanged(
+        f"The rows of {plan.name} cannot be accepted as they are: {what}.", now, projection=plan.name
+    )
+
+
+async def _same_events(log: Log, old: Query, new: Query, position: int) -> bool:
+    if old == new:
+        return True
+    both = Query.any_of([*old.items, *new.items]) if old.items and new.items else Query()
+    counts = [await log.engine.count(each, 0) - await log.engine.count(each, position) for each in (old, new, both)]
+    return len(set(counts)) == 1
 
 
 def discard(target: Target, known: Registered) -> None:

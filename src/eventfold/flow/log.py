@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
+from os.path import abspath
 from typing import Any
 
 import msgspec
@@ -68,6 +69,7 @@ class Context(msgspec.Struct, frozen=True):
 
 
 MISSPELT = {"retries": "attempts", "retry": "attempts", "tries": "attempts", "max_attempts": "attempts"}
+WRITING: ContextVar[str] = ContextVar("eventfold_writing", default="")  # where this code has a transaction open
 CONTEXT: ContextVar[Context | None] = ContextVar("eventfold_context", default=None)
 
 
@@ -129,3 +131,24 @@ def context(metadata: dict[str, Any]) -> Generator[None, None, None]:
         yield
     finally:
         CONTEXT.reset(token)
+
+
+@contextmanager
+def writing_to(address: str) -> Generator[None, None, None]:
+    """Around handlers that are given an open transaction of a target."""
+    token = WRITING.set(address)
+    try:
+        yield
+    finally:
+        WRITING.reset(token)
+
+
+def refuse_inside(log: Log) -> None:
+    """Refuse an append from a handler whose open transaction it would wait for, for ever."""
+    if WRITING.get() and WRITING.get() == f"{log.engine.name}:{abspath(getattr(log.engine, 'path', ''))}":
+        raise InvalidInput(
+            "A handler of a read model appends to the store in whose database its own transaction is open: each would "
+            "wait for the other.",
+            "Append from an ef.Subscription or an ef.Process, or keep the rows in a database of their own (target=…).",
+            address=WRITING.get(),
+        )

@@ -5,7 +5,7 @@ Knows: entries, keys as text. Does not know: how anything is tried.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 from eventfold.flow.items import Item
 from eventfold.record import Stored
@@ -29,7 +29,7 @@ def blocked_keys(entries: Iterable[Entry]) -> set[str]:
     return {key for entry in entries if entry.state != "skipped" for key in keys_of(entry)}
 
 
-def waiting(item: Item, blocked: set[str]) -> bool:
+def waiting(item: Item, blocked: Set[str]) -> bool:
     """Whether an event must wait for an earlier one of one of its keys."""
     return bool(blocked) and not blocked.isdisjoint(item.key_text.split(" | "))
 
@@ -51,3 +51,32 @@ def first_due(entries: Iterable[Entry]) -> Entry | None:
         entry for entry in first.values() if entry.state == "due" and all(first[key] is entry for key in keys_of(entry))
     )
     return min(due, key=lambda entry: entry.position, default=None)
+
+
+def to_do(items: Sequence[Item], known: Mapping[int, Entry], blocked: Set[str]) -> tuple[Sequence[Item], list[Entry]]:
+    """What is to be handled, and what is to be parked behind others of its key; what is `known` is neither."""
+    if not known:
+        return items, []
+    todo: list[Item] = []
+    behind: list[Entry] = []
+    blocked = set(blocked)  # of this page only, until the page is committed
+    for item in items:
+        if item.stored.position in known:
+            continue
+        if waiting(item, blocked):
+            behind.append(parked(item, f"waits for an earlier event of {item.key_text}", 0))
+            blocked.update(item.key_text.split(" | "))
+        else:
+            todo.append(item)
+    return todo, behind
+
+
+def with_later_ones(entries: Iterable[Entry], first: Iterable[Entry]) -> list[Entry]:
+    """Of some parked entries, those of the `first` ones' keys, and of their keys in turn; by position."""
+    chosen = {entry.position: entry for entry in first}
+    keys = {key for entry in chosen.values() for key in keys_of(entry)}
+    for entry in sorted(entries, key=lambda entry: entry.position):
+        if entry.state == "parked" and not keys.isdisjoint(keys_of(entry)):
+            chosen[entry.position] = entry
+            keys.update(keys_of(entry))
+    return [chosen[position] for position in sorted(chosen)]

@@ -17,8 +17,8 @@ from eventfold.errors import CursorMismatch, LeaseLost
 from eventfold.flow.fold import Handlers, Reading, Rows, Timing
 from eventfold.flow.follow import verify
 from eventfold.flow.items import Failed, Item, stored_of
-from eventfold.flow.log import Log
-from eventfold.flow.parked import UNKEYED, alone, blocked_keys, first_due, parked, waiting
+from eventfold.flow.log import Log, writing_to
+from eventfold.flow.parked import UNKEYED, alone, blocked_keys, first_due, keys_of, parked, to_do, waiting
 from eventfold.flow.stopped import Stopped, restored
 from eventfold.projection.ledger import tally
 from eventfold.projection.plan import Plan
@@ -30,7 +30,7 @@ MARK_EVERY = 10_000  # positions between two marks of the ledger
 PAGE = 2_000  # events
 FEW = 50  # events of the first page, and of the next one after an event was parked: others like it may follow
 LONG_PAGE = 0.5  # seconds: pages that take longer get shorter, so that a lease outlives them
-FIRST_PAUSE = 0.05  # seconds, four times as long with every attempt
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 30.0  # seconds before it is tried again: four times as long with every attempt
 State = Literal["worked", "idle", "held", "paused", "stopped", "superseded"]
 
 
@@ -55,6 +55,7 @@ class Work:
         self.plan, self.means, self.place, self.holder = plan, means, place, holder
         self.held: Checkpoint | None = None
         self.rate = 0.0
+        self.set_aside: list[Entry] = []  # what it parked, for whoever tells of it; those that wait behind are not here
         self._why: State = "worked"  # other than "worked": nothing may be done now
         self.entries: dict[int, Entry] = {}
         self._blocked: set[str] = set()
@@ -191,7 +192,7 @@ class Work:
 
     async def _take(self, page: Page, events: list[Stored], items: Sequence[Item], began: float) -> State:
         """Fold and commit. Failed carries the index into `events`."""
-        todo, behind = self._sorted(items)
+        todo, behind = to_do(items, self.entries, self._blocked)
         timing, clock = Timing(), self.means.clock
         through = len(events)
         whole = through == len(page.events)
@@ -207,7 +208,8 @@ class Work:
                 if self._rows is not None:
                     self._rows.write(tx)
                 elif self.plan.kind == "sql":
-                    done = self._handlers.handle(todo, tx, timing, clock, LONG_PAGE)
+                    with writing_to(self.means.target.address):
+                        done = self._handlers.handle(todo, tx, timing, clock, LONG_PAGE)
                     if done < len(todo):
                         todo = todo[:done]
                         through = self._cut(items, todo, through)
@@ -226,6 +228,7 @@ class Work:
             self._forget()
             raise
         self.entries.update((entry.position, entry) for entry in entries)
+        self._blocked.update(key for entry in entries for key in keys_of(entry))
         self._attempts.clear()
         long = clock() - began > LONG_PAGE
         most = FEW if self.plan.kind == "effects" else self.means.page  # what is left of a page is read again
@@ -248,22 +251,6 @@ class Work:
         if self._rows is not None:
             self._rows.forget()
 
-    def _sorted(self, items: Sequence[Item]) -> tuple[Sequence[Item], list[Entry]]:
-        """What is to be handled, and what is to be parked behind others of its key; the rest was skipped by hand."""
-        if not self.entries:
-            return items, []
-        todo: list[Item] = []
-        behind: list[Entry] = []
-        for item in items:
-            if item.stored.position in self.entries:
-                continue
-            if waiting(item, self._blocked):
-                behind.append(parked(item, f"waits for an earlier event of {item.key_text}", 0))
-                self._blocked.update(item.key_text.split(" | "))
-            else:
-                todo.append(item)
-        return todo, behind
-
     def _step(
         self, place: tuple[int, bytes], seen: list[Stored], handled: Sequence[Item], entries: Sequence[Entry]
     ) -> Advance:
@@ -282,7 +269,9 @@ class Work:
         )
 
     def _stats(self, timing: Timing, events: int, seconds: float) -> str:
-        if seconds > 0 and events:
+        if not events:
+            return _held(self.held).stats  # what did not concern it says nothing about its pace
+        if seconds > 0:
             self.rate = events / seconds if not self.rate else 0.7 * self.rate + 0.3 * events / seconds
         for name, spent in timing.spent.items():
             self._slowest[name] = 1e6 * spent / max(1, timing.events[name])
@@ -309,7 +298,7 @@ class Work:
         tried = self._attempts[stored.position] = self._attempts.get(stored.position, 0) + 1
         kind = (type(failed.error), stored.type)
         if tried < self.plan.attempts and kind not in self._hopeless:
-            await self.means.log.pause(FIRST_PAUSE * 4 ** (tried - 1))
+            await self.means.log.pause(min(FIRST_PAUSE * 4 ** (tried - 1), LONGEST_PAUSE))
             return "worked"
         if parks:
             self._hopeless.add(kind)  # tried often enough: the next of its kind need not wait as long
@@ -343,6 +332,7 @@ class Work:
         with self.means.target.writing(self.place) as tx:
             self.held = tx.advance(_held(self.held), step)
         self.entries[entry.position] = entry
+        self.set_aside = [*self.set_aside[-99:], entry]
         self._blocked.update(item.key_text.split(" | "))
         self._attempts.clear()
         self._limit = FEW
@@ -373,7 +363,8 @@ class Work:
                 if self._rows is not None:
                     self._rows.write(tx)
                 elif self.plan.kind == "sql":
-                    self._handlers.handle(items, tx, Timing(), clock)
+                    with writing_to(self.means.target.address):
+                        self._handlers.handle(items, tx, Timing(), clock)
                 step.handled = held.handled + tally(page.events)
                 step.settled = [entry.position]
                 self.held = tx.advance(held, step)

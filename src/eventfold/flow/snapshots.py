@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TypeVar
 
 from eventfold.errors import StoreUnavailable
+from eventfold.fingerprint import fingerprint
 from eventfold.flow.log import Log
-from eventfold.snapshot import Snapshot, fingerprint, key_of, pack, unpack
+from eventfold.snapshot import Snapshot, key_of, pack, unpack
 from eventfold.state import State
 
 S = TypeVar("S", bound=State)

@@ -16,7 +16,7 @@ from eventfold.flow.log import Log
 from eventfold.flow.stopped import Stopped, restored
 from eventfold.query import Cursor, Query
 from eventfold.record import from_micros
-from eventfold.target import INLINE, Checkpoint, Registered, Target
+from eventfold.target import INLINE, Checkpoint, Entry, Registered, Target
 
 SILENT = 2_000_000  # µs without a sign of life, after which something is in the way
 BLOCKED = 300_000_000  # µs after the end of a lease, during which its holder may still be waiting for a lock
@@ -82,7 +82,10 @@ async def status_of(log: Log, target: Target, known: Registered, now: int) -> St
     trend = "level" if not behind else "gaining" if stats.rate > pace else "losing"
     try:
         await verify(log, Cursor(least.store, least.epoch, least.position, least.event_id))
-        state, sentence = _why(known, held, behind, stats, now, target, [e.key for e in parked], trend)
+        state, sentence = _why(known, held, behind, stats, now, target, parked, trend)
+        late = target.undelivered(known.name, known.live)
+        if late and state in ("current", "idle", "behind", "parked"):
+            state, sentence = "behind", late
     except CursorMismatch as error:
         state, sentence = "stopped", restored(known.name, known.kind, error).args[0]
     return Status(
@@ -140,7 +143,7 @@ def _why(
     stats: _Stats,
     now: int,
     target: Target,
-    keys: list[str],
+    parked: list[Entry],
     trend: str,
 ) -> tuple[Standing, str]:
     if held[0].holder == INLINE:
@@ -151,7 +154,8 @@ def _why(
     if stopped is not None:
         why = msgspec.json.decode(stopped.stopped, type=Stopped)
         return "stopped", (
-            f"Stopped at event {why.position} ({why.type}) in {why.handler} after {why.attempts} attempts: {why.error}."
+            f"Stopped at event {why.position} ({why.type}) in {why.handler} after {why.attempts} attempts: "
+            f"{why.error.rstrip('.')}."
         )
     if known.paused:
         return "paused", f"Paused: {known.paused}."
@@ -171,13 +175,11 @@ def _why(
         if now - seen > SILENT:
             return "behind", _silent(behind, now - seen, target.blocker())
         sentence = _behind(behind, stats, trend)
-        return "behind", f"{sentence[:-1]}; {len(keys):,} more parked." if keys else sentence
-    if keys:
-        shown = ", ".join(dict.fromkeys(keys[:3]))
-        return (
-            "parked",
-            f"Parked on {_events(len(keys))} of {shown}{'…' if len(keys) > 3 else ''}; other keys are current.",
-        )
+        return "behind", f"{sentence[:-1]}; {len(parked):,} more parked." if parked else sentence
+    if parked:
+        return "parked", _parked(parked)
+    if not sum(each.seen.count for each in held) and any(each.position for each in held):
+        return ("idle" if idle else "current"), "Current; nothing has written yet what it takes."
     return ("idle" if idle else "current"), "Current." if not idle else "Current; nobody runs it."
 
 
@@ -195,6 +197,17 @@ def _followed(held: Checkpoint, behind: int, stats: _Stats, now: int, trend: str
         so_far = f"for {silent / 1e6:.0f} s"
         return "behind", f"{held.holder} follows it and has acknowledged nothing {so_far}; {_waiting(behind)}."
     return "behind", _behind(behind, stats, trend)
+
+
+def _parked(entries: list[Entry]) -> str:
+    keys = list(dict.fromkeys(entry.key for entry in entries))
+    first = min(entries, key=lambda entry: (not entry.attempts, entry.position))
+    shown = ", ".join(keys[:3]) + ("…" if len(keys) > 3 else "")
+    why = first.error.split("\n")[0].rstrip(".")
+    return (
+        f"Parked on {_events(len(entries))} of {shown} since event {first.position} ({first.type}): {why}; "
+        f"other keys are current."
+    )
 
 
 def _silent(behind: int, silent: int, blocker: str) -> str:

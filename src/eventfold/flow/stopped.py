@@ -23,7 +23,9 @@ class Stopped(msgspec.Struct, frozen=True):
 
 def paused(name: str) -> ProjectionStopped:
     """The error for work that somebody paused."""
-    return ProjectionStopped(f"{name} is paused.", "Let it go on: eventfold projections resume.", projection=name)
+    return ProjectionStopped(
+        f"{name} is paused.", f"Let it go on: eventfold projections resume {name}.", projection=name
+    )
 
 
 def stopped_error(name: str, held: Checkpoint) -> ProjectionStopped:
@@ -31,8 +33,9 @@ def stopped_error(name: str, held: Checkpoint) -> ProjectionStopped:
     why = msgspec.json.decode(held.stopped, type=Stopped)
     return ProjectionStopped(
         f"{name} stopped at event {why.position} ({why.type}), in {why.handler}, after {why.attempts} attempts: "
-        f"{why.error}.",
-        "Mend the handler and resume it, or skip the event: eventfold projections skip … --because ….",
+        f"{why.error.rstrip('.')}.",
+        f"Mend the handler and resume it (eventfold projections resume {name}), or skip the event: "
+        f"eventfold projections skip {name} {why.position} --because ….",
         projection=name,
         position=why.position,
         type=why.type,

@@ -67,8 +67,10 @@ def plan_of(cls: type[Process]) -> Plan:
 
 
 def key_text(key: Key) -> str:
-    """An instance's key as it is told, remembered and hashed."""
-    return ", ".join(map(str, key))
+    """An instance's key as it is told, remembered and hashed: another text for every other key."""
+    if len(key) == 1:
+        return str(key[0])
+    return ", ".join(str(part).replace("\\", "\\\\").replace(", ", "\\, ") for part in key)
 
 
 def _compile(cls: type[Process]) -> Plan:

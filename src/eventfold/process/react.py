@@ -22,7 +22,7 @@ from eventfold.process.classes import Process
 from eventfold.process.facts import recorded_as, timer_cancelled, timer_set
 from eventfold.process.ids import command_id, derived
 from eventfold.process.plan import Plan, key_text
-from eventfold.process.wishes import Cancel, Decision, Timer, class_of
+from eventfold.process.wishes import Cancel, Decision, Timer, class_of, means
 from eventfold.record import NewEvent
 from eventfold.state import copied
 
@@ -53,7 +53,7 @@ class _Reaction:
         hops = metadata.get("hops")
         self._hops = (hops if isinstance(hops, int) else 0) + 1
         self._correlation = metadata.correlation_id or str(recorded.id)
-        self._cause = f"{recorded.id}/{declared(class_of(recorded.event)).type}"  # a split event has several parts
+        self._cause = f"{recorded.id}/{declared(class_of(recorded.event)).type}{_part(log, recorded)}"
         self._metadata: dict[str, Any] = {
             "causation_id": str(recorded.id),
             "correlation_id": self._correlation,
@@ -110,9 +110,8 @@ class _Reaction:
             await decide(self._deciding, options, wish.function, wish.args, wish.kwargs)
         except Exception as error:
             for errors, then in wish.refusals:
-                if isinstance(error, errors):
-                    event = then if is_event_class(class_of(then)) else then(error)
-                    await self._write(index, encode(self._deciding, options, [event]), self._told(wish))
+                if means(errors, error):
+                    await self._write(index, self._refused(index, wish, then, error, options), wish.told)
                     return
             raise self._error(
                 ProcessError,
@@ -121,6 +120,21 @@ class _Reaction:
                 index,
                 wish.told,
             ) from error
+
+    def _refused(
+        self, index: int, wish: Decision, then: Any, error: Exception, options: Options
+    ) -> tuple[NewEvent, ...]:
+        try:
+            event = then if is_event_class(class_of(then)) else then(error)
+            return encode(self._deciding, options, [event])
+        except Exception as failed:
+            raise self._error(
+                ProcessError,
+                f"asked for {wish.told}, which was refused ({_said(error)}), and on_refusal failed: {_said(failed)}",
+                "Give on_refusal an event, or a function of the error that returns one; then retry the event.",
+                index,
+                wish.told,
+            ) from failed
 
     async def _record(self, facts: list[tuple[int, Wish]]) -> None:
         """Timers, cancellations and events of the process's own, in one append."""
@@ -191,6 +205,16 @@ class _Reaction:
             command=command,
             index=index,
         )
+
+
+def _part(log: Log, recorded: Recorded[Any]) -> str:
+    """Which part of a stored event this is, where an upcaster splits it into several of one class; else nothing."""
+    kind, stored = class_of(recorded.event), recorded.stored
+    if stored.type == declared(kind).type and stored.version == declared(kind).version:
+        return ""
+    parts = [part for part in log.registry.decode(stored) if type(part) is kind]
+    at = parts.index(recorded.event) if recorded.event in parts else 0
+    return f"/{at}" if at else ""
 
 
 def _said(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from eventfold.event import Recorded
 from eventfold.flow.log import Log
 from eventfold.process.classes import Process, Start
 from eventfold.process.effects import Effect, Policy
-from eventfold.process.plan import Plan, plan_of
+from eventfold.process.plan import Plan, key_text, plan_of
 from eventfold.process.react import Reacting
 from eventfold.projection.classes import Subscription
 
@@ -65,7 +65,7 @@ def _subscription(
 
         def key(event: Any) -> Any:
             # One field a key, whatever its size: the read side tells a key by its values' text.
-            return [(", ".join(map(str, each)),) for each in keys(event)]
+            return [(key_text(each),) for each in keys(event)]
 
         namespace.update(__module__=place[0], __qualname__=place[1], handle=handle, key=staticmethod(key))
         namespace["at_once"] = AT_ONCE if isinstance(work, Plan) else 1

@@ -30,7 +30,8 @@ class Decision(msgspec.Struct, frozen=True):
     def on_refusal(self, errors: Refused, then: Any) -> Decision:
         """What is recorded where the decision raises one of these errors: an event, or a function of the error.
 
-        The process may react to that event and compensate. An error that is not named leaves the instance stuck.
+        The process may react to that event and compensate. An error that is not named leaves the instance stuck; so
+        does one of the store's (a lost connection), unless its own class is named: `Exception` does not mean those.
         """
         return msgspec.structs.replace(self, refusals=(*self.refusals, (errors, then)))
 
@@ -101,6 +102,16 @@ def cancel(what: Any = None) -> Cancel:
     if what is not None and not (isinstance(what, type) and is_event_class(what)):
         _event(what)
     return Cancel(what)
+
+
+def means(errors: Refused, error: Exception) -> bool:
+    """Whether an error is the refusal that is meant.
+
+    `Exception` means every error of the user's, and none of the store's: that a database was away is no refusal.
+    """
+    kinds = errors if isinstance(errors, tuple) else (errors,)
+    ours = isinstance(error, EventfoldError)
+    return any(isinstance(error, kind) and (not ours or issubclass(kind, EventfoldError)) for kind in kinds)
 
 
 def class_of(value: object) -> type:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import msgspec
 
 from eventfold.errors import InvalidProjection
+from eventfold.sink import Sink
 
 Policy = Literal["stop", "park"]
 
@@ -19,7 +20,7 @@ class Terms(msgspec.Struct, frozen=True):
     """What a class says about itself by keywords; None: the usual."""
 
     name: str | None = None
-    target: str | None = None
+    target: Any = None
     on_error: Policy = "stop"
     without_key: Policy = "stop"
     attempts: int = 3
@@ -43,6 +44,11 @@ def declare(cls: type, terms: dict[str, Any], depth: int) -> None:
             f"The keywords of {cls.__qualname__} cannot be used: {error}.",
             "See the class it derives from for what they mean.",
         ) from None
+    if not isinstance(TERMS[cls].target, str | Sink | None):
+        raise InvalidProjection(
+            f"The target of {cls.__qualname__} is neither an address nor a sink: {TERMS[cls].target!r}.",
+            "Give a text such as duckdb:rows.duckdb, or an object with the methods of eventfold.sink.Sink.",
+        )
     if TERMS[cls].without_key == "park" and TERMS[cls].on_error != "park":
         raise InvalidProjection(
             f"{cls.__qualname__} parks events without a key, and stops at all others.",
@@ -69,7 +75,7 @@ if TYPE_CHECKING:
             /,
             *,
             name: str | None = None,
-            target: str | None = None,
+            target: str | Sink | None = None,
             on_error: Policy = "stop",
             without_key: Policy = "stop",
             attempts: int = 3,
@@ -102,10 +108,10 @@ class Projection(_Struct):
 
     The table has the class's name in snake_case (`name=` gives another). The key's fields are taken from an event's
     fields of the same names, unless a static method `key(event)` says otherwise: a key, a list of keys, or None for an
-    event that concerns no row. Class keywords: `target` an address of another database; `on_error` "stop" or "park"
-    (the event and later ones of its key wait, others go on); `without_key="park"` sets a failing event that has no key,
-    or cannot be read at all, aside alone: nothing waits for it; `attempts` before that; `indexes` names of fields, or
-    tuples of them; `partitions` how many runners may share the work, ordered within a key.
+    event that concerns no row. Class keywords: `target` an address of another place, or a sink; `on_error` "stop" or
+    "park" (the event and later ones of its key wait, others go on); `without_key="park"` sets a failing event that has
+    no key, or cannot be read at all, aside alone: nothing waits for it; `attempts` before that; `indexes` names of
+    fields, or tuples of them; `partitions` how many runners may share the work, ordered within a key.
     """
 
     def evolve(self, event: Any) -> None:

@@ -18,10 +18,14 @@ from typing import Any
 NOBODYS = {"abc", "builtins", "msgspec", "msgspec._core", "typing", "eventfold.projection.classes"}  # no user's modules
 
 
-def fingerprint(cls: type, shape: str) -> str:
-    """16 hex digits for a class and its `shape`: what else it depends on (its query, its tables)."""
+def fingerprint(cls: type, tables: str, more: str) -> str:
+    """8 hex digits for its `tables`, a hyphen, 16 for all that it means: its code, and `more` (its query)."""
     code = "\n".join(_code(each) for each in cls.__mro__ if each.__module__ not in NOBODYS)
-    return hashlib.sha256(f"{shape}\n{code}".encode()).hexdigest()[:16]
+    return f"{_hash(tables)[:8]}-{_hash(tables + more + code)[:16]}"
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _code(cls: type) -> str:
@@ -53,6 +57,5 @@ def _compiled(cls: type) -> str:
 def _of(code: CodeType) -> str:
     doc = code.co_consts[0] if code.co_consts and isinstance(code.co_consts[0], str) else None
     constants = [_of(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts if each != doc]
-    return (
-        f"{code.co_code.hex()} {code.co_names} {constants} {code.co_consts[0] if not code.co_flags & 0x4000000 else ''}"
-    )
+    first = code.co_consts[0] if code.co_consts and not code.co_flags & 0x4000000 else ""
+    return f"{code.co_code.hex()} {code.co_names} {constants} {first}"

@@ -21,6 +21,7 @@ from eventfold.projection.classes import LOCALS, TERMS, Policy, Projection, SqlP
 from eventfold.projection.columns import Rows, rows_of
 from eventfold.projection.fingerprint import fingerprint
 from eventfold.query import Item, Query
+from eventfold.sink import Sink
 
 Kept = type[Projection] | type[SqlProjection] | type[Subscription] | SqlProjection | Subscription
 Key = tuple[Any, ...]
@@ -48,7 +49,7 @@ class Plan(msgspec.Struct):
     events: tuple[type, ...]
     query: Query
     fingerprint: str
-    target: str | None
+    target: str | Sink | None
     on_error: Policy
     attempts: int
     partitions: int
@@ -126,7 +127,7 @@ def _rows(cls: type[Projection], name: str, terms: Terms) -> Plan:
     else:
         key = getattr(key, "__func__", key)
     query = _query(events)
-    shape = f"{rows.table.columns} {rows.table.key} {[repr(d) for d in defaults]} {query!r} {terms.partitions}"
+    shape = f"{rows.table.columns} {rows.table.key} {rows.table.indexes}"
     return Plan(
         cls,
         "rows",
@@ -134,7 +135,7 @@ def _rows(cls: type[Projection], name: str, terms: Terms) -> Plan:
         f"{cls.__module__}:{cls.__qualname__}",
         events,
         query,
-        fingerprint(cls, shape),
+        fingerprint(cls, shape, f"{[repr(d) for d in defaults]} {query!r} {terms.partitions}"),
         terms.target,
         terms.on_error,
         terms.attempts,
@@ -191,7 +192,7 @@ def _handled(kept: Any, cls: type, name: str, terms: Terms) -> Plan:
         f"{cls.__module__}:{cls.__qualname__}",
         events,
         query,
-        fingerprint(cls, f"{tables} {query!r} {terms.partitions}"),
+        fingerprint(cls, f"{tables}", f"{query!r} {terms.partitions}"),
         terms.target,
         terms.on_error,
         terms.attempts,

@@ -62,9 +62,9 @@ class AsyncDesk:
         """See Desk.resume."""
         await self.ask(lambda desk: desk.resume(projection))
 
-    async def parked(self, projection: Named) -> list[Entry]:
+    async def parked(self, projection: Named, generation: int | None = None) -> list[Entry]:
         """See Desk.parked."""
-        return await self.ask(lambda desk: desk.parked(projection))
+        return await self.ask(lambda desk: desk.parked(projection, generation))
 
     async def retry(self, projection: Named, position: int | None = None) -> int:
         """See Desk.retry."""

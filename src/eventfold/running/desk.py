@@ -17,19 +17,22 @@ from eventfold.errors import (
     CursorMismatch,
     EventfoldError,
     InvalidProjection,
+    LeaseHeld,
     ProjectionBehind,
+    ProjectionError,
     TargetUnavailable,
     UnknownProjection,
 )
 from eventfold.flow import generations
 from eventfold.flow.enrol import inline, same
 from eventfold.flow.fold import name_table
+from eventfold.flow.follow import verify
 from eventfold.flow.generations import Comparison, known_in
 from eventfold.flow.project import Work
 from eventfold.flow.prove import LogProof, Progress, Proof, prove, prove_log
 from eventfold.flow.read import moment
 from eventfold.flow.status import Status, away, status_of
-from eventfold.flow.stopped import paused, stopped_error
+from eventfold.flow.stopped import paused, restored, stopped_error
 from eventfold.projection.classes import Projection
 from eventfold.projection.plan import Kept, Plan, plan_of
 from eventfold.query import Cursor, Query
@@ -39,6 +42,7 @@ from eventfold.running.hands import Hands
 from eventfold.running.keeping import Keeping
 from eventfold.running.runner import Runner, catch_up, holder, means_of
 from eventfold.target import Checkpoint, Place, Registered, Target
+from eventfold.targets.beside import SINK
 
 P = TypeVar("P", bound=Projection)
 PATIENCE = 30.0  # seconds
@@ -70,12 +74,20 @@ class Desk(Hands):
     def project(self, *projections: Kept, timeout: float = PATIENCE, progress: Progress | None = None) -> None:
         """See Store.project."""
         head = run(self.log.engine.head()).position
+        failed: list[EventfoldError] = []
         for plan in _plans(projections):
-            target, known = self._register(plan)
-            if inline(target.checkpoints(plan.name, known.live)):
-                continue  # every append has done it
-            for partition in range(plan.partitions):
-                self._catch_up(plan, target, Place(plan.name, known.live, partition), head, timeout, progress)
+            try:
+                target, known = self._register(plan)
+                if inline(target.checkpoints(plan.name, known.live)):
+                    continue  # every append has done it
+                for partition in range(plan.partitions):
+                    self._catch_up(plan, target, Place(plan.name, known.live, partition), head, timeout, progress)
+            except (ProjectionError, InvalidProjection, CursorMismatch) as error:  # no reason not to serve the others
+                failed.append(error)
+        if failed:
+            for other in failed[1:]:
+                failed[0].add_note(str(other))
+            raise failed[0]
 
     def _catch_up(
         self,
@@ -95,7 +107,7 @@ class Desk(Hands):
 
         while catch_up(work, 0.02, tell) == "held":
             held = next(c for c in target.checkpoints(place.name, place.generation) if c.place == place)
-            if held.position >= head:
+            if held.position >= head and not target.undelivered(place.name, place.generation):
                 return  # its runner has done it
             if held.stopped:
                 raise stopped_error(place.name, held)
@@ -124,9 +136,16 @@ class Desk(Hands):
         wanted = run(self.log.engine.head()).position if position is None else position
         ends, nap = time.monotonic() + timeout, 0.001
         while True:
-            known = known_in(target, name)
-            held = min(target.checkpoints(name, known.live), key=lambda each: each.position)
-            if held.position >= wanted:
+            try:
+                known = known_in(target, name)
+                held = min(target.checkpoints(name, known.live), key=lambda each: each.position)
+            except TargetUnavailable:
+                if time.monotonic() > ends:
+                    raise
+                time.sleep(0.05)  # away for a moment, like whoever writes there: it is waited for all the same
+                continue
+            if held.position >= wanted and not target.undelivered(name, known.live):
+                self._refuse_restored(known, held)
                 return held.position
             if inline([held]) and (head := run(self.log.engine.head()).position) >= wanted:
                 return head
@@ -136,6 +155,13 @@ class Desk(Hands):
                 raise self._behind(name, held, wanted, timeout)
             time.sleep(nap)
             nap = min(nap * 1.5, 0.02)
+
+    def _refuse_restored(self, known: Registered, held: Checkpoint) -> None:
+        """Rows of history that this log does not have answer for nothing that is in it."""
+        try:
+            run(verify(self.log, Cursor(held.store, held.epoch, held.position, held.event_id)))
+        except CursorMismatch as error:
+            raise restored(known.name, known.kind, error) from error
 
     def _behind(self, name: str, held: Checkpoint, wanted: int, timeout: float) -> ProjectionBehind:
         sentence = self.status(name)[0].sentence if self._find(name)[1].registered(name) else ""
@@ -162,7 +188,7 @@ class Desk(Hands):
         """
         found = {each.name: each for each in self._target(None).all()}
         for name, noted in found.items():
-            if noted.kind == ELSEWHERE:
+            if noted.kind in (ELSEWHERE, SINK):
                 with suppress(EventfoldError):
                     found[name] = known_in(self._find(name)[1], name)
         return sorted(found.values(), key=lambda each: each.name)
@@ -198,7 +224,9 @@ class Desk(Hands):
         plan = plan_of(projection)
         if plan.rows is None:
             raise InvalidProjection(f"{plan.name} has tables of its own.", "Ask them with SQL.")
-        target = self._target(plan.target)
+        target = self._of(plan)
+        if generation is not None:
+            generations.refuse_unknown(target, plan.name, generation)
         table = name_table(plan.rows.table, generation or known_in(target, plan.name).live)
         packed = {name: getattr(value, "value", value) for name, value in where.items()}
         return [plan.rows.unpack(row) for row in target.select(table, packed, order, limit)]
@@ -245,17 +273,51 @@ class Desk(Hands):
         never to switch to.
         """
         plan = self._plan(projection)
-        target = self._target(plan.target)
+        target = self._of(plan)
         until = None if at is None else run(moment(self.log, at))
         generation = run(generations.begin(plan, self.log, target, until))
         self._act(plan.name, "rebuild", generation, until=until)
+        self._build(plan, target, generation, until, progress, stop)
+        return generation
+
+    def _build(
+        self,
+        plan: Plan,
+        target: Target,
+        generation: int,
+        until: int | None,
+        progress: Progress | None,
+        stop: Callable[[], bool],
+    ) -> None:
         head = until if until is not None else run(self.log.engine.head()).position
+        for held in target.checkpoints(plan.name, generation):
+            if held.stopped:
+                target.edit(held.place, stopped="")  # to ask again is to try again
         for partition in range(plan.partitions):
             place = Place(plan.name, generation, partition)
             work = Work(plan, means_of(self.log, target, self._lease), place, holder())
-            catch_up(work, PATIENCE, None if progress is None else lambda position: progress(position, head), stop)
+
+            def tell(position: int, done: int = partition) -> None:
+                if progress is not None:
+                    progress(done * head + position, plan.partitions * head)
+
+            state = catch_up(work, PATIENCE, tell, stop)
             self._refuse(target, place)
-        return generation
+            if state == "held":
+                self._refuse_unfinished(target, place, head)
+
+    def _refuse_unfinished(self, target: Target, place: Place, head: int) -> None:
+        """What somebody else is still building is not built."""
+        held = next(c for c in target.checkpoints(place.name, place.generation) if c.place == place)
+        if held.position < head:
+            raise LeaseHeld(
+                f"Generation {place.generation} of {place.name} is being built by {held.holder}, and has come to "
+                f"position {held.position} of {head}.",
+                "Let that one finish, or end it; then ask again.",
+                projection=place.name,
+                holder=held.holder,
+                position=held.position,
+            )
 
     def compare(self, projection: Named, generation: int | None = None) -> Comparison:
         """What readers see beside another generation (by default the one being built, else the previous one).
@@ -263,13 +325,14 @@ class Desk(Hands):
         Both are brought up to date first, as far as this process has their code.
         """
         plan = self._plan(projection)
-        target = self._target(plan.target)
+        target = self._of(plan)
         known = known_in(target, plan.name)
         other = generation or known.building or known.previous
         if other is None:
             raise UnknownProjection(
-                f"{plan.name} has one generation only.", "Build another: eventfold projections rebuild."
+                f"{plan.name} has one generation only.", f"Build another: eventfold projections rebuild {plan.name}."
             )
+        generations.refuse_unknown(target, plan.name, other)
         head = run(self.log.engine.head()).position
         for held in (*target.checkpoints(plan.name, known.live), *target.checkpoints(plan.name, other)):
             # Rows as of different positions would differ for that alone; what is of other code is its runner's to move.
@@ -282,19 +345,19 @@ class Desk(Hands):
     def switch(self, projection: Named) -> Registered:
         """Let readers see what was built: it is brought up to date, then it takes one small transaction."""
         plan = self._plan(projection)
-        target = self._target(plan.target)
+        target = self._of(plan)
         known = known_in(target, plan.name)
         if known.building is not None:
             self.rebuild(projection)
-        known = known_in(target, plan.name)
-        new, oldest = generations.switched(known), known.previous
+        new = generations.switched(known_in(target, plan.name))
         self._act(plan.name, "switch", new.live)
         if inline(target.checkpoints(plan.name, known.live)):
+            known = known_in(target, plan.name)
             inlining.switch(self.log, target, plan, known, new)
         else:
-            target.change(new)
-        if oldest is not None:
-            target.drop(plan.name, oldest, known.tables)
+            known, new = self._change(target, plan.name, generations.switched)
+        if known.previous is not None:
+            target.drop(plan.name, known.previous, known.tables)
         return new
 
     def rollback(self, projection: Named) -> Registered:
@@ -302,10 +365,8 @@ class Desk(Hands):
         name, target = self._find(projection)
         known = known_in(target, name)
         inlining.refuse_act("rolled back", known, target.checkpoints(name, known.live))
-        new = generations.rolled_back(known)
-        self._act(name, "rollback", new.live)
-        target.change(new)
-        return new
+        self._act(name, "rollback", generations.rolled_back(known).live)
+        return self._change(target, name, generations.rolled_back)[1]
 
     def discard(self, projection: Named, generation: int | None = None) -> None:
         """Give up what is being built, or drop a generation that was built as of a moment in the past."""
@@ -316,6 +377,7 @@ class Desk(Hands):
             raise InvalidProjection(
                 f"Generation {dropped} of {name} is what readers see, or saw before.", "It goes by itself, later."
             )
+        generations.refuse_unknown(target, name, dropped)
         self._act(name, "discard", dropped)
         if dropped == known.building:
             generations.discard(target, known)

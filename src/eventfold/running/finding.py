@@ -5,11 +5,14 @@ Knows: targets opened so far, where code is imported from. Does not know: what i
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import Any, Self
 from weakref import WeakSet
 
 from eventfold.bridge import run
-from eventfold.errors import InvalidProjection
+from eventfold.errors import InvalidProjection, TargetUnavailable
 from eventfold.flow.acts import record
 from eventfold.flow.generations import known_in, register
 from eventfold.flow.log import Log, Options
@@ -17,10 +20,13 @@ from eventfold.projection.plan import Kept, Plan, plan_of
 from eventfold.running.code import load
 from eventfold.running.keeping import Keeping
 from eventfold.running.runner import Runner
-from eventfold.target import Registered, Target
+from eventfold.sink import Sink
+from eventfold.target import Disturbed, Registered, Target
 from eventfold.targets import open_target
+from eventfold.targets.beside import SINK, SinkTarget
 
 Named = str | Kept
+DISTURBED = 20  # times an act by hand is begun again because somebody else acted meanwhile
 ELSEWHERE = "elsewhere"  # the kind of a name whose rows and progress are kept in another database
 
 
@@ -31,7 +37,8 @@ class Finding:
         self.log = log  # for tools: the log as this desk sees it, whose calls block
         self._url, self._lease = url, lease
         self._options = Options()
-        self._targets: dict[str | None, Target] = {}
+        self._targets: dict[str | int | None, Target] = {}
+        self._homes: dict[str, Target] = {}  # of those whose class was seen here
         self._runners: list[Runner] = []
         self._keepings: WeakSet[Keeping] = WeakSet()
 
@@ -48,43 +55,80 @@ class Finding:
     def _act(self, name: str, act: str, generation: int, **facts: Any) -> None:
         run(record(self.log, self._options, name, act, generation, **facts))
 
-    def _target(self, address: str | None) -> Target:
-        target = self._targets.get(address)
+    def _target(self, address: str | Sink | None) -> Target:
+        at = address if address is None or isinstance(address, str) else id(address)
+        target = self._targets.get(at)
         if target is None:
-            target = self._targets[address] = open_target(self.log.engine, address, self._url)
+            beside = None if address is None else partial(self._target, None)
+            target = self._targets[at] = open_target(self.log.engine, address, self._url, beside)
+        return target
+
+    def _of(self, plan: Plan) -> Target:
+        """Where the rows of a plan are kept; a sink is told what they look like."""
+        target = self._target(plan.target)
+        if isinstance(target, SinkTarget) and plan.rows is not None:
+            target.rows[plan.name] = plan.rows
+        self._homes[plan.name] = target
         return target
 
     def _register(self, plan: Plan) -> tuple[Target, Registered]:
         """Make a projection known: where its rows are kept, and where that is elsewhere, in the store's own too."""
-        target, own = self._target(plan.target), self._target(None)
+        target, own = self._of(plan), self._target(None)
         noted = own.registered(plan.name)
-        if plan.target is None and noted is not None and noted.kind == ELSEWHERE:
+        here = plan.target is None or isinstance(target, SinkTarget)  # its progress is in the store's own database
+        if here and noted is not None and noted.kind == ELSEWHERE:
             own.forget(noted)  # it has moved here
+        if noted is not None and noted.kind == SINK and not isinstance(target, SinkTarget):
+            raise self._kept_here(plan, f"and its rows are sent on from there, by {noted.code}")
         known = run(register(plan, self.log, target))
-        if plan.target is not None and target.address != own.address and (noted is None or noted.code != plan.code):
+        if isinstance(target, SinkTarget) and noted is not None and noted.kind == "rows" and target is not own:
+            target.change(known)  # its rows, which are here, are to be sent on from now on
+        if not here and target.address != own.address and (noted is None or noted.code != plan.code):
             if noted is not None and noted.kind != ELSEWHERE:
-                raise InvalidProjection(
-                    f"{plan.name} is kept in the store's own database already, by {noted.code or 'a follower'}.",
-                    f"Give one of them another name; or give that one up: eventfold projections forget {plan.name}.",
-                    projection=plan.name,
-                )
+                raise self._kept_here(plan, f"by {noted.code or 'a follower'}")
             own.change(Registered(name=plan.name, kind=ELSEWHERE, code=plan.code, live=1))
         return target, known
+
+    def _change(
+        self, target: Target, name: str, edit: Callable[[Registered], Registered]
+    ) -> tuple[Registered, Registered]:
+        """Change what is known about a projection: as it was, and is. What others change meanwhile is not lost."""
+        for _ in range(DISTURBED):
+            known = known_in(target, name)
+            new = edit(known)
+            with suppress(Disturbed):
+                target.change(new, known)
+                return known, new
+        raise TargetUnavailable(
+            f"What is known about {name} was changed {DISTURBED} times while it was to be changed.",
+            "Try again.",
+            address=target.address,
+        )
+
+    @staticmethod
+    def _kept_here(plan: Plan, how: str) -> InvalidProjection:
+        return InvalidProjection(
+            f"{plan.name} is kept in the store's own database already, {how}.",
+            f"Give one of them another name; or give that one up: eventfold projections forget {plan.name}.",
+            projection=plan.name,
+        )
 
     def _find(self, projection: Named) -> tuple[str, Target]:
         if not isinstance(projection, str):
             plan = plan_of(projection)
-            return plan.name, self._target(plan.target)
+            return plan.name, self._of(plan)
         own = self._target(None)
         noted = own.registered(projection)
-        if noted is not None and noted.kind != ELSEWHERE:
+        if noted is not None and noted.kind not in (ELSEWHERE, SINK):
             return projection, own
+        if projection in self._homes:
+            return projection, self._homes[projection]
         for target in self._targets.values():
-            if target is not own and target.registered(projection) is not None:
+            if not isinstance(target, SinkTarget) and target is not own and target.registered(projection) is not None:
                 return projection, target
         if noted is not None:
             (code,) = load(noted.code)
-            return projection, self._target(plan_of(code).target)
+            return projection, self._of(plan_of(code))
         return projection, own
 
     def _plan(self, projection: Named) -> Plan:
@@ -110,3 +154,4 @@ class Finding:
         for target in self._targets.values():
             target.close()
         self._targets.clear()
+        self._homes.clear()

@@ -12,7 +12,8 @@ import msgspec
 
 from eventfold.bridge import run
 from eventfold.errors import InvalidProjection, LeaseHeld, UnknownProjection
-from eventfold.flow.generations import known_in
+from eventfold.flow.generations import known_in, refuse_other_tables, refuse_unknown
+from eventfold.flow.parked import with_later_ones
 from eventfold.running import inlining
 from eventfold.running.finding import Finding, Named
 from eventfold.running.runner import dead
@@ -25,10 +26,12 @@ class Hands(Finding):
     def pause(self, projection: Named, because: str) -> None:
         """Stop working on it, everywhere, until it is resumed."""
         name, target = self._find(projection)
+        if not because.strip():
+            raise InvalidProjection("A pause was given no reason.", "Say why: --because, for whoever wonders later.")
         known = known_in(target, name)
         inlining.refuse_act("paused", known, target.checkpoints(name, known.live))
         self._act(name, "pause", known.live, because=because)
-        target.change(msgspec.structs.replace(known, paused=because))
+        self._change(target, name, lambda known: msgspec.structs.replace(known, paused=because))
 
     def resume(self, projection: Named) -> None:
         """Go on: after a pause, or once more with the event at which it stopped."""
@@ -38,12 +41,15 @@ class Hands(Finding):
         for held in target.checkpoints(name, known.live):
             if held.stopped:
                 target.edit(held.place, stopped="")
-        target.change(msgspec.structs.replace(known, paused=""))
+        self._change(target, name, lambda known: msgspec.structs.replace(known, paused=""))
 
-    def parked(self, projection: Named) -> list[Entry]:
-        """The events of the live generation that were not handled: parked, due to be tried again, or skipped."""
+    def parked(self, projection: Named, generation: int | None = None) -> list[Entry]:
+        """The events that were not handled: parked, due to be tried again, or skipped; by default what readers see."""
         name, target = self._find(projection)
-        held = target.checkpoints(name, known_in(target, name).live)
+        known = known_in(target, name)
+        if generation is not None:
+            refuse_unknown(target, name, generation)
+        held = target.checkpoints(name, generation or known.live)
         return sorted((e for each in held for e in target.entries(each.place)), key=lambda e: e.position)
 
     def retry(self, projection: Named, position: int | None = None) -> int:
@@ -54,21 +60,30 @@ class Hands(Finding):
         chosen = [(place, e) for place, e in found if e.state == "parked" and position in (None, e.position)]
         if not chosen and position is not None:
             raise UnknownProjection(f"{name} has no parked event {position}.", "See eventfold projections parked.")
-        keys = {e.key for _, e in chosen}
         self._act(name, "retry", known.live, positions=[e.position for _, e in chosen])
-        for place, entry in found:
-            if entry.state == "parked" and entry.key in keys:
-                target.enter(place, [msgspec.structs.replace(entry, state="due")])
-                count += 1
+        for place in {place for place, _ in chosen}:
+            own = [entry for each, entry in found if each == place]
+            due = with_later_ones(own, [entry for each, entry in chosen if each == place])
+            target.enter(place, [msgspec.structs.replace(entry, state="due") for entry in due])
+            count += len(due)
         return count
 
     def skip(self, projection: Named, position: int, because: str) -> None:
-        """Leave one event out for good, and say why: one that is parked, or the one it stopped at."""
+        """Leave one event out for good, and say why: one that is parked, or the one it stopped at.
+
+        In what is being built as well as in what readers see.
+        """
         name, target = self._find(projection)
         known = known_in(target, name)
         if not because.strip():
             raise InvalidProjection("A skip was given no reason.", "Say why: --because, for whoever wonders later.")
-        places = [held for held in target.checkpoints(name, known.live) if self._concerns(target, held, position)]
+        generations = [known.live] if known.building is None else [known.live, known.building]
+        places = [
+            held
+            for generation in generations
+            for held in target.checkpoints(name, generation)
+            if self._concerns(target, held, position)
+        ]
         identity = (run(self.log.engine.event_id(position)) or b"").hex()
         if places:
             self._act(name, "skip", known.live, position=position, because=because, event_id=identity)
@@ -77,9 +92,8 @@ class Hands(Finding):
             entry = entries.get(position) or Entry(
                 position, identity, msgspec.json.decode(held.stopped)["type"], "", "skipped"
             )
-            behind = [
-                e for e in entries.values() if e.state == "parked" and e.key == entry.key and e.position > position
-            ]
+            later = [each for each in entries.values() if each.position > position]
+            behind = [each for each in with_later_ones(later, [entry]) if each.position > position]
             skipped = msgspec.structs.replace(entry, state="skipped", because=because)
             target.enter(held.place, [skipped, *(msgspec.structs.replace(e, state="due") for e in behind)])
             if _stops(held, position):
@@ -99,10 +113,15 @@ class Hands(Finding):
         )
 
     def accept(self, projection: Named) -> None:
-        """Say that the rows are right as they are, though the code has changed."""
+        """Say that the rows are right as they are, though the code has changed.
+
+        Refused where they cannot be: other columns, another number of partitions, or events in the log that the old
+        code was not given, or the new one is not. Raises ProjectionChanged.
+        """
         plan = self._plan(projection)
-        target = self._target(plan.target)
+        target = self._of(plan)
         known = known_in(target, plan.name)
+        run(refuse_other_tables(plan, self.log, target.checkpoints(plan.name, known.live)))
         self._act(plan.name, "accept", known.live, fingerprint=plan.fingerprint)
         for held in target.checkpoints(plan.name, known.live):
             target.edit(held.place, fingerprint=plan.fingerprint, query=msgspec.json.encode(plan.query).decode())

@@ -18,6 +18,8 @@ from eventfold.flow.generations import register
 from eventfold.flow.log import Log
 from eventfold.flow.project import Means, Work
 from eventfold.projection.plan import Plan
+from eventfold.running.heart import Heart
+from eventfold.running.telling import Telling
 from eventfold.target import Place, Target
 
 GATHER = 0.002  # seconds to wait after a ring, so that events that come one by one are taken together
@@ -53,7 +55,8 @@ class Runner:
     """Projections being run: `with store.run(CarrierMonth): …`, or `stop()` it yourself.
 
     `failed` holds what ended a projection's threads (its code changed, a cursor of another store); `trouble` what is
-    being tried again just now (a database away). What its handlers failed at is in the projection's status.
+    being tried again just now (a database away). What its handlers failed at is in the projection's status. All of it
+    is told to the logger "eventfold", too.
     """
 
     def __init__(self, log: Log, plans: Sequence[tuple[Plan, Target]], lease: float) -> None:
@@ -63,12 +66,14 @@ class Runner:
         self._stop = threading.Event()
         self._bells: list[Bell] = []
         self._threads: list[threading.Thread] = []
+        self._hearts: dict[Target, Heart] = {}
         for plan, target in plans:
+            heart = self._hearts.get(target) or self._hearts.setdefault(target, Heart(target, lease))
             for partition in range(plan.partitions):
                 bell = Bell(log.engine.watch)
                 self._bells.append(bell)
                 name = f"eventfold-{plan.name}-{partition}"
-                job = _Job(self, plan, target, partition, bell)
+                job = _Job(self, plan, target, partition, bell, heart)
                 self._threads.append(threading.Thread(target=job.run, name=name, daemon=True))
         for thread in self._threads:
             thread.start()
@@ -97,6 +102,8 @@ class Runner:
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join()
+        for heart in self._hearts.values():
+            heart.stop()
         for bell in self._bells:
             bell.close()
 
@@ -110,8 +117,9 @@ class Runner:
 class _Job:
     """One thread's work."""
 
-    def __init__(self, runner: Runner, plan: Plan, target: Target, partition: int, bell: Bell) -> None:
+    def __init__(self, runner: Runner, plan: Plan, target: Target, partition: int, bell: Bell, heart: Heart) -> None:
         self._runner, self._plan, self._target, self._partition, self._bell = runner, plan, target, partition, bell
+        self._heart, self._telling = heart, Telling(plan.name)
         self._holder = holder()
         self._pause = BACK_OFF[0]
 
@@ -125,10 +133,12 @@ class _Job:
                 return
             except (TargetUnavailable, StoreUnavailable) as error:
                 runner.trouble[name] = error
+                self._telling.trouble(error)
                 self._wait(self._pause)
                 self._pause = min(self._pause * 2, BACK_OFF[1])
             except EventfoldError as error:
                 runner.failed[name] = error
+                self._telling.failed(error)
                 return
 
     def _generation(self) -> None:
@@ -150,8 +160,10 @@ class _Job:
         beaten = time.monotonic()
         while not stop.is_set():
             self._bell.clear()
-            state = run(work.step())
+            with self._heart.during(work):
+                state = run(work.step())
             self._settled()
+            self._telling.state(state, work)
             if state == "worked":
                 beaten = time.monotonic()
                 continue
@@ -169,6 +181,7 @@ class _Job:
         if self._pause != BACK_OFF[0]:
             self._pause = BACK_OFF[0]
             self._runner.trouble.pop(self._plan.name, None)
+            self._telling.well()
 
     def _wait(self, seconds: float) -> None:
         self._runner._stop.wait(seconds)  # pyright: ignore[reportPrivateUsage]
@@ -181,10 +194,11 @@ def catch_up(
 
     Waits up to `patience` seconds for a lease that somebody else holds. The lease is given back at the end.
     """
-    waited = 0.0
+    waited, heart = 0.0, Heart(work.means.target, work.means.lease)
     try:
         while not stop():
-            state = run(work.step())
+            with heart.during(work):
+                state = run(work.step())
             if progress is not None and work.held is not None:
                 progress(work.held.position)
             if state == "held" and waited < patience:
@@ -194,4 +208,5 @@ def catch_up(
                 return state
         return "stopped by request"
     finally:
+        heart.stop()
         work.release()

@@ -1,35 +1,29 @@
-"""Room: the event catalogue, a page for people: what events there are, their fields, who decides and who folds them.
+"""Room: the event catalogue, a page for people: what events there are, their fields, who decides and projects them.
 
-Knows: declared classes, and the functions and states of the modules it is shown. Does not know: files.
+Knows: declared classes. Does not know: how it is found who has to do with them (who.py does), files.
 """
 
 from __future__ import annotations
 
 import html
-import inspect
-import sys
-import typing
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable
 from typing import Any, cast
 
-from eventfold.aggregate import Aggregate
-from eventfold.errors import InvalidState
 from eventfold.schema.compare import kind_of
 from eventfold.schema.describe import describe, types_of
-from eventfold.state import State, plan_of
-from eventfold.upcast import chain_of
+from eventfold.schema.who import Who, who_of
+from eventfold.upcast import chain_of, ends_of
 
 
 def catalogue(modules: Iterable[str]) -> str:
     """The catalogue as Markdown."""
     wanted = list(modules)
-    deciders, folders = _deciders(wanted), _folders(wanted)
-    lines = ["# Event catalogue", ""]
-    classes = types_of(wanted)
-    lines += ["| event | version | tags | |", "|---|---|---|---|"]
+    classes, who = types_of(wanted), who_of(wanted)
+    lines = ["# Event catalogue", "", "| event | version | tags | what it says |", "|---|---|---|---|"]
     for cls in classes:
         one = describe(cls)
-        first = one.doc.partition("\n")[0]
+        first = _cell(one.doc.partition("\n")[0])
         lines.append(
             f"| [{one.type}](#{_anchor(one.type, one.version)}) | {one.version} | {_tags(one.tags)} | {first} |"
         )
@@ -46,9 +40,12 @@ def catalogue(modules: Iterable[str]) -> str:
         required = one.schema.get("required", [])
         for field, schema in cast("dict[str, Any]", one.schema.get("properties", {})).items():
             tag = f"`{one.tags[field]}:…`" if field in one.tags else ""
-            lines.append(f"| `{field}` | {kind_of(schema)} | {'yes' if field in required else 'no'} | {tag} |")
-        lines += ["", f"Decided by {_names(deciders.get(cls))}. Folded by {_names(folders.get(cls))}."]
-        lines += [f"Declared in `{one.source}`."]
+            lines.append(f"| `{field}` | {_cell(kind_of(schema))} | {'yes' if field in required else 'no'} | {tag} |")
+        if one.unknown != "ignored":
+            lines += ["", f"Stored fields that it does not know are {one.unknown}."]
+        if ends_of(cls) == (cls,):  # else its readers are those of what it is read as
+            lines += ["", _who(who[cls])]
+        lines += ["", f"Declared in `{one.source}`."]
     return "\n".join(lines) + "\n"
 
 
@@ -60,7 +57,7 @@ def as_html(markdown: str, title: str = "Event catalogue") -> str:
         if line.startswith("|"):
             if set(line) <= set("|-"):
                 continue
-            cells = [_inline(cell.strip()) for cell in line.strip("|").split("|")]
+            cells = [_inline(cell.strip().replace("\\|", "|")) for cell in re.split(r"(?<!\\)\|", line[1:-1])]
             mark = "td" if table else "th"
             body.append(
                 ("" if table else "<table>") + "<tr>" + "".join(f"<{mark}>{c}</{mark}>" for c in cells) + "</tr>"
@@ -97,6 +94,10 @@ h2 {{ margin-top: 2.5rem; }} code {{ font-size: .9em; }}
 """
 
 
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
 def _inline(text: str) -> str:
     parts = html.escape(text).split("`")
     for index in range(1, len(parts), 2):
@@ -116,57 +117,15 @@ def _tags(tags: dict[str, str]) -> str:
     return ", ".join(f"`{key}`" for key in tags.values())
 
 
-def _names(found: set[str] | None) -> str:
+def _who(who: Who) -> str:
+    """A sentence for each relation there is; that nobody decides or folds an event is worth a sentence, too."""
+    said = [f"Decided by {_names(who.decide)}.", f"Folded by {_names(who.fold)}."]
+    if who.project:
+        said.append(f"Projected by {_names(who.project)}.")
+    if who.react:
+        said.append(f"Reacted to by {_names(who.react)}.")
+    return " ".join(said)
+
+
+def _names(found: set[str]) -> str:
     return ", ".join(f"`{name}`" for name in sorted(found)) if found else "nothing here"
-
-
-def _members(modules: list[str]) -> Iterator[tuple[str, Any]]:
-    for name, module in list(sys.modules.items()):
-        if any(name == m or name.startswith(m + ".") for m in modules):
-            for key, value in list(vars(module).items()):
-                if getattr(value, "__module__", None) == name:
-                    yield key, value
-
-
-def _folders(modules: list[str]) -> dict[type, set[str]]:
-    found: dict[type, set[str]] = {}
-    for name, value in _members(modules):
-        if inspect.isclass(value) and issubclass(value, State) and value not in (State, Aggregate):
-            try:
-                events = plan_of(value).events
-            except InvalidState:
-                continue  # a base without an evolve of its own folds nothing
-            for event in events:
-                found.setdefault(event, set()).add(name)
-    return found
-
-
-def _deciders(modules: list[str]) -> dict[type, set[str]]:
-    found: dict[type, set[str]] = {}
-    known = types_of()
-    for name, value in _members(modules):
-        for where, function in _functions(name, value):
-            # What a function can decide is what its code names: constructors of event classes among its globals.
-            names = set(function.__code__.co_names)
-            for cls in known:
-                if function.__globals__.get(cls.__name__) is cls and cls.__name__ in names:
-                    if _takes_a_state(function) or "." in where:
-                        found.setdefault(cls, set()).add(where)
-    return found
-
-
-def _functions(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if inspect.isfunction(value):
-        yield name, value
-    elif inspect.isclass(value) and issubclass(value, Aggregate):
-        for key, method in vars(value).items():
-            if inspect.isfunction(method) and key != "evolve":
-                yield f"{name}.{key}", method
-
-
-def _takes_a_state(function: Any) -> bool:
-    try:
-        hints = typing.get_type_hints(function)
-    except (NameError, TypeError):
-        return False
-    return any(inspect.isclass(hint) and issubclass(hint, State) for hint in hints.values())

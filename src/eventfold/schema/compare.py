@@ -11,6 +11,8 @@ from typing import Any, cast
 
 import msgspec
 
+from eventfold.schema.stub import stub
+
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One difference. `breaking`: old events would not be read, or not found. `write`, `code`: what mends it."""
@@ -27,7 +29,13 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 def compare(locked: dict[str, Any], current: dict[str, Any]) -> list[Finding]:
     """Every difference between two locks, breaking ones first."""
     found = list(_types(locked["types"], current["types"]))
-    return sorted(found, key=lambda f: (not f.breaking, f.type, f.version, f.field or ""))
+    found.sort(key=lambda f: (not f.breaking, f.type, f.version, f.field or ""))
+    said = set[str]()
+    for index, each in enumerate(found):  # the same code once: several fields are mended by one upcaster
+        if each.code in said:
+            found[index] = msgspec.structs.replace(each, code="")
+        said.add(each.code)
+    return found
 
 
 def _types(locked: dict[str, Any], current: dict[str, Any]) -> Iterator[Finding]:
@@ -61,7 +69,7 @@ def _versions(name: str, locked: dict[str, Any], current: dict[str, Any]) -> Ite
             yield from _fields(name, number, old, same)
             if number < newest and not same["upcast"]:
                 yield _break(
-                    name, number, None, "has no upcaster that leads on", "Write the upcaster.", _stub(name, number)
+                    name, number, None, "has no upcaster that leads on", "Write the upcaster.", stub(name, number, old)
                 )
             continue
         if number > newest:
@@ -76,7 +84,7 @@ def _versions(name: str, locked: dict[str, Any], current: dict[str, Any]) -> Ite
                 None,
                 "has no class of its version any more",
                 "Keep the old class, and an upcaster from it.",
-                _stub(name, number),
+                stub(name, number, old),
             )
         else:
             yield _note(name, number, None, f"is read as version {newest}, which fits it")
@@ -94,39 +102,66 @@ def _fields(name: str, version: int, old: dict[str, Any], new: dict[str, Any]) -
                 field,
                 "is new and required, and old events have none",
                 f"Give it a default, or raise the version to {version + 1} and write an upcaster.",
-                _stub(name, version),
+                stub(name, version, old),
             )
         else:
             yield _note(name, version, field, "is new, and has a default for old events")
+    unknown = new.get("unknown", "ignored")
     for field in was.keys() - now.keys():
-        yield _note(name, version, field, "is gone; its old values stay in the log and are ignored")
-    for field in was.keys() & now.keys():
-        wider = _reads(now[field], was[field])
-        if not wider:
+        if unknown == "refused":
             yield _break(
                 name,
                 version,
                 field,
-                f"was {kind_of(was[field])} and is {kind_of(now[field])}",
-                f"Keep reading the old type, or raise the version to {version + 1} and write an upcaster.",
-                _stub(name, version),
+                "is gone, and the class refuses stored fields that it does not know",
+                "Keep the field, or take forbid_unknown_fields=True away.",
             )
-        elif now[field] != was[field]:
+        else:
+            yield _note(name, version, field, f"is gone; its old values stay in the log and are {unknown}")
+    if unknown == "refused" != old.get("unknown"):
+        yield _note(name, version, None, "refuses unknown fields from now on; scan your log for fields of former years")
+    elif unknown != old.get("unknown", "ignored"):
+        yield _note(name, version, None, f"has unknown fields {unknown} from now on")
+    for field in was.keys() & now.keys():
+        if not _reads(now[field], was[field]):
+            place, before, after = _misfit(now[field], was[field], field)
+            yield _break(
+                name,
+                version,
+                place,
+                f"was {before} and is {after}",
+                f"Keep reading the old type, or raise the version to {version + 1} and write an upcaster.",
+                stub(name, version, old),
+            )
+        elif _plain(now[field]) != _plain(was[field]):
             yield _note(
                 name, version, field, f"was {kind_of(was[field])} and is {kind_of(now[field])}, which reads it too"
             )
+        elif field not in new["required"] and now[field].get("default") != was[field].get("default", ...):
+            if field not in old["required"]:
+                before, after = was[field].get("default"), now[field].get("default")
+                yield _note(
+                    name, version, field, f"has the default {after!r}, was {before!r}: events without it mean that now"
+                )
+            else:
+                yield _note(name, version, field, "has a default now; every stored event has a value")
         if field in new["required"] and field not in old["required"]:
             yield _note(name, version, field, "lost its default; every stored event has a value")
+    yield from _tags(name, version, old, new)
+
+
+def _tags(name: str, version: int, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Finding]:
     for field in old["tags"].keys() | new["tags"].keys():
         before, after = old["tags"].get(field), new["tags"].get(field)
         if before is None and after is not None:
             yield _note(name, version, field, f"is tagged {after!r} from now on; older events are not found by it")
         elif before != after:
+            now = f"tagged {after!r}" if after else "no tag"
             yield _break(
                 name,
                 version,
                 field,
-                f"was tagged {before!r} and is {repr(after) if after else 'no tag'} now: queries would miss events",
+                f"was tagged {before!r} and is {now} now: queries would miss events",
                 'Keep the tag key: a new name for the field takes Annotated[…, ef.tag("' + str(before) + '")].',
             )
 
@@ -151,15 +186,55 @@ def _one_reads(new: dict[str, Any], old: dict[str, Any]) -> bool:
     if new.get("type") != old.get("type") or new.get("format") != old.get("format") or "enum" in new:
         return False
     if new.get("type") == "array":
-        return _reads(new.get("items", {}), old.get("items", {}))
+        return _reads(new.get("items", {}), old.get("items", {})) and _limits_read(new, old)
     if new.get("type") == "object" and ("properties" in new or "properties" in old):
         was, now = old.get("properties", {}), new.get("properties", {})
+        if new.get("additionalProperties") is False and was.keys() - now.keys():
+            return False
         fits = all(_reads(now[name], was[name]) for name in was.keys() & now.keys())
         return fits and not (set(new.get("required", ())) - was.keys())
     if new.get("type") == "object":
         return _reads(new.get("additionalProperties", {}), old.get("additionalProperties", {}))
-    limits = ("minimum", "maximum", "minLength", "maxLength", "pattern", "multipleOf", "minItems", "maxItems")
-    return all(new.get(key) in (None, old.get(key)) for key in limits)
+    return _limits_read(new, old)
+
+
+def _limits_read(new: dict[str, Any], old: dict[str, Any]) -> bool:
+    """Whether no limit became tighter."""
+    for key in ("minimum", "exclusiveMinimum", "minLength", "minItems"):
+        if key in new and not (key in old and new[key] <= old[key]):
+            return False
+    for key in ("maximum", "exclusiveMaximum", "maxLength", "maxItems"):
+        if key in new and not (key in old and new[key] >= old[key]):
+            return False
+    return all(new.get(key) in (None, old.get(key)) for key in ("pattern", "multipleOf"))
+
+
+def _misfit(new: Any, old: Any, place: str) -> tuple[str, str, str]:
+    """Where a value of the old schema does not fit the new one, as deep as can be told, and what was and is there."""
+    was, now = old.get("properties"), new.get("properties")
+    if was and now:
+        for name in was.keys() & now.keys():
+            if not _reads(now[name], was[name]):
+                return _misfit(now[name], was[name], f"{place}.{name}")
+        for name in set(new.get("required", ())) - was.keys():
+            return f"{place}.{name}", "not there", "required"
+        for name in was.keys() - now.keys():
+            return f"{place}.{name}", kind_of(was[name]), "refused as unknown"
+    if "items" in old and "items" in new and not _reads(new["items"], old["items"]):
+        return _misfit(new["items"], old["items"], f"{place}[]")
+    before, after = kind_of(old), kind_of(new)
+    if before == after:
+        before, after = f"{before} with {_limits(old)}", f"{after} with {_limits(new)}"
+    return place, before, after
+
+
+def _limits(schema: dict[str, Any]) -> str:
+    told = {key: value for key, value in schema.items() if key not in ("type", "format", "default", "items")}
+    return ", ".join(f"{key} {value}" for key, value in told.items()) or "no limit"
+
+
+def _plain(schema: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in schema.items() if key != "default"}
 
 
 def _alternatives(schema: Any) -> list[dict[str, Any]]:
@@ -177,21 +252,13 @@ def kind_of(schema: Any) -> str:
     for each in _alternatives(schema):
         if "enum" in each:
             names.append("one of " + ", ".join(map(str, each["enum"])))
+        elif each.get("type") == "array":
+            names.append(f"list of {kind_of(each['items'])}" if each.get("items") else "list")
+        elif each.get("type") == "object" and each.get("additionalProperties"):
+            names.append(f"dict of {kind_of(each['additionalProperties'])}")
         else:
             names.append(each.get("format") or each.get("type") or "anything")
-    return " or ".join(names)
-
-
-def _stub(name: str, version: int) -> str:
-    word = "".join(part.capitalize() if part.islower() else part for part in name.replace("_", "-").split("-"))
-    step = name.replace("-", "_").lower()
-    return (
-        f'class {word}V{version}(ef.Event, type="{name}", version={version}):\n'
-        f"    ...  # the fields as they were\n\n"
-        f"@ef.upcast\n"
-        f"def {step}_from_{version}(old: {word}V{version}) -> {word}:\n"
-        f"    return {word}(...)"
-    )
+    return " or ".join(dict.fromkeys(names))
 
 
 def _break(type: str, version: int, field: str | None, what: str, write: str, code: str = "") -> Finding:

@@ -14,13 +14,17 @@ import msgspec
 
 from eventfold.errors import InvalidInput
 from eventfold.event import classes_named, declared, known_names, tag_fields
+from eventfold.unknown import keeper_of
 from eventfold.upcast import step_from
 
 LOCK_FORMAT = 1
 
 
 class Described(msgspec.Struct, frozen=True, kw_only=True):
-    """One version of one event type. `tags`: field -> tag key; `upcast`: names of the classes it is read as."""
+    """One version of one event type. `tags`: field -> tag key; `upcast`: names of the classes it is read as.
+
+    `unknown`: what becomes of stored fields that the class does not know: "ignored", "kept" or "refused".
+    """
 
     type: str
     version: int
@@ -28,6 +32,7 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
     schema: dict[str, Any]
     tags: dict[str, str]
     upcast: tuple[str, ...] = ()
+    unknown: str = "ignored"
     doc: str = ""
     source: str = ""
 
@@ -57,12 +62,20 @@ def describe(cls: type) -> Described:
         raise InvalidInput(
             f"The fields of {cls.__qualname__} have no JSON Schema: {error}.", "Annotate them with JSON-like types."
         ) from error
+    hints = typing.get_type_hints(cls, include_extras=True)
+    schema = _inlined(raw, raw.get("$defs", {}))
+    keeper = keeper_of(hints)
+    unknown = "refused" if schema.get("additionalProperties") is False else "ignored"
+    if keeper is not None:
+        del schema["properties"][keeper]  # what it keeps stands beside the other fields
+        unknown = "kept"
     return Described(
         type=name.type,
         version=name.version,
         aliases=name.aliases,
-        schema=_inlined(raw, raw.get("$defs", {})),
-        tags=tag_fields(typing.get_type_hints(cls, include_extras=True)),
+        schema=schema,
+        tags=tag_fields(hints),
+        unknown=unknown,
         upcast=tuple(f"{t.__module__}.{t.__qualname__}" for t in step.targets) if step else (),
         doc=_doc(cls),
         source=f"{cls.__module__}.{cls.__qualname__}",
@@ -85,12 +98,14 @@ def lock_of(classes: Iterable[type]) -> dict[str, Any]:
                 "Give one of them a name or a version of its own.",
                 type=described.type,
             )
-        versions["versions"][key] = {
+        entry = versions["versions"][key] = {
             "fields": described.schema.get("properties", {}),
             "required": sorted(described.schema.get("required", [])),
             "tags": described.tags,
             "upcast": bool(described.upcast),
         }
+        if described.unknown != "ignored":
+            entry["unknown"] = described.unknown
     return {"eventfold": LOCK_FORMAT, "types": dict(sorted(types.items()))}
 
 

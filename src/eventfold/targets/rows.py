@@ -37,6 +37,10 @@ class Statements:
         for index in table.indexes:
             yield f"CREATE INDEX {own}__{'_'.join(index)} ON {own} ({listed(index)})"
 
+    def columns(self, table: Table) -> str:
+        """What is asked for, where rows are."""
+        return listed(table.fields)
+
     def upsert(self, table: Table) -> str:
         """Write a row, whole."""
         sql = self._upserts.get(table)
@@ -57,7 +61,7 @@ class Statements:
         of: dict[str, Kind] = {column.name: column.kind for column in table.columns}
         condition = self._driver.keys([(quoted(k), of[k]) for k in table.key], len(keys))
         values = [value for key in self.packed_keys(table, keys) for value in key]
-        return f"SELECT {listed(table.fields)} FROM {table.name} WHERE {condition}", values  # noqa: S608
+        return f"SELECT {self.columns(table)} FROM {table.name} WHERE {condition}", values  # noqa: S608
 
     def select(
         self, table: Table, where: Mapping[str, Any], order: Sequence[str], limit: int | None
@@ -70,7 +74,7 @@ class Statements:
         ]
         pack = self._driver.pack
         values = [pack[kinds[n]](v) if kinds[n] in pack else v for n, v in where.items() if v is not None]
-        sql = f"SELECT {listed(table.fields)} FROM {table.name}"  # noqa: S608
+        sql = f"SELECT {self.columns(table)} FROM {table.name}"  # noqa: S608
         if conditions:
             sql += f" WHERE {' AND '.join(conditions)}"
         by = [f"{quoted(n[1:])} DESC" if n[0] == "-" else quoted(n) for n in (order or table.key)]

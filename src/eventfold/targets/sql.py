@@ -15,7 +15,7 @@ from typing import Any
 from eventfold.errors import TargetUnavailable, UnknownProjection
 from eventfold.projection.columns import Table
 from eventfold.projection.ledger import Tally
-from eventfold.target import Checkpoint, Entry, Place, Registered, physical
+from eventfold.target import Checkpoint, Disturbed, Entry, Place, Registered, physical
 from eventfold.targets import tables as control
 from eventfold.targets.driver import Driver, Parameters
 from eventfold.targets.rows import Statements
@@ -27,11 +27,11 @@ PAGE = 1_000
 class SqlTarget:
     """See the port."""
 
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
+    def __init__(self, driver: Driver, statements: Statements | None = None) -> None:
+        self.driver = self._driver = driver
         self.address = driver.address
         self._ready = False
-        self._statements = Statements(driver)
+        self._statements = statements or Statements(driver)
 
     # Connections
 
@@ -64,16 +64,19 @@ class SqlTarget:
         if self._ready:
             return
         if not self._driver.exists(connection, "eventfold_mark"):
-            self._driver.begin(connection)
-            try:
-                self._driver.exclusive(connection)
-                for statement in control.CREATE:
-                    self._driver.execute(connection, statement)
-                self._driver.commit(connection)
-            except BaseException:
-                self._driver.rollback(connection)
-                raise
+            self._make(connection, control.CREATE)
         self._ready = True
+
+    def _make(self, connection: Any, statements: Sequence[str]) -> None:
+        self._driver.begin(connection)
+        try:
+            self._driver.exclusive(connection)
+            for statement in statements:
+                self._driver.execute(connection, statement)
+            self._driver.commit(connection)
+        except BaseException:
+            self._driver.rollback(connection)
+            raise
 
     def _ask(self, connection: Any, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
         return self._driver.execute(connection, self._driver.sql(sql), parameters)
@@ -109,7 +112,8 @@ class SqlTarget:
         with self._using(write=True) as connection:
             self._driver.exclusive(connection)
             known = self._ask(connection, "SELECT live FROM eventfold_projection WHERE name = ?", (projection.name,))
-            if known and projection.live == generation:
+            place = control.place_of(checkpoints[0].place)
+            if self._ask(connection, f"SELECT 1 FROM eventfold_checkpoint WHERE {control.PLACE}", place):  # noqa: S608
                 return  # another process was first
             for name, table in tables.items():
                 if not known and self._driver.exists(connection, name):
@@ -128,10 +132,15 @@ class SqlTarget:
                 self._ask(connection, control.NEW_MARK, mark)
             save(self._driver, connection, projection)
 
-    def change(self, projection: Registered) -> None:
+    def change(self, projection: Registered, was: Registered | None = None) -> None:
         """See the port."""
         with self._using(write=True) as connection:
             self._driver.exclusive(connection)
+            if was is not None:
+                sql = f"SELECT {control.PROJECTION} FROM eventfold_projection WHERE name = ?"  # noqa: S608
+                found = self._ask(connection, sql, (projection.name,))
+                if [control.registered_of(row) for row in found] != [was]:
+                    raise Disturbed
             save(self._driver, connection, projection)
 
     def drop(self, name: str, generation: int, tables: Sequence[str]) -> None:
@@ -197,7 +206,9 @@ class SqlTarget:
         """See the port."""
         with self._using(write=True) as connection:
             now = self._driver.now(connection)
-            row = (holder, now + int(seconds * 1e6), now, *control.place_of(place), heir_of, now)
+            expires = now + int(seconds * 1e6)
+            # A sign of life from the future: the clock was set back, and whoever lives has given another since.
+            row = (holder, expires, now, *control.place_of(place), heir_of, now, expires)
             found = self._ask(connection, control.CLAIM, row)
             sql = f"SELECT 1 FROM eventfold_checkpoint WHERE {control.PLACE}"  # noqa: S608
             if not found and not self._ask(connection, sql, control.place_of(place)):
@@ -208,11 +219,11 @@ class SqlTarget:
                 )
             return control.checkpoint_of(found[0]) if found else None
 
-    def beat(self, held: Checkpoint, seconds: float) -> int:
+    def beat(self, held: Checkpoint, seconds: float, quietly: bool = False) -> int:
         """See the port."""
         with self._using(write=True) as connection:
             now = self._driver.now(connection)
-            row = (now + int(seconds * 1e6), now, *control.place_of(held.place), held.token)
+            row = (now + int(seconds * 1e6), 0 if quietly else now, *control.place_of(held.place), held.token)
             found = self._ask(connection, control.BEAT, row)
             if not found:
                 raise lost(held)
@@ -275,6 +286,10 @@ class SqlTarget:
             order = ", ".join(str(n) for n in range(1, width + 1))
             rows = self._ask(connection, f"SELECT * FROM {physical(name, generation)} ORDER BY {order}")  # noqa: S608
         yield from rows
+
+    def undelivered(self, name: str, generation: int) -> str:
+        """Nothing: rows are where readers look as soon as they are committed."""
+        return ""
 
     def blocker(self) -> str:
         """See the port."""

@@ -22,7 +22,7 @@ CREATE = (
         seen BIGINT NOT NULL, seen_digest TEXT NOT NULL, handled BIGINT NOT NULL, handled_digest TEXT NOT NULL,
         query TEXT NOT NULL, fingerprint TEXT NOT NULL, partitions BIGINT NOT NULL, until BIGINT,
         revision BIGINT NOT NULL, token BIGINT NOT NULL, holder TEXT NOT NULL, expires BIGINT NOT NULL,
-        stopped TEXT NOT NULL, stats TEXT NOT NULL, at BIGINT NOT NULL, beat BIGINT NOT NULL,
+        stopped TEXT NOT NULL, stats TEXT NOT NULL, "at" BIGINT NOT NULL, beat BIGINT NOT NULL,
         PRIMARY KEY (name, generation, part))""",
     """CREATE TABLE IF NOT EXISTS eventfold_entry (
         name TEXT NOT NULL, generation BIGINT NOT NULL, part BIGINT NOT NULL, position BIGINT NOT NULL,
@@ -40,14 +40,15 @@ SAVE_PROJECTION = f"""INSERT INTO eventfold_projection ({PROJECTION}) VALUES (?,
     previous = excluded.previous, building = excluded.building, paused = excluded.paused, tables = excluded.tables"""  # noqa: S608
 
 CHECKPOINT = """name, generation, part, store, epoch, position, event_id, seen, seen_digest, handled, handled_digest,
-    query, fingerprint, partitions, until, revision, token, holder, expires, stopped, stats, at, beat"""
+    query, fingerprint, partitions, until, revision, token, holder, expires, stopped, stats, "at", beat"""
 NEW_CHECKPOINT = f"INSERT INTO eventfold_checkpoint ({CHECKPOINT}) VALUES ({','.join('?' * 23)})"  # noqa: S608
 ADVANCE = f"""UPDATE eventfold_checkpoint SET position = ?, event_id = ?, epoch = ?, seen = ?, seen_digest = ?,
-    handled = ?, handled_digest = ?, stopped = ?, stats = ?, at = ?, beat = ?, revision = revision + 1
+    handled = ?, handled_digest = ?, stopped = ?, stats = ?, "at" = ?, beat = ?, revision = revision + 1
     WHERE {PLACE} AND token = ? AND revision = ? RETURNING revision"""  # noqa: S608
 CLAIM = f"""UPDATE eventfold_checkpoint SET token = token + 1, revision = revision + 1, holder = ?, expires = ?,
-    beat = ? WHERE {PLACE} AND (holder IN ('', ?) OR expires < ?) RETURNING {CHECKPOINT}"""  # noqa: S608
-BEAT = f"""UPDATE eventfold_checkpoint SET expires = ?, beat = ? WHERE {PLACE} AND token = ? RETURNING revision"""  # noqa: S608
+    beat = ? WHERE {PLACE} AND (holder IN ('', ?) OR expires < ? OR beat > ?) RETURNING {CHECKPOINT}"""  # noqa: S608
+BEAT = f"""UPDATE eventfold_checkpoint SET expires = ?, beat = coalesce(nullif(?, 0), beat)
+    WHERE {PLACE} AND token = ? RETURNING revision"""  # noqa: S608
 RELEASE = f"UPDATE eventfold_checkpoint SET holder = '', expires = 0 WHERE {PLACE} AND token = ?"  # noqa: S608
 SEIZE = f"""UPDATE eventfold_checkpoint SET token = token + 1, revision = revision + 1, holder = ?, expires = ?,
     stopped = '' WHERE {PLACE} RETURNING {CHECKPOINT}"""  # noqa: S608

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 from importlib import resources
+from typing import Any
 
 import msgspec
 import psycopg
@@ -73,14 +74,19 @@ def private(schema: str) -> str:
 async def attach(link: Link, schema: str, where: str) -> Attached | None:
     """The store in this schema, or None where there is none. Raises NotAStore, StoreVersionMismatch and kin."""
     await _look(link, where)
-    try:
-        rows = await link.fetch(f"SELECT id, epoch, layout FROM {quoted(schema)}.attach()")
-    except (pg.UndefinedFunction, pg.InvalidSchemaName, pg.UndefinedTable, pg.UndefinedColumn):
-        await _refuse_others(link, schema, where)
+    found = await _found(link, schema, where)
+    if found is None and (others := await _tables(link, schema)):
+        found = await _found(link, schema, where)  # somebody may have made the store since we looked
+        if found is None:
+            raise NotAStore(
+                f"The schema {schema!r} at {where} has tables of somebody else ({', '.join(others[:5])}).",
+                "Choose another schema for the store (schema=).",
+                schema=schema,
+                tables=others[:20],
+            )
+    if found is None:
         return None
-    except psycopg.Error as error:
-        raise translated(error, where) from None
-    store_id, epoch, layout = rows[0]
+    store_id, epoch, layout = found
     if layout is None:
         raise NotAStore(
             f"The schema {schema!r} at {where} has a store's tables, and no store in them.",
@@ -120,20 +126,25 @@ def refuse_other_layout(layout: int, schema: str, where: str) -> None:
         )
 
 
-async def _refuse_others(link: Link, schema: str, where: str) -> None:
+async def _found(link: Link, schema: str, where: str) -> tuple[Any, ...] | None:
+    """What a store in this schema says of itself: id, epoch, layout; None where nothing answers."""
+    try:
+        return (await link.fetch(f"SELECT id, epoch, layout FROM {quoted(schema)}.attach()"))[0]
+    except (pg.UndefinedFunction, pg.InvalidSchemaName, pg.UndefinedTable, pg.UndefinedColumn):
+        return None
+    except psycopg.Error as error:
+        raise translated(error, where) from None
+
+
+async def _tables(link: Link, schema: str) -> list[str]:
+    """The tables in this schema, if one of them has a name that a store needs."""
     rows = await link.fetch(
         "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
         " WHERE n.nspname = %b AND c.relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY 1",
         (schema,),
     )
     found = [row[0] for row in rows]
-    if any(name in TABLES for name in found):
-        raise NotAStore(
-            f"The schema {schema!r} at {where} has tables of somebody else ({', '.join(found[:5])}).",
-            "Choose another schema for the store (schema=).",
-            schema=schema,
-            tables=found[:20],
-        )
+    return found if any(name in TABLES for name in found) else []
 
 
 async def create(link: Link, schema: str, where: str) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy import exc
 from eventfold.errors import TargetUnavailable, UnknownProjection
 from eventfold.projection.columns import Table
 from eventfold.projection.ledger import Tally
-from eventfold.target import Checkpoint, Entry, Place, Registered, physical
+from eventfold.target import Checkpoint, Disturbed, Entry, Place, Registered, physical
 from eventfold.targets import tables as control
 from eventfold.targets.alchemy import dialects, queries
 from eventfold.targets.alchemy.tables import CHECKPOINT, ENTRY, MARK, METADATA, PROJECTION, rows_table
@@ -105,8 +105,9 @@ class AlchemyTarget:
         """See the port."""
         generation = checkpoints[0].place.generation
         with self._using(write=True, alone=True) as connection:
-            known = connection.execute(sa.select(PROJECTION.c.live).where(PROJECTION.c.name == projection.name)).first()
-            if known and projection.live == generation:
+            whose = PROJECTION.c.name == projection.name
+            known = connection.execute(sa.select(PROJECTION.c.live, PROJECTION.c.building).where(whose)).first()
+            if known and generation in known:
                 return  # another process was first
             for name, table in tables.items():
                 if not known and sa.inspect(connection).has_table(name):
@@ -126,9 +127,13 @@ class AlchemyTarget:
                 connection.execute(sa.insert(MARK).values(mark))
             self._save(connection, projection)
 
-    def change(self, projection: Registered) -> None:
+    def change(self, projection: Registered, was: Registered | None = None) -> None:
         """See the port."""
         with self._using(write=True, alone=True) as connection:
+            if was is not None:
+                found = connection.execute(sa.select(PROJECTION).where(PROJECTION.c.name == projection.name)).all()
+                if [control.registered_of(tuple(row)) for row in found] != [was]:
+                    raise Disturbed
             self._save(connection, projection)
 
     def _save(self, connection: sa.Connection, p: Registered) -> None:
@@ -213,24 +218,25 @@ class AlchemyTarget:
                     "Ask for the one that is: eventfold projections show.",
                     projection=place.name,
                 )
-            if held.holder not in ("", heir_of) and held.expires >= now:
+            expires = now + int(seconds * 1e6)
+            if held.holder not in ("", heir_of) and held.expires >= now and held.beat <= expires:  # see tables.CLAIM
                 return None
             values = {
                 "token": held.token + 1,
                 "revision": held.revision + 1,
                 "holder": holder,
-                "expires": now + int(seconds * 1e6),
+                "expires": expires,
                 "beat": now,
             }
             connection.execute(sa.update(CHECKPOINT).where(at(CHECKPOINT, place)).values(values))
             return self._locked(connection, place)
 
-    def beat(self, held: Checkpoint, seconds: float) -> int:
+    def beat(self, held: Checkpoint, seconds: float, quietly: bool = False) -> int:
         """See the port."""
         with self._using(write=True) as connection:
             now = dialects.now(connection)
             ours = at(CHECKPOINT, held.place) & (CHECKPOINT.c.token == held.token)
-            values = {"expires": now + int(seconds * 1e6), "beat": now}
+            values = {"expires": now + int(seconds * 1e6)} | ({} if quietly else {"beat": now})
             if not connection.execute(sa.update(CHECKPOINT).where(ours).values(values)).rowcount:
                 raise lost(held)
             return int(connection.execute(sa.select(CHECKPOINT.c.revision).where(ours)).scalar_one())
@@ -285,6 +291,10 @@ class AlchemyTarget:
         with self._using() as connection:
             rows = queries.everything(connection, physical(name, generation))
         yield from rows
+
+    def undelivered(self, name: str, generation: int) -> str:
+        """Nothing: rows are where readers look as soon as they are committed."""
+        return ""
 
     def blocker(self) -> str:
         """Not known here."""

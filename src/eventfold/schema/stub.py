@@ -1,0 +1,75 @@
+"""Room: the code to begin with: an old event class as the lock file remembers it, and an upcaster that leads on.
+
+Knows: JSON Schema as the lock keeps it. Does not know: which change needs it.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+from typing import Any, cast
+
+_FORMATS = {"uuid": "UUID", "decimal": "Decimal", "date": "date", "date-time": "datetime", "time": "time"}
+_KINDS = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None"}
+
+
+def stub(name: str, version: int, entry: dict[str, Any] | None = None, newest: str = "") -> str:
+    """The class of this version, with the fields it had, and the beginning of its upcaster to the class `newest`."""
+    word = _class_name(name)
+    step = re.sub(r"\W+|(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    fields = _fields(entry) if entry else ["...  # the fields as they were"]
+    target = newest or word
+    return "\n".join(
+        [
+            f'class {word}V{version}(ef.Event, type="{name}", version={version}):',
+            *(f"    {line}" for line in fields),
+            "",
+            "@ef.upcast",
+            f"def {step}_from_{version}(old: {word}V{version}) -> {target}:",
+            f"    return {target}(...)",
+        ]
+    )
+
+
+def _class_name(name: str) -> str:
+    parts = name.replace("_", "-").replace(".", "-").split("-")
+    return "".join(part.capitalize() if part.islower() else part for part in parts)
+
+
+def _fields(entry: dict[str, Any]) -> list[str]:
+    required = set(entry["required"])
+    schemas = cast("dict[str, dict[str, Any]]", entry["fields"])
+    ordered = sorted(schemas, key=lambda field: field not in required)  # those with defaults come last
+    lines: list[str] = []
+    for field in ordered:
+        kind = kind_in_code(schemas[field])
+        key = entry["tags"].get(field)
+        if key == field:
+            kind = "ef.Tag" if kind == "str" else f"ef.Tag[{kind}]"
+        elif key:
+            kind = f'Annotated[{kind}, ef.tag("{key}")]'
+        named, stored = (field, "") if field.isidentifier() and not keyword.iskeyword(field) else (f"{field}_", field)
+        default = "" if field in required else repr(schemas[field].get("default"))
+        if stored:
+            given = f'name="{stored}"' + (f", default={default}" if default else "")
+            lines.append(f"{named}: {kind} = msgspec.field({given})")
+        else:
+            lines.append(f"{named}: {kind}" + (f" = {default}" if default else ""))
+    return lines or ["..."]
+
+
+def kind_in_code(schema: Any) -> str:
+    """A field's type as Python: a nested object is a plain dict, which reads whatever it was."""
+    plain = cast("dict[str, Any]", schema)
+    if "anyOf" in plain:
+        return " | ".join(dict.fromkeys(kind_in_code(each) for each in plain["anyOf"]))
+    if "enum" in plain:
+        return f"Literal[{', '.join(map(repr, plain['enum']))}]"
+    kind = plain.get("type")
+    if isinstance(kind, list):
+        return " | ".join(_KINDS.get(str(each), "Any") for each in cast("list[Any]", kind))
+    if kind == "array":
+        return f"list[{kind_in_code(plain.get('items') or {})}]"
+    if kind == "object":
+        return f"dict[str, {kind_in_code(plain.get('additionalProperties') or {})}]"
+    return _FORMATS.get(str(plain.get("format")), _KINDS.get(str(kind), "Any"))

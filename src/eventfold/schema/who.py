@@ -1,0 +1,137 @@
+"""Room: who has to do with an event: what decides, folds, projects it, or reacts to it, by annotations and code.
+
+Knows: functions, states, read models, processes and effects of the modules it is shown. Does not know: pages, files.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+import textwrap
+import typing
+from collections.abc import Iterable, Iterator
+from types import FunctionType, ModuleType
+from typing import Any
+
+import msgspec
+
+from eventfold.aggregate import Aggregate
+from eventfold.errors import EventfoldError
+from eventfold.event import Event
+from eventfold.process import Effect, Process
+from eventfold.process.plan import plan_of as process_plan
+from eventfold.projection import Projection, SqlProjection, Subscription
+from eventfold.projection.plan import plan_of as kept_plan
+from eventfold.schema.describe import types_of
+from eventfold.state import State, plan_of
+
+_KEPT = (Projection, SqlProjection, Subscription)
+_BASES = (State, Aggregate, Process, *_KEPT)
+
+
+class Who(msgspec.Struct):
+    """Names, for one event class. `decide` includes processes that record it by a timer."""
+
+    decide: set[str] = msgspec.field(default_factory=set[str])
+    fold: set[str] = msgspec.field(default_factory=set[str])
+    project: set[str] = msgspec.field(default_factory=set[str])
+    react: set[str] = msgspec.field(default_factory=set[str])
+
+
+def who_of(modules: Iterable[str]) -> dict[type, Who]:
+    """For every known event class, who has to do with it in these modules and packages."""
+    found = {cls: Who() for cls in types_of()}
+    for name, value in _members(list(modules)):
+        try:
+            for kind, events in _taken(value):
+                for event in _known(events, found):
+                    getattr(found[event], kind).add(name)
+            for where, function in _deciding(name, value):
+                for event in _made(function, found):
+                    found[event].decide.add(where)
+        except EventfoldError:
+            continue  # a base class, say, without an evolve of its own: it folds nothing
+    return found
+
+
+def _members(modules: list[str]) -> Iterator[tuple[str, Any]]:
+    for name, module in list(sys.modules.items()):
+        if any(name == m or name.startswith(m + ".") for m in modules):
+            for key, value in list(vars(module).items()):
+                home = value.function.__module__ if isinstance(value, Effect) else getattr(value, "__module__", None)
+                if home in (name, "eventfold.process.webhooks") and value not in _BASES:
+                    yield key, value
+
+
+def _taken(value: Any) -> Iterator[tuple[str, Iterable[type]]]:
+    """The events that something takes, and as what."""
+    if isinstance(value, Effect):
+        yield "react", value.events
+    elif not inspect.isclass(value):
+        return
+    elif issubclass(value, State):
+        yield "fold", plan_of(value).events
+        if issubclass(value, Process):
+            yield "react", process_plan(value).events
+    elif issubclass(value, Subscription):
+        yield "react", kept_plan(value).events
+    elif issubclass(value, _KEPT):
+        yield "project", kept_plan(value).events
+
+
+def _known(events: Iterable[type], found: dict[type, Who]) -> Iterator[type]:
+    for event in events:
+        if event is not Event:
+            yield from (each for each in (event, *event.__subclasses__()) if each in found)
+
+
+def _deciding(name: str, value: Any) -> Iterator[tuple[str, FunctionType]]:
+    """The functions that may decide: those that take a state, methods of aggregates, and reactions."""
+    if inspect.isfunction(value):
+        if any(inspect.isclass(hint) and issubclass(hint, State) for hint in _hints(value).values()):
+            yield name, value
+    elif inspect.isclass(value) and issubclass(value, (Aggregate, Process)):
+        for key, method in vars(value).items():
+            if inspect.isfunction(method) and key not in ("evolve", "done", "query"):
+                yield f"{name}.{key}", method
+
+
+def _made(function: FunctionType, found: dict[type, Who]) -> set[type]:
+    """The event classes that a function says it returns, or calls by name."""
+    made = {cls for cls in _classes(_hints(function).get("return")) if cls in found}
+    for place, name in _called(function):
+        value = function.__globals__.get(place or name)
+        if place:  # module.Class(…)
+            value = vars(value).get(name) if isinstance(value, ModuleType) else None
+        if isinstance(value, type) and value in found:
+            made.add(value)
+    return made
+
+
+def _called(function: FunctionType) -> Iterator[tuple[str, str]]:
+    """What is called in a function's source, as (module or "", name); a pattern of `match` is no call."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, SyntaxError):  # written at a prompt
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            if isinstance(node.func, ast.Name):
+                yield "", node.func.id
+            elif isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
+                yield node.func.value.id, node.func.attr
+
+
+def _hints(function: Any) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function)
+    except (NameError, TypeError):
+        return {}
+
+
+def _classes(hint: Any) -> Iterator[type]:
+    if isinstance(hint, type) and not typing.get_args(hint):
+        yield hint
+    for arg in typing.get_args(hint):
+        yield from _classes(arg)

@@ -1,0 +1,380 @@
+"""Room: a target whose rows are sent to a sink: kept beside the checkpoint, in the store's own database, and sent on.
+
+A transaction writes the rows, moves the checkpoint, and keeps the batch that tells a sink of it; after the commit the
+batch is sent, and then struck out. Whatever is not struck out is sent again by whoever claims the work next, before
+anything else. Rows are folded from the rows kept here, never from the sink's, so nothing is ever folded twice.
+Knows: what was sent, what a sink says that it has. Does not know: any sink, how rows are kept (sql.py does).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import msgspec
+
+from eventfold.errors import EventfoldError, InvalidProjection, TargetUnavailable
+from eventfold.flow.fold import name_table, partition_of
+from eventfold.projection.columns import Rows, Table
+from eventfold.record import from_micros
+from eventfold.sink import Batch, Held, Sink
+from eventfold.target import Advance, Checkpoint, Place, Registered
+from eventfold.targets import tables as control
+from eventfold.targets.sql import SqlTarget
+from eventfold.targets.writing import SqlWriting
+
+SINK = "sink"  # the kind under which the store's own database knows a projection whose rows are sent on
+AGAIN = 3  # times that everything is sent, where some of it is lost meanwhile
+CREATE = """CREATE TABLE IF NOT EXISTS eventfold_sending (
+    name TEXT NOT NULL, generation BIGINT NOT NULL, part BIGINT NOT NULL, number BIGINT NOT NULL,
+    body TEXT NOT NULL, said TEXT NOT NULL, PRIMARY KEY (name, generation, part))"""
+SAVE = """INSERT INTO eventfold_sending (name, generation, part, number, body, said) VALUES (?, ?, ?, ?, ?, ?)
+    ON CONFLICT (name, generation, part) DO UPDATE SET number = excluded.number, body = excluded.body,
+    said = excluded.said"""
+FIND = f"SELECT number, body FROM eventfold_sending WHERE {control.PLACE}"  # noqa: S608
+BEGUN = """INSERT INTO eventfold_sending (name, generation, part, number, body, said) VALUES (?, ?, ?, ?, '', '')
+    ON CONFLICT (name, generation, part) DO NOTHING"""
+SENT = f"UPDATE eventfold_sending SET body = '', said = '' WHERE {control.PLACE} AND number = ?"  # noqa: S608
+NOTE = f"UPDATE eventfold_sending SET said = ? WHERE {control.PLACE} AND number = ?"  # noqa: S608
+LATE = "SELECT said FROM eventfold_sending WHERE name = ? AND generation = ? AND body <> '' ORDER BY said DESC"
+
+R = TypeVar("R")
+
+
+class SinkWriting(SqlWriting):
+    """See the port: what is written is remembered, and kept as a batch with the checkpoint."""
+
+    rows: tuple[Table, list[Sequence[Any]], list[Sequence[Any]]] | None = None
+    to_send: tuple[Checkpoint, int, str] | None = None
+
+    def _remembered(self, table: Table) -> tuple[list[Sequence[Any]], list[Sequence[Any]]]:
+        if self.rows is None:
+            self.rows = (table, [], [])
+        return self.rows[1:]
+
+    def upsert(self, table: Table, rows: Sequence[Sequence[Any]]) -> None:
+        """See the port."""
+        super().upsert(table, rows)
+        if rows:
+            self._remembered(table)[0].extend(rows)
+
+    def delete(self, table: Table, keys: Sequence[Sequence[Any]]) -> None:
+        """See the port."""
+        super().delete(table, keys)
+        if keys:
+            self._remembered(table)[1].extend(keys)
+
+    def advance(self, held: Checkpoint, step: Advance) -> Checkpoint:
+        """See the port."""
+        moved = super().advance(held, step)
+        if self.rows is not None:
+            place, (table, puts, deletes) = control.place_of(held.place), self.rows
+            found = self._driver.execute(self.connection, self._driver.sql(FIND), place)
+            after, waits = found[0] if found else (0, "")
+            if waits:
+                raise TargetUnavailable(
+                    f"Rows of {held.place.name} wait to be sent, and others are ready.", "It is tried again."
+                )
+            number = max(moved.at, after + 1)  # a time: above all that was sent, even if what tells of it was lost
+            body = msgspec.json.encode(batch_of(moved, table, (number, after), puts, deletes)).decode()
+            self._driver.execute(self.connection, self._driver.sql(SAVE), (*place, number, body, ""))
+            self.to_send = (moved, number, body)
+        return moved
+
+
+def batch_of(
+    held: Checkpoint,
+    table: Table,
+    numbers: tuple[int, int],
+    puts: Sequence[Sequence[Any]],
+    deletes: Sequence[Sequence[Any]],
+    chunk: int = 0,
+    more: bool = False,
+) -> Batch:
+    """Rows as a sink is told of them."""
+    return Batch(
+        store=held.store,
+        projection=held.place.name,
+        generation=held.place.generation,
+        partition=held.place.partition,
+        number=numbers[0],
+        after=numbers[1],
+        position=held.position,
+        time=from_micros(held.at or held.beat),
+        key=table.key,
+        puts=list(_told(table, puts)),
+        deletes=list(_told(table, deletes)),
+        chunk=chunk,
+        more=more,
+    )
+
+
+def _told(table: Table, rows: Sequence[Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        yield {
+            column.name: msgspec.Raw(value.encode()) if column.kind == "json" and value is not None else value
+            for column, value in zip(table.columns, row, strict=False)  # a key is the beginning of a row
+        }
+
+
+class SinkTarget(SqlTarget):
+    """See the port."""
+
+    def __init__(self, own: SqlTarget, sink: Sink) -> None:
+        super().__init__(own.driver)
+        self.sink, self.address = sink, sink.address
+        self.rows: dict[str, Rows] = {}  # of the projections that this process has the code of
+        self._owing: dict[Place, Checkpoint] = {}
+        self._made = False
+
+    def _prepare(self, connection: Any) -> None:
+        super()._prepare(connection)
+        if not self._made:
+            if not self._driver.exists(connection, "eventfold_sending"):
+                self._make(connection, (CREATE,))
+            self._made = True
+
+    # Projections: known in the store's own database under a kind of their own
+
+    def registered(self, name: str) -> Registered | None:
+        """See the port."""
+        return _as_rows(super().registered(name))
+
+    def all(self) -> list[Registered]:
+        """See the port."""
+        return [known for each in super().all() if (known := _as_rows(each))]
+
+    def create(
+        self, projection: Registered, tables: Mapping[str, Table | str], checkpoints: Sequence[Checkpoint]
+    ) -> None:
+        """See the port."""
+        if projection.kind != "rows":
+            raise InvalidProjection(
+                f"{projection.name} has no rows by key, and nothing else can be sent to {self.address}.",
+                "Derive it from ef.Projection; or keep it in a database.",
+                projection=projection.name,
+            )
+        super().create(_as_sink(projection), tables, checkpoints)
+
+    def change(self, projection: Registered, was: Registered | None = None) -> None:
+        """See the port."""
+        super().change(_as_sink(projection), None if was is None else _as_sink(was))
+        store = super().checkpoints(projection.name, projection.live)[0].store
+        self._show(projection.name, projection.live, store)
+
+    def drop(self, name: str, generation: int, tables: Sequence[str]) -> None:
+        """See the port."""
+        self._gone(name, generation)
+        super().drop(name, generation, tables)
+
+    def forget(self, projection: Registered) -> None:
+        """See the port."""
+        self._gone(projection.name, None)
+        super().forget(projection)
+
+    def _gone(self, name: str, generation: int | None) -> None:
+        held = super().checkpoints(name, generation)
+        if held:
+            self._tried(lambda: self.sink.drop(name, generation, held[0].store))
+        with self._using(write=True) as connection:
+            sql = "DELETE FROM eventfold_sending WHERE name = ?"
+            if generation is None:
+                self._ask(connection, sql, (name,))
+            else:
+                self._ask(connection, f"{sql} AND generation = ?", (name, generation))
+
+    # Work: whoever holds it sees to it that the sink has what it should have
+
+    def claim(self, place: Place, holder: str, seconds: float, heir_of: str = "") -> Checkpoint | None:
+        """See the port."""
+        held = super().claim(place, holder, seconds, heir_of)
+        if held is not None:
+            try:
+                self._settle(held, seconds)
+            except BaseException:
+                self.release(held)
+                raise
+        return held
+
+    def beat(self, held: Checkpoint, seconds: float, quietly: bool = False) -> int:
+        """See the port."""
+        revision = super().beat(held, seconds, quietly)
+        if not quietly:  # then its owner is at work in another thread, and settles what is to be sent itself
+            self._settle(held, seconds)
+        return revision
+
+    @contextmanager
+    def writing(self, place: Place) -> Generator[SinkWriting]:
+        """See the port."""
+        if place in self._owing:
+            self._settle(self._owing[place])
+            self._owing.pop(place, None)
+        with self._using(write=True) as connection:
+            tx = SinkWriting(self._driver, connection, place, self._statements)
+            yield tx
+        if tx.to_send is not None:
+            self._deliver(*tx.to_send)
+
+    def undelivered(self, name: str, generation: int) -> str:
+        """See the port."""
+        try:
+            found = self._look(LATE, (name, generation)) if self._has_sending() else []
+        except TargetUnavailable:
+            return ""
+        return f"Rows wait to be sent to {self.address}{': ' + found[0][0] if found[0][0] else '.'}" if found else ""
+
+    def _has_sending(self) -> bool:
+        if not self._made:
+            with self._using() as connection:
+                self._made = self._driver.exists(connection, "eventfold_sending")
+        return self._made
+
+    # Sending
+
+    def _settle(self, held: Checkpoint, seconds: float = 0.0) -> None:
+        """Send what waits, show what readers are to see, and find out whether the sink has what it was sent."""
+        place = held.place
+        found = self._look(FIND, control.place_of(place)) if self._has_sending() else []
+        number, body = found[0] if found else (0, "")
+        if body:
+            self._deliver(held, number, body, seconds)
+        has = self._has(held)
+        if not found:
+            self._begin(held, seconds, has is not None and has.number != 0)
+        elif has is not None and has.number != number:
+            self._everything(held, number, seconds, clear=has.number != 0)
+
+    def _has(self, held: Checkpoint, lost: bool = False) -> Held | None:
+        """What the sink says that it has; it is told what readers are to see where it does not know."""
+        place = held.place
+        has = self._tried(lambda: self.sink.held(place.name, place.generation, place.partition))
+        if has is not None and has.store not in ("", held.store):
+            raise TargetUnavailable(
+                f"{self.address} has rows of another store under the name {place.name} already.",
+                "Give the projection another name (name=…), or another place (target=…).",
+                address=self.address,
+                store=has.store,
+            )
+        known = super().registered(place.name)
+        if known is not None and (has is None or has.live != known.live):
+            self._show(place.name, known.live, held.store, again=lost or has is not None)
+        return has
+
+    def _begin(self, held: Checkpoint, seconds: float, leftovers: bool) -> None:
+        """Nothing was ever sent of this place: if there are rows, they were kept here alone."""
+        if leftovers or next(self.scan(self._table(held.place)), None):
+            self._write(BEGUN, (*control.place_of(held.place), held.beat))
+            self._everything(held, held.beat, seconds, clear=leftovers)
+
+    def _show(self, name: str, live: int, store: str, again: bool = False) -> None:
+        """Told once; a sink that can be asked is told whenever it does not know."""
+        shown = (name, 0, 0)
+        found = self._look(FIND, shown) if self._has_sending() else []
+        if again or not found or found[0][0] != live:
+            self._tried(lambda: self.sink.show(name, live, store))
+            self._write(SAVE, (*shown, live, "", ""))
+
+    def _deliver(self, held: Checkpoint, number: int, body: str, seconds: float = 0.0) -> None:
+        place, batch = held.place, msgspec.json.decode(body, type=Batch)
+        self._owing[place] = held
+        try:
+            taken = self._tried(lambda: self.sink.write(batch))
+            if not taken:
+                has = self._has(held, lost=True)
+                self._everything(held, number, seconds, clear=has is None or has.number != 0)
+        except TargetUnavailable as error:
+            self._write(NOTE, (error.what, *control.place_of(place), number))
+            raise
+        self._write(SENT, (*control.place_of(place), number))
+        self._owing.pop(place, None)
+
+    def _everything(self, held: Checkpoint, number: int, seconds: float, clear: bool) -> None:
+        """Send all rows of a partition, in the state of this number; where the sink has others, in their stead.
+
+        Then those of the other partitions are gone, too, and are sent from here: whoever works on them sends the same,
+        and numbers tell what is older.
+        """
+        place, all_of = held.place, [(held, number)]
+        if clear:
+            self._tried(lambda: self.sink.drop(place.name, place.generation, held.store))
+            for other in super().checkpoints(place.name, place.generation):
+                found = self._look(FIND, control.place_of(other.place))
+                if other.place != place and found:
+                    all_of.append((other, found[0][0]))
+        for each, its_number in all_of:
+            for _ in range(AGAIN):
+                if self._chunks(each, its_number, held, seconds):
+                    break
+                self._has(held, lost=True)
+            else:
+                raise TargetUnavailable(
+                    f"{self.address} loses rows of {place.name} while they are sent.",
+                    "It is tried again.",
+                    address=self.address,
+                )
+
+    def _chunks(self, held: Checkpoint, number: int, mine: Checkpoint, seconds: float) -> bool:
+        pages, chunk = self._own(held), 1
+        page, following = next(pages, None) or [], next(pages, None)
+        while True:
+            batch = batch_of(held, self._table(held.place), (number, 0), page, (), chunk, following is not None)
+            plain = msgspec.json.decode(msgspec.json.encode(batch), type=Batch)
+            if not self._tried(lambda plain=plain: self.sink.write(plain)):
+                return False
+            if following is None:
+                return True
+            page, following, chunk = following, next(pages, None), chunk + 1
+            if seconds:
+                super().beat(mine, seconds)
+
+    def _own(self, held: Checkpoint) -> Iterator[list[tuple[Any, ...]]]:
+        """The rows of a partition, in pages."""
+        of, place = self.rows.get(held.place.name), held.place
+        for page in self.scan(self._table(place)):
+            if of is not None and held.partitions > 1:
+                keys = [of.key_of(of.unpack(row)) for row in page]
+                page = [
+                    r for r, k in zip(page, keys, strict=True) if partition_of(k, held.partitions) == place.partition
+                ]
+            yield page
+
+    def _table(self, place: Place) -> Table:
+        if place.name not in self.rows:
+            raise InvalidProjection(
+                f"The code of {place.name} is not known here, and its rows are to be sent to {self.address}.",
+                "Name it by its class, or as MODULE:CLASS.",
+                projection=place.name,
+            )
+        return name_table(self.rows[place.name].table, place.generation)
+
+    def _write(self, sql: str, parameters: Sequence[Any]) -> None:
+        with self._using(write=True) as connection:
+            self._ask(connection, sql, parameters)
+
+    def _tried(self, call: Callable[[], R]) -> R:
+        """Whatever a sink raises is TargetUnavailable: tried again, and said in the status meanwhile."""
+        try:
+            return call()
+        except TargetUnavailable:
+            raise
+        except EventfoldError as error:
+            raise TargetUnavailable(error.what, error.now, address=self.address) from error
+        except Exception as error:  # a sink may be anybody's
+            said = f"{type(error).__name__}: {error}"
+            raise TargetUnavailable(
+                f"{self.address} failed: {said}.", "It is tried again.", address=self.address, detail=said
+            ) from error
+
+    def close(self) -> None:
+        """See the port."""
+        super().close()
+        self.sink.close()
+
+
+def _as_rows(known: Registered | None) -> Registered | None:
+    return known if known is None or known.kind != SINK else msgspec.structs.replace(known, kind="rows")
+
+
+def _as_sink(known: Registered) -> Registered:
+    return known if known.kind != "rows" else msgspec.structs.replace(known, kind=SINK)

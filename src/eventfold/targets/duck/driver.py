@@ -1,0 +1,254 @@
+"""Room: DuckDB as one of the SQL databases that rows may live in.
+
+It is a database for looking at many rows at once: pages are written and looked up as arrays, and indexes other than
+the key's are left out, since it reads columns whole. Knows: duckdb. Does not know: projections.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, cast
+
+import duckdb
+
+from eventfold.errors import EventfoldError, TargetUnavailable
+from eventfold.projection.columns import Convert, Kind, Table
+from eventfold.targets.driver import Parameters
+from eventfold.targets.duck.opened import holder_in, opened
+from eventfold.targets.rows import Statements, listed, quoted
+
+DIGITS, SCALE = 38, 10  # of a decimal, in all and behind the point
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+CHANGES = ("INSERT", "UPDATE", "DELETE", "MERGE")
+
+
+def _decimal(value: Any) -> Any:
+    """Kept exactly, or refused: DuckDB would round it."""
+    if value is None:
+        return None
+    if not isinstance(value, Decimal) or not value.is_finite():
+        raise ValueError(f"{value!r} has no place in a column of decimals")
+    shortest = value.normalize() if len(value.as_tuple().digits) <= 28 else value
+    exponent = cast("int", shortest.as_tuple().exponent)
+    if value and (-exponent > SCALE or shortest.adjusted() >= DIGITS - SCALE):
+        raise ValueError(f"{value} has more than {DIGITS - SCALE} digits before or {SCALE} behind the point")
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """Without the zeros that the column put behind it."""
+    return None if value is None else Decimal(f"{value:f}".rstrip("0").rstrip("."))
+
+
+def _moment(value: Any) -> Any:
+    if value is None:
+        return None
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _exactly(kind: type) -> Convert:
+    """DuckDB would round 1.5 to 2 and write 5 as '5'."""
+
+    def pack(value: Any) -> Any:
+        if value is not None and not isinstance(value, kind):
+            raise TypeError(f"{value!r} is no {kind.__name__}")
+        return value
+
+    return pack
+
+
+class DuckDriver:
+    """See driver.Driver."""
+
+    types: Mapping[Kind, str] = {
+        "text": "VARCHAR",
+        "int": "BIGINT",
+        "float": "DOUBLE",
+        "bool": "BOOLEAN",
+        "bytes": "BLOB",
+        "decimal": f"DECIMAL({DIGITS},{SCALE})",
+        "moment": "TIMESTAMPTZ",
+        "date": "DATE",
+        "uuid": "UUID",
+        "json": "JSON",
+    }
+    pack: Mapping[Kind, Convert] = {
+        "decimal": _decimal,
+        "moment": _moment,
+        "int": _exactly(int),
+        "text": _exactly(str),
+        "bool": _exactly(bool),
+    }
+    unpack: Mapping[Kind, Convert] = {
+        "moment": lambda micros: None if micros is None else EPOCH + timedelta(microseconds=micros),
+        "decimal": _plain,
+    }
+    errors: tuple[type[BaseException], ...] = (duckdb.Error,)
+    refusals: tuple[type[BaseException], ...] = (
+        duckdb.ConstraintException,
+        duckdb.ConversionException,
+        duckdb.OutOfRangeException,
+        duckdb.BinderException,
+        duckdb.InvalidInputException,
+    )
+    table_end = ""
+
+    def __init__(self, path: str) -> None:
+        self.path = path if path == ":memory:" else os.path.abspath(path)
+        self.address = f"duckdb:{self.path}"
+        self._file = opened(self.path)
+        self._shut = False
+
+    def take(self, write: bool) -> duckdb.DuckDBPyConnection:
+        """A connection of one's own; whoever writes waits for the others of this process."""
+        if write:
+            self._file.turn.acquire()
+        try:
+            return self._file.take()
+        except BaseException:
+            if write:
+                self._file.turn.release()
+            raise
+
+    def give(self, connection: duckdb.DuckDBPyConnection, write: bool, broken: bool) -> None:
+        """Done with it."""
+        try:
+            self._file.give(connection)
+        finally:
+            if write:
+                self._file.turn.release()
+
+    def shut(self) -> None:
+        """Let go of the file."""
+        if not self._shut:
+            self._shut = True
+            self._file.shut()
+
+    def dress(self, connection: Any) -> None:
+        """No log's engine has connections to DuckDB."""
+
+    def sql(self, text: str) -> str:
+        """As it is."""
+        return text
+
+    def execute(
+        self, connection: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters = ()
+    ) -> list[tuple[Any, ...]]:
+        """One statement. What only counts what it changed has no rows."""
+        given: Any = parameters
+        found = connection.execute(sql, given) if given else connection.execute(sql)
+        rows: list[tuple[Any, ...]] = found.fetchall()
+        counts = sql.lstrip()[:6].upper() in CHANGES and [c[0] for c in connection.description or ()] == ["Count"]
+        return [] if counts else rows
+
+    def executemany(self, connection: duckdb.DuckDBPyConnection, sql: str, parameters: Iterable[Parameters]) -> None:
+        """One statement, many times."""
+        every: Any = list(parameters)
+        if every:
+            connection.executemany(sql, every)
+
+    def upsert(
+        self, connection: duckdb.DuckDBPyConnection, statement: str, table: Table, rows: Sequence[Sequence[Any]]
+    ) -> None:
+        """All rows as one array for each column."""
+        arrays = ", ".join(f"unnest(?::{self.types[column.kind]}[])" for column in table.columns)
+        head, _, tail = statement.partition(" VALUES ")
+        sql = f"{head} SELECT {arrays} {tail[tail.index('ON CONFLICT') :]}"  # noqa: S608
+        connection.execute(sql, [list(values) for values in zip(*rows, strict=True)])
+
+    def begin(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Begin."""
+        connection.execute("BEGIN TRANSACTION")
+
+    def exclusive(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Whoever writes is alone already: in this process by turns, among processes by the file."""
+
+    def commit(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Commit."""
+        connection.execute("COMMIT")
+
+    def rollback(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Roll back; what failed to commit has done so."""
+        try:
+            connection.execute("ROLLBACK")
+        except duckdb.TransactionException:
+            return
+
+    def now(self, connection: duckdb.DuckDBPyConnection) -> int:
+        """This machine's clock: a DuckDB file is not shared between machines."""
+        return time.time_ns() // 1000
+
+    def overdue(self) -> bool:
+        """The log is elsewhere."""
+        return False
+
+    def keys(self, columns: Sequence[tuple[str, Kind]], count: int) -> str:
+        """An array for each column of the key."""
+        arrays = ", ".join(f"unnest(?::{self.types[kind]}[])" for _, kind in columns)
+        names = ", ".join(name for name, _ in columns)
+        return f"({names}) IN (SELECT {arrays})"  # noqa: S608
+
+    def exists(self, connection: duckdb.DuckDBPyConnection, name: str) -> bool:
+        """Whether there is a table or view of this name, whatever its case."""
+        sql = "SELECT 1 FROM information_schema.tables WHERE lower(table_name) = lower(?)"
+        return bool(connection.execute(sql, [name]).fetchall())
+
+    def width(self, connection: duckdb.DuckDBPyConnection, name: str) -> int:
+        """By the catalogue."""
+        sql = "SELECT count(*) FROM information_schema.columns WHERE table_name = ?"
+        return int(connection.execute(sql, [name]).fetchall()[0][0])
+
+    def translated(self, error: BaseException) -> EventfoldError:
+        """TargetUnavailable, with what to do about it."""
+        said = str(error).strip().split("\n")[0].removesuffix(".")
+        words = said.lower()
+        if "conflicting lock" in words or "could not set lock" in words:
+            what = f"{self.path} is held by {holder_in(str(error))}, and DuckDB lets in one process at a time."
+            now = "It is tried again; end that program, or have it let go of the file."
+        elif "different configuration" in words:
+            what = f"{self.path} is open in this process with other settings."
+            now = "Close that connection, or open it without any."
+        elif "no space" in words or "not enough space" in words or "out of disk" in words:
+            what, now = f"There is no room for {self.path}: the disk is full.", "Make room; it goes on where it was."
+        elif isinstance(error, duckdb.IOException):
+            what = f"{self.path} cannot be used ({said})."
+            now = "Check the path, and the rights of the file and its folder."
+        else:
+            what, now = f"DuckDB refused: {said}.", "Look at the SQL, and at the tables it names."
+        return TargetUnavailable(what, now, address=self.address, detail=said)
+
+    def blocker(self) -> str:
+        """Nobody: who has to wait for the file is told so at once."""
+        return ""
+
+
+class DuckStatements(Statements):
+    """Statements as DuckDB answers them best."""
+
+    def create(self, table: Table | str, name: str, generation: int) -> Iterator[str]:
+        """The key's index only: it reads columns whole, and changing what is indexed costs it dear."""
+        yield next(super().create(table, name, generation))
+
+    def columns(self, table: Table) -> str:
+        """Moments as numbers: duckdb needs a further package to make them Python's."""
+        return ", ".join(
+            f"epoch_us({quoted(c.name)}) AS {quoted(c.name)}" if c.kind == "moment" else quoted(c.name)
+            for c in table.columns
+        )
+
+    def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> tuple[str, list[Any]]:
+        """The rows of some keys."""
+        sql, _ = super().load(table, keys)
+        return sql, [list(values) for values in zip(*self.packed_keys(table, keys), strict=True)]
+
+    def scan(self, table: Table, further: bool, page: int) -> str:
+        """The next rows in the order of the key."""
+        kinds = {column.name: column.kind for column in table.columns}
+        key = ", ".join(f"epoch_us({quoted(k)})" if kinds[k] == "moment" else quoted(k) for k in table.key)
+        after = f"WHERE ({key}) > ({','.join('?' * len(table.key))})" if further else ""
+        order = listed(table.key)
+        return f"SELECT {self.columns(table)} FROM {table.name} {after} ORDER BY {order} LIMIT {page}"  # noqa: S608

@@ -1,0 +1,173 @@
+"""Room: rows as Parquet files in a folder: snapshots that are always whole, of rows kept in a DuckDB file beside them.
+
+A Parquet file cannot be changed, so rows and checkpoint live in `eventfold.duckdb`, exactly once, and each table is
+written anew as `TABLE.parquet` when its projection has caught up, and every few seconds while it has not. Under its
+name there is the old file or the new one, never half of one; its metadata tell which position of which store it is of.
+Knows: when a snapshot is due. Does not know: who works on the rows.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from eventfold.errors import TargetUnavailable
+from eventfold.target import Checkpoint, Place, Registered, physical
+from eventfold.targets import tables as control
+from eventfold.targets.duck.target import DuckTarget
+from eventfold.targets.writing import SqlWriting
+
+ROWS = "eventfold.duckdb"
+EVERY = 10.0  # seconds between two snapshots, while there is work
+KEPT_WITH = "SELECT key, value FROM parquet_kv_metadata(?)"
+SHARE = 10  # … and ten times as long as the last one took
+
+
+_turns: dict[Path, threading.Lock] = {}  # one snapshot at a time in a folder; other processes are kept out by the file
+
+
+class ParquetTarget(DuckTarget):
+    """See the port."""
+
+    def __init__(self, folder: str, every: float = EVERY) -> None:
+        self._folder, self._every = Path(folder).absolute(), every
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unusable(self._folder, error) from error
+        super().__init__(str(self._folder / ROWS))
+        self.address = f"parquet:{self._folder}"
+        self._turn = _turns.setdefault(self._folder, threading.Lock())
+        self._changed: set[str] = set()
+        self._next: dict[str, float] = {}
+
+    # When a snapshot is due
+
+    @contextmanager
+    def writing(self, place: Place) -> Generator[SqlWriting]:
+        """See the port."""
+        with super().writing(place) as tx:
+            yield tx
+        self._changed.add(place.name)
+        due = self._next.setdefault(place.name, time.monotonic() + self._every)
+        if time.monotonic() >= due:
+            self.publish(place.name)
+
+    def beat(self, held: Checkpoint, seconds: float, quietly: bool = False) -> int:
+        """See the port: there is nothing to do, so this is the time for what was done."""
+        revision = super().beat(held, seconds, quietly)
+        if not quietly and held.place.name in self._changed:
+            self.publish(held.place.name)
+        return revision
+
+    def release(self, held: Checkpoint) -> None:
+        """See the port."""
+        super().release(held)
+        self.publish(held.place.name)
+
+    def change(self, projection: Registered, was: Registered | None = None) -> None:
+        """See the port."""
+        super().change(projection, was)
+        self.publish(projection.name)
+
+    def forget(self, projection: Registered) -> None:
+        """See the port."""
+        super().forget(projection)
+        for table in projection.tables:
+            self._file(table).unlink(missing_ok=True)
+
+    # Snapshots
+
+    def publish(self, name: str) -> None:
+        """Write what readers see, unless the files have it already."""
+        with self._turn:
+            self._changed.discard(name)
+            began = time.monotonic()
+            try:
+                with self._using() as connection:
+                    connection.execute("BEGIN TRANSACTION")  # rows and positions as of one moment
+                    try:
+                        self._publish(connection, name)
+                    finally:
+                        connection.execute("ROLLBACK")
+            except OSError as error:
+                raise _unusable(self._folder, error) from error
+            now = time.monotonic()
+            self._next[name] = now + max(self._every, SHARE * (now - began))
+
+    def _publish(self, connection: duckdb.DuckDBPyConnection, name: str) -> None:
+        sql = f"SELECT {control.PROJECTION} FROM eventfold_projection WHERE name = ?"  # noqa: S608
+        known = [control.registered_of(row) for row in self._ask(connection, sql, (name,))]
+        if not known:
+            return
+        sql = f"SELECT {control.CHECKPOINT} FROM eventfold_checkpoint WHERE name = ? AND generation = ? ORDER BY part"  # noqa: S608
+        held = [control.checkpoint_of(row) for row in self._ask(connection, sql, (name, known[0].live))]
+        of = {
+            "eventfold.projection": name,
+            "eventfold.store": held[0].store,
+            "eventfold.generation": str(known[0].live),
+            "eventfold.position": str(min(each.position for each in held)),
+            "eventfold.handled": " ".join(f"{each.handled.count}:{each.handled.hex}" for each in held),
+        }
+        for table in known[0].tables:
+            if not self._has(table, of):
+                self._write(connection, table, physical(table, known[0].live), of)
+
+    def _has(self, table: str, of: dict[str, str]) -> bool:
+        """Whether the snapshot there is is of the same events by the same generation."""
+        path = self._file(table)
+        if not path.exists():
+            return False
+        try:
+            with duckdb.connect(":memory:") as aside:  # an unreadable file must not spoil the transaction
+                found: list[tuple[Any, Any]] = aside.execute(KEPT_WITH, [str(path)]).fetchall()
+        except duckdb.Error:
+            return False
+        known = {bytes(key).decode(): bytes(value).decode() for key, value in found}
+        return all(known.get(key) == value for key, value in of.items() if key != "eventfold.position")
+
+    def _write(self, connection: duckdb.DuckDBPyConnection, table: str, own: str, of: dict[str, str]) -> None:
+        for left in self._folder.glob(f".{table}.*.tmp"):  # of a process that was killed: the file of rows is ours now
+            left.unlink(missing_ok=True)
+        path = self._folder / f".{table}.{os.getpid()}.tmp"
+        facts = ", ".join(f"'{key}': '{value}'" for key, value in of.items())
+        try:
+            connection.execute(
+                f"COPY (SELECT * FROM {own} ORDER BY ALL) TO '{str(path).replace(chr(39), chr(39) * 2)}' "  # noqa: S608
+                f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{facts}}})"
+            )
+            _sync(path, os.O_RDWR)
+            os.replace(path, self._file(table))
+            _sync(self._folder, os.O_RDONLY)
+        except BaseException:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+            raise
+
+    def _file(self, table: str) -> Path:
+        return self._folder / f"{table}.parquet"
+
+
+def _sync(path: Path, flags: int) -> None:
+    if os.name != "posix" and path.is_dir():
+        return
+    opened = os.open(path, flags)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def _unusable(folder: Path, error: OSError) -> TargetUnavailable:
+    return TargetUnavailable(
+        f"{folder} cannot be used ({error.strerror or error}).",
+        "Check the path, the rights of the folder, and the room on the disk.",
+        address=f"parquet:{folder}",
+    )

@@ -1,0 +1,40 @@
+"""Room: a target in a DuckDB file: rows and checkpoint in one transaction, hence exactly once.
+
+Knows: what differs from other SQL databases. Does not know: connections (opened.py does).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from eventfold.target import Checkpoint, Place, physical
+from eventfold.targets.duck.driver import DuckDriver, DuckStatements
+from eventfold.targets.sql import SqlTarget
+
+
+class DuckTarget(SqlTarget):
+    """See the port."""
+
+    def __init__(self, path: str) -> None:
+        driver = DuckDriver(path)
+        super().__init__(driver, DuckStatements(driver))
+        self._beaten: dict[Place, tuple[int, int, float]] = {}  # token, revision, when
+
+    def beat(self, held: Checkpoint, seconds: float, quietly: bool = False) -> int:
+        """Not more often than a lease needs: each time the file is opened, and is nobody else's meanwhile."""
+        now = time.monotonic()
+        token, revision, beaten = self._beaten.get(held.place, (0, 0, 0.0))
+        if (token, revision) == (held.token, held.revision) and now - beaten < seconds / 3:
+            return revision
+        revision = super().beat(held, seconds, quietly)
+        self._beaten[held.place] = (held.token, revision, now)
+        return revision
+
+    def dump(self, name: str, generation: int) -> Iterator[tuple[Any, ...]]:
+        """Every row as text: that is all a comparison needs."""
+        with self._using() as connection:
+            sql = f"SELECT COLUMNS(*)::VARCHAR FROM {physical(name, generation)} ORDER BY ALL"  # noqa: S608
+            rows = self._ask(connection, sql)
+        yield from rows

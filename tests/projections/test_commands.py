@@ -1,0 +1,164 @@
+"""Room: `eventfold projections …` and `eventfold run` as people see them: in 80 columns, on both engines."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+import eventfold as ef
+from tests.cli.commands import on_terminal, plain, run, started
+from tests.projections.flights import flights
+
+MODULE = """
+import os, time
+import eventfold as ef
+from tests.projections import flights as given
+
+class Plain(given.CarrierMonth, name="plain"):
+    def evolve(self, event: given.Departed | given.Cancelled) -> None:
+        time.sleep(float(os.environ.get("PACE", 0)))
+        super().evolve(event)
+
+class Apart(ef.Projection, name="apart", on_error="park", attempts=1):
+    carrier: str
+    flights: int = 0
+    def evolve(self, event: given.Departed) -> None:
+        if event.delay == 5:
+            raise ValueError("five")
+        self.flights += 1
+
+class Stops(Apart, name="stops", on_error="stop", attempts=1):
+    pass
+"""
+
+
+class Desk:
+    """A store, and a terminal."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self.folder, self.url = folder, url
+        (folder / "air_models.py").write_text(MODULE)
+
+    def __call__(self, *words: str, code: int = 0, group: str = "projections", **env: str) -> str:
+        """What a command shows; it is never wider than the terminal."""
+        command = [group, *words[:1], self.url, *words[1:]] if group else [words[0], self.url, *words[1:]]
+        ended, shown = on_terminal(*command, folder=self.folder, **env)
+        text = plain(shown)
+        assert ended == code, text
+        assert max(map(len, text.splitlines()), default=0) <= 80, text
+        return " ".join(text.split())
+
+
+@pytest.fixture
+def desk(shared_url: str, tmp_path: Path) -> Desk:
+    """A store of 200 flights, nothing kept yet."""
+    with ef.Store(shared_url) as store:
+        store.extend(flights(200), batch=5)
+    return Desk(tmp_path, shared_url)
+
+
+def test_every_command_says_what_it_did_in_eighty_columns(desk: Desk) -> None:
+    """From the first run to the last rollback, with the sentence that each ends in."""
+    models = ("air_models:Plain", "air_models:Apart", "air_models:Stops")
+    said = desk("run", *models, "--once", code=1, group="")
+    assert "stops stopped at event 16 (Departed), in evolve, after 1 attempts: ValueError: five." in said
+    assert "eventfold projections skip stops 16 --because" in said
+    assert "plain rows 1 air_models:Plain" in desk("list")
+    said = desk("status")
+    assert "name state position behind seconds events/s trend parked" in said
+    assert "apart: Parked on" in said
+    assert "since event 16 (Departed): ValueError: five; other keys are current. Slowest handler: evolve," in said
+    assert "stops: Stopped at event 16 (Departed) in evolve after 1 attempts: ValueError: five." in said
+    said = desk("status", "plain")
+    assert "level 0 plain: Current; nobody runs it. Slowest handler: evolve," in said
+    assert "handled_digest" in desk("show", "plain")
+    assert "Every row is the same. Readers still see the old one." in desk("rebuild", "plain")
+    assert "generation 2: " in desk("compare", "plain")
+    assert "plain was switched: readers see generation 2 now. To go back:" in desk("switch", "plain")
+    said = desk("rollback", "plain")
+    assert "plain was rolled back: readers see generation 1 again, at position" in said
+    said = desk("rebuild", "plain", "--at", "50")
+    assert "at position 50 " in said
+    assert "To drop it: eventfold projections discard … plain --generation 3" in said
+    desk("compare", "plain", "--generation", "3", code=1)
+    assert "has no generation 9: it has 1, 2, 3." in desk("compare", "plain", "--generation", "9", code=1)
+    assert "plain has one generation less." in desk("discard", "plain", "--generation", "3")
+    assert "plain is paused: too late." in desk("pause", "plain", "--because", "too late")
+    assert "plain: Paused: too late." in desk("status", "plain")
+    assert "plain may go on." in desk("resume", "plain")
+    said = desk("parked", "apart")
+    assert "16 Departed" in said
+    assert "later events of these keys only wait; --all lists them." in said
+    assert "waits for an earlier event of" in desk("parked", "apart", "--all")
+    assert "due: its runner tries them again" in desk("retry", "apart", "16")
+    assert "stops leaves event 16 out: five." in desk("skip", "stops", "16", "--because", "five")
+    assert "plain goes on from where it is" in desk("accept", "plain")
+    assert "stops is forgotten; it had come to position" in desk("forget", "stops")
+    assert "events, each exactly once" in desk("verify", group="")
+
+
+def test_a_rebuild_that_is_interrupted_is_gone_on_with(desk: Desk) -> None:
+    """Ctrl-C in the middle: what is done is kept, the next rebuild begins there, and the comparison finds it equal."""
+    desk("run", "air_models:Plain", "--once", group="")
+    before = ["projections", "rebuild", desk.url, "plain"]
+    code, shown = on_terminal(*before, folder=desk.folder, interrupt_after="events/s", PACE="0.02")
+    assert code == 130, shown
+    with ef.Store(desk.url) as store:
+        (left,) = [each for each in store.projections.checkpoints("plain") if each.place.generation == 2]
+    assert 0 < left.position < 200
+    assert left.holder == ""
+    assert "generation 2: " in desk("rebuild", "plain")
+    with ef.Store(desk.url) as store:
+        (done,) = [each for each in store.projections.checkpoints("plain") if each.place.generation == 2]
+    assert done.seen.count == 200
+    assert done.token > left.token
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_runner_asked_to_end_finishes_its_page(desk: Desk, number: signal.Signals) -> None:
+    """It ends with 0, gives the lease back at once, and has told what was wrong while it ran."""
+    codes = ["air_models:Plain", "air_models:Apart", "air_models:Stops"]
+    with started("run", desk.url, *codes, folder=desk.folder) as running:
+        with ef.Store(desk.url) as store:
+            ends = time.monotonic() + 25
+            while not _through(store):
+                assert time.monotonic() < ends
+                time.sleep(0.05)
+        running.send(number)
+        code, _, said = running.end()
+    assert code == 0
+    assert "stops stopped at event 16 (Departed), in evolve, after 1 attempts: ValueError: five." in said
+    assert "apart parked event 16 (Departed) of" in said
+    with ef.Store(desk.url) as store:
+        assert not [each.holder for each in store.projections.status() if each.holder]
+
+
+def _through(store: ef.Store) -> bool:
+    """Whether all three have come as far as they can."""
+    found = store.projections.status() if len(store.projections.known()) == 3 else []
+    return bool(found) and all(each.position >= 200 or each.state == "stopped" for each in found)
+
+
+def test_a_type_that_nothing_writes_is_warned_of_without_the_place(desk: Desk) -> None:
+    """The near one is named; a place in the library's own code would help nobody."""
+    (desk.folder / "slips.py").write_text(
+        "import eventfold as ef\n\nclass Depart(ef.Event):\n    carrier: ef.Tag\n\nclass Slip(ef.Projection):\n"
+        "    carrier: str\n    def evolve(self, event: Depart) -> None: ...\n"
+    )
+    said = desk("run", "slips:Slip", "--once", group="")
+    assert said == "slip takes Depart, which nothing has written yet; the log has Departed."
+    assert "slip: Current; nothing has written yet what it takes." in desk("status", "slip")
+
+
+def test_programs_get_facts(desk: Desk) -> None:
+    """In a pipe every command gives JSON lines."""
+    with ef.Store(desk.url) as store, store.follow(ef.Query.of(types="Departed"), name="billing") as follower:
+        next(iter(follower))
+    assert run("projections", "pause", desk.url, "billing", "--because", "so").lines == [
+        {"name": "billing", "done": "paused"}
+    ]
+    (facts,) = run("projections", "status", desk.url).lines
+    assert {"trend", "rate", "slowest", "micros", "seconds", "behind", "sentence"} <= facts.keys()

@@ -1,0 +1,88 @@
+"""Room: a process that forks runners of a read model kept elsewhere, one whenever it is told to, to be killed at work.
+
+    python -m tests.targets.killed STORE TARGET
+
+Knows: nothing but how to run. Does not know: who kills, or when.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import eventfold as ef
+from tests.projections.flights import Cancelled, CarrierMonth, Departed
+from tests.targets.receiver import SECRET
+
+
+def elsewhere(address: Any) -> type[CarrierMonth]:
+    """CarrierMonth, kept at an address."""
+
+    class ElsewhereMonth(CarrierMonth, name="carrier_month", target=address):
+        def evolve(self, event: Departed | Cancelled) -> None:
+            super().evolve(event)
+
+    return ElsewhereMonth
+
+
+def nursery(store: str, address: str) -> subprocess.Popen[str]:
+    """This module as a process of its own."""
+    root = Path(__file__).parents[2]
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.targets.killed", store, address],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=root,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root / 'src'}"},
+    )
+
+
+def dawdle(sink: Any) -> Any:
+    """A sink that takes its time before it writes and after it has, so that a kill hits these moments."""
+    write = sink.write
+
+    def slowly(batch: Any) -> bool:
+        time.sleep(0.004)
+        taken = write(batch)
+        time.sleep(0.004)
+        return bool(taken)
+
+    sink.write = slowly
+    return sink
+
+
+def place(address: str) -> Any:
+    """What a class is given for a target."""
+    if address.startswith("redis"):
+        from eventfold.targets.sinks.redis import RedisSink
+
+        return dawdle(RedisSink(address))
+    if address.startswith("http"):
+        from eventfold.targets.sinks.http import HttpSink
+
+        return dawdle(HttpSink(address, secret=SECRET))
+    import eventfold.targets.duck.parquet
+
+    assert eventfold.targets.duck.parquet.ROWS
+    return address
+
+
+if __name__ == "__main__":
+    import eventfold.engines.sqlite
+    import eventfold.targets.sql
+    import eventfold.targets.sqlite
+
+    kept = elsewhere(place(sys.argv[2]))
+    for _ in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            with ef.Store(sys.argv[1]) as here, here.run(kept) as runner:
+                os.write(1, f"{os.getpid()}\n".encode())
+                runner.wait()
+            os._exit(0)
+        os.waitpid(child, 0)

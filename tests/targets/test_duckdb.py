@@ -1,0 +1,273 @@
+"""Room: rows in DuckDB files and Parquet folders: exactly once, readable by others, refused in words."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from decimal import Decimal
+from pathlib import Path
+
+import duckdb
+import pytest
+
+import eventfold as ef
+from eventfold.errors import InvalidUrl, MissingExtra, ProjectionStopped, TargetUnavailable
+from tests.projections.flights import Departed, flights, folded, proved, rows
+from tests.targets.killed import elsewhere, nursery
+
+COLUMNS = "SELECT carrier, month, flights, delay, cancelled FROM "
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ef.Store:
+    """An empty store."""
+    with ef.Store(str(tmp_path / "store.db")) as store:
+        yield store
+
+
+def other(code: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Some other program, that knows DuckDB and nothing of eventfold."""
+    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60, check=True)
+
+
+READ = f"""
+import duckdb, sys, time
+for attempt in range(100):
+    try:
+        print(sorted(duckdb.connect(sys.argv[1], read_only=True).execute("{COLUMNS} carrier_month").fetchall()))
+        break
+    except duckdb.IOException:
+        time.sleep(0.05)
+"""
+
+
+def test_another_program_reads_the_file_beside_a_runner(store: ef.Store, tmp_path: Path) -> None:
+    """An idle runner lets go of the file: somebody else opens it, and sees the rows; the runner goes on after that."""
+    kept, path = elsewhere(f"duckdb:{tmp_path}/rows.duckdb"), f"{tmp_path}/rows.duckdb"
+    with store.run(kept) as runner:
+        for round in range(2):
+            store.append(*flights(100, round * 100))
+            store.wait(kept)
+            assert other(READ, path).stdout.strip() == str(folded(flights(round * 100 + 100)))
+        assert not runner.failed
+    assert proved(store)
+
+
+HOLD = "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
+
+
+def test_a_file_that_another_process_holds_is_waited_for(
+    store: ef.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a while; then it is said who holds it, and nothing is lost: it goes on when the file is free."""
+    kept, path = elsewhere(f"duckdb:{tmp_path}/rows.duckdb"), f"{tmp_path}/rows.duckdb"
+    monkeypatch.setattr("eventfold.targets.duck.opened.PATIENCE", 0.1)
+    store.append(*flights(50))
+    holding = subprocess.Popen(
+        [sys.executable, "-c", HOLD, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holding.stdin is not None and holding.stdout is not None
+    try:
+        assert holding.stdout.readline() == "held\n"
+        with pytest.raises(TargetUnavailable, match=rf"held by process {holding.pid} .*one process at a time"):
+            store.project(kept)
+    finally:
+        holding.stdin.close()
+        holding.wait(20)
+        holding.stdout.close()
+    store.project(kept)
+    assert rows(store, kept) == folded(flights(50))
+
+
+def test_places_that_are_no_place_are_told_so(store: ef.Store, tmp_path: Path) -> None:
+    """No DuckDB file, the log itself, a folder that is not there, a folder that is a file, options nobody knows."""
+    store.append(*flights(5))
+    (tmp_path / "notes.txt").write_text("not a database, and never was one")
+    for address, words in {
+        f"duckdb:{tmp_path}/notes.txt": "notes.txt is no DuckDB file",
+        f"duckdb:{tmp_path}/nowhere/rows.duckdb": "nowhere/rows.duckdb cannot be used",
+        f"parquet:{tmp_path}/notes.txt": "notes.txt cannot be used",
+    }.items():
+        with pytest.raises(TargetUnavailable, match=words):
+            store.project(elsewhere(address))
+    for address, words in {
+        f"duckdb:{tmp_path}/store.db": "is the log itself",
+        "duckdb:": "names no path",
+        f"parquet:{tmp_path}?every=often": "every=often",
+        f"parquet:{tmp_path}?often=1": "often=1",
+        "ducksdb:rows": "duckdb:PATH",
+    }.items():
+        with pytest.raises(InvalidUrl, match=words):
+            store.project(elsewhere(address))
+    assert store.count() == 5
+
+
+def test_without_the_package_the_extra_is_named(
+    store: ef.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What to install is in the message."""
+    for name in [name for name in sys.modules if name.startswith("eventfold.targets.duck")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    for address in (f"duckdb:{tmp_path}/rows.duckdb", f"parquet:{tmp_path}"):
+        with pytest.raises(MissingExtra, match=r'pip install "eventfold\[duckdb\]"'):
+            store.project(elsewhere(address))
+
+
+class DuckPriced(ef.Event):
+    """Something has a price."""
+
+    thing: ef.Tag
+    price: Decimal
+
+
+def test_a_decimal_that_would_be_rounded_stops_the_projection(store: ef.Store, tmp_path: Path) -> None:
+    """DuckDB rounds what has more digits than its column; here it is the event's fault, and nothing is written."""
+
+    class DuckPrice(ef.Projection, target=f"duckdb:{tmp_path}/rows.duckdb", attempts=1):
+        thing: str
+        price: Decimal = Decimal(0)
+
+        def evolve(self, event: DuckPriced) -> None:
+            self.price = event.price
+
+    store.append(DuckPriced("a", Decimal("1234567890123456789.0123456789")))
+    store.append(DuckPriced("a", Decimal("0.00000000001")))
+    with pytest.raises(ProjectionStopped, match="stopped at event 2"):
+        store.project(DuckPrice)
+    assert [row.price for row in store.rows(DuckPrice)] == [Decimal("1234567890123456789.0123456789")]
+
+
+def test_handlers_write_duckdbs_own_sql(store: ef.Store, tmp_path: Path) -> None:
+    """Also rebuilt, compared and switched; a statement that only counts what it changed gives no rows."""
+
+    class DuckDelays(ef.SqlProjection, target=f"duckdb:{tmp_path}/rows.duckdb"):
+        tables = {"duck_delays": "carrier VARCHAR, seen TIMESTAMPTZ, minutes BIGINT"}
+
+        def departed(self, recorded: ef.Recorded[Departed], tx: ef.Transaction) -> None:
+            given = (recorded.event.carrier, recorded.time, recorded.event.delay)
+            assert tx.execute("INSERT INTO {duck_delays} VALUES (?, ?, ?)", given) == []
+
+    store.append(*flights(30))
+    store.project(DuckDelays)
+    store.projections.rebuild(DuckDelays)
+    assert store.projections.compare(DuckDelays).equal
+    store.projections.switch(DuckDelays)
+    assert proved(store)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.parametrize("kind", ["duckdb", "parquet"])
+def test_killed_runners_skip_and_repeat_nothing(kind: str, store: ef.Store, tmp_path: Path) -> None:
+    """Runners are killed at any moment, in a transaction or while a snapshot is written: rows are the plain fold's."""
+    address = f"duckdb:{tmp_path}/rows.duckdb" if kind == "duckdb" else f"parquet:{tmp_path}/rows?every=0"
+    kept, chance, written = elsewhere(address), random.Random(4), 0
+    store.project(kept)
+    ward = nursery(str(tmp_path / "store.db"), address)
+    assert ward.stdin is not None and ward.stdout is not None
+    positions: set[int] = set()
+    try:
+        for _ in range(30):
+            store.extend(flights(200, written), batch=8)
+            written += 200
+            ward.stdin.write("\n")
+            ward.stdin.flush()
+            child = int(ward.stdout.readline())
+            time.sleep(chance.random() * 0.4)
+            os.kill(child, signal.SIGKILL)
+            positions.update(held.position for held in store.projections.checkpoints(kept))
+            if kind == "parquet":  # whole, whatever happened
+                duckdb.sql(f"{COLUMNS} '{tmp_path}/rows/carrier_month.parquet'").fetchall()
+    finally:
+        ward.stdin.close()
+        ward.wait(20)
+        ward.stdout.close()
+    assert len(positions) > 8  # they were killed at work, not before it
+    store.project(kept)
+    assert rows(store, kept) == folded(flights(written))
+    assert proved(store)
+    if kind == "parquet":
+        assert parquet(tmp_path / "rows") == folded(flights(written))
+        assert not list((tmp_path / "rows").glob(".*.tmp"))
+
+
+# Parquet
+
+
+def parquet(folder: Path) -> list[tuple[object, ...]]:
+    """The rows of the file, as any program reads them."""
+    with duckdb.connect(":memory:") as reader:
+        return reader.execute(f"{COLUMNS} '{folder}/carrier_month.parquet'").fetchall()
+
+
+def told(folder: Path) -> dict[str, str]:
+    """What the file says of itself."""
+    sql = "SELECT key::VARCHAR, value::VARCHAR FROM parquet_kv_metadata(?)"
+    with duckdb.connect(":memory:") as reader:
+        return dict(reader.execute(sql, [f"{folder}/carrier_month.parquet"]).fetchall())
+
+
+def test_the_file_is_the_read_model_and_says_of_when(store: ef.Store, tmp_path: Path) -> None:
+    """After every catching up; it names store, generation and position; nothing new: it is left as it is."""
+    kept, folder = elsewhere(f"parquet:{tmp_path}/rows"), tmp_path / "rows"
+    store.append(*flights(40))
+    store.project(kept)
+    assert parquet(folder) == folded(flights(40)) == rows(store, kept)
+    facts = told(folder)
+    assert (facts["eventfold.position"], facts["eventfold.generation"]) == ("40", "1")
+    assert facts["eventfold.store"] == store.projections.checkpoints(kept)[0].store
+    before = (folder / "carrier_month.parquet").stat().st_ino
+    store.project(kept)
+    assert (folder / "carrier_month.parquet").stat().st_ino == before
+
+
+def test_the_file_follows_a_switch_and_a_rollback_and_goes_when_forgotten(store: ef.Store, tmp_path: Path) -> None:
+    """What readers see is what the file has; a file that was deleted or spoilt is written anew."""
+    kept, folder = elsewhere(f"parquet:{tmp_path}/rows"), tmp_path / "rows"
+    store.append(*flights(40))
+    store.project(kept)
+    store.projections.rebuild(kept)
+    assert told(folder)["eventfold.generation"] == "1"
+    store.projections.switch(kept)
+    assert told(folder)["eventfold.generation"] == "2"
+    store.projections.rollback(kept)
+    assert told(folder)["eventfold.generation"] == "1"
+    (folder / "carrier_month.parquet").write_bytes(b"spoilt")
+    store.project(kept)
+    assert parquet(folder) == folded(flights(40))
+    store.projections.forget(kept)
+    assert not (folder / "carrier_month.parquet").exists()
+
+
+def test_readers_never_see_half_a_file(store: ef.Store, tmp_path: Path) -> None:
+    """While a runner writes a snapshot after every page, whoever reads finds whole ones, each later than the last."""
+    kept, folder = elsewhere(f"parquet:{tmp_path}/rows?every=0"), tmp_path / "rows"
+    store.project(kept)
+    stop, written = threading.Event(), [0]
+
+    def write() -> None:
+        while not stop.is_set():
+            store.append(*flights(10, written[0]))
+            written[0] += 10
+
+    writer = threading.Thread(target=write)
+    seen: list[int] = []
+    with store.run(kept):
+        writer.start()
+        try:
+            ends = time.monotonic() + 30
+            while len(set(seen)) < 5 and time.monotonic() < ends:
+                found = parquet(folder)
+                seen.append(sum(row[2] + row[4] for row in found))  # type: ignore[operator]
+                assert found == folded(flights(seen[-1]))
+        finally:
+            stop.set()
+            writer.join()
+        store.wait(kept)
+    assert seen == sorted(seen) and len(set(seen)) >= 5
+    assert parquet(folder) == folded(flights(written[0]))
