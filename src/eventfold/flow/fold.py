@@ -197,13 +197,13 @@ class Rows:
     def forget(self, whole: bool = False) -> None:
         """What is in memory may not be what is in the table."""
         self._cache.clear()
-        self._touched.clear()
+        self._touched = {}
         self._whole, self._begun = whole, None
 
     def fold(self, items: Sequence[Item], timing: Timing, clock: Clock) -> None:
         """Take events in, in memory. Raises Failed; then `forget` before anything else."""
-        self._load(items)
-        self._touched.clear()
+        self._touched = keys_in(items)
+        self._load(self._touched)
         began = clock()
         self._evolve(items)
         timing.add("evolve", clock() - began, len(items))
@@ -211,12 +211,11 @@ class Rows:
     def _evolve(self, items: Sequence[Item]) -> None:
         if isinstance(items, Straight):
             items.evolve(self._plan, self._cache)
-            self._touched.update(dict.fromkeys(items.keys))
         else:
             self._one_by_one(items)
 
     def _one_by_one(self, items: Sequence[Item]) -> None:
-        plan, cache, touched = self._plan, self._cache, self._touched
+        plan, cache = self._plan, self._cache
         cls, recorded, keeps = plan.cls, plan.recorded, plan.keeps
         index = 0
         try:
@@ -231,28 +230,23 @@ class Rows:
                             raise returned(cls)
                         if keeps and not row.keep():
                             cache[key] = None
-                        touched[key] = None
         except Exception as error:
             raise Failed(index, error, "evolve") from error
 
-    def _load(self, items: Sequence[Item]) -> None:
+    def _load(self, keys: dict[Key, None]) -> None:
         cache = self._cache
-        keys = keys_in(items)
         missing = dict.fromkeys(filterfalse(cache.__contains__, keys))
         if not missing:
             return
         if len(cache) + len(missing) > MOST_ROWS:
             if self._whole:
                 self._begun, self._whole = bytearray(SLOTS), False
-                self._note(cache)
+                self._first_times(cache)
             cache.clear()
-            missing = keys
+            missing = dict(keys)
+        wanted: Iterable[Key] = () if self._whole else missing
         if self._begun is not None:
-            begun = self._begun
-            wanted: Iterable[Key] = [key for key in missing if begun[hash(key) % SLOTS]]
-            self._note(missing)
-        else:
-            wanted = () if self._whole else missing
+            wanted = list(compress(missing, self._first_times(missing)))
         self._fetch(wanted, missing)
 
     def _fetch(self, wanted: Iterable[Key], missing: dict[Key, None]) -> None:
@@ -266,10 +260,15 @@ class Rows:
                     raise Failed(None, self._odd(key), "key")
         self._cache.update(missing)
 
-    def _note(self, keys: Iterable[Key]) -> None:
-        assert self._begun is not None
-        for key in keys:
-            self._begun[hash(key) % SLOTS] = 1
+    def _first_times(self, keys: Iterable[Key]) -> list[int]:
+        """For each of these keys 0 if its row cannot have been begun before now; from now on it may have been."""
+        begun = self._begun
+        assert begun is not None
+        slots = [hash(key) % SLOTS for key in keys]
+        before = list(map(begun.__getitem__, slots))
+        for slot in slots:
+            begun[slot] = 1
+        return before
 
     def _odd(self, key: Any) -> EventfoldError:
         return InvalidProjection(
@@ -279,17 +278,12 @@ class Rows:
 
     def write(self, tx: Writing) -> None:
         """Write what was touched. Raises Failed where the database does not take a row."""
-        upserts: list[tuple[Any, ...]] = []
-        deletes: list[tuple[Any, ...]] = []
+        cache, touched = self._cache, self._touched
+        gone = [key for key in touched if cache[key] is None] if self._plan.keeps else []
         try:
-            for key in self._touched:
-                row = self._cache[key]
-                if row is None:
-                    deletes.append(self._of.pack_key(key))
-                else:
-                    upserts.append(self._of.pack(row))
-            tx.upsert(self.table, upserts)
-            tx.delete(self.table, deletes)
+            there = filterfalse(set(gone).__contains__, touched) if gone else touched
+            tx.upsert(self.table, list(map(self._of.pack, map(cache.__getitem__, there))))
+            tx.delete(self.table, list(map(self._of.pack_key, gone)))
         except (RowRefused, TypeError, ValueError, OverflowError) as error:
             raise Failed(None, error.__cause__ or error, "evolve") from error
 

@@ -48,21 +48,16 @@ class Rows:
             raise corrupt(None) from error
         if not found:
             return []
-        # In columns: a page then takes a step of Python's for a column, not for each of its cells.
+        # By the page: checksums in columns, then every row taken apart once.
         if list(map(crc32, map(_packed, map(_body, found)))) != list(map(_checksum, found)):
             self._refuse(found)
-        positions, ids, types, versions, data, tags, times, occurred, metadata, offsets, sizes, codecs, keys, _ = zip(
-            *found, strict=True
-        )
-        known = {type: self._types.known.get(type) or self._types.name(connection, type) for type in set(types)}
-        return list(
-            map(
-                Stored,
-                *(positions, ids, map(known.__getitem__, types), versions, data, tags, times, occurred, metadata),
-                *([offset or 0 for offset in offsets], [size or 1 for size in sizes]),
-                *([codec or "json" for codec in codecs], keys),
-            )
-        )
+        known = self._types.known
+        for type in {row[2] for row in found}.difference(known):
+            self._types.name(connection, type)
+        return [  # positional, and without a star: half the time
+            Stored(p, id, known[type], v, data, tags, time, occurred, meta, at or 0, of or 1, codec or "json", key)
+            for p, id, type, v, data, tags, time, occurred, meta, at, of, codec, key, _ in found
+        ]
 
     def _refuse(self, rows: list[tuple[Any, ...]]) -> NoReturn:
         """Raises CorruptEvent for the first row whose checksum is not its own."""
