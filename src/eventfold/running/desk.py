@@ -24,7 +24,7 @@ from eventfold.errors import (
     UnknownProjection,
 )
 from eventfold.flow import generations
-from eventfold.flow.enrol import inline, same
+from eventfold.flow.enrol import inline
 from eventfold.flow.fold import name_table
 from eventfold.flow.follow import verify
 from eventfold.flow.generations import Comparison, known_in
@@ -65,11 +65,9 @@ class Desk(Hands):
         folder = inlining.folder_of(self.log, own, plans)
         known = {plan.name: self._register(plan)[1] for plan in plans}
         self.log.engine.fold_with(folder)
-        entries = inlining.enrolled(self.log)
-        for plan in plans:
-            if not same(entries.get(plan.name), plan):
-                if not inlining.take_in(self.log, own, plan, known[plan.name], self._lease):
-                    self._refuse(own, Place(plan.name, known[plan.name].live))
+        for plan in inlining.strangers(self.log, plans):
+            if not inlining.take_in(self.log, own, plan, known[plan.name], self._lease):
+                self._refuse(own, Place(plan.name, known[plan.name].live))
 
     def project(self, *projections: Kept, timeout: float = PATIENCE, progress: Progress | None = None) -> None:
         """See Store.project."""

@@ -38,6 +38,12 @@ def enrolled(log: Log) -> dict[str, Inlined]:
     return {each.name: each for each in run(log.engine.inlined())}
 
 
+def strangers(log: Log, plans: Sequence[Plan]) -> list[Plan]:
+    """Those that are not enrolled yet, or with other code than this."""
+    entries = enrolled(log)
+    return [plan for plan in plans if not enrol.same(entries.get(plan.name), plan)]
+
+
 def take_in(log: Log, target: Target, plan: Plan, known: Registered, lease: float) -> bool:
     """Fold what is there already, then have every append keep it up. False where it stopped or is paused.
 
