@@ -17,7 +17,7 @@ from benchmarks import report
 from benchmarks.measure import Figure, Settings
 from benchmarks.stage import Stage
 
-GROUPS = ("append", "concurrent", "hot", "read", "follow", "projections", "footprint")
+GROUPS = ("append", "concurrent", "hot", "decisions", "read", "follow", "projections", "footprint")
 LONG = ("postgres", "growth")
 
 

@@ -30,9 +30,9 @@ class Child:
         self.process.start()
         theirs.close()
 
-    def answer(self) -> Any:
+    def answer(self, patience: float = PATIENCE) -> Any:
         """What it sends next. Raises RuntimeError if it ended, or took too long, instead."""
-        if not self.pipe.poll(PATIENCE):
+        if not self.pipe.poll(patience):
             raise RuntimeError("a benchmark's child process did not answer")
         try:
             return self.pipe.recv()

@@ -14,6 +14,7 @@ from pathlib import Path
 import apsw
 
 import eventfold as ef
+from benchmarks import rebuilds
 from benchmarks.measure import Figure, Sample, interleave
 from benchmarks.stage import Stage
 
@@ -87,7 +88,7 @@ def run(stage: Stage, tell: Callable[[str], None]) -> list[Figure]:
     ]
     upsert = figures[2]
     upsert.aim("≥ 0.6 of raw", upsert.against("raw upsert") >= 0.6)
-    return figures
+    return figures + rebuilds.figures(stage, tell)
 
 
 def _flight(number: int, count: int) -> str:

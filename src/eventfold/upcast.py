@@ -131,9 +131,15 @@ def lift(event: object) -> tuple[Any, ...]:
     Raises whatever an upcaster raises, and TypeError if one returns what it did not declare.
     """
     step = _steps.get(type(event))
-    if step is None:
-        return (event,)
-    result = step.function(event)
+    while step is not None:  # nearly always one event becomes one
+        event = step.function(event)
+        if type(event) not in step.targets:
+            return _parts(step, event)
+        step = _steps.get(type(event))
+    return (event,)
+
+
+def _parts(step: Upcaster, result: object) -> tuple[Any, ...]:
     parts = tuple(cast("list[Any]", result)) if isinstance(result, (tuple, list)) else (result,)
     for part in parts:
         if not isinstance(part, step.targets):

@@ -1,0 +1,224 @@
+"""Room: read models of a million flights: how long a rebuild takes, what it needs, whether four share the work.
+
+Knows: the demonstration's events and tables, processes of their own. Does not know: how rows are kept. Figures of
+the group "projections", over one file; each is taken in fresh processes, as `eventfold run` would be one.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import eventfold as ef
+from benchmarks.child import Child
+from benchmarks.measure import Figure, Missing, Sample
+from benchmarks.stage import Stage
+from eventfold.bridge import run
+from eventfold.demo.flights.events import FlightDeparted, FlightScheduled
+from eventfold.demo.flights.tables import CarrierMonth
+from eventfold.errors import UnknownProjection
+from eventfold.flow.generations import register
+from eventfold.flow.project import Work
+from eventfold.projection.plan import plan_of
+from eventfold.running.runner import catch_up, holder, means_of
+from eventfold.target import Place
+
+GROUP = "projections"
+QUICK = 3_000  # flights of a quick run: some 9,000 events
+FLIGHTS = 336_776  # of the whole year: about a million events
+WORKERS = 4
+STEPS = 400  # of a loop, for each event: a handler that does some work of its own, about 10 µs
+TIMEOUT = 600.0
+
+
+class EachFlight(ef.Projection, name="each_flight"):
+    """A row for each flight: as many rows as a third of the events."""
+
+    flight: str
+    scheduled: int = 0
+    delay: int = 0
+
+    def evolve(self, event: FlightScheduled | FlightDeparted) -> None:
+        """Scheduled, then gone."""
+        match event:
+            case FlightScheduled():
+                self.scheduled += 1
+            case FlightDeparted():
+                self.delay = event.delay
+
+
+class Light(ef.Projection, name="light"):
+    """A row for each flight that left; next to no work of its own."""
+
+    flight: str
+    delay: int = 0
+
+    def evolve(self, event: FlightDeparted) -> None:
+        """Gone."""
+        self.delay = event.delay
+
+
+class LightShared(Light, name="light_shared", partitions=WORKERS):
+    """The same, split by flight."""
+
+
+class Heavy(ef.Projection, name="heavy"):
+    """The same with work of its own."""
+
+    flight: str
+    delay: int = 0
+
+    def evolve(self, event: FlightDeparted) -> None:
+        """Gone, after some thought."""
+        self.delay = event.delay + sum(range(STEPS)) * 0
+
+
+class HeavyShared(Heavy, name="heavy_shared", partitions=WORKERS):
+    """The same, split by flight."""
+
+
+def figures(stage: Stage, tell: Callable[[str], None]) -> list[Figure]:
+    """All of them; none where the flights' data is not installed."""
+    folder = stage.folder / "projections"
+    limit = QUICK if stage.settings.quick else None
+    try:
+        tell("loading the flights")
+        events = _loaded(folder / "year.db", limit)
+        tenth = _loaded(folder / "weeks.db", (limit or FLIGHTS) // 10)
+    except Missing as reason:
+        tell(f"left out: {reason}")
+        return []
+    tell("a rebuild of the flights")
+    made = [_months(stage, folder / "year.db", events)]
+    tell("memory of a rebuild")
+    made.append(_memory(folder, events, tenth))
+    tell("four partitions in four processes")
+    made += [_shared(stage, folder / "year.db", *pair) for pair in ((Light, LightShared), (Heavy, HeavyShared))]
+    tell("an idle runner")
+    return [*made, _idle(stage, folder / "weeks.db")]
+
+
+def _loaded(path: Path, limit: int | None) -> int:
+    try:
+        from eventfold.demo.flights.load import load
+        from eventfold.demo.flights.source import Source, unpack
+
+        with (
+            tempfile.TemporaryDirectory(prefix="eventfold-flights-") as data,
+            closing(Source(unpack(Path(data)), limit)) as source,
+            ef.Store(str(path)) as store,
+        ):
+            return load(store, source, lambda _done, _all: None).events
+    except (ImportError, ef.EventfoldError) as error:
+        raise Missing(f"{error} (pip install 'eventfold[demo]')") from error
+
+
+def _months(stage: Stage, path: Path, events: int) -> Figure:
+    taken: list[float] = []
+    with ef.Store(str(path)) as store:
+        store.project(CarrierMonth, timeout=TIMEOUT)
+        for _ in range(1 if stage.settings.quick else 3):
+            began = time.perf_counter()
+            store.projections.rebuild(CarrierMonth)
+            taken.append(time.perf_counter() - began)
+            store.projections.discard(CarrierMonth)
+    name = f"rebuild of {events:,} flight events by carrier and month"
+    figure = Figure(GROUP, name, "s", Sample(tuple(taken)), better="lower")
+    figure.note = f"{events / figure.ours.median:,.0f} events/s, of five kinds"
+    return figure.aim("< 20 s for a million", figure.ours.median < 20 * events / 1_000_000)
+
+
+def _memory(folder: Path, events: int, tenth: int) -> Figure:
+    """Peak memory of processes that make a row for each flight, of a tenth of the log and of all of it."""
+    whole, part = (_answer(_peak, str(folder / name)) for name in ("year.db", "weeks.db"))
+    name = f"peak memory while {events:,} events become {events // 3:,} rows"
+    others: dict[str, Sample | str] = {f"{tenth:,} events": Sample((part,))}
+    figure = Figure(GROUP, name, "MiB", Sample((whole,)), others, "lower")
+    return figure.aim("≤ 1.25 × a tenth's", whole <= 1.25 * part)
+
+
+def _shared(stage: Stage, path: Path, alone: type[ef.Projection], shared: type[ef.Projection]) -> Figure:
+    """Partitions, each in a process of its own, beside one process with all of it. Events are those it takes."""
+    kinds = {"one": alone, "four": shared}
+    taken: dict[str, list[float]] = {"one": [], "four": []}
+    with ef.Store(str(path)) as store:
+        events = store.count(ef.Query.of(types=FlightDeparted))
+        for _ in range(1 if stage.settings.quick else 3):
+            for name, kind in kinds.items():
+                taken[name].append(events / _together(store, str(path), kind))
+    one: dict[str, Sample | str] = {"one process": Sample(tuple(taken["one"]))}
+    figure = Figure(
+        GROUP, f"four partitions, {alone.__name__.lower()} handler", "events/s", Sample(tuple(taken["four"])), one
+    )
+    return figure.aim("≥ 1.3 × one", figure.against("one process") >= 1.3)
+
+
+def _together(store: ef.Store, path: str, kind: type[ef.Projection]) -> float:
+    """Seconds until every partition has come to the end, each worked on by a process that stands ready."""
+    desk, plan = store.projections, plan_of(kind)
+    with suppress(UnknownProjection):
+        desk.forget(kind)
+    run(register(plan, desk.log, desk.target(kind)))
+    children = [Child(_partition, path, kind.__name__, number) for number in range(plan.partitions)]
+    try:
+        for child in children:
+            child.answer()
+        began = time.perf_counter()
+        for child in children:
+            child.tell("go")
+        for child in children:
+            child.answer()
+        return time.perf_counter() - began
+    finally:
+        for child in children:
+            child.end()
+
+
+def _partition(pipe: Connection, path: str, name: str, number: int) -> None:
+    kind: type[ef.Projection] = globals()[name]
+    with ef.Store(path) as store:
+        desk, plan = store.projections, plan_of(kind)
+        means = means_of(desk.log, desk.target(kind), 10.0)
+        work = Work(plan, means, Place(plan.name, 1, number), holder())
+        pipe.send("ready")
+        pipe.recv()
+        catch_up(work, 5.0)
+        pipe.send("done")
+
+
+def _answer(function: Callable[..., None], *arguments: Any) -> float:
+    child = Child(function, *arguments)
+    try:
+        return float(child.answer(TIMEOUT))
+    finally:
+        child.end()
+
+
+def _peak(pipe: Connection, path: str) -> None:
+    import resource
+
+    with ef.Store(path) as store:
+        store.project(EachFlight, timeout=TIMEOUT)
+    pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def _idle(stage: Stage, path: Path) -> Figure:
+    shares = [_answer(_idling, str(path), stage.settings.idle) for _ in range(1 if stage.settings.quick else 2)]
+    figure = Figure(GROUP, "an idle runner's share of a core", "%", Sample(tuple(shares)), better="lower")
+    return figure.aim("< 1 %", figure.ours.median < 1)
+
+
+def _idling(pipe: Connection, path: str, seconds: float) -> None:
+    with ef.Store(path) as store:
+        store.project(CarrierMonth, timeout=TIMEOUT)
+        with store.run(CarrierMonth):
+            time.sleep(5.0)  # until it polls as seldom as it does when nothing happens
+            cpu, start = time.process_time(), time.perf_counter()
+            time.sleep(seconds)
+            share = (time.process_time() - cpu) / (time.perf_counter() - start)
+    pipe.send(100 * share)
