@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmarks import follow, read
+from benchmarks import follow, read, rows
 from benchmarks.child import appenders
 from benchmarks.cluster import Cluster, RawPsycopg
 from benchmarks.measure import Cell, Figure, Missing, Sample, all_met, interleave, rate, rate_of_tasks, rate_of_threads
@@ -40,8 +40,11 @@ class Contenders:
         opened.callback(self.tasks.close)
         self.floor = self._floor(cluster, opened, stored)
         self.peer: Eventsourcing | None = None
+        self.environment: dict[str, str] | None = None  # of the peer, if it is there
         try:
-            self.peer = Eventsourcing(None, stored, cluster.environment())
+            environment = cluster.environment()
+            self.peer = Eventsourcing(None, stored, environment)
+            self.environment = environment
             opened.callback(self.peer.close)
             self.peer.fill(stored)
         except Missing as reason:
@@ -81,7 +84,8 @@ def run(stage: Stage, tell: Callable[[str], None]) -> list[Figure]:
         tell("reads")
         figures += _reads(stage, them)
         tell("append to receipt")
-        return [*figures, *_latency(stage, them)]
+        figures += _latency(stage, them)
+        return figures + rows.figures(stage, cluster, them.ours.store, them.environment, tell)
 
 
 def _others(stage: Stage, found: dict[str, Sample], *names: str) -> dict[str, Sample | str]:

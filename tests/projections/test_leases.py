@@ -8,7 +8,7 @@ import time
 import pytest
 
 import eventfold as ef
-from eventfold.bridge import run
+from eventfold.bridge import aside, run
 from eventfold.errors import LeaseLost
 from eventfold.flow.project import Means, Work
 from eventfold.projection import plan_of
@@ -20,7 +20,9 @@ from tests.projections.flights import CarrierMonth, Split, flights, folded, prov
 def work(store: ef.Store, holder: str, lease: float, page: int = 20) -> Work:
     """A worker of our own on CarrierMonth, driven step by step."""
     desk = Desk(store._log, "")  # pyright: ignore[reportPrivateUsage]
-    means = Means(desk.log, store.projections.target(CarrierMonth), time.perf_counter, lease=lease, page=page)
+    means = Means(
+        desk.log, store.projections.target(CarrierMonth), time.perf_counter, lease=lease, page=page, aside=aside
+    )
     return Work(plan_of(CarrierMonth), means, Place("carrier_month", 1), holder)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import apsw
 import pytest
@@ -13,6 +15,7 @@ import pytest
 import eventfold as ef
 from eventfold.engines.sqlite import watch
 from eventfold.engines.sqlite.connect import File
+from eventfold.engines.sqlite.notice import Notice, notice_of
 from eventfold.errors import StoreClosed
 from tests.sqlite.noted import engine_of, noted
 from tests.sqlite.other import Other
@@ -166,3 +169,44 @@ def loop():
     with ef.Store(path, timeout=5) as store:
         store.append(noted(8))
         assert store.count() == count + 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+def test_the_system_tells_of_a_write_and_of_nothing_else(tmp_path: Path) -> None:
+    """A write to the file ends the wait and is told once; being woken ends it, too, and is no write."""
+    path = tmp_path / "log"
+    path.write_bytes(b"")
+    notice = Notice(str(path))
+    try:
+        assert not notice.wait(0.01)
+        path.write_bytes(b"something")
+        assert notice.wait(30)
+        assert not notice.wait(0.01)
+        threading.Timer(0.05, notice.wake).start()
+        assert not notice.wait(30)
+    finally:
+        notice.close()
+    notice.wake()  # whoever wakes it may come too late
+
+
+def test_where_nobody_tells_it_is_still_noticed(
+    path: str, monkeypatch: pytest.MonkeyPatch, process: Callable[..., Other]
+) -> None:
+    """Without notices another process's commit is found by asking, and so it is once notices fall silent."""
+    other = process()
+    other(f"store = ef.Store({path!r})")
+    for told in (lambda _path: None, lambda _path: notice_of(__file__)):
+        monkeypatch.setattr(watch, "notice_of", told)
+        rung = threading.Event()
+        with ef.Store(path) as store:
+            stop = engine_of(store).watch(rung.set)
+            time.sleep(0.3)
+            rung.clear()
+            other("store.append(noted(1))")
+            assert rung.wait(30)
+            stop()
+
+
+def test_there_is_no_notice_of_a_file_that_is_not_there(tmp_path: Path) -> None:
+    """Then it is asked for now and then."""
+    assert notice_of(str(tmp_path / "missing")) is None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from eventfold.bridge.aside import aside
 from eventfold.bridge.bell import Bell
 from eventfold.bridge.run import in_thread, promise, run, sleep_here, sleep_on_loop, wait_here, wait_on_loop
 from eventfold.bridge.threads import ThreadCombiner, mutex
@@ -44,6 +45,7 @@ __all__ = [
     "Once",
     "TaskCombiner",
     "ThreadCombiner",
+    "aside",
     "in_thread",
     "mutex",
     "promise",

@@ -138,6 +138,8 @@ async def begin(plan: Plan, log: Log, target: Target, until: int | None = None) 
 
     With `until` it is one of the past, which never goes live. Raises UnknownProjection.
     """
+    # The number before the name: whoever begins one in between takes this number, and `create` finds it there.
+    generation = 1 + max((each.place.generation for each in target.checkpoints(plan.name)), default=0)
     known = known_in(target, plan.name)
     if until is None and known.building is not None:
         left = target.checkpoints(plan.name, known.building)
@@ -147,7 +149,6 @@ async def begin(plan: Plan, log: Log, target: Target, until: int | None = None) 
         known = known_in(target, plan.name)
     if plan.kind == "effects":
         raise InvalidProjection(f"{plan.name} has effects, and they are not done again.", "Rebuild read models only.")
-    generation = 1 + max(checkpoint.place.generation for checkpoint in target.checkpoints(plan.name))
     if until is None:
         known = msgspec.structs.replace(known, building=generation, code=plan.code, kind=plan.kind)
     target.create(known, tables_of(plan), await _checkpoints(plan, log, generation, 0, until))

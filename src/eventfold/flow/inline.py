@@ -54,6 +54,7 @@ class InlineRows(Rows):
         except (TypeError, ValueError) as error:  # an earlier request of this transaction left what is no row
             raise Failed(None, error, "evolve") from error
         shared = not self._touched.keys().isdisjoint(keys)
+        self._touched.update(keys)
         try:
             self._evolve(items)
         except Failed as failed:

@@ -14,10 +14,12 @@ import msgspec
 
 from eventfold.engine import Page, Span
 from eventfold.errors import CursorMismatch, LeaseLost
+from eventfold.flow.ahead import Ahead, Aside
 from eventfold.flow.fold import Handlers, Reading, Rows, Timing
 from eventfold.flow.follow import verify
 from eventfold.flow.items import Failed, Item, stored_of
 from eventfold.flow.log import Log, writing_to
+from eventfold.flow.pace import Pace
 from eventfold.flow.parked import UNKEYED, alone, blocked_keys, first_due, keys_of, parked, to_do, waiting
 from eventfold.flow.stopped import Stopped, restored
 from eventfold.projection.ledger import tally
@@ -37,7 +39,7 @@ State = Literal["worked", "idle", "held", "paused", "stopped", "superseded"]
 class Means(msgspec.Struct, frozen=True):
     """What a worker works with. `clock` gives seconds; `dead` knows of holders that were killed.
 
-    `lease` in seconds, `page` in events.
+    `lease` in seconds, `page` in events; `aside` reads ahead while a page is written.
     """
 
     log: Log
@@ -46,6 +48,7 @@ class Means(msgspec.Struct, frozen=True):
     dead: Callable[[str], bool] = lambda _holder: False
     lease: float = 10.0
     page: int = PAGE
+    aside: Aside | None = None
 
 
 class Work:
@@ -54,7 +57,7 @@ class Work:
     def __init__(self, plan: Plan, means: Means, place: Place, holder: str) -> None:
         self.plan, self.means, self.place, self.holder = plan, means, place, holder
         self.held: Checkpoint | None = None
-        self.rate = 0.0
+        self._pace = Pace()
         self.set_aside: list[Entry] = []  # what it parked, for whoever tells of it; those that wait behind are not here
         self._why: State = "worked"  # other than "worked": nothing may be done now
         self.entries: dict[int, Entry] = {}
@@ -67,14 +70,13 @@ class Work:
         self._rows: Rows | None = None
         self._handlers = Handlers(plan)
         self._reading: Reading | None = None
-        self._slowest: dict[str, float] = {}
+        self._ahead: Ahead | None = None
 
     async def step(self) -> State:
         """Do what there is to do next. Raises TargetUnavailable, CursorMismatch, StoreUnavailable errors."""
         try:
-            if self.held is None:
-                if not await self._claim():
-                    return "held"
+            if self.held is None and not await self._claim():
+                return "held"
             if self._why != "worked":
                 return self._why
             if due := first_due(self.entries.values()):
@@ -111,6 +113,7 @@ class Work:
         fresh = held.seen.count == 0 and not self.entries
         self._reading = Reading(self.plan, means.log.registry, self.place.partition, held.partitions)
         if self.plan.kind == "rows":
+            self._ahead = Ahead(means.log, self.plan.query, self._reading, means.aside)
             self._rows = Rows(self.plan, means.target, self.place, fresh and held.partitions == 1)
         return True
 
@@ -130,8 +133,7 @@ class Work:
     def _reload(self) -> None:
         """Somebody changed something by hand: look again."""
         assert self.held is not None
-        if self._rows is not None:
-            self._rows.forget()
+        self._forget()
         self._attempts.clear()
         held = next((c for c in self.means.target.checkpoints(self.place.name) if c.place == self.place), None)
         if held is None or held.token != self.held.token:
@@ -151,6 +153,7 @@ class Work:
 
     def release(self) -> None:
         """Let somebody else have it at once."""
+        self._forget()
         if self.held is not None:
             self.means.target.release(self.held)
             self.held = None
@@ -162,7 +165,8 @@ class Work:
         assert held is not None and self._reading is not None
         began = means.clock()
         span = Span(after=held.position, until=held.until, limit=self._limit)
-        page = await means.log.engine.read(self.plan.query, span)
+        ready = self._ahead.take(span) if self._ahead is not None else None
+        page = ready.page if ready else await means.log.engine.read(self.plan.query, span)
         if page.scanned < held.position and (held.until is None or held.until >= held.position):
             what = f"{self.place.name} has come to position {held.position}, and the log ends at {page.scanned}."
             raise CursorMismatch(what, "It was restored.", position=held.position)
@@ -170,9 +174,12 @@ class Work:
             return "idle"
         events = self._events(page)
         try:
-            items = self._reading.items(events, self.entries)
+            items = ready.items if ready and events is page.events else self._reading.items(events, self.entries)
         except Failed as failed:
             return await self._failed(failed, events, failed.index or 0)
+        return await self._tried(page, events, items, began)
+
+    async def _tried(self, page: Page, events: list[Stored], items: Sequence[Item], began: float) -> State:
         try:
             return await self._take(page, events, items, began)
         except Failed as failed:
@@ -204,6 +211,7 @@ class Work:
                 todo = todo[: self._at_once]
                 self._handlers.handle(todo, None, timing, clock)
                 through = self._cut(items, todo, through)
+            self._read_ahead(page, whole)
             with self.means.target.writing(self.place) as tx:
                 if self._rows is not None:
                     self._rows.write(tx)
@@ -218,7 +226,7 @@ class Work:
                 entries = [entry for entry in behind if entry.position <= place[0]]
                 seen = stored_of(items, through)
                 step = self._step(place, seen, todo, entries)
-                step.stats = self._stats(timing, len(seen), clock() - began)
+                step.stats = self._pace.told(timing, len(seen), clock() - began)
                 self.held = tx.advance(_held(self.held), step)
         except Failed as failed:
             self._forget()
@@ -235,6 +243,11 @@ class Work:
         self._limit = max(1, self._limit // 4) if long else min(self._limit * 2, most)
         return "worked"
 
+    def _read_ahead(self, page: Page, whole: bool) -> None:
+        if self._ahead is not None and page.more and whole and not self.entries:
+            limit = min(self._limit * 2, self.means.page)
+            self._ahead.begin(Span(after=page.scanned, until=_held(self.held).until, limit=limit))
+
     async def _identity(self, page: Page) -> bytes:
         if page.events and page.events[-1].position == page.scanned:
             return page.events[-1].id
@@ -248,14 +261,15 @@ class Work:
         return next(left, through)
 
     def _forget(self) -> None:
-        if self._rows is not None:
+        if self._rows is not None and self._ahead is not None:
+            self._ahead.drop()
             self._rows.forget()
 
     def _step(
         self, place: tuple[int, bytes], seen: list[Stored], handled: Sequence[Item], entries: Sequence[Entry]
     ) -> Advance:
         held, (position, identity) = _held(self.held), place
-        sum_seen = tally(seen)
+        sum_seen = self._ahead.tally(seen) if self._ahead is not None else tally(seen)
         sum_handled = sum_seen if len(handled) == len(seen) else tally(stored_of(handled))
         return Advance(
             position=position,
@@ -267,17 +281,6 @@ class Work:
             mark=position // MARK_EVERY != held.position // MARK_EVERY,
             stats=held.stats,
         )
-
-    def _stats(self, timing: Timing, events: int, seconds: float) -> str:
-        if not events:
-            return _held(self.held).stats  # what did not concern it says nothing about its pace
-        if seconds > 0:
-            self.rate = events / seconds if not self.rate else 0.7 * self.rate + 0.3 * events / seconds
-        for name, spent in timing.spent.items():
-            self._slowest[name] = 1e6 * spent / max(1, timing.events[name])
-        slowest = max(self._slowest, key=self._slowest.__getitem__, default="")
-        facts = {"rate": round(self.rate), "slowest": slowest, "micros": round(self._slowest.get(slowest, 0.0), 1)}
-        return msgspec.json.encode(facts).decode()
 
     # When it fails
 
@@ -311,12 +314,7 @@ class Work:
         """What stands before a failure does not wait for it."""
         assert self._reading is not None
         items = self._reading.items(events, self.entries)
-        try:
-            return await self._take(Page(events, events[-1].position, True), events, items, self.means.clock())
-        except Failed as failed:
-            if failed.index is None:
-                return await self._unlocated(failed, events, items)
-            return await self._failed(failed, events, failed.index)
+        return await self._tried(Page(events, events[-1].position, False), events, items, self.means.clock())
 
     def _item(self, stored: Stored) -> Item | None:
         assert self._reading is not None

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from eventfold.bridge import Bell, run
+from eventfold.bridge import Bell, aside, run
 from eventfold.errors import EventfoldError, StoreClosed, StoreUnavailable, TargetUnavailable
 from eventfold.flow.generations import register
 from eventfold.flow.log import Log
@@ -48,7 +48,7 @@ def dead(holder: str) -> bool:
 
 def means_of(log: Log, target: Target, lease: float) -> Means:
     """What workers of this process work with."""
-    return Means(log, target, time.perf_counter, dead, lease)
+    return Means(log, target, time.perf_counter, dead, lease, aside=aside)
 
 
 class Runner:

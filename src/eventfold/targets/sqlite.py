@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
+from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +31,8 @@ from eventfold.targets.driver import Parameters
 PATIENCE = 30.0  # seconds to wait for the writers' turn
 SLICE = 0.05  # seconds a transaction of handlers may keep appenders of the same file waiting
 WRITE_LOCK = "120"  # the byte of the -shm file that SQLite locks for whoever writes
+AT_ONCE = 500  # rows written by one statement
+MOST_TEXT = 15_000  # characters of one: the driver keeps none prepared that is longer than 16,384
 CHECKPOINT_PAGES = 4_000  # 16 MB of WAL
 
 
@@ -146,8 +149,19 @@ class SqliteDriver:
         connection.executemany(sql, parameters)
 
     def upsert(self, connection: apsw.Connection, statement: str, table: Table, rows: Sequence[Sequence[Any]]) -> None:
-        """The statement, many times, in the order of the key: neighbours then share the pages they are put on."""
-        connection.executemany(statement, sorted(rows, key=itemgetter(slice(len(table.key)))))
+        """In the order of the key: neighbours then share the pages they are put on.
+
+        Many rows a statement: other threads may run while SQLite is at one, and it is said when to go on only once.
+        """
+        ordered = sorted(rows, key=itemgetter(slice(len(table.key))))
+        at_once = max(1, min(AT_ONCE, MOST_TEXT // (2 * len(table.columns) + 2)))
+        rest = len(ordered) % at_once
+        if len(ordered) > rest:
+            head, one, tail = statement.partition(f"({','.join('?' * len(table.columns))})")
+            many = f"{head}{','.join([one] * at_once)}{tail}"
+            for first in range(rest, len(ordered), at_once):
+                connection.execute(many, list(chain.from_iterable(ordered[first : first + at_once])))
+        connection.executemany(statement, ordered[:rest])
 
     def begin(self, connection: apsw.Connection) -> None:
         """Take the writers' turn, then the write lock."""

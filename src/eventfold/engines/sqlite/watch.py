@@ -1,23 +1,27 @@
 """Room: noticing commits: our own at once, those of other processes by asking SQLite every few milliseconds.
 
+While nothing happens it waits for the system to tell that the log was written to, where the system does (Linux).
 Knows: `PRAGMA data_version`, which changes when another connection has committed. Does not know: followers.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import apsw
 
 from eventfold.engines.sqlite.connect import File
+from eventfold.engines.sqlite.notice import Notice, notice_of
 from eventfold.errors import EventfoldError
 
 POLL = 0.004  # seconds: p50 of 2 ms to notice another process, while there is traffic
-SLOW = 0.008  # seconds, once nothing has come for QUIET polls: p50 of 4 ms, at half the cost
-QUIET = 500
+SLOW = 0.008  # seconds, once nothing has come for LONG, where nobody tells: p50 of 4 ms, at half the cost
+SELDOM = 0.1  # seconds, where the system tells, should it ever not
+QUIET, LONG = 0.05, 2.0  # seconds without a change: a commit follows soon on the write that is told of, if not at once
 TROUBLED = 0.25  # seconds between looks while the file cannot be asked
-STAT_EVERY = 100  # polls: how often to look whether the file was replaced
+STAT_EVERY = 0.5  # seconds: how often to look whether the file was replaced
 
 
 class Watch:
@@ -29,6 +33,7 @@ class Watch:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._notice: Notice | None = None
 
     def ring(self) -> None:
         """Something was committed by this engine."""
@@ -40,9 +45,9 @@ class Watch:
         with self._lock:
             self._bells.append(bell)
             if self._thread is None:
-                self._stop = threading.Event()
+                self._stop, self._notice = threading.Event(), notice_of(self._file.real + "-wal")
                 run, name = self._run, "eventfold-watch"
-                thread = threading.Thread(target=run, args=(self._stop,), name=name, daemon=True)
+                thread = threading.Thread(target=run, args=(self._stop, self._notice), name=name, daemon=True)
                 thread.start()
                 self._thread = thread  # only now: an interrupt in between leaves nothing that cannot be joined
 
@@ -64,31 +69,45 @@ class Watch:
 
     def _end(self) -> threading.Thread | None:
         self._stop.set()
+        if self._notice is not None:
+            self._notice.wake()
         ended, self._thread = self._thread, None
         return ended
 
-    def _run(self, stop: threading.Event) -> None:
+    def _run(self, stop: threading.Event, notice: Notice | None) -> None:
         """Poll until told to stop. While the file cannot be asked, whoever looks is to find out why, and is rung."""
         pause = 0.0
         while not stop.wait(pause):
             try:
-                self._poll(stop)
+                self._poll(stop, notice)
                 pause = 0.0
             except (EventfoldError, apsw.Error):
                 self.ring()
                 pause = TROUBLED
+        if notice is not None:
+            notice.close()
 
-    def _poll(self, stop: threading.Event) -> None:
+    def _poll(self, stop: threading.Event, notice: Notice | None) -> None:
         connection = self._file.reader()
         try:
-            turns, changed, seen = 0, 0, -1
-            while not self._file.pool.paused and not stop.wait(POLL if turns - changed < QUIET else SLOW):
-                turns += 1
+            seen, changed = -1, time.monotonic()
+            looked = now = changed
+            while not self._file.pool.paused:
+                if notice is not None and now - changed > QUIET:
+                    if notice.wait(SELDOM):
+                        changed = time.monotonic()  # the commit comes after what is written of it
+                else:
+                    stop.wait(POLL if now - changed < LONG else SLOW)
+                if stop.is_set():
+                    break
+                now = time.monotonic()
                 version = connection.pragma("data_version")
-                if turns % STAT_EVERY == 0 and not self._file.in_place():
-                    self._file.check()
+                if now - looked > STAT_EVERY:
+                    looked = now
+                    if not self._file.in_place():
+                        self._file.check()
                 if version != seen:
-                    seen, changed = version, turns
+                    seen, changed = version, now
                     self.ring()
         except BaseException:
             self._file.pool.discard(connection)
