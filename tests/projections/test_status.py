@@ -115,7 +115,10 @@ def test_parked_is_told_with_its_keys_also_while_behind(store: ef.Store) -> None
     store.project(Slow)
     store.append(Departed("ill", 0, 13), Departed("well", 0, 1))
     with working(store, 4):
-        assert said(store) == ("parked", "Parked on 1 event of ill; other keys are current.")
+        state, sentence = said(store)
+        assert state == "parked"
+        assert sentence.startswith("Parked on 1 event of ill since event 1 (Departed): ZeroDivisionError: ")
+        assert sentence.endswith("; other keys are current.")
         store.extend(Departed("well", 0, 1) for _ in range(400))
         state, sentence = said(store)
         assert state == "behind"
