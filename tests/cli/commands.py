@@ -59,9 +59,11 @@ def run(*words: str, input: str | bytes | None = None, **env: str | None) -> Ran
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of a new process."""
+    """The environment of a new process, which can import what is tested, and the tests."""
+    root = Path(__file__).parents[2]
     keep = {k: v for k, v in os.environ.items() if k not in ("EVENTFOLD_URL", "COLUMNS", "NO_COLOR", "FORCE_COLOR")}
-    return keep | {"TERM": "xterm-256color", "PYTHONUNBUFFERED": ""} | dict(more or {})
+    there = f"{root / 'src'}{os.pathsep}{root}"
+    return keep | {"TERM": "xterm-256color", "PYTHONUNBUFFERED": "", "PYTHONPATH": there} | dict(more or {})
 
 
 COMMAND = (sys.executable, "-m", "eventfold")

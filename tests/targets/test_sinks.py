@@ -199,7 +199,7 @@ def test_rows_that_were_kept_here_alone_are_sent_when_a_sink_is_named(store: ef.
     store.project(CarrierMonth)
     sink = MemorySink()
 
-    class WithSink(CarrierMonth, name="carrier_month", target=sink):
+    class WithSink(CarrierMonth, name="carrier_month", indexes=["month"], target=sink):
         pass
 
     WithSink.__qualname__ = "CarrierMonth"

@@ -146,7 +146,7 @@ async def begin(plan: Plan, log: Log, target: Target, until: int | None = None) 
         if left[0].fingerprint == plan.fingerprint and await _of_this_log(log, left):
             return known.building
         discard(target, known)
-        known = known_in(target, plan.name)
+        return await begin(plan, log, target, until)
     if plan.kind == "effects":
         raise InvalidProjection(f"{plan.name} has effects, and they are not done again.", "Rebuild read models only.")
     if until is None:
