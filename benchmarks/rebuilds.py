@@ -217,7 +217,7 @@ def _idling(pipe: Connection, path: str, seconds: float) -> None:
     with ef.Store(path) as store:
         store.project(CarrierMonth, timeout=TIMEOUT)
         with store.run(CarrierMonth):
-            time.sleep(5.0)  # until it polls as seldom as it does when nothing happens
+            time.sleep(2.5)  # until it looks as seldom as it does when nothing happens
             cpu, start = time.process_time(), time.perf_counter()
             time.sleep(seconds)
             share = (time.process_time() - cpu) / (time.perf_counter() - start)
