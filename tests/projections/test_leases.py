@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from itertools import pairwise
 
 import pytest
 
@@ -13,6 +14,7 @@ from eventfold.errors import LeaseLost
 from eventfold.flow.project import Means, Work
 from eventfold.projection import plan_of
 from eventfold.running.desk import Desk
+from eventfold.running.share import Share
 from eventfold.target import Advance, Place
 from tests.projections.flights import CarrierMonth, Split, flights, folded, proved, rows
 
@@ -140,3 +142,69 @@ def test_project_waits_for_a_runner_that_holds_the_lease(shared_url: str) -> Non
             store.append(*flights(10, number * 10))
             store.project(CarrierMonth)
             assert rows(store) == folded(flights(number * 10 + 10))
+
+
+def test_a_runner_that_comes_later_is_given_its_share(shared_url: str) -> None:
+    """One has every partition of a split projection; another comes, and soon each has two; then the first one ends."""
+
+    class Quarters(CarrierMonth, name="quarters", partitions=4):
+        pass
+
+    def holders(store: ef.Store) -> list[int]:
+        held = [each.holder for each in store.projections.checkpoints(Quarters)]
+        return sorted(held.count(each) for each in {*held} - {""})
+
+    def until(store: ef.Store, wanted: list[int]) -> None:
+        ends = time.monotonic() + 60
+        while holders(store) != wanted:
+            assert time.monotonic() < ends, holders(store)
+            time.sleep(0.01)
+
+    with ef.Store(shared_url) as store, ef.Store(shared_url) as other:
+        store.extend(flights(500), batch=5)
+        desks = [Desk(each._log, shared_url, lease=0.6) for each in (store, other)]  # pyright: ignore[reportPrivateUsage]
+        runner = desks[0].run(Quarters)
+        until(store, [4])
+        with desks[1].run(Quarters) as second:
+            until(store, [2, 2])
+            store.extend(flights(500, 500), batch=5)
+            store.wait(Quarters, timeout=60)
+            runner.stop()
+            until(store, [4])
+            store.append(*flights(50, 1_000))
+            store.wait(Quarters, timeout=60)
+            assert not runner.failed
+            assert not second.failed
+        for desk in desks:
+            desk.close()
+        assert rows(store, Quarters) == folded(flights(1_050))
+        assert all(proof.proved for proof in store.projections.verify(Quarters))
+
+
+def test_what_is_offered_and_not_taken_is_offered_more_seldom() -> None:
+    """A runner that is alone loses little by its offers: later ones are up to a minute of looks apart."""
+    now = 0.0
+    share, offers = Share(4, "me", 1.0, lambda: now), list[float]()
+    for partition in range(4):
+        share.has(partition, held=True)
+    while now < 300:
+        now += 0.25
+        if share.lets_go(3, lambda: ["me", "me", "me", "me"]):
+            offers.append(now)
+            assert not share.may_take(3)
+            assert share.may_take(2)
+            share.has(3, held=True)
+    assert [round(later - earlier) for earlier, later in pairwise(offers)][:6] == [6, 12, 24, 48, 60, 60]
+
+
+def test_whoever_has_too_much_lets_go_of_it_one_by_one() -> None:
+    """Five partitions and two runners: three are as many as one may keep."""
+    now = 0.0
+    share = Share(5, "me", 1.0, lambda: now)
+    for partition in range(5):
+        share.has(partition, held=True)
+    gone: list[int] = []
+    for step in range(1, 8):
+        now = step * 1.0
+        gone += [each for each in range(4, -1, -1) if share.lets_go(each, lambda: ["me", "you", ""])][:1]
+    assert gone[:2] == [4, 3]

@@ -19,6 +19,7 @@ from eventfold.flow.log import Log
 from eventfold.flow.project import Means, Work
 from eventfold.projection.plan import Plan
 from eventfold.running.heart import Heart
+from eventfold.running.share import Share
 from eventfold.running.telling import Telling
 from eventfold.target import Place, Target
 
@@ -67,13 +68,15 @@ class Runner:
         self._bells: list[Bell] = []
         self._threads: list[threading.Thread] = []
         self._hearts: dict[Target, Heart] = {}
+        name_of_all = holder()
         for plan, target in plans:
+            share = Share(plan.partitions, name_of_all, min(LOOK, lease / 3)) if plan.partitions > 1 else None
             heart = self._hearts.get(target) or self._hearts.setdefault(target, Heart(target, lease))
             for partition in range(plan.partitions):
                 bell = Bell(log.engine.watch)
                 self._bells.append(bell)
                 name = f"eventfold-{plan.name}-{partition}"
-                job = _Job(self, plan, target, partition, bell, heart)
+                job = _Job(self, plan, target, partition, bell, heart, name_of_all, share)
                 self._threads.append(threading.Thread(target=job.run, name=name, daemon=True))
         for thread in self._threads:
             thread.start()
@@ -117,10 +120,20 @@ class Runner:
 class _Job:
     """One thread's work."""
 
-    def __init__(self, runner: Runner, plan: Plan, target: Target, partition: int, bell: Bell, heart: Heart) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        plan: Plan,
+        target: Target,
+        partition: int,
+        bell: Bell,
+        heart: Heart,
+        holder: str,
+        share: Share | None,
+    ) -> None:
         self._runner, self._plan, self._target, self._partition, self._bell = runner, plan, target, partition, bell
         self._heart, self._telling = heart, Telling(plan.name)
-        self._holder = holder()
+        self._holder, self._share = holder, share
         self._pause = BACK_OFF[0]
 
     def run(self) -> None:
@@ -150,6 +163,8 @@ class _Job:
         try:
             self._steps(work, means.lease)
         finally:
+            if self._share is not None:
+                self._share.has(self._partition, held=False)
             try:
                 work.release()
             except (TargetUnavailable, StoreUnavailable) as error:  # it will expire by itself
@@ -159,6 +174,9 @@ class _Job:
         stop, look = self._runner._stop, min(LOOK, lease / 3)  # pyright: ignore[reportPrivateUsage]
         beaten = time.monotonic()
         while not stop.is_set():
+            if self._left_to_others(work):
+                self._wait(look / 4)
+                continue
             self._bell.clear()
             with self._heart.during(work):
                 state = run(work.step())
@@ -176,6 +194,21 @@ class _Job:
             if time.monotonic() - beaten >= look:
                 work.beat()
                 beaten = time.monotonic()
+
+    def _left_to_others(self, work: Work) -> bool:
+        """Whether this partition is not for us just now; lets go of it where others are to have it."""
+        share, partition = self._share, self._partition
+        if share is None:
+            return False
+        share.has(partition, work.held is not None)
+        if work.held is None:
+            return not share.may_take(partition)
+        place = work.place
+        kept = self._target.checkpoints
+        if not share.lets_go(partition, lambda: [held.holder for held in kept(place.name, place.generation)]):
+            return False
+        work.release()
+        return True
 
     def _settled(self) -> None:
         if self._pause != BACK_OFF[0]:
