@@ -36,7 +36,7 @@ from eventfold.flow.lock import names_of as lock_names
 from eventfold.flow.log import Command, Log, Options
 from eventfold.flow.read import Bounds, History, Reader, moment, state_at
 from eventfold.joining import AsyncJoining, confirm
-from eventfold.process.door import AsyncWorking
+from eventfold.process.door import AsyncWorking, definitions
 from eventfold.projection.plan import Kept
 from eventfold.query import Cursor, Query
 from eventfold.record import MAX_EVENTS_PER_APPEND, Receipt, Staged
@@ -367,7 +367,7 @@ class _Opening:
                     *(combiner.submit, combiner.offer, bridge.sleep_here, bridge.wait_here),
                     chains=Chains(bridge.mutex(), bridge.promise),
                 )
-                self._desk = Desk(log, str(self.url))
+                self._desk = Desk(log, str(self.url), resolve=definitions)
             return self._desk
 
     async def close(self) -> None:

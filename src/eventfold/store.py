@@ -38,7 +38,7 @@ from eventfold.flow.lock import names_of as lock_names
 from eventfold.flow.log import Command, Log, Options, context, with_options
 from eventfold.flow.read import Bounds, History, Reader, moment, state_at
 from eventfold.joining import Joining, confirm
-from eventfold.process.door import Working
+from eventfold.process.door import Working, definitions
 from eventfold.projection.plan import Kept
 from eventfold.query import Cursor, Query
 from eventfold.record import MAX_EVENTS_PER_APPEND, Receipt, Staged
@@ -85,7 +85,7 @@ class Store(Working):
             *(combiner.submit, combiner.offer, bridge.sleep_here, bridge.wait_here),
             chains=Chains(bridge.mutex(), bridge.promise),
         )
-        self._desk = Desk(self._log, str(url))
+        self._desk = Desk(self._log, str(url), resolve=definitions)
         if inline:
             try:
                 self._desk.inline(*inline)

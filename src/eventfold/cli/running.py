@@ -18,8 +18,7 @@ import typer
 from eventfold.cli.options import Url, addressed, opened
 from eventfold.cli.state import ImportPath
 from eventfold.errors import EventfoldError
-from eventfold.process.code import load as everything
-from eventfold.running.code import load
+from eventfold.process.code import load
 from eventfold.store import Store
 
 Codes = Annotated[
@@ -51,7 +50,7 @@ def run(
     if not others:
         raise typer.BadParameter("name what is to run.", param_hint="MODULE:NAME")
     imported([], import_path)
-    found = [each for code in others for each in everything(code)]
+    found = [each for code in others for each in load(code)]
     warnings.showwarning = warned
     with opened(store_url) as store:
         if once:

@@ -5,7 +5,7 @@ Knows: tables, a progress bar, exit codes. Does not know: what a proof is made o
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -17,6 +17,7 @@ from eventfold.cli.screen import Column, Screen
 from eventfold.cli.shown import counted, printable
 from eventfold.cli.state import ImportPath
 from eventfold.flow.prove import LogProof, Proof
+from eventfold.running.row_check import RowProof
 
 SHOWN = 20  # flaws of a log that are shown; all are counted
 
@@ -31,6 +32,9 @@ def verify(
         bool | None,
         typer.Option("--log/--no-log", help="Check the log itself as well, or not.", show_default=False),
     ] = None,
+    rows: Annotated[
+        bool, typer.Option("--rows", help="Fold read models again into scratch rows, and compare every row.")
+    ] = False,
     import_path: ImportPath = ".",
     as_json: Json = None,
     wide: Wide = False,
@@ -38,7 +42,9 @@ def verify(
     """Prove that the log is as it was written, and that read models and followers took every event exactly once.
 
     The engine compares what it has written twice. Then the log is counted again and held against the ledger of every
-    checkpoint. Exits 1 if something is not proved, and names the first place where it went wrong.
+    checkpoint, which proves that each event was taken once, not what the rows hold: --rows proves that, and needs room
+    for a second copy of the rows while it runs. Exits 1 if something is not proved, and names the first place where
+    it went wrong.
     """
     screen = Screen(as_json, wide)
     store_url, others = addressed(url, names or [])
@@ -51,13 +57,19 @@ def verify(
             tell_log(screen, found)
         with progress(screen, "counting") as bar:
             proofs = store.projections.verify(*named, progress=bar)
+        compared: list[RowProof] = []
+        if rows:
+            with progress(screen, "folding again") as bar:
+                compared = store.projections.verify_rows(*named, progress=bar)
     if screen.json:
-        screen.lines(msgspec.json.encode(each) for each in proofs)
+        screen.lines(msgspec.json.encode(each) for each in (*proofs, *compared))
     elif proofs:
         tell_proofs(screen, proofs)
     elif found is None:
         screen.say("Nothing is kept in this store: no read model, no subscription, no follower by name.")
-    if not all(proof.proved for proof in proofs) or (found is not None and not found.proved):
+    if compared and not screen.json:
+        print_rows(screen, compared)
+    if not all(proof.proved for proof in (*proofs, *compared)) or (found is not None and not found.proved):
         raise typer.Exit(1)
 
 
@@ -102,3 +114,22 @@ def tell_proofs(screen: Screen, proofs: list[Proof]) -> None:
     for each in proofs:
         if not each.proved:
             screen.say(f"{each.name}: {printable(each.verdict)}")
+
+
+def print_rows(screen: Screen, compared: list[RowProof]) -> None:
+    """One line for each read model; below it the rows that differ, as far as they were kept."""
+    columns = (Column(" "), Column("rows of", style="bold", elastic=True, least=12), Column("position", True))
+    columns += (Column("verdict", elastic=True, least=24),)
+    marks = ["✓" if each.proved else "✗" for each in compared]
+    rows = [(m, p.name, f"{p.position:,}", printable(p.verdict)) for m, p in zip(marks, compared, strict=True)]
+    screen.table(columns, rows)
+    for proof in compared:
+        for each in proof.differences:
+            key = ", ".join(map(str, each.key))
+            screen.say(
+                printable(f"{proof.name}, row {key}: {_values(each.before)}; the log folds to {_values(each.after)}")
+            )
+
+
+def _values(row: tuple[Any, ...] | None) -> str:
+    return "there is none" if row is None else ", ".join(map(str, row))

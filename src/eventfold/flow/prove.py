@@ -76,6 +76,12 @@ class Proof(msgspec.Struct, frozen=True):
     place: tuple[int, int] | None = None
 
 
+def unproved(name: str, error: Exception, held: Checkpoint | None = None) -> Proof:
+    """What is said of a checkpoint that could not be counted at all."""
+    at = (held.place.generation, held.place.partition, held.position) if held else (0, 0, 0)
+    return Proof(name, *at, 0, held.handled.count if held else 0, 0, 0, False, f"It cannot be counted here: {error}")
+
+
 async def prove(
     log: Log,
     target: Target,

@@ -14,7 +14,9 @@ from eventfold.running.desk import PATIENCE, Desk
 from eventfold.running.facade import AsyncProjecting, Projecting
 
 if TYPE_CHECKING:
+    from eventfold.flow.log import Log
     from eventfold.process.runner import Clock, Running, Work
+    from eventfold.projection.plan import Kept
 
 
 class Working(Projecting):
@@ -90,6 +92,19 @@ class Runs:
 
 
 # Loaded when something is run: what reacts and waits is no part of what a store costs to import.
+
+
+def definitions(found: Any, log: Log) -> list[Kept]:
+    """What a class, an effect or an address MODULE:NAME stands for on the read side. Raises InvalidProjection."""
+    from eventfold.process.code import load
+    from eventfold.process.runner import sorted_out
+    from eventfold.process.subscribed import subscribed
+
+    if not isinstance(found, str):
+        kept, reacting = sorted_out([found])
+    else:
+        kept, reacting = sorted_out(load(found))
+    return [*kept, *(subscribed(each, log) for each in reacting)]
 
 
 def _running(desk: Desk, work: tuple[Work, ...], clock: Clock | None) -> Running:

@@ -15,6 +15,7 @@ from eventfold.flow.prove import LogProof, Progress, Proof
 from eventfold.flow.status import Status
 from eventfold.running.desk import Desk
 from eventfold.running.finding import Named
+from eventfold.running.row_check import RowProof
 from eventfold.target import Checkpoint, Entry, Registered
 
 R = TypeVar("R")
@@ -47,6 +48,10 @@ class AsyncDesk:
     async def verify(self, *projections: Named, progress: Progress = lambda _done, _all: None) -> list[Proof]:
         """See Desk.verify. `progress` is called from a thread."""
         return await self.ask(lambda desk: desk.verify(*projections, progress=progress))
+
+    async def verify_rows(self, *projections: Named, progress: Progress = lambda _done, _all: None) -> list[RowProof]:
+        """See Desk.verify_rows. `progress` is called from a thread."""
+        return await self.ask(lambda desk: desk.verify_rows(*projections, progress=progress))
 
     async def verify_log(self, progress: Progress = lambda _done, _all: None) -> LogProof:
         """See Desk.verify_log. `progress` is called from a thread."""

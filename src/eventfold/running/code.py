@@ -40,7 +40,7 @@ def load(
         found: Any = module
         for part in name.split(".") if name else ():
             found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # importing runs the user's module, which may raise anything
         raise InvalidProjection(
             f"There is nothing to run at {address!r}: {error}.",
             "Give MODULE:NAME, as in myapp.models:CarrierMonth, from a directory where that module can be imported.",

@@ -16,12 +16,14 @@ from eventfold.bridge import run
 from eventfold.errors import (
     CursorMismatch,
     EventfoldError,
+    InvalidInput,
     InvalidProjection,
     LeaseHeld,
     ProjectionBehind,
     ProjectionError,
     TargetUnavailable,
     UnknownProjection,
+    Unreadable,
 )
 from eventfold.flow import generations
 from eventfold.flow.enrol import inline
@@ -29,7 +31,7 @@ from eventfold.flow.fold import name_table
 from eventfold.flow.follow import verify
 from eventfold.flow.generations import Comparison, known_in
 from eventfold.flow.project import Work
-from eventfold.flow.prove import LogProof, Progress, Proof, prove, prove_log
+from eventfold.flow.prove import LogProof, Progress, Proof, prove, prove_log, unproved
 from eventfold.flow.read import moment
 from eventfold.flow.status import Status, away, status_of
 from eventfold.flow.stopped import paused, restored, stopped_error
@@ -40,6 +42,7 @@ from eventfold.running import inlining
 from eventfold.running.finding import ELSEWHERE, Named
 from eventfold.running.hands import Hands
 from eventfold.running.keeping import Keeping
+from eventfold.running.row_check import RowCheck, RowProof
 from eventfold.running.runner import Runner, catch_up, holder, means_of
 from eventfold.target import Checkpoint, Place, Registered, Target
 from eventfold.targets.beside import SINK
@@ -232,23 +235,59 @@ class Desk(Hands):
     def verify(self, *projections: Named, progress: Progress = lambda _done, _all: None) -> list[Proof]:
         """Count the log again and hold every ledger against it: of these projections and followers, or of all.
 
+        Processes and effects are named by their class or name as well. A proof says of every event that it was taken
+        once, and nothing of what the rows' columns hold: see `verify_rows`. One that cannot be counted (its class
+        cannot be imported here, its database is away) is not proved and says why; the others are counted all the same.
         `progress` is told (done, all), in positions to be counted.
         """
-        found: list[tuple[Target, Checkpoint, Plan | None]] = []
-        for each in projections or [known.name for known in self.known()]:
-            name, target = self._find(each)
-            known_in(target, name)
-            for held in target.checkpoints(name):
-                plan = None if isinstance(each, str) and held.partitions == 1 else self._plan(each)
-                found.append((target, held, plan))
-        whole, done = sum(held.position for _, held, _ in found), 0
+        todo: list[tuple[Target, Checkpoint, Plan | None]] = []
         proofs: list[Proof] = []
-        for target, held, plan in found:
+        for each in projections or [known.name for known in self.known()]:
+            try:
+                todo.extend(self._to_prove(each))
+            except TargetUnavailable as error:
+                if projections:
+                    raise
+                proofs.append(unproved(str(each), error))  # its database is away: the others can be proved all the same
+        whole, done = sum(held.position for _, held, _ in todo), 0
+        for target, held, plan in todo:
             told = partial(_ahead, progress, done, whole)
-            proofs.append(run(prove(self.log, target, held, plan, told)))
+            try:
+                proofs.append(run(prove(self.log, target, held, plan, told)))
+            except (InvalidInput, ProjectionError, Unreadable) as error:
+                proofs.append(unproved(held.place.name, error, held))
             done += held.position
             progress(done, whole)
         return proofs
+
+    def _to_prove(self, projection: Named) -> list[tuple[Target, Checkpoint, Plan | None]]:
+        """Its checkpoints; with its definition where it is split by key, if that can be imported here."""
+        name, target = self._find(projection)
+        known_in(target, name)
+        found: list[tuple[Target, Checkpoint, Plan | None]] = []
+        for held in target.checkpoints(name):
+            plan = None
+            if held.partitions > 1 or not isinstance(projection, str):
+                with suppress(InvalidInput):
+                    plan = self._plan(projection)
+            found.append((target, held, plan))
+        return found
+
+    def verify_rows(self, *projections: Named, progress: Progress = lambda _done, _all: None) -> list[RowProof]:
+        """Fold read models again, beside what readers see, and compare every row: of these, or of all that have rows.
+
+        The rows folded again are a generation that is dropped at the end: it needs as much room as the live rows, and
+        their database must take writes. Rows that change meanwhile are compared again. Raises ProjectionStopped where
+        the fold fails, InvalidProjection for what has no rows or whose class cannot be imported, TargetUnavailable.
+        """
+        named = projections or [each.name for each in self.known() if each.kind not in ("effects", "follower")]
+        found: list[RowProof] = []
+        for each in named:
+            plan = self._plan(each)
+            if plan.kind == "effects":
+                raise InvalidProjection(f"{plan.name} keeps no rows.", "Name a read model.", projection=plan.name)
+            found.append(RowCheck(plan, self._of(plan), self.log, self._lease).compare(progress))
+        return found
 
     def verify_log(self, progress: Progress = lambda _done, _all: None) -> LogProof:
         """Have the engine check its own log: whatever is written twice is compared. `progress` is told (done, all)."""

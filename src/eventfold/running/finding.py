@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, Self
+from typing import Any, Protocol, Self
 from weakref import WeakSet
 
 from eventfold.bridge import run
@@ -17,15 +17,39 @@ from eventfold.flow.acts import record
 from eventfold.flow.generations import known_in, register
 from eventfold.flow.log import Log, Options
 from eventfold.projection.plan import Kept, Plan, plan_of
-from eventfold.running.code import load
+from eventfold.running.code import kept, load
 from eventfold.running.keeping import Keeping
 from eventfold.running.runner import Runner
 from eventfold.sink import Sink
+from eventfold.state import State
 from eventfold.target import Disturbed, Registered, Target
 from eventfold.targets import open_target
 from eventfold.targets.beside import SINK, SinkTarget
 
-Named = str | Kept
+
+class EffectLike(Protocol):
+    """An effect, as far as this module needs to know it."""
+
+    @property
+    def name(self) -> str:
+        """Under which name its progress is kept."""
+        ...
+
+    @property
+    def code(self) -> str:
+        """MODULE:NAME of its function."""
+        ...
+
+
+Named = str | Kept | type[State] | EffectLike  # a process is a State
+Resolve = Callable[[Any, Log], list[Kept]]
+
+
+def only_projections(found: Any, _log: Log) -> list[Kept]:
+    """What a class, an instance or an address MODULE:NAME stands for on the read side. Raises InvalidProjection."""
+    return load(found) if isinstance(found, str) else [found]
+
+
 DISTURBED = 20  # times an act by hand is begun again because somebody else acted meanwhile
 ELSEWHERE = "elsewhere"  # the kind of a name whose rows and progress are kept in another database
 
@@ -33,8 +57,10 @@ ELSEWHERE = "elsewhere"  # the kind of a name whose rows and progress are kept i
 class Finding:
     """What every question and every act begins with."""
 
-    def __init__(self, log: Log, url: str, lease: float = 10.0) -> None:
+    def __init__(self, log: Log, url: str, lease: float = 10.0, resolve: Resolve = only_projections) -> None:
         self.log = log  # for tools: the log as this desk sees it, whose calls block
+        self._resolve = resolve  # processes and effects are known above this layer only
+        self._subscriptions: dict[Any, Kept] = {}
         self._url, self._lease = url, lease
         self._options = Options()
         self._targets: dict[str | int | None, Target] = {}
@@ -113,9 +139,17 @@ class Finding:
             projection=plan.name,
         )
 
+    def _definition(self, found: Any) -> Plan:
+        """The definition of a class or of what stands at MODULE:NAME; a process or an effect is a subscription here."""
+        if isinstance(found, str) or kept(found) is None:
+            if found not in self._subscriptions:
+                self._subscriptions[found] = self._resolve(found, self.log)[0]
+            found = self._subscriptions[found]
+        return plan_of(found)
+
     def _find(self, projection: Named) -> tuple[str, Target]:
         if not isinstance(projection, str):
-            plan = plan_of(projection)
+            plan = self._definition(projection)
             return plan.name, self._of(plan)
         own = self._target(None)
         noted = own.registered(projection)
@@ -127,8 +161,7 @@ class Finding:
             if not isinstance(target, SinkTarget) and target is not own and target.registered(projection) is not None:
                 return projection, target
         if noted is not None:
-            (code,) = load(noted.code)
-            return projection, self._of(plan_of(code))
+            return projection, self._of(self._definition(noted.code))
         return projection, own
 
     def _plan(self, projection: Named) -> Plan:
@@ -141,9 +174,8 @@ class Finding:
                     f"See eventfold projections status {name}; to begin anew: eventfold projections forget {name}.",
                     projection=name,
                 )
-            found: list[Kept] = load(known.code)
-            return plan_of(found[0])
-        return plan_of(projection)
+            return self._definition(known.code)
+        return self._definition(projection)
 
     def close(self) -> None:
         """Stop what runs, and let go of every target."""

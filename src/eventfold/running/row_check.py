@@ -1,0 +1,142 @@
+"""Rows compared with the log: a read model is folded again into a scratch generation, and every row is compared.
+
+Knows: generations, workers. Does not know: terminals, SQL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from eventfold.bridge import run
+from eventfold.errors import ProjectionError
+from eventfold.flow import generations
+from eventfold.flow.follow import cursor_at
+from eventfold.flow.generations import Comparison, Difference, known_in, tables_of
+from eventfold.flow.log import Log
+from eventfold.flow.project import Work
+from eventfold.flow.stopped import stopped_error
+from eventfold.projection.plan import Plan
+from eventfold.running.runner import catch_up, holder, means_of
+from eventfold.target import Checkpoint, Entry, Place, Registered, Target
+
+ROUNDS = 5  # times the scratch rows follow live rows that advance while they are compared
+HELD_TIMEOUT_S = 30.0
+
+
+class RowProof(msgspec.Struct, frozen=True):
+    """What was found when rows were folded again: how many there are, how many differ, the first differences.
+
+    `position` is how far both were folded, inclusive; `generation` the one that readers see. A row that is missing
+    on one side is a difference whose `before` (as readers see it) or `after` (as folded again) is None.
+    """
+
+    name: str
+    generation: int
+    position: int
+    rows: int
+    different: int
+    differences: tuple[Difference, ...]
+    proved: bool
+    verdict: str
+
+
+class RowCheck:
+    """One comparison of a read model's live rows with rows folded from the log just now."""
+
+    def __init__(self, plan: Plan, target: Target, log: Log, lease: float) -> None:
+        self._plan, self._target, self._log, self._lease = plan, target, log, lease
+
+    def compare(self, progress: Callable[[int, int], None]) -> RowProof:
+        """Fold and compare. `progress` is called with (position, last position). The scratch rows are dropped."""
+        plan, target = self._plan, self._target
+        known = known_in(target, plan.name)
+        live = self._live(known.live)
+        if live[0].fingerprint != plan.fingerprint:
+            return self._unproved(live, "Its code is not the code its rows were made by, so it would fold other rows.")
+        left_out: dict[Place, list[Entry]] = {}
+        scratch = 1 + max(each.place.generation for each in target.checkpoints(plan.name))
+        try:
+            for _ in range(ROUNDS):
+                entries = {held.place: target.entries(held.place) for held in live}
+                if entries != left_out:  # at first; and where an event was retried, skipped or parked meanwhile
+                    target.drop(plan.name, scratch, known.tables)
+                    self._begin(known, live, entries, scratch)
+                    left_out = entries
+                last = max(held.position for held in live)
+                for held in live:
+                    target.edit(_place(held, scratch), until=held.position)
+                    self._fold(_place(held, scratch), last, progress)
+                found = generations.compare(plan, target, (known.live, scratch))
+                before, live = live, self._live(known.live)
+                if list(map(_version, live)) == list(map(_version, before)):
+                    return _proof(found, last)
+            why = f"Its rows changed during each of {ROUNDS} comparisons: pause it first (eventfold projections pause)."
+            return self._unproved(live, why)
+        finally:
+            target.drop(plan.name, scratch, known.tables)
+
+    def _begin(
+        self, known: Registered, live: Sequence[Checkpoint], entries: dict[Place, list[Entry]], scratch: int
+    ) -> None:
+        """Create the scratch generation; what is parked or skipped is in no row, so it is left out there, too."""
+        checkpoints = [run(self._checkpoint(held, scratch)) for held in live]
+        self._target.create(known, tables_of(self._plan), checkpoints)
+        for held in live:
+            skipped = [msgspec.structs.replace(each, state="skipped") for each in entries[held.place]]
+            self._target.enter(_place(held, scratch), skipped)
+
+    def _fold(self, place: Place, last: int, progress: Callable[[int, int], None]) -> None:
+        work = Work(self._plan, means_of(self._log, self._target, self._lease), place, holder())
+        catch_up(work, HELD_TIMEOUT_S, lambda position: progress(position, last))
+        (held,) = (each for each in self._live(place.generation) if each.place == place)
+        if held.stopped:
+            raise stopped_error(place.name, held)
+
+    def _live(self, generation: int) -> list[Checkpoint]:
+        found = self._target.checkpoints(self._plan.name, generation)
+        if not found:
+            raise ProjectionError(
+                f"{self._plan.name} was changed by another command while its rows were compared.",
+                "Compare them again.",
+                projection=self._plan.name,
+            )
+        return found
+
+    async def _checkpoint(self, held: Checkpoint, scratch: int) -> Checkpoint:
+        """Where the scratch rows of one partition begin, which is where the live ones began."""
+        start = self._target.marks(held.place)[0][0]
+        cursor = await cursor_at(self._log, start)
+        return Checkpoint(
+            place=_place(held, scratch),
+            store=cursor.store,
+            epoch=cursor.epoch,
+            position=cursor.position,
+            event_id=cursor.event_id,
+            query=held.query,
+            fingerprint=held.fingerprint,
+            partitions=held.partitions,
+            until=held.position,
+        )
+
+    def _unproved(self, live: Sequence[Checkpoint], why: str) -> RowProof:
+        position = max(held.position for held in live)
+        return RowProof(self._plan.name, live[0].place.generation, position, 0, 0, (), False, why)
+
+
+def _version(held: Checkpoint) -> tuple[int, int, int]:
+    return held.place.partition, held.position, held.revision
+
+
+def _proof(found: Comparison, position: int) -> RowProof:
+    count, different = found.rows[0], found.different
+    verdict = f"Each of {count:,} rows is what the log folds to."
+    if different:
+        verdict = f"{different:,} of {max(found.rows):,} rows are not what the log folds to."
+    name, generation = found.name, found.generations[0]
+    return RowProof(name, generation, position, count, different, found.differences, not different, verdict)
+
+
+def _place(held: Checkpoint, generation: int) -> Place:
+    return Place(held.place.name, generation, held.place.partition)
