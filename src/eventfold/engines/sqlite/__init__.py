@@ -46,9 +46,9 @@ def now_micros() -> int:
 class SqliteEngine:
     """The port over one file.
 
-    `durability` "full": fsync before every acknowledgement; "normal": up to the last commits may be lost in a
-    power cut, none in a crash of the process. `timeout` seconds a writer waits for its turn. `readonly` opens
-    the file without the right to write. `clock` gives µs since 1970 UTC.
+    `durability` "full": fsync before every acknowledgement; "normal": a power cut may take every append since the last
+    checkpoint of the WAL, a crash of the process takes none. `timeout` seconds a writer waits for its turn. `readonly`
+    opens the file without the right to write. `clock` gives µs since 1970 UTC.
     """
 
     name = "sqlite"
