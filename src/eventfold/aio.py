@@ -21,7 +21,7 @@ from eventfold.bridge import Bell, Offload, TaskCombiner, run
 from eventfold.bridge.once import Once
 from eventfold.engine import Engine, TagCount, TypeCount
 from eventfold.engines import open_engine
-from eventfold.errors import StoreClosed
+from eventfold.errors import NotSupported, StoreClosed
 from eventfold.event import Recorded
 from eventfold.flow.append import Asked, Unless, append, check_batches, position_of, query_of
 from eventfold.flow.cache import StateCache
@@ -67,11 +67,12 @@ class AsyncStore(AsyncWorking):
         cache: int = 1_000,
         snapshots: int = 1_000,
         inline: Sequence[Kept] = (),
+        target: str | None = None,
         **options: Any,
     ) -> None:
         self.registry = Registry()
         self._options = Options()
-        self._opening = _Opening(url, create, options, self.registry, StateCache(cache, snapshots), inline)
+        self._opening = _Opening(url, create, options, self.registry, StateCache(cache, snapshots), inline, target)
 
     @property
     def engine(self) -> Engine:
@@ -288,8 +289,9 @@ class _Opening:
         registry: Registry,
         cache: StateCache,
         inline: Sequence[Kept],
+        target: str | None,
     ) -> None:
-        self.url, self._inline = url, inline
+        self.url, self._inline, self._target = url, inline, target
         self._create, self._options = create, options
         self._registry, self._cache = registry, cache
         self._log: Log | None = None
@@ -357,7 +359,7 @@ class _Opening:
         """Projections are run by threads, so they see the log by an engine that blocks: this one, or a second."""
         async with self._lock:
             if self._desk is None:
-                engine = self._blocking or open_engine(self.url, "sync", False, self._options)
+                engine = self._blocking or self._second_engine()
                 if self._blocking is None:
                     await asyncio.to_thread(run, engine.open())
                     self._blocking = engine
@@ -367,8 +369,22 @@ class _Opening:
                     *(combiner.submit, combiner.offer, bridge.sleep_here, bridge.wait_here),
                     chains=Chains(bridge.mutex(), bridge.promise),
                 )
-                self._desk = Desk(log, str(self.url), resolve=definitions)
+                self._desk = Desk(log, self._target, resolve=definitions)
             return self._desk
+
+    def _second_engine(self) -> Engine:
+        """An engine that blocks, on the same store: by the store's address, or by the engine that was given."""
+        if isinstance(self.url, str):
+            return open_engine(self.url, "sync", False, self._options)
+        blocking: Callable[[], Engine] | None = getattr(self.url, "blocking", None)
+        if blocking is None:
+            raise NotSupported(
+                f"Read models are run by threads, and the {self.url.name} engine given here only works on a loop.",
+                "Open the store by its address; or give the engine a method blocking() that returns one that blocks.",
+                engine=self.url.name,
+                capability="blocking",
+            )
+        return blocking()
 
     async def close(self) -> None:
         if self._log is not None:

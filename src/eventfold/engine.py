@@ -195,6 +195,15 @@ class Engine(Protocol):
         """Grows whenever history may have been lost: a restored backup, a failover."""
         ...
 
+    @property
+    def default_target(self) -> str | None:
+        """Where read models, followers and processes keep rows and progress unless `target=` says otherwise.
+
+        An address as `target=` takes it: the database of the log itself, so that whoever opens the same log finds
+        them. None: the engine has no such place, and what would need one is refused with NotSupported.
+        """
+        ...
+
     async def open(self) -> None:
         """Connect, check, create where that was asked for. Called once, before anything else.
 

@@ -60,7 +60,9 @@ class Store(Working):
     `url` a path (a SQLite file), `memory:`, `memory:NAME` or `postgresql://…`, or an engine made by hand; `create`
     makes the store if nothing is there; `cache` how many folded states to keep in memory; `snapshots` after how many
     events folded a state is kept beside the log as well (0: never); `inline` read models that every append keeps up,
-    in its own transaction, from now on and whoever makes it; other options are the engine's own.
+    in its own transaction, from now on and whoever makes it; `target` the address of a database where read models,
+    followers and processes keep rows and progress, the same in every process (by default the log's own database);
+    other options are the engine's own.
 
     Raises StoreNotFound, NotAStore, InvalidUrl, MissingExtra, StoreVersionMismatch and their kin.
     """
@@ -73,6 +75,7 @@ class Store(Working):
         cache: int = 1_000,
         snapshots: int = 1_000,
         inline: Sequence[Kept] = (),
+        target: str | None = None,
         **options: Any,
     ) -> None:
         self.engine = open_engine(url, "sync", create, options)
@@ -85,7 +88,7 @@ class Store(Working):
             *(combiner.submit, combiner.offer, bridge.sleep_here, bridge.wait_here),
             chains=Chains(bridge.mutex(), bridge.promise),
         )
-        self._desk = Desk(self._log, str(url), resolve=definitions)
+        self._desk = Desk(self._log, target, resolve=definitions)
         if inline:
             try:
                 self._desk.inline(*inline)

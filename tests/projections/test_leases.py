@@ -21,7 +21,7 @@ from tests.projections.flights import CarrierMonth, Split, flights, folded, prov
 
 def work(store: ef.Store, holder: str, lease: float, page: int = 20) -> Work:
     """A worker of our own on CarrierMonth, driven step by step."""
-    desk = Desk(store._log, "")  # pyright: ignore[reportPrivateUsage]
+    desk = Desk(store._log)  # pyright: ignore[reportPrivateUsage]
     means = Means(
         desk.log, store.projections.target(CarrierMonth), time.perf_counter, lease=lease, page=page, aside=aside
     )
@@ -162,7 +162,7 @@ def test_a_runner_that_comes_later_is_given_its_share(shared_url: str) -> None:
 
     with ef.Store(shared_url) as store, ef.Store(shared_url) as other:
         store.extend(flights(500), batch=5)
-        desks = [Desk(each._log, shared_url, lease=0.6) for each in (store, other)]  # pyright: ignore[reportPrivateUsage]
+        desks = [Desk(each._log, lease=0.6) for each in (store, other)]  # pyright: ignore[reportPrivateUsage]
         runner = desks[0].run(Quarters)
         until(store, [4])
         with desks[1].run(Quarters) as second:

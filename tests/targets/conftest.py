@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import msgspec
@@ -16,7 +15,7 @@ from eventfold.engine import Engine
 from eventfold.projection.plan import Plan
 from eventfold.running.finding import Finding
 from eventfold.target import Target
-from eventfold.targets import open_target
+from eventfold.targets import own_target
 from tests.servers import mariadb, redis
 from tests.servers.postgres import shared
 
@@ -62,8 +61,8 @@ def elsewhere(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
     """Where rows live in this test unless their class says otherwise."""
     address = place(request.param, tmp_path)
 
-    def opened(engine: Engine, wanted: Any, url: str = "", beside: Any = None) -> Target:
-        return open_target(engine, wanted or address, url, beside)
+    def opened(engine: Engine, wanted: str | None = None) -> Target:
+        return own_target(engine, wanted or address)
 
     def of(finding: Finding, plan: Plan) -> Target:
         sent = plan.kind == "rows" and plan.target is None
@@ -73,7 +72,7 @@ def elsewhere(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
         own = Finding._of  # pyright: ignore[reportPrivateUsage]
         monkeypatch.setattr(Finding, "_of", of)
     else:
-        monkeypatch.setattr("eventfold.running.finding.open_target", opened)
+        monkeypatch.setattr("eventfold.running.finding.own_target", opened)
     return address
 
 

@@ -35,6 +35,7 @@ class MemoryEngine:
 
     name = "memory"
     capabilities = Capabilities(blocks=False, durable=False, shared=False)
+    default_target = "memory:"
     _shared: ClassVar[dict[str, MemoryEngine]] = {}
 
     def __init__(self, clock: Clock = now_micros) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from os.path import abspath
 from typing import Any
 
 import msgspec
@@ -145,7 +144,7 @@ def writing_to(address: str) -> Generator[None, None, None]:
 
 def refuse_inside(log: Log) -> None:
     """Refuse an append from a handler whose open transaction it would wait for, for ever."""
-    if WRITING.get() and WRITING.get() == f"{log.engine.name}:{abspath(getattr(log.engine, 'path', ''))}":
+    if WRITING.get() and WRITING.get() == getattr(log.engine, "default_target", None):
         raise InvalidInput(
             "A handler of a read model appends to the store in whose database its own transaction is open: each would "
             "wait for the other.",

@@ -187,7 +187,11 @@ class Desk(Hands):
 
         `kind` is rows, sql, effects, follower or, where only its name is known here, elsewhere.
         """
-        found = {each.name: each for each in self._target(None).all()}
+        own = self._own()
+        if own is None:
+            found = {each.name: each for target in self._targets.values() for each in target.all()}
+            return sorted(found.values(), key=lambda each: each.name)
+        found = {each.name: each for each in own.all()}
         for name, noted in found.items():
             if noted.kind in (ELSEWHERE, SINK):
                 with suppress(EventfoldError):
@@ -203,7 +207,8 @@ class Desk(Hands):
             name, target = self._find(projection)
             return run(status_of(self.log, target, known_in(target, name), time.time_ns() // 1000))
         except (TargetUnavailable, InvalidProjection, UnknownProjection) as error:
-            noted = self._target(None).registered(projection) if isinstance(projection, str) else None
+            own = self._own()
+            noted = own.registered(projection) if own is not None and isinstance(projection, str) else None
             if not one_of_all or noted is None:
                 raise
             return away(noted, run(self.log.engine.head()).position, error)

@@ -23,7 +23,7 @@ from eventfold.running.runner import Runner
 from eventfold.sink import Sink
 from eventfold.state import State
 from eventfold.target import Disturbed, Registered, Target
-from eventfold.targets import open_target
+from eventfold.targets import default_target, open_target, own_target
 from eventfold.targets.beside import SINK, SinkTarget
 
 
@@ -57,11 +57,13 @@ ELSEWHERE = "elsewhere"  # the kind of a name whose rows and progress are kept i
 class Finding:
     """What every question and every act begins with."""
 
-    def __init__(self, log: Log, url: str, lease: float = 10.0, resolve: Resolve = only_projections) -> None:
+    def __init__(
+        self, log: Log, target: str | None = None, lease: float = 10.0, resolve: Resolve = only_projections
+    ) -> None:
         self.log = log  # for tools: the log as this desk sees it, whose calls block
         self._resolve = resolve  # processes and effects are known above this layer only
         self._subscriptions: dict[Any, Kept] = {}
-        self._url, self._lease = url, lease
+        self._default, self._lease = target, lease
         self._options = Options()
         self._targets: dict[str | int | None, Target] = {}
         self._homes: dict[str, Target] = {}  # of those whose class was seen here
@@ -85,9 +87,17 @@ class Finding:
         at = address if address is None or isinstance(address, str) else id(address)
         target = self._targets.get(at)
         if target is None:
-            beside = None if address is None else partial(self._target, None)
-            target = self._targets[at] = open_target(self.log.engine, address, self._url, beside)
+            engine = self.log.engine
+            if address is None:
+                target = own_target(engine, self._default)
+            else:
+                target = open_target(engine, address, partial(self._target, None))
+            self._targets[at] = target
         return target
+
+    def _own(self) -> Target | None:
+        """The store's own target, where there is one: its engine may have no place for rows."""
+        return self._target(None) if self._default or default_target(self.log.engine) else None
 
     def _of(self, plan: Plan) -> Target:
         """Where the rows of a plan are kept; a sink is told what they look like."""
@@ -99,7 +109,9 @@ class Finding:
 
     def _register(self, plan: Plan) -> tuple[Target, Registered]:
         """Make a projection known: where its rows are kept, and where that is elsewhere, in the store's own too."""
-        target, own = self._of(plan), self._target(None)
+        target, own = self._of(plan), self._own()
+        if own is None:  # there is no place to note where the rows are: they are found by their class only
+            return target, run(register(plan, self.log, target))
         noted = own.registered(plan.name)
         here = plan.target is None or isinstance(target, SinkTarget)  # its progress is in the store's own database
         if here and noted is not None and noted.kind == ELSEWHERE:
@@ -151,9 +163,9 @@ class Finding:
         if not isinstance(projection, str):
             plan = self._definition(projection)
             return plan.name, self._of(plan)
-        own = self._target(None)
-        noted = own.registered(projection)
-        if noted is not None and noted.kind not in (ELSEWHERE, SINK):
+        own = self._own()
+        noted = None if own is None else own.registered(projection)
+        if own is not None and noted is not None and noted.kind not in (ELSEWHERE, SINK):
             return projection, own
         if projection in self._homes:
             return projection, self._homes[projection]
@@ -162,7 +174,7 @@ class Finding:
                 return projection, target
         if noted is not None:
             return projection, self._of(self._definition(noted.code))
-        return projection, own
+        return projection, own or self._target(None)  # which says what is missing
 
     def _plan(self, projection: Named) -> Plan:
         if isinstance(projection, str):

@@ -146,9 +146,10 @@ class Hands(Finding):
         position = min((each.position for each in held if each.place.generation == known.live), default=0)
         self._act(name, "forget", known.live, position=position)
         target.forget(known)
-        noted = self._target(None).registered(name)
-        if noted is not None:
-            self._target(None).forget(noted)
+        own = self._own()
+        noted = None if own is None else own.registered(name)
+        if own is not None and noted is not None:
+            own.forget(noted)
         return position
 
 

@@ -1,6 +1,6 @@
 """Room: where rows may live: which address means which target. Targets know nothing of each other.
 
-Knows: URL schemes, and that rows live beside the log unless something else is said. Does not know: how a target works.
+Knows: URL schemes. Does not know: how a target works, where an engine keeps its log (it says so itself).
 """
 
 from __future__ import annotations
@@ -8,48 +8,73 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from typing import NoReturn
 
 from eventfold.engine import Engine
-from eventfold.errors import InvalidUrl, MissingExtra
+from eventfold.errors import InvalidUrl, MissingExtra, NotSupported
 from eventfold.sink import Sink
 from eventfold.target import Target
 
 
-def open_target(
-    engine: Engine, address: str | Sink | None, url: str = "", beside: Callable[[], Target] | None = None
-) -> Target:
-    """The target at an address; None: the store's own database, or memory where the store has none.
+def default_target(engine: Engine) -> str | None:
+    """Where an engine says that read models live; None where it says nothing."""
+    return getattr(engine, "default_target", None)  # an engine that was written before it was asked says nothing
 
-    `beside` gives the store's own, for rows that are sent on from there. Raises TargetUnavailable, InvalidUrl on an
-    unknown scheme, MissingExtra where a driver is not installed.
+
+def own_target(engine: Engine, given: str | None = None) -> Target:
+    """Where a store's read models and progress are kept: where it was given (`Store(target=…)`), else by its engine.
+
+    Raises NotSupported where neither says where, InvalidUrl where only rows can be sent to, and what `open_target`
+    raises.
     """
+    address = given or default_target(engine)
     if address is None:
-        if engine.name == "sqlite":
-            return _sqlite(getattr(engine, "path", ""))
-        if engine.name == "postgres":
-            return _postgres(url, getattr(engine, "options").schema)  # noqa: B009
-        return _sqlite(":memory:")
+        raise NotSupported(
+            f"The {engine.name} engine has no database in which read models, followers and processes could keep rows "
+            "and progress.",
+            "Say where: Store(…, target=…), the same in every process; or target=… of a read model's class.",
+            engine=engine.name,
+            capability="default target",
+        )
+
+    def refuse() -> NoReturn:
+        raise InvalidUrl(
+            f"{address} takes rows, and keeps no progress.",
+            "Give Store(target=…) the address of a database; a read model's class may name the sink.",
+            url=address,
+        )
+
+    return open_target(engine, address, refuse)
+
+
+def open_target(engine: Engine, address: str | Sink, own: Callable[[], Target]) -> Target:
+    """The target at an address. `own` gives the store's own, for rows that are sent on from there.
+
+    Raises TargetUnavailable, InvalidUrl on an unknown scheme, MissingExtra where a driver is not installed.
+    """
     if not isinstance(address, str):
-        return _sending(address, beside() if beside else open_target(engine, None, url))
+        return _sending(address, own())
     scheme, colon, rest = address.partition(":")
     scheme = scheme.lower()
     if not colon or len(scheme) < 2 or "/" in scheme or "." in scheme:
         return _sqlite(address)
     if scheme in ("sqlite", "file"):
         return _sqlite(_path(rest, address))
+    if address == "memory:":
+        return _sqlite(":memory:")
     if scheme in ("postgresql", "postgres"):
         return _postgres(address)
     if "+" in scheme:
         return _alchemy(address)
     if scheme == "duckdb":
-        return _duck(_path(rest, address), getattr(engine, "path", ""))
+        return _duck(_path(rest, address), (default_target(engine) or "").removeprefix("sqlite:"))
     if scheme == "parquet":
         return _parquet(_path(rest, address), address)
     if (sink := _sink(scheme, address)) is not None:
-        return _sending(sink, beside() if beside else open_target(engine, None, url))
+        return _sending(sink, own())
     raise InvalidUrl(
         f"No target is known by the scheme {scheme!r}.",
-        "Use a path or sqlite:PATH, postgresql://…, duckdb:PATH, parquet:FOLDER, redis://…, https://…, or "
+        "Use a path or sqlite:PATH, memory:, postgresql://…, duckdb:PATH, parquet:FOLDER, redis://…, https://…, or "
         "DATABASE+DRIVER://… as SQLAlchemy knows it; without target= rows live in the store's own database.",
         url=address,
     )
@@ -71,7 +96,12 @@ def _sending(sink: Sink, own: Target) -> Target:
     from eventfold.targets.beside import SinkTarget
     from eventfold.targets.sql import SqlTarget
 
-    assert isinstance(own, SqlTarget)
+    if not isinstance(own, SqlTarget):
+        raise InvalidUrl(
+            f"Rows cannot be sent on from {own.address}.",
+            "Give Store(target=…) a SQLite file or a PostgreSQL database, or leave it away.",
+            url=own.address,
+        )
     return SinkTarget(own, sink)
 
 
@@ -128,11 +158,11 @@ def _sqlite(path: str) -> Target:
     return SqlTarget(SqliteDriver(path))
 
 
-def _postgres(url: str, schema: str | None = None) -> Target:
+def _postgres(url: str) -> Target:
     with _extra("PostgreSQL", "postgres"):
         from eventfold.targets.postgres import PostgresDriver
         from eventfold.targets.sql import SqlTarget
-    return SqlTarget(PostgresDriver(url, schema))
+    return SqlTarget(PostgresDriver(url))
 
 
 def _alchemy(url: str) -> Target:

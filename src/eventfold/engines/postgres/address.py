@@ -106,6 +106,15 @@ def address_of(url: str) -> Address:
     return Address(parameters, where)
 
 
+def target_of(url: str, schema: str) -> str:
+    """One schema of a server as an address of a target; also where the server was given in libpq's key=value form."""
+    try:
+        given = {**conninfo_to_dict(url), "schema": schema}
+    except psycopg.Error as error:
+        raise unreachable(error, "") from None
+    return f"postgresql://?{urlencode(given, quote_via=quote)}"
+
+
 def quoted(schema: str) -> str:
     """The schema as an SQL identifier."""
     return '"' + schema.replace('"', '""') + '"'

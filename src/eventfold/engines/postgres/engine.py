@@ -13,7 +13,7 @@ import msgspec
 
 from eventfold.engine import Head, Page, Span, TagCount, TypeCount
 from eventfold.engines.postgres import schema
-from eventfold.engines.postgres.address import options_of
+from eventfold.engines.postgres.address import options_of, target_of
 from eventfold.engines.postgres.connect import Colour, Rows, off_loop
 from eventfold.engines.postgres.listen import Listener
 from eventfold.engines.postgres.locks import NamedLocks
@@ -31,9 +31,21 @@ class PostgresEngine(Writing):
     name = "postgres"
 
     def __init__(self, url: str, *, colour: Colour = "sync", create: bool = True, **options: Any) -> None:
-        super().__init__(*options_of(url, options), colour, create)
+        plain, chosen = options_of(url, options)
+        super().__init__(plain, chosen, colour, create)
+        self._default_target = target_of(plain, chosen.schema)
+        self._chosen: dict[str, Any] = {**options, "schema": chosen.schema}
         self._locks = NamedLocks(self._sessions, colour)
         self._listener: Listener | None = None
+
+    @property
+    def default_target(self) -> str:
+        """See the port: the schema of the log, on the primary. Contains the password if the address does."""
+        return self._default_target
+
+    def blocking(self) -> PostgresEngine:
+        """Another engine on the same store, not opened yet, whose calls block: what read models are run with."""
+        return PostgresEngine(self._default_target, create=False, **self._chosen)
 
     async def open(self) -> None:
         """See the port."""

@@ -79,6 +79,11 @@ class SqliteEngine:
         self._end: End | None = None
         self._writer: Writer | None = None
 
+    @property
+    def default_target(self) -> str:
+        """See the port: the file itself."""
+        return f"sqlite:{self._file.path}"
+
     @in_our_words
     async def open(self) -> None:
         """See the port."""

@@ -16,8 +16,20 @@ from eventfold.engine import Capabilities
 from eventfold.errors import NotSupported, StoreClosed
 from eventfold.query import Query
 from eventfold.store import Store
-from eventfold.testing.conformance.events import Account, Noted, about, amounts, deposit, deposits
+from eventfold.testing.conformance.events import Account, Deposited, Noted, about, amounts, deposit, deposits
 from eventfold.testing.conformance.place import Place
+from eventfold.testing.faults import Faulty
+
+
+class Balance(ef.Projection, name="conformance_balance"):
+    """A read model: how much is known about an account."""
+
+    account: str
+    events: int = 0
+
+    def evolve(self, event: Deposited) -> None:
+        """Count one."""
+        self.events += 1
 
 
 def with_a_remedy(call: Callable[[], Any]) -> None:
@@ -33,6 +45,28 @@ def test_an_engine_has_a_name_and_capabilities(store: Store, capabilities: Capab
     """An engine names itself in one word and declares each capability as true or false."""
     assert store.engine.name.isidentifier()
     assert all(getattr(capabilities, field) in (True, False) for field in Capabilities.__struct_fields__)
+
+
+def test_a_place_for_read_models(store: Store, place: Place, capabilities: Capabilities) -> None:
+    """An engine says where read models and progress live, also through a wrapper; elsewhere they are refused.
+
+    Where the store is shared, another handle on it finds them there.
+    """
+    where = store.engine.default_target
+    assert Faulty(store.engine).default_target == where
+    store.append(*deposits(3))
+    if where is None:
+        with_a_remedy(lambda: store.project(Balance))
+        with_a_remedy(lambda: next(iter(store.follow(name="billing"))))
+        return
+    store.project(Balance)
+    with store.follow(name="billing") as follower:
+        next(iter(follower))
+        follower.acknowledge()
+    other = place.open() if capabilities.shared else store
+    assert [(row.account, row.events) for row in other.rows(Balance)] == [("a-1", 3)]
+    with other.follow(name="billing") as follower:
+        assert next(iter(follower)).position == 2
 
 
 def test_conditions_over_any_query(store: Store, capabilities: Capabilities) -> None:
