@@ -70,6 +70,7 @@ class Batch:
         self._keys: dict[str, int] = {}
         self._accepted: list[tuple[int, Sequence[NewEvent]]] = []
         self._stored: dict[bytes, Stored] = {}
+        self._ids: set[bytes] = set()  # of the events accepted here
         self._written: dict[bytes, int] = {}  # the last event of each append accepted here, and where it will stand
 
     @property
@@ -81,7 +82,7 @@ class Batch:
         """Judge one request and, if it holds, give its events their positions."""
         try:
             known = self._by_key(request)
-            if known is None and self._careful:
+            if known is None and (self._careful or self._repeats(request.events)):
                 known = self._by_ids(request)
             if known is not None:
                 return known
@@ -127,6 +128,13 @@ class Batch:
         row = self._connection.execute(schema.POSITION_OF, (identity,)).fetchone()
         pending = None if row is not None else self._pending().get(identity)
         return row[0] if row is not None else pending and pending.position
+
+    def _repeats(self, events: Sequence[NewEvent]) -> bool:
+        """Whether an id comes back within this batch: no guard in the database has seen the first one yet."""
+        if len(events) == 1:
+            return events[0].id in self._ids
+        mine = {event.id for event in events}
+        return len(mine) < len(events) or not self._ids.isdisjoint(mine)
 
     def _by_key(self, request: AppendRequest) -> Receipt | None:
         """The receipt of the append that was made under the request's key, if it has one and there was one."""
@@ -201,6 +209,7 @@ class Batch:
         self._head = position
         self._accepted.append((first, events))
         self._written[events[-1].id] = position
+        self._ids.update([event.id for event in events])
         if request.key is not None:
             self._keys[request.key] = first
         return Receipt(

@@ -121,6 +121,16 @@ def test_a_refused_requests_id_is_not_taken(store: Store, port: Any) -> None:
     assert written.first == 2
 
 
+def test_a_key_and_an_id_that_come_back_in_one_call(store: Store, port: Any) -> None:
+    """Written under a key, repeated by its id, and asked for under the key again: one append, twice repeated."""
+    event = draft(deposit("a-1", 1), 1)
+    outcomes = port.append_many(
+        [request(store, event, key="k-1"), request(store, event), request(store, deposit("a-2", 2), key="k-1")]
+    )
+    assert [(o.first, o.repeated) for o in outcomes] == [(1, False), (1, True), (1, True)]
+    assert amounts(store.read()) == [1]
+
+
 def test_every_kind_of_outcome_fits_into_one_call(store: Store, port: Any) -> None:
     """Receipts, conflicts, reused ids, known keys and conditions in the future stand side by side in one call."""
     store.append(draft(deposit("a-1"), 1), key="k-1")

@@ -1,0 +1,45 @@
+"""Whatever is asked of it, this engine answers as the memory engine does: the same outcomes, the same log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eventfold.bridge import run
+from eventfold.engine import AppendRequest, Span
+from eventfold.engines.memory import MemoryEngine
+from eventfold.engines.sqlite import SqliteEngine
+from eventfold.query import Query
+from tests.model.calls import queries, requests, seen, timeless
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for the files of all examples."""
+    return tmp_path_factory.mktemp("model")
+
+
+@given(st.lists(st.lists(requests, min_size=1, max_size=6), min_size=1, max_size=5), st.lists(queries, max_size=3))
+def test_it_behaves_as_the_memory_engine_does(
+    place: Path, calls: list[list[AppendRequest]], asked: list[Query]
+) -> None:
+    """Any calls: reused ids, known keys, conditions on each other, behind events of any call; then any reads."""
+    model, engine = MemoryEngine(), SqliteEngine(str(place / f"{uuid4().hex}.db"), durability="normal")
+    run(engine.open())
+    try:
+        for call in calls:
+            expected = run(model.append_many(call))
+            assert [seen(outcome) for outcome in run(engine.append_many(call))] == [seen(each) for each in expected]
+        for query in [Query(), *asked]:
+            for span in (Span(), Span(limit=2), Span(limit=1, backwards=True), Span(after=1, until=3)):
+                ours, theirs = run(engine.read(query, span)), run(model.read(query, span))
+                assert timeless(ours.events) == timeless(theirs.events)
+                assert ours.scanned == theirs.scanned
+            assert run(engine.count(query)) == run(model.count(query))
+        assert run(engine.keys()) == run(model.keys())
+    finally:
+        run(engine.close())
