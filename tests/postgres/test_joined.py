@@ -20,8 +20,10 @@ from psycopg.rows import dict_row
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
+from eventfold.engine import AppendRequest
 from eventfold.engines.postgres import refusal
-from eventfold.errors import AppendConflict, EventIdReused, InvalidInput, InvalidQuery, StoreUnavailable
+from eventfold.errors import AppendConflict, EventIdReused, InvalidInput, InvalidQuery, NotSupported, StoreUnavailable
+from eventfold.query import Clause
 from tests.postgres.conftest import Open
 from tests.postgres.given import Opened, event, request, sql, tagged
 from tests.servers.postgres import PASSWORD, SUPERUSER, PostgresServer
@@ -70,6 +72,17 @@ def test_a_rollback_leaves_nothing(url: str, schema: str, engine: Opened, rows: 
             engine.append_joined(connection, [request(event("Kept"))])
     assert [stored.type for stored in engine.everything()] == ["Kept", "Kept"]
     assert sql(url, f"SELECT count(*) FROM {schema}.staged") == [(0,)]
+
+
+def test_a_condition_behind_an_event_is_refused_at_once(url: str, engine: Opened) -> None:
+    """Positions come at the COMMIT: a condition that begins behind an event is refused, and nothing is staged."""
+    first = request(event("Taken", "seat:1"))
+    built = AppendRequest((event("Taken", "seat:2"),), (Clause(tagged("seat:2"), 0, first.events[0].id),))
+    with psycopg.connect(url) as connection:
+        with pytest.raises(NotSupported):
+            engine.append_joined(connection, [first, built])
+        connection.commit()
+    assert engine.head().position == 0
 
 
 def test_a_condition_that_does_not_hold_fails_the_commit(url: str, engine: Opened, rows: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 from uuid import uuid4
 
-import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,59 +12,17 @@ from eventfold.bridge import run
 from eventfold.engine import AppendRequest, Span
 from eventfold.engines.memory import MemoryEngine
 from eventfold.engines.postgres import append
-from eventfold.errors import EventfoldError
-from eventfold.query import Clause, Item, Query
-from eventfold.record import NewEvent, Receipt
+from eventfold.query import Clause, Query
+from eventfold.record import NewEvent
+from tests.model.calls import queries, requests, seen, timeless
 from tests.postgres.given import Opened
-
-TAGS = ("a:1", "a:2", "b:1")
-TYPES = ("T", "U")
-IDS = [bytes([n]) * 16 for n in range(24)]
-
-items = st.builds(
-    Item,
-    st.lists(st.sampled_from(TYPES), max_size=2, unique=True).map(tuple),
-    st.lists(st.sampled_from(TAGS), max_size=3, unique=True).map(lambda tags: tuple(sorted(tags))),
-)
-queries = st.lists(items, max_size=2).map(Query.any_of)
-events = st.builds(
-    NewEvent,
-    id=st.sampled_from(IDS),
-    type=st.sampled_from(TYPES),
-    version=st.sampled_from([1, 1, 2]),
-    data=st.sampled_from([b"{}", b"{}", b'{"x":1}']),
-    tags=st.lists(st.sampled_from(TAGS), max_size=2, unique=True).map(lambda tags: tuple(sorted(tags))),
-    occurred=st.sampled_from([None, None, 5]),
-    metadata=st.sampled_from([None, None, b"{}"]),
-    codec=st.sampled_from(["json", "json", "raw"]),
-    key=st.sampled_from([None, None, "k"]),
-)
-requests = st.builds(
-    AppendRequest,
-    st.lists(events, min_size=1, max_size=3).map(tuple),
-    st.lists(st.builds(Clause, queries, st.integers(0, 12)), max_size=2).map(tuple),
-    st.sampled_from([None, None, None, "k-1", "k-2"]),
-)
-
-
-def seen(outcome: Any) -> Any:
-    """An outcome without what differs between two stores: ids of the store, and times."""
-    if isinstance(outcome, Receipt):
-        return msgspec.structs.replace(outcome, store="", epoch=0, time=0)
-    assert isinstance(outcome, EventfoldError)
-    return type(outcome), str(outcome), outcome.fields
-
-
-def timeless(stored: list[Any]) -> list[Any]:
-    """A log without its times."""
-    return [msgspec.structs.replace(each, time=0) for each in stored]
 
 
 @given(st.lists(st.lists(requests, min_size=1, max_size=6), min_size=1, max_size=5), st.lists(queries, max_size=3))
 def test_it_behaves_as_the_memory_engine_does(
     server: Any, calls: list[list[AppendRequest]], asked: list[Query]
 ) -> None:
-    """Any calls, with reused ids, known keys, conditions on each other and on what is not there yet; then any reads."""
+    """Any calls: reused ids, known keys, conditions on each other, behind events of any call; then any reads."""
     model, engine = MemoryEngine(), Opened(server.url(), schema=f"m{uuid4().hex}")
     engine.open()
     try:

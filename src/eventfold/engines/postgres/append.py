@@ -72,32 +72,36 @@ _ANYTHING = Item()
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """Requests that one call can judge: no event id and no key twice; `matches`: (request, group, number) from 1."""
+    """Requests that one call can judge: no event id and no key twice.
+
+    `matches`: (request, group, number) from 1. `standing`: the positions of events in the log behind which conditions
+    of these requests begin.
+    """
 
     requests: Sequence[AppendRequest]
     groups: dict[Query, int]
     matches: list[tuple[int, int, int]]
+    standing: Mapping[bytes, int] = {}
 
-    def behind(self) -> list[bytes]:
-        """The events outside this call behind which its conditions begin."""
+    def behind(self, *, all: bool = False) -> list[bytes]:
+        """The events behind which its conditions begin: those outside this call, or `all`."""
         asked = [c.behind for request in self.requests for c in request.unless if c.behind is not None]
-        if not asked:
+        if not asked or all:
             return asked
         here = {event.id for request in self.requests for event in request.events}
         return [identity for identity in asked if identity not in here]
 
-    def resolved(self, standing: Mapping[bytes, int]) -> Batch:
-        """The same with the positions of events outside this call in the conditions that begin behind them."""
+    def clauses(self) -> list[tuple[int, Clause]]:
+        """Every clause with the number of its request, from 1, in the order in which the call counts them.
 
-        def place(clause: Clause) -> Clause:
-            if clause.behind is None or clause.behind not in standing:
-                return clause
-            return Clause(clause.query, max(clause.after, standing[clause.behind]))
+        One that begins behind an event of known position begins there. What is answered names the clause as it was.
+        """
+        return [(number, self._placed(clause)) for number, clause in clauses_of(self)]
 
-        requests = [
-            msgspec.structs.replace(request, unless=tuple(map(place, request.unless))) for request in self.requests
-        ]
-        return Batch(requests, self.groups, self.matches)
+    def _placed(self, clause: Clause) -> Clause:
+        if clause.behind is None or clause.behind not in self.standing:
+            return clause
+        return Clause(clause.query, max(clause.after, self.standing[clause.behind]))
 
 
 def batches(requests: Sequence[AppendRequest]) -> Iterator[Batch]:
@@ -188,7 +192,7 @@ def arguments(batch: Batch) -> dict[str, Any]:
             given["keys"] = text(requests[0].key)
     else:
         given = _many(requests)
-    clauses = clauses_of(batch)
+    clauses = batch.clauses()
     return given | _conditions(batch, clauses) if clauses else given
 
 
@@ -272,7 +276,7 @@ def _follows(batch: Batch, clauses: list[tuple[int, Clause]]) -> list[int | None
 
 
 def clauses_of(batch: Batch) -> list[tuple[int, Clause]]:
-    """Every clause with the number of its request, from 1, in the order in which the call counts them."""
+    """Every clause as it was asked, with the number of its request, from 1."""
     return [(number, clause) for number, request in enumerate(batch.requests, 1) for clause in request.unless]
 
 
@@ -281,10 +285,12 @@ def how(batch: Batch, seen: int) -> dict[str, Any]:
 
     `seen`: the furthest position known here; only a hint.
     """
-    afters = [clause.after for request in batch.requests for clause in request.unless]
-    if not afters:
+    clauses = [clause for _, clause in batch.clauses()]
+    if not clauses:
         return {}
-    return {"furthest": max(afters), "early": True} if min(afters) + LONG < seen else {"furthest": max(afters)}
+    furthest = max(clause.after for clause in clauses)
+    looking = [clause.after for clause in clauses if clause.behind is None]
+    return {"furthest": furthest, "early": True} if looking and min(looking) + LONG < seen else {"furthest": furthest}
 
 
 def repeats_itself(request: AppendRequest) -> bool:

@@ -37,6 +37,7 @@ _BY_STATE: dict[str, Words] = {
     "EF004": (StoreNotFound, "", ""),
     "EF005": (StoreReadOnly, "", ""),
     "EF006": (InvalidQuery, "", ""),
+    "EF010": (StoreBusy, "", ""),
     "28P01": (
         StoreUnavailable,
         "The server refused the user name or password.",

@@ -76,7 +76,10 @@ class Inline:
                 places = [place for place in range(len(batch.requests)) if place not in refused]
                 if not places:
                     return Folded(batch, (), None, refused)
-                part = batch if not refused else next(batches([batch.requests[place] for place in places]))
+                part = batch
+                if refused:
+                    part = next(batches([batch.requests[place] for place in places]))
+                    part = msgspec.structs.replace(part, standing=batch.standing)
                 try:
                     answer, failed = await self._attempt(link, part, statement(link, part, careful), at_once)
                 except pg.UniqueViolation:  # an id is known already

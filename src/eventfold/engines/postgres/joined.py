@@ -18,7 +18,7 @@ from eventfold.engine import AppendRequest
 from eventfold.engines.postgres.append import arguments, batches, call, clauses_of, repeats_itself
 from eventfold.engines.postgres.arrays import Dumpers, texts
 from eventfold.engines.postgres.errors import translated
-from eventfold.errors import InvalidInput, StoreUnavailable
+from eventfold.errors import InvalidInput, NotSupported, StoreUnavailable
 from eventfold.record import Staged, digest
 from eventfold.refusal import id_reused
 
@@ -34,6 +34,13 @@ async def stage(
     for request in requests:
         if repeats_itself(request):
             raise id_reused(request.events, [None] * len(request.events))
+        if any(clause.behind is not None for clause in request.unless):
+            raise NotSupported(
+                "A joined append gets its positions at the COMMIT, so its condition cannot begin behind an event.",
+                "Give the position up to which the log was read (after), or append outside the transaction.",
+                engine="postgres",
+                capability="joined appends",
+            )
     epoch = 0
     for batch in batches(requests) if requests else ():
         words = [repr(clause.query) for _, clause in clauses_of(batch)]

@@ -34,12 +34,13 @@ from eventfold.engines.postgres.inline import Folded, Inline
 from eventfold.engines.postgres.read import Reading
 from eventfold.engines.postgres.sessions import Link, Sessions
 from eventfold.engines.postgres.sums import verified
-from eventfold.errors import AppendConflict, AppendUnconfirmed, EventfoldError
+from eventfold.errors import AppendConflict, AppendUnconfirmed, EventfoldError, StoreBusy
 from eventfold.inlined import Inlined
 from eventfold.record import Receipt, Staged, Stored, receipt
 from eventfold.refusal import id_reused, not_behind
 
 RECENT = 2_048  # appends
+MOST_LOOKS = 8  # attempts at a call while events it is built on are written by others
 
 
 class Writing:
@@ -84,7 +85,22 @@ class Writing:
         if repeats_itself(batch.requests[0]):
             return [await self._twice(batch.requests[0])]
         if behind := batch.behind():
-            batch = batch.resolved(await self._standing(behind))
+            batch = msgspec.structs.replace(batch, standing=await self._standing(behind))
+        for _ in range(MOST_LOOKS):
+            done = await self._commit(batch)
+            if done is not None:
+                return await self._outcomes(done)
+            batch = msgspec.structs.replace(batch, standing=await self._standing(batch.behind(all=True)))
+        raise StoreBusy(
+            "Others kept writing the events that this append is built on while it was judged; nothing was written.",
+            "Try again.",
+        )
+
+    async def _commit(self, batch: Batch) -> Folded | None:
+        """Judge and write. None: a condition begins behind an event of this call that is in the log already.
+
+        Then nothing was written, and it is to be looked up where that event stands: most calls have no such event.
+        """
         link = await self._sessions.writers.take()
         try:
             if self._inline.folder is not None:
@@ -98,10 +114,12 @@ class Writing:
                 done = Folded(batch, range(len(batch.requests)), Answer(*rows[0]), {})
             self._refuse_if_local(link)
         except psycopg.Error as error:
+            if error.sqlstate == "EF010":
+                return None
             raise self._failed(error, link) from None
         finally:
             await self._sessions.writers.give(link)
-        return await self._outcomes(done)
+        return done
 
     def _statement(self, link: Link, batch: Batch, careful: bool = False) -> tuple[str, tuple[Any, ...]]:
         given = arguments(batch) | how(batch, self._seen) | self._inline.brought

@@ -8,11 +8,12 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 
 import eventfold as ef
 from eventfold.engine import AppendRequest
-from eventfold.errors import AppendConflict
+from eventfold.errors import AppendConflict, EventIdReused, InvalidQuery
 from eventfold.query import Clause, Query
 from eventfold.record import Receipt, new_id
 from eventfold.store import Store
@@ -134,3 +135,77 @@ def _expected(log: list[tuple[bytes, str]], request: AppendRequest) -> int | Non
             return None
     log += [(event.id, event.tags[0]) for event in request.events]
     return len(log) - len(request.events) + 1
+
+
+def _told(outcomes: list[Any]) -> list[Any]:
+    """Outcomes for a comparison: where the events stand and whether they were repeated, or the error's class."""
+    return [(o.first, o.repeated) if isinstance(o, Receipt) else type(o) for o in outcomes]
+
+
+def test_an_event_that_is_repeated_in_the_call_is_in_the_log(store: Store, port: Any) -> None:
+    """A request may begin behind an event that the same call repeats, before or after it: that event is in the log."""
+    first = plain(store, deposit("a-1", 1))
+    port.append_many([first])
+    second, third = (built(store, deposit("a-1", n), on=first, asking=about("b-1")) for n in (2, 3))
+    assert _told(port.append_many([first, second])) == [(1, True), (2, False)]
+    assert _told(port.append_many([third, first])) == [(3, False), (1, True)]
+
+
+def test_an_event_that_the_call_writes_and_repeats_will_do(store: Store, port: Any) -> None:
+    """Written, repeated, and built upon in one call: as if each were a call of its own."""
+    first = plain(store, deposit("a-1", 1), unless=about("a-1"))
+    second = built(store, deposit("a-1", 2), on=first, asking=about("a-1"))
+    third = built(store, deposit("a-1", 3), on=second, asking=about("a-1"))
+    outcomes = port.append_many([first, first, second, first, third, second])
+    assert _told(outcomes) == [(1, False), (1, True), (2, False), (1, True), (3, False), (2, True)]
+
+
+def test_an_id_that_comes_back_with_other_content_stands_where_it_stood(store: Store, port: Any) -> None:
+    """A request with a known id and other content is refused; what begins behind the event of that id is written."""
+    first = plain(store, deposit("a-1", 1))
+    other = AppendRequest((msgspec.structs.replace(first.events[0], data=b'{"amount":"9"}'),))
+    second = built(store, deposit("a-1", 2), on=first, asking=about("a-1"))
+    assert _told(port.append_many([first, other, second])) == [(1, False), EventIdReused, (2, False)]
+
+
+def test_what_stands_behind_a_repeated_event_is_a_conflict(store: Store, port: Any) -> None:
+    """An event in the log that matches and stands behind the one repeated refuses, and its position is told."""
+    first = plain(store, deposit("a-1", 1))
+    port.append_many([first])
+    store.append(deposit("b-1", 2))
+    store.append(deposit("a-1", 3))
+    second = built(store, deposit("a-1", 4), on=first, asking=about("a-1"))
+    third = built(store, deposit("b-1", 5), on=second, asking=about("c-1"))
+    outcomes = port.append_many([first, second, third])
+    assert _told(outcomes) == [(1, True), AppendConflict, AppendConflict]
+    assert (outcomes[1].fields["after"], outcomes[1].fields["found"]) == (0, 3)
+    assert store.head() == 3
+
+
+def test_a_key_that_is_known_repeats_whatever_it_is_built_on(store: Store, port: Any) -> None:
+    """A known request key is a repeat, though what the request would be built on is nowhere."""
+    first = plain(store, deposit("a-1", 1))
+    keyed = AppendRequest(first.events, (), "k-1")
+    port.append_many([keyed])
+    again = AppendRequest((store.registry.encode(deposit("a-1", 2)),), (Clause(about("a-1"), 0, new_id()),), "k-1")
+    second = built(store, deposit("a-1", 3), on=first, asking=about("a-1"))
+    assert _told(port.append_many([again, second])) == [(1, True), (2, False)]
+
+
+def test_a_position_beyond_the_head_is_told_before_an_event_that_is_nowhere(store: Store, port: Any) -> None:
+    """A condition that looked further than the log reaches is a mistake, whatever else does not hold of it."""
+    (outcome,) = port.append_many([built(store, deposit("a-1"), on=new_id(), asking=about("a-1"), after=1_000)])
+    assert isinstance(outcome, InvalidQuery)
+
+
+def test_a_chain_may_have_looked_long_ago(store: Store, port: Any) -> None:
+    """A request built on one of the same call is judged, however far behind the head its condition begins."""
+    store.append(deposit("a-1", 0))
+    store.extend(deposit("b-1", n) for n in range(1_200))
+    first = plain(store, deposit("c-1", 1))
+    second = built(store, deposit("a-1", 2), on=first, asking=about("a-1"), after=1)
+    refused = plain(store, deposit("c-1", 3), unless=about("a-1"))
+    third = built(store, deposit("a-1", 4), on=refused, asking=about("a-1"), after=1)
+    assert _told(port.append_many([first, second])) == [(1_202, False), (1_203, False)]
+    assert _told(port.append_many([refused, third])) == [AppendConflict, AppendConflict]
+    assert _told(port.append_many([third])) == [AppendConflict]

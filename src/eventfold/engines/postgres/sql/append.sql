@@ -61,7 +61,7 @@ BEGIN
         PERFORM set_config('synchronous_commit', 'on', true); -- a default from the database or role, never ours
     END IF;
 
-    IF early THEN
+    IF early AND i_clauses IS NOT NULL THEN -- NULL: every clause begins behind an event of this call
         seen := coalesce((SELECT e.position FROM event e ORDER BY e.position DESC LIMIT 1), 0);
         founds := judge(i_clauses, i_afters, i_tags, i_types, cardinality(c_requests), 0, seen);
     END IF;
@@ -173,7 +173,7 @@ BEGIN
             founds[clause] := least(founds[clause], found);
         END LOOP;
     END IF;
-    FOR i IN 1 .. cardinality(i_clauses) LOOP
+    FOR i IN 1 .. coalesce(cardinality(i_clauses), 0) LOOP
         CONTINUE WHEN together AND i_tags[i] <> '' AND strpos(i_tags[i], E'\n') = 0;
         since := greatest(i_afters[i], low);
         IF i_types[i] <> '' THEN
@@ -241,8 +241,10 @@ DECLARE
     m integer := 1;
     firsts bigint[] := '{}'; -- per group: the first of this call's events in it, and the last
     lasts bigint[] := '{}';
+    stands bigint[]; -- per event: where its id stands in the log already
     since bigint;
     at bigint;
+    f integer;
     known record;
 BEGIN
     outcomes := array_fill(0, ARRAY[requests]);
@@ -258,7 +260,8 @@ BEGIN
                        AND s.data = u.data AND s.tags = u.tags AND s.version = coalesce(u.version, 1)
                        AND s.occurred IS NOT DISTINCT FROM u.occurred AND s.metadata IS NOT DISTINCT FROM u.metadata
                        AND s.codec = coalesce(u.codec, 'json') AND s.key IS NOT DISTINCT FROM u.key) AS same,
-                   (array_agg(s.position ORDER BY u.o))[1] AS stands
+                   (array_agg(s.position ORDER BY u.o))[1] AS stands,
+                   array_agg(u.o::integer) AS numbers, array_agg(s.position) AS there
             FROM unnest(ids, types, datas, tags, versions, occurreds, metadatas, codecs, keyids, owners, offsets, sizes)
                  WITH ORDINALITY u(id, type, data, tags, version, occurred, metadata, codec, key, owner, "offset", size, o)
             JOIN event s ON s.id = u.id GROUP BY 1
@@ -266,6 +269,11 @@ BEGIN
             outcomes[known.request] := CASE WHEN known.same THEN 1 ELSE 3 END;
             places[known.request] := CASE WHEN known.same THEN known.place ELSE known.stands END;
             whats[known.request] := known.what;
+            IF c_follows IS NOT NULL THEN
+                FOR i IN 1 .. cardinality(known.numbers) LOOP
+                    stands[known.numbers[i]] := known.there[i];
+                END LOOP;
+            END IF;
         END LOOP;
     END IF;
 
@@ -285,8 +293,14 @@ BEGIN
         WHILE c_requests[c] = r LOOP
             IF outcomes[r] = 0 THEN
                 since := c_afters[c];
-                IF c_follows[c] IS NOT NULL THEN
-                    since := greatest(since, positions[c_follows[c]]);
+                f := c_follows[c];
+                IF stands[f] IS NOT NULL THEN
+                    -- The call carries no items for this clause, and events of others may stand behind that event.
+                    RAISE EXCEPTION USING ERRCODE = 'EF010', MESSAGE = 'An event of this call that a condition begins '
+                        'behind is in the log already. Look up where it stands and append again.';
+                END IF;
+                IF f IS NOT NULL THEN
+                    since := greatest(since, positions[f]);
                 END IF;
                 at := coalesce(founds[c], firsts[c_groups[c]]);
                 IF at <= since THEN -- it looked further than the head, at events of this very call
@@ -296,12 +310,12 @@ BEGIN
                            WHERE x."group" = c_groups[c] AND x.request < r AND outcomes[x.request] = 0
                            AND places[x.request] + x.number > since) END;
                 END IF;
-                IF c_follows[c] IS NOT NULL AND positions[c_follows[c]] IS NULL THEN
-                    outcomes[r] := 5;
-                    whats[r] := c;
-                ELSIF c_afters[c] > running THEN
+                IF c_afters[c] > running THEN
                     outcomes[r] := 4;
                     places[r] := running;
+                    whats[r] := c;
+                ELSIF f IS NOT NULL AND positions[f] IS NULL THEN
+                    outcomes[r] := 5;
                     whats[r] := c;
                 ELSIF at IS NOT NULL THEN
                     outcomes[r] := 2;
