@@ -45,11 +45,14 @@ class AppendRequest(msgspec.Struct, frozen=True):
               that of the event `behind`, if the clause names one; refused, too, if that event is nowhere.
     `key`     an optional request key, unique in the store: a second append under it writes nothing
               and reports the first one's receipt.
+    `epoch`   the epoch in which the positions of `unless` were read: in another one they mean nothing,
+              and the request is refused as by a conflict. None: not known.
     """
 
     events: tuple[NewEvent, ...]
     unless: tuple[Clause, ...] = ()
     key: str | None = None
+    epoch: int | None = None
 
 
 Outcome = Receipt | EventfoldError
@@ -192,7 +195,12 @@ class Engine(Protocol):
 
     @property
     def epoch(self) -> int:
-        """Grows whenever history may have been lost: a restored backup, a failover."""
+        """Grows whenever history may have been lost: a restored backup, a failover.
+
+        Whoever remembers what was read in one epoch does not rely on it in another. So a call that meets another epoch
+        than this says has changed it before it returns: an answer is of the epoch that was named before the call
+        where the same one is named after it. Costs no I/O.
+        """
         ...
 
     @property
@@ -216,7 +224,8 @@ class Engine(Protocol):
 
         (P1) A request's events are adjacent, in order, and become visible together.
         (P2) Its condition is judged against everything committed before it by anyone, and against
-             the earlier requests of the same call. A refusal is an `AppendConflict` outcome.
+             the earlier requests of the same call. A refusal is an `AppendConflict` outcome; so is that of
+             a condition that was read in another epoch (`AppendRequest.epoch`).
         (P3) `time` is assigned here: max(now, last time), so it never decreases along the log.
         (P4) When this returns, the written requests are durable.
         (P5) Where all of a request's event ids are in the log, in this order, adjacent and with equal

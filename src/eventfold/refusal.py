@@ -41,6 +41,20 @@ def built_on_nothing(clause: Clause) -> AppendConflict:
     )
 
 
+def other_epoch(clause: Clause, read_in: int, now: int) -> AppendConflict:
+    """The condition was read in an epoch of the store that has ended: history may have been lost since."""
+    return AppendConflict(
+        f"What this append was built on was read in epoch {read_in} of the store, and it is in epoch {now}: it failed "
+        "over or was restored, and may have lost events.",
+        "Read again and decide again.",
+        after=clause.after,
+        found=clause.after,
+        query=_asked(clause),
+        read_in=read_in,
+        epoch=now,
+    )
+
+
 def in_the_future(clause: Clause, head: int) -> InvalidQuery:
     """A condition that looked further than the log reaches."""
     return InvalidQuery(

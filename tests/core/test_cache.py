@@ -23,44 +23,55 @@ class Counted(ef.State):
 def test_a_state_is_kept_with_its_position() -> None:
     """What was put is got; what was not is None."""
     cache = StateCache()
-    cache.put("a", Counted(1), 5)
-    assert cache.get("a") == (Counted(1), 5)
-    assert cache.get("b") is None
+    cache.put("a", Counted(1), 5, 1)
+    assert cache.get("a", 1) == (Counted(1), 5)
+    assert cache.get("b", 1) is None
 
 
 def test_an_older_state_never_replaces_a_later_one() -> None:
     """Of two threads that caught up the later position stays, whoever comes last."""
     cache = StateCache()
-    cache.put("a", Counted(2), 9)
-    cache.put("a", Counted(1), 5)
-    assert cache.get("a") == (Counted(2), 9)
-    cache.put("a", Counted(3), 10)
-    assert cache.get("a") == (Counted(3), 10)
+    cache.put("a", Counted(2), 9, 1)
+    cache.put("a", Counted(1), 5, 1)
+    assert cache.get("a", 1) == (Counted(2), 9)
+    cache.put("a", Counted(3), 10, 1)
+    assert cache.get("a", 1) == (Counted(3), 10)
+
+
+def test_a_state_is_believed_in_its_own_epoch_only() -> None:
+    """In another epoch a state is not found, and one that was folded there replaces it, however early it stands."""
+    cache = StateCache()
+    cache.put("a", Counted(2), 9, 1)
+    assert cache.get("a", 2) is None
+    assert cache.believed("a", 2) is None
+    cache.put("a", Counted(1), 5, 2)
+    assert cache.get("a", 2) == (Counted(1), 5)
+    assert cache.get("a", 1) is None
 
 
 def test_the_cache_is_bounded() -> None:
     """No more than `size` states are kept; those put longest ago go first."""
     cache = StateCache(3)
     for number in range(6):
-        cache.put(number, Counted(number), 1)
-    assert [number for number in range(6) if cache.get(number)] == [3, 4, 5]
-    cache.put(3, Counted(3), 2)
-    cache.put(6, Counted(6), 1)
-    assert [number for number in range(7) if cache.get(number)] == [3, 5, 6]
+        cache.put(number, Counted(number), 1, 1)
+    assert [number for number in range(6) if cache.get(number, 1)] == [3, 4, 5]
+    cache.put(3, Counted(3), 2, 1)
+    cache.put(6, Counted(6), 1, 1)
+    assert [number for number in range(7) if cache.get(number, 1)] == [3, 5, 6]
 
 
 def test_a_cache_of_nothing_keeps_nothing() -> None:
     """`size=0` is no cache."""
     cache = StateCache(0)
-    cache.put("a", Counted(1), 5)
-    assert cache.get("a") is None
+    cache.put("a", Counted(1), 5, 1)
+    assert cache.get("a", 1) is None
 
 
 def test_a_question_that_cannot_be_a_key_is_not_kept() -> None:
     """An unhashable question is folded each time, without an error."""
     cache = StateCache()
-    cache.put(("x", [1]), Counted(1), 5)
-    assert cache.get(("x", [1])) is None
+    cache.put(("x", [1]), Counted(1), 5, 1)
+    assert cache.get(("x", [1]), 1) is None
 
 
 class Tagged(ef.Event, type="cache.tagged"):
@@ -136,12 +147,12 @@ def test_threads_may_use_it_at_once() -> None:
 
     def work(seed: int) -> None:
         for number in range(500):
-            cache.put((seed * number) % 37, Counted(number), number)
-            cache.get(number % 37)
+            cache.put((seed * number) % 37, Counted(number), number, 1)
+            cache.get(number % 37, 1)
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(1, 7)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(30)
-    assert sum(cache.get(number) is not None for number in range(37)) <= 10
+    assert sum(cache.get(number, 1) is not None for number in range(37)) <= 10

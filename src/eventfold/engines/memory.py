@@ -19,7 +19,7 @@ from eventfold.errors import EventfoldError, NotSupported, StoreNotFound
 from eventfold.inlined import Inlined
 from eventfold.query import Clause, Item, Query
 from eventfold.record import Receipt, Stored, receipt
-from eventfold.refusal import built_on_nothing, conflict, id_reused, in_the_future, is_repeat, not_behind
+from eventfold.refusal import built_on_nothing, conflict, id_reused, in_the_future, is_repeat, not_behind, other_epoch
 from eventfold.snapshot import Snapshot
 
 Clock = Callable[[], int]
@@ -80,6 +80,8 @@ class MemoryEngine:
             known = self._known(request)
             if known is not None:
                 return known
+            if request.unless and request.epoch not in (None, self.epoch):
+                return other_epoch(request.unless[0], request.epoch, self.epoch)
             for clause in request.unless:
                 self._judge(clause)
         except EventfoldError as refusal:

@@ -25,10 +25,10 @@ async def append(
     log: Log, options: Options, events: Sequence[Any], unless: Unless, after: int | Cursor, key: str | None
 ) -> Receipt:
     """Append events under a condition; the receipt, or the outcome's error raised."""
+    epoch = log.engine.epoch if isinstance(after, Cursor) else None  # of a plain position nobody knows
     clauses = await clauses_of(log, unless, after)
-    key = options.command_id if key is None else key
-    how = write if options.connection is None else join
-    return await how(log, options, encode(log, options, events), clauses, key)
+    request = AppendRequest(encode(log, options, events), clauses, options.command_id if key is None else key, epoch)
+    return await (write if options.connection is None else join)(log, options, request)
 
 
 def encode(log: Log, options: Options, events: Sequence[Any]) -> tuple[NewEvent, ...]:
@@ -58,26 +58,14 @@ def check_batches(options: Options, batch: int) -> None:
 
 
 @overload
-async def write(
-    log: Log, options: Options, events: tuple[NewEvent, ...], clauses: tuple[Clause, ...], key: str | None
-) -> Receipt: ...
+async def write(log: Log, options: Options, request: AppendRequest) -> Receipt: ...
 @overload
-async def write(
-    log: Log, options: Options, events: tuple[NewEvent, ...], clauses: tuple[Clause, ...], key: str | None, door: Door
-) -> Receipt | None: ...
-async def write(
-    log: Log,
-    options: Options,
-    events: tuple[NewEvent, ...],
-    clauses: tuple[Clause, ...],
-    key: str | None,
-    door: Door | None = None,
-) -> Receipt | None:
+async def write(log: Log, options: Options, request: AppendRequest, door: Door) -> Receipt | None: ...
+async def write(log: Log, options: Options, request: AppendRequest, door: Door | None = None) -> Receipt | None:
     """Submit one request, and repeat it, identical, while its answer is lost. None if the door stays shut."""
     refuse_inside(log)
-    if key is not None:
-        check_name("request key", key, error=InvalidInput)
-    request = AppendRequest(events, clauses, key)
+    if request.key is not None:
+        check_name("request key", request.key, error=InvalidInput)
     attempts, lost = min(options.attempts, MOST_REPEATS), None
     for attempt in range(attempts):
         outcome = await (log.submit(request) if door is None or attempt else log.offer(request, door))
@@ -96,12 +84,10 @@ async def write(
     raise InvalidInput("An append was given no attempts.", "Use attempts=1 or more.")
 
 
-async def join(
-    log: Log, options: Options, events: tuple[NewEvent, ...], clauses: tuple[Clause, ...], key: str | None
-) -> Any:
+async def join(log: Log, options: Options, request: AppendRequest) -> Any:
     """Stage one request in the transaction of the user's own connection. Raises NotSupported where an engine cannot."""
-    if key is not None:
-        check_name("request key", key, error=InvalidInput)
+    if request.key is not None:
+        check_name("request key", request.key, error=InvalidInput)
     stage = getattr(log.engine, "append_joined", None)
     if stage is None:
         raise NotSupported(
@@ -110,7 +96,7 @@ async def join(
             engine=log.engine.name,
             capability="joined appends",
         )
-    return (await stage(options.connection, [AppendRequest(events, clauses, key)]))[0]
+    return (await stage(options.connection, [request]))[0]
 
 
 async def clauses_of(log: Log, unless: Unless, after: int | Cursor) -> tuple[Clause, ...]:

@@ -26,13 +26,14 @@ class Promise(Protocol):
 class Link:
     """A decision without an outcome, as one question sees it: the state it will leave, and what must hold for that.
 
-    `after` where the chain began; `event` the decision's last event, behind which nothing may stand.
+    `after` where the chain began; `event` the decision's last event, behind which nothing may stand; `epoch` in which
+    all of this was read.
     """
 
-    __slots__ = ("after", "done", "event", "future", "state")
+    __slots__ = ("after", "done", "epoch", "event", "future", "state")
 
-    def __init__(self, state: State, after: int, event: bytes) -> None:
-        self.state, self.after, self.event = state, after, event
+    def __init__(self, state: State, after: int, event: bytes, epoch: int) -> None:
+        self.state, self.after, self.event, self.epoch = state, after, event, epoch
         self.done = False  # it has an outcome
         self.future: Promise | None = None  # made for whoever wants to wait for that
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import msgspec
 
+from eventfold.engine import AppendRequest
 from eventfold.errors import AppendConflict, EventfoldError, InvalidDecision, InvalidInput, InvalidQuery
 from eventfold.event import Draft, Recorded
 from eventfold.flow.append import encode, join, write
@@ -134,6 +135,7 @@ class _Deciding:
         self._log, self._options, self._call = log, options, call
         self._questions = call.questions
         self._keys = [plan_of(type(question)).key(question) for question in self._questions]
+        self._epoch = log.engine.epoch  # in which what it is made over was read
 
     async def once(self, attempt: int) -> Decided[Any]:
         """Load, decide, append. Raises AppendConflict where somebody else was first."""
@@ -187,7 +189,13 @@ class _Deciding:
         loaded: dict[int, tuple[State, int]] = {}
         rounds = 0
         while True:
+            if (epoch := self._log.engine.epoch) != self._epoch:
+                self._epoch = epoch
+                loaded.clear()
             links: list[Link | None] = [None] * len(questions) if sure else chains.of(self._keys)
+            if any(link is not None and link.epoch != epoch for link in links):
+                await self._settled(links)  # it will be refused
+                continue
             base: Base = []
             missing: list[int] = []
             remembered = rounds > 1
@@ -197,7 +205,7 @@ class _Deciding:
                     continue
                 found, kept = loaded.get(index), None
                 if not sure and (found is not None or not look):
-                    kept = cache.get(key) if found is not None else cache.believed(key)
+                    kept = cache.get(key, epoch) if found is not None else cache.believed(key, epoch)
                 if kept is not None and (found is None or kept[1] > found[1]):
                     found, remembered = kept, True  # perhaps put there while we read
                 if found is None:
@@ -214,6 +222,8 @@ class _Deciding:
                 states, head = await _load_all(self._log, [questions[index] for index in missing])
             finally:
                 chains.release(keys)
+            if self._log.engine.epoch != epoch:
+                continue
             loaded |= {index: (state, head) for index, state in zip(missing, states, strict=True)}
             rounds += 1
 
@@ -226,16 +236,18 @@ class _Deciding:
             return Decided((), None, self._keyed([state for state, _ in base]), attempt)
         new = encode(log, options, events)
         states, clauses = self._after(base, new, events), tuple([clause for _, clause in base])
+        request = AppendRequest(new, clauses, options.command_id, self._epoch)
         if options.connection is not None:
-            staged = await join(log, options, new, clauses, options.command_id)
+            staged = await join(log, options, request)
             return Decided((), None, self._keyed(states), attempt, staged)
         if links is None:
-            receipt = await write(log, options, new, clauses, options.command_id)
+            receipt = await write(log, options, request)
             return await self._decided(new, events, states, receipt, attempt)
-        mine = [Link(state, clause.after, new[-1].id) for state, clause in zip(states, clauses, strict=True)]
+        last, epoch = new[-1].id, self._epoch
+        mine = [Link(state, clause.after, last, epoch) for state, clause in zip(states, clauses, strict=True)]
         door = partial(log.chains.extend, self._keys, links, mine, partial(self._is_current, clauses))
         try:
-            receipt = await write(log, options, new, clauses, options.command_id, door)
+            receipt = await write(log, options, request, door)
             return None if receipt is None else await self._decided(new, events, states, receipt, attempt)
         finally:
             log.chains.leave(self._keys, mine)
@@ -243,7 +255,7 @@ class _Deciding:
     def _is_current(self, clauses: Sequence[Clause]) -> bool:
         """Whether nothing later has come into the cache, from a decision of this process, while this one was made."""
         for key, clause in zip(self._keys, clauses, strict=True):
-            kept = self._log.cache.get(key)
+            kept = self._log.cache.get(key, self._epoch)
             if clause.behind is None and kept is not None and kept[1] > clause.after:
                 return False
         return True
@@ -269,7 +281,7 @@ class _Deciding:
         recorded = tuple([Recorded(s, event) for s, event in zip(stored, plain, strict=True)])
         if not receipt.repeated:
             for key, state in zip(self._keys, states, strict=True):
-                self._log.cache.put(key, state, receipt.last)
+                self._log.cache.put(key, state, receipt.last, self._epoch)
         return Decided(recorded, receipt, self._keyed(states), attempt)
 
     def _keyed(self, states: Sequence[State]) -> dict[Any, State]:

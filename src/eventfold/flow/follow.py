@@ -79,11 +79,15 @@ class Following:
             self.cursor = after if isinstance(after, Cursor) else await cursor_at(self._log, after)
         self.passed = []
         while True:
+            epoch = self._log.engine.epoch
             await verify(self._log, self.cursor)
             page = await self._log.engine.read(self._query, Span(after=self.cursor.position, limit=PAGE))
+            through = await self._through(page)
+            if self._log.engine.epoch != epoch:
+                continue  # what was verified is not what was read
             events = self._records(page.events)
             self.passed += page.events
-            self.cursor = await self._through(page)
+            self.cursor = through
             self.caught_up = not page.more
             if events or self.caught_up:
                 return events

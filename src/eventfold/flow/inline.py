@@ -90,7 +90,7 @@ class Kept:
         self._sum = self._last_sum = NOTHING
 
     def begin(self, joined: Joined, *, warm: bool) -> None:
-        """A transaction. `warm`: nobody has appended since ours, so that what is remembered holds."""
+        """A transaction. `warm`: nobody has appended since ours, in this epoch, so that what is remembered holds."""
         self.joined = joined
         self._sum = NOTHING
         if not warm or self.held is None:
@@ -211,7 +211,7 @@ class Taking:
             for each in self._kept:
                 each.forget()
         if head is not None and self._owner is not None:
-            self._owner.head = head
+            self._owner.head, self._owner.epoch = head, self._epoch
 
 
 class Inlining:
@@ -219,7 +219,7 @@ class Inlining:
 
     def __init__(self, engine: Engine, registry: Registry, host: Host) -> None:
         self.codes: dict[str, str] = {}
-        self.head = -1  # where our own last commit left the log
+        self.head = self.epoch = -1  # where our own last commit left the log, and in which epoch
         self._engine, self._registry, self._host = engine, registry, host
         self._plans: dict[str, Plan] = {}
         self._kept: dict[str, Kept] = {}
@@ -232,16 +232,18 @@ class Inlining:
     def begin(self, connection: Any, head: int, inlined: Sequence[Inlined]) -> Taking:
         """See the port."""
         now: list[Kept] = []
+        epoch = self._engine.epoch
+        warm = self.head == head and self.epoch == epoch
         for each in inlined:
             if self.codes.get(each.name) != each.code:
                 continue  # its events are refused
             kept = self._kept.get(each.name)
             if kept is None or kept.ticket != each.ticket:
                 kept = self._kept[each.name] = Kept(self._plans[each.name], each.ticket, self._registry)
-            kept.begin(self._host.joined(connection, kept.place), warm=self.head == head)
+            kept.begin(self._host.joined(connection, kept.place), warm=warm)
             refuse_lost(kept, head)
             now.append(kept)
-        return Taking(self, now, self._engine.epoch)
+        return Taking(self, now, epoch)
 
 
 def types_of(plan: Plan) -> tuple[str, ...]:

@@ -57,6 +57,7 @@ class Work:
     def __init__(self, plan: Plan, means: Means, place: Place, holder: str) -> None:
         self.plan, self.means, self.place, self.holder = plan, means, place, holder
         self.held: Checkpoint | None = None
+        self._epoch = -1  # of the store, in which the checkpoint was found to be of its history
         self._pace = Pace()
         self.set_aside: list[Entry] = []  # what it parked, for whoever tells of it; those that wait behind are not here
         self._why: State = "worked"  # other than "worked": nothing may be done now
@@ -75,6 +76,8 @@ class Work:
     async def step(self) -> State:
         """Do what there is to do next. Raises TargetUnavailable, CursorMismatch, StoreUnavailable errors."""
         try:
+            if self.held is not None and self._is_old():
+                self.release()  # what is in memory may be folded from events that are lost: begin with what is kept
             if self.held is None and not await self._claim():
                 return "held"
             if self._why != "worked":
@@ -94,6 +97,10 @@ class Work:
 
     # Holding the work
 
+    def _is_old(self) -> bool:
+        """Whether the store has come to another epoch since it was found that what is kept is of its history."""
+        return self.means.log.engine.epoch != self._epoch
+
     async def _claim(self) -> bool:
         means = self.means
         held = means.target.claim(self.place, self.holder, means.lease)
@@ -104,6 +111,7 @@ class Work:
             held = means.target.claim(self.place, self.holder, means.lease, heir_of=other)
             if held is None:
                 return False
+        self._epoch = means.log.engine.epoch
         try:
             await verify(means.log, Cursor(held.store, held.epoch, held.position, held.event_id))
         except BaseException:
@@ -167,6 +175,8 @@ class Work:
         span = Span(after=held.position, until=held.until, limit=self._limit)
         ready = self._ahead.take(span) if self._ahead is not None else None
         page = ready.page if ready else await means.log.engine.read(self.plan.query, span)
+        if self._is_old():
+            return "worked"
         if page.scanned < held.position and (held.until is None or held.until >= held.position):
             what = f"{self.place.name} has come to position {held.position}, and the log ends at {page.scanned}."
             raise CursorMismatch(what, "It was restored.", position=held.position)
@@ -204,6 +214,8 @@ class Work:
         through = len(events)
         whole = through == len(page.events)
         scanned = await self._identity(page) if whole else b""
+        if self._is_old():
+            return "worked"
         try:
             if self._rows is not None:
                 self._rows.fold(todo, timing, clock)
@@ -274,7 +286,7 @@ class Work:
         return Advance(
             position=position,
             event_id=identity.hex(),
-            epoch=self.means.log.engine.epoch,
+            epoch=self._epoch,
             seen=held.seen + sum_seen,
             handled=held.handled + sum_handled,
             entries=entries,
@@ -350,6 +362,8 @@ class Work:
         held, clock = _held(self.held), self.means.clock
         assert self._reading is not None
         page = await self.means.log.engine.read(self.plan.query, Span(after=entry.position - 1, until=entry.position))
+        if self._is_old():
+            return
         step = self._step((held.position, bytes.fromhex(held.event_id)), [], [], [])
         try:
             items = self._reading.items(page.events, {})

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from eventfold.engine import Page, Span
-from eventfold.errors import InvalidInput, InvalidQuery, InvalidState
+from eventfold.errors import CursorMismatch, InvalidInput, InvalidQuery, InvalidState
 from eventfold.event import Recorded
 from eventfold.flow.append import check_position, position_of, query_of
 from eventfold.flow.log import Log
@@ -79,6 +79,8 @@ class Reader:
         self._log, self._query, self._bounds = log, query_of(query), bounds
         self._left = bounds.limit
         self._span: Span | None = None
+        self._epoch = log.engine.epoch
+        self._last: Stored | None = None  # of what was given
         self._done = False
         self._records = recorder(log, raw)
 
@@ -94,6 +96,9 @@ class Reader:
             page = await self._log.engine.read(
                 self._query, msgspec.structs.replace(span, limit=PAGE if self._left is None else min(PAGE, self._left))
             )
+            if self._log.engine.epoch != self._epoch:
+                await self._begin_again()
+                continue
             refuse_future(page, span)
             self._done = not page.more
             self._span = (
@@ -106,8 +111,25 @@ class Reader:
                 events = events[: self._left]
                 self._left -= len(events)
             if events:
+                self._last = events[-1]
                 return events
         return None
+
+    async def _begin_again(self) -> None:
+        """In another epoch: go on behind what was given, if that is still there. Raises CursorMismatch."""
+        self._epoch, last = self._log.engine.epoch, self._last
+        span = await span_of(self._log, self._bounds)
+        if last is not None:
+            if await self._log.engine.event_id(last.position) != last.id:
+                raise CursorMismatch(
+                    f"The event read last, at position {last.position}, is not in this store any more: it failed over "
+                    "or was restored while it was read.",
+                    "What was read after the restored point is not in this log; read again from the beginning.",
+                    position=last.position,
+                )
+            bound: dict[str, int] = {"until": last.position - 1} if span.backwards else {"after": last.position}
+            span = msgspec.structs.replace(span, **bound)
+        self._span = span
 
 
 def refuse_future(page: Page, span: Span) -> None:
@@ -171,8 +193,15 @@ async def load_kept(log: Log, question: S, until: int | None = None) -> tuple[S,
     Without `until` it is the state now, caught up from the one folded last; with it, a state of the past.
     """
     folding = Folding(log, question)
+    while (loaded := await _load_in(log, question, until, folding, log.engine.epoch)) is None:
+        continue  # the epoch has changed, which it does once in a failover
+    return loaded
+
+
+async def _load_in(log: Log, question: S, until: int | None, folding: Folding, epoch: int) -> tuple[S, int] | None:
+    """The same; None where the store has come to another epoch than this meanwhile, so that history may be lost."""
     key = folding.plan.key(question)
-    kept = log.cache.get(key)
+    kept = log.cache.get(key, epoch)
     if kept is not None and (until is None or kept[1] <= until):
         state, position, ours = cast(S, kept[0]), kept[1], False
     else:
@@ -181,6 +210,8 @@ async def load_kept(log: Log, question: S, until: int | None = None) -> tuple[S,
     folded = 0
     while True:
         page = await log.engine.read(folding.query, Span(after=position, until=until, limit=PAGE))
+        if log.engine.epoch != epoch:
+            return None
         if page.scanned < position:  # the store lost history: what was folded from it is worth nothing
             log.cache.clear()
             state, position, ours, folded = folding.plan.blank(question), 0, True, 0
@@ -194,8 +225,8 @@ async def load_kept(log: Log, question: S, until: int | None = None) -> tuple[S,
         if not page.more:
             break
     if until is None:
-        log.cache.put(key, state, position)
-        if due(log, key, folded) and await keep(log, question, state, position):
+        log.cache.put(key, state, position, epoch)
+        if due(log, key, folded) and await keep(log, question, state, position, epoch):
             log.cache.folded(key, None)
     return state, position
 

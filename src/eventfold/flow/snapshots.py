@@ -37,11 +37,15 @@ def due(log: Log, key: object, folded: int) -> bool:
     return log.cache.snapshots > 0 and log.cache.folded(key, folded) >= log.cache.snapshots
 
 
-async def keep(log: Log, question: State, state: State, position: int) -> bool:
-    """Keep a snapshot of a state; whether one was kept. A store that cannot be written to keeps none."""
+async def keep(log: Log, question: State, state: State, position: int, epoch: int) -> bool:
+    """Keep a snapshot of a state folded in an epoch; whether one was kept.
+
+    None is kept in a store that cannot be written to, or that has come to another epoch: at that position another
+    event may stand by now.
+    """
     key, packed = key_of(question), pack(state)
     event_id = await log.engine.event_id(position)
-    if key is None or packed is None or event_id is None:
+    if key is None or packed is None or event_id is None or log.engine.epoch != epoch:
         return False
     try:
         await log.engine.keep_snapshot(key, Snapshot(fingerprint(type(question)), position, event_id, packed))

@@ -26,8 +26,9 @@ PAGE = 2_000
 class View(Mapping[Any, P], Generic[P]):
     """Rows by key (a tuple, or the value itself where the key has one field), as of `position`."""
 
-    def __init__(self, rows: dict[tuple[Any, ...], P], position: int) -> None:
+    def __init__(self, rows: dict[tuple[Any, ...], P], position: int, origin: tuple[str, int] = ("", 0)) -> None:
         self._rows, self.position = rows, position
+        self._origin = origin  # the store's id and epoch
 
     def __getitem__(self, key: Any) -> P:
         return self._rows[key if isinstance(key, tuple) else (key,)]
@@ -43,16 +44,23 @@ class View(Mapping[Any, P], Generic[P]):
 
 
 async def view(log: Log, projection: type[P], at: int | datetime | None, since: View[P] | None) -> View[P]:
-    """Fold the rows of a projection; from an earlier view on, which is used up by that. Raises what its code raises."""
+    """Fold the rows of a projection; from an earlier view on, which is used up by that. Raises what its code raises.
+
+    An earlier view of another store, or of an epoch that has ended, is folded again from the beginning.
+    """
     plan = plan_of(projection)
     if plan.rows is None:
         raise InvalidProjection(f"{plan.name} is written in SQL, so it needs a table.", "Use store.project(…).")
     until = None if at is None else await moment(log, at)
-    rows: dict[tuple[Any, ...], Any] = {} if since is None else since._rows  # pyright: ignore[reportPrivateUsage]
     reading = Reading(plan, log.registry, 0, 1)
-    position = 0 if since is None else since.position
+    origin = (log.engine.store_id, log.engine.epoch)
+    usable = since is not None and since._origin == origin  # pyright: ignore[reportPrivateUsage]
+    rows: dict[tuple[Any, ...], Any] = since._rows if since is not None and usable else {}  # pyright: ignore[reportPrivateUsage]
+    position = since.position if since is not None and usable else 0
     while True:
         page = await log.engine.read(plan.query, Span(after=position, until=until, limit=PAGE))
+        if log.engine.epoch != origin[1]:
+            return await view(log, projection, at, None)
         try:
             items = reading.items(page.events, {})
         except Failed as failed:
@@ -63,7 +71,7 @@ async def view(log: Log, projection: type[P], at: int | datetime | None, since: 
             raise failed.error from None
         position = max(position, page.scanned)
         if not page.more:
-            return View(rows, position)
+            return View(rows, position, origin)
 
 
 def _fold(items: Sequence[Item], plan: Plan, rows: dict[tuple[Any, ...], Any]) -> None:

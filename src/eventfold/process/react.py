@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import msgspec
 
+from eventfold.engine import AppendRequest
 from eventfold.errors import ProcessError, ProcessLoops
 from eventfold.event import Draft, Recorded, declared, is_event_class
 from eventfold.flow.append import encode, write
@@ -63,8 +64,10 @@ class _Reaction:
 
     async def run(self) -> None:
         question = self._plan.cls(*self._key)
+        epoch = self._log.engine.epoch
         state, position = await load_kept(self._log, question, self._recorded.position)
-        self._log.cache.put((type(question), *self._key), state, position)
+        if self._log.engine.epoch == epoch:
+            self._log.cache.put((type(question), *self._key), state, position, epoch)
         wishes = self._asked(copied(state))
         if wishes and self._hops > self._plan.bound:
             raise self._error(
@@ -167,7 +170,7 @@ class _Reaction:
 
     async def _write(self, index: int, events: tuple[NewEvent, ...], told: str) -> None:
         try:
-            await write(self._deciding, Options(), events, (), self._id(index))
+            await write(self._deciding, Options(), AppendRequest(events, (), self._id(index)))
         except Exception as error:
             raise self._error(
                 ProcessError,

@@ -65,6 +65,7 @@ class Timetable:
 
     def _forget(self) -> None:
         self.position = 0  # every fact about timers up to here is in
+        self._epoch = self._log.engine.epoch  # in which they were read
         self._waiting: dict[UUID, Waiting] = {}
         self._by_instance: dict[str, set[UUID]] = {}
         self._by_fired: dict[bytes, UUID] = {}
@@ -87,11 +88,15 @@ class Timetable:
 
     async def look(self) -> None:
         """Take in what was recorded about timers since the last look."""
-        if self.position == 0:
-            await self._restore()
         while True:
+            if self._log.engine.epoch != self._epoch:  # history may be lost: what was known is worth nothing
+                self._forget()
+            if self.position == 0:
+                await self._restore()
             page = await self._log.engine.read(all_about(self.process), Span(after=self.position, limit=PAGE))
-            if page.scanned < self.position:  # the store lost history: what was known is worth nothing
+            if self._log.engine.epoch != self._epoch:
+                continue
+            if page.scanned < self.position:
                 self._forget()
                 continue
             self._take(page.events)
@@ -132,7 +137,7 @@ class Timetable:
     async def _write(self, batch: Sequence[Waiting]) -> Outcome:
         events = tuple([fired(each.id, each.fact) for each in batch])
         condition = (Clause(ends(self.process), self.position),)
-        return await self._log.submit(AppendRequest(events, condition))
+        return await self._log.submit(AppendRequest(events, condition, epoch=self._epoch))
 
     def _due(self, now: int) -> list[Waiting]:
         """The next batch: it stays on the heap until it is settled."""
@@ -167,7 +172,7 @@ class Timetable:
 
     async def _keep(self) -> None:
         identity = await self._log.engine.event_id(self.position)
-        if identity is None:
+        if identity is None or self._log.engine.epoch != self._epoch:
             return
         snapshot = Snapshot(FINGERPRINT, self.position, identity, msgspec.json.encode(list(self._waiting.values())))
         await self._log.engine.keep_snapshot(f"$timers:{self.process}", snapshot)

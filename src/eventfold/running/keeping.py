@@ -55,6 +55,7 @@ class Keeping:
         self._log, self._target, self._lease = log, target, lease
         self._place = Place(name, 1)
         self._held: Checkpoint | None = None
+        self._epoch = -1  # of the store, in which the kept progress was found to be of its history
         self._given, self._last = NOTHING, 0  # of whole pages, not yet acknowledged; the last of these events
         self._page: Sequence[Stored] = ()  # the page in hand, as far as it is not acknowledged
         self._asked = self._moved = 0.0
@@ -78,6 +79,7 @@ class Keeping:
                 held = self._target.claim(self._place, me, self._lease, heir_of=other.holder)
             if held is None:
                 raise self._taken(other)
+        self._epoch = self._log.engine.epoch
         try:
             run(verify(self._log, self._cursor(held)))
         except BaseException as error:
@@ -143,15 +145,20 @@ class Keeping:
 
     def note(self, page: Sequence[Stored]) -> None:
         """These events are being given, and all before them have been. Raises LeaseLost."""
-        if self._held is None:
+        if self._still_held() is None:
             raise self._lost()
         self._given += tally(self._page)
         self._last = self._page[-1].position if self._page else self._last
         self._page, self._asked = page, time.perf_counter()
 
     def acknowledge(self, cursor: Cursor) -> None:
-        """Everything given up to the cursor has been dealt with. Raises LeaseLost, InvalidInput, TargetUnavailable."""
-        held = self._held
+        """Everything given up to the cursor has been dealt with.
+
+        Raises LeaseLost, InvalidInput, TargetUnavailable; CursorMismatch where the store has lost what was given.
+        """
+        if self._log.engine.epoch != self._epoch and self._held is not None:
+            run(verify(self._log, cursor))
+        held = self._still_held()
         if held is None:
             raise self._lost()
         if cursor.position <= held.position and not self._given.count:
@@ -167,7 +174,7 @@ class Keeping:
 
     def idle(self, cursor: Cursor) -> None:
         """Nothing came: move past what nobody asked for, if everything given is acknowledged; once in a while."""
-        held, now = self._held, time.monotonic()
+        held, now = self._still_held(), time.monotonic()
         outstanding = self._given.count or self._page
         if held is None or outstanding or cursor.position == held.position or now - self._moved < SELDOM:
             return
@@ -195,7 +202,7 @@ class Keeping:
                 return
             except Disturbed:
                 (now,) = self._target.checkpoints(self.name, 1)
-                self._held = now if now.token == held.token else None
+                self._held = now if (now.token, now.position) == (held.token, held.position) else None
             except LeaseLost:
                 self._held = None
                 raise
@@ -213,6 +220,18 @@ class Keeping:
         self._rate = count / seconds if not self._rate else 0.7 * self._rate + 0.3 * count / seconds
         facts = {"rate": round(self._rate), "slowest": "its reader", "micros": round(1e6 / self._rate, 1)}
         return msgspec.json.encode(facts).decode()
+
+    def _still_held(self) -> Checkpoint | None:
+        """The checkpoint; None where it is held no longer, or where a failover has taken back what was kept of it."""
+        held, epoch = self._held, self._log.engine.epoch
+        if held is not None and epoch != self._epoch:
+            same = (held.token, held.revision, held.position, held.event_id)
+            kept = [(c.token, c.revision, c.position, c.event_id) for c in self._target.checkpoints(self.name, 1)]
+            if kept == [same]:
+                self._epoch = epoch
+            else:
+                self._held = None
+        return self._held
 
     def _lost(self) -> LeaseLost:
         return LeaseLost(

@@ -20,7 +20,7 @@ from eventfold.errors import EventfoldError, EventIdReused, InvalidQuery, Unread
 from eventfold.inlined import lacking
 from eventfold.query import Clause, Query
 from eventfold.record import NewEvent, Receipt, Stored, digest, receipt
-from eventfold.refusal import built_on_nothing, conflict, id_reused, in_the_future, is_repeat
+from eventfold.refusal import built_on_nothing, conflict, id_reused, in_the_future, is_repeat, other_epoch
 
 if TYPE_CHECKING:
     from eventfold.engines.sqlite.writer import Writer
@@ -87,7 +87,7 @@ class Batch:
             if known is not None:
                 return known
             for clause in request.unless:
-                refusal = self._judge(clause)
+                refusal = self._judge(clause, request.epoch)
                 if refusal is not None:
                     # A repeated append conflicts with its own events.
                     return (None if self._careful else self._by_ids(request)) or refusal
@@ -106,8 +106,10 @@ class Batch:
         placed = [event.at(first + offset, self._time, offset, size) for offset, event in enumerate(events)]
         return folding.take(placed, self._at_once)
 
-    def _judge(self, clause: Clause) -> EventfoldError | None:
+    def _judge(self, clause: Clause, epoch: int | None) -> EventfoldError | None:
         after, window = clause.after, self._window
+        if epoch is not None and epoch != self._writer.end.epoch:
+            return other_epoch(clause, epoch, self._writer.end.epoch)
         if after > self._head:
             return in_the_future(clause, self._head)
         if clause.behind is not None:

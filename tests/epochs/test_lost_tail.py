@@ -1,0 +1,413 @@
+"""After a failover that lost events, nothing that a living process remembers of them is answered, or decided upon.
+
+In each test the new history grows past the place where the old one ended, so that a position alone tells nothing.
+"""
+
+# Engines are stood in for here.
+# pyright: basic
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+import eventfold as ef
+from eventfold.bridge import run as bridge_run
+from eventfold.engines.memory import MemoryEngine
+from eventfold.errors import AppendConflict, CursorMismatch
+from eventfold.process import Process, after
+from eventfold.query import Query
+from eventfold.store import Store
+from eventfold.testing import Faulty
+from eventfold.testing.conformance.place import Place
+from tests.epochs.engine import Handle, Log
+
+
+class Taken(ef.Event, type="epochs.taken"):
+    """A seat was taken by the nth."""
+
+    seat: ef.Tag
+    n: int
+
+
+class Noted(ef.Event, type="epochs.noted"):
+    """Something else."""
+
+    text: str
+
+
+class Seat(ef.State):
+    """How many have taken it."""
+
+    seat: ef.Tag
+    n: int = 0
+
+    def evolve(self, event: Taken) -> None:
+        """Counts."""
+        self.n += 1
+
+
+def take(seat: Seat) -> Taken:
+    """Take it, whoever comes."""
+    return Taken(seat.seat, seat.n + 1)
+
+
+class Failover:
+    """A living store, and the log under it."""
+
+    def __init__(self, place: Place) -> None:
+        self.place, self.log = place, Log()
+        self.handle = Handle(self.log)
+        self.planned = Faulty(self.handle)  # type: ignore[arg-type]
+        self.store: Store = place.open(self.planned)  # type: ignore[arg-type]
+
+    def other(self, *events: Any) -> None:
+        """Append as another process does."""
+        with Store(self.log) as store:
+            store.append(*events)
+
+    def fail_over(self, lost: int = 3, grown: int = 5) -> None:
+        """Lose the last events; then others write."""
+        self.log.fail_over(lost)
+        for number in range(grown):
+            self.other(Noted(f"new {number}"))
+
+
+@pytest.fixture(params=["sync", "async"])
+def failover(request: pytest.FixtureRequest) -> Iterator[Failover]:
+    """In both modes."""
+    place = Place("memory:", request.param)
+    yield Failover(place)
+    place.close()
+
+
+def test_a_state_is_not_answered_from_lost_events(failover: Failover) -> None:
+    """The state now, and the state at a position that both histories have."""
+    for _ in range(8):
+        failover.store.decide(take, Seat("a"))
+    assert failover.store.state(Seat("a")).n == 8
+    failover.fail_over()
+    assert failover.store.state(Seat("a")).n == 5
+    assert failover.store.state(Seat("a"), at=8).n == 5
+    assert failover.store.head() == 10
+
+
+def test_a_state_that_is_being_read_is_read_again(failover: Failover) -> None:
+    """The failover comes between what was remembered and the page that was to bring it up to date."""
+    for _ in range(8):
+        failover.store.decide(take, Seat("a"))
+    failover.handle.during = failover.fail_over
+    assert failover.store.state(Seat("a")).n == 5
+    assert failover.store.state(Seat("a")).n == 5
+
+
+def test_a_decision_is_made_over_what_is_there(failover: Failover) -> None:
+    """The next taker is the sixth, and not the ninth; the receipt is of the new epoch."""
+    for _ in range(8):
+        failover.store.decide(take, Seat("a"))
+    failover.fail_over()
+    done = failover.store.decide(take, Seat("a"))
+    assert (done.events[0].event.n, done.positions, done.receipt and done.receipt.epoch) == (6, range(11, 12), 2)
+    assert failover.store.decide(take, Seat("a")).events[0].event.n == 7
+
+
+def test_a_decision_is_made_again_where_the_failover_comes_before_its_append(failover: Failover) -> None:
+    """What was read before it is no base for what is written after it, though nothing of the seat was written since."""
+    for _ in range(8):
+        failover.store.decide(take, Seat("a"))
+    failover.planned.before(failover.fail_over)
+    done = failover.store.decide(take, Seat("a"))
+    assert [r.event.n for r in failover.store.read(Query.of(tags="seat:a"))] == [1, 2, 3, 4, 5, 6]
+    assert done.state(Seat("a")).n == 6
+
+
+def test_a_decision_over_nothing_that_matches_is_made_again(failover: Failover) -> None:
+    """A condition that looked up to a lost position would pass over what stands before it in the new history."""
+    for number in range(8):
+        failover.store.append(Noted(str(number)))
+    assert failover.store.state(Seat("a")).n == 0
+    failover.log.fail_over(3)
+    failover.other(Taken("a", 1))
+    failover.other(*[Noted(str(number)) for number in range(4)])
+    assert failover.store.decide(take, Seat("a")).events[0].event.n == 2
+
+
+def test_decisions_in_flight_are_made_again(failover: Failover) -> None:
+    """Two that were handed in, the second built on the first, meet the failover: both are made over the new history."""
+    planned = Faulty(failover.handle, blocks=True)  # type: ignore[arg-type]
+    store = failover.place.open(planned)  # type: ignore[arg-type]
+    for _ in range(8):
+        store.decide(take, Seat("a"))
+    gate = planned.hold()
+    done: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: done.append(store.decide(take, Seat("a")).events[0].event.n)) for _ in range(2)
+    ]
+    with gate:
+        for thread in threads:
+            thread.start()
+        assert gate.arrived()
+        failover.fail_over()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(done) == [6, 7]
+    assert [r.event.n for r in store.read(Query.of(tags="seat:a"))] == list(range(1, 8))
+
+
+def test_an_append_behind_a_cursor_is_refused(failover: Failover) -> None:
+    """A cursor that was verified before the failover stands for nothing after it."""
+    for number in range(8):
+        failover.store.append(Noted(str(number)))
+    follower = failover.store.follow()
+    pages = follower.pages(timeout=0)
+    assert len(next(pages)) == 8
+    failover.planned.before(failover.fail_over)
+    with pytest.raises(AppendConflict):
+        failover.store.append(Taken("a", 1), unless=Query.of(tags="seat:a"), after=follower.cursor)
+    with pytest.raises(CursorMismatch):
+        failover.store.append(Taken("a", 1), unless=Query.of(tags="seat:a"), after=follower.cursor)
+    follower.close()
+
+
+def test_a_repeated_append_is_recognised_in_another_epoch(failover: Failover) -> None:
+    """What survived the failover is found by its ids before its condition is judged."""
+    event = ef.Draft(Noted("kept"), id=UUID(int=7))
+    failover.planned.lose_reply()
+    failover.planned.before(lambda: failover.fail_over(lost=0))
+    follower = failover.store.follow()
+    receipt = failover.store.append(event, unless=Query.of(tags="seat:a"), after=follower.cursor)
+    assert (receipt.first, failover.store.head()) == (1, 6)
+    follower.close()
+
+
+def test_a_follower_of_lost_events_is_refused(failover: Failover) -> None:
+    """While it lives, and by the cursor that was kept of it: never the new history as if it followed the old."""
+    for number in range(8):
+        failover.store.append(Noted(str(number)))
+    follower = failover.store.follow()
+    pages = follower.pages(timeout=0)
+    assert len(next(pages)) == 8
+    failover.fail_over()
+    with pytest.raises(CursorMismatch):
+        next(pages)
+    with pytest.raises(CursorMismatch):
+        next(failover.store.follow(after=str(follower.cursor)).pages(timeout=0))
+    follower.close()
+
+
+def test_a_follower_goes_on_where_nothing_of_its_own_was_lost(failover: Failover) -> None:
+    """It had come to position 5, which both histories have; the failover comes while it reads on."""
+    for number in range(5):
+        failover.store.append(Noted(f"old {number}"))
+    follower = failover.store.follow()
+    pages = follower.pages(timeout=0)
+    assert len(next(pages)) == 5
+    for number in range(3):
+        failover.other(Noted(f"lost {number}"))
+    failover.handle.during = failover.fail_over
+    assert [r.event.text for r in next(pages)] == [f"new {number}" for number in range(5)]
+    follower.close()
+
+
+def test_a_reader_goes_on_behind_what_it_has_given_or_says_that_it_is_lost(failover: Failover) -> None:
+    """The failover comes between two pages of one reading."""
+    failover.store.extend([Noted(str(number)) for number in range(1_005)])
+    reading = iter(failover.store.read())
+    assert next(reading).position == 1
+    failover.fail_over(lost=3, grown=5)
+    assert [r.position for r in reading] == list(range(2, 1_008))
+    reading = iter(failover.store.read())
+    assert next(reading).position == 1
+    failover.fail_over(lost=100, grown=200)
+    with pytest.raises(CursorMismatch):
+        list(reading)
+
+
+class Last(ef.Projection, name="epochs_last"):
+    """The takers of each seat, in memory or in a table."""
+
+    seat: str
+    takers: int = 0
+
+    def evolve(self, event: Taken) -> None:
+        """Counts."""
+        self.takers += 1
+
+
+def test_a_view_is_not_gone_on_with_over_lost_events(failover: Failover) -> None:
+    """`since` a view of the old history gives the rows of the new one."""
+    for _ in range(8):
+        failover.store.decide(take, Seat("a"))
+    before = failover.store.view(Last)
+    assert before["a"].takers == 8
+    failover.fail_over()
+    after = failover.store.view(Last, since=before)
+    assert (after["a"].takers, after.position) == (5, 10)
+    failover.handle.during = lambda: failover.fail_over(lost=7, grown=9)
+    assert failover.store.view(Last, since=after)["a"].takers == 3
+
+
+def test_a_snapshot_of_lost_events_is_not_believed(failover: Failover) -> None:
+    """Kept at a position where another event stands now, or where none does: the state is folded from the log."""
+    if isinstance(failover.store, Store):
+        failover.store.close()
+    failover.store = Place("memory:").open(failover.planned, snapshots=4)  # type: ignore[arg-type]
+    for _ in range(8):
+        failover.store.append(Taken("a", 0))
+    assert failover.store.state(Seat("a")).n == 8
+    assert len(failover.log._snapshots) == 1
+    failover.fail_over()
+    with Store(failover.log, snapshots=4) as new:
+        assert new.state(Seat("a")).n == 5
+    assert failover.store.state(Seat("a")).n == 5
+
+
+def test_a_snapshot_is_not_kept_over_a_failover(failover: Failover) -> None:
+    """Folded before it, it would be kept with the id of an event that came after it."""
+    store = Place("memory:").open(failover.planned, snapshots=4)  # type: ignore[arg-type]
+    for _ in range(8):
+        failover.log.epoch, failover.handle.epoch = 1, 1
+        store.append(Taken("a", 0))
+    found = failover.log.event_id
+
+    async def late(position: int) -> Any:
+        if failover.log.epoch == 1:
+            failover.fail_over()
+        return await found(position)
+
+    failover.log.event_id = late  # type: ignore[method-assign]
+    store.state(Seat("a"))
+    assert failover.log._snapshots == {}
+    assert store.state(Seat("a")).n == 5
+    store.close()
+
+
+def test_rows_ahead_of_the_log_are_refused_while_their_runner_lives(failover: Failover, tmp_path: Path) -> None:
+    """It ends with the reason, and writes no row from the new history as if it followed the old one."""
+
+    class Kept(Last, name="epochs_kept", target=f"sqlite:{tmp_path}/rows.db"):
+        def evolve(self, event: Taken) -> None:
+            super().evolve(event)
+
+    for _ in range(8):
+        failover.store.append(Taken("a", 0))
+    with Store(failover.planned) as store:  # type: ignore[arg-type]
+        with store.run(Kept) as running:
+            store.wait(Kept)
+            failover.fail_over()
+            failover.other(Taken("a", 0), Taken("b", 0))
+            assert soon(lambda: running.failed)
+        assert isinstance(next(iter(running.failed.values())), CursorMismatch)
+        assert [(row.seat, row.takers) for row in store.rows(Kept)] == [("a", 8)]
+        with pytest.raises(CursorMismatch):
+            store.wait(Kept, 8)
+        with pytest.raises(CursorMismatch):
+            store.project(Kept)
+
+
+def test_rows_that_lost_nothing_are_kept_up_by_the_same_runner(failover: Failover, tmp_path: Path) -> None:
+    """They had come to an event that both histories have: they are gone on with, and the page read early is dropped."""
+
+    class Kept(Last, name="epochs_kept_on", target=f"sqlite:{tmp_path}/rows.db"):
+        def evolve(self, event: Taken) -> None:
+            super().evolve(event)
+
+    for _ in range(5):
+        failover.store.append(Taken("a", 0))
+    with Store(failover.planned) as store:  # type: ignore[arg-type]
+        store.project(Kept)
+        failover.other(*[Taken("lost", 0)] * 3)
+
+        def fail_over() -> None:
+            failover.fail_over()
+            failover.other(Taken("a", 0), Taken("b", 0))
+
+        failover.handle.during = fail_over
+        with store.run(Kept) as running:
+            assert soon(lambda: len(store.rows(Kept)) > 1)
+            store.wait(Kept)
+            assert not running.failed
+        assert [(row.seat, row.takers) for row in store.rows(Kept, order="seat")] == [("a", 6), ("b", 1)]
+        assert all(proof.proved for proof in store.projections.verify(Kept))
+
+
+class Ordered(ef.Event, type="epochs.ordered"):
+    """Something was ordered."""
+
+    order: ef.Tag
+
+
+class Due(ef.Event, type="epochs.due"):
+    """Its time has come."""
+
+    order: ef.Tag
+
+
+class Waiting(Process, name="epochs_waiting", start="beginning"):
+    """Waits a day."""
+
+    order: ef.Tag
+    due: int = 0
+
+    def evolve(self, event: Ordered | Due) -> None:
+        """Counts."""
+        self.due += isinstance(event, Due)
+
+    def react(self, event: Ordered | Due) -> Iterator[Any]:
+        """Sets a timer."""
+        if isinstance(event, Ordered):
+            yield after(Due(self.order), days=1)
+
+
+def test_a_timer_that_was_lost_does_not_fire() -> None:
+    """What waits is read again from the log that is there, even where the failover comes right before it fires."""
+    from eventfold.process.timers import Timetable
+
+    log = Log()
+    handle = Handle(log)
+    planned = Faulty(handle)  # type: ignore[arg-type]
+    with Store(planned) as store:  # type: ignore[arg-type]
+        store.append(Ordered("o-1"))
+        store.settle(Waiting)
+        table = Timetable("epochs_waiting", store._log)
+        bridge_run(table.look())
+        assert len(table) == 1
+        late = table.next_due()
+        assert late is not None
+
+        def fail_over() -> None:
+            log.fail_over(1)
+            with Store(log) as other:
+                other.append(*[Noted(str(number)) for number in range(4)])
+
+        planned.before(fail_over)
+        assert bridge_run(table.fire(late + 1)) == 0
+        assert len(table) == 0
+        assert not list(store.read(Query.of(types="epochs.due")))
+
+
+def test_a_memory_engine_refuses_a_condition_of_another_epoch() -> None:
+    """The engine itself judges: what was read in epoch 1 is a conflict in epoch 2, and the error says so."""
+    engine = MemoryEngine()
+    with Store(engine) as store:
+        store.append(Noted("x"))
+        engine.epoch = 2
+        done = store.decide(take, Seat("a"))
+        assert done.receipt is not None
+        assert done.receipt.epoch == 2
+
+
+def soon(true: Callable[[], Any], seconds: float = 20.0) -> bool:
+    """Whether something comes true within a time."""
+    ends = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > ends:
+            return False
+        time.sleep(0.01)
+    return True
