@@ -131,7 +131,9 @@ class InvalidUrl(InvalidInput):
 class AppendConflict(EventfoldError):
     """Events matching the condition were written after the position the writer had looked up to.
 
-    Fields: ``after`` (position looked up to), ``found`` (position of the first such event), ``query``.
+    Fields: ``clause`` (which piece of the condition: its number, from 0, in ``unless=``, or that of the State among a
+    decision's arguments), ``query`` (what it asks), ``after`` (position looked up to), ``found`` (position of the first
+    such event). Where several pieces forbid the append, it is the first of them.
     """
 
     code = "append-conflict"

@@ -30,7 +30,7 @@ class Item(msgspec.Struct, frozen=True):
 class Query(msgspec.Struct, frozen=True):
     """Which events are meant, after the specification at dcb.events: any of its items must match.
 
-    `Query()` means every event. Build one by keywords, and join alternatives with `|`:
+    `Query()` means every event; no query means no event. Build one by keywords, and join alternatives with `|`:
 
     >>> Query.of(types=["Opened", "Closed"], tags=["account:a-1"])
     Query(Opened or Closed; account:a-1)
@@ -50,6 +50,7 @@ class Query(msgspec.Struct, frozen=True):
     def of(cls, types: Kind | Iterable[Kind] = (), tags: str | Iterable[str] = ()) -> Query:
         """Events of any of these types (event classes or stored names) that carry all of these tags.
 
+        No types: of any type; no tags: whatever tags they carry; so neither, also as empty lists, means every event.
         Raises InvalidQuery on a name no event could have.
         """
         try:
@@ -66,8 +67,16 @@ class Query(msgspec.Struct, frozen=True):
 
     @classmethod
     def any_of(cls, items: Iterable[Item]) -> Query:
-        """The union of items; an item that means everything makes the whole query mean everything."""
+        """The union of items; an item that means everything makes the whole query mean everything.
+
+        Raises InvalidQuery where there are none: a list that came out empty would mean every event.
+        """
         kept = tuple(dict.fromkeys(items))
+        if not kept:
+            raise InvalidQuery(
+                "A query was made of no items, and one of these would have to match.",
+                "Give at least one item; for every event use Query().",
+            )
         return cls() if any(not item.types and not item.tags for item in kept) else cls(kept)
 
     def __or__(self, other: Query) -> Query:

@@ -13,12 +13,13 @@ from eventfold.query import Clause
 from eventfold.record import NewEvent, Stored
 
 
-def conflict(clause: Clause, found: int) -> AppendConflict:
-    """Someone else wrote first, at position `found`."""
+def conflict(clause: Clause, found: int, number: int) -> AppendConflict:
+    """Someone else wrote first, at position `found`; `number`: which of the request's clauses it is, from 0."""
     asked = _asked(clause)
     return AppendConflict(
         f"An event matching {asked} was written at position {found}, after position {clause.after}.",
         "Read again and decide again.",
+        clause=number,
         after=clause.after,
         found=found,
         query=asked,
@@ -30,11 +31,12 @@ def _asked(clause: Clause) -> str:
     return asked if len(asked) <= 300 else f"{asked[:300]}… and more)"  # thousands of things are not for reading
 
 
-def built_on_nothing(clause: Clause) -> AppendConflict:
-    """The event that a condition begins behind was never written."""
+def built_on_nothing(clause: Clause, number: int) -> AppendConflict:
+    """The event that a condition begins behind was never written. `number`: see conflict."""
     return AppendConflict(
         "What this append was built on was refused itself.",
         "Read again and decide again.",
+        clause=number,
         after=clause.after,
         found=clause.after,
         query=_asked(clause),
@@ -47,6 +49,7 @@ def other_epoch(clause: Clause, read_in: int, now: int) -> AppendConflict:
         f"What this append was built on was read in epoch {read_in} of the store, and it is in epoch {now}: it failed "
         "over or was restored, and may have lost events.",
         "Read again and decide again.",
+        clause=0,
         after=clause.after,
         found=clause.after,
         query=_asked(clause),

@@ -24,7 +24,7 @@ items = st.builds(
     st.lists(st.sampled_from(TYPES), max_size=2, unique=True).map(tuple),
     st.lists(st.sampled_from(TAGS), max_size=3, unique=True).map(lambda tags: tuple(sorted(tags))),
 )
-queries = st.lists(items, max_size=2).map(Query.any_of)
+queries = st.lists(items, min_size=1, max_size=2).map(Query.any_of)
 events = st.builds(
     NewEvent,
     id=st.sampled_from(IDS),

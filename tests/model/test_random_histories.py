@@ -46,7 +46,7 @@ items = st.builds(
     st.lists(st.sampled_from([*NAMES.values(), "conformance.never"]), max_size=2, unique=True),
     st.lists(st.sampled_from([*ACCOUNTS, "nobody"]), max_size=2, unique=True),
 )
-queries = st.lists(items, max_size=3).map(Query.any_of)
+queries = st.lists(items, min_size=1, max_size=3).map(Query.any_of)
 back = st.integers(-1, 8)  # a position counted from the head: -1 is in the future
 keys = st.one_of(st.none(), st.none(), st.none(), st.sampled_from(["k-1", "k-2", "k-3"]))
 handles = st.integers(0, 1)
@@ -109,7 +109,7 @@ class Histories(RuleBasedStateMachine):
     def _append(self, handle: int, events: list[Written], unless: list[tuple[Query, int]], key: str | None) -> None:
         expected = self.oracle.append(events, unless, key)
         try:
-            receipt = self.stores[handle].append(*[event.draft() for event in events], unless=unless, key=key)
+            receipt = self.stores[handle].append(*[event.draft() for event in events], unless=unless or None, key=key)
             found = Outcome(None, receipt.first, receipt.last, receipt.repeated)
         except ef.EventfoldError as error:
             found = Outcome(type(error))

@@ -23,7 +23,7 @@ TYPES, TAGS = ("T0", "T1", "T2"), ("a", "b", "c", "d")
 tag_sets = st.sets(st.sampled_from(TAGS), max_size=3).map(lambda tags: tuple(sorted(tags)))
 kinds = st.tuples(st.sampled_from(TYPES), tag_sets)
 items = st.builds(Item, st.sets(st.sampled_from(TYPES), max_size=2).map(tuple), tag_sets)
-queries = st.lists(items, max_size=3).map(Query.any_of)
+queries = st.lists(items, min_size=1, max_size=3).map(Query.any_of)
 
 Kind = tuple[str, tuple[str, ...]]
 

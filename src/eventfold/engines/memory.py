@@ -82,8 +82,8 @@ class MemoryEngine:
                 return known
             if request.unless and request.epoch not in (None, self.epoch):
                 return other_epoch(request.unless[0], request.epoch, self.epoch)
-            for clause in request.unless:
-                self._judge(clause)
+            for number, clause in enumerate(request.unless):
+                self._judge(clause, number)
         except EventfoldError as refusal:
             return refusal
         first, size = len(self._log) + 1, len(request.events)
@@ -107,17 +107,17 @@ class MemoryEngine:
             raise id_reused(request.events, at)
         return receipt(self.store_id, self.epoch, [s for s in stored if s is not None], repeated=True)
 
-    def _judge(self, clause: Clause) -> None:
+    def _judge(self, clause: Clause, number: int) -> None:
         if clause.after > len(self._log):
             raise in_the_future(clause, len(self._log))
         after = clause.after
         if clause.behind is not None:
             if clause.behind not in self._ids:
-                raise built_on_nothing(clause)
+                raise built_on_nothing(clause, number)
             after = max(after, self._ids[clause.behind])
         found = next(self._positions(clause.query, after, len(self._log)), None)
         if found is not None:
-            raise conflict(clause, found)
+            raise conflict(clause, found, number)
 
     def _write(self, stored: Stored) -> None:
         self._log.append(stored)

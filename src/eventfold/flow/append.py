@@ -117,7 +117,13 @@ async def clauses_of(log: Log, unless: Unless, after: int | Cursor) -> tuple[Cla
             "An append was given after= beside pairs, which have positions of their own.",
             "Leave after= away, or give one query alone.",
         )
-    return tuple(clause(each, position) for each, position in unless)
+    clauses = tuple(clause(each, position) for each, position in unless)
+    if not clauses:
+        raise InvalidQuery(
+            "An append was given unless=[], which names nothing that would forbid it.",
+            "Leave unless= away for an append without a condition; for any event at all write unless=Query(), after=….",
+        )
+    return clauses
 
 
 def clause(asked: Asked, after: int) -> Clause:

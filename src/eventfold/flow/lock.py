@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eventfold.errors import StoreBusy
+from eventfold.errors import InvalidInput, StoreBusy
 from eventfold.flow.append import Asked, query_of
 from eventfold.flow.log import Log
 
@@ -18,6 +18,8 @@ PAUSES = (0.001, 0.002, 0.005, 0.01)  # seconds; then the last one again and aga
 
 def names_of(asked: Sequence[Asked]) -> list[str]:
     """One name for each question, in one order for everybody, so that nobody waits in a circle."""
+    if not asked:
+        raise InvalidInput("A lock was asked for on nothing.", 'Say what it is about: store.lock(Account("a-1")).')
     return sorted({repr(query_of(each)) for each in asked})
 
 

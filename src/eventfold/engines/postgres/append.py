@@ -344,18 +344,24 @@ def outcomes(batch: Batch, answer: Answer, store: str, epoch: int) -> list[Outco
         elif outcome == REPEATED:
             result.append(place)
         elif outcome == CONFLICT:
-            result.append(conflict(clauses[what - 1][1], place))
+            result.append(conflict(clauses[what - 1][1], place, _number(clauses, what)))
         elif outcome == FUTURE:
             result.append(in_the_future(clauses[what - 1][1], place))
         elif outcome == LACKING:
             result.append(None)
         elif outcome == NOWHERE:
-            result.append(built_on_nothing(clauses[what - 1][1]))
+            result.append(built_on_nothing(clauses[what - 1][1], _number(clauses, what)))
         else:
             at: list[int | None] = [None] * len(request.events)
             at[what - 1 - starts[index]] = place
             result.append(id_reused(request.events, at))
     return result
+
+
+def _number(clauses: list[tuple[int, Clause]], what: int) -> int:
+    """Which clause of its own request, from 0, the `what`th of the call is."""
+    owner = clauses[what - 1][0]
+    return sum(1 for each, _ in clauses[: what - 1] if each == owner)
 
 
 def _starts(batch: Batch) -> list[int]:

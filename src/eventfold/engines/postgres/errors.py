@@ -231,7 +231,14 @@ def _ours(error: psycopg.Error, state: str) -> EventfoldError:
     what += "."
     facts: Any = json.loads(error.diag.message_detail) if error.diag.message_detail else {}
     if state == "EF001":
-        return AppendConflict(what, now, after=facts.get("after"), found=facts.get("place"), query=facts.get("query"))
+        return AppendConflict(
+            what,
+            now,
+            clause=facts.get("clause"),
+            after=facts.get("after"),
+            found=facts.get("place"),
+            query=facts.get("query"),
+        )
     if state == "EF002":
         return EventIdReused(what, now, position=facts.get("place"))
     if state == "EF008":

@@ -86,8 +86,8 @@ class Batch:
                 known = self._by_ids(request)
             if known is not None:
                 return known
-            for clause in request.unless:
-                refusal = self._judge(clause, request.epoch)
+            for number, clause in enumerate(request.unless):
+                refusal = self._judge(clause, number, request.epoch)
                 if refusal is not None:
                     # A repeated append conflicts with its own events.
                     return (None if self._careful else self._by_ids(request)) or refusal
@@ -106,7 +106,7 @@ class Batch:
         placed = [event.at(first + offset, self._time, offset, size) for offset, event in enumerate(events)]
         return folding.take(placed, self._at_once)
 
-    def _judge(self, clause: Clause, epoch: int | None) -> EventfoldError | None:
+    def _judge(self, clause: Clause, number: int, epoch: int | None) -> EventfoldError | None:
         after, window = clause.after, self._window
         if epoch is not None and epoch != self._writer.end.epoch:
             return other_epoch(clause, epoch, self._writer.end.epoch)
@@ -115,7 +115,7 @@ class Batch:
         if clause.behind is not None:
             behind = self._written.get(clause.behind) or self._standing(clause.behind)
             if behind is None:
-                return built_on_nothing(clause)
+                return built_on_nothing(clause, number)
             after = max(after, behind)
         found = None
         if after < window.start:
@@ -123,7 +123,7 @@ class Batch:
             found = first_match(self._names, clause.query, checked, window.start)
         if found is None:
             found = window.first_match(clause.query, after)
-        return None if found is None else conflict(clause, found)
+        return None if found is None else conflict(clause, found, number)
 
     def _standing(self, identity: bytes) -> int | None:
         """Where an event stands by its id, in the log or among those accepted here."""

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.errors import InvalidQuery
-from eventfold.query import Item, Query
+from eventfold.engine import AppendRequest
+from eventfold.errors import InvalidInput, InvalidQuery
+from eventfold.query import Clause, Item, Query
 from eventfold.store import Store
 from eventfold.testing.conformance.events import (
     Account,
@@ -238,3 +239,53 @@ def test_a_condition_may_be_over_a_moment_kept_as_a_cursor(store: Store) -> None
             store.append(deposit(), unless=about("a-1"), after=other.cursor())
     assert refused.value.code == "cursor-mismatch"
     assert store.head() == 2
+
+
+def test_a_conflict_says_which_clause_it_was(store: Store, port: Any) -> None:
+    """Of several clauses the first that forbids the append is named, by number and query, with what was found for it.
+
+    In an append by itself, among others of one commit, and in a decision, where it is the number of the State.
+    """
+    store.append(deposit("a-1"), deposit("a-2"), deposit("a-3"), deposit("a-2"))
+    unless = [(about("a-1"), 1), (about("nobody"), 0), (about("a-2"), 2), (about("a-3"), 0)]
+    expected = {"clause": 2, "after": 2, "found": 4, "query": repr(about("a-2"))}
+    with pytest.raises(ef.AppendConflict) as refused:
+        store.append(deposit(), unless=unless)
+    assert refused.value.fields == expected
+    clauses = tuple(Clause(query, after) for query, after in unless)
+    held = AppendRequest((store.registry.encode(deposit("a-9")),), (Clause(about("a-9"), 0), Clause(about("a-8"), 0)))
+    rival = AppendRequest((store.registry.encode(deposit("a-8")),))
+    broken = AppendRequest((store.registry.encode(deposit("a-9")),), clauses)
+    late = AppendRequest((store.registry.encode(deposit("a-7")),), (Clause(about("x"), 4), Clause(about("a-8"), 4)))
+    _, _, outcome, within = port.append_many([held, rival, broken, late])
+    assert outcome.fields == expected
+    assert within.fields == {"clause": 1, "after": 4, "found": 6, "query": repr(about("a-8"))}
+
+
+def deposit_to(account: Account, other: Account) -> list[Deposited]:
+    """A decision over two states."""
+    return [deposit(account.account)]
+
+
+def test_a_decision_says_over_which_state_it_met_the_conflict(faults: Any, place: Any) -> None:
+    """A decision that never gets through names the number of the State that others wrote about."""
+    store, planned = faults()
+    rival = place.rival()
+    planned.before(lambda: rival.append(deposit("a-2")))
+    with pytest.raises(ef.AppendConflict) as refused:
+        store.using(attempts=1).decide(deposit_to, Account("a-1"), Account("a-2"))
+    assert (refused.value.fields["clause"], refused.value.fields["found"]) == (1, 1)
+    assert refused.value.fields["query"] == repr(Account("a-2").query())
+
+
+def test_a_condition_of_nothing_is_refused(store: Store) -> None:
+    """`unless=[]` forbids nothing, and a query of no items would mean everything: both are InvalidQuery."""
+    nothing: list[Any] = [[], (), iter(())]
+    for unless in nothing:
+        with pytest.raises(InvalidQuery):
+            store.append(deposit(), unless=unless)
+    with pytest.raises(InvalidQuery):
+        Query.any_of([])
+    with pytest.raises(InvalidInput), store.lock():
+        pass
+    assert store.head() == 0

@@ -63,6 +63,7 @@ BEGIN
         what := done.whats[r];
         IF done.outcomes[r] > 1 THEN
             facts := json_build_object('outcome', done.outcomes[r], 'place', done.places[r], 'what', what,
+                                       'clause', what - 1 - (SELECT count(*) FROM unnest(NEW.c_requests) u(owner) WHERE u.owner < r),
                                        'after', NEW.c_afters[what], 'query', NEW.words[what])::text;
         END IF;
         IF done.outcomes[r] = 2 THEN
