@@ -113,6 +113,14 @@ class TagCount(msgspec.Struct, frozen=True):
     count: int
 
 
+class Upgraded(msgspec.Struct, frozen=True):
+    """What an upgrade of a store's layout did: the layout it had, the one it has, where its copy from before lies."""
+
+    had: int
+    now: int
+    backup: str | None = None
+
+
 class Stale(Exception):
     """What was folded was folded from rows that are no longer those: fold it again, in a new transaction."""
 

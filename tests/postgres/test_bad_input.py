@@ -119,34 +119,6 @@ def test_a_newer_layout_is_refused(url: str, schema: str, opening: Open) -> None
         Opened(url, schema=schema).upgrade()
 
 
-def test_an_older_layout_is_upgraded_by_command(
-    url: str, schema: str, opening: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Written by an older one: refused until somebody upgrades it, which loses nothing."""
-    receipt = opening().append(event())
-    sql(url, f"UPDATE {schema}.store SET layout = 0", f"ALTER TABLE {schema}.event DROP COLUMN codec")
-    refused(url, StoreVersionMismatch, "layout 0", "upgrade", schema=schema)
-    steps = {0: "ALTER TABLE {schema}.event ADD codec text COLLATE \"C\" NOT NULL DEFAULT 'json'"}
-    monkeypatch.setattr(store_schema, "UPGRADES", steps)
-    assert Opened(url, schema=schema).upgrade() == 0
-    again = opening()
-    assert again.append(event()).first == 2
-    assert again.event_id(1) == receipt.ids[0]
-    assert Opened(url, schema=schema).upgrade() == 1, "a second upgrade changes nothing"
-
-
-def test_a_failing_upgrade_changes_nothing(
-    url: str, schema: str, opening: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An upgrade is one transaction."""
-    opening()
-    sql(url, f"UPDATE {schema}.store SET layout = 0")
-    monkeypatch.setattr(store_schema, "UPGRADES", {0: "CREATE TABLE {schema}.half (x int); SELECT 1 / 0"})
-    with pytest.raises(EventfoldError):
-        Opened(url, schema=schema).upgrade()
-    assert sql(url, f"SELECT layout, to_regclass('{schema}.half') FROM {schema}.store") == [(0, None)]
-
-
 def test_an_old_server_is_refused(url: str, schema: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server older than 13."""
     monkeypatch.setattr(store_schema, "OLDEST_SERVER", 990000)

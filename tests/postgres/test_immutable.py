@@ -1,4 +1,4 @@
-"""The database itself keeps the log as it was written: no UPDATE, no TRUNCATE, no DELETE but of sealed ranges."""
+"""The database itself keeps the log as it was written: no UPDATE, no TRUNCATE, no DELETE."""
 
 from __future__ import annotations
 
@@ -43,20 +43,25 @@ def test_every_change_is_refused(url: str, schema: str, engine: Opened, change: 
     assert engine.tags()[0].count == 2
 
 
-def test_a_sealed_range_may_be_moved_away(url: str, schema: str, engine: Opened) -> None:
-    """Positions go on where they were; the head always stays."""
-    for _ in range(4):
-        engine.append(event("Deposited", "account:a-1"))
-    sql(
-        url,
-        f"INSERT INTO {schema}.sealed (first, last, digest, kept) VALUES (1, 2, 'x', 'elsewhere'), (4, 9, 'x', 'y')",
-    )
-    sql(url, f"DELETE FROM {schema}.tag WHERE position <= 2", f"DELETE FROM {schema}.event WHERE position <= 2")
-    for kept in (3, 4):
-        with pytest.raises(psycopg.Error):
-            sql(url, f"DELETE FROM {schema}.event WHERE position = {kept}")
-    assert engine.append(event()).first == 5
-    assert [stored.position for stored in engine.everything()] == [3, 4, 5]
+@pytest.mark.parametrize("role", ["origin", "replica"])
+def test_no_range_can_be_sealed_so_nothing_can_be_deleted(url: str, schema: str, engine: Opened, role: str) -> None:
+    """Until events can be kept elsewhere, not even the owner opens a way to delete some."""
+    engine.append(event("Deposited", "account:a-1"))
+    engine.append(event("Deposited", "account:a-1"))
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"SET session_replication_role = {role}".encode())
+        for change in (
+            "INSERT INTO {s}.sealed (first, last, digest, kept) VALUES (1, 1, 'x', 'elsewhere')",
+            "UPDATE {s}.sealed SET last = 9",
+            "DELETE FROM {s}.sealed",
+            "TRUNCATE {s}.sealed",
+            "DELETE FROM {s}.event WHERE position = 1",
+            "DELETE FROM {s}.event WHERE false",
+        ):
+            with pytest.raises(psycopg.Error) as refused:
+                connection.execute(change.format(s=schema).encode())
+            assert refused.value.sqlstate == "EF005"
+    assert len(engine.everything()) == 2
 
 
 def tampering(url: str, schema: str, change: str) -> None:

@@ -90,7 +90,7 @@ def test_a_reader_can_read_and_follow(as_user: Callable[[str], str], opening: Op
         "ALTER TABLE {s}.event DISABLE TRIGGER ALL",
         "DROP TABLE {s}.event",
         "CREATE TABLE {s}.mine (x int)",
-        "SELECT {s}.succeed('x', 1)",
+        "SELECT {s}.succeed(2, 'x', 1)",
         "SELECT {s}.judge('{{1}}', '{{0}}', '{{x}}', '{{y}}', 1, 0, 9)",
     ],
 )
@@ -102,9 +102,12 @@ def test_neither_can_harm_the_log(as_user: Callable[[str], str], schema: str, ro
             connection.execute(harm.format(s=schema).encode())
 
 
-def test_what_only_the_owner_may_do_is_said(as_user: Callable[[str], str], opening: Open) -> None:
+def test_what_only_the_owner_may_do_is_said(
+    as_user: Callable[[str], str], url: str, schema: str, opening: Open
+) -> None:
     """Upgrading and taking over another log."""
     writer = opening(as_user("writer"))
+    sql(url, f"UPDATE {schema}.store SET layout = 1")
     for call in (writer.upgrade, lambda: writer.succeed("0" * 32, 2)):
         with pytest.raises(EventfoldError, match="rights"):
             call()

@@ -54,6 +54,11 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     ),
     "copy": (("into another store, on any engine", "eventfold copy bank.db other.db"),),
     "backup": (("a copy of a store in use", "eventfold backup bank.db bank-copy.db"),),
+    "upgrade": (
+        ("a file of an older version", "eventfold upgrade bank.db"),
+        ("its copy from before elsewhere", "eventfold upgrade bank.db --backup bank-before.db"),
+    ),
+    "drop": (("all of them", "eventfold snapshots drop bank.db"),),
     "run": (("bring a read model up to date", "eventfold run bank.db bank:Balance --once"),),
     "verify": (("prove that nothing was skipped", "eventfold verify bank.db"),),
     "flights": (

@@ -20,8 +20,10 @@ from eventfold.cli.projections import projections
 from eventfold.cli.read import read
 from eventfold.cli.running import run
 from eventfold.cli.schema import schema
+from eventfold.cli.snapshots import snapshots
 from eventfold.cli.state import state
 from eventfold.cli.tail import tail
+from eventfold.cli.upgrade import upgrade
 from eventfold.cli.verify import verify
 from eventfold.cli.write import backup, init
 
@@ -45,6 +47,7 @@ app = typer.Typer(
 )
 
 LOOK, FOLD, WRITE, MODELS, WORK = "Look", "Fold", "Write", "Read models", "Work that takes days"
+YEARS = "Years"
 for panel, command in (
     (LOOK, read),
     (LOOK, tail),
@@ -58,6 +61,7 @@ for panel, command in (
     (WRITE, append),
     (WRITE, backup),
     (WRITE, copy),
+    (YEARS, upgrade),
     (MODELS, run),
     (MODELS, verify),
     (WORK, processes),
@@ -65,7 +69,8 @@ for panel, command in (
     text = paragraphs(command.__doc__)
     app.command(command.__name__, cls=Command, rich_help_panel=panel, help=text)(command)
 app.add_typer(projections, name="projections", rich_help_panel=MODELS)
-app.add_typer(schema, name="schema", rich_help_panel="Years")
+app.add_typer(snapshots, name="snapshots", rich_help_panel=YEARS)
+app.add_typer(schema, name="schema", rich_help_panel=YEARS)
 app.add_typer(demo, name="demo", rich_help_panel="See")
 
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
-from eventfold.engine import Engine
-from eventfold.errors import InvalidInput, InvalidUrl, MissingExtra
+from eventfold.engine import Engine, Upgraded
+from eventfold.errors import InvalidInput, InvalidUrl, MissingExtra, NotSupported
 
 Colour = Literal["sync", "async"]
 SCHEMES = ("memory", "sqlite", "postgresql", "postgres", "file")
@@ -52,6 +52,22 @@ def open_engine(address: str | Engine, colour: Colour, create: bool, options: di
         url=url,
         scheme=scheme,
     )
+
+
+async def upgraded(engine: Engine, copy: str | None, *, copies: bool) -> Upgraded:
+    """Bring the store of an engine that is not open to this version's layout. Raises NotSupported where none is kept.
+
+    `copy`: where a copy is written first; None: beside the store, unless `copies` is false.
+    """
+    upgrade: Callable[..., Awaitable[Upgraded]] | None = getattr(engine, "upgrade", None)
+    if upgrade is None:
+        raise NotSupported(
+            f"The {engine.name} engine has no layout that could be older.",
+            "Upgrade a file or a PostgreSQL store.",
+            engine=engine.name,
+            capability="upgrade",
+        )
+    return await upgrade(copy, copies=copies)
 
 
 def _sqlite(path: str, create: bool, options: dict[str, Any]) -> Engine:

@@ -19,10 +19,12 @@ from eventfold.engines.postgres.arrays import (
     texts_or_none,
     uuids,
 )
+from eventfold.engines.postgres.schema import LAYOUT
 from eventfold.engines.postgres.sums import crc_of
 from eventfold.record import Stored
 
 ADOPTED = (
+    f"{LAYOUT}, "
     "%b, %b::int8[], %b::uuid[], %b::text[], %b::bytea[], %b::text[], %b::int4[], %b::int4[], %b::int8[], %b::bytea[], "
     "%b::text[], %b::text[], %b::int4[], %b::int4[], %b::text[], %b::int8[]"
 )

@@ -25,6 +25,7 @@ from eventfold.engines.postgres.arrays import (
     uuid,
     uuids,
 )
+from eventfold.engines.postgres.schema import LAYOUT
 from eventfold.engines.postgres.sums import crc_of_new
 from eventfold.query import Clause, Item, Query
 from eventfold.record import NewEvent, Receipt, digest
@@ -178,9 +179,12 @@ class _Asked:
 
 
 def call(function: str, given: dict[str, Any]) -> str:
-    """The function called with just these arguments: what most appends do not have costs them nothing."""
+    """The function called with just these arguments: what most appends do not have costs them nothing.
+
+    `layout` is always given, as a number in the text: a store of another layout refuses the call.
+    """
     types = ARGUMENTS | HOW | {"store": "text", "words": "text[]"}
-    return f"{function}({', '.join(f'{name} => %b::{types[name]}' for name in given)})"
+    return f"{function}(layout => {LAYOUT}, {', '.join(f'{name} => %b::{types[name]}' for name in given)})"
 
 
 def arguments(batch: Batch) -> dict[str, Any]:

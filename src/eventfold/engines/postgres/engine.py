@@ -11,15 +11,16 @@ from typing import Any
 
 import msgspec
 
-from eventfold.engine import Head, Page, Span, TagCount, TypeCount
+from eventfold.engine import Head, Page, Span, TagCount, TypeCount, Upgraded
 from eventfold.engines.postgres import schema
 from eventfold.engines.postgres.address import options_of, target_of
 from eventfold.engines.postgres.connect import Colour, Rows, off_loop
 from eventfold.engines.postgres.listen import Listener
 from eventfold.engines.postgres.locks import NamedLocks
 from eventfold.engines.postgres.read import FACTS, MOST
-from eventfold.engines.postgres.sums import first_missing, missing
+from eventfold.engines.postgres.sums import crc_of_snapshot, damaged_snapshot, refuse_holes
 from eventfold.engines.postgres.writing import Writing, events_of
+from eventfold.errors import NotSupported
 from eventfold.query import Query
 from eventfold.record import Stored
 from eventfold.snapshot import Snapshot
@@ -51,12 +52,19 @@ class PostgresEngine(Writing):
         """See the port."""
         await self._sessions.open()
 
-    async def upgrade(self) -> int:
-        """Bring a store of an older layout to this eventfold's; returns the layout it had. Needs its owner's rights.
+    async def upgrade(self, copy: str | None = None, *, copies: bool = True) -> Upgraded:
+        """Bring a store of an older layout to this eventfold's. Needs its owner's rights.
 
-        Call it on an engine that is not open yet, when no older eventfold uses the store any more.
+        Call it on an engine that is not open. Processes of the older layout can write no more afterwards. No copy
+        can be made here: `copy` is refused, and `copies` means nothing. Raises NotSupported, StoreUnavailable.
         """
-        return await self._sessions.upgrade()
+        if copy is not None and copies:
+            raise NotSupported(
+                "A PostgreSQL store is upgraded in one transaction, and no copy of it is written to a file.",
+                "Make one by pg_dump, then upgrade without naming a file.",
+                engine=self.name,
+            )
+        return Upgraded(await self._sessions.upgrade(), schema.LAYOUT)
 
     # Reading
 
@@ -73,24 +81,10 @@ class PostgresEngine(Writing):
             if beyond.first == events[-1].first:
                 events += await self._rest(query, span, events[-1])
         if not query.items and span.occurred_since is None and span.occurred_until is None:
-            await self._refuse_holes(events, span, end, more)
+            refuse_holes(events, span, end, more)
         if more:
             return Page(events, events[-1].position, True)
         return Page(events, span.after + 1 if span.backwards else end, False)
-
-    async def _refuse_holes(self, events: list[Stored], span: Span, end: int, more: bool) -> None:
-        """Everything was asked for, so every position must be there, or in a sealed range. Raises CorruptEvent."""
-        low, high = span.after + 1, end
-        if more:
-            low, high = (events[-1].position, end) if span.backwards else (low, events[-1].position)
-        hole = first_missing(events, low, high) if low <= high else None
-        if hole is None:
-            return
-        sealed = await self._sessions.ask(self._sql.sealed, [hole - 1])
-        there = {event.position for event in events}
-        for position in range(hole, high + 1):
-            if position not in there and not any(first <= position <= last for first, last in sealed):
-                raise missing(position)
 
     async def _rest(self, query: Query, span: Span, last: Stored) -> list[Stored]:
         """The further matching events of the append that a page's limit cut."""
@@ -154,11 +148,17 @@ class PostgresEngine(Writing):
     async def snapshot(self, key: str) -> Snapshot | None:
         """See the port."""
         rows = await self._sessions.ask(self._sql.snapshot, [key])
-        return Snapshot(*rows[0]) if rows else None
+        if not rows:
+            return None
+        found = Snapshot(*rows[0][:-1])
+        if crc_of_snapshot(self.store_id, key, found) != rows[0][-1]:
+            raise damaged_snapshot(key, self._sessions.primary.where)
+        return found
 
     async def keep_snapshot(self, key: str, snapshot: Snapshot) -> None:
         """See the port."""
-        values = [key, snapshot.fingerprint, snapshot.position, snapshot.event_id, snapshot.state]
+        columns = [snapshot.fingerprint, snapshot.position, snapshot.event_id, snapshot.state]
+        values = [key, *columns, crc_of_snapshot(self.store_id, key, snapshot)]
         await self._sessions.ask(self._sql.keep_snapshot, values, primary=True)
 
     async def drop_snapshots(self, prefix: str = "") -> int:

@@ -26,6 +26,7 @@ from eventfold.errors import (
     StoreNotFound,
     StoreReadOnly,
     StoreUnavailable,
+    StoreVersionMismatch,
 )
 from eventfold.inlined import not_joined, not_taken_over
 
@@ -38,6 +39,8 @@ _BY_STATE: dict[str, Words] = {
     "EF005": (StoreReadOnly, "", ""),
     "EF006": (InvalidQuery, "", ""),
     "EF010": (StoreBusy, "", ""),
+    "EF020": (StoreVersionMismatch, "", ""),
+    "EF021": (StoreDamaged, "", ""),
     "28P01": (
         StoreUnavailable,
         "The server refused the user name or password.",

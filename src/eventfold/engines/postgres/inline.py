@@ -20,7 +20,8 @@ from eventfold.engines.postgres.append import Answer, Batch, batches, written
 from eventfold.engines.postgres.arrays import texts
 from eventfold.engines.postgres.connect import Rows
 from eventfold.engines.postgres.sessions import Link
-from eventfold.errors import EventfoldError, InlineFailed, NotSupported
+from eventfold.engines.postgres.sums import checksum
+from eventfold.errors import EventfoldError, InlineFailed, NotSupported, StoreDamaged
 from eventfold.inlined import Inlined, lacking
 from eventfold.query import Query
 from eventfold.record import Stored
@@ -50,7 +51,7 @@ class Inline:
         self.folder: Folder | None = None
         self._schema, self._patience = schema, patience
         self._mutex = threading.Lock()  # what the folder remembers is of one transaction after the other
-        self.sql = f"SELECT name, code, types, ticket FROM {quoted(schema)}.inlined ORDER BY name"  # noqa: S608
+        self.sql = f"SELECT name, code, types, ticket, crc FROM {quoted(schema)}.inlined ORDER BY name"  # noqa: S608
 
     @property
     def brought(self) -> dict[str, Any]:
@@ -152,8 +153,9 @@ class PostgresTurn:
     async def enrol(self, inlined: Inlined) -> None:
         """See the port."""
         await self.dismiss(inlined.name)
-        values = [inlined.name, inlined.code, texts(inlined.types), inlined.ticket]
-        await self._link.fetch(f"INSERT INTO {self._table} (name, code, types, ticket) VALUES (%b, %b, %b, %b)", values)  # noqa: S608
+        values = [inlined.name, inlined.code, texts(inlined.types), inlined.ticket, _checksum(inlined)]
+        sql = f"INSERT INTO {self._table} (name, code, types, ticket, crc) VALUES (%b, %b, %b, %b, %b)"  # noqa: S608
+        await self._link.fetch(sql, values)
 
     async def dismiss(self, name: str) -> None:
         """See the port."""
@@ -204,8 +206,23 @@ def parsed(folded: Sequence[str] | None) -> list[Inlined]:
 
 
 def read(rows: Rows) -> list[Inlined]:
-    """The read models in the table."""
-    return [Inlined(name, code, tuple(types), ticket) for name, code, types, ticket in rows]
+    """The read models in the table. Raises StoreDamaged if a row is not as it was written."""
+    found: list[Inlined] = []
+    for name, code, types, ticket, crc in rows:
+        each = Inlined(name, code, tuple(types), ticket)
+        if _checksum(each) != crc:
+            raise StoreDamaged(
+                f"The registration of the read model {name!r} does not have its checksum.",
+                "Keep a copy of the database as it is, check the server's disk, and restore a backup.",
+                projection=name,
+            )
+        found.append(each)
+    return found
+
+
+def _checksum(inlined: Inlined) -> int:
+    """See `checksum` in sql/guard.sql."""
+    return checksum("\n".join((inlined.name, inlined.code, inlined.ticket, *inlined.types)))
 
 
 def why(inlined: Sequence[Inlined], folder: Folder | None, batch: Batch, place: int) -> EventfoldError | None:

@@ -53,18 +53,18 @@ class Reading:
             ' AND e.position < f.position - f."offset" + f.size WHERE f.position = %b ORDER BY e.position'
         )
         self.keys = f"SELECT key, first FROM {schema}.request WHERE key > %b ORDER BY key LIMIT %b"
-        self.snapshot = f"SELECT fingerprint, position, event, state FROM {schema}.snapshot WHERE key = %b"
+        self.snapshot = f"SELECT fingerprint, position, event, state, crc FROM {schema}.snapshot WHERE key = %b"
         # Folding again costs more than losing one in a power cut: no wait for the disk.
         self.keep_snapshot = (
-            f"INSERT INTO {schema}.snapshot (key, fingerprint, position, event, state) SELECT %b, %b, %b, %b, %b"
+            f"INSERT INTO {schema}.snapshot (key, fingerprint, position, event, state, crc)"
+            " SELECT %b, %b, %b, %b, %b, %b"
             " FROM (SELECT set_config('synchronous_commit', 'off', true) OFFSET 0) unhurried"
-            " ON CONFLICT (key) DO UPDATE SET (fingerprint, position, event, state)"
-            " = (excluded.fingerprint, excluded.position, excluded.event, excluded.state)"
+            " ON CONFLICT (key) DO UPDATE SET (fingerprint, position, event, state, crc)"
+            " = (excluded.fingerprint, excluded.position, excluded.event, excluded.state, excluded.crc)"
         )
         dropped = f"DELETE FROM {schema}.snapshot WHERE starts_with(key, %b) RETURNING 1"
         self.drop_snapshots = f"WITH gone AS ({dropped}) SELECT count(*) FROM gone"
         self.facts = _facts(self._event, self._tag)
-        self.sealed = f"SELECT first, last FROM {schema}.sealed WHERE last > %b ORDER BY first"
         self.known = f"SELECT position, id FROM {self._event} WHERE id = ANY (%b)"
 
     def page(self, query: Query, span: Span, limit: int | None) -> Statement:

@@ -28,8 +28,8 @@ GRANT USAGE ON SCHEMA {mine} TO {write}, {read};
 GRANT SELECT ON {tables} TO {write}, {read};
 GRANT INSERT, UPDATE, DELETE ON {mine}.snapshot TO {write};
 GRANT EXECUTE ON FUNCTION {mine}.attach(), {mine}.position_at(bigint) TO {write}, {read};
-GRANT EXECUTE ON FUNCTION {mine}.append({types}, {how}) TO {write};
-GRANT EXECUTE ON FUNCTION {mine}.stage(text, {types}, text[]) TO {write};
+GRANT EXECUTE ON FUNCTION {mine}.append(integer, {types}, {how}) TO {write};
+GRANT EXECUTE ON FUNCTION {mine}.stage(integer, text, {types}, text[]) TO {write};
 """
 
 

@@ -1,4 +1,4 @@
-"""Room: the store's schema: made, recognised, checked, upgraded.
+"""Room: the store's schema: made, recognised, checked. Older layouts: layouts.py.
 
 Knows: the SQL files beside it and which layout they make. Does not know: events.
 """
@@ -6,6 +6,7 @@ Knows: the SQL files beside it and which layout they make. Does not know: events
 from __future__ import annotations
 
 import secrets
+import shlex
 from importlib import resources
 from typing import Any
 
@@ -25,12 +26,11 @@ from eventfold.errors import (
     StoreVersionMismatch,
 )
 
-LAYOUT = 1
+LAYOUT = 2
 OLDEST_SERVER = 130000
 TABLES = ("event", "tag", "request", "sealed", "snapshot", "inlined", "staged", "store")
-FUNCTIONS = ("attach.sql", "append.sql", "joined.sql", "adopt.sql")  # replaced by every upgrade
-# Layout n to n + 1: SQL for the tables, run in order and in one transaction by `upgrade`.
-UPGRADES: dict[int, str] = {}
+# Functions and triggers, without any rows: every upgrade makes them again.
+FUNCTIONS = ("guard.sql", "attach.sql", "append.sql", "joined.sql", "adopt.sql")
 
 
 class Attached(msgspec.Struct, frozen=True):
@@ -49,6 +49,7 @@ def sql(name: str, schema: str) -> str:
         ("{lock}", lock_of(schema)),
         ("{listening}", listening_lock_of(schema)),
         ("{channel}", channel),
+        ("{layout}", str(LAYOUT)),
     ):
         text = text.replace(word, meaning)
     return text
@@ -58,7 +59,7 @@ def creation(schema: str) -> str:
     """Everything that makes a store inside its schema, which must be there."""
     return "\n".join(
         (
-            *(sql(name, schema) for name in ("tables.sql", "guard.sql", *FUNCTIONS)),
+            *(sql(name, schema) for name in ("tables.sql", *FUNCTIONS)),
             private(schema),
             f"INSERT INTO {quoted(schema)}.store (id, layout) VALUES ('{secrets.token_hex(16)}', {LAYOUT});",
         )
@@ -120,7 +121,8 @@ def refuse_other_layout(layout: int, schema: str, where: str) -> None:
     if layout < LAYOUT:
         raise StoreVersionMismatch(
             f"The store in schema {schema!r} at {where} has layout {layout}, and this eventfold writes {LAYOUT}.",
-            "Upgrade it once, when no older eventfold uses it any more: `await engine.upgrade()`.",
+            "Stop the processes that use it, then upgrade it once, as its owner: "
+            f"eventfold upgrade {shlex.quote(f'postgresql://{where}?schema={schema}')}.",
             layout=layout,
             known=LAYOUT,
         )
@@ -180,34 +182,6 @@ async def create(link: Link, schema: str, where: str) -> None:
         ) from None
     except psycopg.Error as error:
         raise translated(error, where) from None
-
-
-async def upgrade(link: Link, schema: str, where: str) -> int:
-    """Bring an older layout to this one, in one transaction, no append in between; returns the layout it had."""
-    mine = quoted(schema)
-    try:
-        await link.fetch("BEGIN ISOLATION LEVEL READ COMMITTED")
-        try:
-            await link.fetch(f"SELECT pg_advisory_xact_lock({lock_of(schema)})")
-            had: int = (await link.fetch(f"SELECT layout FROM {mine}.store"))[0][0]
-            if had > LAYOUT:
-                refuse_other_layout(had, schema, where)
-            for step in range(had, LAYOUT):
-                await link.script(UPGRADES[step].replace("{schema}", mine))
-            for name in FUNCTIONS:
-                await link.script(sql(name, schema))
-            await link.script(private(schema))
-            await link.fetch(f"UPDATE {mine}.store SET layout = {LAYOUT}")
-            await link.fetch("COMMIT")
-        except BaseException:
-            if not link.closed:
-                await link.fetch("ROLLBACK")
-            raise
-    except (pg.UndefinedTable, pg.InvalidSchemaName):
-        raise not_found(schema, where) from None
-    except psycopg.Error as error:
-        raise translated(error, where) from None
-    return had
 
 
 def not_found(schema: str, where: str) -> StoreNotFound:

@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 
-from eventfold.engines.postgres import schema
+from eventfold.engines.postgres import layouts, schema
 from eventfold.engines.postgres.address import Address, Options, address_of
 from eventfold.engines.postgres.connect import AsyncLink, Colour, Pool, Rows, SyncLink
 from eventfold.engines.postgres.errors import lost, translated
@@ -54,7 +54,7 @@ class Sessions:
         pool = Pool(self.primary, self._colour, 1, 0, self._greet_anything)
         link = await pool.take()
         try:
-            return await schema.upgrade(link, self.options.schema, self.primary.where)
+            return await layouts.upgrade(link, self.options.schema, self.primary.where)
         finally:
             await pool.give(link)
             await pool.close()

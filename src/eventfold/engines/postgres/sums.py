@@ -7,13 +7,16 @@ version 18, and no checksum of pages notices what a superuser does.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from hashlib import sha256
 from typing import Any
 from zlib import crc32
 
 import msgspec
 
-from eventfold.errors import CorruptEvent
+from eventfold.engine import Span
+from eventfold.errors import CorruptEvent, StoreDamaged
 from eventfold.record import NewEvent, Stored
+from eventfold.snapshot import Snapshot
 
 _packed = msgspec.msgpack.Encoder().encode
 _SIGN = 1 << 31
@@ -35,6 +38,17 @@ def crc_of(event: Stored) -> int:
     return _signed(crc32(_packed((*chosen, event.occurred, event.metadata, event.codec, event.key))))
 
 
+def crc_of_snapshot(store_id: str, key: str, snapshot: Snapshot) -> int:
+    """CRC-32 of a snapshot, of what it is kept under and of the store it is kept in, as a signed integer."""
+    columns = (snapshot.fingerprint, snapshot.position, snapshot.event_id, snapshot.state)
+    return _signed(crc32(_packed((store_id, key, *columns))))
+
+
+def checksum(content: str) -> int:
+    """The first 32 bits of a text's SHA-256, signed: what the function `checksum` in sql/guard.sql answers."""
+    return int.from_bytes(sha256(content.encode()).digest()[:4], signed=True)
+
+
 def verified(rows: Iterable[Sequence[Any]]) -> list[Stored]:
     """Rows of COLUMNS as events. Raises CorruptEvent, naming the position."""
     events: list[Stored] = []
@@ -50,18 +64,32 @@ def verified(rows: Iterable[Sequence[Any]]) -> list[Stored]:
     return events
 
 
-def first_missing(events: Sequence[Stored], low: int, high: int) -> int | None:
-    """The first position in [low, high] that no event stands at, in a page of everything (in either direction)."""
-    if len(events) == high - low + 1:
-        return None
-    there = {event.position for event in events}
-    return next(position for position in range(low, high + 1) if position not in there)
+def refuse_holes(events: Sequence[Stored], span: Span, end: int, more: bool) -> None:
+    """Everything in a span was asked for, so every position must be there. Raises CorruptEvent, naming the first gone.
+
+    `end`: where the span ends; `more`: whether the limit ended the page before that.
+    """
+    low, high = span.after + 1, end
+    if more:
+        low, high = (events[-1].position, end) if span.backwards else (low, events[-1].position)
+    if low <= high and len(events) != high - low + 1:
+        there = {event.position for event in events}
+        raise missing(next(position for position in range(low, high + 1) if position not in there))
 
 
 def missing(position: int) -> CorruptEvent:
     """The error for a position that must be in the log and is not."""
     return CorruptEvent(
-        f"Event {position} is not at its place in the log, and no sealed range holds it.",
+        f"Event {position} is not at its place in the log.",
         "Keep a copy of the database as it is, check the server's disk, and restore a backup.",
         position=position,
+    )
+
+
+def damaged_snapshot(key: str, where: str) -> StoreDamaged:
+    """The error for a snapshot that is not as it was written. It is never used; the log is not concerned."""
+    return StoreDamaged(
+        f"The snapshot of {key} at {where} does not have the checksum it was written with.",
+        "Drop the snapshots, which costs time and no event (eventfold snapshots drop URL), and check the disk.",
+        snapshot=key,
     )

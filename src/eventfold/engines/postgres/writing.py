@@ -32,6 +32,7 @@ from eventfold.engines.postgres.connect import Colour, Rows
 from eventfold.engines.postgres.errors import lost, translated, unconfirmed
 from eventfold.engines.postgres.inline import Folded, Inline
 from eventfold.engines.postgres.read import Reading
+from eventfold.engines.postgres.schema import LAYOUT
 from eventfold.engines.postgres.sessions import Link, Sessions
 from eventfold.engines.postgres.sums import verified
 from eventfold.errors import AppendConflict, AppendUnconfirmed, EventfoldError, StoreBusy
@@ -249,7 +250,7 @@ class Writing:
     async def succeed(self, store_id: str, epoch: int) -> None:
         """See the port. Needs the rights of the store's owner."""
         try:
-            await self._own(f"SELECT {self._schema}.succeed(%b, %b)", [store_id, epoch])
+            await self._own(f"SELECT {self._schema}.succeed({LAYOUT}, %b, %b)", [store_id, epoch])
         except AppendConflict as conflict:
             raise not_behind(conflict.fields["found"], 1) from None
         self._sessions.store_id, self._sessions.epoch = store_id, epoch

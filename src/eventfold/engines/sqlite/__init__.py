@@ -13,7 +13,19 @@ from typing import Any, TypeVar
 
 import apsw
 
-from eventfold.engine import AppendRequest, Capabilities, Folder, Head, Outcome, Page, Span, TagCount, Turn, TypeCount
+from eventfold.engine import (
+    AppendRequest,
+    Capabilities,
+    Folder,
+    Head,
+    Outcome,
+    Page,
+    Span,
+    TagCount,
+    Turn,
+    TypeCount,
+    Upgraded,
+)
 from eventfold.engines.sqlite import schema, snapshots
 from eventfold.engines.sqlite.adopt import adopt, succeed
 from eventfold.engines.sqlite.check import Problem, Progress, problems
@@ -23,6 +35,7 @@ from eventfold.engines.sqlite.end import End
 from eventfold.engines.sqlite.faults import disagreement, in_our_words, translated
 from eventfold.engines.sqlite.identity import identity_of
 from eventfold.engines.sqlite.inline import enrolled
+from eventfold.engines.sqlite.layouts import upgrade
 from eventfold.engines.sqlite.named import NamedLocks
 from eventfold.engines.sqlite.names import Names
 from eventfold.engines.sqlite.queries import Dictionary, positions
@@ -97,6 +110,15 @@ class SqliteEngine:
         except BaseException:
             self._file.close()
             raise
+
+    @in_our_words
+    async def upgrade(self, copy: str | None = None, *, copies: bool = True) -> Upgraded:
+        """Bring a store of an older layout to this eventfold's. Call it on an engine that is not open.
+
+        A copy is written first, to `copy` or beside the store, unless `copies` is false. Nothing else may have the
+        file open: StoreBusy otherwise. Whatever fails, or ends the process, the store stays as it was.
+        """
+        return upgrade(self._file, self._timeout, copy, copies)
 
     @in_our_words
     async def append_many(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
@@ -251,13 +273,15 @@ class SqliteEngine:
     @in_our_words
     async def snapshot(self, key: str) -> Snapshot | None:
         """See the port."""
-        return self._reading(lambda connection: snapshots.find(connection, key))
+        return self._reading(lambda connection: snapshots.find(connection, self.store_id, key, self.path))
 
     @in_our_words
     async def keep_snapshot(self, key: str, snapshot: Snapshot) -> None:
         """See the port."""
         assert self._writer is not None
-        self._writer.take_over(lambda connection, _types, _tags: snapshots.keep(connection, key, snapshot))
+        self._writer.take_over(
+            lambda connection, _types, _tags: snapshots.keep(connection, self.store_id, key, snapshot)
+        )
 
     @in_our_words
     async def drop_snapshots(self, prefix: str = "") -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shlex
 import sys
 import time
 from functools import cache
@@ -21,7 +22,7 @@ from eventfold.engines.sqlite.guard import Guard
 from eventfold.engines.sqlite.identity import Identity, give_birth, identity_of
 from eventfold.engines.sqlite.lock import WriterLock
 from eventfold.engines.sqlite.pool import Pool
-from eventfold.engines.sqlite.schema import APPLICATION_ID, CREATE, DEFINITIONS, LAYOUT
+from eventfold.engines.sqlite.schema import APPLICATION_ID, CREATE, DEFINITIONS, LAYOUT, OLDEST
 from eventfold.errors import (
     InvalidInput,
     NotAStore,
@@ -58,7 +59,7 @@ class File:
 
     def open(self, create: bool) -> Identity:
         """Recognise or create the store. Returns who it is. Raises the errors that `Store` documents."""
-        self._check_path(create)
+        self.check_path(create)
         existed = os.path.exists(self.real)
         forks.forkable.add(self)
         self._may_create = create and not self.readonly
@@ -66,7 +67,7 @@ class File:
         try:
             if self._is_new(connection):
                 self._create(connection, create, existed)
-            _check_definitions(connection, self.path)
+            check_definitions(connection, self.path)
             found = identity_of(connection)
             self._guard.set(self.real)
             self._identity, self._wal_identity = _identity(self.path), _identity(self.real + "-wal")
@@ -78,7 +79,8 @@ class File:
         self.pool.done(connection)
         return found
 
-    def _check_path(self, create: bool) -> None:
+    def check_path(self, create: bool) -> None:
+        """Refuse a path at which no store can be, or is not and may not be made. Raises the errors of `open`."""
         if os.path.isdir(self.real):
             raise NotAStore(
                 f"{self.path} is a folder.", "Give the path of a file in it, for example store.db.", path=self.path
@@ -116,6 +118,13 @@ class File:
             raise StoreVersionMismatch(
                 f"{self.path} has layout {layout}, and this eventfold knows layouts up to {LAYOUT}.",
                 "Upgrade eventfold: pip install -U eventfold.",
+                path=self.path,
+                layout=layout,
+            )
+        if application == APPLICATION_ID and layout >= OLDEST:
+            raise StoreVersionMismatch(
+                f"{self.path} has layout {layout}, and this eventfold writes layout {LAYOUT}.",
+                f"Stop the processes that use it, then upgrade it once: eventfold upgrade {shlex.quote(self.path)}.",
                 path=self.path,
                 layout=layout,
             )
@@ -323,7 +332,7 @@ def _definitions() -> frozenset[tuple[str, str]]:
     return frozenset(connection.execute(DEFINITIONS))
 
 
-def _check_definitions(connection: apsw.Connection, path: str) -> None:
+def check_definitions(connection: apsw.Connection, path: str) -> None:
     """Tables, indexes and guards must be those that eventfold wrote; what others added beside them is theirs."""
     lost = _definitions().difference(connection.execute(DEFINITIONS))
     if lost:

@@ -11,11 +11,13 @@ from typing import Any
 import apsw
 
 from eventfold.engine import Page, Span
+from eventfold.engines.sqlite.faults import disagreement
+from eventfold.engines.sqlite.read import with_checksum
 from eventfold.inlined import Inlined
 from eventfold.query import Query
 
-INLINED = "SELECT name, code, types, ticket FROM inlined ORDER BY name"
-ENROL = "INSERT OR REPLACE INTO inlined (name, code, types, ticket) VALUES (?,?,?,?)"
+INLINED = "SELECT name, code, types, ticket, crc FROM inlined ORDER BY name"
+ENROL = "INSERT OR REPLACE INTO inlined (name, code, types, ticket, crc) VALUES (?,?,?,?,?)"
 DISMISS = "DELETE FROM inlined WHERE name = ?"
 PAGE = 1_000
 
@@ -23,9 +25,14 @@ Ask = Callable[[Query, Span], Page]
 
 
 def enrolled(connection: apsw.Connection) -> list[Inlined]:
-    """Who is enrolled, as this transaction sees it."""
+    """Who is enrolled, as this transaction sees it. Raises StoreDamaged if a row is not as it was written."""
     rows: list[Any] = connection.execute(INLINED).fetchall()
-    return [Inlined(name, code, tuple(types.split("\n")), ticket) for name, code, types, ticket in rows] if rows else []
+    if not rows:
+        return []
+    for row in rows:
+        if with_checksum(row[:-1]) != row:
+            raise disagreement(f"the registration of {row[0]!r} does not have its checksum")
+    return [Inlined(name, code, tuple(types.split("\n")), ticket) for name, code, types, ticket, _ in rows]
 
 
 class SqliteTurn:
@@ -42,7 +49,8 @@ class SqliteTurn:
 
     async def enrol(self, inlined: Inlined) -> None:
         """See the port."""
-        self.connection.execute(ENROL, (inlined.name, inlined.code, "\n".join(inlined.types), inlined.ticket))
+        row = (inlined.name, inlined.code, "\n".join(inlined.types), inlined.ticket)
+        self.connection.execute(ENROL, with_checksum(row))
 
     async def dismiss(self, name: str) -> None:
         """See the port."""

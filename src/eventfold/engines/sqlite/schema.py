@@ -8,7 +8,8 @@ from the index alone.
 from __future__ import annotations
 
 APPLICATION_ID = 0x65666C64  # "efld": how a store is recognised without reading its bytes
-LAYOUT = 1  # PRAGMA user_version; a newer file is refused, an older one is upgraded by an explicit command
+LAYOUT = 2  # PRAGMA user_version; a newer file is refused, an older one is upgraded by a command (layouts.py)
+OLDEST = 1  # the oldest layout that can be upgraded
 
 _TABLES = """
 CREATE TABLE store (
@@ -52,22 +53,7 @@ CREATE TABLE request (
     first INTEGER NOT NULL,
     crc INTEGER NOT NULL         -- of key and first, as in event
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE snapshot (
-    key TEXT PRIMARY KEY,
-    fingerprint TEXT NOT NULL,
-    position INTEGER NOT NULL,
-    event BLOB NOT NULL,
-    state BLOB NOT NULL
-) STRICT, WITHOUT ROWID;  -- beside the log, never a source of truth
 CREATE TABLE sealed (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, digest TEXT NOT NULL) STRICT;
-
--- Read models that are folded within every append: who lacks the code writes no event of these types.
-CREATE TABLE inlined (
-    name TEXT PRIMARY KEY,
-    code TEXT NOT NULL,
-    types TEXT NOT NULL,         -- joined by newlines
-    ticket TEXT NOT NULL
-) STRICT, WITHOUT ROWID;
 
 -- INSERT OR REPLACE deletes rows without firing a delete trigger, so inserts are guarded as well.
 CREATE TRIGGER event_in_order BEFORE INSERT ON event
@@ -76,9 +62,39 @@ WHEN NEW.position IS NOT (SELECT ifnull(max(position), 0) + 1 FROM event)
 BEGIN SELECT RAISE(ABORT, 'eventfold: known event or position'); END;
 CREATE TRIGGER event_no_update BEFORE UPDATE ON event
 BEGIN SELECT RAISE(ABORT, 'eventfold: the log is append-only'); END;
+"""
+
+# Beside the log, never a source of truth.
+SNAPSHOT = """
+CREATE TABLE snapshot (
+    key TEXT PRIMARY KEY,
+    fingerprint TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    event BLOB NOT NULL,
+    state BLOB NOT NULL,
+    crc INTEGER NOT NULL         -- of the store's id and the columns above, as in event
+) STRICT, WITHOUT ROWID;
+"""
+# Read models that are folded within every append: a process that lacks the code writes no event of these types.
+INLINED = """
+CREATE TABLE inlined (
+    name TEXT PRIMARY KEY,
+    code TEXT NOT NULL,
+    types TEXT NOT NULL,         -- joined by newlines
+    ticket TEXT NOT NULL,
+    crc INTEGER NOT NULL         -- of the columns above, as in event
+) STRICT, WITHOUT ROWID;
+"""
+# Nothing is deleted until events can be kept elsewhere: then `sealed` will say which, and its guard will let them in.
+NO_DELETE = """
 CREATE TRIGGER event_no_delete BEFORE DELETE ON event
-WHEN NOT EXISTS (SELECT 1 FROM sealed WHERE OLD.position BETWEEN first AND last)
 BEGIN SELECT RAISE(ABORT, 'eventfold: the log is append-only'); END;
+CREATE TRIGGER sealed_no_insert BEFORE INSERT ON sealed
+BEGIN SELECT RAISE(ABORT, 'eventfold: no event can be moved away yet'); END;
+CREATE TRIGGER sealed_no_update BEFORE UPDATE ON sealed
+BEGIN SELECT RAISE(ABORT, 'eventfold: no event can be moved away yet'); END;
+CREATE TRIGGER sealed_no_delete BEFORE DELETE ON sealed
+BEGIN SELECT RAISE(ABORT, 'eventfold: no event can be moved away yet'); END;
 """
 
 # The dictionaries and the tag index are part of the log: a changed name would change what events mean.
@@ -104,6 +120,9 @@ BEGIN SELECT RAISE(ABORT, 'eventfold: a store keeps its id'); END;
 CREATE = "".join(
     (
         _TABLES,
+        SNAPSHOT,
+        INLINED,
+        NO_DELETE,
         *(_FROZEN.format(table=table) for table in ("tagged", "type", "tag", "request")),
         *(_UNIQUE.format(table=table, known="id = NEW.id OR name = NEW.name") for table in ("type", "tag")),
         _UNIQUE.format(table="request", known="key = NEW.key"),

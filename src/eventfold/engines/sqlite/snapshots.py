@@ -1,32 +1,76 @@
-"""Room: snapshots of folded states, in a table beside the log: replaced and dropped at will.
+"""Snapshots of folded states, in a table beside the log: replaced and dropped at will, each with a checksum.
 
 Knows: one table. Does not know: what is in a snapshot.
 """
 
 from __future__ import annotations
 
+import shlex
+
 import apsw
 
+from eventfold.engines.sqlite.read import with_checksum
+from eventfold.errors import StoreDamaged
 from eventfold.snapshot import Snapshot
 
-FIND = "SELECT fingerprint, position, event, state FROM snapshot WHERE key = ?"
-KEEP = "INSERT OR REPLACE INTO snapshot (key, fingerprint, position, event, state) VALUES (?,?,?,?,?)"
+FIND = "SELECT fingerprint, position, event, state, crc FROM snapshot WHERE key = ?"
+KEEP = "INSERT OR REPLACE INTO snapshot (key, fingerprint, position, event, state, crc) VALUES (?,?,?,?,?,?)"
 DROP = "DELETE FROM snapshot WHERE key >= ? AND key < ?"
+DROP_ALL = "DELETE FROM snapshot"  # a damaged key may lie beyond every prefix
+ALL = "SELECT CAST(key AS BLOB), CAST(fingerprint AS BLOB), position, event, state, crc FROM snapshot"
 
 
-def find(connection: apsw.Connection, key: str) -> Snapshot | None:
-    """The snapshot under a key."""
-    row = connection.execute(FIND, (key,)).fetchone()
-    return Snapshot(*row) if row else None
+def _row(store_id: str, key: str, snapshot: Snapshot) -> tuple[str | int | bytes, ...]:
+    """The store's id and the columns, the checksum of all of them last."""
+    columns = (key, snapshot.fingerprint, snapshot.position, snapshot.event_id, snapshot.state)
+    return with_checksum((store_id, *columns))
 
 
-def keep(connection: apsw.Connection, key: str, snapshot: Snapshot) -> None:
+def find(connection: apsw.Connection, store_id: str, key: str, path: str) -> Snapshot | None:
+    """The snapshot under a key. Raises StoreDamaged if it is not as it was written."""
+    try:
+        row = connection.execute(FIND, (key,)).fetchone()
+    except UnicodeDecodeError as error:
+        raise damaged(key, path) from error
+    if row is None:
+        return None
+    snapshot = Snapshot(*row[:-1])
+    if _row(store_id, key, snapshot)[-1] != row[-1]:
+        raise damaged(key, path)
+    return snapshot
+
+
+def keep(connection: apsw.Connection, store_id: str, key: str, snapshot: Snapshot) -> None:
     """Replace it, inside the writer's transaction."""
-    bindings = (key, snapshot.fingerprint, snapshot.position, snapshot.event_id, snapshot.state)
-    connection.execute(KEEP, bindings)
+    connection.execute(KEEP, _row(store_id, key, snapshot)[1:])
 
 
 def drop(connection: apsw.Connection, prefix: str) -> int:
     """Drop those under a prefix, inside the writer's transaction; how many there were."""
-    connection.execute(DROP, (prefix, prefix + "\U0010ffff"))
+    if prefix:
+        connection.execute(DROP, (prefix, prefix + "\U0010ffff"))
+    else:
+        connection.execute(DROP_ALL)
     return connection.changes()
+
+
+def wrong(connection: apsw.Connection, store_id: str) -> list[str]:
+    """The keys of those that are not as they were written."""
+    found: list[str] = []
+    for key, fingerprint, position, event, state, crc in connection.execute(ALL):
+        name = key.decode("utf-8", "replace")
+        code = fingerprint.decode("utf-8", "replace")
+        if _row(store_id, name, Snapshot(code, position, event, state))[-1] != crc:
+            found.append(name)
+    return found
+
+
+def damaged(key: str, path: str) -> StoreDamaged:
+    """The error for a snapshot that is not as it was written. It is never used; the log is not concerned."""
+    return StoreDamaged(
+        f"The snapshot of {key} in {path} does not have the checksum it was written with.",
+        f"Drop the snapshots, which costs time and no event (eventfold snapshots drop {shlex.quote(path)}), "
+        "and check the disk.",
+        path=path,
+        snapshot=key,
+    )

@@ -2,7 +2,7 @@
 -- functions believe the positions and times they are given.
 
 CREATE OR REPLACE FUNCTION {schema}.adopt(
-    first bigint, moments bigint[], ids uuid[], types text[], datas bytea[], tags text[], crcs integer[],
+    layout integer, first bigint, moments bigint[], ids uuid[], types text[], datas bytea[], tags text[], crcs integer[],
     versions integer[], occurreds bigint[], metadatas bytea[], codecs text[], keyids text[],
     offsets integer[], sizes integer[], keys text[], firsts bigint[]
 ) RETURNS void
@@ -12,6 +12,10 @@ DECLARE
     head bigint;
     names text;
 BEGIN
+    IF layout <> {layout} THEN
+        RAISE EXCEPTION USING ERRCODE = 'EF020',
+            MESSAGE = 'The store has layout {layout}, and this process writes ' || layout || '. Restart it with the newer eventfold.';
+    END IF;
     PERFORM pg_advisory_xact_lock({lock});
     SELECT string_agg(i.name, E'\n' ORDER BY i.name) INTO names FROM inlined i;
     IF names IS NOT NULL THEN
@@ -40,12 +44,17 @@ BEGIN
 END
 $body$;
 
-CREATE OR REPLACE FUNCTION {schema}.succeed(store_id text, store_epoch bigint) RETURNS void
+CREATE OR REPLACE FUNCTION {schema}.succeed(layout integer, store_id text, store_epoch bigint) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, {schema}, pg_temp AS $body$
+#variable_conflict use_variable
 DECLARE
     head bigint;
     names text;
 BEGIN
+    IF layout <> {layout} THEN
+        RAISE EXCEPTION USING ERRCODE = 'EF020',
+            MESSAGE = 'The store has layout {layout}, and this process writes ' || layout || '. Restart it with the newer eventfold.';
+    END IF;
     PERFORM pg_advisory_xact_lock({lock});
     SELECT string_agg(i.name, E'\n' ORDER BY i.name) INTO names FROM inlined i;
     IF names IS NOT NULL THEN

@@ -5,7 +5,8 @@
 -- under that lock: no gaps, and in commit order. Owned by whoever made the store: writers may call this, and
 -- need no right to touch the tables.
 --
--- Arguments are one array per column of the events (NULL where every event has the default), then
+-- `layout` is the one that the caller writes: a process from before an upgrade may not write any more. The other
+-- arguments are one array per column of the events (NULL where every event has the default), then
 --   owners, offsets, sizes   per event: which request (from 1), its number in it (from 0), that request's size;
 --                            NULL where every request is one event
 --   keys                     per request
@@ -29,7 +30,7 @@
 -- the clause, for 3 the event's number in the call).
 
 CREATE OR REPLACE FUNCTION {schema}.append(
-    ids uuid[], types text[], datas bytea[], tags text[], crcs integer[],
+    layout integer, ids uuid[], types text[], datas bytea[], tags text[], crcs integer[],
     versions integer[] DEFAULT NULL, occurreds bigint[] DEFAULT NULL, metadatas bytea[] DEFAULT NULL, codecs text[] DEFAULT NULL, keyids text[] DEFAULT NULL,
     owners integer[] DEFAULT NULL, offsets integer[] DEFAULT NULL, sizes integer[] DEFAULT NULL, keys text[] DEFAULT NULL,
     c_requests integer[] DEFAULT NULL, c_afters bigint[] DEFAULT NULL, c_groups integer[] DEFAULT NULL,
@@ -50,8 +51,13 @@ DECLARE
     found_more bigint[];
     positions bigint[];
     lacking boolean := false;
+    damaged boolean;
     n integer := cardinality(ids);
 BEGIN
+    IF layout <> {layout} THEN
+        RAISE EXCEPTION USING ERRCODE = 'EF020',
+            MESSAGE = 'The store has layout {layout}, and this process writes ' || layout || '. Restart it with the newer eventfold.';
+    END IF;
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION USING ERRCODE = 'EF003', MESSAGE = 'An append cannot be judged in a transaction of isolation level '
             || current_setting('transaction_isolation') || '. Use READ COMMITTED for the transaction that the append joins.';
@@ -88,9 +94,14 @@ BEGIN
     END IF;
 
     IF EXISTS (SELECT FROM inlined) THEN
-        SELECT array_agg(concat_ws(E'\n', i.name, i.code, i.ticket, array_to_string(i.types, E'\n'))),
-               bool_or(i.types && types AND NOT coalesce(i.name || ' ' || i.code = ANY (brought), false))
-            INTO folded, lacking FROM inlined i;
+        SELECT array_agg(i.line), bool_or(i.types && types AND NOT coalesce(i.name || ' ' || i.code = ANY (brought), false)),
+               bool_or(checksum(i.line) <> i.crc)
+            INTO folded, lacking, damaged
+            FROM (SELECT *, concat_ws(E'\n', r.name, r.code, r.ticket, array_to_string(r.types, E'\n')) AS line FROM inlined r) i;
+        IF damaged THEN
+            RAISE EXCEPTION USING ERRCODE = 'EF021', MESSAGE = 'A registration of a read model that every append folds does not '
+                'have its checksum. Nothing was written: check the server''s disk, and restore a backup.';
+        END IF;
         careful := careful OR lacking; -- whoever repeats an append is told so even where it could not be made any more
     END IF;
 

@@ -1,5 +1,10 @@
--- Room: the database itself keeps the log as it was written: no UPDATE, no TRUNCATE, and DELETE only of
--- events below the head that stand in a sealed range.
+-- The database itself keeps the log as it was written: no UPDATE, no DELETE, no TRUNCATE. Nothing is deleted until
+-- events can be kept elsewhere: then `sealed` will say which, and its guard will let them in.
+
+-- The first 32 bits of a text's SHA-256: PostgreSQL has no CRC-32 before version 18.
+CREATE OR REPLACE FUNCTION {schema}.checksum(content text) RETURNS integer LANGUAGE sql IMMUTABLE AS $body$
+    SELECT ('x' || encode(substr(sha256(convert_to(content, 'UTF8')), 1, 4), 'hex'))::bit(32)::integer
+$body$;
 
 CREATE OR REPLACE FUNCTION {schema}.refuse() RETURNS trigger LANGUAGE plpgsql AS $body$
 BEGIN
@@ -9,34 +14,29 @@ BEGIN
 END
 $body$;
 
-CREATE OR REPLACE FUNCTION {schema}.refuse_unsealed() RETURNS trigger LANGUAGE plpgsql
-SET search_path = pg_catalog, {schema}, pg_temp AS $body$
-DECLARE
-    gone bigint := CASE WHEN TG_TABLE_NAME = 'request' THEN (to_jsonb(OLD) ->> 'first')::bigint
-                        ELSE (to_jsonb(OLD) ->> 'position')::bigint END;
+CREATE OR REPLACE FUNCTION {schema}.refuse_sealing() RETURNS trigger LANGUAGE plpgsql AS $body$
 BEGIN
-    IF EXISTS (SELECT 1 FROM sealed WHERE gone BETWEEN first AND last)
-       AND EXISTS (SELECT 1 FROM event WHERE position > gone) THEN
-        RETURN OLD;
-    END IF;
     RAISE EXCEPTION USING ERRCODE = 'EF005',
-        MESSAGE = format('DELETE of position %s was refused: the log is immutable. '
-                         'Only sealed ranges below the head may be moved away.', gone);
+        MESSAGE = format('%s of %I.%I was refused: no event can be moved away yet. Keep the log whole.',
+                         TG_OP, TG_TABLE_SCHEMA, TG_TABLE_NAME);
 END
 $body$;
 
--- ALWAYS: also in sessions whose session_replication_role would switch ordinary triggers off.
+-- Per statement, so that its cost does not grow with the rows. ALWAYS: also in sessions whose
+-- session_replication_role would switch ordinary triggers off.
 DO $body$
 DECLARE
     name text;
+    change text;
 BEGIN
-    FOREACH name IN ARRAY ARRAY['event', 'tag', 'request'] LOOP
-        EXECUTE format('CREATE TRIGGER no_update BEFORE UPDATE ON {schema}.%I FOR EACH STATEMENT EXECUTE FUNCTION {schema}.refuse()', name);
-        EXECUTE format('CREATE TRIGGER no_truncate BEFORE TRUNCATE ON {schema}.%I FOR EACH STATEMENT EXECUTE FUNCTION {schema}.refuse()', name);
-        EXECUTE format('CREATE TRIGGER no_delete BEFORE DELETE ON {schema}.%I FOR EACH ROW EXECUTE FUNCTION {schema}.refuse_unsealed()', name);
-        EXECUTE format('ALTER TABLE {schema}.%I ENABLE ALWAYS TRIGGER no_update', name);
-        EXECUTE format('ALTER TABLE {schema}.%I ENABLE ALWAYS TRIGGER no_truncate', name);
-        EXECUTE format('ALTER TABLE {schema}.%I ENABLE ALWAYS TRIGGER no_delete', name);
+    FOREACH name IN ARRAY ARRAY['event', 'tag', 'request', 'sealed'] LOOP
+        FOREACH change IN ARRAY CASE name WHEN 'sealed' THEN ARRAY['insert', 'update', 'delete', 'truncate']
+                                          ELSE ARRAY['update', 'delete', 'truncate'] END LOOP
+            EXECUTE format('DROP TRIGGER IF EXISTS %I ON {schema}.%I', 'no_' || change, name);
+            EXECUTE format('CREATE TRIGGER %I BEFORE %s ON {schema}.%I FOR EACH STATEMENT EXECUTE FUNCTION {schema}.%s()',
+                           'no_' || change, change, name, CASE name WHEN 'sealed' THEN 'refuse_sealing' ELSE 'refuse' END);
+            EXECUTE format('ALTER TABLE {schema}.%I ENABLE ALWAYS TRIGGER %I', name, 'no_' || change);
+        END LOOP;
     END LOOP;
 END
 $body$;

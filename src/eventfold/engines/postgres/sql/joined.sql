@@ -2,7 +2,7 @@
 -- their positions there, so that a joined transaction that dawdles holds up no other writer.
 
 CREATE OR REPLACE FUNCTION {schema}.stage(
-    store text,
+    layout integer, store text,
     ids uuid[], types text[], datas bytea[], tags text[], crcs integer[],
     versions integer[] DEFAULT NULL, occurreds bigint[] DEFAULT NULL, metadatas bytea[] DEFAULT NULL, codecs text[] DEFAULT NULL, keyids text[] DEFAULT NULL,
     owners integer[] DEFAULT NULL, offsets integer[] DEFAULT NULL, sizes integer[] DEFAULT NULL, keys text[] DEFAULT NULL,
@@ -14,6 +14,10 @@ CREATE OR REPLACE FUNCTION {schema}.stage(
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, {schema}, pg_temp AS $body$
 #variable_conflict use_variable
 BEGIN
+    IF layout <> {layout} THEN
+        RAISE EXCEPTION USING ERRCODE = 'EF020',
+            MESSAGE = 'The store has layout {layout}, and this process writes ' || layout || '. Restart it with the newer eventfold.';
+    END IF;
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION USING ERRCODE = 'EF003', MESSAGE = 'An append cannot be judged in a transaction of isolation level '
             || current_setting('transaction_isolation') || '. Use READ COMMITTED for the transaction that the append joins.';
@@ -56,7 +60,7 @@ DECLARE
 BEGIN
     DELETE FROM staged WHERE id = NEW.id;
     SELECT * INTO done FROM append(
-        NEW.ids, NEW.types, NEW.datas, NEW.tags, NEW.crcs, NEW.versions, NEW.occurreds, NEW.metadatas, NEW.codecs, NEW.keyids,
+        {layout}, NEW.ids, NEW.types, NEW.datas, NEW.tags, NEW.crcs, NEW.versions, NEW.occurreds, NEW.metadatas, NEW.codecs, NEW.keyids,
         NEW.owners, NEW.offsets, NEW.sizes, NEW.keys, NEW.c_requests, NEW.c_afters, NEW.c_groups,
         NEW.i_clauses, NEW.i_afters, NEW.i_tags, NEW.i_types, NEW.m_requests, NEW.m_groups, NEW.m_offsets, true, false, NULL, NULL);
     FOR r IN 1 .. coalesce(cardinality(done.outcomes), 0) LOOP

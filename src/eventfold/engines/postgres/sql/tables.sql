@@ -55,14 +55,15 @@ CREATE TABLE {schema}.sealed (
     kept   text NOT NULL,
     sealed timestamptz NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE {schema}.sealed IS 'eventfold: ranges verified and kept elsewhere; only these may ever be deleted here';
+COMMENT ON TABLE {schema}.sealed IS 'eventfold: ranges kept elsewhere; none can be yet, so that nothing may be deleted';
 
 CREATE TABLE {schema}.snapshot (
     key         text COLLATE "C" PRIMARY KEY,
     fingerprint text NOT NULL,
     position    bigint NOT NULL,
     event       bytea NOT NULL,
-    state       bytea NOT NULL
+    state       bytea NOT NULL,
+    crc         integer NOT NULL -- CRC-32 of the store's id and the columns above (sums.py)
 );
 COMMENT ON TABLE {schema}.snapshot IS 'eventfold: folded states kept for speed; never a source of truth';
 
@@ -70,7 +71,8 @@ CREATE TABLE {schema}.inlined (
     name   text COLLATE "C" PRIMARY KEY,
     code   text NOT NULL,
     types  text[] NOT NULL,
-    ticket text NOT NULL
+    ticket text NOT NULL,
+    crc    integer NOT NULL -- of the columns above (function `checksum`)
 );
 COMMENT ON TABLE {schema}.inlined IS 'eventfold: read models folded within every append; who lacks the code writes no event of these types';
 

@@ -1,0 +1,194 @@
+"""Files of older layouts: refused at open, upgraded by one command, every event as it was."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+import eventfold as ef
+from eventfold.bridge.run import run
+from eventfold.engine import AppendRequest, Span
+from eventfold.engines.sqlite import SqliteEngine, layouts, schema
+from eventfold.errors import NotAStore, StoreBusy, StoreDamaged, StoreFull, StoreVersionMismatch
+from eventfold.inlined import Inlined
+from eventfold.query import Query
+from eventfold.record import NewEvent, new_id
+from tests.cli.commands import run as eventfold
+from tests.layouts.kept import LAYOUTS, as_described, described, sqlite_store
+
+IDENTITY, EVENTS = described("sqlite", 1)
+ROWS = "SELECT * FROM event ORDER BY position"
+
+
+@pytest.fixture(params=LAYOUTS)
+def old(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A store of an older layout."""
+    return sqlite_store(request.param, str(tmp_path / "bank.db"))
+
+
+def rows(path: str, sql: str = ROWS) -> list[tuple[Any, ...]]:
+    """What SQLite itself has."""
+    connection = apsw.Connection(path)
+    try:
+        return connection.execute(sql).fetchall()
+    finally:
+        connection.close()
+
+
+def layout_of(path: str) -> int:
+    """The number in the file."""
+    return rows(path, "PRAGMA user_version")[0][0]
+
+
+def upgraded(path: str, *more: Any, **options: Any) -> Any:
+    """The upgrade, as a program calls it."""
+    return run(SqliteEngine(path, timeout=0.2).upgrade(*more, **options))
+
+
+@pytest.mark.parametrize("options", [{}, {"readonly": True}, {"create": False}])
+def test_opening_is_refused_and_names_the_command(old: str, options: dict[str, Any]) -> None:
+    """Whatever the store is opened for, and the file is left as it is."""
+    before = Path(old).read_bytes()
+    with pytest.raises(StoreVersionMismatch) as refused:
+        ef.Store(old, **options)
+    assert f"eventfold upgrade {old}" in refused.value.now
+    assert refused.value.fields["layout"] == 1
+    assert Path(old).read_bytes() == before
+
+
+def test_every_event_reads_and_verifies_as_before(old: str) -> None:
+    """The rows have the bytes and checksums that they had; the store its id, its epoch, its keys and registrations."""
+    before = rows(old), rows(old, "SELECT * FROM tagged"), rows(old, "SELECT * FROM request ORDER BY key")
+    done = upgraded(old)
+    assert (done.had, done.now) == (1, schema.LAYOUT)
+    assert (rows(old), rows(old, "SELECT * FROM tagged"), rows(old, "SELECT * FROM request ORDER BY key")) == before
+    with ef.Store(old, create=False) as store:
+        assert {"store": store.engine.store_id, "epoch": store.engine.epoch} == IDENTITY
+        read = run(store.engine.read(Query(), Span())).events
+        assert [as_described(event) for event in read] == EVENTS
+        assert [key for key, _ in run(store.engine.keys())] == ["open a-1", "transfer t-1"]
+        assert run(store.engine.request("transfer t-1")).first == 3
+        assert run(store.engine.inlined()) == [Inlined("balance", "c0de", ("Archived", "Restored"), "t1")]
+        assert list(store.engine.check()) == []
+
+
+def test_an_upgraded_store_takes_appends(old: str) -> None:
+    """Behind the last event; a repeat of an old append is recognised."""
+    upgraded(old)
+    with ef.Store(old) as store:
+        new = NewEvent(new_id(), "Deposited", 1, b'{"amount":2}', ("account:a-1",))
+        (receipt,) = run(store.engine.append_many([AppendRequest((new,))]))
+        assert receipt.first == len(EVENTS) + 1
+        first = EVENTS[0]
+        again = NewEvent(bytes.fromhex(first["id"]), "Opened", 1, bytes.fromhex(first["data"]), ("account:a-1",))
+        (repeat,) = run(store.engine.append_many([AppendRequest((again,))]))
+        assert repeat.repeated and repeat.first == 1
+        assert list(store.engine.check()) == []
+
+
+def test_an_upgraded_file_is_defined_like_a_new_one(old: str, tmp_path: Path) -> None:
+    """Every table, index and trigger: the next upgrade finds what it expects."""
+    upgraded(old)
+    new = str(tmp_path / "new.db")
+    ef.Store(new).close()
+    assert set(rows(old, schema.DEFINITIONS)) == set(rows(new, schema.DEFINITIONS))
+
+
+def test_a_copy_from_before_is_kept_beside_the_store(old: str) -> None:
+    """It has the old layout and the old events; none is written where none was wanted."""
+    before = rows(old)
+    done = upgraded(old)
+    assert done.backup == f"{old}.layout-1"
+    assert (layout_of(done.backup), rows(done.backup)) == (1, before)
+    assert upgraded(done.backup, copies=False).backup is None
+    assert layout_of(done.backup) == schema.LAYOUT
+
+
+def test_the_copy_of_an_interrupted_upgrade_is_in_nobodys_way(old: str, tmp_path: Path) -> None:
+    """The next one gets a number; a name that was given is refused where something lies."""
+    Path(f"{old}.layout-1").write_text("left behind")
+    with pytest.raises(NotAStore, match="exists already"):
+        upgraded(old, f"{old}.layout-1")
+    assert layout_of(old) == 1
+    assert upgraded(old).backup == f"{old}.layout-1.2"
+
+
+def test_a_store_of_the_newest_layout_is_left_as_it_is(old: str) -> None:
+    """Even while it is in use."""
+    upgraded(old)
+    with ef.Store(old):
+        again = upgraded(old)
+    assert (again.had, again.now, again.backup) == (schema.LAYOUT, schema.LAYOUT, None)
+
+
+def test_a_file_that_is_open_elsewhere_is_not_upgraded(old: str) -> None:
+    """By any connection that has read it, as the eventfold of then keeps one: it could write by the old rules later."""
+    other = apsw.Connection(old)
+    other.execute("SELECT count(*) FROM event").fetchall()
+    with pytest.raises(StoreBusy, match="open in another process"):
+        upgraded(old)
+    assert layout_of(old) == 1
+    other.close()
+    assert upgraded(old).had == 1
+
+
+@pytest.mark.parametrize("point", ["first", "last"])
+def test_a_killed_upgrade_leaves_the_old_layout_whole(old: str, point: str) -> None:
+    """Before the first step, and with everything done but the COMMIT: the store is as it was, and upgrades later."""
+    before = rows(old)
+    dying = f"""
+import os, signal, sys
+from eventfold.bridge.run import run
+from eventfold.engines.sqlite import SqliteEngine, layouts
+def dies(*given):
+    if {point!r} == "last":
+        whole(*given)
+    os.kill(os.getpid(), signal.SIGKILL)
+if {point!r} == "last":
+    whole, layouts.check_definitions = layouts.check_definitions, dies
+else:
+    layouts.STEPS[1] = dies
+run(SqliteEngine({old!r}).upgrade())
+"""
+    killed = subprocess.run([sys.executable, "-c", dying], capture_output=True, timeout=60)
+    assert killed.returncode == -9, killed.stderr.decode()
+    assert (layout_of(old), rows(old)) == (1, before)
+    assert upgraded(old).had == 1
+    with ef.Store(old) as store:
+        assert store.head() == len(EVENTS)
+        assert list(store.engine.check()) == []
+
+
+def test_a_step_that_fails_changes_nothing(old: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk, as SQLite says it; and a step that does not make what this version expects."""
+
+    def full(_connection: Any) -> None:
+        raise apsw.FullError("no room")
+
+    monkeypatch.setitem(layouts.STEPS, 1, full)
+    with pytest.raises(StoreFull):
+        upgraded(old)
+    monkeypatch.setitem(layouts.STEPS, 1, lambda connection: connection.execute("DROP TABLE snapshot"))
+    with pytest.raises(StoreDamaged, match="definition of"):
+        upgraded(old)
+    assert layout_of(old) == 1 and len(rows(old, "SELECT * FROM snapshot")) == 1
+
+
+def test_the_command_says_what_it_did(old: str) -> None:
+    """Once, and again; and an address without a layout."""
+    done, again = eventfold("upgrade", old, "--table"), eventfold("upgrade", old, "--table")
+    assert (done.code, again.code) == (0, 0)
+    assert "had layout 1, and has 2 now" in " ".join(done.out.split()) and "bank.db.layout-1" in done.out
+    assert "nothing was done" in " ".join(again.out.split())
+    (line,) = eventfold("upgrade", old, "--json").lines
+    assert line == {"had": 2, "layout": 2, "backup": None}
+    refused = eventfold("upgrade", "memory:")
+    assert refused.code == 1 and "has no layout" in refused.err
+    assert eventfold("upgrade", f"{old}.none").code == 4
+    assert not os.path.exists(f"{old}.none")
