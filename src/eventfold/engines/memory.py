@@ -21,6 +21,7 @@ from eventfold.query import Clause, Item, Query
 from eventfold.record import Receipt, Stored, receipt
 from eventfold.refusal import built_on_nothing, conflict, id_reused, in_the_future, is_repeat, not_behind, other_epoch
 from eventfold.snapshot import Snapshot
+from eventfold.watchers import call_all
 
 Clock = Callable[[], int]
 
@@ -71,8 +72,7 @@ class MemoryEngine:
             outcomes = [self._append(request) for request in requests]
             grown = len(self._log) > before
         if grown:
-            for ring in tuple(self._bells):
-                ring()
+            call_all(tuple(self._bells))
         return outcomes
 
     def _append(self, request: AppendRequest) -> Outcome:
@@ -220,8 +220,7 @@ class MemoryEngine:
             for key, first in keys:
                 size = self._log[first - 1].size
                 self._requests[key] = receipt(self.store_id, self.epoch, self._log[first - 1 : first - 1 + size])
-        for ring in tuple(self._bells):
-            ring()
+        call_all(tuple(self._bells))
 
     async def succeed(self, store_id: str, epoch: int) -> None:
         """See the port."""

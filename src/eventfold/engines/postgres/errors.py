@@ -152,6 +152,8 @@ _AWAY = ("57P03", "57P01", "57P02", "53300", "08")
 def lost(error: psycopg.Error, closed: bool) -> bool:
     """Whether the connection is gone, so that nobody knows what became of what was sent last."""
     state = error.sqlstate or ""
+    if error.diag.severity_nonlocalized in ("FATAL", "PANIC"):  # the server hangs up after it, whatever the reason
+        return True
     if not state:
         return closed or isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
     return closed or state[:2] == "08" or state in ("57P01", "57P02", "57P03", "57P05")
@@ -172,6 +174,16 @@ def unconfirmed(error: psycopg.Error, where: str) -> AppendUnconfirmed:
         f"The connection was lost before the server confirmed the append ({where}: {said(error)}).",
         "It may have been written: repeat the identical append, which is safe.",
         sqlstate=error.sqlstate,
+        server=where,
+    )
+
+
+def unreceipted(error: StoreUnavailable, where: str) -> AppendUnconfirmed:
+    """The append is in the log, and its receipt could not be looked up."""
+    return AppendUnconfirmed(
+        f"The append is in the log, and its receipt could not be read back ({where}: {error.what.rstrip('.')}).",
+        "Repeat the identical append, or ask again: it will not be written twice.",
+        cause=error.code,
         server=where,
     )
 

@@ -21,7 +21,7 @@ from eventfold.engines.postgres.arrays import texts
 from eventfold.engines.postgres.connect import Rows
 from eventfold.engines.postgres.sessions import Link
 from eventfold.engines.postgres.sums import checksum
-from eventfold.errors import EventfoldError, InlineFailed, NotSupported, StoreDamaged
+from eventfold.errors import AppendUnconfirmed, EventfoldError, InlineFailed, NotSupported, StoreDamaged
 from eventfold.inlined import Inlined, lacking
 from eventfold.query import Query
 from eventfold.record import Stored
@@ -115,9 +115,17 @@ class Inline:
                 await link.fetch("COMMIT")
                 head = last
         finally:
-            if folding is not None:
-                folding.end(head)
-            await _rolled_back(link)
+            try:
+                if folding is not None:
+                    folding.end(head)
+                await _rolled_back(link)
+            except Exception as error:
+                if head is None:
+                    raise
+                raise AppendUnconfirmed(
+                    f"The append was committed, and what follows failed ({type(error).__name__}: {error}).",
+                    "Repeat the identical append: it will not be written twice.",
+                ) from error
         return answer, failed
 
     async def turn(self, link: Link, work: Callable[[Turn], Awaitable[None]], page: Any, events: Reader) -> None:

@@ -19,6 +19,7 @@ import psycopg
 
 from eventfold.engines.postgres.address import Address, channel_of, listening_lock_of, quoted
 from eventfold.engines.postgres.connect import PAUSES
+from eventfold.watchers import call_all
 
 HEARTBEAT = 2.0  # seconds without a notification after which the head is looked at
 BEHIND = 0.01  # seconds between looks at a replica that has not got yet what was announced
@@ -85,8 +86,7 @@ class Listener:
     def _ring(self) -> None:
         with self._lock:
             bells = tuple(self._bells)
-        for ring in bells:
-            ring()
+        call_all(bells)
 
     def _live(self, stopping: threading.Event) -> None:
         attempt = 0

@@ -29,13 +29,20 @@ from eventfold.engines.postgres.append import (
 )
 from eventfold.engines.postgres.arrays import uuids
 from eventfold.engines.postgres.connect import Colour, Rows
-from eventfold.engines.postgres.errors import lost, translated, unconfirmed
+from eventfold.engines.postgres.errors import lost, translated, unconfirmed, unreceipted
 from eventfold.engines.postgres.inline import Folded, Inline
 from eventfold.engines.postgres.read import Reading
 from eventfold.engines.postgres.schema import LAYOUT
 from eventfold.engines.postgres.sessions import Link, Sessions
 from eventfold.engines.postgres.sums import verified
-from eventfold.errors import AppendConflict, AppendUnconfirmed, EventfoldError, StoreBusy
+from eventfold.errors import (
+    AppendConflict,
+    AppendUnconfirmed,
+    CorruptEvent,
+    EventfoldError,
+    StoreBusy,
+    StoreUnavailable,
+)
 from eventfold.inlined import Inlined
 from eventfold.record import Receipt, Staged, Stored, receipt
 from eventfold.refusal import id_reused, not_behind
@@ -172,12 +179,23 @@ class Writing:
         found = outcomes(done.part, done.answer, self.store_id, self.epoch) if done.answer is not None else []
         for place, outcome in zip(done.places, found, strict=True):
             if outcome is not None:
-                at = isinstance(outcome, int)
-                result[place] = await self._receipt_at(outcome, repeated=True) if at else outcome
+                result[place] = await self._repeated(outcome) if isinstance(outcome, int) else outcome
                 self._learn(result[place])
         if None in found:
             await self._tell_lacking(done, [n for n, outcome in enumerate(found) if outcome is None], result)
         return [result[place] for place in range(len(result))]
+
+    async def _repeated(self, position: int) -> Outcome:
+        """The first receipt of an append that was repeated, or why it cannot be given: an outcome, never raised.
+
+        Others of the same call may have been written by now, and an error raised would say that nothing was.
+        """
+        try:
+            return await self._receipt_at(position, repeated=True)
+        except StoreUnavailable as error:
+            return unreceipted(error, self._sessions.primary.where)
+        except CorruptEvent as error:
+            return error
 
     async def _tell_lacking(self, done: Folded, numbers: list[int], result: dict[int, Outcome]) -> None:
         """Refuse those of a call whose events somebody's code was lacking for; the others are appended without them."""
@@ -212,9 +230,20 @@ class Writing:
         return await joined.stage(connection, requests, self._schema, self.store_id, self._sessions.primary.where)
 
     async def confirm(self, staged: Staged) -> Receipt | None:
-        """The receipt of a joined append after its COMMIT; None if it was not committed."""
-        rows = await self._sessions.ask(self._sql.known, [uuids(staged.ids[:1])], primary=True)
-        found = await self._receipt_at(rows[0][0], repeated=False) if rows else None
+        """The receipt of a joined append after its COMMIT; None if it was not committed.
+
+        Raises AppendUnconfirmed where that cannot be looked up now.
+        """
+        try:
+            rows = await self._sessions.ask(self._sql.known, [uuids(staged.ids[:1])], primary=True)
+            found = await self._receipt_at(rows[0][0], repeated=False) if rows else None
+        except StoreUnavailable as error:
+            raise AppendUnconfirmed(
+                f"Whether the joined append was committed could not be looked up: {error.what}",
+                "Ask again (confirm), before anything is appended in its place.",
+                cause=error.code,
+                server=self._sessions.primary.where,
+            ) from error
         return found if found is not None and found.ids == staged.ids and found.digest == staged.digest else None
 
     def fold_with(self, folder: Folder) -> None:

@@ -15,6 +15,7 @@ import apsw
 from eventfold.engines.sqlite.connect import File
 from eventfold.engines.sqlite.notice import Notice, notice_of
 from eventfold.errors import EventfoldError
+from eventfold.watchers import call_all
 
 POLL = 0.004  # seconds: p50 of 2 ms to notice another process, while there is traffic
 SLOW = 0.008  # seconds, once nothing has come for LONG, where nobody tells: p50 of 4 ms, at half the cost
@@ -37,8 +38,7 @@ class Watch:
 
     def ring(self) -> None:
         """Something was committed by this engine."""
-        for bell in tuple(self._bells):
-            bell()
+        call_all(tuple(self._bells))
 
     def add(self, bell: Callable[[], None]) -> Callable[[], None]:
         """Ring this bell from now on; returns how to stop."""

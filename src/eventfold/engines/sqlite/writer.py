@@ -24,7 +24,7 @@ from eventfold.engines.sqlite.names import Names
 from eventfold.engines.sqlite.queries import Dictionary
 from eventfold.engines.sqlite.read import Rows, read_page
 from eventfold.engines.sqlite.window import Window
-from eventfold.errors import AppendUnconfirmed, EventfoldError, InlineFailed
+from eventfold.errors import AppendUnconfirmed, EventfoldError, InlineFailed, StoreUnavailable
 from eventfold.query import Query
 
 T = TypeVar("T")
@@ -43,6 +43,7 @@ class Writer:
         self._file = file
         self._mutex = threading.Lock()
         self._checkpoint_at = CHECKPOINT_PAGES
+        self._committed = False  # whether the call that is under way has committed
 
     def write(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
         """One commit. Raises AppendUnconfirmed if the commit failed, another error if nothing was written."""
@@ -69,18 +70,38 @@ class Writer:
         self.take_over(within)
 
     def _in_turn(self, work: Callable[[apsw.Connection], T]) -> T:
-        """Work alone on the connection, which is given back however it ends, as the lock is, if work has taken it."""
+        """Work alone on the connection, which is given back however it ends, as the lock is, if work has taken it.
+
+        Once the COMMIT succeeded, an error of whatever follows it is raised as AppendUnconfirmed: any other one says
+        that nothing was written.
+        """
         with self._mutex:
+            self._committed = False
             connection = self._file.writer()
             try:
-                result = work(connection)
-            except BaseException:
-                self._file.pool.discard(connection)
+                try:
+                    result = work(connection)
+                except BaseException:
+                    self._file.pool.discard(connection)
+                    raise
+                finally:
+                    self._file.lock.release()
+                self._file.pool.written(connection)
+            except AppendUnconfirmed:
                 raise
-            finally:
-                self._file.lock.release()
-            self._file.pool.written(connection)
+            except Exception as error:
+                if not self._committed:
+                    raise
+                raise self._unconfirmed("What follows a commit failed", self._cause(error)) from error
             return result
+
+    def _cause(self, error: Exception) -> EventfoldError:
+        if isinstance(error, EventfoldError):
+            return error
+        if isinstance(error, apsw.Error):
+            return translated(error, self._file.path)
+        what = f"{type(error).__name__}: {str(error).rstrip('.')}."
+        return StoreUnavailable(what, "See what it says.", path=self._file.path)
 
     def _write(self, connection: apsw.Connection, requests: Sequence[AppendRequest]) -> list[Outcome]:
         judged = self._judge_long(connection, requests)
@@ -172,6 +193,7 @@ class Writer:
         except BaseException:
             self._abandon(connection)
             raise
+        self._committed = True
         self.types.publish()
         self.tags.publish()
         if not self._file.in_place():

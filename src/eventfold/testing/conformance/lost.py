@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from decimal import Decimal
 
@@ -98,3 +99,23 @@ def test_a_conflict_after_a_lost_answer_is_a_conflict(faults: Faults, place: Pla
     with pytest.raises(ef.AppendConflict):
         store.append(deposit(amount=7), unless=about("a-1"))
     assert amounts(store.read()) == [99]
+
+
+def test_a_watcher_that_raises_harms_no_append(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """What was committed is acknowledged, other watchers are called, and the error goes to the program's log."""
+    called = threading.Event()
+
+    def fail() -> None:
+        raise RuntimeError("a watcher of somebody else's")
+
+    stops = [store.engine.watch(fail), store.engine.watch(called.set)]
+    try:
+        assert store.append(deposit(amount=7)).first == 1
+        called.clear()
+        assert store.append(deposit(amount=8)).first == 2
+        assert called.wait(30), "the second watcher was called after the first had raised"
+    finally:
+        for stop in stops:
+            stop()
+    assert any("watches" in record.getMessage() for record in caplog.records)
+    assert amounts(store.read()) == [7, 8]
