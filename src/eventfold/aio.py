@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, asynccontextmanager
 from datetime import datetime
 from itertools import islice
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from uuid import UUID
 
 import msgspec
 
@@ -34,7 +35,7 @@ from eventfold.flow.follow import Following, cursor_at
 from eventfold.flow.lock import acquire, release
 from eventfold.flow.lock import names_of as lock_names
 from eventfold.flow.log import Command, Log, Options
-from eventfold.flow.read import Bounds, History, Reader, moment, state_at
+from eventfold.flow.read import Bounds, History, Reader, event_of, moment, state_at, tag_of
 from eventfold.joining import AsyncJoining, confirm
 from eventfold.process.door import AsyncWorking, definitions
 from eventfold.projection.plan import Kept
@@ -186,6 +187,10 @@ class AsyncStore(AsyncWorking):
             for recorded in page:
                 yield recorded
 
+    async def event(self, id: UUID | str, *, raw: bool = False) -> Recorded[Any] | None:
+        """See Store.event."""
+        return await event_of(await self._opening.log(), id, raw)
+
     async def state(
         self, question: S, *, at: int | datetime | None = None, occurred_until: datetime | None = None
     ) -> S:
@@ -244,6 +249,10 @@ class AsyncStore(AsyncWorking):
     async def tags(self, prefix: str = "", *, limit: int = 1_000, after: str = "") -> list[TagCount]:
         """See Store.tags."""
         return await (await self._opening.log()).engine.tags(prefix, limit, after)
+
+    async def tag(self, tag: str) -> TagCount:
+        """See Store.tag."""
+        return await tag_of(await self._opening.log(), tag)
 
     async def stats(self) -> dict[str, Any]:
         """See Store.stats."""

@@ -107,10 +107,12 @@ class TypeCount(msgspec.Struct, frozen=True):
 
 
 class TagCount(msgspec.Struct, frozen=True):
-    """A tag as it stands in the log, with how many events carry it."""
+    """A tag as it stands in the log: how many events carry it, the positions of the first and the last of them."""
 
     tag: str
     count: int
+    first: int
+    last: int
 
 
 class Upgraded(msgspec.Struct, frozen=True):
@@ -265,6 +267,10 @@ class Engine(Protocol):
         """The id of the event at a position, or None beyond the head: how cursors are verified."""
         ...
 
+    async def position_of(self, id: bytes) -> int | None:
+        """Where the event of this id stands (16 bytes), or None where there is none. Answered from an index."""
+        ...
+
     async def boundary(self, position: int) -> int:
         """The last position of the append that wrote `position` (itself if beyond the head)."""
         ...
@@ -278,7 +284,7 @@ class Engine(Protocol):
         ...
 
     async def tags(self, prefix: str = "", limit: int = 1000, after: str = "") -> list[TagCount]:
-        """Tags that start with `prefix`, in code point order, those greater than `after`."""
+        """Tags that start with `prefix`, in code point order, those greater than `after`. Answered from an index."""
         ...
 
     async def keys(self, after: str = "", limit: int = 1000) -> list[tuple[str, int]]:

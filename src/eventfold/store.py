@@ -15,6 +15,7 @@ from datetime import datetime
 from itertools import islice
 from types import TracebackType
 from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
+from uuid import UUID
 
 import msgspec
 
@@ -36,7 +37,7 @@ from eventfold.flow.follow import Following, cursor_at
 from eventfold.flow.lock import acquire, release
 from eventfold.flow.lock import names_of as lock_names
 from eventfold.flow.log import Command, Log, Options, context, with_options
-from eventfold.flow.read import Bounds, History, Reader, moment, state_at
+from eventfold.flow.read import Bounds, History, Reader, event_of, moment, state_at, tag_of
 from eventfold.joining import Joining, confirm
 from eventfold.process.door import Working, definitions
 from eventfold.projection.plan import Kept
@@ -231,6 +232,13 @@ class Store(Working):
         reader = Reader(self._log, query, bounds, raw)
         return _each(run(reader.next_page()), reader)
 
+    def event(self, id: UUID | str, *, raw: bool = False) -> Recorded[Any] | None:
+        """The event of this id (a UUID or its text), wherever it stands; None where there is none.
+
+        `raw` gives it without its class. Raises InvalidInput on what is no id, Unreadable errors.
+        """
+        return run(event_of(self._log, id, raw))
+
     def state(self, question: S, *, at: int | datetime | None = None, occurred_until: datetime | None = None) -> S:
         """The state now; as of a moment of the log (`at`: a position or an aware datetime); or as far as the
         business had come (`occurred_until`). A copy: change it as you like.
@@ -281,8 +289,15 @@ class Store(Working):
         return run(self.engine.types())
 
     def tags(self, prefix: str = "", *, limit: int = 1_000, after: str = "") -> list[TagCount]:
-        """Tags that start with `prefix`, in order, after the tag `after`, with their counts."""
+        """Tags that start with `prefix`, in order, after the tag `after`: how many events, the first, the last."""
         return run(self.engine.tags(prefix, limit, after))
+
+    def tag(self, tag: str) -> TagCount:
+        """How many events carry this tag, and the positions of the first and last of them; all 0 where none does.
+
+        `last` is what `append(…, unless=Query.of(tags=tag), after=…)` asks for. Raises InvalidQuery on a bad tag.
+        """
+        return run(tag_of(self._log, tag))
 
     def stats(self) -> dict[str, Any]:
         """Facts for an operator: sizes in bytes, settings, versions."""

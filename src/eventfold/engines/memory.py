@@ -183,6 +183,11 @@ class MemoryEngine:
         with self._lock:
             return self._log[position - 1].id if 0 < position <= len(self._log) else None
 
+    async def position_of(self, id: bytes) -> int | None:
+        """See the port."""
+        with self._lock:
+            return self._ids.get(id)
+
     async def boundary(self, position: int) -> int:
         """See the port."""
         with self._lock:
@@ -202,7 +207,8 @@ class MemoryEngine:
         with self._lock:
             names = sorted(self._tags)
             start = max(bisect_left(names, prefix), bisect_right(names, after))
-            return [TagCount(n, len(self._tags[n])) for n in names[start : start + limit] if n.startswith(prefix)]
+            found = [(name, self._tags[name]) for name in names[start : start + limit] if name.startswith(prefix)]
+            return [TagCount(name, len(at), at[0], at[-1]) for name, at in found]
 
     async def keys(self, after: str = "", limit: int = 1000) -> list[tuple[str, int]]:
         """See the port."""

@@ -8,17 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any, TypeVar, cast
+from uuid import UUID
 
 import msgspec
 
-from eventfold.engine import Page, Span
-from eventfold.errors import CursorMismatch, InvalidInput, InvalidQuery, InvalidState
+from eventfold.engine import Page, Span, TagCount
+from eventfold.errors import CorruptEvent, CursorMismatch, InvalidInput, InvalidQuery, InvalidState
 from eventfold.event import Recorded
 from eventfold.flow.append import check_position, position_of, query_of
 from eventfold.flow.log import Log
 from eventfold.flow.snapshots import believed, due, keep
 from eventfold.query import Cursor, Query
-from eventfold.record import Stored, to_micros
+from eventfold.record import Stored, check_name, to_micros
 from eventfold.registry import Codec, raw
 from eventfold.state import State, Step, copied, evolve_all, plan_of
 
@@ -149,6 +150,42 @@ def recorder(log: Log, as_raw: bool) -> Callable[[list[Stored]], list[Recorded[A
         return lambda page: [Recorded(stored, raw(stored)) for stored in page]
     decode = log.registry.decode
     return lambda page: [Recorded(stored, event) for stored in page for event in decode(stored)]
+
+
+async def event_of(log: Log, given: UUID | str, as_raw: bool) -> Recorded[Any] | None:
+    """The event of an id, or None. Raises InvalidInput on what is no id, and Unreadable errors."""
+    try:
+        identity = given if isinstance(given, UUID) else UUID(given)
+    except (AttributeError, TypeError, ValueError):
+        raise InvalidInput(f"{given!r} is no event id.", "Give a uuid.UUID, or one as text.", id=repr(given)) from None
+    position = await log.engine.position_of(identity.bytes)
+    if position is None:
+        return None
+    page = await log.engine.read(Query(), Span(after=position - 1, until=position))
+    found = recorder(log, as_raw)([stored for stored in page.events if stored.id == identity.bytes])
+    if len(found) == 1:
+        return found[0]
+    if not any(stored.id == identity.bytes for stored in page.events):
+        raise CorruptEvent(
+            f"The event {identity} is said to stand at position {position}, and is not there.",
+            "Keep a copy of the store as it is, check the disk, and restore a backup.",
+            position=position,
+        )
+    raise InvalidInput(
+        f"The event {identity} is read as {len(found)} events by its upcasters.",
+        f"Read them with store.read(after={position - 1}, until={position}), or what was written with raw=True.",
+        id=str(identity),
+        position=position,
+    )
+
+
+async def tag_of(log: Log, tag: str) -> TagCount:
+    """What is known of one tag; zeros where no event has it. Raises InvalidQuery on what no event could have."""
+    check_name("tag", tag, reserved=True, error=InvalidQuery)
+    for found in await log.engine.tags(tag, 1):  # of those that begin with it, it is the first
+        if found.tag == tag:
+            return found
+    return TagCount(tag, 0, 0, 0)
 
 
 class Folding:

@@ -127,6 +127,11 @@ class PostgresEngine(Writing):
         rows = await self._sessions.ask_about(self._sql.id, position)
         return rows[0][0] if rows else None
 
+    async def position_of(self, id: bytes) -> int | None:
+        """See the port."""
+        rows = await self._sessions.ask_about(self._sql.position_of, id)
+        return rows[0][0] if rows else None
+
     async def boundary(self, position: int) -> int:
         """See the port."""
         rows = await self._sessions.ask_about(self._sql.boundary, position)

@@ -44,6 +44,7 @@ class Reading:
         self._event, self._tag = f"{schema}.event", f"{schema}.tag"
         self.head = f"SELECT position, time, id FROM {self._event} ORDER BY position DESC LIMIT 1"
         self.id = f"SELECT id FROM {self._event} WHERE position = %b"
+        self.position_of = f"SELECT position FROM {self._event} WHERE id = encode(%b, 'hex')::uuid"
         self.boundary = f'SELECT position - "offset" + size - 1 FROM {self._event} WHERE position = %b'
         self.position_at = f"SELECT (SELECT coalesce(max(position), 0) FROM {self._event}), {schema}.position_at(%b)"
         self.request = f"SELECT first FROM {schema}.request WHERE key = %b"
@@ -166,7 +167,9 @@ class Reading:
             " ORDER BY tag LIMIT 1) UNION ALL"
             f" SELECT (SELECT t.tag FROM {self._tag} t WHERE t.tag > n.tag ORDER BY t.tag LIMIT 1), n.left_over - 1"
             " FROM n WHERE n.left_over > 1 AND n.tag IS NOT NULL AND starts_with(n.tag, %b))"
-            f" SELECT n.tag, (SELECT count(*) FROM {self._tag} t WHERE t.tag = n.tag) FROM n"
+            f" SELECT n.tag, (SELECT count(*) FROM {self._tag} t WHERE t.tag = n.tag),"
+            f" (SELECT t.position FROM {self._tag} t WHERE t.tag = n.tag ORDER BY t.position LIMIT 1),"
+            f" (SELECT t.position FROM {self._tag} t WHERE t.tag = n.tag ORDER BY t.position DESC LIMIT 1) FROM n"
             " WHERE n.tag IS NOT NULL AND starts_with(n.tag, %b) ORDER BY n.tag",
             [limit, prefix if prefix > after else after, prefix, prefix],
         )

@@ -206,6 +206,12 @@ class SqliteEngine:
         return event.id if event else None
 
     @in_our_words
+    async def position_of(self, id: bytes) -> int | None:
+        """See the port."""
+        row = self._reading(lambda connection: connection.execute(schema.POSITION_OF, (id,)).fetchone())
+        return None if row is None else row[0]
+
+    @in_our_words
     async def boundary(self, position: int) -> int:
         """See the port."""
         event = self._reading(lambda connection: self._at(connection, position))
@@ -235,16 +241,20 @@ class SqliteEngine:
     async def tags(self, prefix: str = "", limit: int = 1000, after: str = "") -> list[TagCount]:
         """See the port."""
         # The index gives the names in order, the table those that belong to the numbers: they have to agree.
-        sql = """SELECT name, (SELECT count(*) FROM tagged WHERE tag = t.id), (SELECT name FROM tag WHERE id = t.id)
+        sql = """SELECT name, (SELECT count(*) FROM tagged WHERE tag = t.id),
+            (SELECT min(position) FROM tagged WHERE tag = t.id), (SELECT max(position) FROM tagged WHERE tag = t.id),
+            (SELECT name FROM tag WHERE id = t.id)
             FROM tag t WHERE name >= ? AND name < ? AND name > ? ORDER BY name LIMIT ?"""
         bindings = (prefix, prefix + "\U0010ffff", after, limit)
 
         def counted(connection: apsw.Connection) -> list[TagCount]:
             found: list[TagCount] = []
-            for name, count, again in connection.execute(sql, bindings):
+            for name, count, first, last, again in connection.execute(sql, bindings):
                 if name != again:
                     raise disagreement(f"the tags {name!r} and {again!r} have one number")
-                found.append(TagCount(name, count))
+                if not count:
+                    raise disagreement(f"the tag {name!r} has no events")
+                found.append(TagCount(name, count, first, last))
             return found
 
         return self._reading(counted)

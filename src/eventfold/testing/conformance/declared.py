@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -127,6 +128,8 @@ CLOSED: dict[str, Callable[[Store], Any]] = {
     "decide": lambda s: s.decide(lambda account: [Noted()], Account("a-1")),
     "head": lambda s: s.head(),
     "count": lambda s: s.count(),
+    "event": lambda s: s.event(UUID(int=1)),
+    "tag": lambda s: s.tag("x"),
     "cursor": lambda s: s.cursor(),
     "receipt": lambda s: s.receipt("k"),
     "types": lambda s: s.types(),

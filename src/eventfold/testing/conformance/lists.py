@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 import eventfold as ef
 from eventfold.engine import TagCount, TypeCount
+from eventfold.errors import InvalidQuery
 from eventfold.query import Query
 from eventfold.record import to_micros
 from eventfold.store import Store
@@ -43,14 +46,31 @@ def test_types_are_listed_with_their_counts(store: Store) -> None:
 
 
 def test_tags_are_listed_with_their_counts(store: Store) -> None:
-    """Every tag in the log is listed, in code point order, with how many events carry it."""
+    """Every tag in the log is listed, in code point order: how many events carry it, the first and the last of them."""
     store.append(Opened("b", "ada"), deposit("b"), deposit("a"), deposit("B"), Noted())
     assert store.tags() == [
-        TagCount("account:B", 1),
-        TagCount("account:a", 1),
-        TagCount("account:b", 2),
-        TagCount("owner:ada", 1),
+        TagCount("account:B", 1, 4, 4),
+        TagCount("account:a", 1, 3, 3),
+        TagCount("account:b", 2, 1, 2),
+        TagCount("owner:ada", 1, 1, 1),
     ]
+
+
+def test_one_tag_is_looked_up(store: Store) -> None:
+    """Of one tag the same is told, zeros where no event has it; its last position is what a condition asks for."""
+    store.append(deposit("a-10"), *deposits(3), deposit("a-2"))
+    store.append(deposit("a-1"))
+    assert store.tag("account:a-1") == TagCount("account:a-1", 4, 2, 6)
+    assert store.tag("account:a-10") == TagCount("account:a-10", 1, 1, 1)
+    for never in ("account:a", "account:", "zzz", "$process:none"):
+        assert store.tag(never) == TagCount(never, 0, 0, 0)
+    after = store.tag("account:a-1").last
+    assert store.append(deposit("a-1"), unless=about("a-1"), after=after).first == 7
+    with pytest.raises(ef.AppendConflict):
+        store.append(deposit("a-1"), unless=about("a-1"), after=after)
+    for bad in ("", "two\nlines", 7):
+        with pytest.raises(InvalidQuery):
+            store.tag(bad)  # pyright: ignore[reportArgumentType]
 
 
 def test_tags_are_in_code_point_order(store: Store) -> None:
@@ -85,7 +105,7 @@ def test_tags_can_be_leafed_through(store: Store) -> None:
 def test_a_tag_is_counted_once_per_event(store: Store) -> None:
     """A tag that an event has twice, by a field and by its draft, counts once."""
     store.append(ef.Draft(deposit("a-1"), tags=("account:a-1", "account:a-1")))
-    assert store.tags() == [TagCount("account:a-1", 1)]
+    assert store.tags() == [TagCount("account:a-1", 1, 1, 1)]
     assert store.count(about("a-1")) == 1
 
 

@@ -9,14 +9,16 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 import eventfold as ef
 from eventfold.engine import AppendRequest
-from eventfold.errors import InvalidQuery, UndecodableEvent, UnknownEventType
+from eventfold.errors import InvalidInput, InvalidQuery, UndecodableEvent, UnknownEventType
 from eventfold.event import RawEvent
 from eventfold.query import Item, Query
+from eventfold.record import NewEvent, new_id
 from eventfold.store import Store
 from eventfold.testing.conformance.events import (
     Deposited,
@@ -28,6 +30,7 @@ from eventfold.testing.conformance.events import (
     amounts,
     deposit,
     deposits,
+    draft,
     positions,
 )
 
@@ -259,3 +262,34 @@ def test_the_business_time_is_kept(store: Store) -> None:
     store.append(*[ef.Draft(Noted(), occurred=moment) for moment in moments])
     store.append(Noted())
     assert [recorded.occurred for recorded in store.read()] == [*moments, None]
+
+
+def test_an_event_is_found_by_its_id(store: Store, port: Any) -> None:
+    """An event of a known id is given as reading gives it, wherever it stands; None where no event has that id."""
+    first = store.append(*deposits(3))
+    store.append(draft(deposit(amount=9), 1, tags=("x:1",)))
+    for recorded in list(store.read()):
+        found = store.event(recorded.id)
+        assert found == recorded
+        assert store.event(str(recorded.id)) == recorded
+        assert port.position_of(recorded.id.bytes) == recorded.position
+    middle = store.event(first.event_ids[1])
+    assert middle is not None
+    assert (middle.position, middle.first, middle.last) == (2, 1, 3)
+    assert store.event(UUID(int=7)) is None
+    assert port.position_of(bytes(16)) is None
+    for bad in ("no id", 7, None, b"x" * 16):
+        with pytest.raises(InvalidInput):
+            store.event(bad)  # pyright: ignore[reportArgumentType]
+
+
+def test_an_event_of_an_unknown_type_is_found_raw(store: Store, port: Any) -> None:
+    """Without its class an event can be looked up raw; otherwise the error is that of reading it."""
+    new = NewEvent(new_id(), "conformance.unheard-of", 1, b'{"x":1}', ())
+    port.append_many([AppendRequest((new,))])
+    identity = UUID(bytes=new.id)
+    found = store.event(identity, raw=True)
+    assert found is not None
+    assert (found.event.type, found.event.json()) == ("conformance.unheard-of", {"x": 1})
+    with pytest.raises(UnknownEventType):
+        store.event(identity)
