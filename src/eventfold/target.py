@@ -273,6 +273,10 @@ class Target(Protocol):
         """Every row, by key, in pages."""
         ...
 
+    def outdated(self, table: Table) -> bool:
+        """Whether a generation's table was made by a release that compared keys otherwise: it has to be rebuilt."""
+        ...
+
     def dump(self, name: str, generation: int) -> Iterator[tuple[Any, ...]]:
         """Every row of a declared table, sorted by all its columns as the database sorts them."""
         ...

@@ -22,6 +22,7 @@ from eventfold.flow.log import Log
 from eventfold.projection.columns import Table
 from eventfold.projection.ledger import MODULUS
 from eventfold.projection.plan import Plan
+from eventfold.projection.value_order import canonical
 from eventfold.query import Cursor, Query
 from eventfold.target import Checkpoint, Disturbed, Place, Registered, Target
 
@@ -77,6 +78,7 @@ async def register(plan: Plan, log: Log, target: Target) -> Registered:
         )
     live = target.checkpoints(plan.name, known.live)[0]
     if live.fingerprint == plan.fingerprint:
+        refuse_outdated(plan, target, known.live)
         if known.code != plan.code:  # the same class, moved: found by its name at its new place from now on
             with suppress(Disturbed):
                 target.change(msgspec.structs.replace(known, code=plan.code), known)
@@ -101,6 +103,22 @@ async def register(plan: Plan, log: Log, target: Target) -> Registered:
         was=live.fingerprint,
         fingerprint=plan.fingerprint,
     )
+
+
+def outdated(plan: Plan, target: Target, generation: int) -> bool:
+    """Whether the rows of a generation were made by a release that told keys apart by their text."""
+    return plan.rows is not None and target.outdated(name_table(plan.rows.table, generation))
+
+
+def refuse_outdated(plan: Plan, target: Target, generation: int) -> None:
+    """Raises ProjectionChanged where rows were made by a release that told decimals and moments apart by their text."""
+    if outdated(plan, target, generation):
+        raise ProjectionChanged(
+            f"The rows of {plan.name} were made by an older eventfold, which compared the decimals and moments of keys "
+            "and indexes by their text: 1.0 and 1.00 were two keys.",
+            f"Rebuild it once: eventfold projections rebuild {plan.name} --switch.",
+            projection=plan.name,
+        )
 
 
 async def _checkpoints(plan: Plan, log: Log, generation: int, start: int, until: int | None) -> list[Checkpoint]:
@@ -143,7 +161,8 @@ async def begin(plan: Plan, log: Log, target: Target, until: int | None = None) 
     known = known_in(target, plan.name)
     if until is None and known.building is not None:
         left = target.checkpoints(plan.name, known.building)
-        if left[0].fingerprint == plan.fingerprint and await _of_this_log(log, left):
+        same = left[0].fingerprint == plan.fingerprint and not outdated(plan, target, known.building)
+        if same and await _of_this_log(log, left):
             return known.building
         discard(target, known)
         return await begin(plan, log, target, until)
@@ -176,9 +195,10 @@ def refuse_unknown(target: Target, name: str, generation: int) -> None:
         )
 
 
-async def refuse_other_tables(plan: Plan, log: Log, held: list[Checkpoint]) -> None:
+async def refuse_other_tables(plan: Plan, log: Log, target: Target, held: list[Checkpoint]) -> None:
     """Refuse to go on with rows that cannot be right for code that has changed. Raises ProjectionChanged."""
     was, position = held[0], max(each.position for each in held)
+    refuse_outdated(plan, target, was.place.generation)
     old = msgspec.json.decode(was.query, type=Query)
     if was.partitions != plan.partitions:
         what = f"it is split into {plan.partitions}, and its rows were made in {was.partitions}"
@@ -274,7 +294,8 @@ def compare(plan: Plan, target: Target, generations: tuple[int, int]) -> Compari
 
 
 def _hash(row: tuple[Any, ...]) -> int:
-    return int.from_bytes(blake2b(repr(row).encode(), digest_size=16).digest())
+    """The same for rows whose values are equal, however they are written."""
+    return int.from_bytes(blake2b(repr(tuple(map(canonical, row))).encode(), digest_size=16).digest())
 
 
 def _pairs(plan: Plan, target: Target, generations: tuple[int, int]) -> Iterator[Difference]:

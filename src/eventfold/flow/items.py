@@ -15,6 +15,7 @@ import msgspec
 from eventfold.errors import InvalidProjection
 from eventfold.event import Recorded
 from eventfold.projection.plan import Key, Plan
+from eventfold.projection.value_order import canonical
 from eventfold.record import Stored
 
 Parts = tuple[tuple[Any, tuple[Key, ...]], ...]  # events, each with the keys it concerns
@@ -46,8 +47,8 @@ class Item(msgspec.Struct, gc=False):
 
 
 def key_text(key: tuple[Any, ...]) -> str:
-    """A key as text: what parked events are grouped by."""
-    return ", ".join(map(str, key))
+    """A key as text, the same for equal keys: what parked events are grouped by, and partitions are chosen by."""
+    return ", ".join([str(canonical(value)) for value in key])
 
 
 class Straight(Sequence[Item]):

@@ -103,6 +103,41 @@ def rows_of(
     )
 
 
+# What a filter may be, by kind of column. bool is an int, datetime is a date: neither is meant where it is left out.
+_COMPARABLE: dict[Kind, tuple[tuple[type, ...], tuple[type, ...]]] = {
+    "text": ((str,), ()),
+    "int": ((int,), (bool,)),
+    "float": ((int, float), (bool,)),
+    "bool": ((bool,), ()),
+    "bytes": ((bytes,), ()),
+    "decimal": ((Decimal, int), (bool,)),
+    "moment": ((datetime,), ()),
+    "date": ((date,), (datetime,)),
+    "uuid": ((UUID,), ()),
+}
+
+
+def filter_value(table: Table, name: str, value: Any) -> Any:
+    """A value to be compared with a column, as targets take it. Raises InvalidProjection where they cannot be equal."""
+    column = next((each for each in table.columns if each.name == name), None)
+    if column is None or value is None:
+        return value  # a column that is not there is refused by the target
+    plain = value.value if isinstance(value, Enum) else value
+    if column.kind == "json":
+        raise InvalidProjection(
+            f"{name} is kept as JSON, and rows cannot be found by it.", "Filter by another column, or in Python."
+        )
+    allowed, left_out = _COMPARABLE[column.kind]
+    if not isinstance(plain, allowed) or isinstance(plain, left_out):
+        kinds = " or ".join(each.__name__ for each in allowed)
+        raise InvalidProjection(
+            f"{name}={value!r} is of type {type(value).__name__}, and the column {name} holds {kinds}.",
+            f"Give a value of type {kinds}.",
+            column=name,
+        )
+    return Decimal(plain) if column.kind == "decimal" else plain
+
+
 def _same(key: tuple[Any, ...]) -> tuple[Any, ...]:
     return key
 

@@ -36,6 +36,7 @@ from eventfold.flow.read import moment
 from eventfold.flow.status import Status, away, status_of
 from eventfold.flow.stopped import paused, restored, stopped_error
 from eventfold.projection.classes import Projection
+from eventfold.projection.columns import filter_value
 from eventfold.projection.plan import Kept, Plan, plan_of, plans_of
 from eventfold.query import Cursor, Query
 from eventfold.running import inlining
@@ -234,7 +235,7 @@ class Desk(Hands):
         if generation is not None:
             generations.refuse_unknown(target, plan.name, generation)
         table = name_table(plan.rows.table, generation or known_in(target, plan.name).live)
-        packed = {name: getattr(value, "value", value) for name, value in where.items()}
+        packed = {name: filter_value(table, name, value) for name, value in where.items()}
         return [plan.rows.unpack(row) for row in target.select(table, packed, order, limit)]
 
     def verify(self, *projections: Named, progress: Progress = lambda _done, _all: None) -> list[Proof]:

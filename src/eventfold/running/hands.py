@@ -121,7 +121,7 @@ class Hands(Finding):
         plan = self._plan(projection)
         target = self._of(plan)
         known = known_in(target, plan.name)
-        run(refuse_other_tables(plan, self.log, target.checkpoints(plan.name, known.live)))
+        run(refuse_other_tables(plan, self.log, target, target.checkpoints(plan.name, known.live)))
         self._act(plan.name, "accept", known.live, fingerprint=plan.fingerprint)
         for held in target.checkpoints(plan.name, known.live):
             target.edit(held.place, fingerprint=plan.fingerprint, query=msgspec.json.encode(plan.query).decode())

@@ -154,8 +154,10 @@ def _extra(what: str, extra: str) -> Generator[None]:
 def _sqlite(path: str) -> Target:
     from eventfold.targets.sql import SqlTarget
     from eventfold.targets.sqlite import SqliteDriver
+    from eventfold.targets.sqlite_rows import SqliteStatements
 
-    return SqlTarget(SqliteDriver(path))
+    driver = SqliteDriver(path)
+    return SqlTarget(driver, SqliteStatements(driver))
 
 
 def _postgres(url: str) -> Target:

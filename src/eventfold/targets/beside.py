@@ -122,7 +122,7 @@ class SinkTarget(SqlTarget):
     """See the port."""
 
     def __init__(self, own: SqlTarget, sink: Sink) -> None:
-        super().__init__(own.driver)
+        super().__init__(own.driver, own.statements)
         self.sink, self.address = sink, sink.address
         self.rows: dict[str, Rows] = {}  # of the projections that this process has the code of
         self._owing: dict[Place, Checkpoint] = {}

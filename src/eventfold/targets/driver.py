@@ -89,6 +89,10 @@ class Driver(Protocol):
         """Whether there is a table or view of this name."""
         ...
 
+    def shown(self, connection: Any, name: str) -> str:
+        """The columns of a table that readers are to see, as SQL."""
+        ...
+
     def width(self, connection: Any, name: str) -> int:
         """How many columns a table has."""
         ...

@@ -146,6 +146,10 @@ class PostgresDriver:
             WHERE n.nspname = current_schema() AND c.relname = %s"""
         return connection.execute(sql, (name,)).fetchone() is not None
 
+    def shown(self, connection: psycopg.Connection[Any], name: str) -> str:
+        """All of them."""
+        return "*"
+
     def width(self, connection: psycopg.Connection[Any], name: str) -> int:
         """By the catalogue."""
         sql = (

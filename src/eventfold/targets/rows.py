@@ -23,6 +23,10 @@ class Statements:
         self._driver = driver
         self._upserts: dict[Table, str] = {}
 
+    def look(self, connection: Any, table: Table) -> bool:
+        """Whether a table was made by a release that kept such rows in another way. It is looked at once."""
+        return False
+
     def create(self, table: Table | str, name: str, generation: int) -> Iterator[str]:
         """The statements that make a generation's table."""
         own = physical(name, generation)
@@ -89,6 +93,10 @@ class Statements:
         key = listed(table.key)
         after = f"WHERE ({key}) > ({','.join('?' * len(table.key))})" if further else ""
         return f"SELECT {listed(table.fields)} FROM {table.name} {after} ORDER BY {key} LIMIT {page}"  # noqa: S608
+
+    def after(self, table: Table, row: Sequence[Any]) -> tuple[Any, ...]:
+        """Where a scan goes on behind this row, as the driver gave it."""
+        return tuple(row[: len(table.key)])
 
     def packed(self, table: Table, rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
         """Rows as the driver takes them."""

@@ -31,7 +31,7 @@ class SqlTarget:
         self.driver = self._driver = driver
         self.address = driver.address
         self._ready = False
-        self._statements = statements or Statements(driver)
+        self.statements = self._statements = statements or Statements(driver)
 
     # Connections
 
@@ -261,23 +261,29 @@ class SqlTarget:
         self, table: Table, where: Mapping[str, Any], order: Sequence[str], limit: int | None
     ) -> list[tuple[Any, ...]]:
         """See the port."""
-        sql, parameters = self._statements.select(table, where, order, limit)
         with self._using() as connection:
+            self._statements.look(connection, table)
+            sql, parameters = self._statements.select(table, where, order, limit)
             return self._statements.unpacked(table, self._ask(connection, sql, parameters))
 
     def scan(self, table: Table) -> Iterator[list[tuple[Any, ...]]]:
         """See the port."""
         after: tuple[Any, ...] = ()
-        size = len(table.key)
         while True:
-            sql = self._statements.scan(table, bool(after), PAGE)
             with self._using() as connection:
+                self._statements.look(connection, table)
+                sql = self._statements.scan(table, bool(after), PAGE)
                 page = self._ask(connection, sql, after)
             if page:
                 yield self._statements.unpacked(table, page)
-                after = tuple(page[-1][:size])
+                after = self._statements.after(table, page[-1])
             if len(page) < PAGE:
                 return
+
+    def outdated(self, table: Table) -> bool:
+        """See the port."""
+        with self._using() as connection:
+            return self._statements.look(connection, table)
 
     def dump(self, name: str, generation: int) -> Iterator[tuple[Any, ...]]:
         """See the port."""

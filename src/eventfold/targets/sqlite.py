@@ -18,6 +18,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
+from weakref import WeakSet
 
 import apsw
 
@@ -27,6 +28,8 @@ from eventfold.errors import EventfoldError, StoreUnavailable, TargetUnavailable
 from eventfold.projection.columns import Convert, Kind, Table
 from eventfold.targets.connections import ForAll, OfThread
 from eventfold.targets.driver import Parameters
+from eventfold.targets.rows import quoted
+from eventfold.targets.sqlite_rows import add_functions, order_name
 
 PATIENCE = 30.0  # seconds to wait for the writers' turn
 SLICE = 0.05  # seconds a transaction of handlers may keep appenders of the same file waiting
@@ -84,6 +87,7 @@ class SqliteDriver:
         self._turn = threading.Lock()  # the writers' lock is for processes; this one is for our threads
         self._since = 0.0
         self._opening = threading.Lock()
+        self._prepared: WeakSet[apsw.Connection] = WeakSet()
         self._known = False  # whether the path leads to a store is known
         self._own = (ForAll if in_memory else OfThread)(self._connect, apsw.Connection.close)
 
@@ -91,9 +95,13 @@ class SqliteDriver:
         """From the store file's own pool, or this thread's own."""
         if not self._known:
             self._recognise()
-        if self._file is not None:
-            return self._file.writer() if write else self._file.reader()
-        return self._own.take()
+        if self._file is None:
+            return self._own.take()
+        connection = self._file.writer() if write else self._file.reader()
+        if connection not in self._prepared:
+            add_functions(connection)
+            self._prepared.add(connection)
+        return connection
 
     def give(self, connection: apsw.Connection, write: bool, broken: bool) -> None:
         """Back to where it came from."""
@@ -127,6 +135,7 @@ class SqliteDriver:
             connection.pragma("journal_mode", "wal")
         connection.pragma("synchronous", "normal")
         connection.pragma("cache_size", -16_000)  # KiB
+        add_functions(connection)
         return connection
 
     def shut(self) -> None:
@@ -154,10 +163,11 @@ class SqliteDriver:
         Many rows a statement: other threads may run while SQLite is at one, and it is said when to go on only once.
         """
         ordered = sorted(rows, key=itemgetter(slice(len(table.key))))
-        at_once = max(1, min(AT_ONCE, MOST_TEXT // (2 * len(table.columns) + 2)))
+        width = len(rows[0])  # the table's columns, and those that sqlite_rows.py adds
+        at_once = max(1, min(AT_ONCE, MOST_TEXT // (2 * width + 2)))
         rest = len(ordered) % at_once
         if len(ordered) > rest:
-            head, one, tail = statement.partition(f"({','.join('?' * len(table.columns))})")
+            head, one, tail = statement.partition(f"({','.join('?' * width)})")
             many = f"{head}{','.join([one] * at_once)}{tail}"
             for first in range(rest, len(ordered), at_once):
                 connection.execute(many, list(chain.from_iterable(ordered[first : first + at_once])))
@@ -230,6 +240,12 @@ class SqliteDriver:
     def exists(self, connection: apsw.Connection, name: str) -> bool:
         """Whether anything of this name is there, whatever its case."""
         return bool(connection.execute("SELECT 1 FROM sqlite_schema WHERE lower(name) = lower(?)", (name,)).fetchall())
+
+    def shown(self, connection: apsw.Connection, name: str) -> str:
+        """Those of the row; not those that are only sorted by (see sqlite_rows.py)."""
+        found = [row[0] for row in connection.execute("SELECT name FROM pragma_table_info(?)", (name,))]
+        second = {order_name(each) for each in found}
+        return ", ".join(quoted(each) for each in found if each not in second) or "*"
 
     def width(self, connection: apsw.Connection, name: str) -> int:
         """By the table's own description."""

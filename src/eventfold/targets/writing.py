@@ -147,7 +147,8 @@ def save(driver: Driver, connection: Any, p: Registered) -> None:
     driver.execute(connection, driver.sql(control.NOTICE), (p.name,))
     for name in p.tables:
         driver.execute(connection, f"DROP VIEW IF EXISTS {name}")
-        driver.execute(connection, f"CREATE VIEW {name} AS SELECT * FROM {physical(name, p.live)}")  # noqa: S608
+        table = physical(name, p.live)
+        driver.execute(connection, f"CREATE VIEW {name} AS SELECT {driver.shown(connection, table)} FROM {table}")  # noqa: S608
 
 
 def named(sql: str, generation: int) -> str:

@@ -14,6 +14,7 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from eventfold.engines.sqlite.schema import APPLICATION_ID
 from eventfold.errors import EventfoldError, TargetUnavailable
+from eventfold.projection.value_order import FUNCTIONS, TEXT_ORDER
 
 PATIENCE = 30  # seconds to wait for a lock
 CLOCKS = {
@@ -46,6 +47,8 @@ def set_up(engine: sa.Engine) -> None:
                 )
             cursor.execute("PRAGMA journal_mode = WAL")
             cursor.execute("PRAGMA synchronous = NORMAL")
+            for kind, order in TEXT_ORDER.items():
+                connection.create_function(FUNCTIONS[kind], 1, order, deterministic=True)
         elif name in ("mysql", "mariadb"):
             cursor.execute("SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES,NO_ZERO_DATE')")
             cursor.execute("SET SESSION time_zone = '+00:00'")

@@ -17,6 +17,7 @@ from sqlalchemy.dialects import mssql, mysql
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from eventfold.projection.columns import Kind
+from eventfold.projection.value_order import canonical
 
 KEY = 255  # characters of a text in a key or an index, where a database wants a limit
 MYSQL_KEY = 760  # … and of all texts of one key together: InnoDB's 3,072 bytes, at four a character
@@ -62,7 +63,7 @@ class Exactly(TypeDecorator[Any]):
             case _, "postgresql":
                 return value
             case "decimal", "sqlite":
-                return str(value)
+                return str(canonical(value) if self.keyed else value)  # equal keys are one key
             case "decimal", name:
                 return _fitting(value, *FIXED.get(name, FIXED_ELSEWHERE))
             case "moment", name:

@@ -6,13 +6,15 @@ Knows: statements. Does not know: checkpoints, when a transaction ends.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 
 from eventfold.projection.columns import Table
+from eventfold.projection.value_order import FUNCTIONS, ORDER
 from eventfold.target import physical
 from eventfold.targets.alchemy.dialects import KEEPS_TABLES
+from eventfold.targets.alchemy.kinds import Exactly
 from eventfold.targets.alchemy.tables import rows_table
 
 PAGE = 1_000
@@ -74,11 +76,29 @@ def of_keys(
         yield [tuple(row) for row in connection.execute(sa.select(table).where(condition))]
 
 
-def some(table: sa.Table, where: Mapping[str, Any], order: Sequence[str], limit: int | None) -> sa.Select[Any]:
+def some(
+    table: sa.Table, where: Mapping[str, Any], order: Sequence[str], limit: int | None, dialect: str
+) -> sa.Select[Any]:
     """Rows equal in these columns, in this order."""
-    found = sa.select(table).where(*(table.c[name] == value for name, value in where.items()))
-    by = [table.c[name[1:]].desc() if name[0] == "-" else table.c[name] for name in order]
-    return found.order_by(*by).limit(limit)
+    equal = [
+        _sortable(table.c[name], dialect) == _sorted_by(table.c[name], value, dialect) for name, value in where.items()
+    ]
+    by = [(_sortable(table.c[name.removeprefix("-")], dialect), name[0] == "-") for name in order]
+    ordered = [column.desc() if down else column for column, down in by]
+    return sa.select(table).where(*equal).order_by(*ordered).limit(limit)
+
+
+def _sortable(column: sa.Column[Any], dialect: str) -> sa.ColumnElement[Any]:
+    """What compares as the value does: SQLite keeps decimals and moments as text."""
+    kind = cast("Exactly", column.type).kind
+    if dialect == "sqlite" and kind in ORDER:
+        return sa.Function(FUNCTIONS[kind], column, type_=sa.Text())
+    return column
+
+
+def _sorted_by(column: sa.Column[Any], value: Any, dialect: str) -> Any:
+    kind = cast("Exactly", column.type).kind
+    return ORDER[kind](value) if dialect == "sqlite" and kind in ORDER and value is not None else value
 
 
 def following(table: sa.Table, after: Sequence[Any]) -> sa.Select[Any]:

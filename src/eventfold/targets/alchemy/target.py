@@ -270,8 +270,8 @@ class AlchemyTarget:
     ) -> list[tuple[Any, ...]]:
         """See the port."""
         refuse_unknown(table, where, order)
-        statement = queries.some(rows_table(table), where, order or table.key, limit)
         with self._using() as connection:
+            statement = queries.some(rows_table(table), where, order or table.key, limit, connection.dialect.name)
             return [tuple(row) for row in connection.execute(statement)]
 
     def scan(self, table: Table) -> Iterator[list[tuple[Any, ...]]]:
@@ -285,6 +285,10 @@ class AlchemyTarget:
                 after = page[-1][: len(table.key)]
             if len(page) < queries.PAGE:
                 return
+
+    def outdated(self, table: Table) -> bool:
+        """No release kept them in another way."""
+        return False
 
     def dump(self, name: str, generation: int) -> Iterator[tuple[Any, ...]]:
         """See the port."""

@@ -197,6 +197,10 @@ class DuckDriver:
         sql = "SELECT 1 FROM information_schema.tables WHERE lower(table_name) = lower(?)"
         return bool(connection.execute(sql, [name]).fetchall())
 
+    def shown(self, connection: duckdb.DuckDBPyConnection, name: str) -> str:
+        """All of them."""
+        return "*"
+
     def width(self, connection: duckdb.DuckDBPyConnection, name: str) -> int:
         """By the catalogue."""
         sql = "SELECT count(*) FROM information_schema.columns WHERE table_name = ?"

@@ -1,0 +1,199 @@
+"""Statements for rows in SQLite, which has no type for decimals and moments and would compare their texts.
+
+Such a column keeps its readable text. Where it is part of the key or of an index, a second column beside it
+(`price__order`) holds a text that sorts as the value does, and takes its place in the key or the index; elsewhere a
+SQL function computes that text when a query asks for it. Knows: SQL. Does not know: connections, checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import apsw
+
+from eventfold.projection.columns import Column, Kind, Table
+from eventfold.projection.value_order import FUNCTIONS, ORDER, TEXT_ORDER
+from eventfold.target import physical
+from eventfold.targets.driver import Driver
+from eventfold.targets.rows import Statements, quoted, refuse_unknown
+
+
+def add_functions(connection: apsw.Connection) -> None:
+    """Make the functions that `SqliteStatements` uses known to a connection."""
+    for kind, order in TEXT_ORDER.items():
+        connection.create_scalar_function(FUNCTIONS[kind], cast("Any", order), 1, deterministic=True)
+
+
+def order_columns(table: Table) -> tuple[Column, ...]:
+    """The columns of a key or an index that need a second one to sort by."""
+    indexed = {name for index in (table.key, *table.indexes) for name in index}
+    return tuple(column for column in table.columns if column.kind in ORDER and column.name in indexed)
+
+
+def order_name(name: str) -> str:
+    """The name of the second column."""
+    return f"{name}__order"
+
+
+class SqliteStatements(Statements):
+    """See Statements. `without_order` names the tables of older releases, which have no second columns."""
+
+    def __init__(self, driver: Driver) -> None:
+        super().__init__(driver)
+        self.without_order: set[str] = set()
+        self._seen: set[str] = set()
+        self._orders: dict[Table, tuple[Column, ...]] = {}
+
+    def look(self, connection: Any, table: Table) -> bool:
+        """Whether its keys and indexes compare texts, as those of the first releases do."""
+        expected = order_columns(table)
+        if not expected:
+            return False
+        if table.name not in self._seen:
+            sql = "SELECT name FROM pragma_table_info(?)"
+            found = {row[0] for row in self._driver.execute(connection, sql, (table.name,))}
+            if not found:
+                return False  # it is not made yet, or no more
+            self._seen.add(table.name)
+            if not found.issuperset(order_name(column.name) for column in expected):
+                self.without_order.add(table.name)
+                self._orders.pop(table, None)
+        return table.name in self.without_order
+
+    def _order_columns(self, table: Table) -> tuple[Column, ...]:
+        found = self._orders.get(table)
+        if found is None:
+            found = self._orders[table] = () if table.name in self.without_order else order_columns(table)
+        return found
+
+    def _names(self, table: Table, names: Iterable[str]) -> list[str]:
+        """What stands for columns in keys and indexes."""
+        second = {column.name for column in self._order_columns(table)}
+        return [quoted(order_name(name)) if name in second else quoted(name) for name in names]
+
+    def create(self, table: Table | str, name: str, generation: int) -> Iterator[str]:
+        """The statements that make a generation's table."""
+        own = physical(name, generation)
+        if isinstance(table, str):
+            yield f"CREATE TABLE {own} ({table})"
+            return
+        second = order_columns(table)
+        columns = [(quoted(c.name), self._driver.types[c.kind], c.nullable) for c in table.columns]
+        columns += [(quoted(order_name(c.name)), "TEXT", c.nullable) for c in second]
+        described = [f"{each} {kind}{'' if nullable else ' NOT NULL'}" for each, kind, nullable in columns]
+        fresh = Table(own, table.columns, table.key, table.indexes)
+        described.append(f"PRIMARY KEY ({', '.join(self._names(fresh, table.key))})")
+        yield f"CREATE TABLE {own} ({', '.join(described)}) {self._driver.table_end}"
+        for index in table.indexes:
+            yield f"CREATE INDEX {own}__{'_'.join(index)} ON {own} ({', '.join(self._names(fresh, index))})"
+
+    def upsert(self, table: Table) -> str:
+        """Write a row, whole. A key that is there keeps the text it was first written as."""
+        second = self._order_columns(table)
+        if not second:
+            return super().upsert(table)
+        sql = self._upserts.get(table)
+        if sql is None:
+            names = [*table.fields, *(order_name(column.name) for column in second)]
+            of_key = {*table.key, *map(order_name, table.key)}
+            rest = [f"{quoted(each)} = excluded.{quoted(each)}" for each in names if each not in of_key]
+            sql = self._upserts[table] = (
+                f"INSERT INTO {table.name} ({', '.join(map(quoted, names))}) VALUES ({','.join('?' * len(names))}) "  # noqa: S608
+                f"ON CONFLICT ({', '.join(self._names(table, table.key))}) "
+                f"DO {'UPDATE SET ' + ', '.join(rest) if rest else 'NOTHING'}"
+            )
+        return sql
+
+    def delete(self, table: Table) -> str:
+        """Delete a row by its key."""
+        key = " AND ".join(f"{name} = ?" for name in self._names(table, table.key))
+        return f"DELETE FROM {table.name} WHERE {key}"  # noqa: S608
+
+    def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> tuple[str, list[Any]]:
+        """The rows of some keys."""
+        kinds: dict[str, Kind] = {column.name: column.kind for column in table.columns}
+        names = self._names(table, table.key)
+        condition = self._driver.keys([(name, kinds[of]) for name, of in zip(names, table.key, strict=True)], len(keys))
+        values = [value for key in self.packed_keys(table, keys) for value in key]
+        return f"SELECT {self.columns(table)} FROM {table.name} WHERE {condition}", values  # noqa: S608
+
+    def select(
+        self, table: Table, where: Mapping[str, Any], order: Sequence[str], limit: int | None
+    ) -> tuple[str, list[Any]]:
+        """Some rows."""
+        refuse_unknown(table, where, order)
+        kinds: dict[str, Kind] = {column.name: column.kind for column in table.columns}
+        pack, values, conditions = self._driver.pack, list[Any](), list[str]()
+        for name, value in where.items():
+            if value is None:
+                conditions.append(f"{quoted(name)} IS NULL")
+                continue
+            kind = kinds[name]
+            conditions.append(f"{self._sortable(table, name)} = ?")
+            values.append(ORDER[kind](value) if kind in ORDER else pack[kind](value) if kind in pack else value)
+        sql = f"SELECT {self.columns(table)} FROM {table.name}"  # noqa: S608
+        if conditions:
+            sql += f" WHERE {' AND '.join(conditions)}"
+        by = [
+            f"{self._sortable(table, name.removeprefix('-'))}{' DESC' if name[0] == '-' else ''}"
+            for name in order or table.key
+        ]
+        sql += f" ORDER BY {', '.join(by)}"
+        if limit is not None:
+            sql += " LIMIT ?"
+            values.append(limit)
+        return sql, values
+
+    def _sortable(self, table: Table, name: str) -> str:
+        """What compares as a column's value does: the column itself, its second column, or the function of it."""
+        (column,) = (each for each in table.columns if each.name == name)
+        if column.kind not in FUNCTIONS:
+            return quoted(name)
+        if column in self._order_columns(table):
+            return quoted(order_name(name))
+        return f"{FUNCTIONS[column.kind]}({quoted(name)})"
+
+    def scan(self, table: Table, further: bool, page: int) -> str:
+        """The next rows in the order of the key; behind the columns of a row, its key as it is sorted."""
+        names = self._names(table, table.key)
+        key = ", ".join(names)
+        after = f"WHERE ({key}) > ({','.join('?' * len(names))})" if further else ""
+        return f"SELECT {self.columns(table)}, {key} FROM {table.name} {after} ORDER BY {key} LIMIT {page}"  # noqa: S608
+
+    def after(self, table: Table, row: Sequence[Any]) -> tuple[Any, ...]:
+        """Where the scan goes on: the last columns, see `scan`."""
+        return tuple(row[len(table.columns) :])
+
+    def packed(self, table: Table, rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
+        """Rows as the driver takes them, the second columns behind the others."""
+        packed = super().packed(table, rows)
+        second = self._order_columns(table)
+        if not second:
+            return packed
+        places = [(table.fields.index(column.name), ORDER[column.kind]) for column in second]
+        return [
+            (*shown, *(None if row[at] is None else order(row[at]) for at, order in places))
+            for shown, row in zip(packed, rows, strict=True)
+        ]
+
+    def packed_keys(self, table: Table, keys: Sequence[Sequence[Any]]) -> Iterable[Sequence[Any]]:
+        """Keys as they are looked up."""
+        second = self._order_columns(table)
+        by_name = {column.name: ORDER[column.kind] for column in second}
+        if not any(name in by_name for name in table.key):
+            return super().packed_keys(table, keys)
+        pack = self._driver.pack
+        kinds: dict[str, Kind] = {column.name: column.kind for column in table.columns}
+        converters = [by_name.get(name) or pack.get(kinds[name]) for name in table.key]
+        return [
+            tuple(
+                [value if convert is None else convert(value) for value, convert in zip(key, converters, strict=True)]
+            )
+            for key in keys
+        ]
+
+    def unpacked(self, table: Table, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """Rows as the driver gave them, in Python's types, without what `scan` adds."""
+        width = len(table.columns)
+        return super().unpacked(table, [row[:width] for row in rows] if rows and len(rows[0]) > width else rows)
