@@ -51,7 +51,8 @@ def backup(
 ) -> None:
     """Copy a store, while it is in use.
 
-    The copy is consistent, and begins a new epoch: followers of the original notice it if it takes its place.
+    The copy is consistent, and begins a new epoch: followers of the original notice it if it takes its place. It is
+    written to a hidden file beside PATH and renamed once it is whole: until then nothing is at PATH.
     """
     url, others = addressed(url, [] if path is None else [path], needed=1)
     if len(others) != 1:

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import date, datetime
 from decimal import Decimal
 from itertools import chain
@@ -23,6 +24,7 @@ from weakref import WeakSet
 import apsw
 
 from eventfold.engines.sqlite.connect import File
+from eventfold.engines.sqlite.faults import keep_errno, translated
 from eventfold.engines.sqlite.schema import APPLICATION_ID
 from eventfold.errors import EventfoldError, StoreUnavailable, TargetUnavailable
 from eventfold.projection.columns import Convert, Kind, Table
@@ -89,7 +91,7 @@ class SqliteDriver:
         self._opening = threading.Lock()
         self._prepared: WeakSet[apsw.Connection] = WeakSet()
         self._known = False  # whether the path leads to a store is known
-        self._own = (ForAll if in_memory else OfThread)(self._connect, apsw.Connection.close)
+        self._own = (ForAll if in_memory else OfThread)(self._connect, _close)
 
     def take(self, write: bool) -> apsw.Connection:
         """From the store file's own pool, or this thread's own."""
@@ -130,12 +132,17 @@ class SqliteDriver:
 
     def _connect(self) -> apsw.Connection:
         connection = apsw.Connection(self.path)
-        connection.set_busy_timeout(int(PATIENCE * 1000))
-        if self.path != ":memory:" and connection.pragma("journal_mode") != "wal":
-            connection.pragma("journal_mode", "wal")
-        connection.pragma("synchronous", "normal")
-        connection.pragma("cache_size", -16_000)  # KiB
-        add_functions(connection)
+        try:
+            connection.set_busy_timeout(int(PATIENCE * 1000))
+            if self.path != ":memory:" and connection.pragma("journal_mode") != "wal":
+                connection.pragma("journal_mode", "wal")
+            connection.pragma("synchronous", "normal")
+            connection.pragma("cache_size", -16_000)  # KiB
+            add_functions(connection)
+        except BaseException as error:
+            keep_errno(error, connection)
+            connection.close(force=True)  # at once: as long as it is there it holds its lock
+            raise
         return connection
 
     def shut(self) -> None:
@@ -201,9 +208,11 @@ class SqliteDriver:
                 raise file.damage
             if file is not None and file.wal_pages >= CHECKPOINT_PAGES:
                 connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-        except BaseException:
+        except BaseException as error:
+            keep_errno(error, connection)
             if connection.in_transaction:
-                connection.execute("ROLLBACK")
+                with suppress(apsw.Error):  # the error before it is the one to be raised; the connection is closed
+                    connection.execute("ROLLBACK")
             raise
         finally:
             self._release()
@@ -212,7 +221,8 @@ class SqliteDriver:
         """Roll back and let the next writer in."""
         try:
             if connection.in_transaction:
-                connection.execute("ROLLBACK")
+                with suppress(apsw.Error):  # as above
+                    connection.execute("ROLLBACK")
         finally:
             self._release()
 
@@ -259,7 +269,10 @@ class SqliteDriver:
             case apsw.BusyError() | apsw.LockedError():
                 what = f"{self.path} is locked by another program{self._by()}."
                 now = "It is tried again; end that program, or its transaction."
-            case apsw.ReadOnlyError() | apsw.PermissionsError() | apsw.CantOpenError() | apsw.AuthError():
+            case apsw.CantOpenError() | apsw.IOError() | apsw.NoMemError():
+                said = translated(error, self.path)
+                what, now = said.what, said.now
+            case apsw.ReadOnlyError() | apsw.PermissionsError() | apsw.AuthError():
                 what = f"{self.path} cannot be written to ({error})."
                 now = "Check the path, and the rights of the file and its folder."
             case apsw.FullError():
@@ -285,6 +298,11 @@ class SqliteDriver:
     def _by(self) -> str:
         holder = _locks(f"{self.path}-shm", "POSIX", WRITE_LOCK).holder or _locks(f"{self.path}.lock", "FLOCK").holder
         return f" ({_process(holder)})" if holder and holder != str(os.getpid()) else ""
+
+
+def _close(connection: apsw.Connection) -> None:
+    with suppress(apsw.Error):  # what was committed does not depend on how a connection ends
+        connection.close(force=True)
 
 
 class _Locks(NamedTuple):

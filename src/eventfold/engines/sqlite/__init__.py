@@ -32,7 +32,7 @@ from eventfold.engines.sqlite.check import Problem, Progress, problems
 from eventfold.engines.sqlite.connect import File
 from eventfold.engines.sqlite.duplicate import backup
 from eventfold.engines.sqlite.end import End
-from eventfold.engines.sqlite.faults import disagreement, in_our_words, translated
+from eventfold.engines.sqlite.faults import disagreement, in_our_words, keep_errno, translated
 from eventfold.engines.sqlite.identity import identity_of
 from eventfold.engines.sqlite.inline import enrolled
 from eventfold.engines.sqlite.layouts import upgrade
@@ -133,7 +133,8 @@ class SqliteEngine:
         connection = self._file.reader()
         try:
             result = work(connection)
-        except BaseException:
+        except BaseException as error:
+            keep_errno(error, connection)
             # A statement left half done would keep this connection in the snapshot of now.
             self._file.pool.discard(connection)
             raise

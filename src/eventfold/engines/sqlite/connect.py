@@ -7,8 +7,10 @@ closing such a descriptor drops SQLite's locks for the whole process, and acknow
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import shlex
+import stat
 import sys
 import time
 from functools import cache
@@ -17,12 +19,14 @@ from typing import Any
 import apsw
 
 from eventfold.engines.sqlite import forks
+from eventfold.engines.sqlite.faults import keep_errno
 from eventfold.engines.sqlite.folder import Folder
 from eventfold.engines.sqlite.guard import Guard
 from eventfold.engines.sqlite.identity import Identity, give_birth, identity_of
 from eventfold.engines.sqlite.lock import WriterLock
 from eventfold.engines.sqlite.pool import Pool
 from eventfold.engines.sqlite.schema import APPLICATION_ID, CREATE, DEFINITIONS, LAYOUT, OLDEST
+from eventfold.engines.sqlite.system import refused_by_system
 from eventfold.errors import (
     InvalidInput,
     NotAStore,
@@ -71,7 +75,8 @@ class File:
             found = identity_of(connection)
             self._guard.set(self.real)
             self._identity, self._wal_identity = _identity(self.path), _identity(self.real + "-wal")
-        except BaseException:
+        except BaseException as error:
+            keep_errno(error, connection)
             self.pool.discard(connection)
             self.lock.close()
             raise
@@ -81,17 +86,25 @@ class File:
 
     def check_path(self, create: bool) -> None:
         """Refuse a path at which no store can be, or is not and may not be made. Raises the errors of `open`."""
-        if os.path.isdir(self.real):
+        try:
+            found = os.stat(self.real)
+        except FileNotFoundError:
+            found = None
+        except OSError as error:
+            raise refused_by_system(error.errno or 0, self.path) from error
+        if found is not None and stat.S_ISDIR(found.st_mode):
+            raise refused_by_system(errno.EISDIR, self.path)
+        if found is not None and not stat.S_ISREG(found.st_mode):  # opening a pipe would wait for its other end
             raise NotAStore(
-                f"{self.path} is a folder.", "Give the path of a file in it, for example store.db.", path=self.path
+                f"{self.path} is no file, but a pipe or a device.", "Give the path of a file.", path=self.path
             )
-        if _identity(self.real) in forks.inherited:
+        if found is not None and (found.st_dev, found.st_ino) in forks.inherited:
             raise StoreClosed(
                 f"{self.path} was in use when this process was forked, and SQLite cannot begin anew in the child.",
                 "Fork when nobody reads or writes, or start processes by spawn.",
                 path=self.path,
             )
-        if os.path.exists(self.real):
+        if found is not None:
             return
         if not create or self.readonly:
             raise StoreNotFound(
@@ -111,7 +124,8 @@ class File:
             application, layout = connection.pragma("application_id"), connection.pragma("user_version")
             empty = not connection.execute("SELECT 1 FROM sqlite_schema").fetchone()
         finally:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:  # an error may have ended it, and is the one to be raised
+                connection.execute("ROLLBACK")
         if application == APPLICATION_ID and layout == LAYOUT:
             return False
         if application == APPLICATION_ID and layout > LAYOUT:
@@ -181,7 +195,8 @@ class File:
         connection = apsw.Connection(self.real, flags=flags, statementcachesize=200)
         try:
             self._configure(connection)
-        except BaseException:
+        except BaseException as error:
+            keep_errno(error, connection)
             connection.close()
             raise
         return connection
@@ -273,10 +288,13 @@ class File:
         mark = self._folder.look()
         if self._folder.same(mark) and self._wal_identity is not None:
             return True
-        if _identity(self.path) != self._identity:
+        try:
+            here, wal = _identity(self.path), _identity(self.real + "-wal")
+        except OSError:  # the disk, or a right, is missing: this tells nothing about where the file is
+            return True
+        if here != self._identity:
             self.damage = self._gone("was replaced or removed")
             return False
-        wal = _identity(self.real + "-wal")
         if wal != self._wal_identity:
             if self._wal_identity is None:
                 self._wal_identity = wal
@@ -318,9 +336,10 @@ class File:
 
 
 def _identity(path: str) -> tuple[int, int] | None:
+    """Which file is there, or None. Raises OSError where that cannot be found out."""
     try:
         found = os.stat(path)  # stat opens nothing, so no lock is touched
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return found.st_dev, found.st_ino
 

@@ -13,23 +13,19 @@ from typing import Any, ParamSpec, TypeVar
 
 import apsw
 
+from eventfold.engines.sqlite.system import NO_DESCRIPTOR, NO_ROOM, disk_failed, probed, refused_by_system
 from eventfold.errors import (
     EventfoldError,
     InvalidInput,
     NotAStore,
     StoreBusy,
     StoreDamaged,
-    StoreFull,
-    StoreNotFound,
     StoreReadOnly,
     StoreUnavailable,
 )
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def unwritten(error: apsw.Error, connection: apsw.Connection) -> bool:
@@ -42,9 +38,16 @@ def unwritten(error: apsw.Error, connection: apsw.Connection) -> bool:
     return getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_WRITE and connection.system_errno in NO_ROOM
 
 
+def keep_errno(error: BaseException, connection: apsw.Connection) -> None:
+    """Remember with an error of SQLite's what the operating system had answered, for `translated`."""
+    if isinstance(error, (apsw.CantOpenError, apsw.IOError)):
+        error.system_errno = connection.system_errno  # type: ignore[attr-defined]
+
+
 def translated(error: apsw.Error, path: str) -> EventfoldError:
     """The library's error for one of SQLite's."""
     detail = str(error)
+    number: int = getattr(error, "system_errno", 0)
     match error:
         case apsw.BusyError() | apsw.LockedError():
             return StoreBusy(
@@ -53,11 +56,7 @@ def translated(error: apsw.Error, path: str) -> EventfoldError:
                 path=path,
             )
         case apsw.FullError():
-            return StoreFull(
-                f"There is no room to write to {path}: the disk or quota is full.",
-                "Nothing of this append was written: make room, then append again.",
-                path=path,
-            )
+            return refused_by_system(errno.ENOSPC, path)
         case apsw.ReadOnlyError() | apsw.PermissionsError() | apsw.AuthError():
             return StoreReadOnly(
                 f"{path} cannot be written to ({detail}).",
@@ -77,15 +76,17 @@ def translated(error: apsw.Error, path: str) -> EventfoldError:
                 path=path,
             )
         case apsw.CantOpenError():
-            return StoreNotFound(
-                f"{path} cannot be opened ({detail}).", "Check that its folder exists and may be written to.", path=path
-            )
+            number = number or probed(path)
+            return refused_by_system(number, path) if number else disk_failed(path, detail)
         case apsw.IOError():
+            # Of reads, writes and syncs only what is beyond doubt: SQLite's own word for the rest is "disk I/O error".
+            known = NO_ROOM | NO_DESCRIPTOR | {errno.EROFS, errno.ESTALE}
+            return refused_by_system(number, path) if number in known else disk_failed(path, detail, number)
+        case apsw.NoMemError():
             return StoreUnavailable(
-                f"The disk under {path} reported an error ({detail}).",
-                "Look at the system's log before going on; nothing unacknowledged may be relied upon.",
+                f"There is no memory left to work on {path}.",
+                "Nothing is known to be damaged: free some memory, then try again.",
                 path=path,
-                detail=detail,
             )
         case _:
             return StoreUnavailable(

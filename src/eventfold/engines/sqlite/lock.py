@@ -12,7 +12,8 @@ import os
 import threading
 
 from eventfold.engines.sqlite.folder import Folder
-from eventfold.errors import StoreBusy, StoreReadOnly, StoreUnavailable
+from eventfold.engines.sqlite.system import refused_by_system
+from eventfold.errors import StoreBusy, StoreUnavailable
 
 try:
     import fcntl
@@ -113,11 +114,7 @@ class WriterLock:
                 self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
                 self._share(self._file)
         except OSError as error:
-            raise StoreReadOnly(
-                f"The lock file {self.path} cannot be written ({error.strerror}).",
-                "Nothing was written: check the rights of the file and its folder.",
-                path=self.path,
-            ) from error
+            raise refused_by_system(error.errno or 0, self.path) from error
         return self._file
 
     def _share(self, file: int) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import os
 import threading
 
+from eventfold.engines.sqlite.system import NO_RIGHT, refused_by_system
 from eventfold.errors import StoreReadOnly
 
 try:
@@ -67,6 +68,8 @@ class NamedLocks:
             os.makedirs(self._folder, exist_ok=True)
             return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
+            if error.errno not in NO_RIGHT:
+                raise refused_by_system(error.errno or 0, path) from error
             raise StoreReadOnly(
                 f"The folder of locks {self._folder} cannot be written ({error.strerror}).",
                 "Check the rights of the store's folder, or decide without a lock.",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Condition
 
 import apsw
@@ -57,8 +58,11 @@ class Pool:
 
     def discard(self, connection: apsw.Connection) -> None:
         """Take back a connection that cannot be trusted any more, and close it."""
-        connection.close(force=True)
-        self._gone()
+        try:
+            with suppress(apsw.Error):  # what was committed does not depend on how a connection ends
+                connection.close(force=True)
+        finally:
+            self._gone()
 
     def _make(self, make: Callable[[], apsw.Connection]) -> apsw.Connection:
         with self._change:

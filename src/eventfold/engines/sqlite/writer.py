@@ -18,7 +18,7 @@ from eventfold.engines.sqlite import schema
 from eventfold.engines.sqlite.append import Batch, first_match
 from eventfold.engines.sqlite.connect import File
 from eventfold.engines.sqlite.end import End
-from eventfold.engines.sqlite.faults import translated, unwritten
+from eventfold.engines.sqlite.faults import keep_errno, translated, unwritten
 from eventfold.engines.sqlite.inline import SqliteTurn
 from eventfold.engines.sqlite.names import Names
 from eventfold.engines.sqlite.queries import Dictionary
@@ -81,7 +81,8 @@ class Writer:
             try:
                 try:
                     result = work(connection)
-                except BaseException:
+                except BaseException as error:
+                    keep_errno(error, connection)
                     self._file.pool.discard(connection)
                     raise
                 finally:
@@ -186,6 +187,7 @@ class Writer:
             connection.execute("COMMIT")
         except apsw.Error as error:
             nothing = unwritten(error, connection)
+            keep_errno(error, connection)
             self._abandon(connection)
             if nothing:
                 raise apsw.FullError(str(error)) from error
@@ -216,7 +218,8 @@ class Writer:
         self.tags.forget()
         self.window.restart(-1)
         if connection.in_transaction:
-            connection.execute("ROLLBACK")
+            with suppress(apsw.Error):  # the error before it is the one to be raised; the connection is closed
+                connection.execute("ROLLBACK")
 
     def _checkpoint(self, connection: apsw.Connection) -> None:
         """Move the WAL into the file and begin it anew, as far as readers allow; always under the writers' lock.
