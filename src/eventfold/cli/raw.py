@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from eventfold.bridge import run
+from eventfold.engine import AppendRequest
 from eventfold.flow.append import write
 from eventfold.query import Clause, Query
 from eventfold.record import NewEvent, Receipt
@@ -21,4 +22,4 @@ def append_raw(store: Store, events: Sequence[NewEvent], unless: Query | None, a
     """
     clauses = () if unless is None else (Clause(unless, after),)
     log, options = store._log, store._options  # pyright: ignore[reportPrivateUsage]
-    return run(write(log, options, tuple(events), clauses, key))
+    return run(write(log, options, AppendRequest(tuple(events), clauses, key)))
