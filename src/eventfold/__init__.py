@@ -13,6 +13,7 @@ from eventfold.errors import (
 )
 from eventfold.event import Draft, Event, Recorded, Tag, event, tag
 from eventfold.query import Query
+from eventfold.record import NewEvent
 from eventfold.unknown import Unknown
 from eventfold.upcast import upcast
 
@@ -67,6 +68,7 @@ __all__ = [
     "EventfoldError",
     "InvalidDecision",
     "InvalidInput",
+    "NewEvent",
     "NotSupported",
     "Process",
     "Projection",

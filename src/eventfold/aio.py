@@ -24,7 +24,7 @@ from eventfold.engine import Engine, TagCount, TypeCount
 from eventfold.engines import open_engine
 from eventfold.errors import NotSupported, StoreClosed
 from eventfold.event import Recorded
-from eventfold.flow.append import Asked, Unless, append, check_batches, position_of, query_of
+from eventfold.flow.append import Asked, Unless, append, append_encoded, check_batches, position_of, query_of
 from eventfold.flow.cache import StateCache
 from eventfold.flow.chain import Chains
 from eventfold.flow.copy import Copied, Progress, with_proof
@@ -40,7 +40,7 @@ from eventfold.joining import AsyncJoining, confirm
 from eventfold.process.door import AsyncWorking, definitions
 from eventfold.projection.plan import Kept
 from eventfold.query import Cursor, Query
-from eventfold.record import MAX_EVENTS_PER_APPEND, Receipt, Staged
+from eventfold.record import MAX_EVENTS_PER_APPEND, NewEvent, Receipt, Staged
 from eventfold.registry import Registry
 from eventfold.running.desk import Desk
 from eventfold.running.follower import AsyncFollower
@@ -95,6 +95,12 @@ class AsyncStore(AsyncWorking):
     ) -> Receipt:
         """See Store.append. Cancelled before its turn it has written nothing; after it: AppendCancelled."""
         return await append(await self._opening.log(), self._options, events, unless, after, key)
+
+    async def append_encoded(
+        self, *events: NewEvent, unless: Unless = None, after: int | Cursor = 0, key: str | None = None
+    ) -> Receipt:
+        """See Store.append_encoded."""
+        return await append_encoded(await self._opening.log(), self._options, events, unless, after, key)
 
     async def extend(
         self,

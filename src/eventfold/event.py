@@ -17,7 +17,7 @@ from uuid import UUID
 import msgspec
 
 from eventfold.errors import InvalidEvent
-from eventfold.record import Stored, check_name, from_micros
+from eventfold.record import NewEvent, Stored, check_name, from_micros
 
 C = TypeVar("C", bound=type)
 
@@ -161,6 +161,8 @@ def _instead_of(cls: type[Any]) -> str:
     """What whoever gave this instead of an event probably meant."""
     if issubclass(cls, (list, tuple)) or "__next__" in dir(cls):
         return "Give events one by one, store.append(*events), or any number of them to store.extend(events)."
+    if issubclass(cls, (NewEvent, RawEvent)):
+        return "Give what has no class to store.append_encoded(NewEvent.of(type, data, …))."
     if issubclass(cls, type):
         return "Give an event, with its fields, not its class."
     return "Derive it from ef.Event, or decorate it with @ef.event."

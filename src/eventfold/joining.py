@@ -11,11 +11,11 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from eventfold.aggregate import Aggregate
 from eventfold.bridge import run
 from eventfold.errors import NotSupported
-from eventfold.flow.append import Unless, append
+from eventfold.flow.append import Unless, append, append_encoded
 from eventfold.flow.decide import Decided, decide
 from eventfold.flow.log import Log, Options
 from eventfold.query import Cursor
-from eventfold.record import Receipt, Staged
+from eventfold.record import NewEvent, Receipt, Staged
 
 P = ParamSpec("P")
 A = TypeVar("A", bound=Aggregate)
@@ -34,6 +34,12 @@ class Joining:
     def append(self, *events: Any, unless: Unless = None, after: int | Cursor = 0, key: str | None = None) -> Staged:
         """See Store.append. What is returned has no positions yet; `store.confirm` gives the receipt afterwards."""
         return cast(Staged, run(append(self._log, self._options, events, unless, after, key)))
+
+    def append_encoded(
+        self, *events: NewEvent, unless: Unless = None, after: int | Cursor = 0, key: str | None = None
+    ) -> Staged:
+        """See Store.append_encoded, and append."""
+        return cast(Staged, run(append_encoded(self._log, self._options, events, unless, after, key)))
 
     def decide(self, function: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Decided[Any]:
         """See Store.decide. States are folded from what is committed; a conflict fails the COMMIT."""
@@ -57,6 +63,12 @@ class AsyncJoining:
     ) -> Staged:
         """See Joining.append."""
         return cast(Staged, await append(await self._log(), self._options, events, unless, after, key))
+
+    async def append_encoded(
+        self, *events: NewEvent, unless: Unless = None, after: int | Cursor = 0, key: str | None = None
+    ) -> Staged:
+        """See Joining.append_encoded."""
+        return cast(Staged, await append_encoded(await self._log(), self._options, events, unless, after, key))
 
     async def decide(self, function: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Decided[Any]:
         """See Joining.decide."""

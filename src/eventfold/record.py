@@ -10,8 +10,9 @@ import os
 import time as _time
 import zlib
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -24,13 +25,14 @@ MAX_TAGS = 64
 MAX_NAME_BYTES = 255  # a tag, a type name, a request key
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999  # µs: what a datetime can say
 _chance: deque[bytes] = deque()  # random bytes drawn ahead, eight each
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_chance.clear)  # or parent and child would give the same ids
 
 
 class NewEvent(msgspec.Struct, frozen=True, gc=False):
-    """An encoded event on its way into the log.
+    """An encoded event on its way into the log: what `store.append_encoded` takes. `NewEvent.of(…)` makes one.
 
     `id` 16 bytes (UUIDv7 unless the user brought one); `tags` sorted, no doubles; `occurred` µs since
     1970 UTC or None; `metadata` a JSON object or None; `codec` and `key` describe the payload: how it
@@ -46,6 +48,41 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
     metadata: bytes | None = None
     codec: str = "json"
     key: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        type: str,
+        data: bytes,
+        *,
+        version: int = 1,
+        tags: Iterable[str] = (),
+        id: UUID | None = None,
+        occurred: datetime | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        codec: str = "json",
+        key: str | None = None,
+    ) -> NewEvent:
+        """An event of any type, its class known here or not; `data` is stored byte for byte.
+
+        `id` your own, for appends that can be repeated safely; `occurred` an aware datetime; `metadata` JSON values by
+        name; `codec` how the data is encoded ("json": one JSON value, which is checked); `key` the id of the key that
+        it is encrypted with. Raises InvalidEvent, InvalidInput on a datetime without time zone.
+        """
+        if isinstance(tags, str):
+            raise InvalidEvent(f"The tags {tags!r} are one text.", "Give a list of tags, even of one: [tag].")
+        if id is not None and not isinstance(id, UUID):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidEvent(f"The id {id!r} is no UUID.", "Give a uuid.UUID, or none.", id=repr(id))
+        try:
+            packed = msgspec.json.encode(metadata, order="sorted") if metadata else None
+        except (TypeError, ValueError, OverflowError) as error:
+            what = f"The metadata of a {type} cannot be stored: {error}."
+            raise InvalidEvent(what, "Use values that have a JSON form.") from None
+        given = tuple(tags)
+        names = tuple(sorted(set(given))) if all(isinstance(tag, str) for tag in given) else given  # pyright: ignore[reportUnnecessaryIsInstance]
+        moment = None if occurred is None else to_micros(occurred)
+        identity = new_id() if id is None else id.bytes
+        return check_encoded(cls(identity, type, version, data, names, moment, packed, codec, key))
 
     def at(self, position: int, time: int, offset: int, size: int) -> Stored:
         """The event in its place: number `offset` of an append of `size` events, recorded at `time`."""
@@ -292,3 +329,61 @@ def check_new(event: NewEvent) -> NewEvent:
             size=size,
         )
     return event
+
+
+def check_encoded(event: NewEvent) -> NewEvent:
+    """An event that somebody encoded, checked in full: every engine can keep it, every reader can read it raw.
+
+    Raises InvalidEvent.
+    """
+    if not isinstance(event, NewEvent):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidEvent(
+            f"{event!r:.200} is no encoded event.", "Make one with NewEvent.of(type, data, …); append(…) takes objects."
+        )
+    check_name("event type", event.type)
+    check_name("codec", event.codec)
+    if event.key is not None:
+        check_name("key id", event.key)
+    for tag in event.tags:
+        check_name("tag", tag)
+    for fine, what, now in (
+        (_is(event.id, bytes) and len(event.id) == 16, f"the id {event.id!r:.60}", "Give 16 bytes, as UUID.bytes has."),
+        (_is(event.version, int) and 1 <= event.version < 2**31, f"version {event.version!r}", "Count from 1."),
+        (_is(event.data, bytes), f"data of type {type(event.data).__name__}", "Give bytes."),
+        (
+            event.occurred is None or (_is(event.occurred, int) and _FIRST <= event.occurred <= _LAST),
+            f"occurred={event.occurred!r}",
+            "Give µs since 1970 UTC, of the years 1 to 9999.",
+        ),
+        (
+            list(event.tags) == sorted(set(event.tags)),
+            "tags that are not sorted, or not distinct",
+            "Sort them; NewEvent.of does.",
+        ),
+        (
+            event.metadata is None or _is_json(event.metadata, dict),
+            f"the metadata {event.metadata!r:.60}",
+            "Give a JSON object as bytes, or None.",
+        ),
+        (
+            event.codec != "json" or _is_json(event.data, object),
+            f"data that is not JSON: {event.data!r:.60}",
+            "Give one JSON value, or name the format: codec=….",
+        ),
+    ):
+        if not fine:
+            raise InvalidEvent(f"The event {event.type} has {what}.", now, type=event.type)
+    return check_new(event)
+
+
+def _is(value: object, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _is_json(text: object, kind: type) -> bool:
+    if not isinstance(text, bytes):
+        return False
+    try:
+        return isinstance(msgspec.json.decode(text), kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False

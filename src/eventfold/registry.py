@@ -146,8 +146,7 @@ class Registry:
         if draft is None:
             return check_new(NewEvent(new_id(), codec.type, codec.version, data, tags, None, metadata))
         if draft.metadata:
-            given = cast("dict[str, Any]", msgspec.json.decode(metadata)) if metadata else {}
-            metadata = encode_metadata(given | draft.metadata)
+            metadata = encode_metadata(_metadata_in(metadata) | draft.metadata)
         occurred = None if draft.occurred is None else to_micros(draft.occurred)
         if draft.id is not None and not isinstance(draft.id, UUID):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidEvent(f"The id {draft.id!r} is no UUID.", "Give a uuid.UUID, or none.", id=repr(draft.id))
@@ -347,6 +346,18 @@ def encode_metadata(metadata: Mapping[str, Any]) -> bytes | None:
         return msgspec.json.encode(kept, order="sorted")
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidEvent(f"Metadata cannot be stored: {error}.", "Use values that have a JSON form.") from error
+
+
+def with_metadata(event: NewEvent, metadata: bytes | None) -> NewEvent:
+    """An encoded event with the context's metadata, of which its own is what counts. Unchanged where there is none."""
+    if metadata is None:
+        return event
+    merged = encode_metadata(_metadata_in(metadata) | _metadata_in(event.metadata))
+    return msgspec.structs.replace(event, metadata=merged)
+
+
+def _metadata_in(metadata: bytes | None) -> dict[str, Any]:
+    return cast("dict[str, Any]", msgspec.json.decode(metadata)) if metadata else {}
 
 
 def _plain(value: Any) -> Any:

@@ -26,7 +26,7 @@ from eventfold.engine import Engine, TagCount, TypeCount
 from eventfold.engines import open_engine
 from eventfold.errors import NotSupported
 from eventfold.event import Recorded
-from eventfold.flow.append import Asked, Unless, append, check_batches, position_of, query_of
+from eventfold.flow.append import Asked, Unless, append, append_encoded, check_batches, position_of, query_of
 from eventfold.flow.cache import StateCache
 from eventfold.flow.chain import Chains
 from eventfold.flow.copy import Copied, Progress, with_proof
@@ -42,7 +42,7 @@ from eventfold.joining import Joining, confirm
 from eventfold.process.door import Working, definitions
 from eventfold.projection.plan import Kept
 from eventfold.query import Cursor, Query
-from eventfold.record import MAX_EVENTS_PER_APPEND, Receipt, Staged
+from eventfold.record import MAX_EVENTS_PER_APPEND, NewEvent, Receipt, Staged
 from eventfold.registry import Registry
 from eventfold.running.desk import Desk
 from eventfold.running.follower import Follower
@@ -108,6 +108,16 @@ class Store(Working):
         Raises InvalidEvent, AppendConflict, AppendUnconfirmed, EventIdReused, StoreUnavailable errors.
         """
         return run(append(self._log, self._options, events, unless, after, key))
+
+    def append_encoded(
+        self, *events: NewEvent, unless: Unless = None, after: int | Cursor = 0, key: str | None = None
+    ) -> Receipt:
+        """Append 1 to 1,000 events that are bytes already, of any type: `store.append_encoded(NewEvent.of(…))`.
+
+        For adapters and importers that have no classes. Stored byte for byte; conditions, keys, metadata of the
+        context and errors are those of `append`.
+        """
+        return run(append_encoded(self._log, self._options, events, unless, after, key))
 
     def extend(
         self,

@@ -13,7 +13,6 @@ from typing import Any
 from uuid import UUID
 
 from eventfold.cli.lines import new_event
-from eventfold.cli.raw import append_raw
 from eventfold.record import NewEvent, to_micros
 from eventfold.store import Store
 
@@ -60,7 +59,7 @@ def fill(url: str, **options: Any) -> str:
     """A bank of six events in five appends, at an address; returns the address."""
     with Store(url, **options) as store:
         for events in APPENDS:
-            append_raw(store, events, None, 0, None)
+            store.append_encoded(*events)
     return url
 
 

@@ -68,6 +68,7 @@ def test_a_condition_refuses_with_code_3(bank: str) -> None:
         "error": "append-conflict",
         "what": "An event matching Query(account:a-1) was written at position 4, after position 3.",
         "now": "Read again and decide again.",
+        "clause": 0,
         "after": 3,
         "found": 4,
         "query": "Query(account:a-1)",

@@ -9,7 +9,6 @@ from textwrap import dedent
 import pytest
 
 from eventfold.cli.changes import drawn, name_width, said
-from eventfold.cli.raw import append_raw
 from eventfold.cli.screen import Column, fitted
 from eventfold.state import ABSENT, Change
 from eventfold.store import Store
@@ -63,7 +62,7 @@ def test_events_that_say_much() -> None:
             given(n, "FlightScheduled", f"f-{n}", tags=("carrier:UA", "day:2013-01-01"), departs="x" * 70)
             for n in (1, 2)
         ]
-        append_raw(store, events, None, 0, None)
+        store.append_encoded(*events)
     assert looks("read", url) == text("""
         position  time UTC  type             tags, and below them data
         ────────────────────────────────────────────────────────────────────────────────
@@ -114,7 +113,9 @@ def test_types_and_tags(steady: str) -> None:
         1 tag shown, and there are more.
         --limit N or --all shows more; --after account:a-1 goes on.
     """)
-    assert run("tags", steady, "account:", "--after", "account:a-1").lines == [{"tag": "account:a-2", "count": 3}]
+    assert run("tags", steady, "account:", "--after", "account:a-1").lines == [
+        {"tag": "account:a-2", "count": 3, "first": 3, "last": 6}
+    ]
     assert run("types", steady).lines[0] == {"type": "Closed", "count": 1, "first": 6, "last": 6}
     assert run("tags", steady, "--keys").lines[1] == {"key": "vip:", "tags": 1, "count": 1}
 

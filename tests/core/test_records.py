@@ -243,3 +243,22 @@ def test_checksums_tell_neighbours_apart() -> None:
 def test_stored_events_without_tags_have_none() -> None:
     """No tags are no tags, rather than one empty tag."""
     assert Stored(1, bytes(16), "t", 1, b"{}", "", 0).tag_set == ()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"tags": "account:a-1"},
+        {"tags": [1]},
+        {"id": "0190f3a2-0000-7000-8000-000000000000"},
+        {"occurred": datetime(2020, 1, 1)},
+        {"metadata": {"x": object()}},
+        {"data": b"no json"},
+        {"type": "$ours"},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_an_event_cannot_be_encoded_wrongly(wrong: dict[str, Any]) -> None:
+    """`NewEvent.of` refuses what could not be stored or read: InvalidInput."""
+    with pytest.raises(InvalidInput):
+        NewEvent.of(**({"type": "T", "data": b"{}"} | wrong))

@@ -219,6 +219,7 @@ def page() -> str:
         "`ef.Tag[tuple[str, ...]]` makes several tags. `ef.Unknown` is the type of a field that keeps what a stored",
         "event has besides the fields its class knows, `more: ef.Unknown = {}`: JSON values, written again with it.",
         *one_class(ef.Draft, "Draft"),
+        *one_class(ef.NewEvent, "NewEvent"),
         "\n## States and decisions",
         *one_class(ef.State, "State"),
         *one_class(ef.Aggregate, "Aggregate"),

@@ -18,8 +18,7 @@ from eventfold.cli.batches import batches, read_all
 from eventfold.cli.ending import note
 from eventfold.cli.lines import id_text, new_event, time_text
 from eventfold.cli.moments import moment_of
-from eventfold.cli.options import Json, Url, addressed, opened, position_in
-from eventfold.cli.raw import append_raw
+from eventfold.cli.options import Json, Url, addressed, opened, position_or_cursor
 from eventfold.cli.screen import Screen
 from eventfold.cli.shown import counted, second_text
 from eventfold.errors import EventfoldError, InvalidInput
@@ -121,7 +120,7 @@ def append(
             metadata=metadata_of(meta or []),
         )
         with opened(url, create=create) as store:
-            receipt = append_raw(store, [event], condition, position_in(store, after), key)
+            receipt = store.append_encoded(event, unless=condition, after=position_or_cursor(after), key=key)
             tell_receipt(screen, receipt)
         return
     refuse_for_lines(data=data, tag=tags, id=identity, occurred=occurred, meta=meta)
@@ -129,7 +128,9 @@ def append(
         raise typer.BadParameter("a condition or key holds for one append: add --atomic.", param_hint="--atomic")
     with opened(url, create=create) as store:
         if atomic:
-            tell_receipt(screen, append_raw(store, read_all(stdin()), condition, position_in(store, after), key))
+            events = read_all(stdin())
+            where = position_or_cursor(after)
+            tell_receipt(screen, store.append_encoded(*events, unless=condition, after=where, key=key))
         else:
             append_lines(screen, store, batch)
 
@@ -153,7 +154,7 @@ def append_lines(screen: Screen, store: Store, batch: int) -> None:
     read, written, repeated = 0, 0, 0
     try:
         for events in batches(stdin(), batch):
-            receipt = append_raw(store, events, None, 0, None)
+            receipt = store.append_encoded(*events)
             read += len(events)
             written += 0 if receipt.repeated else len(events)
             repeated += len(events) if receipt.repeated else 0

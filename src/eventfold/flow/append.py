@@ -5,14 +5,15 @@ Knows: the limits of a request, what an outcome means. Does not know: how reques
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, overload
 
 from eventfold.engine import AppendRequest
 from eventfold.errors import AppendUnconfirmed, InvalidInput, InvalidQuery, NotSupported, StoreUnavailable
 from eventfold.flow.log import Door, Log, Options, metadata_of, refuse_inside
 from eventfold.query import Clause, Cursor, Query
-from eventfold.record import MAX_EVENTS_PER_APPEND, NewEvent, Receipt, check_name
+from eventfold.record import MAX_EVENTS_PER_APPEND, NewEvent, Receipt, check_encoded, check_name, check_new
+from eventfold.registry import with_metadata
 from eventfold.state import State
 
 Asked = Query | State
@@ -25,22 +26,51 @@ async def append(
     log: Log, options: Options, events: Sequence[Any], unless: Unless, after: int | Cursor, key: str | None
 ) -> Receipt:
     """Append events under a condition; the receipt, or the outcome's error raised."""
+    return await _append(log, options, lambda: encode(log, options, events), unless, after, key)
+
+
+async def append_encoded(
+    log: Log, options: Options, events: Sequence[NewEvent], unless: Unless, after: int | Cursor, key: str | None
+) -> Receipt:
+    """The same with events that are bytes already."""
+    return await _append(log, options, lambda: checked(options, events), unless, after, key)
+
+
+async def _append(
+    log: Log,
+    options: Options,
+    events: Callable[[], tuple[NewEvent, ...]],
+    unless: Unless,
+    after: int | Cursor,
+    key: str | None,
+) -> Receipt:
     epoch = log.engine.epoch if isinstance(after, Cursor) else None  # of a plain position nobody knows
     clauses = await clauses_of(log, unless, after)
-    request = AppendRequest(encode(log, options, events), clauses, options.command_id if key is None else key, epoch)
+    request = AppendRequest(events(), clauses, options.command_id if key is None else key, epoch)
     return await (write if options.connection is None else join)(log, options, request)
 
 
 def encode(log: Log, options: Options, events: Sequence[Any]) -> tuple[NewEvent, ...]:
     """The events, encoded and checked. Raises InvalidInput when there are none, or too many."""
+    _refuse_count(events)
+    metadata = metadata_of(options)
+    return tuple([log.registry.encode(event, metadata) for event in events])
+
+
+def checked(options: Options, events: Sequence[NewEvent]) -> tuple[NewEvent, ...]:
+    """Encoded events, checked, with the metadata of whoever appends. Raises InvalidInput, InvalidEvent."""
+    _refuse_count(events)
+    metadata = metadata_of(options)
+    return tuple([check_new(with_metadata(check_encoded(event), metadata)) for event in events])
+
+
+def _refuse_count(events: Sequence[Any]) -> None:
     if not 1 <= len(events) <= MAX_EVENTS_PER_APPEND:
         raise InvalidInput(
             f"An append was given {len(events)} events, and it takes 1 to {MAX_EVENTS_PER_APPEND:,}.",
             "Give at least one; for more use store.extend(…), which appends them in batches.",
             count=len(events),
         )
-    metadata = metadata_of(options)
-    return tuple([log.registry.encode(event, metadata) for event in events])
 
 
 def check_batches(options: Options, batch: int) -> None:

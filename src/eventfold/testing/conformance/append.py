@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 import eventfold as ef
 from eventfold.errors import InvalidInput
 from eventfold.event import Draft
+from eventfold.record import NewEvent
 from eventfold.store import Store
 from eventfold.testing.conformance.events import Noted, about, amounts, deposit, deposits, draft, positions
 from eventfold.testing.conformance.place import Place
@@ -201,3 +204,81 @@ def test_stores_at_different_places_are_different(store: Store, place: Place) ->
     with ef.Store("memory:") as other:
         assert other.engine.store_id != store.engine.store_id
         assert other.head() == 0
+
+
+def test_events_without_classes_are_appended_as_they_are(store: Store) -> None:
+    """What has no class here is appended encoded, and read raw byte for byte; its class, if there is one, reads it."""
+    moment = datetime(1999, 12, 31, 23, 59, 59, 5, tzinfo=UTC)
+    identity = UUID(int=(7 << 76) | (2 << 62) | 1)
+    given = [
+        NewEvent.of("conformance.unheard-of", b'{"b": 1, "a":\t2}', version=7, tags=["k:2", "k:1", "k:2"], id=identity),
+        NewEvent.of(
+            "conformance.sealed", b"\x00\xff", codec="aes", key="key-1", metadata={"actor": "x"}, occurred=moment
+        ),
+        NewEvent.of("conformance.deposited", b'{"account":"a-1","amount":"5"}', tags=["account:a-1"]),
+    ]
+    receipt = store.append_encoded(*given)
+    assert (receipt.first, receipt.last, receipt.ids) == (1, 3, tuple(new.id for new in given))
+    found = [recorded.stored for recorded in store.read(raw=True)]
+    assert all(stored.same_as(new) for stored, new in zip(found, given, strict=True))
+    assert (found[0].data, found[0].tag_set, found[1].codec, found[1].key) == (
+        given[0].data,
+        ("k:1", "k:2"),
+        "aes",
+        "key-1",
+    )
+    assert store.event(identity, raw=True) is not None
+    (recorded,) = store.read(about("a-1"))
+    assert recorded.event == deposit("a-1", 5)
+    assert store.append_encoded(*given).repeated
+
+
+def test_encoded_events_keep_conditions_keys_and_metadata(store: Store) -> None:
+    """Conditions, request keys and the context's metadata hold for encoded events as for others; their own wins."""
+    new = NewEvent.of("conformance.unheard-of", b"{}", tags=["account:a-1"], metadata={"actor": "own"})
+    with store.context(actor="context", request="r-1"):
+        first = store.append_encoded(new, unless=about("a-1"), key="k")
+    (recorded,) = store.read(raw=True)
+    assert recorded.metadata == {"actor": "own", "request": "r-1"}
+    assert store.append_encoded(NewEvent.of("conformance.other", b"{}"), key="k").first == first.first
+    with pytest.raises(ef.AppendConflict):
+        store.append_encoded(NewEvent.of("conformance.other", b"{}"), unless=about("a-1"))
+    assert store.head() == 1
+
+
+NEW = NewEvent.of("conformance.unheard-of", b"{}")
+ENCODED_WRONG: dict[str, Callable[[], Any]] = {
+    "no events": list,
+    "too many": lambda: [NEW] * 1_001,
+    "an object": lambda: [deposit()],
+    "a draft": lambda: [draft(deposit(), 1)],
+    "a short id": lambda: [replace(NEW, id=b"short")],
+    "a text as id": lambda: [replace(NEW, id="x" * 16)],
+    "a type of ours": lambda: [replace(NEW, type="$projection-acted")],
+    "an empty type": lambda: [replace(NEW, type="")],
+    "version 0": lambda: [replace(NEW, version=0)],
+    "a version that is too large": lambda: [replace(NEW, version=2**31)],
+    "text as data": lambda: [replace(NEW, data="{}")],
+    "data that is no JSON": lambda: [replace(NEW, data=b"{")],
+    "tags that are not sorted": lambda: [replace(NEW, tags=("b", "a"))],
+    "a tag twice": lambda: [replace(NEW, tags=("a", "a"))],
+    "a tag of ours": lambda: [replace(NEW, tags=("$process:x",))],
+    "a tag of two lines": lambda: [replace(NEW, tags=("a\nb",))],
+    "too many tags": lambda: [replace(NEW, tags=tuple(f"t{n:03}" for n in range(65)))],
+    "metadata that is no object": lambda: [replace(NEW, metadata=b"[1]")],
+    "occurred as a datetime": lambda: [replace(NEW, occurred=datetime.now(UTC))],
+    "occurred beyond all years": lambda: [replace(NEW, occurred=2**62)],
+    "an empty codec": lambda: [replace(NEW, codec="")],
+    "an empty key id": lambda: [replace(NEW, key="")],
+    "too large": lambda: [replace(NEW, codec="raw", data=bytes(1_000_001))],
+}
+
+
+@pytest.mark.parametrize("wrong", ENCODED_WRONG)
+def test_encoded_events_are_checked(store: Store, wrong: str) -> None:
+    """What no engine could keep or no reader could read is refused before anything is written: InvalidInput."""
+    with pytest.raises(InvalidInput):
+        store.append_encoded(*ENCODED_WRONG[wrong]())
+    with pytest.raises(InvalidInput):
+        store.append(NEW)
+    assert store.head() == 0
