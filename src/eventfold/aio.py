@@ -351,7 +351,7 @@ class _Opening:
         return Log(
             *(engine, self._registry, self._cache),
             *(combiner.submit, combiner.offer, bridge.sleep_on_loop, bridge.wait_on_loop),
-            chains=Chains(bridge.mutex(), bridge.promise),
+            chains=Chains(bridge.Mutex(), bridge.Promise),
         )
 
     async def _folded(self, engine: Engine, combiner: Any) -> Any:
@@ -382,7 +382,7 @@ class _Opening:
                 log = Log(
                     *(engine, self._registry, self._cache),
                     *(combiner.submit, combiner.offer, bridge.sleep_here, bridge.wait_here),
-                    chains=Chains(bridge.mutex(), bridge.promise),
+                    chains=Chains(bridge.Mutex(), bridge.Promise),
                 )
                 self._desk = Desk(log, self._target, resolve=definitions)
             return self._desk

@@ -87,7 +87,7 @@ class Store(Working):
         self._log = Log(
             *(self.engine, self.registry, StateCache(cache, snapshots)),
             *(combiner.submit, combiner.offer, bridge.sleep_here, bridge.wait_here),
-            chains=Chains(bridge.mutex(), bridge.promise),
+            chains=Chains(bridge.Mutex(), bridge.Promise),
         )
         self._desk = Desk(self._log, target, resolve=definitions)
         if inline:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from eventfold.bridge.aside import aside
 from eventfold.bridge.bell import Bell
-from eventfold.bridge.run import in_thread, promise, run, sleep_here, sleep_on_loop, wait_here, wait_on_loop
-from eventfold.bridge.threads import ThreadCombiner, mutex
+from eventfold.bridge.promise import Promise, wait_here, wait_on_loop
+from eventfold.bridge.run import in_thread, run, sleep_here, sleep_on_loop
+from eventfold.bridge.threads import ThreadCombiner
+from eventfold.mutex import Mutex
 
 if TYPE_CHECKING:
     from eventfold.bridge.lanes import Lane, Offload, TaskCombiner
@@ -42,13 +44,13 @@ __all__ = [
     "Lane",
     "LoopCombiner",
     "Offload",
+    "Mutex",
     "Once",
+    "Promise",
     "TaskCombiner",
     "ThreadCombiner",
     "aside",
     "in_thread",
-    "mutex",
-    "promise",
     "run",
     "sleep_here",
     "sleep_on_loop",

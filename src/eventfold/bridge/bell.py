@@ -5,9 +5,10 @@ Knows: an engine's `watch`. Does not know: what was written.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+from eventfold.bridge.promise import Flag
 
 if TYPE_CHECKING:
     import asyncio
@@ -17,7 +18,7 @@ class Bell:
     """Wakes one waiting follower, in either colour, whenever something may have been committed."""
 
     def __init__(self, watch: Callable[[Callable[[], None]], Callable[[], None]]) -> None:
-        self._rung = threading.Event()
+        self._rung = Flag()
         self._waiter: tuple[asyncio.AbstractEventLoop, asyncio.Future[None]] | None = None
         self.closed = False
         self._stop = watch(self.ring)

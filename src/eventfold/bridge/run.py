@@ -9,12 +9,9 @@ import os
 import random
 import time
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from eventfold.errors import StoreClosed
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -40,25 +37,6 @@ async def sleep_on_loop(seconds: float) -> None:
     import asyncio  # here, so that sync users never load it: it is half of what an import costs
 
     await asyncio.sleep(_spread(seconds))
-
-
-def promise() -> Future[None]:
-    """A future that anyone may wait for, in a thread or on a loop."""
-    from concurrent.futures import Future  # when somebody has to wait: it costs more to import than this whole room
-
-    return Future()
-
-
-async def wait_here(future: Future[None]) -> None:
-    """Wait in the calling thread."""
-    future.result()
-
-
-async def wait_on_loop(future: Future[None]) -> None:
-    """Wait in the calling task, whichever thread the outcome comes from."""
-    import asyncio  # here, as above
-
-    await asyncio.shield(asyncio.wrap_future(future))
 
 
 def refuse_after_fork(process: int) -> None:

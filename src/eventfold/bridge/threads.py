@@ -10,26 +10,34 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from types import CoroutineType
+from typing import Any
+from weakref import ref
 
 from eventfold.bridge.batch import MOST_AT_ONCE, Appends, Door, at_once, certain, commit_batch
+from eventfold.bridge.promise import LOOK_AGAIN_S
 from eventfold.bridge.run import refuse_after_fork
 from eventfold.engine import AppendRequest, Outcome
-from eventfold.errors import AppendUnconfirmed, EventfoldError
-
-mutex = threading.Lock
+from eventfold.errors import EventfoldError
+from eventfold.flow.chain import Owner, has_ended
+from eventfold.mutex import Mutex
 
 
 class _Ticket:
-    """One waiting append: its request, its outcome, and a lock that opens when there is something to do."""
+    """One waiting append: its request, the call that waits, its outcome, and a lock that opens when it is to look."""
 
-    __slots__ = ("gate", "given_up", "outcome", "request")
+    __slots__ = ("call", "gate", "outcome", "request")
 
     def __init__(self, request: AppendRequest) -> None:
         self.request = request
         self.outcome: Outcome | BaseException | None = None
-        self.given_up = False  # its thread was interrupted and waits no more
+        self.call: Owner
         self.gate = threading.Lock()
         self.gate.acquire()
+
+    def is_waiting(self) -> bool:
+        """Whether it needs an outcome: a call that was ended by an exception waits no more, and is to write nothing."""
+        return self.outcome is None and not has_ended(self.call)
 
     def wake(self) -> None:
         try:
@@ -41,15 +49,15 @@ class _Ticket:
 class ThreadCombiner:
     """Combines the appends of threads: whoever finds no one leading commits for everyone who waits.
 
-    A lone caller leads at once and pays next to nothing. While a batch commits, the next one gathers.
+    A lone caller leads at once and pays next to nothing. While a batch commits, the next one gathers. A ticket stays
+    in the queue until it has an outcome, so that a leader that is ended by an exception, at any point, leaves it to
+    the next one; and who waits looks again by itself after a moment, should nobody be left to wake it.
     """
 
     def __init__(self, engine: Appends) -> None:
         self._engine = engine
         self._waiting: deque[_Ticket] = deque()
-        # Who leads, if anyone. Taking the lead is one atomic `setdefault`, and no lock, because it says who has it:
-        # a thread interrupted at any point can see whether it leads, and let go.
-        self._leader: dict[str, _Ticket] = {}
+        self._leading = Mutex()
         self._last = 1
         self._process = os.getpid()
 
@@ -57,36 +65,29 @@ class ThreadCombiner:
         """Hand in a request; returns its outcome."""
         return certain(await self.offer(request, at_once))
 
-    async def offer(self, request: AppendRequest, door: Door) -> Outcome | None:
-        """The same, unless the door stays shut: then None. Never suspends: it waits in the calling thread.
+    def offer(self, request: AppendRequest, door: Door) -> CoroutineType[Any, Any, Outcome | None]:
+        """The same, unless the door stays shut: then None. To be awaited.
 
-        An interrupt (Ctrl-C) passes on in the thread it hit, and leaves nobody else waiting for ever.
+        Never suspends: it waits in the calling thread. An interrupt (Ctrl-C) passes on in the thread it hit, and
+        leaves nobody else waiting for ever.
         """
-        refuse_after_fork(self._process)
         ticket = _Ticket(request)
-        batch: list[_Ticket] = []
-        try:
-            if not door(lambda: self._waiting.append(ticket)):
-                return None
-            while ticket.outcome is None:
-                if self._leader.setdefault("", ticket) is ticket:
-                    try:
-                        batch = []
-                        self._serve(ticket, batch)
-                    finally:
-                        self._leader.clear()
-                        self._hand_over()
-                    for each in batch:
-                        if each is not ticket:
-                            each.wake()
-                else:
-                    ticket.gate.acquire()
-        except BaseException:
+        call = self._offer(ticket, door)
+        ticket.call = ref(call)
+        return call
+
+    async def _offer(self, ticket: _Ticket, door: Door) -> Outcome | None:
+        refuse_after_fork(self._process)
+        if not door(lambda: self._waiting.append(ticket)):
+            return None
+        while ticket.outcome is None:
+            batch: list[_Ticket] = []
             try:
-                self._give_up(ticket, batch)
-            except BaseException:  # interrupted in this, too
-                self._give_up(ticket, batch)
-            raise
+                led = self._leading.attempt(self._serve, ticket, batch)
+            finally:
+                self._wake(batch)
+            if not led:
+                ticket.gate.acquire(timeout=LOOK_AGAIN_S)
         if isinstance(ticket.outcome, EventfoldError):
             return ticket.outcome
         if isinstance(ticket.outcome, BaseException):
@@ -94,22 +95,23 @@ class ThreadCombiner:
         return ticket.outcome
 
     def _serve(self, own: _Ticket, batch: list[_Ticket]) -> None:
+        waiting = self._waiting
+        while waiting and not waiting[0].is_waiting():
+            waiting.popleft()  # by whoever leads only: it is the one that was looked at
         if own.outcome is not None:  # someone led for us between our look and our turn
             return
-        if self._last > 2 * len(self._waiting):
+        if self._last > 2 * len(waiting):
             # Those served last are on their way back; a moment's grace halves the number of fsyncs.
             time.sleep(0)
-        while self._waiting and len(batch) < MOST_AT_ONCE:
-            ticket = self._waiting[0]
-            if not ticket.given_up:
-                batch.append(ticket)
-            self._waiting.popleft()  # in the batch before it leaves the queue: an interrupt loses no one
+        batch += [ticket for ticket in tuple(waiting)[:MOST_AT_ONCE] if ticket.is_waiting()]
         self._last = len(batch)
         try:
             self._commit(batch)
         except BaseException:  # an interrupt: it is the leader's own, so the others are served first
             self._commit(batch)
             raise
+        while waiting and waiting[0].outcome is not None:
+            waiting.popleft()
 
     def _commit(self, batch: list[_Ticket]) -> None:
         outcomes: Sequence[Outcome | BaseException]
@@ -120,21 +122,11 @@ class ThreadCombiner:
         for each, outcome in zip(batch, outcomes, strict=True):
             each.outcome = outcome
 
-    def _hand_over(self) -> None:
+    def _wake(self, batch: Sequence[_Ticket]) -> None:
+        """Those that were served, and the one that is to lead next."""
+        for each in batch:
+            each.wake()
         for each in tuple(self._waiting):
-            if not each.given_up:
+            if each.is_waiting():
                 each.wake()
                 return
-
-    def _give_up(self, ticket: _Ticket, batch: Sequence[_Ticket]) -> None:
-        """This thread was interrupted: what it led has an outcome, and whoever it was to wake is awake."""
-        ticket.given_up = True
-        if self._leader.get("") is ticket:
-            self._leader.clear()
-        for each in batch:
-            if each.outcome is None:
-                each.outcome = AppendUnconfirmed(
-                    "The thread that was committing this append was interrupted.", "Repeat the identical append."
-                )
-        for each in (*batch, *tuple(self._waiting)):
-            each.wake()

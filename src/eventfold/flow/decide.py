@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from weakref import ref
 
 import msgspec
 
@@ -16,7 +18,7 @@ from eventfold.errors import AppendConflict, EventfoldError, InvalidDecision, In
 from eventfold.event import Draft, Recorded
 from eventfold.flow.append import encode, join, write
 from eventfold.flow.call import Call
-from eventfold.flow.chain import Link
+from eventfold.flow.chain import Claim, Link
 from eventfold.flow.log import Log, Options, refuse_unauthorised
 from eventfold.flow.read import Bounds, Reader, load, load_kept
 from eventfold.query import Clause, Query
@@ -92,7 +94,7 @@ async def decide(
     deciding = _Deciding(log, options, call)
     for attempt in range(1, options.attempts + 1):
         try:
-            decided = await deciding.once(attempt)
+            decided = await deciding.attempt(attempt)
             if decided.events or decided.staged is not None:
                 return decided
             return await _decided_before(log, options, call) or decided
@@ -137,8 +139,13 @@ class _Deciding:
         self._keys = [plan_of(type(question)).key(question) for question in self._questions]
         self._epoch = log.engine.epoch  # in which what it is made over was read
 
-    async def once(self, attempt: int) -> Decided[Any]:
-        """Load, decide, append. Raises AppendConflict where somebody else was first."""
+    def attempt(self, attempt: int) -> CoroutineType[Any, Any, Decided[Any]]:
+        """Load, decide, append: to be awaited. Raises AppendConflict where somebody else was first."""
+        running = self._attempt(attempt)
+        self._owner = ref(running)
+        return running
+
+    async def _attempt(self, attempt: int) -> Decided[Any]:
         if self._options.connection is not None or not _hashable(self._keys):
             return await self._over_the_log(attempt)
         look, sure = False, False
@@ -176,7 +183,7 @@ class _Deciding:
     async def _settled(self, links: Sequence[Link | None]) -> None:
         """Wait until what is in flight has an outcome."""
         for link in links:
-            if link is not None and (outcome := self._log.chains.outcome(link)) is not None:
+            while link is not None and (outcome := self._log.chains.outcome(link)) is not None:
                 await self._log.until(outcome)
 
     async def _base_of(self, look: bool, sure: bool) -> tuple[Base, list[Link | None], bool]:
@@ -214,14 +221,14 @@ class _Deciding:
                     base.append((found[0], Clause(question.query(), found[1])))
             if not missing:
                 return base, links, not remembered and not any(links)
-            keys = [self._keys[index] for index in missing]
-            if (others := chains.claim(keys)) is not None:  # somebody is loading one of them: it need not be done twice
-                await self._log.until(others)
-                continue
+            claim = Claim([self._keys[index] for index in missing], self._owner)
             try:
+                if (others := chains.claim(claim)) is not None:  # one is being loaded: not twice
+                    await self._log.until(others)
+                    continue
                 states, head = await _load_all(self._log, [questions[index] for index in missing])
             finally:
-                chains.release(keys)
+                chains.release(claim)
             if self._log.engine.epoch != epoch:
                 continue
             loaded |= {index: (state, head) for index, state in zip(missing, states, strict=True)}
@@ -243,8 +250,8 @@ class _Deciding:
         if links is None:
             receipt = await write(log, options, request)
             return await self._decided(new, events, states, receipt, attempt)
-        last, epoch = new[-1].id, self._epoch
-        mine = [Link(state, clause.after, last, epoch) for state, clause in zip(states, clauses, strict=True)]
+        last, epoch, owner = new[-1].id, self._epoch, self._owner
+        mine = [Link(state, clause.after, last, epoch, owner) for state, clause in zip(states, clauses, strict=True)]
         door = partial(log.chains.extend, self._keys, links, mine, partial(self._is_current, clauses))
         try:
             receipt = await write(log, options, request, door)

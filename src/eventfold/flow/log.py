@@ -47,7 +47,7 @@ class Options(msgspec.Struct, frozen=True):
 
 class Log(msgspec.Struct, frozen=True):
     """Everything a flow needs. `submit` hands a request to the combining appender, `offer` too, unless the door stays
-    shut: then None; `pause` waits, in seconds; `until` waits for a promise of the chains'.
+    shut: then None; `pause` waits, in seconds; `until` waits for a promise of the chains', and for a moment at most.
     """
 
     engine: Engine

@@ -1,0 +1,144 @@
+"""Something to wait for, in a thread or on a loop, that an exception of a signal handler cannot break.
+
+The library's own futures and events are built on `threading.Condition`, whose lock stays taken if a signal handler
+raises in the moment after it was. Here each waiter has a lock of its own, and looks again by itself after a moment.
+Knows: threads and loops. Does not know: what is waited for.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+
+LOOK_AGAIN_S = 0.05  # a wake-up may be lost with the call that was to give it: nobody relies on one
+
+
+class Waiters:
+    """Those who wait, each by a function that wakes it. Safe under threads: single steps of a deque."""
+
+    __slots__ = ("_waking",)
+
+    def __init__(self) -> None:
+        self._waking: deque[Callable[[], object]] = deque()
+
+    def wake(self) -> None:
+        """Wake all of them, from any thread."""
+        for wake in tuple(self._waking):
+            try:
+                wake()
+            except RuntimeError:  # awake already, or its loop has ended
+                continue
+
+    def wait(self, is_done: Callable[[], bool], timeout: float) -> None:
+        """Block the calling thread until it is woken, for `timeout` seconds at most, unless it is done."""
+        gate = threading.Lock()
+        gate.acquire()
+        wake = gate.release
+        self._waking.append(wake)
+        try:
+            if not is_done():  # only now: what is done from here on wakes us
+                gate.acquire(timeout=max(0.0, timeout))
+        finally:
+            self._remove(wake)
+
+    async def wait_on_loop(self, is_done: Callable[[], bool], timeout: float) -> None:
+        """The same for the calling task."""
+        import asyncio  # here, so that sync users never load it
+
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        wake = partial(loop.call_soon_threadsafe, _resolve, future)
+        self._waking.append(wake)
+        try:
+            if not is_done():
+                await asyncio.wait((future,), timeout=timeout)
+        finally:
+            self._remove(wake)
+
+    def _remove(self, wake: Callable[[], object]) -> None:
+        try:
+            self._waking.remove(wake)
+        except ValueError:  # an exception fell between appending and here
+            return
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+class Promise:
+    """See flow.chain.Promise."""
+
+    __slots__ = ("_waiters", "done")
+
+    def __init__(self) -> None:
+        self.done = False
+        self._waiters = Waiters()
+
+    def set_result(self, result: None) -> None:
+        """It is done."""
+        self.done = True
+        self._waiters.wake()
+
+    def is_done(self) -> bool:
+        """Whether it is."""
+        return self.done
+
+    def wait(self) -> None:
+        """Block until it is done, or for a moment."""
+        self._waiters.wait(self.is_done, LOOK_AGAIN_S)
+
+    async def wait_on_loop(self) -> None:
+        """The same for the calling task."""
+        await self._waiters.wait_on_loop(self.is_done, LOOK_AGAIN_S)
+
+
+async def wait_here(promise: Promise) -> None:
+    """Wait in the calling thread."""
+    promise.wait()
+
+
+async def wait_on_loop(promise: Promise) -> None:
+    """Wait in the calling task, whichever thread the outcome comes from."""
+    await promise.wait_on_loop()
+
+
+class Flag:
+    """What `threading.Event` is. Waiting looks again by itself now and then."""
+
+    __slots__ = ("_set", "_waiters")
+
+    def __init__(self) -> None:
+        self._set = False
+        self._waiters = Waiters()
+
+    def is_set(self) -> bool:
+        """Whether it is."""
+        return self._set
+
+    def set(self) -> None:
+        """From any thread."""
+        self._set = True
+        self._waiters.wake()
+
+    def clear(self) -> None:
+        """From any thread."""
+        self._set = False
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until it is set: True; False after `timeout` seconds."""
+        end = None if timeout is None else time.monotonic() + timeout
+        while not self._set:
+            left = LOOK_AGAIN_S * 10 if end is None else end - time.monotonic()
+            if left <= 0:
+                return False
+            self._waiters.wait(self.is_set, min(left, LOOK_AGAIN_S * 10))
+        return True

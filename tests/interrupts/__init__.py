@@ -1,0 +1,1 @@
+"""Exceptions raised at every instruction, and storms of signals: nothing stays claimed, locked or taken."""

@@ -1,0 +1,72 @@
+"""Raises an exception at one chosen instruction of eventfold's own code, as a signal handler might.
+
+Knows: `sys.settrace`. Does not know: what is run, what must hold afterwards.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import eventfold
+
+PACKAGE = str(Path(eventfold.__file__).parent)
+LEFT_OUT = f"{PACKAGE}/testing"
+
+
+class Raiser:
+    """Counts the instructions of the package that the calling thread comes to, calls and returns included.
+
+    At the one numbered `at` (from 1) it raises `error`; 0 only counts. `places` are the files of all it came to.
+    """
+
+    def __init__(self, at: int, error: type[BaseException] = KeyboardInterrupt) -> None:
+        self.at, self.error = at, error
+        self.count = 0
+        self.raised = False
+        self.where = ""
+        self.places: list[str] = []
+
+    def _enter(self, frame: FrameType, event: str, arg: Any) -> Any:
+        name = frame.f_code.co_filename
+        if not name.startswith(PACKAGE) or name.startswith(LEFT_OUT):
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        self._step(frame, event)
+        return self._inside
+
+    def _inside(self, frame: FrameType, event: str, arg: Any) -> Any:
+        if event != "exception":
+            self._step(frame, event)
+        return self._inside
+
+    def _step(self, frame: FrameType, event: str) -> None:
+        self.count += 1
+        if not self.at:
+            self.places.append(frame.f_code.co_filename[len(PACKAGE) + 1 :])
+        elif self.count == self.at:
+            self.raised = True
+            self.where = f"{frame.f_code.co_filename[len(PACKAGE) + 1 :]}:{frame.f_lineno} {frame.f_code.co_name} {event}"
+            raise self.error
+
+    def run(self, work: Callable[[], Any]) -> Any:
+        """Call `work`; what it returned, or the error it was ended by."""
+        before = sys.gettrace()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a coroutine that was never begun, a connection that nobody closed
+            enabled = gc.isenabled()
+            gc.disable()  # a finaliser in between would be counted once and not again
+            sys.settrace(self._enter)
+            try:
+                return work()
+            except (self.error, Exception) as error:
+                return error.with_traceback(None)
+            finally:
+                sys.settrace(before)
+                if enabled:
+                    gc.enable()

@@ -1,0 +1,192 @@
+"""A sweep: one call of the store after another is ended at one instruction after the other, and then all must go on.
+
+Knows: what must hold after an exception at any point. Does not know: which engine it is.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import eventfold as ef
+from tests.interrupts.raising import Raiser
+
+WRITING = ("append", "decide_warm", "decide_cold")
+DEADLINE = 20.0  # seconds in which a store that works does all that is asked of it
+CLAIMING = (  # where something is claimed, queued, locked or lent
+    "mutex.py",
+    "flow/chain.py",
+    "flow/lock.py",
+    "bridge/threads.py",
+    "bridge/promise.py",
+    "engines/sqlite/pool.py",
+    "engines/sqlite/lock.py",
+    "engines/sqlite/named.py",
+    "engines/sqlite/writer.py",
+)
+
+
+class Seated(ef.Event):
+    """Somebody took a seat."""
+
+    seat: ef.Tag
+    by: str
+
+
+class Seat(ef.State):
+    """Who sits there, last."""
+
+    seat: ef.Tag
+    taken: int = 0
+
+    def evolve(self, event: Seated) -> None:
+        """Count."""
+        self.taken += 1
+
+
+def sit(seat: Seat, by: str) -> Seated:
+    """Anyone may sit down."""
+    return Seated(seat.seat, by)
+
+
+class Sweep:
+    """One store that is interrupted again and again. `errors` are what did not hold."""
+
+    def __init__(self, store: ef.Store) -> None:
+        self.store = store
+        self.acknowledged: list[str] = []
+        self.number = 0
+        self.points = 0
+        self._follower = store.follow()
+        self._pages = self._follower.pages(timeout=0.0)
+
+    def name(self) -> str:
+        """A name for one event."""
+        self.number += 1
+        return f"e-{self.number}"
+
+    # What is interrupted
+
+    def decide_warm(self, name: str) -> None:
+        """A decision over a state that is remembered."""
+        self.store.decide(sit, Seat("warm"), name)
+
+    def decide_cold(self, name: str) -> None:
+        """A decision over a state that has to be read."""
+        self.store.decide(sit, Seat("cold"), name)
+
+    def append(self, name: str) -> None:
+        """An append under a condition and a key."""
+        self.store.append(Seated("append", name), unless=Seat("none"), key=name)
+
+    def follow(self, name: str) -> None:
+        """A follower that reads what is new, and ends."""
+        with self.store.follow(Seat("warm").query(), after=max(0, self.store.head() - 2)) as follower:
+            for _ in follower.pages(timeout=0.0):
+                break
+
+    def follow_on(self, name: str) -> None:
+        """A follower that goes on after each interrupt."""
+        next(self._pages, None)
+
+    def read(self, name: str) -> None:
+        """A read."""
+        list(self.store.read(Seat("warm").query(), limit=3, backwards=True))
+
+    def lock(self, name: str) -> None:
+        """A lock, taken and given back."""
+        with self.store.lock(Seat("locked"), timeout=DEADLINE):
+            self.store.head()
+
+    # What must hold
+
+    def begin(self, act: Callable[[str], None]) -> None:
+        """Before each: what is remembered."""
+        if act.__name__ == "decide_cold":
+            self.store._log.cache.clear()
+        elif act.__name__ == "decide_warm":
+            self.store.state(Seat("warm"))
+
+    def use(self) -> None:
+        """Everything that may be asked of a store, over the questions that were interrupted."""
+        for seat in ("warm", "cold"):
+            name = self.name()
+            assert self.store.decide(sit, Seat(seat), name).receipt is not None
+            self.acknowledged.append(name)
+        name = self.name()
+        self.store.append(Seated("append", name), unless=Seat("none"), key=name)
+        self.acknowledged.append(name)
+        with self.store.lock(Seat("locked"), timeout=DEADLINE / 2):
+            pass
+        with self.store.follow(after=self.store.head() - 1) as follower:
+            page = next(follower.pages(timeout=DEADLINE / 2))
+            assert page[-1].event.by == name, page
+
+    def interrupt(self, act: Callable[[str], None], at: int, error: type[BaseException]) -> Raiser:
+        """Interrupt one call, and use the store: from another thread, then from this one."""
+        self.begin(act)
+        name, raiser = self.name(), Raiser(at, error)
+        result = raiser.run(lambda: act(name))
+        if act.__name__ in WRITING and not isinstance(result, BaseException):
+            self.acknowledged.append(name)
+        if not raiser.raised:
+            assert result is None, f"{act.__name__} was not interrupted and failed: {result!r}"
+            return raiser
+        self.points += 1
+        if act.__name__ == "follow_on":
+            self._pages = self._follower.pages(timeout=0.0)
+        failed: list[BaseException] = []
+
+        def use() -> None:
+            try:
+                self.use()
+            except BaseException as failure:
+                failed.append(failure)
+
+        thread = threading.Thread(target=use, daemon=True)
+        thread.start()
+        thread.join(DEADLINE)
+        said = f"{act.__name__} interrupted at {at}, {raiser.where}"
+        if thread.is_alive():
+            raise AssertionError(f"hangs: {said}")
+        if failed:
+            raise AssertionError(f"fails: {said}: {failed[0]!r}") from failed[0]
+        return raiser
+
+    def sweep(
+        self, act: Callable[[str], None], every: int, error: type[BaseException] = KeyboardInterrupt, whole: Iterable[str] = ()
+    ) -> int:
+        """Interrupt a call at every `every`-th of its instructions, and at each one in files named by `whole`."""
+        for _ in range(3):  # until everything is in place
+            self.begin(act)
+            act(self.name())
+        self.begin(act)
+        counting, name = Raiser(0), self.name()
+        counting.run(lambda: act(name))
+        chosen = [n for n, place in enumerate(counting.places, 1) if n % every == 0 or place in whole]
+        for at in chosen:
+            self.interrupt(act, at, error)
+        if every == 1:
+            at = len(counting.places) + 1
+            while self.interrupt(act, at, error).raised:
+                at += 1
+        self.check()
+        return len(chosen)
+
+    def check(self) -> None:
+        """Everything acknowledged is there once, everything that was interrupted at most once."""
+        self.use()
+        there = Counter(recorded.event.by for recorded in self.store.read())
+        twice = [name for name, count in there.items() if count > 1]
+        lost = [name for name in self.acknowledged if name not in there]
+        assert not twice and not lost, f"written twice: {twice[:5]}, lost: {lost[:5]}"
+
+
+def descriptors() -> int:
+    """How many this process has open, once nothing unreachable has any."""
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
