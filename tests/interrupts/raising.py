@@ -51,7 +51,9 @@ class Raiser:
             self.places.append(frame.f_code.co_filename[len(PACKAGE) + 1 :])
         elif self.count == self.at:
             self.raised = True
-            self.where = f"{frame.f_code.co_filename[len(PACKAGE) + 1 :]}:{frame.f_lineno} {frame.f_code.co_name} {event}"
+            self.where = (
+                f"{frame.f_code.co_filename[len(PACKAGE) + 1 :]}:{frame.f_lineno} {frame.f_code.co_name} {event}"
+            )
             raise self.error
 
     def run(self, work: Callable[[], Any]) -> Any:
@@ -64,7 +66,7 @@ class Raiser:
             sys.settrace(self._enter)
             try:
                 return work()
-            except (self.error, Exception) as error:
+            except (self.error, Exception) as error:  # noqa: BLE001 (what came of it)
                 return error.with_traceback(None)
             finally:
                 sys.settrace(before)

@@ -10,7 +10,6 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import eventfold as ef
 from tests.interrupts.raising import Raiser
@@ -144,7 +143,7 @@ class Sweep:
         def use() -> None:
             try:
                 self.use()
-            except BaseException as failure:
+            except BaseException as failure:  # noqa: BLE001 (raised below)
                 failed.append(failure)
 
         thread = threading.Thread(target=use, daemon=True)
@@ -158,7 +157,11 @@ class Sweep:
         return raiser
 
     def sweep(
-        self, act: Callable[[str], None], every: int, error: type[BaseException] = KeyboardInterrupt, whole: Iterable[str] = ()
+        self,
+        act: Callable[[str], None],
+        every: int,
+        error: type[BaseException] = KeyboardInterrupt,
+        whole: Iterable[str] = (),
     ) -> int:
         """Interrupt a call at every `every`-th of its instructions, and at each one in files named by `whole`."""
         for _ in range(3):  # until everything is in place

@@ -54,7 +54,7 @@ class Waiters:
 
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-        wake = partial(loop.call_soon_threadsafe, _resolve, future)
+        wake: Callable[[], object] = partial(_wake_on, loop, future)
         self._waking.append(wake)
         try:
             if not is_done():
@@ -67,6 +67,10 @@ class Waiters:
             self._waking.remove(wake)
         except ValueError:  # an exception fell between appending and here
             return
+
+
+def _wake_on(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
+    loop.call_soon_threadsafe(_resolve, future)
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

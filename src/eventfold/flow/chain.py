@@ -8,22 +8,20 @@ Knows: which decisions are handed in and have no outcome yet. Does not know: how
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from types import CoroutineType
 from typing import Any, Protocol, TypeVar
 from weakref import ReferenceType
 
 from eventfold.query import Clause, Query
 from eventfold.state import State
 
-
 T = TypeVar("T")
-Owner = ReferenceType["CoroutineType[Any, Any, Any]"]  # the call that a claim or a link belongs to
+Owner = ReferenceType[Any]  # the call, a coroutine, that a claim or a link belongs to
 
 
 def has_ended(owner: Owner) -> bool:
     """Whether a call has ended, however it did: the interpreter itself notes that, whatever of ours could not run."""
     coroutine = owner()
-    return coroutine is None or coroutine.cr_frame is None  # pyright: ignore[reportUnnecessaryComparison]
+    return coroutine is None or coroutine.cr_frame is None
 
 
 class Exclusive(Protocol):
@@ -137,7 +135,7 @@ class Chains:
                 link.future.set_result(None)
 
     def outcome(self, link: Link) -> Promise | None:
-        """What is done when the link's decision has an outcome, whichever; None if it has one already, or never will."""
+        """What is done when the link's decision has an outcome, whichever; None if it has one, or never will."""
         return self._mutex.run(self._outcome, link)
 
     def _outcome(self, link: Link) -> Promise | None:

@@ -1,0 +1,116 @@
+"""What a call claims ends with the call, also where the exception fell so that nothing of ours could give it back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import eventfold as ef
+from eventfold.mutex import Mutex
+from tests.interrupts.sweep import DEADLINE, Seat, Seated, sit
+
+
+def in_time(work: Callable[[], Any]) -> Any:
+    """What another thread comes to within the deadline."""
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(work()), daemon=True)
+    thread.start()
+    thread.join(DEADLINE)
+    assert results, "it waits for ever, or failed"
+    return results[0]
+
+
+@pytest.mark.parametrize("method", ["claim", "release", "leave", "extend"])
+def test_an_exception_after_a_claim_leaves_nothing_claimed(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Right after each step with a claim an interrupt ends the call: the next decision over the question is made."""
+    store = ef.Store("memory:")
+    chains = store._log.chains
+    real = getattr(chains, method)
+
+    def interrupted(*args: Any) -> Any:
+        monkeypatch.undo()
+        real(*args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(chains, method, interrupted)
+    with pytest.raises(KeyboardInterrupt) as held:  # and with it the traceback, and every frame in it
+        store.decide(sit, Seat("a"), "first")
+    assert in_time(lambda: store.decide(sit, Seat("a"), "second").receipt.last)
+    assert held.type is KeyboardInterrupt
+
+
+@pytest.mark.parametrize("method", ["claim", "release", "leave"])
+def test_an_exception_instead_of_a_step_leaves_nothing_claimed(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same where the step was not taken at all, so that nothing is given back."""
+    store = ef.Store("memory:")
+
+    def interrupted(*args: Any) -> Any:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store._log.chains, method, interrupted)
+    with pytest.raises(KeyboardInterrupt) as held:
+        store.decide(sit, Seat("a"), "first")
+    assert in_time(lambda: store.decide(sit, Seat("a"), "second").receipt.last)
+    assert held.type is KeyboardInterrupt
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("place", ["evolve", "function"])
+def test_an_exit_in_code_of_the_users_leaves_nothing_claimed(error: type[BaseException], place: str) -> None:
+    """`evolve` runs while its question is claimed, a decision between a claim and a link: either may end the call."""
+    store, ending = ef.Store("memory:"), [place]
+
+    class Strict(ef.State):
+        """Ends the call once."""
+
+        seat: ef.Tag
+        taken: int = 0
+
+        def evolve(self, event: Seated) -> None:
+            """Count, or end the call."""
+            if "evolve" in ending:
+                ending.clear()
+                raise error
+            self.taken += 1
+
+    def decide(seat: Strict) -> Seated:
+        if "function" in ending:
+            ending.clear()
+            raise error
+        return Seated(seat.seat, str(seat.taken))
+
+    store.append(Seated("a", "0"))
+    with pytest.raises(error) as held:
+        store.decide(decide, Strict("a"))
+    assert in_time(lambda: store.decide(decide, Strict("a")).events[0].event.by) == "1"
+    assert held.type is error
+
+
+def test_a_mutex_is_free_after_an_exception_and_excludes_meanwhile() -> None:
+    """It is left however the call in it ends; until then none other comes in; a RuntimeError is the caller's own."""
+    mutex, inside = Mutex(), threading.Event()
+    let_go = threading.Event()
+
+    def hold() -> None:
+        inside.set()
+        assert let_go.wait(DEADLINE)
+
+    def fail(error: BaseException) -> None:
+        raise error
+
+    for error in (KeyboardInterrupt(), RuntimeError("a bug"), RecursionError()):
+        with pytest.raises(type(error)):
+            mutex.run(fail, error)
+        with pytest.raises(type(error)):
+            mutex.attempt(fail, error)
+    thread = threading.Thread(target=mutex.run, args=(hold,), daemon=True)
+    thread.start()
+    assert inside.wait(DEADLINE)
+    assert not mutex.attempt(fail, ZeroDivisionError())
+    let_go.set()
+    thread.join(DEADLINE)
+    assert mutex.run(str) == ""
