@@ -41,10 +41,12 @@ if TYPE_CHECKING:
 else:
 
     class StateMeta(msgspec.StructMeta):
-        """Keeps the names that were visible where a class was written, for its annotations."""
+        """Keeps the names that were visible where a class was written, for its annotations; and its `version`."""
 
-        def __new__(mcls, name, bases, namespace, **options):
+        def __new__(mcls, name, bases, namespace, *, version=None, **options):
             cls = super().__new__(mcls, name, bases, namespace, **options)
+            if version is not None:
+                _versions[cls] = version
             if "<locals>" in namespace.get("__qualname__", ""):
                 _locals[cls] = dict(sys._getframe(1).f_locals)
             return cls
@@ -54,6 +56,12 @@ else:
 
 
 _locals: dict[type, dict[str, Any]] = {}
+_versions: dict[type, str | int] = {}
+
+
+def version_of(cls: type) -> str | int | None:
+    """The `version=` that a class, or the nearest of its bases, was given."""
+    return next((_versions[base] for base in cls.__mro__ if base in _versions), None)
 
 
 class State(_Struct):
@@ -61,6 +69,9 @@ class State(_Struct):
 
     Write `evolve(self, event: A | B) -> None`; it changes `self` and returns nothing. The types it names
     and the tag fields among the question are the query; override `query()` to ask otherwise.
+
+    `class Account(ef.State, version=2)`: snapshots of another version are not used. It is needed only where `evolve`
+    uses objects that cannot be compared between releases, which the log `eventfold` says.
     """
 
     def query(self) -> Query:

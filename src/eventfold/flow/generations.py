@@ -77,11 +77,13 @@ async def register(plan: Plan, log: Log, target: Target) -> Registered:
             projection=plan.name,
         )
     live = target.checkpoints(plan.name, known.live)[0]
-    if live.fingerprint == plan.fingerprint:
+    if plan.is_code_of(live.fingerprint):
         refuse_outdated(plan, target, known.live)
         if known.code != plan.code:  # the same class, moved: found by its name at its new place from now on
             with suppress(Disturbed):
                 target.change(msgspec.structs.replace(known, code=plan.code), known)
+        if live.fingerprint != plan.fingerprint:
+            _take_over_fingerprint(plan, target)
         return known
     if known.kind != plan.kind or known.code != plan.code:
         raise InvalidProjection(
@@ -103,6 +105,13 @@ async def register(plan: Plan, log: Log, target: Target) -> Registered:
         was=live.fingerprint,
         fingerprint=plan.fingerprint,
     )
+
+
+def _take_over_fingerprint(plan: Plan, target: Target) -> None:
+    """Keep today's fingerprint of the same code in place of that of an older release."""
+    for held in target.checkpoints(plan.name):
+        if held.fingerprint != plan.fingerprint and plan.is_code_of(held.fingerprint):
+            target.edit(held.place, fingerprint=plan.fingerprint)
 
 
 def outdated(plan: Plan, target: Target, generation: int) -> bool:
@@ -161,7 +170,7 @@ async def begin(plan: Plan, log: Log, target: Target, until: int | None = None) 
     known = known_in(target, plan.name)
     if until is None and known.building is not None:
         left = target.checkpoints(plan.name, known.building)
-        same = left[0].fingerprint == plan.fingerprint and not outdated(plan, target, known.building)
+        same = plan.is_code_of(left[0].fingerprint) and not outdated(plan, target, known.building)
         if same and await _of_this_log(log, left):
             return known.building
         discard(target, known)

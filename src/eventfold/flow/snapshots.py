@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from eventfold.errors import StoreUnavailable
-from eventfold.fingerprint import fingerprint
+from eventfold.fingerprint import fingerprint, report_unknown
 from eventfold.flow.log import Log
 from eventfold.snapshot import Snapshot, key_of, pack, unpack
 from eventfold.state import State
@@ -21,8 +21,11 @@ async def believed(log: Log, question: S, until: int | None) -> tuple[S, int] | 
     key = key_of(question) if log.cache.snapshots else None
     if key is None:
         return None
+    code = fingerprint(type(question))
+    if code.unknown:
+        return None
     found = await log.engine.snapshot(key)
-    if found is None or found.fingerprint != fingerprint(type(question)):
+    if found is None or found.fingerprint != code.digest:
         return None
     if until is not None and found.position > until:
         return None
@@ -43,12 +46,16 @@ async def keep(log: Log, question: State, state: State, position: int, epoch: in
     None is kept in a store that cannot be written to, or that has come to another epoch: at that position another
     event may stand by now.
     """
+    code = fingerprint(type(question))
+    if code.unknown:
+        report_unknown(type(question).__name__, code, "No snapshots of it are kept: it is folded from its events.")
+        return False
     key, packed = key_of(question), pack(state)
     event_id = await log.engine.event_id(position)
     if key is None or packed is None or event_id is None or log.engine.epoch != epoch:
         return False
     try:
-        await log.engine.keep_snapshot(key, Snapshot(fingerprint(type(question)), position, event_id, packed))
+        await log.engine.keep_snapshot(key, Snapshot(code.digest, position, event_id, packed))
     except StoreUnavailable:  # read-only, full or busy: the state was folded all the same
         return False
     return True

@@ -27,6 +27,7 @@ class Terms(msgspec.Struct, frozen=True):
     partitions: int = 1
     indexes: tuple[tuple[str, ...], ...] = ()
     start: Literal["beginning", "now"] | None = None
+    version: str | int | None = None
 
 
 TERMS: dict[type, Terms] = {}
@@ -81,6 +82,7 @@ if TYPE_CHECKING:
             attempts: int = 3,
             partitions: int = 1,
             indexes: Any = (),
+            version: str | int | None = None,
             **keywords: Any,
         ) -> ProjectionMeta: ...
 
@@ -111,7 +113,8 @@ class Projection(_Struct):
     event that concerns no row. Class keywords: `target` an address of another place, or a sink; `on_error` "stop" or
     "park" (the event and later ones of its key wait, others go on); `without_key="park"` sets a failing event that has
     no key, or cannot be read at all, aside alone: nothing waits for it; `attempts` before that; `indexes` names of
-    fields, or tuples of them; `partitions` how many runners may share the work, ordered within a key.
+    fields, or tuples of them; `partitions` how many runners may share the work, ordered within a key; `version` what to
+    raise when the rule changes, where it uses objects that cannot be compared between releases (the log says so).
     """
 
     def evolve(self, event: Any) -> None:

@@ -17,9 +17,10 @@ import msgspec
 
 from eventfold.errors import InvalidProjection
 from eventfold.event import Event, Recorded, generation, is_event_class, names_of
+from eventfold.fingerprint import fingerprint_of_rules, report_unknown
 from eventfold.projection.classes import LOCALS, TERMS, Policy, Projection, SqlProjection, Subscription, Terms
 from eventfold.projection.columns import Rows, rows_of
-from eventfold.projection.fingerprint import fingerprint
+from eventfold.projection.fingerprint import fingerprint as first_fingerprint
 from eventfold.query import Item, Query
 from eventfold.sink import Sink
 
@@ -48,7 +49,8 @@ class Plan(msgspec.Struct):
     code: str
     events: tuple[type, ...]
     query: Query
-    fingerprint: str
+    shape: str
+    meaning: str
     target: str | Sink | None
     on_error: Policy
     attempts: int
@@ -62,6 +64,28 @@ class Plan(msgspec.Struct):
     tables: dict[str, str] = {}
     generation: int = 0
     without_key: Policy = "stop"
+    version: str | int | None = None
+    prints: list[str] = []  # computed when they are asked for: the fingerprint, and that of the first releases
+
+    @property
+    def fingerprint(self) -> str:
+        """8 hex digits for its tables, a hyphen, 24 for all that its code means."""
+        return self._prints()[0]
+
+    def is_code_of(self, fingerprint: str) -> bool:
+        """Whether rows under this fingerprint were made by this code; it may be one of the first releases'."""
+        return fingerprint in self._prints()
+
+    def _prints(self) -> list[str]:
+        if not self.prints:
+            if self.kind == "effects":  # they are not done again, so only their own class counts
+                self.prints = [first_fingerprint(self.cls, self.shape, self.meaning)]
+            else:
+                found = fingerprint_of_rules(self.cls, self.events, (self.key, self.meaning), self.version)
+                report_unknown(self.name, found, "A change there goes unnoticed.")
+                tables = first_fingerprint(self.cls, self.shape, self.meaning)
+                self.prints = [f"{tables.partition('-')[0]}-{found.digest}", tables]
+        return self.prints
 
 
 def keys_of(found: Any) -> tuple[Key, ...]:
@@ -149,7 +173,8 @@ def _rows(cls: type[Projection], name: str, terms: Terms) -> Plan:
         f"{cls.__module__}:{cls.__qualname__}",
         events,
         query,
-        fingerprint(cls, shape, f"{[repr(d) for d in defaults]} {query!r} {terms.partitions}"),
+        shape,
+        f"{[repr(d) for d in defaults]} {query!r} {terms.partitions}",
         terms.target,
         terms.on_error,
         terms.attempts,
@@ -161,6 +186,7 @@ def _rows(cls: type[Projection], name: str, terms: Terms) -> Plan:
         keeps=cls.keep is not Projection.keep,
         generation=generation(),
         without_key=terms.without_key,
+        version=terms.version,
     )
 
 
@@ -206,7 +232,8 @@ def _handled(kept: Any, cls: type, name: str, terms: Terms) -> Plan:
         f"{cls.__module__}:{cls.__qualname__}",
         events,
         query,
-        fingerprint(cls, f"{tables}", f"{query!r} {terms.partitions}"),
+        f"{tables}",
+        f"{query!r} {terms.partitions}",
         terms.target,
         terms.on_error,
         terms.attempts,
@@ -217,6 +244,7 @@ def _handled(kept: Any, cls: type, name: str, terms: Terms) -> Plan:
         tables=tables,
         generation=generation(),
         without_key=terms.without_key,
+        version=terms.version,
     )
 
 

@@ -380,7 +380,7 @@ class Desk(Hands):
         for held in (*target.checkpoints(plan.name, known.live), *target.checkpoints(plan.name, other)):
             # Rows as of different positions would differ for that alone; what is of other code is its runner's to move.
             stands = held.until is not None or known.previous == held.place.generation or inline([held])
-            if held.fingerprint == plan.fingerprint and not stands:
+            if plan.is_code_of(held.fingerprint) and not stands:
                 with suppress(CursorMismatch):  # of a log that was restored: it stays where it is, and is shown so
                     self._catch_up(plan, target, held.place, head, PATIENCE)
         return generations.compare(plan, target, (known.live, other))

@@ -53,7 +53,7 @@ class RowCheck:
         plan, target = self._plan, self._target
         known = known_in(target, plan.name)
         live = self._live(known.live)
-        if live[0].fingerprint != plan.fingerprint:
+        if not plan.is_code_of(live[0].fingerprint):
             return self._unproved(live, "Its code is not the code its rows were made by, so it would fold other rows.")
         left_out: dict[Place, list[Entry]] = {}
         scratch = 1 + max(each.place.generation for each in target.checkpoints(plan.name))

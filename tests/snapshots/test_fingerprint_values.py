@@ -1,0 +1,259 @@
+"""What a fold reaches counts for its fingerprint, of whatever kind it is; what cannot be compared is reported."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import eventfold as ef
+from eventfold.fingerprint import fingerprint
+from eventfold.projection.plan import plan_of
+
+EVENTS = """
+import eventfold as ef
+class Sold(ef.Event, type="fingerprint-values-sold"):
+    item: ef.Tag
+    cents: int = 0
+    unused: int = 0
+    def doubled(self):
+        return self.cents * 2
+"""
+HEAD = """
+import collections, datetime, decimal, fractions, functools, msgspec, operator, pathlib, re, threading, types, zoneinfo
+import eventfold as ef
+from fingerprint_events import Sold
+"""
+FOLD = (
+    HEAD
+    + """
+{constant}
+class Total(ef.State{version}):
+    item: ef.Tag
+    total: int = 0
+    def evolve(self, event: Sold) -> None:
+        {body}
+class TotalRow(ef.Projection, name="total_row"{version}):
+    item: str
+    total: int = 0
+    def evolve(self, event: Sold) -> None:
+        {body}
+"""
+)
+CONSTANTS = {
+    "a mapping proxy": ("types.MappingProxyType({'k': 2})", "types.MappingProxyType({'k': 3})"),
+    "a fraction": ("fractions.Fraction(2)", "fractions.Fraction(3)"),
+    "a range": ("range(2)", "range(3)"),
+    "a deque": ("collections.deque([1, 1])", "collections.deque([1, 1, 1])"),
+    "a pattern": ("re.compile('a{2}')", "re.compile('a{3}')"),
+    "the flags of a pattern": ("re.compile('a')", "re.compile('a', re.I)"),
+    "a named tuple": ("collections.namedtuple('N', 'k')(2)", "collections.namedtuple('N', 'k')(3)"),
+    "a zone": ("zoneinfo.ZoneInfo('Etc/GMT-2')", "zoneinfo.ZoneInfo('Etc/GMT-3')"),
+    "an offset": ("datetime.timezone(datetime.timedelta(0, 7))", "datetime.timezone(datetime.timedelta(0, 8))"),
+    "the zone of a moment": (
+        "datetime.datetime(2026, 1, 1, tzinfo=zoneinfo.ZoneInfo('Etc/GMT-2'))",
+        "datetime.datetime(2026, 1, 1, tzinfo=zoneinfo.ZoneInfo('Etc/GMT-3'))",
+    ),
+    "a getter": ("operator.attrgetter('cents')", "operator.attrgetter('unused')"),
+    "a counter": ("collections.Counter({'k': 2})", "collections.Counter({'k': 3})"),
+    "a default factory": ("collections.defaultdict(int)", "collections.defaultdict(float)"),
+    "a context": ("decimal.Context(prec=2)", "decimal.Context(prec=3)"),
+    "a path": ("pathlib.PurePosixPath('a/b')", "pathlib.PurePosixPath('a/b/c')"),
+    "a bound method": ("[0, 2].__getitem__", "[0, 3].__getitem__"),
+    "a struct": ("msgspec.defstruct('S', [('k', int)])(2)", "msgspec.defstruct('S', [('k', int)])(3)"),
+    "a function in a table": ("{'k': lambda: 2}", "{'k': lambda: 3}"),
+    "what a closure holds": ("(lambda k: (lambda: k))(2)", "(lambda k: (lambda: k))(3)"),
+    "a cached function": ("functools.lru_cache(lambda: 2)", "functools.lru_cache(lambda: 3)"),
+    "a partial": ("functools.partial(lambda k, c: k, 2)", "functools.partial(lambda k, c: k, 3)"),
+    "a property": ("type('P', (), {'k': property(lambda s: 2)})()", "type('P', (), {'k': property(lambda s: 3)})()"),
+    "an attribute of an object": ("types.SimpleNamespace(factory=len, k=2)", "types.SimpleNamespace(factory=len, k=3)"),
+    "blanks within a text": ("'a b'", "'a  b'"),
+    "a float that is an int": ("2", "2.0"),
+}
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """Makes a module of a text. Two of the same text are the same code, moved."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    if "fingerprint_events" not in sys.modules:
+        (tmp_path / "fingerprint_events.py").write_text(EVENTS)
+        importlib.import_module("fingerprint_events")
+    made: list[str] = []
+
+    def of(text: str) -> ModuleType:
+        name = f"fingerprints_of_{tmp_path.name}_{len(made)}"
+        (tmp_path / f"{name}.py").write_text(text)
+        made.append(name)
+        importlib.invalidate_caches()
+        return importlib.import_module(name)
+
+    return of
+
+
+def prints(module: ModuleType) -> tuple[str, str]:
+    """The fingerprints of its State and of its read model."""
+    return fingerprint(module.Total).digest, plan_of(module.TotalRow).fingerprint
+
+
+def fold(constant: str = "", body: str = "self.total += event.cents", version: str = "") -> str:
+    """The text of a module."""
+    return FOLD.format(constant=constant, body=body, version=version)
+
+
+@pytest.mark.parametrize("kind", CONSTANTS)
+def test_a_changed_constant_is_another_fingerprint(module: Callable[[str], ModuleType], kind: str) -> None:
+    """Of a State and of a read model; the same constant in another module is the same code."""
+    before, after = CONSTANTS[kind]
+    first, same, other = (module(fold(f"C = {each}", "self.total = C")) for each in (before, before, after))
+    assert prints(first) == prints(same)
+    assert prints(first)[0] != prints(other)[0]
+    assert prints(first)[1] != prints(other)[1]
+    assert not fingerprint(first.Total).unknown
+
+
+HELPER = "RATE = 2\ndef price(cents):\n    return cents * RATE"
+REACHED = {
+    "a helper": (HELPER, "cents * RATE", "cents + RATE"),
+    "a helper's constant": (HELPER, "RATE = 2", "RATE = 5"),
+    "a helper's inner function": (
+        "def price(c):\n    def one():\n        return c\n    return one()",
+        "return c\n",
+        "return -c\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REACHED)
+def test_a_changed_helper_is_another_fingerprint(module: Callable[[str], ModuleType], what: str) -> None:
+    """A function that evolve calls, and what that one uses."""
+    text, old, new = REACHED[what]
+    body = "self.total += price(event.cents)"
+    first, other = module(fold(text, body)), module(fold(text.replace(old, new), body))
+    assert all(one != another for one, another in zip(prints(first), prints(other), strict=True))
+
+
+def test_what_is_imported_within_a_function_counts(module: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    """Whether the module or a name of it is imported."""
+    helper = f"rules_of_{tmp_path.name}".replace("-", "_")
+    for body in (
+        f"from {helper} import price; self.total += price(event.cents)",
+        f"import {helper} as rules; self.total += rules.price(event.cents)",
+    ):
+        found: list[tuple[str, str]] = []
+        for rate in (2, 3):
+            (tmp_path / f"{helper}.py").write_text(f"def price(cents):\n    return cents * {rate}{' ' * rate}\n")
+            sys.modules.pop(helper, None)
+            importlib.invalidate_caches()
+            found.append(prints(module(fold(body=body))))
+        assert found[0][0] != found[1][0]
+        assert found[0][1] != found[1][1]
+
+
+def test_comments_docstrings_and_formatting_do_not_count(module: Callable[[str], ModuleType]) -> None:
+    """Nor that the class stands in another module."""
+    plain = fold(HELPER, "self.total += price(event.cents)")
+    dressed = fold(
+        'RATE   = 2  # a rate\ndef price(cents):\n    """The price."""\n    return (cents\n        * RATE)',
+        '"""Take one."""\n        self.total += price(  event.cents  )  # a comment',
+    )
+    assert prints(module(plain)) == prints(module(dressed))
+
+
+def test_a_read_model_looks_at_the_fields_of_events_that_it_names(module: Callable[[str], ModuleType]) -> None:
+    """An event that gains a field, or another default for one, stops no read model that does not look at it."""
+    import fingerprint_events as events
+
+    def print_of(body: str, text: str) -> str:
+        space = module(
+            text + HEAD.replace("from fingerprint_events import Sold", "") + fold(body=body).partition(HEAD)[2]
+        )
+        return plan_of(space.TotalRow).fingerprint
+
+    def changed(old: str, new: str) -> str:
+        assert EVENTS.count(old) == 1
+        return EVENTS.replace(old, new)
+
+    for body, old, new, same in (
+        ("self.total += event.cents", "unused: int = 0", "unused: int = 1", True),
+        ("self.total += event.cents", "    unused: int = 0\n", "    unused: int = 0\n    more: int = 7\n", True),
+        ("self.total += event.cents", "cents: int = 0", "cents: int = 1", False),
+        ("self.total += event.doubled()", "self.cents * 2", "self.cents * 3", False),
+        ("match event:\n            case Sold(unused=1): self.total += 1", "unused: int = 0", "unused: int = 1", False),
+    ):
+        assert (print_of(body, EVENTS) == print_of(body, changed(old, new))) == same, (body, new)
+    assert events.Sold
+
+
+def test_what_cannot_be_compared_is_reported_and_not_trusted(
+    module: Callable[[str], ModuleType], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No snapshot is kept of such a State, which is said once, by name; with a version= one is."""
+    constant, body = "C = threading.Lock()", "self.total += event.cents + C.locked()"
+    unsure, versioned = module(fold(constant, body)), module(fold(constant, body, ", version=1"))
+    assert fingerprint(unsure.Total).unknown == ("an object of _thread.lock in Total.evolve",)
+    assert fingerprint(versioned.Total).unknown == ()
+    assert fingerprint(module(fold(constant, body, ", version=2")).Total) != fingerprint(versioned.Total)
+    url = str(tmp_path / "store.db")
+    with caplog.at_level(logging.WARNING, "eventfold"):
+        for of in (unsure, versioned):
+            for _ in range(2):
+                with ef.Store(url, snapshots=5) as store:
+                    store.append(*[of.Sold("x", 1) for _ in range(10)])
+                    store.state(of.Total("x"))
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 1
+    assert "Total uses what cannot be compared between releases: an object of _thread.lock in Total.evolve." in said[0]
+    assert "version=1" in said[0]
+    with ef.Store(url, snapshots=5) as store:
+        assert store.state(versioned.Total("x")).total == 40
+        (kept,) = store.engine._file.reader().execute("SELECT key FROM snapshot").fetchall()  # type: ignore[attr-defined]
+        assert versioned.__name__ in kept[0]
+
+
+def test_a_file_that_was_edited_since_it_was_imported_describes_nothing(module: Callable[[str], ModuleType]) -> None:
+    """The code that runs counts, and not the text that stands there now."""
+    from eventfold.syntax import describe
+
+    made = module(fold())
+    path = Path(made.__file__ or "")
+    before = describe(made.Total.evolve)
+    assert before.startswith("(FunctionDef")
+    path.write_text(fold(body="self.total -= event.cents"))
+    import linecache
+
+    linecache.checkcache(str(path))
+    assert not describe(made.Total.evolve).startswith("(FunctionDef")
+
+
+def test_rows_under_a_fingerprint_of_an_older_release_go_on(tmp_path: Path) -> None:
+    """Code that has not changed neither stops nor is rebuilt; today's fingerprint is kept from then on."""
+
+    class Sale(ef.Event, type="fingerprint-values-sale"):
+        item: str
+
+    class Sales(ef.Projection, name="fingerprint_sales"):
+        item: str
+        count: int = 0
+
+        def evolve(self, event: Sale) -> None:
+            self.count += 1
+
+    url = str(tmp_path / "store.db")
+    with ef.Store(url) as store:
+        store.append(Sale("a"))
+        store.project(Sales)
+        (held,) = store.projections.checkpoints(Sales)
+        first = plan_of(Sales)._prints()[1]  # type: ignore[attr-defined]
+        assert first != held.fingerprint
+        store.projections.target(Sales).edit(held.place, fingerprint=first)
+    with ef.Store(url) as store:
+        store.append(Sale("a"))
+        store.project(Sales)
+        assert [row.count for row in store.rows(Sales)] == [2]
+        assert [each.fingerprint for each in store.projections.checkpoints(Sales)] == [held.fingerprint]
