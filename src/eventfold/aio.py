@@ -178,7 +178,7 @@ class AsyncStore(AsyncWorking):
         backwards: bool = False,
         raw: bool = False,
     ) -> AsyncIterator[Recorded[Any]]:
-        """See Store.read: `async for recorded in store.read(…)`."""
+        """See Store.read: `async for recorded in store.read(…)`, **in the order recorded, also with `occurred_…`.**"""
         bounds = Bounds(
             after=after,
             until=until,
@@ -200,7 +200,7 @@ class AsyncStore(AsyncWorking):
     async def state(
         self, question: S, *, at: int | datetime | None = None, occurred_until: datetime | None = None
     ) -> S:
-        """See Store.state."""
+        """See Store.state. **Folded in the order in which events were recorded, also with `occurred_until`.**"""
         return await state_at(await self._opening.log(), question, at, occurred_until)
 
     async def history(

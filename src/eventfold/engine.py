@@ -71,7 +71,8 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
 
     `after` exclusive; `until` inclusive (None: the head); `limit` events at the most, softly (see
     `Page`); `backwards` from `until` down to `after`; `occurred_since` / `occurred_until`: µs since
-    1970 UTC, both inclusive, compared with `occurred` or, where an event has none, with `time`.
+    1970 UTC, both inclusive, compared with `occurred` or, where an event has none, with `time`;
+    the order stays that of the positions.
     """
 
     after: int = 0

@@ -228,7 +228,8 @@ class Store(Working):
     ) -> Iterator[Recorded[Any]]:
         """The matching events, in order. `after` exclusive; `until` inclusive, a position (with the whole append
         that wrote it) or the last moment recorded; `since` inclusive; `occurred_…` inclusive, by the business's
-        time; `raw` reads events whose classes are not known here. Raises Unreadable errors, never skips.
+        time, **which leaves events out and does not order them: they come in the order they were recorded**; `raw`
+        reads events whose classes are not known here. Raises Unreadable errors, never skips.
         """
         bounds = Bounds(
             after=after,
@@ -251,7 +252,11 @@ class Store(Working):
 
     def state(self, question: S, *, at: int | datetime | None = None, occurred_until: datetime | None = None) -> S:
         """The state now; as of a moment of the log (`at`: a position or an aware datetime); or as far as the
-        business had come (`occurred_until`). A copy: change it as you like.
+        business had come (`occurred_until`, inclusive). A copy: change it as you like.
+
+        `occurred_until` leaves out what occurred later, as far as it is known now. **Events are folded in the order in
+        which they were recorded, not in which they occurred: a late fact counts after later ones. Without
+        `occurred_until` an event that is dated ahead counts at once.**
         """
         return run(state_at(self._log, question, at, occurred_until))
 
@@ -320,8 +325,9 @@ class Store(Working):
     ) -> Copied:
         """Copy every event into another store, whatever its engine: ids, positions, times, boundaries, keys.
 
-        Resumable: an interrupted copy goes on where it stopped. `succeed` gives an empty target this store's
-        identity, so that cursors hold there; `verify` reads both and compares. `progress(done, total)`.
+        Resumable: an interrupted copy goes on where it stopped. `succeed` gives an empty target this store's identity,
+        so that cursors hold there (InvalidInput where it has events under one of its own); `verify` reads both and
+        compares. `progress(done, total)`.
         Raises CursorMismatch if the target holds anything else than a beginning of this log.
         """
         copied = run(copy_log(self.engine, target.engine, succeed=succeed, progress=progress))

@@ -11,7 +11,8 @@ import pytest
 import eventfold as ef
 from eventfold.bridge import run
 from eventfold.engine import Span
-from eventfold.errors import CursorMismatch
+from eventfold.errors import CursorMismatch, InvalidInput
+from tests.cli.commands import run as run_command
 
 
 class Noted(ef.Event, type="copy-noted"):
@@ -94,3 +95,44 @@ def test_copying_works_for_async_callers(tmp_path: Path) -> None:
             return (await here.copy_to(there)).verified
 
     assert asyncio.run(copied())
+
+
+def test_a_store_with_events_of_its_own_does_not_take_an_identity(tmp_path: Path) -> None:
+    """Asked to succeed the source after it was copied without, the target refuses, and nothing of it is changed."""
+    source, target = filled("memory:", 500), ef.Store(str(tmp_path / "there.db"))
+    assert not source.copy_to(target).succeeded
+    source.append(Noted("t-1", "late"))
+    with pytest.raises(InvalidInput, match="identity of its own"):
+        source.copy_to(target, succeed=True)
+    assert target.head() == 500
+    assert target.engine.store_id != source.engine.store_id
+    assert source.copy_to(target).events == 501
+
+
+def test_a_copy_that_succeeds_goes_on_after_an_interruption(tmp_path: Path) -> None:
+    """What took the identity when the copy began keeps it when the copy goes on, asked for once more or not."""
+    source, target = filled("memory:", 1_500), ef.Store(str(tmp_path / "there.db"))
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        source.copy_to(target, succeed=True, progress=interrupt)
+    for succeed in (True, False, True):
+        copied = source.copy_to(target, succeed=succeed)
+        assert (copied.events, copied.succeeded, copied.verified) == (1_500, True, True)
+    assert (target.engine.store_id, target.engine.epoch) == (source.engine.store_id, source.engine.epoch + 1)
+    assert target.verify(source.cursor(400)) == 400
+
+
+def test_the_command_says_whether_the_identity_was_taken(tmp_path: Path) -> None:
+    """`eventfold copy --succeed` tells that it was, or ends with an error; never is it passed over."""
+    here, there = str(tmp_path / "here.db"), str(tmp_path / "there.db")
+    filled(here, 500).close()
+    for _ in range(2):
+        assert run_command("copy", here, there, "--succeed").lines[0]["succeeded"] is True
+    other = str(tmp_path / "other.db")
+    assert run_command("copy", here, other).lines[0]["succeeded"] is False
+    refused = run_command("copy", here, other, "--succeed")
+    assert refused.code != 0
+    assert "identity of its own" in refused.err

@@ -26,7 +26,8 @@ def copy(
         bool, typer.Option("--verify/--no-verify", help="Read both afterwards, and compare every event.")
     ] = True,
     succeed: Annotated[
-        bool, typer.Option("--succeed", help="Let an empty TO take over the store's identity: cursors hold there.")
+        bool,
+        typer.Option("--succeed", help="Let an empty TO take over the store's identity, so that cursors hold."),
     ] = False,
     as_json: Json = None,
 ) -> None:
@@ -52,6 +53,7 @@ def copy(
                 "events": copied.events,
                 "written": copied.written,
                 "keys": copied.keys,
+                "succeeded": copied.succeeded,
                 "verified": verify,
                 "digest": proven,
             }
@@ -59,6 +61,8 @@ def copy(
         return
     new = "" if copied.written == copied.events else f", {copied.written:,} of them now"
     screen.say(f"Copied {counted(copied.events, 'event')} to {others[0]}{new}.")
+    if copied.succeeded:
+        screen.say(f"{others[0]} has the identity of the store now: cursors and receipts hold there.")
     if proven:
         screen.say(f"Both logs were read and are equal; their digest is {proven[:16]}….")
 

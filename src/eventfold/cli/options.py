@@ -101,7 +101,7 @@ OccurredSince = Annotated[
     typer.Option(
         "--occurred-since",
         metavar="TIME",
-        help="Occurred at this time or later (else recorded).",
+        help="Occurred at this time or later (else recorded); the order stays that of recording.",
         rich_help_panel="Which",
     ),
 ]
@@ -110,7 +110,7 @@ OccurredUntil = Annotated[
     typer.Option(
         "--occurred-until",
         metavar="TIME",
-        help="Occurred by this time, inclusive (else recorded).",
+        help="Occurred by this time, inclusive (else recorded); the order stays that of recording.",
         rich_help_panel="Which",
     ),
 ]

@@ -80,7 +80,8 @@ def state(
     """Fold events into a state, now or then.
 
     Into one of your State classes; or without a class, into the last value that the events of some tag (or --type,
-    --where) gave to each field, and which event gave it.
+    --where) gave to each field, and which event gave it. Events are folded in the order they were recorded: a late
+    fact counts after later ones, and without --occurred-until one that is dated ahead counts at once.
     """
     screen = Screen(as_json, wide)
     url, asked = asked_for(url, cls, words, query_of(types, tags, where), import_path)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from eventfold.engine import Engine, Span
-from eventfold.errors import CursorMismatch
+from eventfold.errors import CursorMismatch, InvalidInput
 from eventfold.query import Query
 from eventfold.record import Stored, digest
 
@@ -21,25 +21,39 @@ Progress = Callable[[int, int], None]
 
 
 class Copied(msgspec.Struct, frozen=True, kw_only=True):
-    """What a copy came to: how many events stand in both logs now, how many of them were written this time."""
+    """What a copy came to: how many events stand in both logs now, how many of them were written this time.
+
+    `succeeded` whether the target has the source's identity, in a later epoch.
+    """
 
     events: int
     written: int
     keys: int
     verified: bool = False
     digest: str = ""
+    succeeded: bool = False
 
 
 async def copy(source: Engine, target: Engine, *, succeed: bool = False, progress: Progress | None = None) -> Copied:
     """Copy what the target does not have yet; `progress` is called with (events there, events in all).
 
-    `succeed` gives an empty target the source's identity in its next epoch, so that followers go on there.
-    Raises CursorMismatch if the target holds anything else than a beginning of the source.
+    `succeed` gives an empty target the source's identity in its next epoch, so that followers go on there; one that
+    has it already, from a copy that was interrupted, goes on. Raises InvalidInput where the target has events under an
+    identity of its own, CursorMismatch if it holds anything else than a beginning of the source.
     """
     head = (await target.head()).position
     if head:
         await _same_beginning(source, target, head)
-    elif succeed:
+    if succeed and not _has_succeeded(source, target):
+        if head:
+            raise InvalidInput(
+                f"The target has {head:,} events and an identity of its own, which a store with events keeps: cursors "
+                "and receipts of its own would not hold any more.",
+                "Copy into an empty store to hand the identity over, or copy without succeed (--succeed).",
+                target=target.store_id,
+                store=source.store_id,
+                events=head,
+            )
         await target.succeed(source.store_id, source.epoch + 1)
     written, end = 0, (await source.head()).position
     while True:
@@ -51,7 +65,12 @@ async def copy(source: Engine, target: Engine, *, succeed: bool = False, progres
                 progress(head, max(end, head))
         if not page.more:
             break
-    return Copied(events=head, written=written, keys=await _copy_keys(source, target, head))
+    keys = await _copy_keys(source, target, head)
+    return Copied(events=head, written=written, keys=keys, succeeded=_has_succeeded(source, target))
+
+
+def _has_succeeded(source: Engine, target: Engine) -> bool:
+    return target.store_id == source.store_id and target.epoch > source.epoch
 
 
 async def _same_beginning(source: Engine, target: Engine, head: int) -> None:
