@@ -216,7 +216,7 @@ def test_pages_are_read_along_b_trees(large: tuple[str, str, Opened], name: str,
             connection.execute(statement.encode(), values, prepare=True)
     for plan in plans:
         for node in nodes(plan):
-            if "Relation Name" in node:
+            if node.get("Relation Name", "store") != "store":  # which is one row
                 assert node["Node Type"] in ("Index Scan", "Index Only Scan"), node
                 assert node["Actual Rows"] * node["Actual Loops"] <= EVENTS // 2, "it grows with what is asked for"
     assert any("Relation Name" in node for plan in plans for node in nodes(plan))

@@ -316,6 +316,17 @@ class Answer(msgspec.Struct, frozen=True):
     folded: list[str] | None = None
 
 
+class OtherEpoch(Exception):
+    """The store is in another epoch than the connection knew. Nothing was written."""
+
+
+def answered(rows: Sequence[Sequence[Any]]) -> Answer:
+    """What the call returned. Raises OtherEpoch where it was not made."""
+    if not rows:
+        raise OtherEpoch
+    return Answer(*rows[0])
+
+
 WRITTEN, REPEATED, CONFLICT, REUSED, FUTURE, NOWHERE, LACKING = range(7)
 
 

@@ -37,6 +37,7 @@ class Link(Protocol):
 
     pooled: bool  #         a transaction pooler stands in between: nothing of a session lasts
     only_local: bool  #     the last commit was made here but, against orders, on no standby
+    epoch: int  #           the store's, as this server had it when it was asked last; 0: not known (a replica)
 
     @property
     def server(self) -> int:
@@ -82,6 +83,7 @@ class _Face:
         self._pgconn = connection.pgconn
         self.pooled = False
         self.only_local = False
+        self.epoch = 0
         connection.add_notice_handler(self._notice)
         self._heard: Callable[[int], object] | None = None
         if hasattr(select, "poll"):  # Windows has none: there a dead connection is noticed in use
@@ -237,6 +239,7 @@ class Pool:
         self._loop_gate: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
         self._pid = os.getpid()
         self._reached = False
+        self.epoch = 0  # the store's; a connection that knows another one may lead to a server that was left
         self.closed = False
 
     async def take(self) -> SyncLink | AsyncLink:
@@ -246,7 +249,7 @@ class Pool:
         try:
             while self._idle:
                 link = self._idle.pop()
-                if link.usable():
+                if link.epoch == self.epoch and link.usable():
                     return link
                 await self._drop(link)
             return await self._connect()

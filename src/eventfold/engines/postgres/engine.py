@@ -73,6 +73,7 @@ class PostgresEngine(Writing):
         rows = await self._page(query, span, span.limit + 1)
         head: int = rows[0][0]
         self._seen = max(self._seen, head)
+        self._sessions.saw(*rows[0][:3])
         events = events_of(rows)
         end = head if span.until is None else min(span.until, head)
         more = len(events) > span.limit
@@ -105,22 +106,20 @@ class PostgresEngine(Writing):
 
     async def head(self) -> Head:
         """See the port."""
-        rows = await self._sessions.ask(self._sql.head)
-        if self._sessions.replica is not None and self._floor > (rows[0][0] if rows else 0):
-            rows = await self._sessions.ask(self._sql.head, primary=True)
-        return Head(*rows[0]) if rows else Head(0, 0, b"")
+        rows = await self._sessions.ask_beyond(self._floor, (self._sql.head, []))
+        return Head(rows[0][0], rows[0][2], rows[0][3]) if rows else Head(0, 0, b"")
 
     async def count(self, query: Query, after: int = 0, until: int | None = None) -> int:
         """See the port."""
         statement = self._sql.count(query, after, MOST if until is None else until)
-        head, count = (await self._sessions.ask_beyond(self._needed(after, until), statement))[0]
+        head, _, count = (await self._sessions.ask_beyond(self._needed(after, until), statement))[0]
         if query.items:
             return count
         return max(0, (head if until is None else min(until, head)) - after)
 
     async def position_at(self, time: int) -> int:
         """See the port."""
-        return (await self._sessions.ask_beyond(self._floor, (self._sql.position_at, [time])))[0][1]
+        return (await self._sessions.ask_beyond(self._floor, (self._sql.position_at, [time])))[0][2]
 
     async def event_id(self, position: int) -> bytes | None:
         """See the port."""

@@ -16,7 +16,7 @@ from psycopg import errors as pg
 
 from eventfold.engine import Folder, Folding, Page, Span, Stale, Turn
 from eventfold.engines.postgres.address import lock_of, quoted
-from eventfold.engines.postgres.append import Answer, Batch, batches, written
+from eventfold.engines.postgres.append import Answer, Batch, answered, batches, written
 from eventfold.engines.postgres.arrays import texts
 from eventfold.engines.postgres.connect import Rows
 from eventfold.engines.postgres.sessions import Link
@@ -107,7 +107,7 @@ class Inline:
         assert self.folder is not None
         await self._begin(link)
         try:
-            answer = Answer(*(await link.fetch(statement[0], statement[1], prepare=True))[0])
+            answer = answered(await link.fetch(statement[0], statement[1], prepare=True))
             folding = self.folder.begin(link.connection, answer.head, parsed(answer.folded))
             last, failed = _take(folding, part, answer, at_once)
             if not failed:

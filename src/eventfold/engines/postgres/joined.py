@@ -15,7 +15,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from eventfold.engine import AppendRequest
-from eventfold.engines.postgres.append import arguments, batches, call, clauses_of, repeats_itself
+from eventfold.engines.postgres.append import OtherEpoch, arguments, batches, call, clauses_of, repeats_itself
 from eventfold.engines.postgres.arrays import Dumpers, texts
 from eventfold.engines.postgres.errors import translated
 from eventfold.errors import InvalidInput, NotSupported, StoreUnavailable
@@ -26,9 +26,12 @@ Theirs = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
 
 
 async def stage(
-    connection: Any, requests: Sequence[AppendRequest], schema: str, store: str, where: str
+    connection: Any, requests: Sequence[AppendRequest], schema: str, store: str, known: int, where: str
 ) -> list[Staged]:
-    """Stage the requests in the connection's transaction. See PostgresEngine.append_joined."""
+    """Stage the requests in the connection's transaction. See PostgresEngine.append_joined.
+
+    Raises OtherEpoch where a condition was read in epoch `known` and the connection leads to a store in another one.
+    """
     theirs = await unwrapped(connection)
     refuse_unjoinable(theirs)
     for request in requests:
@@ -45,9 +48,14 @@ async def stage(
     for batch in batches(requests) if requests else ():
         words = [repr(clause.query) for _, clause in clauses_of(batch)]
         given = {"store": store, **arguments(batch)} | ({"words": texts(words)} if words else {})
-        statement = f"SELECT epoch FROM {call(f'{schema}.stage', given)}"
+        read = next((request for request in batch.requests if request.unless and request.epoch is not None), None)
+        statement, values = f"SELECT epoch FROM {call(f'{schema}.stage', given)}", list(given.values())
+        if read is not None:  # an argument that depends on the store's row keeps the planner from staging first
+            function = call(f"{schema}.stage", given).replace("%b::uuid[]", "CASE WHEN s.one THEN %b::uuid[] END", 1)
+            statement = f"SELECT a.epoch FROM {schema}.store s CROSS JOIN LATERAL {function} a WHERE s.epoch = %b"  # noqa: S608
+            values.append(known)
         try:
-            epoch = await _fetch_value(theirs, statement, list(given.values()))
+            epoch = await _fetch_value(theirs, statement, values)
         except (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName):
             raise StoreUnavailable(
                 f"The connection leads to a database without this store ({where}).",
@@ -56,6 +64,8 @@ async def stage(
             ) from None
         except psycopg.Error as error:
             raise translated(error, where) from None
+        if read is not None and not epoch:
+            raise OtherEpoch
     return [
         Staged(
             store=store, epoch=epoch, ids=tuple([event.id for event in request.events]), digest=digest(request.events)

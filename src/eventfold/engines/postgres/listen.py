@@ -107,6 +107,7 @@ class Listener:
         for statement in self._begin if self._poll is None else ():
             primary.execute(statement.encode())
         self.mode = "listening" if self._poll is None else "polling"
+        self._seen = -1  # a server that took over may have less
         self._look(primary)
         self._announce(replica, stopping)
         looked = time.monotonic()
@@ -132,10 +133,10 @@ class Listener:
         return bool(heard)
 
     def _look(self, connection: Connection) -> bool:
-        """Whether the log has grown since the last look."""
+        """Whether the log has changed since the last look: grown, or, where it was restored, become shorter."""
         head = _head(connection, self._head)
-        grown, self._seen = head > self._seen, max(head, self._seen)
-        return grown
+        changed, self._seen = head != self._seen, head
+        return changed
 
     def _announce(self, replica: Connection | None, stopping: threading.Event) -> None:
         self._ring()

@@ -42,11 +42,16 @@ class Reading:
     def __init__(self, schema: str) -> None:
         self.schema = schema  # as a quoted identifier
         self._event, self._tag = f"{schema}.event", f"{schema}.tag"
-        self.head = f"SELECT position, time, id FROM {self._event} ORDER BY position DESC LIMIT 1"
-        self.id = f"SELECT id FROM {self._event} WHERE position = %b"
-        self.position_of = f"SELECT position FROM {self._event} WHERE id = encode(%b, 'hex')::uuid"
-        self.boundary = f'SELECT position - "offset" + size - 1 FROM {self._event} WHERE position = %b'
-        self.position_at = f"SELECT (SELECT coalesce(max(position), 0) FROM {self._event}), {schema}.position_at(%b)"
+        self.store_epoch = f"SELECT epoch FROM {schema}.store"
+        epoch = f"({self.store_epoch})"
+        self.head = f"SELECT position, {epoch}, time, id FROM {self._event} ORDER BY position DESC LIMIT 1"
+        self.id = f"SELECT id, {epoch} FROM {self._event} WHERE position = %b"
+        self.position_of = f"SELECT position, {epoch} FROM {self._event} WHERE id = encode(%b, 'hex')::uuid"
+        self.boundary = f'SELECT position - "offset" + size - 1, {epoch} FROM {self._event} WHERE position = %b'
+        self._moment = f"SELECT coalesce(max(position), 0) AS head, {epoch} AS epoch FROM {self._event}"
+        self.position_at = f"SELECT h.head, h.epoch, {schema}.position_at(%b) FROM ({self._moment}) h"
+        # Whether an event that was seen before is still there, and whether this server says so for good.
+        self.still = f"SELECT pg_is_in_recovery(), (SELECT id FROM {self._event} WHERE position = %b)"
         self.request = f"SELECT first FROM {schema}.request WHERE key = %b"
         # The whole append that an event was part of.
         self.append = (
@@ -69,15 +74,16 @@ class Reading:
         self.known = f"SELECT position, id FROM {self._event} WHERE id = ANY (%b)"
 
     def page(self, query: Query, span: Span, limit: int | None) -> Statement:
-        """Rows of (head, event's columns…): the matching events in order; one row of (head, NULL…) if none.
+        """Rows of (head, epoch, head's id, event's columns…): the matching events in order; one row with NULLs if none.
 
         The head is of the same snapshot, so that "nothing more up to the head" is true of one moment.
         """
         order = "DESC" if span.backwards else "ASC"
         rows, values = self._rows(query, span, order, limit)
         return (
-            f"WITH h AS MATERIALIZED (SELECT coalesce(max(position), 0) AS head FROM {self._event})"
-            f" SELECT h.head, {COLUMNS} FROM h LEFT JOIN ({rows}) e ON true",
+            f"WITH h AS MATERIALIZED (SELECT coalesce(l.position, 0) AS head, s.epoch, l.id FROM {self.schema}.store s"
+            f" LEFT JOIN (SELECT position, id FROM {self._event} ORDER BY position DESC LIMIT 1) l ON true)"
+            f" SELECT h.head, h.epoch, h.id, {COLUMNS} FROM h LEFT JOIN ({rows}) e ON true",
             values,
         )
 
@@ -100,11 +106,10 @@ class Reading:
 
     def count(self, query: Query, after: int, until: int) -> Statement:
         """How many match, beside the head."""
-        head = f"SELECT coalesce(max(position), 0) FROM {self._event}"
         if not query.items:
-            return f"SELECT ({head}), 0", []
+            return f"SELECT h.head, h.epoch, 0 FROM ({self._moment}) h", []
         arms, values = self._arms(query, after, until, "", "")
-        return f"SELECT ({head}), count(*) FROM ({arms}) p", values
+        return f"SELECT h.head, h.epoch, (SELECT count(*) FROM ({arms}) p) FROM ({self._moment}) h", values
 
     def _arms(self, query: Query, after: int, until: int, order: str, most: str) -> Statement:
         """The positions that match, each once, in order, up to the limit."""

@@ -6,15 +6,16 @@ Knows: how a session is settled and verified, when a replica is too far behind. 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psycopg
 
 from eventfold.engines.postgres import layouts, schema
-from eventfold.engines.postgres.address import Address, Options, address_of
+from eventfold.engines.postgres.address import Address, Options, address_of, quoted
 from eventfold.engines.postgres.connect import AsyncLink, Colour, Pool, Rows, SyncLink
 from eventfold.engines.postgres.errors import lost, translated
+from eventfold.engines.postgres.read import Reading
 from eventfold.errors import StoreDamaged, StoreUnavailable
 
 Link = SyncLink | AsyncLink
@@ -24,13 +25,19 @@ LOOK_AGAIN = 0.005  # seconds between looks at a replica that is behind
 
 
 class Sessions:
-    """The connections of one engine to one store, and that store's identity as they found it."""
+    """The connections of one engine to one store, and that store's identity as they found it.
 
-    def __init__(self, url: str, options: Options, colour: Colour, create: bool) -> None:
+    `forget` is called where the epoch changes: what is remembered of the log may be lost.
+    """
+
+    def __init__(self, url: str, options: Options, colour: Colour, create: bool, forget: Callable[[], None]) -> None:
         self.options = options
+        self._sql = Reading(quoted(options.schema))
         self.primary: Address = address_of(url)
         self.replica: Address | None = address_of(options.read_url) if options.read_url else None
         self.store_id, self.epoch = "", 0
+        self._known = (0, 0, b"")  # the furthest event that was come across: in which epoch, its position and id
+        self._forget = forget
         self.pooled = False
         self._create = create
         self._colour: Colour = colour
@@ -59,39 +66,74 @@ class Sessions:
             await pool.give(link)
             await pool.close()
 
-    async def ask(self, sql: str, values: Sequence[Any] = (), *, primary: bool = False) -> Rows:
-        """One question. A connection that turns out to be dead is replaced, and the question asked once more."""
+    async def ask(self, sql: str, values: Sequence[Any] = (), *, primary: bool = False, epoch: bool = False) -> Rows:
+        """One question. A connection that turns out to be dead is replaced, and the question asked once more.
+
+        `epoch`: the second column is the store's, as it is in the same snapshot.
+        """
         pool = self.writers if primary else self._readers
-        for again in (True, False):
+        again = True
+        while True:
             link = await pool.take()
             try:
-                return await link.fetch(sql, values)
+                rows = await link.fetch(sql, values)
+                if not epoch or not rows or link.epoch == pool.epoch == rows[0][1]:
+                    return rows
+                if not link.epoch:  # a replica, which may be behind: whoever asks compares
+                    return rows
+                if link.epoch == pool.epoch:  # begun on this very server, as after a restore
+                    link.epoch = rows[0][1]
+                    self.begin(link.epoch)
+                    return rows
+                # Another connection has met another epoch meanwhile, so this one may lead to a server that was left.
             except psycopg.Error as error:
                 if not (again and lost(error, link.closed)):
                     raise translated(error, pool.address.where) from None
+                again = False
             finally:
                 await pool.give(link)
-        raise AssertionError("unreachable: the second attempt returns or raises")
 
     async def ask_beyond(self, floor: int, statement: Statement) -> Rows:
-        """Rows whose first column is the head; from the replica if it has come to `floor`, else from the primary."""
-        rows = await self.ask(*statement)
-        if self.replica is None or rows[0][0] >= floor:
+        """Rows of (head, epoch, …), from the replica if it has come to `floor` in this epoch, else from the primary."""
+        rows = await self.ask(*statement, epoch=True)
+        if self.replica is None or self._has_come_to(floor, rows):
             return rows
         deadline = time.monotonic() + self.options.replica_wait
         while time.monotonic() < deadline:
             await self._readers.pause(LOOK_AGAIN)
-            rows = await self.ask(*statement)
-            if rows[0][0] >= floor:
+            rows = await self.ask(*statement, epoch=True)
+            if self._has_come_to(floor, rows):
                 return rows
-        return await self.ask(*statement, primary=True)
+        return await self.ask(*statement, primary=True, epoch=True)
+
+    def _has_come_to(self, floor: int, rows: Rows) -> bool:
+        return rows[0][0] >= floor and rows[0][1] == self.epoch if rows else floor <= 0
 
     async def ask_about(self, sql: str, value: Any) -> Rows:
         """Something about one place in the log: where a replica has not got it yet, the primary has."""
-        rows = await self.ask(sql, [value])
-        if not rows and self.replica is not None:
-            rows = await self.ask(sql, [value], primary=True)
+        rows = await self.ask(sql, [value], epoch=True)
+        if self.replica is not None and (not rows or rows[0][1] != self.epoch):
+            rows = await self.ask(sql, [value], primary=True, epoch=True)
         return rows
+
+    async def look(self, link: Link) -> None:
+        """Ask in which epoch the store is, over this connection. Raises psycopg.Error."""
+        rows = await link.fetch(self._sql.store_epoch)
+        if rows and link.epoch == self.epoch != rows[0][0]:
+            link.epoch = rows[0][0]
+            self.begin(link.epoch)
+
+    def begin(self, epoch: int) -> None:
+        """The store is in another epoch than was known here: what is remembered of its log may be lost."""
+        self.epoch = self.writers.epoch = epoch
+        if self.replica is None:
+            self._readers.epoch = epoch
+        self._forget()  # after that: what is learned meanwhile of the other epoch is not kept
+
+    def saw(self, position: int, epoch: int, event_id: bytes) -> None:
+        """An event that is in the log in this epoch."""
+        if epoch == self.epoch and (epoch != self._known[0] or position > self._known[1]):
+            self._known = (epoch, position, event_id)
 
     def lock_ms(self) -> int:
         """How long a writer waits for another, in ms."""
@@ -115,7 +157,32 @@ class Sessions:
                 store=self.store_id,
                 found=found.store_id,
             )
-        self.store_id, self.epoch = found.store_id, found.epoch
+        self.store_id = found.store_id
+        if found.epoch != self.epoch:
+            self.begin(found.epoch)
+        else:
+            await self._refuse_lost(link)
+        link.epoch = found.epoch
+
+    async def _refuse_lost(self, link: Link) -> None:
+        """An event that was seen in this epoch must be there in this epoch. Raises StoreDamaged."""
+        epoch, position, known = self._known
+        if not position or epoch != self.epoch:
+            return
+        where = self.primary.where
+        try:
+            lags, found = (await link.fetch(self._sql.still, [position]))[0]
+        except psycopg.Error as error:
+            raise translated(error, where) from None
+        if found != known and not lags:
+            raise StoreDamaged(
+                f"The store at {where} does not hold the event acknowledged at position {position} any more, and is in "
+                f"the same epoch ({self.epoch}): it was restored without beginning another one.",
+                "Begin another epoch, so that whoever lives on notices (eventfold restored URL); what was acknowledged "
+                "since the restored point is lost.",
+                position=position,
+                epoch=self.epoch,
+            )
 
     async def _greet_replica(self, link: Link) -> None:
         assert self.replica is not None

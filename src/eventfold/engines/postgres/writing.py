@@ -18,8 +18,9 @@ from eventfold.engines.postgres import inline, joined
 from eventfold.engines.postgres.address import Options, quoted
 from eventfold.engines.postgres.adopt import ADOPTED, adopted
 from eventfold.engines.postgres.append import (
-    Answer,
     Batch,
+    OtherEpoch,
+    answered,
     arguments,
     batches,
     call,
@@ -45,7 +46,7 @@ from eventfold.errors import (
 )
 from eventfold.inlined import Inlined
 from eventfold.record import Receipt, Staged, Stored, receipt
-from eventfold.refusal import id_reused, not_behind
+from eventfold.refusal import id_reused, not_behind, other_epoch
 
 RECENT = 2_048  # appends
 MOST_LOOKS = 8  # attempts at a call while events it is built on are written by others
@@ -57,7 +58,7 @@ class Writing:
     def __init__(self, url: str, options: Options, colour: Colour, create: bool) -> None:
         self.options = options
         self.capabilities = Capabilities(suspends=colour == "async", blocks=colour == "sync", inline=colour == "sync")
-        self._sessions = Sessions(url, options, colour, create)
+        self._sessions = Sessions(url, options, colour, create, self._forget)
         self._schema = quoted(options.schema)
         self._sql = Reading(self._schema)
         self._statements: dict[tuple[str, ...], str] = {}
@@ -65,6 +66,10 @@ class Writing:
         self._recent: dict[bytes, int] = {}  # the last events of appends made here, and where they stand
         self._seen = 0  #  the furthest position this engine has come across
         self._floor = 0  # what a reader must see: what a refused writer was told of, and, if asked for, our own writes
+
+    def _forget(self) -> None:
+        """Another epoch: what was come across may be lost."""
+        self._recent, self._seen, self._floor = {}, 0, 0
 
     @property
     def store_id(self) -> str:
@@ -92,25 +97,53 @@ class Writing:
     async def _append(self, batch: Batch) -> list[Outcome]:
         if repeats_itself(batch.requests[0]):
             return [await self._twice(batch.requests[0])]
+        if any(_is_old(request, self.epoch) for request in batch.requests):
+            return await self._without_old(batch.requests)
         if behind := batch.behind():
             batch = msgspec.structs.replace(batch, standing=await self._standing(behind))
         for _ in range(MOST_LOOKS):
-            done = await self._commit(batch)
+            try:
+                done, epoch = await self._commit(batch)
+            except OtherEpoch:
+                return await self.append_many(batch.requests)
             if done is not None:
-                return await self._outcomes(done)
+                return await self._outcomes(done, epoch)
             batch = msgspec.structs.replace(batch, standing=await self._standing(batch.behind(all=True)))
         raise StoreBusy(
             "Others kept writing the events that this append is built on while it was judged; nothing was written.",
             "Try again.",
         )
 
-    async def _commit(self, batch: Batch) -> Folded | None:
-        """Judge and write. None: a condition begins behind an event of this call that is in the log already.
+    async def _without_old(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
+        """Refuse those whose conditions were read in another epoch, unless they repeat an append; append the others."""
+        done, others = dict[int, Outcome](), list[int]()
+        for number, request in enumerate(requests):
+            if _is_old(request, self.epoch) and not await self._is_known(request):
+                done[number] = other_epoch(request.unless[0], request.epoch or 0, self.epoch)
+            else:
+                others.append(number)
+        # Those that are known are not judged by their condition.
+        again = [msgspec.structs.replace(requests[number], epoch=None) for number in others]
+        done.update(zip(others, await self.append_many(again), strict=True))
+        return [done[number] for number in range(len(done))]
+
+    async def _is_known(self, request: AppendRequest) -> bool:
+        """Whether the request's key, or an event of it, is in the store: then it writes nothing."""
+        if request.key is not None and await self._sessions.ask(self._sql.request, [request.key], primary=True):
+            return True
+        ids = uuids([event.id for event in request.events])
+        return bool(await self._sessions.ask(self._sql.known, [ids], primary=True))
+
+    async def _commit(self, batch: Batch) -> tuple[Folded | None, int]:
+        """Judge and write; in which epoch. None: a condition begins behind an event of this call that is in the log.
 
         Then nothing was written, and it is to be looked up where that event stands: most calls have no such event.
+        Raises OtherEpoch: nothing was written either, and the new one is known from now on.
         """
         link = await self._sessions.writers.take()
         try:
+            if any(_is_old(request, link.epoch) for request in batch.requests):
+                raise OtherEpoch
             if self._inline.folder is not None:
                 done = await self._inline.append(link, batch, self._statement)
             else:
@@ -119,15 +152,18 @@ class Writing:
                 except pg.UniqueViolation:
                     # An id is known already. Looking first would cost every append what this costs a few.
                     rows = await link.fetch(*self._statement(link, batch, True), prepare=True)
-                done = Folded(batch, range(len(batch.requests)), Answer(*rows[0]), {})
+                done = Folded(batch, range(len(batch.requests)), answered(rows), {})
             self._refuse_if_local(link)
         except psycopg.Error as error:
             if error.sqlstate == "EF010":
-                return None
+                return None, link.epoch
             raise self._failed(error, link) from None
+        except OtherEpoch:
+            await self._sessions.look(link)
+            raise
         finally:
             await self._sessions.writers.give(link)
-        return done
+        return done, link.epoch
 
     def _statement(self, link: Link, batch: Batch, careful: bool = False) -> tuple[str, tuple[Any, ...]]:
         given = arguments(batch) | how(batch, self._seen) | self._inline.brought
@@ -137,8 +173,16 @@ class Writing:
             given["careful"] = True
         names = tuple(given)
         if names not in self._statements:
-            self._statements[names] = f"SELECT * FROM {call(f'{self._schema}.append', given)}"
-        return self._statements[names], tuple(given.values())
+            self._statements[names] = self._in_epoch(call(f"{self._schema}.append", given))
+        return self._statements[names], (*given.values(), link.epoch)
+
+    def _in_epoch(self, function: str) -> str:
+        """The call, made only where the store is in the epoch that is the statement's last parameter.
+
+        An argument that depends on the store's row keeps the planner from making the call first.
+        """
+        function = function.replace("%b::uuid[]", "CASE WHEN s.one THEN %b::uuid[] END", 1)
+        return f"SELECT a.* FROM {self._schema}.store s CROSS JOIN LATERAL {function} a WHERE s.epoch = %b"
 
     async def _standing(self, identities: list[bytes]) -> dict[bytes, int]:
         """Where events stand in the log, those that do; mostly they were written by us a moment ago."""
@@ -174,9 +218,9 @@ class Writing:
                 server=self._sessions.primary.where,
             )
 
-    async def _outcomes(self, done: Folded) -> list[Outcome]:
+    async def _outcomes(self, done: Folded, epoch: int) -> list[Outcome]:
         result: dict[int, Outcome] = dict(done.refused)
-        found = outcomes(done.part, done.answer, self.store_id, self.epoch) if done.answer is not None else []
+        found = outcomes(done.part, done.answer, self.store_id, epoch) if done.answer is not None else []
         for place, outcome in zip(done.places, found, strict=True):
             if outcome is not None:
                 result[place] = await self._repeated(outcome) if isinstance(outcome, int) else outcome
@@ -210,10 +254,14 @@ class Writing:
 
     def _learn(self, outcome: Outcome) -> None:
         if isinstance(outcome, Receipt):
+            recent = self._recent  # before the epoch is looked at: see Sessions.begin
+            if outcome.epoch != self.epoch:
+                return
+            self._sessions.saw(outcome.last, outcome.epoch, outcome.ids[-1])
             self._seen = max(self._seen, outcome.last)
-            self._recent[outcome.ids[-1]] = outcome.last
-            if len(self._recent) > RECENT:
-                self._recent.pop(next(iter(self._recent)), None)
+            recent[outcome.ids[-1]] = outcome.last
+            if len(recent) > RECENT:
+                recent.pop(next(iter(recent)), None)
             if self.options.read_your_writes:
                 self._floor = max(self._floor, outcome.last)
         elif isinstance(outcome, AppendConflict):
@@ -227,7 +275,15 @@ class Writing:
         returned has no positions yet; `confirm` gives the receipt afterwards. Raises InvalidInput on a connection
         that is in no transaction or in one of another isolation level than READ COMMITTED.
         """
-        return await joined.stage(connection, requests, self._schema, self.store_id, self._sessions.primary.where)
+        for request in requests:
+            if _is_old(request, self.epoch):
+                raise other_epoch(request.unless[0], request.epoch or 0, self.epoch)
+        epoch, where = self.epoch, self._sessions.primary.where
+        try:
+            return await joined.stage(connection, requests, self._schema, self.store_id, epoch, where)
+        except OtherEpoch:
+            await self.head()  # so that the new one is known from now on
+            raise other_epoch(next(r.unless[0] for r in requests if r.unless), epoch, self.epoch) from None
 
     async def confirm(self, staged: Staged) -> Receipt | None:
         """The receipt of a joined append after its COMMIT; None if it was not committed.
@@ -282,7 +338,8 @@ class Writing:
             await self._own(f"SELECT {self._schema}.succeed({LAYOUT}, %b, %b)", [store_id, epoch])
         except AppendConflict as conflict:
             raise not_behind(conflict.fields["found"], 1) from None
-        self._sessions.store_id, self._sessions.epoch = store_id, epoch
+        self._sessions.store_id = store_id
+        self._sessions.begin(epoch)
 
     async def _own(self, sql: str, values: Sequence[Any]) -> None:
         link = await self._sessions.writers.take()
@@ -305,5 +362,10 @@ class Writing:
 
 
 def events_of(rows: Rows) -> list[Stored]:
-    """A page's rows, each behind the head; one row with nothing but the head stands for no events."""
-    return verified([row[1:] for row in rows]) if rows[0][1] is not None else []
+    """A page's rows, each behind head, epoch and the head's id; one row with nothing else stands for no events."""
+    return verified([row[3:] for row in rows]) if rows[0][3] is not None else []
+
+
+def _is_old(request: AppendRequest, epoch: int) -> bool:
+    """Whether a request's condition was read in another epoch."""
+    return request.epoch is not None and request.epoch != epoch and bool(request.unless)

@@ -4,6 +4,7 @@
     conditions      the one rule of writing: refused if an event matching a query came after   (P2)
     combined        many requests in one commit, each judged for itself                        (P1, P2)
     behind          a condition that begins behind an event still being written                (P2)
+    epochs          a condition that was read before history was lost is no condition          (P2)
     idempotency     the same ids or the same key again: written once                           (P5)
     lost            the answer was lost, or nothing was written: which is which                (P5)
     reading         every way of asking: queries, bounds, limits, directions, raw              (P3)
@@ -39,7 +40,7 @@ import inspect
 from collections.abc import Iterator
 
 CHAPTERS = """
-    append conditions combined behind idempotency lost reading paging moments follow cursors decide states
+    append conditions combined behind epochs idempotency lost reading paging moments follow cursors decide states
     metadata receipts lists round_trips copying snapshots locks inline bad_input declared
 """.split()
 
