@@ -1,5 +1,7 @@
 """A PostgreSQL store that goes back under a living process: by a failover, or a restore into its own tables."""
 
+# pyright: basic
+
 from __future__ import annotations
 
 import contextlib
@@ -7,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import psycopg
 import pytest
 
 import eventfold as ef
@@ -92,6 +95,20 @@ def test_a_condition_is_refused_by_the_engine_that_has_not_noticed(place: Place,
     assert (written.first, written.epoch, store.engine.epoch) == (1, 2, 2)
 
 
+def test_a_joined_decision_is_made_over_what_is_there(url: str, schema: str) -> None:
+    """Nothing is staged that was decided in another epoch than the transaction finds the store in."""
+    with Store(url, schema=schema) as store, psycopg.connect(url) as connection:
+        store.append(deposit("a-1", 10), deposit("a-1", 1))
+        assert store.state(Account("a-1")).balance == 11
+        go_back(url, schema, 1, epoch=True)
+        with connection.transaction():
+            done = store.joining(connection).decide(withdraw, Account("a-1"), 1)
+        assert done.state(Account("a-1")).balance == 9
+        confirmed = store.confirm(done.staged)
+        assert confirmed is not None
+        assert (confirmed.first, confirmed.epoch) == (2, 2)
+
+
 def test_a_store_that_went_back_in_its_own_epoch_is_refused(place: Place, url: str, schema: str) -> None:
     """Noticed when a connection is made again; with another epoch it is used again, as the message says."""
     store = place.open()
@@ -159,7 +176,7 @@ def test_after_a_failover_nothing_lost_is_answered_or_decided_upon(
             assert len(next(page)) == 4
         assert len(next(mails)) == 6
         named.acknowledge()
-        assert store.state(Account("a-1")).balance == 6
+        assert stores[0].state(Account("a-1")).balance == 6
 
     lose_the_tail(pair, schema, acknowledge)
     with Store(url, schema=schema) as other:

@@ -42,8 +42,8 @@ class Reading:
     def __init__(self, schema: str) -> None:
         self.schema = schema  # as a quoted identifier
         self._event, self._tag = f"{schema}.event", f"{schema}.tag"
-        self.store_epoch = f"SELECT epoch FROM {schema}.store"
-        epoch = f"({self.store_epoch})"
+        self.store_epoch = f"SELECT one, epoch FROM {schema}.store"
+        epoch = f"(SELECT epoch FROM {schema}.store)"
         self.head = f"SELECT position, {epoch}, time, id FROM {self._event} ORDER BY position DESC LIMIT 1"
         self.id = f"SELECT id, {epoch} FROM {self._event} WHERE position = %b"
         self.position_of = f"SELECT position, {epoch} FROM {self._event} WHERE id = encode(%b, 'hex')::uuid"

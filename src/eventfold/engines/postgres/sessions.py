@@ -119,8 +119,8 @@ class Sessions:
     async def look(self, link: Link) -> None:
         """Ask in which epoch the store is, over this connection. Raises psycopg.Error."""
         rows = await link.fetch(self._sql.store_epoch)
-        if rows and link.epoch == self.epoch != rows[0][0]:
-            link.epoch = rows[0][0]
+        if rows and link.epoch == self.epoch != rows[0][1]:
+            link.epoch = rows[0][1]
             self.begin(link.epoch)
 
     def begin(self, epoch: int) -> None:

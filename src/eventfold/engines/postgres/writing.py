@@ -282,7 +282,7 @@ class Writing:
         try:
             return await joined.stage(connection, requests, self._schema, self.store_id, epoch, where)
         except OtherEpoch:
-            await self.head()  # so that the new one is known from now on
+            await self._sessions.ask(self._sql.store_epoch, primary=True, epoch=True)  # it is known from now on
             raise other_epoch(next(r.unless[0] for r in requests if r.unless), epoch, self.epoch) from None
 
     async def confirm(self, staged: Staged) -> Receipt | None:

@@ -42,7 +42,7 @@ def test_a_condition_of_another_epoch_refuses_its_own_request_only(store: Store,
             asked(store, "a-1", epoch=now),
         ]
     )
-    kinds = [type(outcome) for outcome in outcomes]
+    kinds: list[Any] = [type(outcome) for outcome in outcomes]
     assert kinds == [Receipt, AppendConflict, Receipt, Receipt, AppendConflict]
     assert [outcomes[0].first, outcomes[2].first, outcomes[3].first] == [1, 2, 3]
     assert all(outcome.epoch == now for outcome in outcomes if isinstance(outcome, Receipt))
