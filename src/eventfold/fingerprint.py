@@ -231,6 +231,9 @@ class _Walk:
                 for name in names:
                     yield from self.value(getattr(value, name))
                 return
+        if cls.__module__ == "msgspec._core":  # a default that is made for each object; "no default"
+            yield from self.value(getattr(value, "factory", repr(value)))
+            return
         if getattr(value, "__module__", None) == "typing" or isinstance(value, types.GenericAlias | types.UnionType):
             yield repr(value)
             return

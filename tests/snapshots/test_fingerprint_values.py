@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 import eventfold as ef
-from eventfold.fingerprint import fingerprint
+from eventfold.fingerprint import fingerprint, fingerprint_of_rules
 from eventfold.projection.plan import plan_of
 
 EVENTS = """
@@ -257,3 +257,54 @@ def test_rows_under_a_fingerprint_of_an_older_release_go_on(tmp_path: Path) -> N
         store.project(Sales)
         assert [row.count for row in store.rows(Sales)] == [2]
         assert [each.fingerprint for each in store.projections.checkpoints(Sales)] == [held.fingerprint]
+
+
+def test_classes_as_people_write_them_are_comparable(module: Callable[[str], ModuleType]) -> None:
+    """Factories of defaults, value objects of every library, loggers, type variables, caches: nothing is reported."""
+    made = module(
+        HEAD
+        + """
+import dataclasses, enum, logging, typing
+import attrs, pydantic
+T = typing.TypeVar("T")
+LOG = logging.getLogger(__name__)
+@dataclasses.dataclass
+class Line:
+    price: decimal.Decimal = decimal.Decimal(1)
+    parts: list[int] = dataclasses.field(default_factory=list)
+@attrs.define
+class Note:
+    text: str = attrs.field(factory=str)
+class Model(pydantic.BaseModel):
+    name: str = "x"
+class Mood(enum.Flag):
+    GOOD = 1
+class Base(typing.Generic[T]):
+    @functools.cached_property
+    def cached(self): return 1
+    @classmethod
+    def made(cls): return cls()
+    @staticmethod
+    def plain(value): return value
+class Total(ef.State):
+    item: ef.Tag
+    seen: list[str] = []
+    lines: dict[str, Line] = {}
+    mood: Mood = Mood.GOOD
+    when: datetime.date = datetime.date(2026, 1, 1)
+    notes: set[int] = msgspec.field(default_factory=set)
+    def evolve(self, event: Sold) -> None:
+        LOG.debug("taken")
+        self.lines["x"] = Line(); Note(); Model(name="y"); Base.made().plain(typing.cast(int, event.cents))
+        self.seen.append(str(re.sub("a", "b", event.item)))
+class TotalRow(ef.Projection, name="total_row"):
+    item: str
+    seen: list[str] = []
+    def evolve(self, event: Sold) -> None:
+        LOG.debug("taken")
+        Total("x").evolve(event)
+"""
+    )
+    assert fingerprint(made.Total).unknown == ()
+    plan = plan_of(made.TotalRow)
+    assert fingerprint_of_rules(plan.cls, plan.events, (plan.key,), None).unknown == ()
