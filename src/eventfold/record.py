@@ -250,6 +250,16 @@ def checksum(position: int, time: int, data: bytes, tags: str, metadata: bytes |
     return crc
 
 
+def unwritten(type: str, version: int) -> Stored:
+    """The envelope of an event that is in no log yet: position 0, recorded now, without id, tags and metadata."""
+    return Stored(0, bytes(16), type, version, b"", "", now_micros())
+
+
+def now_micros() -> int:
+    """The clock: µs since 1970 UTC."""
+    return _time.time_ns() // 1000
+
+
 def new_id(time_ns: int | None = None) -> bytes:
     """A UUIDv7 (RFC 9562 §5.7, method 3: the 12 bits after the milliseconds hold their fraction).
 

@@ -7,6 +7,7 @@ Knows: event classes, queries. Does not know: bytes, the log, where events come 
 from __future__ import annotations
 
 import copy
+import inspect
 import sys
 import types
 import typing
@@ -21,8 +22,9 @@ from uuid import UUID
 import msgspec
 
 from eventfold.errors import InvalidState
-from eventfold.event import Event, generation, is_event_class, names_of, tag_fields, tag_values
+from eventfold.event import Event, Recorded, declared, generation, is_event_class, names_of, tag_fields, tag_values
 from eventfold.query import Item, Query
+from eventfold.record import unwritten
 
 S = TypeVar("S", bound="State")
 Copier = Callable[[Any], Any]
@@ -68,7 +70,8 @@ class State(_Struct):
     """Something folded from events: `Account("a-1")` asks, `store.state(Account("a-1"))` answers.
 
     Write `evolve(self, event: A | B) -> None`; it changes `self` and returns nothing. The types it names
-    and the tag fields among the question are the query; override `query()` to ask otherwise.
+    and the tag fields among the question are the query; override `query()` to ask otherwise. With a second parameter,
+    `evolve(self, event: A | B, recorded: ef.Recorded)`, it is given the envelope: time, occurred, metadata, position.
 
     `class Account(ef.State, version=2)`: snapshots of another version are not used. It is needed only where `evolve`
     uses objects that cannot be compared between releases, which the log `eventfold` says.
@@ -79,12 +82,23 @@ class State(_Struct):
         plan = plan_of(type(self))
         return plan.query(self)
 
-    def evolve(self, event: Any) -> None:
-        """Take one event in. Mutates; returns None; never refuses: what happened has happened."""
-        raise InvalidState(
-            f"{type(self).__name__} has no evolve method.",
-            "Write def evolve(self, event: …) -> None, naming the events it is folded from.",
-        )
+    if TYPE_CHECKING:  # any further parameters: one that names the envelope overrides it as well
+
+        def evolve(self, event: Any, /, *more: Any, **named: Any) -> None:
+            """See below."""
+    else:
+
+        def evolve(self, event: Any) -> None:
+            """Take one event in. Mutates; returns None; never refuses: what happened has happened.
+
+            A second parameter, if there is one, is given the Recorded. What an aggregate records is folded into it at
+            once, before it is written: there position is 0, time is now, and id, tags and metadata are empty. What is
+            kept, and what a decision gives back, is folded with the envelope that was written.
+            """
+            raise InvalidState(
+                f"{type(self).__name__} has no evolve method.",
+                "Write def evolve(self, event: …) -> None, naming the events it is folded from.",
+            )
 
 
 class Plan(msgspec.Struct):
@@ -97,6 +111,7 @@ class Plan(msgspec.Struct):
     tags: tuple[tuple[str, str], ...]
     copiers: tuple[tuple[str, Copier], ...]
     generation: int
+    recorded: bool = False  # whether evolve is given the envelope as well
 
     def query(self, state: State) -> Query:
         """The query of one question. A tuple field means any of its values: one item for each."""
@@ -132,6 +147,7 @@ def _hashable(value: Any) -> Any:
     return frozenset(cast("set[Any]", value)) if isinstance(value, set) else value
 
 
+_OF_ANY_NUMBER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _plans: dict[type, Plan] = {}
 
 
@@ -166,7 +182,21 @@ def _compile(cls: type[State]) -> Plan:
     if cls.query is State.query and not anything:
         _check_tags(cls, events, {key for _, key in tags})
     copiers = tuple((name, c) for name in fields if (c := copier(hints[name])) is not None)
-    return Plan(cls, events, () if anything else tuple(names), question, tags, copiers, generation())
+    types = () if anything else tuple(names)
+    return Plan(cls, events, types, question, tags, copiers, generation(), _wants_envelope(cls))
+
+
+def _wants_envelope(cls: type[State]) -> bool:
+    """Whether evolve has a second parameter, for the Recorded."""
+    signature = inspect.signature(cls.evolve)
+    more = [each for each in list(signature.parameters.values())[2:] if each.kind not in _OF_ANY_NUMBER]
+    wanted = [each for each in more if each.default is each.empty or each.name == "recorded"]
+    if len(wanted) > 1 or any(each.kind is each.KEYWORD_ONLY for each in wanted):
+        raise InvalidState(
+            f"{cls.__name__}.evolve takes more than an event and its envelope: {signature}.",
+            "Write def evolve(self, event: …, recorded: ef.Recorded) -> None.",
+        )
+    return bool(wanted)
 
 
 def _event_classes(cls: type, hint: Any) -> tuple[type, ...]:
@@ -215,14 +245,40 @@ def _check_tags(cls: type, events: Iterable[type], asked: set[str]) -> None:
 
 
 def evolve_all(state: State, events: Iterable[Any]) -> None:
-    """Fold events into a state, in place. An `evolve` that returns something is refused: it would be lost."""
+    """Fold events into a state, in place. An `evolve` that returns something is refused: it would be lost.
+
+    They are in no log yet, or the state's `evolve` does not ask for the envelope.
+    """
+    if plan_of(type(state)).recorded:
+        evolve_recorded(state, map(_unwritten, events))
+        return
     evolve = state.evolve
     for event in events:
         if evolve(event) is not None:
-            raise InvalidState(
-                f"{type(state).__name__}.evolve returned a value for {type(event).__name__}, and evolve changes self.",
-                "Assign to self and return nothing.",
-            )
+            raise _returned(state, event)
+
+
+def evolve_recorded(state: State, recorded: Iterable[Recorded[Any]]) -> None:
+    """Fold events into a state, in place, with their envelopes where its `evolve` asks for them."""
+    if not plan_of(type(state)).recorded:
+        evolve_all(state, [each.event for each in recorded])
+        return
+    evolve = state.evolve
+    for each in recorded:
+        if evolve(each.event, each) is not None:  # pyright: ignore[reportUnnecessaryComparison]
+            raise _returned(state, each.event)
+
+
+def _unwritten(event: Any) -> Recorded[Any]:
+    name = declared(cast("type[Any]", type(event)))
+    return Recorded(unwritten(name.type, name.version), event)
+
+
+def _returned(state: State, event: object) -> InvalidState:
+    return InvalidState(
+        f"{type(state).__name__}.evolve returned a value for {type(event).__name__}, and evolve changes self.",
+        "Assign to self and return nothing.",
+    )
 
 
 def copied(state: S) -> S:
@@ -341,4 +397,4 @@ class Step(NamedTuple):
     state: Any
 
 
-__all__ = ["ABSENT", "Change", "Plan", "State", "Step", "copied", "diff", "evolve_all", "plan_of"]
+__all__ = ["ABSENT", "Change", "Plan", "State", "Step", "copied", "diff", "evolve_all", "evolve_recorded", "plan_of"]

@@ -13,6 +13,7 @@ import hypothesis
 import pytest
 
 import eventfold as ef
+from eventfold import testing
 from eventfold.errors import InvalidEvent
 from eventfold.process import decide
 from eventfold.testing import properties
@@ -222,3 +223,26 @@ def test_an_upcaster_is_held_to_its_word() -> None:
     properties.upcasts_to(Old("x"), New("x", "EUR"))
     with pytest.raises(AssertionError, match="expected"):
         properties.upcasts_to(Old("x"), New("x", "USD"))
+
+
+class LastSeen(ef.State):
+    """A state that is folded from envelopes."""
+
+    account: ef.Tag
+    moments: list[datetime] = []
+    positions: list[int] = []
+
+    def evolve(self, event: Deposited, recorded: ef.Recorded) -> None:
+        """Keep where and when."""
+        self.moments.append(recorded.time)
+        self.positions.append(recorded.position)
+
+
+def test_states_that_ask_for_the_envelope_have_the_properties_too() -> None:
+    """Replayed, caught up, from a snapshot, and in a scenario, they see one and the same envelope."""
+    past = [Deposited("a-1", Decimal(n)) for n in (1, 2, 3)]
+    properties.replay_equals_incremental(LastSeen("a-1"), past)
+    properties.snapshot_equals_replay(LastSeen("a-1"), past)
+    scenario = testing.given(*past)
+    after = scenario.when(lambda seen: [Deposited(seen.account, Decimal(9))], LastSeen("a-1"))
+    after.state(LastSeen("a-1")).has(positions=[1, 2, 3, 4], moments=[scenario.clock.now] * 4)

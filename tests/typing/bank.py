@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, assert_type
 from uuid import UUID
@@ -107,3 +108,65 @@ def mistakes(store: ef.Store, account: Account, event: MoneyDeposited) -> None:
     store.decide(transfer, account, amount=Decimal(50))  # type: ignore
     store.decide(transfer, account, account, amount="50")  # type: ignore
     store.state(at=1)  # type: ignore
+
+
+class Statement(ef.State):
+    """A state whose evolve is given the envelope as well."""
+
+    account: ef.Tag
+    last: datetime | None = None
+    actors: list[str | None] = []
+
+    def evolve(self, event: MoneyDeposited | MoneyWithdrawn, recorded: ef.Recorded) -> None:
+        """When, and by whom."""
+        assert_type(recorded.position, int)
+        self.last = recorded.occurred or recorded.time
+        self.actors.append(recorded.metadata.actor)
+
+
+class Precise(ef.State):
+    """The envelope may be typed by its event."""
+
+    account: ef.Tag
+    last: int = 0
+
+    def evolve(self, event: MoneyDeposited, recorded: ef.Recorded[MoneyDeposited]) -> None:
+        """The event is the same."""
+        assert_type(recorded.event, MoneyDeposited)
+        self.last = recorded.position
+
+
+class Card(ef.Aggregate):
+    """An aggregate with the envelope."""
+
+    account: ef.Tag
+    last: int = 0
+
+    def issue(self, event: MoneyDeposited) -> None:
+        """Record one."""
+        self.record(event)
+
+    def evolve(self, event: MoneyDeposited, recorded: ef.Recorded) -> None:
+        """Where it stands."""
+        self.last = recorded.position
+
+
+class Lines(ef.Projection):
+    """A read model with the envelope."""
+
+    account: str
+    last: int = 0
+
+    def evolve(self, event: MoneyDeposited, recorded: ef.Recorded) -> None:
+        """Where it stands."""
+        self.last = recorded.position
+
+
+def encoded(store: ef.Store) -> None:
+    """What adapters use is typed."""
+    new = ef.NewEvent.of("MoneyDeposited", b"{}", tags=["account:a-1"])
+    assert_type(store.append_encoded(new).last, int)
+    assert_type(store.tag("account:a-1").last, int)
+    store.append_encoded(b"{}")  # type: ignore[arg-type]
+    found = store.event(UUID(int=1))
+    int(found.position)  # type: ignore[union-attr]

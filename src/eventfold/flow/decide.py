@@ -23,7 +23,7 @@ from eventfold.flow.log import Log, Options, refuse_unauthorised
 from eventfold.flow.read import Bounds, Reader, load, load_kept
 from eventfold.query import Clause, Query
 from eventfold.record import NewEvent, Receipt
-from eventfold.state import State, copied, evolve_all, plan_of, unshared
+from eventfold.state import State, copied, evolve_all, evolve_recorded, plan_of, unshared
 
 S = TypeVar("S", bound=State)
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Decided(Generic[E]):
         self,
         events: tuple[Recorded[E], ...],
         receipt: Receipt | None,
-        states: Mapping[Any, State],
+        states: Mapping[Any, State | Exception],
         attempts: int,
         staged: Any = None,
     ) -> None:
@@ -73,11 +73,17 @@ class Decided(Generic[E]):
         return self.receipt is not None and self.receipt.repeated
 
     def state(self, question: S) -> S:
-        """The state of one of the questions decided over, with the decision's own events in it."""
+        """The state of one of the questions decided over, with the decision's own events in it.
+
+        Folded with their envelopes where its `evolve` asks for them; in `staged` ones, as yet, at position 0.
+        """
         key = plan_of(type(question)).key(question)
         if key not in self._states:
             raise InvalidDecision(f"This decision was not over {question!r}.", "Ask the store: store.state(…).")
-        return cast(S, copied(self._states[key]))
+        found = self._states[key]
+        if isinstance(found, Exception):
+            raise found
+        return cast(S, copied(found))
 
     def __repr__(self) -> str:
         return f"Decided({', '.join(map(repr, self.events)) or 'nothing'})"
@@ -137,6 +143,8 @@ class _Deciding:
         self._log, self._options, self._call = log, options, call
         self._questions = call.questions
         self._keys = [plan_of(type(question)).key(question) for question in self._questions]
+        # The state after it is known when it is written: nothing can be built on it before.
+        self._enveloped = any(plan_of(type(question)).recorded for question in self._questions)
         self._epoch = log.engine.epoch  # in which what it is made over was read
 
     def attempt(self, attempt: int) -> CoroutineType[Any, Any, Decided[Any]]:
@@ -162,7 +170,7 @@ class _Deciding:
                 sure = True
                 continue
             try:
-                decided = await self._append(base, events, attempt, links)
+                decided = await self._append(base, events, attempt, None if self._enveloped else links)
             except (AppendConflict, InvalidQuery):
                 if look or sure:
                     raise
@@ -249,13 +257,13 @@ class _Deciding:
             return Decided((), None, self._keyed(states), attempt, staged)
         if links is None:
             receipt = await write(log, options, request)
-            return await self._decided(new, events, states, receipt, attempt)
+            return await self._decided(new, events, base, states, receipt, attempt)
         last, epoch, owner = new[-1].id, self._epoch, self._owner
         mine = [Link(state, clause.after, last, epoch, owner) for state, clause in zip(states, clauses, strict=True)]
         door = partial(log.chains.extend, self._keys, links, mine, partial(self._is_current, clauses))
         try:
             receipt = await write(log, options, request, door)
-            return None if receipt is None else await self._decided(new, events, states, receipt, attempt)
+            return None if receipt is None else await self._decided(new, events, base, states, receipt, attempt)
         finally:
             log.chains.leave(self._keys, mine)
 
@@ -273,12 +281,33 @@ class _Deciding:
         states: list[State] = []
         for before, clause in base:
             state, asked = copied(before), clause.query
-            evolve_all(state, [e for n, e in zip(new, plain, strict=True) if asked.matches(n.type, n.tags)])
+            own = [e for n, e in zip(new, plain, strict=True) if asked.matches(n.type, n.tags)]
+            evolve_all(state, own)
             states.append(state)
         return states
 
+    def _after_written(self, base: Base, recorded: Sequence[Recorded[Any]]) -> list[State | Exception]:
+        """The states with the decision's own events in them, as they were written; why not, where `evolve` raises."""
+        plain = [Recorded(each.stored, unshared(each.event)) for each in recorded]
+        states: list[State | Exception] = []
+        for before, clause in base:
+            state, asked = copied(before), clause.query
+            try:
+                evolve_recorded(state, [each for each in plain if asked.matches(each.type, each.tags)])
+            except Exception as error:  # noqa: BLE001 (it was written: the error is for whoever asks for the state)
+                states.append(error)
+            else:
+                states.append(state)
+        return states
+
     async def _decided(
-        self, new: Sequence[NewEvent], events: list[Any], states: list[State], receipt: Receipt, attempt: int
+        self,
+        new: Sequence[NewEvent],
+        events: list[Any],
+        base: Base,
+        states: Sequence[State | Exception],
+        receipt: Receipt,
+        attempt: int,
     ) -> Decided[Any]:
         """What was written; the condition held, so nothing stands between what was read and our events."""
         if receipt.repeated and receipt.ids != tuple(event.id for event in new):
@@ -286,12 +315,15 @@ class _Deciding:
         plain = [event.event if isinstance(event, Draft) else event for event in events]
         stored = [each.at(receipt.first + offset, receipt.time, offset, len(new)) for offset, each in enumerate(new)]
         recorded = tuple([Recorded(s, event) for s, event in zip(stored, plain, strict=True)])
+        if self._enveloped:
+            states = self._after_written(base, recorded)
         if not receipt.repeated:
             for key, state in zip(self._keys, states, strict=True):
-                self._log.cache.put(key, state, receipt.last, self._epoch)
+                if isinstance(state, State):
+                    self._log.cache.put(key, state, receipt.last, self._epoch)
         return Decided(recorded, receipt, self._keyed(states), attempt)
 
-    def _keyed(self, states: Sequence[State]) -> dict[Any, State]:
+    def _keyed(self, states: Sequence[State | Exception]) -> dict[Any, State | Exception]:
         return dict(zip(self._keys, states, strict=True))
 
 
@@ -324,5 +356,5 @@ async def _repeated(log: Log, questions: Sequence[State], receipt: Receipt) -> D
     return Decided(tuple(recorded), repeated, _keyed(questions, states), 0)
 
 
-def _keyed(questions: Sequence[State], states: Iterable[State]) -> dict[Any, State]:
+def _keyed(questions: Sequence[State], states: Iterable[State]) -> dict[Any, State | Exception]:
     return {plan_of(type(q)).key(q): s for q, s in zip(questions, states, strict=True)}

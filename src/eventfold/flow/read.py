@@ -21,7 +21,7 @@ from eventfold.flow.snapshots import believed, due, keep
 from eventfold.query import Cursor, Query
 from eventfold.record import Stored, check_name, to_micros
 from eventfold.registry import Codec, raw
-from eventfold.state import State, Step, copied, evolve_all, plan_of
+from eventfold.state import State, Step, copied, evolve_all, evolve_recorded, plan_of
 
 S = TypeVar("S", bound=State)
 PAGE = 1_000
@@ -217,6 +217,13 @@ class Folding:
                 if codec.step is None or isinstance(event, wanted):
                     yield stored, event
 
+    def fold(self, state: State, page: list[Stored]) -> None:
+        """Fold a page into a state, in place, with the envelopes if it asks for them."""
+        if self.plan.recorded:
+            evolve_recorded(state, (Recorded(stored, event) for stored, event in self.steps(page)))
+        else:
+            evolve_all(state, self.decoded(page))
+
 
 async def load(log: Log, question: S, until: int | None = None) -> tuple[S, int]:
     """The state of a question and the position it is folded through: a copy the caller may keep."""
@@ -256,7 +263,7 @@ async def _load_in(log: Log, question: S, until: int | None, folding: Folding, e
         if page.events:
             if not ours:
                 state, ours = copied(state), True
-            evolve_all(state, folding.decoded(page.events))
+            folding.fold(state, page.events)
             folded += len(page.events)
         position = page.scanned
         if not page.more:
@@ -284,7 +291,7 @@ async def state_at(log: Log, question: S, at: int | datetime | None, occurred_un
     reader = Reader(log, folding.query, Bounds(until=at, occurred_until=occurred_until))
     state = folding.plan.blank(question)
     while (page := await reader.next_stored()) is not None:
-        evolve_all(state, folding.decoded(page))
+        folding.fold(state, page)
     return state
 
 
@@ -303,6 +310,7 @@ class History:
             return None
         steps: list[Step] = []
         for stored, event in self._folding.steps(page):
-            evolve_all(self._state, (event,))
-            steps.append(Step(Recorded(stored, event), copied(self._state)))
+            recorded = Recorded(stored, event)
+            evolve_recorded(self._state, (recorded,))
+            steps.append(Step(recorded, copied(self._state)))
         return steps

@@ -117,12 +117,18 @@ class Projection(_Struct):
     raise when the rule changes, where it uses objects that cannot be compared between releases (the log says so).
     """
 
-    def evolve(self, event: Any) -> None:
-        """Take one event in. Mutates; returns None. A second parameter, if there is one, is given the Recorded."""
-        raise InvalidProjection(
-            f"{type(self).__name__} has no evolve method.",
-            "Write def evolve(self, event: …) -> None, naming the events it is folded from.",
-        )
+    if TYPE_CHECKING:  # any further parameters: one that names the envelope overrides it as well
+
+        def evolve(self, event: Any, /, *more: Any, **named: Any) -> None:
+            """See below."""
+    else:
+
+        def evolve(self, event: Any) -> None:
+            """Take one event in. Mutates; returns None. A second parameter, if there is one, is given the Recorded."""
+            raise InvalidProjection(
+                f"{type(self).__name__} has no evolve method.",
+                "Write def evolve(self, event: …) -> None, naming the events it is folded from.",
+            )
 
     def keep(self) -> bool:
         """Whether the row stays after an event. One that does not is deleted; its key may begin anew later."""

@@ -8,36 +8,43 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
 from eventfold.bridge import run
 from eventfold.errors import EventfoldError
+from eventfold.event import Draft, Recorded
 from eventfold.process import Effect, Process
 from eventfold.process.plan import plan_of as process_plan
 from eventfold.process.react import Reacting
 from eventfold.projection import Projection, SqlProjection
+from eventfold.record import new_id
 from eventfold.registry import Registry
 from eventfold.snapshot import pack, unpack
-from eventfold.state import State, copied, evolve_all, plan_of
+from eventfold.state import State, copied, evolve_recorded, plan_of
 from eventfold.store import Store
+from eventfold.testing.clock import Clock
 from eventfold.upcast import lift
 
 
 def replay_equals_incremental(question: State, events: Sequence[Any]) -> None:
     """Folding everything at once, step by step, or catching up a kept state gives the same answer."""
     at_once = plan_of(type(question)).blank(question)
-    asked = [e for e in events if isinstance(e, plan_of(type(question)).events)]
-    evolve_all(at_once, asked)
+    asked = _asked(question, events)
+    evolve_recorded(at_once, asked)
     step_by_step = plan_of(type(question)).blank(question)
-    for event in asked:
+    for recorded in asked:
         step_by_step = copied(step_by_step)
-        evolve_all(step_by_step, [event])
+        evolve_recorded(step_by_step, [recorded])
     _same(at_once, step_by_step, "folded at once", "folded step by step")
-    kept, fresh = Store("memory:"), Store("memory:", cache=0)
+    clock = Clock()  # the envelopes are equal, too
+    kept, fresh = Store("memory:", clock=clock), Store("memory:", cache=0, clock=clock)
     for event in events:
-        kept.append(event)
-        fresh.append(event)
+        draft = event if isinstance(event, Draft) else Draft(event)
+        draft = msgspec.structs.replace(draft, id=draft.id or UUID(bytes=new_id()))
+        kept.append(draft)
+        fresh.append(draft)
         _same(kept.state(question), fresh.state(question), "caught up from a kept state", "folded from the beginning")
 
 
@@ -54,9 +61,9 @@ def events_come_back(events: Sequence[Any]) -> None:
 def snapshot_equals_replay(question: State, events: Sequence[Any]) -> None:
     """Folding on from a snapshot, kept after any of the events, gives the state that folding everything gives."""
     plan = plan_of(type(question))
-    asked = [e for e in events if isinstance(e, plan.events)]
+    asked = _asked(question, events)
     replayed = plan.blank(question)
-    evolve_all(replayed, asked)
+    evolve_recorded(replayed, asked)
     kept = plan.blank(question)
     for at, event in enumerate([*asked, None]):
         packed = pack(kept)
@@ -64,10 +71,21 @@ def snapshot_equals_replay(question: State, events: Sequence[Any]) -> None:
             raise AssertionError(f"after {at} events this cannot be kept as a snapshot, and come back equal: {kept!r}")
         resumed = unpack(type(question), packed)
         assert resumed is not None
-        evolve_all(resumed, asked[at:])
+        evolve_recorded(resumed, asked[at:])
         _same(replayed, resumed, "replayed", f"from the snapshot after {at} events")
         if event is not None:
-            evolve_all(kept, [event])
+            evolve_recorded(kept, [event])
+
+
+def _asked(question: State, events: Sequence[Any]) -> list[Recorded[Any]]:
+    """The events that a question asks for, recorded one by one, a second apart."""
+    registry, wanted, clock = Registry(), plan_of(type(question)).events, Clock()
+    found: list[Recorded[Any]] = []
+    for position, event in enumerate(events, 1):
+        if isinstance(event, wanted):
+            clock.advance(1)
+            found.append(Recorded(registry.encode(event).at(position, clock.micros, 0, 1), event))
+    return found
 
 
 def state_survives_storage(state: State) -> None:

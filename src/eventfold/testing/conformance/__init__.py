@@ -14,6 +14,7 @@
     cursors         progress that is verified before it is believed                            (P7)
     decide          a decision over states: consistent, retried, once per command              (P2, P5)
     states          folded state now and then, its history, copies that cannot spoil it        (P3)
+    envelopes       states that are folded with time, metadata and position, as these were written (P3)
     metadata        who, why, caused by what
     receipts        what an append returns, and what it proves
     lists           types, tags, counts, the head
@@ -41,6 +42,7 @@ from collections.abc import Iterator
 
 CHAPTERS = """
     append conditions combined behind epochs idempotency lost reading paging moments follow cursors decide states
+    envelopes
     metadata receipts lists round_trips copying snapshots locks inline bad_input declared
 """.split()
 

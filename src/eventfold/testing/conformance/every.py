@@ -15,6 +15,7 @@ from eventfold.testing.conformance.copying import *
 from eventfold.testing.conformance.cursors import *
 from eventfold.testing.conformance.decide import *
 from eventfold.testing.conformance.declared import *
+from eventfold.testing.conformance.envelopes import *
 from eventfold.testing.conformance.epochs import *
 from eventfold.testing.conformance.follow import *
 from eventfold.testing.conformance.idempotency import *
