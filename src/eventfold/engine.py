@@ -242,7 +242,8 @@ class Engine(Protocol):
         (P5) Where all of a request's event ids are in the log, in this order, adjacent and with equal
              content (type, version, data, tags, occurred, metadata), or its `key` is known: the first
              receipt with `repeated=True`, before the condition is judged. Where some are, or the
-             content differs: an `EventIdReused` outcome.
+             content differs: an `EventIdReused` outcome. A known `key` goes before the ids; one that is not
+             known is claimed, in the same commit, by the append that its request repeats.
         Raises `AppendUnconfirmed` if the commit itself failed or its answer was lost; any other
         raised error means that nothing of the whole call was written.
         """

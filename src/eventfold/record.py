@@ -158,7 +158,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """What an append returns: with it, its holder can prove later that an event was acknowledged.
 
     `first` and `last` positions, inclusive; `time` µs since 1970 UTC; `digest`: see `digest()`;
-    `repeated`: this is the outcome of an earlier, identical append; nothing was written now.
+    `repeated`: this is the outcome of an earlier, identical append; nothing was written now. Where an answer was lost
+    and the store repeated the append by itself, that is one append, and not `repeated`.
     """
 
     store: str
@@ -189,13 +190,15 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 class Staged(msgspec.Struct, frozen=True, kw_only=True):
     """An append that waits for its user's COMMIT: what a receipt will hold, without the positions and the time.
 
-    Nothing about it is sure before the COMMIT; `store.confirm` gives the receipt after it.
+    Nothing about it is sure before the COMMIT; `store.confirm` gives the receipt after it. `after`: the head when it
+    was staged, so that an append that was in the log by then is known for a repeated one.
     """
 
     store: str
     epoch: int
     ids: tuple[bytes, ...]
     digest: str
+    after: int = 0
 
 
 def receipt(store: str, epoch: int, events: Sequence[Stored], *, repeated: bool = False) -> Receipt:
@@ -211,6 +214,16 @@ def receipt(store: str, epoch: int, events: Sequence[Stored], *, repeated: bool 
         digest=digest(events),
         repeated=repeated,
     )
+
+
+def as_first(done: Receipt, events: Sequence[NewEvent]) -> Receipt:
+    """The receipt of an append whose answer was lost, and which was then repeated, as its first answer would have been.
+
+    Where another append was made under the same request key, it is that one's, and stays `repeated`.
+    """
+    if done.repeated and done.ids == tuple([event.id for event in events]):
+        return msgspec.structs.replace(done, repeated=False)
+    return done
 
 
 def digest(events: Iterable[NewEvent | Stored]) -> str:

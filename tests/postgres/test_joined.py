@@ -120,12 +120,17 @@ def test_every_other_refusal_has_its_name(url: str, engine: Opened) -> None:
 
 def test_a_repetition_is_written_once(url: str, engine: Opened, rows: str) -> None:
     """The same append joined again, by ids or by key: nothing more is written, and the transaction goes through."""
-    mine = request(event("Paid", "order:1"), unless=tagged("order:1"), key="k-1")
-    for turn in range(3):
+    paid = event("Paid", "order:1")
+    confirmed: list[Any] = []
+    for turn, key in enumerate(["k-1", "k-1", "k-2"]):
         with psycopg.connect(url) as connection:
             connection.execute(f"INSERT INTO {rows} VALUES ({turn})".encode())
+            mine = request(paid, unless=tagged("order:1"), key=key)
             (staged,) = engine.append_joined(connection, [mine])
-    assert (count(url, rows), engine.head().position, engine.confirm(staged).first) == (3, 1, 1)
+        confirmed.append(engine.confirm(staged))
+    assert (count(url, rows), engine.head().position) == (3, 1)
+    assert [(receipt.first, receipt.repeated) for receipt in confirmed] == [(1, False), (1, True), (1, True)]
+    assert engine.request("k-2").first == 1, "the one that was recognised by its ids has claimed its key"
 
 
 def test_several_appends_of_one_transaction_follow_one_another(url: str, engine: Opened) -> None:

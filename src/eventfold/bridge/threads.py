@@ -21,6 +21,7 @@ from eventfold.engine import AppendRequest, Outcome
 from eventfold.errors import EventfoldError
 from eventfold.flow.chain import Owner, has_ended
 from eventfold.mutex import Mutex
+from eventfold.record import Receipt, as_first
 
 
 class _Ticket:
@@ -108,18 +109,20 @@ class ThreadCombiner:
         try:
             self._commit(batch)
         except BaseException:  # an interrupt: it is the leader's own, so the others are served first
-            self._commit(batch)
+            self._commit(batch, again=True)
             raise
         while waiting and waiting[0].outcome is not None:
             waiting.popleft()
 
-    def _commit(self, batch: list[_Ticket]) -> None:
+    def _commit(self, batch: list[_Ticket], again: bool = False) -> None:
         outcomes: Sequence[Outcome | BaseException]
         try:
             outcomes = commit_batch(self._engine, [each.request for each in batch])
         except Exception as error:  # a bug in an engine must not leave threads waiting for ever
             outcomes = [error] * len(batch)
         for each, outcome in zip(batch, outcomes, strict=True):
+            if again and isinstance(outcome, Receipt):
+                outcome = as_first(outcome, each.request.events)
             each.outcome = outcome
 
     def _wake(self, batch: Sequence[_Ticket]) -> None:

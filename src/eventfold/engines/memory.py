@@ -105,7 +105,10 @@ class MemoryEngine:
         stored = [None if position is None else self._log[position - 1] for position in at]
         if not unique or not is_repeat(request.events, stored):
             raise id_reused(request.events, at)
-        return receipt(self.store_id, self.epoch, [s for s in stored if s is not None], repeated=True)
+        done = receipt(self.store_id, self.epoch, [s for s in stored if s is not None])
+        if request.key is not None:
+            self._requests[request.key] = done
+        return msgspec.structs.replace(done, repeated=True)
 
     def _judge(self, clause: Clause, number: int) -> None:
         if clause.after > len(self._log):

@@ -12,7 +12,7 @@ from eventfold.engine import AppendRequest
 from eventfold.errors import AppendUnconfirmed, InvalidInput, InvalidQuery, NotSupported, StoreUnavailable
 from eventfold.flow.log import Door, Log, Options, metadata_of, refuse_inside
 from eventfold.query import Clause, Cursor, Query
-from eventfold.record import MAX_EVENTS_PER_APPEND, NewEvent, Receipt, check_encoded, check_name, check_new
+from eventfold.record import MAX_EVENTS_PER_APPEND, NewEvent, Receipt, as_first, check_encoded, check_name, check_new
 from eventfold.registry import with_metadata
 from eventfold.state import State
 
@@ -102,7 +102,7 @@ async def write(log: Log, options: Options, request: AppendRequest, door: Door |
         if outcome is None:
             return None
         if isinstance(outcome, Receipt):
-            return outcome
+            return outcome if lost is None else as_first(outcome, request.events)
         if isinstance(outcome, AppendUnconfirmed):
             lost = outcome
         elif lost is None or not isinstance(outcome, StoreUnavailable):

@@ -41,9 +41,10 @@ class Decided(Generic[E]):
     """What a decision came to: the events written, where, and the states after them.
 
     `attempts` how often it was made over the log (over what was remembered and turned out to be old: not counted);
-    `receipt` is None when the decision was to write nothing; `repeated` says that this command id had
-    been decided before: the events are those of the first time, and nothing was written now. `staged` is set
-    instead where the append joined a transaction of the user's: no event has a position before its COMMIT.
+    `receipt` is None when the decision was to write nothing; `repeated` says that this command id had been decided
+    before, or events of these ids written: the events and states are those of the first time, and nothing was written
+    now. `staged` is set instead where the append joined a transaction of the user's: no event has a position before its
+    COMMIT.
     """
 
     __slots__ = ("_states", "attempts", "events", "receipt", "staged")
@@ -69,7 +70,7 @@ class Decided(Generic[E]):
 
     @property
     def repeated(self) -> bool:
-        """Whether this was decided before, under the same command id."""
+        """Whether this was written before, under the same command id or by events of the same ids."""
         return self.receipt is not None and self.receipt.repeated
 
     def state(self, question: S) -> S:
@@ -310,17 +311,16 @@ class _Deciding:
         attempt: int,
     ) -> Decided[Any]:
         """What was written; the condition held, so nothing stands between what was read and our events."""
-        if receipt.repeated and receipt.ids != tuple(event.id for event in new):
+        if receipt.repeated:
             return await _repeated(self._log, self._questions, receipt)
         plain = [event.event if isinstance(event, Draft) else event for event in events]
         stored = [each.at(receipt.first + offset, receipt.time, offset, len(new)) for offset, each in enumerate(new)]
         recorded = tuple([Recorded(s, event) for s, event in zip(stored, plain, strict=True)])
         if self._enveloped:
             states = self._after_written(base, recorded)
-        if not receipt.repeated:
-            for key, state in zip(self._keys, states, strict=True):
-                if isinstance(state, State):
-                    self._log.cache.put(key, state, receipt.last, self._epoch)
+        for key, state in zip(self._keys, states, strict=True):
+            if isinstance(state, State):
+                self._log.cache.put(key, state, receipt.last, self._epoch)
         return Decided(recorded, receipt, self._keyed(states), attempt)
 
     def _keyed(self, states: Sequence[State | Exception]) -> dict[Any, State | Exception]:

@@ -44,18 +44,21 @@ async def stage(
                 engine="postgres",
                 capability="joined appends",
             )
-    epoch = 0
+    epoch = after = 0
     for batch in batches(requests) if requests else ():
         words = [repr(clause.query) for _, clause in clauses_of(batch)]
         given = {"store": store, **arguments(batch)} | ({"words": texts(words)} if words else {})
         read = next((request for request in batch.requests if request.unless and request.epoch is not None), None)
-        statement, values = f"SELECT epoch FROM {call(f'{schema}.stage', given)}", list(given.values())
+        head = f"(SELECT coalesce(max(position), 0) FROM {schema}.event)"  # noqa: S608
+        statement, values = f"SELECT epoch, {head} FROM {call(f'{schema}.stage', given)}", list(given.values())
         if read is not None:  # an argument that depends on the store's row keeps the planner from staging first
             function = call(f"{schema}.stage", given).replace("%b::uuid[]", "CASE WHEN s.one THEN %b::uuid[] END", 1)
-            statement = f"SELECT a.epoch FROM {schema}.store s CROSS JOIN LATERAL {function} a WHERE s.epoch = %b"  # noqa: S608
+            statement = (
+                f"SELECT a.epoch, {head} FROM {schema}.store s CROSS JOIN LATERAL {function} a WHERE s.epoch = %b"  # noqa: S608
+            )
             values.append(known)
         try:
-            epoch = await _fetch_value(theirs, statement, values)
+            epoch, after = await _fetch_row(theirs, statement, values)
         except (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName):
             raise StoreUnavailable(
                 f"The connection leads to a database without this store ({where}).",
@@ -68,13 +71,17 @@ async def stage(
             raise OtherEpoch
     return [
         Staged(
-            store=store, epoch=epoch, ids=tuple([event.id for event in request.events]), digest=digest(request.events)
+            store=store,
+            epoch=epoch,
+            ids=tuple([event.id for event in request.events]),
+            digest=digest(request.events),
+            after=after,
         )
         for request in requests
     ]
 
 
-async def _fetch_value(theirs: Theirs, statement: str, given: Sequence[Any]) -> int:
+async def _fetch_row(theirs: Theirs, statement: str, given: Sequence[Any]) -> tuple[int, int]:
     # A cursor of our own making: theirs may have another row factory, other adapters, or bind on the client.
     if isinstance(theirs, psycopg.AsyncConnection):
         cursor = psycopg.AsyncCursor(theirs, row_factory=tuple_row)
@@ -84,7 +91,7 @@ async def _fetch_value(theirs: Theirs, statement: str, given: Sequence[Any]) -> 
         plain = psycopg.Cursor(theirs, row_factory=tuple_row)
         Dumpers.register(plain)
         row = plain.execute(statement.encode(), given, prepare=False, binary=True).fetchone()
-    return row[0] if row else 0
+    return (row[0], row[1]) if row else (0, 0)
 
 
 async def unwrapped(connection: Any) -> Theirs:

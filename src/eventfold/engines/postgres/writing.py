@@ -300,7 +300,9 @@ class Writing:
                 cause=error.code,
                 server=self._sessions.primary.where,
             ) from error
-        return found if found is not None and found.ids == staged.ids and found.digest == staged.digest else None
+        if found is None or found.ids != staged.ids or found.digest != staged.digest:
+            return None
+        return msgspec.structs.replace(found, repeated=found.last <= staged.after)
 
     def fold_with(self, folder: Folder) -> None:
         """See the port."""

@@ -53,7 +53,7 @@ class Batch:
         self._at_once = at_once
         self._names = Dictionary(connection, writer.types, writer.tags, writing=True)
         before = writer.end.look(connection)
-        self._head = self._committed = before.position
+        self._before, self._head = before, before.position
         self._inlined = enrolled(connection)
         self._codes: Mapping[str, str] = writer.folder.codes if writer.folder is not None else {}
         # Whoever repeats an append is told so even where it could not be made any more.
@@ -75,8 +75,10 @@ class Batch:
 
     @property
     def written(self) -> Head | None:
-        """The head that the log has with this batch; None if it wrote nothing."""
-        return Head(self._head, self._time, self._rows[-1][1]) if self._rows else None
+        """The head that the log has with this batch; None if it wrote nothing, not even a request key."""
+        if self._rows:
+            return Head(self._head, self._time, self._rows[-1][1])
+        return self._before if self._keys else None
 
     def take(self, request: AppendRequest) -> Outcome:
         """Judge one request and, if it holds, give its events their positions."""
@@ -143,13 +145,20 @@ class Batch:
         if request.key is None:
             return None
         first = self._keys.get(request.key)
-        if first is not None:
+        if first is None:
+            row = self._connection.execute(schema.BY_KEY, (request.key,)).fetchone()
+            if row is None:
+                return None
+            first = row[0]
+        if first > self._before.position:
             return self._receipt([event for event in self._pending().values() if event.first == first])
-        row = self._connection.execute(schema.BY_KEY, (request.key,)).fetchone()
-        return None if row is None else self._receipt(self._writer.rows.append_at(self._connection, row[0]))
+        return self._receipt(self._writer.rows.append_at(self._connection, first))
 
     def _by_ids(self, request: AppendRequest) -> Receipt | None:
-        """The receipt of the append that wrote these very events. Raises EventIdReused if another one wrote some."""
+        """The receipt of the append that wrote these very events, which claims the request's key.
+
+        Raises EventIdReused if another one wrote some.
+        """
         events = request.events
         stored = [self._find(event.id) for event in events]
         unique = len({event.id for event in events}) == len(events)
@@ -157,7 +166,10 @@ class Batch:
             return None
         if not unique or not is_repeat(events, stored):
             raise id_reused(events, [event.position if event else None for event in stored])
-        return self._receipt([event for event in stored if event])
+        done = self._receipt([event for event in stored if event])
+        if request.key is not None:
+            self._keys[request.key] = done.first
+        return done
 
     def _find(self, identity: bytes) -> Stored | None:
         pending = self._pending().get(identity)

@@ -17,7 +17,7 @@ import eventfold as ef
 from eventfold.errors import EventIdReused
 from eventfold.record import NewEvent
 from eventfold.store import Store
-from eventfold.testing.conformance.events import Deposited, Noted, Withdrawn, about, amounts, deposit, draft
+from eventfold.testing.conformance.events import Account, Deposited, Noted, Withdrawn, about, amounts, deposit, draft
 
 WHEN = datetime(2020, 2, 29, 12, tzinfo=UTC)
 
@@ -210,6 +210,74 @@ def test_a_refused_append_does_not_take_its_key(store: Store) -> None:
         store.append(deposit(), key="k", unless=about("a-1"))
     assert store.receipt("k") is None
     assert store.append(deposit(), key="k").first == 2
+
+
+def test_a_repeat_by_its_ids_claims_its_key(store: Store, reopen: Callable[[], Store]) -> None:
+    """Events that had been written without a key, repeated under one: whoever comes under it repeats them, too."""
+    first = store.append(*several())
+    store.append(deposit("a-9"))
+    assert store.append(*several(), key="k").repeated
+    assert store.receipt("k") == first
+    for handle in (lambda: store, reopen):
+        again = handle().append(deposit("a-2", 99), key="k")
+        assert (again.first, again.last, again.repeated) == (1, 3, True)
+
+
+def test_a_repeat_claims_its_key_before_its_condition_is_judged(store: Store) -> None:
+    """A broken condition makes it no less a repeat; and an append may have been made under several keys."""
+    first = store.append(*several(), key="k-1")
+    assert store.append(*several(), key="k-2", unless=about("a-1")).repeated
+    assert (store.receipt("k-1"), store.receipt("k-2")) == (first, first)
+    assert store.append(deposit("a-2", 99), key="k-2").repeated
+
+
+def test_a_known_key_goes_before_known_ids(store: Store) -> None:
+    """The ids of one append under the key of another: the key's receipt, and each key stays whose it was."""
+    store.append(*several(), key="k-1")
+    other = store.append(deposit("a-9"), key="k-2")
+    again = store.append(*several(), key="k-2")
+    assert (again.first, again.ids, again.repeated) == (4, other.ids, True)
+    assert (store.receipt("k-2"), store.head()) == (other, 4)
+
+
+def test_a_reused_id_claims_no_key(store: Store) -> None:
+    """What is refused leaves the key to the next append under it."""
+    store.append(*several())
+    with pytest.raises(EventIdReused):
+        store.append(several()[0], key="k")
+    assert store.receipt("k") is None
+    assert store.append(deposit("a-5"), key="k").first == 4
+
+
+def test_a_repeat_claims_its_key_within_one_commit(store: Store, port: Any) -> None:
+    """Beside others that are written: an append, its repeat under a key, and one that comes under that key."""
+    from eventfold.engine import AppendRequest
+
+    first, other, last = (tuple(store.registry.encode(e) for e in each) for each in (several(), [deposit()], [Noted()]))
+    outcomes: list[Any] = port.append_many(
+        [AppendRequest(first), AppendRequest(first, (), "k"), AppendRequest(other), AppendRequest(last, (), "k")]
+    )
+    assert [(each.first, each.repeated) for each in outcomes] == [(1, False), (1, True), (4, False), (1, True)]
+    again: list[Any] = port.append_many([AppendRequest(other, (), "k-2"), AppendRequest(last)])
+    assert [(each.first, each.repeated) for each in again] == [(4, True), (5, False)]
+    assert (store.head(), port.request("k").first, port.request("k-2").first) == (5, 1, 4)
+
+
+def test_a_decision_whose_events_were_written_before_claims_its_command_id(store: Store) -> None:
+    """Its events are found by their ids: it is `repeated`, with the states of then, and is made once from now on."""
+    made: list[int] = []
+
+    def decided(account: Account) -> ef.Draft:
+        made.append(1)
+        return draft(deposit("a-1", 10), 1)
+
+    store.append(draft(deposit("a-1", 10), 1))
+    store.append(deposit("a-1", 5))
+    command = store.using(command_id="c")
+    for _ in range(2):
+        done = command.decide(decided, Account("a-1"))
+        assert (done.repeated, done.positions, done.state(Account("a-1")).balance) == (True, range(1, 2), 10)
+    assert (len(made), store.head(), store.state(Account("a-1")).balance) == (1, 2, 15)
 
 
 def test_keys_are_compared_exactly(store: Store) -> None:

@@ -20,12 +20,15 @@ Faults = Callable[..., tuple[Store, Faulty]]
 
 @pytest.mark.parametrize("fault", ["lose_reply", "drop_request"])
 def test_a_lost_answer_is_asked_for_again(faults: Faults, fault: str) -> None:
-    """When the answer is lost, written or not, `append` repeats the identical events; they are written once."""
+    """When the answer is lost, written or not, `append` repeats the identical events; they are written once.
+
+    That is one append, its caller's first: it is not told as a repeated one.
+    """
     store, planned = faults()
     getattr(planned, fault)(times=2)
     receipt = store.append(deposit(amount=7), unless=about("a-1"))
     assert receipt.first == 1
-    assert receipt.repeated is (fault == "lose_reply")
+    assert not receipt.repeated
     assert amounts(store.read()) == [7]
 
 
@@ -70,10 +73,23 @@ def test_a_decision_survives_a_lost_answer(faults: Faults, fault: str) -> None:
         return withdraw(account, amount)
 
     getattr(planned, fault)()
-    done = store.decide(counted, Account("a-1"), Decimal(4))
+    done = store.using(command_id="c").decide(counted, Account("a-1"), Decimal(4))
     assert (len(calls), done.positions, done.state(Account("a-1")).balance) == (1, range(2, 3), Decimal(6))
+    assert not done.repeated, "it was decided for the first time"
+    assert store.using(command_id="c").decide(counted, Account("a-1"), Decimal(4)).repeated
     assert store.state(Account("a-1")).balance == Decimal(6)
     assert store.head() == 2
+
+
+def test_a_lost_answer_under_the_key_of_another_append_is_a_repeat(faults: Faults, place: Place) -> None:
+    """If a rival wrote under the key meanwhile, nothing was written here: the receipt is the rival's, `repeated`."""
+    store, planned = faults()
+    rival = place.rival()
+    planned.drop_request()
+    planned.before(lambda: rival.append(deposit(amount=99), key="k"))
+    receipt = store.append(deposit(amount=7), key="k")
+    assert (receipt.first, receipt.repeated) == (1, True)
+    assert amounts(store.read()) == [99]
 
 
 def test_a_state_is_right_after_a_lost_answer_and_a_rival(faults: Faults, place: Place) -> None:

@@ -141,7 +141,8 @@ BEGIN
     IF keys IS NOT NULL THEN -- then `decide` has filled outcomes and places
         INSERT INTO request (key, first, size)
         SELECT k.key, places[k.o], coalesce((SELECT v.size FROM unnest(owners, sizes) v(owner, size) WHERE v.owner = k.o LIMIT 1), 1)
-        FROM unnest(keys) WITH ORDINALITY k(key, o) WHERE k.key IS NOT NULL AND outcomes[k.o] = 0;
+        FROM unnest(keys) WITH ORDINALITY k(key, o) WHERE k.key IS NOT NULL
+            AND (outcomes[k.o] = 0 OR outcomes[k.o] = 1 AND whats[k.o] > 0); -- a repeat that was recognised by its ids claims its key
     END IF;
 
     -- A listener holds the other side of this lock: where it can be had, nobody listens, and whoever comes now
