@@ -117,6 +117,19 @@ class Advance(msgspec.Struct, kw_only=True):
     at: int | None = None
 
 
+class PendingCommand(msgspec.Struct, frozen=True):
+    """An operator's command that was done here and is not yet in the log of `store`: the event it becomes.
+
+    `id` is the event's, as hex digits; `data` and `metadata` are its bytes, as text.
+    """
+
+    id: str
+    store: str
+    name: str
+    data: str
+    metadata: str = ""
+
+
 class Transaction(Protocol):
     """A target's open transaction, as a handler sees it: rows changed here are committed with the checkpoint.
 
@@ -173,13 +186,72 @@ class Joined(Writing, Protocol):
         """Give that lease back."""
         ...
 
-    def change(self, projection: Registered) -> None:
-        """See Target.change."""
+
+class ControlTransaction(Protocol):
+    """One transaction of a target in which an operator's command reads and changes what is known about a projection.
+
+    What it reads here is locked: neither another command nor a runner changes it before the end. A command judges by
+    what it reads here only; what it computed before from other readings, it compares. Every change is noticed by the
+    runners of the projection.
+    """
+
+    def now(self) -> int:
+        """The target's clock, in µs since 1970 UTC."""
+        ...
+
+    def record(self) -> Registered | None:
+        """What is known about the projection."""
+        ...
+
+    def checkpoints(self, generation: int | None = None) -> list[Checkpoint]:
+        """Its checkpoints, or those of one generation, by generation and partition."""
+        ...
+
+    def entries(self, place: Place) -> list[Entry]:
+        """The events not handled, by position. Read its checkpoint first: that is what locks them."""
+        ...
+
+    def create(
+        self, projection: Registered, tables: Mapping[str, Table | str], checkpoints: Sequence[Checkpoint]
+    ) -> None:
+        """Make a generation: its tables and checkpoints; the first one is live at once.
+
+        Raises TargetUnavailable where a table that is no projection's has the name, Disturbed where the generation is
+        there already.
+        """
+        ...
+
+    def save_record(self, projection: Registered) -> None:
+        """Write what is known about it; readers see the tables of `live` from the commit on."""
+        ...
+
+    def update_checkpoint(self, place: Place, **fields: Any) -> None:
+        """Change fields of a checkpoint (`stopped`, `fingerprint`, …), with the next `revision`."""
+        ...
+
+    def save_parked(self, place: Place, entries: Sequence[Entry]) -> None:
+        """Add or change entries."""
+        ...
+
+    def drop(self, generation: int, tables: Sequence[str]) -> None:
+        """Remove a generation that is not live: tables, checkpoints, entries, marks."""
+        ...
+
+    def forget(self, projection: Registered) -> None:
+        """Remove the projection altogether: every generation, and its name. Its leases are lost with it."""
+        ...
+
+    def save_command(self, command: PendingCommand) -> None:
+        """Note that the log has still to be told of this command."""
         ...
 
 
 class Host(Protocol):
     """A target in the log's own database."""
+
+    def controlled(self, connection: Any, name: str) -> ControlTransaction:
+        """See Target.control, within a transaction that the engine has begun, and will end."""
+        ...
 
     def joined(self, connection: Any, place: Place) -> Joined:
         """The place's rows and checkpoint within a transaction that the engine has begun, and will end."""
@@ -199,41 +271,34 @@ class Target(Protocol):
         """Every projection kept here, by name."""
         ...
 
-    def create(
-        self, projection: Registered, tables: Mapping[str, Table | str], checkpoints: Sequence[Checkpoint]
-    ) -> None:
-        """Make a generation: its tables and checkpoints, in one transaction; the first one is live at once."""
-        ...
+    def control(self, name: str) -> AbstractContextManager[ControlTransaction]:
+        """One transaction of an operator's command on this projection: committed at the end of the block.
 
-    def change(self, projection: Registered, was: Registered | None = None) -> None:
-        """Write what is known about a projection; readers see the tables of `live` from now on, atomically.
-
-        Raises Disturbed where it is not (any more) as it `was`.
+        Rolled back by whatever is raised in it. Raises Disturbed where the database asks to begin again.
         """
         ...
 
-    def drop(self, name: str, generation: int, tables: Sequence[str]) -> None:
-        """Remove a generation that is not live: tables, checkpoints, entries, marks."""
+    def withdraw(self, name: str, generation: int | None, store: str) -> None:
+        """Remove elsewhere what was sent on from a generation (None: from all) that is to be dropped.
+
+        Nothing, where rows are kept here alone. What is not dropped after all is sent again.
+        """
         ...
 
-    def forget(self, projection: Registered) -> None:
-        """Remove a projection altogether: every generation, and its name. Whoever holds a lease of it has lost it."""
+    def pending_commands(self, store: str) -> list[PendingCommand]:
+        """Commands done here that the log of this store has not been told of, in the order in which they were done."""
+        ...
+
+    def remove_command(self, command: PendingCommand) -> None:
+        """The log has been told."""
         ...
 
     def checkpoints(self, name: str, generation: int | None = None) -> list[Checkpoint]:
         """The checkpoints of a projection, or of one generation of it."""
         ...
 
-    def edit(self, place: Place, **columns: Any) -> None:
-        """Change a checkpoint by hand (`stopped`, `fingerprint`); its runner notices."""
-        ...
-
     def entries(self, place: Place) -> list[Entry]:
         """The events not handled, by position."""
-        ...
-
-    def enter(self, place: Place, entries: Sequence[Entry]) -> None:
-        """Add or change entries by hand; its runner notices."""
         ...
 
     def marks(self, place: Place) -> list[tuple[int, Tally]]:

@@ -385,7 +385,8 @@ def test_what_was_changed_by_hand_is_noticed(opening: Open) -> None:
         store.append(InlineMoved("a", 1))
         for each in (InlineBalance, InlineLedger):
             target = store.projections.target(each)
-            target.change(target.registered(plan_of(each).name))
+            with target.control(plan_of(each).name) as tx:
+                tx.save_record(tx.record())
         store.append(InlineMoved("a", 2))
         assert balances(store) == ledger(store) == {"a": 3}
         assert proved(store)

@@ -28,7 +28,7 @@ from eventfold.errors import (
 )
 from eventfold.projection.ledger import Tally, place_hash
 from eventfold.running.desk import Desk
-from tests.projections.flights import CarrierMonth, Departed, flights
+from tests.projections.flights import CarrierMonth, Departed, edit, flights
 
 DEPARTED = ef.Query.of(types="Departed")
 
@@ -168,12 +168,11 @@ def test_what_a_follower_missed_or_took_twice_is_named(store: ef.Store) -> None:
         (event,) = store.read(after=position - 1, limit=1)
         one = Tally(1, place_hash(position, event.stored.id))
         forged = held.seen - one if "skipped" in what else held.seen + one
-        target.edit(
+        edit(
+            target,
             held.place,
-            seen=forged.count,
-            seen_digest=forged.hex,
-            handled=forged.count,
-            handled_digest=forged.hex,
+            seen=forged,
+            handled=forged,
         )
         (found,) = store.projections.verify("billing")
         assert not found.proved
@@ -188,7 +187,7 @@ def test_a_follower_of_a_restored_log_stops_and_can_begin_anew(store: ef.Store) 
         taken(follower, 20)
     target = store.projections.target("billing")
     (held,) = target.checkpoints("billing")
-    target.edit(held.place, position=90, event_id="00" * 16)
+    edit(target, held.place, position=90, event_id="00" * 16)
     again = store.follow(name="billing")
     with again, pytest.raises(CursorMismatch, match="position 90"):
         next(again.pages())
@@ -207,7 +206,7 @@ def test_progress_changed_by_hand_meanwhile_disturbs_no_acknowledgement(store: e
         taken(follower, 5)
         target = store.projections.target("billing")
         (held,) = target.checkpoints("billing")
-        target.edit(held.place, stopped="")
+        edit(target, held.place, stopped="")
         assert taken(follower, 5) == [6, 7, 8, 9, 10]
     assert proof(store) == (True, 10, 10)
 

@@ -9,7 +9,7 @@ import eventfold as ef
 from eventfold.errors import CursorMismatch
 from eventfold.projection.ledger import NOTHING, Tally, place_hash
 from eventfold.target import Advance, Checkpoint, Place
-from tests.projections.flights import CarrierMonth, flights
+from tests.projections.flights import CarrierMonth, edit, flights
 
 
 def forge(store: ef.Store, name: str = "carrier_month", **changes: object) -> None:
@@ -18,14 +18,13 @@ def forge(store: ef.Store, name: str = "carrier_month", **changes: object) -> No
     (held,) = target.checkpoints(name, 1)
     columns = {"position": held.position, "event_id": held.event_id, "seen": held.seen, "handled": held.handled}
     given = msgspec.structs.replace(held, **{**columns, **changes})
-    target.edit(
+    edit(
+        target,
         held.place,
         position=given.position,
         event_id=given.event_id,
-        seen=given.seen.count,
-        seen_digest=given.seen.hex,
-        handled=given.handled.count,
-        handled_digest=given.handled.hex,
+        seen=given.seen,
+        handled=given.handled,
     )
 
 

@@ -22,7 +22,7 @@ from eventfold.flow.project import Work
 from eventfold.projection import plan_of
 from eventfold.running.runner import means_of
 from eventfold.target import Place
-from tests.projections.flights import CarrierMonth, Departed, flights
+from tests.projections.flights import CarrierMonth, Departed, edit, flights
 
 Sentence = Callable[[], tuple[str, str]]
 
@@ -227,5 +227,5 @@ def test_a_follower_that_acknowledges_nothing_is_told(store: ef.Store) -> None:
         follower.acknowledge()
         assert said(store, "billing")[0] == "behind"
         target = store.projections.target("billing")
-        target.edit(Place("billing", 1), at=(time.time_ns() // 1_000) - 60_000_000, stats="{}")  # a minute has gone by
+        edit(target, Place("billing", 1), at=(time.time_ns() // 1_000) - 60_000_000, stats="{}")  # a minute has gone by
         assert re.search(r"has acknowledged nothing for (59|60|61) s; 9 events wait\.$", said(store, "billing")[1])

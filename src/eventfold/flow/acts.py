@@ -1,6 +1,8 @@
 """Room: manual acts on a projection, as events of their own in the log: who skipped what, and why.
 
-Their types begin with `$`, which is kept for eventfold's own. Knows: how they are written. Does not know: what they do.
+The target's transaction decides: a command is done there, and is written into the log afterwards, under an id that was
+fixed in that transaction. Their types begin with `$`, which is kept for eventfold's own. Knows: how they are written.
+Does not know: what they do.
 """
 
 from __future__ import annotations
@@ -13,6 +15,9 @@ from eventfold.engine import AppendRequest
 from eventfold.event import Event
 from eventfold.flow.log import Log, Options, metadata_of
 from eventfold.record import NewEvent, Receipt, new_id
+from eventfold.target import PendingCommand, Target
+
+TYPE = "$projection-acted"
 
 
 class ProjectionActed(Event, type="$projection-acted"):
@@ -24,11 +29,23 @@ class ProjectionActed(Event, type="$projection-acted"):
     facts: dict[str, Any]
 
 
-async def record(log: Log, options: Options, name: str, act: str, generation: int, **facts: Any) -> Receipt:
-    """Write an act into the log, tagged `$projection:NAME`. Raises what an append raises."""
+def prepared(log: Log, options: Options, name: str, act: str, generation: int, **facts: Any) -> PendingCommand:
+    """An operator's command as the event it becomes, tagged `$projection:NAME`, its id and metadata fixed."""
     data = msgspec.json.encode(ProjectionActed(name, act, generation, facts))
-    event = NewEvent(new_id(), "$projection-acted", 1, data, (f"$projection:{name}",), None, metadata_of(options))
-    outcome = await log.submit(AppendRequest((event,)))
-    if isinstance(outcome, Receipt):
-        return outcome
-    raise outcome
+    metadata = metadata_of(options) or b""
+    return PendingCommand(new_id().hex(), log.engine.store_id, name, data.decode(), metadata.decode())
+
+
+async def record_pending(log: Log, target: Target) -> None:
+    """Write into the log what was done in a target and is not in the log yet. Raises what an append raises.
+
+    An event's id is the command's, so that what was written before a crash is not written again.
+    """
+    for command in target.pending_commands(log.engine.store_id):
+        metadata = command.metadata.encode() or None
+        tags = (f"$projection:{command.name}",)
+        event = NewEvent(bytes.fromhex(command.id), TYPE, 1, command.data.encode(), tags, None, metadata)
+        outcome = await log.submit(AppendRequest((event,)))
+        if not isinstance(outcome, Receipt):
+            raise outcome
+        target.remove_command(command)

@@ -14,13 +14,14 @@ import msgspec
 from eventfold.engine import Engine, Turn
 from eventfold.errors import InvalidProjection, NotSupported, UnknownProjection
 from eventfold.flow.follow import verify
+from eventfold.flow.generations import switched
 from eventfold.flow.inline import Kept, Taking, appends, refuse_lost, types_of
 from eventfold.flow.log import Log
 from eventfold.inlined import Inlined
 from eventfold.projection.plan import Plan
 from eventfold.query import Cursor
 from eventfold.record import new_id
-from eventfold.target import INLINE, Checkpoint, Host, Place, Registered
+from eventfold.target import INLINE, Checkpoint, Disturbed, Host, PendingCommand, Place, Registered
 
 
 def refuse_engine(engine: Engine) -> None:
@@ -58,16 +59,24 @@ def inline(held: Sequence[Checkpoint]) -> bool:
 
 
 async def enrol(log: Log, host: Host, plan: Plan, known: Registered) -> None:
-    """Have every append keep its live generation up from now on. Raises InlineFailed, CursorMismatch."""
+    """Have every append keep its live generation up from now on. Raises InlineFailed, CursorMismatch, Disturbed."""
     await log.engine.in_turn(partial(_enrol, log, host, plan, known.live))
 
 
-async def switch(log: Log, host: Host, plan: Plan, old: Registered, new: Registered) -> None:
-    """Exchange the generation that readers see and appends keep up for the one that was built, between two appends."""
+async def switch(log: Log, host: Host, plan: Plan, new: Registered, command: PendingCommand) -> None:
+    """Exchange the generation that readers see and appends keep up for the one that was built, between two appends.
+
+    Raises Disturbed where another one would come of it than `new`.
+    """
 
     async def exchanged(turn: Turn) -> None:
+        tx = host.controlled(turn.connection, plan.name)
+        old = tx.record()
+        if old is None or switched(old) != new:
+            raise Disturbed
         host.joined(turn.connection, Place(plan.name, old.live)).let_go()
-        host.joined(turn.connection, Place(plan.name, new.live)).change(new)
+        tx.save_record(new)
+        tx.save_command(command)
         await _enrol(log, host, plan, new.live, turn)
 
     await log.engine.in_turn(exchanged)
@@ -76,6 +85,9 @@ async def switch(log: Log, host: Host, plan: Plan, old: Registered, new: Registe
 async def _enrol(log: Log, host: Host, plan: Plan, generation: int, turn: Turn) -> None:
     entry = Inlined(plan.name, plan.fingerprint, types_of(plan), f"{generation} {new_id().hex()}")
     kept = Kept(plan, entry.ticket, log.registry)
+    known = host.controlled(turn.connection, plan.name).record()
+    if known is not None and known.live != generation:
+        raise Disturbed  # it was switched meanwhile
     joined = host.joined(turn.connection, kept.place)
     held = joined.seize()
     if held is None:
@@ -102,7 +114,8 @@ async def let_go(log: Log, host: Host, known: Registered) -> None:
 
     async def dismissed(turn: Turn) -> None:
         await turn.dismiss(known.name)
-        host.joined(turn.connection, Place(known.name, known.live)).let_go()
+        now = host.controlled(turn.connection, known.name).record() or known
+        host.joined(turn.connection, Place(known.name, now.live)).let_go()
 
     await log.engine.in_turn(dismissed)
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 import difflib
 import warnings
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -24,7 +23,7 @@ from eventfold.projection.ledger import MODULUS
 from eventfold.projection.plan import Plan
 from eventfold.projection.value_order import canonical
 from eventfold.query import Cursor, Query
-from eventfold.target import Checkpoint, Disturbed, Place, Registered, Target
+from eventfold.target import FOREVER, Checkpoint, Disturbed, PendingCommand, Place, Registered, Target
 
 SHOWN = 20  # differences that a comparison keeps; it counts all of them
 
@@ -67,9 +66,12 @@ async def register(plan: Plan, log: Log, target: Target) -> Registered:
         await _warn_of_unwritten(plan, log)
         new = Registered(name=plan.name, kind=plan.kind, code=plan.code, live=1, tables=tuple(tables_of(plan)))
         start = (await log.engine.head()).position if plan.start == "now" else 0
-        target.create(new, tables_of(plan), await _checkpoints(plan, log, 1, start, None))
-        known = target.registered(plan.name)
-        assert known is not None
+        checkpoints = await _checkpoints(plan, log, 1, start, None)
+        with target.control(plan.name) as tx:
+            known = tx.record()
+            if known is None:  # else another process was first
+                known = new
+                tx.create(new, tables_of(plan), checkpoints)
     if known.kind == "follower":
         raise InvalidProjection(
             f"{plan.name} is the name of a follower of this store.",
@@ -80,8 +82,9 @@ async def register(plan: Plan, log: Log, target: Target) -> Registered:
     if plan.is_code_of(live.fingerprint):
         refuse_outdated(plan, target, known.live)
         if known.code != plan.code:  # the same class, moved: found by its name at its new place from now on
-            with suppress(Disturbed):
-                target.change(msgspec.structs.replace(known, code=plan.code), known)
+            with target.control(plan.name) as tx:
+                if tx.record() == known:
+                    tx.save_record(msgspec.structs.replace(known, code=plan.code))
         if live.fingerprint != plan.fingerprint:
             _take_over_fingerprint(plan, target)
         return known
@@ -109,9 +112,10 @@ async def register(plan: Plan, log: Log, target: Target) -> Registered:
 
 def _take_over_fingerprint(plan: Plan, target: Target) -> None:
     """Keep today's fingerprint of the same code in place of that of an older release."""
-    for held in target.checkpoints(plan.name):
-        if held.fingerprint != plan.fingerprint and plan.is_code_of(held.fingerprint):
-            target.edit(held.place, fingerprint=plan.fingerprint)
+    with target.control(plan.name) as tx:
+        for held in tx.checkpoints():
+            if held.fingerprint != plan.fingerprint and plan.is_code_of(held.fingerprint):
+                tx.update_checkpoint(held.place, fingerprint=plan.fingerprint)
 
 
 def outdated(plan: Plan, target: Target, generation: int) -> bool:
@@ -160,30 +164,47 @@ async def _warn_of_unwritten(plan: Plan, log: Log) -> None:
                 )
 
 
-async def begin(plan: Plan, log: Log, target: Target, until: int | None = None) -> int:
+async def begin(
+    plan: Plan, log: Log, target: Target, until: int | None, command: Callable[[int], PendingCommand]
+) -> int:
     """The generation to build: the one left off by an earlier rebuild of the same code, or a new one.
 
-    With `until` it is one of the past, which never goes live. Raises UnknownProjection.
+    With `until` it is one of the past, which never goes live. `command` is noted where anything changed. Raises
+    UnknownProjection, Disturbed.
     """
-    # The number before the name: whoever begins one in between takes this number, and `create` finds it there.
-    generation = 1 + max((each.place.generation for each in target.checkpoints(plan.name)), default=0)
-    known = known_in(target, plan.name)
-    if until is None and known.building is not None:
-        left = target.checkpoints(plan.name, known.building)
-        same = plan.is_code_of(left[0].fingerprint) and not outdated(plan, target, known.building)
-        if same and await _of_this_log(log, left):
-            return known.building
-        discard(target, known)
-        return await begin(plan, log, target, until)
+    known_in(target, plan.name)
     if plan.kind == "effects":
         raise InvalidProjection(f"{plan.name} has effects, and they are not done again.", "Rebuild read models only.")
-    if until is None:
-        known = msgspec.structs.replace(known, building=generation, code=plan.code, kind=plan.kind)
-    target.create(known, tables_of(plan), await _checkpoints(plan, log, generation, 0, until))
-    return generation
+    with target.control(plan.name) as tx:
+        known, every = tx.record(), tx.checkpoints()
+        if known is None:
+            raise Disturbed
+        left = [each for each in every if each.place.generation == known.building] if until is None else []
+        if await goes_on(plan, log, target, left):
+            stopped = [each.place for each in left if each.stopped]
+            for place in stopped:
+                tx.update_checkpoint(place, stopped="")  # to ask again is to try again
+            if stopped:
+                tx.save_command(command(left[0].place.generation))
+            return left[0].place.generation
+        generation = 1 + max((each.place.generation for each in every), default=0)
+        if until is None:
+            if known.building is not None:
+                tx.drop(known.building, known.tables)
+            known = msgspec.structs.replace(known, building=generation, code=plan.code, kind=plan.kind)
+        tx.create(known, tables_of(plan), await _checkpoints(plan, log, generation, 0, until))
+        tx.save_command(command(generation))
+        return generation
 
 
-async def _of_this_log(log: Log, held: list[Checkpoint]) -> bool:
+async def goes_on(plan: Plan, log: Log, target: Target, left: Sequence[Checkpoint]) -> bool:
+    """Whether a rebuild goes on with what an earlier one left: the same code, of this log."""
+    if not left or not plan.is_code_of(left[0].fingerprint) or outdated(plan, target, left[0].place.generation):
+        return False
+    return await _of_this_log(log, left)
+
+
+async def _of_this_log(log: Log, held: Sequence[Checkpoint]) -> bool:
     try:
         for each in held:
             await verify(log, Cursor(each.store, each.epoch, each.position, each.event_id))
@@ -192,9 +213,9 @@ async def _of_this_log(log: Log, held: list[Checkpoint]) -> bool:
     return True
 
 
-def refuse_unknown(target: Target, name: str, generation: int) -> None:
-    """Raises UnknownProjection where there is no such generation."""
-    kept = list(dict.fromkeys(each.place.generation for each in target.checkpoints(name)))
+def refuse_unknown(held: Sequence[Checkpoint], name: str, generation: int) -> None:
+    """Raises UnknownProjection where there is no such generation among the checkpoints of all."""
+    kept = list(dict.fromkeys(each.place.generation for each in held))
     if generation not in kept:
         raise UnknownProjection(
             f"{name} has no generation {generation}: it has {', '.join(map(str, kept))}.",
@@ -204,19 +225,22 @@ def refuse_unknown(target: Target, name: str, generation: int) -> None:
         )
 
 
-async def refuse_other_tables(plan: Plan, log: Log, target: Target, held: list[Checkpoint]) -> None:
-    """Refuse to go on with rows that cannot be right for code that has changed. Raises ProjectionChanged."""
-    was, position = held[0], max(each.position for each in held)
+async def refuse_other_tables(plan: Plan, log: Log, target: Target, held: list[Checkpoint]) -> int:
+    """Refuse to go on with rows that cannot be right for code that has changed. Raises ProjectionChanged.
+
+    Returns the position through which the judgement holds: the old code may still be moving on.
+    """
+    through, was, position = FOREVER, held[0], max(each.position for each in held)
     refuse_outdated(plan, target, was.place.generation)
     old = msgspec.json.decode(was.query, type=Query)
     if was.partitions != plan.partitions:
         what = f"it is split into {plan.partitions}, and its rows were made in {was.partitions}"
     elif was.fingerprint.partition("-")[0] != plan.fingerprint.partition("-")[0]:
         what = "its tables are declared otherwise than when they were made"
-    elif plan.kind != "effects" and not await _same_events(log, old, plan.query, position):
+    elif plan.kind != "effects" and (through := await _same_through(log, old, plan.query, position)) < 0:
         what = f"up to position {position:,} there are events that the old code took and the new does not, or not yet"
     else:
-        return
+        return through
     now = f"Build it anew and switch to it: eventfold projections rebuild {plan.name} --switch."
     if plan.kind == "effects":
         now = f"Give its progress up (eventfold projections forget {plan.name}); it begins again where its class says."
@@ -225,20 +249,26 @@ async def refuse_other_tables(plan: Plan, log: Log, target: Target, held: list[C
     )
 
 
-async def _same_events(log: Log, old: Query, new: Query, position: int) -> bool:
+async def _same_through(log: Log, old: Query, new: Query, position: int) -> int:
+    """Through which position two questions have had the same events: the log's end, else `position`, or -1: neither."""
     if old == new:
-        return True
+        return FOREVER
     both = Query.any_of([*old.items, *new.items]) if old.items and new.items else Query()
-    counts = [await log.engine.count(each, 0) - await log.engine.count(each, position) for each in (old, new, both)]
-    return len(set(counts)) == 1
+    head = (await log.engine.head()).position
+    for end in (max(head, position), position):
+        counts = [await log.engine.count(each, 0, end) for each in (old, new, both)]
+        if len(set(counts)) == 1:
+            return end
+    return -1
 
 
-def discard(target: Target, known: Registered) -> None:
-    """Give up what is being built."""
-    if known.building is not None:
-        building = known.building
-        target.change(msgspec.structs.replace(known, building=None))
-        target.drop(known.name, building, known.tables)
+def same_code(judged: Sequence[Checkpoint], now: Sequence[Checkpoint], through: int) -> bool:
+    """Whether checkpoints are of the code that they were judged to be of, and no further than was judged."""
+
+    def facts(held: Sequence[Checkpoint]) -> list[tuple[Any, ...]]:
+        return [(each.place, each.fingerprint, each.query, each.partitions) for each in held]
+
+    return facts(judged) == facts(now) and max(each.position for each in now) <= through
 
 
 def switched(known: Registered) -> Registered:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import msgspec
 
 from eventfold.process.effects import Policy
-from eventfold.target import Checkpoint, Entry, Place, Target
+from eventfold.target import Checkpoint, Disturbed, Entry, Place, Target
 
 
 def live_checkpoints(target: Target, name: str) -> list[Checkpoint]:
@@ -54,8 +54,7 @@ class Retrying:
                     pause = policy.pause(entry.attempts) if entry.attempts else 0.0
                     due = seen[at] = self._due.get(at, now + pause)
                     if due <= now:
-                        again(self._target, held.place, entry)
-                        count += 1
+                        count += again(self._target, held.place, entry)
         self._due = seen
         return count
 
@@ -66,14 +65,21 @@ class Retrying:
             for held in live_checkpoints(self._target, name):
                 for entry in heads(self._target.entries(held.place)):
                     if entry.state == "parked" and entry.attempts < policy.attempts:
-                        again(self._target, held.place, entry)
-                        count += 1
+                        count += again(self._target, held.place, entry)
         return count
 
 
-def again(target: Target, place: Place, entry: Entry) -> None:
-    """Have one parked event tried again."""
-    target.enter(place, [msgspec.structs.replace(entry, state="due")])
+def again(target: Target, place: Place, entry: Entry) -> bool:
+    """Have one parked event tried again; False where it is not any more as it was read."""
+    try:
+        with target.control(place.name) as tx:
+            there = any(each.place == place for each in tx.checkpoints(place.generation))
+            if not there or entry not in tx.entries(place):
+                return False
+            tx.save_parked(place, [msgspec.structs.replace(entry, state="due")])
+            return True
+    except Disturbed:
+        return False
 
 
 def ours(held: Checkpoint) -> bool:

@@ -12,6 +12,8 @@ from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
+import msgspec
+
 from eventfold.bridge import run
 from eventfold.errors import (
     CursorMismatch,
@@ -26,6 +28,7 @@ from eventfold.errors import (
     Unreadable,
 )
 from eventfold.flow import generations
+from eventfold.flow.acts import prepared
 from eventfold.flow.enrol import inline
 from eventfold.flow.fold import name_table
 from eventfold.flow.follow import verify
@@ -40,12 +43,12 @@ from eventfold.projection.columns import filter_value
 from eventfold.projection.plan import Kept, Plan, plan_of, plans_of
 from eventfold.query import Cursor, Query
 from eventfold.running import inlining
-from eventfold.running.finding import ELSEWHERE, Named
+from eventfold.running.finding import DISTURBED, ELSEWHERE, Named, changed_too_often
 from eventfold.running.hands import Hands
 from eventfold.running.keeping import Keeping
 from eventfold.running.row_check import RowCheck, RowProof
 from eventfold.running.runner import Runner, catch_up, holder, means_of
-from eventfold.target import Checkpoint, Place, Registered, Target
+from eventfold.target import Checkpoint, Disturbed, PendingCommand, Place, Registered, Target
 from eventfold.targets.beside import SINK
 
 P = TypeVar("P", bound=Projection)
@@ -70,8 +73,17 @@ class Desk(Hands):
         known = {plan.name: self._register(plan)[1] for plan in plans}
         self.log.engine.fold_with(folder)
         for plan in inlining.strangers(self.log, plans):
-            if not inlining.take_in(self.log, own, plan, known[plan.name], self._lease):
-                self._refuse(own, Place(plan.name, known[plan.name].live))
+            self._take_in(plan, own, known[plan.name])
+
+    def _take_in(self, plan: Plan, own: Target, known: Registered) -> None:
+        """Have every append keep its live generation up, whichever that is by then."""
+        for _ in range(DISTURBED):
+            with suppress(Disturbed):
+                if not inlining.take_in(self.log, own, plan, known, self._lease):
+                    self._refuse(own, Place(plan.name, known.live))
+                return
+            known = self._register(plan)[1]
+        raise changed_too_often(own, plan.name)
 
     def project(self, *projections: Kept, timeout: float = PATIENCE, progress: Progress | None = None) -> None:
         """See Store.project."""
@@ -233,7 +245,7 @@ class Desk(Hands):
             raise InvalidProjection(f"{plan.name} has tables of its own.", "Ask them with SQL.")
         target = self._of(plan)
         if generation is not None:
-            generations.refuse_unknown(target, plan.name, generation)
+            generations.refuse_unknown(target.checkpoints(plan.name), plan.name, generation)
         table = name_table(plan.rows.table, generation or known_in(target, plan.name).live)
         packed = {name: filter_value(table, name, value) for name, value in where.items()}
         return [plan.rows.unpack(row) for row in target.select(table, packed, order, limit)]
@@ -318,8 +330,17 @@ class Desk(Hands):
         plan = self._plan(projection)
         target = self._of(plan)
         until = None if at is None else run(moment(self.log, at))
-        generation = run(generations.begin(plan, self.log, target, until))
-        self._act(plan.name, "rebuild", generation, until=until)
+
+        def command(generation: int) -> PendingCommand:
+            return prepared(self.log, self._options, plan.name, "rebuild", generation, until=until)
+
+        building = known_in(target, plan.name).building
+        left = [] if building is None or until is not None else target.checkpoints(plan.name, building)
+        if left and not run(generations.goes_on(plan, self.log, target, left)):
+            target.withdraw(plan.name, building, left[0].store)
+        generation = self._carried_out(
+            target, plan.name, lambda: run(generations.begin(plan, self.log, target, until, command))
+        )
         self._build(plan, target, generation, until, progress, stop)
         return generation
 
@@ -333,9 +354,6 @@ class Desk(Hands):
         stop: Callable[[], bool],
     ) -> None:
         head = until if until is not None else run(self.log.engine.head()).position
-        for held in target.checkpoints(plan.name, generation):
-            if held.stopped:
-                target.edit(held.place, stopped="")  # to ask again is to try again
         for partition in range(plan.partitions):
             place = Place(plan.name, generation, partition)
             work = Work(plan, means_of(self.log, target, self._lease), place, holder())
@@ -375,7 +393,7 @@ class Desk(Hands):
             raise UnknownProjection(
                 f"{plan.name} has one generation only.", f"Build another: eventfold projections rebuild {plan.name}."
             )
-        generations.refuse_unknown(target, plan.name, other)
+        generations.refuse_unknown(target.checkpoints(plan.name), plan.name, other)
         head = run(self.log.engine.head()).position
         for held in (*target.checkpoints(plan.name, known.live), *target.checkpoints(plan.name, other)):
             # Rows as of different positions would differ for that alone; what is of other code is its runner's to move.
@@ -389,43 +407,84 @@ class Desk(Hands):
         """Let readers see what was built: it is brought up to date, then it takes one small transaction."""
         plan = self._plan(projection)
         target = self._of(plan)
-        known = known_in(target, plan.name)
-        if known.building is not None:
-            self.rebuild(projection)
-        new = generations.switched(known_in(target, plan.name))
-        self._act(plan.name, "switch", new.live)
-        if inline(target.checkpoints(plan.name, known.live)):
+
+        def attempt() -> Registered:
             known = known_in(target, plan.name)
-            inlining.switch(self.log, target, plan, known, new)
-        else:
-            known, new = self._change(target, plan.name, generations.switched)
-        if known.previous is not None:
-            target.drop(plan.name, known.previous, known.tables)
-        return new
+            if known.building is not None:
+                self.rebuild(projection)
+            new = generations.switched(known_in(target, plan.name))
+            if new.live != known.building:  # what was built meanwhile is another
+                raise Disturbed
+            held = target.checkpoints(plan.name, known.live)
+            command = prepared(self.log, self._options, plan.name, "switch", new.live)
+            if inline(held):
+                inlining.switch(self.log, target, plan, new, command)
+                self._drop_unused(target, plan.name, known.previous)
+                return new
+            if known.previous is not None:
+                target.withdraw(plan.name, known.previous, held[0].store)
+            with target.control(plan.name) as tx:
+                if (now := tx.record()) is None or generations.switched(now) != new or now.previous != known.previous:
+                    raise Disturbed
+                if now.previous is not None:
+                    tx.drop(now.previous, now.tables)
+                tx.save_record(new)
+                tx.save_command(command)
+            return new
+
+        return self._carried_out(target, plan.name, attempt)
+
+    @staticmethod
+    def _drop_unused(target: Target, name: str, generation: int | None) -> None:
+        """Drop a generation that readers neither see, nor saw before, nor will see."""
+        if generation is not None:
+            with target.control(name) as tx:
+                known = tx.record()
+                if known is not None and generation not in (known.live, known.previous, known.building):
+                    tx.drop(generation, known.tables)
 
     def rollback(self, projection: Named) -> Registered:
         """Let readers see the previous generation again. Its runner goes on where it was, with its own code."""
         name, target = self._find(projection)
-        known = known_in(target, name)
-        inlining.refuse_act("rolled back", known, target.checkpoints(name, known.live))
-        self._act(name, "rollback", generations.rolled_back(known).live)
-        return self._change(target, name, generations.rolled_back)[1]
+
+        def attempt() -> Registered:
+            known_in(target, name)
+            with target.control(name) as tx:
+                if (known := tx.record()) is None:
+                    raise Disturbed
+                inlining.refuse_act("rolled back", known, tx.checkpoints(known.live))
+                new = generations.rolled_back(known)
+                tx.save_record(new)
+                self._command(tx, name, "rollback", new.live)
+                return new
+
+        return self._carried_out(target, name, attempt)
 
     def discard(self, projection: Named, generation: int | None = None) -> None:
         """Give up what is being built, or drop a generation that was built as of a moment in the past."""
         name, target = self._find(projection)
-        known = known_in(target, name)
-        dropped = generations.switched(known).live if generation is None else generation
-        if dropped in (known.live, known.previous):
-            raise InvalidProjection(
-                f"Generation {dropped} of {name} is what readers see, or saw before.", "It goes by itself, later."
-            )
-        generations.refuse_unknown(target, name, dropped)
-        self._act(name, "discard", dropped)
-        if dropped == known.building:
-            generations.discard(target, known)
-        else:
-            target.drop(name, dropped, known.tables)
+
+        def chosen(known: Registered, held: Sequence[Checkpoint]) -> int:
+            dropped = generations.switched(known).live if generation is None else generation
+            if dropped in (known.live, known.previous):
+                raise InvalidProjection(
+                    f"Generation {dropped} of {name} is what readers see, or saw before.", "It goes by itself, later."
+                )
+            generations.refuse_unknown(held, name, dropped)
+            return dropped
+
+        def attempt() -> None:
+            dropped = chosen(known_in(target, name), target.checkpoints(name))
+            target.withdraw(name, dropped, self.log.engine.store_id)
+            with target.control(name) as tx:
+                if (known := tx.record()) is None or chosen(known, tx.checkpoints()) != dropped:
+                    raise Disturbed
+                tx.drop(dropped, known.tables)
+                if dropped == known.building:
+                    tx.save_record(msgspec.structs.replace(known, building=None))
+                self._command(tx, name, "discard", dropped)
+
+        self._carried_out(target, name, attempt)
 
 
 def _ahead(progress: Progress, before: int, whole: int, position: int) -> None:

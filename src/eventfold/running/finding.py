@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 from weakref import WeakSet
 
 from eventfold.bridge import run
-from eventfold.errors import InvalidProjection, TargetUnavailable
-from eventfold.flow.acts import record
+from eventfold.errors import EventfoldError, InvalidProjection, TargetUnavailable
+from eventfold.flow.acts import prepared, record_pending
 from eventfold.flow.generations import known_in, register
 from eventfold.flow.log import Log, Options
 from eventfold.projection.plan import Kept, Plan, plan_of
@@ -22,9 +22,11 @@ from eventfold.running.keeping import Keeping
 from eventfold.running.runner import Runner
 from eventfold.sink import Sink
 from eventfold.state import State
-from eventfold.target import Disturbed, Registered, Target
+from eventfold.target import ControlTransaction, Disturbed, Registered, Target
 from eventfold.targets import default_target, open_target, own_target
 from eventfold.targets.beside import SINK, SinkTarget
+
+R = TypeVar("R")
 
 
 class EffectLike(Protocol):
@@ -80,8 +82,29 @@ class Finding:
         """Where a projection's rows are kept: for tools."""
         return self._find(projection)[1]
 
-    def _act(self, name: str, act: str, generation: int, **facts: Any) -> None:
-        run(record(self.log, self._options, name, act, generation, **facts))
+    def _command(self, tx: ControlTransaction, name: str, act: str, generation: int, **facts: Any) -> None:
+        """Note within a command's transaction what the log is to be told of it afterwards."""
+        tx.save_command(prepared(self.log, self._options, name, act, generation, **facts))
+
+    def _carried_out(self, target: Target, name: str, attempt: Callable[[], R]) -> R:
+        """Do an operator's command: `attempt` makes its transaction, and raises Disturbed to be called again.
+
+        What earlier commands left for the log is written first, what this one leaves afterwards. Raises
+        TargetUnavailable where others change the same for too long.
+        """
+        run(record_pending(self.log, target))
+        for _ in range(DISTURBED):
+            with suppress(Disturbed):
+                done = attempt()
+                break
+        else:
+            raise changed_too_often(target, name)
+        try:
+            run(record_pending(self.log, target))
+        except EventfoldError as error:
+            error.add_note("The command was carried out. It is written into the log by the next command.")
+            raise
+        return done
 
     def _target(self, address: str | Sink | None) -> Target:
         at = address if address is None or isinstance(address, str) else id(address)
@@ -115,33 +138,23 @@ class Finding:
         noted = own.registered(plan.name)
         here = plan.target is None or isinstance(target, SinkTarget)  # its progress is in the store's own database
         if here and noted is not None and noted.kind == ELSEWHERE:
-            own.forget(noted)  # it has moved here
+            with own.control(plan.name) as tx:
+                if tx.record() == noted:
+                    tx.forget(noted)  # it has moved here
         if noted is not None and noted.kind == SINK and not isinstance(target, SinkTarget):
             raise self._kept_here(plan, f"and its rows are sent on from there, by {noted.code}")
         known = run(register(plan, self.log, target))
         if isinstance(target, SinkTarget) and noted is not None and noted.kind == "rows" and target is not own:
-            target.change(known)  # its rows, which are here, are to be sent on from now on
+            with target.control(plan.name) as tx:  # its rows, which are here, are to be sent on from now on
+                if (now := tx.record()) is not None:
+                    tx.save_record(now)
         if not here and target.address != own.address and (noted is None or noted.code != plan.code):
             if noted is not None and noted.kind != ELSEWHERE:
                 raise self._kept_here(plan, f"by {noted.code or 'a follower'}")
-            own.change(Registered(name=plan.name, kind=ELSEWHERE, code=plan.code, live=1))
+            with own.control(plan.name) as tx:
+                if tx.record() == noted:
+                    tx.save_record(Registered(name=plan.name, kind=ELSEWHERE, code=plan.code, live=1))
         return target, known
-
-    def _change(
-        self, target: Target, name: str, edit: Callable[[Registered], Registered]
-    ) -> tuple[Registered, Registered]:
-        """Change what is known about a projection: as it was, and is. What others change meanwhile is not lost."""
-        for _ in range(DISTURBED):
-            known = known_in(target, name)
-            new = edit(known)
-            with suppress(Disturbed):
-                target.change(new, known)
-                return known, new
-        raise TargetUnavailable(
-            f"What is known about {name} was changed {DISTURBED} times while it was to be changed.",
-            "Try again.",
-            address=target.address,
-        )
 
     @staticmethod
     def _kept_here(plan: Plan, how: str) -> InvalidProjection:
@@ -199,3 +212,13 @@ class Finding:
             target.close()
         self._targets.clear()
         self._homes.clear()
+
+
+def changed_too_often(target: Target, name: str) -> TargetUnavailable:
+    """The error for a command that found something else each time it began."""
+    return TargetUnavailable(
+        f"What is known about {name} was changed {DISTURBED} times while it was to be changed.",
+        "Try again.",
+        address=target.address,
+        projection=name,
+    )

@@ -1,7 +1,7 @@
 """Room: what is done to projections by hand: paused, resumed, retried, skipped, accepted, forgotten.
 
-Every act is written into the log before it is done. Knows: entries, who waits for whom. Does not know: how an event is
-folded.
+Every act is one transaction of the target, which judges by what it reads there; the log is told of it afterwards. What
+changes nothing is not told of. Knows: entries, who waits for whom. Does not know: how an event is folded.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import msgspec
 
 from eventfold.bridge import run
 from eventfold.errors import InvalidProjection, LeaseHeld, UnknownProjection
-from eventfold.flow.generations import known_in, refuse_other_tables, refuse_unknown
+from eventfold.flow.generations import known_in, refuse_other_tables, refuse_unknown, same_code
 from eventfold.flow.parked import with_later_ones
 from eventfold.running import inlining
-from eventfold.running.finding import Finding, Named
+from eventfold.running.finding import ELSEWHERE, Finding, Named
 from eventfold.running.runner import dead
-from eventfold.target import Checkpoint, Entry, Target
+from eventfold.target import Checkpoint, ControlTransaction, Disturbed, Entry, Registered
 
 
 class Hands(Finding):
@@ -28,45 +28,72 @@ class Hands(Finding):
         name, target = self._find(projection)
         if not because.strip():
             raise InvalidProjection("A pause was given no reason.", "Say why: --because, for whoever wonders later.")
-        known = known_in(target, name)
-        inlining.refuse_act("paused", known, target.checkpoints(name, known.live))
-        self._act(name, "pause", known.live, because=because)
-        self._change(target, name, lambda known: msgspec.structs.replace(known, paused=because))
+
+        def attempt() -> None:
+            known_in(target, name)
+            with target.control(name) as tx:
+                known = _record(tx)
+                inlining.refuse_act("paused", known, tx.checkpoints(known.live))
+                if known.paused != because:
+                    tx.save_record(msgspec.structs.replace(known, paused=because))
+                    self._command(tx, name, "pause", known.live, because=because)
+
+        self._carried_out(target, name, attempt)
 
     def resume(self, projection: Named) -> None:
         """Go on: after a pause, or once more with the event at which it stopped."""
         name, target = self._find(projection)
-        known = known_in(target, name)
-        self._act(name, "resume", known.live)
-        for held in target.checkpoints(name, known.live):
-            if held.stopped:
-                target.edit(held.place, stopped="")
-        self._change(target, name, lambda known: msgspec.structs.replace(known, paused=""))
+
+        def attempt() -> None:
+            known_in(target, name)
+            with target.control(name) as tx:
+                known = _record(tx)
+                stopped = [each.place for each in tx.checkpoints(known.live) if each.stopped]
+                for place in stopped:
+                    tx.update_checkpoint(place, stopped="")
+                if known.paused:
+                    tx.save_record(msgspec.structs.replace(known, paused=""))
+                if stopped or known.paused:
+                    self._command(tx, name, "resume", known.live)
+
+        self._carried_out(target, name, attempt)
 
     def parked(self, projection: Named, generation: int | None = None) -> list[Entry]:
         """The events that were not handled: parked, due to be tried again, or skipped; by default what readers see."""
         name, target = self._find(projection)
         known = known_in(target, name)
         if generation is not None:
-            refuse_unknown(target, name, generation)
+            refuse_unknown(target.checkpoints(name), name, generation)
         held = target.checkpoints(name, generation or known.live)
         return sorted((e for each in held for e in target.entries(each.place)), key=lambda e: e.position)
 
     def retry(self, projection: Named, position: int | None = None) -> int:
         """Have parked events tried again by the runner: one, or all; returns how many. Later ones of a key follow."""
         name, target = self._find(projection)
-        known, count = known_in(target, name), 0
-        found = [(c.place, e) for c in target.checkpoints(name, known.live) for e in target.entries(c.place)]
-        chosen = [(place, e) for place, e in found if e.state == "parked" and position in (None, e.position)]
-        if not chosen and position is not None:
-            raise UnknownProjection(f"{name} has no parked event {position}.", "See eventfold projections parked.")
-        self._act(name, "retry", known.live, positions=[e.position for _, e in chosen])
-        for place in {place for place, _ in chosen}:
-            own = [entry for each, entry in found if each == place]
-            due = with_later_ones(own, [entry for each, entry in chosen if each == place])
-            target.enter(place, [msgspec.structs.replace(entry, state="due") for entry in due])
-            count += len(due)
-        return count
+
+        def attempt() -> int:
+            known_in(target, name)
+            with target.control(name) as tx:
+                known = _record(tx)
+                found = {each.place: tx.entries(each.place) for each in tx.checkpoints(known.live)}
+                positions: list[int] = []
+                count = 0
+                for place, entries in found.items():
+                    chosen = [e for e in entries if e.state == "parked" and position in (None, e.position)]
+                    if chosen:
+                        due = with_later_ones(entries, chosen)
+                        tx.save_parked(place, [msgspec.structs.replace(entry, state="due") for entry in due])
+                        positions += [entry.position for entry in chosen]
+                        count += len(due)
+                if positions:
+                    self._command(tx, name, "retry", known.live, positions=positions)
+                elif position is not None:
+                    raise UnknownProjection(
+                        f"{name} has no parked event {position}.", "See eventfold projections parked.", projection=name
+                    )
+                return count
+
+        return self._carried_out(target, name, attempt)
 
     def skip(self, projection: Named, position: int, because: str) -> None:
         """Leave one event out for good, and say why: one that is parked, or the one it stopped at.
@@ -74,43 +101,30 @@ class Hands(Finding):
         In what is being built as well as in what readers see.
         """
         name, target = self._find(projection)
-        known = known_in(target, name)
         if not because.strip():
             raise InvalidProjection("A skip was given no reason.", "Say why: --because, for whoever wonders later.")
-        generations = [known.live] if known.building is None else [known.live, known.building]
-        places = [
-            held
-            for generation in generations
-            for held in target.checkpoints(name, generation)
-            if self._concerns(target, held, position)
-        ]
         identity = (run(self.log.engine.event_id(position)) or b"").hex()
-        if places:
-            self._act(name, "skip", known.live, position=position, because=because, event_id=identity)
-        for held in places:  # of a split projection several, where the event could not be read
-            entries = {entry.position: entry for entry in target.entries(held.place)}
-            entry = entries.get(position) or Entry(
-                position, identity, msgspec.json.decode(held.stopped)["type"], "", "skipped"
-            )
-            later = [each for each in entries.values() if each.position > position]
-            behind = [each for each in with_later_ones(later, [entry]) if each.position > position]
-            skipped = msgspec.structs.replace(entry, state="skipped", because=because)
-            target.enter(held.place, [skipped, *(msgspec.structs.replace(e, state="due") for e in behind)])
-            if _stops(held, position):
-                target.edit(held.place, stopped="")
-        if places:
-            return
-        raise UnknownProjection(
-            f"{name} has not parked event {position}, and did not stop at it.",
-            "See eventfold projections parked.",
-            projection=name,
-        )
 
-    @staticmethod
-    def _concerns(target: Target, held: Checkpoint, position: int) -> bool:
-        return _stops(held, position) or any(
-            each.position == position and each.state != "skipped" for each in target.entries(held.place)
-        )
+        def attempt() -> None:
+            known_in(target, name)
+            with target.control(name) as tx:
+                known = _record(tx)
+                generations = [known.live] if known.building is None else [known.live, known.building]
+                skipped = [
+                    _skip(tx, held, position, identity, because)
+                    for generation in generations
+                    for held in tx.checkpoints(generation)
+                ]
+                if not any(skipped):  # of a split projection several have it, where the event could not be read
+                    raise UnknownProjection(
+                        f"{name} has not parked event {position}, and did not stop at it.",
+                        "See eventfold projections parked.",
+                        projection=name,
+                    )
+                facts = {"position": position, "because": because, "event_id": identity}
+                self._command(tx, name, "skip", known.live, **facts)
+
+        self._carried_out(target, name, attempt)
 
     def accept(self, projection: Named) -> None:
         """Say that the rows are right as they are, though the code has changed.
@@ -119,13 +133,24 @@ class Hands(Finding):
         code was not given, or the new one is not. Raises ProjectionChanged.
         """
         plan = self._plan(projection)
-        target = self._of(plan)
-        known = known_in(target, plan.name)
-        run(refuse_other_tables(plan, self.log, target, target.checkpoints(plan.name, known.live)))
-        self._act(plan.name, "accept", known.live, fingerprint=plan.fingerprint)
-        for held in target.checkpoints(plan.name, known.live):
-            target.edit(held.place, fingerprint=plan.fingerprint, query=msgspec.json.encode(plan.query).decode())
-        inlining.accept(self.log, plan)
+        target, query = self._of(plan), msgspec.json.encode(plan.query).decode()
+
+        def attempt() -> None:
+            known = known_in(target, plan.name)
+            judged = target.checkpoints(plan.name, known.live)
+            through = run(refuse_other_tables(plan, self.log, target, judged))
+            with target.control(plan.name) as tx:
+                now, held = _record(tx), tx.checkpoints(known.live)
+                if now.live != known.live or not same_code(judged, held, through):
+                    raise Disturbed
+                others = [each.place for each in held if (each.fingerprint, each.query) != (plan.fingerprint, query)]
+                for place in others:
+                    tx.update_checkpoint(place, fingerprint=plan.fingerprint, query=query)
+                if others:
+                    self._command(tx, plan.name, "accept", known.live, fingerprint=plan.fingerprint)
+            inlining.accept(self.log, plan)
+
+        self._carried_out(target, plan.name, attempt)
 
     def forget(self, projection: Named) -> int:
         """Give up what is kept: of a follower its progress, of a read model every generation and its rows.
@@ -133,24 +158,67 @@ class Hands(Finding):
         Returns the position it had come to. Nothing may be at work on it: raises LeaseHeld.
         """
         name, target = self._find(projection)
-        inlining.let_go(self.log, target, known_in(target, name))
-        known, held = known_in(target, name), target.checkpoints(name)
-        busy = next((each for each in held if each.holder and each.expires > time.time_ns() // 1000), None)
-        if busy is not None and not dead(busy.holder):
-            raise LeaseHeld(
-                f"{name} is being worked on by {busy.holder}.",
-                "End that one first; a lease ends by itself some seconds after its holder was killed.",
-                projection=name,
-                holder=busy.holder,
-            )
-        position = min((each.position for each in held if each.place.generation == known.live), default=0)
-        self._act(name, "forget", known.live, position=position)
-        target.forget(known)
-        own = self._own()
-        noted = None if own is None else own.registered(name)
-        if own is not None and noted is not None:
-            own.forget(noted)
+
+        def attempt() -> int:
+            inlining.let_go(self.log, target, known_in(target, name))
+            _refuse_busy(target.checkpoints(name), time.time_ns() // 1000)
+            target.withdraw(name, None, self.log.engine.store_id)
+            with target.control(name) as tx:
+                known, held = _record(tx), tx.checkpoints()
+                _refuse_busy(held, tx.now())
+                position = min((each.position for each in held if each.place.generation == known.live), default=0)
+                tx.forget(known)
+                self._command(tx, name, "forget", known.live, position=position)
+            return position
+
+        position = self._carried_out(target, name, attempt)
+        self._forget_note(name)
         return position
+
+    def _forget_note(self, name: str) -> None:
+        """That it is kept elsewhere is noted no longer."""
+        own = self._own()
+        if own is not None and own.registered(name) is not None:
+            with own.control(name) as tx:
+                noted = tx.record()
+                if noted is not None and noted.kind == ELSEWHERE:
+                    tx.forget(noted)
+
+
+def _record(tx: ControlTransaction) -> Registered:
+    """What is known, where it was known just now. Raises Disturbed."""
+    known = tx.record()
+    if known is None:
+        raise Disturbed
+    return known
+
+
+def _skip(tx: ControlTransaction, held: Checkpoint, position: int, identity: str, because: str) -> bool:
+    """Leave an event out in one partition, and retry what waits for it; False where the event is not open there."""
+    entries = {entry.position: entry for entry in tx.entries(held.place)}
+    entry = entries.get(position)
+    if _stops(held, position):
+        entry = entry or Entry(position, identity, msgspec.json.decode(held.stopped)["type"], "", "skipped")
+        tx.update_checkpoint(held.place, stopped="")
+    elif entry is None or entry.state == "skipped":
+        return False
+    later = [each for each in entries.values() if each.position > position]
+    behind = [each for each in with_later_ones(later, [entry]) if each.position > position]
+    skipped = msgspec.structs.replace(entry, state="skipped", because=because)
+    tx.save_parked(held.place, [skipped, *(msgspec.structs.replace(each, state="due") for each in behind)])
+    return True
+
+
+def _refuse_busy(held: list[Checkpoint], now: int) -> None:
+    """Raises LeaseHeld where a living holder has a lease of any of these. `now` in µs since 1970 UTC."""
+    busy = next((each for each in held if each.holder and each.expires > now), None)
+    if busy is not None and not dead(busy.holder):
+        raise LeaseHeld(
+            f"{busy.place.name} is being worked on by {busy.holder}.",
+            "End that one first; a lease ends by itself some seconds after its holder was killed.",
+            projection=busy.place.name,
+            holder=busy.holder,
+        )
 
 
 def _stops(held: Checkpoint, position: int) -> bool:

@@ -18,7 +18,7 @@ from eventfold.flow.project import Work
 from eventfold.inlined import Inlined
 from eventfold.projection.plan import Plan
 from eventfold.running.runner import catch_up, holder, means_of
-from eventfold.target import Checkpoint, Host, Place, Registered, Target
+from eventfold.target import Checkpoint, Host, PendingCommand, Place, Registered, Target
 
 NAP = 0.01  # seconds between looks at a backfill that somebody else does
 
@@ -63,9 +63,9 @@ def take_in(log: Log, target: Target, plan: Plan, known: Registered, lease: floa
     return True
 
 
-def switch(log: Log, target: Target, plan: Plan, old: Registered, new: Registered) -> None:
-    """Let readers and appends go over to what was built, between two appends."""
-    run(enrol.switch(log, _host(target), plan, old, new))
+def switch(log: Log, target: Target, plan: Plan, new: Registered, command: PendingCommand) -> None:
+    """Let readers and appends go over to what was built, between two appends. Raises Disturbed."""
+    run(enrol.switch(log, _host(target), plan, new, command))
 
 
 def let_go(log: Log, target: Target, known: Registered) -> None:

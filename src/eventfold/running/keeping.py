@@ -110,9 +110,11 @@ class Keeping:
                 query=query,
                 fingerprint="",
             )
-            self._target.create(Registered(name=self.name, kind="follower", code="", live=1), {}, [new])
-            known = self._target.registered(self.name)
-            assert known is not None
+            with self._target.control(self.name) as tx:
+                known = tx.record()
+                if known is None:  # else another process was first
+                    known = Registered(name=self.name, kind="follower", code="", live=1)
+                    tx.create(known, {}, [new])
         if known.kind != "follower":
             raise InvalidInput(
                 f"{self.name} is a read model or subscription of this store ({known.code}).",

@@ -56,17 +56,18 @@ class RowCheck:
         if not plan.is_code_of(live[0].fingerprint):
             return self._unproved(live, "Its code is not the code its rows were made by, so it would fold other rows.")
         left_out: dict[Place, list[Entry]] = {}
-        scratch = 1 + max(each.place.generation for each in target.checkpoints(plan.name))
+        scratch: int | None = None
         try:
             for _ in range(ROUNDS):
                 entries = {held.place: target.entries(held.place) for held in live}
                 if entries != left_out:  # at first; and where an event was retried, skipped or parked meanwhile
-                    target.drop(plan.name, scratch, known.tables)
-                    self._begin(known, live, entries, scratch)
+                    scratch = self._begin(known, live, entries, scratch)
                     left_out = entries
+                assert scratch is not None
                 last = max(held.position for held in live)
                 for held in live:
-                    target.edit(_place(held, scratch), until=held.position)
+                    with target.control(plan.name) as tx:
+                        tx.update_checkpoint(_place(held, scratch), until=held.position)
                     self._fold(_place(held, scratch), last, progress)
                 found = generations.compare(plan, target, (known.live, scratch))
                 before, live = live, self._live(known.live)
@@ -75,17 +76,38 @@ class RowCheck:
             why = f"Its rows changed during each of {ROUNDS} comparisons: pause it first (eventfold projections pause)."
             return self._unproved(live, why)
         finally:
-            target.drop(plan.name, scratch, known.tables)
+            if scratch is not None:
+                with target.control(plan.name) as tx:
+                    tx.drop(scratch, known.tables)
 
     def _begin(
-        self, known: Registered, live: Sequence[Checkpoint], entries: dict[Place, list[Entry]], scratch: int
-    ) -> None:
-        """Create the scratch generation; what is parked or skipped is in no row, so it is left out there, too."""
-        checkpoints = [run(self._checkpoint(held, scratch)) for held in live]
-        self._target.create(known, tables_of(self._plan), checkpoints)
-        for held in live:
-            skipped = [msgspec.structs.replace(each, state="skipped") for each in entries[held.place]]
-            self._target.enter(_place(held, scratch), skipped)
+        self, known: Registered, live: Sequence[Checkpoint], entries: dict[Place, list[Entry]], scratch: int | None
+    ) -> int:
+        """Create the scratch generation, in place of an earlier one; returns its number.
+
+        What is parked or skipped is in no row, so it is left out there, too.
+        """
+        with self._target.control(known.name) as tx:
+            now = tx.record()
+            if now is None or now.live != known.live:
+                raise self._changed()
+            if scratch is None:
+                scratch = 1 + max(each.place.generation for each in tx.checkpoints())
+            else:
+                tx.drop(scratch, known.tables)
+            tx.create(now, tables_of(self._plan), [run(self._checkpoint(held, scratch)) for held in live])
+            for held in live:
+                skipped = [msgspec.structs.replace(each, state="skipped") for each in entries[held.place]]
+                if skipped:
+                    tx.save_parked(_place(held, scratch), skipped)
+        return scratch
+
+    def _changed(self) -> ProjectionError:
+        return ProjectionError(
+            f"{self._plan.name} was changed by another command while its rows were compared.",
+            "Compare them again.",
+            projection=self._plan.name,
+        )
 
     def _fold(self, place: Place, last: int, progress: Callable[[int, int], None]) -> None:
         work = Work(self._plan, means_of(self._log, self._target, self._lease), place, holder())
@@ -97,11 +119,7 @@ class RowCheck:
     def _live(self, generation: int) -> list[Checkpoint]:
         found = self._target.checkpoints(self._plan.name, generation)
         if not found:
-            raise ProjectionError(
-                f"{self._plan.name} was changed by another command while its rows were compared.",
-                "Compare them again.",
-                projection=self._plan.name,
-            )
+            raise self._changed()
         return found
 
     async def _checkpoint(self, held: Checkpoint, scratch: int) -> Checkpoint:

@@ -21,6 +21,9 @@ from eventfold.record import from_micros
 from eventfold.sink import Batch, Held, Sink
 from eventfold.target import Advance, Checkpoint, Place, Registered
 from eventfold.targets import tables as control
+from eventfold.targets.control import SqlControl
+from eventfold.targets.driver import Driver
+from eventfold.targets.rows import Statements
 from eventfold.targets.sql import SqlTarget
 from eventfold.targets.writing import SqlWriting
 
@@ -118,6 +121,48 @@ def _told(table: Table, rows: Sequence[Sequence[Any]]) -> Iterator[dict[str, Any
         }
 
 
+class SinkControl(SqlControl):
+    """See ControlTransaction: a projection is known here under a kind of its own, and what waits goes with it."""
+
+    def __init__(self, driver: Driver, connection: Any, name: str, statements: Statements, address: str) -> None:
+        super().__init__(driver, connection, name, statements)
+        self._address = address
+        self.shown: tuple[int, str] | None = None  # the generation that readers are to see, and its store
+
+    def record(self) -> Registered | None:
+        """See the port."""
+        return _as_rows(super().record())
+
+    def create(
+        self, projection: Registered, tables: Mapping[str, Table | str], checkpoints: Sequence[Checkpoint]
+    ) -> None:
+        """See the port."""
+        if projection.kind != "rows":
+            raise InvalidProjection(
+                f"{projection.name} has no rows by key, and nothing else can be sent to {self._address}.",
+                "Derive it from ef.Projection; or keep it in a database.",
+                projection=projection.name,
+            )
+        super().create(projection, tables, checkpoints)
+        self.shown = None  # whoever claims the work says what readers are to see
+
+    def save_record(self, projection: Registered) -> None:
+        """See the port."""
+        super().save_record(_as_sink(projection))
+        held = self.checkpoints(projection.live)
+        self.shown = (projection.live, held[0].store) if held else None
+
+    def drop(self, generation: int, tables: Sequence[str]) -> None:
+        """See the port."""
+        super().drop(generation, tables)
+        self._ask("DELETE FROM eventfold_sending WHERE name = ? AND generation = ?", (self._name, generation))
+
+    def forget(self, projection: Registered) -> None:
+        """See the port."""
+        super().forget(projection)
+        self._ask("DELETE FROM eventfold_sending WHERE name = ?", (self._name,))
+
+
 class SinkTarget(SqlTarget):
     """See the port."""
 
@@ -145,44 +190,22 @@ class SinkTarget(SqlTarget):
         """See the port."""
         return [known for each in super().all() if (known := _as_rows(each))]
 
-    def create(
-        self, projection: Registered, tables: Mapping[str, Table | str], checkpoints: Sequence[Checkpoint]
-    ) -> None:
-        """See the port."""
-        if projection.kind != "rows":
-            raise InvalidProjection(
-                f"{projection.name} has no rows by key, and nothing else can be sent to {self.address}.",
-                "Derive it from ef.Projection; or keep it in a database.",
-                projection=projection.name,
-            )
-        super().create(_as_sink(projection), tables, checkpoints)
+    @contextmanager
+    def control(self, name: str) -> Generator[SqlControl]:
+        """See the port. What readers are to see is told to the sink after the commit, and told again until it knows."""
+        with super().control(name) as tx:
+            yield tx
+        if isinstance(tx, SinkControl) and tx.shown is not None:
+            self._show(name, *tx.shown)
 
-    def change(self, projection: Registered, was: Registered | None = None) -> None:
-        """See the port."""
-        super().change(_as_sink(projection), None if was is None else _as_sink(was))
-        store = super().checkpoints(projection.name, projection.live)[0].store
-        self._show(projection.name, projection.live, store)
+    def controlled(self, connection: Any, name: str) -> SqlControl:
+        """See Host.controlled."""
+        self._driver.dress(connection)
+        return SinkControl(self._driver, connection, name, self._statements, self.address)
 
-    def drop(self, name: str, generation: int, tables: Sequence[str]) -> None:
+    def withdraw(self, name: str, generation: int | None, store: str) -> None:
         """See the port."""
-        self._gone(name, generation)
-        super().drop(name, generation, tables)
-
-    def forget(self, projection: Registered) -> None:
-        """See the port."""
-        self._gone(projection.name, None)
-        super().forget(projection)
-
-    def _gone(self, name: str, generation: int | None) -> None:
-        held = super().checkpoints(name, generation)
-        if held:
-            self._tried(lambda: self.sink.drop(name, generation, held[0].store))
-        with self._using(write=True) as connection:
-            sql = "DELETE FROM eventfold_sending WHERE name = ?"
-            if generation is None:
-                self._ask(connection, sql, (name,))
-            else:
-                self._ask(connection, f"{sql} AND generation = ?", (name, generation))
+        self._tried(lambda: self.sink.drop(name, generation, store))
 
     # Work: whoever holds it sees to it that the sink has what it should have
 

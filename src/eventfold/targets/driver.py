@@ -24,6 +24,7 @@ class Driver(Protocol):
     errors: tuple[type[BaseException], ...]
     refusals: tuple[type[BaseException], ...]  # of errors, those that are a row's fault
     table_end: str
+    locking: str  # behind a SELECT: lock the rows until the end of the transaction, where it has not locked all
 
     def take(self, write: bool) -> Any:
         """A connection for the calling thread alone, to write by or to read by."""

@@ -46,6 +46,7 @@ class PostgresDriver:
     errors: tuple[type[BaseException], ...] = (psycopg.Error,)
     refusals: tuple[type[BaseException], ...] = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError)
     table_end = ""
+    locking = " FOR UPDATE"
 
     def __init__(self, url: str, schema: str | None = None) -> None:
         plain, options = options_of(url, {})

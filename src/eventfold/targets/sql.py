@@ -15,13 +15,15 @@ from typing import Any
 from eventfold.errors import TargetUnavailable, UnknownProjection
 from eventfold.projection.columns import Table
 from eventfold.projection.ledger import Tally
-from eventfold.target import Checkpoint, Disturbed, Entry, Place, Registered, physical
+from eventfold.target import Checkpoint, Disturbed, Entry, PendingCommand, Place, Registered, physical
 from eventfold.targets import tables as control
+from eventfold.targets.control import SqlControl
 from eventfold.targets.driver import Driver, Parameters
 from eventfold.targets.rows import Statements
-from eventfold.targets.writing import SqlWriting, enter, lost, save
+from eventfold.targets.writing import SqlWriting, lost
 
 PAGE = 1_000
+AGAIN = ("40P01", "40001")  # a deadlock, or a conflict: nothing was done, and the transaction may begin again
 
 
 class SqlTarget:
@@ -63,7 +65,7 @@ class SqlTarget:
     def _prepare(self, connection: Any) -> None:
         if self._ready:
             return
-        if not self._driver.exists(connection, "eventfold_mark"):
+        if not self._driver.exists(connection, "eventfold_command"):
             self._make(connection, control.CREATE)
         self._ready = True
 
@@ -104,65 +106,36 @@ class SqlTarget:
             for r in self._look(f"SELECT {control.PROJECTION} FROM eventfold_projection ORDER BY name")  # noqa: S608
         ]
 
-    def create(
-        self, projection: Registered, tables: Mapping[str, Table | str], checkpoints: Sequence[Checkpoint]
-    ) -> None:
+    @contextmanager
+    def control(self, name: str) -> Generator[SqlControl]:
         """See the port."""
-        generation = checkpoints[0].place.generation
-        with self._using(write=True) as connection:
-            self._driver.exclusive(connection)
-            known = self._ask(connection, "SELECT live FROM eventfold_projection WHERE name = ?", (projection.name,))
-            place = control.place_of(checkpoints[0].place)
-            if self._ask(connection, f"SELECT 1 FROM eventfold_checkpoint WHERE {control.PLACE}", place):  # noqa: S608
-                return  # another process was first
-            for name, table in tables.items():
-                if not known and self._driver.exists(connection, name):
-                    raise TargetUnavailable(
-                        f"{self.address} has a table {name!r} already, and it is not a projection's.",
-                        "Give the projection another name (name=…), or a database of its own (target=…).",
-                        address=self.address,
-                        table=name,
-                    )
-                self._driver.execute(connection, f"DROP TABLE IF EXISTS {physical(name, generation)}")
-                for statement in self._statements.create(table, name, generation):
-                    self._driver.execute(connection, statement)
-            for each in checkpoints:
-                self._ask(connection, control.NEW_CHECKPOINT, control.row_of(each))
-                mark = (*control.place_of(each.place), each.position, each.seen.count, each.seen.hex)
-                self._ask(connection, control.NEW_MARK, mark)
-            save(self._driver, connection, projection)
+        try:
+            with self._using(write=True) as connection:
+                yield self.controlled(connection, name)
+        except TargetUnavailable as error:
+            if error.fields.get("sqlstate") in AGAIN:
+                raise Disturbed from error
+            raise
 
-    def change(self, projection: Registered, was: Registered | None = None) -> None:
-        """See the port."""
-        with self._using(write=True) as connection:
-            self._driver.exclusive(connection)
-            if was is not None:
-                sql = f"SELECT {control.PROJECTION} FROM eventfold_projection WHERE name = ?"  # noqa: S608
-                found = self._ask(connection, sql, (projection.name,))
-                if [control.registered_of(row) for row in found] != [was]:
-                    raise Disturbed
-            save(self._driver, connection, projection)
+    def controlled(self, connection: Any, name: str) -> SqlControl:
+        """See Host.controlled."""
+        self._driver.dress(connection)
+        return SqlControl(self._driver, connection, name, self._statements)
 
-    def drop(self, name: str, generation: int, tables: Sequence[str]) -> None:
-        """See the port."""
-        with self._using(write=True) as connection:
-            for table in tables:
-                self._driver.execute(connection, f"DROP TABLE IF EXISTS {physical(table, generation)}")
-            for table in control.TABLES:
-                self._ask(connection, f"DELETE FROM {table} WHERE name = ? AND generation = ?", (name, generation))  # noqa: S608
+    def withdraw(self, name: str, generation: int | None, store: str) -> None:
+        """Rows are kept here alone."""
 
-    def forget(self, projection: Registered) -> None:
+    def pending_commands(self, store: str) -> list[PendingCommand]:
         """See the port."""
-        name = projection.name
+        with self._using() as connection:
+            if not self._driver.exists(connection, "eventfold_command"):
+                return []
+            return [PendingCommand(*row) for row in self._ask(connection, control.COMMANDS, (store,))]
+
+    def remove_command(self, command: PendingCommand) -> None:
+        """See the port."""
         with self._using(write=True) as connection:
-            self._driver.exclusive(connection)
-            found = self._ask(connection, control.GENERATIONS, (name,))
-            for table in projection.tables:
-                self._driver.execute(connection, f"DROP VIEW IF EXISTS {table}")
-                for (generation,) in found:
-                    self._driver.execute(connection, f"DROP TABLE IF EXISTS {physical(table, generation)}")
-            for table in (*control.TABLES, "eventfold_projection"):
-                self._ask(connection, f"DELETE FROM {table} WHERE name = ?", (name,))  # noqa: S608
+            self._ask(connection, control.REMOVE_COMMAND, (command.id,))
 
     # Checkpoints
 
@@ -175,23 +148,10 @@ class SqlTarget:
             control.checkpoint_of(r) for r in self._look(f"{sql} AND generation = ? ORDER BY part", (name, generation))
         ]
 
-    def edit(self, place: Place, **columns: Any) -> None:
-        """See the port."""
-        changes = ", ".join(f"{name} = ?" for name in columns)
-        sql = f"UPDATE eventfold_checkpoint SET {changes}, revision = revision + 1 WHERE {control.PLACE}"  # noqa: S608
-        with self._using(write=True) as connection:
-            self._ask(connection, sql, (*columns.values(), *control.place_of(place)))
-
     def entries(self, place: Place) -> list[Entry]:
         """See the port."""
         sql = f"SELECT {control.ENTRY} FROM eventfold_entry WHERE {control.PLACE} ORDER BY position"  # noqa: S608
         return [Entry(*row) for row in self._look(sql, control.place_of(place))]
-
-    def enter(self, place: Place, entries: Sequence[Entry]) -> None:
-        """See the port."""
-        with self._using(write=True) as connection:
-            enter(self._driver, connection, place, entries)
-            self._ask(connection, control.NOTICE, (place.name,))
 
     def marks(self, place: Place) -> list[tuple[int, Tally]]:
         """See the port."""

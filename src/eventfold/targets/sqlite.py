@@ -80,6 +80,7 @@ class SqliteDriver:
         apsw.RangeError,
     )
     table_end = "STRICT, WITHOUT ROWID"
+    locking = ""  # whoever writes is alone already
 
     def __init__(self, path: str) -> None:
         in_memory = path == ":memory:"

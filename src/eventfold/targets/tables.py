@@ -5,10 +5,13 @@ Knows: SQL that SQLite and PostgreSQL read alike (`?` becomes the driver's own m
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from eventfold.projection.ledger import Tally
-from eventfold.target import Checkpoint, Place, Registered
+from eventfold.target import Checkpoint, PendingCommand, Place, Registered
 
 PLACE = "name = ? AND generation = ? AND part = ?"
 
@@ -31,8 +34,15 @@ CREATE = (
     """CREATE TABLE IF NOT EXISTS eventfold_mark (
         name TEXT NOT NULL, generation BIGINT NOT NULL, part BIGINT NOT NULL, position BIGINT NOT NULL,
         seen BIGINT NOT NULL, seen_digest TEXT NOT NULL, PRIMARY KEY (name, generation, part, position))""",
+    """CREATE TABLE IF NOT EXISTS eventfold_command (
+        id TEXT PRIMARY KEY, store TEXT NOT NULL, name TEXT NOT NULL, data TEXT NOT NULL, metadata TEXT NOT NULL)""",
 )
 TABLES = ("eventfold_checkpoint", "eventfold_entry", "eventfold_mark")
+
+COMMAND = "id, store, name, data, metadata"
+SAVE_COMMAND = f"INSERT INTO eventfold_command ({COMMAND}) VALUES (?,?,?,?,?)"  # noqa: S608
+COMMANDS = f"SELECT {COMMAND} FROM eventfold_command WHERE store = ? ORDER BY id"  # noqa: S608
+REMOVE_COMMAND = "DELETE FROM eventfold_command WHERE id = ?"
 
 PROJECTION = "name, kind, code, live, previous, building, paused, tables"
 SAVE_PROJECTION = f"""INSERT INTO eventfold_projection ({PROJECTION}) VALUES (?,?,?,?,?,?,?,?)
@@ -42,6 +52,8 @@ SAVE_PROJECTION = f"""INSERT INTO eventfold_projection ({PROJECTION}) VALUES (?,
 CHECKPOINT = """name, generation, part, store, epoch, position, event_id, seen, seen_digest, handled, handled_digest,
     query, fingerprint, partitions, until, revision, token, holder, expires, stopped, stats, "at", beat"""
 NEW_CHECKPOINT = f"INSERT INTO eventfold_checkpoint ({CHECKPOINT}) VALUES ({','.join('?' * 23)})"  # noqa: S608
+SAVE_CHECKPOINT = f"""UPDATE eventfold_checkpoint SET
+    {", ".join(f"{name.strip()} = ?" for name in CHECKPOINT.split(",")[3:])} WHERE {PLACE}"""  # noqa: S608
 ADVANCE = f"""UPDATE eventfold_checkpoint SET position = ?, event_id = ?, epoch = ?, seen = ?, seen_digest = ?,
     handled = ?, handled_digest = ?, stopped = ?, stats = ?, "at" = ?, beat = ?, revision = revision + 1
     WHERE {PLACE} AND token = ? AND revision = ? RETURNING revision"""  # noqa: S608
@@ -104,3 +116,13 @@ def row_of(c: Checkpoint) -> tuple[Any, ...]:
         *(c.query, c.fingerprint, c.partitions, c.until, c.revision, c.token, c.holder, c.expires),
         *(c.stopped, c.stats, c.at, c.beat),
     )
+
+
+def changed(held: Checkpoint, fields: Mapping[str, Any]) -> Checkpoint:
+    """A checkpoint with other fields and the next revision."""
+    return msgspec.structs.replace(held, **fields, revision=held.revision + 1)
+
+
+def command_row(command: PendingCommand) -> tuple[str, ...]:
+    """The row of a command that the log has not been told of."""
+    return command.id, command.store, command.name, command.data, command.metadata

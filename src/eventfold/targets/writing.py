@@ -21,7 +21,6 @@ from eventfold.target import (
     Disturbed,
     Entry,
     Place,
-    Registered,
     RowRefused,
     physical,
 )
@@ -133,22 +132,6 @@ class SqlWriting:
         """See the port."""
         place = control.place_of(self._place)
         self._driver.execute(self.connection, self._driver.sql(control.LET_GO), place)
-
-    def change(self, projection: Registered) -> None:
-        """See the port."""
-        self._driver.exclusive(self.connection)
-        save(self._driver, self.connection, projection)
-
-
-def save(driver: Driver, connection: Any, p: Registered) -> None:
-    """Write what is known about a projection, and show readers its live tables."""
-    row = (p.name, p.kind, p.code, p.live, p.previous, p.building, p.paused, ",".join(p.tables))
-    driver.execute(connection, driver.sql(control.SAVE_PROJECTION), row)
-    driver.execute(connection, driver.sql(control.NOTICE), (p.name,))
-    for name in p.tables:
-        driver.execute(connection, f"DROP VIEW IF EXISTS {name}")
-        table = physical(name, p.live)
-        driver.execute(connection, f"CREATE VIEW {name} AS SELECT {driver.shown(connection, table)} FROM {table}")  # noqa: S608
 
 
 def named(sql: str, generation: int) -> str:

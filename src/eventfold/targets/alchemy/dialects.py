@@ -161,3 +161,10 @@ def translated(error: exc.SQLAlchemyError, address: str) -> EventfoldError:
     else:
         now_what = "It is tried again until the database answers; see whether it is up."
     return TargetUnavailable(f"{address} could not do it: {said}.", now_what, address=address, detail=said)
+
+
+def is_conflict(error: BaseException | None) -> bool:
+    """Whether a database ended a transaction for the sake of another: it may begin again."""
+    if not isinstance(error, exc.DBAPIError):
+        return False
+    return _number(error) in (1205, 1213) or getattr(error.orig, "sqlstate", None) in ("40P01", "40001")

@@ -47,6 +47,7 @@ MARK = _control(
     "name generation part position",
     "name generation:int part:int position:int seen:int seen_digest",
 )
+COMMAND = _control("eventfold_command", "id", "id store name data metadata")
 
 
 def rows_table(table: Table) -> sa.Table:

@@ -17,11 +17,12 @@ from sqlalchemy import exc
 from eventfold.errors import TargetUnavailable, UnknownProjection
 from eventfold.projection.columns import Table
 from eventfold.projection.ledger import Tally
-from eventfold.target import Checkpoint, Disturbed, Entry, Place, Registered, physical
+from eventfold.target import Checkpoint, Disturbed, Entry, PendingCommand, Place, Registered, physical
 from eventfold.targets import tables as control
 from eventfold.targets.alchemy import dialects, queries
-from eventfold.targets.alchemy.tables import CHECKPOINT, ENTRY, MARK, METADATA, PROJECTION, rows_table
-from eventfold.targets.alchemy.writing import AlchemyWriting, at, enter
+from eventfold.targets.alchemy.control import AlchemyControl
+from eventfold.targets.alchemy.tables import CHECKPOINT, COMMAND, ENTRY, MARK, METADATA, PROJECTION, rows_table
+from eventfold.targets.alchemy.writing import AlchemyWriting, at
 from eventfold.targets.rows import refuse_unknown
 from eventfold.targets.writing import lost
 
@@ -70,7 +71,7 @@ class AlchemyTarget:
     def _prepare(self, connection: sa.Connection) -> None:
         if self._ready:
             return
-        there = sa.inspect(connection).has_table(MARK.name)
+        there = sa.inspect(connection).has_table(COMMAND.name)
         connection.rollback()
         if not there:
             with self._transaction(connection, alone=True):
@@ -78,7 +79,9 @@ class AlchemyTarget:
         elif connection.dialect.name in dialects.KEEPS_TABLES:
             with self._transaction(connection, alone=True):
                 for row in connection.execute(sa.select(PROJECTION)).all():
-                    self._show(connection, control.registered_of(tuple(row)))
+                    known = control.registered_of(tuple(row))
+                    for name in known.tables:
+                        queries.show(connection, name, physical(name, known.live))
         self._ready = True
 
     def _look(self, statement: sa.Select[Any]) -> list[tuple[Any, ...]]:
@@ -99,78 +102,34 @@ class AlchemyTarget:
         """See the port."""
         return [control.registered_of(r) for r in self._look(sa.select(PROJECTION).order_by(PROJECTION.c.name))]
 
-    def create(
-        self, projection: Registered, tables: Mapping[str, Table | str], checkpoints: Sequence[Checkpoint]
-    ) -> None:
+    @contextmanager
+    def control(self, name: str) -> Generator[AlchemyControl]:
         """See the port."""
-        generation = checkpoints[0].place.generation
-        with self._using(write=True, alone=True) as connection:
-            whose = PROJECTION.c.name == projection.name
-            known = connection.execute(sa.select(PROJECTION.c.live, PROJECTION.c.building).where(whose)).first()
-            if known and generation in known:
-                return  # another process was first
-            for name, table in tables.items():
-                if not known and sa.inspect(connection).has_table(name):
-                    raise TargetUnavailable(
-                        f"{self.address} has a table {name!r} already, and it is not a projection's.",
-                        "Give the projection another name (name=…), or a database of its own (target=…).",
-                        address=self.address,
-                        table=name,
-                    )
-                queries.make(connection, table, name, generation)
-            for table in (CHECKPOINT, ENTRY, MARK):  # of a generation whose making was cut short
-                gone = (table.c.name == projection.name) & (table.c.generation == generation)
-                connection.execute(sa.delete(table).where(gone))
-            for each in checkpoints:
-                connection.execute(sa.insert(CHECKPOINT).values(control.row_of(each)))
-                mark = (*control.place_of(each.place), each.position, each.seen.count, each.seen.hex)
-                connection.execute(sa.insert(MARK).values(mark))
-            self._save(connection, projection)
+        try:
+            with self._using(write=True, alone=True) as connection:
+                tx = AlchemyControl(connection, name, self.address)
+                yield tx
+                tx.make_tables()
+        except TargetUnavailable as error:
+            if dialects.is_conflict(error.__cause__):
+                raise Disturbed from error
+            raise
 
-    def change(self, projection: Registered, was: Registered | None = None) -> None:
+    def withdraw(self, name: str, generation: int | None, store: str) -> None:
+        """Rows are kept here alone."""
+
+    def pending_commands(self, store: str) -> list[PendingCommand]:
         """See the port."""
-        with self._using(write=True, alone=True) as connection:
-            if was is not None:
-                found = connection.execute(sa.select(PROJECTION).where(PROJECTION.c.name == projection.name)).all()
-                if [control.registered_of(tuple(row)) for row in found] != [was]:
-                    raise Disturbed
-            self._save(connection, projection)
+        with self._using() as connection:
+            if not sa.inspect(connection).has_table(COMMAND.name):
+                return []
+            found = sa.select(COMMAND).where(COMMAND.c.store == store).order_by(COMMAND.c.id)
+            return [PendingCommand(*(each or "" for each in row)) for row in connection.execute(found)]
 
-    def _save(self, connection: sa.Connection, p: Registered) -> None:
-        row = (p.name, p.kind, p.code, p.live, p.previous, p.building, p.paused, ",".join(p.tables))
-        connection.execute(sa.delete(PROJECTION).where(PROJECTION.c.name == p.name))
-        connection.execute(sa.insert(PROJECTION).values(row))
-        self._notice(connection, p.name)
-        self._show(connection, p)
-
-    def _show(self, connection: sa.Connection, p: Registered) -> None:
-        for name in p.tables:
-            queries.show(connection, name, physical(name, p.live))
-
-    def _notice(self, connection: sa.Connection, name: str) -> None:
-        more = sa.update(CHECKPOINT).where(CHECKPOINT.c.name == name).values(revision=CHECKPOINT.c.revision + 1)
-        connection.execute(more)
-
-    def drop(self, name: str, generation: int, tables: Sequence[str]) -> None:
+    def remove_command(self, command: PendingCommand) -> None:
         """See the port."""
-        with self._using(write=True, alone=True) as connection:
-            for table in (CHECKPOINT, ENTRY, MARK):
-                connection.execute(sa.delete(table).where((table.c.name == name) & (table.c.generation == generation)))
-            for each in tables:
-                queries.unmake(connection, physical(each, generation))
-
-    def forget(self, projection: Registered) -> None:
-        """See the port."""
-        name = projection.name
-        with self._using(write=True, alone=True) as connection:
-            found = connection.execute(sa.select(CHECKPOINT.c.generation).where(CHECKPOINT.c.name == name).distinct())
-            own = [physical(each, row[0]) for row in found for each in projection.tables]
-            for table in (CHECKPOINT, ENTRY, MARK, PROJECTION):
-                connection.execute(sa.delete(table).where(table.c.name == name))
-            for each in projection.tables:
-                queries.hide(connection, each)
-            for each in own:
-                queries.unmake(connection, each)
+        with self._using(write=True) as connection:
+            connection.execute(sa.delete(COMMAND).where(COMMAND.c.id == command.id))
 
     # Checkpoints
 
@@ -182,23 +141,11 @@ class AlchemyTarget:
         ordered = found.order_by(CHECKPOINT.c.generation, CHECKPOINT.c.part)
         return [control.checkpoint_of(row) for row in self._look(ordered)]
 
-    def edit(self, place: Place, **columns: Any) -> None:
-        """See the port."""
-        more = {**columns, "revision": CHECKPOINT.c.revision + 1}
-        with self._using(write=True) as connection:
-            connection.execute(sa.update(CHECKPOINT).where(at(CHECKPOINT, place)).values(more))
-
     def entries(self, place: Place) -> list[Entry]:
         """See the port."""
         return [
             Entry(*row[3:]) for row in self._look(sa.select(ENTRY).where(at(ENTRY, place)).order_by(ENTRY.c.position))
         ]
-
-    def enter(self, place: Place, entries: Sequence[Entry]) -> None:
-        """See the port."""
-        with self._using(write=True) as connection:
-            enter(connection, place, entries)
-            self._notice(connection, place.name)
 
     def marks(self, place: Place) -> list[tuple[int, Tally]]:
         """See the port."""

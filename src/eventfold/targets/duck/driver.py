@@ -96,6 +96,7 @@ class DuckDriver:
         duckdb.InvalidInputException,
     )
     table_end = ""
+    locking = ""  # whoever writes is alone already
 
     def __init__(self, path: str) -> None:
         self.path = path if path == ":memory:" else os.path.abspath(path)

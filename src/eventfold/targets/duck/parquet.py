@@ -19,8 +19,9 @@ from typing import Any
 import duckdb
 
 from eventfold.errors import TargetUnavailable
-from eventfold.target import Checkpoint, Place, Registered, physical
+from eventfold.target import Checkpoint, Place, physical
 from eventfold.targets import tables as control
+from eventfold.targets.control import SqlControl
 from eventfold.targets.duck.target import DuckTarget
 from eventfold.targets.writing import SqlWriting
 
@@ -72,16 +73,18 @@ class ParquetTarget(DuckTarget):
         super().release(held)
         self.publish(held.place.name)
 
-    def change(self, projection: Registered, was: Registered | None = None) -> None:
+    @contextmanager
+    def control(self, name: str) -> Generator[SqlControl]:
         """See the port."""
-        super().change(projection, was)
-        self.publish(projection.name)
-
-    def forget(self, projection: Registered) -> None:
-        """See the port."""
-        super().forget(projection)
-        for table in projection.tables:
-            self._file(table).unlink(missing_ok=True)
+        with super().control(name) as tx:
+            before = tx.record()
+            yield tx
+            after = tx.record()
+        if after is not None:
+            self.publish(name)
+        elif before is not None:
+            for table in before.tables:
+                self._file(table).unlink(missing_ok=True)
 
     # Snapshots
 

@@ -1,0 +1,157 @@
+"""A target that lets something else happen at its n-th call: wherever a command of another can come between.
+
+Knows: calls of the port. Does not know: what happens in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import eventfold as ef
+from eventfold.errors import EventfoldError, ProjectionStopped
+
+Act = Callable[[ef.Store], object]
+MOST_CALLS = 60  # of one command
+BAD: set[int] = set()  # numbers that no handler can bear, for now
+
+
+class Taken(ef.Event):
+    """A seat was taken."""
+
+    seat: ef.Tag
+    n: int
+
+
+class Flaky(ef.Projection, name="flaky", on_error="park", attempts=1):
+    """How often a seat was taken."""
+
+    seat: str
+    n: int = 0
+
+    def evolve(self, event: Taken) -> None:
+        """Count one, unless it is bad."""
+        if event.n in BAD:
+            raise ValueError("not now")
+        self.n += 1
+
+
+class Interleaved:
+    """See the port. `between` is called once, before call number `at`, counted from 1; a transaction is two calls."""
+
+    def __init__(self, target: Any, at: int, between: Callable[[], object]) -> None:
+        self.target, self.at, self.between, self.calls = target, at, between, 0
+
+    @property
+    def came(self) -> bool:
+        """Whether anything happened in between."""
+        return self.calls >= self.at
+
+    def _count(self) -> None:
+        self.calls += 1
+        if self.calls == self.at:
+            self.between()
+
+    @contextmanager
+    def _transaction(self, name: str, *args: Any) -> Generator[Any]:
+        self._count()
+        with getattr(self.target, name)(*args) as tx:
+            yield tx
+        self._count()
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.target, name)
+        if name in ("control", "writing"):
+            return lambda *args: self._transaction(name, *args)
+        if not callable(found) or name == "close":
+            return found
+
+        def call(*args: Any, **named: Any) -> Any:
+            self._count()
+            return found(*args, **named)
+
+        return call
+
+
+def between_calls(store: ef.Store, at: int, between: Callable[[], object], command: Act) -> bool:
+    """Give a command, with something else in between; whether the command made as many calls."""
+    targets = store.projections._targets  # pyright: ignore[reportPrivateUsage]
+    own = store.projections.target(Flaky)
+    (address,) = [key for key, target in targets.items() if target is own]
+    targets[address] = wrapped = Interleaved(own, at, between)  # type: ignore[assignment]
+    try:
+        command(store)
+    except ef.EventfoldError:
+        pass  # noqa: S110 the other was quicker, and the command says so
+    finally:
+        targets[address] = own
+    return wrapped.came
+
+
+def seats(store: ef.Store) -> int:
+    """How often the seat was taken, as its rows say."""
+    return sum(row.n for row in store.rows(Flaky))
+
+
+def right_in_the_end(store: ef.Store) -> None:
+    """Whatever was done: once everything is retried, rows show each event once, but for those that were skipped."""
+    with suppress(ProjectionStopped):  # it is paused
+        store.project(Flaky)  # makes it known, if it was forgotten
+    known = store.projections.target(Flaky).registered("flaky")
+    assert known is not None
+    if known.paused:
+        store.projections.resume(Flaky)
+    store.projections.retry(Flaky)
+    store.project(Flaky)
+    entries = store.projections.parked(Flaky)
+    assert [entry.state for entry in entries] == ["skipped"] * len(entries)
+    assert seats(store) == store.count(ef.Query.of(types="Taken")) - len(entries)
+    for proof in store.projections.verify(Flaky):
+        assert proof.proved or proof.generation != known.live, proof
+    assert store.projections.target(Flaky).pending_commands(store.engine.store_id) == []
+
+
+def retried_and_run(store: ef.Store) -> None:
+    """Another operator's retry, and the runner's work on it."""
+    store.projections.retry(Flaky)
+    with suppress(EventfoldError):  # it was paused
+        store.projections.project(Flaky, timeout=0.05)
+
+
+def rebuilt(store: ef.Store) -> None:
+    """A new generation, live."""
+    store.projections.rebuild(Flaky)
+    store.projections.switch(Flaky)
+
+
+def prepared(store: ef.Store, previous: bool) -> None:
+    """Three events of one key, all parked; with a generation of before to go back to, and one that is being built."""
+    for n in (1, 2, 3):
+        store.append(Taken("s1", n))
+    BAD.add(1)
+    store.project(Flaky)
+    if previous:
+        rebuilt(store)
+        store.projections.rebuild(Flaky)
+    BAD.clear()
+
+
+def every_interleaving(url: Callable[[], str], one: Act, other: Act, previous: bool = True) -> int:
+    """Let `other` come at every call that `one` makes; returns how many there are."""
+    for at in range(1, MOST_CALLS):
+        address = url()
+        fast = {} if "://" in address else {"durability": "normal"}
+        with ef.Store(address, **fast) as store, ef.Store(address, **fast) as another:
+            prepared(store, previous)
+
+            def between(another: ef.Store = another) -> None:
+                with suppress(EventfoldError):  # it is too early or too late for it
+                    other(another)
+
+            came = between_calls(store, at, between, one)
+            right_in_the_end(store)
+            store.projections.forget(Flaky)  # the place may be kept for the next
+        if not came:
+            return at - 1
+    raise AssertionError("the command makes more calls than were tried")

@@ -1,0 +1,34 @@
+"""Retries and skips that come between each other and a runner, where rows are kept in another place than the log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests.projections.interleaved import BAD, Flaky, every_interleaving, retried_and_run
+
+
+@pytest.fixture(autouse=True)
+def _bearable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr("eventfold.running.desk.PATIENCE", 0.05)
+    BAD.clear()
+    yield
+    BAD.clear()
+
+
+@pytest.mark.parametrize("command", ["retry", "skip"])
+def test_a_command_and_a_runner_double_nothing_in_any_place(elsewhere: str, tmp_path: Path, command: str) -> None:
+    """Another operator's retry and the runner's work on it come at every call that the command makes to its target."""
+    assert elsewhere
+    calls = every_interleaving(
+        lambda: str(tmp_path / f"{uuid4().hex}.db"),
+        lambda store: (
+            store.projections.retry(Flaky) if command == "retry" else store.projections.skip(Flaky, 2, because="chance")
+        ),
+        retried_and_run,
+        previous=False,
+    )
+    assert calls >= 3
