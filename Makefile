@@ -4,6 +4,7 @@
 #   make test      the whole test suite
 #   make check     style, types, layers, documents, public names
 #   make bench     the benchmarks
+#   make soak      thousands of faults, and what is promised
 #
 # Set-up happens by itself, in .venv, once: the stamp files remember it.
 
@@ -14,7 +15,7 @@ BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fix bench setup clean distclean
+.PHONY: help demo test check fix bench soak setup clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +39,9 @@ fix: $(VENV)/.dev ## let ruff mend what it can
 
 bench: $(VENV)/.bench ## the benchmarks, beside peers
 	$(BIN)/python -m benchmarks $(ARGS)
+
+soak: $(VENV)/.dev ## thousands of kills, power cuts and other faults, within an hour (best as root)
+	$(BIN)/python -m soak $(ARGS)
 
 setup: $(VENV)/.dev ## only the set-up, with all that development needs
 

@@ -51,7 +51,7 @@ def tracked() -> list[Path]:
         if listed.returncode == 0:
             return [path for name in listed.stdout.split("\0") if name and (path := ROOT / name).is_file()]
     # A source archive, or a checkout that git does not trust: what stands where sources stand.
-    folders = [ROOT / name for name in ("src", "tests", "docs", "benchmarks", "examples", "scripts", ".ci")]
+    folders = [ROOT / name for name in ("src", "tests", "soak", "docs", "benchmarks", "examples", "scripts", ".ci")]
     files = [path for folder in folders for path in folder.rglob("*") if "__pycache__" not in path.parts]
     return [path for path in (*ROOT.glob("*"), *files) if path.is_file()]
 

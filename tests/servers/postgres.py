@@ -153,7 +153,7 @@ class PostgresServer:
                 os.kill(pid, signal.SIGKILL)
         self._process.wait(PATIENCE)
         deadline = time.monotonic() + PATIENCE
-        while any(Path(f"/proc/{pid}").exists() for pid in family) and time.monotonic() < deadline:
+        while any(map(_running, family)) and time.monotonic() < deadline:
             time.sleep(0.01)
         self._process = None
 
@@ -207,6 +207,14 @@ def _end_with_parent() -> None:
     """On Linux the kernel shuts the server down should the tests be killed (1 = PR_SET_PDEATHSIG)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, int(signal.SIGINT))
+
+
+def _running(pid: int) -> bool:
+    """Whether a process is there and not only waiting to be reaped: what it held is released by then."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (OSError, IndexError):
+        return False
 
 
 def _children(parent: int) -> list[int]:

@@ -1,0 +1,360 @@
+"""What is disturbed: writers, runners, followers, operators and copies, each a function for a child process.
+
+Knows: the public calls of a store, and how to note what they answer. Does not know: faults, and what is right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import eventfold as ef
+from eventfold.errors import AppendUnconfirmed, CursorMismatch, EventfoldError, LeaseHeld, LeaseLost
+from eventfold.record import Receipt
+from soak.facts import SEATS, Fragile, Greeting, Noted, PerSeat, PerWriter, Seat, elsewhere, letter, take, take_two
+from soak.history import History, describe, lines
+
+ATTEMPTS = 30  # of a decision: seats are few on purpose
+PAUSE = 0.02  # seconds after an error, so that a store that is away is not asked without end
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a client works: the store, the folder of its histories, and the other database of read models."""
+
+    url: str
+    folder: Path
+    other: str
+    options: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    def open(self) -> ef.Store:
+        """The store."""
+        return ef.Store(self.url, **self.options)
+
+    def open_within(self, seconds: float) -> ef.Store:
+        """The store, tried again while it is away: a supervisor would start the program again."""
+        ends = time.monotonic() + seconds
+        while True:
+            try:
+                return self.open()
+            except EventfoldError:
+                if time.monotonic() > ends:
+                    raise
+            time.sleep(PAUSE)
+
+    def models(self) -> list[type[ef.Projection]]:
+        """The read models, one of them in the other database."""
+        return [PerWriter, PerSeat, Fragile, elsewhere(self.other)] if self.other else [PerWriter, PerSeat, Fragile]
+
+
+Step = tuple[str, str, Any]  # kind, op, what it is about
+
+
+def plan(dice: random.Random, name: str, number: int) -> Step:
+    """One random operation."""
+    op, chance = f"{name}.{number}", dice.random()
+    if chance < 0.4:
+        return "append", op, [Noted(name, op, 0, 1, "x" * dice.randrange(300))]
+    if chance < 0.6:
+        size = dice.choice((2, 3, 7, 40))
+        return "append", op, [Noted(name, op, index, size, "y" * dice.randrange(100)) for index in range(size)]
+    if chance < 0.7:
+        return "keyed", op, [ef.Draft(Noted(name, op, index, 2), id=uuid4()) for index in range(2)]
+    if chance < 0.92:
+        return "take", op, [f"s{dice.randrange(SEATS)}"]
+    return "take", op, [f"s{each}" for each in dice.sample(range(SEATS), 2)]
+
+
+def size_of(step: Step) -> int:
+    """How many events the operation writes."""
+    return len(step[2])
+
+
+def perform(store: ef.Store, step: Step) -> Receipt | None:
+    """Do it."""
+    kind, op, about = step
+    if kind == "append":
+        return store.append(*about)
+    if kind == "keyed":
+        return store.append(*about, key=op)
+    seats = [Seat(each) for each in about]
+    deciding = store.using(attempts=ATTEMPTS)
+    if len(seats) == 1:
+        return deciding.decide(take, seats[0], op).receipt
+    return deciding.decide(take_two, seats[0], seats[1], op).receipt
+
+
+async def perform_async(store: ef.AsyncStore, step: Step) -> Receipt | None:
+    """Do it, awaited."""
+    kind, op, about = step
+    if kind == "append":
+        return await store.append(*about)
+    if kind == "keyed":
+        return await store.append(*about, key=op)
+    seats = [Seat(each) for each in about]
+    deciding = store.using(attempts=ATTEMPTS)
+    if len(seats) == 1:
+        return (await deciding.decide(take, seats[0], op)).receipt
+    return (await deciding.decide(take_two, seats[0], seats[1], op)).receipt
+
+
+class Interrupted(Exception):
+    """Raised by the handlers of signals in the rounds that send them."""
+
+
+def note(history: History, step: Step, receipt: Receipt | None, *, again: bool) -> None:
+    """An answer. `again`: the client itself had asked before, so that the first outcome is the right answer."""
+    if receipt is None:
+        history.write("refused", step[1], "no receipt")
+        return
+    repeated = receipt.repeated and not again
+    history.written(step[1], receipt.epoch, receipt.first, receipt.event_ids, repeated=repeated)
+
+
+def note_error(history: History, step: Step, error: BaseException) -> None:
+    """An error in place of an answer."""
+    if isinstance(error, AppendUnconfirmed | Interrupted | asyncio.CancelledError):
+        history.unknown(step[1], error)
+    elif isinstance(error, EventfoldError):
+        history.refused(step[1], error)
+    else:
+        history.unknown(step[1], error)
+        history.foreign(step[1], error)
+
+
+def attempt(store: ef.Store, history: History, step: Step) -> bool:
+    """Ask, and note the answer; what has ids and a key of its own is asked again while its outcome is unknown."""
+    history.asked(step[1], size_of(step))
+    for turn in range(4):
+        try:
+            note(history, step, perform(store, step), again=turn > 0)
+        except Exception as error:  # noqa: BLE001 - whatever comes is noted and judged later
+            if turn == 0 or isinstance(error, AppendUnconfirmed):  # a refusal of a repeat says nothing of the first
+                note_error(history, step, error)
+            if step[0] != "keyed" or not isinstance(error, AppendUnconfirmed):
+                return False
+            time.sleep(PAUSE)
+        else:
+            return True
+    return False
+
+
+def write(place: Place, name: str, seed: str, seconds: float, threads: int = 3, pace: float = 0.0) -> None:
+    """Threads that append and decide, until the time is over."""
+    history, ends = History(place.folder, name), time.monotonic() + seconds
+    with place.open_within(seconds) as store:
+
+        def work(thread: int) -> None:
+            dice, number = random.Random(f"{seed}/{thread}"), 0
+            while time.monotonic() < ends:
+                number += 1
+                if not attempt(store, history, plan(dice, f"{name}-{thread}", number)):
+                    time.sleep(PAUSE)
+                if pace:
+                    time.sleep(pace * dice.random())
+
+        if threads == 1:
+            work(0)
+            return
+        crew = [threading.Thread(target=work, args=(thread,)) for thread in range(threads)]
+        for each in crew:
+            each.start()
+        for each in crew:
+            each.join()
+
+
+async def attempt_async(store: ef.AsyncStore, history: History, step: Step) -> bool:
+    """The twin of `attempt`."""
+    history.asked(step[1], size_of(step))
+    for turn in range(4):
+        try:
+            note(history, step, await perform_async(store, step), again=turn > 0)
+        except asyncio.CancelledError as error:
+            note_error(history, step, error)
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever comes is noted and judged later
+            if turn == 0 or isinstance(error, AppendUnconfirmed):
+                note_error(history, step, error)
+            if step[0] != "keyed" or not isinstance(error, AppendUnconfirmed):
+                return False
+            await asyncio.sleep(PAUSE)
+        else:
+            return True
+    return False
+
+
+def write_async(place: Place, name: str, seed: str, seconds: float, tasks: int = 8, pace: float = 0.0) -> None:
+    """Tasks that append and decide, until the time is over."""
+    history, ends = History(place.folder, name), time.monotonic() + seconds
+
+    async def work(store: ef.AsyncStore, task: int) -> None:
+        dice, number = random.Random(f"{seed}/{task}"), 0
+        while time.monotonic() < ends:
+            number += 1
+            if not await attempt_async(store, history, plan(dice, f"{name}-{task}", number)):
+                await asyncio.sleep(PAUSE)
+            if pace:
+                await asyncio.sleep(pace * dice.random())
+
+    async def main() -> None:
+        place.open_within(seconds).close()
+        async with ef.AsyncStore(place.url, **place.options) as store:
+            await asyncio.gather(*(work(store, task) for task in range(tasks)))
+
+    asyncio.run(main())
+
+
+def run(place: Place, seconds: float, lease: float = 0.0) -> None:
+    """A runner of everything that can be run."""
+    history, ends = History(place.folder, f"run-{os.getpid()}"), time.monotonic() + seconds
+    while (left := ends - time.monotonic()) > 0:
+        try:
+            with place.open() as store:
+                if lease:
+                    store._desk._lease = lease  # pyright: ignore[reportPrivateUsage] - a round is shorter than a lease
+                with store.run(*place.models(), Greeting, letter) as running:
+                    running.wait(left)
+                return
+        except EventfoldError:
+            time.sleep(PAUSE)  # the store is away: a supervisor would start the program again
+        except Exception as error:  # noqa: BLE001
+            history.foreign("runner", error)
+            return
+
+
+def follow(place: Place, name: str, seed: str, seconds: float, *, named: bool) -> None:
+    """A follower: by name, or by a cursor that it keeps itself. Notes what it has seen and what it acknowledged."""
+    history, dice, ends = History(place.folder, f"follow-{name}"), random.Random(seed), time.monotonic() + seconds
+    kept = place.folder / f"cursor-{name}"
+    while time.monotonic() < ends:
+        try:
+            _follow(place, name, history, dice, ends, None if named else kept)
+        except CursorMismatch as error:
+            history.write("mismatch", describe(error))
+            if named:
+                return
+            kept.unlink(missing_ok=True)
+        except (LeaseHeld, LeaseLost):
+            history.write("lease")
+            time.sleep(PAUSE)
+        except EventfoldError:
+            time.sleep(PAUSE)
+        except Exception as error:  # noqa: BLE001
+            history.foreign("follower", error)
+            return
+
+
+def _follow(place: Place, name: str, history: History, dice: random.Random, ends: float, kept: Path | None) -> None:
+    after: str | int = kept.read_text() if kept is not None and kept.exists() else 0
+    with place.open() as store:
+        source = store.follow(name=name) if kept is None else store.follow(after=after)
+        with source as follower:
+            history.write("begin", 0 if kept is None or after == 0 else after)
+            for page in follower.pages(timeout=0.05):
+                for recorded in page:
+                    history.write("saw", recorded.position, recorded.id.hex)
+                if page and dice.random() < 0.5:
+                    _acknowledge(follower, history, page[-1].position, kept)
+                if time.monotonic() > ends:
+                    history.write("end")
+                    return
+
+
+def _acknowledge(follower: Any, history: History, position: int, kept: Path | None) -> None:
+    if kept is None:
+        follower.acknowledge()
+    else:
+        beside = kept.with_suffix(".new")
+        with beside.open("w") as file:
+            file.write(str(follower.cursor))
+            file.flush()
+            os.fsync(file.fileno())
+        beside.rename(kept)
+    history.write("kept", position)
+
+
+def operate(place: Place, name: str, seed: str, seconds: float) -> None:
+    """An operator: pauses, resumes, retries, skips, rebuilds, compares, switches, rolls back, discards, verifies."""
+    history, dice, ends = History(place.folder, name), random.Random(seed), time.monotonic() + seconds
+    failing = Path(os.environ["SOAK_FAILING"])
+    with place.open_within(seconds) as store:
+        acts = _acts(store, dice)
+        while time.monotonic() < ends:
+            if dice.random() < 0.2:
+                failing.unlink(missing_ok=True) if failing.exists() else failing.touch()
+            act = dice.choice(acts)
+            try:
+                act()
+            except EventfoldError:
+                time.sleep(PAUSE / 4)
+            except Exception as error:  # noqa: BLE001
+                history.foreign("operator", error)
+
+
+def _acts(store: ef.Store, dice: random.Random) -> list[Callable[[], object]]:
+    desk = store.projections
+
+    def skip() -> None:
+        parked = [entry for entry in desk.parked(Fragile) if entry.state == "parked"]
+        if parked:
+            desk.skip(Fragile, dice.choice(parked).position, because="soak")
+
+    def rebuild() -> None:
+        desk.rebuild(dice.choice([PerWriter, PerSeat]))
+
+    def switch() -> None:
+        desk.rebuild(PerSeat)
+        desk.switch(PerSeat)
+
+    return [
+        lambda: desk.pause(PerWriter, "soak"),
+        lambda: desk.resume(PerWriter),
+        lambda: desk.resume(PerWriter),
+        lambda: desk.retry(Fragile),
+        lambda: desk.retry(Fragile),
+        skip,
+        rebuild,
+        switch,
+        lambda: desk.compare(PerSeat),
+        lambda: desk.rollback(PerSeat),
+        lambda: desk.discard(dice.choice([PerWriter, PerSeat])),
+        lambda: desk.accept(PerWriter),
+        lambda: desk.status(),
+        lambda: desk.verify(Fragile),
+    ]
+
+
+def copy(place: Place, name: str, seconds: float, *, backups: bool) -> None:
+    """Backups into files of new names, or one copy into another store, again and again."""
+    history, ends, number = History(place.folder, name), time.monotonic() + seconds, 0
+    with place.open_within(seconds) as store:
+        while time.monotonic() < ends:
+            number += 1
+            try:
+                if backups:
+                    path = place.folder / f"{name}-{number}.backup"
+                    history.write("backup", path.name)
+                    store.backup(str(path))
+                    history.write("copied", path.name)
+                    time.sleep(PAUSE * 2)
+                else:
+                    with ef.Store(str(place.folder / "copy.db")) as target:
+                        store.copy_to(target, verify=False)
+            except EventfoldError:
+                time.sleep(PAUSE)
+            except Exception as error:  # noqa: BLE001
+                history.foreign("copy", error)
+                return
+
+
+def acknowledged(folder: Path) -> int:
+    """How many appends were acknowledged so far."""
+    return sum(words[0] == "written" for path in folder.glob("*.history") for words in lines(path))

@@ -1,0 +1,149 @@
+"""Containers of one host name, each with processes numbered from 1, that share a store: leases and effects.
+
+Knows: namespaces. Does not know: how a holder of a lease is named.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import eventfold as ef
+from eventfold.process import effect
+from soak import children, machine
+from soak.check import check
+from soak.clients import Place
+from soak.facts import Fragile, Greeting, Noted, PerSeat, PerWriter, Seat, letter, take
+from soak.history import History, lines
+from soak.rounds import Round
+
+HOST = "one-name"
+EVENTS = 25
+LEASE = 1.0  # seconds
+PATIENCE = 40.0
+
+
+@effect(start="beginning", name="soak_errand", first=0.01, most=0.05)
+def errand(event: ef.Recorded[Noted]) -> None:
+    """Takes a few milliseconds, and notes when it began and ended, and in which container."""
+    history = History(Path(os.environ["SOAK_ERRANDS"]), os.environ["SOAK_CONTAINER"])
+    history.write("began", event.id.hex, time.monotonic_ns())
+    time.sleep(0.004)
+    history.write("ended", event.id.hex, time.monotonic_ns())
+    history.close()
+
+
+def sqlite(turn: Round) -> None:
+    """On one file."""
+    _together(turn, Place(str(turn.folder / "store.db"), turn.folder, ""))
+
+
+def postgres(turn: Round) -> None:
+    """On one database."""
+    _together(turn, Place(turn.schema(), turn.folder, ""))
+
+
+def _together(turn: Round, place: Place) -> None:
+    """Containers run the same effect. In some rounds one is killed, or stands still longer than a lease."""
+    os.environ["SOAK_ERRANDS"] = str(turn.folder)
+    with place.open() as store:
+        store.settle(errand, PerWriter, PerSeat, Fragile, Greeting, letter)
+    fate = ("none", "none", "killed", "stopped")[turn.index % 4]
+    boxes = [
+        children.fork(turn.folder, _box, place, name, name="container")
+        for name in ("left", "right", "third")[: turn.dice.choice((2, 2, 3))]
+    ]
+    turn.count("containers", len(boxes))
+    _append(turn, place, EVENTS // 2)
+    _befall(turn, fate, turn.dice.choice(boxes))
+    _append(turn, place, EVENTS - EVENTS // 2)
+    _await_errands(turn, place)
+    children.kill(boxes)
+    turn.count("rounds of containers")
+    with place.open() as store:
+        ids = [recorded.id.hex for recorded in store.read(ef.Query.of(types=[Noted]))]
+    _judge(turn, ids, fate)
+    check(place, turn.findings)
+
+
+def _box(place: Place, name: str) -> None:
+    def first() -> None:
+        os.environ["SOAK_CONTAINER"] = f"errand-{name}"
+        with place.open() as store:
+            store._desk._lease = LEASE  # pyright: ignore[reportPrivateUsage] - the default is longer than a round
+            with store.run(errand, PerWriter):
+                threading.Event().wait()
+
+    machine.container(HOST, first)
+
+
+def _append(turn: Round, place: Place, count: int) -> None:
+    history = History(place.folder, f"w{count}-{turn.dice.getrandbits(20)}")
+    with place.open() as store:
+        for number in range(count):
+            op = f"{turn.dice.getrandbits(40):x}.{number}"
+            history.asked(op, 1)
+            receipt = store.append(Noted("w", op, 0, 1))
+            history.written(op, receipt.epoch, receipt.first, receipt.event_ids, repeated=receipt.repeated)
+            if number % 6 == 0:
+                history.asked(f"{op}s", 1)
+                receipt = store.decide(take, Seat("s1"), f"{op}s").receipt
+                assert receipt is not None
+                history.written(f"{op}s", receipt.epoch, receipt.first, receipt.event_ids, repeated=receipt.repeated)
+            time.sleep(turn.dice.uniform(0.0, 0.01))
+
+
+def _befall(turn: Round, fate: str, pid: int) -> None:
+    if fate == "none":
+        return
+    first = next((int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()), 0)
+    if not first:
+        return
+    if fate == "killed":
+        os.kill(first, signal.SIGKILL)
+        turn.count("kills")
+        return
+    os.kill(first, signal.SIGSTOP)
+    time.sleep(LEASE * 1.5)
+    os.kill(first, signal.SIGCONT)
+
+
+def _await_errands(turn: Round, place: Place) -> None:
+    ends = time.monotonic() + PATIENCE
+    while time.monotonic() < ends:
+        done = {
+            words[1] for path in turn.folder.glob("errand-*.history") for words in lines(path) if words[0] == "ended"
+        }
+        if len(done) >= EVENTS:
+            return
+        time.sleep(0.02)
+    turn.findings.add("the effect was not done for every event")
+
+
+def _judge(turn: Round, ids: list[str], fate: str) -> None:
+    """At least once each; twice only where a container was killed, or stood still longer than its lease."""
+    runs = list[tuple[str, int, int, str]]()
+    for path in turn.folder.glob("errand-*.history"):
+        began = dict[str, int]()
+        for words in lines(path):
+            if words[0] == "began":
+                began[words[1]] = int(words[2])
+                runs.append((words[1], int(words[2]), 0, path.stem))
+            else:
+                runs = [
+                    (i, b, int(words[2]) if i == words[1] and b == began[i] and who == path.stem else e, who)
+                    for i, b, e, who in runs
+                ]
+    times = Counter(identity for identity, *_ in runs)
+    missing = [identity for identity in ids if identity not in times]
+    if missing:
+        turn.findings.add(f"the effect was never done for {len(missing)} events")
+    twice = [identity for identity, count in times.items() if count > 1]
+    if twice and fate == "none":
+        turn.findings.add(f"nobody was killed or stood still, and the effect was done twice for {len(twice)} events")
+    if len(twice) > 30 and fate != "none":
+        turn.findings.add(f"the effect was done twice for {len(twice)} events")

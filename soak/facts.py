@@ -1,0 +1,164 @@
+"""The events, states, read models, processes and effects that every round uses.
+
+Knows: handlers, and which file says that one is to fail. Does not know: faults, processes of the system.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import eventfold as ef
+from eventfold.process import decide, effect
+
+SEATS = 6
+EVERY = 5  # the process greets every fifth holder of a seat
+
+
+class Noted(ef.Event, type="soak-noted"):
+    """One of `size` events of one append."""
+
+    writer: ef.Tag
+    op: str
+    index: int
+    size: int
+    pad: str = ""
+
+
+class SeatTaken(ef.Event, type="soak-seat-taken"):
+    """The seat has its `number`-th holder, counted from 1."""
+
+    seat: ef.Tag
+    number: int
+    op: str
+
+
+class Greeted(ef.Event, type="soak-greeted"):
+    """The `number`-th holder of the seat was greeted, by the process."""
+
+    seat: ef.Tag
+    number: int
+
+
+class Seat(ef.State):
+    """How often a seat was taken: the invariant is that numbers are 1, 2, 3, …"""
+
+    seat: ef.Tag
+    count: int = 0
+
+    def evolve(self, event: SeatTaken) -> None:
+        """The fold."""
+        self.count += 1
+
+
+class Greetings(ef.State):
+    """How many greetings there were at a seat."""
+
+    seat: ef.Tag
+    count: int = 0
+
+    def evolve(self, event: Greeted) -> None:
+        """The fold."""
+        self.count += 1
+
+
+def take(seat: Seat, op: str) -> list[ef.Event]:
+    """The next number of one seat."""
+    return [SeatTaken(seat.seat, seat.count + 1, op)]
+
+
+def take_two(first: Seat, second: Seat, op: str) -> list[ef.Event]:
+    """The next numbers of two seats."""
+    return [SeatTaken(first.seat, first.count + 1, op), SeatTaken(second.seat, second.count + 1, op)]
+
+
+def greet(greetings: Greetings, number: int) -> list[ef.Event]:
+    """A greeting. It does not look whether there was one before: the process must not ask twice."""
+    return [Greeted(greetings.seat, number)]
+
+
+class PerWriter(ef.Projection, name="soak_per_writer"):
+    """Events of each writer."""
+
+    writer: str
+    events: int = 0
+    total: int = 0
+
+    def evolve(self, event: Noted) -> None:
+        """The fold."""
+        self.events += 1
+        self.total += event.index
+
+
+class PerSeat(ef.Projection, name="soak_per_seat", partitions=2):
+    """Holders of each seat, in two partitions."""
+
+    seat: str
+    count: int = 0
+    last: int = 0
+
+    def evolve(self, event: SeatTaken) -> None:
+        """The fold."""
+        self.count += 1
+        self.last = event.number
+
+
+class Fragile(ef.Projection, name="soak_fragile", on_error="park", attempts=1):
+    """Parks events while the file named by SOAK_FAILING exists: work for operators."""
+
+    seat: str
+    count: int = 0
+
+    def evolve(self, event: SeatTaken) -> None:
+        """The fold, unless it fails."""
+        if event.number % 3 == 1 and os.path.exists(os.environ.get("SOAK_FAILING", "")):
+            raise ValueError("planted")
+        self.count += 1
+
+
+def elsewhere(address: str) -> type[ef.Projection]:
+    """A read model in another database."""
+
+    class Elsewhere(ef.Projection, name="soak_elsewhere", target=address):
+        """Holders of each seat, kept in another database than the log."""
+
+        seat: str
+        count: int = 0
+
+        def evolve(self, event: SeatTaken) -> None:
+            """The fold."""
+            self.count += 1
+
+    return Elsewhere
+
+
+class Greeting(ef.Process, name="soak_greeting", start="beginning"):
+    """Greets every fifth holder of a seat."""
+
+    seat: ef.Tag
+
+    def evolve(self, event: SeatTaken) -> None:
+        """Nothing is kept."""
+
+    def react(self, event: SeatTaken) -> Iterator[Any]:
+        """One decision for every fifth."""
+        if event.number % EVERY == 0:
+            yield decide(greet, Greetings(self.seat), event.number)
+
+
+@effect(start="beginning", name="soak_letter", first=0.01, most=0.05)
+def letter(event: ef.Recorded[Greeted]) -> None:
+    """A line in the file named by SOAK_LETTERS: which event, and by whom."""
+    written = os.open(os.environ["SOAK_LETTERS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(written, f"{event.id} {os.getpid()}\n".encode())
+    finally:
+        os.close(written)
+
+
+def configure(folder: Path) -> None:
+    """Tell this process, and those that it forks, where the files of its round are."""
+    os.environ["SOAK_FAILING"] = str(folder / "failing")
+    os.environ["SOAK_LETTERS"] = str(folder / "letters")

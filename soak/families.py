@@ -1,0 +1,28 @@
+"""The families of rounds, in the order in which they are run.
+
+Knows: which module does what, and how often at scale 1. Does not know: how rounds are run.
+"""
+
+from __future__ import annotations
+
+from soak import containers, cuts, failovers, faults, flips, full, kills, power, storms
+from soak.rounds import Family
+
+FAMILIES = (
+    Family("kills-sqlite", "kills", 1_300, kills.sqlite),
+    Family("kills-postgres", "kills", 700, kills.postgres, postgres=True),
+    Family("kills-server", "server kills", 60, kills.server, postgres=True, longest=240.0),
+    Family("power-files", "power cuts", 150, power.file_system, root=True),
+    Family("power-sectors", "power cuts", 200, power.sectors),
+    Family("power-postgres", "power cuts", 20, power.postgres, root=True, postgres=True, longest=240.0),
+    Family("full-disks", "full disks", 200, full.full, root=True, longest=150.0),
+    Family("nth-calls", "faults", 400, faults.nth_call),
+    Family("flips-sqlite", "flips", 500, flips.sqlite),
+    Family("flips-postgres", "flips", 200, flips.postgres, postgres=True),
+    Family("cuts-postgres", "cuts", 400, cuts.postgres, postgres=True),
+    Family("failovers", "failovers", 200, failovers.postgres, postgres=True, longest=240.0),
+    Family("storms-sqlite", "storms", 100, storms.sqlite),
+    Family("storms-postgres", "storms", 100, storms.postgres, postgres=True),
+    Family("containers-sqlite", "rounds of containers", 100, containers.sqlite, root=True),
+    Family("containers-postgres", "rounds of containers", 100, containers.postgres, root=True, postgres=True),
+)

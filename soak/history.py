@@ -1,0 +1,124 @@
+"""What clients asked for and what they were answered, in files that outlive kill -9.
+
+Knows: one line for each step, written by one system call. Does not know: stores.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import UUID
+
+SUFFIX = ".history"
+
+
+class History:
+    """The file of one client. A line is complete, or it is the last one and has no newline."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._file = os.open(folder / f"{name}{SUFFIX}", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+    def write(self, *words: object) -> None:
+        """One line; the last word may contain spaces."""
+        os.write(self._file, (" ".join(str(word).replace("\n", " ") for word in words) + "\n").encode())
+
+    def asked(self, op: str, size: int) -> None:
+        """An append or a decision of so many events is about to be made."""
+        self.write("asked", op, size)
+
+    def written(self, op: str, epoch: int, first: int, ids: Sequence[UUID], *, repeated: bool) -> None:
+        """It was acknowledged."""
+        self.write("written", op, epoch, first, int(repeated), ",".join(each.hex for each in ids))
+
+    def unknown(self, op: str, error: BaseException) -> None:
+        """The answer was that its outcome is not known, or there was none."""
+        self.write("unknown", op, describe(error))
+
+    def refused(self, op: str, error: BaseException) -> None:
+        """The answer was that nothing was written."""
+        self.write("refused", op, describe(error))
+
+    def foreign(self, what: str, error: BaseException) -> None:
+        """An error reached the caller that is not the library's: always a violation."""
+        self.write("foreign", what, describe(error))
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+
+def describe(error: BaseException) -> str:
+    """An error in one line."""
+    return f"{type(error).__name__}: {error}"[:400]
+
+
+@dataclass
+class Written:
+    """An acknowledged append."""
+
+    op: str
+    epoch: int
+    first: int
+    repeated: bool
+    ids: list[str]
+
+
+@dataclass
+class Told:
+    """Everything that the clients of one round were told."""
+
+    asked: dict[str, int] = field(default_factory=dict[str, int])
+    written: dict[str, Written] = field(default_factory=dict[str, Written])
+    unknown: dict[str, str] = field(default_factory=dict[str, str])
+    refused: dict[str, str] = field(default_factory=dict[str, str])
+    foreign: list[str] = field(default_factory=list[str])
+
+
+def lines(path: Path) -> Iterator[list[str]]:
+    """The complete lines of a file, as words; none where there is no file."""
+    if not path.exists():
+        return
+    *complete, _half = path.read_text(errors="replace").split("\n")
+    yield from (line.split(" ") for line in complete)
+
+
+def told(folder: Path) -> Told:
+    """What all histories of a folder say."""
+    found = Told()
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        for words in lines(path):
+            match words:
+                case ["asked", op, size]:
+                    found.asked[op] = int(size)
+                case ["written", op, epoch, first, repeated, ids]:
+                    found.written[op] = Written(op, int(epoch), int(first), repeated == "1", ids.split(","))
+                case ["unknown", op, *rest]:
+                    found.unknown[op] = " ".join(rest)
+                case ["refused", op, *rest]:
+                    found.refused[op] = " ".join(rest)
+                case ["foreign", *rest]:
+                    found.foreign.append(f"{path.stem}: {' '.join(rest)}")
+                case _:
+                    continue
+    for op in found.written:  # an append that was made again, with the same ids, has one outcome: the last
+        found.unknown.pop(op, None)
+        found.refused.pop(op, None)
+    return found
+
+
+def sizes(folder: Path) -> dict[Path, int]:
+    """How long every history is now."""
+    return {path: path.stat().st_size for path in folder.glob(f"*{SUFFIX}")}
+
+
+def forget_answers(folder: Path, before: dict[Path, int]) -> None:
+    """Keep what was asked after a moment, and forget every answer: the outcome of these is not known."""
+    for path in folder.glob(f"*{SUFFIX}"):
+        text = path.read_bytes()
+        kept, later = text[: before.get(path, 0)], text[before.get(path, 0) :]
+        asked = [
+            line for line in later.splitlines(keepends=True) if line.startswith(b"asked ") and line.endswith(b"\n")
+        ]
+        path.write_bytes(kept + b"".join(asked))

@@ -1,0 +1,52 @@
+"""A round: one seed, one folder, one kind of fault; and the families of rounds that there are.
+
+Knows: what a family needs, and how many faults it is to bring about. Does not know: processes.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from soak.check import Findings
+
+
+@dataclass
+class Round:
+    """What a round works with, and what it reports: faults and other things counted, and problems found."""
+
+    family: str
+    index: int
+    seed: str
+    folder: Path
+    server: str = ""  # the address of the PostgreSQL server that all rounds share; "" where there is none
+    counts: Counter[str] = field(default_factory=Counter[str])
+    findings: Findings = field(default_factory=Findings)
+
+    def __post_init__(self) -> None:
+        self.dice = random.Random(self.seed)
+
+    def count(self, what: str, number: int = 1) -> None:
+        """Add to a count."""
+        self.counts[what] += number
+
+    def schema(self) -> str:
+        """The address of a schema of this round's own, on the shared server."""
+        name = f"{self.family}_{self.index}_{self.dice.getrandbits(24):x}".replace("-", "_")
+        return f"{self.server}?schema={name}"
+
+
+@dataclass(frozen=True)
+class Family:
+    """Rounds of one kind. `unit`: the count that says how many faults there were; `total`: of these, at scale 1."""
+
+    name: str
+    unit: str
+    total: int
+    run: Callable[[Round], None]
+    root: bool = False
+    postgres: bool = False
+    longest: float = 120.0  # seconds a round may take before it counts as hung

@@ -1,0 +1,69 @@
+"""A few rounds of the soak programme, so that it can be relied on when it is needed.
+
+Knows: its command line and its results. Does not know: how faults are brought about.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the soak programme needs Linux")
+
+
+def soak(results: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """The programme, as a process of its own."""
+    command = [sys.executable, "-m", "soak", "--results", str(results), "--jobs", "2", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=150, check=False)
+
+
+def counted(results: Path) -> dict[str, Counter[str]]:
+    """The counts of each family."""
+    found: dict[str, Counter[str]] = {}
+    for line in results.read_text().splitlines():
+        result = json.loads(line)
+        found.setdefault(result["family"], Counter()).update(result["counts"])
+    return found
+
+
+def test_a_few_rounds_find_nothing_and_do_what_they_say(tmp_path: Path) -> None:
+    """Kills, a power cut, faults of calls and a storm of signals happen, are counted, and break no promise."""
+    results = tmp_path / "results.jsonl"
+    words = ["--scale", "0.001", "--only", "kills-sqlite", "--only", "power-sectors", "--only", "nth-calls"]
+    ran = soak(results, *words, "--only", "storms-sqlite")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    found = counted(results)
+    assert found["kills-sqlite"]["kills"] >= 5
+    assert found["kills-sqlite"]["events"] > 0
+    assert found["power-sectors"]["power cuts"] >= 1
+    assert found["nth-calls"]["faults"] >= 1
+    assert found["storms-sqlite"]["signals"] >= 10
+    assert "rounds with violations: 0" in ran.stdout
+
+
+def test_a_run_is_gone_on_with(tmp_path: Path) -> None:
+    """What is in the results is not run again; another seed begins at its beginning."""
+    results = tmp_path / "results.jsonl"
+    line = {"family": "nth-calls", "index": 0, "seed": "1:nth-calls:0", "seconds": 1.0}
+    results.write_text(json.dumps({**line, "counts": {"faults": 500}, "violations": []}) + "\n")
+    ran = soak(results, "--only", "nth-calls", "--minutes", "0.1")
+    assert ran.returncode == 0
+    assert len(results.read_text().splitlines()) == 1
+
+
+def test_a_violation_is_a_failure_with_the_command_that_runs_it_again(tmp_path: Path) -> None:
+    """A round that found something makes the exit code 1, and says with which seed it is run again."""
+    results = tmp_path / "results.jsonl"
+    line = {"family": "nth-calls", "index": 3, "seed": "7:nth-calls:3", "seconds": 1.0}
+    results.write_text(json.dumps({**line, "counts": {"faults": 500}, "violations": ["something is lost"]}) + "\n")
+    ran = soak(results, "--only", "nth-calls", "--seed", "7", "--minutes", "0")
+    assert ran.returncode == 1
+    assert "something is lost" in ran.stdout
+    assert "python -m soak --only nth-calls --seed 7 --round 3" in ran.stdout
