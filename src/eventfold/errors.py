@@ -338,7 +338,7 @@ class StoreBusy(StoreUnavailable):
 
 
 class StoreUnsafe(StoreUnavailable):
-    """The store's settings would break a promise (durability, order), so it was refused."""
+    """The store's settings, or a second name of its file, would break a promise (durability, order): it was refused."""
 
     code = "store-unsafe"
 

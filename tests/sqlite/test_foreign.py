@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
@@ -15,7 +16,8 @@ import pytest
 import eventfold as ef
 from eventfold.engines.sqlite import connect
 from eventfold.engines.sqlite.guard import Guard
-from eventfold.errors import AppendUnconfirmed, StoreDamaged
+from eventfold.engines.sqlite.system import file_system
+from eventfold.errors import AppendUnconfirmed, StoreDamaged, StoreUnsafe
 from tests.sqlite.noted import assert_whole, engine_of, foreign, noted
 from tests.sqlite.other import Other
 
@@ -44,7 +46,7 @@ def careless_close(path: str) -> None:
 @pytest.fixture
 def unguarded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A system without locks of open file descriptions."""
-    monkeypatch.setattr(Guard, "set", lambda self, path: None)
+    monkeypatch.setattr(Guard, "set", lambda self: None)
 
 
 @pytest.mark.skipif(not hasattr(__import__("fcntl"), "F_OFD_SETLK"), reason="locks of descriptions are Linux's")
@@ -222,3 +224,84 @@ def test_the_definitions_are_compared_with_those_of_a_new_store(tmp_path: Path) 
     ef.Store(path).close()
     found = foreign(path, "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
     assert set(found) == connect._definitions()
+
+
+# ------------------------------------------------------------------------------------------ journal modes
+
+
+@pytest.mark.parametrize("mode", ["delete", "truncate", "persist"])
+def test_a_journal_mode_that_another_program_set_is_set_back(path: str, mode: str) -> None:
+    """Nobody has the file open: the store opens, appends at once, and is in WAL again."""
+    with ef.Store(path) as store:
+        store.append(noted(1))
+    assert foreign(path, f"PRAGMA journal_mode = {mode}") == [(mode,)]
+    began = time.monotonic()
+    with ef.Store(path) as store:
+        assert store.append(noted(2)).last == 2
+        assert time.monotonic() - began < 10
+        assert foreign(path, "PRAGMA journal_mode") == [("wal",)]
+    assert assert_whole(path) == 2
+
+
+def test_a_journal_mode_that_cannot_be_set_back_is_said_at_once(path: str, process: Callable[..., Other]) -> None:
+    """Another program is at the file: refused within seconds; when it has gone, the store opens."""
+    with ef.Store(path) as store:
+        store.append(noted(1))
+    foreign(path, "PRAGMA journal_mode = delete")
+    other = process()
+    other(f"reading = sqlite3.connect({path!r}, isolation_level=None); reading.execute('BEGIN')")
+    other("reading.execute('SELECT * FROM store').fetchall()")
+    began = time.monotonic()
+    with pytest.raises(StoreUnsafe, match="journal_mode=delete"):
+        ef.Store(path)
+    assert time.monotonic() - began < 20
+    with ef.Store(path, readonly=True) as store:  # for who only reads nothing is missing
+        assert store.count() == 1
+    other("reading.close()")
+    with ef.Store(path) as store:
+        assert store.append(noted(2)).last == 2
+
+
+@pytest.mark.usefixtures("unguarded")
+def test_a_journal_mode_changed_under_an_open_store_is_noticed(path: str) -> None:
+    """Where nothing keeps other programs from it: no append is acknowledged, and new connections are refused."""
+    with ef.Store(path) as store:
+        store.append(noted(1))
+        careless_close(path)
+        foreign(path, "PRAGMA journal_mode = delete")
+        with pytest.raises((AppendUnconfirmed, StoreUnsafe, StoreDamaged)):
+            store.using(attempts=1).append(noted(2))
+        with pytest.raises((StoreUnsafe, StoreDamaged)):
+            store.count()
+    with ef.Store(path) as store:
+        assert store.append(noted(3)).last == store.count()
+    assert assert_whole(path) == store_count(path)
+
+
+def store_count(path: str) -> int:
+    """How many events there are, by SQL."""
+    return foreign(path, "SELECT count(*) FROM event")[0][0]
+
+
+# ------------------------------------------------------------------------------------------ memory
+
+
+@pytest.mark.skipif(file_system("/dev/shm") != "tmpfs", reason="this system has no file system in memory there")
+def test_a_store_in_memory_is_warned_of(memory_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Once a path and process, in the log named eventfold; the facts about the store say it, too."""
+    path = str(memory_folder / "log.db")
+    with caplog.at_level("WARNING", "eventfold"):
+        for _ in range(2):
+            with ef.Store(path) as store:
+                assert store.stats()["file_system"] == "tmpfs: nothing there survives a restart of the machine"
+    (record,) = caplog.records
+    assert record.name == "eventfold" and path in record.getMessage() and "restart" in record.getMessage()
+
+
+def test_a_store_on_a_disk_is_not_warned_of(path: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Unless the tests themselves run in memory."""
+    if file_system(os.path.dirname(path)):
+        pytest.skip("temporary files are in memory here")
+    with ef.Store(path) as store:
+        assert "file_system" not in store.stats()
+    assert not caplog.records

@@ -23,9 +23,11 @@ from weakref import WeakSet
 
 import apsw
 
-from eventfold.engines.sqlite.connect import File
+from eventfold.engines.sqlite.connect import GLANCE, File
 from eventfold.engines.sqlite.faults import keep_errno, translated
+from eventfold.engines.sqlite.guard import Guard, refuse_links
 from eventfold.engines.sqlite.schema import APPLICATION_ID
+from eventfold.engines.sqlite.system import refused_by_system
 from eventfold.errors import EventfoldError, StoreUnavailable, TargetUnavailable
 from eventfold.projection.columns import Convert, Kind, Table
 from eventfold.targets.connections import ForAll, OfThread
@@ -92,6 +94,7 @@ class SqliteDriver:
         self._opening = threading.Lock()
         self._prepared: WeakSet[apsw.Connection] = WeakSet()
         self._known = False  # whether the path leads to a store is known
+        self._guard, self._real, self._links_at = Guard(), self.path, 0.0
         self._own = (ForAll if in_memory else OfThread)(self._connect, _close)
 
     def take(self, write: bool) -> apsw.Connection:
@@ -99,6 +102,9 @@ class SqliteDriver:
         if not self._known:
             self._recognise()
         if self._file is None:
+            if write and time.monotonic() > self._links_at:
+                refuse_links(self._real)
+                self._links_at = time.monotonic() + GLANCE
             return self._own.take()
         connection = self._file.writer() if write else self._file.reader()
         if connection not in self._prepared:
@@ -119,21 +125,28 @@ class SqliteDriver:
 
     def _recognise(self) -> None:
         with self._opening:
-            if not self._known and self.path != ":memory:" and os.path.exists(self.path):
-                probe = apsw.Connection(self.path, flags=apsw.SQLITE_OPEN_READWRITE)
-                probe.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            if not self._known and self.path != ":memory:":
+                real = os.path.realpath(self.path)
+                guard = Guard()
                 try:
-                    is_store = probe.pragma("application_id") == APPLICATION_ID
-                finally:
-                    probe.close()
-                if is_store:
-                    self._file = File(self.path, readonly=False, full=False, timeout=PATIENCE)
-                    self._file.open(create=False)
+                    guard.take(real, create=True)
+                    if _is_store(real):
+                        self._file = File(self.path, readonly=False, full=False, timeout=PATIENCE)
+                        self._file.open(create=False)
+                        guard.lift()
+                except OSError as error:
+                    raise refused_by_system(error.errno or 0, self.path) from error
+                except BaseException:
+                    guard.lift()
+                    self._file = None
+                    raise
+                self._guard, self._real = guard, real
             self._known = True
 
     def _connect(self) -> apsw.Connection:
         connection = apsw.Connection(self.path)
         try:
+            self._guard.mark()
             connection.set_busy_timeout(int(PATIENCE * 1000))
             if self.path != ":memory:" and connection.pragma("journal_mode") != "wal":
                 connection.pragma("journal_mode", "wal")
@@ -149,9 +162,10 @@ class SqliteDriver:
     def shut(self) -> None:
         """Close everything. Nothing is checkpointed here: the log belongs to whoever writes next."""
         self._own.close()
+        self._guard.lift()
         if self._file is not None:
             self._file.close()
-            self._file, self._known = None, False
+        self._file, self._known = None, self.path == ":memory:"
 
     def sql(self, text: str) -> str:
         """As it is."""
@@ -299,6 +313,18 @@ class SqliteDriver:
     def _by(self) -> str:
         holder = _locks(f"{self.path}-shm", "POSIX", WRITE_LOCK).holder or _locks(f"{self.path}.lock", "FLOCK").holder
         return f" ({_process(holder)})" if holder and holder != str(os.getpid()) else ""
+
+
+def _is_store(path: str) -> bool:
+    probe = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        probe.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        return probe.pragma("application_id") == APPLICATION_ID
+    except BaseException as error:
+        keep_errno(error, probe)
+        raise
+    finally:
+        _close(probe)
 
 
 def _close(connection: apsw.Connection) -> None:

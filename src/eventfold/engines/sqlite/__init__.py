@@ -40,6 +40,7 @@ from eventfold.engines.sqlite.named import NamedLocks
 from eventfold.engines.sqlite.names import Names
 from eventfold.engines.sqlite.queries import Dictionary, positions
 from eventfold.engines.sqlite.read import Rows, missing, read_page
+from eventfold.engines.sqlite.system import NOT_DURABLE, file_system
 from eventfold.engines.sqlite.watch import Watch
 from eventfold.engines.sqlite.writer import Writer
 from eventfold.errors import InvalidInput, Unreadable
@@ -348,6 +349,7 @@ class SqliteEngine:
                 "wal_bytes": _size(self._file.real + "-wal"),
                 "created": identity_of(connection).created,
                 "durability": "full" if self.capabilities.durable else "normal",
+                **({"file_system": f"{kind}: {NOT_DURABLE}"} if (kind := file_system(self._file.real)) else {}),
                 "layout": schema.LAYOUT,
                 "sqlite": apsw.sqlite_lib_version(),
             }

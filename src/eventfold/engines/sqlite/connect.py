@@ -1,6 +1,6 @@
 """Room: opening a store file: recognising it, creating it, the settings that make it durable, staying alive.
 
-Knows: files, pragmas, forks. Does not know: events. But for one guard, the file is never opened outside SQLite:
+Knows: files, pragmas, forks. Does not know: events. But for its guard, the file is never opened outside SQLite:
 closing such a descriptor drops SQLite's locks for the whole process, and acknowledged commits with them.
 """
 
@@ -13,6 +13,7 @@ import shlex
 import stat
 import sys
 import time
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -21,12 +22,12 @@ import apsw
 from eventfold.engines.sqlite import forks
 from eventfold.engines.sqlite.faults import keep_errno
 from eventfold.engines.sqlite.folder import Folder
-from eventfold.engines.sqlite.guard import Guard
+from eventfold.engines.sqlite.guard import Guard, refuse_links
 from eventfold.engines.sqlite.identity import Identity, give_birth, identity_of
 from eventfold.engines.sqlite.lock import WriterLock
 from eventfold.engines.sqlite.pool import Pool
 from eventfold.engines.sqlite.schema import APPLICATION_ID, CREATE, DEFINITIONS, LAYOUT, OLDEST
-from eventfold.engines.sqlite.system import refused_by_system
+from eventfold.engines.sqlite.system import LONGEST_PATH, refused_by_system, warn_of_memory
 from eventfold.errors import (
     InvalidInput,
     NotAStore,
@@ -34,9 +35,11 @@ from eventfold.errors import (
     StoreDamaged,
     StoreNotFound,
     StoreReadOnly,
+    StoreUnsafe,
     StoreVersionMismatch,
 )
 
+JOURNAL_WAIT = 2.0  # seconds to wait for others to leave a file whose journal mode is to be set again
 GLANCE = 1.0  # seconds between looks at whether the file is still the one at its path
 
 
@@ -52,40 +55,59 @@ class File:
         self.lock = WriterLock(self.real, timeout)
         self.damage: StoreDamaged | None = None
         self.wal_pages = 0
-        self._guard = Guard()
+        self.guard = Guard()
         self._generation = forks.generation
-        self.pool = Pool(self._connect, self._connect_writer)
-        self._may_create = self._closed = False
+        self.pool = Pool(self._connect, self._connect_writer, self.guard.lift)
+        self._may_create = self._opened = self._closed = False
         self._identity: tuple[int, int] | None = None
         self._wal_identity: tuple[int, int] | None = None
         self._folder = Folder(os.path.dirname(self.real))
-        self._glance_at = 0.0
+        self._glance_at = self._links_at = 0.0
 
     def open(self, create: bool) -> Identity:
         """Recognise or create the store. Returns who it is. Raises the errors that `Store` documents."""
-        self.check_path(create)
-        existed = os.path.exists(self.real)
-        forks.forkable.add(self)
+        existed = self.check_path(create)
         self._may_create = create and not self.readonly
-        connection = self.pool.reader()
+        try:
+            self.take()
+            forks.forkable.add(self)
+            connection = self.pool.reader()
+        except BaseException:
+            self.guard.lift()
+            raise
         try:
             if self._is_new(connection):
                 self._create(connection, create, existed)
             check_definitions(connection, self.path)
             found = identity_of(connection)
-            self._guard.set(self.real)
+            if self._log_ahead(connection):
+                self.guard.set()
             self._identity, self._wal_identity = _identity(self.path), _identity(self.real + "-wal")
         except BaseException as error:
             keep_errno(error, connection)
             self.pool.discard(connection)
             self.lock.close()
+            self.guard.lift()
             raise
-        self._may_create = False
+        self._may_create, self._opened = False, True
         self.pool.done(connection)
+        warn_of_memory(self.path, self.real)
         return found
 
-    def check_path(self, create: bool) -> None:
-        """Refuse a path at which no store can be, or is not and may not be made. Raises the errors of `open`."""
+    def take(self) -> None:
+        """Take hold of the file by the entry at the path. Raises StoreUnsafe if it has, or is used by, another one."""
+        try:
+            self.guard.take(self.real, self._may_create)
+        except OSError as error:
+            raise refused_by_system(error.errno or 0, self.path) from error
+
+    def check_path(self, create: bool) -> bool:
+        """Refuse a path at which no store can be, or is not and may not be made. Returns whether a file is there.
+
+        Raises the errors of `open`.
+        """
+        if len(os.fsencode(self.real)) >= LONGEST_PATH:
+            raise refused_by_system(errno.ENAMETOOLONG, self.path)
         try:
             found = os.stat(self.real)
         except FileNotFoundError:
@@ -105,7 +127,7 @@ class File:
                 path=self.path,
             )
         if found is not None:
-            return
+            return True
         if not create or self.readonly:
             raise StoreNotFound(
                 f"There is no store at {self.path}.",
@@ -116,6 +138,7 @@ class File:
             raise StoreNotFound(
                 f"The folder of {self.path} does not exist.", "Create the folder first.", path=self.path
             )
+        return False
 
     def _is_new(self, connection: apsw.Connection) -> bool:
         """Whether the file is empty. Raises NotAStore or StoreVersionMismatch if it is someone else's."""
@@ -172,6 +195,7 @@ class File:
                     path=self.path,
                 )
             connection.pragma("journal_mode", "wal")
+            self.guard.mark()
             connection.execute("BEGIN IMMEDIATE")
             try:
                 connection.execute(CREATE)
@@ -188,6 +212,35 @@ class File:
         finally:
             self.lock.release()
 
+    def _log_ahead(self, connection: apsw.Connection) -> bool:
+        """Whether the file has a write-ahead log, which is set again where another program has set another journal.
+
+        Raises StoreUnsafe if that cannot be done since the file is in use. Who only reads may do without.
+        """
+        mode = connection.pragma("journal_mode")
+        if mode == "wal" or self.readonly or connection.readonly("main"):
+            return mode == "wal"
+        self.lock.acquire()
+        try:
+            connection.set_busy_timeout(int(min(self._timeout, JOURNAL_WAIT) * 1000))
+            if connection.pragma("journal_mode", "wal") != "wal":
+                raise self._unlogged(mode)
+        except (apsw.BusyError, apsw.LockedError) as error:
+            raise self._unlogged(mode) from error
+        finally:
+            self.patient(connection)
+            self.lock.release()
+        return True
+
+    def _unlogged(self, mode: str) -> StoreUnsafe:
+        return StoreUnsafe(
+            f"{self.path} was set to journal_mode={mode} by another program, and is in use: it cannot be set back to "
+            "WAL, which a store needs.",
+            "Nothing was written: close the other programs that have the file open, then open the store again.",
+            path=self.path,
+            journal_mode=mode,
+        )
+
     def _connect(self) -> apsw.Connection:
         flags = apsw.SQLITE_OPEN_READONLY if self.readonly else apsw.SQLITE_OPEN_READWRITE
         if self._may_create:
@@ -195,6 +248,8 @@ class File:
         connection = apsw.Connection(self.real, flags=flags, statementcachesize=200)
         try:
             self._configure(connection)
+            if self._opened and not self.readonly and (mode := connection.pragma("journal_mode")) != "wal":
+                raise self._unlogged(mode)
         except BaseException as error:
             keep_errno(error, connection)
             connection.close()
@@ -229,8 +284,12 @@ class File:
         return self.pool.reader()
 
     def writer(self) -> apsw.Connection:
-        """The connection for the writer, to be given back to the pool. Raises StoreReadOnly."""
+        """The connection for the writer, to be given back to the pool. Raises StoreReadOnly, StoreUnsafe."""
         self.check()
+        now = time.monotonic()
+        if now > self._links_at:
+            refuse_links(self.real)
+            self._links_at = now + GLANCE  # only now: where it is refused, it is looked at again the next time
         return self.pool.writer()
 
     def _connect_writer(self) -> apsw.Connection:
@@ -242,6 +301,7 @@ class File:
                 path=self.path,
             )
         connection.set_wal_hook(self._wal_grew)
+        self.guard.mark()
         return connection
 
     def _wal_grew(self, _connection: Any, _name: str, pages: int) -> int:
@@ -324,6 +384,15 @@ class File:
         )
         return self.damage
 
+    @property
+    def left_behind(self) -> bool:
+        """Whether the log holds what a process left that died, and only this process is there to bring it in."""
+        if self.readonly or not self.guard.alone:
+            return False
+        with suppress(OSError):
+            return os.stat(f"{self.real}-wal").st_size > 0
+        return False
+
     def close(self) -> None:
         """Close every connection that is not in use; those that are close when they are given back."""
         if self._closed or self.inherited:
@@ -332,7 +401,6 @@ class File:
         self.pool.close()
         forks.forkable.discard(self)
         self.lock.close()
-        self._guard.lift()
 
 
 def _identity(path: str) -> tuple[int, int] | None:

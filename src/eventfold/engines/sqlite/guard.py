@@ -1,16 +1,28 @@
-"""Room: a second hold on the store file, which no careless close can drop.
+"""A hold on a database file: against careless closes, and against a second name by which it has a second log.
 
 SQLite tells the last connection of all from the others by a POSIX lock, and every such lock of a process goes when
 the process closes any descriptor of the file: `open("store.db").read(16)` is enough. The next program that closes
 the store then takes itself for the last, removes the write-ahead log, and what is acknowledged afterwards goes to
 a file that is not there any more. A lock of an open file description (Linux) on the same bytes does not go.
-Knows: where SQLite's shared lock lies. Does not know: connections.
+
+The write-ahead log lies beside the name by which a file is opened. A hard link, or the file alone mounted elsewhere,
+gives one file two of them, and each overwrites what the other holds. So who has the file open locks a byte, far behind
+its end, that stands for the entry of the folder it was opened by: other entries have other bytes. What a process that
+died has left in its log is known from a mark on the file itself, an extended attribute: it names the entry, from the
+first write until the log is empty.
+Knows: locks of the system, entries of folders, marks. Does not know: connections, and what is in the file.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import struct
+import threading
+from contextlib import suppress
+from typing import NamedTuple
+
+from eventfold.errors import StoreUnsafe
 
 try:
     import fcntl
@@ -18,30 +30,279 @@ except ImportError:  # Windows: its locks belong to descriptors anyway
     fcntl = None  # type: ignore[assignment]
 
 SHARED_FIRST, SHARED_SIZE = 0x40000002, 510  # sqlite.org/fileformat: the lock-byte page
+ENTRIES_FIRST = 1 << 61  # bytes that stand for entries of folders: behind every file SQLite can make
+ENTRIES = (1 << 61) - 1
+MARK = "user.eventfold.entry"
+LOCK = "hhqqi"  # struct flock
+NOWHERE = (0, 0)
+
+FileId = tuple[int, int]  # device and inode
+
+
+class Entry(NamedTuple):
+    """The entry of a folder by which a file is opened; its write-ahead log is in the same folder."""
+
+    folder: FileId
+    name: str
+
+    @property
+    def byte(self) -> int:
+        """The byte of the file that stands for it."""
+        text = f"{self.folder[0]}:{self.folder[1]}:{self.name}".encode("utf-8", "surrogateescape")
+        return ENTRIES_FIRST + int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") % (ENTRIES - 2) + 1
+
+
+class _Mark(NamedTuple):
+    """What is said on the file of the entry by which it was last written to, and of its write-ahead log."""
+
+    file: FileId  # a copy carries the attribute of the original, and is another file
+    folder: FileId
+    log: FileId
+    path: str
+
+    def text(self) -> bytes:
+        """As it stands in the attribute."""
+        numbers = " ".join(str(number) for pair in self[:3] for number in pair)
+        return f"1 {numbers} {self.path}".encode("utf-8", "surrogateescape")
+
+
+class _Held:
+    """A file that this process has open, for all of its users in the process."""
+
+    def __init__(self, id: FileId, file: int, path: str, entry: Entry) -> None:
+        self.id, self.files, self.path, self.entry = id, [file], path, entry
+        self.users = 0
+
+
+_held: dict[FileId, _Held] = {}
+_mutex = threading.RLock()  # the garbage collector may lift one guard while another is taken
 
 
 class Guard:
-    """Held from opening to closing. Where the system has no such locks, a lost log is noticed only afterwards."""
+    """One user's hold. Descriptors are shared by all users of a file in the process, and closed after the last one.
+
+    They are only locked, never read: closing one earlier would drop the locks of SQLite's own descriptors. Where the
+    system has no such locks, a lost log is noticed only afterwards; where the file system has no attributes, what a
+    process that died has left under another name is not noticed.
+    """
 
     def __init__(self) -> None:
-        self._file: int | None = None
+        self._held: _Held | None = None
 
-    def set(self, path: str) -> None:
-        """Take hold of the file. It is opened once and read never; closed after SQLite's own descriptors."""
-        command = getattr(fcntl, "F_OFD_SETLK", None)
-        if fcntl is None or command is None:
+    def take(self, path: str, create: bool) -> None:
+        """Take hold of the file at a path without links; `create` makes an empty one if there is none.
+
+        Raises StoreUnsafe if the file has, or is in use by, another name; OSError if it cannot be opened.
+        """
+        if fcntl is None:
             return
-        lock = struct.pack("hhqqi", fcntl.F_RDLCK, os.SEEK_SET, SHARED_FIRST, SHARED_SIZE, 0)
+        with _mutex:
+            entry = Entry(_id(os.path.dirname(path) or "."), os.path.basename(path))
+            held = self._find(path, entry, create)
+            if held.entry != entry:
+                raise _in_use(path, held.path)
+            held.users += 1
+            self._held = held
+
+    def _find(self, path: str, entry: Entry, create: bool) -> _Held:
+        with suppress(FileNotFoundError):
+            found = os.stat(path)
+            _refuse_links(path, found)
+            if (known := _held.get((found.st_dev, found.st_ino))) is not None:
+                return known
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o644)
         try:
-            self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            fcntl.fcntl(self._file, command, lock)
-        except OSError:  # a file system without them: as on other systems
-            self.lift()
+            found = os.fstat(file)
+            id = found.st_dev, found.st_ino
+            if (known := _held.get(id)) is not None:  # it was put here since: this descriptor is one more to keep
+                known.files.append(file)
+                return known
+            _refuse_links(path, found)
+            held = _Held(id, file, path, entry)
+            _lock(file, entry.byte, 1)
+            mark = _marked(file)
+            if _others(file, entry.byte):
+                raise _in_use(path, mark.path if mark is not None and mark.file == id else "")
+            if mark is not None and _left_elsewhere(mark, id, path, entry):
+                raise _left(path, mark.path)
+        except BaseException:
+            os.close(file)
+            raise
+        _held[id] = held
+        return held
+
+    def set(self) -> None:
+        """Keep other programs from taking themselves for the last at the file, until it is lifted."""
+        if self._held is not None:
+            _lock(self._held.files[0], SHARED_FIRST, SHARED_SIZE)
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other user has the file open, here or in another process. False where that cannot be known."""
+        held = self._held
+        known = held is not None and bool(held.files) and hasattr(fcntl, "F_OFD_GETLK")
+        return known and held is not None and held.users == 1 and not _taken(held.files[0], held.entry.byte, 1)
+
+    def mark(self) -> None:
+        """Say on the file by which entry it is written to. Before the first write; costs two calls of the system."""
+        held = self._held
+        if held is None or not held.files or not hasattr(os, "setxattr"):
+            return
+        log = NOWHERE
+        with suppress(OSError):
+            log = _id(f"{held.path}-wal")
+        text = _Mark(held.id, held.entry.folder, log, held.path).text()
+        with suppress(OSError):  # a file system without attributes
+            if _attribute(held.files[0]) != text:
+                os.setxattr(held.files[0], MARK, text)
 
     def lift(self) -> None:
-        """Let go."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        """Let go. The last user in the process takes the mark away, if nothing is left in the log."""
+        with _mutex:
+            held, self._held = self._held, None
+            if held is None:
+                return
+            held.users -= 1
+            if held.users:
+                return
+            if _held.get(held.id) is held:
+                del _held[held.id]
+            if held.files:
+                _unmark(held)
+            while held.files:
+                os.close(held.files.pop())
 
     __del__ = lift
+
+
+def refuse_links(path: str) -> None:
+    """Raises StoreUnsafe if the file at a path has a second name. One stat call; it may be away, too."""
+    with suppress(FileNotFoundError):
+        _refuse_links(path, os.stat(path))
+
+
+def _refuse_links(path: str, found: os.stat_result) -> None:
+    if found.st_nlink > 1:
+        raise StoreUnsafe(
+            f"{path} has {found.st_nlink} names (hard links): by each of them it has a write-ahead log of its own.",
+            "Nothing was written: remove the other names (find them with: find -samefile); use symbolic links instead.",
+            path=path,
+            links=found.st_nlink,
+        )
+
+
+def _in_use(path: str, other: str) -> StoreUnsafe:
+    named = f", {other}" if other and other != path else ""
+    return StoreUnsafe(
+        f"{path} is in use by another name or mount{named}, with a write-ahead log of its own there.",
+        "Nothing was written: let every process open it in the same folder; mount the folder, not the file alone.",
+        path=path,
+        other=other,
+    )
+
+
+def _left(path: str, other: str) -> StoreUnsafe:
+    return StoreUnsafe(
+        f"{path} was last written to as {other}, and events may still be in the write-ahead log there.",
+        "Nothing was written: open and close it there, or move that log (-wal) along with the file; if it is lost, "
+        "what the file itself holds is in a copy of it: cp.",
+        path=path,
+        other=other,
+    )
+
+
+def _left_elsewhere(mark: _Mark, id: FileId, path: str, entry: Entry) -> bool:
+    """Whether a log with events in it may lie beside another entry of the file."""
+    if mark.file != id or (mark.folder == entry.folder and os.path.basename(mark.path) == entry.name):
+        return False
+    with suppress(OSError):
+        here = _id(f"{path}-wal")
+        if here == mark.log or (path == mark.path and here[1] == mark.log[1]):  # it was moved along
+            return False
+    with suppress(OSError):
+        if _id(os.path.dirname(mark.path)) == mark.folder:  # that folder can be seen from here
+            try:
+                found = os.stat(f"{mark.path}-wal")
+            except FileNotFoundError:
+                return False
+            return mark.log in (NOWHERE, (found.st_dev, found.st_ino)) and found.st_size > 0
+    return True
+
+
+def _id(path: str) -> FileId:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
+
+
+def _attribute(file: int) -> bytes:
+    if not hasattr(os, "getxattr"):
+        return b""
+    try:
+        return os.getxattr(file, MARK)
+    except OSError:  # none there, or a file system without them
+        return b""
+
+
+def _marked(file: int) -> _Mark | None:
+    version, _, rest = _attribute(file).decode("utf-8", "surrogateescape").partition(" ")
+    numbers = rest.split(" ", 6)
+    if version != "1" or len(numbers) != 7 or not all(each.isdecimal() for each in numbers[:6]):
+        return None
+    a, b, c, d, e, f = map(int, numbers[:6])
+    return _Mark((a, b), (c, d), (e, f), numbers[6])
+
+
+def _unmark(held: _Held) -> None:
+    """Take the mark away, unless it is another's, something is in the log, or another process has the file open."""
+    file, byte = held.files[0], held.entry.byte
+    mark = _marked(file)
+    if mark is None or mark.folder != held.entry.folder or os.path.basename(mark.path) != held.entry.name:
+        return
+    with suppress(OSError):
+        with suppress(FileNotFoundError):
+            if os.stat(f"{held.path}-wal").st_size:
+                return
+        if not _taken(file, byte, 1):
+            os.removexattr(file, MARK)
+            if _taken(file, byte, 1):  # by one that may have found the mark in its place a moment ago
+                os.setxattr(file, MARK, mark.text())
+
+
+def _lock(file: int, first: int, size: int) -> None:
+    """A shared lock of an open file description, where the system and the file system have them."""
+    command = getattr(fcntl, "F_OFD_SETLK", None)
+    if fcntl is not None and command is not None:
+        with suppress(OSError):
+            fcntl.fcntl(file, command, struct.pack(LOCK, fcntl.F_RDLCK, os.SEEK_SET, first, size, 0))
+
+
+def _taken(file: int, first: int, size: int) -> bool:
+    """Whether another open file description has a lock on any of these bytes."""
+    command = getattr(fcntl, "F_OFD_GETLK", None)
+    if fcntl is None or command is None:
+        return False
+    try:
+        found = fcntl.fcntl(file, command, struct.pack(LOCK, fcntl.F_WRLCK, os.SEEK_SET, first, size, 0))
+    except OSError:
+        return False
+    return struct.unpack_from(LOCK, found)[0] != fcntl.F_UNLCK
+
+
+def _others(file: int, byte: int) -> bool:
+    """Whether the file is open by another entry than the one that this byte stands for."""
+    end = ENTRIES_FIRST + ENTRIES
+    return _taken(file, ENTRIES_FIRST, byte - ENTRIES_FIRST) or _taken(file, byte + 1, end - byte - 1)
+
+
+def _in_child() -> None:
+    """After a fork: the locks are the parent's, and the child has none of SQLite's own to lose."""
+    global _mutex
+    _mutex = threading.RLock()
+    for held in _held.values():
+        while held.files:
+            os.close(held.files.pop())
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)

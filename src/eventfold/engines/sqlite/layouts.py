@@ -46,6 +46,14 @@ def upgrade(file: File, timeout: float, copy: str | None, copies: bool) -> Upgra
     NotAStore, StoreVersionMismatch, StoreDamaged, StoreBusy: the file is then as it was.
     """
     file.check_path(create=False)
+    try:
+        file.take()
+        return _upgrade(file, timeout, copy, copies)
+    finally:
+        file.guard.lift()
+
+
+def _upgrade(file: File, timeout: float, copy: str | None, copies: bool) -> Upgraded:
     connection = apsw.Connection(file.real, flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         connection.set_busy_timeout(int(timeout * 1000))
@@ -53,6 +61,7 @@ def upgrade(file: File, timeout: float, copy: str | None, copies: bool) -> Upgra
         if had == LAYOUT:
             return Upgraded(had, LAYOUT)
         file.lock.acquire()
+        file.guard.mark()
         try:
             _alone(connection, file.path)
             had = _layout(connection, file.path)

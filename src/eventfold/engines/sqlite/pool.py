@@ -22,7 +22,13 @@ class Pool:
     Taking one that is kept, and giving it back to be kept, are single steps of a deque and need no lock.
     """
 
-    def __init__(self, reader: Callable[[], apsw.Connection], writer: Callable[[], apsw.Connection]) -> None:
+    def __init__(
+        self,
+        reader: Callable[[], apsw.Connection],
+        writer: Callable[[], apsw.Connection],
+        ended: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._ended = ended  # called when the pool is closed and its last connection is, too
         self._new_reader, self._new_writer = reader, writer
         self._readers: deque[apsw.Connection] = deque()
         self._writers: deque[apsw.Connection] = deque()  # the one that writes, while it does not
@@ -78,7 +84,10 @@ class Pool:
     def _gone(self) -> None:
         with self._change:
             self._open -= 1
+            ended = self._closed and not self._open
             self._change.notify_all()
+        if ended:
+            self._ended()
 
     def _keep(self, kept: deque[apsw.Connection], connection: apsw.Connection) -> None:
         kept.append(connection)
@@ -98,6 +107,8 @@ class Pool:
         """Close what is not in use; what is closes when it is given back."""
         self._closed, self._keeping = True, False
         self._close_kept()
+        if not self._open:
+            self._ended()
 
     # Forks: see forks.py
 

@@ -5,10 +5,13 @@ Knows: error numbers, and how to find out why a file could not be opened without
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import stat
+import sys
 from contextlib import suppress
+from functools import cache
 
 from eventfold.errors import EventfoldError, NotAStore, StoreFull, StoreNotFound, StoreReadOnly, StoreUnavailable
 
@@ -17,6 +20,10 @@ NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 NO_RIGHT = {errno.EACCES, errno.EPERM, errno.EROFS}
 NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
 LONGEST_PATH = 512  # bytes of a path that SQLite opens
+IN_MEMORY = {0x01021994: "tmpfs", 0x858458F6: "ramfs"}  # statfs(2)
+NOT_DURABLE = "nothing there survives a restart of the machine"
+
+_warned: set[str] = set()
 
 
 def refused_by_system(number: int, path: str) -> EventfoldError:
@@ -71,6 +78,31 @@ def _descriptors(number: int) -> str:
 
         limit = f" (its limit is {resource.getrlimit(resource.RLIMIT_NOFILE)[0]})"
     return f"this process has no file descriptor left{limit}"
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
+
+
+def file_system(path: str) -> str:
+    """The kind of file system a file is on, where it is one in memory ("tmpfs", "ramfs"); otherwise nothing."""
+    if sys.platform != "linux":
+        return ""
+    found = ctypes.create_string_buffer(1024)  # struct statfs, which begins with the kind
+    with suppress(OSError, AttributeError):
+        if _libc().statfs(os.fsencode(path), found) == 0:
+            return IN_MEMORY.get(ctypes.c_long.from_buffer(found).value & 0xFFFFFFFF, "")
+    return ""
+
+
+def warn_of_memory(path: str, real: str) -> None:
+    """A warning in the log named "eventfold", once a path, if the file will not survive a restart of the machine."""
+    if path not in _warned and (kind := file_system(real)):
+        import logging  # here: most stores are on a disk
+
+        _warned.add(path)
+        logging.getLogger("eventfold").warning("%s is on a %s: %s.", path, kind, NOT_DURABLE)
 
 
 def disk_failed(path: str, reason: str, number: int = 0) -> StoreUnavailable:

@@ -243,7 +243,7 @@ class Writer:
 
         Where that cannot be, whoever closes last, or opens next, does it: the WAL is part of the store.
         """
-        if not self._file.wal_pages:
+        if not (self._file.wal_pages or self._file.left_behind):
             return
         try:
             self._in_turn(self._checkpoint_at_last)
