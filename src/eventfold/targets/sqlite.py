@@ -24,7 +24,7 @@ from weakref import WeakSet
 import apsw
 
 from eventfold.engines.sqlite.connect import GLANCE, File
-from eventfold.engines.sqlite.faults import keep_errno, translated
+from eventfold.engines.sqlite.faults import connected, keep_errno, translated
 from eventfold.engines.sqlite.guard import Guard, refuse_links
 from eventfold.engines.sqlite.schema import APPLICATION_ID
 from eventfold.engines.sqlite.system import refused_by_system
@@ -144,7 +144,7 @@ class SqliteDriver:
             self._known = True
 
     def _connect(self) -> apsw.Connection:
-        connection = apsw.Connection(self.path)
+        connection = connected(self.path)
         try:
             self._guard.mark()
             connection.set_busy_timeout(int(PATIENCE * 1000))
@@ -316,7 +316,7 @@ class SqliteDriver:
 
 
 def _is_store(path: str) -> bool:
-    probe = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
+    probe = connected(path, flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         probe.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         return probe.pragma("application_id") == APPLICATION_ID

@@ -20,7 +20,7 @@ from typing import Any
 import apsw
 
 from eventfold.engines.sqlite import forks
-from eventfold.engines.sqlite.faults import keep_errno
+from eventfold.engines.sqlite.faults import connected, keep_errno
 from eventfold.engines.sqlite.folder import Folder
 from eventfold.engines.sqlite.guard import Guard, refuse_links
 from eventfold.engines.sqlite.identity import Identity, give_birth, identity_of
@@ -245,7 +245,7 @@ class File:
         flags = apsw.SQLITE_OPEN_READONLY if self.readonly else apsw.SQLITE_OPEN_READWRITE
         if self._may_create:
             flags |= apsw.SQLITE_OPEN_CREATE
-        connection = apsw.Connection(self.real, flags=flags, statementcachesize=200)
+        connection = connected(self.real, flags=flags, statementcachesize=200)
         try:
             self._configure(connection)
             if self._opened and not self.readonly and (mode := connection.pragma("journal_mode")) != "wal":

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import apsw
 
-from eventfold.engines.sqlite.faults import keep_errno, translated
+from eventfold.engines.sqlite.faults import connected, keep_errno, translated
 from eventfold.engines.sqlite.identity import identity_of, take_identity
 from eventfold.engines.sqlite.system import refused_by_system
 from eventfold.errors import EventfoldError, NotAStore, StoreBusy, StoreFull
@@ -110,7 +110,7 @@ def _is_at(file: int, path: str) -> bool:
 
 
 def _copy(source: apsw.Connection, partial: str) -> None:
-    target = apsw.Connection(partial)
+    target = connected(partial)
     try:
         # Nobody reads this file before it is whole and synced by the caller, so it needs no journal meanwhile.
         target.pragma("journal_mode", "off")

@@ -44,6 +44,17 @@ def keep_errno(error: BaseException, connection: apsw.Connection) -> None:
         error.system_errno = connection.system_errno  # type: ignore[attr-defined]
 
 
+def connected(path: str, **options: Any) -> apsw.Connection:
+    """A connection to a file, with `apsw.Connection`'s options. SQLite does not say why one cannot be made: it is found
+    out at once, before what stands in its way has gone.
+    """
+    try:
+        return apsw.Connection(path, **options)
+    except apsw.CantOpenError as error:
+        error.system_errno = probed(path)  # type: ignore[attr-defined]
+        raise
+
+
 def translated(error: apsw.Error, path: str) -> EventfoldError:
     """The library's error for one of SQLite's."""
     detail = str(error)

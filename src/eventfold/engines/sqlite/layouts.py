@@ -16,7 +16,7 @@ import apsw
 from eventfold.engine import Upgraded
 from eventfold.engines.sqlite.connect import File, check_definitions
 from eventfold.engines.sqlite.duplicate import backup
-from eventfold.engines.sqlite.faults import disagreement
+from eventfold.engines.sqlite.faults import connected, disagreement
 from eventfold.engines.sqlite.identity import identity_of
 from eventfold.engines.sqlite.read import with_checksum
 from eventfold.engines.sqlite.schema import APPLICATION_ID, HEAD, INLINED, LAYOUT, NO_DELETE, OLDEST, SNAPSHOT
@@ -54,7 +54,7 @@ def upgrade(file: File, timeout: float, copy: str | None, copies: bool) -> Upgra
 
 
 def _upgrade(file: File, timeout: float, copy: str | None, copies: bool) -> Upgraded:
-    connection = apsw.Connection(file.real, flags=apsw.SQLITE_OPEN_READWRITE)
+    connection = connected(file.real, flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         connection.set_busy_timeout(int(timeout * 1000))
         had = _layout(connection, file.path)
