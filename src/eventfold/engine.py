@@ -124,6 +124,14 @@ class Upgraded(msgspec.Struct, frozen=True):
     backup: str | None = None
 
 
+class Restored(msgspec.Struct, frozen=True):
+    """Which store was restored by other tools: its id, the epoch that ended with it and the one that begins."""
+
+    store: str
+    ended: int
+    epoch: int
+
+
 class Stale(Exception):
     """What was folded was folded from rows that are no longer those: fold it again, in a new transaction."""
 

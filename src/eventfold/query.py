@@ -93,6 +93,19 @@ class Query(msgspec.Struct, frozen=True):
             (not item.types or type in item.types) and all(tag in tags for tag in item.tags) for item in self.items
         )
 
+    def matches_all(self, types: Sequence[str], tags: Sequence[str]) -> bool:
+        """Whether all of some events are meant; the tags of each joined by newlines. Far faster than `matches`."""
+        if not self.items:
+            return True
+        if len(self.items) > 1:
+            return all(self.matches(type, joined.split("\n")) for type, joined in set(zip(types, tags, strict=True)))
+        item = next(iter(self.items))
+        if item.types and not set(types).issubset(item.types):
+            return False
+        # No event carries a tag twice, so each carries this one if it is there as often as there are events.
+        text = "\n\n".join(tags) if item.tags else ""
+        return all(f"\n{text}\n".count(f"\n{tag}\n") == len(tags) for tag in item.tags)
+
     def __repr__(self) -> str:
         def show(item: Item) -> str:
             return "; ".join(filter(None, (" or ".join(item.types), " and ".join(item.tags))))

@@ -189,6 +189,6 @@ def test_the_command_says_what_it_did(old: str) -> None:
     (line,) = eventfold("upgrade", old, "--json").lines
     assert line == {"had": 2, "layout": 2, "backup": None}
     refused = eventfold("upgrade", "memory:")
-    assert refused.code == 1 and "has no layout" in refused.err
+    assert refused.code == 1 and "no older layout" in refused.err
     assert eventfold("upgrade", f"{old}.none").code == 4
     assert not os.path.exists(f"{old}.none")

@@ -90,7 +90,7 @@ def test_a_lost_notification_is_made_up_for(
     assert listening(engine)
     sql(
         url,
-        f'INSERT INTO {schema}.event (position, time, version, "offset", size, id, type, codec, tags, data, crc)'
+        f'INSERT INTO {schema}.event (position, time, version, "offset", size, id, type, codec, tags, data, checksum)'
         " VALUES (1, 1, 1, 0, 1, gen_random_uuid(), 'T', 'json', '', '{}', 0)",
     )
     assert soon(lambda: bell.rung >= 2)

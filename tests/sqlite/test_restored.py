@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 import eventfold as ef
-from eventfold.engines.sqlite import connect
+from eventfold.bridge.run import run
+from eventfold.engines.sqlite import SqliteEngine, connect
 from eventfold.errors import CursorMismatch, EventfoldError, NotAStore, StoreDamaged, StoreNotFound
+from tests.cli.commands import run as eventfold
 from tests.sqlite.noted import assert_whole, engine_of, noted
 from tests.sqlite.other import Other
 
@@ -113,15 +115,39 @@ def test_a_plain_copy_of_the_file_put_back_is_refused_until_it_is_meant(path: st
         with pytest.raises(StoreDamaged, match="position 3") as raised:
             ef.Store(path)
         assert raised.value.fields["head"] == 1 and raised.value.fields["acknowledged"] == 3
-        assert path + ".lock" in raised.value.now
-    os.remove(path + ".lock")
+        assert f"eventfold restored {path}" in raised.value.now
+    done = run(SqliteEngine(path).restored())
     with ef.Store(path) as store:
+        assert (done.store, done.ended, done.epoch) == (store.engine.store_id, 1, 2)
+        assert store.engine.epoch == 2
         assert numbers(store) == [0]
         with pytest.raises(CursorMismatch):
             store.verify(cursor)
         store.append(noted(7), noted(8))
         with pytest.raises(CursorMismatch):
             store.verify(cursor)
+
+
+def test_an_epoch_is_never_given_twice(path: str) -> None:
+    """A copy from before the epoch that was lost, put back again: the next epoch is greater than both."""
+    with ef.Store(path) as store:
+        store.append(noted(0))
+    shutil.copy(path, path + ".copy")
+    for epoch in (2, 3):
+        put(path + ".copy", path)
+        assert run(SqliteEngine(path).restored()).epoch == epoch
+        with ef.Store(path) as store:
+            store.append(noted(epoch))
+
+
+def test_the_command_restored_says_what_it_did(path: str) -> None:
+    """And makes no store where there is none."""
+    ef.Store(path).close()
+    (line,) = eventfold("restored", path, "--json").lines
+    assert (line["ended"], line["epoch"]) == (1, 2)
+    assert "in epoch 3 now; it was in 2" in " ".join(eventfold("restored", path, "--table").out.split())
+    assert eventfold("restored", path + ".none").code == 4
+    assert not os.path.exists(path + ".none")
 
 
 @pytest.mark.parametrize("way", range(4))

@@ -54,6 +54,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     ),
     "copy": (("into another store, on any engine", "eventfold copy bank.db other.db"),),
     "backup": (("a copy of a store in use", "eventfold backup bank.db bank-copy.db"),),
+    "restored": (("a file that was copied back", "eventfold restored bank.db"),),
     "upgrade": (
         ("a file of an older version", "eventfold upgrade bank.db"),
         ("its copy from before elsewhere", "eventfold upgrade bank.db --backup bank-before.db"),

@@ -18,6 +18,7 @@ from eventfold.cli.history import history
 from eventfold.cli.processes import processes
 from eventfold.cli.projections import projections
 from eventfold.cli.read import read
+from eventfold.cli.restored import restored
 from eventfold.cli.running import run
 from eventfold.cli.schema import schema
 from eventfold.cli.snapshots import snapshots
@@ -61,6 +62,7 @@ for panel, command in (
     (WRITE, append),
     (WRITE, backup),
     (WRITE, copy),
+    (WRITE, restored),
     (YEARS, upgrade),
     (MODELS, run),
     (MODELS, verify),

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
-from eventfold.engine import Engine, Upgraded
+from eventfold.engine import Engine, Restored, Upgraded
 from eventfold.errors import InvalidInput, InvalidUrl, MissingExtra, NotSupported
 
 Colour = Literal["sync", "async"]
@@ -61,13 +61,25 @@ async def upgraded(engine: Engine, copy: str | None, *, copies: bool) -> Upgrade
     """
     upgrade: Callable[..., Awaitable[Upgraded]] | None = getattr(engine, "upgrade", None)
     if upgrade is None:
-        raise NotSupported(
-            f"The {engine.name} engine has no layout that could be older.",
-            "Upgrade a file or a PostgreSQL store.",
-            engine=engine.name,
-            capability="upgrade",
-        )
+        raise _kept_nowhere(engine, "upgrade")
     return await upgrade(copy, copies=copies)
+
+
+async def restored(engine: Engine) -> Restored:
+    """Let a new epoch begin in the store of an engine that is not open. Raises NotSupported where none is kept."""
+    restored: Callable[[], Awaitable[Restored]] | None = getattr(engine, "restored", None)
+    if restored is None:
+        raise _kept_nowhere(engine, "restored")
+    return await restored()
+
+
+def _kept_nowhere(engine: Engine, capability: str) -> NotSupported:
+    return NotSupported(
+        f"What the {engine.name} engine holds outlives no process, and has no older layout and no backup.",
+        "Name a file or a PostgreSQL store.",
+        engine=engine.name,
+        capability=capability,
+    )
 
 
 def _sqlite(path: str, create: bool, options: dict[str, Any]) -> Engine:

@@ -23,7 +23,7 @@ from psycopg.types.numeric import Int8BinaryDumper
 
 from eventfold.engines.postgres.address import Address
 from eventfold.engines.postgres.arrays import Dumpers
-from eventfold.engines.postgres.errors import away, unreachable
+from eventfold.engines.postgres.errors import away, no_text, unreachable
 from eventfold.errors import EventfoldError, StoreBusy, StoreClosed
 
 Colour = Literal["sync", "async"]
@@ -146,7 +146,10 @@ class SyncLink(_Face):
     async def fetch(self, sql: str, parameters: Sequence[Any] = (), *, prepare: bool | None = None) -> Rows:
         """See Link."""
         cursor = self._cursor.execute(sql.encode(), parameters or None, prepare=prepare)
-        return cursor.fetchall() if cursor.description else []
+        try:
+            return cursor.fetchall() if cursor.description else []
+        except UnicodeDecodeError as error:
+            raise no_text(error) from error
 
     async def script(self, sql: str) -> None:
         """See Link."""
@@ -186,7 +189,10 @@ class AsyncLink(_Face):
     async def fetch(self, sql: str, parameters: Sequence[Any] = (), *, prepare: bool | None = None) -> Rows:
         """See Link."""
         cursor = await self._cursor.execute(sql.encode(), parameters or None, prepare=prepare)
-        return await cursor.fetchall() if cursor.description else []
+        try:
+            return await cursor.fetchall() if cursor.description else []
+        except UnicodeDecodeError as error:
+            raise no_text(error) from error
 
     async def script(self, sql: str) -> None:
         """See Link."""

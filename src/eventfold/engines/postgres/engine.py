@@ -11,15 +11,22 @@ from typing import Any
 
 import msgspec
 
-from eventfold.engine import Head, Page, Span, TagCount, TypeCount, Upgraded
+from eventfold.engine import Head, Page, Restored, Span, TagCount, TypeCount, Upgraded
 from eventfold.engines.postgres import schema
 from eventfold.engines.postgres.address import options_of, target_of
 from eventfold.engines.postgres.connect import Colour, Rows, off_loop
 from eventfold.engines.postgres.listen import Listener
 from eventfold.engines.postgres.locks import NamedLocks
 from eventfold.engines.postgres.read import FACTS, MOST
-from eventfold.engines.postgres.sums import crc_of_snapshot, damaged_snapshot, refuse_holes
-from eventfold.engines.postgres.writing import Writing, events_of
+from eventfold.engines.postgres.sums import (
+    crc_of_snapshot,
+    damaged_snapshot,
+    first_of,
+    missing,
+    refuse_holes,
+    refuse_others,
+)
+from eventfold.engines.postgres.writing import Writing
 from eventfold.errors import NotSupported
 from eventfold.query import Query
 from eventfold.record import Stored
@@ -66,6 +73,17 @@ class PostgresEngine(Writing):
             )
         return Upgraded(await self._sessions.upgrade(), schema.LAYOUT)
 
+    async def restored(self) -> Restored:
+        """Let a new epoch begin, after a restore by other tools. Needs its owner's rights.
+
+        Call it on an engine that is not open, before anything uses the store; the engine is closed afterwards. Raises
+        StoreUnavailable.
+        """
+        try:
+            return Restored(*await self._sessions.begin_epoch())
+        finally:
+            await self.close()
+
     # Reading
 
     async def read(self, query: Query, span: Span) -> Page:
@@ -74,14 +92,16 @@ class PostgresEngine(Writing):
         head: int = rows[0][0]
         self._seen = max(self._seen, head)
         self._sessions.saw(*rows[0][:3])
-        events = events_of(rows)
+        events = self._events(rows)
         end = head if span.until is None else min(span.until, head)
         more = len(events) > span.limit
         if more:
             beyond = events.pop()
             if beyond.first == events[-1].first:
                 events += await self._rest(query, span, events[-1])
-        if not query.items and span.occurred_since is None and span.occurred_until is None:
+        if query.items:
+            refuse_others(events, query, span.backwards)
+        elif span.occurred_since is None and span.occurred_until is None:
             refuse_holes(events, span, end, more)
         if more:
             return Page(events, events[-1].position, True)
@@ -94,7 +114,7 @@ class PostgresEngine(Writing):
         else:
             until = last.last if span.until is None else min(span.until, last.last)
             part = msgspec.structs.replace(span, after=last.position, until=until)
-        return events_of(await self._page(query, part, None))
+        return self._events(await self._page(query, part, None))
 
     async def _page(self, query: Query, span: Span, limit: int | None) -> Rows:
         floor = self._needed(span.after, span.until)
@@ -106,8 +126,11 @@ class PostgresEngine(Writing):
 
     async def head(self) -> Head:
         """See the port."""
-        rows = await self._sessions.ask_beyond(self._floor, (self._sql.head, []))
-        return Head(rows[0][0], rows[0][2], rows[0][3]) if rows else Head(0, 0, b"")
+        rows = await self._sessions.ask_beyond(self._floor, (self._sql.last, []))
+        if not rows:
+            return Head(0, 0, b"")
+        (last,) = self._verified([row[2:] for row in rows])
+        return Head(last.position, last.time, last.id)
 
     async def count(self, query: Query, after: int = 0, until: int | None = None) -> int:
         """See the port."""
@@ -119,12 +142,19 @@ class PostgresEngine(Writing):
 
     async def position_at(self, time: int) -> int:
         """See the port."""
-        return (await self._sessions.ask_beyond(self._floor, (self._sql.position_at, [time])))[0][2]
+        rows = await self._sessions.ask_beyond(self._floor, (self._sql.position_at, [time]))
+        head, _, probes, last = rows[0][:4]
+        if not head:
+            return 0
+        events = self._verified([row[4:] for row in rows if row[4] is not None])
+        if len(events) < probes:
+            raise missing(last)
+        return max((event.position for event in events if event.time <= time), default=0)
 
     async def event_id(self, position: int) -> bytes | None:
         """See the port."""
-        rows = await self._sessions.ask_about(self._sql.id, position)
-        return rows[0][0] if rows else None
+        event = await self._at(position)
+        return event.id if event else None
 
     async def position_of(self, id: bytes) -> int | None:
         """See the port."""
@@ -133,12 +163,21 @@ class PostgresEngine(Writing):
 
     async def boundary(self, position: int) -> int:
         """See the port."""
-        rows = await self._sessions.ask_about(self._sql.boundary, position)
-        return rows[0][0] if rows else position
+        event = await self._at(position)
+        return event.last if event else position
+
+    async def _at(self, position: int) -> Stored | None:
+        """The event at a position; None beyond the head. Raises CorruptEvent where there must be one."""
+        rows = await self._sessions.ask_about(self._sql.at, position)
+        if not rows and 0 < position <= (await self.head()).position:
+            rows = await self._sessions.ask(self._sql.at, [position], primary=True, epoch=True)  # it may have come
+            if not rows:
+                raise missing(position)
+        return self._verified([rows[0][2:]])[0] if rows else None
 
     async def keys(self, after: str = "", limit: int = 1000) -> list[tuple[str, int]]:
         """See the port."""
-        return [(key, first) for key, first in await self._sessions.ask(self._sql.keys, [after, limit])]
+        return [first_of(row) for row in await self._sessions.ask(self._sql.keys, [after, limit])]
 
     async def types(self) -> list[TypeCount]:
         """See the port."""

@@ -106,6 +106,11 @@ _BY_STATE: dict[str, Words] = {
     ),
     "42703": (NotAStore, "The tables there have other columns than a store's.", "Choose another schema (schema=)."),
     "42P07": (NotAStore, "Something else of that name is there already.", "Choose another schema (schema=)."),
+    "22021": (
+        StoreDamaged,
+        "A text in the store is no text any more.",
+        "Keep a copy of the database as it is, check the server's disk, and restore a backup.",
+    ),
     "XX001": (
         StoreDamaged,
         "The server found damaged data.",
@@ -207,6 +212,15 @@ def unreachable(error: psycopg.Error, where: str) -> EventfoldError:
             "Check that it runs and that host and port are right, then try again.",
         )
     return kind(f"{what[:-1]} ({where}: {words}).", now, sqlstate=state, server=where, said=words)
+
+
+def no_text(error: UnicodeDecodeError) -> StoreDamaged:
+    """A text of the store that is no text: the server does not look at what it reads from its disk."""
+    return StoreDamaged(
+        f"A text in the store is no text any more ({error.reason}): bytes of it have changed on the server's disk.",
+        "Keep a copy of the database as it is, check the server's disk, and restore a backup.",
+        detail=error.reason,
+    )
 
 
 def away(error: EventfoldError) -> bool:

@@ -15,7 +15,7 @@ from eventfold.query import Item, Query
 MOST = 2**63 - 1
 COLUMNS = (
     "e.position, e.id, e.type, e.version, e.data, e.tags, e.time, e.occurred, e.metadata, "
-    'e."offset", e.size, e.codec, e.key, e.crc'
+    'e."offset", e.size, e.codec, e.key, e.checksum'
 )
 _FEW = 1_000  # how far the tags of an item are counted to find the rarest
 
@@ -44,21 +44,25 @@ class Reading:
         self._event, self._tag = f"{schema}.event", f"{schema}.tag"
         self.store_epoch = f"SELECT one, epoch FROM {schema}.store"
         epoch = f"(SELECT epoch FROM {schema}.store)"
-        self.head = f"SELECT position, {epoch}, time, id FROM {self._event} ORDER BY position DESC LIMIT 1"
-        self.id = f"SELECT id, {epoch} FROM {self._event} WHERE position = %b"
+        self.head = f"SELECT position FROM {self._event} ORDER BY position DESC LIMIT 1"
+        self.last = f"SELECT e.position, {epoch}, {COLUMNS} FROM {self._event} e ORDER BY e.position DESC LIMIT 1"
+        self.at = f"SELECT e.position, {epoch}, {COLUMNS} FROM {self._event} e WHERE e.position = %b"
         self.position_of = f"SELECT position, {epoch} FROM {self._event} WHERE id = encode(%b, 'hex')::uuid"
-        self.boundary = f'SELECT position - "offset" + size - 1, {epoch} FROM {self._event} WHERE position = %b'
+        # The head, how many events were looked at and the position of the last; then each of them.
+        self.position_at = (
+            f"SELECT p.head, {epoch}, cardinality(p.probes), p.probes[cardinality(p.probes)], {COLUMNS}"
+            f" FROM {schema}.position_at(%b) p LEFT JOIN {self._event} e ON e.position = ANY (p.probes)"
+        )
         self._moment = f"SELECT coalesce(max(position), 0) AS head, {epoch} AS epoch FROM {self._event}"
-        self.position_at = f"SELECT h.head, h.epoch, {schema}.position_at(%b) FROM ({self._moment}) h"
         # Whether an event that was seen before is still there, and whether this server says so for good.
         self.still = f"SELECT pg_is_in_recovery(), (SELECT id FROM {self._event} WHERE position = %b)"
-        self.request = f"SELECT first FROM {schema}.request WHERE key = %b"
+        self.request = f"SELECT key, first, size, crc FROM {schema}.request WHERE key = %b"
         # The whole append that an event was part of.
         self.append = (
             f'SELECT {COLUMNS} FROM {self._event} f JOIN {self._event} e ON e.position >= f.position - f."offset"'
             ' AND e.position < f.position - f."offset" + f.size WHERE f.position = %b ORDER BY e.position'
         )
-        self.keys = f"SELECT key, first FROM {schema}.request WHERE key > %b ORDER BY key LIMIT %b"
+        self.keys = f"SELECT key, first, size, crc FROM {schema}.request WHERE key > %b ORDER BY key LIMIT %b"
         self.snapshot = f"SELECT fingerprint, position, event, state, crc FROM {schema}.snapshot WHERE key = %b"
         # Folding again costs more than losing one in a power cut: no wait for the disk.
         self.keep_snapshot = (
@@ -74,16 +78,17 @@ class Reading:
         self.known = f"SELECT position, id FROM {self._event} WHERE id = ANY (%b)"
 
     def page(self, query: Query, span: Span, limit: int | None) -> Statement:
-        """Rows of (head, epoch, head's id, event's columns…): the matching events in order; one row with NULLs if none.
+        """Rows of (head, epoch, head's id, place, event's columns…) in order; one with NULLs if none match.
 
-        The head is of the same snapshot, so that "nothing more up to the head" is true of one moment.
+        The head is of the same snapshot, so that "nothing more up to the head" is true of one moment. `place` is what
+        led to the event: where an index has a position and no event stands there, the other columns are NULL.
         """
         order = "DESC" if span.backwards else "ASC"
         rows, values = self._rows(query, span, order, limit)
         return (
             f"WITH h AS MATERIALIZED (SELECT coalesce(l.position, 0) AS head, s.epoch, l.id FROM {self.schema}.store s"
             f" LEFT JOIN (SELECT position, id FROM {self._event} ORDER BY position DESC LIMIT 1) l ON true)"
-            f" SELECT h.head, h.epoch, h.id, {COLUMNS} FROM h LEFT JOIN ({rows}) e ON true",
+            f" SELECT h.head, h.epoch, h.id, e.place, {COLUMNS} FROM h LEFT JOIN ({rows}) e ON true",
             values,
         )
 
@@ -93,13 +98,14 @@ class Reading:
         bounds, occurred = _occurred(span)
         if not query.items:
             return (
-                f"SELECT * FROM {self._event} e WHERE e.position > %b AND e.position <= %b{bounds}"
-                f" ORDER BY e.position {order}{most}",
+                f"SELECT e.position AS place, e.* FROM {self._event} e"
+                f" WHERE e.position > %b AND e.position <= %b{bounds} ORDER BY e.position {order}{most}",
                 [span.after, until, *occurred],
             )
         arms, values = self._arms(query, span.after, until, order, "" if bounds else most)
         return (
-            f"SELECT e.* FROM ({arms}) p JOIN {self._event} e ON e.position = p.position WHERE true{bounds}"
+            f"SELECT p.position AS place, e.* FROM ({arms}) p LEFT JOIN {self._event} e ON e.position = p.position"
+            f" WHERE e.position IS NULL OR (true{bounds})"
             f" ORDER BY p.position {order}{most}",
             [*values, *occurred],
         )

@@ -38,6 +38,7 @@ class Attached(msgspec.Struct, frozen=True):
 
     store_id: str
     epoch: int
+    unplaced: int  # the last event whose checksum leaves out where it stands
 
 
 def sql(name: str, schema: str) -> str:
@@ -87,7 +88,7 @@ async def attach(link: Link, schema: str, where: str) -> Attached | None:
             )
     if found is None:
         return None
-    store_id, epoch, layout = found
+    store_id, epoch, layout, *more = found
     if layout is None:
         raise NotAStore(
             f"The schema {schema!r} at {where} has a store's tables, and no store in them.",
@@ -95,7 +96,7 @@ async def attach(link: Link, schema: str, where: str) -> Attached | None:
             schema=schema,
         )
     refuse_other_layout(layout, schema, where)
-    return Attached(store_id, epoch)
+    return Attached(store_id, epoch, *more)
 
 
 async def _look(link: Link, where: str) -> None:
@@ -129,9 +130,9 @@ def refuse_other_layout(layout: int, schema: str, where: str) -> None:
 
 
 async def _found(link: Link, schema: str, where: str) -> tuple[Any, ...] | None:
-    """What a store in this schema says of itself: id, epoch, layout; None where nothing answers."""
+    """What a store in this schema says of itself: id, epoch, layout and what a layout adds; None: no answer."""
     try:
-        return (await link.fetch(f"SELECT id, epoch, layout FROM {quoted(schema)}.attach()"))[0]
+        return (await link.fetch(f"SELECT * FROM {quoted(schema)}.attach()"))[0]
     except (pg.UndefinedFunction, pg.InvalidSchemaName, pg.UndefinedTable, pg.UndefinedColumn):
         return None
     except psycopg.Error as error:

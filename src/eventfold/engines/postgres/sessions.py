@@ -38,6 +38,7 @@ class Sessions:
         self.store_id, self.epoch = "", 0
         self._known = (0, 0, b"")  # the furthest event that was come across: in which epoch, its position and id
         self._forget = forget
+        self.unplaced = 0  # the last event whose checksum leaves out where it stands
         self.pooled = False
         self._create = create
         self._colour: Colour = colour
@@ -55,6 +56,14 @@ class Sessions:
         """Hang up everywhere."""
         await self._readers.close()
         await self.writers.close()
+
+    async def begin_epoch(self) -> tuple[str, int, int]:
+        """Let a new epoch begin; the store's id, the epoch that ended and the one that begins."""
+        await self.open()
+        ended = self.epoch
+        sql = f"SELECT epoch FROM {quoted(self.options.schema)}.begin_epoch()"  # noqa: S608 (quoted)
+        self.begin((await self.ask(sql, primary=True))[0][0])
+        return self.store_id, ended, self.epoch
 
     async def upgrade(self) -> int:
         """Bring an older layout to ours; returns the layout it had."""
@@ -157,7 +166,7 @@ class Sessions:
                 store=self.store_id,
                 found=found.store_id,
             )
-        self.store_id = found.store_id
+        self.store_id, self.unplaced = found.store_id, found.unplaced
         if found.epoch != self.epoch:
             self.begin(found.epoch)
         else:

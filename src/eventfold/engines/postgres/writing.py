@@ -35,7 +35,7 @@ from eventfold.engines.postgres.inline import Folded, Inline
 from eventfold.engines.postgres.read import Reading
 from eventfold.engines.postgres.schema import LAYOUT
 from eventfold.engines.postgres.sessions import Link, Sessions
-from eventfold.engines.postgres.sums import verified
+from eventfold.engines.postgres.sums import first_of, missing, verified, whole
 from eventfold.errors import (
     AppendConflict,
     AppendUnconfirmed,
@@ -320,7 +320,7 @@ class Writing:
             raise inline.unsupported()
         link = await self._sessions.writers.take()
         try:
-            await self._inline.turn(link, work, self._sql.page, events_of)
+            await self._inline.turn(link, work, self._sql.page, self._events)
             self._refuse_if_local(link)
         except psycopg.Error as error:
             raise self._failed(error, link) from None
@@ -356,16 +356,23 @@ class Writing:
     async def request(self, key: str) -> Receipt | None:
         """See the port."""
         rows = await self._sessions.ask(self._sql.request, [key], primary=True)
-        return await self._receipt_at(rows[0][0], repeated=False) if rows else None
+        return await self._receipt_at(first_of(rows[0])[1], repeated=False) if rows else None
 
     async def _receipt_at(self, position: int, *, repeated: bool) -> Receipt:
         rows = await self._sessions.ask(self._sql.append, [position], primary=True)
-        return receipt(self.store_id, self.epoch, verified(rows), repeated=repeated)
+        return receipt(self.store_id, self.epoch, whole(self._verified(rows), position), repeated=repeated)
 
+    def _verified(self, rows: Rows) -> list[Stored]:
+        return verified(rows, self._sessions.unplaced)
 
-def events_of(rows: Rows) -> list[Stored]:
-    """A page's rows, each behind head, epoch and the head's id; one row with nothing else stands for no events."""
-    return verified([row[3:] for row in rows]) if rows[0][3] is not None else []
+    def _events(self, rows: Rows) -> list[Stored]:
+        """A page's rows, each behind head, epoch, the head's id and its place; one without a place: no events."""
+        if rows[0][3] is None:
+            return []
+        lost = next((row[3] for row in rows if row[4] is None), None)
+        if lost is not None:
+            raise missing(lost)
+        return self._verified([row[4:] for row in rows])
 
 
 def _is_old(request: AppendRequest, epoch: int) -> bool:

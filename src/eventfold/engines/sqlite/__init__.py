@@ -20,6 +20,7 @@ from eventfold.engine import (
     Head,
     Outcome,
     Page,
+    Restored,
     Span,
     TagCount,
     Turn,
@@ -39,7 +40,8 @@ from eventfold.engines.sqlite.layouts import upgrade
 from eventfold.engines.sqlite.named import NamedLocks
 from eventfold.engines.sqlite.names import Names
 from eventfold.engines.sqlite.queries import Dictionary, positions
-from eventfold.engines.sqlite.read import Rows, missing, read_page
+from eventfold.engines.sqlite.read import Rows, first_of, missing, read_page
+from eventfold.engines.sqlite.restored import begin_epoch
 from eventfold.engines.sqlite.system import NOT_DURABLE, file_system
 from eventfold.engines.sqlite.watch import Watch
 from eventfold.engines.sqlite.writer import Writer
@@ -120,6 +122,15 @@ class SqliteEngine:
         file open: StoreBusy otherwise. Whatever fails, or ends the process, the store stays as it was.
         """
         return upgrade(self._file, self._timeout, copy, copies)
+
+    @in_our_words
+    async def restored(self) -> Restored:
+        """Let a new epoch begin, after a restore by other tools. Call it on an engine that is not open, before others.
+
+        The engine is closed afterwards. Raises the errors of opening, but not that the last event acknowledged here
+        is gone.
+        """
+        return begin_epoch(self._file, self._timeout)
 
     @in_our_words
     async def append_many(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
@@ -225,7 +236,9 @@ class SqliteEngine:
 
         def found(connection: apsw.Connection) -> Receipt | None:
             row = connection.execute(schema.BY_KEY, (key,)).fetchone()
-            return receipt(self.store_id, self.epoch, self._rows.append_at(connection, row[0])) if row else None
+            if row is None:
+                return None
+            return receipt(self.store_id, self.epoch, self._rows.append_at(connection, first_of(row)[1]))
 
         return self._reading(found)
 
@@ -264,8 +277,7 @@ class SqliteEngine:
     @in_our_words
     async def keys(self, after: str = "", limit: int = 1000) -> list[tuple[str, int]]:
         """See the port."""
-        sql = "SELECT key, first FROM request WHERE key > ? ORDER BY key LIMIT ?"
-        return self._reading(lambda connection: [(r[0], r[1]) for r in connection.execute(sql, (after, limit))])
+        return self._reading(lambda connection: list(map(first_of, connection.execute(schema.KEYS, (after, limit)))))
 
     @in_our_words
     async def adopt(self, events: Sequence[Stored], keys: Sequence[tuple[str, int]] = ()) -> None:
@@ -363,7 +375,7 @@ class SqliteEngine:
         events compared so far and in all. Appends and reads may go on meanwhile.
         """
         try:
-            yield from problems(self._reading, progress)
+            yield from problems(self._reading, progress, self.store_id)
         except apsw.Error as error:
             raise translated(error, self._file.path) from error
 

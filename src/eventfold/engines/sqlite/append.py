@@ -14,7 +14,7 @@ from eventfold.engine import AppendRequest, Folding, Head, Outcome
 from eventfold.engines.sqlite import schema
 from eventfold.engines.sqlite.inline import enrolled
 from eventfold.engines.sqlite.queries import Dictionary, positions
-from eventfold.engines.sqlite.read import with_checksum
+from eventfold.engines.sqlite.read import first_of, with_checksum
 from eventfold.engines.sqlite.window import MOST
 from eventfold.errors import EventfoldError, EventIdReused, InvalidQuery, Unreadable
 from eventfold.inlined import lacking
@@ -149,7 +149,7 @@ class Batch:
             row = self._connection.execute(schema.BY_KEY, (request.key,)).fetchone()
             if row is None:
                 return None
-            first = row[0]
+            first = first_of(row)[1]
         if first > self._before.position:
             return self._receipt([event for event in self._pending().values() if event.first == first])
         return self._receipt(self._writer.rows.append_at(self._connection, first))

@@ -17,16 +17,18 @@ import apsw
 import msgspec
 
 from eventfold.engines.sqlite import schema
+from eventfold.engines.sqlite.inline import enrolled
 from eventfold.engines.sqlite.names import Names
 from eventfold.engines.sqlite.read import Rows, with_checksum
+from eventfold.engines.sqlite.snapshots import wrong
 from eventfold.errors import EventfoldError
 from eventfold.record import Stored
 
 STEP = 1_000  # events between two reports of progress, each step in a snapshot of its own
 MOST_STRUCTURAL = 100  # complaints of SQLite itself: beyond these a list says no more
 
-KEYS = """SELECT r.key, r.first, r.crc, e.position, ifnull(e."offset", 0)
-    FROM request r LEFT JOIN event e ON e.position = r.first WHERE r.first <= ?"""
+KEYS = """SELECT CAST(r.key AS BLOB), r.first, r.crc, e.position, ifnull(e."offset", 0)
+    FROM request r LEFT JOIN event e ON e.position = r.first"""
 
 Progress = Callable[[int, int], None]
 
@@ -41,12 +43,12 @@ class Problem(msgspec.Struct, frozen=True):
 Reading = Callable[[Callable[[apsw.Connection], list[Problem]]], list[Problem]]
 
 
-def problems(reading: Reading, progress: Progress) -> Iterator[Problem]:
+def problems(reading: Reading, progress: Progress, store_id: str) -> Iterator[Problem]:
     """Everything that is wrong up to the head of now. `progress` is told how many events of how many are compared.
 
     `reading` runs a step with a connection, which is held for no longer than the step.
     """
-    whole = _Comparison()
+    whole = _Comparison(store_id)
     yield from reading(whole.begin)
     for first in range(1, whole.head + 1, STEP):
         until = min(first + STEP - 1, whole.head)
@@ -79,7 +81,8 @@ def _place(before: Stored | None, event: Stored) -> Iterator[Problem]:
 class _Comparison:
     """Events against the tag index and the dictionaries, step by step."""
 
-    def __init__(self) -> None:
+    def __init__(self, store_id: str) -> None:
+        self._store_id = store_id
         self._types, self._tags = Names("type"), Names("tag")
         self._rows = Rows(self._types)
         self._last: Stored | None = None
@@ -122,11 +125,19 @@ class _Comparison:
     def end(self, connection: apsw.Connection) -> list[Problem]:
         """What no event has led to."""
         found: list[Problem] = []
-        for key, first, crc, position, offset in connection.execute(KEYS, (self.head,)):
+        for raw, first, crc, position, offset in connection.execute(KEYS):
+            key = raw.decode("utf-8", "replace")
             if with_checksum((key, first))[-1] != crc:
                 found.append(Problem(f"The request key {key!r} does not have its checksum."))
-            elif position is None or offset:
+            elif first <= self.head and (position is None or offset):
                 found.append(Problem(f"The request key {key!r} leads to no beginning of an append.", first))
+        found += [
+            Problem(f"The snapshot of {key} does not have its checksum.") for key in wrong(connection, self._store_id)
+        ]
+        try:
+            enrolled(connection)
+        except (EventfoldError, UnicodeDecodeError) as error:
+            found.append(Problem(getattr(error, "what", str(error))))
         entries: int = connection.execute("SELECT count(*) FROM tagged WHERE position <= ?", (self.head,)).get
         if entries != self._tagged:
             found.append(Problem(f"The tag index has {entries} entries, and the events carry {self._tagged} tags."))

@@ -377,7 +377,7 @@ class File:
         self.damage = StoreDamaged(
             f"{self.path} ends at position {head} and does not hold the event acknowledged at position {acknowledged}.",
             f"If its write-ahead log ({self.real}-wal) was removed, put it back; if an older copy was put here on "
-            f"purpose, remove {self.lock.path} and open the store again.",
+            f"purpose, say so: eventfold restored {shlex.quote(self.path)}.",
             path=self.path,
             acknowledged=acknowledged,
             head=head,

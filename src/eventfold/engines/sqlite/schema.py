@@ -138,7 +138,8 @@ INSERT_TAGGED = "INSERT INTO tagged (tag, position, type) VALUES (?,?,?)"
 INSERT_REQUEST = "INSERT INTO request (key, first, crc) VALUES (?,?,?)"
 BY_ID = f"SELECT {COLUMNS} FROM event WHERE id = ?"  # noqa: S608
 POSITION_OF = "SELECT position FROM event WHERE id = ?"
-BY_KEY = "SELECT first FROM request WHERE key = ?"
+BY_KEY = "SELECT key, first, crc FROM request WHERE key = ?"
+KEYS = "SELECT key, first, crc FROM request WHERE key > ? ORDER BY key LIMIT ?"
 BY_POSITION = f"SELECT {COLUMNS} FROM event WHERE position = ?"  # noqa: S608
 BETWEEN = f"SELECT {COLUMNS} FROM event WHERE position BETWEEN ? AND ? ORDER BY position"  # noqa: S608
 TYPES_AT = "SELECT type FROM tagged WHERE tag = ? AND position = ?"

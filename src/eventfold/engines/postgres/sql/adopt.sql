@@ -29,17 +29,18 @@ BEGIN
                 MESSAGE = 'The events do not begin right behind the head. Go on where the copy stopped.';
         END IF;
         WITH written AS (
-            INSERT INTO event (position, time, occurred, version, "offset", size, id, type, codec, tags, key, data, metadata, crc)
+            INSERT INTO event (position, time, occurred, version, "offset", size, id, type, codec, tags, key, data, metadata, checksum)
             SELECT first + u.o - 1, u.moment, u.occurred, coalesce(u.version, 1), u."offset", u.size, u.id, u.type,
-                   coalesce(u.codec, 'json'), u.tags, u.key, u.data, u.metadata, u.crc
+                   coalesce(u.codec, 'json'), u.tags, u.key, u.data, u.metadata,
+                   u.crc # placed(first + u.o - 1, u.moment, u."offset", u.size)
             FROM unnest(moments, ids, types, datas, tags, crcs, versions, occurreds, metadatas, codecs, keyids, offsets, sizes)
                  WITH ORDINALITY u(moment, id, type, data, tags, crc, version, occurred, metadata, codec, key, "offset", size, o)
             RETURNING event.position, event.tags, event.type
         )
         INSERT INTO tag (tag, position, type) SELECT t, w.position, w.type FROM written w, unnest(string_to_array(w.tags, E'\n')) t;
     END IF;
-    INSERT INTO request (key, first, size)
-        SELECT k.key, k.first, e.size FROM unnest(keys, firsts) k(key, first) JOIN event e ON e.position = k.first;
+    INSERT INTO request (key, first, size, crc)
+        SELECT k.key, k.first, e.size, checksum(concat_ws(E'\n', k.key, k.first, e.size)) FROM unnest(keys, firsts) k(key, first) JOIN event e ON e.position = k.first;
     PERFORM pg_notify({channel}, coalesce(first + cardinality(ids) - 1, 0)::text);
 END
 $body$;

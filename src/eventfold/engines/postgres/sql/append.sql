@@ -118,18 +118,20 @@ BEGIN
 
     IF n = 1 THEN -- the lone event, without the cost of taking arrays apart
         IF positions IS NULL OR positions[1] IS NOT NULL THEN
-            INSERT INTO event (position, time, occurred, version, "offset", size, id, type, codec, tags, key, data, metadata, crc)
+            INSERT INTO event (position, time, occurred, version, "offset", size, id, type, codec, tags, key, data, metadata, checksum)
                               VALUES (head + 1, moment, occurreds[1], coalesce(versions[1], 1), 0, 1, ids[1], types[1],
-                                      coalesce(codecs[1], 'json'), tags[1], keyids[1], datas[1], metadatas[1], crcs[1]);
+                                      coalesce(codecs[1], 'json'), tags[1], keyids[1], datas[1], metadatas[1],
+                                      crcs[1] # placed(head + 1, moment, 0, 1));
             IF tags[1] <> '' THEN
                 INSERT INTO tag (tag, position, type) SELECT t, head + 1, types[1] FROM unnest(string_to_array(tags[1], E'\n')) t;
             END IF;
         END IF;
     ELSE
         WITH written AS (
-            INSERT INTO event (position, time, occurred, version, "offset", size, id, type, codec, tags, key, data, metadata, crc)
+            INSERT INTO event (position, time, occurred, version, "offset", size, id, type, codec, tags, key, data, metadata, checksum)
             SELECT coalesce(u.place, head + u.o), moment, u.occurred, coalesce(u.version, 1), coalesce(u."offset", 0),
-                   coalesce(u.size, 1), u.id, u.type, coalesce(u.codec, 'json'), u.tags, u.key, u.data, u.metadata, u.crc
+                   coalesce(u.size, 1), u.id, u.type, coalesce(u.codec, 'json'), u.tags, u.key, u.data, u.metadata,
+                   u.crc # placed(coalesce(u.place, head + u.o), moment, coalesce(u."offset", 0), coalesce(u.size, 1))
             FROM unnest(ids, types, datas, tags, crcs, versions, occurreds, metadatas, codecs, keyids, offsets, sizes, positions)
                  WITH ORDINALITY u(id, type, data, tags, crc, version, occurred, metadata, codec, key, "offset", size, place, o)
             WHERE positions IS NULL OR u.place IS NOT NULL
@@ -139,10 +141,12 @@ BEGIN
     END IF;
 
     IF keys IS NOT NULL THEN -- then `decide` has filled outcomes and places
-        INSERT INTO request (key, first, size)
-        SELECT k.key, places[k.o], coalesce((SELECT v.size FROM unnest(owners, sizes) v(owner, size) WHERE v.owner = k.o LIMIT 1), 1)
-        FROM unnest(keys) WITH ORDINALITY k(key, o) WHERE k.key IS NOT NULL
-            AND (outcomes[k.o] = 0 OR outcomes[k.o] = 1 AND whats[k.o] > 0); -- a repeat that was recognised by its ids claims its key
+        INSERT INTO request (key, first, size, crc)
+        SELECT w.key, w.first, w.size, checksum(concat_ws(E'\n', w.key, w.first, w.size)) FROM (
+            SELECT k.key, places[k.o], coalesce((SELECT v.size FROM unnest(owners, sizes) v(owner, size) WHERE v.owner = k.o LIMIT 1), 1)
+            FROM unnest(keys) WITH ORDINALITY k(key, o) WHERE k.key IS NOT NULL
+                -- a repeat that was recognised by its ids claims its key
+                AND (outcomes[k.o] = 0 OR outcomes[k.o] = 1 AND whats[k.o] > 0)) w(key, first, size);
     END IF;
 
     -- A listener holds the other side of this lock: where it can be had, nobody listens, and whoever comes now
@@ -291,7 +295,12 @@ BEGIN
 
     -- Known keys, which go before everything else.
     IF keys IS NOT NULL THEN
-        FOR known IN SELECT k.o AS request, r.first FROM unnest(keys) WITH ORDINALITY k(key, o) JOIN request r ON r.key = k.key LOOP
+        FOR known IN SELECT k.o AS request, r.first, checksum(concat_ws(E'\n', r.key, r.first, r.size)) <> r.crc AS damaged
+                FROM unnest(keys) WITH ORDINALITY k(key, o) JOIN request r ON r.key = k.key LOOP
+            IF known.damaged THEN
+                RAISE EXCEPTION USING ERRCODE = 'EF021', MESSAGE = format('The request key %s does not have its checksum. '
+                    'Nothing was written: check the server''s disk, and restore a backup.', keys[known.request]);
+            END IF;
             outcomes[known.request] := 1;
             places[known.request] := known.first;
             whats[known.request] := 0;

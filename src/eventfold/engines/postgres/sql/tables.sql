@@ -6,9 +6,13 @@ CREATE TABLE {schema}.store (
     id      text    NOT NULL,
     epoch   bigint  NOT NULL DEFAULT 1,
     layout  integer NOT NULL,
-    -- Which cluster and timeline this history was written on: another one means a restored backup or a failover.
+    -- Which cluster and timeline this history was written on, and in which table: another one means a restored backup
+    -- or a failover.
     place   text,
-    created timestamptz NOT NULL DEFAULT now()
+    created timestamptz NOT NULL DEFAULT now(),
+    -- The last event whose checksum leaves out where it stands: those of layout 1.
+    unplaced bigint NOT NULL DEFAULT 0,
+    crc      integer NOT NULL -- of the columns above but `created` (trigger `store_checksum`)
 );
 COMMENT ON TABLE {schema}.store IS 'eventfold: one row, what this store is';
 
@@ -26,8 +30,9 @@ CREATE TABLE {schema}.event (
     key      text COLLATE "C",
     data     bytea NOT NULL,
     metadata bytea,
-    -- CRC-32 of what the writer chose (sums.py), to notice bytes that have changed on a disk without checksums.
-    crc      integer NOT NULL
+    -- CRC-32 of what the writer chose (sums.py), and where it stands (function `placed`), to notice bytes that have
+    -- changed on a disk without checksums.
+    checksum integer NOT NULL
 );
 CREATE UNIQUE INDEX event_id ON {schema}.event (id);
 CREATE INDEX event_type ON {schema}.event (type, position);
@@ -44,7 +49,8 @@ COMMENT ON TABLE {schema}.tag IS 'eventfold: which events carry a tag; every con
 CREATE TABLE {schema}.request (
     key   text COLLATE "C" PRIMARY KEY,
     first bigint NOT NULL,
-    size  integer NOT NULL
+    size  integer NOT NULL,
+    crc   integer -- of the columns above (function `checksum`); NULL in rows of layout 1
 );
 COMMENT ON TABLE {schema}.request IS 'eventfold: request keys and the append made under each';
 

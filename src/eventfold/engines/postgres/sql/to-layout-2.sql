@@ -7,3 +7,15 @@ ALTER TABLE {schema}.inlined ADD COLUMN crc integer;
 UPDATE {schema}.inlined SET crc = ('x' || encode(substr(sha256(convert_to(
     concat_ws(E'\n', name, code, ticket, array_to_string(types, E'\n')), 'UTF8')), 1, 4), 'hex'))::bit(32)::integer;
 ALTER TABLE {schema}.inlined ALTER COLUMN crc SET NOT NULL;
+
+ALTER TABLE {schema}.request ADD COLUMN crc integer;
+
+-- Rows keep the checksum that they were written with. Another name, so that a reader of layout 1, which would take new
+-- rows for damaged, finds other columns than it knows.
+ALTER TABLE {schema}.event RENAME COLUMN crc TO checksum;
+
+-- `place` gains the table's oid without a new epoch. A restored dump of layout 1 has another cluster's in it as before.
+ALTER TABLE {schema}.store ADD COLUMN unplaced bigint NOT NULL DEFAULT 0, ADD COLUMN crc integer NOT NULL DEFAULT 0;
+ALTER TABLE {schema}.store ALTER COLUMN crc DROP DEFAULT;
+UPDATE {schema}.store SET unplaced = (SELECT coalesce(max(position), 0) FROM {schema}.event),
+    place = place || '/' || '{schema}.store'::regclass::oid;
