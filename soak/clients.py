@@ -205,9 +205,15 @@ def write_async(place: Place, name: str, seed: str, seconds: float, tasks: int =
                 await asyncio.sleep(pace * dice.random())
 
     async def main() -> None:
-        place.open_within(seconds).close()
-        async with ef.AsyncStore(place.url, **place.options) as store:
-            await asyncio.gather(*(work(store, task) for task in range(tasks)))
+        while True:
+            try:
+                async with ef.AsyncStore(place.url, **place.options) as store:
+                    await asyncio.gather(*(work(store, task) for task in range(tasks)))
+                return
+            except EventfoldError:  # the store is away: a supervisor would start the program again
+                if time.monotonic() > ends:
+                    raise
+            await asyncio.sleep(PAUSE)
 
     asyncio.run(main())
 

@@ -23,7 +23,7 @@ from soak.rounds import Round
 
 HOST = "one-name"
 EVENTS = 25
-LEASE = 1.0  # seconds
+LEASE = 2.0  # seconds
 PATIENCE = 40.0
 
 
@@ -54,8 +54,8 @@ def _together(turn: Round, place: Place) -> None:
         store.settle(errand, PerWriter, PerSeat, Fragile, Greeting, letter)
     fate = ("none", "none", "killed", "stopped")[turn.index % 4]
     boxes = [
-        children.fork(turn.folder, _box, place, name, name="container")
-        for name in ("left", "right", "third")[: turn.dice.choice((2, 2, 3))]
+        children.fork(turn.folder, _box, place, name, number, name="container")
+        for number, name in enumerate(("left", "right", "third")[: turn.dice.choice((2, 2, 3))])
     ]
     turn.count("containers", len(boxes))
     _append(turn, place, EVENTS // 2)
@@ -67,16 +67,21 @@ def _together(turn: Round, place: Place) -> None:
     with place.open() as store:
         ids = [recorded.id.hex for recorded in store.read(ef.Query.of(types=[Noted]))]
     _judge(turn, ids, fate)
-    check(place, turn.findings)
+    turn.count("events", len(check(place, turn.findings)))
 
 
-def _box(place: Place, name: str) -> None:
-    def first() -> None:
+def _box(place: Place, name: str, number: int) -> None:
+    def runner() -> None:
         os.environ["SOAK_CONTAINER"] = f"errand-{name}"
         with place.open() as store:
             store._desk._lease = LEASE  # pyright: ignore[reportPrivateUsage] - the default is longer than a round
             with store.run(errand, PerWriter):
                 threading.Event().wait()
+
+    def first() -> None:
+        for _ in range(number * 3):  # so that the number of the runner is that of no process of the others
+            os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)
+        os.waitpid(children.fork(place.folder, runner, name="runner"), 0)
 
     machine.container(HOST, first)
 
@@ -100,16 +105,16 @@ def _append(turn: Round, place: Place, count: int) -> None:
 def _befall(turn: Round, fate: str, pid: int) -> None:
     if fate == "none":
         return
-    first = next((int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()), 0)
-    if not first:
-        return
+    runner = pid
+    while inner := Path(f"/proc/{runner}/task/{runner}/children").read_text().split():
+        runner = int(inner[0])
     if fate == "killed":
-        os.kill(first, signal.SIGKILL)
+        os.kill(runner, signal.SIGKILL)
         turn.count("kills")
         return
-    os.kill(first, signal.SIGSTOP)
+    os.kill(runner, signal.SIGSTOP)
     time.sleep(LEASE * 1.5)
-    os.kill(first, signal.SIGCONT)
+    os.kill(runner, signal.SIGCONT)
 
 
 def _await_errands(turn: Round, place: Place) -> None:

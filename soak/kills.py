@@ -18,13 +18,15 @@ WAVES = 5
 LONG = 600.0  # seconds a client would work if it were not killed
 
 
-def crowd(turn: Round, place: Place, wave: int, *, copies: bool = True) -> list[int]:
-    """Start one of each kind of client, and a second writer."""
+def crowd(turn: Round, place: Place, wave: int, *, copies: bool = True, pace: float = 0.0) -> list[int]:
+    """Start one of each kind of client, and a second writer. `pace`: most seconds between two appends of a thread."""
     seed, folder = f"{turn.seed}/{wave}", turn.folder
     dice = turn.dice
     started = [
-        children.fork(folder, clients.write, place, f"a{wave}", f"{seed}a", LONG, dice.choice([1, 3]), name="write"),
-        children.fork(folder, clients.write_async, place, f"b{wave}", f"{seed}b", LONG, name="write_async"),
+        children.fork(
+            folder, clients.write, place, f"a{wave}", f"{seed}a", LONG, dice.choice([1, 3]), pace, name="write"
+        ),
+        children.fork(folder, clients.write_async, place, f"b{wave}", f"{seed}b", LONG, 8, pace, name="write_async"),
         children.fork(folder, clients.run, place, LONG, 0.5, name="run"),
         children.fork(folder, clients.operate, place, f"o{wave}", f"{seed}o", LONG, name="operate"),
     ]
@@ -108,7 +110,7 @@ def server(turn: Round) -> None:
     own = PostgresServer(within=str(turn.folder), max_connections="80").start()
     try:
         place = Place(own.url(), turn.folder, "", {"patience": 20.0})
-        started = crowd(turn, place, 0, copies=False)
+        started = crowd(turn, place, 0, copies=False, pace=0.05)
         for _ in range(6):
             await_progress(turn)
             own.kill()

@@ -91,6 +91,10 @@ def _in_threads(place: Place, seed: str) -> None:
                 raise
         except Interrupted:  # at most two for one operation, so that none comes here
             armed[0] = 0
+        except RuntimeError as error:  # two of them in threading.Condition.wait, which Python's own code does not bear
+            if "release unlocked lock" not in str(error):
+                raise
+            armed[0] = 0
     signal.setitimer(signal.ITIMER_REAL, 0)
     state.write("alarms", alarms[0])
     for each in crew:
@@ -119,7 +123,9 @@ def _one(store: ef.Store, history: History, dice: random.Random, number: int) ->
         if asked:
             history.unknown(step[1], error)
         raise
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
+        if "release unlocked lock" in str(error):
+            raise
         clients.note_error(history, step, error)
 
 
