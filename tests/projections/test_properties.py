@@ -11,7 +11,7 @@ import eventfold as ef
 from eventfold.bridge import aside, run
 from eventfold.flow.project import Means, Work
 from eventfold.projection import plan_of
-from eventfold.running.runner import dead
+from eventfold.running.leases import is_dead_holder
 from eventfold.target import Place
 from tests.projections.flights import CarrierMonth, Split, flights, folded, proved, rows
 
@@ -38,7 +38,7 @@ def test_any_way_of_working_gives_the_plain_fold(
         target = store.projections.target(projection)
         plan = plan_of(projection)
         for number, (partition, page, steps, polite) in enumerate(turns):
-            means = Means(store._log, target, time.perf_counter, dead, lease=0.0, page=page, aside=aside)  # pyright: ignore[reportPrivateUsage]
+            means = Means(store._log, target, time.perf_counter, is_dead_holder, lease=0.0, page=page, aside=aside)  # pyright: ignore[reportPrivateUsage]
             place = Place(plan.name, 1, partition if split else 0)
             worker = Work(plan, means, place, f"w{number}")
             for _ in range(steps):

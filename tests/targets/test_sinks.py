@@ -22,7 +22,7 @@ from eventfold.bridge import run
 from eventfold.errors import InvalidProjection, InvalidUrl, MissingExtra, ProjectionBehind, TargetUnavailable
 from eventfold.flow.project import Means, Work
 from eventfold.projection import plan_of
-from eventfold.running.runner import dead
+from eventfold.running.leases import is_dead_holder
 from eventfold.sink import Sink
 from eventfold.target import Place
 from eventfold.targets.sinks.http import HttpSink
@@ -130,7 +130,7 @@ def test_any_way_of_failing_gives_the_plain_fold(turns: list[Any], several: bool
                 store.append(*flights(count, written))
             written += count
             sink.trouble = list(trouble)
-            means = Means(store._log, target, time.perf_counter, dead, lease=0.0, page=page)  # pyright: ignore[reportPrivateUsage]
+            means = Means(store._log, target, time.perf_counter, is_dead_holder, lease=0.0, page=page)  # pyright: ignore[reportPrivateUsage]
             worker = Work(plan, means, Place(plan.name, 1, partition if several else 0), f"w{written}")
             try:
                 for _ in range(steps):

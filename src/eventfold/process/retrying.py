@@ -5,13 +5,12 @@ Knows: entries, policies. Does not know: clocks (it is told seconds), what is tr
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Mapping
 
 import msgspec
 
 from eventfold.process.effects import Policy
+from eventfold.running.leases import is_held_here
 from eventfold.target import Checkpoint, Disturbed, Entry, Place, Target
 
 
@@ -44,7 +43,7 @@ class Retrying:
         count = 0
         for name, policy in self._policies.items():
             for held in live_checkpoints(self._target, name):
-                if not ours(held):
+                if not is_held_here(held.holder):
                     continue  # whoever holds it has it tried again
                 for entry in heads(self._target.entries(held.place)):
                     waits = entry.state == "parked" and entry.attempts < policy.attempts
@@ -80,8 +79,3 @@ def again(target: Target, place: Place, entry: Entry) -> bool:
             return True
     except Disturbed:
         return False
-
-
-def ours(held: Checkpoint) -> bool:
-    """Whether a lease is held by this process."""
-    return held.holder.startswith(f"{socket.gethostname()}:{os.getpid()}:")

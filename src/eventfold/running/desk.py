@@ -46,8 +46,9 @@ from eventfold.running import inlining
 from eventfold.running.finding import DISTURBED, ELSEWHERE, Named, changed_too_often
 from eventfold.running.hands import Hands
 from eventfold.running.keeping import Keeping
+from eventfold.running.leases import new_holder_id
 from eventfold.running.row_check import RowCheck, RowProof
-from eventfold.running.runner import Runner, catch_up, holder, means_of
+from eventfold.running.runner import Runner, catch_up, means_of
 from eventfold.target import Checkpoint, Disturbed, PendingCommand, Place, Registered, Target
 from eventfold.targets.beside import SINK
 
@@ -112,7 +113,7 @@ class Desk(Hands):
         timeout: float,
         progress: Progress | None = None,
     ) -> None:
-        work = Work(plan, means_of(self.log, target, self._lease), place, holder())
+        work = Work(plan, means_of(self.log, target, self._lease), place, new_holder_id())
         ends = time.monotonic() + timeout
 
         def tell(position: int) -> None:
@@ -356,7 +357,7 @@ class Desk(Hands):
         head = until if until is not None else run(self.log.engine.head()).position
         for partition in range(plan.partitions):
             place = Place(plan.name, generation, partition)
-            work = Work(plan, means_of(self.log, target, self._lease), place, holder())
+            work = Work(plan, means_of(self.log, target, self._lease), place, new_holder_id())
 
             def tell(position: int, done: int = partition) -> None:
                 if progress is not None:

@@ -16,7 +16,7 @@ from eventfold.flow.generations import known_in, refuse_other_tables, refuse_unk
 from eventfold.flow.parked import with_later_ones
 from eventfold.running import inlining
 from eventfold.running.finding import ELSEWHERE, Finding, Named
-from eventfold.running.runner import dead
+from eventfold.running.leases import is_dead_holder
 from eventfold.target import Checkpoint, ControlTransaction, Disturbed, Entry, Registered
 
 
@@ -212,7 +212,7 @@ def _skip(tx: ControlTransaction, held: Checkpoint, position: int, identity: str
 def _refuse_busy(held: list[Checkpoint], now: int) -> None:
     """Raises LeaseHeld where a living holder has a lease of any of these. `now` in µs since 1970 UTC."""
     busy = next((each for each in held if each.holder and each.expires > now), None)
-    if busy is not None and not dead(busy.holder):
+    if busy is not None and not is_dead_holder(busy.holder):
         raise LeaseHeld(
             f"{busy.place.name} is being worked on by {busy.holder}.",
             "End that one first; a lease ends by itself some seconds after its holder was killed.",

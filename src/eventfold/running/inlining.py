@@ -17,7 +17,8 @@ from eventfold.flow.log import Log
 from eventfold.flow.project import Work
 from eventfold.inlined import Inlined
 from eventfold.projection.plan import Plan
-from eventfold.running.runner import catch_up, holder, means_of
+from eventfold.running.leases import new_holder_id
+from eventfold.running.runner import catch_up, means_of
 from eventfold.target import Checkpoint, Host, PendingCommand, Place, Registered, Target
 
 NAP = 0.01  # seconds between looks at a backfill that somebody else does
@@ -49,7 +50,7 @@ def take_in(log: Log, target: Target, plan: Plan, known: Registered, lease: floa
 
     The long part is done while others append, by whoever holds the lease; only the rest in a turn of the writer.
     """
-    work = Work(plan, means_of(log, target, lease), Place(plan.name, known.live), holder())
+    work = Work(plan, means_of(log, target, lease), Place(plan.name, known.live), new_holder_id())
     while (state := catch_up(work, 0.0)) == "held":
         if enrol.same(enrolled(log).get(plan.name), plan):
             return True

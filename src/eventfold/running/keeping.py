@@ -31,7 +31,7 @@ from eventfold.flow.stopped import restored
 from eventfold.projection.ledger import NOTHING, Tally, tally
 from eventfold.query import Cursor, Query
 from eventfold.record import Stored
-from eventfold.running.runner import dead, holder
+from eventfold.running.leases import is_dead_holder, new_holder_id
 from eventfold.target import Advance, Checkpoint, Disturbed, Place, Registered, Target
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
@@ -71,11 +71,11 @@ class Keeping:
         if self._held is not None:
             return self._cursor(self._held)
         self._register()
-        me = holder()
+        me = new_holder_id()
         held = self._target.claim(self._place, me, self._lease)
         if held is None:
             (other,) = self._target.checkpoints(self.name, 1)
-            if dead(other.holder):
+            if is_dead_holder(other.holder):
                 held = self._target.claim(self._place, me, self._lease, heir_of=other.holder)
             if held is None:
                 raise self._taken(other)

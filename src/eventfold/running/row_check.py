@@ -18,7 +18,8 @@ from eventfold.flow.log import Log
 from eventfold.flow.project import Work
 from eventfold.flow.stopped import stopped_error
 from eventfold.projection.plan import Plan
-from eventfold.running.runner import catch_up, holder, means_of
+from eventfold.running.leases import new_holder_id
+from eventfold.running.runner import catch_up, means_of
 from eventfold.target import Checkpoint, Entry, Place, Registered, Target
 
 ROUNDS = 5  # times the scratch rows follow live rows that advance while they are compared
@@ -110,7 +111,7 @@ class RowCheck:
         )
 
     def _fold(self, place: Place, last: int, progress: Callable[[int, int], None]) -> None:
-        work = Work(self._plan, means_of(self._log, self._target, self._lease), place, holder())
+        work = Work(self._plan, means_of(self._log, self._target, self._lease), place, new_holder_id())
         catch_up(work, HELD_TIMEOUT_S, lambda position: progress(position, last))
         (held,) = (each for each in self._live(place.generation) if each.place == place)
         if held.stopped:

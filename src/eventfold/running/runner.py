@@ -5,9 +5,6 @@ Knows: threads, back-off, when to give a sign of life. Does not know: what a ste
 
 from __future__ import annotations
 
-import os
-import secrets
-import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +16,7 @@ from eventfold.flow.log import Log
 from eventfold.flow.project import Means, Work
 from eventfold.projection.plan import Plan
 from eventfold.running.heart import Heart
+from eventfold.running.leases import is_dead_holder, new_holder_id
 from eventfold.running.share import Share
 from eventfold.running.telling import Telling
 from eventfold.target import Place, Target
@@ -28,28 +26,9 @@ LOOK = 1.0  # seconds: how often an idle worker looks whether somebody did somet
 BACK_OFF = (0.05, 5.0)  # seconds: the first pause after a target was away, and the longest
 
 
-def holder() -> str:
-    """A name for whoever holds a lease, unlike any other: machine, process, chance."""
-    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
-
-
-def dead(holder: str) -> bool:
-    """Whether a holder was a process of this machine that is no more: nobody need wait for its lease."""
-    host, _, rest = holder.rpartition(":")[0].rpartition(":")
-    if os.name != "posix" or host != socket.gethostname() or not rest.isdecimal():
-        return False
-    try:
-        os.kill(int(rest), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
 def means_of(log: Log, target: Target, lease: float) -> Means:
     """What workers of this process work with."""
-    return Means(log, target, time.perf_counter, dead, lease, aside=aside)
+    return Means(log, target, time.perf_counter, is_dead_holder, lease, aside=aside)
 
 
 class Runner:
@@ -68,7 +47,7 @@ class Runner:
         self._bells: list[Bell] = []
         self._threads: list[threading.Thread] = []
         self._hearts: dict[Target, Heart] = {}
-        name_of_all = holder()
+        name_of_all = new_holder_id()
         for plan, target in plans:
             share = Share(plan.partitions, name_of_all, min(LOOK, lease / 3)) if plan.partitions > 1 else None
             heart = self._hearts.get(target) or self._hearts.setdefault(target, Heart(target, lease))
