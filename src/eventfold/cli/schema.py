@@ -15,6 +15,7 @@ import typer
 
 from eventfold.cli.command import Command, Group
 from eventfold.cli.copy import progress
+from eventfold.cli.files import write_whole
 from eventfold.cli.options import Json, Url, addressed, opened
 from eventfold.cli.screen import Column, Screen
 from eventfold.cli.shown import counted
@@ -78,7 +79,8 @@ def export(modules: Modules, lock: Lock = Path(LOCK), import_path: ImportPath = 
     """
     screen = Screen(as_json)
     found = lock_of(imported(modules, import_path))
-    lock.write_bytes(msgspec.json.format(msgspec.json.encode(found, order="deterministic"), indent=2) + b"\n")
+    text = msgspec.json.format(msgspec.json.encode(found, order="deterministic"), indent=2) + b"\n"
+    write_whole(lock, text, "The schemas")
     if screen.json:
         screen.value(found)
     else:
@@ -194,5 +196,6 @@ def catalogue_page(
     if output is None:
         screen.text(page.rstrip("\n"))
         return
-    output.write_text(as_html(page) if output.suffix in (".html", ".htm") else page, encoding="utf-8")
+    text = as_html(page) if output.suffix in (".html", ".htm") else page
+    write_whole(output, text.encode(), "The catalogue")
     screen.say(f"Wrote the catalogue to {output}.")

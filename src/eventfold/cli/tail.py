@@ -5,7 +5,6 @@ Knows: that progress is kept after events were delivered, never before. Does not
 
 from __future__ import annotations
 
-import os
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +13,7 @@ import typer
 
 from eventfold.cli.ending import Signals, note
 from eventfold.cli.events import Events
+from eventfold.cli.files import write_whole
 from eventfold.cli.filters import query_of
 from eventfold.cli.lines import line_of
 from eventfold.cli.moments import since, until
@@ -34,7 +34,7 @@ from eventfold.cli.options import (
 )
 from eventfold.cli.screen import Screen
 from eventfold.cli.shown import counted
-from eventfold.errors import CursorMismatch, EventfoldError
+from eventfold.errors import CursorMismatch
 from eventfold.event import Recorded
 from eventfold.query import Cursor, Query
 from eventfold.running.follower import Follower
@@ -217,17 +217,4 @@ def read_cursor(file: Path) -> Cursor | None:
 
 def write_cursor(file: Path, cursor: str) -> None:
     """Keep a cursor durably: whoever reads the file, at any moment, finds the old one or the new one, whole."""
-    fresh = file.with_name(f"{file.name}.new")
-    try:
-        with fresh.open("w", encoding="utf-8") as out:
-            out.write(cursor + "\n")
-            out.flush()
-            os.fsync(out.fileno())
-        fresh.replace(file)
-    except OSError as error:
-        fresh.unlink(missing_ok=True)
-        raise EventfoldError(
-            f"Progress cannot be kept in {file}: {error.strerror}.",
-            "Name a file in a folder that may be written to.",
-            path=str(file),
-        ) from error
+    write_whole(file, f"{cursor}\n".encode(), "Progress")
