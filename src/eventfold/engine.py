@@ -169,6 +169,10 @@ class Folder(Protocol):
         """Begin within a transaction of `connection` that holds the writers' lock; `head` as it was before it."""
         ...
 
+    def forget(self) -> None:
+        """Believe nothing of what is remembered: a transaction was ended by an exception, before `Folding.end`."""
+        ...
+
 
 class Turn(Protocol):
     """A transaction in which nobody appends: it is committed, or rolled back, as a whole."""

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 import eventfold as ef
+from eventfold.record import new_id
 from tests.interrupts.raising import Raiser
 
 WRITING = ("append", "decide_warm", "decide_cold")
@@ -21,7 +22,7 @@ CLAIMING = (  # where something is claimed, queued, locked or lent
     "flow/chain.py",
     "flow/lock.py",
     "bridge/threads.py",
-    "bridge/promise.py",
+    "waiting.py",
     "engines/sqlite/pool.py",
     "engines/sqlite/lock.py",
     "engines/sqlite/named.py",
@@ -58,15 +59,18 @@ class Sweep:
     def __init__(self, store: ef.Store) -> None:
         self.store = store
         self.acknowledged: list[str] = []
+        self.seen: list[str] = []  # what the follower that goes on was given
         self.number = 0
+        self._prefix = new_id().hex()[-8:]
         self.points = 0
-        self._follower = store.follow()
+        self._begin = store.head()
+        self._follower = store.follow(after=self._begin)
         self._pages = self._follower.pages(timeout=0.0)
 
     def name(self) -> str:
         """A name for one event."""
         self.number += 1
-        return f"e-{self.number}"
+        return f"{self._prefix}-{self.number}"
 
     # What is interrupted
 
@@ -90,7 +94,7 @@ class Sweep:
 
     def follow_on(self, name: str) -> None:
         """A follower that goes on after each interrupt."""
-        next(self._pages, None)
+        self.seen += [recorded.event.by for recorded in next(self._pages)]
 
     def read(self, name: str) -> None:
         """A read."""
@@ -109,6 +113,14 @@ class Sweep:
             self.store._log.cache.clear()
         elif act.__name__ == "decide_warm":
             self.store.state(Seat("warm"))
+        elif act.__name__ == "follow_on":
+            self._catch_up()
+            self.store.append(Seated("append", self.name()))
+
+    def _catch_up(self) -> None:
+        self._pages = self._follower.pages(timeout=0.0)
+        while page := next(self._pages):
+            self.seen += [recorded.event.by for recorded in page]
 
     def use(self) -> None:
         """Everything that may be asked of a store, over the questions that were interrupted."""
@@ -136,8 +148,6 @@ class Sweep:
             assert result is None, f"{act.__name__} was not interrupted and failed: {result!r}"
             return raiser
         self.points += 1
-        if act.__name__ == "follow_on":
-            self._pages = self._follower.pages(timeout=0.0)
         failed: list[BaseException] = []
 
         def use() -> None:
@@ -183,10 +193,14 @@ class Sweep:
     def check(self) -> None:
         """Everything acknowledged is there once, everything that was interrupted at most once."""
         self.use()
-        there = Counter(recorded.event.by for recorded in self.store.read())
+        everything = self.store.read(after=self._begin)
+        there = Counter(recorded.event.by for recorded in everything)
         twice = [name for name, count in there.items() if count > 1]
         lost = [name for name in self.acknowledged if name not in there]
         assert not twice and not lost, f"written twice: {twice[:5]}, lost: {lost[:5]}"
+        if self.seen:
+            self._catch_up()
+            assert set(self.seen) == set(there), f"not followed: {sorted(set(there) - set(self.seen))[:5]}"
 
 
 def descriptors() -> int:

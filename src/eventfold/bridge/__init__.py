@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from eventfold.bridge.aside import aside
 from eventfold.bridge.bell import Bell
-from eventfold.bridge.promise import Promise, wait_here, wait_on_loop
 from eventfold.bridge.run import in_thread, run, sleep_here, sleep_on_loop
 from eventfold.bridge.threads import ThreadCombiner
 from eventfold.mutex import Mutex
+from eventfold.waiting import Promise, wait_here, wait_on_loop
 
 if TYPE_CHECKING:
     from eventfold.bridge.lanes import Lane, Offload, TaskCombiner

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from eventfold.bridge.promise import Flag
+from eventfold.waiting import Flag
 
 if TYPE_CHECKING:
     import asyncio

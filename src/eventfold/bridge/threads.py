@@ -15,13 +15,13 @@ from typing import Any
 from weakref import ref
 
 from eventfold.bridge.batch import MOST_AT_ONCE, Appends, Door, at_once, certain, commit_batch
-from eventfold.bridge.promise import LOOK_AGAIN_S
 from eventfold.bridge.run import refuse_after_fork
 from eventfold.engine import AppendRequest, Outcome
 from eventfold.errors import EventfoldError
 from eventfold.flow.chain import Owner, has_ended
 from eventfold.mutex import Mutex
 from eventfold.record import Receipt, as_first
+from eventfold.waiting import LOOK_AGAIN_S
 
 
 class _Ticket:

@@ -6,17 +6,17 @@ Knows: lists and positions. Does not know: bytes on disk. Nothing survives the p
 from __future__ import annotations
 
 import secrets
-import threading
 import time as _time
 from bisect import bisect_left, bisect_right
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
 from eventfold.engine import AppendRequest, Capabilities, Folder, Head, Outcome, Page, Span, TagCount, Turn, TypeCount
 from eventfold.errors import EventfoldError, NotSupported, StoreNotFound
 from eventfold.inlined import Inlined
+from eventfold.mutex import Mutex
 from eventfold.query import Clause, Item, Query
 from eventfold.record import Receipt, Stored, receipt
 from eventfold.refusal import built_on_nothing, conflict, id_reused, in_the_future, is_repeat, not_behind, other_epoch
@@ -24,6 +24,7 @@ from eventfold.snapshot import Snapshot
 from eventfold.watchers import call_all
 
 Clock = Callable[[], int]
+T = TypeVar("T")
 
 
 def now_micros() -> int:
@@ -43,8 +44,9 @@ class MemoryEngine:
         self.store_id = secrets.token_hex(16)
         self.epoch = 1
         self._clock = clock
-        self._lock = threading.RLock()
+        self._mutex = Mutex()
         self._log: list[Stored] = []
+        self._end = 0  # what stands behind it in the log was being written when an exception ended that
         self._ids: dict[bytes, int] = {}
         self._tags: dict[str, list[int]] = {}
         self._types: dict[str, list[int]] = {}
@@ -67,13 +69,38 @@ class MemoryEngine:
 
     async def append_many(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
         """See the port."""
-        with self._lock:
-            before = len(self._log)
-            outcomes = [self._append(request) for request in requests]
-            grown = len(self._log) > before
-        if grown:
-            call_all(tuple(self._bells))
-        return outcomes
+        before = self._end
+        try:
+            return self._alone(lambda: [self._append(request) for request in requests])
+        finally:
+            if self._end > before:
+                call_all(tuple(self._bells))
+
+    def _alone(self, work: Callable[[], T]) -> T:
+        """Call `work` while nobody else reads or writes here, over appends that are whole."""
+        return self._mutex.run(self._over_whole_appends, work)
+
+    def _over_whole_appends(self, work: Callable[[], T]) -> T:
+        if len(self._log) > self._end:
+            self._take_back()
+        return work()
+
+    def _take_back(self) -> None:
+        """Remove what was not written to its end. May itself be ended at any point, and is then done again."""
+        while len(self._log) > self._end:
+            last = self._log[-1]
+            if self._ids.get(last.id) == last.position:
+                del self._ids[last.id]
+            for index, names in ((self._types, (last.type,)), (self._tags, last.tag_set)):
+                for name in names:
+                    positions = index.get(name)
+                    if positions and positions[-1] == last.position:
+                        positions.pop()
+                    if not positions:
+                        index.pop(name, None)
+            del self._log[-1]
+        for key in [key for key, done in self._requests.items() if done.last > self._end]:
+            del self._requests[key]
 
     def _append(self, request: AppendRequest) -> Outcome:
         try:
@@ -93,6 +120,7 @@ class MemoryEngine:
         done = receipt(self.store_id, self.epoch, self._log[first - 1 :])
         if request.key is not None:
             self._requests[request.key] = done
+        self._end = len(self._log)  # one step: from here on it is written
         return done
 
     def _known(self, request: AppendRequest) -> Receipt | None:
@@ -151,85 +179,98 @@ class MemoryEngine:
 
     async def read(self, query: Query, span: Span) -> Page:
         """See the port."""
-        with self._lock:
-            head = len(self._log)
-            until = head if span.until is None else min(span.until, head)
-            events: list[Stored] = []
-            for position in self._positions(query, span.after, until, span.backwards):
-                event = self._log[position - 1]
-                if not in_time(event, span):
-                    continue
-                if len(events) >= span.limit and not same_append(events[-1], event):
-                    edge = events[-1]
-                    return Page(events, edge.position, True)
-                events.append(event)
-            return Page(events, span.after + 1 if span.backwards else until, False)
+        return self._alone(lambda: self._read(query, span))
+
+    def _read(self, query: Query, span: Span) -> Page:
+        head = len(self._log)
+        until = head if span.until is None else min(span.until, head)
+        events: list[Stored] = []
+        for position in self._positions(query, span.after, until, span.backwards):
+            event = self._log[position - 1]
+            if not in_time(event, span):
+                continue
+            if len(events) >= span.limit and not same_append(events[-1], event):
+                edge = events[-1]
+                return Page(events, edge.position, True)
+            events.append(event)
+        return Page(events, span.after + 1 if span.backwards else until, False)
 
     async def head(self) -> Head:
         """See the port."""
-        with self._lock:
-            return Head(len(self._log), self._log[-1].time, self._log[-1].id) if self._log else Head(0, 0, b"")
+        return self._alone(self._head)
+
+    def _head(self) -> Head:
+        return Head(len(self._log), self._log[-1].time, self._log[-1].id) if self._log else Head(0, 0, b"")
 
     async def count(self, query: Query, after: int = 0, until: int | None = None) -> int:
         """See the port."""
-        with self._lock:
+
+        def counted() -> int:
             end = len(self._log) if until is None else min(until, len(self._log))
             return sum(1 for _ in self._positions(query, after, end))
 
+        return self._alone(counted)
+
     async def position_at(self, time: int) -> int:
         """See the port."""
-        with self._lock:
-            return bisect_right(self._log, time, key=lambda event: event.time)
+        return self._alone(lambda: bisect_right(self._log, time, key=lambda event: event.time))
 
     async def event_id(self, position: int) -> bytes | None:
         """See the port."""
-        with self._lock:
-            return self._log[position - 1].id if 0 < position <= len(self._log) else None
+        return self._alone(lambda: self._log[position - 1].id if 0 < position <= len(self._log) else None)
 
     async def position_of(self, id: bytes) -> int | None:
         """See the port."""
-        with self._lock:
-            return self._ids.get(id)
+        return self._alone(lambda: self._ids.get(id))
 
     async def boundary(self, position: int) -> int:
         """See the port."""
-        with self._lock:
-            return self._log[position - 1].last if 0 < position <= len(self._log) else position
+        return self._alone(lambda: self._log[position - 1].last if 0 < position <= len(self._log) else position)
 
     async def request(self, key: str) -> Receipt | None:
         """See the port."""
-        return self._requests.get(key)
+        return self._alone(lambda: self._requests.get(key))
 
     async def types(self) -> list[TypeCount]:
         """See the port."""
-        with self._lock:
-            return [TypeCount(name, len(at), at[0], at[-1]) for name, at in sorted(self._types.items())]
+        return self._alone(
+            lambda: [TypeCount(name, len(at), at[0], at[-1]) for name, at in sorted(self._types.items())]
+        )
 
     async def tags(self, prefix: str = "", limit: int = 1000, after: str = "") -> list[TagCount]:
         """See the port."""
-        with self._lock:
+
+        def counted() -> list[TagCount]:
             names = sorted(self._tags)
             start = max(bisect_left(names, prefix), bisect_right(names, after))
             found = [(name, self._tags[name]) for name in names[start : start + limit] if name.startswith(prefix)]
             return [TagCount(name, len(at), at[0], at[-1]) for name, at in found]
 
+        return self._alone(counted)
+
     async def keys(self, after: str = "", limit: int = 1000) -> list[tuple[str, int]]:
         """See the port."""
-        with self._lock:
+
+        def listed() -> list[tuple[str, int]]:
             names = sorted(name for name in self._requests if name > after)[:limit]
             return [(name, self._requests[name].first) for name in names]
 
+        return self._alone(listed)
+
     async def adopt(self, events: Sequence[Stored], keys: Sequence[tuple[str, int]] = ()) -> None:
         """See the port."""
-        with self._lock:
-            if events and events[0].position != len(self._log) + 1:
-                raise not_behind(len(self._log), events[0].position)
-            for stored in events:
-                self._write(stored)
-            for key, first in keys:
-                size = self._log[first - 1].size
-                self._requests[key] = receipt(self.store_id, self.epoch, self._log[first - 1 : first - 1 + size])
+        self._alone(lambda: self._adopt(events, keys))
         call_all(tuple(self._bells))
+
+    def _adopt(self, events: Sequence[Stored], keys: Sequence[tuple[str, int]]) -> None:
+        if events and events[0].position != len(self._log) + 1:
+            raise not_behind(len(self._log), events[0].position)
+        for stored in events:
+            self._write(stored)
+        for key, first in keys:
+            size = self._log[first - 1].size
+            self._requests[key] = receipt(self.store_id, self.epoch, self._log[first - 1 : first - 1 + size])
+        self._end = len(self._log)
 
     async def succeed(self, store_id: str, epoch: int) -> None:
         """See the port."""
@@ -247,24 +288,29 @@ class MemoryEngine:
 
     async def drop_snapshots(self, prefix: str = "") -> int:
         """See the port."""
-        with self._lock:
-            dropped = [key for key in self._snapshots if key.startswith(prefix)]
-            for key in dropped:
+
+        def dropped() -> int:
+            found = [key for key in self._snapshots if key.startswith(prefix)]
+            for key in found:
                 del self._snapshots[key]
-            return len(dropped)
+            return len(found)
+
+        return self._alone(dropped)
 
     async def try_lock(self, name: str, owner: str) -> str | None:
         """See the port."""
-        with self._lock:
+
+        def taken() -> str | None:
             if name in self._locks:
                 return self._locks[name]
             self._locks[name] = owner
             return None
 
+        return self._alone(taken)
+
     async def unlock(self, name: str) -> None:
         """See the port."""
-        with self._lock:
-            self._locks.pop(name, None)
+        self._locks.pop(name, None)
 
     def fold_with(self, folder: Folder) -> None:
         """See the port."""

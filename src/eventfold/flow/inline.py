@@ -229,6 +229,12 @@ class Inlining:
         self._plans[plan.name] = plan
         self.codes[plan.name] = plan.fingerprint
 
+    def forget(self) -> None:
+        """See the port."""
+        self.head = -1
+        for kept in self._kept.values():
+            kept.forget()
+
     def begin(self, connection: Any, head: int, inlined: Sequence[Inlined]) -> Taking:
         """See the port."""
         now: list[Kept] = []

@@ -55,14 +55,24 @@ class Follower(_Given):
     def pages(self, timeout: float | None = None) -> Iterator[list[Recorded[Any]]]:
         """Pages of events, never empty; with `timeout`, an empty one whenever nothing came for so long."""
         while not self._bell.closed:
-            rest = list(self._rest)  # of a page that was left half way
+            rest, before = list(self._rest), self._following.cursor  # of a page that was left half way
             self._bell.clear()
-            page = rest or self._next()
-            if page:
-                self._given = None
-                yield page
-            elif not self._bell.wait(timeout) and timeout is not None:
+            try:
+                page = rest or self._next()
+                if page:
+                    self._given = None
+                    yield page
+            except GeneratorExit:
+                raise
+            except BaseException:  # of a signal's handler, before the page was given: it is still to be
+                self._put_back(before)
+                raise
+            if not page and not self._bell.wait(timeout) and timeout is not None:
                 yield []
+
+    def _put_back(self, before: Cursor) -> None:
+        if self._kept is None:
+            self._following.cursor = before
 
     def _next(self) -> list[Recorded[Any]]:
         kept, following = self._kept, self._following

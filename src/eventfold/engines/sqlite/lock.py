@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import os
 import threading
+import time
+from collections import deque
+from contextlib import suppress
 
 from eventfold.engines.sqlite.folder import Folder
 from eventfold.engines.sqlite.system import refused_by_system
 from eventfold.errors import StoreBusy, StoreUnavailable
+from eventfold.waiting import Waiters
 
 try:
     import fcntl
@@ -21,6 +25,7 @@ except ImportError:  # Windows: SQLite's own locking alone, correct and less fai
     fcntl = None  # type: ignore[assignment]
 
 NOTE_BYTES = 256
+LOOK_AGAIN_S = 0.25  # a caller that waits relies on no single wake-up
 
 
 class WriterLock:
@@ -59,6 +64,8 @@ class WriterLock:
 
     def release(self) -> None:
         """Let the next writer in. Harmless where it is not held."""
+        if self._waiter is not None:
+            self._waiter.forget()
         if fcntl is not None and self._file is not None:
             fcntl.flock(self._file, fcntl.LOCK_UN)
 
@@ -132,51 +139,88 @@ class WriterLock:
         )
 
 
+class _Want:
+    """One who waits for the lock. `given`: it came for this one."""
+
+    def __init__(self) -> None:
+        self.given = False
+
+
 class _Waiter:
     """A blocking flock in a thread, since it queues fairly and cannot time out.
 
-    Whoever gives up leaves it in the queue, for the next to wait in; if the lock comes when nobody wants it,
-    it is given back.
+    Whoever gives up leaves it in the queue, for the next to wait in; if the lock comes when nobody wants it, it is
+    given back. Who wants it is an entry of a deque, taken out in a single step: of a lock that comes and a caller that
+    gives up, exactly one does that.
     """
 
     def __init__(self, file: int) -> None:
         self._file = file
-        self._turn = threading.Condition()
-        self._wanted, self._came, self._close = True, False, False
+        self._wanted: deque[_Want] = deque((_Want(),))  # before the thread is there: it would give the lock back
+        self._to_close: deque[int] = deque((file,))  # taken out by the one that closes it
+        self._close = False
+        self._waiters = Waiters()
         self.done = False
         threading.Thread(target=self._run, name="eventfold-flock", daemon=True).start()
 
     def wait(self, timeout: float) -> bool:
         """Whether the lock came within `timeout` seconds."""
-        came = False
-        with self._turn:
-            try:
-                self._wanted = not self.done
-                came = self._turn.wait_for(lambda: self.done, timeout) and self._came
-            finally:
-                self._wanted = False
-                if self._came and not came:  # interrupted as it came
-                    self._give_back()
-        return came
+        end = time.monotonic() + timeout
+        try:
+            want = self._wanted[0]
+        except IndexError:
+            want = _Want()
+            self._wanted.append(want)
+        try:
+            while not self.done and (left := end - time.monotonic()) > 0:
+                self._waiters.wait(self._is_done, min(left, LOOK_AGAIN_S))
+        except BaseException:
+            if self._came_for(want):  # interrupted as it came
+                self._give_back()
+            raise
+        return self._came_for(want)
+
+    def forget(self) -> None:
+        """Nobody wants it: whoever did has given up, or was ended by an exception before it could."""
+        self._wanted.clear()
+
+    def _is_done(self) -> bool:
+        return self.done
+
+    def _came_for(self, want: _Want) -> bool:
+        """Whether the lock has come for this one; it does not from here on."""
+        try:
+            self._wanted.remove(want)
+        except ValueError:  # the thread has taken it out, and is about to say so
+            while not self.done:
+                time.sleep(0)
+            return want.given
+        return False
 
     def leave_file(self) -> bool:
         """Whether the thread will close the file, since it is still in use there."""
-        with self._turn:
-            self._close = not self.done
-            return self._close
+        self._close = True
+        if not self.done:
+            return True
+        try:
+            self._to_close.pop()
+        except IndexError:
+            return True
+        return False
 
     def _run(self) -> None:
         assert fcntl is not None
         fcntl.flock(self._file, fcntl.LOCK_EX)
-        with self._turn:
-            self.done = True
-            self._came = self._wanted
-            if not self._wanted:
-                self._give_back()
-            self._turn.notify_all()
+        try:
+            self._wanted.popleft().given = True
+        except IndexError:
+            self._give_back()
+        self.done = True
+        self._waiters.wake()
+        if self._close:
+            with suppress(IndexError):
+                os.close(self._to_close.pop())
 
     def _give_back(self) -> None:
         assert fcntl is not None
         fcntl.flock(self._file, fcntl.LOCK_UN)
-        if self._close:
-            os.close(self._file)

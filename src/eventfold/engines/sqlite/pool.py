@@ -5,21 +5,29 @@ Knows: how many are in use. Does not know: how one is made.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from threading import Condition
+from typing import Any
+from weakref import ReferenceType, ref
 
 import apsw
 
+from eventfold.mutex import Mutex
+from eventfold.waiting import Waiters
+
 IDLE = 8  # readers kept for the next caller; each may cache 16 MB of pages
+LOOK_AGAIN_S = 0.05
 PATIENCE = 5.0  # seconds a fork waits for reads and commits in hand
 
 
 class Pool:
     """Readers for whoever asks, and one writer. A connection is its taker's alone until it is given back.
 
-    Taking one that is kept, and giving it back to be kept, are single steps of a deque and need no lock.
+    Taking one that is kept, and giving it back to be kept, are single steps of a deque and need no lock. What is open
+    is counted by weak references: a connection whose taker was ended by an exception, before it could give it back,
+    is closed and counted no more once nothing refers to it.
     """
 
     def __init__(
@@ -33,8 +41,9 @@ class Pool:
         self._readers: deque[apsw.Connection] = deque()
         self._writers: deque[apsw.Connection] = deque()  # the one that writes, while it does not
         self._keeping = True  # False while a fork waits, and for ever once the pool is closed
-        self._change = Condition()
-        self._open = self._pauses = 0  # connections that are kept or used; forks that wait
+        self._made: dict[int, ReferenceType[Any]] = {}  # connections that are kept or used, or being made
+        self._change, self._counting = Waiters(), Mutex()
+        self._pauses = 0  # forks that wait
         self._closed = False
 
     def reader(self) -> apsw.Connection:
@@ -68,26 +77,41 @@ class Pool:
             with suppress(apsw.Error):  # what was committed does not depend on how a connection ends
                 connection.close(force=True)
         finally:
-            self._gone()
+            self._gone(connection)
 
     def _make(self, make: Callable[[], apsw.Connection]) -> apsw.Connection:
-        with self._change:
-            while self._pauses:
-                self._change.wait()
-            self._open += 1
+        making = _Making()
+        self._register(making)
+        while self._pauses > 0:  # asked afterwards, so that a fork waits for us, or we for it
+            self._gone(making)
+            while self._pauses > 0:
+                self._change.wait(lambda: self._pauses <= 0, LOOK_AGAIN_S)
+            self._register(making)
         try:
-            return make()
-        except BaseException:
-            self._gone()
-            raise
+            connection = make()
+            self._register(connection)
+        finally:
+            self._gone(making)
+        return connection
 
-    def _gone(self) -> None:
-        with self._change:
-            self._open -= 1
-            ended = self._closed and not self._open
-            self._change.notify_all()
-        if ended:
+    def _register(self, made: Any) -> None:
+        self._made[id(made)] = ref(made)
+
+    def _gone(self, made: Any) -> None:
+        self._made.pop(id(made), None)
+        self._change.wake()
+        if self._closed and not self._count():
             self._ended()
+
+    def _count(self) -> int:
+        """How many connections are open or being made."""
+        alive = 0
+        for number, found in tuple(self._made.items()):
+            if found() is not None:
+                alive += 1
+            elif self._made.get(number) is found:
+                self._made.pop(number, None)
+        return alive
 
     def _keep(self, kept: deque[apsw.Connection], connection: apsw.Connection) -> None:
         kept.append(connection)
@@ -120,20 +144,25 @@ class Pool:
     @property
     def in_use(self) -> bool:
         """Whether somebody has a connection."""
-        return self._open > len(self._readers) + len(self._writers)
+        return self._count() > len(self._readers) + len(self._writers)
 
     def pause(self) -> None:
         """Close every connection, and give out none. Waits for those in use, within reason."""
-        with self._change:
-            self._pauses += 1
-            self._keeping = False
+        self._counting.run(self._pause, 1)
         self._close_kept()
-        with self._change:
-            self._change.wait_for(lambda: not self._open, PATIENCE)
+        end = time.monotonic() + PATIENCE
+        while self._count() and (left := end - time.monotonic()) > 0:
+            self._change.wait(lambda: not self._count(), min(left, LOOK_AGAIN_S))
 
     def resume(self) -> None:
         """Go on: connections are made again as they are needed."""
-        with self._change:
-            self._pauses -= 1
-            self._keeping = not (self._pauses or self._closed)
-            self._change.notify_all()
+        self._counting.run(self._pause, -1)
+        self._change.wake()
+
+    def _pause(self, more: int) -> None:
+        self._pauses = max(0, self._pauses + more)
+        self._keeping = not (self._pauses or self._closed)
+
+
+class _Making:
+    """Stands for a connection while it is made."""

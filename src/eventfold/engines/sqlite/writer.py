@@ -6,7 +6,6 @@ does), how requests are judged.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
@@ -25,6 +24,7 @@ from eventfold.engines.sqlite.queries import Dictionary
 from eventfold.engines.sqlite.read import Rows, read_page
 from eventfold.engines.sqlite.window import Window
 from eventfold.errors import AppendUnconfirmed, EventfoldError, InlineFailed, StoreUnavailable
+from eventfold.mutex import Mutex
 from eventfold.query import Query
 
 T = TypeVar("T")
@@ -41,7 +41,8 @@ class Writer:
         self.window = Window()
         self.folder: Folder | None = None  # folds read models within what is written here
         self._file = file
-        self._mutex = threading.Lock()
+        self._mutex = Mutex()
+        self._left: apsw.Connection | None = None  # of a call that was ended before it could give it back
         self._checkpoint_at = CHECKPOINT_PAGES
         self._committed = False  # whether the call that is under way has committed
 
@@ -75,26 +76,43 @@ class Writer:
         Once the COMMIT succeeded, an error of whatever follows it is raised as AppendUnconfirmed: any other one says
         that nothing was written.
         """
-        with self._mutex:
-            self._committed = False
-            connection = self._file.writer()
+        return self._mutex.run_user_code(self._alone, work)
+
+    def _alone(self, work: Callable[[apsw.Connection], T]) -> T:
+        if self._left is not None:
+            self._clean_up(self._left)
+        self._committed = False
+        connection = self._left = self._file.writer()
+        try:
             try:
-                try:
-                    result = work(connection)
-                except BaseException as error:
-                    keep_errno(error, connection)
-                    self._file.pool.discard(connection)
-                    raise
-                finally:
-                    self._file.lock.release()
-                self._file.pool.written(connection)
-            except AppendUnconfirmed:
+                result = work(connection)
+            except BaseException as error:
+                keep_errno(error, connection)
+                self._file.pool.discard(connection)
                 raise
-            except Exception as error:
-                if not self._committed:
-                    raise
-                raise self._unconfirmed("What follows a commit failed", self._cause(error)) from error
-            return result
+            finally:
+                self._file.lock.release()
+            self._left = None  # it ended well: before it is given back, so that nobody else's is taken for it
+            self._file.pool.written(connection)
+        except AppendUnconfirmed:
+            raise
+        except Exception as error:
+            if not self._committed:
+                raise
+            raise self._unconfirmed("What follows a commit failed", self._cause(error)) from error
+        return result
+
+    def _clean_up(self, left: apsw.Connection) -> None:
+        """After a call that failed. An exception at any point may have kept it from rolling back and forgetting.
+
+        It may itself be ended by one, and is then done again.
+        """
+        self._file.pool.discard(left)  # and with it the transaction
+        self._file.lock.release()
+        self._forget()
+        if self.folder is not None:
+            self.folder.forget()
+        self._left = None
 
     def _cause(self, error: Exception) -> EventfoldError:
         if isinstance(error, EventfoldError):
@@ -214,12 +232,16 @@ class Writer:
         )
 
     def _abandon(self, connection: apsw.Connection) -> None:
-        self.types.forget()
-        self.tags.forget()
-        self.window.restart(-1)
+        self._forget()
         if connection.in_transaction:
             with suppress(apsw.Error):  # the error before it is the one to be raised; the connection is closed
                 connection.execute("ROLLBACK")
+
+    def _forget(self) -> None:
+        """Believe nothing of what was noted within a transaction that did not commit."""
+        self.types.forget()
+        self.tags.forget()
+        self.window.restart(-1)
 
     def _checkpoint(self, connection: apsw.Connection) -> None:
         """Move the WAL into the file and begin it anew, as far as readers allow; always under the writers' lock.
