@@ -32,6 +32,7 @@ from eventfold.flow.copy import copy as copy_log
 from eventfold.flow.copy import verify as verify_log
 from eventfold.flow.decide import Decided, decide
 from eventfold.flow.follow import Following, cursor_at
+from eventfold.flow.hold import Hold, Holds
 from eventfold.flow.lock import acquire, release
 from eventfold.flow.lock import names_of as lock_names
 from eventfold.flow.log import Command, Log, Options
@@ -156,12 +157,12 @@ class AsyncStore(AsyncWorking):
     @asynccontextmanager
     async def lock(self, *asked: Asked, timeout: float = 10.0, owner: str | None = None) -> AsyncGenerator[None, None]:
         """See Store.lock: `async with store.lock(…)`."""
-        log, names = await self._opening.log(), lock_names(asked)
-        await acquire(log, names, owner or whoami(), timeout)
+        log, hold = await self._opening.log(), Hold(lock_names(asked), owner or whoami())
         try:
+            await acquire(log, hold, timeout)
             yield
         finally:
-            await release(log, names)
+            await release(log, hold)
 
     # Reading
 
@@ -352,6 +353,7 @@ class _Opening:
             *(engine, self._registry, self._cache),
             *(combiner.submit, combiner.offer, bridge.sleep_on_loop, bridge.wait_on_loop),
             chains=Chains(bridge.Mutex(), bridge.Promise),
+            holds=Holds(bridge.Mutex()),
         )
 
     async def _folded(self, engine: Engine, combiner: Any) -> Any:
@@ -383,6 +385,7 @@ class _Opening:
                     *(engine, self._registry, self._cache),
                     *(combiner.submit, combiner.offer, bridge.sleep_here, bridge.wait_here),
                     chains=Chains(bridge.Mutex(), bridge.Promise),
+                    holds=Holds(bridge.Mutex()),
                 )
                 self._desk = Desk(log, self._target, resolve=definitions)
             return self._desk

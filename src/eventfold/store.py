@@ -34,6 +34,7 @@ from eventfold.flow.copy import copy as copy_log
 from eventfold.flow.copy import verify as verify_log
 from eventfold.flow.decide import Decided, decide
 from eventfold.flow.follow import Following, cursor_at
+from eventfold.flow.hold import Hold, Holds
 from eventfold.flow.lock import acquire, release
 from eventfold.flow.lock import names_of as lock_names
 from eventfold.flow.log import Command, Log, Options, context, with_options
@@ -88,6 +89,7 @@ class Store(Working):
             *(self.engine, self.registry, StateCache(cache, snapshots)),
             *(combiner.submit, combiner.offer, bridge.sleep_here, bridge.wait_here),
             chains=Chains(bridge.Mutex(), bridge.Promise),
+            holds=Holds(bridge.Mutex()),
         )
         self._desk = Desk(self._log, target, resolve=definitions)
         if inline:
@@ -204,12 +206,12 @@ class Store(Working):
         make twice. The append condition stays the safety. Raises StoreBusy after `timeout` seconds, naming the
         holder (`owner`; by default this user, machine and process).
         """
-        names = lock_names(asked)
-        run(acquire(self._log, names, owner or whoami(), timeout))
+        hold = Hold(lock_names(asked), owner or whoami())
         try:
+            run(acquire(self._log, hold, timeout))
             yield
         finally:
-            run(release(self._log, names))
+            run(release(self._log, hold))
 
     # Reading
 

@@ -6,6 +6,7 @@ Knows: `sys.settrace`. Does not know: what is run, what must hold afterwards.
 from __future__ import annotations
 
 import gc
+import opcode
 import sys
 import warnings
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from typing import Any
 import eventfold
 
 PACKAGE = str(Path(eventfold.__file__).parent)
+YIELD = opcode.opmap["YIELD_VALUE"]
 LEFT_OUT = f"{PACKAGE}/testing"
 
 
@@ -41,7 +43,9 @@ class Raiser:
         return self._inside
 
     def _inside(self, frame: FrameType, event: str, arg: Any) -> Any:
-        if event != "exception":
+        # Raising where a generator gives a value would end it past its handlers, which nothing but tracing can.
+        gives = event == "return" and frame.f_code.co_code[max(frame.f_lasti, 0)] == YIELD
+        if event != "exception" and not gives:
             self._step(frame, event)
         return self._inside
 

@@ -8,9 +8,13 @@ it counts its own pauses.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import CoroutineType
+from typing import Any
+from weakref import ref
 
 from eventfold.errors import InvalidInput, StoreBusy
 from eventfold.flow.append import Asked, query_of
+from eventfold.flow.hold import Hold
 from eventfold.flow.log import Log
 
 PAUSES = (0.001, 0.002, 0.005, 0.01)  # seconds; then the last one again and again
@@ -23,21 +27,28 @@ def names_of(asked: Sequence[Asked]) -> list[str]:
     return sorted({repr(query_of(each)) for each in asked})
 
 
-async def acquire(log: Log, names: Sequence[str], owner: str, timeout: float) -> None:
-    """Take all of these locks within `timeout` seconds. Raises StoreBusy, naming the holder; then none is held."""
-    taken: list[str] = []
+def acquire(log: Log, hold: Hold, timeout: float) -> CoroutineType[Any, Any, None]:
+    """Take all of its locks within `timeout` seconds, to be awaited. Raises StoreBusy, naming the holder; then none
+    is held.
+    """
+    call = _acquire(log, hold, timeout)
+    hold.call = ref(call)
+    return call
+
+
+async def _acquire(log: Log, hold: Hold, timeout: float) -> None:
     try:
-        for name in names:
-            await _take(log, name, owner, timeout)
-            taken.append(name)
+        for name in hold.names:
+            await _take(log, name, hold, timeout)
+        hold.held = True
     except BaseException:
-        await release(log, taken)
+        await _release(log, hold)
         raise
 
 
-async def _take(log: Log, name: str, owner: str, timeout: float) -> None:
+async def _take(log: Log, name: str, hold: Hold, timeout: float) -> None:
     waited, attempt = 0.0, 0
-    while (holder := await log.engine.try_lock(name, owner)) is not None:
+    while (holder := await _try(log, name, hold)) is not None:
         if waited >= timeout:
             raise StoreBusy(
                 f"{name} has been locked by {holder or 'someone'} for longer than {timeout:g} s.",
@@ -51,7 +62,28 @@ async def _take(log: Log, name: str, owner: str, timeout: float) -> None:
         waited, attempt = waited + pause, attempt + 1
 
 
-async def release(log: Log, names: Sequence[str]) -> None:
-    """Give locks back, the last taken first."""
-    for name in reversed(names):
+async def _try(log: Log, name: str, hold: Hold) -> str | None:
+    holder, left = log.holds.claim(name, hold)
+    if holder is not None:
+        return holder
+    if left:
         await log.engine.unlock(name)
+    holder = await log.engine.try_lock(name, hold.owner)
+    if holder is not None:
+        log.holds.drop(name, hold)
+    return holder
+
+
+def release(log: Log, hold: Hold) -> CoroutineType[Any, Any, None]:
+    """Give its locks back, the last taken first. To be awaited."""
+    call = _release(log, hold)
+    hold.call = ref(call)
+    return call
+
+
+async def _release(log: Log, hold: Hold) -> None:
+    hold.held = False
+    for name in reversed(hold.names):
+        if log.holds.has(name, hold):
+            await log.engine.unlock(name)
+            log.holds.drop(name, hold)

@@ -17,6 +17,7 @@ from eventfold.engine import AppendRequest, Engine, Outcome
 from eventfold.errors import InvalidInput
 from eventfold.flow.cache import StateCache
 from eventfold.flow.chain import Chains
+from eventfold.flow.hold import Holds
 from eventfold.registry import Registry, encode_metadata
 
 Door = Callable[[Callable[[], object]], bool]  # calls what it is given, which hands the request in, or says no
@@ -58,6 +59,7 @@ class Log(msgspec.Struct, frozen=True):
     pause: Callable[[float], Awaitable[None]]
     until: Callable[[Any], Awaitable[None]]
     chains: Chains
+    holds: Holds
 
 
 class Context(msgspec.Struct, frozen=True):

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
+from contextlib import suppress
+from io import FileIO
 
 from eventfold.engines.sqlite.system import NO_RIGHT, refused_by_system
 from eventfold.errors import StoreReadOnly
+from eventfold.mutex import Mutex
 
 try:
     import fcntl
@@ -26,47 +28,57 @@ class NamedLocks:
 
     def __init__(self, path: str) -> None:
         self._folder = path + ".locks"
-        self._held: dict[str, tuple[str, int | None]] = {}
-        self._mutex = threading.Lock()
+        self._held: dict[str, tuple[str, FileIO | None]] = {}
+        self._mutex = Mutex()
 
     def take(self, name: str, owner: str) -> str | None:
         """Take a lock if it is free: None; otherwise who has it. Raises StoreReadOnly."""
-        with self._mutex:
-            if name in self._held:
-                return self._held[name][0]
-            if fcntl is None:
-                self._held[name] = (owner, None)
-                return None
-            file = self._open(name)
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = os.pread(file, OWNER_BYTES, 0).decode("utf-8", "replace").partition("\n")[0]
-                os.close(file)
-                return holder
-            os.ftruncate(file, 0)
-            os.pwrite(file, f"{owner}\n".encode()[:OWNER_BYTES], 0)
-            self._held[name] = (owner, file)
+        return self._mutex.run(self._take, name, owner)
+
+    def _take(self, name: str, owner: str) -> str | None:
+        if name in self._held:
+            return self._held[name][0]
+        if fcntl is None:
+            self._held[name] = (owner, None)
             return None
+        file = self._open(name)
+        self._held[name] = (owner, file)  # first: an exception leaves no lock that nobody knows of
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(file.fileno(), OWNER_BYTES, 0).decode("utf-8", "replace").partition("\n")[0]
+            self._give_back(name)
+            return holder
+        os.ftruncate(file.fileno(), 0)
+        os.pwrite(file.fileno(), f"{owner}\n".encode()[:OWNER_BYTES], 0)
+        return None
 
     def give_back(self, name: str) -> None:
         """Let go of a lock. Harmless where it is not held."""
-        with self._mutex:
-            _, file = self._held.pop(name, ("", None))
-            if file is not None and fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_UN)  # for a forked child as well, which has the descriptor too
-                os.close(file)
+        self._mutex.run(self._give_back, name)
+
+    def _give_back(self, name: str) -> None:
+        _, file = self._held.get(name, ("", None))
+        if file is not None and fcntl is not None and not file.closed:
+            fcntl.flock(file, fcntl.LOCK_UN)  # for a forked child as well, which has the descriptor too
+            file.close()
+        self._held.pop(name, None)
 
     def close(self) -> None:
         """Let go of all of them."""
         for name in list(self._held):
             self.give_back(name)
 
-    def _open(self, name: str) -> int:
+    def _open(self, name: str) -> FileIO:
         path = os.path.join(self._folder, hashlib.sha256(name.encode()).hexdigest()[:32])
         try:
             os.makedirs(self._folder, exist_ok=True)
-            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            while True:  # an object, and no descriptor: it closes by itself if an exception loses it
+                try:
+                    return FileIO(path, "r+")
+                except FileNotFoundError:
+                    with suppress(FileExistsError):
+                        return FileIO(path, "x+")
         except OSError as error:
             if error.errno not in NO_RIGHT:
                 raise refused_by_system(error.errno or 0, path) from error

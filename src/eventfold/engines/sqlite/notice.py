@@ -10,8 +10,9 @@ import ctypes
 import os
 import select
 import sys
-import threading
 from contextlib import suppress
+
+from eventfold.mutex import Mutex
 
 MODIFIED = 2  # IN_MODIFY
 
@@ -31,7 +32,7 @@ class Notice:
             os.close(self._told)
             raise OSError(ctypes.get_errno(), "inotify_add_watch")
         self._woken = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._lock = threading.Lock()
+        self._mutex = Mutex()
         self._closed = False
         self._either = select.poll()
         for each in (self._told, self._woken):
@@ -47,17 +48,25 @@ class Notice:
     def wake(self) -> None:
         """End a wait, this one or the next."""
         if sys.platform == "linux":
-            with self._lock:
-                if not self._closed:
-                    os.eventfd_write(self._woken, 1)
+            self._mutex.run(self._wake)
+
+    def _wake(self) -> None:
+        if sys.platform == "linux" and not self._closed:
+            os.eventfd_write(self._woken, 1)
 
     def close(self) -> None:
         """Let go of both descriptors."""
-        with self._lock:
-            if not self._closed:
-                self._closed = True
-                os.close(self._told)
-                os.close(self._woken)
+        self._mutex.run(self._close)
+
+    def _close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            os.close(self._told)
+            os.close(self._woken)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_woken") and hasattr(self, "_closed"):  # no thread came to wait, and to close it
+            self._close()
 
 
 def notice_of(path: str) -> Notice | None:

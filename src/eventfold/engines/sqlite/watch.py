@@ -15,6 +15,8 @@ import apsw
 from eventfold.engines.sqlite.connect import File
 from eventfold.engines.sqlite.notice import Notice, notice_of
 from eventfold.errors import EventfoldError
+from eventfold.mutex import Mutex
+from eventfold.waiting import Flag
 from eventfold.watchers import call_all
 
 POLL = 0.004  # seconds: p50 of 2 ms to notice another process, while there is traffic
@@ -31,8 +33,8 @@ class Watch:
     def __init__(self, file: File) -> None:
         self._file = file
         self._bells: list[Callable[[], None]] = []
-        self._lock = threading.Lock()
-        self._stop = threading.Event()
+        self._mutex = Mutex()
+        self._stop = Flag()
         self._thread: threading.Thread | None = None
         self._notice: Notice | None = None
 
@@ -42,28 +44,28 @@ class Watch:
 
     def add(self, bell: Callable[[], None]) -> Callable[[], None]:
         """Ring this bell from now on; returns how to stop."""
-        with self._lock:
-            self._bells.append(bell)
-            if self._thread is None:
-                self._stop, self._notice = threading.Event(), notice_of(self._file.real + "-wal")
-                run, name = self._run, "eventfold-watch"
-                thread = threading.Thread(target=run, args=(self._stop, self._notice), name=name, daemon=True)
-                thread.start()
-                self._thread = thread  # only now: an interrupt in between leaves nothing that cannot be joined
+        self._mutex.run(self._add, bell)
+        return lambda: self._mutex.run(self._remove, bell)
 
-        def stop() -> None:
-            with self._lock:
-                if bell in self._bells:
-                    self._bells.remove(bell)
-                if not self._bells:
-                    self._end()
+    def _add(self, bell: Callable[[], None]) -> None:
+        self._bells.append(bell)
+        if self._thread is None:
+            self._stop.set()  # of a thread that was started when an exception fell, before it could be kept
+            self._stop, self._notice = Flag(), notice_of(self._file.real + "-wal")
+            run, name = self._run, "eventfold-watch"
+            thread = threading.Thread(target=run, args=(self._stop, self._notice), name=name, daemon=True)
+            thread.start()
+            self._thread = thread  # only now: an interrupt in between leaves nothing that cannot be joined
 
-        return stop
+    def _remove(self, bell: Callable[[], None]) -> None:
+        if bell in self._bells:
+            self._bells.remove(bell)
+        if not self._bells:
+            self._end()
 
     def close(self) -> None:
         """Stop the thread, and wait for it."""
-        with self._lock:
-            thread = self._end()
+        thread = self._mutex.run(self._end)
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout=10)
 
@@ -74,7 +76,7 @@ class Watch:
         ended, self._thread = self._thread, None
         return ended
 
-    def _run(self, stop: threading.Event, notice: Notice | None) -> None:
+    def _run(self, stop: Flag, notice: Notice | None) -> None:
         """Poll until told to stop. While the file cannot be asked, whoever looks is to find out why, and is rung."""
         pause = 0.0
         while not stop.wait(pause):
@@ -87,7 +89,7 @@ class Watch:
         if notice is not None:
             notice.close()
 
-    def _poll(self, stop: threading.Event, notice: Notice | None) -> None:
+    def _poll(self, stop: Flag, notice: Notice | None) -> None:
         connection = self._file.reader()
         try:
             seen, changed = -1, time.monotonic()
