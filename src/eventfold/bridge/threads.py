@@ -27,12 +27,13 @@ from eventfold.waiting import LOOK_AGAIN_S
 class _Ticket:
     """One waiting append: its request, the call that waits, its outcome, and a lock that opens when it is to look."""
 
-    __slots__ = ("call", "gate", "outcome", "request")
+    __slots__ = ("call", "gate", "outcome", "request", "tries")
 
     def __init__(self, request: AppendRequest) -> None:
         self.request = request
         self.outcome: Outcome | BaseException | None = None
         self.call: Owner
+        self.tries = 0  # commits that were begun with it
         self.gate = threading.Lock()
         self.gate.acquire()
 
@@ -109,19 +110,21 @@ class ThreadCombiner:
         try:
             self._commit(batch)
         except BaseException:  # an interrupt: it is the leader's own, so the others are served first
-            self._commit(batch, again=True)
+            self._commit(batch)
             raise
         while waiting and waiting[0].outcome is not None:
             waiting.popleft()
 
-    def _commit(self, batch: list[_Ticket], again: bool = False) -> None:
+    def _commit(self, batch: list[_Ticket]) -> None:
         outcomes: Sequence[Outcome | BaseException]
+        for each in batch:
+            each.tries += 1
         try:
             outcomes = commit_batch(self._engine, [each.request for each in batch])
         except Exception as error:  # a bug in an engine must not leave threads waiting for ever
             outcomes = [error] * len(batch)
         for each, outcome in zip(batch, outcomes, strict=True):
-            if again and isinstance(outcome, Receipt):
+            if each.tries > 1 and isinstance(outcome, Receipt):
                 outcome = as_first(outcome, each.request.events)
             each.outcome = outcome
 
