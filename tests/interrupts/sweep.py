@@ -17,17 +17,6 @@ from tests.interrupts.raising import Raiser
 
 WRITING = ("append", "decide_warm", "decide_cold")
 DEADLINE = 20.0  # seconds in which a store that works does all that is asked of it
-CLAIMING = (  # where something is claimed, queued, locked or lent
-    "mutex.py",
-    "flow/chain.py",
-    "flow/lock.py",
-    "bridge/threads.py",
-    "waiting.py",
-    "engines/sqlite/pool.py",
-    "engines/sqlite/lock.py",
-    "engines/sqlite/named.py",
-    "engines/sqlite/writer.py",
-)
 
 
 class Seated(ef.Event):
@@ -63,7 +52,7 @@ class Sweep:
         self.number = 0
         self._prefix = new_id().hex()[-8:]
         self.points = 0
-        self._begin = store.head()
+        self._begin, self._cold = store.head(), "cold"
         self._follower = store.follow(after=self._begin)
         self._pages = self._follower.pages(timeout=0.0)
 
@@ -80,7 +69,7 @@ class Sweep:
 
     def decide_cold(self, name: str) -> None:
         """A decision over a state that has to be read."""
-        self.store.decide(sit, Seat("cold"), name)
+        self.store.decide(sit, Seat(self._cold), name)
 
     def append(self, name: str) -> None:
         """An append under a condition and a key."""
@@ -110,6 +99,8 @@ class Sweep:
     def begin(self, act: Callable[[str], None]) -> None:
         """Before each: what is remembered."""
         if act.__name__ == "decide_cold":
+            self._cold = f"cold-{self.number}"
+            self.store.append(Seated(self._cold, self.name()))
             self.store._log.cache.clear()
         elif act.__name__ == "decide_warm":
             self.store.state(Seat("warm"))
@@ -124,7 +115,7 @@ class Sweep:
 
     def use(self) -> None:
         """Everything that may be asked of a store, over the questions that were interrupted."""
-        for seat in ("warm", "cold"):
+        for seat in ("warm", self._cold):
             name = self.name()
             assert self.store.decide(sit, Seat(seat), name).receipt is not None
             self.acknowledged.append(name)

@@ -131,7 +131,7 @@ class Pool:
         """Close what is not in use; what is closes when it is given back."""
         self._closed, self._keeping = True, False
         self._close_kept()
-        if not self._open:
+        if not self._count():
             self._ended()
 
     # Forks: see forks.py

@@ -1,0 +1,66 @@
+"""An exception at any instruction of a call: nothing is lost, doubled, claimed or locked, and the store goes on.
+
+Here at a sample of them; `EVENTFOLD_SWEEP=1` raises at every one (see `whole`), which takes some minutes.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import eventfold as ef
+from tests.interrupts.sweep import Sweep, descriptors
+
+# What is raised in a finaliser is reported and goes no further.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+ACTS = ("decide_warm", "decide_cold", "append", "follow", "follow_on", "read", "lock")
+EVERY = 1 if os.environ.get("EVENTFOLD_SWEEP") else 0  # 0: a sample
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A store's address; its files in memory where the system has such a place."""
+    yield "memory:" if request.param == "memory" else str(tmp_path / "store.db")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors are counted by Linux")
+@pytest.mark.parametrize("act", ACTS)
+def test_an_exception_at_any_instruction_is_survived(act: str, url: str) -> None:
+    """Interrupt, then use the store from another thread: in time, with everything acknowledged there once."""
+    before, threads = descriptors(), threading.active_count()
+    with ef.Store(url) as store:
+        sweep = Sweep(store)
+        sweep.sweep(getattr(sweep, act), EVERY or (61 if act.startswith("decide") else 23), whole=WHOLE.get(act, ()))
+    assert descriptors() <= before
+    assert threading.active_count() <= threads + 1
+
+
+# Each instruction of the files in which this call claims something that others would wait for.
+WHOLE = {
+    "decide_cold": ("flow/chain.py",),
+    "append": ("engines/sqlite/pool.py", "engines/sqlite/lock.py"),
+    "lock": ("flow/hold.py", "engines/sqlite/named.py"),
+}
+
+
+def whole(store: ef.Store) -> int:
+    """Raise at every instruction of every call, and a second time with an error that `except Exception` catches.
+
+    The number of points. Raises AssertionError where something does not hold.
+    """
+    points = 0
+    for error in (KeyboardInterrupt, TimeoutError):
+        for act in ACTS:
+            sweep = Sweep(store)
+            points += sweep.sweep(getattr(sweep, act), 1, error)
+    return points
+
+
+def test_the_places_with_claims_are_there() -> None:
+    """The lists of files whose every instruction matters name files that exist."""
+    package = Path(ef.__file__).parent
+    assert all((package / name).exists() for names in WHOLE.values() for name in names)
