@@ -372,6 +372,17 @@ class File:
             path=self.path,
         )
 
+    def was_restored(self, known: int, found: int) -> StoreDamaged:
+        """The error for a store that is in another epoch than when it was opened here. Nothing is read after it."""
+        self.damage = StoreDamaged(
+            f"{self.path} was opened in epoch {known}, and is in epoch {found} now: it was restored meanwhile.",
+            "Close the store and open it again; what was remembered of it may be gone.",
+            path=self.path,
+            known=known,
+            found=found,
+        )
+        return self.damage
+
     def went_back(self, acknowledged: int, head: int) -> StoreDamaged:
         """The error for a log without the last event that is known to have been committed. Nothing is read after it."""
         self.damage = StoreDamaged(

@@ -26,9 +26,14 @@ class End:
         self.seen = self._noted()
 
     def look(self, connection: apsw.Connection) -> Head:
-        """The head now, verified. Raises StoreDamaged if the last one seen is no longer in the log."""
+        """The head now, verified. Raises StoreDamaged if the last one seen is no longer in the log, or its epoch ended.
+
+        In another epoch nothing holds that this process remembers: names, recent events, states, how far it had come.
+        """
         before = self.seen  # taken first: other threads may see more meanwhile, never less
-        row = connection.execute(schema.HEAD).fetchone()
+        row = connection.execute(schema.HEAD_AND_EPOCH).fetchone()
+        if row is not None and row[2] != self.epoch:  # in an empty log there is nothing that could be lost
+            raise self._file.was_restored(self.epoch, row[2])
         if row is not None and row[0] == before.position and row[1] == before.id:
             return before
         head = NOTHING if row is None else self._verified(connection, row[0])

@@ -133,6 +133,9 @@ CREATE = "".join(
 
 COLUMNS = 'position, id, type, version, data, tags, time, occurred, metadata, "offset", size, codec, key, crc'
 HEAD = "SELECT position, id, time FROM event ORDER BY position DESC LIMIT 1"
+HEAD_AND_EPOCH = (
+    "SELECT position, id, (SELECT epoch FROM store WHERE one = 1) FROM event ORDER BY position DESC LIMIT 1"
+)
 INSERT_EVENT = f"INSERT INTO event ({COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608
 INSERT_TAGGED = "INSERT INTO tagged (tag, position, type) VALUES (?,?,?)"
 INSERT_REQUEST = "INSERT INTO request (key, first, crc) VALUES (?,?,?)"
