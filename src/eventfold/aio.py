@@ -24,14 +24,23 @@ from eventfold.engine import Engine, TagCount, TypeCount
 from eventfold.engines import open_engine
 from eventfold.errors import NotSupported, StoreClosed
 from eventfold.event import Recorded
-from eventfold.flow.append import Asked, Unless, append, append_encoded, check_batches, position_of, query_of
+from eventfold.flow.append import (
+    Asked,
+    Unless,
+    append,
+    append_encoded,
+    check_batches,
+    known_position,
+    position_of,
+    query_of,
+)
 from eventfold.flow.cache import StateCache
 from eventfold.flow.chain import Chains
 from eventfold.flow.copy import Copied, Progress, with_proof
 from eventfold.flow.copy import copy as copy_log
 from eventfold.flow.copy import verify as verify_log
 from eventfold.flow.decide import Decided, decide
-from eventfold.flow.follow import Following, cursor_at
+from eventfold.flow.follow import Following, cursor_after
 from eventfold.flow.hold import Hold, Holds
 from eventfold.flow.lock import acquire, release
 from eventfold.flow.lock import names_of as lock_names
@@ -229,7 +238,8 @@ class AsyncStore(AsyncWorking):
     async def count(self, query: Query = EVERYTHING, *, after: int = 0, until: int | datetime | None = None) -> int:
         """See Store.count."""
         log = await self._opening.log()
-        return await log.engine.count(query_of(query), after, None if until is None else await moment(log, until))
+        start = await known_position(log, after)
+        return await log.engine.count(query_of(query), start, None if until is None else await moment(log, until))
 
     async def head(self) -> int:
         """See Store.head."""
@@ -238,7 +248,7 @@ class AsyncStore(AsyncWorking):
     async def cursor(self, position: int | None = None) -> Cursor:
         """See Store.cursor."""
         log = await self._opening.log()
-        return await cursor_at(log, await self.head() if position is None else position)
+        return await cursor_after(log, await self.head() if position is None else position)
 
     async def verify(self, cursor: Cursor | str) -> int:
         """See Store.verify."""

@@ -4,6 +4,7 @@
     ├── InvalidInput                what the caller gave cannot be used; nothing was written
     │   ├── InvalidEvent            an event that could not be read back, is too large, or has a bad tag
     │   ├── InvalidQuery            a query that means nothing
+    │   │   └── PositionBeyondHead  a position that this store has not given
     │   ├── InvalidState            a State (or event) class that cannot be folded, or a bad ``at=``
     │   ├── InvalidDecision         a decision that returned something other than events
     │   ├── InvalidProjection       a Projection class that cannot be kept
@@ -96,6 +97,16 @@ class InvalidQuery(InvalidInput):
     """A query that means nothing: an empty item, a bad tag, a bad bound."""
 
     code = "invalid-query"
+
+
+class PositionBeyondHead(InvalidQuery):
+    """A position that the log has not reached: of another store, or of history that was lost.
+
+    The same wherever a position is given: ``after=``, ``until=``, ``at=``, in a condition, for a cursor. Fields:
+    ``position``, ``head``.
+    """
+
+    code = "position-beyond-head"
 
 
 class InvalidState(InvalidInput):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from eventfold.errors import AppendConflict, EventIdReused, InvalidQuery
+from eventfold.errors import AppendConflict, EventIdReused, PositionBeyondHead
 from eventfold.query import Clause
 from eventfold.record import NewEvent, Stored
 
@@ -58,14 +58,19 @@ def other_epoch(clause: Clause, read_in: int, now: int) -> AppendConflict:
     )
 
 
-def in_the_future(clause: Clause, head: int) -> InvalidQuery:
-    """A condition that looked further than the log reaches."""
-    return InvalidQuery(
-        f"A condition looked up to position {clause.after}, and the log ends at {head}.",
-        "Use a position that this store has given.",
-        after=clause.after,
+def beyond_head(position: int, head: int) -> PositionBeyondHead:
+    """A position that the log has not reached."""
+    return PositionBeyondHead(
+        f"Position {position} is in the future: the log ends at {head}.",
+        "Use a position that this store has given; this one is of another store, or of history that was lost.",
+        position=position,
         head=head,
     )
+
+
+def in_the_future(clause: Clause, head: int) -> PositionBeyondHead:
+    """A condition that looked further than the log reaches."""
+    return beyond_head(clause.after, head)
 
 
 def id_reused(events: Sequence[NewEvent], at: Sequence[int | None]) -> EventIdReused:

@@ -26,14 +26,23 @@ from eventfold.engine import Engine, TagCount, TypeCount
 from eventfold.engines import open_engine
 from eventfold.errors import NotSupported
 from eventfold.event import Recorded
-from eventfold.flow.append import Asked, Unless, append, append_encoded, check_batches, position_of, query_of
+from eventfold.flow.append import (
+    Asked,
+    Unless,
+    append,
+    append_encoded,
+    check_batches,
+    known_position,
+    position_of,
+    query_of,
+)
 from eventfold.flow.cache import StateCache
 from eventfold.flow.chain import Chains
 from eventfold.flow.copy import Copied, Progress, with_proof
 from eventfold.flow.copy import copy as copy_log
 from eventfold.flow.copy import verify as verify_log
 from eventfold.flow.decide import Decided, decide
-from eventfold.flow.follow import Following, cursor_at
+from eventfold.flow.follow import Following, cursor_after
 from eventfold.flow.hold import Hold, Holds
 from eventfold.flow.lock import acquire, release
 from eventfold.flow.lock import names_of as lock_names
@@ -231,7 +240,8 @@ class Store(Working):
         """The matching events, in order. `after` exclusive; `until` inclusive, a position (with the whole append
         that wrote it) or the last moment recorded; `since` inclusive; `occurred_…` inclusive, by the business's
         time, **which leaves events out and does not order them: they come in the order they were recorded**; `raw`
-        reads events whose classes are not known here. Raises Unreadable errors, never skips.
+        reads events whose classes are not known here. Raises Unreadable errors, never skips; PositionBeyondHead on a
+        position that this store has not given.
         """
         bounds = Bounds(
             after=after,
@@ -281,17 +291,20 @@ class Store(Working):
         return Follower(Following(self._log, query, after, raw), Bell(self.engine.watch), kept)
 
     def count(self, query: Query = EVERYTHING, *, after: int = 0, until: int | datetime | None = None) -> int:
-        """How many events match."""
+        """How many events match after `after` (exclusive), up to `until` (as in read). Raises PositionBeyondHead."""
         end = None if until is None else run(moment(self._log, until))
-        return run(self.engine.count(query_of(query), after, end))
+        return run(self.engine.count(query_of(query), run(known_position(self._log, after)), end))
 
     def head(self) -> int:
         """The position of the last event; 0 when there is none."""
         return run(self.engine.head()).position
 
     def cursor(self, position: int | None = None) -> Cursor:
-        """A cursor at a position, by default the head: for `follow(after=…)`, verified when it is used."""
-        return run(cursor_at(self._log, self.head() if position is None else position))
+        """A cursor at a position, by default the head: for `follow(after=…)`, verified when it is used.
+
+        Raises PositionBeyondHead.
+        """
+        return run(cursor_after(self._log, self.head() if position is None else position))
 
     def verify(self, cursor: Cursor | str) -> int:
         """The position of a cursor, if it belongs to this history. Raises CursorMismatch."""

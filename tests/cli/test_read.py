@@ -109,7 +109,7 @@ def test_the_environment_names_the_store(bank: str) -> None:
     """With EVENTFOLD_URL, `eventfold read` needs no argument, and takes one if it is given."""
     assert len(run("read", EVENTFOLD_URL=bank).lines) == 6
     assert run("read", "memory:", EVENTFOLD_URL=bank).out == ""
-    assert run("tags", "vip:", EVENTFOLD_URL=bank).lines == [{"tag": "vip:yes", "count": 1}]
+    assert run("tags", "vip:", EVENTFOLD_URL=bank).lines == [{"tag": "vip:yes", "count": 1, "first": 5, "last": 5}]
     assert run("state", "--tag", "vip:yes", EVENTFOLD_URL=bank).code == 0
     assert run("append", "Noted", EVENTFOLD_URL=bank).code == 0
     assert run("read").code == 2

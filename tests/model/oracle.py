@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 import eventfold as ef
-from eventfold.errors import AppendConflict, EventIdReused, InvalidQuery
+from eventfold.errors import AppendConflict, EventIdReused, PositionBeyondHead
 from eventfold.query import Query
 from eventfold.testing.conformance.events import Deposited, Noted, Withdrawn, draft
 
@@ -97,7 +97,7 @@ class Oracle:
             return self._again(events, [known.get(event.number) for event in events])
         for query, after in unless:
             if after > self.head:
-                return Outcome(InvalidQuery)
+                return Outcome(PositionBeyondHead)
             if self.select(query, after):
                 return Outcome(AppendConflict)
         first, last = self.head + 1, self.head + len(events)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import eventfold as ef
-from eventfold.errors import CursorMismatch
+from eventfold.errors import PositionBeyondHead
 from eventfold.query import Item, Query
 from eventfold.record import from_micros
 from eventfold.testing import Clock
@@ -169,6 +169,12 @@ class Histories(RuleBasedStateMachine):
         end = None if until is None else self.oracle.whole(self.position(until))
         expected = self.oracle.select(query, after, end)
         given = {"after": after, "until": None if until is None else self.position(until)}
+        if end is not None and end > self.oracle.head:
+            with pytest.raises(PositionBeyondHead):
+                list(self.stores[handle].read(query, **given, backwards=backwards))
+            with pytest.raises(PositionBeyondHead):
+                self.stores[handle].count(query, **given)
+            return
         assert self.stores[handle].count(query, **given) == len(expected)
         if backwards:
             expected = expected[::-1]
@@ -241,7 +247,7 @@ class Histories(RuleBasedStateMachine):
         after = self.position(back)
         follower = self.stores[handle].follow(query, after=after)
         if after > self.oracle.head:
-            with pytest.raises(CursorMismatch):
+            with pytest.raises(PositionBeyondHead):
                 until_caught_up(follower)
             follower.close()
         else:

@@ -290,7 +290,7 @@ def steps(positions: list[int]) -> list[int]:
 def _short_leases(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Leases of one second, so that waiting for one is short."""
     init = Desk.__init__
-    monkeypatch.setattr(Desk, "__init__", lambda self, log, url, lease=1.0: init(self, log, url, lease))
+    monkeypatch.setattr(Desk, "__init__", lambda desk, *given, **named: init(desk, *given, **{"lease": 1.0} | named))
     yield
 
 

@@ -20,7 +20,6 @@ from eventfold.cli.moments import place_of, until
 from eventfold.cli.options import Json, OccurredUntil, Tags, Types, Url, Where, Wide, addressed, opened
 from eventfold.cli.screen import Column, Screen
 from eventfold.cli.shown import builtin, counted, printable, second_text, value_text
-from eventfold.errors import InvalidState
 from eventfold.query import Query
 from eventfold.record import Stored
 from eventfold.state import Change, State, diff, plan_of
@@ -119,15 +118,10 @@ def asked_for(
 
 
 def position_at(store: Store, text: str | None) -> int:
-    """A moment as a position: the last one of the append that stood there then. Raises InvalidState on the future."""
-    head = store.head()
+    """A moment as a position: the last one of the append that stood there then. Raises PositionBeyondHead."""
     if text is None:
-        return head
+        return store.head()
     place = place_of(text)
-    if isinstance(place, int) and place > head:
-        raise InvalidState(
-            f"Position {place} is in the future: the log ends at {head}.", "Ask for a moment that was.", at=place
-        )
     last = next(store.read(until=place, backwards=True, limit=1, raw=True), None) if place else None
     return 0 if last is None else last.position
 

@@ -13,11 +13,13 @@ from eventfold.errors import AppendUnconfirmed, InvalidInput, InvalidQuery, NotS
 from eventfold.flow.log import Door, Log, Options, metadata_of, refuse_inside
 from eventfold.query import Clause, Cursor, Query
 from eventfold.record import MAX_EVENTS_PER_APPEND, NewEvent, Receipt, as_first, check_encoded, check_name, check_new
+from eventfold.refusal import beyond_head
 from eventfold.registry import with_metadata
 from eventfold.state import State
 
 Asked = Query | State
 Unless = Asked | Sequence[tuple[Asked, int]] | None
+MOST = 2**63 - 1  # the last position that any log could have
 MOST_REPEATS = 8
 FIRST_PAUSE = 0.02  # seconds, doubled with each repetition of an unconfirmed append: some 2.5 s in eight attempts
 
@@ -46,6 +48,9 @@ async def _append(
 ) -> Receipt:
     epoch = log.engine.epoch if isinstance(after, Cursor) else None  # of a plain position nobody knows
     clauses = await clauses_of(log, unless, after)
+    for each in clauses:
+        if each.after > MOST:  # more than an engine can be asked
+            await known_position(log, each.after)
     request = AppendRequest(events(), clauses, options.command_id if key is None else key, epoch)
     return await (write if options.connection is None else join)(log, options, request)
 
@@ -163,6 +168,19 @@ def clause(asked: Asked, after: int) -> Clause:
             f"A condition was given after={after}.", "Positions are not negative; 0 is before the first event."
         )
     return Clause(query_of(asked), after)
+
+
+async def known_position(log: Log, given: Any) -> int:
+    """A position that was given by a caller, if the log has come to it; 0 is before the first event.
+
+    Raises PositionBeyondHead, InvalidQuery on what is none.
+    """
+    position = check_position(given)
+    if position < 0:
+        raise InvalidQuery(f"{position} is no position.", "Positions are counted from 1; 0 is before the first event.")
+    if position and (position > MOST or await log.engine.event_id(position) is None):
+        raise beyond_head(position, (await log.engine.head()).position)
+    return position
 
 
 def check_position(given: Any) -> int:

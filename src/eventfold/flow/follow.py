@@ -11,7 +11,7 @@ from typing import Any
 from eventfold.engine import Page, Span
 from eventfold.errors import CursorMismatch
 from eventfold.event import Recorded
-from eventfold.flow.append import check_position, query_of
+from eventfold.flow.append import check_position, known_position, query_of
 from eventfold.flow.log import Log
 from eventfold.flow.read import PAGE, recorder
 from eventfold.query import Cursor, Query
@@ -56,6 +56,11 @@ async def cursor_at(log: Log, position: int) -> Cursor:
     return Cursor(log.engine.store_id, log.engine.epoch, position, found.hex() if found else "")
 
 
+async def cursor_after(log: Log, given: int) -> Cursor:
+    """A cursor at a position that a caller gave. Raises PositionBeyondHead, InvalidQuery."""
+    return await cursor_at(log, await known_position(log, given))
+
+
 class Following:
     """One follower's progress: `await next_page()` gives new events, or [] when caught up."""
 
@@ -76,7 +81,7 @@ class Following:
         """The next matching events; [] when there are none now. Moves the cursor past what does not match."""
         if self.cursor is START:
             after = self._after
-            self.cursor = after if isinstance(after, Cursor) else await cursor_at(self._log, after)
+            self.cursor = after if isinstance(after, Cursor) else await cursor_after(self._log, after)
         self.passed = []
         while True:
             epoch = self._log.engine.epoch

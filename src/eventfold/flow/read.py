@@ -15,11 +15,12 @@ import msgspec
 from eventfold.engine import Page, Span, TagCount
 from eventfold.errors import CorruptEvent, CursorMismatch, InvalidInput, InvalidQuery, InvalidState
 from eventfold.event import Recorded
-from eventfold.flow.append import check_position, position_of, query_of
+from eventfold.flow.append import MOST, check_position, known_position, position_of, query_of
 from eventfold.flow.log import Log
 from eventfold.flow.snapshots import believed, due, keep
 from eventfold.query import Cursor, Query
 from eventfold.record import Stored, check_name, to_micros
+from eventfold.refusal import beyond_head
 from eventfold.registry import Codec, raw
 from eventfold.state import State, Step, copied, evolve_all, evolve_recorded, plan_of
 
@@ -47,6 +48,8 @@ async def span_of(log: Log, bounds: Bounds) -> Span:
         raise InvalidQuery(
             f"A read was given after={after}, limit={bounds.limit}.", "Positions and limits are not negative."
         )
+    if after and (bounds.backwards or bounds.until is not None or after > MOST):
+        await known_position(log, after)  # elsewhere the first page tells
     if bounds.since is not None:
         after = max(after, await log.engine.position_at(to_micros(bounds.since) - 1))
     until = None if bounds.until is None else await moment(log, bounds.until)
@@ -62,15 +65,14 @@ async def span_of(log: Log, bounds: Bounds) -> Span:
 async def moment(log: Log, at: int | datetime) -> int:
     """A moment as a position: the last one recorded by then, never inside an append.
 
-    A position means the moment of the append that wrote it, so all of that append is included.
+    A position means the moment of the append that wrote it, so all of that append is included. Raises
+    PositionBeyondHead; a time in the future is simply now.
     """
     if isinstance(at, datetime):
         return await log.engine.position_at(to_micros(at))
     if not isinstance(at, int):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidInput(f"{at!r} is no moment.", "Give a position, or an aware datetime.")
-    if at < 0:
-        raise InvalidQuery(f"{at} is no position.", "Positions are counted from 1; 0 is before the first event.")
-    return await log.engine.boundary(at) if at else 0
+    return await log.engine.boundary(await known_position(log, at)) if at else 0
 
 
 class Reader:
@@ -136,12 +138,7 @@ class Reader:
 def refuse_future(page: Page, span: Span) -> None:
     """Reading after a position that is not there yet is a mistake, or a cursor of another history."""
     if not span.backwards and page.scanned < span.after and (span.until is None or span.until >= span.after):
-        raise InvalidQuery(
-            f"Position {span.after} is in the future: the log ends at {page.scanned}.",
-            "Read after a position this store has given.",
-            after=span.after,
-            head=page.scanned,
-        )
+        raise beyond_head(span.after, page.scanned)
 
 
 def recorder(log: Log, as_raw: bool) -> Callable[[list[Stored]], list[Recorded[Any]]]:
@@ -280,13 +277,7 @@ async def state_at(log: Log, question: S, at: int | datetime | None, occurred_un
     if at is None and occurred_until is None:
         return (await load(log, question))[0]
     if occurred_until is None and at is not None:
-        until = await moment(log, at)
-        head = (await log.engine.head()).position
-        if until > head:
-            raise InvalidState(
-                f"Position {at} is in the future: the log ends at {head}.", "Ask for a moment that was.", at=at
-            )
-        return (await load(log, question, until))[0]
+        return (await load(log, question, await moment(log, at)))[0]
     folding = Folding(log, question)
     reader = Reader(log, folding.query, Bounds(until=at, occurred_until=occurred_until))
     state = folding.plan.blank(question)

@@ -25,7 +25,7 @@ from eventfold.errors import (
     TargetUnavailable,
 )
 from eventfold.flow.append import query_of
-from eventfold.flow.follow import cursor_at, verify
+from eventfold.flow.follow import cursor_after, verify
 from eventfold.flow.log import Log
 from eventfold.flow.stopped import restored
 from eventfold.projection.ledger import NOTHING, Tally, tally
@@ -100,7 +100,7 @@ class Keeping:
             after = Cursor.parse(self._after) if isinstance(self._after, str) else self._after
             if isinstance(after, Cursor):
                 run(verify(self._log, after))
-            start = after if isinstance(after, Cursor) else run(cursor_at(self._log, after))
+            start = after if isinstance(after, Cursor) else run(cursor_after(self._log, after))
             new = Checkpoint(
                 place=self._place,
                 store=self._log.engine.store_id,

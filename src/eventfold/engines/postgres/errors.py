@@ -17,7 +17,6 @@ from eventfold.errors import (
     EventfoldError,
     EventIdReused,
     InvalidInput,
-    InvalidQuery,
     InvalidUrl,
     NotAStore,
     StoreBusy,
@@ -29,6 +28,7 @@ from eventfold.errors import (
     StoreVersionMismatch,
 )
 from eventfold.inlined import not_joined, not_taken_over
+from eventfold.refusal import beyond_head
 
 Words = tuple[type[EventfoldError], str, str]
 
@@ -37,7 +37,6 @@ _BY_STATE: dict[str, Words] = {
     "EF003": (InvalidInput, "", ""),
     "EF004": (StoreNotFound, "", ""),
     "EF005": (StoreReadOnly, "", ""),
-    "EF006": (InvalidQuery, "", ""),
     "EF010": (StoreBusy, "", ""),
     "EF020": (StoreVersionMismatch, "", ""),
     "EF021": (StoreDamaged, "", ""),
@@ -270,6 +269,8 @@ def _ours(error: psycopg.Error, state: str) -> EventfoldError:
         )
     if state == "EF002":
         return EventIdReused(what, now, position=facts.get("place"))
+    if state == "EF006":
+        return beyond_head(facts["after"], facts["place"])
     if state == "EF008":
         return not_joined(facts["name"], facts["type"], "postgres")
     if state == "EF009":

@@ -24,6 +24,7 @@ from eventfold.errors import (
     InvalidInput,
     InvalidQuery,
     InvalidState,
+    PositionBeyondHead,
 )
 from eventfold.query import Item, Query
 from eventfold.store import Store
@@ -128,7 +129,7 @@ MISTAKES: dict[str, Mistake] = {
     "a key that is no text": Mistake(lambda s: s.append(Noted(), key=17), InvalidInput, "17"),
     "an id used twice": Mistake(lambda s: s.append(*[draft(Noted(), 1)] * 2), EventIdReused, "same id"),
     "a condition that is text": Mistake(lambda s: s.append(Noted(), unless="account:a-1"), InvalidQuery, "account:a-1"),
-    "a condition in the future": Mistake(lambda s: s.append(Noted(), unless=Query(), after=9), InvalidQuery, "9"),
+    "a condition in the future": Mistake(lambda s: s.append(Noted(), unless=Query(), after=9), PositionBeyondHead, "9"),
     "a condition at a negative position": Mistake(
         lambda s: s.append(Noted(), unless=about("a"), after=-1), InvalidQuery, "-1"
     ),
@@ -139,18 +140,18 @@ MISTAKES: dict[str, Mistake] = {
     "a query with an item that is empty": Mistake(lambda s: Query((Item(), Item(("a",)))), InvalidQuery, "no type"),
     "a read by a text": Mistake(lambda s: list(s.read("account:a-1")), InvalidQuery, "account:a-1"),
     "a read after a negative position": Mistake(read(after=-1), InvalidQuery, "-1"),
-    "a read after the future": Mistake(read(after=7), InvalidQuery, "7"),
+    "a read after the future": Mistake(read(after=7), PositionBeyondHead, "7"),
     "a read with a negative limit": Mistake(read(limit=-1), InvalidQuery, "-1"),
     "a read since a naive time": Mistake(read(since=NAIVE), InvalidInput, "time zone"),
     "a read until a naive time": Mistake(read(until=NAIVE), InvalidInput, "time zone"),
     "a count until a naive time": Mistake(lambda s: s.count(until=NAIVE), InvalidInput, "time zone"),
     "a count until a negative position": Mistake(lambda s: s.count(until=-1), InvalidQuery, "-1"),
     "a state at a naive time": Mistake(lambda s: s.state(Account("a"), at=NAIVE), InvalidInput, "time zone"),
-    "a state in the future": Mistake(lambda s: s.state(Account("a"), at=3), InvalidState, "3"),
+    "a state in the future": Mistake(lambda s: s.state(Account("a"), at=3), PositionBeyondHead, "3"),
     "a state before the beginning": Mistake(lambda s: s.state(Account("a"), at=-1), InvalidQuery, "-1"),
     "a state at a text": Mistake(lambda s: s.state(Account("a"), at="yesterday"), InvalidInput, "yesterday"),
     "a state of a class": Mistake(lambda s: s.state(Account), InvalidState, "question"),
-    "a cursor in the future": Mistake(lambda s: s.cursor(5), CursorMismatch, "5"),
+    "a cursor in the future": Mistake(lambda s: s.cursor(5), PositionBeyondHead, "5"),
     "a cursor that is none": Mistake(lambda s: s.verify("efc1_x"), CursorMismatch, "efc1_x"),
     "a decision that returns nothing": Mistake(lambda s: s.decide(lambda: None), InvalidDecision, "None"),
     "no attempts": Mistake(lambda s: s.using(attempts=0).append(Noted()), InvalidInput, "attempts"),

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
 import eventfold as ef
-from eventfold.errors import CursorMismatch
+from eventfold.errors import CursorMismatch, InvalidQuery, PositionBeyondHead
 from eventfold.query import Cursor
 from eventfold.store import Store
-from eventfold.testing.conformance.events import deposit, deposits, positions
+from eventfold.testing.conformance.events import Account, about, deposit, deposits, positions
 
 
 def test_a_cursor_stands_at_the_head(store: Store) -> None:
@@ -116,10 +118,10 @@ def test_text_that_is_no_cursor_is_refused(store: Store, text: str) -> None:
 
 
 def test_a_cursor_of_the_future_cannot_be_had(store: Store) -> None:
-    """`cursor(position)` of a position that is not there is CursorMismatch."""
+    """`cursor(position)` of a position that is not there is refused, as is one that is none."""
     store.append(deposit())
     for position in (2, 1_000, -1):
-        with pytest.raises(CursorMismatch):
+        with pytest.raises(InvalidQuery):
             store.cursor(position)
 
 
@@ -133,3 +135,53 @@ def test_a_follower_notices_that_its_history_is_gone(store: Store) -> None:
     store.append(*deposits(9))
     with store.follow(after=kept) as follower, pytest.raises(CursorMismatch):
         next(iter(follower.pages(timeout=0.0)))
+
+
+BEYOND: dict[str, Callable[[Store, int], Any]] = {
+    "read after": lambda s, n: list(s.read(after=n)),
+    "read after, of a type": lambda s, n: list(s.read(ef.Query.of(types="conformance.never"), after=n)),
+    "read after, backwards": lambda s, n: list(s.read(after=n, backwards=True)),
+    "read after, up to an earlier one": lambda s, n: list(s.read(after=n, until=1)),
+    "read until": lambda s, n: list(s.read(until=n)),
+    "read until, backwards": lambda s, n: list(s.read(until=n, backwards=True)),
+    "count after": lambda s, n: s.count(after=n),
+    "count until": lambda s, n: s.count(until=n),
+    "state": lambda s, n: s.state(Account("a-1"), at=n),
+    "state, occurred until": lambda s, n: s.state(Account("a-1"), at=n, occurred_until=datetime.now(UTC)),
+    "history": lambda s, n: list(s.history(Account("a-1"), until=n)),
+    "cursor": lambda s, n: s.cursor(n),
+    "follow": lambda s, n: next(iter(s.follow(after=n))),
+    "condition": lambda s, n: s.append(deposit(), unless=about("a-1"), after=n),
+    "condition of several": lambda s, n: s.append(deposit(), unless=[(about("a-1"), 3), (about("x"), n)]),
+}
+
+
+@pytest.mark.parametrize("asked", BEYOND)
+def test_a_position_beyond_the_head_is_refused_alike(store: Store, asked: str) -> None:
+    """A position that this store has not given is one error wherever it is given, and nothing is written.
+
+    Most likely it is of another store, or of history that was lost. The head itself is fine.
+    """
+    store.append(*deposits(3))
+    for position in (4, 1_000_000, 2**63 - 1, 2**63, 2**70):
+        with pytest.raises(PositionBeyondHead) as refused:
+            BEYOND[asked](store, position)
+        assert refused.value.fields == {"position": position, "head": 3}
+    assert store.head() == 3
+    if asked != "follow":  # it would wait for the next event
+        BEYOND[asked](store, 3)
+
+
+def test_a_cursor_beyond_the_head_is_a_cursor_of_lost_history(store: Store) -> None:
+    """A cursor is verified by the event that stands there: beyond the head that is CursorMismatch, as anywhere."""
+    store.append(*deposits(3))
+    lost = msgspec.structs.replace(store.cursor(), position=4)
+    asked: list[Callable[[], Any]] = [
+        lambda: list(store.read(after=lost)),
+        lambda: store.verify(lost),
+        lambda: next(iter(store.follow(after=lost))),
+        lambda: store.append(deposit(), unless=about("a-1"), after=lost),
+    ]
+    for ask in asked:
+        with pytest.raises(CursorMismatch):
+            ask()

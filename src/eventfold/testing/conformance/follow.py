@@ -272,8 +272,8 @@ def test_a_follower_holds_no_more_than_a_page(store: Store) -> None:
 
 
 def test_following_after_the_future_is_refused(store: Store) -> None:
-    """A follower cannot begin after a position that is not there yet: CursorMismatch, as for a cursor."""
+    """A follower cannot begin after a position that is not there yet, named or not."""
     store.append(deposit())
     with store.follow(after=5) as follower, pytest.raises(ef.EventfoldError) as refused:
         next(iter(follower))
-    assert refused.value.code == "cursor-mismatch"
+    assert refused.value.code == "position-beyond-head"

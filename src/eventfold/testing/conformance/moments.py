@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.errors import InvalidInput, InvalidState
+from eventfold.errors import InvalidInput, PositionBeyondHead
 from eventfold.query import Query
 from eventfold.store import Store
 from eventfold.testing.clock import Clock
@@ -135,9 +135,9 @@ def test_a_state_can_be_asked_as_far_as_the_business_had_come(store: Store) -> N
 
 
 def test_a_moment_in_the_future_is_no_moment(store: Store) -> None:
-    """`at` a position that the log has not reached is InvalidState; a time in the future is simply now."""
+    """`at` a position that the log has not reached is refused; a time in the future is simply now."""
     store.append(deposit())
-    with pytest.raises(InvalidState):
+    with pytest.raises(PositionBeyondHead):
         store.state(Account("a-1"), at=2)
     assert store.state(Account("a-1"), at=datetime.now(UTC) + timedelta(days=1)).balance == 1
 
