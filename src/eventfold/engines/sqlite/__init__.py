@@ -104,9 +104,9 @@ class SqliteEngine:
     async def open(self) -> None:
         """See the port."""
         self.store_id, self.epoch, _ = self._file.open(self._create)
-        self._end = End(self._file, self._rows, self.store_id, self.epoch)
-        self._writer = Writer(self._file, self._types, self._tags, self._rows, self._end, self._clock)
         try:
+            self._end = End(self._file, self._rows, self.store_id, self.epoch)
+            self._writer = Writer(self._file, self._types, self._tags, self._rows, self._end, self._clock)
             self._reading(self._end.look)
         except Unreadable:  # a last event that is corrupt is told to whoever reads; the rest can be looked at
             return

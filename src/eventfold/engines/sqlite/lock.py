@@ -78,17 +78,19 @@ class WriterLock:
                 return
 
     def noted(self) -> str:
-        """The line that was left last, or nothing."""
+        """The line that was left last, or nothing. Raises StoreUnavailable if it is there and cannot be read."""
         if fcntl is None:
             return ""
         try:
             file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
+            try:
+                return os.pread(file, NOTE_BYTES, 0).partition(b"\n")[0].decode("ascii", "replace")
+            finally:
+                os.close(file)
+        except (FileNotFoundError, PermissionError):
             return ""
-        try:
-            return os.pread(file, NOTE_BYTES, 0).partition(b"\n")[0].decode("ascii", "replace")
-        finally:
-            os.close(file)
+        except OSError as error:  # without the note a log that lost its end would pass for whole
+            raise refused_by_system(error.errno or 0, self.path) from error
 
     def close(self) -> None:
         """Give up the file. A thread that still waits for the lock closes it when its turn comes."""
