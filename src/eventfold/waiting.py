@@ -36,6 +36,15 @@ class Waiters:
             except RuntimeError:  # awake already, or its loop has ended
                 continue
 
+    def wake_one(self) -> None:
+        """Wake one that is not awake yet, if there is one."""
+        for wake in tuple(self._waking):
+            try:
+                wake()
+            except RuntimeError:
+                continue
+            return
+
     def wait(self, is_done: Callable[[], bool], timeout: float) -> None:
         """Block the calling thread until it is woken, for `timeout` seconds at most, unless it is done."""
         gate = threading.Lock()

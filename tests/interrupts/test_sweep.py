@@ -5,15 +5,19 @@ Here at a sample of them; `EVENTFOLD_SWEEP=1` raises at every one (see `whole`),
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
 
 import eventfold as ef
 from tests.interrupts.sweep import Sweep, descriptors
+from tests.servers.postgres import shared
 
 # What is raised in a finaliser is reported and goes no further.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -37,6 +41,19 @@ def test_an_exception_at_any_instruction_is_survived(act: str, url: str) -> None
         sweep.sweep(getattr(sweep, act), EVERY or (61 if act.startswith("decide") else 23), whole=WHOLE.get(act, ()))
     assert descriptors() <= before
     assert threading.active_count() <= threads + 1
+
+
+@pytest.mark.parametrize("act", ["decide_warm", "append", "lock", "follow"])
+def test_an_exception_at_any_instruction_is_survived_on_postgresql(act: str) -> None:
+    """The same at fewer of them; afterwards no connection is taken for lent."""
+    url = shared().url()
+    with ef.Store(url, schema=f"t{uuid4().hex}") as store:
+        sweep = Sweep(store)
+        sweep.sweep(getattr(sweep, act), EVERY or (149 if act == "lock" else 449))
+        gc.collect()
+        sessions: Any = store.engine._sessions  # type: ignore[attr-defined]
+        lent = [found() for pool in (sessions.writers, sessions._readers) for found in pool._lent.values()]
+        assert not [each for each in lent if each is not None]
 
 
 # Each instruction of the files in which this call claims something that others would wait for.

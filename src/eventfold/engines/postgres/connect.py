@@ -12,8 +12,8 @@ import select
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from queue import Empty, SimpleQueue
 from typing import Any, Literal, Protocol
+from weakref import ReferenceType, ref
 
 import psycopg
 from psycopg.errors import Diagnostic
@@ -25,6 +25,8 @@ from eventfold.engines.postgres.address import Address
 from eventfold.engines.postgres.arrays import Dumpers
 from eventfold.engines.postgres.errors import away, no_text, unreachable
 from eventfold.errors import EventfoldError, StoreBusy, StoreClosed
+from eventfold.mutex import Mutex
+from eventfold.waiting import LOOK_AGAIN_S, Waiters
 
 Colour = Literal["sync", "async"]
 Rows = list[tuple[Any, ...]]
@@ -227,6 +229,10 @@ async def off_loop(on_loop: bool, call: Callable[[], None]) -> None:
 Greet = Callable[[SyncLink | AsyncLink], Awaitable[None]]
 
 
+class _Place:
+    """Stands for a connection that is about to be lent."""
+
+
 class Pool:
     """Connections of one kind, made when needed, kept for the next caller, and thrown away when they broke.
 
@@ -239,9 +245,10 @@ class Pool:
         self._colour: Colour = colour
         self._most, self._patience, self._greet = most, patience, greet
         self._idle: deque[SyncLink | AsyncLink] = deque()
-        self._gate: SimpleQueue[None] = SimpleQueue()
-        for _ in range(most):
-            self._gate.put(None)
+        # Links that are lent, or about to be, in the blocking colour. Weakly: one whose taker was ended by an exception
+        # before it could give it back is lent no more once nothing refers to it.
+        self._lent: dict[int, ReferenceType[Any]] = {}
+        self._counting, self._waiting = Mutex(), Waiters()
         self._loop_gate: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
         self._pid = os.getpid()
         self._reached = False
@@ -251,17 +258,24 @@ class Pool:
     async def take(self) -> SyncLink | AsyncLink:
         """A usable connection; give it back with `give`. Raises StoreUnavailable and kin: nothing was sent then."""
         self._refuse_if_closed()
-        await self._enter()
+        place = _Place()
+        await self._enter(place)
         try:
-            while self._idle:
-                link = self._idle.pop()
-                if link.epoch == self.epoch and link.usable():
-                    return link
-                await self._drop(link)
-            return await self._connect()
+            link = await self._usable()
+            self._lent[id(link)] = ref(link)
+            self._lent.pop(id(place), None)
+            return link
         except BaseException:
-            self._leave()
+            self._leave(place)
             raise
+
+    async def _usable(self) -> SyncLink | AsyncLink:
+        while self._idle:
+            link = self._idle.pop()
+            if link.epoch == self.epoch and link.usable():
+                return link
+            await self._drop(link)
+        return await self._connect()
 
     async def give(self, link: SyncLink | AsyncLink) -> None:
         """Take a connection back; a broken one, or one in the middle of something, is closed."""
@@ -271,7 +285,7 @@ class Pool:
             else:
                 self._idle.append(link)
         finally:
-            self._leave()
+            self._leave(link)
 
     async def close(self) -> None:
         """Close what is idle now, and the rest as it comes back."""
@@ -316,14 +330,11 @@ class Pool:
         else:
             await asyncio.sleep(seconds)
 
-    async def _enter(self) -> None:
+    async def _enter(self, place: _Place) -> None:
         wait = max(self._patience, LEAST_WAIT)
         entered = True
         if self._colour == "sync":
-            try:
-                self._gate.get(timeout=wait)
-            except Empty:
-                entered = False
+            entered = self._enter_here(place, time.monotonic() + wait)
         elif not self._semaphore().locked():
             entered = await self._semaphore().acquire()
         else:
@@ -338,9 +349,32 @@ class Pool:
                 "Try again, or allow more (pool=).",
             )
 
-    def _leave(self) -> None:
+    def _enter_here(self, place: _Place, deadline: float) -> bool:
+        while not self._counting.run(self._admit, place):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            self._waiting.wait(self._has_room, min(left, LOOK_AGAIN_S))
+        return True
+
+    def _admit(self, place: _Place) -> bool:
+        if not self._has_room():
+            return False
+        self._lent[id(place)] = ref(place)
+        return True
+
+    def _has_room(self) -> bool:
+        if len(self._lent) < self._most:
+            return True
+        for number, found in tuple(self._lent.items()):
+            if found() is None and self._lent.get(number) is found:
+                self._lent.pop(number, None)
+        return len(self._lent) < self._most
+
+    def _leave(self, lent: _Place | SyncLink | AsyncLink) -> None:
+        self._lent.pop(id(lent), None)
         if self._colour == "sync":
-            self._gate.put(None)
+            self._waiting.wake_one()
         else:
             self._semaphore().release()
 

@@ -6,9 +6,8 @@ an append's outcomes mean. In the blocking colour only: folding is work, and no 
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 import psycopg
@@ -23,11 +22,13 @@ from eventfold.engines.postgres.sessions import Link
 from eventfold.engines.postgres.sums import checksum
 from eventfold.errors import AppendUnconfirmed, EventfoldError, InlineFailed, NotSupported, StoreDamaged
 from eventfold.inlined import Inlined, lacking
+from eventfold.mutex import Mutex
 from eventfold.query import Query
 from eventfold.record import Stored
 
 STRETCH = 2_000  # positions read at once in a turn
 
+T = TypeVar("T")
 Statement = Callable[[Link, Batch, bool], tuple[str, Sequence[Any]]]
 Reader = Callable[[Rows], list[Stored]]
 
@@ -50,7 +51,8 @@ class Inline:
     def __init__(self, schema: str, patience: Callable[[], int]) -> None:
         self.folder: Folder | None = None
         self._schema, self._patience = schema, patience
-        self._mutex = threading.Lock()  # what the folder remembers is of one transaction after the other
+        self._left = False  # whether the last transaction failed, perhaps before it could be forgotten
+        self._mutex = Mutex()  # what the folder remembers is of one transaction after the other
         self.sql = f"SELECT name, code, types, ticket, crc FROM {quoted(schema)}.inlined ORDER BY name"  # noqa: S608
 
     @property
@@ -70,35 +72,45 @@ class Inline:
 
     async def append(self, link: Link, batch: Batch, statement: Statement) -> Folded:
         """One commit of events and rows. What cannot be folded is left out, and the rest done again without it."""
+        return self._mutex.run_user_code(_drive, self._alone(self._append(link, batch, statement)))
+
+    async def _alone(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._left and self.folder is not None:
+            self.folder.forget()
+        self._left = True
+        result = await work
+        self._left = False
+        return result
+
+    async def _append(self, link: Link, batch: Batch, statement: Statement) -> Folded:
         refused: dict[int, EventfoldError] = {}
         careful = at_once = again = False
-        with self._mutex:
-            while True:
-                places = [place for place in range(len(batch.requests)) if place not in refused]
-                if not places:
-                    return Folded(batch, (), None, refused)
-                part = batch
-                if refused:
-                    part = next(batches([batch.requests[place] for place in places]))
-                    part = msgspec.structs.replace(part, standing=batch.standing)
-                try:
-                    answer, failed = await self._attempt(link, part, statement(link, part, careful), at_once)
-                except pg.UniqueViolation:  # an id is known already
-                    if careful:
-                        raise
-                    careful = True
-                except InlineFailed:  # a row that the database does not take: whose is it?
-                    if at_once:
-                        raise
-                    at_once = True
-                except Stale as stale:
-                    if again:
-                        raise stale.__cause__ or stale from None
-                    again = True
-                else:
-                    if not failed:
-                        return Folded(part, places, answer, refused)
-                    refused |= {places[index]: error for index, error in failed.items()}
+        while True:
+            places = [place for place in range(len(batch.requests)) if place not in refused]
+            if not places:
+                return Folded(batch, (), None, refused)
+            part = batch
+            if refused:
+                part = next(batches([batch.requests[place] for place in places]))
+                part = msgspec.structs.replace(part, standing=batch.standing)
+            try:
+                answer, failed = await self._attempt(link, part, statement(link, part, careful), at_once)
+            except pg.UniqueViolation:  # an id is known already
+                if careful:
+                    raise
+                careful = True
+            except InlineFailed:  # a row that the database does not take: whose is it?
+                if at_once:
+                    raise
+                at_once = True
+            except Stale as stale:
+                if again:
+                    raise stale.__cause__ or stale from None
+                again = True
+            else:
+                if not failed:
+                    return Folded(part, places, answer, refused)
+                refused |= {places[index]: error for index, error in failed.items()}
 
     async def _attempt(
         self, link: Link, part: Batch, statement: tuple[str, Sequence[Any]], at_once: bool
@@ -130,16 +142,18 @@ class Inline:
 
     async def turn(self, link: Link, work: Callable[[Turn], Awaitable[None]], page: Any, events: Reader) -> None:
         """See Engine.in_turn. `page` words a question, `events` reads the answer."""
-        with self._mutex:
-            await self._begin(link)
-            try:
-                await link.fetch(f"SELECT pg_advisory_xact_lock({lock_of(self._schema)})")
-                sql = f"SELECT coalesce(max(position), 0) FROM {quoted(self._schema)}.event"  # noqa: S608
-                head: int = (await link.fetch(sql))[0][0]
-                await work(PostgresTurn(link, self._schema, head, read(await link.fetch(self.sql)), page, events))
-                await link.fetch("COMMIT")
-            finally:
-                await _rolled_back(link)
+        self._mutex.run_user_code(_drive, self._alone(self._turn(link, work, page, events)))
+
+    async def _turn(self, link: Link, work: Callable[[Turn], Awaitable[None]], page: Any, events: Reader) -> None:
+        await self._begin(link)
+        try:
+            await link.fetch(f"SELECT pg_advisory_xact_lock({lock_of(self._schema)})")
+            sql = f"SELECT coalesce(max(position), 0) FROM {quoted(self._schema)}.event"  # noqa: S608
+            head: int = (await link.fetch(sql))[0][0]
+            await work(PostgresTurn(link, self._schema, head, read(await link.fetch(self.sql)), page, events))
+            await link.fetch("COMMIT")
+        finally:
+            await _rolled_back(link)
 
 
 class PostgresTurn:
@@ -194,6 +208,16 @@ def _take(folding: Folding, part: Batch, answer: Answer, at_once: bool) -> tuple
                 failed[index] = error
                 gone.add(request.events[-1].id)
     return last, failed
+
+
+def _drive(work: Coroutine[Any, Any, T]) -> T:
+    """Run what never suspends, since its connection blocks."""
+    try:
+        work.send(None)
+    except StopIteration as stop:
+        return stop.value
+    work.close()
+    raise RuntimeError("a connection that blocks has suspended")
 
 
 async def _rolled_back(link: Link) -> None:

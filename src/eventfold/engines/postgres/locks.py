@@ -21,13 +21,21 @@ HOLDER = """SELECT a.application_name FROM pg_locks l JOIN pg_stat_activity a ON
       AND (l.classid::bigint << 32) | l.objid::bigint = %b LIMIT 1"""
 
 
+class _Held:
+    """A lock, and the connection that has it, or is to have it."""
+
+    def __init__(self, owner: str) -> None:
+        self.owner = owner
+        self.link: Link | None = None
+
+
 class NamedLocks:
     """The locks of one engine, each on a connection of its own."""
 
     def __init__(self, sessions: Sessions, colour: Colour) -> None:
         self._sessions = sessions
         self._pool = Pool(sessions.primary, colour, MOST, sessions.options.patience, self._greet)
-        self._held: dict[str, tuple[str, Link | None]] = {}
+        self._held: dict[str, _Held] = {}
 
     async def take(self, name: str, owner: str) -> str | None:
         """Take a lock if it is free: None; otherwise who has it. Raises NotSupported behind a transaction pooler."""
@@ -38,41 +46,44 @@ class NamedLocks:
                 engine="postgres",
                 capability="locks",
             )
-        ours: tuple[str, Link | None] = (owner, None)
+        ours = _Held(owner)
         holder = self._held.setdefault(name, ours)  # at once, so that of our own threads too only one goes on
         if holder is not ours:
-            return holder[0]
+            return holder.owner
         try:
-            link = await self._pool.take()
+            link = ours.link = await self._pool.take()  # kept before it locks: no exception leaves a lock unknown
         except BaseException:
-            del self._held[name]
+            self._held.pop(name, None)
             raise
         try:
             found = await self._try(link, self._number(name), owner)
         except BaseException as error:
-            del self._held[name]
+            self._held.pop(name, None)
+            if not isinstance(error, psycopg.Error):
+                await link.close()  # it may have been locked
             await self._pool.give(link)
             if isinstance(error, psycopg.Error):
                 raise translated(error, self._pool.address.where) from None
             raise
         if found is None:
-            self._held[name] = (owner, link)
             return None
-        del self._held[name]
+        self._held.pop(name, None)
         await self._pool.give(link)
         return found
 
     async def give_back(self, name: str) -> None:
         """Let go of a lock. Harmless where it is not held; a connection that is gone has let go already."""
-        _, link = self._held.pop(name, ("", None))
-        if link is None:
+        held = self._held.get(name)
+        if held is None:
             return
-        try:
-            await link.fetch("SELECT pg_advisory_unlock(%b)", (self._number(name),))
-        except psycopg.Error:
-            await link.close()
-        finally:
-            await self._pool.give(link)
+        if held.link is not None:
+            try:
+                await held.link.fetch("SELECT pg_advisory_unlock(%b)", (self._number(name),))
+            except psycopg.Error:
+                await held.link.close()
+            await self._pool.give(held.link)
+        if self._held.get(name) is held:
+            del self._held[name]
 
     async def close(self) -> None:
         """Let go of all of them, and hang up."""
