@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -18,6 +18,10 @@ from eventfold.event import names_of
 from eventfold.record import check_name
 
 Kind = str | type
+MAX_ITEMS = 50_000  # alternatives of one query
+MAX_TYPES = 100_000  # types of one alternative
+MAX_NAMES = 1_000_000  # types and tags of all alternatives of one query together
+FEW = 32  # alternatives that are tried one after the other; more are looked up
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -45,6 +49,10 @@ class Query(msgspec.Struct, frozen=True):
         for item in self.items:
             if not item.types and not item.tags:
                 raise InvalidQuery("An item of the query names no type and no tag.", "For every event use Query().")
+
+    def names(self) -> int:
+        """How many types and tags its items name, all counted."""
+        return sum(len(item.types) + len(item.tags) for item in self.items)
 
     @classmethod
     def of(cls, types: Kind | Iterable[Kind] = (), tags: str | Iterable[str] = ()) -> Query:
@@ -98,7 +106,8 @@ class Query(msgspec.Struct, frozen=True):
         if not self.items:
             return True
         if len(self.items) > 1:
-            return all(self.matches(type, joined.split("\n")) for type, joined in set(zip(types, tags, strict=True)))
+            matches = Matcher(self).matches
+            return all(matches(type, joined.split("\n")) for type, joined in set(zip(types, tags, strict=True)))
         item = next(iter(self.items))
         if item.types and not set(types).issubset(item.types):
             return False
@@ -113,6 +122,50 @@ class Query(msgspec.Struct, frozen=True):
         return f"Query({' | '.join(map(show, self.items)) or 'everything'})"
 
 
+def within_limits(query: Query) -> Query:
+    """The query, if a store can be asked it. Raises InvalidQuery, naming the limit, where it has too many names."""
+    names = 0
+    for item in query.items:
+        if len(item.types) > MAX_TYPES:
+            raise _too_many(f"An item of the query names {len(item.types):,} types", "types in an item", MAX_TYPES)
+        names += len(item.types) + len(item.tags)
+    if len(query.items) > MAX_ITEMS:
+        raise _too_many(f"The query has {len(query.items):,} items", "items", MAX_ITEMS)
+    if names > MAX_NAMES:
+        raise _too_many(f"The items of the query name {names:,} types and tags", "names in all its items", MAX_NAMES)
+    return query
+
+
+class Matcher:
+    """`Query.matches` for many events: where there are many items, those that an event may match are looked up."""
+
+    def __init__(self, query: Query) -> None:
+        self.matches: Callable[[str, Sequence[str] | frozenset[str]], bool] = query.matches
+        if len(query.items) <= FEW and query.names() <= FEW * FEW:
+            return
+        self._types: set[str] = set()  # of items without tags
+        self._by_tag: dict[str, list[tuple[frozenset[str], tuple[str, ...]]]] = {}
+        sets: dict[tuple[str, ...], frozenset[str]] = {}  # most items name the same types
+        for item in query.items:
+            if not item.tags:
+                self._types.update(item.types)
+                continue
+            types = sets.get(item.types)
+            if types is None:
+                types = sets[item.types] = frozenset(item.types)
+            self._by_tag.setdefault(item.tags[0], []).append((types, item.tags[1:]))
+        self.matches = self._look_up
+
+    def _look_up(self, type: str, tags: Sequence[str] | frozenset[str]) -> bool:
+        if type in self._types:
+            return True
+        return any(
+            (not types or type in types) and all(other in tags for other in others)
+            for tag in tags
+            for types, others in self._by_tag.get(tag, ())
+        )
+
+
 class Clause(msgspec.Struct, frozen=True):
     """A piece of an append condition: no event matching `query` may stand after position `after`.
 
@@ -123,6 +176,14 @@ class Clause(msgspec.Struct, frozen=True):
     query: Query
     after: int = 0
     behind: bytes | None = None
+
+
+def _too_many(what: str, of: str, most: int) -> InvalidQuery:
+    return InvalidQuery(
+        f"{what}, and a query may have {most:,} {of}.",
+        "Ask in several queries, or tag the events by what these have in common.",
+        limit=most,
+    )
 
 
 def _several(names: Any) -> list[Any]:

@@ -23,7 +23,7 @@ import msgspec
 
 from eventfold.errors import InvalidState
 from eventfold.event import Event, Recorded, declared, generation, is_event_class, names_of, tag_fields, tag_values
-from eventfold.query import Item, Query
+from eventfold.query import Item, Query, within_limits
 from eventfold.record import unwritten
 
 S = TypeVar("S", bound="State")
@@ -125,7 +125,7 @@ class Plan(msgspec.Struct):
                 "Give every tag field a value.",
                 state=repr(state),
             )
-        return Query.any_of(Item(self.types, tuple(sorted(tags))) for tags in alternatives)
+        return within_limits(Query.any_of(Item(self.types, tuple(sorted(tags))) for tags in alternatives))
 
     def key(self, state: State) -> tuple[Any, ...]:
         """What tells this question from others: the class and the question's values."""

@@ -13,6 +13,8 @@ import pytest
 
 from eventfold.engine import AppendRequest, Span
 from eventfold.engines.postgres import schema as store_schema
+from eventfold.engines.postgres.arrays import Dumpers
+from eventfold.engines.postgres.many import MOST_ROWS, Arms, many
 from eventfold.engines.postgres.read import MOST, Reading
 from eventfold.errors import AppendConflict
 from eventfold.query import Clause, Item, Query
@@ -31,6 +33,19 @@ QUERIES = {
     "a type": Query.of(types="Deposited"),
     "types": Query.of(types=["Opened", "Closed"]),
     "alternatives": tagged("account:a-7") | Query.of(types="Nothing") | tagged("account:a-9", "region:r-2"),
+    "many alternatives": Query(
+        tuple(
+            item
+            for n in range(12)
+            for query in (
+                tagged(f"account:a-{n}"),
+                Query.of(types=["Deposited", f"Nothing{n}"], tags=f"account:a-{n + 50}"),
+                tagged(f"account:a-{n}", "region:r-1"),
+                Query.of(types=f"Nothing{n}"),
+            )
+            for item in query.items
+        )
+    ),
     "everything": Query(),
 }
 
@@ -143,7 +158,7 @@ def test_conditions_are_answered_from_b_trees(large: tuple[str, str, Opened], na
     with psycopg.connect(url, autocommit=True) as connection:
         plans = explained(connection)
         for _ in range(2):
-            for copies in (1, 5):  # few items are judged one by one, many together
+            for copies in (1, 5, 70):  # few items are judged one by one, many together, and very many in sets
                 engine.runner.run(_judge(connection, schema, QUERIES[name], EVENTS - 1_000, mode, copies))
     judged = [plan for plan in plans if any("Relation Name" in node for node in nodes(plan))]
     assert judged
@@ -207,8 +222,12 @@ def test_pages_are_read_along_b_trees(large: tuple[str, str, Opened], name: str,
     """Reads as well, in both directions, with a generic plan as with a custom one."""
     url, schema, _ = large
     reading = Reading(f'"{schema}"')
-    statement, values = reading.page(QUERIES[name], Span(after=EVENTS // 2, limit=100, backwards=backwards), 101)
+    query, span = QUERIES[name], Span(after=EVENTS // 2, limit=100, backwards=backwards)
+    statement, values = reading.page(query, span, 101)
+    if many(query):
+        statement, values = reading.stretch(Arms(reading.schema, query), span, 101, MOST_ROWS)
     with psycopg.connect(url, autocommit=True) as connection:
+        Dumpers.register(connection)
         for setting in (f"plan_cache_mode = {mode}", "enable_seqscan = off", "jit = off"):
             connection.execute(f"SET {setting}".encode())
         plans = explained(connection)

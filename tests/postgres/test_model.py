@@ -5,25 +5,38 @@ from __future__ import annotations
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from eventfold.bridge import run
 from eventfold.engine import AppendRequest, Span
 from eventfold.engines.memory import MemoryEngine
-from eventfold.engines.postgres import append
+from eventfold.engines.postgres import append, many
+from eventfold.engines.postgres import engine as postgres
 from eventfold.query import Clause, Query
 from eventfold.record import NewEvent
 from tests.model.calls import queries, requests, seen, timeless
 from tests.postgres.given import Opened
 
 
+@pytest.mark.parametrize("few", [None, 0], ids=["item by item", "as many items are"])
 @given(st.lists(st.lists(requests, min_size=1, max_size=6), min_size=1, max_size=5), st.lists(queries, max_size=3))
 def test_it_behaves_as_the_memory_engine_does(
-    server: Any, calls: list[list[AppendRequest]], asked: list[Query]
+    server: Any, few: int | None, calls: list[list[AppendRequest]], asked: list[Query]
 ) -> None:
     """Any calls: reused ids, known keys, conditions on each other, behind events of any call; then any reads."""
-    model, engine = MemoryEngine(), Opened(server.url(), schema=f"m{uuid4().hex}")
+    with pytest.MonkeyPatch.context() as patch:
+        if few is not None:
+            patch.setattr(many, "FEW", few)
+            patch.setattr(postgres, "MOST_ROWS", 3)
+            patch.setattr(postgres, "LEAST_STRETCH", 1)
+        compare(Opened(server.url(), schema=f"m{uuid4().hex}"), calls, asked)
+
+
+def compare(engine: Opened, calls: list[list[AppendRequest]], asked: list[Query]) -> None:
+    """Make the calls here and in memory."""
+    model = MemoryEngine()
     engine.open()
     try:
         for call in calls:

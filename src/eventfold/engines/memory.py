@@ -17,7 +17,7 @@ from eventfold.engine import AppendRequest, Capabilities, Folder, Head, Outcome,
 from eventfold.errors import EventfoldError, NotSupported, StoreNotFound
 from eventfold.inlined import Inlined
 from eventfold.mutex import Mutex
-from eventfold.query import Clause, Item, Query
+from eventfold.query import Clause, Item, Matcher, Query
 from eventfold.record import Receipt, Stored, receipt
 from eventfold.refusal import built_on_nothing, conflict, id_reused, in_the_future, is_repeat, not_behind, other_epoch
 from eventfold.snapshot import Snapshot
@@ -163,13 +163,14 @@ class MemoryEngine:
             yield from range(until, after, -1) if backwards else range(after + 1, until + 1)
             return
         narrow: set[int] = set()
+        matches = Matcher(query).matches
         for item in query.items:
             for positions in self._candidates(item):
                 low, high = bisect_right(positions, after), bisect_right(positions, until)
                 narrow.update(positions[low:high])
         for position in sorted(narrow, reverse=backwards):
             event = self._log[position - 1]
-            if query.matches(event.type, event.tag_set):
+            if matches(event.type, event.tag_set):
                 yield position
 
     def _candidates(self, item: Item) -> list[list[int]]:

@@ -11,7 +11,7 @@ from typing import Any, overload
 from eventfold.engine import AppendRequest
 from eventfold.errors import AppendUnconfirmed, InvalidInput, InvalidQuery, NotSupported, StoreUnavailable
 from eventfold.flow.log import Door, Log, Options, metadata_of, refuse_inside
-from eventfold.query import Clause, Cursor, Query
+from eventfold.query import Clause, Cursor, Query, within_limits
 from eventfold.record import MAX_EVENTS_PER_APPEND, NewEvent, Receipt, as_first, check_encoded, check_name, check_new
 from eventfold.refusal import beyond_head
 from eventfold.registry import with_metadata
@@ -193,12 +193,12 @@ def check_position(given: Any) -> int:
 
 
 def query_of(asked: Asked) -> Query:
-    """A query, or the query a state asks. Raises InvalidQuery if it is neither."""
+    """A query, or the query a state asks. Raises InvalidQuery if it is neither, or names too much."""
     if isinstance(asked, State):
         return asked.query()
     if not isinstance(asked, Query):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidQuery(f"{asked!r} is no query.", "Give an ef.Query, for example ef.Query.of(types=…, tags=…).")
-    return asked
+    return within_limits(asked)
 
 
 async def position_of(log: Log, cursor: Cursor) -> int:

@@ -21,7 +21,7 @@ from eventfold.flow.call import Call
 from eventfold.flow.chain import Claim, Link
 from eventfold.flow.log import Log, Options, refuse_unauthorised
 from eventfold.flow.read import Bounds, Reader, load, load_kept
-from eventfold.query import Clause, Query
+from eventfold.query import Clause, Matcher, Query
 from eventfold.record import NewEvent, Receipt
 from eventfold.state import State, copied, evolve_all, evolve_recorded, plan_of, unshared
 
@@ -281,8 +281,8 @@ class _Deciding:
         plain = [unshared(event.event if isinstance(event, Draft) else event) for event in events]
         states: list[State] = []
         for before, clause in base:
-            state, asked = copied(before), clause.query
-            own = [e for n, e in zip(new, plain, strict=True) if asked.matches(n.type, n.tags)]
+            state, matches = copied(before), Matcher(clause.query).matches
+            own = [e for n, e in zip(new, plain, strict=True) if matches(n.type, n.tags)]
             evolve_all(state, own)
             states.append(state)
         return states

@@ -25,6 +25,7 @@ from eventfold.engines.postgres.arrays import (
     uuid,
     uuids,
 )
+from eventfold.engines.postgres.many import walked_first
 from eventfold.engines.postgres.schema import LAYOUT
 from eventfold.engines.postgres.sums import crc_of_new
 from eventfold.query import Clause, Item, Query
@@ -66,6 +67,7 @@ HOW: dict[str, str] = {  # the rest of what `append` takes; `stage` does not
     "brought": "text[]",
 }
 MOST_MATCHES = 4_000  # pairs of a clause and an event of the same call that it matches, before the call is cut
+MANY = 64  # items of conditions: more are judged in sets, as the function `judge` has it
 LONG = 1_000  # events a condition has to look through before it is judged ahead of the lock
 
 
@@ -247,7 +249,7 @@ def _many(requests: Sequence[AppendRequest]) -> dict[str, Any]:
 def _conditions(batch: Batch, clauses: list[tuple[int, Clause]]) -> dict[str, Any]:
     follows = _follows(batch, clauses)
     items = [
-        (number, clause.after, "\n".join(item.tags), "\n".join(item.types))
+        (number, clause.after, item)
         for number, (_, clause) in enumerate(clauses, 1)
         if clause.behind is None  # what stands in the log now is before what is being written
         for item in clause.query.items or (_ANYTHING,)
@@ -259,8 +261,10 @@ def _conditions(batch: Batch, clauses: list[tuple[int, Clause]]) -> dict[str, An
     if items:
         given["i_clauses"] = ints([item[0] for item in items])
         given["i_afters"] = bigints([item[1] for item in items])
-        given["i_tags"] = texts([item[2] for item in items])
-        given["i_types"] = texts([item[3] for item in items])
+        asked = [item[2] for item in items]
+        tags = walked_first(asked) if len(items) > MANY else [item.tags for item in asked]
+        given["i_tags"] = texts(["\n".join(each) for each in tags])
+        given["i_types"] = texts(["\n".join(item.types) for item in asked])
     if follows is not None:
         given["c_follows"] = ints_or_none(follows)
     if batch.matches:

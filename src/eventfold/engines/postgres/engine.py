@@ -17,6 +17,7 @@ from eventfold.engines.postgres.address import options_of, target_of
 from eventfold.engines.postgres.connect import Colour, Rows, off_loop
 from eventfold.engines.postgres.listen import Listener
 from eventfold.engines.postgres.locks import NamedLocks
+from eventfold.engines.postgres.many import LEAST_STRETCH, MOST_ROWS, Arms, many
 from eventfold.engines.postgres.read import FACTS, MOST
 from eventfold.engines.postgres.sums import (
     crc_of_snapshot,
@@ -88,11 +89,13 @@ class PostgresEngine(Writing):
 
     async def read(self, query: Query, span: Span) -> Page:
         """See the port."""
-        rows = await self._page(query, span, span.limit + 1)
-        head: int = rows[0][0]
+        if many(query):
+            head, events = await self._seek(query, span)
+        else:
+            rows = await self._page(query, span, span.limit + 1)
+            head, events = rows[0][0], self._events(rows)
+            self._sessions.saw(*rows[0][:3])
         self._seen = max(self._seen, head)
-        self._sessions.saw(*rows[0][:3])
-        events = self._events(rows)
         end = head if span.until is None else min(span.until, head)
         more = len(events) > span.limit
         if more:
@@ -106,6 +109,29 @@ class PostgresEngine(Writing):
         if more:
             return Page(events, events[-1].position, True)
         return Page(events, span.after + 1 if span.backwards else end, False)
+
+    async def _seek(self, query: Query, span: Span) -> tuple[int, list[Stored]]:
+        """The head, and up to one more matching event than the limit of the span, a stretch of the log at a time."""
+        arms, events = Arms(self._schema, query), list[Stored]()
+        after, until = span.after, MOST if span.until is None else span.until
+        width = MOST
+        while True:
+            low, high = (max(after, until - width), until) if span.backwards else (after, min(until, after + width))
+            part = msgspec.structs.replace(span, after=low, until=high)
+            most = MOST_ROWS if high - low > LEAST_STRETCH else MOST - 1
+            statement = self._sql.stretch(arms, part, span.limit + 1 - len(events), most)
+            rows = await self._sessions.ask_beyond(self._needed(low, span.until), statement)
+            head, count, epoch, last = rows[0][:4]
+            self._sessions.saw(head, epoch, last)
+            until, high = min(until, head), min(high, head)
+            if count > most:
+                width = max(1, (high - low) // 4)
+                continue
+            events += self._events([(row[0], *row[2:]) for row in rows])
+            after, until = (after, low) if span.backwards else (high, until)
+            if len(events) > span.limit or after >= until:
+                return head, events
+            width *= 2
 
     async def _rest(self, query: Query, span: Span, last: Stored) -> list[Stored]:
         """The further matching events of the append that a page's limit cut."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from eventfold.engine import Span
+from eventfold.engines.postgres.many import Arms, many
 from eventfold.query import Item, Query
 
 MOST = 2**63 - 1
@@ -54,6 +55,10 @@ class Reading:
             f" FROM {schema}.position_at(%b) p LEFT JOIN {self._event} e ON e.position = ANY (p.probes)"
         )
         self._moment = f"SELECT coalesce(max(position), 0) AS head, {epoch} AS epoch FROM {self._event}"
+        self._end = (
+            f"SELECT coalesce(l.position, 0) AS head, s.epoch, l.id FROM {schema}.store s"
+            f" LEFT JOIN (SELECT position, id FROM {self._event} ORDER BY position DESC LIMIT 1) l ON true"
+        )
         # Whether an event that was seen before is still there, and whether this server says so for good.
         self.still = f"SELECT pg_is_in_recovery(), (SELECT id FROM {self._event} WHERE position = %b)"
         self.request = f"SELECT key, first, size, crc FROM {schema}.request WHERE key = %b"
@@ -86,8 +91,7 @@ class Reading:
         order = "DESC" if span.backwards else "ASC"
         rows, values = self._rows(query, span, order, limit)
         return (
-            f"WITH h AS MATERIALIZED (SELECT coalesce(l.position, 0) AS head, s.epoch, l.id FROM {self.schema}.store s"
-            f" LEFT JOIN (SELECT position, id FROM {self._event} ORDER BY position DESC LIMIT 1) l ON true)"
+            f"WITH h AS MATERIALIZED ({self._end})"
             f" SELECT h.head, h.epoch, h.id, e.place, {COLUMNS} FROM h LEFT JOIN ({rows}) e ON true",
             values,
         )
@@ -110,6 +114,27 @@ class Reading:
             [*values, *occurred],
         )
 
+    def stretch(self, arms: Arms, span: Span, limit: int, most: int) -> Statement:
+        """Rows of (head, number, …) for a query with many items: the others as in `page`.
+
+        `number`: how many positions were looked up; where these are more than `most`, no events are given.
+        """
+        bounds, occurred = _occurred(span)
+        order = "DESC" if span.backwards else "ASC"
+        rows = (
+            "SELECT d.position AS place, e.*"
+            " FROM (SELECT DISTINCT position FROM p WHERE (SELECT count(*) FROM p) <= %b) d"
+            f" LEFT JOIN {self._event} e ON e.position = d.position WHERE e.position IS NULL OR (true{bounds})"
+            f" ORDER BY d.position {order} LIMIT %b"
+        )
+        return (
+            f"WITH h AS MATERIALIZED ({self._end}),"
+            f" p AS MATERIALIZED (SELECT position FROM ({arms.sql}) a LIMIT %b)"
+            f" SELECT h.head, (SELECT count(*) FROM p), h.epoch, h.id, e.place, {COLUMNS}"
+            f" FROM h LEFT JOIN ({rows}) e ON true",
+            [*arms.values(span.after, MOST if span.until is None else span.until), most + 1, most, *occurred, limit],
+        )
+
     def count(self, query: Query, after: int, until: int) -> Statement:
         """How many match, beside the head."""
         if not query.items:
@@ -119,6 +144,12 @@ class Reading:
 
     def _arms(self, query: Query, after: int, until: int, order: str, most: str) -> Statement:
         """The positions that match, each once, in order, up to the limit."""
+        if many(query):
+            of_many = Arms(self.schema, query)
+            sql = f"SELECT DISTINCT position FROM ({of_many.sql}) u" + (
+                f" ORDER BY position {order}{most}" if most else ""
+            )
+            return sql, of_many.values(after, until)
         arms: list[str] = []
         values: list[Any] = []
         for item in query.items:

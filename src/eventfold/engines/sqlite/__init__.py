@@ -27,7 +27,7 @@ from eventfold.engine import (
     TypeCount,
     Upgraded,
 )
-from eventfold.engines.sqlite import schema, snapshots
+from eventfold.engines.sqlite import many, schema, snapshots
 from eventfold.engines.sqlite.adopt import adopt, succeed
 from eventfold.engines.sqlite.check import Problem, Progress, problems
 from eventfold.engines.sqlite.connect import File
@@ -190,7 +190,10 @@ class SqliteEngine:
             end = head if until is None else min(until, head)
             if not query.items or end <= after:
                 return max(0, end - after)
-            found = positions(Dictionary(connection, self._types, self._tags), query, after, end)
+            names = Dictionary(connection, self._types, self._tags)
+            if many.many(query):
+                return many.count(names, query, after, end)
+            found = positions(names, query, after, end)
             if found.nothing:
                 return 0
             return connection.execute(f"SELECT count(*) FROM ({found.sql('ASC')})", found.bindings).get  # noqa: S608

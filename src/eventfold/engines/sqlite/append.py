@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import apsw
 
 from eventfold.engine import AppendRequest, Folding, Head, Outcome
-from eventfold.engines.sqlite import schema
+from eventfold.engines.sqlite import many, schema
 from eventfold.engines.sqlite.inline import enrolled
 from eventfold.engines.sqlite.queries import Dictionary, positions
 from eventfold.engines.sqlite.read import first_of, with_checksum
@@ -32,6 +32,8 @@ def first_match(dictionary: Dictionary, query: Query, after: int, until: int) ->
         return None
     if not query.items:
         return after + 1
+    if many.many(query):
+        return many.first(dictionary, query, after, until)
     found = positions(dictionary, query, after, until)
     if found.nothing:
         return None

@@ -12,18 +12,16 @@ import apsw
 
 from eventfold.engines.sqlite.names import Names
 from eventfold.engines.sqlite.schema import COLUMNS
-from eventfold.errors import InvalidQuery
 from eventfold.query import Item, Query
 
 PROBE = 200  # index entries looked at to see which of an item's tags is the rarer one
-
-MOST_PARTS = 400  # SQLite takes 500 selects in one compound
-MOST_BINDINGS = 32_000  # and 32,766 bindings in a statement
 
 _COLUMNS = [name.strip() for name in COLUMNS.split(",")]
 _E_COLUMNS = ", ".join(f"e.{name}" for name in _COLUMNS)
 # The index says that there is such a position: where the row is gone, a row of nulls says so.
 _P_COLUMNS = ", ".join(["p.position", *(f"e.{name}" for name in _COLUMNS[1:])])
+
+_OCCURRED = " AND (e.crc IS NULL OR ifnull(e.occurred, e.time) BETWEEN ? AND ?)"
 
 
 class Dictionary(NamedTuple):
@@ -49,16 +47,12 @@ class Positions:
         return not self.parts
 
     def sql(self, direction: str) -> str:
-        """The compound select, ordered. So many parts that they must be nested are sorted, not merged."""
-        parts = self.parts
-        if len(parts) > MOST_PARTS:
-            nested = [parts[start : start + MOST_PARTS] for start in range(0, len(parts), MOST_PARTS)]
-            parts = [f"SELECT position FROM ({' UNION '.join(some)})" for some in nested]  # noqa: S608
-        return f"{' UNION '.join(parts)} ORDER BY position {direction}"
+        """The compound select, ordered."""
+        return f"{' UNION '.join(self.parts)} ORDER BY position {direction}"
 
 
 def positions(dictionary: Dictionary, query: Query, after: int, until: int) -> Positions:
-    """Compile a query with items (not the one that means everything)."""
+    """Compile a query with a few items (not the one that means everything): many.py walks those with many."""
     connection, types, _, writing = dictionary
     found = Positions([], [])
     for item in query.items:
@@ -71,12 +65,6 @@ def positions(dictionary: Dictionary, query: Query, after: int, until: int) -> P
             for each in type_ids:
                 found.parts.append("SELECT position FROM event WHERE type = ? AND position > ? AND position <= ?")
                 found.bindings += (each, after, until)
-    if len(found.bindings) > MOST_BINDINGS:
-        raise InvalidQuery(
-            f"A query with {len(query.items):,} alternatives is more than SQLite can be asked at once.",
-            "Ask in several queries, or tag the events by what these have in common.",
-            alternatives=len(query.items),
-        )
     return found
 
 
@@ -106,13 +94,22 @@ def _probe(connection: apsw.Connection, tag: int, after: int, until: int) -> int
     ).get
 
 
+def rows_sql(backwards: bool, occurred: bool) -> str:
+    """Whole rows at given positions: bindings are these as a JSON array, then the bounds of `occurred`."""
+    return (
+        f"SELECT {_P_COLUMNS} FROM (SELECT value AS position FROM json_each(?)) p "  # noqa: S608
+        f"LEFT JOIN event e ON e.position = p.position WHERE 1{_OCCURRED if occurred else ''} "
+        f"ORDER BY p.position {'DESC' if backwards else 'ASC'}"
+    )
+
+
 def page_sql(found: Positions | None, backwards: bool, occurred: bool) -> str:
     """A page of whole rows: bindings are those of the positions, then the bounds of `occurred`, then the limit.
 
     Without positions (the query that means everything) the bindings start with (after, until).
     """
     direction = "DESC" if backwards else "ASC"
-    where = " AND (e.crc IS NULL OR ifnull(e.occurred, e.time) BETWEEN ? AND ?)" if occurred else ""
+    where = _OCCURRED if occurred else ""
     if found is None:
         return (
             f"SELECT {_E_COLUMNS} FROM event e WHERE e.position > ? AND e.position <= ?{where} "  # noqa: S608

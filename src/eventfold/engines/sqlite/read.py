@@ -6,7 +6,10 @@ only ever grow, the head read before a page is a bound up to which that page is 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from functools import partial
+from itertools import islice
 from operator import gt, itemgetter, lt
 from typing import Any, NoReturn
 from zlib import crc32
@@ -17,8 +20,10 @@ import msgspec
 from eventfold.engine import Page, Span
 from eventfold.engines.sqlite import schema
 from eventfold.engines.sqlite.faults import disagreement
+from eventfold.engines.sqlite.many import found as found_by_many
+from eventfold.engines.sqlite.many import many
 from eventfold.engines.sqlite.names import Names
-from eventfold.engines.sqlite.queries import Dictionary, Positions, page_sql, positions
+from eventfold.engines.sqlite.queries import Dictionary, Positions, page_sql, positions, rows_sql
 from eventfold.errors import CorruptEvent
 from eventfold.query import Query
 from eventfold.record import Stored
@@ -120,13 +125,8 @@ def read_page(
     end = span.after + 1 if span.backwards else until
     if until <= span.after:
         return Page([], end, False)
-    found: Positions | None = None
-    if query.items:
-        found = positions(Dictionary(connection, *names), query, span.after, until)
-        if found.nothing:
-            return Page([], end, False)
-    # One more than asked for tells whether there is more.
-    events = rows.all(connection, _select(connection, found, span, span.after, until, span.limit + 1))
+    fetch = partial(_fetch, connection, rows, names, query, span)
+    events = fetch(span.after, until, span.limit + 1)  # one more than asked for tells whether there is more
     _verify(events, query, span, until)
     if len(events) <= span.limit:
         return Page(events, end, False)
@@ -134,24 +134,42 @@ def read_page(
     edge = events[-1]
     if edge.first == extra.first:  # the limit would cut an append: take the rest of it along
         low, high = (edge.first - 1, edge.position - 1) if span.backwards else (edge.position, edge.last)
-        low, high = max(low, span.after), min(high, until)
-        if query.items:
-            found = positions(Dictionary(connection, *names), query, low, high)
-        events += rows.all(connection, _select(connection, found, span, low, high, edge.size))
+        events += fetch(max(low, span.after), min(high, until), edge.size)
         edge = events[-1]
     return Page(events, edge.position, True)
 
 
-def _select(
-    connection: apsw.Connection, found: Positions | None, span: Span, after: int, until: int, limit: int
-) -> apsw.Cursor:
-    occurred = span.occurred_since is not None or span.occurred_until is not None
-    bindings: list[Any] = [after, until] if found is None else list(found.bindings)
-    if occurred:
-        bindings.append(FIRST if span.occurred_since is None else span.occurred_since)
-        bindings.append(LAST if span.occurred_until is None else span.occurred_until)
-    bindings.append(limit)
-    return connection.execute(page_sql(found, span.backwards, occurred), bindings)
+def _fetch(
+    connection: apsw.Connection,
+    rows: Rows,
+    names: tuple[Names, Names],
+    query: Query,
+    span: Span,
+    after: int,
+    until: int,
+    limit: int,
+) -> list[Stored]:
+    """The first matching events in (after, until], in the order of the span."""
+    bounds: list[Any] = []
+    if occurred := span.occurred_since is not None or span.occurred_until is not None:
+        bounds.append(FIRST if span.occurred_since is None else span.occurred_since)
+        bounds.append(LAST if span.occurred_until is None else span.occurred_until)
+    found: Positions | None = None
+    if query.items:
+        dictionary = Dictionary(connection, *names)
+        if many(query):
+            places = found_by_many(dictionary, query, after, until, backwards=span.backwards)
+            sql, events = rows_sql(span.backwards, occurred), list[Stored]()
+            while len(events) < limit and (chunk := list(islice(places, limit - len(events)))):
+                events += rows.all(connection, connection.execute(sql, [json.dumps(chunk), *bounds]))
+            return events
+        found = positions(dictionary, query, after, until)
+        if found.nothing:
+            return []
+    bindings = [after, until] if found is None else found.bindings
+    return rows.all(
+        connection, connection.execute(page_sql(found, span.backwards, occurred), [*bindings, *bounds, limit])
+    )
 
 
 def _verify(events: list[Stored], query: Query, span: Span, until: int) -> None:

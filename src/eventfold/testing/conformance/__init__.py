@@ -9,6 +9,7 @@
     lost            the answer was lost, or nothing was written: which is which                (P5)
     reading         every way of asking: queries, bounds, limits, directions, raw              (P3)
     paging          what one page of the port holds, and where it may end                      (P1, P3)
+    large           queries with tens of thousands of items, and the limit above                (P2, P3)
     moments         recorded time, the business's time, and the log as it was                  (P1, P3)
     follow          catch up, then live, without gap or repeat                                 (P7)
     cursors         progress that is verified before it is believed                            (P7)
@@ -41,7 +42,7 @@ import inspect
 from collections.abc import Iterator
 
 CHAPTERS = """
-    append conditions combined behind epochs idempotency lost reading paging moments follow cursors decide states
+    append conditions combined behind epochs idempotency lost reading paging large moments follow cursors decide states
     envelopes
     metadata receipts lists round_trips copying snapshots locks inline bad_input declared
 """.split()

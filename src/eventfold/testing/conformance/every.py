@@ -20,6 +20,7 @@ from eventfold.testing.conformance.epochs import *
 from eventfold.testing.conformance.follow import *
 from eventfold.testing.conformance.idempotency import *
 from eventfold.testing.conformance.inline import *
+from eventfold.testing.conformance.large import *
 from eventfold.testing.conformance.lists import *
 from eventfold.testing.conformance.locks import *
 from eventfold.testing.conformance.lost import *

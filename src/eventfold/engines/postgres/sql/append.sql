@@ -175,6 +175,7 @@ DECLARE
     every text[];
     of_types text[];
     together boolean := cardinality(i_clauses) > 2;
+    many boolean := cardinality(i_clauses) > 64;
 BEGIN
     IF together THEN -- many items of the usual kind, one tag, in one statement
         FOR clause, found IN
@@ -189,8 +190,34 @@ BEGIN
             founds[clause] := least(founds[clause], found);
         END LOOP;
     END IF;
+    IF many THEN -- so many that the other kinds are not looped over either: several tags (the first is walked), and types
+        FOR clause, found IN
+            SELECT u.clause, f.position
+            FROM unnest(i_clauses, i_afters, i_tags, i_types) u(clause, after, tags, types)
+            CROSS JOIN LATERAL (SELECT string_to_array(u.tags, E'\n') AS tags, string_to_array(u.types, E'\n') AS types OFFSET 0) k
+            CROSS JOIN LATERAL (
+                SELECT t.position FROM tag t WHERE t.tag = k.tags[1] AND t.position > greatest(u.after, low)
+                    AND (u.types = '' OR t.type = ANY (k.types))
+                    AND cardinality(k.tags) - 1 = (SELECT count((
+                            SELECT o.position FROM tag o WHERE o.tag = g AND o.position = t.position
+                        )) FROM unnest(k.tags[2:]) g)
+                ORDER BY t.position LIMIT 1) f
+            WHERE strpos(u.tags, E'\n') > 0 AND f.position <= high
+            UNION ALL
+            SELECT u.clause, f.position
+            FROM unnest(i_clauses, i_afters, i_tags, i_types) u(clause, after, tags, types)
+            CROSS JOIN LATERAL unnest(string_to_array(u.types, E'\n')) g CROSS JOIN LATERAL (
+                SELECT e.position FROM event e WHERE e.type = g AND e.position > greatest(u.after, low)
+                ORDER BY e.position LIMIT 1) f
+            WHERE u.tags = '' AND u.types <> '' AND f.position <= high
+        LOOP
+            founds := coalesce(founds, array_fill(NULL::bigint, ARRAY[clauses]));
+            founds[clause] := least(founds[clause], found);
+        END LOOP;
+    END IF;
     FOR i IN 1 .. coalesce(cardinality(i_clauses), 0) LOOP
         CONTINUE WHEN together AND i_tags[i] <> '' AND strpos(i_tags[i], E'\n') = 0;
+        CONTINUE WHEN many AND (i_tags[i] <> '' OR i_types[i] <> '');
         since := greatest(i_afters[i], low);
         IF i_types[i] <> '' THEN
             of_types := string_to_array(i_types[i], E'\n');
