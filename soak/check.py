@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import eventfold as ef
-from eventfold.errors import EventfoldError, ProcessError, UnknownProjection
+from eventfold.errors import CursorMismatch, EventfoldError, ProcessError, ProjectionError, UnknownProjection
 from soak.clients import Place
-from soak.facts import EVERY, Fragile, Greeted, Greeting, Noted, PerSeat, PerWriter, SeatTaken, letter
+from soak.facts import EVERY, Fragile, Greeted, Greeting, Noted, PerSeat, PerWriter, SeatTaken, elsewhere, letter
 from soak.history import Told, Written, lines, told
 
 SHOWN = 4  # of a list of similar problems
@@ -71,6 +71,8 @@ def check(place: Place, findings: Findings, allowed: Allowed | None = None, *, m
             if not proof.proved:
                 findings.add(f"the log is not proved: {[flaw.what for flaw in proof.flaws[:SHOWN]]}")
         if models:
+            if allowed.epoch and place.other:
+                _rebuild(store, place, findings)
             check_models(store, place, findings)
         if findings.problems:
             with contextlib.suppress(EventfoldError):
@@ -212,6 +214,21 @@ def check_models(store: ef.Store, place: Place, findings: Findings) -> None:
         for proof in desk.verify():
             if not proof.proved:
                 findings.add(f"{proof.name} (generation {proof.generation}) is not proved: {proof.verdict}")
+
+
+def _rebuild(store: ef.Store, place: Place, findings: Findings) -> None:
+    """Rows elsewhere may be of events that a failover lost: then the read model says so, and is built again."""
+    model = elsewhere(place.other)
+    with findings.within("rebuilding what is ahead of the log"):
+        if not any(each.name == ef_name(model) for each in store.projections.known()):
+            return
+        try:
+            store.project(model)
+        except (CursorMismatch, ProjectionError):
+            before = next(each.live for each in store.projections.known() if each.name == ef_name(model))
+            store.projections.rebuild(model)
+            store.projections.switch(model)
+            store.projections.discard(model, before)  # its checkpoint is of events that are gone
 
 
 def ef_name(model: type[ef.Projection]) -> str:

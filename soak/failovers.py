@@ -32,7 +32,7 @@ def postgres(turn: Round) -> None:
         second = PostgresServer(standby_of=primary, within=within, max_connections="80")
         hosts = f"127.0.0.1:{first.port},127.0.0.1:{second.port}"
         url = f"postgresql://{SUPERUSER}:{PASSWORD}@{hosts}/postgres?target_session_attrs=read-write"
-        place = Place(url, turn.folder, "", {"patience": 20.0})
+        place = Place(url, turn.folder, f"sqlite:{turn.folder / 'rows.db'}", {"patience": 20.0})
         started = crowd(turn, place, 1, copies=False, pace=0.08)
         standby = second
         for number in range(TURNS):

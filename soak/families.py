@@ -5,7 +5,7 @@ Knows: which module does what, and how often at scale 1. Does not know: how roun
 
 from __future__ import annotations
 
-from soak import containers, cuts, failovers, faults, flips, full, kills, power, storms
+from soak import containers, cuts, failovers, faults, flips, full, kills, power, storms, sweeps
 from soak.rounds import Family
 
 FAMILIES = (
@@ -23,6 +23,8 @@ FAMILIES = (
     Family("failovers", "failovers", 200, failovers.postgres, postgres=True, longest=240.0),
     Family("storms-sqlite", "storms", 100, storms.sqlite),
     Family("storms-postgres", "storms", 100, storms.postgres, postgres=True),
+    Family("sweeps-sqlite", "calls swept", 14, sweeps.sqlite, longest=300.0),
+    Family("sweeps-postgres", "calls swept", 14, sweeps.postgres, postgres=True, longest=300.0),
     Family("containers-sqlite", "rounds of containers", 100, containers.sqlite, root=True),
     Family("containers-postgres", "rounds of containers", 100, containers.postgres, root=True, postgres=True),
 )

@@ -6,6 +6,7 @@ Knows: one line for each step, written by one system call. Does not know: stores
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +44,7 @@ class History:
     def foreign(self, what: str, error: BaseException) -> None:
         """An error reached the caller that is not the library's: always a violation."""
         self.write("foreign", what, describe(error))
+        traceback.print_exception(error)
 
     def close(self) -> None:
         """Close the file."""
