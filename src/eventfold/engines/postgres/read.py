@@ -18,6 +18,7 @@ COLUMNS = (
     "e.position, e.id, e.type, e.version, e.data, e.tags, e.time, e.occurred, e.metadata, "
     'e."offset", e.size, e.codec, e.key, e.checksum'
 )
+_OF_PAGE = COLUMNS.replace("e.position", "e.place", 1)
 _FEW = 1_000  # how far the tags of an item are counted to find the rarest
 
 Statement = tuple[str, list[Any]]
@@ -83,16 +84,16 @@ class Reading:
         self.known = f"SELECT position, id FROM {self._event} WHERE id = ANY (%b)"
 
     def page(self, query: Query, span: Span, limit: int | None) -> Statement:
-        """Rows of (head, epoch, head's id, place, event's columns…) in order; one with NULLs if none match.
+        """Rows of (head, epoch, head's id, place, event's other columns…) in order; one with NULLs if none match.
 
         The head is of the same snapshot, so that "nothing more up to the head" is true of one moment. `place` is what
-        led to the event: where an index has a position and no event stands there, the other columns are NULL.
+        led to the event, and where it stands: where no event does, the other columns are NULL.
         """
         order = "DESC" if span.backwards else "ASC"
         rows, values = self._rows(query, span, order, limit)
         return (
             f"WITH h AS MATERIALIZED ({self._end})"
-            f" SELECT h.head, h.epoch, h.id, e.place, {COLUMNS} FROM h LEFT JOIN ({rows}) e ON true",
+            f" SELECT h.head, h.epoch, h.id, {_OF_PAGE} FROM h LEFT JOIN ({rows}) e ON true",
             values,
         )
 
@@ -130,7 +131,7 @@ class Reading:
         return (
             f"WITH h AS MATERIALIZED ({self._end}),"
             f" p AS MATERIALIZED (SELECT position FROM ({arms.sql}) a LIMIT %b)"
-            f" SELECT h.head, (SELECT count(*) FROM p), h.epoch, h.id, e.place, {COLUMNS}"
+            f" SELECT h.head, (SELECT count(*) FROM p), h.epoch, h.id, {_OF_PAGE}"
             f" FROM h LEFT JOIN ({rows}) e ON true",
             [*arms.values(span.after, MOST if span.until is None else span.until), most + 1, most, *occurred, limit],
         )

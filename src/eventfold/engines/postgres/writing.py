@@ -366,13 +366,13 @@ class Writing:
         return verified(rows, self._sessions.unplaced)
 
     def _events(self, rows: Rows) -> list[Stored]:
-        """A page's rows, each behind head, epoch, the head's id and its place; one without a place: no events."""
+        """A page's rows, each behind head, epoch and the head's id; one without a place stands for no events."""
         if rows[0][3] is None:
             return []
-        lost = next((row[3] for row in rows if row[4] is None), None)
+        lost = next((row[3] for row in rows if row[-1] is None), None)  # an event has a checksum
         if lost is not None:
             raise missing(lost)
-        return self._verified([row[4:] for row in rows])
+        return self._verified([row[3:] for row in rows])
 
 
 def _is_old(request: AppendRequest, epoch: int) -> bool:
