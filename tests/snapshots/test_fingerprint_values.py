@@ -251,7 +251,8 @@ def test_rows_under_a_fingerprint_of_an_older_release_go_on(tmp_path: Path) -> N
         (held,) = store.projections.checkpoints(Sales)
         first = plan_of(Sales)._prints()[1]  # type: ignore[attr-defined]
         assert first != held.fingerprint
-        store.projections.target(Sales).edit(held.place, fingerprint=first)
+        with store.projections.target(Sales).control(held.place.name) as tx:
+            tx.update_checkpoint(held.place, fingerprint=first)
     with ef.Store(url) as store:
         store.append(Sale("a"))
         store.project(Sales)
