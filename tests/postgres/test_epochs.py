@@ -41,7 +41,7 @@ def go_back(url: str, schema: str, position: int, *, epoch: bool) -> None:
         url,
         *[f"ALTER TABLE {schema}.{table} DISABLE TRIGGER USER" for table in tables],
         *[f"DELETE FROM {schema}.{table} WHERE position > {position}" for table in ("event", "tag")],
-        f"UPDATE {schema}.store SET epoch = epoch + {int(epoch)}",
+        f"SELECT {schema}.begin_epoch()" if epoch else "SELECT 1",
         *[f"ALTER TABLE {schema}.{table} ENABLE TRIGGER USER" for table in tables],
     )
 
