@@ -12,7 +12,6 @@ from typing import Any
 
 from eventfold.engine import AppendRequest, Outcome
 from eventfold.engines.memory import MemoryEngine
-from eventfold.record import Stored
 
 
 class Log(MemoryEngine):
@@ -20,13 +19,13 @@ class Log(MemoryEngine):
 
     def fail_over(self, lost: int) -> None:
         """Lose the last `lost` events, which were acknowledged, and what was kept of them."""
-        with self._lock:
-            kept: list[Stored] = self._log[: len(self._log) - lost]
-            self._log, self._ids, self._tags, self._types = [], {}, {}, {}
-            for stored in kept:
-                self._write(stored)
-            self._requests = {key: done for key, done in self._requests.items() if done.last <= len(kept)}
+
+        def lose() -> None:
+            self._end -= lost
+            self._take_back()
             self.epoch += 1
+
+        self._alone(lose)
 
 
 class Handle:

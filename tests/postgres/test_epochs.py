@@ -36,11 +36,11 @@ class Balance(ef.Projection, name="epoch_balance"):
 
 def go_back(url: str, schema: str, position: int, *, epoch: bool) -> None:
     """What a restore into the living store's tables does: the log ends at this position, in another epoch or not."""
-    tables = ("event", "tag", "store")
+    tables = ("event", "tag")
     sql(
         url,
         *[f"ALTER TABLE {schema}.{table} DISABLE TRIGGER USER" for table in tables],
-        *[f"DELETE FROM {schema}.{table} WHERE position > {position}" for table in ("event", "tag")],
+        *[f"DELETE FROM {schema}.{table} WHERE position > {position}" for table in tables],
         f"SELECT {schema}.begin_epoch()" if epoch else "SELECT 1",
         *[f"ALTER TABLE {schema}.{table} ENABLE TRIGGER USER" for table in tables],
     )
