@@ -275,6 +275,17 @@ def test_a_note_that_says_nothing_is_passed_over(path: str, note: bytes) -> None
         assert numbers(store) == [1, 2]
 
 
+def test_the_beginning_of_a_note_is_passed_over(path: str) -> None:
+    """A power cut may leave any beginning of it: half an id is not taken for the id of an event that is lost."""
+    with ef.Store(path) as store:
+        store.append(noted(1))
+    note = Path(path + ".lock").read_bytes()
+    for length in range(0, len(note), 5):
+        Path(path + ".lock").write_bytes(note[:length])
+        with ef.Store(path) as store:
+            assert numbers(store) == [1]
+
+
 def test_the_weaker_mode_leaves_no_note(path: str) -> None:
     """With durability="normal" a power cut may take the last commits: the store opens without complaint."""
     with ef.Store(path, durability="normal") as store:

@@ -84,7 +84,8 @@ class WriterLock:
         try:
             file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                return os.pread(file, NOTE_BYTES, 0).partition(b"\n")[0].decode("ascii", "replace")
+                line, end, _ = os.pread(file, NOTE_BYTES, 0).partition(b"\n")
+                return line.decode("ascii", "replace") if end else ""  # half a note is none
             finally:
                 os.close(file)
         except (FileNotFoundError, PermissionError):
