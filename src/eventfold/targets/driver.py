@@ -78,6 +78,10 @@ class Driver(Protocol):
         """The target's clock, in µs since 1970 UTC: all runners of a target share it."""
         ...
 
+    def dead(self, connection: Any, error: BaseException) -> bool:
+        """Whether an error means that this connection is gone, and a new one may do."""
+        ...
+
     def overdue(self) -> bool:
         """Whether others have waited for this thread's transaction long enough."""
         ...

@@ -132,6 +132,11 @@ class PostgresDriver:
         assert row is not None
         return int(row[0])
 
+    def dead(self, connection: psycopg.Connection[Any], error: BaseException) -> bool:
+        """The server, or what is in between, has hung up."""
+        state = getattr(error, "sqlstate", None) or ""
+        return connection.closed or state[:2] == "08" or state in ("57P01", "57P02", "57P03", "57P05")
+
     def overdue(self) -> bool:
         """Nobody waits for our rows."""
         return False

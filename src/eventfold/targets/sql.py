@@ -7,12 +7,12 @@ small transaction.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
-from eventfold.errors import TargetUnavailable, UnknownProjection
+from eventfold.errors import EventfoldError, TargetUnavailable, UnknownProjection
 from eventfold.projection.columns import Table
 from eventfold.projection.ledger import Tally
 from eventfold.target import Checkpoint, Disturbed, Entry, PendingCommand, Place, Registered, physical
@@ -23,6 +23,8 @@ from eventfold.targets.rows import Statements
 from eventfold.targets.writing import SqlWriting, lost
 
 PAGE = 1_000
+
+T = TypeVar("T")
 AGAIN = ("40P01", "40001")  # a deadlock, or a conflict: nothing was done, and the transaction may begin again
 
 
@@ -62,6 +64,22 @@ class SqlTarget:
         except driver.errors as error:
             raise driver.translated(error) from error
 
+    def _read(self, work: Callable[[Any], T]) -> T:
+        """What only reads: again, once, over a new connection, if the one that was kept turns out to be dead."""
+        dead = False
+        try:
+            with self._using() as connection:
+                try:
+                    return work(connection)
+                except self._driver.errors as error:
+                    dead = self._driver.dead(connection, error)
+                    raise
+        except EventfoldError:
+            if not dead:
+                raise
+        with self._using() as connection:
+            return work(connection)
+
     def _prepare(self, connection: Any) -> None:
         if self._ready:
             return
@@ -85,12 +103,15 @@ class SqlTarget:
 
     def _look(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
         """Ask without making the tables: nothing there means nothing kept."""
-        with self._using() as connection:
+
+        def look(connection: Any) -> list[tuple[Any, ...]]:
             if not self._ready:
                 if not self._driver.exists(connection, "eventfold_mark"):
                     return []
                 self._ready = True
             return self._ask(connection, sql, parameters)
+
+        return self._read(look)
 
     # Projections
 
@@ -127,10 +148,13 @@ class SqlTarget:
 
     def pending_commands(self, store: str) -> list[PendingCommand]:
         """See the port."""
-        with self._using() as connection:
+
+        def pending(connection: Any) -> list[PendingCommand]:
             if not self._driver.exists(connection, "eventfold_command"):
                 return []
             return [PendingCommand(*row) for row in self._ask(connection, control.COMMANDS, (store,))]
+
+        return self._read(pending)
 
     def remove_command(self, command: PendingCommand) -> None:
         """See the port."""
@@ -209,31 +233,39 @@ class SqlTarget:
 
     def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
         """See the port."""
-        found: list[tuple[Any, ...]] = []
-        rest = iter(keys)
-        with self._using() as connection:
+
+        def load(connection: Any) -> list[tuple[Any, ...]]:
+            found: list[tuple[Any, ...]] = []
+            rest = iter(keys)
             while chunk := list(islice(rest, PAGE)):
                 sql, parameters = self._statements.load(table, chunk)
                 found += self._ask(connection, sql, parameters)
-        return self._statements.unpacked(table, found)
+            return found
+
+        return self._statements.unpacked(table, self._read(load))
 
     def select(
         self, table: Table, where: Mapping[str, Any], order: Sequence[str], limit: int | None
     ) -> list[tuple[Any, ...]]:
         """See the port."""
-        with self._using() as connection:
+
+        def select(connection: Any) -> list[tuple[Any, ...]]:
             self._statements.look(connection, table)
             sql, parameters = self._statements.select(table, where, order, limit)
             return self._statements.unpacked(table, self._ask(connection, sql, parameters))
 
+        return self._read(select)
+
     def scan(self, table: Table) -> Iterator[list[tuple[Any, ...]]]:
         """See the port."""
         after: tuple[Any, ...] = ()
+
+        def following(connection: Any) -> list[tuple[Any, ...]]:
+            self._statements.look(connection, table)
+            return self._ask(connection, self._statements.scan(table, bool(after), PAGE), after)
+
         while True:
-            with self._using() as connection:
-                self._statements.look(connection, table)
-                sql = self._statements.scan(table, bool(after), PAGE)
-                page = self._ask(connection, sql, after)
+            page = self._read(following)
             if page:
                 yield self._statements.unpacked(table, page)
                 after = self._statements.after(table, page[-1])
@@ -242,16 +274,17 @@ class SqlTarget:
 
     def outdated(self, table: Table) -> bool:
         """See the port."""
-        with self._using() as connection:
-            return self._statements.look(connection, table)
+        return self._read(lambda connection: self._statements.look(connection, table))
 
     def dump(self, name: str, generation: int) -> Iterator[tuple[Any, ...]]:
         """See the port."""
-        with self._using() as connection:
+
+        def everything(connection: Any) -> list[tuple[Any, ...]]:
             width = self._driver.width(connection, physical(name, generation))
             order = ", ".join(str(n) for n in range(1, width + 1))
-            rows = self._ask(connection, f"SELECT * FROM {physical(name, generation)} ORDER BY {order}")  # noqa: S608
-        yield from rows
+            return self._ask(connection, f"SELECT * FROM {physical(name, generation)} ORDER BY {order}")  # noqa: S608
+
+        yield from self._read(everything)
 
     def undelivered(self, name: str, generation: int) -> str:
         """Nothing: rows are where readers look as soon as they are committed."""

@@ -251,6 +251,10 @@ class SqliteDriver:
         """This machine's clock: a SQLite file is not shared between machines."""
         return time.time_ns() // 1000
 
+    def dead(self, connection: Any, error: BaseException) -> bool:
+        """A file does not hang up."""
+        return False
+
     def overdue(self) -> bool:
         """In the store's own file: after a twentieth of a second."""
         return self._file is not None and time.monotonic() - self._since > SLICE

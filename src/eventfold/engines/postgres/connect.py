@@ -269,6 +269,11 @@ class Pool:
             self._leave(place)
             raise
 
+    async def hang_up_idle(self) -> None:
+        """Close what is kept, so that the next connection is a new one."""
+        while self._idle:
+            await self._drop(self._idle.pop())
+
     async def _usable(self) -> SyncLink | AsyncLink:
         while self._idle:
             link = self._idle.pop()

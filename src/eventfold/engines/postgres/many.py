@@ -28,7 +28,7 @@ def many(query: Query) -> bool:
 class Arms:
     """What a query with many items asks: `sql` gives a position as often as items mean it, in no order.
 
-    Every walk is a probe of an index: OFFSET 0 keeps the planner from joining the tables in another way.
+    Every walk by tags is a probe of an index: OFFSET 0 keeps the planner from joining the tables in another way.
     """
 
     def __init__(self, schema: str, query: Query) -> None:
@@ -38,7 +38,9 @@ class Arms:
         several = [item for item in query.items if len(item.tags) > 1]
         self._arms: list[tuple[str, list[Any]]] = []  # with the values before the bounds of the span
         if alone:
-            self._add("unnest(%b::text[]) u(type)", f"{self._event} t WHERE t.type = u.type", texts(list(alone)))
+            bounds = "t.position > %b AND t.position <= %b"
+            walk = f"SELECT t.position FROM {self._event} t WHERE t.type = ANY (%b::text[]) AND {bounds}"
+            self._arms.append((walk, [texts(list(alone))]))
         by_types: dict[tuple[str, ...], list[Item]] = {}
         for item in single:
             by_types.setdefault(item.types, []).append(item)

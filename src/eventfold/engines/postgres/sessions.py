@@ -99,6 +99,7 @@ class Sessions:
                 if not (again and lost(error, link.closed)):
                     raise translated(error, pool.address.where) from None
                 again = False
+                await pool.hang_up_idle()  # the server went away: the others are as dead, and there is one attempt more
             finally:
                 await pool.give(link)
 

@@ -7,14 +7,14 @@ writes there next.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from eventfold.errors import TargetUnavailable, UnknownProjection
+from eventfold.errors import EventfoldError, TargetUnavailable, UnknownProjection
 from eventfold.projection.columns import Table
 from eventfold.projection.ledger import Tally
 from eventfold.target import Checkpoint, Disturbed, Entry, PendingCommand, Place, Registered, physical
@@ -25,6 +25,8 @@ from eventfold.targets.alchemy.tables import CHECKPOINT, COMMAND, ENTRY, MARK, M
 from eventfold.targets.alchemy.writing import AlchemyWriting, at
 from eventfold.targets.rows import refuse_unknown
 from eventfold.targets.writing import lost
+
+T = TypeVar("T")
 
 
 class AlchemyTarget:
@@ -51,6 +53,17 @@ class AlchemyTarget:
                     yield connection
         except exc.SQLAlchemyError as error:
             raise dialects.translated(error, self.address) from error
+
+    def _read(self, work: Callable[[sa.Connection], T]) -> T:
+        """What only reads: again, once, over a new connection, if the one that was kept turns out to be dead."""
+        try:
+            with self._using() as connection:
+                return work(connection)
+        except EventfoldError as error:
+            if not getattr(error.__cause__, "connection_invalidated", False):
+                raise
+        with self._using() as connection:
+            return work(connection)
 
     @contextmanager
     def _transaction(self, connection: sa.Connection, alone: bool) -> Generator[None]:
@@ -86,10 +99,13 @@ class AlchemyTarget:
 
     def _look(self, statement: sa.Select[Any]) -> list[tuple[Any, ...]]:
         """Ask without making the tables: nothing there means nothing kept."""
-        with self._using() as connection:
+
+        def look(connection: sa.Connection) -> list[tuple[Any, ...]]:
             if not self._ready and not sa.inspect(connection).has_table(MARK.name):
                 return []
             return [tuple(row) for row in connection.execute(statement)]
+
+        return self._read(look)
 
     # Projections
 
@@ -209,17 +225,20 @@ class AlchemyTarget:
 
     def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
         """See the port."""
-        with self._using() as connection:
-            return [row for each in queries.of_keys(connection, rows_table(table), keys) for row in each]
+        made = rows_table(table)
+        return self._read(lambda connection: [row for each in queries.of_keys(connection, made, keys) for row in each])
 
     def select(
         self, table: Table, where: Mapping[str, Any], order: Sequence[str], limit: int | None
     ) -> list[tuple[Any, ...]]:
         """See the port."""
         refuse_unknown(table, where, order)
-        with self._using() as connection:
+
+        def select(connection: sa.Connection) -> list[tuple[Any, ...]]:
             statement = queries.some(rows_table(table), where, order or table.key, limit, connection.dialect.name)
             return [tuple(row) for row in connection.execute(statement)]
+
+        return self._read(select)
 
     def scan(self, table: Table) -> Iterator[list[tuple[Any, ...]]]:
         """See the port."""

@@ -183,6 +183,10 @@ class DuckDriver:
         """This machine's clock: a DuckDB file is not shared between machines."""
         return time.time_ns() // 1000
 
+    def dead(self, connection: Any, error: BaseException) -> bool:
+        """A file does not hang up."""
+        return False
+
     def overdue(self) -> bool:
         """The log is elsewhere."""
         return False
