@@ -21,6 +21,7 @@ import eventfold as ef
 from eventfold.bridge import run as bridge_run
 from eventfold.engines.memory import MemoryEngine
 from eventfold.errors import AppendConflict, CursorMismatch
+from eventfold.flow.copy import copy, verify
 from eventfold.process import Process, after
 from eventfold.query import Query
 from eventfold.store import Store
@@ -335,6 +336,34 @@ def test_rows_that_lost_nothing_are_kept_up_by_the_same_runner(failover: Failove
             assert not running.failed
         assert [(row.seat, row.takers) for row in store.rows(Kept, order="seat")] == [("a", 6), ("b", 1)]
         assert all(proof.proved for proof in store.projections.verify(Kept))
+
+
+def test_a_copy_is_of_one_history() -> None:
+    """The failover comes between two pages: gone on with where what was copied is still there, refused where not."""
+    for lost, refused in ((3, False), (700, True)):
+        log = Log()
+        handle = Handle(log)
+        with Store(handle) as store:  # type: ignore[arg-type]
+            store.extend([Noted(str(number)) for number in range(1_500)])
+        target = MemoryEngine()
+
+        def fail_over(done: int, of: int, log: Log = log, handle: Handle = handle, lost: int = lost) -> None:
+            if log.epoch == 1:
+
+                def during() -> None:
+                    log.fail_over(lost)
+                    with Store(log) as other:
+                        other.extend([Noted(f"new {number}") for number in range(1_000)])
+
+                handle.during = during
+
+        if refused:
+            with pytest.raises(CursorMismatch):
+                bridge_run(copy(handle, target, progress=fail_over))  # type: ignore[arg-type]
+        else:
+            copied = bridge_run(copy(handle, target, progress=fail_over))  # type: ignore[arg-type]
+            assert copied.events == 2_497
+            assert bridge_run(verify(log, target)).verified
 
 
 class Ordered(ef.Event, type="epochs.ordered"):

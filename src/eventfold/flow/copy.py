@@ -41,6 +41,7 @@ async def copy(source: Engine, target: Engine, *, succeed: bool = False, progres
     has it already, from a copy that was interrupted, goes on. Raises InvalidInput where the target has events under an
     identity of its own, CursorMismatch if it holds anything else than a beginning of the source.
     """
+    epoch = source.epoch
     head = (await target.head()).position
     if head:
         await _same_beginning(source, target, head)
@@ -58,6 +59,11 @@ async def copy(source: Engine, target: Engine, *, succeed: bool = False, progres
     written, end = 0, (await source.head()).position
     while True:
         page = await source.read(EVERYTHING, Span(after=head, limit=PAGE))
+        if source.epoch != epoch:  # it failed over: what was copied may be of a history that is gone
+            epoch = source.epoch
+            if head:
+                await _same_beginning(source, target, head)
+            continue
         if page.events:
             await target.adopt(page.events)
             head, written = page.events[-1].position, written + len(page.events)
