@@ -117,9 +117,9 @@ def test_a_request_key_is_one_look_and_one_row(engine: SqliteEngine, trace: list
     """And a repeat under it reads the receipt of the first."""
     keyed = request(raw(1, "a:1", type="T1"), key="once")
     counted = taken(trace, lambda: run(engine.append_many([keyed])))
-    assert counted == {**COMMITTED, EVENT: 1, TAGGED: 1, "SELECT first": 1, REQUEST: 1}
+    assert counted == {**COMMITTED, EVENT: 1, TAGGED: 1, "SELECT key,": 1, REQUEST: 1}
     counted = taken(trace, lambda: run(engine.append_many([keyed])))
-    assert counted == {"BEGIN IMMEDIATE": 1, "SELECT position,": 2, "SELECT first": 1, "ROLLBACK": 1, **INLINED}
+    assert counted == {"BEGIN IMMEDIATE": 1, "SELECT position,": 2, "SELECT key,": 1, "ROLLBACK": 1, **INLINED}
 
 
 def test_a_page_takes_a_look_at_the_head_and_one_statement(engine: SqliteEngine, trace: list[Statement]) -> None:
