@@ -29,6 +29,7 @@ from eventfold.errors import (
 from tests.sqlite.faulty import Disk, faulty_disk, full
 from tests.sqlite.noted import Noted, assert_whole, noted
 from tests.sqlite.other import ROOT, Other
+from tests.sqlite.test_full import may_mount
 
 MOST = 300  # operations of one call; more would be a loop
 EVENTS = 8
@@ -247,7 +248,6 @@ NUMBERS: list[tuple[int, type[EventfoldError], str]] = [
     (errno.EACCES, StoreReadOnly, "rights"),
     (errno.EPERM, StoreReadOnly, "rights"),
     (errno.EROFS, StoreReadOnly, "mounted"),
-    (errno.ENOENT, StoreNotFound, "path"),
     (errno.ENOTDIR, StoreNotFound, "path"),
     (errno.ENAMETOOLONG, StoreNotFound, "path"),
     (errno.ELOOP, StoreNotFound, "path"),
@@ -272,6 +272,23 @@ def test_a_file_that_the_system_does_not_open_is_told_by_its_reason(
     assert word in str(raised.value) and "backup" not in raised.value.now
     disk.mend()
     ef.Store(path).close()
+
+
+@pytest.mark.skipif(not may_mount(), reason="this system gives processes no file systems of their own")
+def test_a_new_store_without_room_is_told_of_the_room(tmp_path: Path, process: Callable[..., Other]) -> None:
+    """No block for its content, or no inode for the file, its lock, its log: StoreFull, and never "not found"."""
+    place = tmp_path / "small"
+    place.mkdir()
+    other = process("unshare", "-rm")
+    for limit in ("size=4k", "nr_inodes=1", "nr_inodes=2", "nr_inodes=3", "nr_inodes=4"):
+        assert other(f"os.system('mount -t tmpfs -o {limit} tmpfs {place}')") == 0
+        other.start(f"ef.Store('{place}/log.db')")
+        outcome = other.outcome()
+        assert outcome["error"] == "StoreFull" and "room" in outcome["text"], (limit, outcome)
+        assert other(f"os.system('mount -o remount,size=8m,nr_inodes=100 {place}')") == 0
+        other(f"store = ef.Store('{place}/log.db'); store.append(noted(1)); store.close()")
+        assert other(f"assert_whole('{place}/log.db')") == 1
+        assert other(f"os.system('umount -l {place}')") == 0
 
 
 def test_a_note_that_cannot_be_read_is_not_taken_for_none(path: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,11 @@ def unwritten(error: apsw.Error, connection: apsw.Connection) -> bool:
 def keep_errno(error: BaseException, connection: apsw.Connection) -> None:
     """Remember with an error of SQLite's what the operating system had answered, for `translated`."""
     if isinstance(error, (apsw.CantOpenError, apsw.IOError)):
-        error.system_errno = connection.system_errno  # type: ignore[attr-defined]
+        number = connection.system_errno
+        if isinstance(error, apsw.CantOpenError) and number in (0, errno.ENOENT):
+            # SQLite has tried again without making the file, and no longer says why it could not be made.
+            number = probed(connection.db_filename("main"))
+        error.system_errno = number  # type: ignore[attr-defined]
 
 
 def connected(path: str, **options: Any) -> apsw.Connection:
@@ -87,7 +91,8 @@ def translated(error: apsw.Error, path: str) -> EventfoldError:
                 path=path,
             )
         case apsw.CantOpenError():
-            number = number or probed(path)
+            if not hasattr(error, "system_errno"):
+                number = probed(path)
             return refused_by_system(number, path) if number else disk_failed(path, detail)
         case apsw.IOError():
             # Of reads, writes and syncs only what is beyond doubt: SQLite's own word for the rest is "disk I/O error".

@@ -125,7 +125,7 @@ def probed(path: str) -> int:
             return error.errno
     if len(os.fsencode(path)) >= LONGEST_PATH:
         return errno.ENAMETOOLONG
-    folder = os.path.dirname(path) or "."
+    folder, missing = os.path.dirname(path) or ".", False
     try:
         os.stat(folder)
         if stat.S_ISDIR(os.stat(path).st_mode):
@@ -134,7 +134,7 @@ def probed(path: str) -> int:
     except FileNotFoundError as error:
         if not os.path.isdir(folder):
             return error.errno or 0
-        may_use = True  # it could not be created
+        may_use = missing = True
     except OSError as error:
         return error.errno or 0
     if not may_use or not os.access(folder, os.W_OK | os.X_OK):
@@ -143,4 +143,4 @@ def probed(path: str) -> int:
         room = os.statvfs(folder)
         if not room.f_bavail or (room.f_files and not room.f_favail):
             return errno.ENOSPC
-    return 0
+    return errno.ENOENT if missing else 0
