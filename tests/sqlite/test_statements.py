@@ -277,23 +277,3 @@ def test_hundreds_of_alternatives_are_one_query(engine: SqliteEngine) -> None:
     assert run(engine.count(beyond)) == 300  # the same alternative again is no other alternative
     types = Query.of(types=[f"T{n}" for n in range(700)])
     assert run(engine.count(types)) == 60
-
-
-def test_more_alternatives_than_sqlite_can_be_asked_are_refused(
-    engine: SqliteEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In two sentences, for reads and for conditions alike."""
-    monkeypatch.setattr("eventfold.engines.sqlite.queries.MOST_BINDINGS", 20)
-    beyond = Query.any_of(item for n in range(7) for item in of(types=[f"T{n % 3}"], tags=f"b:{n}").items)
-    for ask in (
-        lambda: run(engine.read(beyond, Span())),
-        lambda: run(engine.count(beyond | of(tags=["a:1", "c:1"]) | of(tags=["a:2", "c:1"]))),
-    ):
-        with pytest.raises(ef.EventfoldError) as raised:
-            ask()
-        assert raised.value.code == "invalid-query" and "several queries" in raised.value.now
-    assert engine._writer is not None
-    engine._writer.window.restart(60)
-    refused, written = run(engine.append_many([request(raw(1), unless=[Clause(beyond, 3)]), request(raw(2))]))
-    assert isinstance(refused, ef.EventfoldError) and refused.code == "invalid-query"
-    assert not isinstance(written, ef.EventfoldError)
