@@ -11,10 +11,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextvars import Context, copy_context
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, TypeVarTuple
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.000_02, 0.002  # between two attempts to enter
 
 
@@ -51,10 +52,10 @@ class Mutex:
         """The same for work that calls code of the user's: it sees the caller's context variables (a copy)."""
         return self.run(copy_context().run, work, *args, **kwargs)
 
-    def attempt(self, work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> bool:
+    def attempt(self, work: Callable[[*Ts], object], *args: *Ts) -> bool:
         """Call `work` as `run_user_code` does, if no other call is under way: whether it was called."""
         try:
-            self._context.run(copy_context().run, work, *args, **kwargs)
+            self._context.run(copy_context().run, work, *args)
         except RuntimeError as error:
             if not _is_in_use(error):
                 raise

@@ -11,13 +11,17 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from eventfold.bridge.batch import MOST_AT_ONCE, Appends, Door, at_once, certain, commit_batch
 from eventfold.bridge.run import refuse_after_fork, run
 from eventfold.engine import AppendRequest, Outcome
 from eventfold.errors import AppendCancelled, StoreClosed
+
+LOOK_AGAIN_S = 1.0
 
 
 class _Job:
@@ -56,7 +60,7 @@ class Lane:
     def __init__(self, name: str, work: Callable[[list[_Job]], None], threads: int = 1) -> None:
         self._name, self._work, self._most = name, work, threads
         self._jobs: deque[_Job] = deque()
-        self._something = threading.Semaphore(0)
+        self._something: SimpleQueue[None] = SimpleQueue()  # in C: an exception leaves no lock of it taken
         self._threads: list[threading.Thread] = []
         self._idle = 0
         self._flushing: asyncio.AbstractEventLoop | None = None  # the loop that last promised to start the work
@@ -72,8 +76,8 @@ class Lane:
         job = _Job(work, loop)
         self._jobs.append(job)
         if self._flushing is not loop:  # each loop starts its own: another may have ended before it came to it
-            self._flushing = loop
             loop.call_soon(self._flush)
+            self._flushing = loop  # only now: an exception in between starts the work once too often, not never
         return job
 
     def _flush(self) -> None:
@@ -82,12 +86,13 @@ class Lane:
             thread = threading.Thread(target=self._serve, name=f"eventfold-{self._name}", daemon=True)
             self._threads.append(thread)
             thread.start()
-        self._something.release()
+        self._something.put(None)
 
     def _serve(self) -> None:
         while True:
             self._idle += 1
-            self._something.acquire()
+            with suppress(Empty):  # and then looks all the same: an exception may have kept the loop from telling
+                self._something.get(timeout=LOOK_AGAIN_S)
             self._idle -= 1
             if self._closed:
                 return
@@ -121,7 +126,7 @@ class Lane:
         """Let the threads end after the work in hand; jobs still queued are refused."""
         self._closed = True
         for _ in self._threads:
-            self._something.release()
+            self._something.put(None)
         for thread in self._threads:
             thread.join(timeout=10)
         while self._jobs:

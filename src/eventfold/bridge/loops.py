@@ -20,6 +20,7 @@ class LoopCombiner:
     def __init__(self, engine: Appends) -> None:
         self._engine = engine
         self._waiting: deque[tuple[AppendRequest, asyncio.Future[Outcome]]] = deque()
+        self._batch: list[tuple[AppendRequest, asyncio.Future[Outcome]]] = []  # what is being committed
         self._leader: asyncio.Task[None] | None = None
 
     async def submit(self, request: AppendRequest) -> Outcome:
@@ -33,8 +34,8 @@ class LoopCombiner:
         entry = (request, future)
         if not door(lambda: self._waiting.append(entry)):
             return None
-        if self._leader is None or self._leader.done():
-            self._leader = loop.create_task(self._lead())
+        if self._leader is None or self._leader.done() or self._leader.get_loop() is not loop:
+            self._start(loop)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -46,19 +47,39 @@ class LoopCombiner:
                 "It may have been written: repeat the identical append, or read, before giving up on it.",
             ) from None
 
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._leader = loop.create_task(self._lead())
+        self._leader.add_done_callback(self._ended)
+
+    def _ended(self, leader: asyncio.Task[None]) -> None:
+        """The leader is done; perhaps by an exception of a signal's handler, at any point: nobody is left waiting."""
+        for _, future in self._batch:
+            if not future.done():
+                future.set_exception(_lost())
+        self._batch = []
+        if self._waiting and leader is self._leader and not leader.cancelled():
+            self._start(leader.get_loop())
+
+    def _pick(self) -> list[tuple[AppendRequest, asyncio.Future[Outcome]]]:
+        """The next batch. Those that are done were in one before, or belong to a loop that is closed."""
+        self._batch = [entry for entry in tuple(self._waiting)[:MOST_AT_ONCE] if not _is_over(entry[1])]
+        for _ in range(min(len(self._waiting), MOST_AT_ONCE)):
+            self._waiting.popleft()
+        return self._batch
+
     async def _lead(self) -> None:
         while self._waiting:
-            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE))]
+            if not (batch := self._pick()):
+                continue
             try:
                 requests = [request for request, _ in batch]
                 outcomes = counted(await self._engine.append_many(requests), requests)
             except EventfoldError as error:
                 outcomes = [copy.copy(error) for _ in batch]  # each is raised, and gets its traceback, somewhere else
             except BaseException as error:
-                lost = AppendUnconfirmed("The writer ended while committing.", "Repeat the identical append.")
                 for _, future in batch:
                     if not future.done():
-                        future.set_exception(error if isinstance(error, Exception) else lost)
+                        future.set_exception(error if isinstance(error, Exception) else _lost())
                 if not isinstance(error, Exception):
                     raise
                 continue
@@ -68,6 +89,14 @@ class LoopCombiner:
 
     def close(self) -> None:
         """Nothing is held between batches."""
+
+
+def _lost() -> AppendUnconfirmed:
+    return AppendUnconfirmed("The writer ended while committing.", "Repeat the identical append.")
+
+
+def _is_over(future: asyncio.Future[Outcome]) -> bool:
+    return future.done() or future.get_loop().is_closed()
 
 
 class Alone:

@@ -5,13 +5,24 @@ Knows: loops and threads. Does not know: what is made.
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
-from typing import Generic, TypeVar
+from types import CoroutineType
+from typing import Any, Generic, TypeVar
+from weakref import ref
+
+from eventfold.flow.chain import Owner, has_ended
+from eventfold.mutex import Mutex
+from eventfold.waiting import Promise
 
 T = TypeVar("T")
+
+
+class _Making:
+    """A call that makes the thing, or is about to."""
+
+    def __init__(self) -> None:
+        self.call: Owner
+        self.promise = Promise()
 
 
 class Once(Generic[T]):
@@ -22,24 +33,34 @@ class Once(Generic[T]):
 
     def __init__(self) -> None:
         self._made: T | None = None
-        self._making: Future[None] | None = None
-        self._mutex = threading.Lock()
+        self._making: _Making | None = None
+        self._mutex = Mutex()
 
-    async def get(self, make: Callable[[], Awaitable[T]]) -> T:
-        """The thing. Raises what `make` raises, to the caller it was made for."""
+    def get(self, make: Callable[[], Awaitable[T]]) -> CoroutineType[Any, Any, T]:
+        """The thing, to be awaited. Raises what `make` raises, to the caller it was made for."""
+        mine = _Making()
+        call = self._get(make, mine)
+        mine.call = ref(call)
+        return call
+
+    async def _get(self, make: Callable[[], Awaitable[T]], mine: _Making) -> T:
         while self._made is None:
-            with self._mutex:
-                others, mine = self._making, Future[None]()
-                if self._made is not None:  # made between our look and our turn
-                    break
-                if others is None:
-                    self._making = mine
+            others = self._mutex.run(self._claim, mine)
             if others is not None:
-                await asyncio.shield(asyncio.wrap_future(others))
+                await others.promise.wait_on_loop()
                 continue
+            if self._made is not None:  # made between our look and our turn
+                break
             try:
                 self._made = await make()
             finally:
                 self._making = None
-                mine.set_result(None)
+                mine.promise.set_result(None)
         return self._made
+
+    def _claim(self, mine: _Making) -> _Making | None:
+        """Who makes it, or None: then it is this call. A call that was ended by an exception makes nothing."""
+        if self._making is not None and not has_ended(self._making.call):
+            return self._making
+        self._making = mine
+        return None

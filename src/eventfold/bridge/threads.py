@@ -87,7 +87,8 @@ class ThreadCombiner:
             try:
                 led = self._leading.attempt(self._serve, ticket, batch)
             finally:
-                self._wake(batch)
+                if self._waiting or len(batch) > 1:
+                    self._wake(batch)
             if not led:
                 ticket.gate.acquire(timeout=LOOK_AGAIN_S)
         if isinstance(ticket.outcome, EventfoldError):
@@ -98,14 +99,17 @@ class ThreadCombiner:
 
     def _serve(self, own: _Ticket, batch: list[_Ticket]) -> None:
         waiting = self._waiting
-        while waiting and not waiting[0].is_waiting():
+        while waiting and waiting[0] is not own and not waiting[0].is_waiting():
             waiting.popleft()  # by whoever leads only: it is the one that was looked at
         if own.outcome is not None:  # someone led for us between our look and our turn
             return
         if self._last > 2 * len(waiting):
             # Those served last are on their way back; a moment's grace halves the number of fsyncs.
             time.sleep(0)
-        batch += [ticket for ticket in tuple(waiting)[:MOST_AT_ONCE] if ticket.is_waiting()]
+        if len(waiting) == 1:
+            batch.append(own)
+        else:
+            batch += [ticket for ticket in tuple(waiting)[:MOST_AT_ONCE] if ticket.is_waiting()]
         self._last = len(batch)
         try:
             self._commit(batch)
