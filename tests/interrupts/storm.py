@@ -20,6 +20,7 @@ from collections import Counter
 from typing import Any
 
 import eventfold as ef
+from eventfold.errors import StoreUnavailable
 from eventfold.record import new_id
 from tests.interrupts.sweep import Seat, Seated, sit
 
@@ -91,7 +92,7 @@ def in_threads(url: str, options: dict[str, Any], signals: int) -> None:
                 armed = True
                 use(store, name())
                 armed = False
-            except (KeyboardInterrupt, TimeoutError, ef.StoreUnavailable):  # TimeoutError is an OSError, too
+            except (KeyboardInterrupt, TimeoutError, StoreUnavailable):  # TimeoutError is an OSError, too
                 armed = False
                 interrupted += 1
         stop[0] = True
