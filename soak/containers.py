@@ -9,7 +9,6 @@ import os
 import signal
 import threading
 import time
-from collections import Counter
 from pathlib import Path
 
 import eventfold as ef
@@ -25,6 +24,7 @@ HOST = "one-name"
 EVENTS = 25
 LEASE = 2.0  # seconds
 PATIENCE = 40.0
+IN_HAND = 2  # events that one container may have begun and not kept
 
 
 @effect(start="beginning", name="soak_errand", first=0.01, most=0.05)
@@ -53,20 +53,20 @@ def _together(turn: Round, place: Place) -> None:
     with place.open() as store:
         store.settle(errand, PerWriter, PerSeat, Fragile, Greeting, letter)
     fate = ("none", "none", "killed", "stopped")[turn.index % 4]
-    boxes = [
-        children.fork(turn.folder, _box, place, name, number, name="container")
+    boxes = {
+        name: children.fork(turn.folder, _box, place, name, number, name="container")
         for number, name in enumerate(("left", "right", "third")[: turn.dice.choice((2, 2, 3))])
-    ]
+    }
     turn.count("containers", len(boxes))
     _append(turn, place, EVENTS // 2)
-    _befall(turn, fate, turn.dice.choice(boxes))
+    befallen = _befall(turn, fate, boxes)
     _append(turn, place, EVENTS - EVENTS // 2)
     _await_errands(turn, place)
-    children.kill(boxes)
+    children.kill(boxes.values())
     turn.count("rounds of containers")
     with place.open() as store:
         ids = [recorded.id.hex for recorded in store.read(ef.Query.of(types=[Noted]))]
-    _judge(turn, ids, fate)
+    _judge(turn, ids, befallen)
     turn.count("events", len(check(place, turn.findings)))
 
 
@@ -102,19 +102,28 @@ def _append(turn: Round, place: Place, count: int) -> None:
             time.sleep(turn.dice.uniform(0.0, 0.01))
 
 
-def _befall(turn: Round, fate: str, pid: int) -> None:
+def _befall(turn: Round, fate: str, boxes: dict[str, int]) -> str:
+    """Kill the container that is at work, or stop it for longer than its lease. Returns its name, or ""."""
+    ends = time.monotonic() + PATIENCE
+    while not (found := sorted(turn.folder.glob("errand-*.history"), key=lambda path: path.stat().st_mtime_ns)):
+        if time.monotonic() > ends:
+            turn.findings.add("no container began to work")
+            return ""
+        time.sleep(0.005)
     if fate == "none":
-        return
-    runner = pid
+        return ""
+    name = found[-1].stem.removeprefix("errand-")
+    runner = boxes[name]
     while inner := Path(f"/proc/{runner}/task/{runner}/children").read_text().split():
         runner = int(inner[0])
     if fate == "killed":
         os.kill(runner, signal.SIGKILL)
         turn.count("kills")
-        return
+        return name
     os.kill(runner, signal.SIGSTOP)
     time.sleep(LEASE * 1.5)
     os.kill(runner, signal.SIGCONT)
+    return name
 
 
 def _await_errands(turn: Round, place: Place) -> None:
@@ -129,26 +138,20 @@ def _await_errands(turn: Round, place: Place) -> None:
     turn.findings.add("the effect was not done for every event")
 
 
-def _judge(turn: Round, ids: list[str], fate: str) -> None:
-    """At least once each; twice only where a container was killed, or stood still longer than its lease."""
-    runs = list[tuple[str, int, int, str]]()
+def _judge(turn: Round, ids: list[str], befallen: str) -> None:
+    """At least once each; again only what was in the hands of a container that was killed, or stood still too long."""
+    began = dict[str, list[tuple[int, str]]]()
     for path in turn.folder.glob("errand-*.history"):
-        began = dict[str, int]()
         for words in lines(path):
             if words[0] == "began":
-                began[words[1]] = int(words[2])
-                runs.append((words[1], int(words[2]), 0, path.stem))
-            else:
-                runs = [
-                    (i, b, int(words[2]) if i == words[1] and b == began[i] and who == path.stem else e, who)
-                    for i, b, e, who in runs
-                ]
-    times = Counter(identity for identity, *_ in runs)
-    missing = [identity for identity in ids if identity not in times]
+                began.setdefault(words[1], []).append((int(words[2]), path.stem.removeprefix("errand-")))
+    missing = [identity for identity in ids if identity not in began]
     if missing:
         turn.findings.add(f"the effect was never done for {len(missing)} events")
-    twice = [identity for identity, count in times.items() if count > 1]
-    if twice and fate == "none":
-        turn.findings.add(f"nobody was killed or stood still, and the effect was done twice for {len(twice)} events")
-    if len(twice) > 30 and fate != "none":
+    twice = {identity: sorted(runs) for identity, runs in began.items() if len(runs) > 1}
+    foreign = [runs for runs in twice.values() if befallen not in {name for _, name in runs}]
+    if foreign:
+        turn.findings.add(f"an effect was done twice, by holders that lived on: {foreign[:2]}")
+    if len(twice) > IN_HAND:
         turn.findings.add(f"the effect was done twice for {len(twice)} events")
+    turn.count("repeated effects", len(twice))
