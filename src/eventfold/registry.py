@@ -17,6 +17,7 @@ from uuid import UUID
 
 import msgspec
 
+from eventfold.compiled import decoder_of
 from eventfold.errors import InvalidEvent, UndecodableEvent, UnknownEventType
 from eventfold.event import (
     Draft,
@@ -65,7 +66,7 @@ def codec_of(cls: type) -> Codec:
             decode: Callable[[bytes], Any] = model.model_validate_json
             decode_lines = None
         else:
-            decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(cls)
+            decoder = decoder_of(cls)
             encode, decode, decode_lines = _json.encode, decoder.decode, decoder.decode_lines
             if _has_sets(cls):
                 encode = _encode_ordered

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
+from eventfold.compiled import decoded
 from eventfold.state import State, plan_of
 
 S = TypeVar("S", bound=State)
@@ -38,7 +39,7 @@ def pack(state: State) -> bytes | None:
     """A state as bytes, or None where it would not come back equal (a field typed Any, a NaN)."""
     try:
         packed = msgspec.json.encode(state)
-        return packed if msgspec.json.decode(packed, type=type(state)) == state else None
+        return packed if decoded(packed, type(state)) == state else None
     except (TypeError, ValueError, OverflowError):
         return None
 
@@ -46,6 +47,6 @@ def pack(state: State) -> bytes | None:
 def unpack(cls: type[S], packed: bytes) -> S | None:
     """The state back, or None where the bytes are not such a state."""
     try:
-        return msgspec.json.decode(packed, type=cls)
+        return decoded(packed, cls)
     except ValueError:  # msgspec's errors are ValueErrors; the snapshot is dropped, the log is folded
         return None

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from eventfold.compiled import decoded
 from eventfold.errors import CursorMismatch, InvalidProjection, ProjectionChanged, UnknownProjection
 from eventfold.flow.fold import name_table
 from eventfold.flow.follow import cursor_at, verify
@@ -232,7 +233,7 @@ async def refuse_other_tables(plan: Plan, log: Log, target: Target, held: list[C
     """
     through, was, position = FOREVER, held[0], max(each.position for each in held)
     refuse_outdated(plan, target, was.place.generation)
-    old = msgspec.json.decode(was.query, type=Query)
+    old = decoded(was.query, Query)
     if was.partitions != plan.partitions:
         what = f"it is split into {plan.partitions}, and its rows were made in {was.partitions}"
     elif was.fingerprint.partition("-")[0] != plan.fingerprint.partition("-")[0]:

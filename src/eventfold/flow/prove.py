@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from eventfold.compiled import decoded
 from eventfold.engine import Span
 from eventfold.errors import CursorMismatch
 from eventfold.flow.fold import Reading
@@ -112,7 +113,7 @@ async def prove(
         return found(
             0, "It is split by key, so its class is needed to tell which events are its own: name it as MODULE:CLASS."
         )
-    query = msgspec.json.decode(held.query, type=Query)
+    query = decoded(held.query, Query)
     (start, total), *marks = target.marks(place)  # the first one is where it began
     after = start
     for position, seen in [*marks, (held.position, held.seen)]:

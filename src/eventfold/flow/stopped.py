@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from eventfold.compiled import decoded
 from eventfold.errors import CursorMismatch, ProjectionStopped
 from eventfold.target import Checkpoint
 
@@ -30,7 +31,7 @@ def paused(name: str) -> ProjectionStopped:
 
 def stopped_error(name: str, held: Checkpoint) -> ProjectionStopped:
     """The error for a checkpoint that says why it stopped."""
-    why = msgspec.json.decode(held.stopped, type=Stopped)
+    why = decoded(held.stopped, Stopped)
     return ProjectionStopped(
         f"{name} stopped at event {why.position} ({why.type}), in {why.handler}, after {why.attempts} attempts: "
         f"{why.error.rstrip('.')}.",

@@ -15,6 +15,7 @@ from uuid import UUID
 
 import msgspec
 
+from eventfold.compiled import decoder_of
 from eventfold.errors import InvalidProcess
 from eventfold.event import Event, declared, names_of
 from eventfold.process.ids import derived
@@ -54,8 +55,8 @@ class TimerCancelled(Event, type="$timer-cancelled"):
 
 
 _encode = msgspec.json.encode
-read_set = msgspec.json.Decoder(TimerSet).decode
-read_cancelled = msgspec.json.Decoder(TimerCancelled).decode
+read_set = decoder_of(TimerSet).decode
+read_cancelled = decoder_of(TimerCancelled).decode
 
 
 def all_about(process: str) -> Query:

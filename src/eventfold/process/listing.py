@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from eventfold.bridge import run
+from eventfold.compiled import decoded
 from eventfold.flow.read import load
 from eventfold.flow.stopped import Stopped
 from eventfold.process.classes import Process
@@ -60,7 +61,7 @@ def stuck(desk: Desk, name: str) -> list[Instance]:
         Instance(name, "", "stuck", position=why.position, error=f"all of it: {why.error}", attempts=why.attempts)
         for held in live_checkpoints(target, name)
         if held.stopped
-        for why in [msgspec.json.decode(held.stopped, type=Stopped)]
+        for why in [decoded(held.stopped, Stopped)]
     ]
     entries = [entry for entry in desk.parked(name) if entry.state != "skipped"]
     return stopped + [

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import msgspec
 
+from eventfold.compiled import decoder_of
 from eventfold.engine import AppendRequest, Outcome, Span
 from eventfold.errors import AppendConflict, AppendUnconfirmed, EventIdReused
 from eventfold.flow.log import Log
@@ -53,7 +54,7 @@ class Waiting(msgspec.Struct, frozen=True):
         return fired_id(self.id, self.fact.due)
 
 
-_unpack = msgspec.json.Decoder(list[Waiting]).decode
+_unpack = decoder_of(list[Waiting]).decode
 
 
 class Timetable:

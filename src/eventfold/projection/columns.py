@@ -12,11 +12,12 @@ from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
 from operator import attrgetter
-from typing import Any, Literal, Union, cast, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 from uuid import UUID
 
 import msgspec
 
+from eventfold.compiled import decoder_of
 from eventfold.errors import InvalidProjection
 
 Kind = Literal["text", "int", "float", "bool", "bytes", "decimal", "moment", "date", "uuid", "json"]
@@ -185,8 +186,7 @@ def _column(cls: type, field: str, hint: Any) -> tuple[Column, Convert | None, C
             if plain is of:
                 return Column(field, kind, nullable), None, None
     try:
-        kind = cast("Any", plain)
-        decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(kind)
+        decoder = decoder_of(plain)
     except (TypeError, NameError) as error:
         raise InvalidProjection(
             f"{cls.__name__}.{field} cannot become a column: {error}.",

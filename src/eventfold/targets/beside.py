@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from eventfold.compiled import decoded
 from eventfold.errors import EventfoldError, InvalidProjection, TargetUnavailable
 from eventfold.flow.fold import name_table, partition_of
 from eventfold.projection.columns import Rows, Table
@@ -299,7 +300,7 @@ class SinkTarget(SqlTarget):
             self._write(SAVE, (*shown, live, "", ""))
 
     def _deliver(self, held: Checkpoint, number: int, body: str, seconds: float = 0.0) -> None:
-        place, batch = held.place, msgspec.json.decode(body, type=Batch)
+        place, batch = held.place, decoded(body, Batch)
         self._owing[place] = held
         try:
             taken = self._tried(lambda: self.sink.write(batch))
@@ -342,7 +343,7 @@ class SinkTarget(SqlTarget):
         page, following = next(pages, None) or [], next(pages, None)
         while True:
             batch = batch_of(held, self._table(held.place), (number, 0), page, (), chunk, following is not None)
-            plain = msgspec.json.decode(msgspec.json.encode(batch), type=Batch)
+            plain = decoded(msgspec.json.encode(batch), Batch)
             if not self._tried(lambda plain=plain: self.sink.write(plain)):
                 return False
             if following is None:
