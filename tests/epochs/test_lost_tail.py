@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 import pytest
@@ -22,7 +22,7 @@ from eventfold.bridge import run as bridge_run
 from eventfold.engines.memory import MemoryEngine
 from eventfold.errors import AppendConflict, CursorMismatch
 from eventfold.flow.copy import copy, verify
-from eventfold.process import Process, after
+from eventfold.process import Process, after, decide
 from eventfold.query import Query
 from eventfold.store import Store
 from eventfold.testing import Faulty
@@ -419,6 +419,67 @@ def test_a_timer_that_was_lost_does_not_fire() -> None:
         assert bridge_run(table.fire(late + 1)) == 0
         assert len(table) == 0
         assert not list(store.read(Query.of(types="epochs.due")))
+
+
+class Greeted(ef.Event, type="epochs.greeted"):
+    """Somebody who ordered was greeted."""
+
+    order: ef.Tag
+
+
+class Greeting(ef.State):
+    """How often."""
+
+    order: ef.Tag
+    times: int = 0
+
+    def evolve(self, event: Greeted) -> None:
+        """Counts."""
+        self.times += 1
+
+
+def greet(greeting: Greeting) -> Greeted:
+    """It does not look whether it did so before."""
+    return Greeted(greeting.order)
+
+
+class Greeter(Process, name="epochs_greeter", start="beginning"):
+    """Asks for a decision and for a fact of its own about every order."""
+
+    order: ef.Tag
+    meanwhile: ClassVar[list[Callable[[], None]]] = []
+
+    def evolve(self, event: Ordered) -> None:
+        """Nothing to remember."""
+
+    def react(self, event: Ordered) -> Iterator[Any]:
+        """Greets, and notes it; before that, what the test has to do happens."""
+        if self.meanwhile:
+            self.meanwhile.pop()()
+        yield decide(greet, Greeting(self.order))
+        yield Noted(f"greeted {self.order}")
+
+
+def test_nothing_is_written_about_an_event_that_a_failover_lost() -> None:
+    """A reaction in hand ends with the history of its event; the events of the new history are reacted to once."""
+    log = Log()
+    with Store(Handle(log)) as store:  # type: ignore[arg-type]
+        store.append(Ordered("before"))
+        store.settle(Greeter)
+
+        def fail_over() -> None:
+            log.fail_over(1)
+            with Store(log) as other:
+                other.append(*[Noted(f"new {number}") for number in range(4)], Ordered("after"))
+
+        Greeter.meanwhile.append(fail_over)
+        store.append(Ordered("lost"))
+        store.settle(Greeter)
+        assert [each.event.order for each in store.read(Query.of(types="epochs.greeted"))] == ["before", "after"]
+        noted = [each.event.text for each in store.read(Query.of(types="epochs.noted"))]
+        assert [text for text in noted if "greeted" in text] == ["greeted before", "greeted after"]
+        assert store.projections.parked(Greeter) == []
+        assert all(proof.proved for proof in store.projections.verify(Greeter))
 
 
 def test_a_memory_engine_refuses_a_condition_of_another_epoch() -> None:

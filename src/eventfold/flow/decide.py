@@ -14,7 +14,7 @@ from weakref import ref
 import msgspec
 
 from eventfold.engine import AppendRequest
-from eventfold.errors import AppendConflict, EventfoldError, InvalidDecision, InvalidInput, InvalidQuery
+from eventfold.errors import AppendConflict, CursorMismatch, EventfoldError, InvalidDecision, InvalidInput, InvalidQuery
 from eventfold.event import Draft, Recorded
 from eventfold.flow.append import encode, join, write
 from eventfold.flow.call import Call
@@ -146,7 +146,8 @@ class _Deciding:
         self._keys = [plan_of(type(question)).key(question) for question in self._questions]
         # The state after it is known when it is written: nothing can be built on it before.
         self._enveloped = any(plan_of(type(question)).recorded for question in self._questions)
-        self._epoch = log.engine.epoch  # in which what it is made over was read
+        # In which what it is made over was read.
+        self._epoch = log.engine.epoch if options.epoch is None else options.epoch
 
     def attempt(self, attempt: int) -> CoroutineType[Any, Any, Decided[Any]]:
         """Load, decide, append: to be awaited. Raises AppendConflict where somebody else was first."""
@@ -206,6 +207,8 @@ class _Deciding:
         rounds = 0
         while True:
             if (epoch := self._log.engine.epoch) != self._epoch:
+                if self._options.epoch is not None:
+                    raise other_epoch(self._epoch, epoch)
                 self._epoch = epoch
                 loaded.clear()
             links: list[Link | None] = [None] * len(questions) if sure else chains.of(self._keys)
@@ -325,6 +328,16 @@ class _Deciding:
 
     def _keyed(self, states: Sequence[State | Exception]) -> dict[Any, State | Exception]:
         return dict(zip(self._keys, states, strict=True))
+
+
+def other_epoch(read: int, now: int) -> CursorMismatch:
+    """What caused a decision was read in an epoch that has ended: it may be in no log any more."""
+    return CursorMismatch(
+        f"The event that asks for this was read in epoch {read} of the store, which is in epoch {now} by now.",
+        "Nothing was written; read on from a position that the store has now.",
+        epoch=read,
+        epoch_now=now,
+    )
 
 
 def _hashable(keys: Sequence[Any]) -> bool:

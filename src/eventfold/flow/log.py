@@ -44,6 +44,7 @@ class Options(msgspec.Struct, frozen=True):
     metadata: tuple[tuple[str, Any], ...] = ()
     connection: Any = None  # the user's own, whose transaction appends join
     authorise: Callable[[Command], None] | None = None
+    epoch: int | None = None  # the only one in which a decision may be made: what caused it may be lost in another
 
 
 class Log(msgspec.Struct, frozen=True):

@@ -193,6 +193,8 @@ class Work:
         try:
             return await self._take(page, events, items, began)
         except Failed as failed:
+            if self._is_old():
+                return "worked"  # what failed may be lost: the next step looks whether it is
             if failed.index is None:
                 return await self._unlocated(failed, events, items)
             return await self._failed(failed, events, failed.index)
@@ -383,6 +385,8 @@ class Work:
             del self.entries[entry.position]
         except Failed as failed:
             self._forget()
+            if self._is_old():
+                return
             again = msgspec.structs.replace(entry, state="parked", error=_said(failed), attempts=entry.attempts + 1)
             step.handled, step.settled, step.entries = held.handled, [], [again]
             with self.means.target.writing(self.place) as tx:

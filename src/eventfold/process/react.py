@@ -16,7 +16,7 @@ from eventfold.errors import ProcessError, ProcessLoops
 from eventfold.event import Draft, Recorded, declared, is_event_class
 from eventfold.flow.append import encode, write
 from eventfold.flow.cache import StateCache
-from eventfold.flow.decide import decide
+from eventfold.flow.decide import decide, other_epoch
 from eventfold.flow.log import Log, Options
 from eventfold.flow.read import load_kept
 from eventfold.process.classes import Process
@@ -39,16 +39,29 @@ class Reacting:
         # States up to the event in hand, which may lie behind the head: not to be mixed with those of decisions.
         self._log = msgspec.structs.replace(log, cache=StateCache(kept))
         self._deciding = log
+        self._epoch = -1  # in which the event in hand was found in the log
 
     async def take(self, recorded: Recorded[Any], keys: Iterable[tuple[Any, ...]] | None = None) -> None:
-        """React to one event, for every instance it belongs to. Raises ProcessError, which names the place."""
+        """React to one event, for every instance it belongs to. Raises ProcessError, which names the place.
+
+        What it asks for is written only in the epoch in which the event is in the log: after a failover that lost the
+        event, nothing is written about it. Raises CursorMismatch where the event is lost already.
+        """
+        engine, stored = self._log.engine, recorded.stored
+        if (epoch := engine.epoch) != self._epoch:
+            if await engine.event_id(stored.position) != stored.id or engine.epoch != epoch:
+                raise other_epoch(self._epoch, engine.epoch)
+            self._epoch = epoch
         for key in self.plan.keys_of(recorded.event) if keys is None else keys:
-            await _Reaction(self.plan, self._log, self._deciding, recorded, key).run()
+            await _Reaction(self.plan, self._log, self._deciding, recorded, key, self._epoch).run()
 
 
 class _Reaction:
-    def __init__(self, plan: Plan, log: Log, deciding: Log, recorded: Recorded[Any], key: tuple[Any, ...]) -> None:
+    def __init__(
+        self, plan: Plan, log: Log, deciding: Log, recorded: Recorded[Any], key: tuple[Any, ...], epoch: int
+    ) -> None:
         self._plan, self._log, self._deciding, self._recorded = plan, log, deciding, recorded
+        self._epoch = epoch
         self._key, self._text = key, key_text(key)
         metadata = recorded.metadata
         hops = metadata.get("hops")
@@ -64,10 +77,9 @@ class _Reaction:
 
     async def run(self) -> None:
         question = self._plan.cls(*self._key)
-        epoch = self._log.engine.epoch
         state, position = await load_kept(self._log, question, self._recorded.position)
-        if self._log.engine.epoch == epoch:
-            self._log.cache.put((type(question), *self._key), state, position, epoch)
+        if self._log.engine.epoch == self._epoch:
+            self._log.cache.put((type(question), *self._key), state, position, self._epoch)
         wishes = self._asked(copied(state))
         if wishes and self._hops > self._plan.bound:
             raise self._error(
@@ -108,7 +120,7 @@ class _Reaction:
         return wishes
 
     async def _decide(self, index: int, wish: Decision) -> None:
-        options = Options(ATTEMPTS, self._id(index), tuple(self._metadata.items()))
+        options = Options(ATTEMPTS, self._id(index), tuple(self._metadata.items()), epoch=self._epoch)
         try:
             await decide(self._deciding, options, wish.function, wish.args, wish.kwargs)
         except Exception as error:
@@ -170,7 +182,7 @@ class _Reaction:
 
     async def _write(self, index: int, events: tuple[NewEvent, ...], told: str) -> None:
         try:
-            await write(self._deciding, Options(), AppendRequest(events, (), self._id(index)))
+            await write(self._deciding, Options(), AppendRequest(events, (), self._id(index), self._epoch))
         except Exception as error:
             raise self._error(
                 ProcessError,
