@@ -243,6 +243,12 @@ class ProjectionStopped(ProjectionError):
     code = "projection-stopped"
 
 
+class ProjectionDamaged(ProjectionError):
+    """What a target keeps about it is not as it was written. Fields: ``table``, ``row``."""
+
+    code = "projection-damaged"
+
+
 class ProjectionBehind(ProjectionError):
     """It did not reach the position that was waited for. Fields: ``position``, ``wanted``."""
 

@@ -19,6 +19,7 @@ from eventfold.projection.ledger import NOTHING, Tally
 EntryState = Literal["parked", "due", "skipped"]
 INLINE = "every append"  # the holder of a lease that never ends: the appends themselves keep it up
 FOREVER = 1 << 62
+ELSEWHERE = "elsewhere"  # the kind of a name whose rows and progress are kept in another database
 
 
 class Disturbed(Exception):
@@ -95,6 +96,11 @@ class Registered(msgspec.Struct, frozen=True, kw_only=True):
     building: int | None = None
     paused: str = ""
     tables: tuple[str, ...] = ()
+
+    @property
+    def generations(self) -> tuple[int | None, ...]:
+        """Those that readers see, saw before, and will see."""
+        return self.live, self.previous, self.building
 
 
 class Advance(msgspec.Struct, kw_only=True):
@@ -237,8 +243,15 @@ class ControlTransaction(Protocol):
         """Remove a generation that is not live: tables, checkpoints, entries, marks."""
         ...
 
-    def forget(self, projection: Registered) -> None:
-        """Remove the projection altogether: every generation, and its name. Its leases are lost with it."""
+    def written_tables(self) -> list[str]:
+        """The tables that are noted for it, as far as that can be read: for what is damaged."""
+        ...
+
+    def forget(self, tables: Sequence[str]) -> None:
+        """Remove the projection altogether: every generation of these tables, and its name. Its leases are lost.
+
+        Nothing of what is kept is believed for that.
+        """
         ...
 
     def save_command(self, command: PendingCommand) -> None:

@@ -7,11 +7,45 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 
+from eventfold.errors import ProjectionDamaged
 from eventfold.flow.items import Item
+from eventfold.projection.ledger import MODULUS, Tally, place_hash
 from eventfold.record import Stored
-from eventfold.target import Entry
+from eventfold.target import Checkpoint, Entry, Target
 
 UNKEYED = ' (it has no key that could be read, so all others wait; without_key="park" would set it aside alone)'
+
+
+def entries_of(target: Target, held: Checkpoint) -> list[Entry]:
+    """The entries that belong to a checkpoint. Raises ProjectionDamaged where some are gone.
+
+    Where the checkpoint was changed between the two readings, nothing is judged: its runner notices.
+    """
+    entries = target.entries(held.place)
+    if not complete(held, entries):
+        now = next((c for c in target.checkpoints(held.place.name) if c.place == held.place), None)
+        if now is not None and (now.token, now.revision) == (held.token, held.revision):
+            raise incomplete(held)
+    return entries
+
+
+def complete(held: Checkpoint, entries: Iterable[Entry]) -> bool:
+    """Whether events that were handled, parked and skipped are those that were seen."""
+    due = [entry for entry in entries if entry.position <= held.position]
+    rest = sum(place_hash(entry.position, bytes.fromhex(entry.event_id)) for entry in due)
+    return held.handled + Tally(len(due), rest % MODULUS) == held.seen
+
+
+def incomplete(held: Checkpoint) -> ProjectionDamaged:
+    """The error for entries that are gone."""
+    name = held.place.name
+    return ProjectionDamaged(
+        f"What is kept about {name} is damaged: handled, parked and skipped events are not those that were seen.",
+        f"Restore that database from a backup; or give up what is kept (eventfold projections forget {name}) and have "
+        "it built again from the log.",
+        projection=name,
+        table="eventfold_entry",
+    )
 
 
 def alone(stored: Stored) -> Item:

@@ -13,14 +13,14 @@ from typing import Literal
 import msgspec
 
 from eventfold.engine import Page, Span
-from eventfold.errors import CursorMismatch, LeaseLost
+from eventfold.errors import CursorMismatch, LeaseLost, ProjectionDamaged
 from eventfold.flow.ahead import Ahead, Aside
 from eventfold.flow.fold import Handlers, Reading, Rows, Timing
 from eventfold.flow.follow import verify
 from eventfold.flow.items import Failed, Item, stored_of
 from eventfold.flow.log import Log, writing_to
 from eventfold.flow.pace import Pace
-from eventfold.flow.parked import UNKEYED, alone, blocked_keys, first_due, keys_of, parked, to_do, waiting
+from eventfold.flow.parked import UNKEYED, alone, blocked_keys, entries_of, first_due, keys_of, parked, to_do, waiting
 from eventfold.flow.stopped import Stopped, restored
 from eventfold.projection.ledger import tally
 from eventfold.projection.plan import Plan
@@ -127,7 +127,11 @@ class Work:
 
     def _hold(self, held: Checkpoint) -> None:
         self.held = held
-        entries = self.means.target.entries(self.place)
+        try:
+            entries = entries_of(self.means.target, held)
+        except ProjectionDamaged:
+            self.means.target.release(held)
+            raise
         self.entries = {entry.position: entry for entry in entries}
         self._blocked = blocked_keys(entries)
         known = self.means.target.registered(self.place.name)

@@ -17,6 +17,7 @@ from eventfold.flow.fold import Reading
 from eventfold.flow.follow import verify
 from eventfold.flow.items import Failed
 from eventfold.flow.log import Log
+from eventfold.flow.stopped import marks_of
 from eventfold.projection.ledger import MODULUS, NOTHING, Tally, place_hash, tally
 from eventfold.projection.plan import Plan
 from eventfold.query import Cursor, Query
@@ -114,7 +115,7 @@ async def prove(
             0, "It is split by key, so its class is needed to tell which events are its own: name it as MODULE:CLASS."
         )
     query = decoded(held.query, Query)
-    (start, total), *marks = target.marks(place)  # the first one is where it began
+    (start, total), *marks = marks_of(target, place)
     after = start
     for position, seen in [*marks, (held.position, held.seen)]:
         counted = await _tally(log, query, after, position, belongs)

@@ -14,6 +14,7 @@ from eventfold.engine import Span
 from eventfold.errors import CursorMismatch, EventfoldError
 from eventfold.flow.follow import verify
 from eventfold.flow.log import Log
+from eventfold.flow.parked import entries_of
 from eventfold.flow.stopped import Stopped, restored
 from eventfold.query import Cursor, Query
 from eventfold.record import from_micros
@@ -71,7 +72,7 @@ async def status_of(log: Log, target: Target, known: Registered, now: int) -> St
     for each in held:  # partitions read the same events and take each their part of them
         if each.position < head.position:
             behind = max(behind, await log.engine.count(query, each.position, head.position))
-    entries = [entry for each in held for entry in target.entries(each.place)]
+    entries = [entry for each in held for entry in entries_of(target, each)]
     parked = [entry for entry in entries if entry.state != "skipped"]
     seconds = 0.0
     if behind:

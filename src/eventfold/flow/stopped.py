@@ -8,8 +8,9 @@ from __future__ import annotations
 import msgspec
 
 from eventfold.compiled import decoded
-from eventfold.errors import CursorMismatch, ProjectionStopped
-from eventfold.target import Checkpoint
+from eventfold.errors import CursorMismatch, ProjectionDamaged, ProjectionStopped
+from eventfold.projection.ledger import Tally
+from eventfold.target import Checkpoint, Place, Target
 
 
 class Stopped(msgspec.Struct, frozen=True):
@@ -20,6 +21,19 @@ class Stopped(msgspec.Struct, frozen=True):
     handler: str
     error: str
     attempts: int
+
+
+def marks_of(target: Target, place: Place) -> list[tuple[int, Tally]]:
+    """The marks of a place; the first one is where it began. Raises ProjectionDamaged where that is missing."""
+    marks = target.marks(place)
+    if not marks:
+        raise ProjectionDamaged(
+            f"What is kept about {place.name} is damaged: the mark of where its ledger began is gone.",
+            f"Build it again: eventfold projections rebuild {place.name} --switch; or restore that database.",
+            projection=place.name,
+            table="eventfold_mark",
+        )
+    return marks
 
 
 def paused(name: str) -> ProjectionStopped:

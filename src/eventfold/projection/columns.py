@@ -18,7 +18,7 @@ from uuid import UUID
 import msgspec
 
 from eventfold.compiled import decoder_of
-from eventfold.errors import InvalidProjection
+from eventfold.errors import InvalidProjection, ProjectionDamaged
 
 Kind = Literal["text", "int", "float", "bool", "bytes", "decimal", "moment", "date", "uuid", "json"]
 Convert = Callable[[Any], Any]
@@ -168,7 +168,24 @@ def _converting(
 
 
 def _unpacking(cls: Any, decoders: list[Convert | None]) -> Callable[[Sequence[Any]], Any]:
-    return lambda row: cls(*_through(row, decoders))
+    def unpack(row: Sequence[Any]) -> Any:
+        try:
+            values = _through(row, decoders)
+        except (ValueError, TypeError, ArithmeticError, msgspec.MsgspecError) as error:
+            raise unreadable_row(cls.__name__, error) from error
+        return cls(*values)
+
+    return unpack
+
+
+def unreadable_row(of: str, error: Exception) -> ProjectionDamaged:
+    """The error for a stored row whose values are not of their columns' kinds."""
+    return ProjectionDamaged(
+        f"A row of {of} is damaged: {error}.",
+        "Fold again and compare (eventfold verify --rows); then build it again: eventfold projections rebuild NAME "
+        "--switch.",
+        table=of,
+    )
 
 
 def _column(cls: type, field: str, hint: Any) -> tuple[Column, Convert | None, Convert | None]:

@@ -43,13 +43,13 @@ from eventfold.projection.columns import filter_value
 from eventfold.projection.plan import Kept, Plan, plan_of, plans_of
 from eventfold.query import Cursor, Query
 from eventfold.running import inlining
-from eventfold.running.finding import DISTURBED, ELSEWHERE, Named, changed_too_often
+from eventfold.running.finding import DISTURBED, Named, changed_too_often
 from eventfold.running.hands import Hands
 from eventfold.running.keeping import Keeping
 from eventfold.running.leases import new_holder_id
 from eventfold.running.row_check import RowCheck, RowProof
 from eventfold.running.runner import Runner, catch_up, means_of
-from eventfold.target import Checkpoint, Disturbed, PendingCommand, Place, Registered, Target
+from eventfold.target import ELSEWHERE, Checkpoint, Disturbed, PendingCommand, Place, Registered, Target
 from eventfold.targets.beside import SINK
 
 P = TypeVar("P", bound=Projection)

@@ -22,7 +22,7 @@ from eventfold.running.keeping import Keeping
 from eventfold.running.runner import Runner
 from eventfold.sink import Sink
 from eventfold.state import State
-from eventfold.target import ControlTransaction, Disturbed, Registered, Target
+from eventfold.target import ELSEWHERE, ControlTransaction, Disturbed, Registered, Target
 from eventfold.targets import default_target, open_target, own_target
 from eventfold.targets.beside import SINK, SinkTarget
 
@@ -53,7 +53,6 @@ def only_projections(found: Any, _log: Log) -> list[Kept]:
 
 
 DISTURBED = 20  # times an act by hand is begun again because somebody else acted meanwhile
-ELSEWHERE = "elsewhere"  # the kind of a name whose rows and progress are kept in another database
 
 
 class Finding:
@@ -140,7 +139,7 @@ class Finding:
         if here and noted is not None and noted.kind == ELSEWHERE:
             with own.control(plan.name) as tx:
                 if tx.record() == noted:
-                    tx.forget(noted)  # it has moved here
+                    tx.forget(noted.tables)  # it has moved here
         if noted is not None and noted.kind == SINK and not isinstance(target, SinkTarget):
             raise self._kept_here(plan, f"and its rows are sent on from there, by {noted.code}")
         known = run(register(plan, self.log, target))

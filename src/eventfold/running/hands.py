@@ -11,13 +11,13 @@ import time
 import msgspec
 
 from eventfold.bridge import run
-from eventfold.errors import InvalidProjection, LeaseHeld, UnknownProjection
-from eventfold.flow.generations import known_in, refuse_other_tables, refuse_unknown, same_code
-from eventfold.flow.parked import with_later_ones
+from eventfold.errors import InvalidProjection, LeaseHeld, ProjectionDamaged, UnknownProjection
+from eventfold.flow.generations import known_in, refuse_other_tables, refuse_unknown, same_code, tables_of
+from eventfold.flow.parked import complete, entries_of, incomplete, with_later_ones
 from eventfold.running import inlining
-from eventfold.running.finding import ELSEWHERE, Finding, Named
+from eventfold.running.finding import Finding, Named
 from eventfold.running.leases import is_dead_holder
-from eventfold.target import Checkpoint, ControlTransaction, Disturbed, Entry, Registered
+from eventfold.target import ELSEWHERE, Checkpoint, ControlTransaction, Disturbed, Entry, Registered, Target
 
 
 class Hands(Finding):
@@ -65,7 +65,7 @@ class Hands(Finding):
         if generation is not None:
             refuse_unknown(target.checkpoints(name), name, generation)
         held = target.checkpoints(name, generation or known.live)
-        return sorted((e for each in held for e in target.entries(each.place)), key=lambda e: e.position)
+        return sorted((e for each in held for e in entries_of(target, each)), key=lambda e: e.position)
 
     def retry(self, projection: Named, position: int | None = None) -> int:
         """Have parked events tried again by the runner: one, or all; returns how many. Later ones of a key follow."""
@@ -75,7 +75,7 @@ class Hands(Finding):
             known_in(target, name)
             with target.control(name) as tx:
                 known = _record(tx)
-                found = {each.place: tx.entries(each.place) for each in tx.checkpoints(known.live)}
+                found = {each.place: _entries(tx, each) for each in tx.checkpoints(known.live)}
                 positions: list[int] = []
                 count = 0
                 for place, entries in found.items():
@@ -157,7 +157,10 @@ class Hands(Finding):
 
         Returns the position it had come to. Nothing may be at work on it: raises LeaseHeld.
         """
-        name, target = self._find(projection)
+        try:
+            name, target = self._find(projection)
+        except ProjectionDamaged:  # what says where it is kept: in the store's own database
+            name, target = str(projection), self._target(None)
 
         def attempt() -> int:
             inlining.let_go(self.log, target, known_in(target, name))
@@ -167,13 +170,29 @@ class Hands(Finding):
                 known, held = _record(tx), tx.checkpoints()
                 _refuse_busy(held, tx.now())
                 position = min((each.position for each in held if each.place.generation == known.live), default=0)
-                tx.forget(known)
+                tx.forget(known.tables)
                 self._command(tx, name, "forget", known.live, position=position)
             return position
 
-        position = self._carried_out(target, name, attempt)
+        try:
+            position = self._carried_out(target, name, attempt)
+        except ProjectionDamaged as error:
+            if error.fields.get("table") == "eventfold_command":
+                raise
+            position = self._carried_out(target, name, lambda: self._forget_damaged(target, projection, name))
         self._forget_note(name)
         return position
+
+    def _forget_damaged(self, target: Target, projection: Named, name: str) -> int:
+        """Give up what is not as it was written: nothing of it is believed, whose lease it is neither."""
+        target.withdraw(name, None, self.log.engine.store_id)
+        with target.control(name) as tx:
+            tables = tx.written_tables()
+            if not isinstance(projection, str):
+                tables = list(dict.fromkeys([*tables, *tables_of(self._plan(projection))]))
+            tx.forget(tables)
+            self._command(tx, name, "forget", 0, position=0, damaged=True)
+        return 0
 
     def _forget_note(self, name: str) -> None:
         """That it is kept elsewhere is noted no longer."""
@@ -182,7 +201,7 @@ class Hands(Finding):
             with own.control(name) as tx:
                 noted = tx.record()
                 if noted is not None and noted.kind == ELSEWHERE:
-                    tx.forget(noted)
+                    tx.forget(noted.tables)
 
 
 def _record(tx: ControlTransaction) -> Registered:
@@ -193,9 +212,17 @@ def _record(tx: ControlTransaction) -> Registered:
     return known
 
 
+def _entries(tx: ControlTransaction, held: Checkpoint) -> list[Entry]:
+    """What was not handled. Raises ProjectionDamaged where some of it is gone."""
+    entries = tx.entries(held.place)
+    if not complete(held, entries):
+        raise incomplete(held)
+    return entries
+
+
 def _skip(tx: ControlTransaction, held: Checkpoint, position: int, identity: str, because: str) -> bool:
     """Leave an event out in one partition, and retry what waits for it; False where the event is not open there."""
-    entries = {entry.position: entry for entry in tx.entries(held.place)}
+    entries = {entry.position: entry for entry in _entries(tx, held)}
     entry = entries.get(position)
     if _stops(held, position):
         entry = entry or Entry(position, identity, msgspec.json.decode(held.stopped)["type"], "", "skipped")

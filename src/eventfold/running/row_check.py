@@ -16,7 +16,7 @@ from eventfold.flow.follow import cursor_at
 from eventfold.flow.generations import Comparison, Difference, known_in, tables_of
 from eventfold.flow.log import Log
 from eventfold.flow.project import Work
-from eventfold.flow.stopped import stopped_error
+from eventfold.flow.stopped import marks_of, stopped_error
 from eventfold.projection.plan import Plan
 from eventfold.running.leases import new_holder_id
 from eventfold.running.runner import catch_up, means_of
@@ -125,7 +125,7 @@ class RowCheck:
 
     async def _checkpoint(self, held: Checkpoint, scratch: int) -> Checkpoint:
         """Where the scratch rows of one partition begin, which is where the live ones began."""
-        start = self._target.marks(held.place)[0][0]
+        start = marks_of(self._target, held.place)[0][0]
         cursor = await cursor_at(self._log, start)
         return Checkpoint(
             place=_place(held, scratch),

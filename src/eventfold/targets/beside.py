@@ -32,16 +32,17 @@ SINK = "sink"  # the kind under which the store's own database knows a projectio
 AGAIN = 3  # times that everything is sent, where some of it is lost meanwhile
 CREATE = """CREATE TABLE IF NOT EXISTS eventfold_sending (
     name TEXT NOT NULL, generation BIGINT NOT NULL, part BIGINT NOT NULL, number BIGINT NOT NULL,
-    body TEXT NOT NULL, said TEXT NOT NULL, PRIMARY KEY (name, generation, part))"""
-SAVE = """INSERT INTO eventfold_sending (name, generation, part, number, body, said) VALUES (?, ?, ?, ?, ?, ?)
+    body TEXT NOT NULL, said TEXT NOT NULL, checksum BIGINT, PRIMARY KEY (name, generation, part))"""
+SENDING = "name, generation, part, number, body, said, checksum"
+SAVE = f"""INSERT INTO eventfold_sending ({SENDING}) VALUES (?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (name, generation, part) DO UPDATE SET number = excluded.number, body = excluded.body,
-    said = excluded.said"""
-FIND = f"SELECT number, body FROM eventfold_sending WHERE {control.PLACE}"  # noqa: S608
-BEGUN = """INSERT INTO eventfold_sending (name, generation, part, number, body, said) VALUES (?, ?, ?, ?, '', '')
-    ON CONFLICT (name, generation, part) DO NOTHING"""
-SENT = f"UPDATE eventfold_sending SET body = '', said = '' WHERE {control.PLACE} AND number = ?"  # noqa: S608
-NOTE = f"UPDATE eventfold_sending SET said = ? WHERE {control.PLACE} AND number = ?"  # noqa: S608
-LATE = "SELECT said FROM eventfold_sending WHERE name = ? AND generation = ? AND body <> '' ORDER BY said DESC"
+    said = excluded.said, checksum = excluded.checksum"""  # noqa: S608
+FIND = f"SELECT {SENDING} FROM eventfold_sending WHERE {control.PLACE}"  # noqa: S608
+BEGUN = f"""INSERT INTO eventfold_sending ({SENDING}) VALUES (?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (name, generation, part) DO NOTHING"""  # noqa: S608
+CHANGE = f"""UPDATE eventfold_sending SET body = ?, said = ?, checksum = ?
+    WHERE {control.PLACE} AND number = ?"""  # noqa: S608
+LATE = f"SELECT {SENDING} FROM eventfold_sending WHERE name = ? AND generation = ? AND body <> '' ORDER BY said DESC"  # noqa: S608
 
 R = TypeVar("R")
 
@@ -75,16 +76,29 @@ class SinkWriting(SqlWriting):
         if self.rows is not None:
             place, (table, puts, deletes) = control.place_of(held.place), self.rows
             found = self._driver.execute(self.connection, self._driver.sql(FIND), place)
-            after, waits = found[0] if found else (0, "")
+            after, waits, _ = sending_of(found[0]) if found else (0, "", "")
             if waits:
                 raise TargetUnavailable(
                     f"Rows of {held.place.name} wait to be sent, and others are ready.", "It is tried again."
                 )
             number = max(moved.at, after + 1)  # a time: above all that was sent, even if what tells of it was lost
             body = msgspec.json.encode(batch_of(moved, table, (number, after), puts, deletes)).decode()
-            self._driver.execute(self.connection, self._driver.sql(SAVE), (*place, number, body, ""))
+            self._driver.execute(self.connection, self._driver.sql(SAVE), sending_row(place, number, body))
             self.to_send = (moved, number, body)
         return moved
+
+
+def sending_row(place: tuple[str, int, int], number: int, body: str = "", said: str = "") -> tuple[Any, ...]:
+    """The row of SENDING: a batch that waits, or the number of the last that was sent."""
+    row = (*place, number, body, said)
+    return (*row, control.checksum("eventfold_sending", *row))
+
+
+def sending_of(row: Sequence[Any]) -> tuple[int, str, str]:
+    """Number, body and remark of a row of SENDING. Raises ProjectionDamaged."""
+    if row[-1] != control.checksum("eventfold_sending", *row[:-1]):
+        raise control.damaged("eventfold_sending", *row[:3])
+    return row[3], row[4], row[5]
 
 
 def batch_of(
@@ -158,9 +172,9 @@ class SinkControl(SqlControl):
         super().drop(generation, tables)
         self._ask("DELETE FROM eventfold_sending WHERE name = ? AND generation = ?", (self._name, generation))
 
-    def forget(self, projection: Registered) -> None:
+    def forget(self, tables: Sequence[str]) -> None:
         """See the port."""
-        super().forget(projection)
+        super().forget(tables)
         self._ask("DELETE FROM eventfold_sending WHERE name = ?", (self._name,))
 
 
@@ -178,8 +192,11 @@ class SinkTarget(SqlTarget):
         super()._prepare(connection)
         if not self._made:
             if not self._driver.exists(connection, "eventfold_sending"):
-                self._make(connection, (CREATE,))
+                self._make(connection, self._make_sending)
             self._made = True
+
+    def _make_sending(self, connection: Any) -> None:
+        self._driver.execute(connection, CREATE)
 
     # Projections: known in the store's own database under a kind of their own
 
@@ -246,7 +263,8 @@ class SinkTarget(SqlTarget):
             found = self._look(LATE, (name, generation)) if self._has_sending() else []
         except TargetUnavailable:
             return ""
-        return f"Rows wait to be sent to {self.address}{': ' + found[0][0] if found[0][0] else '.'}" if found else ""
+        said = sending_of(found[0])[2] if found else ""
+        return f"Rows wait to be sent to {self.address}{': ' + said if said else '.'}" if found else ""
 
     def _has_sending(self) -> bool:
         if not self._made:
@@ -260,7 +278,7 @@ class SinkTarget(SqlTarget):
         """Send what waits, show what readers are to see, and find out whether the sink has what it was sent."""
         place = held.place
         found = self._look(FIND, control.place_of(place)) if self._has_sending() else []
-        number, body = found[0] if found else (0, "")
+        number, body, _ = sending_of(found[0]) if found else (0, "", "")
         if body:
             self._deliver(held, number, body, seconds)
         has = self._has(held)
@@ -288,16 +306,16 @@ class SinkTarget(SqlTarget):
     def _begin(self, held: Checkpoint, seconds: float, leftovers: bool) -> None:
         """Nothing was ever sent of this place: if there are rows, they were kept here alone."""
         if leftovers or next(self.scan(self._table(held.place)), None):
-            self._write(BEGUN, (*control.place_of(held.place), held.beat))
+            self._write(BEGUN, sending_row(control.place_of(held.place), held.beat))
             self._everything(held, held.beat, seconds, clear=leftovers)
 
     def _show(self, name: str, live: int, store: str, again: bool = False) -> None:
         """Told once; a sink that can be asked is told whenever it does not know."""
         shown = (name, 0, 0)
         found = self._look(FIND, shown) if self._has_sending() else []
-        if again or not found or found[0][0] != live:
+        if again or not found or sending_of(found[0])[0] != live:
             self._tried(lambda: self.sink.show(name, live, store))
-            self._write(SAVE, (*shown, live, "", ""))
+            self._write(SAVE, sending_row(shown, live))
 
     def _deliver(self, held: Checkpoint, number: int, body: str, seconds: float = 0.0) -> None:
         place, batch = held.place, decoded(body, Batch)
@@ -308,9 +326,9 @@ class SinkTarget(SqlTarget):
                 has = self._has(held, lost=True)
                 self._everything(held, number, seconds, clear=has is None or has.number != 0)
         except TargetUnavailable as error:
-            self._write(NOTE, (error.what, *control.place_of(place), number))
+            self._change(place, number, body, error.what)
             raise
-        self._write(SENT, (*control.place_of(place), number))
+        self._change(place, number)
         self._owing.pop(place, None)
 
     def _everything(self, held: Checkpoint, number: int, seconds: float, clear: bool) -> None:
@@ -325,7 +343,7 @@ class SinkTarget(SqlTarget):
             for other in super().checkpoints(place.name, place.generation):
                 found = self._look(FIND, control.place_of(other.place))
                 if other.place != place and found:
-                    all_of.append((other, found[0][0]))
+                    all_of.append((other, sending_of(found[0])[0]))
         for each, its_number in all_of:
             for _ in range(AGAIN):
                 if self._chunks(each, its_number, held, seconds):
@@ -375,6 +393,11 @@ class SinkTarget(SqlTarget):
     def _write(self, sql: str, parameters: Sequence[Any]) -> None:
         with self._using(write=True) as connection:
             self._ask(connection, sql, parameters)
+
+    def _change(self, place: Place, number: int, body: str = "", said: str = "") -> None:
+        """Strike a batch out, or note why it was not taken."""
+        *key, _, _, _, sum_of = sending_row(control.place_of(place), number, body, said)
+        self._write(CHANGE, (body, said, sum_of, *key, number))
 
     def _tried(self, call: Callable[[], R]) -> R:
         """Whatever a sink raises is TargetUnavailable: tried again, and said in the status meanwhile."""

@@ -14,7 +14,7 @@ from eventfold.target import Checkpoint, Disturbed, Entry, PendingCommand, Place
 from eventfold.targets import tables as control
 from eventfold.targets.driver import Driver, Parameters
 from eventfold.targets.rows import Statements
-from eventfold.targets.writing import enter
+from eventfold.targets.writing import enter, put
 
 
 class SqlControl:
@@ -35,7 +35,7 @@ class SqlControl:
         """See the port."""
         sql = f"SELECT {control.PROJECTION} FROM eventfold_projection WHERE name = ?"  # noqa: S608
         found = self._ask(sql + self._driver.locking, (self._name,))
-        return control.registered_of(found[0]) if found else None
+        return control.registered_of(tuple(found[0])) if found else None
 
     def checkpoints(self, generation: int | None = None) -> list[Checkpoint]:
         """See the port. Rows are locked in the order of their keys."""
@@ -44,12 +44,14 @@ class SqlControl:
         if generation is not None:
             sql, parameters = f"{sql} AND generation = ?", [self._name, generation]
         found = self._ask(f"{sql} ORDER BY generation, part{self._driver.locking}", parameters)
-        return [control.checkpoint_of(row) for row in found]
+        checkpoints = [control.checkpoint_of(tuple(row)) for row in found]
+        control.refuse_partial(checkpoints, self._name)
+        return checkpoints
 
     def entries(self, place: Place) -> list[Entry]:
         """See the port."""
         sql = f"SELECT {control.ENTRY} FROM eventfold_entry WHERE {control.PLACE} ORDER BY position"  # noqa: S608
-        return [Entry(*row) for row in self._ask(sql, control.place_of(place))]
+        return [control.entry_of(place, row) for row in self._ask(sql, control.place_of(place))]
 
     def create(
         self, projection: Registered, tables: Mapping[str, Table | str], checkpoints: Sequence[Checkpoint]
@@ -59,7 +61,7 @@ class SqlControl:
         known = self.record()
         place = control.place_of(checkpoints[0].place)
         if self._ask(f"SELECT 1 FROM eventfold_checkpoint WHERE {control.PLACE}", place):  # noqa: S608
-            raise Disturbed
+            raise Disturbed if known else control.damaged("eventfold_projection", self._name)
         for name, table in tables.items():
             if known is None and driver.exists(connection, name):
                 raise table_taken(driver.address, name)
@@ -68,16 +70,14 @@ class SqlControl:
                 driver.execute(connection, statement)
         for each in checkpoints:
             self._ask(control.NEW_CHECKPOINT, control.row_of(each))
-            mark = (*control.place_of(each.place), each.position, each.seen.count, each.seen.hex)
-            self._ask(control.NEW_MARK, mark)
+            self._ask(control.NEW_MARK, control.mark_row(each.place, each.position, each.seen))
         self.save_record(projection)
 
     def save_record(self, projection: Registered) -> None:
         """See the port. Views are made again only where readers are to see another table: rights go with a view."""
         p, known = projection, self.record()
-        row = (p.name, p.kind, p.code, p.live, p.previous, p.building, p.paused, ",".join(p.tables))
-        self._ask(control.SAVE_PROJECTION, row)
-        self._ask(control.NOTICE, (p.name,))
+        self._ask(control.SAVE_PROJECTION, control.registered_row(p))
+        self._notice()
         if known is None or (known.live, known.tables) != (p.live, p.tables):
             for name in p.tables:
                 table = physical(name, p.live)
@@ -85,16 +85,19 @@ class SqlControl:
                 self._driver.execute(self._connection, f"DROP VIEW IF EXISTS {name}")
                 self._driver.execute(self._connection, f"CREATE VIEW {name} AS SELECT {columns} FROM {table}")  # noqa: S608
 
+    def _notice(self) -> None:
+        for each in self.checkpoints():
+            put(self._driver, self._connection, control.changed(each, {}))
+
     def update_checkpoint(self, place: Place, **fields: Any) -> None:
         """See the port."""
         for each in self.checkpoints(place.generation):
             if each.place == place:
-                key, row = control.place_of(place), control.row_of(control.changed(each, fields))
-                self._ask(control.SAVE_CHECKPOINT, (*row[len(key) :], *key))
+                put(self._driver, self._connection, control.changed(each, fields))
 
     def save_parked(self, place: Place, entries: Sequence[Entry]) -> None:
         """See the port."""
-        self._ask(control.NOTICE, (place.name,))
+        self._notice()
         enter(self._driver, self._connection, place, entries)
 
     def drop(self, generation: int, tables: Sequence[str]) -> None:
@@ -104,10 +107,18 @@ class SqlControl:
         for table in control.TABLES:
             self._ask(f"DELETE FROM {table} WHERE name = ? AND generation = ?", (self._name, generation))  # noqa: S608
 
-    def forget(self, projection: Registered) -> None:
+    def written_tables(self) -> list[str]:
+        """See the port."""
+        try:
+            found = self._ask("SELECT tables FROM eventfold_projection WHERE name = ?", (self._name,))
+        except UnicodeDecodeError:  # it is that which is damaged
+            return []
+        return control.names_in(found[0][0]) if found else []
+
+    def forget(self, tables: Sequence[str]) -> None:
         """See the port."""
         found = self._ask(control.GENERATIONS, (self._name,))
-        for table in projection.tables:
+        for table in tables:
             self._driver.execute(self._connection, f"DROP VIEW IF EXISTS {table}")
             for (generation,) in found:
                 self._driver.execute(self._connection, f"DROP TABLE IF EXISTS {physical(table, generation)}")

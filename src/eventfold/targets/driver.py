@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from eventfold.errors import EventfoldError
+from eventfold.errors import EventfoldError, ProjectionDamaged
 from eventfold.projection.columns import Convert, Kind, Table
 
 Parameters = Sequence[Any] | Mapping[str, Any]
@@ -112,3 +112,13 @@ class Driver(Protocol):
 
 
 Translate = Callable[[BaseException], EventfoldError]
+
+
+def text_damaged(address: str, error: UnicodeDecodeError) -> ProjectionDamaged:
+    """The error for text in a database that is no text any more."""
+    return ProjectionDamaged(
+        f"{address} is damaged: a text of a read model, or of what is kept about it, is no UTF-8 ({error.reason}).",
+        "Restore that database from a backup; or give up the read model (eventfold projections forget NAME) and have "
+        "it built again from the log.",
+        address=address,
+    )

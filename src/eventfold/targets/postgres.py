@@ -16,7 +16,7 @@ from eventfold.engines.postgres.address import Address, address_of, options_of
 from eventfold.errors import EventfoldError, TargetUnavailable
 from eventfold.projection.columns import Convert, Kind, Table
 from eventfold.targets.connections import OfThread
-from eventfold.targets.driver import Parameters
+from eventfold.targets.driver import Parameters, text_damaged
 
 BLOCKERS = """SELECT DISTINCT b.pid, b.application_name, b.usename, b.state || ' for '
         || round(extract(epoch FROM clock_timestamp() - b.state_change)) || ' s'
@@ -43,7 +43,7 @@ class PostgresDriver:
     }
     pack: Mapping[Kind, Convert] = {}
     unpack: Mapping[Kind, Convert] = {}
-    errors: tuple[type[BaseException], ...] = (psycopg.Error,)
+    errors: tuple[type[BaseException], ...] = (psycopg.Error, UnicodeDecodeError)
     refusals: tuple[type[BaseException], ...] = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError)
     table_end = ""
     locking = " FOR UPDATE"
@@ -166,6 +166,8 @@ class PostgresDriver:
 
     def translated(self, error: BaseException) -> EventfoldError:
         """TargetUnavailable, with the server's words."""
+        if isinstance(error, UnicodeDecodeError):
+            return text_damaged(self.address, error)
         said = str(error).strip().split("\n")[0] or type(error).__name__
         state = getattr(error, "sqlstate", None) or ""
         what = f"PostgreSQL at {self.address} could not do it: {said.rstrip('.')}."

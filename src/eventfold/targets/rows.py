@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from eventfold.errors import InvalidProjection
-from eventfold.projection.columns import Kind, Table
+from eventfold.projection.columns import Kind, Table, unreadable_row
 from eventfold.target import physical
 from eventfold.targets.driver import Driver
 
@@ -107,8 +107,11 @@ class Statements:
         return _converted(keys, self._converters(table, self._driver.pack)[: len(table.key)])
 
     def unpacked(self, table: Table, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        """Rows as the driver gave them, in Python's types."""
-        return list(_converted(rows, self._converters(table, self._driver.unpack)))  # type: ignore[arg-type]
+        """Rows as the driver gave them, in Python's types. Raises ProjectionDamaged."""
+        try:
+            return list(_converted(rows, self._converters(table, self._driver.unpack)))  # type: ignore[arg-type]
+        except (ValueError, TypeError, ArithmeticError) as error:
+            raise unreadable_row(table.name, error) from error
 
     def _converters(self, table: Table, by_kind: Mapping[Any, Converter]) -> list[Converter | None]:
         return [by_kind.get(column.kind) for column in table.columns]

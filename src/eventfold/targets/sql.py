@@ -15,12 +15,13 @@ from typing import Any, TypeVar
 from eventfold.errors import EventfoldError, TargetUnavailable, UnknownProjection
 from eventfold.projection.columns import Table
 from eventfold.projection.ledger import Tally
-from eventfold.target import Checkpoint, Disturbed, Entry, PendingCommand, Place, Registered, physical
+from eventfold.target import ELSEWHERE, Checkpoint, Disturbed, Entry, PendingCommand, Place, Registered, physical
 from eventfold.targets import tables as control
 from eventfold.targets.control import SqlControl
 from eventfold.targets.driver import Driver, Parameters
 from eventfold.targets.rows import Statements
-from eventfold.targets.writing import SqlWriting, lost
+from eventfold.targets.upgrade import upgrade
+from eventfold.targets.writing import SqlWriting, locked, lost, put
 
 PAGE = 1_000
 
@@ -81,18 +82,35 @@ class SqlTarget:
             return work(connection)
 
     def _prepare(self, connection: Any) -> None:
+        """Make the tables, or bring them to this layout, once."""
         if self._ready:
             return
-        if not self._driver.exists(connection, "eventfold_command"):
-            self._make(connection, control.CREATE)
+        if self._layout(connection) < control.LAYOUT:
+            self._make(connection, self._upgrade)
         self._ready = True
 
-    def _make(self, connection: Any, statements: Sequence[str]) -> None:
+    def _layout(self, connection: Any) -> int:
+        """Of the tables: 0 where there are none. Raises TargetUnavailable on that of a later release."""
+        if not self._driver.exists(connection, "eventfold_layout"):
+            return int(self._driver.exists(connection, "eventfold_mark"))
+        found = self._ask(connection, "SELECT layout FROM eventfold_layout")
+        layout = max((row[0] for row in found), default=control.LAYOUT)
+        control.refuse_layout(self.address, layout)
+        return layout
+
+    def _upgrade(self, connection: Any) -> None:
+        had = self._layout(connection)
+        if had == 1:
+            upgrade(self._driver, connection)
+        if had < control.LAYOUT:
+            for statement in control.CREATE:
+                self._driver.execute(connection, statement)
+
+    def _make(self, connection: Any, work: Callable[[Any], None]) -> None:
         self._driver.begin(connection)
         try:
             self._driver.exclusive(connection)
-            for statement in statements:
-                self._driver.execute(connection, statement)
+            work(connection)
             self._driver.commit(connection)
         except BaseException:
             self._driver.rollback(connection)
@@ -103,27 +121,27 @@ class SqlTarget:
 
     def _look(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
         """Ask without making the tables: nothing there means nothing kept."""
-
-        def look(connection: Any) -> list[tuple[Any, ...]]:
-            if not self._ready:
-                if not self._driver.exists(connection, "eventfold_mark"):
-                    return []
-                self._ready = True
-            return self._ask(connection, sql, parameters)
-
-        return self._read(look)
+        if not self._ready:
+            layout = self._read(self._layout)
+            if not layout:
+                return []
+            if layout < control.LAYOUT:
+                with self._using(write=True):  # brings them to this layout
+                    pass
+            self._ready = True
+        return self._read(lambda connection: self._ask(connection, sql, parameters))
 
     # Projections
 
     def registered(self, name: str) -> Registered | None:
         """See the port."""
         found = self._look(f"SELECT {control.PROJECTION} FROM eventfold_projection WHERE name = ?", (name,))  # noqa: S608
-        return control.registered_of(found[0]) if found else None
+        return control.registered_of(tuple(found[0])) if found else None
 
     def all(self) -> list[Registered]:
         """See the port."""
         return [
-            control.registered_of(r)
+            control.registered_of(tuple(r))
             for r in self._look(f"SELECT {control.PROJECTION} FROM eventfold_projection ORDER BY name")  # noqa: S608
         ]
 
@@ -148,13 +166,8 @@ class SqlTarget:
 
     def pending_commands(self, store: str) -> list[PendingCommand]:
         """See the port."""
-
-        def pending(connection: Any) -> list[PendingCommand]:
-            if not self._driver.exists(connection, "eventfold_command"):
-                return []
-            return [PendingCommand(*row) for row in self._ask(connection, control.COMMANDS, (store,))]
-
-        return self._read(pending)
+        every = [control.command_of(row) for row in self._look(control.COMMANDS)]
+        return [command for command in every if command.store == store]
 
     def remove_command(self, command: PendingCommand) -> None:
         """See the port."""
@@ -165,58 +178,62 @@ class SqlTarget:
 
     def checkpoints(self, name: str, generation: int | None = None) -> list[Checkpoint]:
         """See the port."""
-        sql = f"SELECT {control.CHECKPOINT} FROM eventfold_checkpoint WHERE name = ?"  # noqa: S608
-        if generation is None:
-            return [control.checkpoint_of(row) for row in self._look(f"{sql} ORDER BY generation, part", (name,))]
-        return [
-            control.checkpoint_of(r) for r in self._look(f"{sql} AND generation = ? ORDER BY part", (name, generation))
-        ]
+        found = self._checkpoints(name, generation)
+        if not found and generation is not None:
+            known = self.registered(name)
+            if known is not None and known.kind != ELSEWHERE and generation in known.generations:
+                found = self._checkpoints(name, generation)  # dropped meanwhile, it is in no record any more
+                if not found:
+                    raise control.damaged("eventfold_checkpoint", name, generation)
+        control.refuse_partial(found, name)
+        return found
+
+    def _checkpoints(self, name: str, generation: int | None) -> list[Checkpoint]:
+        rows = self._look(control.OF_NAME, (name,))
+        return [control.checkpoint_of(tuple(row)) for row in rows if generation in (None, row[1])]
 
     def entries(self, place: Place) -> list[Entry]:
         """See the port."""
         sql = f"SELECT {control.ENTRY} FROM eventfold_entry WHERE {control.PLACE} ORDER BY position"  # noqa: S608
-        return [Entry(*row) for row in self._look(sql, control.place_of(place))]
+        return [control.entry_of(place, row) for row in self._look(sql, control.place_of(place))]
 
     def marks(self, place: Place) -> list[tuple[int, Tally]]:
         """See the port."""
-        sql = f"SELECT position, seen, seen_digest FROM eventfold_mark WHERE {control.PLACE} ORDER BY position"  # noqa: S608
-        return [
-            (position, Tally.of(seen, digest)) for position, seen, digest in self._look(sql, control.place_of(place))
-        ]
+        sql = f"SELECT {control.MARK} FROM eventfold_mark WHERE {control.PLACE} ORDER BY position"  # noqa: S608
+        return [control.mark_of(place, row) for row in self._look(sql, control.place_of(place))]
 
     # Leases
 
     def claim(self, place: Place, holder: str, seconds: float, heir_of: str = "") -> Checkpoint | None:
         """See the port."""
+        driver = self._driver
         with self._using(write=True) as connection:
-            now = self._driver.now(connection)
-            expires = now + int(seconds * 1e6)
-            # A sign of life from the future: the clock was set back, and whoever lives has given another since.
-            row = (holder, expires, now, *control.place_of(place), heir_of, now, expires)
-            found = self._ask(connection, control.CLAIM, row)
-            sql = f"SELECT 1 FROM eventfold_checkpoint WHERE {control.PLACE}"  # noqa: S608
-            if not found and not self._ask(connection, sql, control.place_of(place)):
+            held = locked(driver, connection, place)
+            if held is None:
                 raise UnknownProjection(
                     f"Generation {place.generation} of {place.name} is no longer kept in {self.address}.",
                     "Ask for the one that is: eventfold projections show.",
                     projection=place.name,
                 )
-            return control.checkpoint_of(found[0]) if found else None
+            new = control.claimed(held, holder, driver.now(connection), seconds, heir_of)
+            return None if new is None else put(driver, connection, new)
 
     def beat(self, held: Checkpoint, seconds: float, quietly: bool = False) -> int:
         """See the port."""
+        driver = self._driver
         with self._using(write=True) as connection:
-            now = self._driver.now(connection)
-            row = (now + int(seconds * 1e6), 0 if quietly else now, *control.place_of(held.place), held.token)
-            found = self._ask(connection, control.BEAT, row)
-            if not found:
+            now = locked(driver, connection, held.place)
+            if now is None or now.token != held.token:
                 raise lost(held)
-            return found[0][0]
+            put(driver, connection, control.renewed(now, driver.now(connection), seconds, quietly))
+            return now.revision
 
     def release(self, held: Checkpoint) -> None:
         """See the port."""
         with self._using(write=True) as connection:
-            self._ask(connection, control.RELEASE, (*control.place_of(held.place), held.token))
+            now = locked(self._driver, connection, held.place)
+            if now is not None and now.token == held.token:
+                put(self._driver, connection, control.released(now))
 
     # Rows
 

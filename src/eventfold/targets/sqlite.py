@@ -31,7 +31,7 @@ from eventfold.engines.sqlite.system import refused_by_system
 from eventfold.errors import EventfoldError, StoreUnavailable, TargetUnavailable
 from eventfold.projection.columns import Convert, Kind, Table
 from eventfold.targets.connections import ForAll, OfThread
-from eventfold.targets.driver import Parameters
+from eventfold.targets.driver import Parameters, text_damaged
 from eventfold.targets.rows import quoted
 from eventfold.targets.sqlite_rows import add_functions, order_name
 
@@ -74,7 +74,7 @@ class SqliteDriver:
         "date": lambda v: None if v is None else date.fromisoformat(v),
         "uuid": lambda v: None if v is None else UUID(v),
     }
-    errors: tuple[type[BaseException], ...] = (apsw.Error, StoreUnavailable)
+    errors: tuple[type[BaseException], ...] = (apsw.Error, StoreUnavailable, UnicodeDecodeError)
     refusals: tuple[type[BaseException], ...] = (
         apsw.ConstraintError,
         apsw.MismatchError,
@@ -301,6 +301,8 @@ class SqliteDriver:
                 )
             case apsw.NotADBError():
                 what, now = f"{self.path} is no SQLite file.", "Give the rows a file of their own."
+            case UnicodeDecodeError():
+                return text_damaged(self.address, error)
             case _:
                 what = f"SQLite refused: {error} ({type(error).__name__})."
                 now = "Look at the SQL, and at the tables it names."

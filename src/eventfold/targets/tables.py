@@ -1,81 +1,96 @@
-"""Room: the tables in which a SQL target keeps what is known about projections.
+"""Room: the tables in which a SQL target keeps what is known about projections, each row with its checksum.
 
 Knows: SQL that SQLite and PostgreSQL read alike (`?` becomes the driver's own mark). Does not know: rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
+from zlib import crc32
 
 import msgspec
 
+from eventfold.errors import ProjectionDamaged, TargetUnavailable
 from eventfold.projection.ledger import Tally
-from eventfold.target import Checkpoint, PendingCommand, Place, Registered
+from eventfold.target import Advance, Checkpoint, Entry, PendingCommand, Place, Registered
 
 PLACE = "name = ? AND generation = ? AND part = ?"
 
 CREATE = (
     """CREATE TABLE IF NOT EXISTS eventfold_projection (
         name TEXT PRIMARY KEY, kind TEXT NOT NULL, code TEXT NOT NULL, live BIGINT NOT NULL, previous BIGINT,
-        building BIGINT, paused TEXT NOT NULL, tables TEXT NOT NULL)""",
+        building BIGINT, paused TEXT NOT NULL, tables TEXT NOT NULL, checksum BIGINT)""",
     """CREATE TABLE IF NOT EXISTS eventfold_checkpoint (
         name TEXT NOT NULL, generation BIGINT NOT NULL, part BIGINT NOT NULL,
         store TEXT NOT NULL, epoch BIGINT NOT NULL, position BIGINT NOT NULL, event_id TEXT NOT NULL,
         seen BIGINT NOT NULL, seen_digest TEXT NOT NULL, handled BIGINT NOT NULL, handled_digest TEXT NOT NULL,
         query TEXT NOT NULL, fingerprint TEXT NOT NULL, partitions BIGINT NOT NULL, until BIGINT,
-        revision BIGINT NOT NULL, token BIGINT NOT NULL, holder TEXT NOT NULL, expires BIGINT NOT NULL,
-        stopped TEXT NOT NULL, stats TEXT NOT NULL, "at" BIGINT NOT NULL, beat BIGINT NOT NULL,
-        PRIMARY KEY (name, generation, part))""",
+        revision BIGINT NOT NULL, token BIGINT NOT NULL, holder TEXT NOT NULL, expires_at BIGINT NOT NULL,
+        stopped TEXT NOT NULL, stats TEXT NOT NULL, "at" BIGINT NOT NULL, renewed_at BIGINT NOT NULL,
+        checksum BIGINT, lease_checksum BIGINT, PRIMARY KEY (name, generation, part))""",
     """CREATE TABLE IF NOT EXISTS eventfold_entry (
         name TEXT NOT NULL, generation BIGINT NOT NULL, part BIGINT NOT NULL, position BIGINT NOT NULL,
         event_id TEXT NOT NULL, type TEXT NOT NULL, key TEXT NOT NULL, state TEXT NOT NULL, error TEXT NOT NULL,
-        attempts BIGINT NOT NULL, because TEXT NOT NULL, PRIMARY KEY (name, generation, part, position))""",
+        attempts BIGINT NOT NULL, because TEXT NOT NULL, checksum BIGINT,
+        PRIMARY KEY (name, generation, part, position))""",
     """CREATE TABLE IF NOT EXISTS eventfold_mark (
         name TEXT NOT NULL, generation BIGINT NOT NULL, part BIGINT NOT NULL, position BIGINT NOT NULL,
-        seen BIGINT NOT NULL, seen_digest TEXT NOT NULL, PRIMARY KEY (name, generation, part, position))""",
+        seen BIGINT NOT NULL, seen_digest TEXT NOT NULL, checksum BIGINT,
+        PRIMARY KEY (name, generation, part, position))""",
     """CREATE TABLE IF NOT EXISTS eventfold_command (
-        id TEXT PRIMARY KEY, store TEXT NOT NULL, name TEXT NOT NULL, data TEXT NOT NULL, metadata TEXT NOT NULL)""",
+        id TEXT PRIMARY KEY, store TEXT NOT NULL, name TEXT NOT NULL, data TEXT NOT NULL, metadata TEXT NOT NULL,
+        checksum BIGINT)""",
+    "CREATE TABLE IF NOT EXISTS eventfold_layout (layout BIGINT NOT NULL)",
+    "INSERT INTO eventfold_layout (layout) VALUES (2)",
 )
+LAYOUT = 2
+# Columns are renamed so that a process of the release before, which writes no checksums, can write nothing at all.
+UPGRADE = (
+    "ALTER TABLE eventfold_projection ADD COLUMN checksum BIGINT",
+    "ALTER TABLE eventfold_checkpoint RENAME COLUMN expires TO expires_at",
+    "ALTER TABLE eventfold_checkpoint RENAME COLUMN beat TO renewed_at",
+    "ALTER TABLE eventfold_checkpoint ADD COLUMN checksum BIGINT",
+    "ALTER TABLE eventfold_checkpoint ADD COLUMN lease_checksum BIGINT",
+    "ALTER TABLE eventfold_entry ADD COLUMN checksum BIGINT",
+    "ALTER TABLE eventfold_mark ADD COLUMN checksum BIGINT",
+)
+UPGRADE_SENDING = "ALTER TABLE eventfold_sending ADD COLUMN checksum BIGINT"
 TABLES = ("eventfold_checkpoint", "eventfold_entry", "eventfold_mark")
 
-COMMAND = "id, store, name, data, metadata"
-SAVE_COMMAND = f"INSERT INTO eventfold_command ({COMMAND}) VALUES (?,?,?,?,?)"  # noqa: S608
-COMMANDS = f"SELECT {COMMAND} FROM eventfold_command WHERE store = ? ORDER BY id"  # noqa: S608
+COMMAND = "id, store, name, data, metadata, checksum"
+SAVE_COMMAND = f"INSERT INTO eventfold_command ({COMMAND}) VALUES (?,?,?,?,?,?)"  # noqa: S608
+COMMANDS = f"SELECT {COMMAND} FROM eventfold_command ORDER BY id"  # noqa: S608
 REMOVE_COMMAND = "DELETE FROM eventfold_command WHERE id = ?"
 
-PROJECTION = "name, kind, code, live, previous, building, paused, tables"
-SAVE_PROJECTION = f"""INSERT INTO eventfold_projection ({PROJECTION}) VALUES (?,?,?,?,?,?,?,?)
+PROJECTION = "name, kind, code, live, previous, building, paused, tables, checksum"
+SAVE_PROJECTION = f"""INSERT INTO eventfold_projection ({PROJECTION}) VALUES (?,?,?,?,?,?,?,?,?)
     ON CONFLICT (name) DO UPDATE SET kind = excluded.kind, code = excluded.code, live = excluded.live,
-    previous = excluded.previous, building = excluded.building, paused = excluded.paused, tables = excluded.tables"""  # noqa: S608
+    previous = excluded.previous, building = excluded.building, paused = excluded.paused, tables = excluded.tables,
+    checksum = excluded.checksum"""  # noqa: S608
 
 CHECKPOINT = """name, generation, part, store, epoch, position, event_id, seen, seen_digest, handled, handled_digest,
-    query, fingerprint, partitions, until, revision, token, holder, expires, stopped, stats, "at", beat"""
-NEW_CHECKPOINT = f"INSERT INTO eventfold_checkpoint ({CHECKPOINT}) VALUES ({','.join('?' * 23)})"  # noqa: S608
+    query, fingerprint, partitions, until, revision, token, holder, expires_at, stopped, stats, "at", renewed_at,
+    checksum, lease_checksum"""
+NEW_CHECKPOINT = f"INSERT INTO eventfold_checkpoint ({CHECKPOINT}) VALUES ({','.join('?' * 25)})"  # noqa: S608
 SAVE_CHECKPOINT = f"""UPDATE eventfold_checkpoint SET
     {", ".join(f"{name.strip()} = ?" for name in CHECKPOINT.split(",")[3:])} WHERE {PLACE}"""  # noqa: S608
 ADVANCE = f"""UPDATE eventfold_checkpoint SET position = ?, event_id = ?, epoch = ?, seen = ?, seen_digest = ?,
-    handled = ?, handled_digest = ?, stopped = ?, stats = ?, "at" = ?, beat = ?, revision = revision + 1
+    handled = ?, handled_digest = ?, stopped = ?, stats = ?, "at" = ?, checksum = ?, revision = revision + 1
     WHERE {PLACE} AND token = ? AND revision = ? RETURNING revision"""  # noqa: S608
-CLAIM = f"""UPDATE eventfold_checkpoint SET token = token + 1, revision = revision + 1, holder = ?, expires = ?,
-    beat = ? WHERE {PLACE} AND (holder IN ('', ?) OR expires < ? OR beat > ?) RETURNING {CHECKPOINT}"""  # noqa: S608
-BEAT = f"""UPDATE eventfold_checkpoint SET expires = ?, beat = coalesce(nullif(?, 0), beat)
-    WHERE {PLACE} AND token = ? RETURNING revision"""  # noqa: S608
-RELEASE = f"UPDATE eventfold_checkpoint SET holder = '', expires = 0 WHERE {PLACE} AND token = ?"  # noqa: S608
-SEIZE = f"""UPDATE eventfold_checkpoint SET token = token + 1, revision = revision + 1, holder = ?, expires = ?,
-    stopped = '' WHERE {PLACE} RETURNING {CHECKPOINT}"""  # noqa: S608
 LOOK = f"SELECT {CHECKPOINT} FROM eventfold_checkpoint WHERE {PLACE}"  # noqa: S608
-LET_GO = f"""UPDATE eventfold_checkpoint SET token = token + 1, revision = revision + 1, holder = '', expires = 0
-    WHERE {PLACE}"""  # noqa: S608
 GENERATIONS = "SELECT DISTINCT generation FROM eventfold_checkpoint WHERE name = ?"
-NOTICE = "UPDATE eventfold_checkpoint SET revision = revision + 1 WHERE name = ?"
+OF_NAME = f"SELECT {CHECKPOINT} FROM eventfold_checkpoint WHERE name = ? ORDER BY generation, part"  # noqa: S608
 
-ENTRY = "position, event_id, type, key, state, error, attempts, because"
-SAVE_ENTRY = f"""INSERT INTO eventfold_entry (name, generation, part, {ENTRY}) VALUES (?,?,?,?,?,?,?,?,?,?,?)
+ENTRY = "position, event_id, type, key, state, error, attempts, because, checksum"
+SAVE_ENTRY = f"""INSERT INTO eventfold_entry (name, generation, part, {ENTRY}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)
     ON CONFLICT (name, generation, part, position) DO UPDATE SET state = excluded.state, error = excluded.error,
-    attempts = excluded.attempts, because = excluded.because, key = excluded.key"""  # noqa: S608
-NEW_MARK = """INSERT INTO eventfold_mark (name, generation, part, position, seen, seen_digest) VALUES (?,?,?,?,?,?)
-    ON CONFLICT (name, generation, part, position) DO NOTHING"""
+    attempts = excluded.attempts, because = excluded.because, key = excluded.key,
+    checksum = excluded.checksum"""  # noqa: S608
+MARK = "position, seen, seen_digest, checksum"
+NEW_MARK = f"""INSERT INTO eventfold_mark (name, generation, part, {MARK}) VALUES (?,?,?,?,?,?,?)
+    ON CONFLICT (name, generation, part, position) DO NOTHING"""  # noqa: S608
 
 
 def place_of(place: Place) -> tuple[str, int, int]:
@@ -83,19 +98,55 @@ def place_of(place: Place) -> tuple[str, int, int]:
     return place.name, place.generation, place.partition
 
 
+def checksum(table: str, *values: Any) -> int:
+    """CRC-32 of a row, over its values as text: any flipped bit changes it."""
+    return crc32(
+        "\x1f".join([table, *("" if value is None else f"{value}" for value in values)]).encode("utf-8", "replace")
+    )
+
+
+def damaged(table: str, name: Any, *at: Any) -> ProjectionDamaged:
+    """The error for a row that does not have the checksum it was written with."""
+    row = " ".join(f"{each}" for each in (name, *at))
+    return ProjectionDamaged(
+        f"What is kept about {name} is damaged: the row {row} of {table} is not as it was written.",
+        f"Restore that database from a backup; or give up what is kept (eventfold projections forget {name}) and have "
+        "it built again from the log.",
+        projection=f"{name}",
+        table=table,
+        row=row,
+    )
+
+
+def registered_row(p: Registered) -> tuple[Any, ...]:
+    """The row of PROJECTION."""
+    row = (p.name, p.kind, p.code, p.live, p.previous, p.building, p.paused, ",".join(p.tables))
+    return (*row, checksum("eventfold_projection", *row))
+
+
 def registered_of(row: tuple[Any, ...]) -> Registered:
-    """A row of PROJECTION."""
-    name, kind, code, live, previous, building, paused, tables = row
-    names = tuple(name for name in str(tables).split(",") if name)
+    """A row of PROJECTION. Raises ProjectionDamaged."""
+    name, kind, code, live, previous, building, paused, tables, stored = row
+    if stored != checksum("eventfold_projection", *row[:-1]):
+        raise damaged("eventfold_projection", name)
+    names = tuple(name for name in (tables or "").split(",") if name)
     return Registered(
         name=name, kind=kind, code=code, live=live, previous=previous, building=building, paused=paused, tables=names
     )
 
 
 def checkpoint_of(row: tuple[Any, ...]) -> Checkpoint:
-    """A row of CHECKPOINT."""
-    place, (store, epoch, position, event_id, seen, seen_digest, handled, handled_digest, *rest) = row[:3], row[3:]
+    """A row of CHECKPOINT. Raises ProjectionDamaged.
+
+    `beat` is the last sign of life: the lease was renewed, or the checkpoint advanced.
+    """
+    columns = row[:-2]
+    if row[-2:] != sums_of(columns):
+        raise damaged("eventfold_checkpoint", *row[:3])
+    place, (store, epoch, position, event_id, seen, seen_digest, handled, handled_digest, *rest) = row[:3], columns[3:]
     names = "query fingerprint partitions until revision token holder expires stopped stats at beat".split()
+    facts = dict(zip(names, rest, strict=True))
+    facts["beat"] = max(facts["beat"], facts["at"])
     return Checkpoint(
         place=Place(*place),
         store=store,
@@ -104,18 +155,96 @@ def checkpoint_of(row: tuple[Any, ...]) -> Checkpoint:
         event_id=event_id,
         seen=Tally.of(seen, seen_digest),
         handled=Tally.of(handled, handled_digest),
-        **dict(zip(names, rest, strict=True)),
+        **facts,
+    )
+
+
+def sums_of(columns: tuple[Any, ...]) -> tuple[int, int]:
+    """The checksums of a row of CHECKPOINT: of what an advance writes and judges by, and of the lease.
+
+    They are two, because a lease is renewed beside an advance and without it.
+    """
+    return (
+        checksum("eventfold_checkpoint", *columns[:17], *columns[19:22]),
+        checksum("lease", *columns[:3], *columns[16:19], columns[22]),
     )
 
 
 def row_of(c: Checkpoint) -> tuple[Any, ...]:
-    """The row of a new checkpoint."""
-    return (
+    """The row of a checkpoint."""
+    columns = (
         *place_of(c.place),
         *(c.store, c.epoch, c.position, c.event_id, c.seen.count, c.seen.hex, c.handled.count, c.handled.hex),
         *(c.query, c.fingerprint, c.partitions, c.until, c.revision, c.token, c.holder, c.expires),
         *(c.stopped, c.stats, c.at, c.beat),
     )
+    return (*columns, *sums_of(columns))
+
+
+def advanced(held: Checkpoint, step: Advance, now: int) -> Checkpoint:
+    """A checkpoint after a step."""
+    return msgspec.structs.replace(
+        held,
+        position=step.position,
+        event_id=step.event_id,
+        epoch=step.epoch,
+        seen=step.seen,
+        handled=step.handled,
+        stopped=step.stopped,
+        stats=step.stats,
+        at=now,
+        beat=now,
+        revision=held.revision + 1,
+    )
+
+
+def claimed(held: Checkpoint, holder: str, now: int, seconds: float, heir_of: str) -> Checkpoint | None:
+    """A checkpoint whose lease is another holder's from now on, with a greater token; None while it is not free.
+
+    A sign of life from the future: the clock was set back, and a living holder has given another since.
+    """
+    expires = now + int(seconds * 1e6)
+    if held.holder not in ("", heir_of) and held.expires >= now and held.beat <= expires:
+        return None
+    return changed(held, {"token": held.token + 1, "holder": holder, "expires": expires, "beat": now})
+
+
+def renewed(held: Checkpoint, now: int, seconds: float, quietly: bool) -> Checkpoint:
+    """A checkpoint whose lease ends later."""
+    beat = held.beat if quietly else now
+    return msgspec.structs.replace(held, expires=now + int(seconds * 1e6), beat=beat)
+
+
+def released(held: Checkpoint) -> Checkpoint:
+    """A checkpoint whose lease was given back."""
+    return msgspec.structs.replace(held, holder="", expires=0)
+
+
+def entry_row(place: Place, entry: Entry) -> tuple[Any, ...]:
+    """The row of an entry."""
+    row = (*place_of(place), *msgspec.structs.astuple(entry))
+    return (*row, checksum("eventfold_entry", *row))
+
+
+def entry_of(place: Place, row: Sequence[Any]) -> Entry:
+    """A row of ENTRY. Raises ProjectionDamaged."""
+    if row[-1] != checksum("eventfold_entry", *place_of(place), *row[:-1]):
+        raise damaged("eventfold_entry", *place_of(place), row[0])
+    return Entry(*row[:-1])
+
+
+def mark_row(place: Place, position: int, seen: Tally) -> tuple[Any, ...]:
+    """The row of a mark."""
+    row = (*place_of(place), position, seen.count, seen.hex)
+    return (*row, checksum("eventfold_mark", *row))
+
+
+def mark_of(place: Place, row: Sequence[Any]) -> tuple[int, Tally]:
+    """A row of MARK. Raises ProjectionDamaged."""
+    position, count, digest, stored = row
+    if stored != checksum("eventfold_mark", *place_of(place), position, count, digest):
+        raise damaged("eventfold_mark", *place_of(place), position)
+    return position, Tally.of(count, digest)
 
 
 def changed(held: Checkpoint, fields: Mapping[str, Any]) -> Checkpoint:
@@ -123,6 +252,46 @@ def changed(held: Checkpoint, fields: Mapping[str, Any]) -> Checkpoint:
     return msgspec.structs.replace(held, **fields, revision=held.revision + 1)
 
 
-def command_row(command: PendingCommand) -> tuple[str, ...]:
+def command_row(command: PendingCommand) -> tuple[Any, ...]:
     """The row of a command that the log has not been told of."""
-    return command.id, command.store, command.name, command.data, command.metadata
+    row = (command.id, command.store, command.name, command.data, command.metadata)
+    return (*row, checksum("eventfold_command", *row))
+
+
+def command_of(row: Sequence[Any]) -> PendingCommand:
+    """A row of COMMAND. Raises ProjectionDamaged."""
+    if row[-1] != checksum("eventfold_command", *row[:-1]):
+        raise ProjectionDamaged(
+            f"A command on {row[2]} was carried out; what the log is to be told of it is damaged (eventfold_command).",
+            "Delete that row by SQL, or restore that database from a backup; rows and checkpoints are not concerned.",
+            projection=f"{row[2]}",
+            table="eventfold_command",
+            row=f"{row[0]}",
+        )
+    return PendingCommand(*(each or "" for each in row[:-1]))
+
+
+def refuse_partial(found: Sequence[Checkpoint], name: str) -> None:
+    """Raises ProjectionDamaged where checkpoints of some partitions of a generation are missing."""
+    of_generation: dict[int, list[Checkpoint]] = {}
+    for each in found:
+        of_generation.setdefault(each.place.generation, []).append(each)
+    for generation, its in of_generation.items():
+        if [each.place.partition for each in its] != list(range(its[0].partitions)):
+            raise damaged("eventfold_checkpoint", name, generation)
+
+
+def refuse_layout(address: str, layout: int) -> None:
+    """Raises TargetUnavailable on tables of a later release."""
+    if layout > LAYOUT:
+        raise TargetUnavailable(
+            f"The read models in {address} are of a newer eventfold (layout {layout}; this one writes {LAYOUT}).",
+            "Use that version of eventfold, or another database (target=…).",
+            address=address,
+            layout=layout,
+        )
+
+
+def names_in(tables: Any) -> list[str]:
+    """The names of tables in a row that may be damaged, as far as they are names."""
+    return [name for name in f"{tables}".split(",") if re.fullmatch("[a-z][a-z0-9_]{0,62}", name)]

@@ -9,8 +9,6 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import msgspec
-
 from eventfold.errors import EventfoldError, LeaseLost
 from eventfold.projection.columns import Table
 from eventfold.target import (
@@ -68,14 +66,13 @@ class SqlWriting:
     def advance(self, held: Checkpoint, step: Advance) -> Checkpoint:
         """See the port."""
         driver, connection, place = self._driver, self.connection, control.place_of(held.place)
-        now = driver.now(connection) if step.at is None else step.at
+        moved = control.advanced(held, step, driver.now(connection) if step.at is None else step.at)
         row = (
             *(step.position, step.event_id, step.epoch, step.seen.count, step.seen.hex),
-            *(step.handled.count, step.handled.hex, step.stopped, step.stats, now, now),
+            *(step.handled.count, step.handled.hex, step.stopped, step.stats, moved.at, control.row_of(moved)[-2]),
             *(*place, held.token, held.revision),
         )
-        found = driver.execute(connection, driver.sql(control.ADVANCE), row)
-        if not found:
+        if not driver.execute(connection, driver.sql(control.ADVANCE), row):
             sql = driver.sql(f"SELECT token FROM eventfold_checkpoint WHERE {control.PLACE}")  # noqa: S608
             if driver.execute(connection, sql, place) == [(held.token,)]:
                 raise Disturbed
@@ -86,21 +83,9 @@ class SqlWriting:
             sql = driver.sql(f"DELETE FROM eventfold_entry WHERE {control.PLACE} AND position = ?")  # noqa: S608
             driver.executemany(connection, sql, [(*place, position) for position in step.settled])
         if step.mark:
-            mark = (*place, step.position, step.seen.count, step.seen.hex)
+            mark = control.mark_row(held.place, step.position, step.seen)
             driver.execute(connection, driver.sql(control.NEW_MARK), mark)
-        return msgspec.structs.replace(
-            held,
-            position=step.position,
-            event_id=step.event_id,
-            epoch=step.epoch,
-            seen=step.seen,
-            handled=step.handled,
-            stopped=step.stopped,
-            stats=step.stats,
-            at=now,
-            beat=now,
-            revision=found[0][0],
-        )
+        return moved
 
     def overdue(self) -> bool:
         """See the port."""
@@ -118,20 +103,36 @@ class SqlWriting:
 
     def look(self) -> Checkpoint | None:
         """See the port."""
-        return self._checkpoint(control.LOOK, control.place_of(self._place))
+        return locked(self._driver, self.connection, self._place, locking="")
 
     def seize(self) -> Checkpoint | None:
         """See the port."""
-        return self._checkpoint(control.SEIZE, (INLINE, FOREVER, *control.place_of(self._place)))
-
-    def _checkpoint(self, sql: str, parameters: Parameters) -> Checkpoint | None:
-        found = self._driver.execute(self.connection, self._driver.sql(sql), parameters)
-        return control.checkpoint_of(found[0]) if found else None
+        held = locked(self._driver, self.connection, self._place)
+        if held is None:
+            return None
+        fields = {"token": held.token + 1, "holder": INLINE, "expires": FOREVER, "stopped": ""}
+        return put(self._driver, self.connection, control.changed(held, fields))
 
     def let_go(self) -> None:
         """See the port."""
-        place = control.place_of(self._place)
-        self._driver.execute(self.connection, self._driver.sql(control.LET_GO), place)
+        held = locked(self._driver, self.connection, self._place)
+        if held is not None:
+            fields = {"token": held.token + 1, "holder": "", "expires": 0}
+            put(self._driver, self.connection, control.changed(held, fields))
+
+
+def locked(driver: Driver, connection: Any, place: Place, locking: str | None = None) -> Checkpoint | None:
+    """The checkpoint of a place, locked until the end of the transaction."""
+    behind = driver.locking if locking is None else locking
+    found = driver.execute(connection, driver.sql(control.LOOK + behind), control.place_of(place))
+    return control.checkpoint_of(tuple(found[0])) if found else None
+
+
+def put(driver: Driver, connection: Any, held: Checkpoint) -> Checkpoint:
+    """Write a checkpoint, whole, that was locked."""
+    key, row = control.place_of(held.place), control.row_of(held)
+    driver.execute(connection, driver.sql(control.SAVE_CHECKPOINT), (*row[len(key) :], *key))
+    return held
 
 
 def named(sql: str, generation: int) -> str:
@@ -151,5 +152,5 @@ def lost(held: Checkpoint) -> EventfoldError:
 
 def enter(driver: Driver, connection: Any, place: Place, entries: Sequence[Entry]) -> None:
     """Write entries."""
-    rows = [(*control.place_of(place), *msgspec.structs.astuple(entry)) for entry in entries]
+    rows = [control.entry_row(place, entry) for entry in entries]
     driver.executemany(connection, driver.sql(control.SAVE_ENTRY), rows)

@@ -17,7 +17,7 @@ from eventfold.target import Checkpoint, Disturbed, Entry, PendingCommand, Place
 from eventfold.targets import tables as control
 from eventfold.targets.alchemy import dialects, queries
 from eventfold.targets.alchemy.tables import CHECKPOINT, COMMAND, ENTRY, MARK, PROJECTION
-from eventfold.targets.alchemy.writing import at, enter
+from eventfold.targets.alchemy.writing import at, enter, put
 from eventfold.targets.control import table_taken
 
 
@@ -43,12 +43,14 @@ class AlchemyControl:
         if generation is not None:
             found = found.where(CHECKPOINT.c.generation == generation)
         ordered = found.order_by(CHECKPOINT.c.generation, CHECKPOINT.c.part)
-        return [control.checkpoint_of(row) for row in self._rows(CHECKPOINT, ordered)]
+        checkpoints = [control.checkpoint_of(row) for row in self._rows(CHECKPOINT, ordered)]
+        control.refuse_partial(checkpoints, self._name)
+        return checkpoints
 
     def entries(self, place: Place) -> list[Entry]:
         """See the port."""
         found = sa.select(ENTRY).where(at(ENTRY, place)).order_by(ENTRY.c.position)
-        return [Entry(*row[3:]) for row in self._rows(ENTRY, found)]
+        return [control.entry_of(place, row[3:]) for row in self._rows(ENTRY, found)]
 
     def _rows(self, table: sa.Table, select: sa.Select[Any]) -> list[tuple[Any, ...]]:
         """Rows, locked until the end: another snapshot than the transaction's first, where a database keeps one."""
@@ -62,6 +64,8 @@ class AlchemyControl:
         generation, connection, known = checkpoints[0].place.generation, self._connection, self.record()
         if known and generation in (known.live, known.building):
             raise Disturbed
+        if known is None and self.checkpoints(generation):
+            raise control.damaged("eventfold_projection", self._name)
         for name, table in tables.items():
             if not known and sa.inspect(connection).has_table(name):
                 raise table_taken(self._address, name)
@@ -69,32 +73,28 @@ class AlchemyControl:
         self._delete(generation)  # of a generation whose making was cut short
         for each in checkpoints:
             connection.execute(sa.insert(CHECKPOINT).values(control.row_of(each)))
-            mark = (*control.place_of(each.place), each.position, each.seen.count, each.seen.hex)
-            connection.execute(sa.insert(MARK).values(mark))
+            connection.execute(sa.insert(MARK).values(control.mark_row(each.place, each.position, each.seen)))
         self.save_record(projection)
 
     def save_record(self, projection: Registered) -> None:
         """See the port."""
         p, known = projection, self.record()
-        row = (p.name, p.kind, p.code, p.live, p.previous, p.building, p.paused, ",".join(p.tables))
         self._connection.execute(sa.delete(PROJECTION).where(PROJECTION.c.name == p.name))
-        self._connection.execute(sa.insert(PROJECTION).values(row))
+        self._connection.execute(sa.insert(PROJECTION).values(control.registered_row(p)))
         self._notice()
         if known is None or (known.live, known.tables) != (p.live, p.tables):
             for name in p.tables:
                 self._later.append(partial(queries.show, self._connection, name, physical(name, p.live)))
 
     def _notice(self) -> None:
-        more = sa.update(CHECKPOINT).where(CHECKPOINT.c.name == self._name).values(revision=CHECKPOINT.c.revision + 1)
-        self._connection.execute(more)
+        for each in self.checkpoints():
+            put(self._connection, control.changed(each, {}))
 
     def update_checkpoint(self, place: Place, **fields: Any) -> None:
         """See the port."""
         for each in self.checkpoints(place.generation):
             if each.place == place:
-                row = control.row_of(control.changed(each, fields))
-                values = dict(zip(CHECKPOINT.c.keys(), row, strict=True))
-                self._connection.execute(sa.update(CHECKPOINT).where(at(CHECKPOINT, place)).values(values))
+                put(self._connection, control.changed(each, fields))
 
     def save_parked(self, place: Place, entries: Sequence[Entry]) -> None:
         """See the port."""
@@ -106,15 +106,20 @@ class AlchemyControl:
         self._delete(generation)
         self._unmake(tables, [generation])
 
-    def forget(self, projection: Registered) -> None:
+    def written_tables(self) -> list[str]:
+        """See the port."""
+        found = self._connection.execute(sa.select(PROJECTION.c.tables).where(PROJECTION.c.name == self._name)).first()
+        return control.names_in(found[0]) if found else []
+
+    def forget(self, tables: Sequence[str]) -> None:
         """See the port."""
         found = sa.select(CHECKPOINT.c.generation).where(CHECKPOINT.c.name == self._name).distinct()
         generations = [row[0] for row in self._connection.execute(found)]
         self._delete(None)
         self._connection.execute(sa.delete(PROJECTION).where(PROJECTION.c.name == self._name))
-        for each in projection.tables:
+        for each in tables:
             self._later.append(partial(queries.hide, self._connection, each))
-        self._unmake(projection.tables, generations)
+        self._unmake(tables, generations)
 
     def _delete(self, generation: int | None) -> None:
         for table in (CHECKPOINT, ENTRY, MARK):

@@ -30,24 +30,28 @@ def _control(name: str, key: str, columns: str) -> sa.Table:
 
 
 # Columns stand in the order in which targets/tables.py reads and writes them.
-PROJECTION = _control("eventfold_projection", "name", "name kind code live:int previous? building? paused tables")
+PROJECTION = _control(
+    "eventfold_projection", "name", "name kind code live:int previous? building? paused tables checksum?"
+)
 CHECKPOINT = _control(
     "eventfold_checkpoint",
     "name generation part",
     "name generation:int part:int store epoch:int position:int event_id seen:int seen_digest handled:int handled_digest"
-    " query fingerprint partitions:int until? revision:int token:int holder expires:int stopped stats at:int beat:int",
+    " query fingerprint partitions:int until? revision:int token:int holder expires_at:int stopped stats at:int"
+    " renewed_at:int checksum? lease_checksum?",
 )
 ENTRY = _control(
     "eventfold_entry",
     "name generation part position",
-    "name generation:int part:int position:int event_id type key state error attempts:int because",
+    "name generation:int part:int position:int event_id type key state error attempts:int because checksum?",
 )
 MARK = _control(
     "eventfold_mark",
     "name generation part position",
-    "name generation:int part:int position:int seen:int seen_digest",
+    "name generation:int part:int position:int seen:int seen_digest checksum?",
 )
-COMMAND = _control("eventfold_command", "id", "id store name data metadata")
+COMMAND = _control("eventfold_command", "id", "id store name data metadata checksum?")
+LAYOUT = sa.Table("eventfold_layout", METADATA, sa.Column("layout", sa.BigInteger(), nullable=False))
 
 
 def rows_table(table: Table) -> sa.Table:

@@ -17,12 +17,13 @@ from sqlalchemy import exc
 from eventfold.errors import EventfoldError, TargetUnavailable, UnknownProjection
 from eventfold.projection.columns import Table
 from eventfold.projection.ledger import Tally
-from eventfold.target import Checkpoint, Disturbed, Entry, PendingCommand, Place, Registered, physical
+from eventfold.target import ELSEWHERE, Checkpoint, Disturbed, Entry, PendingCommand, Place, Registered, physical
 from eventfold.targets import tables as control
 from eventfold.targets.alchemy import dialects, queries
 from eventfold.targets.alchemy.control import AlchemyControl
-from eventfold.targets.alchemy.tables import CHECKPOINT, COMMAND, ENTRY, MARK, METADATA, PROJECTION, rows_table
-from eventfold.targets.alchemy.writing import AlchemyWriting, at
+from eventfold.targets.alchemy.tables import CHECKPOINT, COMMAND, ENTRY, LAYOUT, MARK, METADATA, PROJECTION, rows_table
+from eventfold.targets.alchemy.upgrade import upgrade
+from eventfold.targets.alchemy.writing import AlchemyWriting, at, put
 from eventfold.targets.rows import refuse_unknown
 from eventfold.targets.writing import lost
 
@@ -84,11 +85,17 @@ class AlchemyTarget:
     def _prepare(self, connection: sa.Connection) -> None:
         if self._ready:
             return
-        there = sa.inspect(connection).has_table(COMMAND.name)
+        layout = self._layout(connection)
         connection.rollback()
-        if not there:
+        if layout < control.LAYOUT:
             with self._transaction(connection, alone=True):
-                METADATA.create_all(connection)
+                layout = self._layout(connection)
+                if layout == 1:
+                    upgrade(connection)
+                if layout < control.LAYOUT:
+                    METADATA.create_all(connection)
+                    connection.execute(sa.delete(LAYOUT))
+                    connection.execute(sa.insert(LAYOUT).values(layout=control.LAYOUT))
         elif connection.dialect.name in dialects.KEEPS_TABLES:
             with self._transaction(connection, alone=True):
                 for row in connection.execute(sa.select(PROJECTION)).all():
@@ -97,15 +104,27 @@ class AlchemyTarget:
                         queries.show(connection, name, physical(name, known.live))
         self._ready = True
 
+    def _layout(self, connection: sa.Connection) -> int:
+        """Of the tables: 0 where there are none. Raises TargetUnavailable on that of a later release."""
+        there = sa.inspect(connection)
+        layout: int | None = None
+        if there.has_table(LAYOUT.name):
+            layout = connection.execute(sa.select(sa.func.max(LAYOUT.c.layout))).scalar()
+        if layout is None:  # a making of tables that was cut short goes on
+            return int(there.has_table(MARK.name))
+        control.refuse_layout(self.address, layout)
+        return layout
+
     def _look(self, statement: sa.Select[Any]) -> list[tuple[Any, ...]]:
         """Ask without making the tables: nothing there means nothing kept."""
-
-        def look(connection: sa.Connection) -> list[tuple[Any, ...]]:
-            if not self._ready and not sa.inspect(connection).has_table(MARK.name):
+        if not self._ready:
+            layout = self._read(self._layout)
+            if not layout:
                 return []
-            return [tuple(row) for row in connection.execute(statement)]
-
-        return self._read(look)
+            if layout < control.LAYOUT:
+                with self._using(write=True):  # brings them to this layout
+                    pass
+        return self._read(lambda connection: [tuple(row) for row in connection.execute(statement)])
 
     # Projections
 
@@ -136,11 +155,8 @@ class AlchemyTarget:
 
     def pending_commands(self, store: str) -> list[PendingCommand]:
         """See the port."""
-        with self._using() as connection:
-            if not sa.inspect(connection).has_table(COMMAND.name):
-                return []
-            found = sa.select(COMMAND).where(COMMAND.c.store == store).order_by(COMMAND.c.id)
-            return [PendingCommand(*(each or "" for each in row)) for row in connection.execute(found)]
+        every = [control.command_of(row) for row in self._look(sa.select(COMMAND).order_by(COMMAND.c.id))]
+        return [command for command in every if command.store == store]
 
     def remove_command(self, command: PendingCommand) -> None:
         """See the port."""
@@ -151,6 +167,17 @@ class AlchemyTarget:
 
     def checkpoints(self, name: str, generation: int | None = None) -> list[Checkpoint]:
         """See the port."""
+        found = self._checkpoints(name, generation)
+        if not found and generation is not None:
+            known = self.registered(name)
+            if known is not None and known.kind != ELSEWHERE and generation in known.generations:
+                found = self._checkpoints(name, generation)  # dropped meanwhile, it is in no record any more
+                if not found:
+                    raise control.damaged("eventfold_checkpoint", name, generation)
+        control.refuse_partial(found, name)
+        return found
+
+    def _checkpoints(self, name: str, generation: int | None) -> list[Checkpoint]:
         found = sa.select(CHECKPOINT).where(CHECKPOINT.c.name == name)
         if generation is not None:
             found = found.where(CHECKPOINT.c.generation == generation)
@@ -159,14 +186,13 @@ class AlchemyTarget:
 
     def entries(self, place: Place) -> list[Entry]:
         """See the port."""
-        return [
-            Entry(*row[3:]) for row in self._look(sa.select(ENTRY).where(at(ENTRY, place)).order_by(ENTRY.c.position))
-        ]
+        rows = self._look(sa.select(ENTRY).where(at(ENTRY, place)).order_by(ENTRY.c.position))
+        return [control.entry_of(place, row[3:]) for row in rows]
 
     def marks(self, place: Place) -> list[tuple[int, Tally]]:
         """See the port."""
         rows = self._look(sa.select(MARK).where(at(MARK, place)).order_by(MARK.c.position))
-        return [(position, Tally.of(seen, digest)) for _, _, _, position, seen, digest in rows]
+        return [control.mark_of(place, row[3:]) for row in rows]
 
     # Leases
 
@@ -174,41 +200,30 @@ class AlchemyTarget:
         """See the port."""
         with self._using(write=True) as connection:
             held = self._locked(connection, place)
-            now = dialects.now(connection)
             if held is None:
                 raise UnknownProjection(
                     f"Generation {place.generation} of {place.name} is no longer kept in {self.address}.",
                     "Ask for the one that is: eventfold projections show.",
                     projection=place.name,
                 )
-            expires = now + int(seconds * 1e6)
-            if held.holder not in ("", heir_of) and held.expires >= now and held.beat <= expires:  # see tables.CLAIM
-                return None
-            values = {
-                "token": held.token + 1,
-                "revision": held.revision + 1,
-                "holder": holder,
-                "expires": expires,
-                "beat": now,
-            }
-            connection.execute(sa.update(CHECKPOINT).where(at(CHECKPOINT, place)).values(values))
-            return self._locked(connection, place)
+            new = control.claimed(held, holder, dialects.now(connection), seconds, heir_of)
+            return None if new is None else put(connection, new)
 
     def beat(self, held: Checkpoint, seconds: float, quietly: bool = False) -> int:
         """See the port."""
         with self._using(write=True) as connection:
-            now = dialects.now(connection)
-            ours = at(CHECKPOINT, held.place) & (CHECKPOINT.c.token == held.token)
-            values = {"expires": now + int(seconds * 1e6)} | ({} if quietly else {"beat": now})
-            if not connection.execute(sa.update(CHECKPOINT).where(ours).values(values)).rowcount:
+            now = self._locked(connection, held.place)
+            if now is None or now.token != held.token:
                 raise lost(held)
-            return int(connection.execute(sa.select(CHECKPOINT.c.revision).where(ours)).scalar_one())
+            put(connection, control.renewed(now, dialects.now(connection), seconds, quietly))
+            return now.revision
 
     def release(self, held: Checkpoint) -> None:
         """See the port."""
-        ours = at(CHECKPOINT, held.place) & (CHECKPOINT.c.token == held.token)
         with self._using(write=True) as connection:
-            connection.execute(sa.update(CHECKPOINT).where(ours).values(holder="", expires=0))
+            now = self._locked(connection, held.place)
+            if now is not None and now.token == held.token:
+                put(connection, control.released(now))
 
     def _locked(self, connection: sa.Connection, place: Place) -> Checkpoint | None:
         found = sa.select(CHECKPOINT).where(at(CHECKPOINT, place)).with_for_update()

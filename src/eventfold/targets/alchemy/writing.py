@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import msgspec
 import sqlalchemy as sa
 from sqlalchemy import exc
 
@@ -77,21 +76,10 @@ class AlchemyWriting:
     def advance(self, held: Checkpoint, step: Advance) -> Checkpoint:
         """See the port."""
         connection, place = self.connection, held.place
-        now = dialects.now(connection)
-        moved = msgspec.structs.replace(
-            held,
-            position=step.position,
-            event_id=step.event_id,
-            epoch=step.epoch,
-            seen=step.seen,
-            handled=step.handled,
-            stopped=step.stopped,
-            stats=step.stats,
-            at=now,
-            beat=now,
-            revision=held.revision + 1,
+        moved = control.advanced(held, step, dialects.now(connection))
+        names = (
+            "position event_id epoch seen seen_digest handled handled_digest stopped stats at revision checksum".split()
         )
-        names = "position event_id epoch seen seen_digest handled handled_digest stopped stats at beat revision".split()
         row = dict(zip(CHECKPOINT.c.keys(), control.row_of(moved), strict=True))
         fence = at(CHECKPOINT, place) & (CHECKPOINT.c.token == held.token) & (CHECKPOINT.c.revision == held.revision)
         done = connection.execute(sa.update(CHECKPOINT).where(fence).values({name: row[name] for name in names}))
@@ -105,7 +93,7 @@ class AlchemyWriting:
             gone = at(ENTRY, place) & ENTRY.c.position.in_(step.settled)
             connection.execute(sa.delete(ENTRY).where(gone))
         if step.mark:
-            mark = (*control.place_of(place), step.position, step.seen.count, step.seen.hex)
+            mark = control.mark_row(place, step.position, step.seen)
             known = at(MARK, place) & (MARK.c.position == step.position)
             if connection.execute(sa.select(MARK.c.position).where(known)).first() is None:
                 connection.execute(sa.insert(MARK).values(mark))
@@ -127,5 +115,12 @@ def enter(connection: sa.Connection, place: Place, entries: Sequence[Entry]) -> 
     if entries:
         positions = at(ENTRY, place) & ENTRY.c.position.in_([entry.position for entry in entries])
         connection.execute(sa.delete(ENTRY).where(positions))
-        rows = [(*control.place_of(place), *msgspec.structs.astuple(entry)) for entry in entries]
+        rows = [control.entry_row(place, entry) for entry in entries]
         connection.execute(sa.insert(ENTRY), [dict(zip(ENTRY.c.keys(), row, strict=True)) for row in rows])
+
+
+def put(connection: sa.Connection, held: Checkpoint) -> Checkpoint:
+    """Write a checkpoint, whole, that was locked."""
+    values = dict(zip(CHECKPOINT.c.keys(), control.row_of(held), strict=True))
+    connection.execute(sa.update(CHECKPOINT).where(at(CHECKPOINT, held.place)).values(values))
+    return held
