@@ -23,6 +23,7 @@
     │   ├── UnknownProjection       no projection of that name
     │   ├── ProjectionChanged       its code is not the code its rows were made by
     │   ├── ProjectionStopped       a handler failed, or somebody paused it
+    │   ├── ProjectionDamaged       what is kept about it is not as it was written
     │   ├── ProjectionBehind        it did not get as far as was waited for
     │   ├── LeaseLost               another runner has taken the work over
     │   ├── LeaseHeld               somebody else is at it under this name
