@@ -13,8 +13,10 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+from eventfold.errors import StoreUnavailable
 from soak import children, clients
 from soak.check import check
 from soak.clients import Place
@@ -81,11 +83,14 @@ def postgres(turn: Round) -> None:
     target = int(turn.server.partition("@")[2].partition("/")[0].rpartition(":")[2])
     through = plain.replace(f":{target}/", f":{port}/")
     place = Place(through, turn.folder, "", {"patience": 5.0})
+    Place(plain, turn.folder, "").open().close()  # creating the tables takes more bytes than most connections may pass
     proxy = children.fork(turn.folder, serve, turn.folder, port, target, turn.seed, name="proxy")
     seconds = 4.0
     started = [
-        children.fork(turn.folder, clients.write, place, "a", f"{turn.seed}a", seconds, name="write"),
-        children.fork(turn.folder, clients.write_async, place, "b", f"{turn.seed}b", seconds, name="write_async"),
+        children.fork(turn.folder, _write, clients.write, place, "a", f"{turn.seed}a", seconds, name="write"),
+        children.fork(
+            turn.folder, _write, clients.write_async, place, "b", f"{turn.seed}b", seconds, name="write_async"
+        ),
         children.fork(turn.folder, clients.run, place, seconds, name="run"),
         children.fork(turn.folder, _follow, place, turn.seed, seconds, name="follow"),
     ]
@@ -96,6 +101,11 @@ def postgres(turn: Round) -> None:
     children.kill([*started[2:], proxy])
     turn.count("cuts", sum(words[0] == "cut" for words in lines(turn.folder / "proxy.history")))
     turn.count("events", len(check(Place(plain, turn.folder, ""), turn.findings)))
+
+
+def _write(work: Callable[[Place, str, str, float], None], place: Place, name: str, seed: str, seconds: float) -> None:
+    with contextlib.suppress(StoreUnavailable):  # no connection lasted long enough to open the store
+        work(place, name, seed, seconds)
 
 
 def _follow(place: Place, seed: str, seconds: float) -> None:

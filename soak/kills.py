@@ -56,7 +56,7 @@ def _wave(turn: Round, place: Place, wave: int) -> None:
     if wave and turn.dice.random() < 0.2:
         time.sleep(turn.dice.uniform(0.0, 0.2))  # while they begin
     else:
-        await_work(turn, before + turn.dice.randrange(5, 120))
+        await_work(turn, before + turn.dice.randrange(5, 120), 15.0)
     turn.dice.shuffle(started)
     if turn.dice.random() < 0.5:  # one by one, while the others go on
         killed = 0
