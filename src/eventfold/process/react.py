@@ -29,6 +29,7 @@ from eventfold.state import copied
 
 Wish = Any  # a Decision, a Timer, a Cancel, or an event
 ATTEMPTS = 10  # at a decision that meets conflicts
+AT_ONCE = 50  # reactions for one checkpoint, to events that were read together: to repeat them is harmless
 
 
 class Reacting:
@@ -39,7 +40,8 @@ class Reacting:
         # States up to the event in hand, which may lie behind the head: not to be mixed with those of decisions.
         self._log = msgspec.structs.replace(log, cache=StateCache(kept))
         self._deciding = log
-        self._epoch = -1  # in which the event in hand was found in the log
+        self._epoch = -1  # in which the event in hand is in the log
+        self._unsure = 0  # how many events may have been read before this epoch was noticed
 
     async def take(self, recorded: Recorded[Any], keys: Iterable[tuple[Any, ...]] | None = None) -> None:
         """React to one event, for every instance it belongs to. Raises ProcessError, which names the place.
@@ -49,9 +51,11 @@ class Reacting:
         """
         engine, stored = self._log.engine, recorded.stored
         if (epoch := engine.epoch) != self._epoch:
+            self._epoch, self._unsure = epoch, AT_ONCE  # that the next one is there says nothing of those behind it
+        if self._unsure:
             if await engine.event_id(stored.position) != stored.id or engine.epoch != epoch:
                 raise other_epoch(self._epoch, engine.epoch)
-            self._epoch = epoch
+            self._unsure -= 1
         for key in self.plan.keys_of(recorded.event) if keys is None else keys:
             await _Reaction(self.plan, self._log, self._deciding, recorded, key, self._epoch).run()
 

@@ -15,11 +15,10 @@ from eventfold.flow.log import Log
 from eventfold.process.classes import Process, Start
 from eventfold.process.effects import Effect, Policy
 from eventfold.process.plan import Plan, key_text, plan_of
-from eventfold.process.react import Reacting
+from eventfold.process.react import AT_ONCE, Reacting
 from eventfold.projection.classes import Subscription
 
 Reacts = type[Process] | Effect
-AT_ONCE = 50  # reactions for one checkpoint: to repeat them is harmless
 
 
 def name_of(work: Reacts) -> str:
