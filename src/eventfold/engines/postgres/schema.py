@@ -77,7 +77,7 @@ async def attach(link: Link, schema: str, where: str) -> Attached | None:
     """The store in this schema, or None where there is none. Raises NotAStore, StoreVersionMismatch and kin."""
     await _look(link, where)
     found = await _found(link, schema, where)
-    if found is None and (others := await _tables(link, schema)):
+    if found is None and (others := await _tables(link, schema, where)):
         found = await _found(link, schema, where)  # somebody may have made the store since we looked
         if found is None:
             raise NotAStore(
@@ -139,13 +139,16 @@ async def _found(link: Link, schema: str, where: str) -> tuple[Any, ...] | None:
         raise translated(error, where) from None
 
 
-async def _tables(link: Link, schema: str) -> list[str]:
+async def _tables(link: Link, schema: str, where: str) -> list[str]:
     """The tables in this schema, if one of them has a name that a store needs."""
-    rows = await link.fetch(
-        "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE n.nspname = %b AND c.relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY 1",
-        (schema,),
-    )
+    try:
+        rows = await link.fetch(
+            "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = %b AND c.relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY 1",
+            (schema,),
+        )
+    except psycopg.Error as error:
+        raise translated(error, where) from None
     found = [row[0] for row in rows]
     return found if any(name in TABLES for name in found) else []
 
