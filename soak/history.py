@@ -110,17 +110,31 @@ def told(folder: Path) -> Told:
     return found
 
 
-def sizes(folder: Path) -> dict[Path, int]:
-    """How long every history is now."""
-    return {path: path.stat().st_size for path in folder.glob(f"*{SUFFIX}")}
+@dataclass
+class Moment:
+    """How long every history was, and which cursors were kept."""
+
+    sizes: dict[Path, int]
+    cursors: dict[Path, bytes]
 
 
-def forget_answers(folder: Path, before: dict[Path, int]) -> None:
-    """Keep what was asked after a moment, and forget every answer: the outcome of these is not known."""
+def now(folder: Path) -> Moment:
+    """What clients have noted so far."""
+    cursors = {path: path.read_bytes() for path in folder.glob("cursor-*") if not path.suffix}
+    return Moment({path: path.stat().st_size for path in folder.glob(f"*{SUFFIX}")}, cursors)
+
+
+def forget_answers(folder: Path, moment: Moment) -> None:
+    """Keep what was asked after a moment, and forget every answer and cursor: the outcome of these is not known."""
     for path in folder.glob(f"*{SUFFIX}"):
-        text = path.read_bytes()
-        kept, later = text[: before.get(path, 0)], text[before.get(path, 0) :]
-        asked = [
-            line for line in later.splitlines(keepends=True) if line.startswith(b"asked ") and line.endswith(b"\n")
-        ]
-        path.write_bytes(kept + b"".join(asked))
+        text, size = path.read_bytes(), moment.sizes.get(path, 0)
+        asked = [line for line in text[size:].splitlines(keepends=True) if _is_question(line)]
+        path.write_bytes(text[:size] + b"".join(asked))
+    for path in folder.glob("cursor-*"):
+        path.unlink()
+    for path, content in moment.cursors.items():
+        path.write_bytes(content)
+
+
+def _is_question(line: bytes) -> bool:
+    return line.startswith(b"asked ") and line.endswith(b"\n")

@@ -35,11 +35,11 @@ def file_system(turn: Round) -> None:
             before = clients.acknowledged(turn.folder)
             started = crowd(turn, place, cut, copies=False)
             await_work(turn, before + turn.dice.randrange(0, 120))
-            sizes = history.sizes(turn.folder)
+            before_cut = history.now(turn.folder)
             disk.cut()
             time.sleep(turn.dice.choice((0.0, 0.03)))  # some live on, on a disk that answers with errors
             children.kill(started)
-            history.forget_answers(turn.folder, sizes)  # given by a machine that had no power any more
+            history.forget_answers(turn.folder, before_cut)  # given by a machine that had no power any more
             disk.unmount()
             disk.mount()
             turn.count("power cuts")
@@ -109,11 +109,11 @@ def postgres(turn: Round) -> None:
             before = clients.acknowledged(turn.folder)
             started = crowd(turn, place, cut, copies=False)
             await_work(turn, before + turn.dice.randrange(5, 100))
-            sizes = history.sizes(turn.folder)
+            before_cut = history.now(turn.folder)
             disk.cut()
             children.kill(started)
             server.kill()
-            history.forget_answers(turn.folder, sizes)
+            history.forget_answers(turn.folder, before_cut)
             disk.unmount()
             disk.mount()
             server.start()
