@@ -12,6 +12,7 @@ from weakref import WeakSet
 
 import msgspec
 
+from eventfold.json_values import derived_value
 from eventfold.mutex import Mutex
 
 T = TypeVar("T")
@@ -29,8 +30,8 @@ def decoded(data: bytes | str, cls: type[T]) -> T:
     if cls not in _known:
         decoder_of(cls)
         _known.add(cls)
-    return msgspec.json.decode(data, type=cls)
+    return msgspec.json.decode(data, type=cls, dec_hook=derived_value)
 
 
 def _compile(kind: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(kind)
+    return msgspec.json.Decoder(kind, dec_hook=derived_value)

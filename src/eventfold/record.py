@@ -18,6 +18,7 @@ from uuid import UUID
 import msgspec
 
 from eventfold.errors import InvalidEvent, InvalidInput
+from eventfold.json_values import encode_sorted
 
 MAX_EVENT_BYTES = 1_000_000  # data + metadata + tags + type: below NATS's default message of 1 MiB, headers included
 MAX_EVENTS_PER_APPEND = 1_000  # a JetStream atomic batch holds 1,000 messages
@@ -74,7 +75,7 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
         if id is not None and not isinstance(id, UUID):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidEvent(f"The id {id!r} is no UUID.", "Give a uuid.UUID, or none.", id=repr(id))
         try:
-            packed = msgspec.json.encode(metadata, order="sorted") if metadata else None
+            packed = encode_sorted(metadata) if metadata else None
         except (TypeError, ValueError, OverflowError) as error:
             what = f"The metadata of a {type} cannot be stored: {error}."
             raise InvalidEvent(what, "Use values that have a JSON form.") from None

@@ -7,10 +7,12 @@ engines, order of steps. What it encodes it has decoded again once: what is appe
 from __future__ import annotations
 
 import copy
+import inspect
 import re
 import typing
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence, Set
 from datetime import datetime
+from functools import partial
 from operator import attrgetter
 from typing import Any, cast
 from uuid import UUID
@@ -31,11 +33,12 @@ from eventfold.event import (
     tag_fields,
     tag_values,
 )
+from eventfold.json_values import MOST_NESTED, built_in_value, encode_sorted, is_nested_deeper
 from eventfold.record import NewEvent, Stored, check_name, check_new, new_id, to_micros
-from eventfold.unknown import keeper_of, keeping
+from eventfold.unknown import Decode, Encode, keeper_of, keeping
 from eventfold.upcast import Upcaster, chain_of, ends_of, lift, refuse_gap, step_from
 
-_json = msgspec.json.Encoder()
+_json = msgspec.json.Encoder(enc_hook=built_in_value)
 
 
 class Codec(msgspec.Struct):
@@ -58,18 +61,17 @@ def codec_of(cls: type) -> Codec:
     try:
         hints = typing.get_type_hints(cls, include_extras=True)
         if hasattr(cls, "model_validate_json"):  # pydantic, recognised by what it can do, not imported
-            model = cast(Any, cls)
-
-            def encode(event: Any, /) -> bytes:
-                return event.model_dump_json().encode()
-
-            decode: Callable[[bytes], Any] = model.model_validate_json
+            encode, decode = _pydantic_codec(cast(Any, cls))
             decode_lines = None
         else:
             decoder = decoder_of(cls)
-            encode, decode, decode_lines = _json.encode, decoder.decode, decoder.decode_lines
+            encode: Encode = _json.encode
+            decode: Decode = decoder.decode
+            decode_lines = decoder.decode_lines
             if _has_sets(cls):
                 encode = _encode_ordered
+            if any(name[0] == "_" for name in _attrs_fields(cls)):
+                encode = _encode_attrs
         if (keeper := keeper_of(hints)) is not None:
             encode, decode = keeping(cls, keeper, encode, decode)
             decode_lines = None
@@ -81,6 +83,36 @@ def codec_of(cls: type) -> Codec:
         ) from error
     fields = tuple((f"{key}:", attrgetter(field)) for field, key in tag_fields(hints).items())
     return Codec(cls, name.type, name.version, encode, decode, fields, step_from(cls), decode_lines)
+
+
+def _pydantic_codec(model: Any) -> tuple[Encode, Decode]:
+    """How a pydantic model is written and read: under the names of its fields, without what is computed from them."""
+    if "by_name" in inspect.signature(model.model_validate_json).parameters:  # since pydantic 2.11
+        renamed = any(
+            each.serialization_alias not in (None, each.alias, each.validation_alias)
+            for each in model.model_fields.values()
+        )
+
+        def encode(event: Any, /) -> bytes:
+            return event.model_dump_json(round_trip=True, by_alias=False if renamed else None).encode()
+
+        return encode, partial(model.model_validate_json, by_alias=True, by_name=True)
+
+    def encode_as_configured(event: Any, /) -> bytes:
+        return event.model_dump_json(round_trip=True).encode()
+
+    return encode_as_configured, model.model_validate_json
+
+
+def _encode_attrs(event: Any, /) -> bytes:
+    """JSON of an attrs class with fields of private names, which msgspec leaves out."""
+    return _json.encode(
+        {name: _ordered(getattr(event, name)) for name in _attrs_fields(cast("type[Any]", type(event)))}
+    )
+
+
+def _attrs_fields(cls: type) -> list[str]:
+    return [field.name for field in getattr(cls, "__attrs_attrs__", ())]
 
 
 def _has_sets(hint: Any, seen: frozenset[Any] = frozenset()) -> bool:
@@ -157,19 +189,18 @@ class Registry:
     def _payload(self, codec: Codec, event: Any) -> bytes:
         try:
             data = codec.encode(event)
-        except (TypeError, ValueError, OverflowError, UnicodeEncodeError) as error:
-            raise InvalidEvent(
-                f"A {codec.type} cannot be stored: {error}.", "Use values that have a JSON form.", type=codec.type
-            ) from error
+        except MemoryError:
+            raise
+        except Exception as error:  # a pydantic serializer is the user's, and may raise anything
+            raise _cannot_be_stored(codec, event, error) from error
+        if is_nested_deeper(data):
+            raise _too_deep(codec, event)
         try:
             back = codec.decode(data)
-        except ValueError as error:  # msgspec's and pydantic's validation errors
-            raise InvalidEvent(
-                f"A {codec.type} has a value of the wrong type: {error}.",
-                "Give each field the type its class declares.",
-                type=codec.type,
-                event=repr(event)[:500],
-            ) from error
+        except MemoryError:
+            raise
+        except Exception as error:  # a check of the class may raise anything
+            raise _cannot_be_read_back(codec, event, data, error) from error
         if not _same(event, back):
             raise InvalidEvent(
                 f"A {codec.type} would come back from the log changed: {_changed(event, back)}.",
@@ -274,9 +305,11 @@ class Registry:
             )
         try:
             event = codec.decode(stored.data)
-        except ValueError as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # a check of the class may raise anything
             raise UndecodableEvent(
-                f"Event {stored.position} no longer fits {codec.cls.__qualname__} ({stored.type}): {error}.",
+                f"Event {stored.position} no longer fits {codec.cls.__qualname__} ({stored.type}): {_said(error)}.",
                 "Change the class so that it reads old events (a default for a new field), or read it raw (raw=True).",
                 position=stored.position,
                 type=stored.type,
@@ -290,14 +323,79 @@ class Registry:
             return None
         try:
             found = codec.decode_lines(b"\n".join([event.data for event in events]))
-        except ValueError:  # which event is at fault, decode_as says
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001 (which event is at fault, decode_as says)
             return None
         return found if len(found) == len(events) else None
 
 
-def _field_in(error: ValueError) -> str:
+def _cannot_be_stored(codec: Codec, event: Any, error: Exception) -> InvalidEvent:
+    if isinstance(error, RecursionError):
+        return _too_deep(codec, event)
+    field = _unencodable_field(event)
+    return InvalidEvent(
+        f"A {codec.type} cannot be stored: {f'field {field}: ' if field else ''}{_said(error)}.",
+        "Use values that have a JSON form: a built-in one of another library's (value.item() of a NumPy scalar, say).",
+        type=codec.type,
+        field=field,
+    )
+
+
+def _too_deep(codec: Codec, event: Any) -> InvalidEvent:
+    field = _unencodable_field(event)
+    return InvalidEvent(
+        f"A {codec.type} cannot be stored: {f'field {field}' if field else 'it'} is nested deeper than {MOST_NESTED} "
+        "levels, or holds itself.",
+        "Store it flat (a list of nodes that name their parents), or as one text.",
+        type=codec.type,
+        field=field,
+        limit=MOST_NESTED,
+    )
+
+
+def _unencodable_field(event: Any) -> str:
+    """The first field whose value has no JSON form, or one that is too deep; empty where it is not one alone."""
+    for name in _fields(event):
+        try:
+            if is_nested_deeper(_json.encode(getattr(event, name)), MOST_NESTED - 1):
+                return name
+        except Exception:  # noqa: BLE001 (found)
+            return name
+    return ""
+
+
+def _cannot_be_read_back(codec: Codec, event: Any, data: bytes, error: Exception) -> InvalidEvent:
+    if isinstance(error, ValueError) and error.__cause__ is None:  # msgspec's and pydantic's validation errors
+        what, now = f"has a value of the wrong type: {error}", "Give each field the type its class declares."
+    else:
+        field = _refusing_field(codec.cls, data, error)
+        what = f"is refused by its own class when it is read: {f'field {field}: ' if field else ''}{_said(error)}"
+        now = "Give it values that the class accepts also when it is read."
+    return InvalidEvent(
+        f"A {codec.type} {what}.", now, type=codec.type, field=_field_in(error), event=repr(event)[:500]
+    )
+
+
+def _refusing_field(cls: Any, data: bytes, error: Exception) -> str:
+    """The field of a pydantic model whose own validator raises such an error; empty where none alone does."""
+    for name in getattr(cls, "model_fields", ()):
+        try:
+            cls.__pydantic_validator__.validate_assignment(cls.model_construct(), name, msgspec.json.decode(data)[name])
+        except Exception as found:  # noqa: BLE001 (the user's; it is compared)
+            if type(found) is type(error):
+                return name
+    return ""
+
+
+def _said(error: Exception) -> str:
+    """An error in words: of another kind than a validation error with the name of its class."""
+    return str(error) if isinstance(error, (ValueError, TypeError)) else f"{type(error).__name__}: {error}"
+
+
+def _field_in(error: Exception) -> str:
     """The field that a validation error is about, as `outer.inner`; empty where it is about the whole."""
-    if hasattr(error, "errors"):  # pydantic's
+    if hasattr(error, "errors") and hasattr(error, "error_count"):  # pydantic's
         return ".".join(str(part) for part in cast(Any, error).errors()[0]["loc"])
     parts = (
         re.search(r"at `\$\.?([^`]*)`", str(error)),
@@ -344,7 +442,7 @@ def encode_metadata(metadata: Mapping[str, Any]) -> bytes | None:
     if not kept:
         return None
     try:
-        return msgspec.json.encode(kept, order="sorted")
+        return encode_sorted(kept)
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidEvent(f"Metadata cannot be stored: {error}.", "Use values that have a JSON form.") from error
 

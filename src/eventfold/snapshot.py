@@ -11,6 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from eventfold.compiled import decoded
+from eventfold.json_values import built_in_value
 from eventfold.state import State, plan_of
 
 S = TypeVar("S", bound=State)
@@ -29,8 +30,10 @@ def key_of(question: State) -> str | None:
     """What a snapshot is kept under: the class and the question; None where a question has no JSON form."""
     plan = plan_of(type(question))
     try:
-        asked = msgspec.json.encode([getattr(question, name) for name in plan.question]).decode()
-    except (TypeError, ValueError):
+        asked = msgspec.json.encode(
+            [getattr(question, name) for name in plan.question], enc_hook=built_in_value
+        ).decode()
+    except (TypeError, ValueError, RecursionError):
         return None
     return f"{type(question).__module__}.{type(question).__qualname__} {asked}"
 
@@ -38,9 +41,9 @@ def key_of(question: State) -> str | None:
 def pack(state: State) -> bytes | None:
     """A state as bytes, or None where it would not come back equal (a field typed Any, a NaN)."""
     try:
-        packed = msgspec.json.encode(state)
+        packed = msgspec.json.encode(state, enc_hook=built_in_value)
         return packed if decoded(packed, type(state)) == state else None
-    except (TypeError, ValueError, OverflowError):
+    except Exception:  # noqa: BLE001 (a class's own check may raise anything, and the log is there)
         return None
 
 
@@ -48,5 +51,5 @@ def unpack(cls: type[S], packed: bytes) -> S | None:
     """The state back, or None where the bytes are not such a state."""
     try:
         return decoded(packed, cls)
-    except ValueError:  # msgspec's errors are ValueErrors; the snapshot is dropped, the log is folded
+    except Exception:  # noqa: BLE001 (a class's own check too: the snapshot is dropped, the log is folded)
         return None
