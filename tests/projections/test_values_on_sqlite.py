@@ -85,9 +85,11 @@ def test_rows_of_an_older_release_are_read_and_have_to_be_rebuilt_once(tmp_path:
             store.project(ByPrice)
         with pytest.raises(ProjectionChanged, match="by their text"):
             store.projections.accept(ByPrice)
+        store.append(measured(1, "1.000"))
         store.project(Item)
+    with ef.Store(url) as store:  # which has not read the old rows: comparing does not bring them up to date
         store.projections.rebuild(ByPrice)
         assert store.projections.compare(ByPrice).different == 2
         store.projections.switch(ByPrice)
         store.project(ByPrice)
-        assert [(row.price, row.count) for row in store.rows(ByPrice)] == [(1, 2)]
+        assert [(row.price, row.count) for row in store.rows(ByPrice)] == [(1, 3)]

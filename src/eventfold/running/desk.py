@@ -384,7 +384,8 @@ class Desk(Hands):
     def compare(self, projection: Named, generation: int | None = None) -> Comparison:
         """What readers see beside another generation (by default the one being built, else the previous one).
 
-        Both are brought up to date first, as far as this process has their code.
+        Both are brought up to date first, as far as this process has their code; rows of an older eventfold that
+        have to be rebuilt stay where they are.
         """
         plan = self._plan(projection)
         target = self._of(plan)
@@ -399,6 +400,7 @@ class Desk(Hands):
         for held in (*target.checkpoints(plan.name, known.live), *target.checkpoints(plan.name, other)):
             # Rows as of different positions would differ for that alone; what is of other code is its runner's to move.
             stands = held.until is not None or known.previous == held.place.generation or inline([held])
+            stands = stands or generations.outdated(plan, target, held.place.generation)
             if plan.is_code_of(held.fingerprint) and not stands:
                 with suppress(CursorMismatch):  # of a log that was restored: it stays where it is, and is shown so
                     self._catch_up(plan, target, held.place, head, PATIENCE)
