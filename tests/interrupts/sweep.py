@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 import eventfold as ef
+from eventfold.query import Query
 from eventfold.record import new_id
 from tests.interrupts.raising import Raiser
 
@@ -37,6 +38,17 @@ class Seat(ef.State):
         self.taken += 1
 
 
+class SeatRow(ef.Projection, name="sweep_seats"):
+    """The same as rows."""
+
+    seat: str
+    taken: int = 0
+
+    def evolve(self, event: Seated) -> None:
+        """Count."""
+        self.taken += 1
+
+
 def sit(seat: Seat, by: str) -> Seated:
     """Anyone may sit down."""
     return Seated(seat.seat, by)
@@ -52,6 +64,7 @@ class Sweep:
         self.number = 0
         self._prefix = new_id().hex()[-8:]
         self.points = 0
+        self._projects = False
         self._begin, self._cold = store.head(), "cold"
         self._follower = store.follow(after=self._begin)
         self._pages = self._follower.pages(timeout=0.0)
@@ -94,6 +107,10 @@ class Sweep:
         with self.store.lock(Seat("locked"), timeout=DEADLINE):
             self.store.head()
 
+    def project(self, name: str) -> None:
+        """A read model that is brought up to date."""
+        self.store.project(SeatRow, timeout=DEADLINE / 2)
+
     # What must hold
 
     def begin(self, act: Callable[[str], None]) -> None:
@@ -104,6 +121,10 @@ class Sweep:
             self.store._log.cache.clear()
         elif act.__name__ == "decide_warm":
             self.store.state(Seat("warm"))
+        elif act.__name__ == "project":
+            self._projects = True
+            self.store._desk._lease = 0.2  # a lease that an exception left behind ends by itself
+            self.store.append(Seated("append", self.name()))
         elif act.__name__ == "follow_on":
             self._catch_up()
             self.store.append(Seated("append", self.name()))
@@ -127,6 +148,10 @@ class Sweep:
         with self.store.follow(after=self.store.head() - 1) as follower:
             page = next(follower.pages(timeout=DEADLINE / 2))
             assert page[-1].event.by == name, page
+        if self._projects:
+            self.store.project(SeatRow, timeout=DEADLINE / 2)
+            counted = Counter(recorded.event.seat for recorded in self.store.read(Query.of(types=Seated)))
+            assert {row.seat: row.taken for row in self.store.rows(SeatRow)} == counted
 
     def interrupt(self, act: Callable[[str], None], at: int, error: type[BaseException]) -> Raiser:
         """Interrupt one call, and use the store: from another thread, then from this one."""

@@ -43,6 +43,13 @@ def test_an_exception_at_any_instruction_is_survived(act: str, url: str) -> None
     assert threading.active_count() <= threads + 1
 
 
+def test_an_exception_at_any_instruction_of_a_read_model_is_survived(tmp_path: Path) -> None:
+    """Neither the turn of the writers nor a transaction of the rows is left taken; the rows are right afterwards."""
+    with ef.Store(str(tmp_path / "store.db")) as store:
+        sweep = Sweep(store)
+        sweep.sweep(sweep.project, EVERY or 199)
+
+
 @pytest.mark.parametrize("act", ["decide_warm", "append", "lock", "follow"])
 def test_an_exception_at_any_instruction_is_survived_on_postgresql(act: str) -> None:
     """The same at fewer of them; afterwards no connection is taken for lent."""

@@ -49,8 +49,8 @@ class SqlTarget:
             try:
                 if write:
                     self._prepare(connection)
-                    driver.begin(connection)
                     try:
+                        driver.begin(connection)  # within: an exception right after it must end the transaction, too
                         yield connection
                     except BaseException as error:
                         driver.rollback(connection)

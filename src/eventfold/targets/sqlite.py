@@ -89,7 +89,8 @@ class SqliteDriver:
         self.path = path if in_memory else os.path.abspath(path)
         self.address = f"sqlite:{self.path}"
         self._file: File | None = None
-        self._turn = threading.Lock()  # the writers' lock is for processes; this one is for our threads
+        # The writers' lock is for processes; this one is for our threads. It knows which thread has it, at any moment.
+        self._turn: Any = threading.RLock()
         self._since = 0.0
         self._opening = threading.Lock()
         self._prepared: WeakSet[apsw.Connection] = WeakSet()
@@ -113,7 +114,7 @@ class SqliteDriver:
         return connection
 
     def give(self, connection: apsw.Connection, write: bool, broken: bool) -> None:
-        """Back to where it came from."""
+        """Back to where it came from. The turn that an exception kept `begin` from giving back goes with it."""
         if self._file is None:
             self._own.give(connection, broken)
         elif broken:
@@ -122,6 +123,8 @@ class SqliteDriver:
             self._file.pool.written(connection)
         else:
             self._file.pool.done(connection)
+        if write and self._turn._is_owned():
+            self._release()
 
     def _recognise(self) -> None:
         with self._opening:
@@ -244,7 +247,7 @@ class SqliteDriver:
     def _release(self) -> None:
         if self._file is not None:
             self._file.lock.release()
-            if self._turn.locked():
+            if self._turn._is_owned():
                 self._turn.release()
 
     def now(self, connection: apsw.Connection) -> int:
