@@ -103,7 +103,11 @@ class AsyncStore(AsyncWorking):
     async def append(
         self, *events: Any, unless: Unless = None, after: int | Cursor = 0, key: str | None = None
     ) -> Receipt:
-        """See Store.append. Cancelled before its turn it has written nothing; after it: AppendCancelled."""
+        """See Store.append. Cancelled before its turn it has written nothing; after it, it may be written.
+
+        The cancellation is a plain `asyncio.CancelledError` in either case: to learn the outcome, repeat the append
+        with the same event ids or the same `key`.
+        """
         return await append(await self._opening.log(), self._options, events, unless, after, key)
 
     async def append_encoded(

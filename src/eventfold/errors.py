@@ -12,7 +12,6 @@
     │   └── InvalidUrl              an address that names no engine
     ├── AppendConflict              someone else wrote first: read again and decide again
     ├── AppendUnconfirmed           the answer was lost: repeat the identical append
-    │   └── AppendCancelled         … because the caller was cancelled (also a CancelledError)
     ├── EventIdReused               a known event id came back with other content
     ├── Unreadable                  an event is there but cannot be given as asked
     │   ├── UnknownEventType        no class of that name is known in this process
@@ -157,31 +156,17 @@ class AppendUnconfirmed(EventfoldError):
     code = "append-unconfirmed"
 
 
-if TYPE_CHECKING:
-    from asyncio import CancelledError
-
-    class AppendCancelled(AppendUnconfirmed, CancelledError):
-        """The caller was cancelled while its append was already being committed."""
-
-else:
+if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        """`AppendCancelled`, made when it is first asked for: asyncio is half of what an import would cost."""
-        if name != "AppendCancelled":
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from asyncio import CancelledError
-
-        class AppendCancelled(AppendUnconfirmed, CancelledError):
-            """The caller was cancelled while its append was already being committed.
-
-            Both an AppendUnconfirmed and an ``asyncio.CancelledError``, so that task groups and timeouts
-            see a cancellation, and whoever cares can see that the outcome is open.
-            """
-
-            code = "append-unconfirmed"
-
-        AppendCancelled.__qualname__ = name
-        return globals().setdefault(name, AppendCancelled)
+        """Refuses a name that was removed, and says what to write. Raises AttributeError."""
+        if name == "AppendCancelled":
+            raise AttributeError(
+                "eventfold.errors.AppendCancelled is no more: a cancelled append raises asyncio.CancelledError. Write "
+                "`except asyncio.CancelledError`, raise it again, and learn the outcome by repeating the append with "
+                "the same event ids, or the same key or command_id."
+            )
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class EventIdReused(EventfoldError):

@@ -44,7 +44,6 @@ def test_every_error_ends_with_a_documented_code(kind: type[errors.EventfoldErro
         (errors.StoreBusy, 5),
         (errors.StoreDamaged, 5),
         (errors.AppendUnconfirmed, 6),
-        (errors.AppendCancelled, 6),
         (errors.CursorMismatch, 7),
         (errors.CorruptEvent, 1),
         (errors.MissingExtra, 1),

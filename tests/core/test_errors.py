@@ -10,7 +10,7 @@ import pickle
 import pytest
 
 from eventfold import errors
-from eventfold.errors import AppendCancelled, AppendConflict, AppendUnconfirmed, EventfoldError, InvalidEvent
+from eventfold.errors import AppendConflict, AppendUnconfirmed, EventfoldError, InvalidEvent
 
 ALL = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, EventfoldError)]
 
@@ -37,26 +37,15 @@ def test_conflict_and_lost_answer_are_different() -> None:
     assert not issubclass(AppendUnconfirmed, AppendConflict)
 
 
-def test_a_cancelled_append_is_both() -> None:
-    """AppendCancelled is an AppendUnconfirmed to whoever asks, and a cancellation to asyncio."""
-    assert issubclass(AppendCancelled, asyncio.CancelledError)
-    assert issubclass(AppendCancelled, AppendUnconfirmed)
+def test_no_error_of_the_library_is_a_cancellation() -> None:
+    """`except EventfoldError` never swallows the cancellation of a task."""
+    assert not [cls for cls in ALL if issubclass(cls, asyncio.CancelledError)]
 
 
-def test_asyncio_treats_a_cancelled_append_as_a_cancellation() -> None:
-    """A task that ends with AppendCancelled counts as cancelled, and a task group does not take it for a failure."""
-
-    async def appending() -> None:
-        raise AppendCancelled("The caller was cancelled.", "Read before giving up on it.")
-
-    async def main() -> tuple[bool, bool]:
-        task = asyncio.ensure_future(appending())
-        await asyncio.wait([task])
-        async with asyncio.TaskGroup() as group:
-            member = group.create_task(appending())
-        return task.cancelled(), member.cancelled()
-
-    assert asyncio.run(main()) == (True, True)
+def test_the_name_of_the_removed_error_says_what_to_write() -> None:
+    """`errors.AppendCancelled` is refused, naming what an append raises instead."""
+    with pytest.raises(AttributeError, match=r"except asyncio\.CancelledError.*same event ids"):
+        _ = errors.AppendCancelled  # type: ignore[attr-defined]
 
 
 def test_mistakes_of_the_caller_share_a_parent() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ import eventfold as ef
 from eventfold.bridge import LoopCombiner, Once
 from eventfold.engine import AppendRequest, Outcome
 from eventfold.engines.memory import MemoryEngine
-from eventfold.errors import AppendCancelled, StoreClosed, StoreFull
+from eventfold.errors import StoreClosed, StoreFull
 from eventfold.query import Query
 from eventfold.record import NewEvent, Receipt, new_id
 from eventfold.testing import Faulty
@@ -205,7 +205,7 @@ def test_cancelled_before_its_turn_has_written_nothing() -> None:
             waiting[1].cancel()
             with pytest.raises(asyncio.CancelledError) as cancelled:
                 await waiting[1]
-            assert not isinstance(cancelled.value, AppendCancelled)
+            assert type(cancelled.value) is asyncio.CancelledError
             gate.open()
             await asyncio.gather(first, waiting[0], waiting[2])
             assert await writers(store) == ["first", "t-0", "t-2"]
@@ -213,16 +213,15 @@ def test_cancelled_before_its_turn_has_written_nothing() -> None:
     asyncly(main)
 
 
-def test_cancelled_in_the_middle_of_its_commit_is_told_so() -> None:
-    """A caller cancelled while its append is being committed gets AppendCancelled: it may be written; here it is."""
+def test_cancelled_in_the_middle_of_its_commit_is_a_plain_cancellation() -> None:
+    """A caller cancelled while its append is being committed gets asyncio's own error. Here it is written."""
 
     async def main() -> None:
         async with held() as (store, _, gate, first):
             first.cancel()
-            with pytest.raises(AppendCancelled) as cancelled:
+            with pytest.raises(asyncio.CancelledError) as cancelled:
                 await first
-            assert isinstance(cancelled.value, ef.AppendUnconfirmed)
-            assert isinstance(cancelled.value, asyncio.CancelledError)
+            assert type(cancelled.value) is asyncio.CancelledError
             assert first.cancelled()
             gate.open()
             await store.append(Written("second", 0))
@@ -246,11 +245,38 @@ def test_a_cancelled_caller_harms_no_one_in_its_commit() -> None:
             await asyncio.sleep(0.02)
             second.open()
             kinds = [type(await _told(task)) for task in together]
-            assert kinds == [AppendCancelled, Receipt, AppendCancelled, Receipt]
+            assert kinds == [asyncio.CancelledError, Receipt, asyncio.CancelledError, Receipt]
             await first
             assert await writers(store) == ["first", "t-0", "t-1", "t-2", "t-3"]
 
     asyncly(main)
+
+
+def test_a_timeout_in_the_middle_of_a_commit_is_a_timeout() -> None:
+    """`asyncio.timeout` and `wait_for` become TimeoutError; the same ids, repeated, tell that it was written."""
+
+    async def main() -> None:
+        async with held() as (store, faults, gate, first):
+            gate.open()
+            await first
+            for limit in (under_timeout, asyncio.wait_for):
+                gate = faults.hold()
+                event = NewEvent(new_id(), "races.written", 1, b'{"writer":"slow","number":0}', ())
+                with pytest.raises(TimeoutError):
+                    await limit(store.append_encoded(event), 0.1)
+                assert await asyncio.to_thread(gate.arrived)
+                gate.open()
+                receipt = await store.append_encoded(event)
+                assert receipt.repeated
+            assert await store.head() == 3
+
+    asyncly(main)
+
+
+async def under_timeout(work: Coroutine[Any, Any, Any], seconds: float) -> None:
+    """As web handlers limit a call."""
+    async with asyncio.timeout(seconds):
+        await work
 
 
 def test_a_timeout_is_a_cancellation() -> None:
@@ -270,7 +296,7 @@ def test_a_timeout_is_a_cancellation() -> None:
 
 
 def test_a_cancelled_decision_is_a_cancelled_append() -> None:
-    """`decide` is cancelled as its append is: AppendCancelled in the middle of a commit, and states stay right."""
+    """`decide` is cancelled as its append is: a plain cancellation in the middle of a commit, and states stay right."""
 
     async def main() -> None:
         async with held() as (store, faults, gate, first):
@@ -281,8 +307,9 @@ def test_a_cancelled_decision_is_a_cancelled_append() -> None:
             await first
             assert await asyncio.to_thread(second.arrived)
             deciding.cancel()
-            with pytest.raises(AppendCancelled):
+            with pytest.raises(asyncio.CancelledError) as cancelled:
                 await deciding
+            assert type(cancelled.value) is asyncio.CancelledError
             second.open()
             done = await store.using(attempts=5).decide(count_up, Counter("c"), "me")
             assert (done.events[0].event.value, (await store.state(Counter("c"))).value) == (2, 2)
@@ -429,7 +456,7 @@ def request() -> AppendRequest:
 
 
 def test_an_engine_that_suspends_is_combined_on_its_loop() -> None:
-    """While one batch is under way the next one gathers; a cancelled caller is told which of the two it was in."""
+    """While one batch is under way the next one gathers; a cancelled caller leaves either, and harms no other."""
 
     async def main() -> None:
         engine = Suspending()
@@ -442,9 +469,9 @@ def test_an_engine_that_suspends_is_combined_on_its_loop() -> None:
         first.cancel()
         with pytest.raises(asyncio.CancelledError) as waiting:
             await rest[3]
-        with pytest.raises(AppendCancelled):
+        with pytest.raises(asyncio.CancelledError) as committing:
             await first
-        assert not isinstance(waiting.value, AppendCancelled)
+        assert type(waiting.value) is type(committing.value) is asyncio.CancelledError
         engine.gate.set()
         outcomes = await asyncio.gather(*[task for n, task in enumerate(rest) if n != 3])
         assert all(isinstance(outcome, Receipt) for outcome in outcomes)

@@ -19,7 +19,7 @@ from typing import Any
 from eventfold.bridge.batch import MOST_AT_ONCE, Appends, Door, at_once, certain, commit_batch
 from eventfold.bridge.run import refuse_after_fork, run
 from eventfold.engine import AppendRequest, Outcome
-from eventfold.errors import AppendCancelled, StoreClosed
+from eventfold.errors import StoreClosed
 
 LOOK_AGAIN_S = 1.0
 
@@ -156,7 +156,7 @@ class TaskCombiner:
     async def offer(self, request: AppendRequest, door: Door) -> Outcome | None:
         """The same, unless the door stays shut: then None.
 
-        A caller cancelled before its turn has written nothing; after it, `AppendCancelled`.
+        A caller cancelled before its turn has written nothing; after it the append may be written.
         """
         jobs: list[_Job] = []
         if not door(lambda: jobs.append(self._lane.enqueue(request))):
@@ -165,12 +165,8 @@ class TaskCombiner:
         try:
             return await job.future
         except asyncio.CancelledError:
-            if job.claimed():
-                raise
-            raise AppendCancelled(
-                "The caller was cancelled while its append was being committed.",
-                "It may have been written: repeat the identical append, or read, before giving up on it.",
-            ) from None
+            job.claimed()  # before its turn: the request is withdrawn
+            raise  # as it is: asyncio.timeout knows no subclass of it (decision 30)
 
     def _commit(self, batch: list[_Job]) -> None:
         try:

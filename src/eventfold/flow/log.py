@@ -127,12 +127,21 @@ def _meant(name: str) -> str | None:
 
 @contextmanager
 def context(metadata: dict[str, Any]) -> Generator[None, None, None]:
-    """Metadata for everything written inside, by any store of any colour."""
-    token = CONTEXT.set(context_with(metadata))
+    """Metadata for everything written inside, by any store of any colour.
+
+    Frameworks may leave it in another `contextvars.Context` than they entered it in (a thread pool runs each half of a
+    generator in a copy of its own). Nothing is raised then: what is to be undone has gone with the first context.
+    """
+    before, mine = CONTEXT.get(), context_with(metadata)
+    token = CONTEXT.set(mine)
     try:
         yield
     finally:
-        CONTEXT.reset(token)
+        try:
+            CONTEXT.reset(token)
+        except ValueError:  # another context: a copy of ours, or one that never had this metadata
+            if CONTEXT.get() is mine:
+                CONTEXT.set(before)
 
 
 @contextmanager

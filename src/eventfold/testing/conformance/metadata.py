@@ -116,6 +116,22 @@ def test_a_thread_inherits_a_context_that_is_copied_to_it(store: Store) -> None:
     assert found == {"copied": {"actor": "a"}, "bare": {}}
 
 
+def test_a_context_may_be_left_in_another_one(store: Store) -> None:
+    """Frameworks enter and leave it in copies of a context: nothing is raised, and no metadata stays behind."""
+    manager = store.context(actor="a")
+    contextvars.copy_context().run(manager.__enter__)
+    store.append(Noted("outside"))
+    contextvars.copy_context().run(manager.__exit__, None, None, None)
+    manager, entered = store.context(actor="b"), contextvars.copy_context()
+    entered.run(manager.__enter__)
+    entered.run(store.append, Noted("inside"))
+    copied = entered.copy()
+    copied.run(manager.__exit__, None, None, None)
+    copied.run(store.append, Noted("left"))
+    found = {recorded.event.text: recorded.metadata for recorded in store.read()}
+    assert found == {"outside": {}, "inside": {"actor": "b"}, "left": {}}
+
+
 def test_contexts_of_threads_do_not_mix(store: Store) -> None:
     """Threads that write at the same time each have their own metadata."""
 
