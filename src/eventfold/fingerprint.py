@@ -30,7 +30,7 @@ from uuid import UUID
 
 from eventfold.event import Event, declared, family_of
 from eventfold.state import State, plan_of, version_of
-from eventfold.syntax import describe, names_in, words_in
+from eventfold.syntax import describe, globals_in, names_in, words_in
 from eventfold.upcast import step_from
 
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), type(...), Decimal, UUID, date, time, timedelta)
@@ -281,7 +281,7 @@ class _Walk:
                 yield name
                 yield from self.value(inside)
         used = sorted(names_in(code))
-        for name in used:
+        for name in sorted(globals_in(code)):
             if name in function.__globals__:
                 yield name
                 yield from self._global(function.__globals__[name], used)

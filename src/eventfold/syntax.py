@@ -8,6 +8,7 @@ Knows: source files, syntax trees, code objects. Does not know: what a descripti
 from __future__ import annotations
 
 import ast
+import dis
 import linecache
 import sys
 from collections.abc import Iterator
@@ -123,6 +124,16 @@ def names_in(code: CodeType) -> set[str]:
     for inner in _nested(code):
         found.update(inner.co_names)
     return found
+
+
+def globals_in(code: CodeType) -> set[str]:
+    """The names that code looks up as globals: an attribute of the same name is another thing."""
+    return {
+        each.argval
+        for part in (code, *_nested(code))
+        for each in dis.get_instructions(part)
+        if each.opname in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
+    }
 
 
 def words_in(code: CodeType) -> set[str]:

@@ -117,6 +117,15 @@ def test_a_changed_constant_is_another_fingerprint(module: Callable[[str], Modul
     assert not fingerprint(first.Total).unknown
 
 
+def test_a_global_of_the_name_of_an_attribute_does_not_count(module: Callable[[str], ModuleType]) -> None:
+    """`self.total` and `event.cents` are not the module's `total` and `cents`; a global that is used is."""
+    one, other = (module(fold(f"cents = total = {value}")) for value in (1, 2))
+    assert prints(one) == prints(other)
+    used, changed = (module(fold(f"cents = {value}", "self.total = [cents for _ in '1'][0]")) for value in (1, 2))
+    assert prints(used)[0] != prints(changed)[0]
+    assert prints(used)[1] != prints(changed)[1]
+
+
 HELPER = "RATE = 2\ndef price(cents):\n    return cents * RATE"
 REACHED = {
     "a helper": (HELPER, "cents * RATE", "cents + RATE"),
