@@ -152,7 +152,15 @@ async def clauses_of(log: Log, unless: Unless, after: int | Cursor) -> tuple[Cla
             "An append was given after= beside pairs, which have positions of their own.",
             "Leave after= away, or give one query alone.",
         )
-    clauses = tuple(clause(each, position) for each, position in unless)
+    try:
+        pairs = [(asked, position) for asked, position in unless]
+    except (TypeError, ValueError) as error:
+        raise InvalidQuery(
+            "An append was given unless= that is neither one query nor pairs of (query, position).",
+            "Write unless=query, after=position, or unless=[(query, position), …]; queries that are looked up from one "
+            "position can be one: Query.any_of([…]).",
+        ) from error
+    clauses = tuple(clause(asked, position) for asked, position in pairs)
     if not clauses:
         raise InvalidQuery(
             "An append was given unless=[], which names nothing that would forbid it.",

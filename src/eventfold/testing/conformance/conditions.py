@@ -289,3 +289,11 @@ def test_a_condition_of_nothing_is_refused(store: Store) -> None:
     with pytest.raises(InvalidInput), store.lock():
         pass
     assert store.head() == 0
+
+
+def test_a_condition_of_another_form_is_refused(store: Store) -> None:
+    """Queries without positions, one pair alone, a number: InvalidQuery, which says how a condition is written."""
+    strange: list[Any] = [[about("a-1")], [(about("a-1"), 0, 0)], (about("a-1"), 0), 5]
+    for unless in strange:
+        with pytest.raises(InvalidQuery, match="pairs of"):
+            store.append(deposit(), unless=unless)
