@@ -101,6 +101,7 @@ def test_places_that_are_no_place_are_told_so(store: ef.Store, tmp_path: Path) -
         f"parquet:{tmp_path}?every=often": "every=often",
         f"parquet:{tmp_path}?often=1": "often=1",
         "ducksdb:rows": "duckdb:PATH",
+        "postgresql+psycopg+sync://h/d": "SQLAlchemy cannot use the address",
     }.items():
         with pytest.raises(InvalidUrl, match=words):
             store.project(elsewhere(address))

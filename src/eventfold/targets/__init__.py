@@ -178,7 +178,7 @@ def _alchemy(url: str) -> Target:
         try:
             parsed = sa.make_url(url)
             return AlchemyTarget(sa.create_engine(parsed, **options(parsed)))
-        except (exc.ArgumentError, exc.NoSuchModuleError) as error:
+        except (exc.ArgumentError, exc.NoSuchModuleError, ValueError) as error:  # ValueError: a scheme of three parts
             raise InvalidUrl(
                 f"SQLAlchemy cannot use the address of the target: {error}.",
                 "Write DIALECT+DRIVER://…, as in its pages.",
