@@ -77,7 +77,7 @@ else:
                 _resolve(namespace, sys._getframe(1))
             cls = super().__new__(mcls, name, bases, namespace, **options)
             if namespace.get("__module__") != __name__:
-                _declare(cls, name if type is None else type, version, aliases)
+                _declare(cls, type, version, aliases)
             return cls
 
     class _Struct(msgspec.Struct, metaclass=EventMeta):
@@ -110,6 +110,7 @@ class Declared(msgspec.Struct, frozen=True):
     type: str
     version: int
     aliases: tuple[str, ...] = ()
+    is_default: bool = False  # whether the name is the class's own, and was not chosen for the log
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -128,25 +129,49 @@ def generation() -> int:
     return _generation
 
 
-def _declare(cls: type, name: str, version: int, aliases: Iterable[str]) -> None:
+def _declare(cls: type, given: str | None, version: int, aliases: Iterable[str]) -> None:
     global _generation
+    name = cls.__name__ if given is None else given
     check_name("event type", name, reserved=cls.__module__.startswith("eventfold."))
     if version < 1:
         raise InvalidEvent(
             f"{cls.__qualname__} has version {version}.", "Versions are counted from 1.", type=name, version=version
         )
-    declared = Declared(name, version, tuple(check_name("event type", a) for a in aliases))
+    declared = Declared(name, version, tuple(check_name("event type", a) for a in aliases), given is None)
     _declared[cls] = declared
     for each in declared.names:
         others = _by_name.setdefault(each, [])
         # A class written again (a notebook cell, a reload) takes the place of its earlier self.
-        others[:] = [r for r in others if (o := r()) is not None and not _same_place(o, cls)]
+        others[:] = [r for r in others if (o := r()) is not None and not is_same_place(o, cls)]
         others.append(weakref.ref(cls))
     _generation += 1
 
 
-def _same_place(a: type, b: type) -> bool:
-    return a.__module__ == b.__module__ and a.__qualname__ == b.__qualname__
+def is_same_place(a: type, b: type) -> bool:
+    """Whether two classes have one place in the source: one was written again, or its module is `__main__` too."""
+    if a.__qualname__ != b.__qualname__:
+        return False
+    if a.__module__ == b.__module__:
+        return True
+    return "__main__" in (a.__module__, b.__module__) and (file := _file_of(a)) is not None and file == _file_of(b)
+
+
+def _file_of(cls: type) -> str | None:
+    return getattr(sys.modules.get(cls.__module__), "__file__", None)
+
+
+def is_taken_twice(a: type, b: type) -> bool:
+    """Whether two unrelated classes of modules have one stored name and version, which neither of them was given."""
+    mine, other = declared(a), declared(b)
+    return (
+        (mine.type, mine.version) == (other.type, other.version)
+        and mine.is_default
+        and other.is_default
+        and "<locals>" not in a.__qualname__ + b.__qualname__
+        and not issubclass(a, b)
+        and not issubclass(b, a)
+        and not is_same_place(a, b)
+    )
 
 
 def declared(cls: type) -> Declared:
@@ -214,11 +239,11 @@ def event(name: str | None = None, /, *, version: int = 1, aliases: Iterable[str
 def event(name: Any = None, /, *, version: int = 1, aliases: Iterable[str] = ()) -> Any:
     """Declares a dataclass, attrs class or pydantic model as an event; its name defaults to the class's."""
     if isinstance(name, type):
-        _declare(name, name.__name__, version, aliases)
+        _declare(name, None, version, aliases)
         return name
 
     def declare(cls: C) -> C:
-        _declare(cls, cls.__name__ if name is None else name, version, aliases)
+        _declare(cls, name, version, aliases)
         return cls
 
     return declare

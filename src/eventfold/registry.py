@@ -20,7 +20,7 @@ from uuid import UUID
 import msgspec
 
 from eventfold.compiled import decoder_of
-from eventfold.errors import InvalidEvent, UndecodableEvent, UnknownEventType
+from eventfold.errors import EventfoldError, InvalidEvent, UndecodableEvent, UnknownEventType
 from eventfold.event import (
     Draft,
     Event,
@@ -29,6 +29,8 @@ from eventfold.event import (
     declared,
     family_of,
     generation,
+    is_same_place,
+    is_taken_twice,
     known_names,
     tag_fields,
     tag_values,
@@ -157,13 +159,33 @@ class Registry:
         self._codecs: dict[type, Codec] = {}
         self._readers: dict[tuple[str, int], Codec] = {}
         self._generation = -1
+        self._used: dict[tuple[str, int], type] = {}  # the class that each stored name and version was used with last
 
     def codec(self, cls: type) -> Codec:
-        """The compiled codec of an event class."""
+        """The compiled codec of an event class. Raises InvalidEvent where its name is another's here."""
         codec = self._codecs.get(cls)
         if codec is None or codec.step is not step_from(cls):
+            self._use(cls, InvalidEvent)
             codec = self._codecs[cls] = codec_of(cls)
         return codec
+
+    def _use(self, cls: type, error: type[EventfoldError]) -> None:
+        """Remember that a name is this class's. Raises the error where it is another's, by accident of one name."""
+        own = declared(cls)
+        key = (own.type, own.version)
+        other = self._used.get(key)
+        if other is cls:
+            return
+        if other is not None and is_taken_twice(cls, other):
+            raise error(
+                f"The event type {own.type!r} is taken twice: by {_place_of(other)}, and by {_place_of(cls)}.",
+                'Give one of them a name of its own, class X(ef.Event, type="billing.x"); where both mean the same '
+                "events, use one class, or say the name in both.",
+                type=own.type,
+                version=own.version,
+            )
+        self._used[key] = cls
+        self._readers.pop(key, None)
 
     def encode(self, event: Any, metadata: bytes | None = None) -> NewEvent:
         """An event or Draft as it will be stored; `metadata` the context's, as a JSON object.
@@ -238,9 +260,25 @@ class Registry:
             self._readers.clear()
         codec = self._readers.get((stored.type, stored.version))
         if codec is None:
-            codec = self._codec_among(classes_named(stored.type), stored)
+            codec = self._codec_among(self._candidates(stored), stored)
             self._readers[stored.type, stored.version] = codec
         return codec
+
+    def _candidates(self, stored: Stored) -> list[type]:
+        """The classes of a stored name; where several have one version, the one that this store was used with."""
+        found = classes_named(stored.type)
+        used = self._used.get((stored.type, stored.version))
+        if used is None:
+            return found
+        same = [cls for cls in found if declared(cls).version == stored.version]
+        twin = next((cls for cls in same if is_same_place(used, cls)), None)
+        if used not in same:
+            if twin is None:
+                return found
+            if used.__module__ == twin.__module__:
+                used = twin  # written again since
+            # else a module that is run and imported, which has its classes twice: those that are used here are meant
+        return [used, *(cls for cls in found if cls not in same)]
 
     def reader_among(self, classes: Iterable[type], stored: Stored) -> Codec:
         """The same, preferring these classes and their families over others of the same stored name."""
@@ -270,7 +308,7 @@ class Registry:
                 )
             found = versions[newest]  # read weakly: unknown fields are ignored, missing ones take their defaults
         if len(found) > 1:
-            places = " and ".join(sorted(f"{c.__module__}.{c.__qualname__}" for c in found))
+            places = " and ".join(sorted(map(_place_of, found)))
             raise UnknownEventType(
                 f"The event type {stored.type!r} is claimed by {places}.",
                 'Give one of them a name of its own: class X(ef.Event, type="…").',
@@ -284,6 +322,7 @@ class Registry:
                 position=stored.position,
                 type=stored.type,
             )
+        self._use(found[0], UnknownEventType)
         return self.codec(found[0])
 
     def decode(self, stored: Stored) -> tuple[Any, ...]:
@@ -328,6 +367,10 @@ class Registry:
         except Exception:  # noqa: BLE001 (which event is at fault, decode_as says)
             return None
         return found if len(found) == len(events) else None
+
+
+def _place_of(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _cannot_be_stored(codec: Codec, event: Any, error: Exception) -> InvalidEvent:
