@@ -33,7 +33,7 @@ def postgres(turn: Round) -> None:
         hosts = f"127.0.0.1:{first.port},127.0.0.1:{second.port}"
         url = f"postgresql://{SUPERUSER}:{PASSWORD}@{hosts}/postgres?target_session_attrs=read-write"
         place = Place(url, turn.folder, f"sqlite:{turn.folder / 'rows.db'}", {"patience": 20.0})
-        started = crowd(turn, place, 1, copies=False, pace=0.08)
+        started = crowd(turn, place, 1, copies=False, pace=0.4)
         standby = second
         for number in range(TURNS):
             if number:
