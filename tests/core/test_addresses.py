@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import eventfold as ef
 from eventfold.engines import open_engine
 from eventfold.engines.memory import MemoryEngine
 from eventfold.errors import InvalidUrl, MissingExtra
+from eventfold.targets import open_target
 from eventfold.testing import Clock
 
 
@@ -24,6 +26,64 @@ def test_a_path_is_a_sqlite_file(address: str) -> None:
     """A path, with or without sqlite: before it, is a SQLite file; a colon further on is part of the path."""
     engine = open_engine(address, "sync", True, {})
     assert engine.name == "sqlite"
+
+
+@pytest.mark.parametrize(
+    ("address", "path"),
+    [
+        ("sqlite:///log.db", "log.db"),
+        ("sqlite:////srv/log.db", "/srv/log.db"),
+        ("sqlite:/srv/log.db", "/srv/log.db"),
+        ("file:///srv/a%20log.db", "/srv/a log.db"),
+        ("file://localhost/srv/log.db", "/srv/log.db"),
+    ],
+)
+def test_a_url_of_sqlite_means_what_it_means_elsewhere(
+    address: str, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """sqlite:///PATH is relative and sqlite:////PATH absolute, as in SQLAlchemy; file: is a URI. Targets alike."""
+    monkeypatch.chdir(tmp_path)
+    engine = open_engine(address, "sync", True, {})
+    assert getattr(engine, "path", None) == path
+    target = open_target(MemoryEngine(Clock()), address, unused)
+    assert target.address == f"sqlite:{tmp_path / path}"
+
+
+@pytest.mark.parametrize("address", [":memory:", "sqlite://", "sqlite:///:memory:", "sqlite::memory:", "file::memory:"])
+def test_memory_as_sqlite_writes_it_is_memory(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`:memory:` and SQLAlchemy's names of it make no file of that name, as a store, async too, and as a target."""
+    monkeypatch.chdir(tmp_path)
+    for colour in ("sync", "async"):
+        assert open_engine(address, colour, True, {}).name == "memory"
+    assert open_target(MemoryEngine(Clock()), address, unused).address == "sqlite::memory:"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("address", [None, b"log.db", 5, 1.5, [], object()])
+def test_what_is_no_address_is_refused(address: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None, bytes, numbers and other objects make no file named by their repr, as a store and as a target."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidUrl, match=r"no address\. Give "):
+        ef.Store(address)
+    with pytest.raises(InvalidUrl, match=r"no address\. Give "):
+        asyncio.run(ef.AsyncStore(address).open())
+    with pytest.raises(InvalidUrl, match=r"no address\. Give "):
+        open_target(MemoryEngine(Clock()), address, unused)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("address", ["file:log.db?mode=ro", "file:///log.db?immutable=1", "sqlite:///log.db?timeout=3"])
+def test_parameters_of_a_file_are_refused(address: str) -> None:
+    """`?mode=ro` is not part of a file's name, and is not ignored: the error says which option to write."""
+    with pytest.raises(InvalidUrl, match="readonly=True"):
+        open_engine(address, "sync", True, {})
+    with pytest.raises(InvalidUrl, match="readonly=True"):
+        open_target(MemoryEngine(Clock()), address, unused)
+
+
+def unused() -> Any:
+    """The store's own target, which no address here asks for."""
+    raise AssertionError
 
 
 def test_a_path_object_is_a_path(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from eventfold.store import Store
 
 VARIABLE = "EVENTFOLD_URL"
 LOOKS_LIKE_A_STORE = re.compile(
-    r"(?:memory|sqlite|file|postgres|postgresql|https?|nats):.*|.*[/\\].*|.*\.(?:db|sqlite3?)"
+    r"(?:memory|sqlite|file|postgres|postgresql|https?|nats):.*|.*[/\\].*|.*\.(?:db|sqlite3?)|:memory:"
 )
 
 

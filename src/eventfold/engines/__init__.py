@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 from eventfold.engine import Engine, Restored, Upgraded
+from eventfold.engines.addresses import MEMORY, file_of, text_of
 from eventfold.errors import InvalidInput, InvalidUrl, MissingExtra, NotSupported
 
 Colour = Literal["sync", "async"]
@@ -20,23 +21,23 @@ SCHEMES = ("memory", "sqlite", "postgresql", "postgres", "file")
 def open_engine(address: str | Engine, colour: Colour, create: bool, options: dict[str, Any]) -> Engine:
     """The engine behind an address: a path or sqlite: is a SQLite file; memory:, postgresql:// are the others.
 
-    An engine is its own address. Raises InvalidUrl on an unknown scheme, MissingExtra where the engine's driver
-    is not installed.
+    `:memory:` is memory: too, and sqlite:///PATH means what it means to SQLAlchemy. An engine is its own address.
+    Raises InvalidUrl on an unknown scheme and on what is no address, MissingExtra where its driver is not installed.
     """
     if not isinstance(address, str) and hasattr(address, "append_many"):
         return address
-    url = str(address)
+    url = text_of(address, "The address of the store")
+    if url == MEMORY:
+        return _memory("", create, options)
     scheme, colon, rest = url.partition(":")
     known = scheme.lower()
     if not colon or len(scheme) < 2 or "/" in scheme or "." in scheme:
         return _sqlite(url, create, options)
     if known == "memory":
-        from eventfold.engines.memory import MemoryEngine
-
-        refuse_unknown(MemoryEngine.__init__, options, "memory")
-        return MemoryEngine.named(rest, create=create, **options)
+        return _memory(rest, create, options)
     if known in ("sqlite", "file"):
-        return _sqlite(rest[2:] if rest.startswith("//") else rest, create, options)
+        path = file_of(rest, known, url)
+        return _memory("", create, options) if path == MEMORY else _sqlite(path, create, options)
     if known in ("postgresql", "postgres"):
         try:
             from eventfold.engines.postgres import PostgresEngine
@@ -80,6 +81,13 @@ def _kept_nowhere(engine: Engine, capability: str) -> NotSupported:
         engine=engine.name,
         capability=capability,
     )
+
+
+def _memory(name: str, create: bool, options: dict[str, Any]) -> Engine:
+    from eventfold.engines.memory import MemoryEngine
+
+    refuse_unknown(MemoryEngine.__init__, options, "memory")
+    return MemoryEngine.named(name, create=create, **options)
 
 
 def _sqlite(path: str, create: bool, options: dict[str, Any]) -> Engine:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from eventfold.engine import Engine
+from eventfold.engines.addresses import file_of, text_of
 from eventfold.errors import InvalidUrl, MissingExtra, NotSupported
 from eventfold.sink import Sink
 from eventfold.target import Target
@@ -27,7 +28,7 @@ def own_target(engine: Engine, given: str | None = None) -> Target:
     Raises NotSupported where neither says where, InvalidUrl where only rows can be sent to, and what `open_target`
     raises.
     """
-    address = given or default_target(engine)
+    address = default_target(engine) if given is None or given == "" else given
     if address is None:
         raise NotSupported(
             f"The {engine.name} engine has no database in which read models, followers and processes could keep rows "
@@ -52,14 +53,15 @@ def open_target(engine: Engine, address: str | Sink, own: Callable[[], Target]) 
 
     Raises TargetUnavailable, InvalidUrl on an unknown scheme, MissingExtra where a driver is not installed.
     """
-    if not isinstance(address, str):
+    if not isinstance(address, str) and isinstance(address, Sink):  # pyright: ignore[reportUnnecessaryIsInstance]
         return _sending(address, own())
+    address = text_of(address, "The address of the target")
     scheme, colon, rest = address.partition(":")
     scheme = scheme.lower()
     if not colon or len(scheme) < 2 or "/" in scheme or "." in scheme:
         return _sqlite(address)
     if scheme in ("sqlite", "file"):
-        return _sqlite(_path(rest, address))
+        return _sqlite(_named(file_of(rest, scheme, address), address))
     if address == "memory:":
         return _sqlite(":memory:")
     if scheme in ("postgresql", "postgres"):
@@ -106,7 +108,10 @@ def _sending(sink: Sink, own: Target) -> Target:
 
 
 def _path(rest: str, address: str) -> str:
-    path = rest.removeprefix("//")
+    return _named(rest.removeprefix("//"), address)
+
+
+def _named(path: str, address: str) -> str:
     if not path:
         raise InvalidUrl(f"The address {address!r} names no path.", "Write one behind the colon.", url=address)
     return path

@@ -98,7 +98,8 @@ class SqliteEngine:
     @property
     def default_target(self) -> str:
         """See the port: the file itself."""
-        return f"sqlite:{self._file.path}"
+        path = self._file.path
+        return f"sqlite:{path[1:] if path.startswith('//') else path}"  # sqlite:// would begin a URL
 
     @in_our_words
     async def open(self) -> None:
