@@ -47,6 +47,9 @@ else:
 
         def __new__(mcls, name, bases, namespace, *, version=None, **options):
             cls = super().__new__(mcls, name, bases, namespace, **options)
+            for base in bases:
+                if base.__module__.startswith("eventfold.") and not cls.__module__.startswith("eventfold."):
+                    refuse_hidden_methods(cls, base)
             if version is not None:
                 _versions[cls] = version
             if "<locals>" in namespace.get("__qualname__", ""):
@@ -159,8 +162,22 @@ def plan_of(cls: type[State]) -> Plan:
     return plan
 
 
+def refuse_hidden_methods(cls: type, base: type[Any]) -> None:
+    """Raises InvalidState where a field has the name of a method that the library calls."""
+    fields: tuple[str, ...] = getattr(cls, "__struct_fields__", ())
+    for name in fields:
+        if name[0] != "_" and callable(getattr(base, name, None)):
+            raise InvalidState(
+                f"{cls.__qualname__} has a field {name}, which hides the method of that name.",
+                f"Name the field otherwise; a tag keeps its key: {name}_: Annotated[str, ef.tag({name!r})].",
+                state=cls.__qualname__,
+                field=name,
+            )
+
+
 def _compile(cls: type[State]) -> Plan:
     scope = _locals.get(cls)
+    fields, defaults = cls.__struct_fields__, cls.__struct_defaults__
     try:
         hints = typing.get_type_hints(cls, None, scope, include_extras=True)
         evolve = typing.get_type_hints(cls.evolve, None, scope)
@@ -169,7 +186,6 @@ def _compile(cls: type[State]) -> Plan:
             f"The annotations of {cls.__name__} cannot be resolved: {error}.",
             "Define the classes it names in the same module or function, above it.",
         ) from error
-    fields, defaults = cls.__struct_fields__, cls.__struct_defaults__
     first = len(fields) - len(defaults)
     mixed = zip(fields[first:], defaults, strict=True)  # with kw_only, fields without a default may come late
     question = fields[:first] + tuple(field for field, default in mixed if default is msgspec.NODEFAULT)

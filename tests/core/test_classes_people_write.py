@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, computed_field, field_validator
 
 import eventfold as ef
-from eventfold.errors import InvalidEvent, UndecodableEvent
+from eventfold.errors import InvalidEvent, InvalidState, UndecodableEvent
 from eventfold.json_values import MOST_NESTED, is_nested_deeper
 
 
@@ -268,3 +268,24 @@ def test_a_check_that_fails_on_replay_names_the_position_and_is_parked(store: ef
         assert {row.order: row.quantity for row in store.rows(Orders)} == {"a": 3, "b": 3}
     finally:
         strict = None
+
+
+def test_fields_of_events_have_any_name() -> None:
+    """Names of a State's methods are names like others in events."""
+
+    class Searched(ef.Event, type="written.searched"):
+        query: ef.Tag
+        evolve: int = 1
+        record: str = ""
+        type: str = "t"
+
+    with ef.Store("memory:") as store:
+        store.append(Searched("q"))
+        assert [each.event for each in store.read()] == [Searched("q")]
+
+
+@pytest.mark.parametrize(("base", "name"), [(ef.State, "query"), (ef.State, "evolve"), (ef.Aggregate, "record")])
+def test_a_field_that_hides_a_method_is_refused_by_its_name(base: Any, name: str) -> None:
+    """A State whose field has the name of one of its methods is refused where it is declared."""
+    with pytest.raises(InvalidState, match=f"field {name}, which hides the method"):
+        type(base)("Hiding", (base,), {"__annotations__": {"order": ef.Tag, name: str}, "__module__": __name__})

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from eventfold.bridge import Bell, aside, run
-from eventfold.errors import EventfoldError, StoreClosed, StoreUnavailable, TargetUnavailable
+from eventfold.errors import EventfoldError, ProjectionStopped, StoreClosed, StoreUnavailable, TargetUnavailable
 from eventfold.flow.generations import register
 from eventfold.flow.log import Log
 from eventfold.flow.project import Means, Work
@@ -131,6 +131,16 @@ class _Job:
             except EventfoldError as error:
                 runner.failed[name] = error
                 self._telling.failed(error)
+                return
+            except BaseException as error:  # noqa: BLE001 (it is told): SystemExit, say, which would end the thread without a word
+                stopped = ProjectionStopped(
+                    f"The thread of {name} was ended by {error!r}, which its code raised.",
+                    "Raise an error derived from Exception in handlers, and start the runner again.",
+                    projection=name,
+                )
+                stopped.__cause__ = error
+                runner.failed[name] = stopped
+                self._telling.failed(stopped)
                 return
 
     def _generation(self) -> None:
