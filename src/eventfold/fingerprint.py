@@ -20,7 +20,7 @@ import logging
 import sys
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -30,7 +30,7 @@ from uuid import UUID
 
 from eventfold.event import Event, declared, family_of
 from eventfold.state import State, plan_of, version_of
-from eventfold.syntax import describe, globals_in, names_in, words_in
+from eventfold.syntax import changed_names, describe, globals_in, names_in, words_in
 from eventfold.upcast import step_from
 
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), type(...), Decimal, UUID, date, time, timedelta)
@@ -67,8 +67,8 @@ def fingerprint(cls: type[State]) -> Fingerprint:
     known = _known.get(cls)
     if known is not None and known[0] == plan.generation:
         return known[1]
-    walk = _Walk({_top(each.__module__) for each in (cls, *plan.events)}, versions=True)
-    found = _digest(walk, walk.state(cls, plan.events), version_of(cls))
+    own = {_top(each.__module__) for each in (cls, *plan.events)}
+    found = _digest(own, True, lambda walk: walk.state(cls, plan.events), version_of(cls))
     _known[cls] = (plan.generation, found)
     return found
 
@@ -81,8 +81,8 @@ def fingerprint_of_rules(
     Of the event classes only the fields and methods count that the code names: a field that is added to an event
     changes nothing for those who do not look at it.
     """
-    walk = _Walk({_top(each.__module__) for each in (cls, *events)}, versions=False)
-    return _digest(walk, walk.rules(cls, events, more), version)
+    own = {_top(each.__module__) for each in (cls, *events)}
+    return _digest(own, False, lambda walk: walk.rules(cls, events, more), version)
 
 
 def report_unknown(what: str, found: Fingerprint, consequence: str) -> None:
@@ -98,7 +98,14 @@ def report_unknown(what: str, found: Fingerprint, consequence: str) -> None:
         )
 
 
-def _digest(walk: _Walk, parts: Iterator[str], version: str | int | None) -> Fingerprint:
+def _digest(
+    own: set[str], versions: bool, parts_of: Callable[[_Walk], Iterator[str]], version: str | int | None
+) -> Fingerprint:
+    walk = _Walk(own, versions)
+    parts = list(parts_of(walk))
+    if walk.changed:  # what the code itself changes while it runs, a memo say, is no rule: once more, without that
+        walk = _Walk(own, versions, walk.changed)
+        parts = list(parts_of(walk))
     sha = hashlib.sha256(repr(version).encode())
     for part in parts:
         sha.update(part.encode(errors="backslashreplace") + b"\0")
@@ -111,10 +118,15 @@ def _top(module: str | None) -> str:
 
 
 class _Walk:
-    """One walk over all that a fold uses. `own`: the packages whose code is rules, installed or not."""
+    """One walk over all that a fold uses. `own`: the packages whose code is rules, installed or not.
 
-    def __init__(self, own: set[str], versions: bool) -> None:
+    `changing`: global names and objects that the code changes, as an earlier walk found them (`changed`): left out.
+    """
+
+    def __init__(self, own: set[str], versions: bool, changing: Set[tuple[int, str]] = frozenset()) -> None:
         self.unknown: list[str] = []
+        self.changed: set[tuple[int, str]] = set()  # (id of the namespace, name), or (id of the object, "")
+        self._changing = changing
         self._own = own - _OURS
         self._versions = versions
         self._seen: dict[int, Any] = {}  # kept, so that no id is used twice
@@ -179,12 +191,13 @@ class _Walk:
         elif type(value) in _PLAIN:
             yield f"{type(value).__name__} {value!r}"
         elif isinstance(value, (list, tuple, set, frozenset, Mapping)):
-            yield from self._nested(value, self._collection)
+            if (id(cast("object", value)), "") not in self._changing:
+                yield from self._nested(value, self._collection)
         elif id(value) not in self._seen:
             self._seen[id(value)] = value
             yield from self._nested(value, self._once)
 
-    def _nested(self, value: Any, walk: typing.Callable[[Any], Iterator[str]]) -> Iterator[str]:
+    def _nested(self, value: Any, walk: Callable[[Any], Iterator[str]]) -> Iterator[str]:
         if id(value) in self._within:  # one that holds itself
             return
         if len(self._within) > _DEEPEST:
@@ -281,10 +294,15 @@ class _Walk:
                 yield name
                 yield from self.value(inside)
         used = sorted(names_in(code))
+        space = function.__globals__
+        for name in changed_names(function):
+            if name in space:
+                self.changed |= {(id(space), name), (id(space[name]), "")}
         for name in sorted(globals_in(code)):
-            if name in function.__globals__:
+            if name in space:
                 yield name
-                yield from self._global(function.__globals__[name], used)
+                if (id(space), name) not in self._changing:
+                    yield from self._global(space[name], used)
         for module, names in _imports(code, function.__globals__):
             yield from self._imported(module, names, used)
         self._users.pop()

@@ -29,6 +29,30 @@ def describe(function: FunctionType) -> str:
     return "".join(_text(node))
 
 
+# Methods by which a list, set, dict or deque is changed.
+_CHANGING = frozenset(
+    "append appendleft extend extendleft insert add update setdefault pop popleft popitem remove discard clear "
+    "difference_update intersection_update symmetric_difference_update move_to_end sort reverse".split()
+)
+
+
+def changed_names(function: FunctionType) -> set[str]:
+    """The global names whose object a function changes or binds anew: `CACHE[key] = …`, `SEEN.add(…)`, `global N`."""
+    node = _node(function)
+    found: set[str] = set()
+    for each in ast.walk(node) if node is not None else ():
+        match each:
+            case ast.Global(names=names):
+                found.update(names)
+            case ast.Subscript(value=ast.Name(id=name), ctx=ast.Store() | ast.Del()):
+                found.add(name)
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr=attribute)) if attribute in _CHANGING:
+                found.add(name)
+            case _:
+                continue
+    return found
+
+
 def _node(function: FunctionType) -> ast.AST | None:
     """Its place in the syntax tree of its file, or None where that cannot be known for certain."""
     code = function.__code__

@@ -147,6 +147,31 @@ def test_a_changed_helper_is_another_fingerprint(module: Callable[[str], ModuleT
     assert all(one != another for one, another in zip(prints(first), prints(other), strict=True))
 
 
+MEMOS = {
+    "a dict": (
+        "MEMO = {}\ndef price(c):\n    if c not in MEMO:\n        MEMO[c] = c\n    return MEMO[c]",
+        "MEMO[7] = 1",
+    ),
+    "a set": ("MEMO = set()\ndef price(c):\n    MEMO.add(c)\n    return c", "MEMO.add(7)"),
+    "a count": ("MEMO = 0\ndef price(c):\n    global MEMO\n    MEMO += 1\n    return c", "MEMO = 7"),
+    "changed elsewhere": (
+        "MEMO = []\ndef note(c):\n    MEMO.append(c)\ndef price(c):\n    note(c)\n    return len(MEMO) * 0 + c",
+        "MEMO.append(7)",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", MEMOS)
+def test_what_the_code_changes_while_it_runs_does_not_count(module: Callable[[str], ModuleType], kind: str) -> None:
+    """A memo that is filled differs between processes, and is no rule; the function that fills it is one."""
+    text, filled = MEMOS[kind]
+    body = "self.total += price(event.cents)"
+    empty, full = module(fold(text, body)), module(fold(f"{text}\n{filled}", body))
+    assert prints(empty) == prints(full)
+    other = module(fold(text.replace("return ", "return 1 + "), body))
+    assert all(one != another for one, another in zip(prints(empty), prints(other), strict=True))
+
+
 def test_what_is_imported_within_a_function_counts(module: Callable[[str], ModuleType], tmp_path: Path) -> None:
     """Whether the module or a name of it is imported."""
     helper = f"rules_of_{tmp_path.name}".replace("-", "_")
