@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,17 +55,29 @@ def test_a_process_that_is_split_by_key_is_proved(store: ef.Store, named: tuple[
 
 
 def test_a_class_that_cannot_be_imported_keeps_no_other_from_being_proved(
-    store: ef.Store, monkeypatch: pytest.MonkeyPatch
+    store: ef.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What needs it is not proved and says so; what does not is proved."""
-    monkeypatch.setattr(Split, "__module__", "nowhere.at_all")
-    worked(store)
+    (tmp_path / "verified_elsewhere.py").write_text(
+        "import eventfold as ef\n"
+        "from tests.process.shop import OrderPlaced\n"
+        "class Gone(ef.Process, name='verified_gone', start='beginning', partitions=3):\n"
+        "    order: ef.Tag\n"
+        "    def evolve(self, event: OrderPlaced) -> None: ...\n"
+        "    def react(self, event: OrderPlaced): return []\n"
+    )
+    with monkeypatch.context() as patched:
+        patched.syspath_prepend(str(tmp_path))
+        gone = importlib.import_module("verified_elsewhere").Gone
+        worked(store)
+        store.settle(gone)
+        del sys.modules["verified_elsewhere"]
     proofs = {(proof.name, proof.partition): proof for proof in store.projections.verify()}
-    split = [proof for (name, _), proof in proofs.items() if name == "verified_split"]
+    split = [proof for (name, _), proof in proofs.items() if name == "verified_gone"]
     assert len(split) == 3
     assert not any(proof.proved for proof in split)
     assert all("MODULE:CLASS" in proof.verdict for proof in split)
-    assert all(proof.proved for (name, _), proof in proofs.items() if name == "verified_mail")
+    assert all(proof.proved for (name, _), proof in proofs.items() if name != "verified_gone")
 
 
 def test_the_command_proves_processes_and_effects(tmp_path: Path) -> None:
