@@ -14,6 +14,7 @@ import time
 from typing import Any
 
 import eventfold as ef
+from eventfold.errors import EventfoldError
 from soak import children, clients
 from soak.check import check
 from soak.clients import Interrupted, Place
@@ -90,6 +91,10 @@ def _in_threads(place: Place, seed: str) -> None:
                 armed[0] = min(armed[0], 1)
                 raise
         except Interrupted:  # at most two for one operation, so that none comes here
+            armed[0] = 0
+        except EventfoldError as error:  # an event of a follower was being decoded, where any error is one of its class
+            if not isinstance(error.__cause__, Interrupted):
+                raise
             armed[0] = 0
         except RuntimeError as error:  # two of them in threading.Condition.wait, which Python's own code does not bear
             if "release unlocked lock" not in str(error):
