@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 import eventfold as ef
+from eventfold.bridge import run
 from eventfold.mutex import Mutex
 from tests.interrupts.sweep import DEADLINE, Seat, Seated, sit
+from tests.servers.postgres import shared
 
 
 def in_time(work: Callable[[], Any]) -> Any:
@@ -114,3 +117,24 @@ def test_a_mutex_is_free_after_an_exception_and_excludes_meanwhile() -> None:
     let_go.set()
     thread.join(DEADLINE)
     assert mutex.run(str) == ""
+
+
+def test_connections_whose_return_is_interrupted_are_lent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each was put back and not yet crossed out: it is there for the next call, and none waits for it."""
+    with ef.Store(shared().url(), schema=f"t{uuid4().hex}", patience=1.0) as store:
+        pool = store.engine._sessions.writers  # type: ignore[attr-defined]
+
+        def interrupted(*args: Any) -> None:
+            raise KeyboardInterrupt
+
+        links = [run(pool.take()) for _ in range(pool._most)]
+        with monkeypatch.context() as patched:
+            patched.setattr(pool, "_leave", interrupted)
+            for link in links:
+                with pytest.raises(KeyboardInterrupt):
+                    run(pool.give(link))
+        again = [run(pool.take()) for _ in range(pool._most)]
+        assert {id(link) for link in again} == {id(link) for link in links}
+        for link in again:
+            run(pool.give(link))
+        store.append(Seated("a", "first"))

@@ -371,8 +371,9 @@ class Pool:
     def _has_room(self) -> bool:
         if len(self._lent) < self._most:
             return True
+        kept = {id(link) for link in tuple(self._idle)}  # given back by a call that an exception ended right after that
         for number, found in tuple(self._lent.items()):
-            if found() is None and self._lent.get(number) is found:
+            if (found() is None or number in kept) and self._lent.get(number) is found:
                 self._lent.pop(number, None)
         return len(self._lent) < self._most
 
