@@ -25,7 +25,8 @@ from eventfold.errors import UnknownProjection
 from eventfold.flow.generations import register
 from eventfold.flow.project import Work
 from eventfold.projection.plan import plan_of
-from eventfold.running.runner import catch_up, holder, means_of
+from eventfold.running.leases import new_holder_id
+from eventfold.running.runner import catch_up, means_of
 from eventfold.target import Place
 
 GROUP = "projections"
@@ -185,7 +186,7 @@ def _partition(pipe: Connection, path: str, name: str, number: int) -> None:
     with ef.Store(path) as store:
         desk, plan = store.projections, plan_of(kind)
         means = means_of(desk.log, desk.target(kind), 10.0)
-        work = Work(plan, means, Place(plan.name, 1, number), holder())
+        work = Work(plan, means, Place(plan.name, 1, number), new_holder_id())
         pipe.send("ready")
         pipe.recv()
         catch_up(work, 5.0)
