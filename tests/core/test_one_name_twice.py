@@ -14,23 +14,23 @@ from eventfold.errors import InvalidEvent, UnknownEventType
 
 BILLING = """
 import eventfold as ef
-class Cancelled(ef.Event{name}):
+class Annulled(ef.Event{name}):
     order: ef.Tag
     cents: int = 0
 class Invoice(ef.State):
     order: ef.Tag
     cancelled: bool = False
-    def evolve(self, event: Cancelled) -> None:
+    def evolve(self, event: Annulled) -> None:
         self.cancelled = True
 class Invoices(ef.Projection, name="one_name_invoices"):
     order: str
     cancelled: bool = False
-    def evolve(self, event: Cancelled) -> None:
+    def evolve(self, event: Annulled) -> None:
         self.cancelled = True
 """
 SHIPPING = """
 import eventfold as ef
-class Cancelled(ef.Event{name}):
+class Annulled(ef.Event{name}):
     order: ef.Tag
     parcel: str = ""
 """
@@ -46,7 +46,7 @@ def module(name: str, source: str, stored: str) -> Any:
 
 @pytest.fixture
 def modules() -> Iterator[tuple[Any, Any]]:
-    """Billing and shipping, each with a Cancelled."""
+    """Billing and shipping, each with a Annulled."""
     yield module("one_name_billing", BILLING, ""), module("one_name_shipping", SHIPPING, "")
     del sys.modules["one_name_billing"], sys.modules["one_name_shipping"]
 
@@ -55,16 +55,16 @@ def modules() -> Iterator[tuple[Any, Any]]:
 def test_an_event_is_not_folded_as_that_of_another_module(modules: tuple[Any, Any], where: str, tmp_path: Path) -> None:
     """What shipping wrote is no fact of billing's: the state and the read model refuse it, and name both classes."""
     billing, shipping = modules
-    both = r"'Cancelled' is taken twice: by one_name_shipping.Cancelled, and by one_name_billing.Cancelled"
+    both = r"'Annulled' is taken twice: by one_name_shipping.Annulled, and by one_name_billing.Annulled"
     with ef.Store(where if where == "memory:" else str(tmp_path / "s.db")) as store:
-        store.append(shipping.Cancelled("o-1", "p-9"))
+        store.append(shipping.Annulled("o-1", "p-9"))
         with pytest.raises(UnknownEventType, match=both):
             store.state(billing.Invoice("o-1"))
         with pytest.raises(ef.EventfoldError, match=both):
             store.project(billing.Invoices)
         with pytest.raises(InvalidEvent, match=both):
-            store.append(billing.Cancelled("o-1"))
-        assert [each.event for each in store.read()] == [shipping.Cancelled("o-1", "p-9")]
+            store.append(billing.Annulled("o-1"))
+        assert [each.event for each in store.read()] == [shipping.Annulled("o-1", "p-9")]
 
 
 def test_classes_that_say_their_common_name_share_it() -> None:
@@ -72,7 +72,7 @@ def test_classes_that_say_their_common_name_share_it() -> None:
     billing = module("one_name_billing_said", BILLING, "one-name.cancelled")
     shipping = module("one_name_shipping_said", SHIPPING, "one-name.cancelled")
     with ef.Store("memory:") as store:
-        store.append(shipping.Cancelled("o-1", "p-9"))
+        store.append(shipping.Annulled("o-1", "p-9"))
         assert store.state(billing.Invoice("o-1")).cancelled
 
 

@@ -236,7 +236,7 @@ def test_killed_writers_leave_rows_and_events_that_agree(url: str) -> None:
             nursery.wait(20)
             nursery.stdout.close()
         assert len(heads) == 40
-        assert max(heads) > 200  # they were killed at work
+        assert max(heads) > 100  # they were killed at work: theirs are more than ours
         assert right(store)
 
 
@@ -301,11 +301,16 @@ def test_verify_finds_an_event_that_nobody_folded(tmp_path: Path) -> None:
     """Written past the library: it is in the log, and no append has taken it in."""
     import apsw
 
+    from eventfold.engines.sqlite.read import with_checksum
+
     url = str(tmp_path / "store.db")
     with ef.Store(url, inline=[InlineBalance]) as store:
         store.append(InlineMoved("a", 20))
         connection = apsw.Connection(url)
-        connection.execute("UPDATE inlined SET types = 'nothing'")
+        (kept,) = connection.execute("SELECT name, code, types, ticket FROM inlined").fetchall()
+        name, code, _, ticket = kept
+        *_, checksum = with_checksum((name, code, "nothing", ticket))
+        connection.execute("UPDATE inlined SET types = 'nothing', crc = ?", (checksum,))
         connection.close()
         with ef.Store(url) as other:
             other.append(InlineMoved("a", 20))

@@ -320,10 +320,10 @@ def test_a_store_that_is_made_while_we_look_is_nobody_elses(
     look = store_schema._tables
     rival, late = Opened(url, schema=schema), Opened(url, schema=schema)
 
-    async def after_the_rival(link: Any, where: str) -> list[str]:
+    async def after_the_rival(link: Any, *where: str) -> list[str]:
         monkeypatch.setattr(store_schema, "_tables", look)
         rival.open()
-        return await look(link, where)
+        return await look(link, *where)
 
     monkeypatch.setattr(store_schema, "_tables", after_the_rival)
     try:

@@ -9,6 +9,7 @@ import eventfold as ef
 from eventfold.errors import CursorMismatch
 from eventfold.projection.ledger import NOTHING, Tally, place_hash
 from eventfold.target import Advance, Checkpoint, Place
+from eventfold.targets.tables import mark_row
 from tests.projections.flights import CarrierMonth, edit, flights
 
 
@@ -89,9 +90,9 @@ def test_the_first_stretch_that_differs_is_named(file_store: ef.Store) -> None:
     with target.writing(held.place) as tx:
         for position, seen in marks:
             if position > 13_000:
-                less = seen - lost
-                given = (less.count, less.hex, position)
-                tx.execute("UPDATE eventfold_mark SET seen = ?, seen_digest = ? WHERE position = ?", given)
+                *_, count, digest, checksum = mark_row(held.place, position, seen - lost)
+                sql = "UPDATE eventfold_mark SET seen = ?, seen_digest = ?, checksum = ? WHERE position = ?"
+                tx.execute(sql, (count, digest, checksum, position))
     (proof,) = file_store.projections.verify(CarrierMonth)
     assert not proof.proved
     assert proof.place is not None

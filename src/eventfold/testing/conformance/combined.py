@@ -12,7 +12,7 @@ import pytest
 
 import eventfold as ef
 from eventfold.engine import AppendRequest
-from eventfold.errors import EventIdReused, InvalidQuery
+from eventfold.errors import EventIdReused, PositionBeyondHead
 from eventfold.query import Clause, Query
 from eventfold.record import Receipt
 from eventfold.store import Store
@@ -146,7 +146,7 @@ def test_every_kind_of_outcome_fits_into_one_call(store: Store, port: Any) -> No
         ]
     )
     kinds = [type(outcome) for outcome in outcomes]
-    assert kinds == [Receipt, ef.AppendConflict, EventIdReused, Receipt, InvalidQuery, Receipt, Receipt]
+    assert kinds == [Receipt, ef.AppendConflict, EventIdReused, Receipt, PositionBeyondHead, Receipt, Receipt]
     assert [(o.first, o.repeated) for o in outcomes if isinstance(o, Receipt)] == [
         (2, False),
         (1, True),
