@@ -7,6 +7,7 @@ A sync link's coroutines never suspend; an async link's await psycopg.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import select
 import time
@@ -358,7 +359,8 @@ class Pool:
         while not self._counting.run(self._admit, place):
             left = deadline - time.monotonic()
             if left <= 0:
-                return False
+                gc.collect()  # a call that an exception ended may live on, with its connection, in a cycle of frames
+                return self._counting.run(self._admit, place)
             self._waiting.wait(self._has_room, min(left, LOOK_AGAIN_S))
         return True
 
