@@ -155,7 +155,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Any) -> Any:
         Computed(order="1", cents=5),
         Private("1", 5, frozenset({"b", "a"})),
     ],
-    ids=repr,
+    ids=lambda event: type(event).__name__,
 )
 def test_what_has_a_built_in_value_is_stored_and_comes_back(store: ef.Store, event: Any) -> None:
     """Values of derived classes, fields with aliases, computed fields, private names: equal when read."""
