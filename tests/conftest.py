@@ -6,6 +6,20 @@ import os
 
 from hypothesis import HealthCheck, settings
 
+# Hooks: tests whose program is missing are skipped by its name, or fail.
+from tests.programs import (
+    pytest_configure as pytest_configure,
+)
+from tests.programs import (
+    pytest_runtest_call as pytest_runtest_call,
+)
+from tests.programs import (
+    pytest_runtest_setup as pytest_runtest_setup,
+)
+from tests.programs import (
+    pytest_terminal_summary as pytest_terminal_summary,
+)
+
 settings.register_profile("house", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("long", parent=settings.get_profile("house"), max_examples=2_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "house"))

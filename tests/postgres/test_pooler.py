@@ -19,8 +19,6 @@ from tests.servers.postgres import PostgresServer
 @pytest.fixture(scope="module")
 def bouncer(server: PostgresServer) -> Iterator[str]:
     """The address of a PgBouncer before the server."""
-    if pgbouncer.PROGRAM is None:
-        pytest.skip("PgBouncer is not installed here (apt-get install pgbouncer)")
     with pgbouncer.before(server) as port:
         yield server.url().replace(f":{server.port}/", f":{port}/")
 

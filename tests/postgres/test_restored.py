@@ -10,10 +10,12 @@ import pytest
 from tests.cli.commands import run as eventfold
 from tests.postgres.conftest import Open
 from tests.postgres.given import Opened, event, sql
+from tests.programs import needs_program
 from tests.servers.postgres import programs
 
-TOOLS = all((programs() / name).exists() for name in ("pg_dump", "pg_restore"))
-needs_tools = pytest.mark.skipif(not TOOLS, reason="pg_dump and pg_restore are not installed beside the server")
+needs_tools = needs_program(
+    "pg_dump", "postgresql-client", lambda: all((programs() / name).exists() for name in ("pg_dump", "pg_restore"))
+)
 
 
 def tool(name: str, *arguments: str) -> None:

@@ -17,6 +17,7 @@ import pytest
 import eventfold as ef
 from eventfold.running import leases
 from eventfold.running.leases import is_dead_holder, is_held_here, new_holder_id
+from tests.programs import Missing
 
 ROOT = Path(__file__).parents[2]
 NAMESPACED = ["unshare", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc"]
@@ -99,6 +100,7 @@ socket.sethostname("container")
 import eventfold as ef
 from eventfold.errors import LeaseHeld
 from eventfold.running.leases import is_dead_holder
+from tests.programs import Missing
 store = ef.Store(sys.argv[1])
 (held,) = store.projections.checkpoints("mails")
 assert held.holder.startswith("container:"), held.holder
@@ -133,9 +135,9 @@ def contained(code: str, path: str, others: int = 0) -> list[str]:
 def namespaces() -> None:
     """Where this machine and user can make them."""
     if shutil.which("unshare") is None:
-        pytest.skip("unshare is not installed")
+        raise Missing("unshare", "util-linux")
     if subprocess.run([*NAMESPACED, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("this user may not make PID and UTS namespaces")
+        raise Missing("PID and UTS namespaces of a user's own")
 
 
 @pytest.mark.usefixtures("namespaces")

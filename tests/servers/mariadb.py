@@ -17,15 +17,13 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import pytest
-
+from tests.programs import find_program, needs_program
 from tests.servers.postgres import _end_with_parent, _in_memory, as_unprivileged, free_port, unprivileged
 
 PATIENCE = 60.0  # seconds a server may take to start or to stop
 SECRET = "not-a-secret"
-PLACES = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
-PROGRAMS = tuple(shutil.which(name, path=PLACES) for name in ("mariadbd", "mariadb-install-db"))
-needed = pytest.mark.skipif(None in PROGRAMS, reason="MariaDB's server is not installed (Debian: mariadb-server)")
+PROGRAMS = tuple(map(find_program, ("mariadbd", "mariadb-install-db")))
+needed = needs_program("mariadbd", "mariadb-server", lambda: None not in PROGRAMS)
 
 
 class MariaServer:

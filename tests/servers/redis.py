@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import atexit
 import itertools
-import os
 import shutil
 import signal
 import socket
@@ -17,13 +16,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
-
+from tests.programs import find_program, needs_program
 from tests.servers.postgres import _end_with_parent, _in_memory, free_port
 
 PATIENCE = 30.0  # seconds a server may take to start or to stop
-PROGRAM = shutil.which("redis-server", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-needed = pytest.mark.skipif(PROGRAM is None, reason="Redis's server is not installed (Debian: redis-server)")
+PROGRAM = find_program("redis-server")
+needed = needs_program("redis-server", "redis-server")
 DATABASES = 4096
 
 

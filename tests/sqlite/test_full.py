@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -14,6 +13,7 @@ import pytest
 import eventfold as ef
 from eventfold.engines.sqlite import writer
 from eventfold.errors import AppendUnconfirmed, EventfoldError, StoreFull
+from tests.programs import needs_mounts
 from tests.sqlite.faulty import Disk, Fault, broken, faulty_disk, full
 from tests.sqlite.noted import Noted, assert_whole, engine_of, noted
 from tests.sqlite.other import Other
@@ -232,14 +232,7 @@ def test_a_limit_on_the_size_of_files_is_a_full_disk(path: str, process: Callabl
     go_on(limited, path)
 
 
-def may_mount() -> bool:
-    """Whether a process may have file systems of its own here."""
-    return (
-        shutil.which("unshare") is not None and subprocess.run(["unshare", "-rm", "true"], check=False).returncode == 0
-    )
-
-
-@pytest.mark.skipif(not may_mount(), reason="this system gives processes no file systems of their own")
+@needs_mounts
 def test_a_small_file_system_fills_up_and_is_made_larger(tmp_path: Path, process: Callable[..., Other]) -> None:
     """A real file system without a free block; it goes away with the process that it was made for."""
     place = tmp_path / "small"
@@ -251,7 +244,7 @@ def test_a_small_file_system_fills_up_and_is_made_larger(tmp_path: Path, process
     go_on(small, f"{place}/log.db")
 
 
-@pytest.mark.skipif(not may_mount(), reason="this system gives processes no file systems of their own")
+@needs_mounts
 def test_a_store_on_a_mount_that_is_read_only_can_be_read(tmp_path: Path, process: Callable[..., Other]) -> None:
     """Reads work with and without readonly=True; an append says that nothing was written."""
     place = tmp_path / "fixed"

@@ -26,10 +26,10 @@ from eventfold.errors import (
     StoreUnavailable,
     TargetUnavailable,
 )
+from tests.programs import needs_mounts
 from tests.sqlite.faulty import Disk, faulty_disk, full
 from tests.sqlite.noted import Noted, assert_whole, noted
 from tests.sqlite.other import ROOT, Other
-from tests.sqlite.test_full import may_mount
 
 MOST = 300  # operations of one call; more would be a loop
 EVENTS = 8
@@ -274,7 +274,7 @@ def test_a_file_that_the_system_does_not_open_is_told_by_its_reason(
     ef.Store(path).close()
 
 
-@pytest.mark.skipif(not may_mount(), reason="this system gives processes no file systems of their own")
+@needs_mounts
 def test_a_new_store_without_room_is_told_of_the_room(tmp_path: Path, process: Callable[..., Other]) -> None:
     """No block for its content, or no inode for the file, its lock, its log: StoreFull, and never "not found"."""
     place = tmp_path / "small"

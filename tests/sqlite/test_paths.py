@@ -22,6 +22,7 @@ from eventfold.errors import (
     StoreReadOnly,
     StoreVersionMismatch,
 )
+from tests.programs import Missing
 from tests.sqlite.noted import assert_whole, foreign, noted
 from tests.sqlite.other import ROOT, Other
 
@@ -242,11 +243,10 @@ def nobody(process: Callable[..., Other]) -> Other:
     if os.geteuid() != 0:
         return process()
     try_out = [*NOBODY, sys.executable, "-c", "import eventfold.engines.sqlite"]
-    if (
-        shutil.which("setpriv") is None
-        or subprocess.run(try_out, cwd=ROOT, capture_output=True, check=False).returncode
-    ):
-        pytest.skip("nobody but root can run this Python here")
+    if shutil.which("setpriv") is None:
+        raise Missing("setpriv", "util-linux")
+    if subprocess.run(try_out, cwd=ROOT, capture_output=True, check=False).returncode:
+        raise Missing("a Python that another user than root can run")
     return process(*NOBODY)
 
 

@@ -16,11 +16,9 @@ import eventfold as ef
 from eventfold.engines.sqlite import connect
 from eventfold.engines.sqlite.guard import MARK
 from eventfold.errors import StoreUnsafe, TargetUnavailable
+from tests.programs import Missing, needs_mounts
 from tests.sqlite.noted import Noted, assert_whole, noted
 from tests.sqlite.other import Other
-from tests.sqlite.test_full import may_mount
-
-MOUNTS = pytest.mark.skipif(not may_mount(), reason="this system gives processes no file systems of their own")
 
 
 def marks_are_kept(folder: Path) -> bool:
@@ -100,7 +98,7 @@ def test_an_append_is_not_the_first_to_look_for_a_second_name(
         store.append(noted(2))
 
 
-@MOUNTS
+@needs_mounts
 def test_a_file_mounted_by_itself_elsewhere_is_refused_while_it_is_open(
     names: tuple[str, str], process: Callable[..., Other]
 ) -> None:
@@ -127,14 +125,14 @@ def test_a_file_mounted_by_itself_elsewhere_is_refused_while_it_is_open(
     assert assert_whole(one) == 4
 
 
-@MOUNTS
+@needs_mounts
 def test_what_a_killed_process_left_beside_another_mount_is_not_overwritten(
     names: tuple[str, str], process: Callable[..., Other]
 ) -> None:
     """The mark on the file says by which name it was written to: other names are refused until it was opened there."""
     one, two = names
     if not marks_are_kept(Path(two).parent):
-        pytest.skip("this file system keeps no attributes")
+        raise Missing("extended attributes in the folder of temporary files")
     ef.Store(one).close()
     Path(two).touch()
     other = process("unshare", "-rm")
@@ -149,7 +147,7 @@ def test_what_a_killed_process_left_beside_another_mount_is_not_overwritten(
     assert assert_whole(one) == 2
 
 
-@MOUNTS
+@needs_mounts
 def test_folders_may_be_mounted_and_linked_as_one_likes(
     names: tuple[str, str], tmp_path: Path, process: Callable[..., Other]
 ) -> None:
@@ -203,7 +201,7 @@ def test_a_file_moved_away_from_the_log_of_a_killed_process_is_refused(
     """Its last events are in the log that stayed behind; moved along, it is read."""
     one, two = names
     if not marks_are_kept(Path(two).parent):
-        pytest.skip("this file system keeps no attributes")
+        raise Missing("extended attributes in the folder of temporary files")
     killed = process()
     killed(f"store = ef.Store({one!r}); store.append(noted(1))")
     killed.kill()
@@ -219,7 +217,7 @@ def test_a_closed_store_has_no_mark_and_an_open_one_has_its_own(names: tuple[str
     """Two stores of one process share it: it stays until the second is closed."""
     one, _ = names
     if not marks_are_kept(Path(one).parent):
-        pytest.skip("this file system keeps no attributes")
+        raise Missing("extended attributes in the folder of temporary files")
     first, second = ef.Store(one), ef.Store(one)
     first.append(noted(1))
     assert one in os.getxattr(one, MARK).decode()
