@@ -45,6 +45,8 @@ class AppendRequest(msgspec.Struct, frozen=True):
               that of the event `behind`, if the clause names one; refused, too, if that event is nowhere.
     `key`     an optional request key, unique in the store: a second append under it writes nothing
               and reports the first one's receipt.
+    `seen`    where the append joins its user's transaction: ids of events that were staged in it before, and that
+              the decision was made over. Of this transaction only events behind the last of them are a conflict.
     `epoch`   the epoch in which the positions of `unless` were read: in another one they mean nothing,
               and the request is refused as by a conflict. None: not known.
     """
@@ -53,6 +55,7 @@ class AppendRequest(msgspec.Struct, frozen=True):
     unless: tuple[Clause, ...] = ()
     key: str | None = None
     epoch: int | None = None
+    seen: tuple[bytes, ...] = ()
 
 
 Outcome = Receipt | EventfoldError

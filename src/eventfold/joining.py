@@ -42,7 +42,10 @@ class Joining:
         return cast(Staged, run(append_encoded(self._log, self._options, events, unless, after, key)))
 
     def decide(self, function: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Decided[Any]:
-        """See Store.decide. States are folded from what is committed; a conflict fails the COMMIT."""
+        """See Store.decide. States are folded from what is committed and, behind it, what this transaction has staged.
+
+        So the second decision of a transaction sees the first. A conflict with what others wrote fails the COMMIT.
+        """
         return run(decide(self._log, self._options, function, args, kwargs))
 
     def change(

@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
 
+import django
 import pytest
+from django.conf import settings
+from django.db.utils import ConnectionHandler
 
 from tests.postgres.given import Opened
-from tests.servers.postgres import PostgresServer, shared
+from tests.servers.postgres import PASSWORD, SUPERUSER, PostgresServer, shared
 
 Open = Callable[..., Opened]
 
@@ -58,3 +61,22 @@ def colour(request: pytest.FixtureRequest) -> str:
 def engine(opening: Open) -> Opened:
     """One engine, sync."""
     return opening()
+
+
+@pytest.fixture(scope="session")
+def connections(server: PostgresServer) -> Iterator[Any]:
+    """Django's connections, as a project has them."""
+    database = {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": "postgres",
+        "USER": SUPERUSER,
+        "PASSWORD": PASSWORD,
+        "HOST": "127.0.0.1",
+        "PORT": server.port,
+    }
+    if not settings.configured:
+        settings.configure(DATABASES={"default": database}, INSTALLED_APPS=[])
+        django.setup()
+    handler = ConnectionHandler({"default": database})
+    yield handler
+    handler.close_all()

@@ -13,9 +13,7 @@ import django
 import psycopg
 import pytest
 import sqlalchemy as sa
-from django.conf import settings
 from django.db import IntegrityError, InternalError, transaction
-from django.db.utils import ConnectionHandler
 from psycopg.rows import dict_row
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
@@ -26,7 +24,7 @@ from eventfold.errors import AppendConflict, EventIdReused, InvalidInput, Invali
 from eventfold.query import Clause
 from tests.postgres.conftest import Open
 from tests.postgres.given import Opened, event, request, sql, tagged
-from tests.servers.postgres import PASSWORD, SUPERUSER, PostgresServer
+from tests.servers.postgres import PostgresServer
 
 
 @pytest.fixture
@@ -288,25 +286,6 @@ def test_async_sqlalchemy_can_be_joined(server: PostgresServer, url: str, openin
 
     engine.runner.run(go())
     assert (count(url, rows), engine.head().position) == (1, 1)
-
-
-@pytest.fixture(scope="module")
-def connections(server: PostgresServer) -> Iterator[Any]:
-    """Django's connections, as a project has them."""
-    database = {
-        "ENGINE": "django.db.backends.postgresql",
-        "NAME": "postgres",
-        "USER": SUPERUSER,
-        "PASSWORD": PASSWORD,
-        "HOST": "127.0.0.1",
-        "PORT": server.port,
-    }
-    if not settings.configured:
-        settings.configure(DATABASES={"default": database}, INSTALLED_APPS=[])
-        django.setup()
-    handler = ConnectionHandler({"default": database})
-    yield handler
-    handler.close_all()
 
 
 def test_django_can_be_joined(connections: Any, url: str, engine: Opened, rows: str) -> None:

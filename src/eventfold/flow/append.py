@@ -12,7 +12,16 @@ from eventfold.engine import AppendRequest
 from eventfold.errors import AppendUnconfirmed, InvalidInput, InvalidQuery, NotSupported, StoreUnavailable
 from eventfold.flow.log import Door, Log, Options, metadata_of, refuse_inside
 from eventfold.query import Clause, Cursor, Query, within_limits
-from eventfold.record import MAX_EVENTS_PER_APPEND, NewEvent, Receipt, as_first, check_encoded, check_name, check_new
+from eventfold.record import (
+    MAX_EVENTS_PER_APPEND,
+    NewEvent,
+    Receipt,
+    Stored,
+    as_first,
+    check_encoded,
+    check_name,
+    check_new,
+)
 from eventfold.refusal import beyond_head
 from eventfold.registry import with_metadata
 from eventfold.state import State
@@ -132,6 +141,17 @@ async def join(log: Log, options: Options, request: AppendRequest) -> Any:
             capability="joined appends",
         )
     return (await stage(options.connection, [request]))[0]
+
+
+async def staged_before(log: Log, options: Options, queries: Sequence[Query]) -> list[tuple[Stored, str | None]]:
+    """What the user's transaction has staged that queries may mean, in order; and the append of the command's id."""
+    staged = getattr(log.engine, "staged", None)
+    if staged is None:
+        return []  # `join` refuses
+    items = [item for query in queries for item in query.items]
+    anything = any(not query.items for query in queries) or any(not item.types for item in items)
+    types = None if anything else list(dict.fromkeys(name for item in items for name in item.types))
+    return await staged(options.connection, types, options.command_id)
 
 
 async def clauses_of(log: Log, unless: Unless, after: int | Cursor) -> tuple[Clause, ...]:

@@ -16,13 +16,13 @@ import msgspec
 from eventfold.engine import AppendRequest
 from eventfold.errors import AppendConflict, CursorMismatch, EventfoldError, InvalidDecision, InvalidInput, InvalidQuery
 from eventfold.event import Draft, Recorded
-from eventfold.flow.append import encode, join, write
+from eventfold.flow.append import encode, join, staged_before, write
 from eventfold.flow.call import Call
 from eventfold.flow.chain import Claim, Link
 from eventfold.flow.log import Log, Options, refuse_unauthorised
-from eventfold.flow.read import Bounds, Reader, load, load_kept
+from eventfold.flow.read import Bounds, Folding, Reader, load, load_kept
 from eventfold.query import Clause, Matcher, Query
-from eventfold.record import NewEvent, Receipt
+from eventfold.record import NewEvent, Receipt, Staged, digest
 from eventfold.state import State, copied, evolve_all, evolve_recorded, plan_of, unshared
 
 S = TypeVar("S", bound=State)
@@ -34,6 +34,7 @@ else:
     E = TypeVar("E")
 Base = list[tuple[State, Clause]]
 MOST_TURNS = 32  # how often others of this process may be quicker before a decision goes its own way
+MOST_SEEN = 32  # staged events named for each question: the last ones tell how far it has seen
 CONFLICT_PAUSE = 0.001  # seconds, doubled with each conflict up to 64 ms, and spread by chance in the bridge
 
 
@@ -186,9 +187,38 @@ class _Deciding:
 
     async def _over_the_log(self, attempt: int) -> Decided[Any]:
         base, _, _ = await self._base_of(look=True, sure=True)
+        if self._options.connection is not None:
+            return await self._in_transaction(base, attempt)
         decided = await self._append(base, self._call.events([state for state, _ in base]), attempt)
         assert decided is not None
         return decided
+
+    async def _in_transaction(self, base: Base, attempt: int) -> Decided[Any]:
+        """Decide over the log and, behind it, what the user's transaction has staged; stage what is decided."""
+        log, options = self._log, self._options
+        staged = await staged_before(log, options, [clause.query for _, clause in base])
+        over: Base = []
+        seen: dict[bytes, None] = {}
+        for question, (state, clause) in zip(self._questions, base, strict=True):
+            matches = Matcher(clause.query).matches
+            own = [stored for stored, _ in staged if matches(stored.type, stored.tag_set)]
+            if own:
+                state = copied(state)
+                Folding(log, question).fold(state, own)
+                seen.update((stored.id, None) for stored in own[-MOST_SEEN:])
+            over.append((state, clause))
+        if options.command_id is not None and (mine := [s for s, key in staged if key == options.command_id]):
+            done = Staged(
+                store=log.engine.store_id, epoch=self._epoch, ids=tuple([s.id for s in mine]), digest=digest(mine)
+            )
+            return Decided((), None, self._keyed([state for state, _ in over]), 0, done)
+        events = self._call.events([state for state, _ in over])
+        if not events:
+            return Decided((), None, self._keyed([state for state, _ in over]), attempt)
+        new, clauses = encode(log, options, events), tuple([clause for _, clause in over])
+        request = AppendRequest(new, clauses, options.command_id, self._epoch, tuple(seen))
+        done = await join(log, options, request)
+        return Decided((), None, self._keyed(self._after(over, new, events)), attempt, done)
 
     async def _settled(self, links: Sequence[Link | None]) -> None:
         """Wait until what is in flight has an outcome."""
@@ -256,9 +286,6 @@ class _Deciding:
         new = encode(log, options, events)
         states, clauses = self._after(base, new, events), tuple([clause for _, clause in base])
         request = AppendRequest(new, clauses, options.command_id, self._epoch)
-        if options.connection is not None:
-            staged = await join(log, options, request)
-            return Decided((), None, self._keyed(states), attempt, staged)
         if links is None:
             receipt = await write(log, options, request)
             return await self._decided(new, events, base, states, receipt, attempt)

@@ -185,7 +185,7 @@ def call(function: str, given: dict[str, Any]) -> str:
 
     `layout` is always given, as a number in the text: a store of another layout refuses the call.
     """
-    types = ARGUMENTS | HOW | {"store": "text", "words": "text[]"}
+    types = ARGUMENTS | HOW | {"store": "text", "words": "text[]", "seen": "uuid[]"}
     return f"{function}(layout => {LAYOUT}, {', '.join(f'{name} => %b::{types[name]}' for name in given)})"
 
 

@@ -16,10 +16,10 @@ from psycopg.rows import tuple_row
 
 from eventfold.engine import AppendRequest
 from eventfold.engines.postgres.append import OtherEpoch, arguments, batches, call, clauses_of, repeats_itself
-from eventfold.engines.postgres.arrays import Dumpers, texts
+from eventfold.engines.postgres.arrays import Dumpers, texts, uuids
 from eventfold.engines.postgres.errors import translated
 from eventfold.errors import InvalidInput, NotSupported, StoreUnavailable
-from eventfold.record import Staged, digest
+from eventfold.record import Staged, Stored, digest, now_micros
 from eventfold.refusal import id_reused
 
 Theirs = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
@@ -48,6 +48,8 @@ async def stage(
     for batch in batches(requests) if requests else ():
         words = [repr(clause.query) for _, clause in clauses_of(batch)]
         given = {"store": store, **arguments(batch)} | ({"words": texts(words)} if words else {})
+        seen = [identity for request in batch.requests for identity in request.seen]
+        given |= {"seen": uuids(seen)} if seen else {}
         read = next((request for request in batch.requests if request.unless and request.epoch is not None), None)
         head = f"(SELECT coalesce(max(position), 0) FROM {schema}.event)"  # noqa: S608
         statement, values = f"SELECT epoch, {head} FROM {call(f'{schema}.stage', given)}", list(given.values())
@@ -58,13 +60,10 @@ async def stage(
             )
             values.append(known)
         try:
-            epoch, after = await _fetch_row(theirs, statement, values)
+            rows = await _fetch(theirs, statement, values)
+            epoch, after = rows[0] if rows else (0, 0)
         except (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName):
-            raise StoreUnavailable(
-                f"The connection leads to a database without this store ({where}).",
-                "Pass a connection to the database that holds the store.",
-                server=where,
-            ) from None
+            raise _elsewhere(where) from None
         except psycopg.Error as error:
             raise translated(error, where) from None
         if read is not None and not epoch:
@@ -81,17 +80,47 @@ async def stage(
     ]
 
 
-async def _fetch_row(theirs: Theirs, statement: str, given: Sequence[Any]) -> tuple[int, int]:
+async def staged_before(
+    connection: Any, schema: str, types: Sequence[str] | None, key: str | None, where: str
+) -> list[tuple[Stored, str | None]]:
+    """What the connection's transaction has staged, in order, each with its request key. See append_joined.
+
+    Of the appends that have one of these types (None: any), and of the one under this key. Where there is no position
+    yet it is 0.
+    """
+    theirs = await unwrapped(connection)
+    refuse_unjoinable(theirs)
+    statement = f"SELECT * FROM {schema}.staged_events(%b::text[], %b::text)"  # noqa: S608 (quoted)
+    try:
+        rows = await _fetch(theirs, statement, [None if types is None else texts(types), key])
+    except (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName):
+        raise _elsewhere(where) from None
+    except psycopg.Error as error:
+        raise translated(error, where) from None
+    now = now_micros()
+    return [
+        (Stored(place, bytes(id), type, version, bytes(data), tags, now, occurred, more, at, of, codec, keyid), asked)
+        for place, id, type, version, data, tags, occurred, more, at, of, codec, keyid, asked in rows
+    ]
+
+
+def _elsewhere(where: str) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"The connection leads to a database without this store ({where}).",
+        "Pass a connection to the database that holds the store.",
+        server=where,
+    )
+
+
+async def _fetch(theirs: Theirs, statement: str, given: Sequence[Any]) -> list[tuple[Any, ...]]:
     # A cursor of our own making: theirs may have another row factory, other adapters, or bind on the client.
     if isinstance(theirs, psycopg.AsyncConnection):
         cursor = psycopg.AsyncCursor(theirs, row_factory=tuple_row)
         Dumpers.register(cursor)
-        row = await (await cursor.execute(statement.encode(), given, prepare=False, binary=True)).fetchone()
-    else:
-        plain = psycopg.Cursor(theirs, row_factory=tuple_row)
-        Dumpers.register(plain)
-        row = plain.execute(statement.encode(), given, prepare=False, binary=True).fetchone()
-    return (row[0], row[1]) if row else (0, 0)
+        return await (await cursor.execute(statement.encode(), given, prepare=False, binary=True)).fetchall()
+    plain = psycopg.Cursor(theirs, row_factory=tuple_row)
+    Dumpers.register(plain)
+    return plain.execute(statement.encode(), given, prepare=False, binary=True).fetchall()
 
 
 async def unwrapped(connection: Any) -> Theirs:

@@ -29,7 +29,8 @@ GRANT SELECT ON {tables} TO {write}, {read};
 GRANT INSERT, UPDATE, DELETE ON {mine}.snapshot TO {write};
 GRANT EXECUTE ON FUNCTION {mine}.attach(), {mine}.position_at(bigint) TO {write}, {read};
 GRANT EXECUTE ON FUNCTION {mine}.append(integer, {types}, {how}) TO {write};
-GRANT EXECUTE ON FUNCTION {mine}.stage(integer, text, {types}, text[]) TO {write};
+GRANT EXECUTE ON FUNCTION {mine}.stage(integer, text, {types}, text[], uuid[]) TO {write};
+GRANT EXECUTE ON FUNCTION {mine}.staged_events(text[], text) TO {write};
 """
 
 

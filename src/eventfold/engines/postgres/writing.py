@@ -285,6 +285,18 @@ class Writing:
             await self._sessions.ask(self._sql.store_epoch, primary=True, epoch=True)  # it is known from now on
             raise other_epoch(next(r.unless[0] for r in requests if r.unless), epoch, self.epoch) from None
 
+    async def staged(
+        self, connection: Any, types: Sequence[str] | None = None, key: str | None = None
+    ) -> list[tuple[Stored, str | None]]:
+        """What `append_joined` has staged in the connection's transaction: events in order, each with its request key.
+
+        Of appends that have an event of one of these types (None: any type), and of the one under this key; other
+        events of these come along. What was rolled back to a savepoint is not among them. Before the COMMIT their
+        position is 0.
+        """
+        where = self._sessions.primary.where
+        return await joined.staged_before(connection, self._schema, types, key, where)
+
     async def confirm(self, staged: Staged) -> Receipt | None:
         """The receipt of a joined append after its COMMIT; None if it was not committed.
 

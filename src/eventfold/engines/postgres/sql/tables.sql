@@ -110,6 +110,7 @@ CREATE UNLOGGED TABLE {schema}.staged (
     m_requests integer[],
     m_groups   integer[],
     m_offsets  integer[],
-    words      text[]
+    words      text[],
+    seen       uuid[] -- events of this transaction that the decision knew, staged before it
 );
 COMMENT ON TABLE {schema}.staged IS 'eventfold: appends of open joined transactions; always empty to everyone else';

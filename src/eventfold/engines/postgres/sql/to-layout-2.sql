@@ -19,3 +19,6 @@ ALTER TABLE {schema}.store ADD COLUMN unplaced bigint NOT NULL DEFAULT 0, ADD CO
 ALTER TABLE {schema}.store ALTER COLUMN crc DROP DEFAULT;
 UPDATE {schema}.store SET unplaced = (SELECT coalesce(max(position), 0) FROM {schema}.event),
     place = place || '/' || '{schema}.store'::regclass::oid;
+
+-- A joined decision names the events of its own transaction that it was made over.
+ALTER TABLE {schema}.staged ADD COLUMN seen uuid[];
