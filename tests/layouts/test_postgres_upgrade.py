@@ -20,6 +20,7 @@ from tests.cli.commands import run as eventfold
 from tests.layouts.kept import LAYOUTS, as_described, described, postgres_store
 from tests.postgres.conftest import Open, opening, schema, server, url  # noqa: F401 (fixtures)
 from tests.postgres.given import Opened, event, request, sql
+from tests.postgres.test_flips import checked
 
 IDENTITY, EVENTS = described("postgres", 1)
 ROWS = (
@@ -87,6 +88,7 @@ def test_an_upgraded_store_takes_appends(url: str, old: str, opening: Open) -> N
     outcomes = engine.append_many([request(again)]), engine.append_many([request(event(), key="transfer t-1")])
     assert [(each.repeated, each.first) for (each,) in outcomes] == [(True, 1), (True, 3)]
     assert len(engine.everything()) == len(EVENTS) + 1
+    assert checked(engine) == []
 
 
 def test_an_upgraded_schema_is_defined_like_a_new_one(url: str, old: str) -> None:  # noqa: F811

@@ -14,8 +14,11 @@ import pytest
 from eventfold.engine import Span
 from eventfold.errors import CorruptEvent, EventfoldError, StoreDamaged
 from eventfold.inlined import Inlined
+from eventfold.integrity import Problem
 from eventfold.query import Query
+from eventfold.record import new_id
 from eventfold.snapshot import Snapshot
+from tests.cli.commands import run as eventfold
 from tests.postgres.conftest import Open
 from tests.postgres.given import Opened, event, request, sql, tagged
 
@@ -101,6 +104,17 @@ def questions(engine: Opened) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "keys", engine.keys
     yield "snapshot", lambda: engine.snapshot("app.Account")
     yield "inlined", engine.inlined
+    yield "check", lambda: checked(engine)
+
+
+def checked(engine: Opened, told: list[tuple[int, int]] | None = None) -> list[Problem]:
+    """What the engine's check finds, and how far it says that it has come."""
+
+    async def collect() -> list[Problem]:
+        say: list[tuple[int, int]] = [] if told is None else told
+        return [problem async for problem in engine.inner.check(lambda done, whole: say.append((done, whole)))]
+
+    return engine.runner.run(collect())
 
 
 def answers(open_: Callable[[], Opened]) -> dict[str, Any]:
@@ -148,10 +162,66 @@ def test_a_changed_value_gives_the_right_answer_or_an_error(
     if "open" in after:
         assert table == "store"
         return
+    assert before.pop("check") == [] and after.pop("check"), "the check finds nothing"
     wrong = {name for name in before if not isinstance(after[name], Exception) and after[name] != before[name]}
     assert wrong <= HIDDEN.get((table, column), set())
     met = {name for name, answer in after.items() if isinstance(answer, Exception)}
     assert met or (table, column) in UNNOTICED
+
+
+def unguarded(url: str, schema: str, *statements: str) -> None:
+    """Run statements as a superuser who took the guards away."""
+    guards = [f"ALTER TABLE {schema}.{table} {{}} TRIGGER ALL" for table in ("event", "tag", "request")]
+    on, off = ([guard.format(word) for guard in guards] for word in ("ENABLE", "DISABLE"))
+    sql(url, *off, *(statement.format(s=schema) for statement in statements), *on)
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_check_names_what_is_wrong_and_where(url: str, schema: str, opening: Open, colour: str) -> None:
+    """Over several pages: every event, every index entry; and it tells how far it has come."""
+    engine = opening(colour=colour)
+    told: list[tuple[int, int]] = []
+    assert checked(engine, told) == [] and told == []
+    for _ in range(3):
+        engine.append(*[event("Deposited", f"account:a-{n}", "all:1") for n in range(700)], key=f"k-{new_id().hex()}")
+    assert checked(engine, told) == []
+    assert told == [(1_000, 2_100), (2_000, 2_100), (2_100, 2_100)]
+    unguarded(
+        url,
+        schema,
+        "DELETE FROM {s}.event WHERE position BETWEEN 50 AND 60 OR position = 1500",
+        "UPDATE {s}.event SET data = 'x' WHERE position = 70",
+        "UPDATE {s}.event SET data = 'x' WHERE position = 1501",
+        "DELETE FROM {s}.tag WHERE position = 2000 AND tag = 'all:1'",
+        "UPDATE {s}.tag SET tag = 'account:a-9999' WHERE tag = 'account:a-2'",
+        "INSERT INTO {s}.request VALUES ('forged', 3, 1)",
+    )
+    found = checked(engine)
+    assert {(problem.position, problem.what) for problem in found} >= {
+        (50, "There is no event at the positions 50 to 60."),
+        (1500, "There is no event at this position."),
+        (2000, "The tag index does not lead to it by 'all:1'."),
+        (3, "The tag index does not lead to it by 'account:a-2'."),
+        (3, "The request key 'forged' leads to no beginning of an append."),
+        (None, "The tag index has 4199 entries, and the events carry 4172 tags."),
+    }
+    assert [problem.position for problem in found if "checksum" in problem.what] == [70, 1501]
+
+
+def test_the_command_checks_a_log_on_postgresql(url: str, schema: str, opening: Open) -> None:
+    """`eventfold verify` exits 1, and names a snapshot and a request key that no read would find again."""
+    fill(opening())
+    address = f"{url}?schema={schema}"
+    assert eventfold("verify", address).code == 0
+    changed(url, schema, "snapshot", "key", "'app.Bccount'")
+    changed(url, schema, "request", "key", "'k-3'")
+    ran = eventfold("verify", address, "--json")
+    assert ran.code == 1
+    assert (ran.lines[0]["log"], ran.lines[0]["checked"], ran.lines[0]["proved"]) == ("postgres", True, False)
+    assert {flaw["what"] for flaw in ran.lines[0]["flaws"]} == {
+        "The snapshot of app.Bccount does not have its checksum.",
+        "The request key 'k-3' does not have its checksum.",
+    }
 
 
 def test_a_changed_registration_stops_appends(url: str, schema: str, opening: Open) -> None:

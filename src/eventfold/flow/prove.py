@@ -5,8 +5,7 @@ Knows: tallies, marks, how to name the one event that is missing. Does not know:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import AsyncIterable, Callable, Iterable
 
 import msgspec
 
@@ -18,6 +17,7 @@ from eventfold.flow.follow import verify
 from eventfold.flow.items import Failed
 from eventfold.flow.log import Log
 from eventfold.flow.stopped import marks_of
+from eventfold.integrity import Problem, Progress
 from eventfold.projection.ledger import MODULUS, NOTHING, Tally, place_hash, tally
 from eventfold.projection.plan import Plan
 from eventfold.query import Cursor, Query
@@ -25,9 +25,6 @@ from eventfold.record import Stored
 from eventfold.target import INLINE, Checkpoint, Entry, Target
 
 PAGE = 5_000
-
-
-Progress = Callable[[int, int], None]
 
 
 class Flaw(msgspec.Struct, frozen=True):
@@ -53,10 +50,17 @@ class LogProof(msgspec.Struct, frozen=True):
 
 async def prove_log(log: Log, progress: Progress) -> LogProof:
     """Have the engine compare what it has written twice. `progress(done, all)` in events."""
-    check: Callable[[Progress], Iterable[Any]] | None = getattr(log.engine, "check", None)
+    check: Callable[[Progress], Iterable[Problem] | AsyncIterable[Problem]] | None
+    check = getattr(log.engine, "check", None)
     events = (await log.engine.head()).position
-    found = () if check is None else tuple(Flaw(each.what, each.position) for each in check(progress))
-    return LogProof(log.engine.name, events, check is not None, found)
+    if check is None:
+        return LogProof(log.engine.name, events, False)
+    problems = check(progress)
+    if isinstance(problems, AsyncIterable):
+        found = [each async for each in problems]
+    else:
+        found = list(problems)
+    return LogProof(log.engine.name, events, True, tuple(Flaw(each.what, each.position) for each in found))
 
 
 class Proof(msgspec.Struct, frozen=True):

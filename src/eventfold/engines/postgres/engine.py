@@ -6,7 +6,7 @@ connection they go (sessions.py), what is written (writing.py), how followers ar
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -14,6 +14,7 @@ import msgspec
 from eventfold.engine import Head, Page, Restored, Span, TagCount, TypeCount, Upgraded
 from eventfold.engines.postgres import schema
 from eventfold.engines.postgres.address import options_of, target_of
+from eventfold.engines.postgres.check import Comparison
 from eventfold.engines.postgres.connect import Colour, Rows, off_loop
 from eventfold.engines.postgres.listen import Listener
 from eventfold.engines.postgres.locks import NamedLocks
@@ -29,6 +30,7 @@ from eventfold.engines.postgres.sums import (
 )
 from eventfold.engines.postgres.writing import Writing
 from eventfold.errors import NotSupported
+from eventfold.integrity import Problem, Progress
 from eventfold.query import Query
 from eventfold.record import Stored
 from eventfold.snapshot import Snapshot
@@ -255,6 +257,20 @@ class PostgresEngine(Writing):
             "layout": schema.LAYOUT,
             **dict(zip(FACTS, (await sessions.ask(self._sql.facts))[0], strict=True)),
         }
+
+    async def check(self, progress: Progress = lambda _done, _all: None) -> AsyncIterator[Problem]:
+        """Compare everything in the store that is written twice: yields what is not as it was written.
+
+        Reads verify what they find; only this finds what an index hides. `progress` is called with the number of
+        events compared so far and in all. Appends and reads may go on meanwhile. The primary is asked.
+        """
+        sessions = self._sessions
+
+        async def ask(sql: str, values: Sequence[Any]) -> Rows:
+            return await sessions.ask(sql, values, primary=True)
+
+        async for problem in Comparison(ask, self._schema, self.store_id, sessions.unplaced).problems(progress):
+            yield problem
 
     def watch(self, ring: Callable[[], None]) -> Callable[[], None]:
         """See the port."""

@@ -29,7 +29,7 @@ from eventfold.engine import (
 )
 from eventfold.engines.sqlite import many, schema, snapshots
 from eventfold.engines.sqlite.adopt import adopt, succeed
-from eventfold.engines.sqlite.check import Problem, Progress, problems
+from eventfold.engines.sqlite.check import problems
 from eventfold.engines.sqlite.connect import File
 from eventfold.engines.sqlite.duplicate import backup
 from eventfold.engines.sqlite.end import End
@@ -47,6 +47,7 @@ from eventfold.engines.sqlite.watch import Watch
 from eventfold.engines.sqlite.writer import Writer
 from eventfold.errors import InvalidInput, Unreadable
 from eventfold.inlined import Inlined
+from eventfold.integrity import Problem, Progress
 from eventfold.query import Query
 from eventfold.record import Receipt, Stored, receipt
 from eventfold.snapshot import Snapshot

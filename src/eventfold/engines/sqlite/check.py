@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import apsw
-import msgspec
 
 from eventfold.engines.sqlite import schema
 from eventfold.engines.sqlite.inline import enrolled
@@ -22,6 +21,7 @@ from eventfold.engines.sqlite.names import Names
 from eventfold.engines.sqlite.read import Rows, with_checksum
 from eventfold.engines.sqlite.snapshots import wrong
 from eventfold.errors import EventfoldError
+from eventfold.integrity import Problem, Progress, misplaced
 from eventfold.record import Stored
 
 STEP = 1_000  # events between two reports of progress, each step in a snapshot of its own
@@ -29,15 +29,6 @@ MOST_STRUCTURAL = 100  # complaints of SQLite itself: beyond these a list says n
 
 KEYS = """SELECT CAST(r.key AS BLOB), r.first, r.crc, e.position, ifnull(e."offset", 0)
     FROM request r LEFT JOIN event e ON e.position = r.first"""
-
-Progress = Callable[[int, int], None]
-
-
-class Problem(msgspec.Struct, frozen=True):
-    """Something that is not as it was written: `what` in one sentence, `position` of the event where there is one."""
-
-    what: str
-    position: int | None = None
 
 
 Reading = Callable[[Callable[[apsw.Connection], list[Problem]]], list[Problem]]
@@ -67,17 +58,6 @@ def _structure(connection: apsw.Connection) -> Iterator[Problem]:
         yield Problem(f"SQLite: {error}.")
 
 
-def _place(before: Stored | None, event: Stored) -> Iterator[Problem]:
-    """An event against the one before it: whole appends one after the other, and time that never steps back."""
-    if before is not None:
-        if event.time < before.time:
-            yield Problem("It was recorded earlier than the event before it.", event.position)
-        if event.first != before.first and event.position != before.last + 1:
-            yield Problem(f"The append that begins at {before.first} is not whole.", event.position)
-    if not event.first <= event.position <= event.last:
-        yield Problem("It lies outside the append it was part of.", event.position)
-
-
 class _Comparison:
     """Events against the tag index and the dictionaries, step by step."""
 
@@ -104,7 +84,7 @@ class _Comparison:
                 if event is None:
                     found.append(Problem("There is no event at this position.", position))
                     continue
-                found += _place(before, event)
+                found += misplaced(before, event)
                 found += self._index(connection, event)
                 self._last = event
                 self._tagged += len(event.tag_set)

@@ -1,0 +1,221 @@
+"""A whole store compared with itself: what reads cannot notice, since an index that hides an event is silent.
+
+Every event that is read has its checksum verified. What is found by a value (a tag, a request key, a snapshot's key)
+is silently missing once that value has changed in table and index alike: this finds it. Not found are a request key,
+a snapshot or a whole last append that has gone from every place at once, and a request key of layout 1 that has
+changed, as it has no checksum.
+
+Knows: everything that is written twice, and every checksum. Does not know: connections, how to repair anything.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any
+
+from eventfold.engines.postgres.arrays import bigints, texts, uuids
+from eventfold.engines.postgres.connect import Rows
+from eventfold.engines.postgres.inline import read as registrations
+from eventfold.engines.postgres.read import COLUMNS
+from eventfold.engines.postgres.sums import checksum, crc_of_snapshot, verified
+from eventfold.errors import CorruptEvent, StoreDamaged
+from eventfold.integrity import Problem, Progress, misplaced
+from eventfold.record import Stored
+from eventfold.snapshot import Snapshot
+
+STEP = 1_000  # events, snapshots or keys that are read at once
+MOST_BYTES = 8 << 20  # of data that are read at once, unless one row has more
+
+DAMAGE = (CorruptEvent, StoreDamaged)
+
+Ask = Callable[[str, Sequence[Any]], Awaitable[Rows]]
+
+
+class _Statements:
+    """What is asked of the store in one schema. Texts that may be damaged are read as bytes."""
+
+    def __init__(self, schema: str) -> None:
+        event, tag, request, snapshot = (f"{schema}.{name}" for name in ("event", "tag", "request", "snapshot"))
+        self.head = f"SELECT coalesce(max(position), 0) FROM {event}"
+        # The next events, as many as fit. A position is beside each, whatever its other columns hold.
+        self.events = (
+            f"SELECT {COLUMNS} FROM (SELECT p.*, sum(octet_length(data)) OVER w AS bytes, row_number() OVER w AS number"
+            f" FROM (SELECT * FROM {event} WHERE position > %b AND position <= %b ORDER BY position LIMIT {STEP}) p"
+            f" WINDOW w AS (ORDER BY position)) e WHERE number = 1 OR bytes <= {MOST_BYTES} ORDER BY position"
+        )
+        self.places = (
+            f"SELECT position FROM {event} WHERE position > %b AND position <= %b ORDER BY position LIMIT {STEP}"
+        )
+        self.one = f"SELECT {COLUMNS} FROM {event} e WHERE position = %b"
+        self.ids = f"SELECT position FROM {event} WHERE id = ANY (%b)"
+        self.untagged = (
+            "SELECT g.tag, g.position FROM unnest(%b::text[], %b::bigint[], %b::text[]) g(tag, position, type)"
+            f" WHERE NOT EXISTS (SELECT FROM {tag} t WHERE t.tag = g.tag AND t.position = g.position"
+            " AND t.type = g.type)"
+        )
+        self.tags = f"SELECT count(*) FROM {tag} WHERE position <= %b"
+        self.types = (
+            f"SELECT g.type, (SELECT count(*) FROM {event} e WHERE e.type = g.type AND e.position <= %b)"
+            " FROM unnest(%b::text[]) g(type)"
+        )
+        self.keys = (
+            f"SELECT convert_to(r.key, 'UTF8'), r.first, r.size, r.crc, e.\"offset\", e.size FROM"
+            f" (SELECT * FROM {request} ORDER BY key LIMIT {STEP} OFFSET %b) r"
+            f" LEFT JOIN {event} e ON e.position = r.first"
+        )
+        self.snapshots = (
+            "SELECT convert_to(key, 'UTF8'), convert_to(fingerprint, 'UTF8'), position, event, state, crc FROM"
+            " (SELECT p.*, sum(octet_length(state)) OVER w AS bytes, row_number() OVER w AS number"
+            f" FROM (SELECT * FROM {snapshot} ORDER BY key LIMIT {STEP} OFFSET %b) p"
+            f" WINDOW w AS (ORDER BY key)) s WHERE number = 1 OR bytes <= {MOST_BYTES}"
+        )
+        self.inlined = f"SELECT name, code, types, ticket, crc FROM {schema}.inlined ORDER BY name"
+        self.store = f"SELECT id, epoch, layout, unplaced, place, crc FROM {schema}.store"
+
+
+class Comparison:
+    """One check, up to the head of the moment it begins. `unplaced`: see `sums.verified`."""
+
+    def __init__(self, ask: Ask, schema: str, store_id: str, unplaced: int) -> None:
+        self._ask, self._sql = ask, _Statements(schema)
+        self._store_id, self._unplaced = store_id, unplaced
+        self._types: Counter[str] = Counter()
+        self._tagged = 0
+
+    async def problems(self, progress: Progress) -> AsyncIterator[Problem]:
+        """Everything that is wrong. `progress` is told how many events of how many are compared.
+
+        Raises StoreUnavailable where the server cannot be asked.
+        """
+        head: int = (await self._ask(self._sql.head, []))[0][0]
+        done, before, damaged = 0, None, False
+        while done < head:
+            found, events, until = await self._step(done, head)
+            damaged = damaged or bool(found)
+            for problem in found:
+                yield problem
+            for event in events:
+                for problem in misplaced(before, event):
+                    yield problem
+                before = event
+            for problem in await _or_damage(self._indexes(events)):
+                yield problem
+            done = until
+            progress(done, head)
+        for part in (partial(self._counts, head, damaged), partial(self._keys, head), self._snapshots, self._identity):
+            for problem in await _or_damage(part()):
+                yield problem
+
+    async def _step(self, after: int, head: int) -> tuple[list[Problem], list[Stored], int]:
+        """What is wrong with the next events, those that are right, and how far that is."""
+        try:
+            events = verified(await self._ask(self._sql.events, [after, head]), self._unplaced)
+        except DAMAGE:
+            return await self._one_by_one(after, head)
+        places = [event.position for event in events]
+        return _holes(after, places or [head + 1]), events, places[-1] if places else head
+
+    async def _one_by_one(self, after: int, head: int) -> tuple[list[Problem], list[Stored], int]:
+        """The same where one of the events cannot be read."""
+        events = list[Stored]()
+        places: list[int] = [row[0] for row in await self._ask(self._sql.places, [after, head])]
+        found = _holes(after, places)
+        for position in places:
+            try:
+                events += verified(await self._ask(self._sql.one, [position]), self._unplaced)
+            except DAMAGE as error:
+                found.append(Problem(error.what, position))
+        return found, events, places[-1]
+
+    async def _indexes(self, events: Sequence[Stored]) -> list[Problem]:
+        """Whether the indexes of ids and tags lead to these events."""
+        if not events:
+            return []
+        places = {row[0] for row in await self._ask(self._sql.ids, [uuids([event.id for event in events])])}
+        found = [
+            Problem("The index of ids does not lead to it.", event.position)
+            for event in events
+            if event.position not in places
+        ]
+        tags = [(tag, event.position, event.type) for event in events for tag in event.tag_set]
+        self._tagged += len(tags)
+        self._types.update(event.type for event in events)
+        if tags:
+            names, positions, types = zip(*tags, strict=True)
+            values = [texts(names), bigints(positions), texts(types)]
+            found += [
+                Problem(f"The tag index does not lead to it by {tag!r}.", position)
+                for tag, position in await self._ask(self._sql.untagged, values)
+            ]
+        return found
+
+    async def _counts(self, head: int, damaged: bool) -> list[Problem]:
+        """Entries of the indexes that lead nowhere, or are not there. Types are counted if every event was read."""
+        found: list[Problem] = []
+        entries: int = (await self._ask(self._sql.tags, [head]))[0][0]
+        if entries != self._tagged:
+            found.append(Problem(f"The tag index has {entries} entries, and the events carry {self._tagged} tags."))
+        if not damaged:
+            found += [
+                Problem(f"The index of types leads to {count} events of {name}, and there are {self._types[name]}.")
+                for name, count in await self._ask(self._sql.types, [head, texts(list(self._types))])
+                if count != self._types[name]
+            ]
+        return found
+
+    async def _keys(self, head: int) -> list[Problem]:
+        """Request keys that are not as they were written, or lead to no beginning of an append."""
+        found: list[Problem] = []
+        done = 0
+        while rows := await self._ask(self._sql.keys, [done]):
+            done += len(rows)
+            for raw, first, size, crc, offset, of_event in rows:
+                key = raw.decode("utf-8", "replace")
+                if crc is not None and checksum(f"{key}\n{first}\n{size}") != crc:
+                    found.append(Problem(f"The request key {key!r} does not have its checksum."))
+                elif first <= head and (offset, of_event) != (0, size):
+                    found.append(Problem(f"The request key {key!r} leads to no beginning of an append.", first))
+        return found
+
+    async def _snapshots(self) -> list[Problem]:
+        """Snapshots that are not as they were written."""
+        found: list[Problem] = []
+        done = 0
+        while rows := await self._ask(self._sql.snapshots, [done]):
+            done += len(rows)
+            for raw, code, position, event, state, crc in rows:
+                key = raw.decode("utf-8", "replace")
+                kept = Snapshot(code.decode("utf-8", "replace"), position, event, state)
+                if crc_of_snapshot(self._store_id, key, kept) != crc:
+                    found.append(Problem(f"The snapshot of {key} does not have its checksum."))
+        return found
+
+    async def _identity(self) -> list[Problem]:
+        """What the store says of itself, and the registrations of read models that every append keeps up."""
+        *columns, crc = (await self._ask(self._sql.store, []))[0]
+        registrations(await self._ask(self._sql.inlined, []))
+        if checksum("\n".join(str(each) for each in columns if each is not None)) != crc:
+            return [Problem("The store's own row (id, epoch, layout) does not have its checksum.")]
+        return []
+
+
+async def _or_damage(part: Awaitable[list[Problem]]) -> list[Problem]:
+    """What a part of the check finds; an error that says what is damaged is what it finds."""
+    try:
+        return await part
+    except DAMAGE as error:
+        return [Problem(error.what)]
+
+
+def _holes(after: int, places: Sequence[int]) -> list[Problem]:
+    """Where positions are left out between these."""
+    found: list[Problem] = []
+    for place in places:
+        if place == after + 2:
+            found.append(Problem("There is no event at this position.", after + 1))
+        elif place > after + 2:
+            found.append(Problem(f"There is no event at the positions {after + 1} to {place - 1}.", after + 1))
+        after = place
+    return found
