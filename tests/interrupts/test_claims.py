@@ -119,22 +119,54 @@ def test_a_mutex_is_free_after_an_exception_and_excludes_meanwhile() -> None:
     assert mutex.run(str) == ""
 
 
-def test_connections_whose_return_is_interrupted_are_lent_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each was put back and not yet crossed out: it is there for the next call, and none waits for it."""
+@pytest.mark.parametrize("step", ["_usable", "give", "_leave"])
+def test_connections_of_calls_that_an_exception_ended_are_lent_again(
+    step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever step an exception replaces: the next calls find room, also while the exceptions are kept with frames."""
     with ef.Store(shared().url(), schema=f"t{uuid4().hex}", patience=1.0) as store:
         pool = store.engine._sessions.writers  # type: ignore[attr-defined]
 
         def interrupted(*args: Any) -> None:
             raise KeyboardInterrupt
 
+        kept: list[KeyboardInterrupt] = []
+        for number in range(2 * pool._most):
+            with monkeypatch.context() as patched:
+                patched.setattr(pool, step, interrupted)
+                with pytest.raises(KeyboardInterrupt) as raised:
+                    store.append(Seated("a", f"interrupted {number}"))
+            kept.append(raised.value)
         links = [run(pool.take()) for _ in range(pool._most)]
-        with monkeypatch.context() as patched:
-            patched.setattr(pool, "_leave", interrupted)
-            for link in links:
-                with pytest.raises(KeyboardInterrupt):
-                    run(pool.give(link))
-        again = [run(pool.take()) for _ in range(pool._most)]
-        assert {id(link) for link in again} == {id(link) for link in links}
-        for link in again:
+        assert all(link.usable() for link in links)
+        for link in links:
             run(pool.give(link))
-        store.append(Seated("a", "first"))
+        assert store.append(Seated("a", "first")).event_ids
+        assert len(kept) == 2 * pool._most
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # psycopg warns of what nobody closed
+@pytest.mark.parametrize("is_given_back", [False, True])
+def test_connections_taken_for_longer_are_lent_again_when_nothing_refers_to_them(
+    is_given_back: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same for a connection that outlives the call that takes it, as that of a lock does."""
+    with ef.Store(shared().url(), schema=f"t{uuid4().hex}", patience=1.0) as store:
+        pool = store.engine._sessions.writers  # type: ignore[attr-defined]
+
+        def interrupted(*args: Any) -> None:
+            raise KeyboardInterrupt
+
+        def use() -> None:
+            link = run(pool.take())
+            if is_given_back:
+                with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+                    patched.setattr(pool, "_leave", interrupted)
+                    run(pool.give(link))
+
+        for _ in range(2 * pool._most):
+            use()
+        links = [run(pool.take()) for _ in range(pool._most)]
+        for link in links:
+            run(pool.give(link))
+        assert store.append(Seated("a", "first")).event_ids

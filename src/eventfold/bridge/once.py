@@ -10,7 +10,7 @@ from types import CoroutineType
 from typing import Any, Generic, TypeVar
 from weakref import ref
 
-from eventfold.flow.chain import Owner, has_ended
+from eventfold.calls import Call, has_ended
 from eventfold.mutex import Mutex
 from eventfold.waiting import Promise
 
@@ -21,7 +21,7 @@ class _Making:
     """A call that makes the thing, or is about to."""
 
     def __init__(self) -> None:
-        self.call: Owner
+        self.call: Call
         self.promise = Promise()
 
 

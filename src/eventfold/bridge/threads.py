@@ -16,9 +16,9 @@ from weakref import ref
 
 from eventfold.bridge.batch import MOST_AT_ONCE, Appends, Door, at_once, certain, commit_batch
 from eventfold.bridge.run import refuse_after_fork
+from eventfold.calls import Call, has_ended
 from eventfold.engine import AppendRequest, Outcome
 from eventfold.errors import EventfoldError
-from eventfold.flow.chain import Owner, has_ended
 from eventfold.mutex import Mutex
 from eventfold.record import Receipt, as_first
 from eventfold.waiting import LOOK_AGAIN_S
@@ -32,7 +32,7 @@ class _Ticket:
     def __init__(self, request: AppendRequest) -> None:
         self.request = request
         self.outcome: Outcome | BaseException | None = None
-        self.call: Owner
+        self.call: Call
         self.tries = 0  # commits that were begun with it
         self.gate = threading.Lock()
         self.gate.acquire()

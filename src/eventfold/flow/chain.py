@@ -9,19 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
-from weakref import ReferenceType
 
+from eventfold.calls import Call, has_ended
 from eventfold.query import Clause, Query
 from eventfold.state import State
 
 T = TypeVar("T")
-Owner = ReferenceType[Any]  # the call, a coroutine, that a claim or a link belongs to
-
-
-def has_ended(owner: Owner) -> bool:
-    """Whether a call has ended, however it did: the interpreter itself notes that, whatever of ours could not run."""
-    coroutine = owner()
-    return coroutine is None or coroutine.cr_frame is None
 
 
 class Exclusive(Protocol):
@@ -49,7 +42,7 @@ class Link:
 
     __slots__ = ("after", "done", "epoch", "event", "future", "owner", "state")
 
-    def __init__(self, state: State, after: int, event: bytes, epoch: int, owner: Owner) -> None:
+    def __init__(self, state: State, after: int, event: bytes, epoch: int, owner: Call) -> None:
         self.state, self.after, self.event, self.epoch, self.owner = state, after, event, epoch, owner
         self.done = False  # it has an outcome
         self.future: Promise | None = None  # made for whoever wants to wait for that
@@ -64,7 +57,7 @@ class Claim:
 
     __slots__ = ("keys", "owner", "promise")
 
-    def __init__(self, keys: Sequence[Any], owner: Owner) -> None:
+    def __init__(self, keys: Sequence[Any], owner: Call) -> None:
         self.keys, self.owner = keys, owner
         self.promise: Promise | None = None  # made for the first call that wants to wait
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from weakref import ReferenceType, ref
 
-from eventfold.flow.chain import Exclusive, Owner, has_ended
+from eventfold.calls import Call, has_ended
+from eventfold.flow.chain import Exclusive
 
 
 class Hold:
@@ -19,7 +20,7 @@ class Hold:
     def __init__(self, names: Sequence[str], owner: str) -> None:
         self.names, self.owner = names, owner
         self.held = False  # all of them, until they are given back
-        self.call: Owner | None = None
+        self.call: Call | None = None
 
     def is_over(self) -> bool:
         """Whether nobody has them, although they may still be locked: an exception ended what had them."""

@@ -13,7 +13,8 @@ import select
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Literal, Protocol
+from types import CoroutineType
+from typing import Any, Literal, Protocol, TypeVar
 from weakref import ReferenceType, ref
 
 import psycopg
@@ -22,6 +23,7 @@ from psycopg.pq import ConnStatus, Format, TransactionStatus
 from psycopg.rows import tuple_row
 from psycopg.types.numeric import Int8BinaryDumper
 
+from eventfold.calls import Call, has_ended
 from eventfold.engines.postgres.address import Address
 from eventfold.engines.postgres.arrays import Dumpers
 from eventfold.engines.postgres.errors import away, no_text, unreachable
@@ -30,6 +32,7 @@ from eventfold.mutex import Mutex
 from eventfold.waiting import LOOK_AGAIN_S, Waiters
 
 Colour = Literal["sync", "async"]
+T = TypeVar("T")
 Rows = list[tuple[Any, ...]]
 LEAST_WAIT = 1.0  # seconds to wait for a connection that others use
 PAUSES = (0.02, 0.05, 0.1, 0.2, 0.5)  # seconds between attempts to reach a server that is away; the last repeats
@@ -77,6 +80,39 @@ class Link(Protocol):
         """Hang up."""
         ...
 
+    def hang_up(self) -> None:
+        """Hang up at once, whatever it is in the middle of; for a connection that no call uses."""
+        ...
+
+
+class _Loan:
+    """A connection that is lent, or about to be.
+
+    `call`: the coroutine that it is lent to; for a connection that is taken for longer, the one that takes it, and
+    None from then on.
+    """
+
+    __slots__ = ("__weakref__", "call", "link")
+
+    def __init__(self) -> None:
+        self.call: Call | None = None
+        self.link: ReferenceType[SyncLink | AsyncLink] | None = None
+
+    def is_over(self) -> bool:
+        """Whether an exception ended its call before it could say that the connection is given back."""
+        if self.call is not None:
+            return has_ended(self.call)
+        return not self._has(None if self.link is None else self.link())
+
+    def hang_up(self) -> None:
+        """Close the connection that was not given back: what it was in the middle of is not known."""
+        link = None if self.link is None else self.link()
+        if link is not None and self._has(link):
+            link.hang_up()
+
+    def _has(self, link: SyncLink | AsyncLink | None) -> bool:
+        return link is not None and link.loan is self
+
 
 class _Face:
     """What both colours share: everything about a connection that needs no waiting."""
@@ -87,6 +123,7 @@ class _Face:
         self.pooled = False
         self.only_local = False
         self.epoch = 0
+        self.loan: _Loan | None = None  # while it is lent
         connection.add_notice_handler(self._notice)
         self._heard: Callable[[int], object] | None = None
         if hasattr(select, "poll"):  # Windows has none: there a dead connection is noticed in use
@@ -124,6 +161,10 @@ class _Face:
             return False
         # Nothing was asked, so whatever is there to be read are the server's last words, or the end.
         return self._heard is None or not self._heard(0)
+
+    def hang_up(self) -> None:
+        """See Link."""
+        self._pgconn.finish()
 
     def pooler_found(self) -> None:
         """Keep nothing in the session from now on."""
@@ -230,10 +271,6 @@ async def off_loop(on_loop: bool, call: Callable[[], None]) -> None:
 Greet = Callable[[SyncLink | AsyncLink], Awaitable[None]]
 
 
-class _Place:
-    """Stands for a connection that is about to be lent."""
-
-
 class Pool:
     """Connections of one kind, made when needed, kept for the next caller, and thrown away when they broke.
 
@@ -246,9 +283,8 @@ class Pool:
         self._colour: Colour = colour
         self._most, self._patience, self._greet = most, patience, greet
         self._idle: deque[SyncLink | AsyncLink] = deque()
-        # Links that are lent, or about to be, in the blocking colour. Weakly: one whose taker was ended by an exception
-        # before it could give it back is lent no more once nothing refers to it.
-        self._lent: dict[int, ReferenceType[Any]] = {}
+        # What is lent, or about to be, in the blocking colour, by the id of its loan. One that is over counts no more.
+        self._lent: dict[int, _Loan] = {}
         self._counting, self._waiting = Mutex(), Waiters()
         self._loop_gate: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
         self._pid = os.getpid()
@@ -256,19 +292,59 @@ class Pool:
         self.epoch = 0  # the store's; a connection that knows another one may lead to a server that was left
         self.closed = False
 
-    async def take(self) -> SyncLink | AsyncLink:
-        """A usable connection; give it back with `give`. Raises StoreUnavailable and kin: nothing was sent then."""
+    def lend(self, work: Callable[[SyncLink | AsyncLink], Awaitable[T]]) -> CoroutineType[Any, Any, T]:
+        """Await `work` with a usable connection. Raises StoreUnavailable and kin where there is none: nothing was sent.
+
+        The connection is lent to this very call: when the call has ended, at whichever instruction, it is lent no more.
+        """
+        loan = _Loan()
+        call = self._lend(loan, work)
+        loan.call = ref(call)
+        return call
+
+    async def _lend(self, loan: _Loan, work: Callable[[SyncLink | AsyncLink], Awaitable[T]]) -> T:
+        link = await self._enter_and_find(loan)
+        try:
+            return await work(link)
+        finally:
+            await self.give(link)
+
+    def take(self) -> CoroutineType[Any, Any, SyncLink | AsyncLink]:
+        """Await a usable connection for longer than one call; give it back with `give`. Raises as `lend` does.
+
+        One that is not given back is lent no more once nothing refers to it.
+        """
+        loan = _Loan()
+        call = self._take(loan)
+        loan.call = ref(call)
+        return call
+
+    async def _take(self, loan: _Loan) -> SyncLink | AsyncLink:
+        link = await self._enter_and_find(loan)
+        loan.call = None
+        return link
+
+    async def _enter_and_find(self, loan: _Loan) -> SyncLink | AsyncLink:
         self._refuse_if_closed()
-        place = _Place()
-        await self._enter(place)
+        await self._enter(loan)
         try:
             link = await self._usable()
-            self._lent[id(link)] = ref(link)
-            self._lent.pop(id(place), None)
+            loan.link, link.loan = ref(link), loan
             return link
         except BaseException:
-            self._leave(place)
+            self._leave(loan)
             raise
+
+    async def give(self, link: SyncLink | AsyncLink) -> None:
+        """Take a connection back; a broken one, or one in the middle of something, is closed."""
+        loan, link.loan = link.loan, None
+        try:
+            if self.closed or not link.idle():
+                await self._drop(link)
+            else:
+                self._idle.append(link)
+        finally:
+            self._leave(loan)
 
     async def hang_up_idle(self) -> None:
         """Close what is kept, so that the next connection is a new one."""
@@ -282,16 +358,6 @@ class Pool:
                 return link
             await self._drop(link)
         return await self._connect()
-
-    async def give(self, link: SyncLink | AsyncLink) -> None:
-        """Take a connection back; a broken one, or one in the middle of something, is closed."""
-        try:
-            if self.closed or not link.idle():
-                await self._drop(link)
-            else:
-                self._idle.append(link)
-        finally:
-            self._leave(link)
 
     async def close(self) -> None:
         """Close what is idle now, and the rest as it comes back."""
@@ -336,11 +402,11 @@ class Pool:
         else:
             await asyncio.sleep(seconds)
 
-    async def _enter(self, place: _Place) -> None:
+    async def _enter(self, loan: _Loan) -> None:
         wait = max(self._patience, LEAST_WAIT)
         entered = True
         if self._colour == "sync":
-            entered = self._enter_here(place, time.monotonic() + wait)
+            entered = self._enter_here(loan, time.monotonic() + wait)
         elif not self._semaphore().locked():
             entered = await self._semaphore().acquire()
         else:
@@ -355,32 +421,31 @@ class Pool:
                 "Try again, or allow more (pool=).",
             )
 
-    def _enter_here(self, place: _Place, deadline: float) -> bool:
-        while not self._counting.run(self._admit, place):
+    def _enter_here(self, loan: _Loan, deadline: float) -> bool:
+        while not self._counting.run(self._admit, loan):
             left = deadline - time.monotonic()
             if left <= 0:
-                gc.collect()  # a call that an exception ended may live on, with its connection, in a cycle of frames
-                return self._counting.run(self._admit, place)
+                gc.collect()  # a connection that was taken for longer may live on in a cycle
+                return self._counting.run(self._admit, loan)
             self._waiting.wait(self._has_room, min(left, LOOK_AGAIN_S))
         return True
 
-    def _admit(self, place: _Place) -> bool:
+    def _admit(self, loan: _Loan) -> bool:
         if not self._has_room():
             return False
-        self._lent[id(place)] = ref(place)
+        self._lent[id(loan)] = loan
         return True
 
     def _has_room(self) -> bool:
         if len(self._lent) < self._most:
             return True
-        kept = {id(link) for link in tuple(self._idle)}  # given back by a call that an exception ended right after that
-        for number, found in tuple(self._lent.items()):
-            if (found() is None or number in kept) and self._lent.get(number) is found:
-                self._lent.pop(number, None)
+        for number, loan in tuple(self._lent.items()):
+            if loan.is_over() and self._lent.pop(number, None) is not None:
+                loan.hang_up()
         return len(self._lent) < self._most
 
-    def _leave(self, lent: _Place | SyncLink | AsyncLink) -> None:
-        self._lent.pop(id(lent), None)
+    def _leave(self, loan: _Loan | None) -> None:
+        self._lent.pop(id(loan), None)
         if self._colour == "sync":
             self._waiting.wake_one()
         else:

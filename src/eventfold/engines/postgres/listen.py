@@ -19,6 +19,8 @@ import psycopg
 
 from eventfold.engines.postgres.address import Address, channel_of, listening_lock_of, quoted
 from eventfold.engines.postgres.connect import PAUSES
+from eventfold.mutex import Mutex
+from eventfold.waiting import Flag
 from eventfold.watchers import call_all
 
 HEARTBEAT = 2.0  # seconds without a notification after which the head is looked at
@@ -42,53 +44,50 @@ class Listener:
             f"SELECT pg_advisory_lock_shared({listening_lock_of(schema)})",
         )
         self._bells: list[Ring] = []
-        self._lock = threading.Lock()
+        self._mutex = Mutex()
         self._thread: threading.Thread | None = None
-        self._stopping = threading.Event()
+        self._stopping = Flag()
         self._seen = -1
         self.mode = "idle"
 
     def watch(self, ring: Ring) -> Callable[[], None]:
         """See the port."""
-        with self._lock:
-            self._bells.append(ring)
-            if self._thread is None:
-                self._stopping = threading.Event()
-                self._thread = threading.Thread(
-                    target=self._live, args=(self._stopping,), name="eventfold-listener", daemon=True
-                )
-                self._thread.start()
+        self._mutex.run(self._add, ring)
+        return lambda: self._mutex.run(self._remove, ring)
 
-        def stop() -> None:
-            with self._lock:
-                if ring in self._bells:
-                    self._bells.remove(ring)
-                    if not self._bells:
-                        self._end()
+    def _add(self, ring: Ring) -> None:
+        self._bells.append(ring)
+        if self._thread is None:
+            self._stopping.set()  # of a thread that was started when an exception fell, before it could be kept
+            self._stopping = Flag()
+            thread = threading.Thread(target=self._live, args=(self._stopping,), name="eventfold-listener", daemon=True)
+            thread.start()
+            self._thread = thread  # only now: an exception in between leaves no thread that cannot be joined
 
-        return stop
+    def _remove(self, ring: Ring) -> None:
+        if ring in self._bells:
+            self._bells.remove(ring)
+            if not self._bells:
+                self._end()
 
     def close(self) -> None:
         """End the thread, after a last ring."""
         self._ring()
-        with self._lock:
-            thread = self._thread
-            self._bells.clear()
-            self._end()
+        self._bells.clear()
+        thread = self._mutex.run(self._end)
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout=HEARTBEAT + 1)
 
-    def _end(self) -> None:
+    def _end(self) -> threading.Thread | None:
         self._stopping.set()
-        self._thread = None
         self.mode = "idle"
+        ended, self._thread = self._thread, None
+        return ended
 
     def _ring(self) -> None:
-        with self._lock:
-            bells = tuple(self._bells)
-        call_all(bells)
+        call_all(tuple(self._bells))
 
-    def _live(self, stopping: threading.Event) -> None:
+    def _live(self, stopping: Flag) -> None:
         attempt = 0
         while not stopping.is_set():
             began = time.monotonic()
@@ -103,7 +102,7 @@ class Listener:
                 self._ring()
                 stopping.wait(PAUSES[min(attempt, len(PAUSES) - 1)])
 
-    def _attend(self, primary: Connection, replica: Connection | None, stopping: threading.Event) -> None:
+    def _attend(self, primary: Connection, replica: Connection | None, stopping: Flag) -> None:
         for statement in self._begin if self._poll is None else ():
             primary.execute(statement.encode())
         self.mode = "listening" if self._poll is None else "polling"
@@ -138,7 +137,7 @@ class Listener:
         changed, self._seen = head != self._seen, head
         return changed
 
-    def _announce(self, replica: Connection | None, stopping: threading.Event) -> None:
+    def _announce(self, replica: Connection | None, stopping: Flag) -> None:
         self._ring()
         while replica is not None and not stopping.is_set():
             behind = _head(replica, self._head) < self._seen

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -49,8 +50,7 @@ class Sessions:
     async def open(self) -> None:
         """Connect once to each server. Raises a StoreUnavailable error on anything but this store."""
         for pool in (self.writers, self._readers) if self.replica else (self.writers,):
-            link = await pool.take()
-            await pool.give(link)
+            await pool.lend(_nothing)
 
     async def close(self) -> None:
         """Hang up everywhere."""
@@ -68,11 +68,9 @@ class Sessions:
     async def upgrade(self) -> int:
         """Bring an older layout to ours; returns the layout it had."""
         pool = Pool(self.primary, self._colour, 1, 0, self._greet_anything)
-        link = await pool.take()
         try:
-            return await layouts.upgrade(link, self.options.schema, self.primary.where)
+            return await pool.lend(lambda link: layouts.upgrade(link, self.options.schema, self.primary.where))
         finally:
-            await pool.give(link)
             await pool.close()
 
     async def ask(self, sql: str, values: Sequence[Any] = (), *, primary: bool = False, epoch: bool = False) -> Rows:
@@ -81,27 +79,34 @@ class Sessions:
         `epoch`: the second column is the store's, as it is in the same snapshot.
         """
         pool = self.writers if primary else self._readers
-        again = True
+        once_more = True
         while True:
-            link = await pool.take()
-            try:
-                rows = await link.fetch(sql, values)
-                if not epoch or not rows or link.epoch == pool.epoch == rows[0][1]:
-                    return rows
-                if not link.epoch:  # a replica, which may be behind: whoever asks compares
-                    return rows
-                if link.epoch == pool.epoch:  # begun on this very server, as after a restore
-                    link.epoch = rows[0][1]
-                    self.begin(link.epoch)
-                    return rows
-                # Another connection has met another epoch meanwhile, so this one may lead to a server that was left.
-            except psycopg.Error as error:
-                if not (again and lost(error, link.closed)):
-                    raise translated(error, pool.address.where) from None
-                again = False
+            rows, was_dead = await pool.lend(partial(self._ask_over, pool, sql, values, epoch, once_more))
+            if rows is not None:
+                return rows
+            if was_dead:
+                once_more = False
                 await pool.hang_up_idle()  # the server went away: the others are as dead, and there is one attempt more
-            finally:
-                await pool.give(link)
+
+    async def _ask_over(
+        self, pool: Pool, sql: str, values: Sequence[Any], epoch: bool, once_more: bool, link: Link
+    ) -> tuple[Rows | None, bool]:
+        """The rows; or None, to be asked again over another connection, and whether this one was dead."""
+        try:
+            rows = await link.fetch(sql, values)
+        except psycopg.Error as error:
+            if not (once_more and lost(error, link.closed)):
+                raise translated(error, pool.address.where) from None
+            return None, True
+        if not epoch or not rows or link.epoch == pool.epoch == rows[0][1]:
+            return rows, False
+        if not link.epoch:  # a replica, which may be behind: whoever asks compares
+            return rows, False
+        if link.epoch == pool.epoch:  # begun on this very server, as after a restore
+            link.epoch = rows[0][1]
+            self.begin(link.epoch)
+            return rows, False
+        return None, False  # another connection has met another epoch, so this one may lead to a server that was left
 
     async def ask_beyond(self, floor: int, statement: Statement) -> Rows:
         """Rows of (head, epoch, …), from the replica if it has come to `floor` in this epoch, else from the primary."""
@@ -233,3 +238,7 @@ class Sessions:
             )
         except psycopg.Error as error:
             raise translated(error, where) from None
+
+
+async def _nothing(_link: Link) -> None:
+    """Ask nothing over a connection: it was made, and that is all."""

@@ -7,6 +7,7 @@ Knows: what to make of each answer. Does not know: how a batch is phrased (appen
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -140,7 +141,9 @@ class Writing:
         Then nothing was written, and it is to be looked up where that event stands: most calls have no such event.
         Raises OtherEpoch: nothing was written either, and the new one is known from now on.
         """
-        link = await self._sessions.writers.take()
+        return await self._sessions.writers.lend(partial(self._commit_over, batch))
+
+    async def _commit_over(self, batch: Batch, link: Link) -> tuple[Folded | None, int]:
         try:
             if any(_is_old(request, link.epoch) for request in batch.requests):
                 raise OtherEpoch
@@ -161,8 +164,6 @@ class Writing:
         except OtherEpoch:
             await self._sessions.look(link)
             raise
-        finally:
-            await self._sessions.writers.give(link)
         return done, link.epoch
 
     def _statement(self, link: Link, batch: Batch, careful: bool = False) -> tuple[str, tuple[Any, ...]]:
@@ -330,14 +331,14 @@ class Writing:
         """See the port."""
         if not self.capabilities.inline:
             raise inline.unsupported()
-        link = await self._sessions.writers.take()
+        await self._sessions.writers.lend(partial(self._turn_over, work))
+
+    async def _turn_over(self, work: Callable[[Turn], Awaitable[None]], link: Link) -> None:
         try:
             await self._inline.turn(link, work, self._sql.page, self._events)
             self._refuse_if_local(link)
         except psycopg.Error as error:
             raise self._failed(error, link) from None
-        finally:
-            await self._sessions.writers.give(link)
 
     async def adopt(self, events: Sequence[Stored], keys: Sequence[tuple[str, int]] = ()) -> None:
         """See the port. Needs the rights of the store's owner."""
@@ -356,14 +357,14 @@ class Writing:
         self._sessions.begin(epoch)
 
     async def _own(self, sql: str, values: Sequence[Any]) -> None:
-        link = await self._sessions.writers.take()
+        await self._sessions.writers.lend(partial(self._own_over, sql, values))
+
+    async def _own_over(self, sql: str, values: Sequence[Any], link: Link) -> None:
         try:
             await link.fetch(sql, values)
             self._refuse_if_local(link)
         except psycopg.Error as error:
             raise self._failed(error, link) from None
-        finally:
-            await self._sessions.writers.give(link)
 
     async def request(self, key: str) -> Receipt | None:
         """See the port."""
