@@ -123,7 +123,7 @@ def test_a_mutex_is_free_after_an_exception_and_excludes_meanwhile() -> None:
 def test_connections_of_calls_that_an_exception_ended_are_lent_again(
     step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whichever step an exception replaces: the next calls find room, also while the exceptions are kept with frames."""
+    """Whichever step an exception replaces: the next calls find room, also while exceptions are kept, with frames."""
     with ef.Store(shared().url(), schema=f"t{uuid4().hex}", patience=1.0) as store:
         pool = store.engine._sessions.writers  # type: ignore[attr-defined]
 

@@ -59,8 +59,8 @@ def test_an_exception_at_any_instruction_is_survived_on_postgresql(act: str) -> 
         sweep.sweep(getattr(sweep, act), EVERY or (149 if act == "lock" else 449))
         gc.collect()
         sessions: Any = store.engine._sessions  # type: ignore[attr-defined]
-        lent = [found() for pool in (sessions.writers, sessions._readers) for found in pool._lent.values()]
-        assert not [each for each in lent if each is not None]
+        over = [loan.is_over() for pool in (sessions.writers, sessions._readers) for loan in pool._lent.values()]
+        assert all(over)
 
 
 # Each instruction of the files in which this call claims something that others would wait for.

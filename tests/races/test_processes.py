@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import eventfold as ef
@@ -68,7 +67,7 @@ def test_followers_and_readers_in_other_processes_see_commits_in_order(address: 
     watchers = [Worker("follow", 0, *address, total), Worker("reread", 0, *address, total)]
     writers = [Worker("write", number, *address, 90) for number in range(2)]
     start(*watchers)
-    time.sleep(0.3)  # until they have opened the store and look
+    watchers[1].ready()
     start(*writers)
     for number in range(30):
         store.append(Written("here", number))

@@ -103,6 +103,8 @@ def reread(number: int, url: str, options: dict[str, Any], until: int) -> int:
             if ids[: len(known)] != known:
                 raise AssertionError("what was read before has changed")
             known = ids
+            if turns == 1:
+                print("ready", flush=True)  # it looks: now others may write
     return turns
 
 
