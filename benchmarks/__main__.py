@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
@@ -62,25 +63,38 @@ def settings_of(asked: argparse.Namespace) -> Settings:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the groups, show the figures. Returns 0 whatever the figures are: a benchmark is no test."""
+    """Run the groups, show the figures. Returns 0 whatever the figures are, and 1 where a group raised an error."""
     asked = options(arguments)
     settings = settings_of(asked)
     wanted = asked.only or [*GROUPS, *(name for name in LONG if getattr(asked, name))]
     figures: list[Figure] = []
+    failed: list[str] = []
     with tempfile.TemporaryDirectory(prefix="eventfold-bench-", dir=asked.folder) as scratch:
         head = report.header(settings, Path(scratch))
         with Stage(settings, Path(scratch) / "stage") as stage:
             for name in wanted:
                 try:
-                    figures += import_module(f"benchmarks.{name}").run(stage, _teller(name))
+                    for figure in import_module(f"benchmarks.{name}").run(stage, _teller(name)):
+                        figures.append(figure)
+                        report.show_one(figure)
+                        _write(asked, head, settings, figures)
+                except Exception as error:  # noqa: BLE001 (what was measured is kept, the rest is measured)
+                    traceback.print_exception(error)
+                    failed.append(f"{name}: {type(error).__name__}: {error}")
                 finally:
                     stage.strike()
     report.show(head, figures)
+    for line in failed:
+        print(f"Not measured to its end: {line}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _write(asked: argparse.Namespace, head: dict[str, str], settings: Settings, figures: list[Figure]) -> None:
+    """Everything measured so far, so that a run that is stopped has not lost it."""
     if asked.json:
         asked.json.write_text(report.as_json(head, settings, figures), encoding="utf-8")
     if asked.markdown:
         asked.markdown.write_text(report.markdown(head, figures), encoding="utf-8")
-    return 0
 
 
 def _teller(group: str) -> Callable[[str], None]:

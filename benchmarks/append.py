@@ -6,7 +6,7 @@ Knows: which contenders append. Does not know: how rounds or tables work.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from benchmarks.floor import RawApsw, RawSqlite
@@ -19,20 +19,18 @@ GROUP = "append"
 RECORDER = "eventsourcing recorder"
 
 
-def run(stage: Stage, tell: Callable[[str], None]) -> list[Figure]:
+def run(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
     """The figures of this group."""
     floors = stage.those(RawSqlite, RawApsw)
     ours = stage.open(Eventfold)
     peers = stage.those(Eventsourcing, Umadb)
-    figures: list[Figure] = []
     for events in (1, 10, 100, 1000):
         tell(f"{events} events an append")
         callers = {ours.name: ours.caller(events)}
         callers |= {name: each.caller(events) for name, each in {**floors, **peers}.items()}
         if Eventsourcing.name in peers:
             callers[RECORDER] = peers[Eventsourcing.name].recorder_caller(events)
-        figures.append(_figure(stage, events, callers))
-    return figures
+        yield _figure(stage, events, callers)
 
 
 def _figure(stage: Stage, events: int, callers: dict[str, Callable[[], Any]]) -> Figure:

@@ -6,7 +6,7 @@ Knows: who appends, how many at once. Does not know: how appends are combined.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from benchmarks.child import appenders
@@ -28,17 +28,17 @@ CLIENTS = (8, 32, 512)
 AIMS = {("threads", 32): 4.0, ("tasks", 32): 6.0, ("tasks", 512): 12.0}
 
 
-def run(stage: Stage, tell: Callable[[str], None]) -> list[Figure]:
+def run(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
     """The figures of this group."""
     ours = stage.open(Eventfold)
     tasks = stage.open(EventfoldTasks)
     peers = stage.those(Eventsourcing, Umadb)
     tell("threads and tasks")
-    figures = _many(stage, ours, tasks, stage.open(RawSqlite), peers)
+    yield from _many(stage, ours, tasks, stage.open(RawSqlite), peers)
     tell("conditional appends")
-    figures += _conditional(stage, ours, tasks, peers)
+    yield from _conditional(stage, ours, tasks, peers)
     tell("two processes on one file")
-    return [*figures, *_processes(stage)]
+    yield from _processes(stage)
 
 
 def _threads(stage: Stage, make: Callable[[], Callable[[], Any]], count: int) -> Cell:

@@ -99,18 +99,18 @@ def with_currency(old: PricedThen) -> Priced:
     return Priced(old.item, old.amount, old.note, "EUR")
 
 
-def run(stage: Stage, tell: Callable[[str], None]) -> list[Figure]:
+def run(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
     """The figures of this group."""
     folder = stage.folder / "decisions"
     folder.mkdir(parents=True, exist_ok=True)
     tell("two warm entities")
-    figures = [_warm(stage, str(folder / "accounts.db"))]
+    yield _warm(stage, str(folder / "accounts.db"))
     tell("timers")
-    figures.append(_timers(stage, str(folder / "timers.db")))
+    yield _timers(stage, str(folder / "timers.db"))
     tell("an old event class")
-    figures.append(_upcast(stage, str(folder / "prices.db")))
+    yield _upcast(stage, str(folder / "prices.db"))
     tell("a very long entity")
-    return [*figures, *_long(stage, str(folder / "long.db"))]
+    yield from _long(stage, str(folder / "long.db"))
 
 
 def _warm(stage: Stage, path: str) -> Figure:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,7 @@ MEMORY = "eventsourcing memory"
 GAP = 0.004  # seconds between two appends whose way is timed
 
 
-def run(stage: Stage, tell: Callable[[str], None]) -> list[Figure]:
+def run(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
     """The figures of this group."""
     ours = stage.open(Eventfold)
     peers: dict[str, Any] = stage.those(Umadb)
@@ -32,13 +32,13 @@ def run(stage: Stage, tell: Callable[[str], None]) -> list[Figure]:
     except Missing as reason:
         stage.missing[MEMORY] = str(reason)
     tell("catching up")
-    found = [_catch_up(stage, ours, peers)]
+    yield _catch_up(stage, ours, peers)
     tell("append to receipt, in one process")
-    found += _latency(stage, ours, peers)
+    yield from _latency(stage, ours, peers)
     tell("append to receipt, across processes")
-    found += _across(stage, ours)
+    yield from _across(stage, ours)
     tell("an idle follower")
-    return [*found, _idle(stage, ours)]
+    yield _idle(stage, ours)
 
 
 def _memory(stage: Stage) -> Eventsourcing:

@@ -5,7 +5,7 @@ Knows: folders, fresh interpreters. Does not know: what makes them large.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +38,15 @@ RESIDENT = "; print(int(open('/proc/self/statm').read().split()[1]) * __import__
 KINDS = {kind.name: kind for kind in (Eventfold, RawSqlite, Eventsourcing, Umadb)}
 
 
-def run(stage: Stage, tell: Callable[[str], None]) -> list[Figure]:
+def run(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
     """The figures of this group."""
     tell("bytes on disk")
-    figures = [_disk(stage)]
+    yield _disk(stage)
     tell("import")
-    figures.append(_imports(stage))
+    yield _imports(stage)
     if Path("/proc/self/statm").exists():
         tell("memory")
-        figures.append(_memory(stage))
-    return figures
+        yield _memory(stage)
 
 
 def _split(found: dict[str, Sample]) -> tuple[Sample, dict[str, Sample | str]]:

@@ -13,7 +13,7 @@ import random
 import shutil
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ BLOCK = 100_000
 LOADS = 200  # entities read, or conditions checked, in one turn
 
 
-def run(stage: Stage, tell: Callable[[str], None]) -> list[Figure]:
+def run(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
     """The figures of this group: the value at the largest size, beside every smaller one."""
     sizes = stage.settings.growth
     root = stage.folder / "growth"
@@ -43,14 +43,13 @@ def run(stage: Stage, tell: Callable[[str], None]) -> list[Figure]:
         raws = {size: RawSqlite(root / RawSqlite.name / str(size), size) for size in sizes}
         for each in (*stores.values(), *raws.values()):
             opened.callback(each.close)
-        figures = [_bytes(root, sizes)]
+        yield _bytes(root, sizes)
         for name, unit, better, cell in _measures(stage.settings.seconds):
             tell(name)
             contenders: dict[int, Any] = raws if name.startswith(RAW) else stores
             found = interleave({f"{size:,}": cell(contender, size) for size, contender in contenders.items()}, 5)
-            figures.append(_figure(name, unit, better, sizes, found))
+            yield _figure(name, unit, better, sizes, found)
     shutil.rmtree(root, ignore_errors=True)
-    return figures
 
 
 def _grow(kind: Any, root: Path, size: int, sizes: tuple[int, ...]) -> None:

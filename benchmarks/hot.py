@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -51,14 +51,14 @@ def move(source: Counter, target: Counter) -> list[Counted]:
     return [Counted(source.counter, -1), Counted(target.counter, 1)]
 
 
-def run(stage: Stage, tell: Callable[[str], None]) -> list[Figure]:
+def run(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
     """The figures of this group."""
     ours, tasks = stage.open(Eventfold), stage.open(EventfoldTasks)
     tell("one counter")
     with ExitStack() as handles:
-        figures = _one(stage, ours, tasks, handles)
+        yield from _one(stage, ours, tasks, handles)
     tell("ten accounts")
-    return [*figures, _ten(stage, tasks)]
+    yield _ten(stage, tasks)
 
 
 def _one(stage: Stage, ours: Eventfold, tasks: EventfoldTasks, handles: ExitStack) -> list[Figure]:

@@ -36,7 +36,7 @@ def package(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise Missing(INSTALL) from error
+        raise Missing(f"{INSTALL}; {error}") from error
 
 
 class Eventsourcing:
@@ -46,6 +46,7 @@ class Eventsourcing:
 
     def __init__(self, folder: Path | None, stored: int, env: dict[str, str] | None = None) -> None:
         package("eventsourcing")
+        package((env or {}).get("PERSISTENCE_MODULE", "eventsourcing.sqlite"))  # its driver may be missing
         from benchmarks import parcels  # defines the aggregate, so it needs the package
 
         self.parcels = parcels

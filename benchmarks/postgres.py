@@ -6,7 +6,7 @@ Knows: what is asked of it. Does not know: how a server is found, what SQL the f
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -65,35 +65,34 @@ class Contenders:
         return found | ({PEER: self.peer} if self.peer else {})
 
 
-def run(stage: Stage, tell: Callable[[str], None]) -> list[Figure]:
+def run(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
     """The figures of this group; none, with a word why, where there is no server."""
     try:
         cluster = Cluster()
     except Missing as reason:
         tell(f"left out: {reason}")
-        return []
+        return
     with ExitStack() as opened:
         opened.callback(cluster.close)
         them = Contenders(stage, cluster, opened, tell)
         tell("appends")
-        figures = _appends(stage, them)
+        yield from _appends(stage, them)
         tell("concurrent appends")
-        figures += _concurrent(stage, them)
+        yield from _concurrent(stage, them)
         tell("four processes")
-        figures.append(_processes(stage, them))
+        yield _processes(stage, them)
         tell("reads")
-        figures += _reads(stage, them)
+        yield from _reads(stage, them)
         tell("append to receipt")
-        figures += _latency(stage, them)
-        return figures + rows.figures(stage, cluster, them.ours.store, them.environment, tell)
+        yield from _latency(stage, them)
+        yield from rows.figures(stage, cluster, them.ours.store, them.environment, tell)
 
 
 def _others(stage: Stage, found: dict[str, Sample], *names: str) -> dict[str, Sample | str]:
     return {name: found.get(name) or stage.missing.get(name, "") for name in names}
 
 
-def _appends(stage: Stage, them: Contenders) -> list[Figure]:
-    figures: list[Figure] = []
+def _appends(stage: Stage, them: Contenders) -> Iterator[Figure]:
     for events in (1, 100, 1000):
         callers = {name: each.caller(events) for name, each in them.all().items()}
         cells: dict[str, Cell] = {n: _rate(call, stage.settings.seconds, events) for n, call in callers.items()}
@@ -104,8 +103,7 @@ def _appends(stage: Stage, them: Contenders) -> list[Figure]:
             figure.aim("≥ 0.8 of raw psycopg", figure.against(FLOOR) >= 0.8)
         elif events == 1000:
             figure.aim("> 30,000/s", figure.ours.median > 30_000)
-        figures.append(figure)
-    return figures
+        yield figure
 
 
 def _rate(call: Callable[[], Any], seconds: float, events: int) -> Cell:

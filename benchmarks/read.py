@@ -6,7 +6,7 @@ Knows: who reads what. Does not know: how a page is fetched.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from benchmarks.floor import RawApsw, RawSqlite
@@ -21,20 +21,20 @@ FLOORS = (RawSqlite.name, RawApsw.name)
 PEERS = (Eventsourcing.name, Umadb.name)
 
 
-def run(stage: Stage, tell: Callable[[str], None]) -> list[Figure]:
+def run(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
     """The figures of this group. Nothing folded is kept (cache=0, snapshots=0) where a load is measured."""
     contenders = stage.those(RawSqlite, RawApsw)
     contenders[Eventfold.name] = stage.open(Eventfold, cache=0, snapshots=0)
     contenders |= stage.those(Eventsourcing, Umadb)
     tell("the whole log")
-    figures = [_whole(stage, contenders), _folded(stage, contenders[Eventfold.name])]
+    yield _whole(stage, contenders)
+    yield _folded(stage, contenders[Eventfold.name])
     for events, bound, each in ((100, 0.5, 20), (stage.settings.long, 40.0, 1)):
         tell(f"an entity of {events:,} events")
-        figures.append(_entity(stage, contenders, events, bound, each))
-    figures.append(_snapshot(stage))
+        yield _entity(stage, contenders, events, bound, each)
+    yield _snapshot(stage)
     tell("decisions")
-    figures.append(_decide(stage, contenders))
-    return figures
+    yield _decide(stage, contenders)
 
 
 def _others(stage: Stage, found: dict[str, Sample], names: Iterable[str]) -> dict[str, Sample | str]:

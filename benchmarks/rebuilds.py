@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -83,7 +83,7 @@ class HeavyShared(Heavy, name="heavy_shared", partitions=WORKERS):
     """The same, split by flight."""
 
 
-def figures(stage: Stage, tell: Callable[[str], None]) -> list[Figure]:
+def figures(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
     """All of them; none where the flights' data is not installed."""
     folder = stage.folder / "projections"
     limit = QUICK if stage.settings.quick else None
@@ -93,16 +93,17 @@ def figures(stage: Stage, tell: Callable[[str], None]) -> list[Figure]:
         tenth = _loaded(folder / "weeks.db", (limit or FLIGHTS) // 10)
     except Missing as reason:
         tell(f"left out: {reason}")
-        return []
+        return
     tell("a rebuild of the flights")
-    made = [_months(stage, folder / "year.db", events)]
+    yield _months(stage, folder / "year.db", events)
     tell("memory of a rebuild")
     if Path("/proc/self/status").exists():
-        made.append(_memory(folder, events, tenth))
+        yield _memory(folder, events, tenth)
     tell("four partitions in four processes")
-    made += [_shared(stage, folder / "weeks.db", *pair) for pair in ((Light, LightShared), (Heavy, HeavyShared))]
+    for pair in ((Light, LightShared), (Heavy, HeavyShared)):
+        yield _shared(stage, folder / "weeks.db", *pair)
     tell("an idle runner")
-    return [*made, _idle(stage, folder / "weeks.db")]
+    yield _idle(stage, folder / "weeks.db")
 
 
 def _loaded(path: Path, limit: int | None) -> int:

@@ -116,6 +116,12 @@ def notes(figures: Sequence[Figure]) -> list[str]:
     return said + [f"¹ {why}" for why in _reasons(figures)]
 
 
+def show_one(figure: Figure) -> None:
+    """A line about a figure that was just measured."""
+    ratios = "".join(f", {number(times)}× {name}" for name, times in figure.ratios().items())
+    print(f"{figure.group}: {figure.name}: {number(figure.ours.median, figure.unit)}{ratios}", flush=True)
+
+
 def overall(figures: Sequence[Figure]) -> str:
     """How far the run is to be trusted, and how it went."""
     spreads = [f.ours.spread for f in figures if not math.isnan(f.ours.spread)]

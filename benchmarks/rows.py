@@ -7,7 +7,7 @@ kept, rounds. The floor has its rows in memory and only writes them; the peer co
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import eventfold as ef
@@ -68,7 +68,9 @@ class Scans(ef.Projection, name="bench_scans"):
         self.weight += event.weight
 
 
-def figures(stage: Stage, cluster: Cluster, store: ef.Store, peer: Any, tell: Callable[[str], None]) -> list[Figure]:
+def figures(
+    stage: Stage, cluster: Cluster, store: ef.Store, peer: Any, tell: Callable[[str], None]
+) -> Iterator[Figure]:
     """All of them, over the events that are stored: `peer` the environment of `eventsourcing` with them, or None."""
     tell("read models")
     head, repeats = store.head(), stage.settings.repeats
@@ -77,6 +79,8 @@ def figures(stage: Stage, cluster: Cluster, store: ef.Store, peer: Any, tell: Ca
     for kind in (Depots, Parcels, Scans):
         store.project(kind, timeout=600)
     folds = interleave({"ours": lambda: _rate(count, lambda: store.view(Depots, at=head))}, repeats)
+    fold = Figure(GROUP, "fold in memory", "events/s", folds["ours"])
+    yield fold.aim("≥ 70,000/s", fold.ours.median >= 70_000)
     raw = interleave(
         {
             "ours": lambda: _rate(count, lambda: _rebuilt(store, Scans)),
@@ -84,14 +88,9 @@ def figures(stage: Stage, cluster: Cluster, store: ef.Store, peer: Any, tell: Ca
         },
         repeats,
     )
-    found = [
-        Figure(GROUP, "fold in memory", "events/s", folds["ours"]),
-        Figure(GROUP, "rebuild, a row for each event", "events/s", raw["ours"], {FLOOR: raw[FLOOR]}),
-        _beside(stage, store, peer, count),
-    ]
-    found[0].aim("≥ 70,000/s", found[0].ours.median >= 70_000)
-    found[1].aim("≥ 0.6 of raw", found[1].against(FLOOR) >= 0.6)
-    return found
+    upsert = Figure(GROUP, "rebuild, a row for each event", "events/s", raw["ours"], {FLOOR: raw[FLOOR]})
+    yield upsert.aim("≥ 0.6 of raw", upsert.against(FLOOR) >= 0.6)
+    yield _beside(stage, store, peer, count)
 
 
 def _beside(stage: Stage, store: ef.Store, peer: Any, count: int) -> Figure:

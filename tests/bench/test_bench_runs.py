@@ -5,9 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from benchmarks import append, hot
+from benchmarks.__main__ import main
+from benchmarks.measure import Figure, Missing, Sample
+from benchmarks.peers import package
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ["--quick", "--stored", "600", "--seconds", "0.01", "--rounds", "1"]
@@ -49,6 +56,36 @@ def test_terminal_and_markdown_show_the_same_figures(run: Path) -> None:
     for count in ("1 event an append", "10 events an append", "100 events an append", "1,000 events an append"):
         assert count in markdown
         assert count.split()[0] in shown
+
+
+def test_a_group_that_fails_loses_no_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What it measured before is written, the groups after it are measured, and the exit code says that one failed."""
+
+    def failing(*_: Any) -> Iterator[Figure]:
+        yield Figure("append", "the first", "events/s", Sample((1.0,)))
+        assert [each["name"] for each in json.loads(file.read_text(encoding="utf-8"))["figures"]] == ["the first"]
+        raise RuntimeError("no more")
+
+    def going(*_: Any) -> Iterator[Figure]:
+        yield Figure("hot", "the second", "events/s", Sample((2.0,)))
+
+    file = tmp_path / "figures.json"
+    monkeypatch.setattr(append, "run", failing)
+    monkeypatch.setattr(hot, "run", going)
+    assert main(["--only", "append", "--only", "hot", "--json", str(file), "--folder", str(tmp_path)]) == 1
+    assert [each["name"] for each in json.loads(file.read_text(encoding="utf-8"))["figures"]] == [
+        "the first",
+        "the second",
+    ]
+    assert "append: RuntimeError: no more" in capsys.readouterr().err
+
+
+def test_a_peer_whose_driver_is_missing_is_left_out_with_the_reason() -> None:
+    """A module that is not installed is named, and raises what takes a contender out of the tables."""
+    with pytest.raises(Missing, match="No module named 'eventsourcing_of_nowhere'"):
+        package("eventsourcing_of_nowhere")
 
 
 def test_nothing_is_left_behind(run: Path) -> None:
