@@ -9,6 +9,7 @@ import inspect
 import re
 import types
 import typing
+import unicodedata
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, Literal, Union, cast, get_args, get_origin
@@ -27,7 +28,7 @@ from eventfold.sink import Sink
 Kept = type[Projection] | type[SqlProjection] | type[Subscription] | SqlProjection | Subscription
 Key = tuple[Any, ...]
 KeyOf = Callable[[Any], Any]
-NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+LONGEST_NAME = 63  # bytes: no database that rows may be kept in takes fewer
 
 
 class Handler(msgspec.Struct):
@@ -130,10 +131,10 @@ def _compile(kept: Kept) -> Plan:
         )
     terms = TERMS[cls]
     name = terms.name or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
-    if not NAME.fullmatch(name) or "__" in name:
+    if not _is_name(name):
         raise InvalidProjection(
             f"{name!r} cannot be the name of a projection.",
-            "Use up to 40 small letters, digits and single underscores, a letter first: name=….",
+            f"Use small letters, digits and single underscores, a letter first, {LONGEST_NAME} bytes at most: name=….",
         )
     try:
         if issubclass(cls, Projection):
@@ -144,6 +145,11 @@ def _compile(kept: Kept) -> Plan:
             f"The annotations of {cls.__name__} cannot be resolved: {error}.",
             "Define the classes it names in the same module or function, above it.",
         ) from error
+
+
+def _is_name(name: str) -> bool:
+    fits = name.isidentifier() and "__" not in name and len(name.encode("utf-8", "replace")) <= LONGEST_NAME
+    return fits and name[0].isalpha() and name == name.lower() and unicodedata.is_normalized("NFKC", name)
 
 
 def _rows(cls: type[Projection], name: str, terms: Terms) -> Plan:
@@ -223,6 +229,12 @@ def _handled(kept: Any, cls: type, name: str, terms: Terms) -> Plan:
             "Write @staticmethod def key(event: …) -> str.",
         )
     tables: dict[str, str] = getattr(instance, "tables", {})
+    for table in tables:
+        if not table.isidentifier():
+            raise InvalidProjection(
+                f"{table!r} cannot be the name of a table of {cls.__name__}.",
+                "Use letters, digits and underscores, a letter first: SQL names it as {table}.",
+            )
     events = tuple(dict.fromkeys(event for handler in handlers for event in handler.events))
     query = _query(events)
     return Plan(

@@ -65,7 +65,7 @@ class SqlControl:
         for name, table in tables.items():
             if known is None and driver.exists(connection, name):
                 raise table_taken(driver.address, name)
-            driver.execute(connection, f"DROP TABLE IF EXISTS {physical(name, generation)}")
+            driver.execute(connection, f"DROP TABLE IF EXISTS {driver.relation(physical(name, generation))}")
             for statement in self._statements.create(table, name, generation):
                 driver.execute(connection, statement)
         for each in checkpoints:
@@ -82,8 +82,9 @@ class SqlControl:
             for name in p.tables:
                 table = physical(name, p.live)
                 columns = self._driver.shown(self._connection, table)
-                self._driver.execute(self._connection, f"DROP VIEW IF EXISTS {name}")
-                self._driver.execute(self._connection, f"CREATE VIEW {name} AS SELECT {columns} FROM {table}")  # noqa: S608
+                view, own = self._driver.relation(name), self._driver.relation(table)
+                self._driver.execute(self._connection, f"DROP VIEW IF EXISTS {view}")
+                self._driver.execute(self._connection, f"CREATE VIEW {view} AS SELECT {columns} FROM {own}")  # noqa: S608
 
     def _notice(self) -> None:
         for each in self.checkpoints():
@@ -102,8 +103,9 @@ class SqlControl:
 
     def drop(self, generation: int, tables: Sequence[str]) -> None:
         """See the port. Tables first: a runner that writes to them holds no lock that we have."""
+        relation = self._driver.relation
         for table in tables:
-            self._driver.execute(self._connection, f"DROP TABLE IF EXISTS {physical(table, generation)}")
+            self._driver.execute(self._connection, f"DROP TABLE IF EXISTS {relation(physical(table, generation))}")
         for table in control.TABLES:
             self._ask(f"DELETE FROM {table} WHERE name = ? AND generation = ?", (self._name, generation))  # noqa: S608
 
@@ -117,11 +119,11 @@ class SqlControl:
 
     def forget(self, tables: Sequence[str]) -> None:
         """See the port."""
-        found = self._ask(control.GENERATIONS, (self._name,))
+        found, relation = self._ask(control.GENERATIONS, (self._name,)), self._driver.relation
         for table in tables:
-            self._driver.execute(self._connection, f"DROP VIEW IF EXISTS {table}")
+            self._driver.execute(self._connection, f"DROP VIEW IF EXISTS {relation(table)}")
             for (generation,) in found:
-                self._driver.execute(self._connection, f"DROP TABLE IF EXISTS {physical(table, generation)}")
+                self._driver.execute(self._connection, f"DROP TABLE IF EXISTS {relation(physical(table, generation))}")
         for table in (*control.TABLES, "eventfold_projection"):
             self._ask(f"DELETE FROM {table} WHERE name = ?", (self._name,))  # noqa: S608
 

@@ -24,6 +24,7 @@ class Driver(Protocol):
     errors: tuple[type[BaseException], ...]
     refusals: tuple[type[BaseException], ...]  # of errors, those that are a row's fault
     table_end: str
+    longest_name: int | None  # bytes of a table's or an index's name; None: any number
     locking: str  # behind a SELECT: lock the rows until the end of the transaction, where it has not locked all
 
     def take(self, write: bool) -> Any:
@@ -36,6 +37,14 @@ class Driver(Protocol):
 
     def shut(self) -> None:
         """Close everything."""
+        ...
+
+    def relation(self, name: str) -> str:
+        """A table or view by its name, as SQL names it: whatever that name is."""
+        ...
+
+    def column(self, name: str) -> str:
+        """A column of rows by its field, as SQL names it."""
         ...
 
     def sql(self, text: str) -> str:

@@ -12,11 +12,14 @@ import psycopg
 from psycopg import sql as compose
 from psycopg.types.string import TextLoader
 
-from eventfold.engines.postgres.address import Address, address_of, options_of
+from eventfold.engines.postgres.address import MOST_BYTES_OF_A_NAME, Address, address_of, options_of
 from eventfold.errors import EventfoldError, TargetUnavailable
 from eventfold.projection.columns import Convert, Kind, Table
 from eventfold.targets.connections import OfThread
 from eventfold.targets.driver import Parameters, text_damaged
+from eventfold.targets.rows import clipped, column_name, fields_of, quoted
+
+SMALL = {letter: letter + 32 for letter in range(ord("A"), ord("Z") + 1)}  # as PostgreSQL does: A to Z only
 
 BLOCKERS = """SELECT DISTINCT b.pid, b.application_name, b.usename, b.state || ' for '
         || round(extract(epoch FROM clock_timestamp() - b.state_change)) || ' s'
@@ -46,6 +49,7 @@ class PostgresDriver:
     errors: tuple[type[BaseException], ...] = (psycopg.Error, UnicodeDecodeError)
     refusals: tuple[type[BaseException], ...] = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError)
     table_end = ""
+    longest_name: int | None = MOST_BYTES_OF_A_NAME
     locking = " FOR UPDATE"
 
     def __init__(self, url: str, schema: str | None = None) -> None:
@@ -78,6 +82,14 @@ class PostgresDriver:
     def shut(self) -> None:
         """Hang up, in every thread."""
         self._connections.close()
+
+    def relation(self, name: str) -> str:
+        """Quoted, in small letters: what a name means to PostgreSQL that is not quoted."""
+        return quoted(clipped(name, self.longest_name).translate(SMALL))
+
+    def column(self, name: str) -> str:
+        """Quoted. No table can have a column that is called as one of the system's."""
+        return quoted(clipped(column_name(name), self.longest_name))
 
     def sql(self, text: str) -> str:
         """`?` becomes `%s`."""
@@ -150,18 +162,20 @@ class PostgresDriver:
         """Whether anything of this name is in the schema."""
         sql = """SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
             WHERE n.nspname = current_schema() AND c.relname = %s"""
-        return connection.execute(sql, (name,)).fetchone() is not None
+        return connection.execute(sql, (clipped(name, self.longest_name).translate(SMALL),)).fetchone() is not None
 
     def shown(self, connection: psycopg.Connection[Any], name: str) -> str:
-        """All of them."""
-        return "*"
+        """All of them, by the names of their fields."""
+        sql = "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped"
+        found = [row[0] for row in connection.execute(f"{sql} ORDER BY attnum".encode(), (self.relation(name),))]
+        return fields_of(found) or "*"
 
     def width(self, connection: psycopg.Connection[Any], name: str) -> int:
         """By the catalogue."""
         sql = (
             "SELECT count(*) FROM information_schema.columns WHERE table_schema = current_schema() AND table_name = %s"
         )
-        row = connection.execute(sql, (name,)).fetchone()
+        row = connection.execute(sql, (clipped(name, self.longest_name).translate(SMALL),)).fetchone()
         return 0 if row is None else int(row[0])
 
     def translated(self, error: BaseException) -> EventfoldError:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
+from zlib import crc32
 
 from eventfold.errors import InvalidProjection
 from eventfold.projection.columns import Kind, Table, unreadable_row
@@ -14,6 +15,8 @@ from eventfold.target import physical
 from eventfold.targets.driver import Driver
 
 Converter = Callable[[Any], Any]
+SYSTEM = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})  # columns of every table of PostgreSQL
+OTHER = "__column"
 
 
 class Statements:
@@ -29,43 +32,58 @@ class Statements:
 
     def create(self, table: Table | str, name: str, generation: int) -> Iterator[str]:
         """The statements that make a generation's table."""
-        own = physical(name, generation)
+        own = self._driver.relation(physical(name, generation))
         if isinstance(table, str):
             yield f"CREATE TABLE {own} ({table})"
             return
         columns = [
-            f"{quoted(c.name)} {self._driver.types[c.kind]}{'' if c.nullable else ' NOT NULL'}" for c in table.columns
+            f"{self.column(c.name)} {self._driver.types[c.kind]}{'' if c.nullable else ' NOT NULL'}"
+            for c in table.columns
         ]
-        columns.append(f"PRIMARY KEY ({listed(table.key)})")
+        columns.append(f"PRIMARY KEY ({self.listed(table.key)})")
         yield f"CREATE TABLE {own} ({', '.join(columns)}) {self._driver.table_end}"
         for index in table.indexes:
-            yield f"CREATE INDEX {own}__{'_'.join(index)} ON {own} ({listed(index)})"
+            yield f"CREATE INDEX {self.index_name(name, generation, index)} ON {own} ({self.listed(index)})"
+
+    def index_name(self, name: str, generation: int, index: Sequence[str]) -> str:
+        """What the index of a generation's table on these columns is called."""
+        return quoted(clipped(f"{physical(name, generation)}__{'_'.join(index)}", self._driver.longest_name))
+
+    def column(self, name: str) -> str:
+        """A column as SQL names it."""
+        return self._driver.column(name)
+
+    def listed(self, names: Iterable[str]) -> str:
+        """Columns, with commas."""
+        return ", ".join(map(self._driver.column, names))
 
     def columns(self, table: Table) -> str:
         """What is asked for, where rows are."""
-        return listed(table.fields)
+        return self.listed(table.fields)
 
     def upsert(self, table: Table) -> str:
         """Write a row, whole."""
         sql = self._upserts.get(table)
         if sql is None:
-            rest = [f"{quoted(f)} = excluded.{quoted(f)}" for f in table.fields if f not in table.key]
+            column, own = self.column, self._driver.relation(table.name)
+            rest = [f"{column(f)} = excluded.{column(f)}" for f in table.fields if f not in table.key]
             sql = self._upserts[table] = (
-                f"INSERT INTO {table.name} ({listed(table.fields)}) VALUES ({','.join('?' * len(table.columns))}) "  # noqa: S608
-                f"ON CONFLICT ({listed(table.key)}) DO {'UPDATE SET ' + ', '.join(rest) if rest else 'NOTHING'}"
+                f"INSERT INTO {own} ({self.listed(table.fields)}) VALUES ({','.join('?' * len(table.columns))}) "  # noqa: S608
+                f"ON CONFLICT ({self.listed(table.key)}) DO {'UPDATE SET ' + ', '.join(rest) if rest else 'NOTHING'}"
             )
         return sql
 
     def delete(self, table: Table) -> str:
         """Delete a row by its key."""
-        return f"DELETE FROM {table.name} WHERE {' AND '.join(f'{quoted(k)} = ?' for k in table.key)}"  # noqa: S608
+        key = " AND ".join(f"{self.column(k)} = ?" for k in table.key)
+        return f"DELETE FROM {self._driver.relation(table.name)} WHERE {key}"  # noqa: S608
 
     def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> tuple[str, list[Any]]:
         """The rows of some keys."""
         of: dict[str, Kind] = {column.name: column.kind for column in table.columns}
-        condition = self._driver.keys([(quoted(k), of[k]) for k in table.key], len(keys))
+        condition = self._driver.keys([(self.column(k), of[k]) for k in table.key], len(keys))
         values = [value for key in self.packed_keys(table, keys) for value in key]
-        return f"SELECT {self.columns(table)} FROM {table.name} WHERE {condition}", values  # noqa: S608
+        return f"SELECT {self.columns(table)} FROM {self._driver.relation(table.name)} WHERE {condition}", values  # noqa: S608
 
     def select(
         self, table: Table, where: Mapping[str, Any], order: Sequence[str], limit: int | None
@@ -74,14 +92,15 @@ class Statements:
         kinds: dict[str, Kind] = {column.name: column.kind for column in table.columns}
         refuse_unknown(table, where, order)
         conditions = [
-            f"{quoted(name)} IS NULL" if value is None else f"{quoted(name)} = ?" for name, value in where.items()
+            f"{self.column(name)} IS NULL" if value is None else f"{self.column(name)} = ?"
+            for name, value in where.items()
         ]
         pack = self._driver.pack
         values = [pack[kinds[n]](v) if kinds[n] in pack else v for n, v in where.items() if v is not None]
-        sql = f"SELECT {self.columns(table)} FROM {table.name}"  # noqa: S608
+        sql = f"SELECT {self.columns(table)} FROM {self._driver.relation(table.name)}"  # noqa: S608
         if conditions:
             sql += f" WHERE {' AND '.join(conditions)}"
-        by = [f"{quoted(n[1:])} DESC" if n[0] == "-" else quoted(n) for n in (order or table.key)]
+        by = [f"{self.column(n[1:])} DESC" if n[0] == "-" else self.column(n) for n in (order or table.key)]
         sql += f" ORDER BY {', '.join(by)}"
         if limit is not None:
             sql += " LIMIT ?"
@@ -90,9 +109,9 @@ class Statements:
 
     def scan(self, table: Table, further: bool, page: int) -> str:
         """The next rows in the order of the key."""
-        key = listed(table.key)
+        key, own = self.listed(table.key), self._driver.relation(table.name)
         after = f"WHERE ({key}) > ({','.join('?' * len(table.key))})" if further else ""
-        return f"SELECT {listed(table.fields)} FROM {table.name} {after} ORDER BY {key} LIMIT {page}"  # noqa: S608
+        return f"SELECT {self.listed(table.fields)} FROM {own} {after} ORDER BY {key} LIMIT {page}"  # noqa: S608
 
     def after(self, table: Table, row: Sequence[Any]) -> tuple[Any, ...]:
         """Where a scan goes on behind this row, as the driver gave it."""
@@ -139,10 +158,30 @@ def refuse_unknown(table: Table, where: Iterable[str], order: Iterable[str]) -> 
 
 
 def quoted(name: str) -> str:
-    """A column's name, so that a field may be called what SQL has taken for itself."""
-    return f'"{name}"'
+    """A name as standard SQL quotes it, so that a table or a field may be called what SQL reserves."""
+    return '"' + name.replace('"', '""') + '"'
 
 
-def listed(names: Iterable[str]) -> str:
-    """Columns, quoted, with commas."""
-    return ", ".join(map(quoted, names))
+def column_name(field: str) -> str:
+    """What the column of a field is called on PostgreSQL, whose tables have columns of their own already."""
+    return f"{field}{OTHER}" if field in SYSTEM else field
+
+
+def fields_of(columns: Sequence[str]) -> str:
+    """Columns of a table by the names of their fields, as SQL; "" where these are the same."""
+    if not any(each.removesuffix(OTHER) in SYSTEM for each in columns):
+        return ""
+    fields = [(each, each.removesuffix(OTHER)) for each in columns]
+    return ", ".join(f"{quoted(own)} AS {quoted(field if field in SYSTEM else own)}" for own, field in fields)
+
+
+def clipped(name: str, longest: int | None) -> str:
+    """A name of at most `longest` bytes (None: any number), other than what any other name becomes.
+
+    Where it ends with the number of a generation, it still does.
+    """
+    if longest is None or len(name.encode()) <= longest:
+        return name
+    table, _, generation = name.rpartition("__")
+    end = f"_{crc32(name.encode()):08x}" + (f"__{generation}" if table and generation.isdecimal() else "")
+    return name.encode()[: longest - len(end)].decode("utf-8", "ignore") + end

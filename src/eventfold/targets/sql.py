@@ -297,9 +297,10 @@ class SqlTarget:
         """See the port."""
 
         def everything(connection: Any) -> list[tuple[Any, ...]]:
-            width = self._driver.width(connection, physical(name, generation))
+            table = physical(name, generation)
+            width, own = self._driver.width(connection, table), self._driver.relation(table)
             order = ", ".join(str(n) for n in range(1, width + 1))
-            return self._ask(connection, f"SELECT * FROM {physical(name, generation)} ORDER BY {order}")  # noqa: S608
+            return self._ask(connection, f"SELECT * FROM {own} ORDER BY {order}")  # noqa: S608
 
         yield from self._read(everything)
 

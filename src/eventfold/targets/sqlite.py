@@ -81,6 +81,7 @@ class SqliteDriver:
         apsw.TooBigError,
         apsw.RangeError,
     )
+    longest_name: int | None = None
     table_end = "STRICT, WITHOUT ROWID"
     locking = ""  # whoever writes is alone already
 
@@ -169,6 +170,14 @@ class SqliteDriver:
         if self._file is not None:
             self._file.close()
         self._file, self._known = None, self.path == ":memory:"
+
+    def relation(self, name: str) -> str:
+        """Quoted."""
+        return quoted(name)
+
+    def column(self, name: str) -> str:
+        """Quoted."""
+        return quoted(name)
 
     def sql(self, text: str) -> str:
         """As it is."""

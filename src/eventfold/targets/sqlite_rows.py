@@ -74,19 +74,21 @@ class SqliteStatements(Statements):
 
     def create(self, table: Table | str, name: str, generation: int) -> Iterator[str]:
         """The statements that make a generation's table."""
-        own = physical(name, generation)
+        physical_name = physical(name, generation)
+        own = quoted(physical_name)
         if isinstance(table, str):
             yield f"CREATE TABLE {own} ({table})"
             return
         second = order_columns(table)
-        columns = [(quoted(c.name), self._driver.types[c.kind], c.nullable) for c in table.columns]
-        columns += [(quoted(order_name(c.name)), "TEXT", c.nullable) for c in second]
-        described = [f"{each} {kind}{'' if nullable else ' NOT NULL'}" for each, kind, nullable in columns]
-        fresh = Table(own, table.columns, table.key, table.indexes)
+        every = [(quoted(c.name), self._driver.types[c.kind], c.nullable) for c in table.columns]
+        every += [(quoted(order_name(c.name)), "TEXT", c.nullable) for c in second]
+        described = [f"{each} {kind}{'' if nullable else ' NOT NULL'}" for each, kind, nullable in every]
+        fresh = Table(physical_name, table.columns, table.key, table.indexes)
         described.append(f"PRIMARY KEY ({', '.join(self._names(fresh, table.key))})")
         yield f"CREATE TABLE {own} ({', '.join(described)}) {self._driver.table_end}"
         for index in table.indexes:
-            yield f"CREATE INDEX {own}__{'_'.join(index)} ON {own} ({', '.join(self._names(fresh, index))})"
+            columns = ", ".join(self._names(fresh, index))
+            yield f"CREATE INDEX {self.index_name(name, generation, index)} ON {own} ({columns})"
 
     def upsert(self, table: Table) -> str:
         """Write a row, whole. A key that is there keeps the text it was first written as."""
@@ -99,7 +101,8 @@ class SqliteStatements(Statements):
             of_key = {*table.key, *map(order_name, table.key)}
             rest = [f"{quoted(each)} = excluded.{quoted(each)}" for each in names if each not in of_key]
             sql = self._upserts[table] = (
-                f"INSERT INTO {table.name} ({', '.join(map(quoted, names))}) VALUES ({','.join('?' * len(names))}) "  # noqa: S608
+                f"INSERT INTO {quoted(table.name)} ({', '.join(map(quoted, names))}) "  # noqa: S608
+                f"VALUES ({','.join('?' * len(names))}) "
                 f"ON CONFLICT ({', '.join(self._names(table, table.key))}) "
                 f"DO {'UPDATE SET ' + ', '.join(rest) if rest else 'NOTHING'}"
             )
@@ -108,7 +111,7 @@ class SqliteStatements(Statements):
     def delete(self, table: Table) -> str:
         """Delete a row by its key."""
         key = " AND ".join(f"{name} = ?" for name in self._names(table, table.key))
-        return f"DELETE FROM {table.name} WHERE {key}"  # noqa: S608
+        return f"DELETE FROM {quoted(table.name)} WHERE {key}"  # noqa: S608
 
     def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> tuple[str, list[Any]]:
         """The rows of some keys."""
@@ -116,7 +119,7 @@ class SqliteStatements(Statements):
         names = self._names(table, table.key)
         condition = self._driver.keys([(name, kinds[of]) for name, of in zip(names, table.key, strict=True)], len(keys))
         values = [value for key in self.packed_keys(table, keys) for value in key]
-        return f"SELECT {self.columns(table)} FROM {table.name} WHERE {condition}", values  # noqa: S608
+        return f"SELECT {self.columns(table)} FROM {quoted(table.name)} WHERE {condition}", values  # noqa: S608
 
     def select(
         self, table: Table, where: Mapping[str, Any], order: Sequence[str], limit: int | None
@@ -132,7 +135,7 @@ class SqliteStatements(Statements):
             kind = kinds[name]
             conditions.append(f"{self._sortable(table, name)} = ?")
             values.append(ORDER[kind](value) if kind in ORDER else pack[kind](value) if kind in pack else value)
-        sql = f"SELECT {self.columns(table)} FROM {table.name}"  # noqa: S608
+        sql = f"SELECT {self.columns(table)} FROM {quoted(table.name)}"  # noqa: S608
         if conditions:
             sql += f" WHERE {' AND '.join(conditions)}"
         by = [
@@ -159,7 +162,7 @@ class SqliteStatements(Statements):
         names = self._names(table, table.key)
         key = ", ".join(names)
         after = f"WHERE ({key}) > ({','.join('?' * len(names))})" if further else ""
-        return f"SELECT {self.columns(table)}, {key} FROM {table.name} {after} ORDER BY {key} LIMIT {page}"  # noqa: S608
+        return f"SELECT {self.columns(table)}, {key} FROM {quoted(table.name)} {after} ORDER BY {key} LIMIT {page}"  # noqa: S608
 
     def after(self, table: Table, row: Sequence[Any]) -> tuple[Any, ...]:
         """Where the scan goes on: the last columns, see `scan`."""

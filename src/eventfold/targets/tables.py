@@ -294,4 +294,4 @@ def refuse_layout(address: str, layout: int) -> None:
 
 def names_in(tables: Any) -> list[str]:
     """The names of tables in a row that may be damaged, as far as they are names."""
-    return [name for name in f"{tables}".split(",") if re.fullmatch("[a-z][a-z0-9_]{0,62}", name)]
+    return [name for name in f"{tables}".split(",") if re.fullmatch(r"\w{1,200}", name)]

@@ -6,7 +6,7 @@ Knows: the fence (token and revision). Does not know: how a transaction begins a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from eventfold.errors import EventfoldError, LeaseLost
@@ -24,10 +24,11 @@ from eventfold.target import (
 )
 from eventfold.targets import tables as control
 from eventfold.targets.driver import Driver, Parameters
-from eventfold.targets.rows import Statements
+from eventfold.targets.rows import Statements, clipped
 
 PAGE = 1_000  # keys asked for at once
-NAMES = re.compile(r"\{(\w+)\}")
+NAMES = re.compile(r"""(["`\[]?)\{(\w+)\}""")
+PLAIN = re.compile("[a-z_][a-z0-9_]*")
 
 
 class SqlWriting:
@@ -46,7 +47,7 @@ class SqlWriting:
         self._driver.executemany(self.connection, self._named(sql), parameters)
 
     def _named(self, sql: str) -> str:
-        return named(sql, self._place.generation)
+        return named(sql, self._place.generation, self._driver.relation, self._driver.longest_name)
 
     def upsert(self, table: Table, rows: Sequence[Sequence[Any]]) -> None:
         """See the port."""
@@ -135,9 +136,14 @@ def put(driver: Driver, connection: Any, held: Checkpoint) -> Checkpoint:
     return held
 
 
-def named(sql: str, generation: int) -> str:
-    """SQL with `{table}` become the name of a generation's own table."""
-    return NAMES.sub(lambda name: physical(name[1], generation), sql) if "{" in sql else sql
+def named(sql: str, generation: int, relation: Callable[[str], str], longest: int | None) -> str:
+    """SQL with `{table}` become the name of a generation's own table, quoted where that is needed."""
+
+    def name(found: re.Match[str]) -> str:
+        own = clipped(physical(found[2], generation), longest)
+        return f"{found[1]}{own}" if found[1] or PLAIN.fullmatch(own) else relation(own)
+
+    return NAMES.sub(name, sql) if "{" in sql else sql
 
 
 def lost(held: Checkpoint) -> EventfoldError:

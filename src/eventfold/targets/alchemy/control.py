@@ -16,9 +16,10 @@ from eventfold.projection.columns import Table
 from eventfold.target import Checkpoint, Disturbed, Entry, PendingCommand, Place, Registered, physical
 from eventfold.targets import tables as control
 from eventfold.targets.alchemy import dialects, queries
-from eventfold.targets.alchemy.tables import CHECKPOINT, COMMAND, ENTRY, MARK, PROJECTION
+from eventfold.targets.alchemy.tables import CHECKPOINT, COMMAND, ENTRY, LONGEST, MARK, PROJECTION
 from eventfold.targets.alchemy.writing import at, enter, put
 from eventfold.targets.control import table_taken
+from eventfold.targets.rows import clipped
 
 
 class AlchemyControl:
@@ -67,7 +68,7 @@ class AlchemyControl:
         if known is None and self.checkpoints(generation):
             raise control.damaged("eventfold_projection", self._name)
         for name, table in tables.items():
-            if not known and sa.inspect(connection).has_table(name):
+            if not known and sa.inspect(connection).has_table(clipped(name, LONGEST)):
                 raise table_taken(self._address, name)
             queries.make(connection, table, name, generation)
         self._delete(generation)  # of a generation whose making was cut short

@@ -78,16 +78,17 @@ def options(url: sa.URL) -> dict[str, Any]:
 
 def upsert(table: sa.Table, name: str) -> sa.Executable | None:
     """The statement that writes a row, whole; None where the dialect has none: then it is deleted and inserted."""
-    key = [column.name for column in table.primary_key]
-    rest = [column.name for column in table.columns if column.name not in key]
+    own = list(table.primary_key)
+    key = [column.key for column in own]
+    rest = [column.key for column in table.columns if column.key not in key]
     if name in ("mysql", "mariadb"):
         made = mysql.insert(table)
         return made.on_duplicate_key_update({each: made.inserted[each] for each in rest or key[:1]})
     if name in ("sqlite", "postgresql"):
         found = (sqlite if name == "sqlite" else postgresql).insert(table)
         if not rest:
-            return found.on_conflict_do_nothing(index_elements=key)
-        return found.on_conflict_do_update(index_elements=key, set_={each: found.excluded[each] for each in rest})
+            return found.on_conflict_do_nothing(index_elements=own)
+        return found.on_conflict_do_update(index_elements=own, set_={each: found.excluded[each] for each in rest})
     return None
 
 

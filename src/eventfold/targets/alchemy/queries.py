@@ -15,7 +15,8 @@ from eventfold.projection.value_order import FUNCTIONS, ORDER
 from eventfold.target import physical
 from eventfold.targets.alchemy.dialects import KEEPS_TABLES
 from eventfold.targets.alchemy.kinds import Exactly
-from eventfold.targets.alchemy.tables import rows_table
+from eventfold.targets.alchemy.tables import LONGEST, rows_table
+from eventfold.targets.rows import clipped, fields_of
 
 PAGE = 1_000
 MOST_KEYS = 200  # keys asked for at once
@@ -24,39 +25,50 @@ COMPARES_PAIRS = ("sqlite", "postgresql", "mysql", "mariadb", "oracle")
 
 def make(connection: sa.Connection, table: Table | str, name: str, generation: int) -> None:
     """Make a generation's table, in place of what an interrupted attempt may have left."""
-    own = physical(name, generation)
+    own = clipped(physical(name, generation), LONGEST)
     unmake(connection, own)
     if isinstance(table, str):
         connection.exec_driver_sql(f"CREATE TABLE {quoted(connection, own)} ({table})")
     else:
-        rows_table(Table(own, table.columns, table.key, table.indexes)).create(connection)
+        rows_table(Table(own, table.columns, table.key, table.indexes), connection.dialect).create(connection)
 
 
 def unmake(connection: sa.Connection, own: str) -> None:
     """Drop a table, if it is there."""
-    if sa.inspect(connection).has_table(own):
+    if sa.inspect(connection).has_table(clipped(own, LONGEST)):
         connection.exec_driver_sql(f"DROP TABLE {quoted(connection, own)}")
 
 
 def show(connection: sa.Connection, name: str, own: str) -> None:
     """Let readers see a generation's table by the projection's name."""
-    view, table = quoted(connection, name), quoted(connection, own)
+    view, table, columns = quoted(connection, name), quoted(connection, own), _shown(connection, own)
     if connection.dialect.name in KEEPS_TABLES:
-        connection.exec_driver_sql(f"CREATE OR REPLACE VIEW {view} AS SELECT * FROM {table}")  # noqa: S608
+        connection.exec_driver_sql(f"CREATE OR REPLACE VIEW {view} AS SELECT {columns} FROM {table}")  # noqa: S608
         return
     hide(connection, name)
-    connection.exec_driver_sql(f"CREATE VIEW {view} AS SELECT * FROM {table}")  # noqa: S608
+    connection.exec_driver_sql(f"CREATE VIEW {view} AS SELECT {columns} FROM {table}")  # noqa: S608
+
+
+def _shown(connection: sa.Connection, own: str) -> str:
+    """The columns of a table, by the names of their fields."""
+    if connection.dialect.name != "postgresql":
+        return "*"
+    found = [column["name"] for column in sa.inspect(connection).get_columns(clipped(own, LONGEST))]
+    return fields_of(found) or "*"
 
 
 def hide(connection: sa.Connection, name: str) -> None:
     """Drop a view, if it is there."""
-    if name in sa.inspect(connection).get_view_names():
+    if clipped(name, LONGEST) in sa.inspect(connection).get_view_names():
         connection.exec_driver_sql(f"DROP VIEW {quoted(connection, name)}")
 
 
 def quoted(connection: sa.Connection, name: str) -> str:
-    """A table's name, quoted where it has to be."""
-    return connection.dialect.identifier_preparer.quote(name)
+    """A table's or view's name, as the database takes it."""
+    preparer = connection.dialect.identifier_preparer
+    if connection.dialect.name == "oracle":  # where a quoted name is another one than the plain
+        return preparer.quote(clipped(name, LONGEST))
+    return preparer.quote_identifier(clipped(name, LONGEST))
 
 
 def of_keys(
@@ -115,7 +127,7 @@ def following(table: sa.Table, after: Sequence[Any]) -> sa.Select[Any]:
 
 def everything(connection: sa.Connection, own: str) -> list[tuple[Any, ...]]:
     """Every row of a table, sorted by all its columns."""
-    width = len(sa.inspect(connection).get_columns(own))
+    width = len(sa.inspect(connection).get_columns(clipped(own, LONGEST)))
     order = ", ".join(str(number) for number in range(1, width + 1))
     sql = f"SELECT * FROM {quoted(connection, own)} ORDER BY {order}"  # noqa: S608
     return [tuple(row) for row in connection.exec_driver_sql(sql)]

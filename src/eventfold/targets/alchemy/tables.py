@@ -5,15 +5,15 @@ Knows: columns, keys, indexes. Does not know: connections, statements.
 
 from __future__ import annotations
 
-from zlib import crc32
-
 import sqlalchemy as sa
 
 from eventfold.projection.columns import Table
 from eventfold.targets.alchemy.kinds import Exactly, words
+from eventfold.targets.rows import clipped, column_name
 
 METADATA = sa.MetaData()
-LONGEST_NAME = 60  # characters of an index's name
+LONGEST = 63  # bytes of a table's name: no database takes fewer
+LONGEST_NAME = 60  # bytes of an index's name
 
 
 def _control(name: str, key: str, columns: str) -> sa.Table:
@@ -54,18 +54,25 @@ COMMAND = _control("eventfold_command", "id", "id store name data metadata check
 LAYOUT = sa.Table("eventfold_layout", METADATA, sa.Column("layout", sa.BigInteger(), nullable=False))
 
 
-def rows_table(table: Table) -> sa.Table:
-    """A table of rows. Its name is that of a generation's own table."""
+def rows_table(table: Table, dialect: sa.Dialect) -> sa.Table:
+    """A table of rows. Its name is that of a generation's own table; a column's key is the name of its field."""
+    named = column_name if dialect.name == "postgresql" else str
     indexed = {name for index in (table.key, *table.indexes) for name in index}
     sized = max(
         sum(c.kind in ("text", "bytes") for c in table.columns if c.name in i) for i in (table.key, *table.indexes)
     )
     columns = [
-        sa.Column(c.name, Exactly(c.kind, max(sized, 1) if c.name in indexed else 0), nullable=c.nullable, quote=True)
+        sa.Column(
+            named(c.name),
+            Exactly(c.kind, max(sized, 1) if c.name in indexed else 0),
+            key=c.name,
+            nullable=c.nullable,
+            quote=True,
+        )
         for c in table.columns
     ]
     made = sa.Table(
-        table.name,
+        clipped(table.name, LONGEST),
         sa.MetaData(),
         *columns,
         sa.PrimaryKeyConstraint(*table.key),
@@ -75,9 +82,5 @@ def rows_table(table: Table) -> sa.Table:
         mariadb_engine="InnoDB",
     )
     for index in table.indexes:
-        sa.Index(_short(f"{table.name}__{'_'.join(index)}"), *(made.c[name] for name in index))
+        sa.Index(clipped(f"{table.name}__{'_'.join(index)}", LONGEST_NAME), *(made.c[name] for name in index))
     return made
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 9]}_{crc32(name.encode()):08x}"

@@ -240,7 +240,7 @@ class AlchemyTarget:
 
     def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
         """See the port."""
-        made = rows_table(table)
+        made = rows_table(table, self._engine.dialect)
         return self._read(lambda connection: [row for each in queries.of_keys(connection, made, keys) for row in each])
 
     def select(
@@ -250,14 +250,15 @@ class AlchemyTarget:
         refuse_unknown(table, where, order)
 
         def select(connection: sa.Connection) -> list[tuple[Any, ...]]:
-            statement = queries.some(rows_table(table), where, order or table.key, limit, connection.dialect.name)
+            made = rows_table(table, self._engine.dialect)
+            statement = queries.some(made, where, order or table.key, limit, connection.dialect.name)
             return [tuple(row) for row in connection.execute(statement)]
 
         return self._read(select)
 
     def scan(self, table: Table) -> Iterator[list[tuple[Any, ...]]]:
         """See the port."""
-        made, after = rows_table(table), ()
+        made, after = rows_table(table, self._engine.dialect), ()
         while True:
             with self._using() as connection:
                 page = [tuple(row) for row in connection.execute(queries.following(made, after))]

@@ -6,6 +6,7 @@ Knows: the fence (token and revision), Core statements. Does not know: how a tra
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,7 +16,8 @@ from eventfold.projection.columns import Table
 from eventfold.target import Advance, Checkpoint, Disturbed, Entry, Place, RowRefused
 from eventfold.targets import tables as control
 from eventfold.targets.alchemy import dialects
-from eventfold.targets.alchemy.tables import CHECKPOINT, ENTRY, MARK, rows_table
+from eventfold.targets.alchemy.queries import quoted
+from eventfold.targets.alchemy.tables import CHECKPOINT, ENTRY, LONGEST, MARK, rows_table
 from eventfold.targets.driver import Parameters
 from eventfold.targets.writing import lost, named
 
@@ -32,16 +34,19 @@ class AlchemyWriting:
 
     def execute(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
         """See the port."""
-        sql = named(sql, self._place.generation)
+        sql = self._named(sql)
         if isinstance(parameters, Mapping):
             found = self.connection.execute(sa.text(sql), dict(parameters))
         else:
             found = self.connection.exec_driver_sql(sql, tuple(parameters) or None)
         return [tuple(row) for row in found] if found.returns_rows else []
 
+    def _named(self, sql: str) -> str:
+        return named(sql, self._place.generation, partial(quoted, self.connection), LONGEST)
+
     def executemany(self, sql: str, parameters: Iterable[Parameters]) -> None:
         """See the port."""
-        sql, every = named(sql, self._place.generation), list(parameters)
+        sql, every = self._named(sql), list(parameters)
         if every and isinstance(every[0], Mapping):
             self.connection.execute(sa.text(sql), [dict(each) for each in every])  # type: ignore[arg-type]
         elif every:
@@ -51,7 +56,7 @@ class AlchemyWriting:
         """See the port."""
         if not rows:
             return
-        made = rows_table(table)
+        made = rows_table(table, self.connection.dialect)
         statement = dialects.upsert(made, self.connection.dialect.name)
         try:
             if statement is None:
@@ -66,7 +71,7 @@ class AlchemyWriting:
     def delete(self, table: Table, keys: Sequence[Sequence[Any]]) -> None:
         """See the port."""
         if keys:
-            made = rows_table(table)
+            made = rows_table(table, self.connection.dialect)
             marks = [f"key_{number}" for number in range(len(table.key))]
             pairs = zip(table.key, marks, strict=True)
             condition = sa.and_(*(made.c[name] == sa.bindparam(mark, type_=made.c[name].type) for name, mark in pairs))

@@ -19,7 +19,7 @@ from eventfold.errors import EventfoldError, TargetUnavailable
 from eventfold.projection.columns import Convert, Kind, Table
 from eventfold.targets.driver import Parameters
 from eventfold.targets.duck.opened import holder_in, opened
-from eventfold.targets.rows import Statements, listed, quoted
+from eventfold.targets.rows import Statements, quoted
 
 DIGITS, SCALE = 38, 10  # of a decimal, in all and behind the point
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -96,6 +96,7 @@ class DuckDriver:
         duckdb.InvalidInputException,
     )
     table_end = ""
+    longest_name: int | None = None
     locking = ""  # whoever writes is alone already
 
     def __init__(self, path: str) -> None:
@@ -131,6 +132,14 @@ class DuckDriver:
 
     def dress(self, connection: Any) -> None:
         """No log's engine has connections to DuckDB."""
+
+    def relation(self, name: str) -> str:
+        """Quoted."""
+        return quoted(name)
+
+    def column(self, name: str) -> str:
+        """Quoted."""
+        return quoted(name)
 
     def sql(self, text: str) -> str:
         """As it is."""
@@ -259,5 +268,5 @@ class DuckStatements(Statements):
         kinds = {column.name: column.kind for column in table.columns}
         key = ", ".join(f"epoch_us({quoted(k)})" if kinds[k] == "moment" else quoted(k) for k in table.key)
         after = f"WHERE ({key}) > ({','.join('?' * len(table.key))})" if further else ""
-        order = listed(table.key)
-        return f"SELECT {self.columns(table)} FROM {table.name} {after} ORDER BY {order} LIMIT {page}"  # noqa: S608
+        order = self.listed(table.key)
+        return f"SELECT {self.columns(table)} FROM {quoted(table.name)} {after} ORDER BY {order} LIMIT {page}"  # noqa: S608

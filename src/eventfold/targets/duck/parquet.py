@@ -121,7 +121,7 @@ class ParquetTarget(DuckTarget):
         }
         for table in known[0].tables:
             if not self._has(table, of):
-                self._write(connection, table, physical(table, known[0].live), of)
+                self._write(connection, table, self._driver.relation(physical(table, known[0].live)), of)
 
     def _has(self, table: str, of: dict[str, str]) -> bool:
         """Whether the snapshot there is is of the same events by the same generation."""

@@ -35,6 +35,7 @@ class DuckTarget(SqlTarget):
     def dump(self, name: str, generation: int) -> Iterator[tuple[Any, ...]]:
         """Every row as text: that is all a comparison needs."""
         with self._using() as connection:
-            sql = f"SELECT COLUMNS(*)::VARCHAR FROM {physical(name, generation)} ORDER BY ALL"  # noqa: S608
+            own = self._driver.relation(physical(name, generation))
+            sql = f"SELECT COLUMNS(*)::VARCHAR FROM {own} ORDER BY ALL"  # noqa: S608
             rows = self._ask(connection, sql)
         yield from rows
