@@ -20,7 +20,7 @@ from eventfold.upcast import upcast
 if TYPE_CHECKING:
     from eventfold.aggregate import Aggregate
     from eventfold.aio import AsyncStore
-    from eventfold.flow.decide import Decided
+    from eventfold.flow.decided import Decided
     from eventfold.process import Process
     from eventfold.projection import Projection, SqlProjection, Subscription
     from eventfold.state import State, diff
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _ROOMS = {
     "Aggregate": "aggregate",
     "AsyncStore": "aio",
-    "Decided": "flow.decide",
+    "Decided": "flow.decided",
     "Process": "process",
     "Projection": "projection",
     "SqlProjection": "projection",

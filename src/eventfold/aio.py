@@ -39,7 +39,8 @@ from eventfold.flow.chain import Chains
 from eventfold.flow.copy import Copied, Progress, with_proof
 from eventfold.flow.copy import copy as copy_log
 from eventfold.flow.copy import verify as verify_log
-from eventfold.flow.decide import Decided, decide
+from eventfold.flow.decide import decide
+from eventfold.flow.decided import Decided
 from eventfold.flow.follow import Following, cursor_after
 from eventfold.flow.hold import Hold, Holds
 from eventfold.flow.lock import acquire, release
@@ -59,6 +60,7 @@ from eventfold.state import State, Step
 from eventfold.store import EVERYTHING, context, refuse_backup, whoami, with_options
 
 P = ParamSpec("P")
+R = TypeVar("R")
 S = TypeVar("S", bound=State)
 A = TypeVar("A", bound=Aggregate)
 St = TypeVar("St", bound="AsyncStore")
@@ -133,13 +135,13 @@ class AsyncStore(AsyncWorking):
                 progress(count)
         return count
 
-    async def decide(self, function: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Decided[Any]:
+    async def decide(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Decided[R]:
         """See Store.decide. The function is a plain one: it decides, it does not wait."""
         return await decide(await self._opening.log(), self._options, function, args, kwargs)
 
     async def change(
-        self, method: Callable[Concatenate[A, P], Any], aggregate: A, /, *args: P.args, **kwargs: P.kwargs
-    ) -> Decided[Any]:
+        self, method: Callable[Concatenate[A, P], R], aggregate: A, /, *args: P.args, **kwargs: P.kwargs
+    ) -> Decided[R]:
         """See Store.change."""
         return await self.decide(method, aggregate, *args, **kwargs)
 

@@ -292,18 +292,23 @@ def tag_values(value: Any) -> Iterator[str]:
         )
 
 
-class Draft(msgspec.Struct, frozen=True):
+class Draft(msgspec.Struct, Generic[E_co], frozen=True):
     """An event with more to say: `store.append(ef.Draft(event, occurred=…))`.
 
     `id` your own UUID, for appends that can be repeated safely; `occurred` when it happened in the
     business's time (an aware datetime); `tags` beside those of its fields; `metadata` beside the context's.
     """
 
-    event: Any
+    event: E_co
     id: UUID | None = None
     occurred: datetime | None = None
     tags: tuple[str, ...] = ()
     metadata: dict[str, Any] | None = None
+
+
+def event_of(given: Any) -> Any:
+    """The event itself, of a draft or of an event."""
+    return given.event if isinstance(given, Draft) else given  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
 
 class Metadata(dict[str, Any]):

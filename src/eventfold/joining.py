@@ -12,12 +12,14 @@ from eventfold.aggregate import Aggregate
 from eventfold.bridge import run
 from eventfold.errors import NotSupported
 from eventfold.flow.append import Unless, append, append_encoded
-from eventfold.flow.decide import Decided, decide
+from eventfold.flow.decide import decide
+from eventfold.flow.decided import Decided
 from eventfold.flow.log import Log, Options
 from eventfold.query import Cursor
 from eventfold.record import NewEvent, Receipt, Staged
 
 P = ParamSpec("P")
+R = TypeVar("R")
 A = TypeVar("A", bound=Aggregate)
 
 
@@ -41,7 +43,7 @@ class Joining:
         """See Store.append_encoded, and append."""
         return cast(Staged, run(append_encoded(self._log, self._options, events, unless, after, key)))
 
-    def decide(self, function: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Decided[Any]:
+    def decide(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Decided[R]:
         """See Store.decide. States are folded from what is committed and, behind it, what this transaction has staged.
 
         So the second decision of a transaction sees the first. A conflict with what others wrote fails the COMMIT.
@@ -49,8 +51,8 @@ class Joining:
         return run(decide(self._log, self._options, function, args, kwargs))
 
     def change(
-        self, method: Callable[Concatenate[A, P], Any], aggregate: A, /, *args: P.args, **kwargs: P.kwargs
-    ) -> Decided[Any]:
+        self, method: Callable[Concatenate[A, P], R], aggregate: A, /, *args: P.args, **kwargs: P.kwargs
+    ) -> Decided[R]:
         """See Store.change."""
         return self.decide(method, aggregate, *args, **kwargs)
 
@@ -73,13 +75,13 @@ class AsyncJoining:
         """See Joining.append_encoded."""
         return cast(Staged, await append_encoded(await self._log(), self._options, events, unless, after, key))
 
-    async def decide(self, function: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Decided[Any]:
+    async def decide(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Decided[R]:
         """See Joining.decide."""
         return await decide(await self._log(), self._options, function, args, kwargs)
 
     async def change(
-        self, method: Callable[Concatenate[A, P], Any], aggregate: A, /, *args: P.args, **kwargs: P.kwargs
-    ) -> Decided[Any]:
+        self, method: Callable[Concatenate[A, P], R], aggregate: A, /, *args: P.args, **kwargs: P.kwargs
+    ) -> Decided[R]:
         """See Joining.change."""
         return await self.decide(method, aggregate, *args, **kwargs)
 

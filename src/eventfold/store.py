@@ -41,7 +41,8 @@ from eventfold.flow.chain import Chains
 from eventfold.flow.copy import Copied, Progress, with_proof
 from eventfold.flow.copy import copy as copy_log
 from eventfold.flow.copy import verify as verify_log
-from eventfold.flow.decide import Decided, decide
+from eventfold.flow.decide import decide
+from eventfold.flow.decided import Decided
 from eventfold.flow.follow import Following, cursor_after
 from eventfold.flow.hold import Hold, Holds
 from eventfold.flow.lock import acquire, release
@@ -59,6 +60,7 @@ from eventfold.running.follower import Follower
 from eventfold.state import State, Step
 
 P = ParamSpec("P")
+R = TypeVar("R")
 S = TypeVar("S", bound=State)
 A = TypeVar("A", bound=Aggregate)
 St = TypeVar("St", bound="Store")
@@ -150,7 +152,7 @@ class Store(Working):
                 progress(count)
         return count
 
-    def decide(self, function: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Decided[Any]:
+    def decide(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Decided[R]:
         """Load every State among the arguments, call the function with them folded, append what it returns.
 
         Arguments may be lists, tuples and dicts of states, too. Consistent: refused and retried (see
@@ -161,8 +163,8 @@ class Store(Working):
         return run(decide(self._log, self._options, function, args, kwargs))
 
     def change(
-        self, method: Callable[Concatenate[A, P], Any], aggregate: A, /, *args: P.args, **kwargs: P.kwargs
-    ) -> Decided[Any]:
+        self, method: Callable[Concatenate[A, P], R], aggregate: A, /, *args: P.args, **kwargs: P.kwargs
+    ) -> Decided[R]:
         """Call a method of an aggregate, by its class, on one that is loaded; append what it records.
 
             store.change(Account.withdraw, Account("a-1"), Decimal(5))

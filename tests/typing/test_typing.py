@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-BANK = Path(__file__).with_name("bank.py")
+FILES = [str(Path(__file__).with_name(name)) for name in ("bank.py", "decisions.py")]
 CHECKER = Path(sys.executable).with_name("basedpyright")
 
 
 def test_pyright_is_content_with_user_code_and_catches_mistakes(tmp_path: Path) -> None:
-    """Strict pyright reports nothing but what bank.py says is a mistake, and every one of those."""
+    """Strict pyright reports nothing but what the files here say is a mistake, and every one of those."""
     settings = {
-        "include": [str(BANK)],
+        "include": FILES,
         "typeCheckingMode": "strict",
         "reportUnnecessaryTypeIgnoreComment": "error",
         "enableTypeIgnoreComments": True,
@@ -30,9 +30,9 @@ def test_pyright_is_content_with_user_code_and_catches_mistakes(tmp_path: Path) 
 
 
 def test_mypy_is_content_with_user_code_and_catches_mistakes(tmp_path: Path) -> None:
-    """Strict mypy reports nothing but what bank.py says is a mistake, and every one of those."""
+    """Strict mypy reports nothing but what the files here say is a mistake, and every one of those."""
     ran = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path, "--follow-imports", "silent", BANK],
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path, "--follow-imports", "silent", *FILES],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from eventfold.aggregate import Aggregate, together
 from eventfold.errors import InvalidDecision
-from eventfold.event import Draft, is_event_class
+from eventfold.event import event_of, is_event_class
 from eventfold.state import State, copied, plan_of
 
 
@@ -116,7 +116,7 @@ def events_of(function: Callable[..., Any], result: Any) -> list[Any]:
     )
     events = list(many)
     for event in events:
-        inner = cast(Any, event).event if isinstance(event, Draft) else event
+        inner = event_of(event)
         if not is_event_class(type(cast(object, inner))):
             raise InvalidDecision(
                 f"{place_of(function)} returned {inner!r}, which is no event.",

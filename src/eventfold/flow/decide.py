@@ -5,20 +5,21 @@ Knows: the order of these steps. Does not know: what any decision is about.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import Any, TypeVar
 from weakref import ref
 
 import msgspec
 
 from eventfold.engine import AppendRequest
-from eventfold.errors import AppendConflict, CursorMismatch, EventfoldError, InvalidDecision, InvalidInput, InvalidQuery
-from eventfold.event import Draft, Recorded
+from eventfold.errors import AppendConflict, CursorMismatch, EventfoldError, InvalidInput, InvalidQuery
+from eventfold.event import Recorded, event_of
 from eventfold.flow.append import encode, join, staged_before, write
 from eventfold.flow.call import Call
 from eventfold.flow.chain import Claim, Link
+from eventfold.flow.decided import Decided
 from eventfold.flow.log import Log, Options, refuse_unauthorised
 from eventfold.flow.read import Bounds, Folding, Reader, load, load_kept
 from eventfold.query import Clause, Matcher, Query
@@ -26,74 +27,16 @@ from eventfold.record import NewEvent, Receipt, Staged, digest
 from eventfold.state import State, copied, evolve_all, evolve_recorded, plan_of, unshared
 
 S = TypeVar("S", bound=State)
-if TYPE_CHECKING:
-    from typing_extensions import TypeVar as _DefaultTypeVar
-
-    E = _DefaultTypeVar("E", default=Any)  # so that `ef.Decided` alone is a type
-else:
-    E = TypeVar("E")
+R = TypeVar("R")
 Base = list[tuple[State, Clause]]
 MOST_TURNS = 32  # how often others of this process may be quicker before a decision goes its own way
 MOST_SEEN = 32  # staged events named for each question: the last ones tell how far it has seen
 CONFLICT_PAUSE = 0.001  # seconds, doubled with each conflict up to 64 ms, and spread by chance in the bridge
 
 
-class Decided(Generic[E]):
-    """What a decision came to: the events written, where, and the states after them.
-
-    `attempts` how often it was made over the log (over what was remembered and turned out to be old: not counted);
-    `receipt` is None when the decision was to write nothing; `repeated` says that this command id had been decided
-    before, or events of these ids written: the events and states are those of the first time, and nothing was written
-    now. `staged` is set instead where the append joined a transaction of the user's: no event has a position before its
-    COMMIT.
-    """
-
-    __slots__ = ("_states", "attempts", "events", "receipt", "staged")
-
-    def __init__(
-        self,
-        events: tuple[Recorded[E], ...],
-        receipt: Receipt | None,
-        states: Mapping[Any, State | Exception],
-        attempts: int,
-        staged: Any = None,
-    ) -> None:
-        self.events = events
-        self.receipt = receipt
-        self.attempts = attempts
-        self.staged = staged
-        self._states = states
-
-    @property
-    def positions(self) -> range:
-        """The positions written; empty when nothing was."""
-        return self.receipt.positions if self.receipt else range(0)
-
-    @property
-    def repeated(self) -> bool:
-        """Whether this was written before, under the same command id or by events of the same ids."""
-        return self.receipt is not None and self.receipt.repeated
-
-    def state(self, question: S) -> S:
-        """The state of one of the questions decided over, with the decision's own events in it.
-
-        Folded with their envelopes where its `evolve` asks for them; in `staged` ones, as yet, at position 0.
-        """
-        key = plan_of(type(question)).key(question)
-        if key not in self._states:
-            raise InvalidDecision(f"This decision was not over {question!r}.", "Ask the store: store.state(…).")
-        found = self._states[key]
-        if isinstance(found, Exception):
-            raise found
-        return cast(S, copied(found))
-
-    def __repr__(self) -> str:
-        return f"Decided({', '.join(map(repr, self.events)) or 'nothing'})"
-
-
 async def decide(
-    log: Log, options: Options, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Decided[Any]:
+    log: Log, options: Options, function: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Decided[R]:
     """Run one decision to its end. Domain errors pass through untouched, without retry."""
     refuse_unauthorised(options, function, args, kwargs)
     call = Call(function, args, kwargs)
@@ -308,7 +251,7 @@ class _Deciding:
 
     def _after(self, base: Base, new: Sequence[NewEvent], events: list[Any]) -> list[State]:
         """The states with the decision's own events in them."""
-        plain = [unshared(event.event if isinstance(event, Draft) else event) for event in events]
+        plain = [unshared(event_of(event)) for event in events]
         states: list[State] = []
         for before, clause in base:
             state, matches = copied(before), Matcher(clause.query).matches
@@ -343,7 +286,7 @@ class _Deciding:
         """What was written; the condition held, so nothing stands between what was read and our events."""
         if receipt.repeated:
             return await _repeated(self._log, self._questions, receipt)
-        plain = [event.event if isinstance(event, Draft) else event for event in events]
+        plain = [event_of(event) for event in events]
         stored = [each.at(receipt.first + offset, receipt.time, offset, len(new)) for offset, each in enumerate(new)]
         recorded = tuple([Recorded(s, event) for s, event in zip(stored, plain, strict=True)])
         if self._enveloped:

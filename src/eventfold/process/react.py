@@ -13,7 +13,7 @@ import msgspec
 
 from eventfold.engine import AppendRequest
 from eventfold.errors import ProcessError, ProcessLoops
-from eventfold.event import Draft, Recorded, declared, is_event_class
+from eventfold.event import Recorded, declared, event_of, is_event_class
 from eventfold.flow.append import encode, write
 from eventfold.flow.cache import StateCache
 from eventfold.flow.decide import decide, other_epoch
@@ -113,7 +113,7 @@ class _Reaction:
         except Exception as error:
             raise self._error(ProcessError, f"raised {_said(error)}", "Mend it, then retry the event.") from error
         for index, wish in enumerate(wishes):
-            inner = wish.event if isinstance(wish, Draft) else wish
+            inner = event_of(wish)
             if not isinstance(wish, Decision | Timer | Cancel) and not is_event_class(class_of(inner)):
                 raise self._error(
                     ProcessError,

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from eventfold.bridge import run
-from eventfold.event import Draft, Recorded
+from eventfold.event import Recorded, event_of
 from eventfold.process.effects import Effect
 from eventfold.process.facts import fired
 from eventfold.process.plan import plan_of
@@ -59,7 +59,7 @@ class Going:
 
     def then(self, *expected: Any) -> Going:
         """Exactly these events came of it, in this order: by decisions, by timers, or of the processes' own."""
-        wanted = [e.event if isinstance(e, Draft) else e for e in expected]
+        wanted = [event_of(e) for e in expected]
         found = [each.event for each in self._since()]
         if found != wanted:
             raise AssertionError(difference(wanted, found))

@@ -7,7 +7,7 @@ or with the strategies beside this file. Knows: states, the store. Does not know
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import msgspec
@@ -41,7 +41,7 @@ def replay_equals_incremental(question: State, events: Sequence[Any]) -> None:
     clock = Clock()  # the envelopes are equal, too
     kept, fresh = Store("memory:", clock=clock), Store("memory:", cache=0, clock=clock)
     for event in events:
-        draft = event if isinstance(event, Draft) else Draft(event)
+        draft = cast(Draft[Any], event) if isinstance(event, Draft) else Draft(event)
         draft = msgspec.structs.replace(draft, id=draft.id or UUID(bytes=new_id()))
         kept.append(draft)
         fresh.append(draft)

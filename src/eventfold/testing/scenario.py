@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec
 
-from eventfold.event import Draft
+from eventfold.event import event_of
 from eventfold.projection import Projection
 from eventfold.state import State
 from eventfold.store import Store
@@ -78,7 +78,7 @@ class Outcome:
     def then(self, *expected: Any) -> Scenario:
         """Exactly these events were written, in this order. Returns the scenario, with them in its past."""
         self._refuse_error()
-        wanted = [e.event if isinstance(e, Draft) else e for e in expected]
+        wanted = [event_of(e) for e in expected]
         if self.events != wanted:
             raise AssertionError(difference(wanted, self.events))
         return self._scenario

@@ -36,7 +36,8 @@ class Sessions:
         self._sql = Reading(quoted(options.schema))
         self.primary: Address = address_of(url)
         self.replica: Address | None = address_of(options.read_url) if options.read_url else None
-        self.store_id, self.epoch = "", 0
+        self.store_id: str = ""
+        self.epoch = 0
         self._known = (0, 0, b"")  # the furthest event that was come across: in which epoch, its position and id
         self._forget = forget
         self.unplaced = 0  # the last event whose checksum leaves out where it stands
