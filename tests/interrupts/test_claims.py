@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
@@ -170,3 +172,18 @@ def test_connections_taken_for_longer_are_lent_again_when_nothing_refers_to_them
         for link in links:
             run(pool.give(link))
         assert store.append(Seated("a", "first")).event_ids
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # psycopg warns of what nobody closed
+def test_a_connection_that_nothing_refers_to_hangs_up_at_once() -> None:
+    """Without the garbage collector: in a storm of exceptions the server would run out of connections first."""
+    with ef.Store(shared().url(), schema=f"t{uuid4().hex}", patience=1.0) as store:
+        pool = store.engine._sessions.writers  # type: ignore[attr-defined]
+        link = run(pool.take())
+        gone = weakref.ref(link)
+        gc.disable()
+        try:
+            del link
+            assert gone() is None
+        finally:
+            gc.enable()

@@ -13,6 +13,7 @@ import select
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from types import CoroutineType
 from typing import Any, Literal, Protocol, TypeVar
 from weakref import ReferenceType, ref
@@ -124,7 +125,7 @@ class _Face:
         self.only_local = False
         self.epoch = 0
         self.loan: _Loan | None = None  # while it is lent
-        connection.add_notice_handler(self._notice)
+        connection.add_notice_handler(partial(_notice, ref(self)))  # no cycle: a link that is lost hangs up at once
         self._heard: Callable[[int], object] | None = None
         if hasattr(select, "poll"):  # Windows has none: there a dead connection is noticed in use
             poll = select.poll()
@@ -171,11 +172,13 @@ class _Face:
         self.pooled = True
         self._connection.prepare_threshold = None
 
-    def _notice(self, notice: Diagnostic) -> None:
-        # The wait for a standby was cancelled: committed, yet not where the user's settings want it. The server
-        # reports success; the routine's name is the only mark that no translation changes.
-        if notice.source_function == "SyncRepWaitForLSN":
-            self.only_local = True
+
+def _notice(link: ReferenceType[_Face], notice: Diagnostic) -> None:
+    # The wait for a standby was cancelled: committed, yet not where the user's settings want it. The server
+    # reports success; the routine's name is the only mark that no translation changes.
+    found = link()
+    if found is not None and notice.source_function == "SyncRepWaitForLSN":
+        found.only_local = True
 
 
 class SyncLink(_Face):
