@@ -1,0 +1,161 @@
+"""The wheel and the source distribution, built as a release is and installed into an environment with nothing else."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.programs import Missing
+
+ROOT = Path(__file__).parents[2]
+PIP_TIMEOUT_S = 150
+TARGETS = {  # extra: where a read model is kept that needs it
+    "postgres": "postgresql://nowhere.invalid/x",
+    "sqlalchemy": "mysql+pymysql://nowhere.invalid/x",
+    "duckdb": "duckdb:x.duckdb",
+    "redis": "redis://127.0.0.1:1/0",
+}
+
+
+def run(command: Sequence[object], folder: Path = ROOT) -> str:
+    """The output of a command that must succeed."""
+    done = subprocess.run(
+        list(map(str, command)), cwd=folder, capture_output=True, text=True, timeout=PIP_TIMEOUT_S, check=False
+    )
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def pip(python: Path | str, *arguments: object) -> None:
+    """Run pip. Raises Missing where no package index can be reached."""
+    command = [str(python), "-m", "pip", "--disable-pip-version-check", "-q", *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PIP_TIMEOUT_S, check=False)
+    if "No matching distribution found" in done.stderr or "Temporary failure in name resolution" in done.stderr:
+        raise Missing("a package index that pip can reach")
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from the working tree."""
+    folder = tmp_path_factory.mktemp("dist")
+    pip(sys.executable, "wheel", "--no-deps", "-w", folder, ROOT)
+    (found,) = folder.glob("*.whl")
+    return found
+
+
+@pytest.fixture(scope="module")
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of a new environment in which the wheel is installed, without any extra."""
+    folder = tmp_path_factory.mktemp("empty") / "env"
+    venv.create(folder, with_pip=True)
+    pip(folder / "bin" / "python", "install", "-c", ROOT / "constraints.txt", wheel)
+    return folder / "bin" / "python"
+
+
+def test_the_wheel_has_the_package_and_nothing_else(wheel: Path) -> None:
+    """The package with its type marker, SQL and licence; no test, and no file of a developer's."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        metadata = archive.read(next(name for name in names if name.endswith("METADATA"))).decode()
+    tops = {name.split("/")[0] for name in names}
+    assert {name for name in tops if not name.endswith(".dist-info")} == {"eventfold"}
+    assert "eventfold/py.typed" in names
+    assert any(name.startswith("eventfold/engines/postgres/sql/") for name in names)
+    assert any(name.endswith("/LICENSE") for name in names)
+    in_tree = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src/eventfold").rglob("*.py")}
+    assert in_tree <= set(names)
+    assert "License-Expression: Apache-2.0" in metadata
+
+
+def test_an_environment_with_nothing_else_writes_reads_and_proves(python: Path, tmp_path: Path) -> None:
+    """From the wheel alone: append, fold, read model, backup and check, in a file."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        """
+import eventfold as ef
+
+class Taken(ef.Event):
+    seat: ef.Tag
+
+class Seats(ef.Projection):
+    seat: str
+    taken: int = 0
+    def evolve(self, event: Taken) -> None:
+        self.taken += 1
+
+with ef.Store("seats.db") as store:
+    store.append(Taken("a"), Taken("b"), Taken("a"))
+    store.project(Seats)
+    print(sorted((row.seat, row.taken) for row in store.rows(Seats)), store.head())
+""",
+        "utf-8",
+    )
+    assert run([python, program], tmp_path) == "[('a', 2), ('b', 1)] 3\n"
+
+
+@pytest.mark.parametrize("extra", TARGETS)
+def test_what_needs_an_extra_names_it(extra: str, python: Path, tmp_path: Path) -> None:
+    """Without it an error says which one to install; Python's own ModuleNotFoundError says only a module."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"""
+import eventfold as ef
+
+class Taken(ef.Event):
+    seat: ef.Tag
+
+class Seats(ef.Projection, target={TARGETS[extra]!r}):
+    seat: str
+    taken: int = 0
+    def evolve(self, event: Taken) -> None:
+        self.taken += 1
+
+try:
+    with ef.Store("seats.db") as store:
+        store.project(Seats)
+except ef.EventfoldError as error:
+    print(error)
+""",
+        "utf-8",
+    )
+    assert f"eventfold[{extra}]" in run([python, program], tmp_path)
+
+
+def test_the_command_says_which_extra_it_needs_and_works_with_it(python: Path, wheel: Path, tmp_path: Path) -> None:
+    """`eventfold` is there without the extra `cli`, as `uvx` and `pipx` would start it."""
+    command = python.with_name("eventfold")
+    assert run([command, "--version"]).startswith("eventfold ")
+    bare = subprocess.run(
+        [command, "init", "seats.db"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert bare.returncode != 0
+    assert 'pip install "eventfold[cli]"' in bare.stdout + bare.stderr
+    pip(python, "install", "-c", ROOT / "constraints.txt", f"{wheel}[cli]")
+    run(init, tmp_path)
+    assert "0" in run([command, "stats", "seats.db"], tmp_path)
+
+
+def test_a_source_distribution_builds_the_same_package(wheel: Path, tmp_path: Path) -> None:
+    """It is made by the same backend, has the tests and documents, and its wheel has the same files."""
+    code = f"import hatchling.build, os; os.chdir({str(ROOT)!r}); print(hatchling.build.build_sdist({str(tmp_path)!r}))"
+    builder = tmp_path / "builder"
+    venv.create(builder, with_pip=True)
+    pip(builder / "bin" / "python", "install", "hatchling")
+    archive = tmp_path / run([builder / "bin" / "python", "-c", code]).strip().splitlines()[-1]
+    with tarfile.open(archive) as opened:
+        names = {name.split("/", 1)[1] for name in opened.getnames() if "/" in name}
+        opened.extractall(tmp_path / "source", filter="data")
+    assert {"README.md", "LICENSE", "CHANGELOG.md", "tests/conftest.py", "docs/index.md"} <= names
+    (source,) = (tmp_path / "source").iterdir()
+    pip(builder / "bin" / "python", "wheel", "--no-deps", "--no-build-isolation", "-w", tmp_path / "again", source)
+    (again,) = (tmp_path / "again").glob("*.whl")
+    with zipfile.ZipFile(wheel) as first, zipfile.ZipFile(again) as second:
+        assert set(first.namelist()) == set(second.namelist())
