@@ -133,9 +133,8 @@ def test_the_command_says_which_extra_it_needs_and_works_with_it(python: Path, w
     """`eventfold` is there without the extra `cli`, as `uvx` and `pipx` would start it."""
     command = python.with_name("eventfold")
     assert run([command, "--version"]).startswith("eventfold ")
-    bare = subprocess.run(
-        [command, "init", "seats.db"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
-    )
+    init = [command, "init", "seats.db"]
+    bare = subprocess.run(init, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert bare.returncode != 0
     assert 'pip install "eventfold[cli]"' in bare.stdout + bare.stderr
     pip(python, "install", "-c", ROOT / "constraints.txt", f"{wheel}[cli]")
