@@ -134,6 +134,7 @@ class SqliteDriver:
                 guard = Guard()
                 try:
                     guard.take(real, create=True)
+                    guard.set_early()
                     if _is_store(real):
                         self._file = File(self.path, readonly=False, full=False, timeout=PATIENCE)
                         self._file.open(create=False)
@@ -154,6 +155,7 @@ class SqliteDriver:
             connection.set_busy_timeout(int(PATIENCE * 1000))
             if self.path != ":memory:" and connection.pragma("journal_mode") != "wal":
                 connection.pragma("journal_mode", "wal")
+            self._guard.set()
             connection.pragma("synchronous", "normal")
             connection.pragma("cache_size", -16_000)  # KiB
             add_functions(connection)

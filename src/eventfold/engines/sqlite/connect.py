@@ -70,6 +70,7 @@ class File:
         self._may_create = create and not self.readonly
         try:
             self.take()
+            self.guard.set_early()
             forks.forkable.add(self)
             connection = self.pool.reader()
         except BaseException:

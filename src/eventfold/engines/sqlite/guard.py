@@ -17,23 +17,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-import struct
 import threading
 from contextlib import suppress
 from typing import NamedTuple
 
+from eventfold.engines.sqlite import byte_locks
+from eventfold.engines.sqlite.wal_index import hold_index
 from eventfold.errors import StoreUnsafe
-
-try:
-    import fcntl
-except ImportError:  # Windows: its locks belong to descriptors anyway
-    fcntl = None  # type: ignore[assignment]
 
 SHARED_FIRST, SHARED_SIZE = 0x40000002, 510  # sqlite.org/fileformat: the lock-byte page
 ENTRIES_FIRST = 1 << 61  # bytes that stand for entries of folders: behind every file SQLite can make
 ENTRIES = (1 << 61) - 1
 MARK = "user.eventfold.entry"
-LOCK = "hhqqi"  # struct flock
+WAL_FORMAT = b"\2\2"  # at byte 18 of a database whose journal is a write-ahead log
 NOWHERE = (0, 0)
 
 FileId = tuple[int, int]  # device and inode
@@ -71,7 +67,16 @@ class _Held:
 
     def __init__(self, id: FileId, file: int, path: str, entry: Entry) -> None:
         self.id, self.files, self.path, self.entry = id, [file], path, entry
+        self.index: int | None = None  # a descriptor of the log's index that holds it
         self.users = 0
+
+    def close(self) -> None:
+        """Close every descriptor, and with them drop the locks."""
+        while self.files:
+            os.close(self.files.pop())
+        if self.index is not None:
+            os.close(self.index)
+            self.index = None
 
 
 _held: dict[FileId, _Held] = {}
@@ -81,9 +86,9 @@ _mutex = threading.RLock()  # the garbage collector may lift one guard while ano
 class Guard:
     """One user's hold. Descriptors are shared by all users of a file in the process, and closed after the last one.
 
-    They are only locked, never read: closing one earlier would drop the locks of SQLite's own descriptors. Where the
-    system has no such locks, a lost log is noticed only afterwards; where the file system has no attributes, what a
-    process that died has left under another name is not noticed.
+    They are locked, and a few bytes are read by them: closing one earlier would drop the locks of SQLite's own
+    descriptors. Where the system has no such locks, a lost log is noticed only afterwards; where the file system has no
+    attributes, what a process that died has left under another name is not noticed.
     """
 
     def __init__(self) -> None:
@@ -94,7 +99,7 @@ class Guard:
 
         Raises StoreUnsafe if the file has, or is in use by, another name; OSError if it cannot be opened.
         """
-        if fcntl is None:
+        if not hasattr(os, "O_CLOEXEC"):  # Windows: its locks belong to descriptors anyway
             return
         with _mutex:
             entry = Entry(_id(os.path.dirname(path) or "."), os.path.basename(path))
@@ -119,7 +124,7 @@ class Guard:
                 return known
             _refuse_links(path, found)
             held = _Held(id, file, path, entry)
-            _lock(file, entry.byte, 1)
+            byte_locks.lock(file, entry.byte, 1)
             mark = _marked(file)
             if _others(file, entry.byte):
                 raise _in_use(path, mark.path if mark is not None and mark.file == id else "")
@@ -131,17 +136,35 @@ class Guard:
         _held[id] = held
         return held
 
+    def set_early(self) -> None:
+        """The same as `set`, before SQLite opens the file, if it has a write-ahead log already.
+
+        Otherwise nothing is locked: to give it one, or to roll back what a journal holds, SQLite needs the file for
+        itself.
+        """
+        held = self._held
+        if held is None or not held.files or os.path.exists(f"{held.path}-journal"):
+            return
+        with suppress(OSError):  # SQLite reads the same bytes next, and says why it cannot
+            if os.pread(held.files[0], 2, 18) == WAL_FORMAT:
+                self.set()
+
     def set(self) -> None:
-        """Keep other programs from taking themselves for the last at the file, until it is lifted."""
-        if self._held is not None:
-            _lock(self._held.files[0], SHARED_FIRST, SHARED_SIZE)
+        """Keep other programs from taking themselves for the last or the first at the file, until it is lifted."""
+        held = self._held
+        if held is None or not held.files:
+            return
+        with _mutex:
+            if byte_locks.lock(held.files[0], SHARED_FIRST, SHARED_SIZE) and held.index is None:
+                held.index = hold_index(held.path)
 
     @property
     def alone(self) -> bool:
         """Whether no other user has the file open, here or in another process. False where that cannot be known."""
         held = self._held
-        known = held is not None and bool(held.files) and hasattr(fcntl, "F_OFD_GETLK")
-        return known and held is not None and held.users == 1 and not _taken(held.files[0], held.entry.byte, 1)
+        if held is None or not held.files or held.users != 1 or not byte_locks.AVAILABLE:
+            return False
+        return not byte_locks.is_locked(held.files[0], held.entry.byte, 1)
 
     def mark(self) -> None:
         """Say on the file by which entry it is written to. Before the first write; costs two calls of the system."""
@@ -169,8 +192,7 @@ class Guard:
                 del _held[held.id]
             if held.files:
                 _unmark(held)
-            while held.files:
-                os.close(held.files.pop())
+            held.close()
 
     __del__ = lift
 
@@ -262,36 +284,17 @@ def _unmark(held: _Held) -> None:
         with suppress(FileNotFoundError):
             if os.stat(f"{held.path}-wal").st_size:
                 return
-        if not _taken(file, byte, 1):
+        if not byte_locks.is_locked(file, byte, 1):
             os.removexattr(file, MARK)
-            if _taken(file, byte, 1):  # by one that may have found the mark in its place a moment ago
+            if byte_locks.is_locked(file, byte, 1):  # by one that may have found the mark in its place a moment ago
                 os.setxattr(file, MARK, mark.text())
-
-
-def _lock(file: int, first: int, size: int) -> None:
-    """A shared lock of an open file description, where the system and the file system have them."""
-    command = getattr(fcntl, "F_OFD_SETLK", None)
-    if fcntl is not None and command is not None:
-        with suppress(OSError):
-            fcntl.fcntl(file, command, struct.pack(LOCK, fcntl.F_RDLCK, os.SEEK_SET, first, size, 0))
-
-
-def _taken(file: int, first: int, size: int) -> bool:
-    """Whether another open file description has a lock on any of these bytes."""
-    command = getattr(fcntl, "F_OFD_GETLK", None)
-    if fcntl is None or command is None:
-        return False
-    try:
-        found = fcntl.fcntl(file, command, struct.pack(LOCK, fcntl.F_WRLCK, os.SEEK_SET, first, size, 0))
-    except OSError:
-        return False
-    return struct.unpack_from(LOCK, found)[0] != fcntl.F_UNLCK
 
 
 def _others(file: int, byte: int) -> bool:
     """Whether the file is open by another entry than the one that this byte stands for."""
     end = ENTRIES_FIRST + ENTRIES
-    return _taken(file, ENTRIES_FIRST, byte - ENTRIES_FIRST) or _taken(file, byte + 1, end - byte - 1)
+    before, after = byte - ENTRIES_FIRST, end - byte - 1
+    return byte_locks.is_locked(file, ENTRIES_FIRST, before) or byte_locks.is_locked(file, byte + 1, after)
 
 
 def _in_child() -> None:
@@ -299,8 +302,7 @@ def _in_child() -> None:
     global _mutex
     _mutex = threading.RLock()
     for held in _held.values():
-        while held.files:
-            os.close(held.files.pop())
+        held.close()
     _held.clear()
 
 

@@ -1,0 +1,54 @@
+"""Locks on bytes of a file that belong to an open file description (Linux), not to the process.
+
+Every SQLite library sees them, in this process and in others, and no closing of another descriptor drops them.
+Knows: fcntl. Does not know: what a byte stands for.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+
+try:
+    import fcntl
+except ImportError:  # Windows: its locks belong to descriptors anyway
+    fcntl = None  # type: ignore[assignment]
+
+FLOCK = "hhqqi"  # struct flock
+AVAILABLE = hasattr(fcntl, "F_OFD_SETLK")
+
+
+def lock(file: int, first: int, size: int, *, exclusive: bool = False) -> bool:
+    """Take a lock, or change the one that is held, without waiting. Returns whether that was possible."""
+    if fcntl is None or not AVAILABLE:
+        return False
+    kind = fcntl.F_WRLCK if exclusive else fcntl.F_RDLCK
+    return _set(file, first, size, kind)
+
+
+def unlock(file: int, first: int, size: int) -> None:
+    """Release locks on these bytes."""
+    if fcntl is not None and AVAILABLE:
+        _set(file, first, size, fcntl.F_UNLCK)
+
+
+def is_locked(file: int, first: int, size: int) -> bool:
+    """Whether another open file description, or a process, has a lock on any of these bytes. False if unknown."""
+    if fcntl is None or not AVAILABLE:
+        return False
+    request = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, first, size, 0)
+    try:
+        found = fcntl.fcntl(file, fcntl.F_OFD_GETLK, request)
+    except OSError:
+        return False
+    return struct.unpack_from(FLOCK, found)[0] != fcntl.F_UNLCK
+
+
+def _set(file: int, first: int, size: int, kind: int) -> bool:
+    if fcntl is None:
+        return False
+    try:
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, struct.pack(FLOCK, kind, os.SEEK_SET, first, size, 0))
+    except OSError:  # held by another, or a file system without such locks
+        return False
+    return True
