@@ -13,10 +13,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import signal
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from decimal import Decimal
-from types import SimpleNamespace
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -40,12 +42,64 @@ class Transfer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"{self.amount} is no amount")
 
 
+class Streams:
+    """The open streams of this process. A server waits for them before it stops, so they are ended then."""
+
+    def __init__(self) -> None:
+        self._ended = False
+        self._closes: set[Callable[[], None]] = set()
+
+    @contextmanager
+    def held(self, close: Callable[[], None]) -> Generator[None]:
+        """While a stream is open: `close` ends it."""
+        self._closes.add(close)
+        try:
+            if self._ended:
+                close()
+            yield
+        finally:
+            self._closes.discard(close)
+
+    def end(self) -> None:
+        """End those that are open, and those that are still to come."""
+        self._ended = True
+        for close in list(self._closes):
+            close()
+
+    @contextmanager
+    def ended_by_signals(self) -> Generator[None]:
+        """While the application lives: SIGTERM and Ctrl-C end the streams, then reach the server as before."""
+        if threading.current_thread() is not threading.main_thread():  # as in a test client
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        servers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+        def heard(number: int, frame: FrameType | None) -> None:
+            loop.call_soon_threadsafe(self.end)
+            server = servers[signal.Signals(number)]
+            if callable(server):
+                server(number, frame)
+            else:  # nobody minded it: as if this were not here
+                signal.signal(number, server)
+                signal.raise_signal(number)
+
+        for number in servers:
+            signal.signal(number, heard)
+        try:
+            yield
+        finally:
+            for number, server in servers.items():
+                signal.signal(number, server)
+
+
 @asynccontextmanager
 async def lifespan(app: Any) -> AsyncGenerator[None, None]:
     """FastAPI(lifespan=lifespan), Starlette(lifespan=lifespan), Litestar(lifespan=[lifespan])."""
     async with ef.AsyncStore(os.environ.get("BANK", "bank.db")) as store:
-        app.state.store = store
-        yield
+        app.state.store, app.state.streams = store, Streams()
+        with app.state.streams.ended_by_signals():
+            yield
 
 
 async def post_transfer(store: ef.AsyncStore, user: str, key: str, asked: Transfer) -> Answer:
@@ -67,12 +121,15 @@ async def get_account(store: ef.AsyncStore, account: str) -> Answer:
     return 200, {"balance": str((await store.state(Account(account))).balance)}
 
 
-async def changes(store: ef.AsyncStore, account: str, last_event_id: str = "") -> AsyncIterator[str]:
-    """What happens to an account, for ever; the id of each message is where to go on."""
+async def changes(
+    store: ef.AsyncStore, streams: Streams, account: str, last_event_id: str = ""
+) -> AsyncGenerator[str, None]:
+    """What happens to an account, until the server stops; the id of each message is where to go on."""
     query = ef.Query.of(tags=f"account:{account}")
     async with store.follow(query, after=last_event_id or 0) as follower:
-        async for recorded in follower:
-            yield f"id: {follower.cursor}\ndata: {recorded.type} {recorded.event.amount}\n\n"
+        with streams.held(follower.close):
+            async for recorded in follower:
+                yield f"id: {follower.cursor}\ndata: {recorded.type} {recorded.event.amount}\n\n"
 
 
 # ------------------------------------------------------------------ what a framework would do instead
@@ -114,7 +171,8 @@ class App:
             case ["GET", "accounts", account]:
                 await _json(send, *await get_account(self.state.store, account))
             case ["GET", "accounts", account, "events"]:
-                messages = changes(self.state.store, account, headers.get("last-event-id", ""))
+                begin = headers.get("last-event-id", "")
+                messages = changes(self.state.store, self.state.streams, account, begin)
                 await _stream(receive, send, messages)
             case _:
                 await _json(send, 404, {"error": "nothing is here"})
@@ -147,13 +205,20 @@ async def _stream(receive: Receive, send: Send, messages: AsyncIterator[str]) ->
         async for message in messages:
             await send({"type": "http.response.body", "body": message.encode(), "more_body": True})
 
+    async def left() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass  # the rest of a body that nobody has asked for
+
     headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    forwarding = asyncio.create_task(forward())
-    while (await receive())["type"] != "http.disconnect":
-        pass  # the rest of a body that nobody has asked for
+    forwarding, leaving = asyncio.create_task(forward()), asyncio.create_task(left())
+    await asyncio.wait((forwarding, leaving), return_when=asyncio.FIRST_COMPLETED)
+    ended = forwarding.done() and forwarding.exception() is None
     forwarding.cancel()
-    await asyncio.gather(forwarding, return_exceptions=True)
+    leaving.cancel()
+    await asyncio.gather(forwarding, leaving, return_exceptions=True)
+    if ended:
+        await send({"type": "http.response.body", "body": b""})
 
 
 app = App()

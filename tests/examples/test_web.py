@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -16,8 +23,10 @@ import pytest
 import eventfold as ef
 from examples import web_async, web_sync
 from examples.bank import Account, MoneyDeposited
+from tests.servers.postgres import free_port
 
 PATIENCE = 20.0  # seconds
+ROOT = Path(__file__).parents[2]
 Message = dict[str, Any]
 
 
@@ -182,6 +191,68 @@ def test_a_stream_goes_on_where_it_stopped(bank: str) -> None:
         "data: MoneyDeposited 10",
         "data: MoneyDeposited 7",
     ]
+
+
+def test_a_stream_ends_when_the_server_is_told_to_stop(bank: str) -> None:
+    """By SIGTERM, which the server hears as well; also a stream that is opened afterwards."""
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+
+    async def talk(client: Client) -> None:
+        said: asyncio.Queue[Message] = asyncio.Queue()
+        scope = client._scope("GET", "/accounts/a-1/events", {})  # pyright: ignore[reportPrivateUsage]
+
+        async def receive() -> Message:
+            await asyncio.Event().wait()  # the browser stays
+            raise AssertionError
+
+        for _ in range(2):
+            answering = asyncio.create_task(client.app(scope, receive, said.put))
+            assert (await said.get())["status"] == 200
+            if not heard:
+                assert b"MoneyDeposited" in (await said.get())["body"]
+                signal.raise_signal(signal.SIGTERM)
+            await answering
+            assert said.get_nowait() == {"type": "http.response.body", "body": b""}
+            assert said.empty()
+
+    try:
+        with_client(talk)
+        assert heard == [signal.SIGTERM]
+        signal.raise_signal(signal.SIGTERM)
+        assert heard == [signal.SIGTERM] * 2, "the server's handler is back"
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_an_open_stream_does_not_hold_back_a_real_server(bank: str) -> None:
+    """uvicorn with a browser that listens ends at once when it is told to, and the browser is told that it was all."""
+    pytest.importorskip("uvicorn")
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "examples.web_async:app", "--port", str(port), "--log-level", "error"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, cwd=ROOT, env=environment) as server:
+        try:
+            with connected(port, server) as browser:
+                browser.sendall(b"GET /accounts/a-1/events HTTP/1.1\r\nHost: here\r\n\r\n")
+                heard = b""
+                while b"data: MoneyDeposited 100" not in heard:
+                    heard += browser.recv(4096)
+                server.terminate()
+                server.wait(PATIENCE)
+                assert browser.recv(4096).endswith(b"0\r\n\r\n"), "the end of an answer in chunks"
+        finally:
+            server.kill()
+
+
+def connected(port: int, server: subprocess.Popen[bytes]) -> socket.socket:
+    """A connection to the server, as soon as it listens."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and server.poll() is None:
+        with contextlib.suppress(OSError):
+            return socket.create_connection(("127.0.0.1", port), PATIENCE)
+        time.sleep(0.02)
+    raise AssertionError("the server does not listen")
 
 
 def test_a_server_hears_why_it_cannot_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
