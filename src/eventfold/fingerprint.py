@@ -46,6 +46,8 @@ _WRAPPERS: tuple[tuple[type, tuple[str, ...]], ...] = (
     (functools.singledispatchmethod, ("func", "dispatcher")),
     (type(functools.lru_cache(len)), ("__wrapped__",)),
 )
+# What finds code or values by a text that is known only when it runs.
+_BY_TEXT = frozenset(("globals", "eval", "exec", "compile", "__import__"))
 _DEEPEST = 100  # levels of objects within objects
 logger = logging.getLogger("eventfold")
 
@@ -269,9 +271,11 @@ class _Walk:
 
     def _not_comparable(self, value: Any) -> Iterator[str]:
         cls = cast("type[Any]", type(value))
-        user = f" in {self._users[-1]}" if self._users else ""
-        self.unknown.append(f"an object of {cls.__module__}.{cls.__qualname__}{user}")
+        self._not_followed(f"an object of {cls.__module__}.{cls.__qualname__}")
         yield "not comparable"
+
+    def _not_followed(self, what: str) -> None:
+        self.unknown.append(f"{what} in {self._users[-1]}" if self._users else what)
 
     def _function(self, function: FunctionType) -> Iterator[str]:
         yield function.__qualname__  # without its module: code that was moved is the same
@@ -303,6 +307,10 @@ class _Walk:
                 yield name
                 if (id(space), name) not in self._changing:
                     yield from self._global(space[name], used)
+            elif name in _BY_TEXT:
+                self._not_followed(f"{name}()")
+        if "import_module" in used:
+            self._not_followed("import_module()")
         for module, names in _imports(code, function.__globals__):
             yield from self._imported(module, names, used)
         self._users.pop()
@@ -352,6 +360,8 @@ class _Walk:
                 yield repr(sorted(inspect.get_annotations(base).items(), key=lambda pair: pair[0]))
                 yield from self._own_members(base)
         yield from self._hints(cls)
+        if self._is_rule(type(cls)):  # a metaclass
+            yield from self.value(type(cls))
         self._users.pop()
 
     def _own_members(self, base: type[Any]) -> Iterator[str]:

@@ -25,7 +25,8 @@ class Sold(ef.Event, type="fingerprint-values-sold"):
         return self.cents * 2
 """
 HEAD = """
-import collections, datetime, decimal, fractions, functools, msgspec, operator, pathlib, re, threading, types, zoneinfo
+import collections, datetime, decimal, fractions, functools, importlib
+import msgspec, operator, pathlib, re, threading, types, zoneinfo
 import eventfold as ef
 from fingerprint_events import Sold
 """
@@ -72,6 +73,7 @@ CONSTANTS = {
     "a partial": ("functools.partial(lambda k, c: k, 2)", "functools.partial(lambda k, c: k, 3)"),
     "a property": ("type('P', (), {'k': property(lambda s: 2)})()", "type('P', (), {'k': property(lambda s: 3)})()"),
     "an attribute of an object": ("types.SimpleNamespace(factory=len, k=2)", "types.SimpleNamespace(factory=len, k=3)"),
+    "a metaclass": ("type('M', (type,), {'k': 2})('P', (), {})", "type('M', (type,), {'k': 3})('P', (), {})"),
     "blanks within a text": ("'a b'", "'a  b'"),
     "a float that is an int": ("2", "2.0"),
 }
@@ -222,6 +224,21 @@ def test_a_read_model_looks_at_the_fields_of_events_that_it_names(module: Callab
     ):
         assert (print_of(body, EVENTS) == print_of(body, changed(old, new))) == same, (body, new)
     assert events.Sold
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["globals()['RATE']", "eval('RATE')", "__import__('math').pi", "importlib.import_module('math').pi"],
+)
+def test_what_is_looked_up_by_a_text_is_reported(module: Callable[[str], ModuleType], body: str) -> None:
+    """Which code or value that is shows only when it runs; a name of the module's own is that name."""
+    found = module(fold("RATE = 2", f"self.total += {body}"))
+    name = body.partition("(")[0].rpartition(".")[2]
+    assert fingerprint(found.Total).unknown == (f"{name}() in Total.evolve",)
+    plan = plan_of(found.TotalRow)
+    assert fingerprint_of_rules(plan.cls, plan.events, (), None).unknown == (f"{name}() in TotalRow.evolve",)
+    own = module(fold("def eval(text):\n    return 2", "self.total += eval('RATE')"))
+    assert fingerprint(own.Total).unknown == ()
 
 
 def test_what_cannot_be_compared_is_reported_and_not_trusted(
