@@ -10,7 +10,6 @@ import copy
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from datetime import datetime
-from itertools import islice
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from uuid import UUID
 
@@ -29,6 +28,7 @@ from eventfold.flow.append import (
     Unless,
     append,
     append_encoded,
+    append_next,
     check_batches,
     known_position,
     position_of,
@@ -128,9 +128,8 @@ class AsyncStore(AsyncWorking):
         """See Store.extend."""
         check_batches(self._options, batch)
         count, rest = 0, iter(events)
-        while chunk := tuple(islice(rest, batch)):
-            await append(await self._opening.log(), self._options, chunk, None, 0, None)
-            count += len(chunk)
+        while written := await append_next(await self._opening.log(), self._options, rest, batch):
+            count += written
             if progress is not None:
                 progress(count)
         return count

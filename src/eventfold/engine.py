@@ -86,14 +86,18 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     occurred_until: int | None = None
 
 
+PAGE_BYTES = 8 * 2**20  # of payloads and metadata: the event that reaches it is the last of its page
+
+
 class Page(msgspec.Struct, frozen=True):
     """Some matching events in order, and how far the log was scanned for them.
 
-    `events`   in position order (descending if backwards). A page never ends inside an append: where
-               the limit would cut one, the rest of its matching events is added.
+    `events`   in position order (descending if backwards). A page ends at the limit of its span, or with the first
+               event at which payloads and metadata come to `PAGE_BYTES`; and never inside an append: where it
+               would cut one, the rest of its matching events is added.
     `scanned`  every matching event in (after, scanned] is in this page; continue with after=scanned.
                Backwards: every one in [scanned, until]; continue with until=scanned-1.
-    `more`     whether the limit, rather than the end of the span, ended this page.
+    `more`     whether a limit, rather than the end of the span, ended this page.
     """
 
     events: list[Stored]

@@ -202,6 +202,17 @@ class Staged(msgspec.Struct, frozen=True, kw_only=True):
     after: int = 0
 
 
+def within(events: Sequence[Stored], limit: int, most: int) -> int:
+    """How many of some events a page has: up to the limit, and to the one with which their bytes reach `most`."""
+    if len(events) * MAX_EVENT_BYTES >= most:
+        size = 0
+        for index, event in enumerate(events):
+            size += len(event.data) + (len(event.metadata) if event.metadata else 0)
+            if size >= most:
+                return min(limit, index + 1)
+    return min(limit, len(events))
+
+
 def receipt(store: str, epoch: int, events: Sequence[Stored], *, repeated: bool = False) -> Receipt:
     """The receipt for the events of one append, as they stand in the log."""
     first = events[0]

@@ -12,7 +12,6 @@ import platform
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
-from itertools import islice
 from types import TracebackType
 from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 from uuid import UUID
@@ -31,6 +30,7 @@ from eventfold.flow.append import (
     Unless,
     append,
     append_encoded,
+    append_next,
     check_batches,
     known_position,
     position_of,
@@ -141,13 +141,13 @@ class Store(Working):
     ) -> int:
         """Append any number of events, `batch` at a time (each batch is atomic, the whole is not).
 
+        A batch has fewer events where their payloads come to 8 MiB, so that no more of them is ever held.
         `progress` is called with the count written so far. Returns the count written.
         """
         check_batches(self._options, batch)
         count, rest = 0, iter(events)
-        while chunk := tuple(islice(rest, batch)):
-            run(append(self._log, self._options, chunk, None, 0, None))
-            count += len(chunk)
+        while written := run(append_next(self._log, self._options, rest, batch)):
+            count += written
             if progress is not None:
                 progress(count)
         return count

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import IO
 
 from eventfold.cli.lines import event_of
+from eventfold.engine import PAGE_BYTES
 from eventfold.errors import InvalidEvent, InvalidInput
 from eventfold.record import MAX_EVENTS_PER_APPEND, NewEvent
 
@@ -35,9 +36,18 @@ def events_in(source: IO[bytes]) -> Iterator[NewEvent]:
 
 
 def batches(source: IO[bytes], size: int) -> Iterator[list[NewEvent]]:
-    """The events of some lines, so many at a time. A batch with a bad line in it is not given at all."""
-    events = events_in(source)
-    while batch := list(islice(events, size)):
+    """The events of some lines, so many at a time, fewer where they are large.
+
+    A batch with a bad line in it is not given at all.
+    """
+    batch, held = list[NewEvent](), 0
+    for event in events_in(source):
+        batch.append(event)
+        held += len(event.data)
+        if len(batch) == size or held >= PAGE_BYTES:
+            yield batch
+            batch, held = list[NewEvent](), 0
+    if batch:
         yield batch
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 import typer
 
@@ -32,11 +32,23 @@ from eventfold.cli.options import (
 )
 from eventfold.cli.screen import Screen
 from eventfold.cli.shown import counted
+from eventfold.engine import PAGE_BYTES
 from eventfold.event import Recorded
 from eventfold.query import Cursor, Query
+from eventfold.record import Stored
 from eventfold.store import Store
 
-T = TypeVar("T")
+
+class OfAnEvent(Protocol):
+    """A step or an event that was read."""
+
+    @property
+    def stored(self) -> Stored:
+        """As it stands in the log."""
+        ...
+
+
+T = TypeVar("T", bound=OfAnEvent)
 ON_A_TERMINAL = 50  # events shown where nobody said how many
 CHUNK = 500
 
@@ -112,7 +124,13 @@ def show(screen: Screen, events: Iterator[Recorded[Any]], most: int | None, back
 
 
 def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """The items, so many at a time."""
-    rest = iter(items)
-    while chunk := list(islice(rest, size)):
+    """What has a stored event each, so many at a time; fewer where the events are large."""
+    chunk, held = list[T](), 0
+    for item in items:
+        chunk.append(item)
+        held += len(item.stored.data)
+        if len(chunk) == size or held >= PAGE_BYTES:
+            yield chunk
+            chunk, held = list[T](), 0
+    if chunk:
         yield chunk

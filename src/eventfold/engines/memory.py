@@ -13,7 +13,19 @@ from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
-from eventfold.engine import AppendRequest, Capabilities, Folder, Head, Outcome, Page, Span, TagCount, Turn, TypeCount
+from eventfold.engine import (
+    PAGE_BYTES,
+    AppendRequest,
+    Capabilities,
+    Folder,
+    Head,
+    Outcome,
+    Page,
+    Span,
+    TagCount,
+    Turn,
+    TypeCount,
+)
 from eventfold.errors import EventfoldError, NotSupported, StoreNotFound
 from eventfold.inlined import Inlined
 from eventfold.mutex import Mutex
@@ -186,14 +198,16 @@ class MemoryEngine:
         head = len(self._log)
         until = head if span.until is None else min(span.until, head)
         events: list[Stored] = []
+        size = 0
         for position in self._positions(query, span.after, until, span.backwards):
             event = self._log[position - 1]
             if not in_time(event, span):
                 continue
-            if len(events) >= span.limit and not same_append(events[-1], event):
+            if (len(events) >= span.limit or size >= PAGE_BYTES) and not same_append(events[-1], event):
                 edge = events[-1]
                 return Page(events, edge.position, True)
             events.append(event)
+            size += len(event.data) + len(event.metadata or b"")
         return Page(events, span.after + 1 if span.backwards else until, False)
 
     async def head(self) -> Head:

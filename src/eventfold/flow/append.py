@@ -5,10 +5,11 @@ Knows: the limits of a request, what an outcome means. Does not know: how reques
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any, overload
 
-from eventfold.engine import AppendRequest
+from eventfold.engine import PAGE_BYTES, AppendRequest
 from eventfold.errors import AppendUnconfirmed, InvalidInput, InvalidQuery, NotSupported, StoreUnavailable
 from eventfold.flow.log import Door, Log, Options, metadata_of, refuse_inside
 from eventfold.query import Clause, Cursor, Query, within_limits
@@ -62,6 +63,20 @@ async def _append(
             await known_position(log, each.after)
     request = AppendRequest(events(), clauses, options.command_id if key is None else key, epoch)
     return await (write if options.connection is None else join)(log, options, request)
+
+
+async def append_next(log: Log, options: Options, rest: Iterator[Any], batch: int) -> int:
+    """One append of the next events, up to `batch` of them, fewer where these have PAGE_BYTES; how many there were."""
+    metadata, size = metadata_of(options), 0
+    events: list[NewEvent] = []
+    for event in islice(rest, batch):
+        events.append(log.registry.encode(event, metadata))
+        size += len(events[-1].data)
+        if size >= PAGE_BYTES:
+            break
+    if events:
+        await write(log, options, AppendRequest(tuple(events)))
+    return len(events)
 
 
 def encode(log: Log, options: Options, events: Sequence[Any]) -> tuple[NewEvent, ...]:

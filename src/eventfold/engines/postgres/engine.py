@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from eventfold.engine import Head, Page, Restored, Span, TagCount, TypeCount, Upgraded
+from eventfold.engine import PAGE_BYTES, Head, Page, Restored, Span, TagCount, TypeCount, Upgraded
 from eventfold.engines.postgres import schema
 from eventfold.engines.postgres.address import options_of, target_of
 from eventfold.engines.postgres.check import Comparison
@@ -32,7 +32,7 @@ from eventfold.engines.postgres.writing import Writing
 from eventfold.errors import NotSupported
 from eventfold.integrity import Problem, Progress
 from eventfold.query import Query
-from eventfold.record import Stored
+from eventfold.record import Stored, within
 from eventfold.snapshot import Snapshot
 
 
@@ -99,9 +99,10 @@ class PostgresEngine(Writing):
             self._sessions.saw(*rows[0][:3])
         self._seen = max(self._seen, head)
         end = head if span.until is None else min(span.until, head)
-        more = len(events) > span.limit
-        if more:
-            beyond = events.pop()
+        size = within(events, span.limit, PAGE_BYTES)
+        if more := len(events) > size:
+            beyond = events[size]
+            del events[size:]
             if beyond.first == events[-1].first:
                 events += await self._rest(query, span, events[-1])
         if query.items:
@@ -131,7 +132,7 @@ class PostgresEngine(Writing):
                 continue
             events += self._events([(row[0], *row[2:]) for row in rows])
             after, until = (after, low) if span.backwards else (high, until)
-            if len(events) > span.limit or after >= until:
+            if len(events) > within(events, span.limit, PAGE_BYTES) or after >= until:
                 return head, events
             width *= 2
 

@@ -13,7 +13,7 @@ import msgspec
 import psycopg
 from psycopg import errors as pg
 
-from eventfold.engine import Folder, Folding, Page, Span, Stale, Turn
+from eventfold.engine import PAGE_BYTES, Folder, Folding, Page, Span, Stale, Turn
 from eventfold.engines.postgres.address import lock_of, quoted
 from eventfold.engines.postgres.append import Answer, Batch, answered, batches, written
 from eventfold.engines.postgres.arrays import texts
@@ -24,7 +24,7 @@ from eventfold.errors import AppendUnconfirmed, EventfoldError, InlineFailed, No
 from eventfold.inlined import Inlined, lacking
 from eventfold.mutex import Mutex
 from eventfold.query import Query
-from eventfold.record import Stored
+from eventfold.record import Stored, within
 
 STRETCH = 2_000  # positions read at once in a turn
 
@@ -169,8 +169,19 @@ class PostgresTurn:
     async def read(self, query: Query, after: int) -> Page:
         """See the port."""
         until = min(after + STRETCH, self.head)
-        sql, values = self._page(query, Span(after=after, until=until), None)
-        return Page(self._events(await self._link.fetch(sql, values)), until, until < self.head)
+        events = await self._asked(query, Span(after=after, until=until), STRETCH)
+        size = within(events, len(events), PAGE_BYTES)
+        if size == len(events):
+            return Page(events, until, until < self.head)
+        del events[size:]
+        edge = events[-1]
+        if edge.position < min(edge.last, until):
+            events += await self._asked(query, Span(after=edge.position, until=min(edge.last, until)), None)
+        return Page(events, events[-1].position, True)
+
+    async def _asked(self, query: Query, span: Span, limit: int | None) -> list[Stored]:
+        sql, values = self._page(query, span, limit)
+        return self._events(await self._link.fetch(sql, values))
 
     async def enrol(self, inlined: Inlined) -> None:
         """See the port."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from eventfold.engine import Span
+from eventfold.engine import PAGE_BYTES, Span
 from eventfold.engines.postgres.many import Arms, many
 from eventfold.query import Item, Query
+from eventfold.record import MAX_EVENT_BYTES
 
 MOST = 2**63 - 1
 COLUMNS = (
@@ -86,11 +87,14 @@ class Reading:
     def page(self, query: Query, span: Span, limit: int | None) -> Statement:
         """Rows of (head, epoch, head's id, place, event's other columns…) in order; one with NULLs if none match.
 
+        With a limit they also end with the row behind the one that reaches PAGE_BYTES, so that no client is sent more.
+
         The head is of the same snapshot, so that "nothing more up to the head" is true of one moment. `place` is what
         led to the event, and where it stands: where no event does, the other columns are NULL.
         """
         order = "DESC" if span.backwards else "ASC"
         rows, values = self._rows(query, span, order, limit)
+        rows = rows if limit is None else _bounded(rows, order, limit)
         return (
             f"WITH h AS MATERIALIZED ({self._end})"
             f" SELECT h.head, h.epoch, h.id, {_OF_PAGE} FROM h LEFT JOIN ({rows}) e ON true",
@@ -128,6 +132,7 @@ class Reading:
             f" LEFT JOIN {self._event} e ON e.position = d.position WHERE e.position IS NULL OR (true{bounds})"
             f" ORDER BY d.position {order} LIMIT %b"
         )
+        rows = _bounded(rows, order, limit)
         return (
             f"WITH h AS MATERIALIZED ({self._end}),"
             f" p AS MATERIALIZED (SELECT position FROM ({arms.sql}) a LIMIT %b)"
@@ -216,6 +221,21 @@ class Reading:
             " WHERE n.tag IS NOT NULL AND starts_with(n.tag, %b) ORDER BY n.tag",
             [limit, prefix if prefix > after else after, prefix, prefix],
         )
+
+
+def _bounded(rows: str, order: str, limit: int) -> str:
+    """The same rows up to the one with which payloads and metadata reach PAGE_BYTES, and one more.
+
+    Payloads are not read for that.
+    """
+    if limit * MAX_EVENT_BYTES < PAGE_BYTES:
+        return rows
+    size = "coalesce(octet_length(r.data), 0) + coalesce(octet_length(r.metadata), 0)"
+    before = f"sum({size}) OVER (ORDER BY r.place {order} ROWS BETWEEN UNBOUNDED PRECEDING AND 2 PRECEDING)"
+    return (
+        f"SELECT b.* FROM (SELECT r.*, {before} AS before FROM ({rows}) r) b"  # noqa: S608 (no values in it)
+        f" WHERE coalesce(b.before, 0) < {PAGE_BYTES} ORDER BY b.place {order}"
+    )
 
 
 def _facts(event: str, tag: str) -> str:

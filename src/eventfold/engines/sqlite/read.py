@@ -17,7 +17,7 @@ from zlib import crc32
 import apsw
 import msgspec
 
-from eventfold.engine import Page, Span
+from eventfold.engine import PAGE_BYTES, Page, Span
 from eventfold.engines.sqlite import schema
 from eventfold.engines.sqlite.faults import disagreement
 from eventfold.engines.sqlite.many import found as found_by_many
@@ -26,8 +26,9 @@ from eventfold.engines.sqlite.names import Names
 from eventfold.engines.sqlite.queries import Dictionary, Positions, page_sql, positions, rows_sql
 from eventfold.errors import CorruptEvent
 from eventfold.query import Query
-from eventfold.record import Stored
+from eventfold.record import Stored, within
 
+FEW_ROWS = 8  # fetched before anything is known of their size; an event is below 1 MB
 FIRST, LAST = -(2**63), 2**63 - 1
 
 _packed = msgspec.msgpack.Encoder().encode
@@ -58,10 +59,38 @@ class Rows:
             found = list(rows)
         except UnicodeDecodeError as error:
             raise corrupt(None) from error
-        if not found:
-            return []
+        return self._verified(connection, found, map(_packed, map(_body, found))) if found else []
+
+    def up_to(self, connection: apsw.Connection, rows: apsw.Cursor, most: int) -> tuple[list[Stored], bool]:
+        """Rows up to the one with which payloads and metadata reach `most` bytes, and one more; whether there is one.
+
+        They are fetched a few at a time, fewer the larger those before were, so that not much more is ever held.
+        """
+        events, held, step = list[Stored](), 0, FEW_ROWS
+        while True:
+            try:
+                found = list(islice(rows, step))
+            except UnicodeDecodeError as error:
+                raise corrupt(None) from error
+            if not found:
+                return events, False
+            packed = list(map(_packed, map(_body, found)))
+            events += self._verified(connection, found, packed)
+            held += sum(map(len, packed))
+            if held < most:
+                step = max(FEW_ROWS, (most - held) * len(events) // (2 * held))
+            elif (size := within(events, len(events), most)) < len(events):
+                rows.close(True)
+                del events[size + 1 :]
+                return events, True
+            else:
+                step = 1
+
+    def _verified(
+        self, connection: apsw.Connection, found: list[tuple[Any, ...]], packed: Iterable[bytes]
+    ) -> list[Stored]:
         # By the page: checksums in columns, then every row taken apart once.
-        if list(map(crc32, map(_packed, map(_body, found)))) != list(map(_checksum, found)):
+        if list(map(crc32, packed)) != list(map(_checksum, found)):
             self._refuse(found)
         known = self._types.known
         for type in {row[2] for row in found}.difference(known):
@@ -126,15 +155,19 @@ def read_page(
     if until <= span.after:
         return Page([], end, False)
     fetch = partial(_fetch, connection, rows, names, query, span)
-    events = fetch(span.after, until, span.limit + 1)  # one more than asked for tells whether there is more
-    _verify(events, query, span, until)
-    if len(events) <= span.limit:
+    most = PAGE_BYTES if span.limit >= FEW_ROWS else None
+    # One more than asked for tells whether there is more.
+    events, full = fetch(span.after, until, span.limit + 1, most)
+    size = min(span.limit, len(events) - full)
+    _verify(events, query, span, until, len(events) > size)
+    if len(events) == size:
         return Page(events, end, False)
-    extra = events.pop()
+    extra = events[size]
+    del events[size:]
     edge = events[-1]
-    if edge.first == extra.first:  # the limit would cut an append: take the rest of it along
+    if edge.first == extra.first:  # it would cut an append: take the rest of it along
         low, high = (edge.first - 1, edge.position - 1) if span.backwards else (edge.position, edge.last)
-        events += fetch(max(low, span.after), min(high, until), edge.size)
+        events += fetch(max(low, span.after), min(high, until), edge.size, None)[0]
         edge = events[-1]
     return Page(events, edge.position, True)
 
@@ -148,8 +181,9 @@ def _fetch(
     after: int,
     until: int,
     limit: int,
-) -> list[Stored]:
-    """The first matching events in (after, until], in the order of the span."""
+    most: int | None,
+) -> tuple[list[Stored], bool]:
+    """The first matching events in (after, until], in the order of the span; with `most` as `up_to` has it."""
     bounds: list[Any] = []
     if occurred := span.occurred_since is not None or span.occurred_until is not None:
         bounds.append(FIRST if span.occurred_since is None else span.occurred_since)
@@ -159,27 +193,32 @@ def _fetch(
         dictionary = Dictionary(connection, *names)
         if many(query):
             places = found_by_many(dictionary, query, after, until, backwards=span.backwards)
-            sql, events = rows_sql(span.backwards, occurred), list[Stored]()
-            while len(events) < limit and (chunk := list(islice(places, limit - len(events)))):
-                events += rows.all(connection, connection.execute(sql, [json.dumps(chunk), *bounds]))
-            return events
+            sql, events, full = rows_sql(span.backwards, occurred), list[Stored](), False
+            while not full and len(events) < limit and (chunk := list(islice(places, limit - len(events)))):
+                cursor = connection.execute(sql, [json.dumps(chunk), *bounds])
+                if most is None:
+                    events += rows.all(connection, cursor)
+                    continue
+                events += rows.up_to(connection, cursor, max(1, most - sum(len(event.data) for event in events)))[0]
+                full = within(events, limit, most) < len(events)
+            return events, full
         found = positions(dictionary, query, after, until)
         if found.nothing:
-            return []
+            return [], False
     bindings = [after, until] if found is None else found.bindings
-    return rows.all(
-        connection, connection.execute(page_sql(found, span.backwards, occurred), [*bindings, *bounds, limit])
-    )
+    sql = page_sql(found, span.backwards, occurred)
+    cursor = connection.execute(sql, [*bindings, *bounds, limit])
+    return (rows.all(connection, cursor), False) if most is None else rows.up_to(connection, cursor, most)
 
 
-def _verify(events: list[Stored], query: Query, span: Span, until: int) -> None:
+def _verify(events: list[Stored], query: Query, span: Span, until: int, more: bool) -> None:
     """An index has no checksum, so what it led to is compared with what was asked for."""
     if query.items:
         places = [event.position for event in events]
         if not all(map(gt if span.backwards else lt, places, places[1:])) or not _meant(query, events):
             raise disagreement(f"an index leads to events that {query!r} does not mean")
     elif span.occurred_since is None and span.occurred_until is None:
-        count = min(until - span.after, span.limit + 1)
+        count = len(events) if more else until - span.after
         low = until - count + 1 if span.backwards else span.after + 1
         if len(events) != count or events[0].position + events[-1].position != 2 * low + count - 1:
             there = {event.position for event in events}

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from eventfold.engine import Page, Span
+from eventfold.engine import PAGE_BYTES, Page, Span
 from eventfold.query import Query
+from eventfold.record import NewEvent
 from eventfold.store import Store
 from eventfold.testing.conformance.events import about, deposit, deposits
 
@@ -97,6 +98,26 @@ def test_a_full_page_at_the_end_may_say_more_only_if_there_is_more(store: Store,
     last = pages(port, Query(), Span(limit=3))[-1]
     assert not last.more
     assert port.read(Query(), Span(limit=4)).more is False
+
+
+@pytest.mark.parametrize("number", [0, 1, 40], ids=["everything", "one alternative", "many alternatives"])
+def test_a_page_of_large_events_is_bounded_by_their_bytes(store: Store, port: Any, number: int) -> None:
+    """It ends with the event that reaches PAGE_BYTES, and with the rest of the append of that one."""
+    large = 900_000
+    accounts = [f"a-{n}" for n in range(number)]
+    query = Query.any_of([item for name in accounts for item in about(name).items]) if number else Query()
+    events = [NewEvent.of("conformance.noted", b'"' + b"x" * large + b'"', tags=["account:a-0"]) for _ in range(13)]
+    for event in events[:8]:
+        store.append_encoded(event)
+    store.append_encoded(*events[8:12])
+    store.append_encoded(events[12])
+    assert 9 * large < PAGE_BYTES < 10 * large
+    assert [len(page.events) for page in pages(port, query, Span())] == [12, 1]
+    assert [len(page.events) for page in pages(port, query, Span(backwards=True))] == [10, 3]
+    assert [len(page.events) for page in pages(port, query, Span(limit=4))] == [4, 4, 4, 1]
+    assert [len(page.events) for page in pages(port, query, Span(until=9))] == [9]
+    (first, *_) = pages(port, query, Span(occurred_since=1))
+    assert [event.position for event in first.events] == list(range(1, 13))
 
 
 def test_an_empty_log_has_an_empty_page(store: Store, port: Any) -> None:
