@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import eventfold as ef
 from eventfold.cli.lines import KEYS
+from eventfold.errors import StoreNotFound
 from tests.cli.commands import run
 from tests.cli.stores import identity
 
@@ -91,6 +95,29 @@ def test_an_unsound_payload_is_shown_and_not_skipped(tmp_path: Path) -> None:
     assert run("append", url, "--create", input=line).code == 0
     assert run("read", url).lines[0]["data"] == {"$bytes": "AP8=", "$codec": "protobuf"}
     assert "2 bytes of protobuf" in run("read", url, "--table").out
+
+
+@pytest.mark.parametrize("verb", ["init", "read", "stats"])
+def test_no_command_advises_what_would_fail_as_well(verb: str, tmp_path: Path) -> None:
+    """Without the folder `init` cannot make a store either: the folder is what is to be made; then `init` works."""
+    path = str(tmp_path / "no folder" / "x.db")
+    ran = run(verb, path)
+    assert ran.code == 4
+    assert "eventfold init" not in ran.err
+    advice = ran.err.strip().rpartition("mkdir -p ")[2].removesuffix(".")
+    assert shlex.split(advice) == [os.path.dirname(path)]
+    os.mkdir(os.path.dirname(path))
+    assert run("init", path).code == 0
+
+
+def test_the_advice_to_make_a_store_can_be_pasted_into_a_shell(tmp_path: Path) -> None:
+    """Also where the path has a space in it."""
+    path = str(tmp_path / "my store.db")
+    advice = run("read", path).err.strip().rpartition("eventfold init ")[2]
+    assert shlex.split(advice) == [path]
+    with pytest.raises(StoreNotFound) as refused:
+        ef.Store(path, create=False)
+    assert shlex.split(refused.value.now.rpartition("eventfold init ")[2].removesuffix(".")) == [path]
 
 
 def test_reading_makes_no_store(tmp_path: Path) -> None:

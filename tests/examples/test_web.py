@@ -261,7 +261,7 @@ def test_a_server_hears_why_it_cannot_start(tmp_path: Path, monkeypatch: pytest.
     said: list[Message] = []
     asyncio.run(web_async.App()({"type": "lifespan"}, _once({"type": "lifespan.startup"}), _into(said)))
     assert said[0]["type"] == "lifespan.startup.failed"
-    assert "Create the folder first." in said[0]["message"]
+    assert "create the folder first" in said[0]["message"]
 
 
 def wsgi(method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, Any]:

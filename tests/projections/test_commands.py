@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -134,6 +135,37 @@ def test_a_runner_asked_to_end_finishes_its_page(desk: Desk, number: signal.Sign
     assert "apart parked event 16 (Departed) of" in said
     with ef.Store(desk.url) as store:
         assert not [each.holder for each in store.projections.status() if each.holder]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_a_runner_at_once(desk: Desk, number: signal.Signals) -> None:
+    """The first one waits for the handler in hand, here for ever; the second does not: 128 and the signal's number."""
+    (desk.folder / "endless.py").write_text(
+        "import time\nimport eventfold as ef\nfrom tests.projections.flights import Departed\n\n"
+        "class Endless(ef.Projection):\n    carrier: str\n"
+        "    def evolve(self, event: Departed) -> None:\n        print('begun', flush=True)\n        time.sleep(600)\n"
+    )
+    with started("run", desk.url, "endless:Endless", folder=desk.folder) as running:
+        assert running.line() == "begun"
+        running.send(number)
+        with pytest.raises(subprocess.TimeoutExpired):
+            running._process.wait(0.5)
+        running.send(number)
+        assert running.end()[0] == 128 + number
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_runner_asked_to_end_while_it_starts_ends_in_order(desk: Desk, number: signal.Signals) -> None:
+    """As soon as its module is imported a signal is a request to stop, and the exit code is 0."""
+    (desk.folder / "slow.py").write_text(
+        "import time\nimport eventfold as ef\nfrom tests.projections.flights import Departed\n"
+        "print('imported', flush=True)\ntime.sleep(0.5)\n\n"
+        "class Slow(ef.Projection):\n    carrier: str\n    def evolve(self, event: Departed) -> None: ...\n"
+    )
+    with started("run", desk.url, "slow:Slow", folder=desk.folder) as running:
+        assert running.line() == "imported"
+        running.send(number)
+        assert running.end()[0] == 0
 
 
 def _through(store: ef.Store) -> bool:

@@ -54,8 +54,14 @@ TABLE: tuple[tuple[int, str], ...] = (
     (5, "the store is there and cannot be used now: busy, full, read-only, damaged, of another version"),
     (6, "the append is unconfirmed; repeating it with the same ids is safe"),
     (7, "the cursor belongs to another store, or to history this store no longer has"),
-    (INTERRUPTED, "interrupted by Ctrl-C, `tail` included"),
-    (TERMINATED, "`tail` was asked to end (SIGTERM)"),
+    (
+        INTERRUPTED,
+        "interrupted by Ctrl-C, `tail` included; `run` ends with 0, and with this at a second one",
+    ),
+    (
+        TERMINATED,
+        "`tail` was asked to end (SIGTERM); `run` ends with 0, and with this when asked twice",
+    ),
 )
 
 ASKED_FOR_JSON = "eventfold.json"  # in the context's meta: whether --json was given

@@ -136,6 +136,8 @@ def opened(url: str | None, *, create: bool = False) -> Generator[Store, None, N
     try:
         store = Store(url, create=create)
     except StoreNotFound as error:
+        if create or not error.fields.get("creatable"):  # `init` would fail for the same reason
+            raise
         raise StoreNotFound(
             error.what,
             f"Check the address, or make a store there: eventfold init {shlex.quote(without_password(url))}",

@@ -5,6 +5,7 @@ Knows: MODULE:NAME, signals. Does not know: how a projection is run.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -44,8 +45,10 @@ def run(
     """Keep read models, subscriptions, processes and effects going, until Ctrl-C.
 
     Start it as often as you like, on as many machines: they share the work. Asked to end (Ctrl-C, SIGTERM), it
-    finishes what it has in hand.
+    finishes what it has in hand and exits with 0. Asked a second time, it ends at once, with 130 or 143; nothing is
+    lost. With --once, Ctrl-C exits with 130.
     """
+    stop = None if once else stop_on_signals()
     store_url, others = addressed(url, codes or [], needed=1)
     if not others:
         raise typer.BadParameter("name what is to run.", param_hint="MODULE:NAME")
@@ -53,19 +56,32 @@ def run(
     found = [each for code in others for each in load(code)]
     warnings.showwarning = warned
     with opened(store_url) as store:
-        if once:
+        if stop is None:
             settled(store, found)
             return
-        ended = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda _number, _frame: ended.set())
+        if stop.is_set():
+            return
         with store.run(*found) as running:
             if sys.stderr.isatty():
                 sys.stderr.write(f"Running {', '.join(others)}. Ctrl-C ends it.\n")
-            while not ended.wait(0.5) and running.running:
+            while not stop.wait(0.5) and running.running:
                 continue  # what there is to tell, the threads tell
         if running.failed:
             raise first_of(running.failed)
+
+
+def stop_on_signals() -> threading.Event:
+    """Set at the first Ctrl-C or SIGTERM, from now on; the second one ends the process, with 128 and its number."""
+    stop = threading.Event()
+
+    def heard(number: int, _frame: object) -> None:
+        if stop.is_set():  # progress is kept with the rows, so there is nothing that would have to be finished
+            os._exit(128 + number)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, heard)
+    return stop
 
 
 def warned(message: Warning | str, *_place: Any, **_more: Any) -> None:

@@ -195,6 +195,7 @@ def not_found(schema: str, where: str) -> StoreNotFound:
         "Create it by opening it with create=True, or correct the schema= option.",
         schema=schema,
         server=where,
+        creatable=True,
     )
 
 

@@ -129,15 +129,19 @@ class File:
             )
         if found is not None:
             return True
+        folder = os.path.dirname(self.real)
+        if not os.path.isdir(folder):
+            raise StoreNotFound(
+                f"There is no store at {self.path}: its folder {folder} does not exist.",
+                f"Check the path, or create the folder first: mkdir -p {shlex.quote(folder)}.",
+                path=self.path,
+            )
         if not create or self.readonly:
             raise StoreNotFound(
                 f"There is no store at {self.path}.",
-                f"Check the path, or create one: eventfold init {self.path}.",
+                f"Check the path, or create one: eventfold init {shlex.quote(self.path)}.",
                 path=self.path,
-            )
-        if not os.path.isdir(os.path.dirname(self.real)):
-            raise StoreNotFound(
-                f"The folder of {self.path} does not exist.", "Create the folder first.", path=self.path
+                creatable=True,
             )
         return False
 
@@ -186,7 +190,7 @@ class File:
             if not create:
                 raise NotAStore(
                     f"{self.path} is an empty file.",
-                    f"Create a store in it: eventfold init {self.path}.",
+                    f"Create a store in it: eventfold init {shlex.quote(self.path)}.",
                     path=self.path,
                 )
             if existed and self.lock.noted():  # a store that lost its content is not to be made anew by accident
