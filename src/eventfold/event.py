@@ -18,6 +18,7 @@ import msgspec
 
 from eventfold.errors import InvalidEvent
 from eventfold.record import NewEvent, Stored, check_name, from_micros
+from eventfold.tag_text import moment_text
 
 C = TypeVar("C", bound=type)
 
@@ -284,7 +285,9 @@ def tag_values(value: Any) -> Iterator[str]:
         yield from tag_values(value.value)
     elif isinstance(value, (int, UUID)) and not isinstance(value, bool):
         yield str(value)
-    elif isinstance(value, (date, datetime)):
+    elif isinstance(value, datetime):
+        yield moment_text(value)
+    elif isinstance(value, date):
         yield value.isoformat()
     else:
         raise InvalidEvent(

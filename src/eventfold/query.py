@@ -16,6 +16,7 @@ import msgspec
 from eventfold.errors import CursorMismatch, InvalidEvent, InvalidQuery
 from eventfold.event import names_of
 from eventfold.record import check_name
+from eventfold.tag_text import in_utc, is_moment
 
 Kind = str | type
 MAX_ITEMS = 50_000  # alternatives of one query
@@ -33,6 +34,8 @@ class Item(msgspec.Struct, frozen=True):
 
 class Query(msgspec.Struct, frozen=True):
     """Which events are meant, after the specification at dcb.events: any of its items must match.
+
+    A tag whose value is a moment means that moment, in whatever time zone an event has it.
 
     `Query()` means every event; no query means no event. Build one by keywords, and join alternatives with `|`:
 
@@ -95,17 +98,27 @@ class Query(msgspec.Struct, frozen=True):
 
     def matches(self, type: str, tags: Sequence[str] | frozenset[str] | set[str]) -> bool:
         """Whether an event of this type with these tags is meant. This is the definition."""
-        if not self.items:
-            return True
-        return any(
+        if not self.items or any(
             (not item.types or type in item.types) and all(tag in tags for tag in item.tags) for item in self.items
+        ):
+            return True
+        if not self.names_moments():
+            return False
+        known = set(map(in_utc, tags))
+        return any(
+            (not item.types or type in item.types) and all(in_utc(tag) in known for tag in item.tags)
+            for item in self.items
         )
+
+    def names_moments(self) -> bool:
+        """Whether a tag of it is a moment, which events may have in other time zones."""
+        return any(is_moment(tag) for item in self.items for tag in item.tags)
 
     def matches_all(self, types: Sequence[str], tags: Sequence[str]) -> bool:
         """Whether all of some events are meant; the tags of each joined by newlines. Far faster than `matches`."""
         if not self.items:
             return True
-        if len(self.items) > 1:
+        if len(self.items) > 1 or self.names_moments():
             matches = Matcher(self).matches
             return all(matches(type, joined.split("\n")) for type, joined in set(zip(types, tags, strict=True)))
         item = next(iter(self.items))
@@ -120,6 +133,23 @@ class Query(msgspec.Struct, frozen=True):
             return "; ".join(filter(None, (" or ".join(item.types), " and ".join(item.tags))))
 
         return f"Query({' | '.join(map(show, self.items)) or 'everything'})"
+
+
+def spelled(query: Query, others: Callable[[str], Iterable[str]]) -> Query:
+    """The query with every spelling of its moments as an alternative: `others` gives those of a tag that is in UTC.
+
+    For engines, whose indexes know tags as they were written.
+    """
+    if not query.names_moments():
+        return query
+    items: dict[Item, None] = {}
+    for item in query.items:
+        alternatives: list[tuple[str, ...]] = [()]
+        for tag in item.tags:
+            texts = dict.fromkeys((tag, utc := in_utc(tag), *others(utc)) if is_moment(tag) else (tag,))
+            alternatives = [tags + (text,) for tags in alternatives for text in texts]
+        items.update((Item(item.types, tags), None) for tags in alternatives)
+    return Query(tuple(items))
 
 
 def within_limits(query: Query) -> Query:
@@ -143,6 +173,7 @@ class Matcher:
         self.matches: Callable[[str, Sequence[str] | frozenset[str]], bool] = query.matches
         if len(query.items) <= FEW and query.names() <= FEW * FEW:
             return
+        self._moments = query.names_moments()
         self._types: set[str] = set()  # of items without tags
         self._by_tag: dict[str, list[tuple[frozenset[str], tuple[str, ...]]]] = {}
         sets: dict[tuple[str, ...], frozenset[str]] = {}  # most items name the same types
@@ -153,12 +184,14 @@ class Matcher:
             types = sets.get(item.types)
             if types is None:
                 types = sets[item.types] = frozenset(item.types)
-            self._by_tag.setdefault(item.tags[0], []).append((types, item.tags[1:]))
+            tags = tuple(map(in_utc, item.tags)) if self._moments else item.tags
+            self._by_tag.setdefault(tags[0], []).append((types, tags[1:]))
         self.matches = self._look_up
 
-    def _look_up(self, type: str, tags: Sequence[str] | frozenset[str]) -> bool:
+    def _look_up(self, type: str, tags: Sequence[str] | frozenset[str] | set[str]) -> bool:
         if type in self._types:
             return True
+        tags = set(map(in_utc, tags)) if self._moments else tags
         return any(
             (not types or type in types) and all(other in tags for other in others)
             for tag in tags

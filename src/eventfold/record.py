@@ -19,6 +19,7 @@ import msgspec
 
 from eventfold.errors import InvalidEvent, InvalidInput
 from eventfold.json_values import encode_sorted
+from eventfold.tag_text import same_tags
 
 MAX_EVENT_BYTES = 1_000_000  # data + metadata + tags + type: below NATS's default message of 1 MiB, headers included
 MAX_EVENTS_PER_APPEND = 1_000  # a JetStream atomic batch holds 1,000 messages
@@ -146,7 +147,7 @@ class Stored(msgspec.Struct, gc=False):
             self.id == new.id
             and self.type == new.type
             and self.data == new.data
-            and self.tags == "\n".join(new.tags)
+            and (self.tags == "\n".join(new.tags) or same_tags(self.tag_set, new.tags))
             and self.version == new.version
             and self.occurred == new.occurred
             and self.metadata == new.metadata

@@ -33,6 +33,7 @@ from eventfold.query import Clause, Item, Matcher, Query
 from eventfold.record import Receipt, Stored, receipt
 from eventfold.refusal import built_on_nothing, conflict, id_reused, in_the_future, is_repeat, not_behind, other_epoch
 from eventfold.snapshot import Snapshot
+from eventfold.tag_text import in_utc, is_moment
 from eventfold.watchers import call_all
 
 Clock = Callable[[], int]
@@ -61,6 +62,7 @@ class MemoryEngine:
         self._end = 0  # what stands behind it in the log was being written when an exception ended that
         self._ids: dict[bytes, int] = {}
         self._tags: dict[str, list[int]] = {}
+        self._moments: dict[str, list[int]] = {}  # by tags in UTC
         self._types: dict[str, list[int]] = {}
         self._requests: dict[str, Receipt] = {}
         self._locks: dict[str, str] = {}
@@ -103,7 +105,8 @@ class MemoryEngine:
             last = self._log[-1]
             if self._ids.get(last.id) == last.position:
                 del self._ids[last.id]
-            for index, names in ((self._types, (last.type,)), (self._tags, last.tag_set)):
+            moments = tuple({in_utc(tag): None for tag in last.tag_set})
+            for index, names in ((self._types, (last.type,)), (self._tags, last.tag_set), (self._moments, moments)):
                 for name in names:
                     positions = index.get(name)
                     if positions and positions[-1] == last.position:
@@ -168,6 +171,8 @@ class MemoryEngine:
         self._types.setdefault(stored.type, []).append(stored.position)
         for tag in stored.tag_set:
             self._tags.setdefault(tag, []).append(stored.position)
+            if is_moment(tag):
+                self._moments.setdefault(in_utc(tag), []).append(stored.position)
 
     def _positions(self, query: Query, after: int, until: int, backwards: bool = False) -> Iterator[int]:
         """Matching positions in (after, until], in order: the narrowest index, checked by `matches`."""
@@ -185,9 +190,12 @@ class MemoryEngine:
             if matches(event.type, event.tag_set):
                 yield position
 
+    def _tagged(self, tag: str) -> list[int]:
+        return self._moments.get(in_utc(tag), []) if is_moment(tag) else self._tags.get(tag, [])
+
     def _candidates(self, item: Item) -> list[list[int]]:
         if item.tags:
-            return [min((self._tags.get(tag, []) for tag in item.tags), key=len)]
+            return [min(map(self._tagged, item.tags), key=len)]
         return [self._types.get(name, []) for name in item.types]
 
     async def read(self, query: Query, span: Span) -> Page:

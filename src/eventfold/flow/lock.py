@@ -16,6 +16,8 @@ from eventfold.errors import InvalidInput, StoreBusy
 from eventfold.flow.append import Asked, query_of
 from eventfold.flow.hold import Hold
 from eventfold.flow.log import Log
+from eventfold.query import Item, Query
+from eventfold.tag_text import in_utc
 
 PAUSES = (0.001, 0.002, 0.005, 0.01)  # seconds; then the last one again and again
 
@@ -24,7 +26,14 @@ def names_of(asked: Sequence[Asked]) -> list[str]:
     """One name for each question, in one order for everybody, so that nobody waits in a circle."""
     if not asked:
         raise InvalidInput("A lock was asked for on nothing.", 'Say what it is about: store.lock(Account("a-1")).')
-    return sorted({repr(query_of(each)) for each in asked})
+    return sorted({repr(_in_utc(query_of(each))) for each in asked})
+
+
+def _in_utc(query: Query) -> Query:
+    """The query under which every process locks, however it spells moments."""
+    if not query.names_moments():
+        return query
+    return Query(tuple(Item(item.types, tuple(map(in_utc, item.tags))) for item in query.items))
 
 
 def acquire(log: Log, hold: Hold, timeout: float) -> CoroutineType[Any, Any, None]:

@@ -31,6 +31,7 @@ from eventfold.engines.postgres.sums import crc_of_new
 from eventfold.query import Clause, Item, Query
 from eventfold.record import NewEvent, Receipt, digest
 from eventfold.refusal import built_on_nothing, conflict, id_reused, in_the_future
+from eventfold.tag_text import in_utc
 
 ARGUMENTS: dict[str, str] = {  # name and type, in the order in which the functions in SQL declare them
     "ids": "uuid[]",
@@ -174,7 +175,7 @@ class _Asked:
     def by(self, event: NewEvent) -> list[int]:
         """The groups of the queries that mean this event."""
         maybe = self._always | self._by_type.get(event.type, {})
-        for tag in event.tags:
+        for tag in {*event.tags, *map(in_utc, event.tags)}:
             if tag in self._by_tag:
                 maybe = maybe | self._by_tag[tag]
         return [group for query, group in maybe.items() if query.matches(event.type, event.tags)]

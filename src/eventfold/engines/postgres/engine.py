@@ -91,6 +91,13 @@ class PostgresEngine(Writing):
 
     async def read(self, query: Query, span: Span) -> Page:
         """See the port."""
+        while True:
+            asked = await self._spelled(query)
+            page = await self._read(asked, span)
+            if asked is query or await self._spelled(query) == asked:
+                return page
+
+    async def _read(self, query: Query, span: Span) -> Page:
         if many(query):
             head, events = await self._seek(query, span)
         else:
@@ -163,6 +170,7 @@ class PostgresEngine(Writing):
 
     async def count(self, query: Query, after: int = 0, until: int | None = None) -> int:
         """See the port."""
+        query = await self._spelled(query)
         statement = self._sql.count(query, after, MOST if until is None else until)
         head, _, count = (await self._sessions.ask_beyond(self._needed(after, until), statement))[0]
         if query.items:

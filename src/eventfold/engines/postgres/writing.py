@@ -33,21 +33,25 @@ from eventfold.engines.postgres.arrays import uuids
 from eventfold.engines.postgres.connect import Colour, Rows
 from eventfold.engines.postgres.errors import lost, translated, unconfirmed, unreceipted
 from eventfold.engines.postgres.inline import Folded, Inline
-from eventfold.engines.postgres.read import Reading
+from eventfold.engines.postgres.read import MOST, Reading
 from eventfold.engines.postgres.schema import LAYOUT
 from eventfold.engines.postgres.sessions import Link, Sessions
+from eventfold.engines.postgres.spellings import Spellings
 from eventfold.engines.postgres.sums import first_of, missing, verified, whole
 from eventfold.errors import (
     AppendConflict,
     AppendUnconfirmed,
     CorruptEvent,
     EventfoldError,
+    EventIdReused,
     StoreBusy,
     StoreUnavailable,
 )
 from eventfold.inlined import Inlined
+from eventfold.query import Clause, Query
 from eventfold.record import Receipt, Staged, Stored, receipt
-from eventfold.refusal import id_reused, not_behind, other_epoch
+from eventfold.refusal import id_reused, is_repeat, not_behind, other_epoch
+from eventfold.tag_text import is_moment
 
 RECENT = 2_048  # appends
 MOST_LOOKS = 8  # attempts at a call while events it is built on are written by others
@@ -61,6 +65,7 @@ class Writing:
         self.capabilities = Capabilities(suspends=colour == "async", blocks=colour == "sync", inline=colour == "sync")
         self._sessions = Sessions(url, options, colour, create, self._forget)
         self._schema = quoted(options.schema)
+        self._spellings = Spellings(self._schema)
         self._sql = Reading(self._schema)
         self._statements: dict[tuple[str, ...], str] = {}
         self._inline = Inline(options.schema, self._sessions.lock_ms)
@@ -71,6 +76,7 @@ class Writing:
     def _forget(self) -> None:
         """Another epoch: what was come across may be lost."""
         self._recent, self._seen, self._floor = {}, 0, 0
+        self._spellings.forget()
 
     @property
     def store_id(self) -> str:
@@ -85,6 +91,7 @@ class Writing:
     async def append_many(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
         """See the port."""
         done: list[Outcome] = []
+        requests = await self._spelled_out(requests)
         for batch in batches(requests) if requests else ():
             try:
                 done += await self._append(batch)
@@ -93,7 +100,39 @@ class Writing:
                     raise
                 # An earlier part is written already: what this part met is the outcome of its own requests.
                 done += [error] * len(batch.requests)
+        for number, outcome in enumerate(done):
+            if isinstance(outcome, EventIdReused):
+                done[number] = await self._as_spelled_before(requests[number]) or outcome
         return done
+
+    async def _spelled_out(self, requests: Sequence[AppendRequest]) -> Sequence[AppendRequest]:
+        """The requests, their conditions with every spelling that the log has of the moments in them."""
+        if not any(clause.query.names_moments() for request in requests for clause in request.unless):
+            return requests
+        result: list[AppendRequest] = []
+        for request in requests:
+            clauses = [Clause(await self._spelled(c.query, MOST), c.after, c.behind) for c in request.unless]
+            result.append(msgspec.structs.replace(request, unless=tuple(clauses)))
+        return result
+
+    async def _spelled(self, query: Query, through: int | None = None) -> Query:
+        """The query with other spellings of its moments, at least those up to a position; None: the furthest known."""
+        if not query.names_moments():
+            return query
+        ask = partial(self._sessions.ask, primary=True)
+        return await self._spellings.all_of(query, self._seen if through is None else through, ask)
+
+    async def _as_spelled_before(self, request: AppendRequest) -> Receipt | None:
+        """The receipt of an append that wrote these events, with their moments in another time zone, if one did."""
+        if not any(is_moment(tag) for event in request.events for tag in event.tags):
+            return None
+        rows = await self._sessions.ask(self._sql.known, [uuids([request.events[0].id])], primary=True)
+        if not rows:
+            return None
+        stored = self._verified(await self._sessions.ask(self._sql.append, [rows[0][0]], primary=True))
+        if len(stored) != len(request.events) or not is_repeat(request.events, stored):
+            return None
+        return receipt(self.store_id, self.epoch, stored, repeated=True)
 
     async def _append(self, batch: Batch) -> list[Outcome]:
         if repeats_itself(batch.requests[0]):
@@ -280,6 +319,7 @@ class Writing:
             if _is_old(request, self.epoch):
                 raise other_epoch(request.unless[0], request.epoch or 0, self.epoch)
         epoch, where = self.epoch, self._sessions.primary.where
+        requests = await self._spelled_out(requests)
         try:
             return await joined.stage(connection, requests, self._schema, self.store_id, epoch, where)
         except OtherEpoch:

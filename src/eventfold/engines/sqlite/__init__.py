@@ -193,9 +193,10 @@ class SqliteEngine:
             if not query.items or end <= after:
                 return max(0, end - after)
             names = Dictionary(connection, self._types, self._tags)
-            if many.many(query):
-                return many.count(names, query, after, end)
-            found = positions(names, query, after, end)
+            asked = names.spelled(query)
+            if many.many(asked):
+                return many.count(names, asked, after, end)
+            found = positions(names, asked, after, end)
             if found.nothing:
                 return 0
             return connection.execute(f"SELECT count(*) FROM ({found.sql('ASC')})", found.bindings).get  # noqa: S608

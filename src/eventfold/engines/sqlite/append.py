@@ -32,6 +32,7 @@ def first_match(dictionary: Dictionary, query: Query, after: int, until: int) ->
         return None
     if not query.items:
         return after + 1
+    query = dictionary.spelled(query)
     if many.many(query):
         return many.first(dictionary, query, after, until)
     found = positions(dictionary, query, after, until)
@@ -126,7 +127,7 @@ class Batch:
             checked = max(after, self._judged.get(id(clause), 0))
             found = first_match(self._names, clause.query, checked, window.start)
         if found is None:
-            found = window.first_match(clause.query, after)
+            found = window.first_match(self._names.spelled(clause.query), after)
         return None if found is None else conflict(clause, found, number)
 
     def _standing(self, identity: bytes) -> int | None:

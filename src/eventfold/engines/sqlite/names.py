@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import apsw
 
 from eventfold.engines.sqlite.faults import disagreement
+from eventfold.engines.sqlite.spellings import Spellings
 
 MOST_CACHED = 200_000
 
@@ -27,6 +28,7 @@ class Names:
         self._ids: dict[str, int] = {}
         self.known: dict[int, str] = {}
         self._fresh: dict[str, int] = {}
+        self.spellings = Spellings()  # of tags
 
     def id(self, connection: apsw.Connection, name: str, writing: bool = False) -> int | None:
         """The id of a name that some event has, or None. `writing`: inside the writer's transaction."""

@@ -12,7 +12,7 @@ import apsw
 
 from eventfold.engines.sqlite.names import Names
 from eventfold.engines.sqlite.schema import COLUMNS
-from eventfold.query import Item, Query
+from eventfold.query import Item, Query, spelled
 
 PROBE = 200  # index entries looked at to see which of an item's tags is the rarer one
 
@@ -31,6 +31,10 @@ class Dictionary(NamedTuple):
     types: Names
     tags: Names
     writing: bool = False
+
+    def spelled(self, query: Query) -> Query:
+        """The query with every spelling that the log has of the moments among its tags."""
+        return spelled(query, lambda tag: self.tags.spellings.of(self.connection, tag, self.writing))
 
 
 class Positions:

@@ -191,6 +191,7 @@ def _fetch(
     found: Positions | None = None
     if query.items:
         dictionary = Dictionary(connection, *names)
+        query = dictionary.spelled(query)
         if many(query):
             places = found_by_many(dictionary, query, after, until, backwards=span.backwards)
             sql, events, full = rows_sql(span.backwards, occurred), list[Stored](), False

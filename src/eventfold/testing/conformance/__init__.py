@@ -22,6 +22,7 @@
     round_trips     every kind of value comes back equal                                       (P10)
     copying         a log taken over by another store is the same log                          (P1, P3, P5)
     snapshots       folded states kept beside the log, believed or not                         (P3)
+    time_zones      moments in tags: one meaning, however they were written                   (P2, P3)
     locks           a question kept to oneself for a while, as a courtesy
     inline          read models folded within every append: rows and events together, or neither (P8)
     bad_input       each mistake gets its own error, two sentences, and nothing is written     (P9, P10)
@@ -44,7 +45,7 @@ from collections.abc import Iterator
 CHAPTERS = """
     append conditions combined behind epochs idempotency lost reading paging large moments follow cursors decide states
     envelopes
-    metadata receipts lists round_trips copying snapshots locks inline bad_input declared
+    metadata receipts lists round_trips copying snapshots time_zones locks inline bad_input declared
 """.split()
 
 

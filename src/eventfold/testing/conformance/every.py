@@ -32,3 +32,4 @@ from eventfold.testing.conformance.receipts import *
 from eventfold.testing.conformance.round_trips import *
 from eventfold.testing.conformance.snapshots import *
 from eventfold.testing.conformance.states import *
+from eventfold.testing.conformance.time_zones import *

@@ -1,0 +1,54 @@
+"""Tags of moments that an older eventfold, or a hand, has spelled in another time zone than UTC.
+
+Knows: where tags stand, and how far the log was looked through for each key. Does not know: connections, pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from eventfold.query import Query, spelled
+from eventfold.tag_text import in_utc, is_moment
+
+Others = dict[str, dict[str, None]]
+Ask = Callable[[str, list[Any]], Awaitable[list[tuple[Any, ...]]]]
+
+
+class Spellings:
+    """The other spellings of each moment, by key: all tags of the key are looked at once, then those of new events."""
+
+    def __init__(self, schema: str) -> None:
+        self._keys: dict[str, tuple[int, Others]] = {}
+        head = f"(SELECT coalesce(max(position), 0) AS head FROM {schema}.event) h"  # noqa: S608 (quoted)
+        other = "t.tag NOT LIKE '%%+00:00'"
+        self._first = (
+            f"SELECT h.head, f.tag FROM {head} LEFT JOIN (SELECT DISTINCT t.tag FROM {schema}.tag t"  # noqa: S608
+            f" WHERE t.tag >= %b AND t.tag < %b AND {other}) f ON true"
+        )
+        self._next = (
+            f"SELECT h.head, f.tag FROM {head} LEFT JOIN (SELECT DISTINCT t.tag FROM {schema}.event e"  # noqa: S608
+            " CROSS JOIN LATERAL unnest(string_to_array(e.tags, E'\\n')) t(tag)"
+            f" WHERE e.position > %b AND strpos(e.tags, %b) > 0 AND starts_with(t.tag, %b) AND {other}) f ON true"
+        )
+
+    def forget(self) -> None:
+        """Another epoch: what was looked at may be lost."""
+        self._keys = {}
+
+    async def all_of(self, query: Query, seen: int, ask: Ask) -> Query:
+        """The query with every spelling of its moments that stands in the log, at least up to the position `seen`."""
+        others: Others = {}
+        moments = {tag for item in query.items for tag in item.tags if is_moment(tag)}
+        for key in {tag[: tag.index(":") + 1] for tag in moments}:
+            through, known = self._keys.get(key, (-1, Others()))
+            if through < seen or through < 0:
+                values = [key, key[:-1] + ";"] if through < 0 else [through, key, key]
+                rows = await ask(self._first if through < 0 else self._next, values)
+                known = {utc: dict(tags) for utc, tags in known.items()}
+                for _, tag in rows:
+                    if tag is not None and is_moment(tag):
+                        known.setdefault(in_utc(tag), {})[tag] = None
+                self._keys[key] = (rows[0][0], known)
+            others |= known
+        return spelled(query, lambda tag: others.get(tag, ()))
