@@ -48,6 +48,7 @@ class PostgresEngine(Writing):
         self._chosen: dict[str, Any] = {**options, "schema": chosen.schema}
         self._locks = NamedLocks(self._sessions, colour)
         self._listener: Listener | None = None
+        self._counted = (0, 0, dict[str, int]())  # events of each type: in which epoch, up to which position
 
     @property
     def default_target(self) -> str:
@@ -218,7 +219,22 @@ class PostgresEngine(Writing):
 
     async def types(self) -> list[TypeCount]:
         """See the port."""
-        return [TypeCount(*row) for row in await self._sessions.ask(self._sql.types())]
+        epoch, through, counts = self._counted
+        if epoch != self.epoch:
+            through, counts = 0, dict[str, int]()
+        rows = await self._sessions.ask(*self._sql.types(through), epoch=True)
+        head, epoch = rows[0][:2]
+        if through > head or epoch != self.epoch or (through and self._counted[0] != epoch):  # of another moment
+            counts = dict[str, int]()
+            rows = await self._sessions.ask(*self._sql.types(0), epoch=True)
+            head, epoch = rows[0][:2]
+        found = [
+            TypeCount(type, counts.get(type, 0) + more, first, last)
+            for _, _, type, more, first, last in rows
+            if last is not None
+        ]
+        self._counted = (epoch, head, {each.type: each.count for each in found})
+        return found
 
     async def tags(self, prefix: str = "", limit: int = 1000, after: str = "") -> list[TagCount]:
         """See the port."""

@@ -195,16 +195,21 @@ class Reading:
             )
         ]
 
-    def types(self) -> str:
-        """Each type by name, by jumping from one to the next along the index."""
+    def types(self, after: int) -> Statement:
+        """The head, and each type by name, by jumping along the index; how many events of it there are after `after`.
+
+        One row without a type where there is none.
+        """
+        named = f"SELECT e.position FROM {self._event} e WHERE e.type = n.type AND e.position <= h.head"
         return (
-            f"WITH RECURSIVE n(type) AS ((SELECT type FROM {self._event} ORDER BY type LIMIT 1) UNION ALL"
+            f"WITH RECURSIVE h AS MATERIALIZED ({self._moment}),"
+            f" n(type) AS ((SELECT type FROM {self._event} ORDER BY type LIMIT 1) UNION ALL"
             f" SELECT (SELECT e.type FROM {self._event} e WHERE e.type > n.type ORDER BY e.type LIMIT 1) FROM n"
-            " WHERE n.type IS NOT NULL) SELECT n.type,"
-            f" (SELECT count(*) FROM {self._event} e WHERE e.type = n.type),"
-            f" (SELECT e.position FROM {self._event} e WHERE e.type = n.type ORDER BY e.position LIMIT 1),"
-            f" (SELECT e.position FROM {self._event} e WHERE e.type = n.type ORDER BY e.position DESC LIMIT 1)"
-            " FROM n WHERE n.type IS NOT NULL ORDER BY n.type"
+            " WHERE n.type IS NOT NULL) SELECT h.head, h.epoch, n.type,"
+            f" (SELECT count(*) FROM ({named} AND e.position > %b) more),"
+            f" ({named} ORDER BY e.position LIMIT 1), ({named} ORDER BY e.position DESC LIMIT 1)"
+            " FROM h LEFT JOIN n ON n.type IS NOT NULL ORDER BY n.type",
+            [after],
         )
 
     def tags(self, prefix: str, limit: int, after: str) -> Statement:

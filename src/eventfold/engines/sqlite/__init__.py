@@ -94,6 +94,7 @@ class SqliteEngine:
         self._watch = Watch(self._file)
         self._locks = NamedLocks(self._file.real)
         self._end: End | None = None
+        self._counted = (0, 0, dict[str, int]())  # events of each type: in which epoch, up to which position
         self._writer: Writer | None = None
 
     @property
@@ -251,10 +252,23 @@ class SqliteEngine:
     @in_our_words
     async def types(self) -> list[TypeCount]:
         """See the port."""
-        sql = "SELECT type, count(*), min(position), max(position) FROM event GROUP BY type"
+        # Events are never taken away: of what was counted before, in this epoch, only what came since is counted.
+        sql = """SELECT t.id, (SELECT count(*) FROM event WHERE type = t.id AND position > ? AND position <= ?),
+            (SELECT min(position) FROM event WHERE type = t.id),
+            (SELECT max(position) FROM event WHERE type = t.id AND position <= ?) FROM type t"""
 
         def counted(connection: apsw.Connection) -> list[TypeCount]:
-            return [TypeCount(self._types.name(connection, type), *rest) for type, *rest in connection.execute(sql)]
+            head, epoch = self._look(connection).position, self.epoch
+            known_epoch, through, counts = self._counted
+            if known_epoch != epoch or through > head:
+                through, counts = 0, dict[str, int]()
+            found: list[TypeCount] = []
+            for type, more, first, last in connection.execute(sql, (through, head, head)):
+                if last is not None:
+                    name = self._types.name(connection, type)
+                    found.append(TypeCount(name, counts.get(name, 0) + more, first, last))
+            self._counted = (epoch, head, {each.type: each.count for each in found})
+            return found
 
         return sorted(self._reading(counted), key=lambda each: each.type)
 

@@ -13,6 +13,7 @@ from eventfold.query import Query
 from eventfold.record import to_micros
 from eventfold.store import Store
 from eventfold.testing.conformance.events import Noted, Opened, about, deposit, deposits
+from eventfold.testing.conformance.place import Place
 
 
 def test_the_head_is_the_last_event(store: Store, port: Any) -> None:
@@ -43,6 +44,22 @@ def test_types_are_listed_with_their_counts(store: Store) -> None:
         TypeCount("conformance.noted", 2, 3, 5),
         TypeCount("conformance.opened", 1, 1, 1),
     ]
+
+
+def test_types_are_counted_on(store: Store, place: Place) -> None:
+    """Asked again after more was written, here and by others, the counts are those of the whole log."""
+    assert store.types() == []
+    rival = place.rival()
+    expected: dict[str, int] = {}
+    for event in (deposit(), Noted(), deposit(), Opened("a-1", "ada"), Noted(), Noted()):
+        for writer in (store, rival):
+            position = writer.append(event).first
+            name = type(event).__name__
+            expected[name] = expected.get(name, 0) + 1
+            counts = {each.type.removeprefix("conformance.").capitalize(): each for each in store.types()}
+            assert {type: each.count for type, each in counts.items()} == expected
+            assert counts[name].last == position
+    assert rival.types() == store.types()
 
 
 def test_tags_are_listed_with_their_counts(store: Store) -> None:
