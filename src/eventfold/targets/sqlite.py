@@ -26,6 +26,7 @@ import apsw
 from eventfold.engines.sqlite.connect import GLANCE, File
 from eventfold.engines.sqlite.faults import connected, keep_errno, translated
 from eventfold.engines.sqlite.guard import Guard, refuse_links
+from eventfold.engines.sqlite.immutable import connected_immutable, is_closed_for_good
 from eventfold.engines.sqlite.schema import APPLICATION_ID
 from eventfold.engines.sqlite.system import refused_by_system
 from eventfold.errors import EventfoldError, StoreUnavailable, TargetUnavailable
@@ -97,6 +98,7 @@ class SqliteDriver:
         self._prepared: WeakSet[apsw.Connection] = WeakSet()
         self._known = False  # whether the path leads to a store is known
         self._guard, self._real, self._links_at = Guard(), self.path, 0.0
+        self._immutable = False  # whether the file is closed, in a place where nothing can be written
         self._own = (ForAll if in_memory else OfThread)(self._connect, _close)
 
     def take(self, write: bool) -> apsw.Connection:
@@ -135,7 +137,8 @@ class SqliteDriver:
                 try:
                     guard.take(real, create=True)
                     guard.set_early()
-                    if _is_store(real):
+                    self._immutable = guard.has_log and is_closed_for_good(real)
+                    if _is_store(real, self._immutable):
                         self._file = File(self.path, readonly=False, full=False, timeout=PATIENCE)
                         self._file.open(create=False)
                         guard.lift()
@@ -149,6 +152,10 @@ class SqliteDriver:
             self._known = True
 
     def _connect(self) -> apsw.Connection:
+        if self._immutable:
+            connection = connected_immutable(self._real)
+            add_functions(connection)
+            return connection
         connection = connected(self.path)
         try:
             self._guard.mark()
@@ -335,8 +342,8 @@ class SqliteDriver:
         return f" ({_process(holder)})" if holder and holder != str(os.getpid()) else ""
 
 
-def _is_store(path: str) -> bool:
-    probe = connected(path, flags=apsw.SQLITE_OPEN_READWRITE)
+def _is_store(path: str, immutable: bool) -> bool:
+    probe = connected_immutable(path) if immutable else connected(path, flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         probe.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         return probe.pragma("application_id") == APPLICATION_ID

@@ -19,7 +19,7 @@ from typing import Any
 
 import apsw
 
-from eventfold.engines.sqlite import forks
+from eventfold.engines.sqlite import forks, immutable
 from eventfold.engines.sqlite.faults import connected, keep_errno
 from eventfold.engines.sqlite.folder import Folder
 from eventfold.engines.sqlite.guard import Guard, refuse_links
@@ -58,7 +58,7 @@ class File:
         self.guard = Guard()
         self._generation = forks.generation
         self.pool = Pool(self._connect, self._connect_writer, self.guard.lift)
-        self._may_create = self._opened = self._closed = False
+        self._may_create = self._opened = self._closed = self._immutable = False
         self._identity: tuple[int, int] | None = None
         self._wal_identity: tuple[int, int] | None = None
         self._folder = Folder(os.path.dirname(self.real))
@@ -71,6 +71,7 @@ class File:
         try:
             self.take()
             self.guard.set_early()
+            self._immutable = self.guard.has_log and immutable.is_closed_for_good(self.real)
             forks.forkable.add(self)
             connection = self.pool.reader()
         except BaseException:
@@ -250,10 +251,18 @@ class File:
         flags = apsw.SQLITE_OPEN_READONLY if self.readonly else apsw.SQLITE_OPEN_READWRITE
         if self._may_create:
             flags |= apsw.SQLITE_OPEN_CREATE
-        connection = connected(self.real, flags=flags, statementcachesize=200)
+        if self._immutable:
+            connection = immutable.connected_immutable(self.real)
+        else:
+            connection = connected(self.real, flags=flags, statementcachesize=200)
         try:
             self._configure(connection)
-            if self._opened and not self.readonly and (mode := connection.pragma("journal_mode")) != "wal":
+            if (
+                self._opened
+                and not self.readonly
+                and not self._immutable
+                and (mode := connection.pragma("journal_mode")) != "wal"
+            ):
                 raise self._unlogged(mode)
         except BaseException as error:
             keep_errno(error, connection)
@@ -282,7 +291,7 @@ class File:
         """A connection for the caller alone, to be given back by `done` or `discard`."""
         self.check()
         now = time.monotonic()
-        if now > self._glance_at:
+        if now > self._glance_at or self._immutable:
             self._glance_at = now + GLANCE
             self.in_place()
             self.check()
@@ -360,6 +369,9 @@ class File:
         if here != self._identity:
             self.damage = self._gone("was replaced or removed")
             return False
+        if self._immutable and wal is not None:  # a program that may write here has opened the file
+            self._immutable = False
+            self.pool.close_idle()
         if wal != self._wal_identity:
             if self._wal_identity is None:
                 self._wal_identity = wal

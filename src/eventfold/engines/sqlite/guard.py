@@ -142,12 +142,15 @@ class Guard:
         Otherwise nothing is locked: to give it one, or to roll back what a journal holds, SQLite needs the file for
         itself.
         """
-        held = self._held
-        if held is None or not held.files or os.path.exists(f"{held.path}-journal"):
-            return
+        if self._held is not None and self.has_log and not os.path.exists(f"{self._held.path}-journal"):
+            self.set()
+
+    @property
+    def has_log(self) -> bool:
+        """Whether the journal of the file is a write-ahead log."""
         with suppress(OSError):  # SQLite reads the same bytes next, and says why it cannot
-            if os.pread(held.files[0], 2, 18) == WAL_FORMAT:
-                self.set()
+            return self._held is not None and os.pread(self._held.files[0], 2, 18) == WAL_FORMAT
+        return False
 
     def set(self) -> None:
         """Keep other programs from taking themselves for the last or the first at the file, until it is lifted."""

@@ -116,9 +116,10 @@ class Pool:
     def _keep(self, kept: deque[apsw.Connection], connection: apsw.Connection) -> None:
         kept.append(connection)
         if not self._keeping:  # asked afterwards, so that nothing kept in that moment is overlooked
-            self._close_kept()
+            self.close_idle()
 
-    def _close_kept(self) -> None:
+    def close_idle(self) -> None:
+        """Close the connections that nobody uses; they are made again as they are needed."""
         for kept in (self._readers, self._writers):
             while True:
                 try:
@@ -130,7 +131,7 @@ class Pool:
     def close(self) -> None:
         """Close what is not in use; what is closes when it is given back."""
         self._closed, self._keeping = True, False
-        self._close_kept()
+        self.close_idle()
         if not self._count():
             self._ended()
 
@@ -149,7 +150,7 @@ class Pool:
     def pause(self) -> None:
         """Close every connection, and give out none. Waits for those in use, within reason."""
         self._counting.run(self._pause, 1)
-        self._close_kept()
+        self.close_idle()
         end = time.monotonic() + PATIENCE
         while self._count() and (left := end - time.monotonic()) > 0:
             self._change.wait(lambda: not self._count(), min(left, LOOK_AGAIN_S))

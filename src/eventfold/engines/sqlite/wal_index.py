@@ -29,9 +29,8 @@ def hold_index(database: str) -> int | None:
     It must stay open as long as this process uses the database: closing it drops the locks of SQLite's own descriptors.
     An index that nobody has open is cut, as by SQLite, and is read from the log again.
     """
-    path = f"{database}-shm"
     try:
-        file, writable = _open(path, database)
+        file, writable = _open(f"{database}-shm", database)
     except OSError:
         return None
     try:
@@ -49,6 +48,8 @@ def _open(path: str, database: str) -> tuple[int, bool]:
     try:
         return os.open(path, os.O_RDWR | os.O_CLOEXEC), True
     except FileNotFoundError:
+        if not os.access(database, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise  # SQLite could open what is made here for reading only: let it make one itself
         store = os.stat(database)
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, store.st_mode & 0o777)
         if os.geteuid() == 0:
