@@ -9,7 +9,7 @@ import asyncio
 import copy
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
-from datetime import datetime
+from datetime import date
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from uuid import UUID
 
@@ -185,10 +185,10 @@ class AsyncStore(AsyncWorking):
         query: Query = EVERYTHING,
         *,
         after: int | Cursor = 0,
-        until: int | datetime | None = None,
-        since: datetime | None = None,
-        occurred_since: datetime | None = None,
-        occurred_until: datetime | None = None,
+        until: int | date | None = None,
+        since: date | None = None,
+        occurred_since: date | None = None,
+        occurred_until: date | None = None,
         limit: int | None = None,
         backwards: bool = False,
         raw: bool = False,
@@ -212,15 +212,11 @@ class AsyncStore(AsyncWorking):
         """See Store.event."""
         return await event_of(await self._opening.log(), id, raw)
 
-    async def state(
-        self, question: S, *, at: int | datetime | None = None, occurred_until: datetime | None = None
-    ) -> S:
+    async def state(self, question: S, *, at: int | date | None = None, occurred_until: date | None = None) -> S:
         """See Store.state. **Folded in the order in which events were recorded, also with `occurred_until`.**"""
         return await state_at(await self._opening.log(), question, at, occurred_until)
 
-    async def history(
-        self, question: State, *, after: int = 0, until: int | datetime | None = None
-    ) -> AsyncIterator[Step]:
+    async def history(self, question: State, *, after: int = 0, until: int | date | None = None) -> AsyncIterator[Step]:
         """See Store.history."""
         history = History(await self._opening.log(), question, Bounds(until=until))
         while (steps := await history.next_steps()) is not None:
@@ -240,7 +236,7 @@ class AsyncStore(AsyncWorking):
         kept = None if name is None else keeping
         return AsyncFollower(Following(log, query, after, raw), Bell(log.engine.watch), kept)
 
-    async def count(self, query: Query = EVERYTHING, *, after: int = 0, until: int | datetime | None = None) -> int:
+    async def count(self, query: Query = EVERYTHING, *, after: int = 0, until: int | date | None = None) -> int:
         """See Store.count."""
         log = await self._opening.log()
         start = await known_position(log, after)

@@ -6,7 +6,7 @@ Knows: msgspec, built-in types. Does not know: events, classes of events, what i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, cast
@@ -112,3 +112,71 @@ def _no_number(value: Any, path: str) -> str:
     else:
         return ""
     return next((found for each, where in inner if (found := _no_number(each, where))), "")
+
+
+def is_same(a: Any, b: Any) -> bool:
+    """Whether a value came back as it was given."""
+    try:
+        return bool(a == b) or _is_alike(a, b)
+    except ArithmeticError:  # a signalling NaN refuses to be compared
+        return False
+
+
+def _is_alike(a: Any, b: Any) -> bool:
+    """The same where Python's `==` says no: a local time in the hour that a change of clocks repeats (PEP 495)."""
+    if isinstance(a, datetime) and isinstance(b, datetime):
+        return a.utcoffset() == b.utcoffset() and a.replace(tzinfo=None, fold=0) == b.replace(tzinfo=None, fold=0)
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, (list, tuple)):
+        mine, theirs = cast("list[Any]", a), cast("list[Any]", b)
+        return len(mine) == len(theirs) and all(map(is_same, mine, theirs))
+    if isinstance(a, dict):
+        ours, others = cast("dict[Any, Any]", a), cast("dict[Any, Any]", b)
+        return ours.keys() == others.keys() and all(is_same(ours[key], others[key]) for key in ours)
+    names = fields_of(a)
+    return bool(names) and all(is_same(getattr(a, name), getattr(b, name)) for name in names)
+
+
+def fields_of(value: Any) -> list[str]:
+    """The names of an object's fields, whatever kind of class it is of."""
+    return fields_of_class(cast("type[Any]", type(value)))
+
+
+def fields_of_class(cls: type) -> list[str]:
+    """The names of the fields of a class, of whatever kind it is."""
+    for kind in ("__struct_fields__", "__dataclass_fields__", "model_fields"):
+        names: Iterable[str] | None = getattr(cls, kind, None)
+        if names is not None:
+            return list(names)
+    fields: Iterable[Any] = getattr(cls, "__attrs_attrs__", ())
+    return [field.name for field in fields]
+
+
+def float_as_decimal(value: Any, back: Any, path: str) -> str:
+    """The first float that would come back as a Decimal, as `path is 0.1`; empty where there is none."""
+    if isinstance(back, Decimal):
+        return f"{path} is {value!r}" if isinstance(value, float) else ""
+    if isinstance(back, dict) and isinstance(value, dict):
+        ours, others = cast("dict[Any, Any]", value), cast("dict[Any, Any]", back)
+        pairs = [(each, others.get(key), f"{path}[{key}]") for key, each in ours.items()]
+    elif isinstance(back, (list, tuple)) and isinstance(value, (list, tuple)):
+        mine, theirs = cast("list[Any]", value), cast("list[Any]", back)
+        pairs = [(a, b, f"{path}[{n}]") for n, (a, b) in enumerate(zip(mine, theirs, strict=False))]
+    elif isinstance(back, (set, frozenset)) and isinstance(value, (set, frozenset)):
+        decimals = [each for each in cast("set[Any]", back) if isinstance(each, Decimal)]
+        pairs = [(each, decimals[0], path) for each in cast("set[Any]", value) if decimals]
+    else:
+        own, other = cast(object, value), cast(object, back)
+        names = fields_of(other) if type(own) is type(other) else []
+        pairs = [(getattr(own, name), getattr(other, name), f"{path}.{name}") for name in names]
+    return next((found for a, b, where in pairs if (found := float_as_decimal(a, b, where))), "")
+
+
+def what_changed(event: Any, back: Any) -> str:
+    """The first field that came back from JSON changed, in words."""
+    for name in fields_of(event):
+        before, after = getattr(event, name), getattr(back, name)
+        if not is_same(before, after):
+            return f"field {name} is {before!r} and would be {after!r}"
+    return f"{event!r} would be {back!r}"

@@ -11,7 +11,7 @@ import time as _time
 import zlib
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -318,6 +318,13 @@ def to_micros(moment: datetime) -> int:
             "Give an aware datetime, for example datetime.now(UTC).",
         )
     return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def to_moment(given: date, *, late: bool = False) -> datetime:
+    """A datetime as it is; of a date its first moment in UTC, or its last if `late`: what reads take as a moment."""
+    if isinstance(given, date) and not isinstance(given, datetime):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return datetime.combine(given, time.max if late else time.min, UTC)
+    return given  # pyright: ignore[reportReturnType] (to_micros refuses what is none)
 
 
 def from_micros(micros: int) -> datetime:

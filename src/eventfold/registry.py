@@ -12,6 +12,7 @@ import re
 import typing
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence, Set
 from datetime import datetime
+from decimal import Decimal
 from functools import partial
 from operator import attrgetter
 from typing import Any, cast
@@ -35,7 +36,17 @@ from eventfold.event import (
     tag_fields,
     tag_values,
 )
-from eventfold.json_values import MOST_NESTED, built_in_value, encode_sorted, is_nested_deeper
+from eventfold.json_values import (
+    MOST_NESTED,
+    built_in_value,
+    encode_sorted,
+    fields_of,
+    fields_of_class,
+    float_as_decimal,
+    is_nested_deeper,
+    is_same,
+    what_changed,
+)
 from eventfold.record import NewEvent, Stored, check_name, check_new, new_id, to_micros
 from eventfold.unknown import Decode, Encode, keeper_of, keeping
 from eventfold.upcast import Upcaster, chain_of, ends_of, lift, refuse_gap, step_from
@@ -54,6 +65,7 @@ class Codec(msgspec.Struct):
     tags: tuple[tuple[str, Callable[[Any], Any]], ...]
     step: Upcaster | None = None
     decode_lines: Callable[[bytes], list[Any]] | None = None
+    decimals: tuple[str, ...] = ()  # fields in which a Decimal may be
 
 
 def codec_of(cls: type) -> Codec:
@@ -65,12 +77,14 @@ def codec_of(cls: type) -> Codec:
         if hasattr(cls, "model_validate_json"):  # pydantic, recognised by what it can do, not imported
             encode, decode = _pydantic_codec(cast(Any, cls))
             decode_lines = None
+            decimals = ()  # it makes Decimals of floats by itself, of what they show
         else:
             decoder = decoder_of(cls)
             encode: Encode = _json.encode
             decode: Decode = decoder.decode
             decode_lines = decoder.decode_lines
-            if _has_sets(cls):
+            decimals = tuple(name for name in fields_of_class(cls) if _holds(hints.get(name), (Decimal,)))
+            if _holds(cls, (set, frozenset, Set)):
                 encode = _encode_ordered
             if any(name[0] == "_" for name in _attrs_fields(cls)):
                 encode = _encode_attrs
@@ -84,7 +98,7 @@ def codec_of(cls: type) -> Codec:
             type=name.type,
         ) from error
     fields = tuple((f"{key}:", attrgetter(field)) for field, key in tag_fields(hints).items())
-    return Codec(cls, name.type, name.version, encode, decode, fields, step_from(cls), decode_lines)
+    return Codec(cls, name.type, name.version, encode, decode, fields, step_from(cls), decode_lines, decimals)
 
 
 def _pydantic_codec(model: Any) -> tuple[Encode, Decode]:
@@ -117,14 +131,14 @@ def _attrs_fields(cls: type) -> list[str]:
     return [field.name for field in getattr(cls, "__attrs_attrs__", ())]
 
 
-def _has_sets(hint: Any, seen: frozenset[Any] = frozenset()) -> bool:
-    """Whether a value of this type may hold a set, at any depth."""
-    if hint in (set, frozenset) or typing.get_origin(hint) in (set, frozenset, Set):
+def _holds(hint: Any, kinds: tuple[Any, ...], seen: frozenset[Any] = frozenset()) -> bool:
+    """Whether a value of this type may hold one of some classes, at any depth."""
+    if hint in kinds or typing.get_origin(hint) in kinds:
         return True
     inner: list[Any] = list(typing.get_args(hint))
     if isinstance(hint, type) and hint not in seen and getattr(hint, "__annotations__", None):
         inner += typing.get_type_hints(hint).values()
-    return any(_has_sets(each, seen | {hint}) for each in inner if isinstance(each, (type, Hashable)))
+    return any(_holds(each, kinds, seen | {hint}) for each in inner if isinstance(each, (type, Hashable)))
 
 
 def _encode_ordered(event: Any, /) -> bytes:
@@ -139,7 +153,7 @@ def _ordered(value: Any) -> Any:
         return [_ordered(each) for each in cast("list[Any]", value)]
     if isinstance(value, dict):
         return {key: _ordered(each) for key, each in cast("dict[Any, Any]", value).items()}
-    names = _fields(value)
+    names = fields_of(value)
     if not names:
         return value
     twin = copy.copy(value)
@@ -223,9 +237,17 @@ class Registry:
             raise
         except Exception as error:  # a check of the class may raise anything
             raise _cannot_be_read_back(codec, event, data, error) from error
-        if not _same(event, back):
+        for name in codec.decimals:
+            if found := float_as_decimal(getattr(event, name), getattr(back, name), name):
+                raise InvalidEvent(
+                    f"A {codec.type} has a float where its class declares a Decimal: field {found}.",
+                    "Give a Decimal made of text or of integers: Decimal('0.1'); a float is not the number it shows.",
+                    type=codec.type,
+                    field=found.split(" ")[0],
+                )
+        if not is_same(event, back):
             raise InvalidEvent(
-                f"A {codec.type} would come back from the log changed: {_changed(event, back)}.",
+                f"A {codec.type} would come back from the log changed: {what_changed(event, back)}.",
                 "Give each field exactly the type its class declares (no NaN, no list for a tuple).",
                 type=codec.type,
             )
@@ -399,7 +421,7 @@ def _too_deep(codec: Codec, event: Any) -> InvalidEvent:
 
 def _unencodable_field(event: Any) -> str:
     """The first field whose value has no JSON form, or one that is too deep; empty where it is not one alone."""
-    for name in _fields(event):
+    for name in fields_of(event):
         try:
             if is_nested_deeper(_json.encode(getattr(event, name)), MOST_NESTED - 1):
                 return name
@@ -506,45 +528,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (UUID, datetime)):
         return str(value) if isinstance(value, UUID) else value.isoformat()
     return value
-
-
-def _same(a: Any, b: Any) -> bool:
-    """Whether a value came back as it was given."""
-    try:
-        return bool(a == b) or _alike(a, b)
-    except ArithmeticError:  # a signalling NaN refuses to be compared
-        return False
-
-
-def _alike(a: Any, b: Any) -> bool:
-    """The same where Python's `==` says no: a local time in the hour that a change of clocks repeats (PEP 495)."""
-    if isinstance(a, datetime) and isinstance(b, datetime):
-        return a.utcoffset() == b.utcoffset() and a.replace(tzinfo=None, fold=0) == b.replace(tzinfo=None, fold=0)
-    if type(a) is not type(b):
-        return False
-    if isinstance(a, (list, tuple)):
-        mine, theirs = cast("list[Any]", a), cast("list[Any]", b)
-        return len(mine) == len(theirs) and all(map(_same, mine, theirs))
-    if isinstance(a, dict):
-        ours, others = cast("dict[Any, Any]", a), cast("dict[Any, Any]", b)
-        return ours.keys() == others.keys() and all(_same(ours[key], others[key]) for key in ours)
-    names = _fields(a)
-    return bool(names) and all(_same(getattr(a, name), getattr(b, name)) for name in names)
-
-
-def _fields(value: Any) -> list[str]:
-    """The names of an object's fields, whatever kind of class it is of."""
-    for kind in ("__struct_fields__", "__dataclass_fields__", "model_fields"):
-        names: Iterable[str] | None = getattr(cast(object, type(value)), kind, None)
-        if names is not None:
-            return list(names)
-    fields: Iterable[Any] = getattr(cast(object, type(value)), "__attrs_attrs__", ())
-    return [field.name for field in fields]
-
-
-def _changed(event: Any, back: Any) -> str:
-    for name in _fields(event):
-        before, after = getattr(event, name), getattr(back, name)
-        if not _same(before, after):
-            return f"field {name} is {before!r} and would be {after!r}"
-    return f"{event!r} would be {back!r}"

@@ -11,7 +11,7 @@ import os
 import platform
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from datetime import datetime
+from datetime import date
 from types import TracebackType
 from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 from uuid import UUID
@@ -233,10 +233,10 @@ class Store(Working):
         query: Query = EVERYTHING,
         *,
         after: int | Cursor = 0,
-        until: int | datetime | None = None,
-        since: datetime | None = None,
-        occurred_since: datetime | None = None,
-        occurred_until: datetime | None = None,
+        until: int | date | None = None,
+        since: date | None = None,
+        occurred_since: date | None = None,
+        occurred_until: date | None = None,
         limit: int | None = None,
         backwards: bool = False,
         raw: bool = False,
@@ -244,7 +244,8 @@ class Store(Working):
         """The matching events, in order. `after` exclusive; `until` inclusive, a position (with the whole append
         that wrote it) or the last moment recorded; `since` inclusive; `occurred_…` inclusive, by the business's
         time, **which leaves events out and does not order them: they come in the order they were recorded**; `raw`
-        reads events whose classes are not known here. Raises Unreadable errors, never skips; PositionBeyondHead on a
+        reads events whose classes are not known here. A date is a day in UTC: of `since` and `occurred_since` its
+        first moment, of the others its last. Raises Unreadable errors, never skips; PositionBeyondHead on a
         position that this store has not given.
         """
         bounds = Bounds(
@@ -266,9 +267,10 @@ class Store(Working):
         """
         return run(event_of(self._log, id, raw))
 
-    def state(self, question: S, *, at: int | datetime | None = None, occurred_until: datetime | None = None) -> S:
-        """The state now; as of a moment of the log (`at`: a position or an aware datetime); or as far as the
-        business had come (`occurred_until`, inclusive). A copy: change it as you like.
+    def state(self, question: S, *, at: int | date | None = None, occurred_until: date | None = None) -> S:
+        """The state now; as of a moment of the log (`at`: a position, an aware datetime, or a date); or as far as the
+        business had come (`occurred_until`, inclusive). A copy: change it as you like. A date is the end of that day in
+        UTC.
 
         `occurred_until` leaves out what occurred later, as far as it is known now. **Events are folded in the order in
         which they were recorded, not in which they occurred: a late fact counts after later ones. Without
@@ -276,7 +278,7 @@ class Store(Working):
         """
         return run(state_at(self._log, question, at, occurred_until))
 
-    def history(self, question: State, *, after: int = 0, until: int | datetime | None = None) -> Iterator[Step]:
+    def history(self, question: State, *, after: int = 0, until: int | date | None = None) -> Iterator[Step]:
         """Every step: the event and the state after it. Steps up to `after` are folded but not given."""
         history = History(self._log, question, Bounds(until=until))
         while (steps := run(history.next_steps())) is not None:
@@ -294,7 +296,7 @@ class Store(Working):
         kept = None if name is None else self._desk.keeping(name, query, after)
         return Follower(Following(self._log, query, after, raw), Bell(self.engine.watch), kept)
 
-    def count(self, query: Query = EVERYTHING, *, after: int = 0, until: int | datetime | None = None) -> int:
+    def count(self, query: Query = EVERYTHING, *, after: int = 0, until: int | date | None = None) -> int:
         """How many events match after `after` (exclusive), up to `until` (as in read). Raises PositionBeyondHead."""
         end = None if until is None else run(moment(self._log, until))
         return run(self.engine.count(query_of(query), run(known_position(self._log, after)), end))

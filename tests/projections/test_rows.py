@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
+from typing import Any
 from uuid import UUID
 
 import pytest
 
 import eventfold as ef
-from eventfold.errors import InvalidProjection, TargetUnavailable
+from eventfold.errors import InvalidInput, InvalidProjection, TargetUnavailable
 from tests.projections.flights import CarrierMonth, Departed, Split, flights, folded, proved, rows
 
 
@@ -144,6 +145,31 @@ def test_a_row_that_is_not_kept_is_deleted_and_may_begin_anew(store: ef.Store) -
     store.append(Departed("a", 1, 7), Departed("b", 1, -5))
     store.project(Late)
     assert [(row.carrier, row.minutes) for row in store.rows(Late)] == [("a", 7)]
+
+
+def test_a_view_goes_as_far_as_the_business_had_come(store: ef.Store) -> None:
+    """`occurred_until`, inclusive, a datetime or a day in UTC; not from an earlier view on."""
+
+    class Minutes(ef.Projection):
+        carrier: str
+        minutes: int = 0
+
+        def evolve(self, event: Departed) -> None:
+            self.minutes += event.delay
+
+    for day in (1, 2, 3):
+        at = datetime(2026, 1, day, 12, tzinfo=UTC)
+        store.append(ef.Draft(Departed("a", 1, 10**day), occurred=at))
+
+    def minutes(until: date | None, **more: Any) -> list[int]:
+        return [row.minutes for row in store.view(Minutes, occurred_until=until, **more).values()]
+
+    assert minutes(date(2026, 1, 2)) == minutes(datetime(2026, 1, 2, 12, tzinfo=UTC)) == [110]
+    assert minutes(datetime(2026, 1, 2, 11, tzinfo=UTC)) == [10]
+    assert minutes(None) == minutes(date(2026, 1, 3)) == [1110]
+    assert minutes(date(2026, 1, 3), at=2) == [110]
+    with pytest.raises(InvalidInput, match="since="):
+        minutes(date(2026, 1, 2), since=store.view(Minutes))
 
 
 def test_a_view_is_the_same_rows_without_a_table(store: ef.Store) -> None:

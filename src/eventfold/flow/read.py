@@ -6,7 +6,7 @@ Knows: what `at`, `until` and `since` mean. Does not know: which colour is waiti
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import date
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from eventfold.flow.append import MOST, check_position, known_position, position
 from eventfold.flow.log import Log
 from eventfold.flow.snapshots import believed, due, keep
 from eventfold.query import Cursor, Query
-from eventfold.record import Stored, check_name, to_micros
+from eventfold.record import Stored, check_name, to_micros, to_moment
 from eventfold.refusal import beyond_head
 from eventfold.registry import Codec, raw
 from eventfold.state import State, Step, copied, evolve_all, evolve_recorded, plan_of
@@ -32,10 +32,10 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     """What a user may say about which stretch to read. See `Store.read`."""
 
     after: int | Cursor = 0
-    until: int | datetime | None = None
-    since: datetime | None = None
-    occurred_since: datetime | None = None
-    occurred_until: datetime | None = None
+    until: int | date | None = None
+    since: date | None = None
+    occurred_since: date | None = None
+    occurred_until: date | None = None
     limit: int | None = None
     backwards: bool = False
 
@@ -51,27 +51,32 @@ async def span_of(log: Log, bounds: Bounds) -> Span:
     if after and (bounds.backwards or bounds.until is not None or after > MOST):
         await known_position(log, after)  # elsewhere the first page tells
     if bounds.since is not None:
-        after = max(after, await log.engine.position_at(to_micros(bounds.since) - 1))
+        after = max(after, await log.engine.position_at(to_micros(to_moment(bounds.since)) - 1))
     until = None if bounds.until is None else await moment(log, bounds.until)
     return Span(
         after=after,
         until=until,
         backwards=bounds.backwards,
-        occurred_since=None if bounds.occurred_since is None else to_micros(bounds.occurred_since),
-        occurred_until=None if bounds.occurred_until is None else to_micros(bounds.occurred_until),
+        occurred_since=None if bounds.occurred_since is None else to_micros(to_moment(bounds.occurred_since)),
+        occurred_until=None if bounds.occurred_until is None else last_micros(bounds.occurred_until),
     )
 
 
-async def moment(log: Log, at: int | datetime) -> int:
+def last_micros(until: date) -> int:
+    """Until when, inclusive: a datetime, or the end of a day in UTC. Raises InvalidInput."""
+    return to_micros(to_moment(until, late=True))
+
+
+async def moment(log: Log, at: int | date) -> int:
     """A moment as a position: the last one recorded by then, never inside an append.
 
-    A position means the moment of the append that wrote it, so all of that append is included. Raises
-    PositionBeyondHead; a time in the future is simply now.
+    A position means the moment of the append that wrote it, so all of that append is included; a date the end of that
+    day in UTC. Raises PositionBeyondHead; a time in the future is simply now.
     """
-    if isinstance(at, datetime):
-        return await log.engine.position_at(to_micros(at))
+    if isinstance(at, date):
+        return await log.engine.position_at(last_micros(at))
     if not isinstance(at, int):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidInput(f"{at!r} is no moment.", "Give a position, or an aware datetime.")
+        raise InvalidInput(f"{at!r} is no moment.", "Give a position, an aware datetime, or a date.")
     return await log.engine.boundary(await known_position(log, at)) if at else 0
 
 
@@ -272,7 +277,7 @@ async def _load_in(log: Log, question: S, until: int | None, folding: Folding, e
     return state, position
 
 
-async def state_at(log: Log, question: S, at: int | datetime | None, occurred_until: datetime | None) -> S:
+async def state_at(log: Log, question: S, at: int | date | None, occurred_until: date | None) -> S:
     """The state now, at a moment of the log, or as far as the business had come by a moment of its own."""
     if at is None and occurred_until is None:
         return (await load(log, question))[0]

@@ -6,16 +6,16 @@ Knows: the fold. Does not know: targets, checkpoints.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import date
 from typing import Any, Generic, TypeVar
 
 from eventfold.engine import Span
-from eventfold.errors import InvalidProjection
+from eventfold.errors import InvalidInput, InvalidProjection
 from eventfold.event import Recorded
 from eventfold.flow.fold import Reading
 from eventfold.flow.items import Failed, Item, Straight, returned
 from eventfold.flow.log import Log
-from eventfold.flow.read import moment
+from eventfold.flow.read import last_micros, moment
 from eventfold.projection.classes import Projection
 from eventfold.projection.plan import Plan, plan_of
 
@@ -43,7 +43,13 @@ class View(Mapping[Any, P], Generic[P]):
         return f"<View of {len(self._rows)} rows at position {self.position}>"
 
 
-async def view(log: Log, projection: type[P], at: int | datetime | None, since: View[P] | None) -> View[P]:
+async def view(
+    log: Log,
+    projection: type[P],
+    at: int | date | None,
+    since: View[P] | None,
+    occurred_until: date | None = None,
+) -> View[P]:
     """Fold the rows of a projection; from an earlier view on, which is used up by that. Raises what its code raises.
 
     An earlier view of another store, or of an epoch that has ended, is folded again from the beginning.
@@ -51,16 +57,22 @@ async def view(log: Log, projection: type[P], at: int | datetime | None, since: 
     plan = plan_of(projection)
     if plan.rows is None:
         raise InvalidProjection(f"{plan.name} is written in SQL, so it needs a table.", "Use store.project(…).")
+    if occurred_until is not None and since is not None:
+        raise InvalidInput(
+            "A view was given occurred_until= beside since=, whose rows were folded without it.",
+            "Leave since= away: a view as far as the business had come is folded from the beginning.",
+        )
     until = None if at is None else await moment(log, at)
+    occurred = None if occurred_until is None else last_micros(occurred_until)
     reading = Reading(plan, log.registry, 0, 1)
     origin = (log.engine.store_id, log.engine.epoch)
     usable = since is not None and since._origin == origin  # pyright: ignore[reportPrivateUsage]
     rows: dict[tuple[Any, ...], Any] = since._rows if since is not None and usable else {}  # pyright: ignore[reportPrivateUsage]
     position = since.position if since is not None and usable else 0
     while True:
-        page = await log.engine.read(plan.query, Span(after=position, until=until, limit=PAGE))
+        page = await log.engine.read(plan.query, Span(after=position, until=until, limit=PAGE, occurred_until=occurred))
         if log.engine.epoch != origin[1]:
-            return await view(log, projection, at, None)
+            return await view(log, projection, at, None, occurred_until)
         try:
             items = reading.items(page.events, {})
         except Failed as failed:

@@ -6,7 +6,7 @@ Knows: which calls there are. Does not know: what they do.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import date
 from typing import TypeVar
 
 from eventfold.bridge import in_thread
@@ -93,7 +93,7 @@ class AsyncDesk:
         self,
         projection: Named,
         *,
-        at: int | datetime | None = None,
+        at: int | date | None = None,
         progress: Callable[[int, int], None] | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import date
 from functools import partial
 from typing import Any, TypeVar
 
@@ -318,7 +318,7 @@ class Desk(Hands):
         self,
         projection: Named,
         *,
-        at: int | datetime | None = None,
+        at: int | date | None = None,
         progress: Callable[[int, int], None] | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> int:

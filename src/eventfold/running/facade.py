@@ -7,7 +7,7 @@ twins hand the same calls to a thread. Knows: what a user may ask. Does not know
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import date
 from typing import Any, TypeVar
 
 from eventfold.bridge import in_thread, run
@@ -69,12 +69,20 @@ class Projecting:
         by = (order,) if isinstance(order, str) else order
         return self._desk.rows(projection, fields | dict(where or {}), by, limit, generation)
 
-    def view(self, projection: type[P], *, at: int | datetime | None = None, since: View[P] | None = None) -> View[P]:
+    def view(
+        self,
+        projection: type[P],
+        *,
+        at: int | date | None = None,
+        occurred_until: date | None = None,
+        since: View[P] | None = None,
+    ) -> View[P]:
         """Its rows, folded in memory from the log: no table, always current, or as of `at` (a position or a moment).
 
-        `since` an earlier view to go on from, which must not be used any more.
+        `occurred_until` leaves out what occurred later; inclusive, see Store.state. `since` an earlier view to go on
+        from, which must not be used any more; not with `occurred_until`.
         """
-        return run(view(self._desk.log, projection, at, since))
+        return run(view(self._desk.log, projection, at, since, occurred_until))
 
     @property
     def projections(self) -> Desk:
@@ -119,11 +127,16 @@ class AsyncProjecting:
         return await in_thread(desk.rows, projection, fields | dict(where or {}), by, limit, generation)
 
     async def view(
-        self, projection: type[P], *, at: int | datetime | None = None, since: View[P] | None = None
+        self,
+        projection: type[P],
+        *,
+        at: int | date | None = None,
+        occurred_until: date | None = None,
+        since: View[P] | None = None,
     ) -> View[P]:
         """See Store.view."""
         desk = await self._desk()
-        return await in_thread(lambda: run(view(desk.log, projection, at, since)))
+        return await in_thread(lambda: run(view(desk.log, projection, at, since, occurred_until)))
 
     @property
     def projections(self) -> AsyncDesk:

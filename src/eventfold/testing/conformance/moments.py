@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -96,6 +96,25 @@ def test_a_state_can_be_asked_as_of_any_time(store: Store, clock: Clock) -> None
     assert [at(m - TICK) for m in moments] == [0, 11, 23]
     assert at(moments[1].astimezone(datetime.strptime("-0800", "%z").tzinfo)) == 23
     assert at(clock.advance(1_000)) == 36
+
+
+def test_a_date_is_a_day_in_utc(store: Store, clock: Clock) -> None:
+    """As a beginning it is the first moment of that day, as an end the last."""
+    today = clock.now.date()
+    store.append(deposit(amount=1))
+    clock.advance(86_400)
+    store.append(deposit(amount=2))
+    clock.advance(86_400)
+    store.append(ef.Draft(deposit(amount=4), occurred=datetime.combine(today, time(23), UTC)))
+    tomorrow = today + timedelta(days=1)
+    at = [store.state(Account("a-1"), at=today + timedelta(days=number)).balance for number in (-1, 0, 1, 2)]
+    assert at == [0, 1, 3, 7]
+    assert [store.state(Account("a-1"), occurred_until=day).balance for day in (today, tomorrow)] == [5, 7]
+    assert [each.position for each in store.read(since=tomorrow)] == [2, 3]
+    assert [each.position for each in store.read(until=tomorrow)] == [1, 2]
+    assert [each.position for each in store.read(occurred_since=tomorrow)] == [2]
+    assert [each.position for each in store.read(occurred_since=today, occurred_until=today)] == [1, 3]
+    assert (store.count(until=today), len(list(store.history(Account("a-1"), until=tomorrow)))) == (1, 2)
 
 
 def test_the_past_can_be_asked_in_any_order(store: Store) -> None:
