@@ -48,6 +48,7 @@ from eventfold.json_values import (
     what_changed,
 )
 from eventfold.record import NewEvent, Stored, check_name, check_new, new_id, to_micros
+from eventfold.signals import is_from_handler
 from eventfold.unknown import Decode, Encode, keeper_of, keeping
 from eventfold.upcast import Upcaster, chain_of, ends_of, lift, refuse_gap, step_from
 
@@ -228,6 +229,8 @@ class Registry:
         except MemoryError:
             raise
         except Exception as error:  # a pydantic serializer is the user's, and may raise anything
+            if is_from_handler(error):
+                raise
             raise _cannot_be_stored(codec, event, error) from error
         if is_nested_deeper(data):
             raise _too_deep(codec, event)
@@ -236,6 +239,8 @@ class Registry:
         except MemoryError:
             raise
         except Exception as error:  # a check of the class may raise anything
+            if is_from_handler(error):
+                raise
             raise _cannot_be_read_back(codec, event, data, error) from error
         for name in codec.decimals:
             if found := float_as_decimal(getattr(event, name), getattr(back, name), name):
@@ -369,6 +374,8 @@ class Registry:
         except MemoryError:
             raise
         except Exception as error:  # a check of the class may raise anything
+            if is_from_handler(error):
+                raise
             raise UndecodableEvent(
                 f"Event {stored.position} no longer fits {codec.cls.__qualname__} ({stored.type}): {_said(error)}.",
                 "Change the class so that it reads old events (a default for a new field), or read it raw (raw=True).",
@@ -386,8 +393,10 @@ class Registry:
             found = codec.decode_lines(b"\n".join([event.data for event in events]))
         except MemoryError:
             raise
-        except Exception:  # noqa: BLE001 (which event is at fault, decode_as says)
-            return None
+        except Exception as error:
+            if is_from_handler(error):
+                raise
+            return None  # which event is at fault, decode_as says
         return found if len(found) == len(events) else None
 
 
@@ -473,6 +482,8 @@ def _lifted(step: Upcaster, event: Any, stored: Stored) -> tuple[Any, ...]:
     try:
         return lift(event)
     except Exception as error:
+        if is_from_handler(error):
+            raise
         raise UndecodableEvent(
             f"Event {stored.position} ({stored.type} v{stored.version}) could not be upcast by {step.name}: {error!r}.",
             "Mend the upcaster; it must take every event of its version.",
