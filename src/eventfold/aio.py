@@ -19,6 +19,7 @@ from eventfold import bridge
 from eventfold.aggregate import Aggregate
 from eventfold.bridge import Bell, Offload, TaskCombiner, run
 from eventfold.bridge.once import Once
+from eventfold.bridge.own_loop import OwnLoop, current_loop
 from eventfold.engine import Engine, TagCount, TypeCount
 from eventfold.engines import open_engine
 from eventfold.errors import NotSupported, StoreClosed
@@ -323,9 +324,11 @@ class _Opening:
         self._registry, self._cache = registry, cache
         self._log: Log | None = None
         self._once: Once[Log] = Once()
-        self._lock = asyncio.Lock()
+        self._desk_once: Once[Desk] = Once()
+        self._own_loop: OwnLoop | None = None
         self._close: Callable[[], None] | None = None
         self._blocking: Engine | None = None
+        self._suspending: Engine | None = None
         self._desk: Desk | None = None
 
     def opened(self) -> Log:
@@ -338,13 +341,17 @@ class _Opening:
 
     async def log(self) -> Log:
         if self._log is None:
+            current_loop()
             self._log = await self._once.get(self._open)
+        if self._own_loop is not None:
+            self._own_loop.refuse_others()
         return self._log
 
     async def _open(self) -> Log:
         engine = open_engine(self.url, "async", self._create, self._options)
-        self._blocking = None if engine.capabilities.suspends else engine
+        self._blocking, self._suspending = (None, engine) if engine.capabilities.suspends else (engine, None)
         if engine.capabilities.suspends:
+            self._own_loop = OwnLoop()
             await engine.open()
             combiner: Any = bridge.LoopCombiner(engine)
         elif engine.capabilities.blocks:
@@ -385,24 +392,29 @@ class _Opening:
 
     async def _make_desk(self) -> Desk:
         """Projections are run by threads, so they see the log by an engine that blocks: this one, or a second."""
-        async with self._lock:
-            if self._desk is None:
-                engine = self._blocking or self._second_engine()
-                if self._blocking is None:
-                    await asyncio.to_thread(run, engine.open())
-                    self._blocking = engine
-                combiner = bridge.ThreadCombiner(engine)
-                log = Log(
-                    *(engine, self._registry, self._cache),
-                    *(combiner.submit, combiner.offer, bridge.sleep_here, bridge.wait_here),
-                    chains=Chains(bridge.Mutex(), bridge.Promise),
-                    holds=Holds(bridge.Mutex()),
-                )
-                self._desk = Desk(log, self._target, resolve=definitions)
-            return self._desk
+        return await self._desk_once.get(self._new_desk)
 
-    def _second_engine(self) -> Engine:
+    async def _new_desk(self) -> Desk:
+        engine = self._blocking or await self._second_engine()
+        if self._blocking is None:
+            await asyncio.to_thread(run, engine.open())
+            self._blocking = engine
+        combiner = bridge.ThreadCombiner(engine)
+        log = Log(
+            *(engine, self._registry, self._cache),
+            *(combiner.submit, combiner.offer, bridge.sleep_here, bridge.wait_here),
+            chains=Chains(bridge.Mutex(), bridge.Promise),
+            holds=Holds(bridge.Mutex()),
+        )
+        self._desk = Desk(log, self._target, resolve=definitions)
+        return self._desk
+
+    async def _second_engine(self) -> Engine:
         """An engine that blocks, on the same store: by the store's address, or by the engine that was given."""
+        share = getattr(self._suspending, "share", None)
+        if isinstance(self.url, str) and share is not None:  # the connections that pool= allows are for both
+            await share()
+            return cast("Any", self._suspending).blocking()
         if isinstance(self.url, str):
             return open_engine(self.url, "sync", False, self._options)
         blocking: Callable[[], Engine] | None = getattr(self.url, "blocking", None)
