@@ -17,6 +17,7 @@ from eventfold.event import Recorded
 from eventfold.flow.items import Failed, Item, Parts, Straight, key_text, returned
 from eventfold.projection.columns import Table
 from eventfold.projection.plan import Handler, Key, Plan, keys_of
+from eventfold.projection.unfit import unfit
 from eventfold.record import Stored
 from eventfold.registry import Codec, Registry
 from eventfold.target import Entry, Place, RowRefused, Writing, physical
@@ -28,7 +29,7 @@ Clock = Callable[[], float]
 
 def partition_of(key: tuple[Any, ...], partitions: int) -> int:
     """Which partition a key belongs to, on every machine alike."""
-    return crc32(key_text(key).encode()) % partitions
+    return crc32(key_text(key).encode("utf-8", "surrogatepass")) % partitions
 
 
 class Loads(Protocol):
@@ -252,7 +253,14 @@ class Rows:
     def _fetch(self, wanted: Iterable[Key], missing: dict[Key, None]) -> None:
         """Ask for the wanted rows; those that are missing and not found are not there."""
         if wanted:
-            for row in self._target.load(self.table, [self._of.pack_key(key) for key in wanted]):
+            keys: list[Key] = []
+            try:
+                keys += [self._of.pack_key(key) for key in wanted]
+                found_rows = self._target.load(self.table, keys)
+            except (RowRefused, TypeError, ValueError, OverflowError) as error:
+                cause, columns = _cause(error), self._of.table.columns
+                raise Failed(None, unfit(self._plan.name, columns, keys or wanted, cause), "key") from error
+            for row in found_rows:
                 found = self._of.unpack(row)
                 key = self._of.key_of(found)
                 self._cache[key] = found
@@ -285,7 +293,19 @@ class Rows:
             tx.upsert(self.table, list(map(self._of.pack, map(cache.__getitem__, there))))
             tx.delete(self.table, list(map(self._of.pack_key, gone)))
         except (RowRefused, TypeError, ValueError, OverflowError) as error:
-            raise Failed(None, error.__cause__ or error, "evolve") from error
+            columns = self._of.table.columns
+            rows = [
+                [getattr(cache[key], column.name) for column in columns]
+                for key in touched
+                if cache.get(key) is not None
+            ]
+            raise Failed(None, unfit(self._plan.name, columns, rows, _cause(error)), "evolve") from error
+
+
+def _cause(error: Exception) -> Exception:
+    """What a database said, behind what it was made into."""
+    cause = error.__cause__
+    return cause if isinstance(error, RowRefused) and isinstance(cause, Exception) else error
 
 
 def keys_in(items: Sequence[Item]) -> dict[Key, None]:

@@ -43,7 +43,12 @@ class Item(msgspec.Struct, gc=False):
     @property
     def key_text(self) -> str:
         """Its keys, as they are told and remembered."""
-        return " | ".join(map(key_text, self.keys))
+        return storable(" | ".join(map(key_text, self.keys)))
+
+
+def storable(text: str) -> str:
+    """A text for people as every database takes it."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 def key_text(key: tuple[Any, ...]) -> str:

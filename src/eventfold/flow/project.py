@@ -17,7 +17,7 @@ from eventfold.errors import CursorMismatch, LeaseLost, ProjectionDamaged
 from eventfold.flow.ahead import Ahead, Aside
 from eventfold.flow.fold import Handlers, Reading, Rows, Timing
 from eventfold.flow.follow import verify
-from eventfold.flow.items import Failed, Item, stored_of
+from eventfold.flow.items import Failed, Item, storable, stored_of
 from eventfold.flow.log import Log, writing_to
 from eventfold.flow.pace import Pace
 from eventfold.flow.parked import UNKEYED, alone, blocked_keys, entries_of, first_due, keys_of, parked, to_do, waiting
@@ -403,7 +403,7 @@ class Work:
 
 
 def _said(failed: Failed) -> str:
-    return f"{type(failed.error).__name__}: {failed.error}"[:2_000]
+    return storable(f"{type(failed.error).__name__}: {failed.error}"[:2_000])
 
 
 def _held(held: Checkpoint | None) -> Checkpoint:

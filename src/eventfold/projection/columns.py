@@ -24,7 +24,7 @@ Kind = Literal["text", "int", "float", "bool", "bytes", "decimal", "moment", "da
 Convert = Callable[[Any], Any]
 
 # Order matters: bool is an int, datetime is a date.
-_KINDS: tuple[tuple[type, Kind], ...] = (
+KINDS: tuple[tuple[type, Kind], ...] = (
     (bool, "bool"),
     (int, "int"),
     (float, "float"),
@@ -191,15 +191,15 @@ def unreadable_row(of: str, error: Exception) -> ProjectionDamaged:
 def _column(cls: type, field: str, hint: Any) -> tuple[Column, Convert | None, Convert | None]:
     plain, nullable = _plain(hint)
     if isinstance(plain, type) and issubclass(plain, Enum):
-        kinds: set[Kind] = {kind for member in plain for of, kind in _KINDS if type(member.value) is of}
+        kinds: set[Kind] = {kind for member in plain for of, kind in KINDS if type(member.value) is of}
         if len(kinds) == 1:
             return Column(field, kinds.pop(), nullable), lambda member: member.value, plain
     elif get_origin(plain) is Literal:
-        kinds = {kind for value in get_args(plain) for of, kind in _KINDS if type(value) is of}
+        kinds = {kind for value in get_args(plain) for of, kind in KINDS if type(value) is of}
         if len(kinds) == 1:
             return Column(field, kinds.pop(), nullable), None, None
     elif isinstance(plain, type):
-        for of, kind in _KINDS:
+        for of, kind in KINDS:
             if plain is of:
                 return Column(field, kind, nullable), None, None
     try:

@@ -41,6 +41,7 @@ from eventfold.flow.stopped import paused, restored, stopped_error
 from eventfold.projection.classes import Projection
 from eventfold.projection.columns import filter_value
 from eventfold.projection.plan import Kept, Plan, plan_of, plans_of
+from eventfold.projection.unfit import refuse_unfit, unfit_filter
 from eventfold.query import Cursor, Query
 from eventfold.running import inlining
 from eventfold.running.finding import DISTURBED, Named, changed_too_often
@@ -49,7 +50,7 @@ from eventfold.running.keeping import Keeping
 from eventfold.running.leases import new_holder_id
 from eventfold.running.row_check import RowCheck, RowProof
 from eventfold.running.runner import Runner, catch_up, means_of
-from eventfold.target import ELSEWHERE, Checkpoint, Disturbed, PendingCommand, Place, Registered, Target
+from eventfold.target import ELSEWHERE, Checkpoint, Disturbed, PendingCommand, Place, Registered, RowRefused, Target
 from eventfold.targets.beside import SINK
 
 P = TypeVar("P", bound=Projection)
@@ -249,7 +250,12 @@ class Desk(Hands):
             generations.refuse_unknown(target.checkpoints(plan.name), plan.name, generation)
         table = name_table(plan.rows.table, generation or known_in(target, plan.name).live)
         packed = {name: filter_value(table, name, value) for name, value in where.items()}
-        return [plan.rows.unpack(row) for row in target.select(table, packed, order, limit)]
+        refuse_unfit(plan.name, plan.rows.table, packed)
+        try:
+            found = target.select(table, packed, order, limit)
+        except (RowRefused, TypeError, ValueError, OverflowError) as error:  # no row can be like that
+            raise unfit_filter(plan.name, plan.rows.table, packed, error) from error
+        return [plan.rows.unpack(row) for row in found]
 
     def verify(self, *projections: Named, progress: Progress = lambda _done, _all: None) -> list[Proof]:
         """Count the log again and hold every ledger against it: of these projections and followers, or of all.

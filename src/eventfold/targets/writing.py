@@ -99,7 +99,10 @@ class SqlWriting:
         found: list[tuple[Any, ...]] = []
         for at in range(0, len(keys), PAGE):
             sql, parameters = self._statements.load(table, keys[at : at + PAGE])
-            found += self._driver.execute(self.connection, self._driver.sql(sql), parameters)
+            try:
+                found += self._driver.execute(self.connection, self._driver.sql(sql), parameters)
+            except self._driver.unfit as error:
+                raise RowRefused(str(error)) from error
         return self._statements.unpacked(table, found)
 
     def look(self) -> Checkpoint | None:

@@ -213,6 +213,11 @@ def unreachable(error: psycopg.Error, where: str) -> EventfoldError:
     return kind(f"{what[:-1]} ({where}: {words}).", now, sqlstate=state, server=where, said=words)
 
 
+def no_storable_text(error: UnicodeEncodeError) -> InvalidInput:
+    """The error for a text with lone surrogates."""
+    return InvalidInput(f"{error.object!r} is no text that can be stored.", "Use text without lone surrogates.")
+
+
 def no_text(error: UnicodeDecodeError) -> StoreDamaged:
     """A text of the store that is no text: the server does not look at what it reads from its disk."""
     return StoreDamaged(

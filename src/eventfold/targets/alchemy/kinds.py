@@ -18,6 +18,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from eventfold.projection.columns import Kind
 from eventfold.projection.value_order import canonical
+from eventfold.targets.nul import escaped, unescaped
 
 KEY = 255  # characters of a text in a key or an index, where a database wants a limit
 MYSQL_KEY = 760  # … and of all texts of one key together: InnoDB's 3,072 bytes, at four a character
@@ -60,6 +61,8 @@ class Exactly(TypeDecorator[Any]):
         if value is None:
             return None
         match self.kind, dialect.name:
+            case "text", "postgresql":
+                return escaped(value) if isinstance(value, str) else value
             case _, "postgresql":
                 return value
             case "decimal", "sqlite":
@@ -83,6 +86,8 @@ class Exactly(TypeDecorator[Any]):
         match self.kind:
             case "bool":
                 return bool(value)
+            case "text" if dialect.name == "postgresql":
+                return unescaped(value)
             case "decimal":
                 if isinstance(value, str):
                     return Decimal(value)

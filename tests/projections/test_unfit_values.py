@@ -1,0 +1,206 @@
+"""Values that databases find hard to hold: kept exactly, or refused with read model, column and value."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+import eventfold as ef
+from eventfold.errors import InvalidProjection, ProjectionStopped
+
+TEXTS = [
+    "nul \0 here",
+    "\0",
+    "\1",
+    "\1\1",
+    "\1\2",
+    "\0\1\2",
+    "\\u0000",
+    "\\\0",
+    "\ufeffbom",
+    "\uffff",
+    "\U0010ffff",
+    "",
+]
+
+
+class Said(ef.Event, type="unfit-said"):
+    """Some text was said in a room."""
+
+    room: int
+    text: str
+
+
+class Last(ef.Projection, name="unfit_last", indexes=["text"], version=1):
+    """The last text of a room, as text and as JSON."""
+
+    room: int
+    text: str = ""
+    more: dict[str, str] = {}  # noqa: RUF012
+
+    def evolve(self, event: Said) -> None:
+        """Take it."""
+        self.text, self.more = event.text, {event.text: event.text}
+
+
+class ByText(ef.Projection, name="unfit_by_text", version=1):
+    """How often a text was said."""
+
+    text: str
+    times: int = 0
+
+    def evolve(self, event: Said) -> None:
+        """Once more."""
+        self.times += 1
+
+
+def test_any_text_can_be_a_column_a_key_and_a_filter(store: ef.Store) -> None:
+    """PostgreSQL holds no U+0000: it is kept all the same, and no two texts become one."""
+    store.append(*[Said(number, text) for number, text in enumerate(TEXTS)])
+    store.append(*[Said(99, text) for text in TEXTS])
+    for cls in (Last, ByText):
+        store.project(cls)
+    rows = {row.room: row for row in store.rows(Last)}
+    assert [(rows[n].text, rows[n].more) for n in range(len(TEXTS))] == [(text, {text: text}) for text in TEXTS]
+    assert {row.text: row.times for row in store.rows(ByText)} == dict.fromkeys(TEXTS, 2)
+    for number, text in enumerate(TEXTS):
+        assert number in [row.room for row in store.rows(Last, text=text)], repr(text)
+        assert [row.times for row in store.rows(ByText, text=text)] == [2], repr(text)
+    assert all(proof.proved for proof in store.projections.verify_rows(Last, ByText))
+
+
+class Set(ef.Event, type="unfit-set"):
+    """Something was set, in a way that `kind` names."""
+
+    item: str
+    kind: str
+
+
+VALUES: dict[str, Any] = {"large": 1 << 63, "small": -(1 << 63) - 1, "least": -(1 << 63), "surrogate": "\ud800"}
+
+
+class Column(ef.Projection, name="unfit_column", on_error="park", attempts=1, version=1):
+    """Values in columns."""
+
+    item: str
+    number: int = 0
+    text: str = ""
+
+    def evolve(self, event: Set) -> None:
+        """Take one that may not fit."""
+        value = VALUES[event.kind]
+        if isinstance(value, int):
+            self.number = value
+        else:
+            self.text = value
+
+
+class Number(ef.Projection, name="unfit_number", on_error="park", attempts=1, version=1):
+    """Values as keys."""
+
+    number: int
+    times: int = 0
+
+    def evolve(self, event: Set) -> None:
+        """Once more."""
+        self.times += 1
+
+    @staticmethod
+    def key(event: Set) -> Any:
+        """One that may not fit."""
+        value = VALUES[event.kind]
+        return value if isinstance(value, int) else None
+
+
+@pytest.fixture
+def given(store: ef.Store) -> ef.Store:
+    """A store where one value fits and the others do not."""
+    store.append(*[Set(kind, kind) for kind in VALUES])
+    return store
+
+
+def test_an_unfit_value_is_parked_with_its_column(given: ef.Store) -> None:
+    """It is no outage of the database: the event is parked, and the others go on."""
+    given.project(Column, Number)
+    assert {row.item: row.number for row in given.rows(Column)} == {"least": -(1 << 63)}
+    parked = {entry.key: entry.error for entry in given.projections.parked(Column)}
+    assert sorted(parked) == ["large", "small", "surrogate"]
+    for kind, column in (("large", "number"), ("small", "number"), ("surrogate", "text")):
+        assert f"unfit_column cannot keep {VALUES[kind]!r} in its column {column}" in parked[kind]
+    assert [row.number for row in given.rows(Number)] == [-(1 << 63)]
+    errors = [entry.error for entry in given.projections.parked(Number)]
+    assert len(errors) == 2
+    for kind in ("large", "small"):
+        assert any(f"unfit_number cannot keep {VALUES[kind]} in its column number" in error for error in errors)
+    assert all(proof.proved for proof in given.projections.verify(Column, Number))
+
+
+class Stops(ef.Projection, name="unfit_stops", attempts=1, version=1):
+    """Stops at what does not fit."""
+
+    item: str
+    number: int = 0
+
+    def evolve(self, event: Set) -> None:
+        """Too large."""
+        self.number = 1 << 64
+
+
+def test_a_stopped_read_model_names_the_unfit_value(given: ef.Store) -> None:
+    """With the read model, the column and the value."""
+    with pytest.raises(ProjectionStopped, match=f"unfit_stops cannot keep {1 << 64} in its column number"):
+        given.project(Stops)
+
+
+def test_a_filter_that_no_row_can_be_equal_to_is_refused(given: ef.Store) -> None:
+    """The same error everywhere."""
+    given.project(Column)
+    for where in ({"number": 1 << 63}, {"text": "\ud800"}, {"item": "\udfff"}):
+        ((name, value),) = where.items()
+        with pytest.raises(InvalidProjection, match="unfit_column cannot keep") as refused:
+            given.rows(Column, where)
+        assert refused.value.fields["column"] == name
+        assert refused.value.fields["value"] == repr(value)
+
+
+class Priced(ef.Event, type="unfit-priced"):
+    """A price."""
+
+    item: str
+    price: Decimal
+
+
+class Price(ef.Projection, name="unfit_price", on_error="park", attempts=1, version=1):
+    """Prices."""
+
+    item: str
+    price: Decimal = Decimal(0)
+
+    def evolve(self, event: Priced) -> None:
+        """Take it."""
+        self.price = event.price
+
+
+def test_a_decimal_is_kept_exactly_or_refused_by_name(store: ef.Store) -> None:
+    """Each database has its own range; none rounds without a word, and none is taken to be away."""
+    prices = [Decimal("1E+200000"), Decimal("1E-20000"), Decimal("1E+70"), Decimal("1E-35"), Decimal("0.1")]
+    store.append(*[Priced(f"p{number}", price) for number, price in enumerate(prices)])
+    store.project(Price)
+    kept = {row.item: row.price for row in store.rows(Price)}
+    parked = {entry.key: entry.error for entry in store.projections.parked(Price)}
+    for number, price in enumerate(prices):
+        if f"p{number}" in parked:
+            assert f"unfit_price cannot keep {price!r} in its column price" in parked[f"p{number}"]
+        else:
+            assert kept[f"p{number}"] == price
+    assert kept["p4"] == Decimal("0.1")
+    with_price = store.rows(Price, price=Decimal("0.1"))
+    assert [row.item for row in with_price] == ["p4"]
+    try:
+        found = store.rows(Price, price=prices[0])
+    except InvalidProjection as refused:
+        assert "price" in str(refused)
+    else:
+        assert [row.item for row in found] in ([], ["p0"])

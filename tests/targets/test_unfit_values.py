@@ -1,0 +1,10 @@
+"""Values that databases find hard to hold, in every place where rows may be kept beside the log."""
+
+from tests.projections import test_unfit_values as values
+
+given = values.given
+test_any_text_can_be_a_column_a_key_and_a_filter = values.test_any_text_can_be_a_column_a_key_and_a_filter
+test_an_unfit_value_is_parked_with_its_column = values.test_an_unfit_value_is_parked_with_its_column
+test_a_stopped_read_model_names_the_unfit_value = values.test_a_stopped_read_model_names_the_unfit_value
+test_a_filter_that_no_row_can_be_equal_to_is_refused = values.test_a_filter_that_no_row_can_be_equal_to_is_refused
+test_a_decimal_is_kept_exactly_or_refused_by_name = values.test_a_decimal_is_kept_exactly_or_refused_by_name
