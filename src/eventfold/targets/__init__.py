@@ -6,10 +6,11 @@ Knows: URL schemes. Does not know: how a target works, where an engine keeps its
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from eventfold.bridge import run
 from eventfold.engine import Engine
 from eventfold.engines.addresses import file_of, text_of
 from eventfold.errors import InvalidUrl, MissingExtra, NotSupported
@@ -65,7 +66,7 @@ def open_target(engine: Engine, address: str | Sink, own: Callable[[], Target]) 
     if address == "memory:":
         return _sqlite(":memory:")
     if scheme in ("postgresql", "postgres"):
-        return _postgres(address)
+        return _postgres(engine, address)
     if "+" in scheme:
         return _alchemy(address)
     if scheme == "duckdb":
@@ -165,11 +166,13 @@ def _sqlite(path: str) -> Target:
     return SqlTarget(driver, SqliteStatements(driver))
 
 
-def _postgres(url: str) -> Target:
+def _postgres(engine: Engine, url: str) -> Target:
     with _extra("PostgreSQL", "postgres"):
-        from eventfold.targets.postgres import PostgresDriver
+        from eventfold.targets.postgres import PostgresDriver, PostgresStatements
         from eventfold.targets.sql import SqlTarget
-    return SqlTarget(PostgresDriver(url))
+    lend: Callable[[object], Coroutine[Any, Any, Any]] | None = getattr(engine, "lend", None)
+    driver = PostgresDriver(url, None if lend is None else lambda at: run(lend(at)))
+    return SqlTarget(driver, PostgresStatements(driver))
 
 
 def _alchemy(url: str) -> Target:
@@ -177,12 +180,11 @@ def _alchemy(url: str) -> Target:
         import sqlalchemy as sa
         from sqlalchemy import exc
 
-        from eventfold.targets.alchemy.dialects import options
         from eventfold.targets.alchemy.target import AlchemyTarget
 
         try:
             parsed = sa.make_url(url)
-            return AlchemyTarget(sa.create_engine(parsed, **options(parsed)))
+            return AlchemyTarget(parsed)
         except (exc.ArgumentError, exc.NoSuchModuleError, ValueError) as error:  # ValueError: a scheme of three parts
             raise InvalidUrl(
                 f"SQLAlchemy cannot use the address of the target: {error}.",

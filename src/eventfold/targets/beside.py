@@ -251,7 +251,7 @@ class SinkTarget(SqlTarget):
         if place in self._owing:
             self._settle(self._owing[place])
             self._owing.pop(place, None)
-        with self._using(write=True) as connection:
+        with self._using(write=True, handling=True) as connection:
             tx = SinkWriting(self._driver, connection, place, self._statements)
             yield tx
         if tx.to_send is not None:

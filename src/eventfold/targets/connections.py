@@ -1,4 +1,4 @@
-"""Room: connections of a driver: one for each thread, or one for all threads in turn.
+"""Room: connections of a driver: one for each call, of which a few are kept, or one for all threads in turn.
 
 Knows: threads. Does not know: any driver.
 """
@@ -6,40 +6,45 @@ Knows: threads. Does not know: any driver.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 C = TypeVar("C")
+KEPT = 4  # connections that nobody uses
 
 
-class OfThread(Generic[C]):
-    """A connection for every thread that asks, made when it first does."""
+class Idle(Generic[C]):
+    """A connection for whoever asks, alone until it is given back; a few are kept for those who ask next.
+
+    Nobody waits, so nobody waits for a connection of their own. What is open is bounded by the calls in flight.
+    """
 
     def __init__(self, make: Callable[[], C], end: Callable[[C], None]) -> None:
         self._make, self._end = make, end
-        self._own = threading.local()
-        self._all: list[C] = []
+        self._kept: deque[C] = deque()
+        self._closed = False
 
     def take(self) -> C:
-        """This thread's."""
-        connection: C | None = getattr(self._own, "connection", None)
-        if connection is None:
-            connection = self._own.connection = self._make()
-            self._all.append(connection)
-        return connection
+        """One that is kept, or a new one."""
+        self._closed = False
+        try:
+            return self._kept.pop()
+        except IndexError:
+            return self._make()
 
     def give(self, connection: C, broken: bool) -> None:
-        """Give it back; a broken one is closed, and the thread's next is new."""
-        if broken:
-            self._own.connection = None
-            self._all.remove(connection)
+        """Give it back; a broken one is closed, and one more than are kept."""
+        if broken or self._closed or len(self._kept) >= KEPT:
             self._end(connection)
+        else:
+            self._kept.append(connection)
 
     def close(self) -> None:
-        """Close all of them."""
-        self._own = threading.local()
-        while self._all:
-            self._end(self._all.pop())
+        """Close those that are kept now, and the others as they are given back."""
+        self._closed = True
+        while self._kept:
+            self._end(self._kept.pop())
 
 
 class ForAll(Generic[C]):

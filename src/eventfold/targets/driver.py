@@ -6,6 +6,7 @@ Knows: what `sql.py` needs of a driver. Does not know: any driver.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from eventfold.errors import EventfoldError, ProjectionDamaged
@@ -23,16 +24,24 @@ class Driver(Protocol):
     unpack: Mapping[Kind, Convert]
     errors: tuple[type[BaseException], ...]
     refusals: tuple[type[BaseException], ...]  # of errors, those that are a row's fault
+    unfit: tuple[type[BaseException], ...]  # of errors, those that a value is to blame for, in a key or a filter
     table_end: str
     longest_name: int | None  # bytes of a table's or an index's name; None: any number
     locking: str  # behind a SELECT: lock the rows until the end of the transaction, where it has not locked all
 
-    def take(self, write: bool) -> Any:
-        """A connection for the calling thread alone, to write by or to read by."""
+    def take(self, write: bool, handling: bool) -> Any:
+        """Something that holds a connection for the calling thread alone: see `connection`.
+
+        To write by or to read by; `handling`: a user's code runs meanwhile, perhaps for long.
+        """
         ...
 
-    def give(self, connection: Any, write: bool, broken: bool) -> None:
-        """Give it back; `broken`: it is not to be used again."""
+    def connection(self, taken: Any) -> Any:
+        """The connection of what `take` gave."""
+        ...
+
+    def give(self, taken: Any, write: bool, broken: bool) -> None:
+        """Give back what `take` gave; `broken`: its connection is not to be used again."""
         ...
 
     def shut(self) -> None:
@@ -81,6 +90,10 @@ class Driver(Protocol):
 
     def rollback(self, connection: Any) -> None:
         """Roll it back; harmless where there is none."""
+        ...
+
+    def wide(self, connection: Any) -> AbstractContextManager[object]:
+        """For a question that neither a key nor an index answers: the block in which it is asked."""
         ...
 
     def now(self, connection: Any) -> int:

@@ -5,32 +5,100 @@ Knows: psycopg, in its blocking colour. Does not know: projections, how the log 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+import re
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC
+from typing import Any, NamedTuple, cast
 
 import psycopg
-from psycopg import sql as compose
+from psycopg.pq import TransactionStatus
 from psycopg.types.string import TextLoader
 
+from eventfold.bridge import run
 from eventfold.engines.postgres.address import MOST_BYTES_OF_A_NAME, Address, address_of, options_of
-from eventfold.errors import EventfoldError, TargetUnavailable
-from eventfold.projection.columns import Convert, Kind, Table
-from eventfold.targets.connections import OfThread
+from eventfold.engines.postgres.connect import Pool
+from eventfold.engines.postgres.lending import WAIT_S, Holders, Lending, find_pooler, shares
+from eventfold.errors import EventfoldError, StoreUnavailable, TargetUnavailable
+from eventfold.mutex import Mutex
+from eventfold.projection.columns import Column, Convert, Kind, Table
 from eventfold.targets.driver import Parameters, text_damaged
-from eventfold.targets.rows import clipped, column_name, fields_of, quoted
+from eventfold.targets.nul import escaped, escaped_json, is_odd, unescaped, unescaped_json
+from eventfold.targets.rows import Statements, clipped, column_name, fields_of, quoted
 
+Lend = Callable[[Address], Lending | None]
+POOL = 8  # connections to a server that the log is not on
+PROGRAM = "eventfold read models"  # how a transaction shows itself to those who look who blocks whom
+OURS = re.compile(r"\beventfold_(?:projection|checkpoint|entry|mark|command|layout|sending)\b")
 SMALL = {letter: letter + 32 for letter in range(ord("A"), ord("Z") + 1)}  # as PostgreSQL does: A to Z only
 
 BLOCKERS = """SELECT DISTINCT b.pid, b.application_name, b.usename, b.state || ' for '
         || round(extract(epoch FROM clock_timestamp() - b.state_change)) || ' s'
     FROM pg_stat_activity w, unnest(pg_blocking_pids(w.pid)) AS blocking (pid)
     JOIN pg_stat_activity b ON b.pid = blocking.pid
-    WHERE w.datname = current_database() AND w.application_name = current_setting('application_name')
+    WHERE w.datname = current_database() AND w.application_name = %s
     ORDER BY 1"""
 
 
+class Taken(NamedTuple):
+    """A connection that was taken, and the pool that lent it."""
+
+    pool: Pool
+    link: Any
+
+
+def _aware(value: Any) -> Any:
+    """Single statements do not know in which zone their session is: a moment without one is UTC."""
+    return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+
+def _in_utc(value: Any) -> Any:
+    return value if value is None or value.tzinfo is UTC else value.astimezone(UTC)
+
+
+class PostgresStatements(Statements):
+    """Statements for PostgreSQL, with texts as it can hold them."""
+
+    def packed(self, table: Table, rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
+        """Without zones for moments: rows are written in a transaction that is in UTC."""
+        return _texts(table.columns, rows, escaped, escaped_json)
+
+    def packed_keys(self, table: Table, keys: Sequence[Sequence[Any]]) -> Iterable[Sequence[Any]]:
+        """See Statements."""
+        packed = cast("Sequence[Sequence[Any]]", super().packed_keys(table, keys))
+        return _texts(table.columns[: len(table.key)], packed, escaped, escaped_json)
+
+    def select(
+        self, table: Table, where: Mapping[str, Any], order: Sequence[str], limit: int | None
+    ) -> tuple[str, list[Any]]:
+        """See Statements."""
+        texts = {name: escaped(value) if isinstance(value, str) else value for name, value in where.items()}
+        return super().select(table, texts, order, limit)
+
+    def unpacked(self, table: Table, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """See Statements."""
+        return super().unpacked(table, list(_texts(table.columns, rows, unescaped, unescaped_json)))
+
+
+def _texts(
+    columns: Sequence[Column], rows: Sequence[Sequence[Any]], text: Callable[[str], str], json: Callable[[str], str]
+) -> Sequence[Any]:
+    """Rows with the texts of each column through a function, where that may change any."""
+    named = [(at, column.kind) for at, column in enumerate(columns) if column.kind in ("text", "json")]
+    if not rows or not named:
+        return rows
+    values = list(zip(*rows, strict=True))
+    odd = [(at, json if kind == "json" else text) for at, kind in named if is_odd(kind, values[at])]
+    for at, convert in odd:
+        values[at] = tuple([convert(value) if isinstance(value, str) else value for value in values[at]])
+    return list(zip(*values, strict=True)) if odd else rows
+
+
 class PostgresDriver:
-    """See driver.Driver. `schema` None: the one in the address (?schema=), else the user's default."""
+    """See driver.Driver. Rows are kept in the schema that the address names (?schema=), else in the user's default.
+
+    `lend` gives connections of the store's, or None where an address leads elsewhere.
+    """
 
     types: Mapping[Kind, str] = {
         "text": "TEXT",
@@ -44,56 +112,121 @@ class PostgresDriver:
         "uuid": "UUID",
         "json": "JSONB",
     }
-    pack: Mapping[Kind, Convert] = {}
-    unpack: Mapping[Kind, Convert] = {}
-    errors: tuple[type[BaseException], ...] = (psycopg.Error, UnicodeDecodeError)
+    pack: Mapping[Kind, Convert] = {"moment": _aware}
+    unpack: Mapping[Kind, Convert] = {"moment": _in_utc}
+    errors: tuple[type[BaseException], ...] = (psycopg.Error, StoreUnavailable, UnicodeDecodeError)
     refusals: tuple[type[BaseException], ...] = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError)
+    unfit: tuple[type[BaseException], ...] = (psycopg.DataError,)
     table_end = ""
     longest_name: int | None = MOST_BYTES_OF_A_NAME
     locking = " FOR UPDATE"
 
-    def __init__(self, url: str, schema: str | None = None) -> None:
+    def __init__(self, url: str, lend: Lend | None = None) -> None:
         plain, options = options_of(url, {})
         self._at: Address = address_of(plain)
-        self._schema = schema or (options.schema if "schema=" in url else None)
-        self._parameters: dict[str, Any] = {**self._at.parameters, "fallback_application_name": "eventfold read models"}
-        self._connections = OfThread(self._connect, psycopg.Connection[Any].close)
-        self.address = f"postgresql://{self._at.where}" + (f" ({self._schema})" if self._schema else "")
+        self._given = options.schema if "schema=" in url else None
+        self._schema = self._given or ""  # where none was given: found out over the first connection
+        self._lend = lend
+        self._lending: Lending | None = None
+        self._own: Lending | None = None
+        self._mutex = Mutex()
+        self._program = "" if "application_name" in self._at.parameters else PROGRAM
+        self._qualified: dict[str, str] = {}
+        self._has_schema = False
+        self.address = f"postgresql://{self._at.where}" + (f" ({self._given})" if self._given else "")
+        self._begin = self._settings()
 
-    def take(self, write: bool) -> psycopg.Connection[Any]:
-        """This thread's."""
-        return self._connections.take()
+    def _settings(self) -> bytes:
+        """Begin a transaction; its settings are its own, and leave nothing in a session that others may have next."""
+        local = ["TimeZone = 'UTC'", "lock_timeout = 0", "enable_seqscan = on", "plan_cache_mode = auto"]
+        local += [f"search_path = {quoted(self._given)}"] if self._given else []
+        local += [f"application_name = '{self._program}'"] if self._program else []
+        return "; ".join(["BEGIN ISOLATION LEVEL READ COMMITTED", *(f"SET LOCAL {each}" for each in local)]).encode()
 
-    def give(self, connection: psycopg.Connection[Any], write: bool, broken: bool) -> None:
-        """Keep it for this thread."""
-        self._connections.give(connection, broken or connection.closed)
+    def take(self, write: bool, handling: bool) -> Taken:
+        """A connection of the store's, where the store is on the same server; else one of this target's own."""
+        lending = self._lending
+        if lending is None:
+            lending = self._lending = self._mutex.run(self._connections)
+        pool = lending.long if handling else lending.short
+        link = run(pool.take())
+        taken = Taken(pool, link)
+        try:
+            if handling:
+                lending.holders.add(link.loan)
+            if not link.dressed:
+                self.dress(link.connection)
+                link.dressed = True
+            if not self._schema:
+                self._schema = self._default_schema(link.connection)
+        except BaseException:
+            self.give(taken, write, broken=True)
+            raise
+        return taken
 
-    def _connect(self) -> psycopg.Connection[Any]:
-        """A new connection, in UTC, in the schema, committing by itself until told otherwise."""
-        connection = psycopg.connect(**self._parameters, autocommit=True)
-        self.dress(connection)
-        connection.execute("SET TimeZone = 'UTC'")
-        if self._schema:
-            name = compose.Identifier(self._schema)
-            connection.execute(compose.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(name))
-            connection.execute(compose.SQL("SET search_path = {}").format(name))
-        return connection
+    def connection(self, taken: Taken) -> psycopg.Connection[Any]:
+        """psycopg's."""
+        return taken.link.connection
+
+    def give(self, taken: Taken, write: bool, broken: bool) -> None:
+        """Give it back."""
+        if broken and taken.link.closed:
+            run(taken.pool.hang_up_idle())  # the server went away: the others are as dead
+        run(taken.pool.give(taken.link))
+
+    def _connections(self) -> Lending:
+        lending = self._lend(self._at) if self._lend is not None else None
+        if lending is not None:
+            return lending
+        if self._own is None:
+            short, long = shares(POOL)
+            where, holders = self._at.where, Holders()
+
+            async def greet(link: Any) -> None:
+                await find_pooler(link, where)
+
+            self._own = Lending(
+                Pool(self._at, "sync", short, 0.0, greet, wait=WAIT_S, holders=holders),
+                Pool(self._at, "sync", long, 0.0, greet, wait=WAIT_S, holders=holders),
+                holders,
+            )
+        return self._own
+
+    def _default_schema(self, connection: psycopg.Connection[Any]) -> str:
+        row = connection.execute("SELECT current_schema()").fetchone()
+        if row is None or not row[0]:
+            raise TargetUnavailable(
+                f"The user's search_path at {self.address} leads to no schema.",
+                "Name one: target=postgresql://…?schema=NAME; it is made if it is not there.",
+                address=self.address,
+            )
+        return str(row[0])
 
     def shut(self) -> None:
-        """Hang up, in every thread."""
-        self._connections.close()
+        """Hang up; the store's own connections are the store's."""
+        own, self._own, self._lending = self._own, None, None
+        if own is not None:
+            run(own.short.close())
+            run(own.long.close())
 
     def relation(self, name: str) -> str:
-        """Quoted, in small letters: what a name means to PostgreSQL that is not quoted."""
-        return quoted(clipped(name, self.longest_name).translate(SMALL))
+        """Quoted, behind its schema, and in small letters: what a name means to PostgreSQL that is not quoted."""
+        own = quoted(clipped(name, self.longest_name).translate(SMALL))
+        return f"{quoted(self._schema)}.{own}" if self._schema else own
 
     def column(self, name: str) -> str:
         """Quoted. No table can have a column that is called as one of the system's."""
         return quoted(clipped(column_name(name), self.longest_name))
 
     def sql(self, text: str) -> str:
-        """`?` becomes `%s`."""
-        return text.replace("?", "%s")
+        """`?` becomes `%s`, and tables of ours are named with their schema."""
+        if "eventfold_" not in text or not self._schema:
+            return text.replace("?", "%s")
+        found = self._qualified.get(text)
+        if found is None:
+            ours = OURS.sub(lambda table: f"{quoted(self._schema)}.{table[0]}", text)
+            found = self._qualified[text] = ours.replace("?", "%s")
+        return found
 
     def execute(
         self, connection: psycopg.Connection[Any], sql: str, parameters: Parameters = ()
@@ -117,17 +250,20 @@ class PostgresDriver:
 
     def begin(self, connection: psycopg.Connection[Any]) -> None:
         """Begin, each statement seeing what is committed."""
-        connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+        connection.execute(self._begin)
 
     def dress(self, connection: psycopg.Connection[Any]) -> None:
         """JSON as text: whoever wrote it reads it."""
         connection.adapters.register_loader("jsonb", TextLoader)
 
     def exclusive(self, connection: psycopg.Connection[Any]) -> None:
-        """Tables are made by one process at a time."""
-        connection.execute(
-            "SELECT pg_advisory_xact_lock(hashtextextended('eventfold targets ' || current_schema(), 0))"
-        )
+        """Tables are made by one process at a time, in a schema that is there."""
+        lock = "SELECT pg_advisory_xact_lock(hashtextextended('eventfold targets ' || %s, 0))"
+        connection.execute(lock, (self._schema,))
+        if not self._has_schema:
+            if connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (self._schema,)).fetchone() is None:
+                connection.execute(f"CREATE SCHEMA {quoted(self._schema)}".encode())
+            self._has_schema = True
 
     def commit(self, connection: psycopg.Connection[Any]) -> None:
         """Commit."""
@@ -137,6 +273,19 @@ class PostgresDriver:
         """Roll back; a connection that is gone has done so."""
         if not connection.closed:
             connection.execute("ROLLBACK")
+
+    @contextmanager
+    def wide(self, connection: psycopg.Connection[Any]) -> Generator[None]:
+        """With the planner's usual settings: those of the log's sessions avoid reading a table from end to end."""
+        if connection.info.transaction_status != TransactionStatus.IDLE:
+            yield
+            return
+        connection.execute(self._begin)
+        try:
+            yield
+        finally:
+            if not connection.closed:
+                connection.execute("ROLLBACK")
 
     def now(self, connection: psycopg.Connection[Any]) -> int:
         """The server's clock."""
@@ -161,8 +310,17 @@ class PostgresDriver:
     def exists(self, connection: psycopg.Connection[Any], name: str) -> bool:
         """Whether anything of this name is in the schema."""
         sql = """SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-            WHERE n.nspname = current_schema() AND c.relname = %s"""
-        return connection.execute(sql, (clipped(name, self.longest_name).translate(SMALL),)).fetchone() is not None
+            WHERE n.nspname = %s AND c.relname = %s"""
+        return (
+            connection.execute(
+                sql,
+                (
+                    self._schema,
+                    clipped(name, self.longest_name).translate(SMALL),
+                ),
+            ).fetchone()
+            is not None
+        )
 
     def shown(self, connection: psycopg.Connection[Any], name: str) -> str:
         """All of them, by the names of their fields."""
@@ -172,14 +330,20 @@ class PostgresDriver:
 
     def width(self, connection: psycopg.Connection[Any], name: str) -> int:
         """By the catalogue."""
-        sql = (
-            "SELECT count(*) FROM information_schema.columns WHERE table_schema = current_schema() AND table_name = %s"
-        )
-        row = connection.execute(sql, (clipped(name, self.longest_name).translate(SMALL),)).fetchone()
+        sql = "SELECT count(*) FROM information_schema.columns WHERE table_schema = %s AND table_name = %s"
+        row = connection.execute(
+            sql,
+            (
+                self._schema,
+                clipped(name, self.longest_name).translate(SMALL),
+            ),
+        ).fetchone()
         return 0 if row is None else int(row[0])
 
     def translated(self, error: BaseException) -> EventfoldError:
         """TargetUnavailable, with the server's words."""
+        if isinstance(error, EventfoldError):
+            return TargetUnavailable(error.what, error.now, address=self.address, detail=str(error))
         if isinstance(error, UnicodeDecodeError):
             return text_damaged(self.address, error)
         said = str(error).strip().split("\n")[0] or type(error).__name__
@@ -196,9 +360,14 @@ class PostgresDriver:
     def blocker(self) -> str:
         """The sessions that keep any of those waiting that write read models into this database."""
         try:
-            with psycopg.connect(**self._parameters, autocommit=True) as connection:
-                rows = connection.execute(BLOCKERS).fetchall()
-        except psycopg.Error:
+            taken = self.take(write=False, handling=False)
+            try:
+                connection, program = self.connection(taken), self._program
+                mine = (program or self._at.parameters["application_name"],)
+                rows: list[tuple[Any, ...]] = connection.execute(BLOCKERS, mine).fetchall()
+            finally:
+                self.give(taken, write=False, broken=False)
+        except self.errors:
             return ""
         return "; ".join(
             f"backend {pid} ({', '.join(word for word in (program, user and f'user {user}', doing) if word)})"

@@ -5,7 +5,7 @@ Knows: SQL for tables of keyed rows; kinds of columns. Does not know: connection
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from zlib import crc32
 
@@ -143,6 +143,16 @@ def _converted(rows: Sequence[Sequence[Any]], converters: list[Converter | None]
         tuple([v if convert is None else convert(v) for v, convert in zip(row, converters, strict=True)])
         for row in rows
     ]
+
+
+def is_keyed(table: Table, where: Collection[str], order: Sequence[str]) -> bool:
+    """Whether the key or an index finds such rows, or gives them in this order."""
+    for index in (table.key, *table.indexes):
+        if where and set(index[: len(where)]) == set(where):
+            return True
+        if not where and tuple(name.removeprefix("-") for name in order or table.key) == index[: len(order) or None]:
+            return True
+    return False
 
 
 def refuse_unknown(table: Table, where: Iterable[str], order: Iterable[str]) -> None:

@@ -8,18 +8,28 @@ small transaction.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from typing import Any, TypeVar
 
 from eventfold.errors import EventfoldError, TargetUnavailable, UnknownProjection
 from eventfold.projection.columns import Table
 from eventfold.projection.ledger import Tally
-from eventfold.target import ELSEWHERE, Checkpoint, Disturbed, Entry, PendingCommand, Place, Registered, physical
+from eventfold.target import (
+    ELSEWHERE,
+    Checkpoint,
+    Disturbed,
+    Entry,
+    PendingCommand,
+    Place,
+    Registered,
+    RowRefused,
+    physical,
+)
 from eventfold.targets import tables as control
 from eventfold.targets.control import SqlControl
 from eventfold.targets.driver import Driver, Parameters
-from eventfold.targets.rows import Statements
+from eventfold.targets.rows import Statements, is_keyed
 from eventfold.targets.upgrade import upgrade
 from eventfold.targets.writing import SqlWriting, locked, lost, put
 
@@ -41,12 +51,13 @@ class SqlTarget:
     # Connections
 
     @contextmanager
-    def _using(self, write: bool = False) -> Generator[Any]:
-        """A connection, in a transaction if `write`; the driver's errors in our words."""
+    def _using(self, write: bool = False, handling: bool = False) -> Generator[Any]:
+        """A connection, in a transaction if `write`; the driver's errors in our words. `handling`: see Driver.take."""
         driver = self._driver
         try:
-            connection, broken = driver.take(write), True
+            taken, broken = driver.take(write, handling), True
             try:
+                connection = driver.connection(taken)
                 if write:
                     self._prepare(connection)
                     try:
@@ -61,7 +72,7 @@ class SqlTarget:
                     yield connection
                 broken = False
             finally:
-                driver.give(connection, write, broken)
+                driver.give(taken, write, broken)
         except driver.errors as error:
             raise driver.translated(error) from error
 
@@ -240,7 +251,7 @@ class SqlTarget:
     @contextmanager
     def writing(self, place: Place) -> Generator[SqlWriting]:
         """See the port."""
-        with self._using(write=True) as connection:
+        with self._using(write=True, handling=True) as connection:
             yield SqlWriting(self._driver, connection, place, self._statements)
 
     def joined(self, connection: Any, place: Place) -> SqlWriting:
@@ -254,9 +265,12 @@ class SqlTarget:
         def load(connection: Any) -> list[tuple[Any, ...]]:
             found: list[tuple[Any, ...]] = []
             rest = iter(keys)
-            while chunk := list(islice(rest, PAGE)):
-                sql, parameters = self._statements.load(table, chunk)
-                found += self._ask(connection, sql, parameters)
+            try:
+                while chunk := list(islice(rest, PAGE)):
+                    sql, parameters = self._statements.load(table, chunk)
+                    found += self._ask(connection, sql, parameters)
+            except self._driver.unfit as error:
+                raise RowRefused(str(error)) from error
             return found
 
         return self._statements.unpacked(table, self._read(load))
@@ -269,7 +283,13 @@ class SqlTarget:
         def select(connection: Any) -> list[tuple[Any, ...]]:
             self._statements.look(connection, table)
             sql, parameters = self._statements.select(table, where, order, limit)
-            return self._statements.unpacked(table, self._ask(connection, sql, parameters))
+            keyed = is_keyed(table, where, order)
+            try:
+                with nullcontext() if keyed else self._driver.wide(connection):
+                    found = self._ask(connection, sql, parameters)
+            except self._driver.unfit as error:
+                raise RowRefused(str(error)) from error
+            return self._statements.unpacked(table, found)
 
         return self._read(select)
 
@@ -300,7 +320,8 @@ class SqlTarget:
             table = physical(name, generation)
             width, own = self._driver.width(connection, table), self._driver.relation(table)
             order = ", ".join(str(n) for n in range(1, width + 1))
-            return self._ask(connection, f"SELECT * FROM {own} ORDER BY {order}")  # noqa: S608
+            with self._driver.wide(connection):
+                return self._ask(connection, f"SELECT * FROM {own} ORDER BY {order}")  # noqa: S608
 
         yield from self._read(everything)
 

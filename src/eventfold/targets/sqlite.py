@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import date, datetime
 from decimal import Decimal
 from itertools import chain
@@ -31,7 +31,7 @@ from eventfold.engines.sqlite.schema import APPLICATION_ID
 from eventfold.engines.sqlite.system import refused_by_system
 from eventfold.errors import EventfoldError, StoreUnavailable, TargetUnavailable
 from eventfold.projection.columns import Convert, Kind, Table
-from eventfold.targets.connections import ForAll, OfThread
+from eventfold.targets.connections import ForAll, Idle
 from eventfold.targets.driver import Parameters, text_damaged
 from eventfold.targets.rows import quoted
 from eventfold.targets.sqlite_rows import add_functions, order_name
@@ -82,6 +82,7 @@ class SqliteDriver:
         apsw.TooBigError,
         apsw.RangeError,
     )
+    unfit: tuple[type[BaseException], ...] = (apsw.MismatchError, apsw.TooBigError, apsw.RangeError)
     longest_name: int | None = None
     table_end = "STRICT, WITHOUT ROWID"
     locking = ""  # whoever writes is alone already
@@ -99,10 +100,10 @@ class SqliteDriver:
         self._known = False  # whether the path leads to a store is known
         self._guard, self._real, self._links_at = Guard(), self.path, 0.0
         self._immutable = False  # whether the file is closed, in a place where nothing can be written
-        self._own = (ForAll if in_memory else OfThread)(self._connect, _close)
+        self._own = (ForAll if in_memory else Idle)(self._connect, _close)
 
-    def take(self, write: bool) -> apsw.Connection:
-        """From the store file's own pool, or this thread's own."""
+    def take(self, write: bool, handling: bool) -> apsw.Connection:
+        """From the store file's own pool, or one of this driver's own."""
         if not self._known:
             self._recognise()
         if self._file is None:
@@ -116,16 +117,20 @@ class SqliteDriver:
             self._prepared.add(connection)
         return connection
 
-    def give(self, connection: apsw.Connection, write: bool, broken: bool) -> None:
+    def connection(self, taken: apsw.Connection) -> apsw.Connection:
+        """It is one."""
+        return taken
+
+    def give(self, taken: apsw.Connection, write: bool, broken: bool) -> None:
         """Back to where it came from. The turn that an exception kept `begin` from giving back goes with it."""
         if self._file is None:
-            self._own.give(connection, broken)
+            self._own.give(taken, broken)
         elif broken:
-            self._file.pool.discard(connection)
+            self._file.pool.discard(taken)
         elif write:
-            self._file.pool.written(connection)
+            self._file.pool.written(taken)
         else:
-            self._file.pool.done(connection)
+            self._file.pool.done(taken)
         if write and self._turn._is_owned():
             self._release()
 
@@ -267,6 +272,10 @@ class SqliteDriver:
             self._file.lock.release()
             if self._turn._is_owned():
                 self._turn.release()
+
+    def wide(self, connection: apsw.Connection) -> AbstractContextManager[object]:
+        """Nothing to be set."""
+        return nullcontext()
 
     def now(self, connection: apsw.Connection) -> int:
         """This machine's clock: a SQLite file is not shared between machines."""

@@ -28,6 +28,7 @@ from eventfold.calls import Call, has_ended
 from eventfold.engines.postgres.address import Address
 from eventfold.engines.postgres.arrays import Dumpers
 from eventfold.engines.postgres.errors import away, no_text, unreachable
+from eventfold.engines.postgres.lending import Holders
 from eventfold.errors import EventfoldError, StoreBusy, StoreClosed
 from eventfold.mutex import Mutex
 from eventfold.waiting import LOOK_AGAIN_S, Waiters
@@ -86,7 +87,7 @@ class Link(Protocol):
         ...
 
 
-class _Loan:
+class Loan:
     """A connection that is lent, or about to be.
 
     `call`: the coroutine that it is lent to; for a connection that is taken for longer, the one that takes it, and
@@ -124,7 +125,8 @@ class _Face:
         self.pooled = False
         self.only_local = False
         self.epoch = 0
-        self.loan: _Loan | None = None  # while it is lent
+        self.loan: Loan | None = None  # while it is lent
+        self.dressed = False  # whether it reads rows as read models do
         connection.add_notice_handler(partial(_notice, ref(self)))  # no cycle: a link that is lost hangs up at once
         self._heard: Callable[[int], object] | None = None
         if hasattr(select, "poll"):  # Windows has none: there a dead connection is noticed in use
@@ -278,16 +280,31 @@ class Pool:
     """Connections of one kind, made when needed, kept for the next caller, and thrown away when they broke.
 
     Made in the caller's own call, so that a wrong password is told to the caller and not to a log. `greet`
-    prepares and checks each new one. A server that was reached once and is away is waited for.
+    prepares and checks each new one. A server that was reached once and is away is waited for, `patience` seconds, and
+    a connection that others use `wait` seconds. `keep`: how many are kept open that nobody uses (None: all). A thread
+    that is one of the `holders` does not wait: it is given one connection more, which is closed afterwards.
     """
 
-    def __init__(self, address: Address, colour: Colour, most: int, patience: float, greet: Greet) -> None:
+    def __init__(
+        self,
+        address: Address,
+        colour: Colour,
+        most: int,
+        patience: float,
+        greet: Greet,
+        *,
+        wait: float | None = None,
+        keep: int | None = None,
+        holders: Holders | None = None,
+    ) -> None:
         self.address = address
+        self._wait = max(patience, LEAST_WAIT) if wait is None else wait
+        self._keep, self._holders = keep, holders
         self._colour: Colour = colour
         self._most, self._patience, self._greet = most, patience, greet
         self._idle: deque[SyncLink | AsyncLink] = deque()
         # What is lent, or about to be, in the blocking colour, by the id of its loan. One that is over counts no more.
-        self._lent: dict[int, _Loan] = {}
+        self._lent: dict[int, Loan] = {}
         self._counting, self._waiting = Mutex(), Waiters()
         self._loop_gate: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
         self._pid = os.getpid()
@@ -300,12 +317,12 @@ class Pool:
 
         The connection is lent to this very call: when the call has ended, at whichever instruction, it is lent no more.
         """
-        loan = _Loan()
+        loan = Loan()
         call = self._lend(loan, work)
         loan.call = ref(call)
         return call
 
-    async def _lend(self, loan: _Loan, work: Callable[[SyncLink | AsyncLink], Awaitable[T]]) -> T:
+    async def _lend(self, loan: Loan, work: Callable[[SyncLink | AsyncLink], Awaitable[T]]) -> T:
         link = await self._enter_and_find(loan)
         try:
             return await work(link)
@@ -317,17 +334,17 @@ class Pool:
 
         One that is not given back is lent no more once nothing refers to it.
         """
-        loan = _Loan()
+        loan = Loan()
         call = self._take(loan)
         loan.call = ref(call)
         return call
 
-    async def _take(self, loan: _Loan) -> SyncLink | AsyncLink:
+    async def _take(self, loan: Loan) -> SyncLink | AsyncLink:
         link = await self._enter_and_find(loan)
         loan.call = None
         return link
 
-    async def _enter_and_find(self, loan: _Loan) -> SyncLink | AsyncLink:
+    async def _enter_and_find(self, loan: Loan) -> SyncLink | AsyncLink:
         self._refuse_if_closed()
         await self._enter(loan)
         try:
@@ -342,12 +359,27 @@ class Pool:
         """Take a connection back; a broken one, or one in the middle of something, is closed."""
         loan, link.loan = link.loan, None
         try:
-            if self.closed or not link.idle():
+            if self.closed or not link.idle() or not self._has_room_to_keep():
                 await self._drop(link)
             else:
                 self._idle.append(link)
         finally:
             self._leave(loan)
+
+    def _has_room_to_keep(self) -> bool:
+        if self._keep is not None and len(self._idle) >= self._keep:
+            return False
+        return len(self._lent) + len(self._idle) <= self._most  # what comes back is still counted as lent
+
+    async def limit(self, most: int) -> None:
+        """Have no more than so many from now on, as soon as those in use come back."""
+        fewer, self._most = self._most - most, most
+        if self._colour == "async":
+            gate = self._semaphore(self._most + fewer)
+            for _ in range(fewer):
+                await gate.acquire()  # for good
+        while len(self._idle) > most:
+            await self._drop(self._idle.pop())
 
     async def hang_up_idle(self) -> None:
         """Close what is kept, so that the next connection is a new one."""
@@ -405,10 +437,11 @@ class Pool:
         else:
             await asyncio.sleep(seconds)
 
-    async def _enter(self, loan: _Loan) -> None:
-        wait = max(self._patience, LEAST_WAIT)
-        entered = True
-        if self._colour == "sync":
+    async def _enter(self, loan: Loan) -> None:
+        wait, entered = self._wait, True
+        if self._holders is not None and self._holders.is_one():
+            self._lent[id(loan)] = loan
+        elif self._colour == "sync":
             entered = self._enter_here(loan, time.monotonic() + wait)
         elif not self._semaphore().locked():
             entered = await self._semaphore().acquire()
@@ -424,7 +457,7 @@ class Pool:
                 "Try again, or allow more (pool=).",
             )
 
-    def _enter_here(self, loan: _Loan, deadline: float) -> bool:
+    def _enter_here(self, loan: Loan, deadline: float) -> bool:
         while not self._counting.run(self._admit, loan):
             left = deadline - time.monotonic()
             if left <= 0:
@@ -433,7 +466,7 @@ class Pool:
             self._waiting.wait(self._has_room, min(left, LOOK_AGAIN_S))
         return True
 
-    def _admit(self, loan: _Loan) -> bool:
+    def _admit(self, loan: Loan) -> bool:
         if not self._has_room():
             return False
         self._lent[id(loan)] = loan
@@ -447,17 +480,17 @@ class Pool:
                 loan.hang_up()
         return len(self._lent) < self._most
 
-    def _leave(self, loan: _Loan | None) -> None:
+    def _leave(self, loan: Loan | None) -> None:
         self._lent.pop(id(loan), None)
         if self._colour == "sync":
             self._waiting.wake_one()
         else:
             self._semaphore().release()
 
-    def _semaphore(self) -> asyncio.Semaphore:
+    def _semaphore(self, most: int | None = None) -> asyncio.Semaphore:
         loop = asyncio.get_running_loop()
         if self._loop_gate is None or self._loop_gate[0] is not loop:
-            self._loop_gate = (loop, asyncio.Semaphore(self._most))
+            self._loop_gate = (loop, asyncio.Semaphore(most or self._most))
         return self._loop_gate[1]
 
     @staticmethod

@@ -13,9 +13,10 @@ import msgspec
 
 from eventfold.engine import PAGE_BYTES, Head, Page, Restored, Span, TagCount, TypeCount, Upgraded
 from eventfold.engines.postgres import schema
-from eventfold.engines.postgres.address import options_of, target_of
+from eventfold.engines.postgres.address import Address, options_of, target_of
 from eventfold.engines.postgres.check import Comparison
 from eventfold.engines.postgres.connect import Colour, Rows, off_loop
+from eventfold.engines.postgres.lending import Lending
 from eventfold.engines.postgres.listen import Listener
 from eventfold.engines.postgres.locks import NamedLocks
 from eventfold.engines.postgres.many import LEAST_STRETCH, MOST_ROWS, Arms, many
@@ -46,6 +47,7 @@ class PostgresEngine(Writing):
         super().__init__(plain, chosen, colour, create)
         self._default_target = target_of(plain, chosen.schema)
         self._chosen: dict[str, Any] = {**options, "schema": chosen.schema}
+        self._shared = chosen.pool  # connections that another engine on this store may have
         self._locks = NamedLocks(self._sessions, colour)
         self._listener: Listener | None = None
         self._counted = (0, 0, dict[str, int]())  # events of each type: in which epoch, up to which position
@@ -57,7 +59,18 @@ class PostgresEngine(Writing):
 
     def blocking(self) -> PostgresEngine:
         """Another engine on the same store, not opened yet, whose calls block: what read models are run with."""
-        return PostgresEngine(self._default_target, create=False, **self._chosen)
+        options: dict[str, Any] = {**self._chosen, "pool": self._shared}
+        return PostgresEngine(self._default_target, create=False, **options)
+
+    async def share(self) -> None:
+        """Leave half of the connections to the engine that `blocking` makes. Call it once, before that."""
+        self._shared = await self._sessions.share()
+
+    async def lend(self, address: Address) -> Lending | None:
+        """Connections for read models at an address, out of this engine's own; None where they do not lead there."""
+        if self.capabilities.suspends or address.parameters != self._sessions.primary.parameters:
+            return None
+        return await self._sessions.lend()
 
     async def open(self) -> None:
         """See the port."""

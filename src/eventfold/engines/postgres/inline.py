@@ -18,6 +18,7 @@ from eventfold.engines.postgres.address import lock_of, quoted
 from eventfold.engines.postgres.append import Answer, Batch, answered, batches, written
 from eventfold.engines.postgres.arrays import texts
 from eventfold.engines.postgres.connect import Rows
+from eventfold.engines.postgres.lending import Holders
 from eventfold.engines.postgres.sessions import Link
 from eventfold.engines.postgres.sums import checksum
 from eventfold.errors import AppendUnconfirmed, EventfoldError, InlineFailed, NotSupported, StoreDamaged
@@ -48,9 +49,9 @@ class Folded(msgspec.Struct, frozen=True):
 class Inline:
     """What an engine knows of read models that every append keeps up."""
 
-    def __init__(self, schema: str, patience: Callable[[], int]) -> None:
+    def __init__(self, schema: str, patience: Callable[[], int], holders: Holders) -> None:
         self.folder: Folder | None = None
-        self._schema, self._patience = schema, patience
+        self._schema, self._patience, self._holders = schema, patience, holders
         self._left = False  # whether the last transaction failed, perhaps before it could be forgotten
         self._mutex = Mutex()  # what the folder remembers is of one transaction after the other
         self.sql = f"SELECT name, code, types, ticket, crc FROM {quoted(schema)}.inlined ORDER BY name"  # noqa: S608
@@ -64,6 +65,7 @@ class Inline:
 
     async def _begin(self, link: Link) -> None:
         """A transaction in which rows are found where a target of this store finds them, and read alike."""
+        self._holders.add(link.loan)
         await link.script(
             f"BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL search_path = {quoted(self._schema)};"
             f" SET LOCAL TimeZone = 'UTC'; SET LOCAL lock_timeout = {self._patience()};"

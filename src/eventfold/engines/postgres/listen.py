@@ -1,4 +1,4 @@
-"""Room: waking followers: one thread and one connection of its own per engine, for as long as anyone watches.
+"""Room: waking followers: one thread and one connection of its own per engine, while anyone watches and a moment more.
 
 Knows: LISTEN, and what to do where it is not to be had: look at the head. Does not know: followers. Writers notify
 only while a listener holds the shared lock, so that a store nobody follows pays nothing.
@@ -23,6 +23,7 @@ from eventfold.mutex import Mutex
 from eventfold.waiting import Flag
 from eventfold.watchers import call_all
 
+LINGER = 0.25  # seconds the connection stays when nobody follows: one follower after the other needs one, not each
 HEARTBEAT = 2.0  # seconds without a notification after which the head is looked at
 BEHIND = 0.01  # seconds between looks at a replica that has not got yet what was announced
 Ring = Callable[[], None]
@@ -67,8 +68,13 @@ class Listener:
     def _remove(self, ring: Ring) -> None:
         if ring in self._bells:
             self._bells.remove(ring)
-            if not self._bells:
-                self._end()
+
+    def _end_unused(self, stopping: Flag) -> None:
+        """End the thread that this flag stops, unless somebody follows again."""
+        if not (self._bells and self._stopping is stopping):
+            stopping.set()
+            if self._stopping is stopping:
+                self._thread, self.mode = None, "idle"
 
     def close(self) -> None:
         """End the thread, after a last ring."""
@@ -100,6 +106,8 @@ class Listener:
                 self.mode = "away"
                 attempt = 0 if time.monotonic() - began > HEARTBEAT else attempt + 1
                 self._ring()
+                if not self._bells:
+                    self._mutex.run(self._end_unused, stopping)
                 stopping.wait(PAUSES[min(attempt, len(PAUSES) - 1)])
 
     def _attend(self, primary: Connection, replica: Connection | None, stopping: Flag) -> None:
@@ -109,8 +117,12 @@ class Listener:
         self._seen = -1  # a server that took over may have less
         self._look(primary)
         self._announce(replica, stopping)
-        looked = time.monotonic()
+        looked = used = time.monotonic()
         while not stopping.is_set():
+            used = time.monotonic() if self._bells else used
+            if time.monotonic() - used > LINGER:
+                self._mutex.run(self._end_unused, stopping)
+                continue
             if self._poll is not None:
                 stopping.wait(self._poll)
                 grown = self._look(primary)

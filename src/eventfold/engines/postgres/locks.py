@@ -15,6 +15,7 @@ from eventfold.engines.postgres.sessions import Link, Sessions
 from eventfold.errors import NotSupported
 
 MOST = 64  # locks that one engine may hold at once: each keeps a connection
+KEPT = 1  # connections that are kept when they hold no lock
 HOLDER = """SELECT a.application_name FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
     WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -34,7 +35,7 @@ class NamedLocks:
 
     def __init__(self, sessions: Sessions, colour: Colour) -> None:
         self._sessions = sessions
-        self._pool = Pool(sessions.primary, colour, MOST, sessions.options.patience, self._greet)
+        self._pool = Pool(sessions.primary, colour, MOST, sessions.options.patience, self._greet, keep=KEPT)
         self._held: dict[str, _Held] = {}
 
     async def take(self, name: str, owner: str) -> str | None:

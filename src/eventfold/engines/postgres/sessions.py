@@ -15,9 +15,11 @@ import psycopg
 from eventfold.engines.postgres import layouts, schema
 from eventfold.engines.postgres.address import Address, Options, address_of, quoted
 from eventfold.engines.postgres.connect import AsyncLink, Colour, Pool, Rows, SyncLink
-from eventfold.engines.postgres.errors import lost, translated
+from eventfold.engines.postgres.errors import lost, no_storable_text, translated
+from eventfold.engines.postgres.lending import WAIT_S, Holders, Lending, shares
 from eventfold.engines.postgres.read import Reading
 from eventfold.errors import StoreDamaged, StoreUnavailable
+from eventfold.mutex import Mutex
 
 Link = SyncLink | AsyncLink
 Statement = tuple[str, list[Any]]
@@ -37,7 +39,7 @@ class Sessions:
         self.primary: Address = address_of(url)
         self.replica: Address | None = address_of(options.read_url) if options.read_url else None
         self.store_id: str = ""
-        self.epoch = 0
+        self.epoch: int = 0
         self._known = (0, 0, b"")  # the furthest event that was come across: in which epoch, its position and id
         self._forget = forget
         self.unplaced = 0  # the last event whose checksum leaves out where it stands
@@ -45,8 +47,12 @@ class Sessions:
         self._create = create
         self._colour: Colour = colour
         greet = self._greet_replica if self.replica else self._greet_primary
-        self.writers = Pool(self.primary, colour, WRITERS, options.patience, self._greet_primary)
-        self._readers = Pool(self.replica or self.primary, colour, max(1, options.pool), options.patience, greet)
+        self.holders = Holders()
+        self._most, held = max(1, options.pool), self.holders if colour == "sync" else None
+        self.writers = Pool(self.primary, colour, WRITERS, options.patience, self._greet_primary, holders=held)
+        self._readers = Pool(self.replica or self.primary, colour, self._most, options.patience, greet, holders=held)
+        self._lending: Lending | None = None
+        self._mutex = Mutex()
 
     async def open(self) -> None:
         """Connect once to each server. Raises a StoreUnavailable error on anything but this store."""
@@ -55,8 +61,39 @@ class Sessions:
 
     async def close(self) -> None:
         """Hang up everywhere."""
-        await self._readers.close()
-        await self.writers.close()
+        lending = self._lending
+        for pool in (self._readers, self.writers, *((lending.short, lending.long) if lending else ())):
+            await pool.close()
+
+    async def lend(self) -> Lending:
+        """Connections for read models on the primary, out of `pool`: from now on those that read the log are fewer."""
+        lending = self._lending
+        if lending is None:
+            lending = self._mutex.run(self._lend)
+            if self.replica is None:
+                await self._readers.limit(shares(self._most)[0])
+        return lending
+
+    def _lend(self) -> Lending:
+        if self._lending is None:
+            (short, long), at, held = shares(self._most), self.primary, self.holders
+            patience, greet = self.options.patience, self._greet_primary
+            of_rows = (
+                self._readers if self.replica is None else Pool(at, self._colour, short, patience, greet, holders=held)
+            )
+            handlers = Pool(at, self._colour, long, patience, greet, wait=max(patience, WAIT_S), holders=held)
+            for pool in (of_rows, handlers):
+                pool.epoch = self.epoch
+            self._lending = Lending(of_rows, handlers, self.holders)
+        return self._lending
+
+    async def share(self) -> int:
+        """Leave half of the connections to another engine on the same store; how many that may have."""
+        theirs = self._most // 2
+        if theirs:
+            self._most -= theirs
+            await self._readers.limit(self._most)
+        return max(1, theirs)
 
     async def begin_epoch(self) -> tuple[str, int, int]:
         """Let a new epoch begin; the store's id, the epoch that ended and the one that begins."""
@@ -95,6 +132,8 @@ class Sessions:
         """The rows; or None, to be asked again over another connection, and whether this one was dead."""
         try:
             rows = await link.fetch(sql, values)
+        except UnicodeEncodeError as error:
+            raise no_storable_text(error) from error
         except psycopg.Error as error:
             if not (once_more and lost(error, link.closed)):
                 raise translated(error, pool.address.where) from None
@@ -144,6 +183,8 @@ class Sessions:
         self.epoch = self.writers.epoch = epoch
         if self.replica is None:
             self._readers.epoch = epoch
+        if self._lending is not None:
+            self._lending.short.epoch = self._lending.long.epoch = epoch
         self._forget()  # after that: what is learned meanwhile of the other epoch is not kept
 
     def saw(self, position: int, epoch: int, event_id: bytes) -> None:

@@ -68,7 +68,7 @@ class Writing:
         self._spellings = Spellings(self._schema)
         self._sql = Reading(self._schema)
         self._statements: dict[tuple[str, ...], str] = {}
-        self._inline = Inline(options.schema, self._sessions.lock_ms)
+        self._inline = Inline(options.schema, self._sessions.lock_ms, self._sessions.holders)
         self._recent: dict[bytes, int] = {}  # the last events of appends made here, and where they stand
         self._seen = 0  #  the furthest position this engine has come across
         self._floor = 0  # what a reader must see: what a refused writer was told of, and, if asked for, our own writes

@@ -24,11 +24,12 @@ SLOW = 0.008  # seconds, once nothing has come for LONG, where nobody tells: p50
 SELDOM = 0.1  # seconds, where the system tells, should it ever not
 QUIET, LONG = 0.05, 2.0  # seconds without a change: a commit follows soon on the write that is told of, if not at once
 TROUBLED = 0.25  # seconds between looks while the file cannot be asked
+LINGER = 0.25  # seconds the thread stays when nobody follows: one follower after the other needs no thread each
 STAT_EVERY = 0.5  # seconds: how often to look whether the file was replaced
 
 
 class Watch:
-    """Rings bells. One thread for all of an engine's followers, there while there are any."""
+    """Rings bells. One thread for all of an engine's followers: it stays a moment for the next one."""
 
     def __init__(self, file: File) -> None:
         self._file = file
@@ -60,8 +61,15 @@ class Watch:
     def _remove(self, bell: Callable[[], None]) -> None:
         if bell in self._bells:
             self._bells.remove(bell)
-        if not self._bells:
-            self._end()
+
+    def _end_unused(self, stop: Flag) -> bool:
+        """End the thread that this flag stops, unless somebody follows again."""
+        if self._bells and self._stop is stop:
+            return False
+        stop.set()
+        if self._stop is stop:
+            self._thread = None
+        return True
 
     def close(self) -> None:
         """Stop the thread, and wait for it."""
@@ -93,7 +101,7 @@ class Watch:
         connection = self._file.reader()
         try:
             seen, changed = -1, time.monotonic()
-            looked = now = changed
+            looked = now = used = changed
             while not self._file.pool.paused:
                 if notice is not None and now - changed > QUIET:
                     if notice.wait(SELDOM):
@@ -103,6 +111,9 @@ class Watch:
                 if stop.is_set():
                     break
                 now = time.monotonic()
+                used = now if self._bells else used
+                if now - used > LINGER and self._mutex.run(self._end_unused, stop):
+                    break
                 version = connection.pragma("data_version")
                 if now - looked > STAT_EVERY:
                     looked = now

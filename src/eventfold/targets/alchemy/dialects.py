@@ -6,6 +6,8 @@ Knows: dialects by name. Does not know: projections, transactions (target.py doe
 from __future__ import annotations
 
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,6 +17,7 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 from eventfold.engines.sqlite.schema import APPLICATION_ID
 from eventfold.errors import EventfoldError, TargetUnavailable
 from eventfold.projection.value_order import FUNCTIONS, TEXT_ORDER
+from eventfold.target import RowRefused
 
 PATIENCE = 30  # seconds to wait for a lock
 CLOCKS = {
@@ -23,6 +26,7 @@ CLOCKS = {
     "mariadb": "SELECT CAST(unix_timestamp(sysdate(6)) * 1000000 AS SIGNED)",
     "mssql": "SELECT DATEDIFF_BIG(microsecond, '1970-01-01', SYSUTCDATETIME())",
 }
+SERVERS = ("postgresql", "mysql", "mariadb", "mssql", "oracle")
 KEEPS_TABLES = ("mysql", "mariadb", "oracle")  # making a table commits there, and cannot be rolled back
 # What MySQL and MariaDB say of a row that does not fit, and SQLAlchemy files under the server's own troubles.
 ROWS_FAULT = frozenset({1048, 1264, 1265, 1292, 1364, 1366, 1367, 1406, 1411, 3140, 4025})
@@ -65,13 +69,8 @@ def options(url: sa.URL) -> dict[str, Any]:
     match url.get_backend_name():
         case "sqlite":
             return {"connect_args": {"timeout": PATIENCE}}
-        case "postgresql" | "mysql" | "mariadb" | "mssql" | "oracle":
-            return {
-                "isolation_level": "READ COMMITTED",
-                "pool_pre_ping": True,
-                "pool_recycle": 3600,
-                "max_overflow": -1,
-            }
+        case name if name in SERVERS:
+            return {"isolation_level": "READ COMMITTED", "pool_pre_ping": True, "pool_recycle": 3600}
         case _:
             return {}
 
@@ -138,6 +137,20 @@ def rows_fault(error: exc.SQLAlchemyError) -> bool:
             return False
         return isinstance(error, exc.ProgrammingError) or number in ROWS_FAULT
     return isinstance(error, exc.StatementError)  # it never left Python
+
+
+@contextmanager
+def refusing() -> Generator[None]:
+    """Raises RowRefused on a key or a filter that cannot be what a column holds."""
+    try:
+        yield
+    except exc.SQLAlchemyError as error:
+        at_fault = isinstance(error, exc.DataError) or (
+            isinstance(error, exc.StatementError) and not isinstance(error, exc.DBAPIError)
+        )
+        if at_fault:
+            raise RowRefused(str(getattr(error, "orig", error))) from error
+        raise
 
 
 def _number(error: exc.DBAPIError) -> int:

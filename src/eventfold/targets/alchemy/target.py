@@ -20,6 +20,7 @@ from eventfold.projection.ledger import Tally
 from eventfold.target import ELSEWHERE, Checkpoint, Disturbed, Entry, PendingCommand, Place, Registered, physical
 from eventfold.targets import tables as control
 from eventfold.targets.alchemy import dialects, queries
+from eventfold.targets.alchemy.connections import Connections
 from eventfold.targets.alchemy.control import AlchemyControl
 from eventfold.targets.alchemy.tables import CHECKPOINT, COMMAND, ENTRY, LAYOUT, MARK, METADATA, PROJECTION, rows_table
 from eventfold.targets.alchemy.upgrade import upgrade
@@ -33,19 +34,19 @@ T = TypeVar("T")
 class AlchemyTarget:
     """See the port."""
 
-    def __init__(self, engine: sa.Engine) -> None:
-        self.address = engine.url.render_as_string(hide_password=True)
-        self._engine = engine
+    def __init__(self, url: sa.URL) -> None:
+        self.address = url.render_as_string(hide_password=True)
+        self._connections = Connections(url)
+        self._dialect = self._connections.short.dialect
         self._ready = False
-        dialects.set_up(engine)
 
     # Connections
 
     @contextmanager
-    def _using(self, write: bool = False, alone: bool = False) -> Generator[sa.Connection]:
+    def _using(self, write: bool = False, alone: bool = False, handling: bool = False) -> Generator[sa.Connection]:
         """A connection, in a transaction if `write`, as the only maker of tables if `alone`."""
         try:
-            with self._engine.connect() as connection:
+            with self._connections.connected(handling) as connection:
                 if write:
                     self._prepare(connection)
                     with self._transaction(connection, alone):
@@ -235,13 +236,18 @@ class AlchemyTarget:
     @contextmanager
     def writing(self, place: Place) -> Generator[AlchemyWriting]:
         """See the port."""
-        with self._using(write=True) as connection:
+        with self._using(write=True, handling=True) as connection:
             yield AlchemyWriting(connection, place, self.address)
 
     def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
         """See the port."""
-        made = rows_table(table, self._engine.dialect)
-        return self._read(lambda connection: [row for each in queries.of_keys(connection, made, keys) for row in each])
+        made = rows_table(table, self._dialect)
+
+        def load(connection: sa.Connection) -> list[tuple[Any, ...]]:
+            with dialects.refusing():
+                return [row for each in queries.of_keys(connection, made, keys) for row in each]
+
+        return self._read(load)
 
     def select(
         self, table: Table, where: Mapping[str, Any], order: Sequence[str], limit: int | None
@@ -250,15 +256,16 @@ class AlchemyTarget:
         refuse_unknown(table, where, order)
 
         def select(connection: sa.Connection) -> list[tuple[Any, ...]]:
-            made = rows_table(table, self._engine.dialect)
+            made = rows_table(table, self._dialect)
             statement = queries.some(made, where, order or table.key, limit, connection.dialect.name)
-            return [tuple(row) for row in connection.execute(statement)]
+            with dialects.refusing():
+                return [tuple(row) for row in connection.execute(statement)]
 
         return self._read(select)
 
     def scan(self, table: Table) -> Iterator[list[tuple[Any, ...]]]:
         """See the port."""
-        made, after = rows_table(table, self._engine.dialect), ()
+        made, after = rows_table(table, self._dialect), ()
         while True:
             with self._using() as connection:
                 page = [tuple(row) for row in connection.execute(queries.following(made, after))]
@@ -289,4 +296,4 @@ class AlchemyTarget:
     def close(self) -> None:
         """See the port."""
         self._ready = False
-        self._engine.dispose()
+        self._connections.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, cast
@@ -95,6 +96,11 @@ class DuckDriver:
         duckdb.BinderException,
         duckdb.InvalidInputException,
     )
+    unfit: tuple[type[BaseException], ...] = (
+        duckdb.ConversionException,
+        duckdb.OutOfRangeException,
+        duckdb.InvalidInputException,
+    )
     table_end = ""
     longest_name: int | None = None
     locking = ""  # whoever writes is alone already
@@ -105,7 +111,7 @@ class DuckDriver:
         self._file = opened(self.path)
         self._shut = False
 
-    def take(self, write: bool) -> duckdb.DuckDBPyConnection:
+    def take(self, write: bool, handling: bool) -> duckdb.DuckDBPyConnection:
         """A connection of one's own; whoever writes waits for the others of this process."""
         if write:
             self._file.turn.acquire()
@@ -116,10 +122,14 @@ class DuckDriver:
                 self._file.turn.release()
             raise
 
-    def give(self, connection: duckdb.DuckDBPyConnection, write: bool, broken: bool) -> None:
+    def connection(self, taken: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+        """It is one."""
+        return taken
+
+    def give(self, taken: duckdb.DuckDBPyConnection, write: bool, broken: bool) -> None:
         """Done with it."""
         try:
-            self._file.give(connection)
+            self._file.give(taken)
         finally:
             if write:
                 self._file.turn.release()
@@ -187,6 +197,10 @@ class DuckDriver:
             connection.execute("ROLLBACK")
         except duckdb.TransactionException:
             return
+
+    def wide(self, connection: duckdb.DuckDBPyConnection) -> AbstractContextManager[object]:
+        """Nothing to be set."""
+        return nullcontext()
 
     def now(self, connection: duckdb.DuckDBPyConnection) -> int:
         """This machine's clock: a DuckDB file is not shared between machines."""
