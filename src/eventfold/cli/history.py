@@ -17,6 +17,7 @@ from eventfold.cli.changes import Said, change_json, drawn, name_width, said
 from eventfold.cli.filters import query_of
 from eventfold.cli.lines import id_text
 from eventfold.cli.merged import Merged
+from eventfold.cli.nearest import tell_nearest
 from eventfold.cli.options import Json, Tags, Types, Until, Url, Where, Wide, opened
 from eventfold.cli.read import CHUNK, ON_A_TERMINAL, chunks
 from eventfold.cli.screen import GAP, Column, Screen
@@ -92,9 +93,13 @@ def history(
             return
         steps = steps_of(store, asked, after, position_at(store, until_))
         if screen.json:
+            given = False
             for chunk in chunks(islice(steps, limit), CHUNK):
+                given = True
                 for step in chunk:
                     screen.value(step_json(step))
+            if not given and limit != 0:
+                tell_nearest(store, asked.query)
             return
         most = ON_A_TERMINAL if limit is None and screen.terminal and not everything else limit
         tell_title(screen, asked, "step by step")
@@ -104,6 +109,7 @@ def history(
             screen.hint("--limit N or --all shows more; --after POSITION goes on.")
         elif not shown:
             screen.hint("No events.")
+            tell_nearest(store, asked.query)
 
 
 def steps_of(store: Store, asked: Asked, after: int, until: int) -> Iterator[Changed]:

@@ -15,6 +15,7 @@ from eventfold.cli.events import Events
 from eventfold.cli.filters import query_of
 from eventfold.cli.lines import line_of
 from eventfold.cli.moments import place_of, since, until
+from eventfold.cli.nearest import tell_nearest
 from eventfold.cli.options import (
     After,
     Json,
@@ -90,14 +91,19 @@ def read(
     }
     with opened(url) as store:
         if count:
-            screen.text(str(counted_events(store, query, bounds, limit)))
+            found = counted_events(store, query, bounds, limit)
+            screen.text(str(found))
         elif screen.json:
+            found = 0
             for chunk in chunks(store.read(query, raw=True, limit=limit, **bounds), CHUNK):
                 screen.lines(line_of(each.stored) for each in chunk)
+                found += len(chunk)
         else:
             most = ON_A_TERMINAL if limit is None and screen.terminal and not everything else limit
             one_more = None if most is None else most + 1
-            show(screen, store.read(query, raw=True, limit=one_more, **bounds), most, backwards)
+            found = show(screen, store.read(query, raw=True, limit=one_more, **bounds), most, backwards)
+        if not found and limit != 0:
+            tell_nearest(store, query)
 
 
 def counted_events(store: Store, query: Query, bounds: dict[str, Any], limit: int | None) -> int:
@@ -108,8 +114,8 @@ def counted_events(store: Store, query: Query, bounds: dict[str, Any], limit: in
     return sum(1 for _ in store.read(query, raw=True, limit=limit, **bounds))
 
 
-def show(screen: Screen, events: Iterator[Recorded[Any]], most: int | None, backwards: bool) -> None:
-    """A table of at most so many events, and what to do to see more."""
+def show(screen: Screen, events: Iterator[Recorded[Any]], most: int | None, backwards: bool) -> int:
+    """A table of at most so many events, and what to do to see more; returns how many are shown."""
     table = Events(screen)
     last = 0
     for chunk in chunks(islice(events, most), CHUNK):
@@ -121,6 +127,7 @@ def show(screen: Screen, events: Iterator[Recorded[Any]], most: int | None, back
         screen.hint(f"--limit N or --all shows more{onward}")
     elif not table.shown:
         screen.hint("No events. `eventfold types` and `eventfold tags` tell what there is.")
+    return table.shown
 
 
 def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -17,6 +17,7 @@ from eventfold.cli.filters import query_of
 from eventfold.cli.lines import time_text
 from eventfold.cli.merged import Merged
 from eventfold.cli.moments import place_of, until
+from eventfold.cli.nearest import tell_nearest
 from eventfold.cli.options import Json, OccurredUntil, Tags, Types, Url, Where, Wide, addressed, opened
 from eventfold.cli.screen import Column, Screen
 from eventfold.cli.shown import builtin, counted, printable, second_text, value_text
@@ -93,7 +94,10 @@ def state(
             tell_changes(screen, asked, first, last, changes_between(store, asked, first, last, by))
         elif asked.question is None:
             position = position_at(store, at)
-            tell_merged(screen, asked, position, merged(store, asked.query, position, by))
+            found = merged(store, asked.query, position, by)
+            tell_merged(screen, asked, position, found)
+            if not found.events:
+                tell_nearest(store, asked.query)
         else:
             position = position_at(store, at)
             tell_state(screen, asked, position, folded(store, asked, position, by))

@@ -17,6 +17,7 @@ from eventfold.cli.files import write_whole
 from eventfold.cli.filters import query_of
 from eventfold.cli.lines import line_of
 from eventfold.cli.moments import since, until
+from eventfold.cli.nearest import tell_nearest
 from eventfold.cli.options import (
     After,
     Json,
@@ -95,6 +96,7 @@ def tail(
     signals = Signals()
     keep = cursor or name
     with signals.heeded(), opened(url) as store, Delivery(screen, store, keep, limit, window, signals) as delivery:
+        tell_nearest(store, query)
         start = first_of(store, delivery, query, after, since_, LAST if last is None else last)
         with signals.held():  # it starts a thread that watches the store
             follower = store.follow(query, name=name, after=start, raw=True)
