@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 
@@ -17,6 +17,7 @@ from eventfold.record import to_micros
 
 P = ParamSpec("P")
 Refused = type[Exception] | tuple[type[Exception], ...]
+X = TypeVar("X", bound=Exception)
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -27,7 +28,7 @@ class Decision(msgspec.Struct, frozen=True):
     kwargs: dict[str, Any]
     refusals: tuple[tuple[Refused, Any], ...] = ()
 
-    def on_refusal(self, errors: Refused, then: Any) -> Decision:
+    def on_refusal(self, errors: type[X] | tuple[type[X], ...], then: Callable[[X], object] | object) -> Decision:
         """What is recorded where the decision raises one of these errors: an event, or a function of the error.
 
         The process may react to that event and compensate. An error that is not named leaves the instance stuck; so
