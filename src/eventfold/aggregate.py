@@ -17,15 +17,16 @@ Knows: states and events. Does not know: the log; a method can be called and tes
 
 from __future__ import annotations
 
-import functools
 import typing
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from eventfold.class_data import keep, recall
 from eventfold.errors import InvalidDecision
 from eventfold.event import tag_fields, tag_values
 from eventfold.state import State, evolve_all, plan_of
 
+_TAGS = "__eventfold_tags__"
 if TYPE_CHECKING:
 
     class _Recording(State):
@@ -73,16 +74,18 @@ def _refuse_another_entitys(aggregate: Aggregate, event: object) -> None:
             )
 
 
-@functools.cache
 def _tags_of(cls: type) -> dict[str, list[str]]:
     """The fields of an event class by the tag key they give."""
-    try:
-        hints = typing.get_type_hints(cls, include_extras=True)
-    except NameError:
-        return {}  # the append refuses such a class, and says what cannot be resolved
-    found: dict[str, list[str]] = {}
-    for field, key in tag_fields(hints).items():
-        found.setdefault(key, []).append(field)
+    found: dict[str, list[str]] | None = recall(cls, _TAGS)
+    if found is None:
+        found = {}
+        try:
+            hints = typing.get_type_hints(cls, include_extras=True)
+        except NameError:
+            return found  # the append refuses such a class, and says what cannot be resolved
+        for field, key in tag_fields(hints).items():
+            found.setdefault(key, []).append(field)
+        keep(cls, _TAGS, found)
     return found
 
 

@@ -16,6 +16,7 @@ from uuid import UUID
 
 import msgspec
 
+from eventfold.class_data import keep, recall
 from eventfold.errors import InvalidEvent
 from eventfold.record import NewEvent, Stored, check_name, from_micros
 from eventfold.tag_text import moment_text
@@ -121,7 +122,7 @@ class Declared(msgspec.Struct, frozen=True):
 
 _declared: weakref.WeakKeyDictionary[type, Declared] = weakref.WeakKeyDictionary()
 _by_name: dict[str, list[weakref.ref[type]]] = {}
-_sources: weakref.WeakKeyDictionary[type, list[weakref.ref[type]]] = weakref.WeakKeyDictionary()
+_SOURCES = "__eventfold_sources__"  # the classes whose events are read as a class: kept as long as it is
 _generation = 0
 
 
@@ -191,7 +192,35 @@ def _instead_of(cls: type[Any]) -> str:
         return "Give what has no class to store.append_encoded(NewEvent.of(type, data, …))."
     if issubclass(cls, type):
         return "Give an event, with its fields, not its class."
+    if (instead := instead_of_generic(cls)) is not None:
+        return instead
     return "Derive it from ef.Event, or decorate it with @ef.event."
+
+
+def instead_of_generic(hint: Any) -> str | None:
+    """What to write instead of `Moved[int]`, where Moved is a generic event class; None for anything else."""
+    base: Any = get_origin(hint)
+    if base is None and isinstance(hint, type) and "[" in hint.__name__:  # pydantic makes a class of its own
+        base = next((each for each in hint.__mro__ if each in _declared), None)
+    if not isinstance(base, type) or base not in _declared:
+        return None
+    given = "".join(getattr(each, "__name__", "").capitalize() for each in get_args(hint))
+    name = repr(hint).rpartition(".")[2].rstrip("'>") if get_args(hint) else hint.__name__
+    return (
+        "An event is stored under the name of its class, without what stands in brackets. Derive a class of its own, "
+        f"class {base.__name__}{given or 'OfOneKind'}({name}), and use that."
+    )
+
+
+def of_any_kind(hint: Any) -> Any:
+    """`Moved` for `Moved[Any]`, where Moved is a generic event class: as checkers want it written; else the hint."""
+    base: Any = get_origin(hint)
+    arguments: tuple[Any, ...] = get_args(hint)
+    if isinstance(hint, type) and "[" in hint.__name__:  # pydantic makes a class of its own
+        base = next((each for each in hint.__mro__ if each in _declared), None)
+        arguments = getattr(hint, "__pydantic_generic_metadata__", {}).get("args", ())
+    is_any = bool(arguments) and all(each in (Any, object) for each in arguments)
+    return base if is_any and isinstance(base, type) and base in _declared else hint
 
 
 def is_event_class(cls: type) -> bool:
@@ -212,18 +241,28 @@ def known_names() -> list[str]:
 def set_source(target: type, source: type) -> None:
     """Remember that events of `source` are read as `target` (see upcast.py)."""
     global _generation
-    _sources.setdefault(target, []).append(weakref.ref(source))
+    known: list[type] = recall(target, _SOURCES) or []
+    if source not in known:
+        keep(target, _SOURCES, [*known, source])
     _generation += 1
 
 
 def family_of(cls: type) -> Iterator[type]:
     """The class, the classes derived from it, and the older ones that are upcast to any of them."""
     yield cls
-    for derived in cls.__subclasses__():
+    for derived in _derived_from(cls):
         yield from family_of(derived)
-    for ref in _sources.get(cls, ()):
-        if (source := ref()) is not None:
-            yield from family_of(source)
+    for source in recall(cls, _SOURCES) or ():
+        yield from family_of(source)
+
+
+def _derived_from(cls: type) -> Iterator[type]:
+    """The event classes next below a class; a generic model has a class between for each kind that it is used with."""
+    for each in cls.__subclasses__():
+        if each in _declared:
+            yield each
+        else:
+            yield from _derived_from(each)
 
 
 def names_of(cls: type) -> tuple[str, ...]:
@@ -367,6 +406,12 @@ class Recorded(msgspec.Struct, Generic[E_co], frozen=True, gc=False):
 
     stored: Stored
     event: E_co
+
+    if not TYPE_CHECKING:
+
+        def __class_getitem__(cls, event: Any) -> types.GenericAlias:
+            """As Generic has it, which would keep the event class in a cache of `typing`."""
+            return types.GenericAlias(cls, event)
 
     @property
     def position(self) -> int:

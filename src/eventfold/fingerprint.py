@@ -28,6 +28,7 @@ from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple, cast
 from uuid import UUID
 
+from eventfold.class_data import keep, recall
 from eventfold.event import Event, declared, family_of
 from eventfold.state import State, plan_of, version_of
 from eventfold.syntax import changed_names, describe, globals_in, names_in, words_in
@@ -59,19 +60,19 @@ class Fingerprint(NamedTuple):
     unknown: tuple[str, ...]
 
 
-_known: dict[type, tuple[int, Fingerprint]] = {}
+_KNOWN = "__eventfold_fingerprint__"
 _reported: set[tuple[str, tuple[str, ...]]] = set()
 
 
 def fingerprint(cls: type[State]) -> Fingerprint:
     """What a State folds, and how. Also with the versions of the installed packages that it uses."""
     plan = plan_of(cls)
-    known = _known.get(cls)
+    known: tuple[int, Fingerprint] | None = recall(cls, _KNOWN)
     if known is not None and known[0] == plan.generation:
         return known[1]
     own = {_top(each.__module__) for each in (cls, *plan.events)}
     found = _digest(own, True, lambda walk: walk.state(cls, plan.events), version_of(cls))
-    _known[cls] = (plan.generation, found)
+    keep(cls, _KNOWN, (plan.generation, found))
     return found
 
 

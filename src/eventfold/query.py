@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from eventfold.errors import CursorMismatch, InvalidEvent, InvalidQuery
-from eventfold.event import names_of
+from eventfold.event import instead_of_generic, names_of, of_any_kind
 from eventfold.record import check_name
 from eventfold.tag_text import in_utc, is_moment
 
@@ -220,7 +220,7 @@ def _too_many(what: str, of: str, most: int) -> InvalidQuery:
 
 
 def _several(names: Any) -> list[Any]:
-    if isinstance(names, (str, type)):
+    if isinstance(names, (str, type)) or instead_of_generic(names) is not None:
         return [names]
     try:
         return list(names)
@@ -230,7 +230,12 @@ def _several(names: Any) -> list[Any]:
 
 
 def _names(kind: Kind) -> tuple[str, ...]:
-    return names_of(kind) if isinstance(kind, type) else (kind,)
+    kind = of_any_kind(kind)
+    if isinstance(kind, type):
+        return names_of(kind)
+    if (instead := instead_of_generic(kind)) is not None:
+        raise InvalidQuery(f"A query cannot ask for {kind!r}.", instead)
+    return (kind,)
 
 
 class Cursor(msgspec.Struct, frozen=True):

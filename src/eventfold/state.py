@@ -21,13 +21,44 @@ from uuid import UUID
 
 import msgspec
 
-from eventfold.errors import InvalidState
-from eventfold.event import Event, Recorded, declared, generation, is_event_class, names_of, tag_fields, tag_values
+from eventfold.class_data import keep, keep_visible_names, recall, visible_names
+from eventfold.errors import InvalidProjection, InvalidState
+from eventfold.event import (
+    Event,
+    Recorded,
+    declared,
+    generation,
+    instead_of_generic,
+    is_event_class,
+    names_of,
+    of_any_kind,
+    tag_fields,
+    tag_values,
+)
 from eventfold.query import Item, Query, within_limits
 from eventfold.record import unwritten
 
 S = TypeVar("S", bound="State")
 Copier = Callable[[Any], Any]
+
+
+def refuse_hidden_methods(cls: type, error: type[InvalidState | InvalidProjection] = InvalidState) -> None:
+    """Raises `error` where a field has the name of a method that the library calls."""
+    ours = [base for base in cls.__mro__ if base.__module__.startswith("eventfold.")]
+    if cls in ours:
+        return
+    fields: tuple[str, ...] = getattr(cls, "__struct_fields__", ())
+    for name in fields:
+        if name[0] != "_" and any(callable(getattr(base, name, None)) for base in ours):
+            raise error(
+                f"{cls.__qualname__} has a field {name}, which hides the method of that name.",
+                f"Name the field otherwise; a tag keeps its key: {name}_: Annotated[str, ef.tag({name!r})]."
+                if error is InvalidState
+                else f"Name the field otherwise, {name}_ for example.",
+                state=cls.__qualname__,
+                field=name,
+            )
+
 
 if TYPE_CHECKING:
     from typing_extensions import dataclass_transform
@@ -39,6 +70,7 @@ if TYPE_CHECKING:
     class _Struct(metaclass=StateMeta):
         __struct_fields__: ClassVar[tuple[str, ...]]
         __struct_defaults__: ClassVar[tuple[Any, ...]]
+        __eventfold_plan__: ClassVar[Plan | None]  # of the class, or of one that it is derived from
 
 else:
 
@@ -47,26 +79,23 @@ else:
 
         def __new__(mcls, name, bases, namespace, *, version=None, **options):
             cls = super().__new__(mcls, name, bases, namespace, **options)
-            for base in bases:
-                if base.__module__.startswith("eventfold.") and not cls.__module__.startswith("eventfold."):
-                    refuse_hidden_methods(cls, base)
+            refuse_hidden_methods(cls)
             if version is not None:
-                _versions[cls] = version
-            if "<locals>" in namespace.get("__qualname__", ""):
-                _locals[cls] = dict(sys._getframe(1).f_locals)
+                keep(cls, _VERSION, version)
+            keep_visible_names(cls, sys._getframe(1).f_locals)
             return cls
 
     class _Struct(msgspec.Struct, metaclass=StateMeta):
-        pass
+        __eventfold_plan__ = None
 
 
-_locals: dict[type, dict[str, Any]] = {}
-_versions: dict[type, str | int] = {}
+_VERSION = "__eventfold_version__"
 
 
 def version_of(cls: type) -> str | int | None:
     """The `version=` that a class, or the nearest of its bases, was given."""
-    return next((_versions[base] for base in cls.__mro__ if base in _versions), None)
+    given: list[Any] = [recall(base, _VERSION) for base in cls.__mro__]
+    return next((version for version in given if version is not None), None)
 
 
 class State(_Struct):
@@ -151,32 +180,18 @@ def _hashable(value: Any) -> Any:
 
 
 _OF_ANY_NUMBER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-_plans: dict[type, Plan] = {}
 
 
 def plan_of(cls: type[State]) -> Plan:
     """The compiled plan of a State class. Raises InvalidState if it cannot be folded."""
-    plan = _plans.get(cls)
-    if plan is None or plan.generation != generation():
-        plan = _plans[cls] = _compile(cls)
+    plan = cls.__eventfold_plan__
+    if plan is None or plan.cls is not cls or plan.generation != generation():
+        plan = cls.__eventfold_plan__ = _compile(cls)
     return plan
 
 
-def refuse_hidden_methods(cls: type, base: type[Any]) -> None:
-    """Raises InvalidState where a field has the name of a method that the library calls."""
-    fields: tuple[str, ...] = getattr(cls, "__struct_fields__", ())
-    for name in fields:
-        if name[0] != "_" and callable(getattr(base, name, None)):
-            raise InvalidState(
-                f"{cls.__qualname__} has a field {name}, which hides the method of that name.",
-                f"Name the field otherwise; a tag keeps its key: {name}_: Annotated[str, ef.tag({name!r})].",
-                state=cls.__qualname__,
-                field=name,
-            )
-
-
 def _compile(cls: type[State]) -> Plan:
-    scope = _locals.get(cls)
+    scope = visible_names(cls)
     fields, defaults = cls.__struct_fields__, cls.__struct_defaults__
     try:
         hints = typing.get_type_hints(cls, None, scope, include_extras=True)
@@ -225,7 +240,8 @@ def _event_classes(cls: type, hint: Any) -> tuple[type, ...]:
                 f"{cls.__name__}.evolve takes {each!r}, which is no event class."
                 if each is not None
                 else f"{cls.__name__}.evolve does not say which events it takes.",
-                "Annotate it with event classes: def evolve(self, event: Opened | Closed) -> None.",
+                instead_of_generic(each)
+                or "Annotate it with event classes: def evolve(self, event: Opened | Closed) -> None.",
             )
     return tuple(found)
 
@@ -237,7 +253,7 @@ def _alternatives(hint: Any) -> list[Any]:
         return _alternatives(hint.__origin__)
     if isinstance(hint, getattr(typing, "TypeAliasType", ())):
         return _alternatives(hint.__value__)
-    return [hint]
+    return [of_any_kind(hint)]
 
 
 def _check_tags(cls: type, events: Iterable[type], asked: set[str]) -> None:

@@ -11,6 +11,7 @@ Knows: classes. Does not know: bytes, positions, where events are stored. Nothin
 
 from __future__ import annotations
 
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterator
@@ -18,8 +19,9 @@ from typing import Any, TypeVar, Union, cast, get_args, get_origin
 
 import msgspec
 
+from eventfold.class_data import keep
 from eventfold.errors import InvalidEvent
-from eventfold.event import classes_named, declared, is_event_class, set_source
+from eventfold.event import classes_named, declared, instead_of_generic, is_event_class, of_any_kind, set_source
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -37,7 +39,7 @@ class Upcaster(msgspec.Struct, frozen=True):
         return f"{self.function.__module__}.{self.function.__qualname__}"
 
 
-_steps: dict[type, Upcaster] = {}
+_STEP = "__eventfold_upcaster__"
 
 
 def upcast(function: F) -> F:
@@ -46,24 +48,31 @@ def upcast(function: F) -> F:
     Checked when it is declared: raises InvalidEvent on a second step from the same class (a fork), a step
     that leads back to where it began, or annotations that are no event classes.
     """
-    hints = typing.get_type_hints(function)
+    try:
+        hints = typing.get_type_hints(function, None, sys._getframe(1).f_locals)  # pyright: ignore[reportPrivateUsage]
+    except NameError as error:
+        raise InvalidEvent(
+            f"The annotations of the upcaster {function.__qualname__} cannot be resolved: {error}.",
+            "Define the classes it names in the same module or function, above it.",
+        ) from error
     result = hints.pop("return", None)
-    sources = list(hints.values())
+    sources = [of_any_kind(each) for each in hints.values()]
     targets = tuple(_classes(result))
     if len(sources) != 1 or not targets or not all(map(_is_event, [*sources, *targets])):
         raise InvalidEvent(
             f"The upcaster {function.__qualname__} does not say from which event class to which.",
-            "Annotate it: def step(old: OldClass) -> NewClass (or -> tuple[A, B] for a split).",
+            next(filter(None, map(instead_of_generic, [*sources, *targets])), None)
+            or "Annotate it: def step(old: OldClass) -> NewClass (or -> tuple[A, B] for a split).",
         )
     step = Upcaster(function, sources[0], targets)
-    known = _steps.get(step.source)
+    known = step_from(step.source)
     if known is not None and known.name != step.name:
         raise InvalidEvent(
             f"{step.source.__qualname__} has two upcasters, {known.name} and {step.name}.",
             "Keep one way from each old class; chain them one version at a time.",
         )
     _refuse_circles(step)
-    _steps[step.source] = step
+    keep(step.source, _STEP, step)
     for target in targets:
         set_source(target, step.source)
     return function
@@ -75,7 +84,7 @@ def _classes(hint: Any) -> Iterator[Any]:
             if arg is not Ellipsis:
                 yield from _classes(arg)
     elif hint is not None:
-        yield hint
+        yield of_any_kind(hint)
 
 
 def _is_event(cls: Any) -> bool:
@@ -91,19 +100,20 @@ def _refuse_circles(step: Upcaster) -> None:
                 f"The upcaster {step.name} leads back to {cls.__qualname__}.",
                 "An upcaster leads from older to newer only.",
             )
-        if cls in _steps:
+        following = step_from(cls)
+        if following is not None:
             seen.add(cls)
-            ahead.extend(_steps[cls].targets)
+            ahead.extend(following.targets)
 
 
 def step_from(cls: type) -> Upcaster | None:
     """The step that leads on from a class, if there is one."""
-    return _steps.get(cls)
+    return cls.__dict__.get(_STEP)
 
 
 def ends_of(cls: type) -> tuple[type, ...]:
     """The classes that a class's events end up as: itself where no step leads on."""
-    step = _steps.get(cls)
+    step = step_from(cls)
     return (cls,) if step is None else tuple(end for target in step.targets for end in ends_of(target))
 
 
@@ -130,12 +140,12 @@ def lift(event: object) -> tuple[Any, ...]:
 
     Raises whatever an upcaster raises, and TypeError if one returns what it did not declare.
     """
-    step = _steps.get(type(event))
+    step = type(event).__dict__.get(_STEP)
     while step is not None:  # nearly always one event becomes one
         event = step.function(event)
         if type(event) not in step.targets:
             return _parts(step, event)
-        step = _steps.get(type(event))
+        step = type(event).__dict__.get(_STEP)
     return (event,)
 
 
@@ -151,5 +161,5 @@ def _parts(step: Upcaster, result: object) -> tuple[Any, ...]:
 def chain_of(cls: type) -> list[str]:
     """A class's way through its versions, in words, for people: ["PricedV1 v1", "Priced v2"]."""
     way = [f"{cls.__qualname__} v{declared(cls).version}"]
-    step = _steps.get(cls)
+    step = step_from(cls)
     return way if step is None else way + [name for target in step.targets for name in chain_of(target)]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -12,7 +13,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, computed_field, field_validator
 
 import eventfold as ef
-from eventfold.errors import InvalidEvent, InvalidState, UndecodableEvent
+from eventfold.errors import InvalidEvent, InvalidProjection, InvalidState, UndecodableEvent
 from eventfold.json_values import MOST_NESTED, is_nested_deeper
 
 
@@ -284,8 +285,66 @@ def test_fields_of_events_have_any_name() -> None:
         assert [each.event for each in store.read()] == [Searched("q")]
 
 
-@pytest.mark.parametrize(("base", "name"), [(ef.State, "query"), (ef.State, "evolve"), (ef.Aggregate, "record")])
+class Derivable(ef.State):
+    """One to derive from."""
+
+    order: ef.Tag
+
+
+HIDING: list[tuple[Any, str]] = [
+    (ef.State, "query"),
+    (ef.State, "evolve"),
+    (Derivable, "evolve"),
+    (ef.Aggregate, "record"),
+    (ef.Aggregate, "recorded"),
+    (ef.Process, "react"),
+    (ef.Projection, "evolve"),
+    (ef.Projection, "keep"),
+]
+
+
+@pytest.mark.parametrize(("base", "name"), HIDING)
 def test_a_field_that_hides_a_method_is_refused_by_its_name(base: Any, name: str) -> None:
-    """A State whose field has the name of one of its methods is refused where it is declared."""
-    with pytest.raises(InvalidState, match=f"field {name}, which hides the method"):
+    """A class whose field has the name of a method that the library calls is refused where it is declared."""
+    error = InvalidProjection if base is ef.Projection else InvalidState
+    with pytest.raises(error, match=f"field {name}, which hides the method") as refused:
         type(base)("Hiding", (base,), {"__annotations__": {"order": ef.Tag, name: str}, "__module__": __name__})
+    assert refused.value.fields["field"] == name
+
+
+FREE = ["key", "tags", "rows", "version", "type", "position", "time", "metadata", "state", "start", "first", "tables"]
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_fields_may_have_the_other_names_that_the_library_uses(name: str, tmp_path: Path) -> None:
+    """In events, states and rows: stored, folded, tagged by and asked for."""
+    space: dict[str, Any] = {"ef": ef, "__name__": __name__}
+    source = """
+class Free(ef.Event, type="written.free-{name}"):
+    {name}: ef.Tag
+class Asked(ef.State):
+    {name}: ef.Tag
+    n: int = 0
+    def evolve(self, event: Free) -> None:
+        self.n += 1
+class Answered(ef.State):
+    {name}: str = ""
+    def query(self) -> ef.Query:
+        return ef.Query.of(types=Free)
+    def evolve(self, event: Free) -> None:
+        self.{name} = event.{name}
+class Keyed(ef.Projection, name="written_free_{name}"):
+    {name}: str
+    n: int = 0
+    def evolve(self, event: Free) -> None:
+        self.n += 1
+"""
+    exec(source.format(name=name), space)
+    with ef.Store(str(tmp_path / "free.db")) as store:
+        store.append(space["Free"]("a"), space["Free"]("b"))
+        assert store.count(ef.Query.of(tags=f"{name}:a")) == 1
+        assert store.state(space["Asked"]("a")).n == 1
+        assert getattr(store.state(space["Answered"]()), name) == "b"
+        store.project(space["Keyed"])
+        assert store.rows(space["Keyed"], **{name: "b"}) == [space["Keyed"]("b", 1)]
+        assert len(store.rows(space["Keyed"], order=f"-{name}", limit=1)) == 1

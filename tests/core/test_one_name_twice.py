@@ -104,6 +104,56 @@ def test_a_store_reads_what_it_wrote_as_the_class_that_wrote_it() -> None:
         del other
 
 
+SHOP = """
+import eventfold as ef
+class Paid(ef.Event):
+    order: ef.Tag
+class Order(ef.State):
+    order: ef.Tag
+    n: int = 0
+    def evolve(self, event: Paid) -> None:
+        assert type(event) is Paid
+        self.n += 1
+class Orders(ef.Projection):
+    order: str
+    n: int = 0
+    def evolve(self, event: Paid) -> None:
+        assert type(event) is Paid
+        self.n += 1
+def pay(order: Order) -> Paid:
+    return Paid(order.order)
+if __name__ == "__main__":
+    import sys, sold.rules
+    with ef.Store(sys.argv[1]) as store:
+        store.append(Paid("1"))
+        sold.rules.append(store)
+        store.decide(pay, Order("1"))
+        sold.rules.decide(store)
+        for order, orders in ((Order, Orders), (sold.rules.Order, sold.rules.Orders)):
+            assert store.state(order("1")).n == 4
+            store.project(orders)
+            assert store.rows(orders) == [orders("1", 4)]
+        assert all(proof.proved for proof in store.projections.verify())
+"""
+RULES = """
+from sold.shop import Order, Orders, Paid, pay
+def append(store):
+    store.append(Paid("1"))
+def decide(store):
+    store.decide(pay, Order("1"))
+"""
+
+
+def test_a_module_that_is_run_by_its_name_and_imported_folds_both_its_classes(tmp_path: Path) -> None:
+    """`python -m sold.shop`, whose other modules import sold.shop: each state and read model is given its own class."""
+    (tmp_path / "sold").mkdir()
+    (tmp_path / "sold" / "shop.py").write_text(SHOP)
+    (tmp_path / "sold" / "rules.py").write_text(RULES)
+    command = [sys.executable, "-m", "sold.shop", str(tmp_path / "s.db")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_module_that_is_run_and_imported_reads_its_own_classes(tmp_path: Path) -> None:
     """`python shop.py` that imports shop has each class twice: a store gives those that were used with it."""
     (tmp_path / "run_and_imported.py").write_text(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from eventfold import state as folding
+from eventfold.class_data import keep, keep_visible_names, recall
 from eventfold.errors import InvalidProcess
 from eventfold.state import State, StateMeta
 
@@ -27,19 +27,25 @@ class Terms(msgspec.Struct, frozen=True):
     partitions: int = 1
 
 
-TERMS: dict[type, Terms] = {}
+_TERMS = "__eventfold_process__"
+
+
+def terms_of(cls: type) -> Terms:
+    """What a class says about itself by keywords."""
+    return recall(cls, _TERMS) or Terms()
 
 
 def declare(cls: type, keywords: dict[str, Any]) -> None:
     """Keep a class's keywords. Raises InvalidProcess on those that mean nothing."""
     try:
-        terms = TERMS[cls] = msgspec.convert(keywords, Terms)
+        terms = msgspec.convert(keywords, Terms)
     except msgspec.ValidationError as error:
         raise InvalidProcess(
             f"The keywords of {cls.__qualname__} cannot be used: {error}.", "See ef.Process for what they mean."
         ) from None
     if min(terms.attempts, terms.bound, terms.partitions) < 1:
         raise InvalidProcess(f"{cls.__qualname__} has less than one attempt, bound or partition.", "Give 1 or more.")
+    keep(cls, _TERMS, terms)
 
 
 if TYPE_CHECKING:
@@ -75,8 +81,7 @@ else:
         def __new__(mcls, _name, _bases, _namespace, **keywords):
             terms = {key: keywords.pop(key) for key in tuple(keywords) if key in Terms.__struct_fields__}
             cls = super().__new__(mcls, _name, _bases, _namespace, **keywords)
-            if "<locals>" in _namespace.get("__qualname__", ""):
-                folding._locals[cls] = dict(sys._getframe(1).f_locals)
+            keep_visible_names(cls, sys._getframe(1).f_locals)
             declare(cls, terms)
             return cls
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import random
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable
@@ -15,7 +16,7 @@ from typing import Any, Union, get_args, get_origin
 import msgspec
 
 from eventfold.errors import InvalidProcess
-from eventfold.event import Recorded, is_event_class, tag_fields, tag_values
+from eventfold.event import Recorded, instead_of_generic, is_event_class, of_any_kind, tag_fields, tag_values
 from eventfold.process.classes import Start
 from eventfold.process.plan import NAME
 from eventfold.process.wishes import class_of
@@ -95,7 +96,7 @@ def effect(
     """
 
     def declare(function: Callable[[Any], Any]) -> Effect:
-        events, recorded = _taken(function)
+        events, recorded = _taken(function, sys._getframe(1).f_locals)  # pyright: ignore[reportPrivateUsage]
         code = f"{function.__module__}:{function.__qualname__}"
         return made(
             function,
@@ -135,13 +136,16 @@ def made(
         raise InvalidProcess(f"The effect {name} has no attempt, no partition or a negative pause.", "Give 1 or more.")
     for event in events:
         if not is_event_class(event):
-            raise InvalidProcess(f"The effect {name} takes {event!r}, which is no event class.", "Name event classes.")
+            raise InvalidProcess(
+                f"The effect {name} takes {event!r}, which is no event class.",
+                instead_of_generic(event) or "Name event classes.",
+            )
     if not events:
         raise InvalidProcess(f"The effect {name} takes no events.", "Name event classes.")
     return Effect(function, name, events, recorded, start, policy, key, partitions, code)
 
 
-def _taken(function: Callable[[Any], Any]) -> tuple[tuple[type, ...], bool]:
+def _taken(function: Callable[[Any], Any], scope: dict[str, Any]) -> tuple[tuple[type, ...], bool]:
     parameters = list(inspect.signature(function).parameters)
     if len(parameters) != 1 or inspect.iscoroutinefunction(function):
         raise InvalidProcess(
@@ -149,20 +153,21 @@ def _taken(function: Callable[[Any], Any]) -> tuple[tuple[type, ...], bool]:
             "Write def send(event: Paid) -> None.",
         )
     try:
-        hint = typing.get_type_hints(function).get(parameters[0])
+        hint = typing.get_type_hints(function, None, scope).get(parameters[0])
     except NameError as error:
         raise InvalidProcess(
             f"The annotations of {function.__qualname__} cannot be resolved: {error}.",
-            "Define the classes it names at the top of its module.",
+            "Define the classes it names in the same module or function, above it.",
         ) from error
     found = list(_alternatives(hint))
     recorded = any(whole for _, whole in found)
     events = tuple(event for event, _ in found)
-    if any(not isinstance(each, type) for each in events):
-        raise InvalidProcess(
-            f"{function.__qualname__} does not say which events it takes.",
-            "Annotate it: def send(event: Paid) -> None.",
-        )
+    for each in events:
+        if not isinstance(each, type):
+            raise InvalidProcess(
+                f"{function.__qualname__} does not say which events it takes.",
+                instead_of_generic(each) or "Annotate it: def send(event: Paid) -> None.",
+            )
     return events, recorded
 
 
@@ -174,4 +179,4 @@ def _alternatives(hint: Any) -> Iterable[tuple[Any, bool]]:
         for event, _ in _alternatives(get_args(hint)[0]):
             yield event, True
     else:
-        yield hint, False
+        yield of_any_kind(hint), False

@@ -16,10 +16,10 @@ from typing import Any, Union, get_args, get_origin
 
 import msgspec
 
-from eventfold import state as folding
+from eventfold.class_data import keep, recall, visible_names
 from eventfold.errors import InvalidProcess
-from eventfold.event import Event, generation, is_event_class, tag_fields
-from eventfold.process.classes import TERMS, Process, Start
+from eventfold.event import Event, generation, instead_of_generic, is_event_class, of_any_kind, tag_fields
+from eventfold.process.classes import Process, Start, terms_of
 from eventfold.process.wishes import class_of
 from eventfold.state import plan_of as fold_of
 
@@ -55,14 +55,15 @@ class Plan(msgspec.Struct):
         return f"{self.cls.__qualname__}.react ({code.co_filename.rpartition('/')[2]}, line {code.co_firstlineno})"
 
 
-_plans: dict[type, Plan] = {}
+_PLAN = "__eventfold_process_plan__"
 
 
 def plan_of(cls: type[Process]) -> Plan:
     """The plan of a Process class. Raises InvalidProcess, or InvalidState where it cannot be folded."""
-    plan = _plans.get(cls)
+    plan: Plan | None = recall(cls, _PLAN)
     if plan is None or plan.generation != generation():
-        plan = _plans[cls] = _compile(cls)
+        plan = _compile(cls)
+        keep(cls, _PLAN, plan)
     return plan
 
 
@@ -76,7 +77,7 @@ def key_text(key: Key) -> str:
 def _compile(cls: type[Process]) -> Plan:
     if not (isinstance(cls, type) and issubclass(cls, Process)) or cls is Process:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidProcess(f"{cls!r} is no process.", "Derive a class from ef.Process.")
-    terms = TERMS[cls]
+    terms = terms_of(cls)
     name = terms.name or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
     if not NAME.fullmatch(name) or "__" in name:
         raise InvalidProcess(
@@ -112,7 +113,7 @@ def _events(cls: type[Process]) -> tuple[type, ...]:
             "Make it a plain function that returns or yields what it asks for.",
         )
     try:
-        hints = typing.get_type_hints(cls.react, None, folding._locals.get(cls))  # pyright: ignore[reportPrivateUsage]
+        hints = typing.get_type_hints(cls.react, None, visible_names(cls))
     except NameError as error:
         raise InvalidProcess(
             f"The annotations of {cls.__name__}.react cannot be resolved: {error}.",
@@ -124,7 +125,8 @@ def _events(cls: type[Process]) -> tuple[type, ...]:
         if not (isinstance(each, type) and is_event_class(each)) or each is Event:
             told = "does not say which events it reacts to" if each in (None, Any) else f"takes {each!r}"
             raise InvalidProcess(
-                f"{cls.__name__}.react {told}.", "Annotate it with event classes: def react(self, event: A | B)."
+                f"{cls.__name__}.react {told}.",
+                instead_of_generic(each) or "Annotate it with event classes: def react(self, event: A | B).",
             )
     return tuple(found)
 
@@ -136,7 +138,7 @@ def _alternatives(hint: Any) -> Iterable[Any]:
     elif get_origin(hint) is typing.Annotated:
         yield from _alternatives(hint.__origin__)
     else:
-        yield hint
+        yield of_any_kind(hint)
 
 
 def _keys(plan: Plan, event: type) -> Callable[[Any], list[Key]]:

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable
-from typing import Any, Union
+from typing import Any
 
 from eventfold.bridge import run
+from eventfold.class_data import keep
 from eventfold.event import Recorded
 from eventfold.flow.log import Log
 from eventfold.process.classes import Process, Start
 from eventfold.process.effects import Effect, Policy
 from eventfold.process.plan import Plan, key_text, plan_of
 from eventfold.process.react import AT_ONCE, Reacting
-from eventfold.projection.classes import Subscription
+from eventfold.projection.classes import RECORDED, Subscription
 
 Reacts = type[Process] | Effect
 
@@ -60,7 +61,7 @@ def _subscription(
         def handle(self: Any, event: Any) -> None:
             take(event)
 
-        handle.__annotations__ = {"event": Recorded[Union[work.events]]}  # type: ignore[name-defined]  # noqa: UP007
+        keep(handle, RECORDED, work.events)
 
         def key(event: Any) -> Any:
             # One field a key, whatever its size: the read side tells a key by its values' text.

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
 
+from eventfold.class_data import keep, keep_visible_names, recall
 from eventfold.errors import InvalidProjection
 from eventfold.sink import Sink
+from eventfold.state import refuse_hidden_methods
 
 Policy = Literal["stop", "park"]
 
@@ -30,8 +32,15 @@ class Terms(msgspec.Struct, frozen=True):
     version: str | int | None = None
 
 
-TERMS: dict[type, Terms] = {}
-LOCALS: dict[type, dict[str, Any]] = {}
+_TERMS = "__eventfold_projection__"
+# The event classes of a handler that is given a Recorded. An annotation made for it, `Recorded[…]`, would be kept
+# by `typing`, and the classes with it.
+RECORDED = "__eventfold_recorded__"
+
+
+def terms_of(cls: type) -> Terms:
+    """What a class says about itself by keywords."""
+    return recall(cls, _TERMS) or Terms()
 
 
 def declare(cls: type, terms: dict[str, Any], depth: int) -> None:
@@ -39,26 +48,26 @@ def declare(cls: type, terms: dict[str, Any], depth: int) -> None:
     if "indexes" in terms:
         terms["indexes"] = tuple((i,) if isinstance(i, str) else tuple(i) for i in terms["indexes"])
     try:
-        TERMS[cls] = msgspec.convert(terms, Terms)
+        said = msgspec.convert(terms, Terms)
     except msgspec.ValidationError as error:
         raise InvalidProjection(
             f"The keywords of {cls.__qualname__} cannot be used: {error}.",
             "See the class it derives from for what they mean.",
         ) from None
-    if not isinstance(TERMS[cls].target, str | Sink | None):
+    if not isinstance(said.target, str | Sink | None):
         raise InvalidProjection(
-            f"The target of {cls.__qualname__} is neither an address nor a sink: {TERMS[cls].target!r}.",
+            f"The target of {cls.__qualname__} is neither an address nor a sink: {said.target!r}.",
             "Give a text such as duckdb:rows.duckdb, or an object with the methods of eventfold.sink.Sink.",
         )
-    if TERMS[cls].without_key == "park" and TERMS[cls].on_error != "park":
+    if said.without_key == "park" and said.on_error != "park":
         raise InvalidProjection(
             f"{cls.__qualname__} parks events without a key, and stops at all others.",
             'Say on_error="park" as well.',
         )
-    if TERMS[cls].attempts < 1 or TERMS[cls].partitions < 1:
+    if said.attempts < 1 or said.partitions < 1:
         raise InvalidProjection(f"{cls.__qualname__} has less than one attempt or partition.", "Give 1 or more.")
-    if "<locals>" in cls.__qualname__:
-        LOCALS[cls] = dict(sys._getframe(depth).f_locals)  # pyright: ignore[reportPrivateUsage]
+    keep(cls, _TERMS, said)
+    keep_visible_names(cls, sys._getframe(depth).f_locals)  # pyright: ignore[reportPrivateUsage]
 
 
 if TYPE_CHECKING:
@@ -98,6 +107,7 @@ else:
         def __new__(mcls, _name, _bases, _namespace, **keywords):
             terms = {key: keywords.pop(key) for key in tuple(keywords) if key in Terms.__struct_fields__}
             cls = super().__new__(mcls, _name, _bases, _namespace, **keywords)
+            refuse_hidden_methods(cls, InvalidProjection)
             declare(cls, terms, 2)
             return cls
 

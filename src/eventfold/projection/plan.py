@@ -16,10 +16,11 @@ from typing import Any, Literal, Union, cast, get_args, get_origin
 
 import msgspec
 
+from eventfold.class_data import keep, recall, visible_names
 from eventfold.errors import InvalidProjection
-from eventfold.event import Event, Recorded, generation, is_event_class, names_of
+from eventfold.event import Event, Recorded, generation, instead_of_generic, is_event_class, names_of, of_any_kind
 from eventfold.fingerprint import fingerprint_of_rules, report_unknown
-from eventfold.projection.classes import LOCALS, TERMS, Policy, Projection, SqlProjection, Subscription, Terms
+from eventfold.projection.classes import RECORDED, Policy, Projection, SqlProjection, Subscription, Terms, terms_of
 from eventfold.projection.columns import Rows, rows_of
 from eventfold.projection.fingerprint import fingerprint as first_fingerprint
 from eventfold.query import Item, Query
@@ -97,14 +98,15 @@ def keys_of(found: Any) -> tuple[Key, ...]:
     return tuple([cast("Key", each) if isinstance(each, tuple) else (each,) for each in several])
 
 
-_plans: dict[Any, Plan] = {}
+_PLAN = "__eventfold_projection_plan__"
 
 
 def plan_of(kept: Kept) -> Plan:
     """The plan of a projection class, or of an instance of one with handlers. Raises InvalidProjection."""
-    plan = _plans.get(kept)
+    plan: Plan | None = recall(kept, _PLAN)
     if plan is None or plan.generation != generation():
-        plan = _plans[kept] = _compile(kept)
+        plan = _compile(kept)
+        keep(kept, _PLAN, plan)
     return plan
 
 
@@ -129,7 +131,7 @@ def _compile(kept: Kept) -> Plan:
         raise InvalidProjection(
             f"{kept!r} is no projection.", "Derive a class from ef.Projection, ef.SqlProjection or ef.Subscription."
         )
-    terms = TERMS[cls]
+    terms = terms_of(cls)
     name = terms.name or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
     if not _is_name(name):
         raise InvalidProjection(
@@ -153,7 +155,7 @@ def _is_name(name: str) -> bool:
 
 
 def _rows(cls: type[Projection], name: str, terms: Terms) -> Plan:
-    hints = typing.get_type_hints(cls, None, LOCALS.get(cls), include_extras=True)
+    hints = typing.get_type_hints(cls, None, visible_names(cls), include_extras=True)
     fields, defaults = cls.__struct_fields__, cls.__struct_defaults__
     key_fields = fields[: len(fields) - len(defaults)]
     if not key_fields:
@@ -162,7 +164,7 @@ def _rows(cls: type[Projection], name: str, terms: Terms) -> Plan:
             "Declare the key's fields first, without defaults: carrier: str.",
         )
     parameters = [p for p in inspect.signature(cls.evolve).parameters if p != "self"]
-    evolve = typing.get_type_hints(cls.evolve, None, LOCALS.get(cls))
+    evolve = typing.get_type_hints(cls.evolve, None, visible_names(cls))
     events = _event_classes(cls, "evolve", evolve.get(parameters[0]) if parameters else None)[0]
     key = None if "key" in fields else getattr(cls, "key", None)
     rows = rows_of(cls, name, hints, key_fields, terms.indexes)
@@ -264,8 +266,11 @@ def _handlers(cls: type, instance: Any, sql: bool) -> typing.Iterator[Handler]:
     for name, value in inspect.getmembers(cls, inspect.isfunction):
         if name.startswith("_") or name == "key" or isinstance(inspect.getattr_static(cls, name), staticmethod):
             continue
+        if (given := recall(value, RECORDED)) is not None:
+            yield Handler(name, getattr(instance, name), given, False, True)
+            continue
         parameters = list(inspect.signature(value).parameters)[1:]
-        hints = typing.get_type_hints(value, None, LOCALS.get(cls))
+        hints = typing.get_type_hints(value, None, visible_names(cls))
         if len(parameters) != (2 if sql else 1):
             raise InvalidProjection(
                 f"{cls.__name__}.{name} takes {len(parameters)} arguments besides self.",
@@ -305,7 +310,8 @@ def _event_classes(cls: type, method: str, hint: Any) -> tuple[tuple[type, ...],
             raise InvalidProjection(
                 f"{cls.__name__}.{method} "
                 + ("does not say which events it takes." if silent else f"takes {each!r}, which is no event."),
-                f"Annotate it with event classes: def {method}(self, event: Opened | Closed, …) -> None.",
+                instead_of_generic(each)
+                or f"Annotate it with event classes: def {method}(self, event: Opened | Closed, …) -> None.",
             )
     return tuple(found), batch, recorded
 
@@ -317,4 +323,4 @@ def _alternatives(hint: Any) -> list[Any]:
         return _alternatives(hint.__origin__)
     if isinstance(hint, getattr(typing, "TypeAliasType", ())):
         return _alternatives(hint.__value__)
-    return [hint]
+    return [of_any_kind(hint)]
