@@ -174,9 +174,20 @@ class Plan(msgspec.Struct):
 
 def _hashable(value: Any) -> Any:
     """A question's value as part of a key."""
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return tuple(map(_hashable, cast("list[Any]", value)))
-    return frozenset(cast("set[Any]", value)) if isinstance(value, set) else value
+    if isinstance(value, dict):
+        return frozenset((key, _hashable(each)) for key, each in cast("dict[Any, Any]", value).items())
+    if isinstance(value, set):
+        return frozenset(cast("set[Any]", value))
+    try:
+        hash(value)
+    except TypeError:
+        raise InvalidState(
+            f"A state is asked by {value!r:.200}, which cannot be compared with other questions: it has no hash.",
+            "Ask by plain values, such as text, numbers, dates or tuples of them, or by values of a frozen class.",
+        ) from None
+    return value
 
 
 _OF_ANY_NUMBER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)

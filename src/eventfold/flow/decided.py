@@ -109,6 +109,10 @@ class Decided(Generic[R_co]):
 
         Folded with their envelopes where its `evolve` asks for them; in `staged` ones, as yet, at position 0.
         """
+        if not isinstance(question, State):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidDecision(
+                f"{question!r:.200} is no State.", 'Ask with one of the questions decided over, like Account("a-1").'
+            )
         key = plan_of(type(question)).key(question)
         if key not in self._states:
             raise InvalidDecision(f"This decision was not over {question!r}.", "Ask the store: store.state(…).")

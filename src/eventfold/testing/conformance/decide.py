@@ -238,6 +238,26 @@ def test_only_what_was_decided_over_can_be_asked_of_the_result(store: Store) -> 
     done = store.decide(lambda account: [], Account("a-1"))
     with pytest.raises(ef.InvalidDecision):
         done.state(Account("a-2"))
+    wrongs: list[Any] = ["a-1", Account, None, deposit(), Account(cast(Any, {"a": 1})), Account(cast(Any, ["a-1"]))]
+    for wrong in wrongs:
+        with pytest.raises(ef.InvalidDecision):
+            done.state(wrong)
+
+
+class Unhashable:
+    """A value that no question can be asked by."""
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, 1.5, Unhashable()], ids=["a dict", "a float", "an object"])
+def test_a_question_of_a_wrong_value_is_refused(store: Store, value: Any) -> None:
+    """Not with what Python says of values without a hash."""
+    with pytest.raises(ef.EventfoldError):
+        store.decide(lambda account: deposit("a-1"), Account(value))
+    with pytest.raises(ef.EventfoldError):
+        store.state(Account(value))
+    assert store.head() == 0
 
 
 def test_a_command_is_decided_once(store: Store) -> None:
