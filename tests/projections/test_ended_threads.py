@@ -1,31 +1,161 @@
-"""A handler that raises SystemExit: the runner says what ended its thread."""
+"""A handler that raises SystemExit or another exception that is no Exception: told, kept, parked; no thread is lost."""
+
+from __future__ import annotations
 
 import time
+from collections.abc import Callable
+
+import pytest
 
 import eventfold as ef
-from eventfold.errors import ProjectionStopped
+from eventfold.errors import ProcessError, ProjectionStopped
+from eventfold.process import Process, effect
+
+ENDS = (SystemExit, KeyboardInterrupt, GeneratorExit)
 
 
 class EndedEvent(ef.Event, type="ended.event"):
+    """Something to fail at."""
+
     order: ef.Tag
 
 
-class Ending(ef.Projection, name="ended_ending"):
+RAISED: dict[str, BaseException] = {}
+
+
+def end(order: str) -> None:
+    """Raise what is to be raised for this order."""
+    if order in RAISED:
+        raise RAISED[order]
+
+
+class Ending(ef.Projection, name="ended_ending", attempts=2):
+    """Stops."""
+
     order: str
     count: int = 0
 
     def evolve(self, event: EndedEvent) -> None:
-        raise SystemExit(3)
+        """Count, or end."""
+        end(event.order)
+        self.count += 1
 
 
-def test_a_handler_that_exits_is_no_silence() -> None:
-    """The thread's end is in `failed`, with its cause."""
+class EndingParks(ef.Projection, name="ended_parks", on_error="park", attempts=1):
+    """Parks."""
+
+    order: str
+    count: int = 0
+
+    def evolve(self, event: EndedEvent) -> None:
+        """Count, or end."""
+        end(event.order)
+        self.count += 1
+
+
+class EndingKey(ef.Projection, name="ended_key", attempts=1):
+    """Ends while the key is asked for."""
+
+    order: str
+    count: int = 0
+
+    @staticmethod
+    def key(event: EndedEvent) -> str:
+        """The order, or end."""
+        end(event.order)
+        return event.order
+
+    def evolve(self, event: EndedEvent) -> None:
+        """Count."""
+        self.count += 1
+
+
+@effect(start="beginning", name="ended_effect", attempts=1)
+def ended_effect(event: EndedEvent) -> None:
+    """End."""
+    end(event.order)
+
+
+class EndedProcess(Process, name="ended_process", start="beginning", attempts=1):
+    """Ends in its reaction."""
+
+    order: ef.Tag
+
+    def evolve(self, event: EndedEvent) -> None:
+        """Take it in."""
+
+    def react(self, event: EndedEvent) -> None:
+        """End."""
+        end(event.order)
+
+
+def until(holds: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait for a condition."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.01)
+
+
+@pytest.fixture(autouse=True, params=ENDS)
+def raised(request: pytest.FixtureRequest) -> None:
+    """Every test for each of these exceptions."""
+    RAISED.clear()
+    RAISED["b"] = request.param(3)
+
+
+@pytest.mark.parametrize("model", [Ending, EndingKey])
+def test_a_read_model_stops_and_the_runner_says_so(model: type[ef.Projection]) -> None:
+    """`failed` has the error with its cause, `status` the event and the exception, and `wait` returns."""
     with ef.Store("memory:") as store:
         store.append(EndedEvent("a"))
-        with store.run(Ending) as running:
-            deadline = time.monotonic() + 20
-            while "ended_ending" not in running.failed and time.monotonic() < deadline:
-                running.wait(0.05)
-            error = running.failed["ended_ending"]
+        store.append(EndedEvent("b"))
+        with store.run(model) as running:
+            assert running.wait(20)
+            error = next(iter(running.failed.values()))
         assert isinstance(error, ProjectionStopped)
-        assert isinstance(error.__cause__, SystemExit)
+        assert type(error.__cause__) is type(RAISED["b"])
+        assert error.fields["position"] == 2
+        (status,) = store.projections.status(model)
+        assert status.state == "stopped"
+        assert f"Stopped at event 2 (ended.event) in {'key' if model is EndingKey else 'evolve'}" in status.sentence
+        assert type(RAISED["b"]).__name__ in status.sentence
+        assert [row.order for row in store.rows(model)] == ["a"]
+        RAISED.clear()
+        store.projections.resume(model)
+        store.project(model)
+        assert [row.order for row in store.rows(model)] == ["a", "b"]
+
+
+def test_what_parks_parks_it_and_goes_on() -> None:
+    """A read model that parks, an effect and a process set the event aside, and their threads live on."""
+    with ef.Store("memory:") as store:
+        store.append(EndedEvent("b"))
+        store.append(EndedEvent("c"))
+        with store.run(EndingParks, ended_effect, EndedProcess) as running:
+            for name in ("ended_parks", "ended_effect", "ended_process"):
+                store.wait(name, timeout=20)
+                assert [entry.position for entry in store.projections.parked(name)] == [1]
+                assert type(RAISED["b"]).__name__ in store.projections.status(name)[0].sentence
+            assert running.running
+            assert not running.failed
+
+
+def test_in_the_callers_own_thread_it_is_the_callers() -> None:
+    """`project` in the main thread raises it as it is, since it may be a signal's; nothing is kept of it."""
+    with ef.Store("memory:") as store:
+        store.append(EndedEvent("b"))
+        with pytest.raises(type(RAISED["b"])):
+            store.project(EndingParks)
+        assert store.projections.parked(EndingParks) == []
+
+
+def test_a_clock_that_ends_its_thread_is_told() -> None:
+    """The thread that fires timers does not end without a word, and what it serves stops with it."""
+
+    def clock() -> int:
+        raise RAISED["b"]
+
+    with ef.Store("memory:") as store, store.run(EndedProcess, clock=clock) as running:
+        assert running.wait(20)
+        assert isinstance(running.failed["timers"], ProcessError)

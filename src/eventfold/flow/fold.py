@@ -14,7 +14,7 @@ import msgspec
 
 from eventfold.errors import EventfoldError, InvalidProjection
 from eventfold.event import Recorded
-from eventfold.flow.items import Failed, Item, Parts, Straight, key_text, returned
+from eventfold.flow.items import Failed, Item, Parts, Straight, key_changed, key_text, returned
 from eventfold.projection.columns import Table
 from eventfold.projection.plan import Handler, Key, Plan, keys_of
 from eventfold.projection.unfit import unfit
@@ -54,10 +54,17 @@ class Timing:
 
 
 class Reading:
-    """Stored events as items, for one partition."""
+    """Stored events as items, for one partition. `catches`: what the user's code raises that is its failure."""
 
-    def __init__(self, plan: Plan, registry: Registry, partition: int, partitions: int) -> None:
-        self._plan, self._registry = plan, registry
+    def __init__(
+        self,
+        plan: Plan,
+        registry: Registry,
+        partition: int,
+        partitions: int,
+        catches: type[BaseException] = Exception,
+    ) -> None:
+        self._plan, self._registry, self._catches = plan, registry, catches
         self._partition, self._partitions = partition, partitions
         self._codecs: dict[tuple[str, int], Codec] = {}
         self._key_size = len(plan.rows.table.key) if plan.rows else 0
@@ -97,7 +104,7 @@ class Reading:
                     # What an upcaster split off for others is left out.
                     parts = tuple([(e, self._keys(e)) for e in decoded if isinstance(e, self._plan.events)])
                     keys = tuple(dict.fromkeys(key for _, own in parts for key in own))
-            except Exception as error:
+            except self._catches as error:
                 raise Failed(at, error, "key") from error
             if split:
                 own = self._own(parts, keys)
@@ -114,7 +121,7 @@ class Reading:
             return None
         try:
             keys = list(map(cast("Callable[[Any], Any]", self._plan.key), decoded))
-        except Exception:  # noqa: BLE001 (the user's; which event it was is found out one by one)
+        except self._catches:  # the user's; which event it was is found out one by one
             return None
         if set(map(type, keys)) != {tuple} or set(map(len, keys)) != {self._key_size}:
             if self._key_size > 1 or any(isinstance(key, (tuple, list)) or key is None for key in keys):
@@ -185,9 +192,11 @@ class Reading:
 class Rows:
     """Keyed rows, folded in memory. This worker alone writes them, so they are kept from page to page."""
 
-    def __init__(self, plan: Plan, target: Loads, place: Place, fresh: bool) -> None:
+    def __init__(
+        self, plan: Plan, target: Loads, place: Place, fresh: bool, catches: type[BaseException] = Exception
+    ) -> None:
         assert plan.rows is not None
-        self._plan, self._target, self._of = plan, target, plan.rows
+        self._plan, self._target, self._of, self._catches = plan, target, plan.rows, catches
         table = plan.rows.table
         self.table = name_table(table, place.generation)
         self._cache: dict[tuple[Any, ...], Any] = {}
@@ -201,21 +210,24 @@ class Rows:
         self._touched = {}
         self._whole, self._begun = whole, None
 
-    def fold(self, items: Sequence[Item], timing: Timing, clock: Clock) -> None:
-        """Take events in, in memory. Raises Failed; then `forget` before anything else."""
+    def fold(self, items: Sequence[Item], timing: Timing, clock: Clock, *, each: bool = False) -> None:
+        """Take events in, in memory. Raises Failed; then `forget` before anything else.
+
+        `each`: look at a row's key after every event, so that Failed names the one that changed it.
+        """
         self._touched = keys_in(items)
         self._load(self._touched)
         began = clock()
-        self._evolve(items)
+        self._evolve(items, each)
         timing.add("evolve", clock() - began, len(items))
 
-    def _evolve(self, items: Sequence[Item]) -> None:
-        if isinstance(items, Straight):
-            items.evolve(self._plan, self._cache)
+    def _evolve(self, items: Sequence[Item], each: bool = False) -> None:
+        if isinstance(items, Straight) and not each:
+            items.evolve(self._plan, self._cache, self._catches)
         else:
-            self._one_by_one(items)
+            self._one_by_one(items, each)
 
-    def _one_by_one(self, items: Sequence[Item]) -> None:
+    def _one_by_one(self, items: Sequence[Item], each: bool) -> None:
         plan, cache = self._plan, self._cache
         cls, recorded, keeps = plan.cls, plan.recorded, plan.keeps
         index = 0
@@ -231,7 +243,9 @@ class Rows:
                             raise returned(cls)
                         if keeps and not row.keep():
                             cache[key] = None
-        except Exception as error:
+                        elif each and self._of.key_of(row) != key:
+                            raise key_changed(plan, key, row)
+        except self._catches as error:
             raise Failed(index, error, "evolve") from error
 
     def _load(self, keys: dict[Key, None]) -> None:
@@ -253,15 +267,17 @@ class Rows:
     def _fetch(self, wanted: Iterable[Key], missing: dict[Key, None]) -> None:
         """Ask for the wanted rows; those that are missing and not found are not there."""
         if wanted:
-            keys: list[Key] = []
+            columns = self._of.table.columns
+            keys = self._packed(self._of.pack_key, wanted, "key")
             try:
-                keys += [self._of.pack_key(key) for key in wanted]
                 found_rows = self._target.load(self.table, keys)
             except (RowRefused, TypeError, ValueError, OverflowError) as error:
-                cause, columns = _cause(error), self._of.table.columns
-                raise Failed(None, unfit(self._plan.name, columns, keys or wanted, cause), "key") from error
+                raise Failed(None, unfit(self._plan.name, columns, keys, _cause(error)), "key") from error
             for row in found_rows:
-                found = self._of.unpack(row)
+                try:
+                    found = self._of.unpack(row)
+                except InvalidProjection as error:  # a check of the class's own
+                    raise Failed(None, error, "evolve") from error
                 key = self._of.key_of(found)
                 self._cache[key] = found
                 if missing.pop(key, self) is self:
@@ -285,21 +301,44 @@ class Rows:
         )
 
     def write(self, tx: Writing) -> None:
-        """Write what was touched. Raises Failed where the database does not take a row."""
+        """Write what was touched. Raises Failed where the database does not take a row, or a row has another key."""
         cache, touched = self._cache, self._touched
         gone = [key for key in touched if cache[key] is None] if self._plan.keeps else []
+        there = list(filterfalse(set(gone).__contains__, touched) if gone else touched)
+        rows = list(map(cache.__getitem__, there))
+        self.refuse_other_keys(there, rows)
+        packed = self._packed(self._of.pack, rows, "evolve")
+        keys = self._packed(self._of.pack_key, gone, "key")
         try:
-            there = filterfalse(set(gone).__contains__, touched) if gone else touched
-            tx.upsert(self.table, list(map(self._of.pack, map(cache.__getitem__, there))))
-            tx.delete(self.table, list(map(self._of.pack_key, gone)))
+            tx.upsert(self.table, packed)
+            tx.delete(self.table, keys)
         except (RowRefused, TypeError, ValueError, OverflowError) as error:
             columns = self._of.table.columns
-            rows = [
-                [getattr(cache[key], column.name) for column in columns]
-                for key in touched
-                if cache.get(key) is not None
+            values = [[getattr(row, column.name) for column in columns] for row in rows]
+            raise Failed(None, unfit(self._plan.name, columns, values, _cause(error)), "evolve") from error
+
+    def refuse_other_keys(self, keys: list[Key], rows: list[Any]) -> None:
+        """Raises Failed where a row, changed by evolve, does not have its key any more."""
+        found = list(map(self._of.key_of, rows))
+        if found != keys:
+            key, row = next((k, r) for k, r, f in zip(keys, rows, found, strict=True) if f != k)
+            error = key_changed(self._plan, key, row)
+            raise Failed(None, error, "evolve") from error
+
+    def _packed(
+        self, pack: Callable[[Any], tuple[Any, ...]], values: Iterable[Any], handler: str
+    ) -> list[tuple[Any, ...]]:
+        """Rows or keys as they are stored. Raises Failed where a value is not of the type that its field declares."""
+        values = list(values)
+        try:
+            return list(map(pack, values))
+        except Exception as error:
+            columns = self._of.table.columns
+            found = [
+                list(each) if isinstance(each, tuple) else [getattr(each, column.name) for column in columns]
+                for each in values
             ]
-            raise Failed(None, unfit(self._plan.name, columns, rows, _cause(error)), "evolve") from error
+            raise Failed(None, unfit(self._plan.name, columns, found, error), handler) from error
 
 
 def _cause(error: Exception) -> Exception:
@@ -314,10 +353,10 @@ def keys_in(items: Sequence[Item]) -> dict[Key, None]:
 
 
 class Handlers:
-    """Handlers of a class, by event."""
+    """Handlers of a class, by event. `catches`: what they raise that is their failure."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    def __init__(self, plan: Plan, catches: type[BaseException] = Exception) -> None:
+        self._plan, self._catches = plan, catches
         self._by_type: dict[type, tuple[Handler, ...]] = {}
         self._batches = tuple(h for h in plan.handlers if h.batch)
 
@@ -345,7 +384,7 @@ class Handlers:
                     began = clock()
                     try:
                         handler.call(Recorded(item.stored, event) if handler.recorded else event, *rest)
-                    except Exception as error:
+                    except self._catches as error:
                         raise Failed(index, error, handler.name) from error
                     timing.add(handler.name, clock() - began, 1)
             further = items[index + 1] if index + 1 < len(items) else None
@@ -359,7 +398,7 @@ class Handlers:
                 began = clock()
                 try:
                     handler.call(given, *rest)
-                except Exception as error:
+                except self._catches as error:
                     raise Failed(None if len(items) > 1 else 0, error, handler.name) from error
                 timing.add(handler.name, clock() - began, len(taken))
         return len(items)

@@ -57,6 +57,8 @@ class InlineRows(Rows):
         self._touched.update(keys)
         try:
             self._evolve(items)
+            there = [key for key in keys if cache[key] is not None]
+            self.refuse_other_keys(there, [cache[key] for key in there])
         except Failed as failed:
             if shared:  # what an earlier request left in the row may be at fault: no database has looked at that yet
                 raise Failed(None, failed.error, failed.handler) from failed.error

@@ -75,7 +75,7 @@ class Straight(Sequence[Item]):
         keys = (self.keys[index],)
         return Item(self.places[index], self.stored[index], ((self.events[index], keys),), keys)
 
-    def evolve(self, plan: Plan, rows: dict[Key, Any]) -> None:
+    def evolve(self, plan: Plan, rows: dict[Key, Any], catches: type[BaseException] = Exception) -> None:
         """Fold into rows, in order; a row that is not to be kept becomes None. Raises Failed."""
         cls, keep, events = plan.cls, plan.keeps, iter(self.events)
         envelopes = map(Recorded[Any], self.stored, self.events) if plan.recorded else repeat(None)
@@ -88,7 +88,7 @@ class Straight(Sequence[Item]):
                     raise returned(cls)
                 if keep and not row.keep():
                     rows[key] = None
-        except Exception as error:
+        except catches as error:
             raise Failed(len(self.events) - length_hint(events) - 1, error, "evolve") from error
 
 
@@ -97,6 +97,25 @@ def stored_of(items: Sequence[Item], through: int | None = None) -> list[Stored]
     if isinstance(items, Straight) and (through is None or not items or items.places[-1] < through):
         return items.stored
     return [item.stored for item in items if through is None or item.at < through]
+
+
+def key_changed(plan: Plan, key: Key, row: Any) -> InvalidProjection:
+    """The error for a row that does not have the key any more by which its events find it."""
+    assert plan.rows is not None
+    found = plan.rows.key_of(row)
+    return InvalidProjection(
+        f"A row of {plan.cls.__name__} is found by the key {_told(key)}, and has the key {_told(found)} after evolve: "
+        "it would be two rows.",
+        "Leave the key's fields as they are in evolve. A row that is to move is two keys: have key() return both, old "
+        "and new, and let keep() drop the old one.",
+        projection=plan.name,
+        key=_told(key),
+        changed_to=_told(found),
+    )
+
+
+def _told(key: Key) -> str:
+    return ", ".join(map(repr, key))
 
 
 def returned(cls: type) -> InvalidProjection:

@@ -28,6 +28,7 @@ from eventfold.query import Cursor
 from eventfold.record import Stored
 from eventfold.target import Advance, Checkpoint, Disturbed, Entry, Place, Target
 
+TRIES = 5  # times it is kept that an effect was done, because commands change something else meanwhile
 MARK_EVERY = 10_000  # positions between two marks of the ledger
 PAGE = 2_000  # events
 FEW = 50  # events of the first page, and of the next one after an event was parked: others like it may follow
@@ -39,7 +40,8 @@ State = Literal["worked", "idle", "held", "paused", "stopped", "superseded"]
 class Means(msgspec.Struct, frozen=True):
     """What a worker works with. `clock` gives seconds; `dead` knows of holders that were killed.
 
-    `lease` in seconds, `page` in events; `aside` reads ahead while a page is written.
+    `lease` in seconds, `page` in events; `aside` reads ahead while a page is written. `catches`: what the user's code
+    raises that is a failure of its own; in a thread that no signal reaches also SystemExit and the like.
     """
 
     log: Log
@@ -49,6 +51,7 @@ class Means(msgspec.Struct, frozen=True):
     lease: float = 10.0
     page: int = PAGE
     aside: Aside | None = None
+    catches: type[BaseException] = Exception
 
 
 class Work:
@@ -69,17 +72,27 @@ class Work:
         self._at_once: int = getattr(plan.cls, "at_once", 1)  # effects for one checkpoint: so many may be repeated
         self._single_to = 0  # up to this position, one append at a time
         self._rows: Rows | None = None
-        self._handlers = Handlers(plan)
+        self.paused_because = ""
+        self._disturbed = False  # a command changed something while an effect was done
+        self.ended_by: BaseException | None = None  # what is no Exception, and stopped it
+        self._handlers = Handlers(plan, means.catches)
         self._reading: Reading | None = None
         self._ahead: Ahead | None = None
 
     async def step(self) -> State:
         """Do what there is to do next. Raises TargetUnavailable, CursorMismatch, StoreUnavailable errors."""
         try:
+            if self._disturbed:
+                self._disturbed = False
+                self._reload()
             if self.held is not None and self._is_old():
                 self.release()  # what is in memory may be folded from events that are lost: begin with what is kept
+            if self.held is None and self._is_paused():
+                return "paused"
             if self.held is None and not await self._claim():
                 return "held"
+            if self._why == "paused":
+                self.release()  # so that a command that pauses it can tell when what was in hand is done
             if self._why != "worked":
                 return self._why
             if due := first_due(self.entries.values()):
@@ -96,6 +109,12 @@ class Work:
             raise restored(self.place.name, self.plan.kind, error) from error
 
     # Holding the work
+
+    def _is_paused(self) -> bool:
+        """Whether it is paused, and why: `paused_because`."""
+        known = self.means.target.registered(self.place.name)
+        self.paused_because = "" if known is None else known.paused
+        return bool(self.paused_because)
 
     def _is_old(self) -> bool:
         """Whether the store has come to another epoch since it was found that what is kept is of its history."""
@@ -119,10 +138,10 @@ class Work:
             raise
         self._hold(held)
         fresh = held.seen.count == 0 and not self.entries
-        self._reading = Reading(self.plan, means.log.registry, self.place.partition, held.partitions)
+        self._reading = Reading(self.plan, means.log.registry, self.place.partition, held.partitions, means.catches)
         if self.plan.kind == "rows":
             self._ahead = Ahead(means.log, self.plan.query, self._reading, means.aside)
-            self._rows = Rows(self.plan, means.target, self.place, fresh and held.partitions == 1)
+            self._rows = Rows(self.plan, means.target, self.place, fresh and held.partitions == 1, means.catches)
         return True
 
     def _hold(self, held: Checkpoint) -> None:
@@ -138,7 +157,7 @@ class Work:
         if known is None or (held.until is None and self.place.generation not in (known.live, known.building)):
             self._why = "superseded"
         elif known.paused:
-            self._why = "paused"
+            self._why, self.paused_because = "paused", known.paused
         else:
             self._why = "stopped" if held.stopped else "worked"
 
@@ -222,30 +241,37 @@ class Work:
         scanned = await self._identity(page) if whole else b""
         if self._is_old():
             return "worked"
+
+        def page_step() -> Advance:
+            last = events[through - 1] if through < len(events) or not whole else None
+            place = (last.position, last.id) if last else (page.scanned, scanned)
+            seen = stored_of(items, through)
+            made = self._step(place, seen, todo, [entry for entry in behind if entry.position <= place[0]])
+            made.stats = self._pace.told(timing, len(seen), clock() - began)
+            return made
+
         try:
             if self._rows is not None:
-                self._rows.fold(todo, timing, clock)
+                self._rows.fold(todo, timing, clock, each=bool(self._single_to))
             elif self.plan.kind == "effects":
                 todo = todo[: self._at_once]
                 self._handlers.handle(todo, None, timing, clock)
                 through = self._cut(items, todo, through)
             self._read_ahead(page, whole)
-            with self.means.target.writing(self.place) as tx:
-                if self._rows is not None:
-                    self._rows.write(tx)
-                elif self.plan.kind == "sql":
-                    with writing_to(self.means.target.address):
-                        done = self._handlers.handle(todo, tx, timing, clock, LONG_PAGE)
-                    if done < len(todo):
-                        todo = todo[:done]
-                        through = self._cut(items, todo, through)
-                last = events[through - 1] if through < len(events) or not whole else None
-                place = (last.position, last.id) if last else (page.scanned, scanned)
-                entries = [entry for entry in behind if entry.position <= place[0]]
-                seen = stored_of(items, through)
-                step = self._step(place, seen, todo, entries)
-                step.stats = self._pace.told(timing, len(seen), clock() - began)
-                self.held = tx.advance(_held(self.held), step)
+            if self.plan.kind == "effects":
+                entries = self._keep_done(page_step).entries
+            else:
+                with self.means.target.writing(self.place) as tx:
+                    if self._rows is not None:
+                        self._rows.write(tx)
+                    else:
+                        with writing_to(self.means.target.address):
+                            done = self._handlers.handle(todo, tx, timing, clock, LONG_PAGE)
+                        if done < len(todo):
+                            todo = todo[:done]
+                            through = self._cut(items, todo, through)
+                    step = page_step()
+                    self.held, entries = tx.advance(_held(self.held), step), step.entries
         except Failed as failed:
             self._forget()
             index = None if failed.index is None else todo[failed.index].at
@@ -260,6 +286,30 @@ class Work:
         most = FEW if self.plan.kind == "effects" else self.means.page  # what is left of a page is read again
         self._limit = max(1, self._limit // 4) if long else min(self._limit * 2, most)
         return "worked"
+
+    def _keep_done(self, step: Callable[[], Advance]) -> Advance:
+        """Keep that effects were done, also where a command (pause, skip) changed something else meanwhile."""
+        tries = 0
+        while True:
+            made = step()
+            try:
+                with self.means.target.writing(self.place) as tx:
+                    self.held = tx.advance(_held(self.held), made)
+                return made
+            except Disturbed:
+                tries += 1
+                if tries == TRIES or not self._stands_where_it_stood():
+                    raise
+                self._disturbed = True
+
+    def _stands_where_it_stood(self) -> bool:
+        """Whether the checkpoint is still ours and has not moved; it is looked at again, with its revision."""
+        was = _held(self.held)
+        now = next((c for c in self.means.target.checkpoints(self.place.name) if c.place == self.place), None)
+        if now is None or (now.token, now.position, now.handled) != (was.token, was.position, was.handled):
+            return False
+        self.held = now
+        return True
 
     def _read_ahead(self, page: Page, whole: bool) -> None:
         if self._ahead is not None and page.more and whole and not self.entries:
@@ -326,6 +376,8 @@ class Work:
         error = _said(failed)
         if parks and (item := self._item(stored)):
             return await self._park(item, error, tried)
+        if not isinstance(failed.error, Exception):
+            self.ended_by = failed.error
         return self._stop(Stopped(stored.position, stored.type, failed.handler, error + UNKEYED * parks, tried))
 
     async def _before(self, events: list[Stored]) -> State:

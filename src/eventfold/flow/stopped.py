@@ -36,10 +36,13 @@ def marks_of(target: Target, place: Place) -> list[tuple[int, Tally]]:
     return marks
 
 
-def paused(name: str) -> ProjectionStopped:
-    """The error for work that somebody paused."""
+def paused(name: str, because: str) -> ProjectionStopped:
+    """The error for work that was paused."""
     return ProjectionStopped(
-        f"{name} is paused.", f"Let it go on: eventfold projections resume {name}.", projection=name
+        f"{name} is paused: {because.rstrip('.')}.",
+        f"Let it go on: eventfold projections resume {name}.",
+        projection=name,
+        because=because,
     )
 
 
@@ -66,7 +69,8 @@ def restored(name: str, kind: str, error: CursorMismatch) -> CursorMismatch:
         case "effects":
             now = (
                 f"Give its progress up (eventfold projections forget {name}), and run it again: it begins where its "
-                f"class says (start=…)."
+                f"class says (start=…). Or say behind which position it goes on: eventfold projections begin {name} "
+                "--at POSITION."
             )
         case _:
             now = f"Build it anew from this log: eventfold projections rebuild {name} --switch."

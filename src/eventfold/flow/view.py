@@ -12,8 +12,8 @@ from typing import Any, Generic, TypeVar
 from eventfold.engine import Span
 from eventfold.errors import InvalidInput, InvalidProjection
 from eventfold.event import Recorded
-from eventfold.flow.fold import Reading
-from eventfold.flow.items import Failed, Item, Straight, returned
+from eventfold.flow.fold import Reading, keys_in
+from eventfold.flow.items import Failed, Item, Straight, key_changed, returned
 from eventfold.flow.log import Log
 from eventfold.flow.read import last_micros, moment
 from eventfold.projection.classes import Projection
@@ -49,10 +49,13 @@ async def view(
     at: int | date | None,
     since: View[P] | None,
     occurred_until: date | None = None,
+    *,
+    each: bool = False,
 ) -> View[P]:
     """Fold the rows of a projection; from an earlier view on, which is used up by that. Raises what its code raises.
 
-    An earlier view of another store, or of an epoch that has ended, is folded again from the beginning.
+    An earlier view of another store, or of an epoch that has ended, is folded again from the beginning. Raises
+    InvalidProjection where an event changes the key of its row; `each`: look for it after every event.
     """
     plan = plan_of(projection)
     if plan.rows is None:
@@ -72,27 +75,38 @@ async def view(
     while True:
         page = await log.engine.read(plan.query, Span(after=position, until=until, limit=PAGE, occurred_until=occurred))
         if log.engine.epoch != origin[1]:
-            return await view(log, projection, at, None, occurred_until)
+            return await view(log, projection, at, None, occurred_until, each=each)
         try:
             items = reading.items(page.events, {})
         except Failed as failed:
             raise failed.error from None
         try:
-            _fold(items, plan, rows)
+            changed = _fold(items, plan, rows, each)
         except Failed as failed:
             raise failed.error from None
+        if changed:  # which event it was is found out from the beginning
+            return await view(log, projection, page.scanned, None, occurred_until, each=True)
         position = max(position, page.scanned)
         if not page.more:
             return View(rows, position, origin)
 
 
-def _fold(items: Sequence[Item], plan: Plan, rows: dict[tuple[Any, ...], Any]) -> None:
-    if isinstance(items, Straight):
+def _fold(items: Sequence[Item], plan: Plan, rows: dict[tuple[Any, ...], Any], each: bool) -> bool:
+    """Whether any row has another key now than the one that its events find it by."""
+    assert plan.rows is not None
+    key_of = plan.rows.key_of
+    if isinstance(items, Straight) and not each:
         items.evolve(plan, rows)
         for key in items.keys if plan.keeps else ():
             if rows.get(key, plan) is None:
                 del rows[key]
-        return
+    else:
+        _fold_one_by_one(items, plan, rows, each)
+    return any(key in rows and key_of(rows[key]) != key for key in keys_in(items))
+
+
+def _fold_one_by_one(items: Sequence[Item], plan: Plan, rows: dict[tuple[Any, ...], Any], each: bool) -> None:
+    assert plan.rows is not None
     for item in items:
         for event, keys in item.parts:
             for key in keys:
@@ -104,3 +118,7 @@ def _fold(items: Sequence[Item], plan: Plan, rows: dict[tuple[Any, ...], Any]) -
                     raise returned(plan.cls)
                 if plan.keeps and not row.keep():
                     del rows[key]
+                elif each and plan.rows.key_of(row) != key:
+                    error = key_changed(plan, key, row)
+                    what = f"Event {item.stored.position} ({item.stored.type}): {error.what}"
+                    raise InvalidProjection(what, error.now, **{**error.fields, "position": item.stored.position})

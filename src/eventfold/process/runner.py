@@ -129,11 +129,23 @@ class Running:
                 pause = min(pause * 2, BACK_OFF[1])
                 continue
             except EventfoldError as error:
-                self._failed["timers"] = error
-                self._reactions.stop()  # a process without its timers would be half alive, and nobody would notice
+                self._end_with(error)
+                return
+            except BaseException as error:  # noqa: BLE001 (of the clock that was given, say: the thread would end without a word)
+                found = ProcessError(
+                    f"The thread that fires timers was ended by {error!r}.",
+                    "Correct the clock given to run(clock=…), the only code of yours called there, and start again.",
+                    process="timers",
+                )
+                found.__cause__ = error
+                self._end_with(found)
                 return
             if self._bell.wait(self._until_due()):
                 self._stop.wait(GATHER)
+
+    def _end_with(self, error: EventfoldError) -> None:
+        self._failed["timers"] = error
+        self._reactions.stop()  # a process without its timers would be half alive, and nothing would show it
 
     def _until_due(self) -> float:
         """Seconds until there is something to do: never long, since the clock may be set and another store's too."""

@@ -98,7 +98,7 @@ def rows_of(
     return Rows(
         Table(name, tuple(columns), key, indexes),
         get if not any(encoders) else _converting(get, encoders),
-        (lambda row: cls(*row)) if not any(decoders) else _unpacking(cls, decoders),
+        _building(cls) if not any(decoders) else _unpacking(cls, decoders),
         _getter(key),
         _same if not any(encoders[:size]) else _packing_key(encoders[:size]),
     )
@@ -167,14 +167,35 @@ def _converting(
     return lambda row: tuple(_through(get(row), encoders))
 
 
+def _building(cls: Any) -> Callable[[Sequence[Any]], Any]:
+    def build(row: Sequence[Any]) -> Any:
+        try:
+            return cls(*row)
+        except Exception as error:
+            raise _refused_by_class(cls, row, error) from error
+
+    return build
+
+
+def _refused_by_class(cls: Any, row: Sequence[Any], error: Exception) -> InvalidProjection:
+    """The error for a stored row that a check of the class's own (`__post_init__`) does not let through."""
+    return InvalidProjection(
+        f"A row that is kept is refused by its own class {cls.__name__}: {type(error).__name__}: {error} (it begins "
+        f"with {row[0]!r}).",
+        "Let the class take the rows that it has written; or build them again: eventfold projections rebuild.",
+        row=repr(tuple(row))[:500],
+    )
+
+
 def _unpacking(cls: Any, decoders: list[Convert | None]) -> Callable[[Sequence[Any]], Any]:
     def unpack(row: Sequence[Any]) -> Any:
         try:
             values = _through(row, decoders)
         except (ValueError, TypeError, ArithmeticError, msgspec.MsgspecError) as error:
             raise unreadable_row(cls.__name__, error) from error
-        return cls(*values)
+        return build(values)
 
+    build = _building(cls)
     return unpack
 
 

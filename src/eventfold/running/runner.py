@@ -14,6 +14,7 @@ from eventfold.errors import EventfoldError, ProjectionStopped, StoreClosed, Sto
 from eventfold.flow.generations import register
 from eventfold.flow.log import Log
 from eventfold.flow.project import Means, Work
+from eventfold.flow.stopped import stopped_error
 from eventfold.projection.plan import Plan
 from eventfold.running.heart import Heart
 from eventfold.running.leases import is_dead_holder, new_holder_id
@@ -28,7 +29,9 @@ BACK_OFF = (0.05, 5.0)  # seconds: the first pause after a target was away, and 
 
 def means_of(log: Log, target: Target, lease: float) -> Means:
     """What workers of this process work with."""
-    return Means(log, target, time.perf_counter, is_dead_holder, lease, aside=aside)
+    # Signal handlers run in the main thread only: what is no Exception in another one was raised by the user's code.
+    catches = Exception if threading.current_thread() is threading.main_thread() else BaseException
+    return Means(log, target, time.perf_counter, is_dead_holder, lease, aside=aside, catches=catches)
 
 
 class Runner:
@@ -171,6 +174,8 @@ class _Job:
                 state = run(work.step())
             self._settled()
             self._telling.state(state, work)
+            if state == "stopped" and work.ended_by is not None and work.held is not None:
+                raise stopped_error(self._plan.name, work.held) from work.ended_by
             if state == "worked":
                 beaten = time.monotonic()
                 continue

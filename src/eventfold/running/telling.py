@@ -37,7 +37,7 @@ class Telling:
         if state == "stopped" and work.held is not None:
             self._once(str(stopped_error(self._name, work.held)))
         elif state == "paused":
-            self._once(str(paused(self._name)))
+            self._once(str(paused(self._name, work.paused_because)))
         elif state in ("worked", "idle"):
             self._told = ""
 
