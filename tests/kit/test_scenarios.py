@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import tomllib
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
-from eventfold.testing import given
+import eventfold as ef
+from eventfold.testing import Clock, given
 from tests.kit.bank import Account, Deposited, Poor, Withdrawn, transfer
 
 A, B = Account("a"), Account("b")
@@ -59,3 +65,50 @@ def test_a_wrong_state_names_the_field() -> None:
     """Only the fields asked for are compared."""
     with pytest.raises(AssertionError, match=r"balance: expected 4, found Decimal\('5'\)"):
         given(Deposited("a", Decimal(5))).state(A).has(balance=4)
+
+
+class Balance(ef.Projection, name="scenario_balance"):
+    """What is on an account."""
+
+    account: str
+    balance: Decimal = Decimal(0)
+
+    def evolve(self, event: Deposited) -> None:
+        """Add."""
+        self.balance += event.amount
+
+
+def test_rows_have_some_rows_and_values() -> None:
+    """`has` wants whole rows among all, or fields that one row has together; what is missing is shown."""
+    rows = given(Deposited("a", Decimal(5)), Deposited("b", Decimal(7))).rows(Balance)
+    rows.has(Balance("b", Decimal(7))).has(account="a").has(account="a", balance=Decimal(5))
+    with pytest.raises(AssertionError, match="lacks rows") as failure:
+        rows.has(Balance("c", Decimal(7)))
+    assert "- Balance(account='c'" in str(failure.value)
+    with pytest.raises(AssertionError, match="has no row with account='a', balance=Decimal"):
+        rows.has(account="a", balance=Decimal(7))
+
+
+def test_time_passes_between_events_that_are_given() -> None:
+    """The clock of a scenario can be given, and goes forward by `later`."""
+    clock = Clock(datetime(2020, 2, 1, tzinfo=UTC))
+    scenario = given(Deposited("a", Decimal(5)), clock=clock).later(days=3, hours=1).given(Deposited("a", Decimal(5)))
+    first, second = (recorded.time for recorded in scenario.store.read())
+    assert (first, second - first) == (datetime(2020, 2, 1, tzinfo=UTC), timedelta(days=3, hours=1))
+    assert scenario.clock is clock
+    scenario.rows(Balance).are(Balance("a", Decimal(10)))
+
+
+def test_strategies_say_what_to_install() -> None:
+    """Without Hypothesis the import is refused in words, naming the extra, which brings it."""
+    code = (
+        "import sys; sys.modules['hypothesis'] = None\n"
+        "from eventfold.errors import MissingExtra\n"
+        "try:\n    import eventfold.testing.strategies\n"
+        "except MissingExtra as error:\n    print(error, error.fields['extra'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert 'pip install "eventfold[testing]". testing' in done.stdout, done.stderr
+    extras = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert any(each.startswith("hypothesis") for each in extras["optional-dependencies"]["testing"])
+    assert "testing" in extras["optional-dependencies"]["all"][0]

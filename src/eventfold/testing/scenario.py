@@ -10,6 +10,7 @@ Knows: the store. Does not know: any test runner; it raises AssertionError with 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 from eventfold.event import event_of
@@ -26,16 +27,19 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 
 
-def given(*events: Any) -> Scenario:
-    """What has happened so far, in order: events or Drafts; none for a beginning."""
-    return Scenario(events)
+def given(*events: Any, clock: Clock | None = None) -> Scenario:
+    """What has happened so far, in order: events or Drafts; none for a beginning.
+
+    Recorded at the moment that `clock` shows: by default it stands still at 2026-01-01 UTC. See Scenario.later.
+    """
+    return Scenario(events, clock)
 
 
 class Scenario:
     """A past. `when` something is decided in it, or `state` is asked of it."""
 
-    def __init__(self, events: tuple[Any, ...]) -> None:
-        self.clock = Clock()  # stands still, until `later`
+    def __init__(self, events: tuple[Any, ...], clock: Clock | None = None) -> None:
+        self.clock = clock or Clock()  # stands still, until `later`
         self.store = Store("memory:", clock=self.clock)
         if events:
             self.store.extend(events)
@@ -43,6 +47,11 @@ class Scenario:
     def given(self, *events: Any) -> Scenario:
         """More of the past."""
         self.store.extend(events)
+        return self
+
+    def later(self, **time: float) -> Scenario:
+        """So much time passes before what is given or decided next: `later(days=3)`, named as timedelta's arguments."""
+        self.clock.set(self.clock.now + timedelta(**time))
         return self
 
     def when(self, decision: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Outcome:
@@ -118,6 +127,20 @@ class Rows:
             words = f"the rows of {self._name} differ (- expected, + found):"
             raise AssertionError(difference([*expected], self.rows, words))
         return self
+
+    def has(self, *expected: Any, **fields: Any) -> Rows:
+        """Every one of these rows is among them; with `fields`, a row that has these values, and whatever else."""
+        missing = [row for row in expected if row not in self.rows]
+        if missing:
+            raise AssertionError(difference(missing, self.rows, f"{self._name} lacks rows (- expected, + found):"))
+        if fields and not any(_has(row, fields) for row in self.rows):
+            wanted = ", ".join(f"{name}={value!r}" for name, value in fields.items())
+            raise AssertionError(difference([], self.rows, f"{self._name} has no row with {wanted} (+ found):"))
+        return self
+
+
+def _has(row: Any, fields: dict[str, Any]) -> bool:
+    return all(getattr(row, name) == value for name, value in fields.items())
 
 
 class Answer:

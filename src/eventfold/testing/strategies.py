@@ -3,7 +3,7 @@
     @hypothesis.given(events_of(MoneyDeposited, MoneyWithdrawn, account="a-1"))
     def test_the_balance_is_the_sum(events): ...
 
-Knows: classes and their fields. Does not know: stores. Needs the package `hypothesis`.
+Knows: classes and their fields. Does not know: stores. Needs the package `hypothesis`: `eventfold[testing]`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,17 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, TypeVar, cast
 
-from hypothesis import strategies as st
-
+from eventfold.errors import MissingExtra
 from eventfold.event import declared, tag_fields
+
+try:
+    from hypothesis import strategies as st
+except ImportError as error:
+    raise MissingExtra(
+        f"Strategies need the package hypothesis, which cannot be imported ({error.name or error}).",
+        'Install it: pip install "eventfold[testing]".',
+        extra="testing",
+    ) from error
 
 _TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), max_size=20)
 _TAG = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="$"), min_size=1, max_size=12)
