@@ -281,7 +281,7 @@ class Target(Protocol):
         ...
 
     def all(self) -> list[Registered]:
-        """Every projection kept here, by name."""
+        """Every projection kept here, by name; records whose names begin with `$` are no projections."""
         ...
 
     def control(self, name: str) -> AbstractContextManager[ControlTransaction]:
@@ -357,6 +357,10 @@ class Target(Protocol):
 
     def dump(self, name: str, generation: int) -> Iterator[tuple[Any, ...]]:
         """Every row of a declared table, sorted by all its columns as the database sorts them."""
+        ...
+
+    def now(self) -> int:
+        """The target's clock, in µs since 1970 UTC: what leases are judged by, whatever the asking machine's says."""
         ...
 
     def undelivered(self, name: str, generation: int) -> str:

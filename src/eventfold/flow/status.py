@@ -20,6 +20,7 @@ from eventfold.query import Cursor, Query
 from eventfold.record import from_micros
 from eventfold.target import INLINE, Checkpoint, Entry, Registered, Target
 
+BETWEEN = 10_000_000  # µs a partition may be without a holder while others are held: it is on its way to another one
 SILENT = 2_000_000  # µs without a sign of life, after which something is in the way
 BLOCKED = 300_000_000  # µs after the end of a lease, during which its holder may still be waiting for a lock
 RECENT = 10_000_000  # µs: how far back the log's own rate is looked at
@@ -63,7 +64,7 @@ class _Stats(msgspec.Struct):
 
 
 async def status_of(log: Log, target: Target, known: Registered, now: int) -> Status:
-    """The status of what readers see: the live generation. `now` in µs since 1970 UTC."""
+    """The status of what readers see: the live generation. `now` in µs since 1970 UTC, by the target's clock."""
     head = await log.engine.head()  # before the checkpoint: an append moves both of an inline one
     held = target.checkpoints(known.name, known.live)
     least = min(held, key=lambda each: each.position)
@@ -161,7 +162,7 @@ def _why(
         )
     if known.paused:
         return "paused", f"Paused: {known.paused}."
-    idle = [each for each in held if not each.holder or each.expires < now]
+    idle = _not_run(held, now)
     seen = max(each.beat for each in held)
     if known.kind == "follower":
         return _followed(held[0], behind, stats, now, trend)
@@ -183,6 +184,14 @@ def _why(
     if not sum(each.seen.count for each in held) and any(each.position for each in held):
         return ("idle" if idle else "current"), "Current; nothing has written yet what it takes."
     return ("idle" if idle else "current"), "Current." if not idle else "Current; nobody runs it."
+
+
+def _not_run(held: list[Checkpoint], now: int) -> list[Checkpoint]:
+    """The partitions that no runner has. One that its runner let another have is run, as long as others are held."""
+    free = [each for each in held if not each.holder or each.expires < now]
+    if len(free) == len(held):
+        return free
+    return [each for each in free if now - max(each.beat, each.expires) > BETWEEN]
 
 
 def _followed(held: Checkpoint, behind: int, stats: _Stats, now: int, trend: str) -> tuple[Standing, str]:

@@ -154,6 +154,7 @@ class SqlTarget:
         return [
             control.registered_of(tuple(r))
             for r in self._look(f"SELECT {control.PROJECTION} FROM eventfold_projection ORDER BY name")  # noqa: S608
+            if not r[0].startswith("$")
         ]
 
     @contextmanager
@@ -324,6 +325,10 @@ class SqlTarget:
                 return self._ask(connection, f"SELECT * FROM {own} ORDER BY {order}")  # noqa: S608
 
         yield from self._read(everything)
+
+    def now(self) -> int:
+        """See the port."""
+        return self._read(self._driver.now)
 
     def undelivered(self, name: str, generation: int) -> str:
         """Nothing: rows are where readers look as soon as they are committed."""

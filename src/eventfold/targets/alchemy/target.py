@@ -136,7 +136,8 @@ class AlchemyTarget:
 
     def all(self) -> list[Registered]:
         """See the port."""
-        return [control.registered_of(r) for r in self._look(sa.select(PROJECTION).order_by(PROJECTION.c.name))]
+        found = self._look(sa.select(PROJECTION).order_by(PROJECTION.c.name))
+        return [control.registered_of(row) for row in found if not row[0].startswith("$")]
 
     @contextmanager
     def control(self, name: str) -> Generator[AlchemyControl]:
@@ -274,6 +275,10 @@ class AlchemyTarget:
                 after = page[-1][: len(table.key)]
             if len(page) < queries.PAGE:
                 return
+
+    def now(self) -> int:
+        """See the port."""
+        return self._read(dialects.now)
 
     def outdated(self, table: Table) -> bool:
         """No release kept them in another way."""
