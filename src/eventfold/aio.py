@@ -17,7 +17,7 @@ import msgspec
 
 from eventfold import bridge
 from eventfold.aggregate import Aggregate
-from eventfold.bridge import Bell, Offload, TaskCombiner, run
+from eventfold.bridge import Bell, Offload, TaskCombiner, in_thread, run
 from eventfold.bridge.once import Once
 from eventfold.bridge.own_loop import OwnLoop, current_loop
 from eventfold.engine import Engine, TagCount, TypeCount
@@ -57,8 +57,11 @@ from eventfold.registry import Registry
 from eventfold.running.desk import Desk
 from eventfold.running.follower import AsyncFollower
 from eventfold.running.keeping import Keeping
+from eventfold.running.progress import Handover
 from eventfold.state import State, Step
 from eventfold.store import EVERYTHING, context, refuse_backup, whoami, with_options
+from eventfold.target import Target
+from eventfold.targets import default_target, own_target
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -284,7 +287,14 @@ class AsyncStore(AsyncWorking):
     ) -> Copied:
         """See Store.copy_to."""
         here, there = (await self._opening.log()).engine, (await target._opening.log()).engine
-        copied = await copy_log(here, there, succeed=succeed, progress=progress)
+        async with self._opening.own_target() as old, target._opening.own_target() as new:
+            moving = await in_thread(lambda: Handover(old, new, (here, there), succeeds=succeed))
+
+            async def begin() -> None:
+                await in_thread(moving.begin)
+
+            copied = await copy_log(here, there, succeed=succeed, progress=progress, before_succession=begin)
+            copied = await in_thread(moving.finish, copied)
         return with_proof(copied, await verify_log(here, there, progress)) if verify else copied
 
     async def backup(self, path: str) -> None:
@@ -384,6 +394,24 @@ class _Opening:
         combiner = TaskCombiner(self._blocking)
         self._close = combiner.close
         return combiner
+
+    @asynccontextmanager
+    async def own_target(self) -> AsyncGenerator[Target | None]:
+        """Where the store keeps progress; None where its engine has no place for it.
+
+        Opened for this use alone where read models need an engine of their own, which would take note of the identity.
+        """
+        engine = (await self.log()).engine
+        if self._desk is not None or not engine.capabilities.suspends:
+            yield (await self.desk()).own_target()
+        elif self._target or default_target(engine):
+            found = own_target(engine, self._target)
+            try:
+                yield found
+            finally:
+                await in_thread(found.close)
+        else:
+            yield None
 
     async def desk(self) -> Desk:
         """See Store.projections."""

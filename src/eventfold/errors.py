@@ -23,6 +23,7 @@
     │   ├── ProjectionChanged       its code is not the code its rows were made by
     │   ├── ProjectionStopped       a handler failed, or somebody paused it
     │   ├── ProjectionDamaged       what is kept about it is not as it was written
+    │   ├── ProgressUnknown         how far it came in another epoch is not known here
     │   ├── ProjectionBehind        it did not get as far as was waited for
     │   ├── LeaseLost               another runner has taken the work over
     │   ├── LeaseHeld               somebody else is at it under this name
@@ -233,6 +234,12 @@ class ProjectionDamaged(ProjectionError):
     """What a target keeps about it is not as it was written. Fields: ``table``, ``row``."""
 
     code = "projection-damaged"
+
+
+class ProgressUnknown(ProjectionError):
+    """An effect, process or follower would begin in a store that had another epoch before. Field: ``epoch``."""
+
+    code = "progress-unknown"
 
 
 class ProjectionBehind(ProjectionError):

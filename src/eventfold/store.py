@@ -57,6 +57,7 @@ from eventfold.record import MAX_EVENTS_PER_APPEND, NewEvent, Receipt, Staged
 from eventfold.registry import Registry
 from eventfold.running.desk import Desk
 from eventfold.running.follower import Follower
+from eventfold.running.progress import Handover
 from eventfold.state import State, Step
 
 P = ParamSpec("P")
@@ -349,9 +350,20 @@ class Store(Working):
         Resumable: an interrupted copy goes on where it stopped. `succeed` gives an empty target this store's identity,
         so that cursors hold there (InvalidInput where it has events under one of its own); `verify` reads both and
         compares. `progress(done, total)`.
-        Raises CursorMismatch if the target holds anything else than a beginning of this log.
+
+        What cannot be built again goes along: how far followers, effects and processes have come that this store keeps
+        in its own target. With `succeed` they go on in the target only: here each is paused, what is in hand is waited
+        for (30 s at most), and its leases are lost. Without, they could go on in both.
+        Raises CursorMismatch if the target holds anything else than a beginning of this log, TargetUnavailable.
         """
-        copied = run(copy_log(self.engine, target.engine, succeed=succeed, progress=progress))
+        targets = (self._desk.own_target(), target._desk.own_target())
+        moving = Handover(*targets, (self.engine, target.engine), succeeds=succeed)
+
+        async def begin() -> None:
+            moving.begin()
+
+        copied = run(copy_log(self.engine, target.engine, succeed=succeed, progress=progress, before_succession=begin))
+        copied = moving.finish(copied)
         return with_proof(copied, run(verify_log(self.engine, target.engine, progress))) if verify else copied
 
     def backup(self, path: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
@@ -285,3 +286,39 @@ def test_a_type_that_nothing_wrote_is_warned_of_with_near_matches(store: ef.Stor
     store.append(Departed("a", 1, 1))
     with pytest.warns(UserWarning, match="Departd, which nothing has written yet; the log has Departed"):
         store.project(Slip)
+
+
+class Delivered(ef.Event, type="rows-delivered-2", aliases=["rows-delivered"]):
+    """Has an older name, under which all that is written is written."""
+
+    order: ef.Tag
+
+
+class OldDelivered(ef.Event, type="rows-delivered"):
+    """The same, under its older name."""
+
+    order: ef.Tag
+
+
+class Deliveries(ef.Projection, name="rows_deliveries"):
+    """Takes both."""
+
+    order: str
+    n: int = 0
+
+    def evolve(self, event: Delivered) -> None:
+        """Count."""
+        self.n += 1
+
+
+def test_one_written_name_of_a_type_is_enough(store: ef.Store) -> None:
+    """An alias that was written, or the new name where only that was, is nothing to be warned of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        store.append(OldDelivered("o-1"))
+        store.project(Deliveries)
+        store.projections.forget(Deliveries)
+    with ef.Store("memory:") as other, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        other.append(Delivered("o-1"))
+        other.project(Deliveries)

@@ -11,10 +11,12 @@ from typing import Annotated
 
 import typer
 
+from eventfold.bridge.run import run
 from eventfold.cli.options import Json, Url, addressed, opened
 from eventfold.cli.screen import Screen
 from eventfold.cli.shown import counted
 from eventfold.flow.copy import Progress
+from eventfold.flow.copy import verify as compared
 
 
 def copy(
@@ -46,7 +48,7 @@ def copy(
         proven = None
         if verify:
             with progress(screen, "comparing") as bar:
-                proven = source.copy_to(other, verify=True, progress=bar).digest
+                proven = run(compared(source.engine, other.engine, bar)).digest
     if screen.json:
         screen.value(
             {
@@ -56,6 +58,7 @@ def copy(
                 "succeeded": copied.succeeded,
                 "verified": verify,
                 "digest": proven,
+                "progress": copied.progress,
             }
         )
         return
@@ -63,6 +66,10 @@ def copy(
     screen.say(f"Copied {counted(copied.events, 'event')} to {others[0]}{new}.")
     if copied.succeeded:
         screen.say(f"{others[0]} has the identity of the store now: cursors and receipts hold there.")
+    if copied.progress:
+        screen.say(f"How far {', '.join(copied.progress)} had come is known there.")
+        if copied.succeeded:
+            screen.say("They go on there only: at the old place they are paused.")
     if proven:
         screen.say(f"Both logs were read and are equal; their digest is {proven[:16]}….")
 

@@ -369,6 +369,29 @@ def skip(
     acted(as_json, named, f"leaves event {position:,} out: {because.rstrip('.')}.", position=position, done="skipped")
 
 
+@projections.command("begin", cls=Command)
+def begin(
+    url: Url = None,
+    name: Name = None,
+    at: Annotated[
+        str | None, typer.Option("--at", metavar="POSITION|TIME", help="The last event that is done with; 0: none.")
+    ] = None,
+    import_path: ImportPath = ".",
+    as_json: Json = None,
+) -> None:
+    """Say behind which event an effect, a process or a subscription goes on.
+
+    For stores that were copied or restored where it is not known how far it had come. What comes after is done, again
+    if it was done before; what was parked is given up.
+    """
+    if at is None:
+        raise typer.BadParameter("say behind which event.", param_hint="--at")
+    with at_desk(url, name, import_path) as (desk, named):
+        position = desk.begin(named, place_of(at))
+    known_as = named if isinstance(named, str) else desk.name_of(named)
+    acted(as_json, known_as, f"goes on behind position {position:,}.", done="begun", position=position)
+
+
 @projections.command("forget", cls=Command)
 def forget(url: Url = None, name: Name = None, import_path: ImportPath = ".", as_json: Json = None) -> None:
     """Give up what is kept: a follower's progress, or a read model with all its rows."""

@@ -6,7 +6,7 @@ Knows: two engines. Does not know: which; any two will do, and positions, times,
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
@@ -23,7 +23,8 @@ Progress = Callable[[int, int], None]
 class Copied(msgspec.Struct, frozen=True, kw_only=True):
     """What a copy came to: how many events stand in both logs now, how many of them were written this time.
 
-    `succeeded` whether the target has the source's identity, in a later epoch.
+    `succeeded` whether the target has the source's identity, in a later epoch. `progress` names the followers, effects
+    and processes that go on there where they were here.
     """
 
     events: int
@@ -32,20 +33,31 @@ class Copied(msgspec.Struct, frozen=True, kw_only=True):
     verified: bool = False
     digest: str = ""
     succeeded: bool = False
+    progress: tuple[str, ...] = ()
 
 
-async def copy(source: Engine, target: Engine, *, succeed: bool = False, progress: Progress | None = None) -> Copied:
+async def copy(
+    source: Engine,
+    target: Engine,
+    *,
+    succeed: bool = False,
+    progress: Progress | None = None,
+    before_succession: Callable[[], Awaitable[None]] | None = None,
+) -> Copied:
     """Copy what the target does not have yet; `progress` is called with (events there, events in all).
 
     `succeed` gives an empty target the source's identity in its next epoch, so that followers go on there; one that
-    has it already, from a copy that was interrupted, goes on. Raises InvalidInput where the target has events under an
-    identity of its own, CursorMismatch if it holds anything else than a beginning of the source.
+    has it already, from a copy that was interrupted, goes on. `before_succession` is called before the target has the
+    identity, and again when such a copy goes on. Raises InvalidInput where the target has events under an identity of
+    its own, CursorMismatch if it holds anything else than a beginning of the source.
     """
     epoch = source.epoch
     head = (await target.head()).position
     if head:
         await _same_beginning(source, target, head)
-    if succeed and not _has_succeeded(source, target):
+    if before_succession is not None and has_succeeded(source, target):
+        await before_succession()
+    elif succeed and not has_succeeded(source, target):
         if head:
             raise InvalidInput(
                 f"The target has {head:,} events and an identity of its own, which a store with events keeps: cursors "
@@ -55,6 +67,8 @@ async def copy(source: Engine, target: Engine, *, succeed: bool = False, progres
                 store=source.store_id,
                 events=head,
             )
+        if before_succession is not None:
+            await before_succession()
         await target.succeed(source.store_id, source.epoch + 1)
     written, end = 0, (await source.head()).position
     while True:
@@ -72,10 +86,11 @@ async def copy(source: Engine, target: Engine, *, succeed: bool = False, progres
         if not page.more:
             break
     keys = await _copy_keys(source, target, head)
-    return Copied(events=head, written=written, keys=keys, succeeded=_has_succeeded(source, target))
+    return Copied(events=head, written=written, keys=keys, succeeded=has_succeeded(source, target))
 
 
-def _has_succeeded(source: Engine, target: Engine) -> bool:
+def has_succeeded(source: Engine, target: Engine) -> bool:
+    """Whether the target has the source's identity, in a later epoch."""
     return target.store_id == source.store_id and target.epoch > source.epoch
 
 

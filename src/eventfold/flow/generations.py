@@ -16,9 +16,11 @@ import msgspec
 
 from eventfold.compiled import decoded
 from eventfold.errors import CursorMismatch, InvalidProjection, ProjectionChanged, UnknownProjection
+from eventfold.event import declared, names_of
 from eventfold.flow.fold import name_table
 from eventfold.flow.follow import cursor_at, verify
 from eventfold.flow.log import Log
+from eventfold.flow.progress import refuse_unknown_progress
 from eventfold.projection.columns import Table
 from eventfold.projection.ledger import MODULUS
 from eventfold.projection.plan import Plan
@@ -64,10 +66,11 @@ async def register(plan: Plan, log: Log, target: Target) -> Registered:
     """Make a projection known and its tables ready, once. Raises ProjectionChanged if its code is another now."""
     known = target.registered(plan.name)
     if known is None:
+        await refuse_unknown_progress(log, target, plan.name, plan.kind, plan.code)
         await _warn_of_unwritten(plan, log)
         new = Registered(name=plan.name, kind=plan.kind, code=plan.code, live=1, tables=tuple(tables_of(plan)))
         start = (await log.engine.head()).position if plan.start == "now" else 0
-        checkpoints = await _checkpoints(plan, log, 1, start, None)
+        checkpoints = await first_checkpoints(plan, log, start)
         with target.control(plan.name) as tx:
             known = tx.record()
             if known is None:  # else another process was first
@@ -135,6 +138,11 @@ def refuse_outdated(plan: Plan, target: Target, generation: int) -> None:
         )
 
 
+async def first_checkpoints(plan: Plan, log: Log, start: int) -> list[Checkpoint]:
+    """The checkpoints of a projection that begins behind a position. Raises CursorMismatch beyond the log's end."""
+    return await _checkpoints(plan, log, 1, start, None)
+
+
 async def _checkpoints(plan: Plan, log: Log, generation: int, start: int, until: int | None) -> list[Checkpoint]:
     cursor = await cursor_at(log, start)
     return [
@@ -155,14 +163,17 @@ async def _checkpoints(plan: Plan, log: Log, generation: int, start: int, until:
 
 async def _warn_of_unwritten(plan: Plan, log: Log) -> None:
     written = [found.type for found in await log.engine.types()]
-    for item in plan.query.items:
-        for name in item.types:
-            near = difflib.get_close_matches(name, written, 3)
-            if name not in written and near:
-                warnings.warn(
-                    f"{plan.name} takes {name}, which nothing has written yet; the log has {', '.join(near)}.",
-                    stacklevel=2,
-                )
+    for each in plan.events:
+        names = names_of(each)  # with aliases and older classes, of which one that is written is enough
+        if not names or not {*names}.isdisjoint(written):
+            continue
+        wanted = declared(each).type
+        near = difflib.get_close_matches(wanted, written, 3)
+        if near:
+            warnings.warn(
+                f"{plan.name} takes {wanted}, which nothing has written yet; the log has {', '.join(near)}.",
+                stacklevel=2,
+            )
 
 
 async def begin(

@@ -83,6 +83,10 @@ class AsyncDesk:
         """See Desk.accept."""
         await self.ask(lambda desk: desk.accept(projection))
 
+    async def begin(self, projection: Named, at: int | datetime) -> int:
+        """See Desk.begin."""
+        return await self.ask(lambda desk: desk.begin(projection, at))
+
     async def forget(self, projection: Named) -> int:
         """See Desk.forget."""
         return await self.ask(lambda desk: desk.forget(projection))

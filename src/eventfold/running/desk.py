@@ -137,7 +137,7 @@ class Desk(Hands):
             raise stopped_error(place.name, held)
         known = known_in(target, place.name)
         if known.paused:
-            raise paused(place.name)
+            raise paused(place.name, known.paused)
 
     def run(self, *projections: Kept) -> Runner:
         """See Store.run."""
@@ -220,7 +220,7 @@ class Desk(Hands):
     def _status(self, projection: Named, one_of_all: bool) -> Status:
         try:
             name, target = self._find(projection)
-            return run(status_of(self.log, target, known_in(target, name), time.time_ns() // 1000))
+            return run(status_of(self.log, target, known_in(target, name), target.now()))
         except (TargetUnavailable, InvalidProjection, UnknownProjection) as error:
             own = self._own()
             noted = own.registered(projection) if own is not None and isinstance(projection, str) else None
@@ -317,6 +317,10 @@ class Desk(Hands):
     def verify_log(self, progress: Progress = lambda _done, _all: None) -> LogProof:
         """Have the engine check its own log: whatever is written twice is compared. `progress` is told (done, all)."""
         return run(prove_log(self.log, progress))
+
+    def own_target(self) -> Target | None:
+        """Where the store keeps progress; None where its engine has no place for it."""
+        return self._own()
 
     # Generations
 

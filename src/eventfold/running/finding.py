@@ -81,6 +81,10 @@ class Finding:
         """Where a projection's rows are kept: for tools."""
         return self._find(projection)[1]
 
+    def name_of(self, projection: Named) -> str:
+        """Under which name it is kept."""
+        return projection if isinstance(projection, str) else self._definition(projection).name
+
     def _command(self, tx: ControlTransaction, name: str, act: str, generation: int, **facts: Any) -> None:
         """Note within a command's transaction what the log is to be told of it afterwards."""
         tx.save_command(prepared(self.log, self._options, name, act, generation, **facts))

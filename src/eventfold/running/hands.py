@@ -6,14 +6,16 @@ changes nothing is not told of. Knows: entries, who waits for whom. Does not kno
 
 from __future__ import annotations
 
-import time
+from datetime import datetime
 
 import msgspec
 
 from eventfold.bridge import run
 from eventfold.errors import InvalidProjection, LeaseHeld, ProjectionDamaged, UnknownProjection
+from eventfold.flow import generations
 from eventfold.flow.generations import known_in, refuse_other_tables, refuse_unknown, same_code, tables_of
 from eventfold.flow.parked import complete, entries_of, incomplete, with_later_ones
+from eventfold.flow.read import moment
 from eventfold.running import inlining
 from eventfold.running.finding import Finding, Named
 from eventfold.running.leases import is_dead_holder
@@ -152,6 +154,42 @@ class Hands(Finding):
 
         self._carried_out(target, plan.name, attempt)
 
+    def begin(self, projection: Named, at: int | datetime) -> int:
+        """Let an effect, a process or a subscription go on behind a position (or moment); returns the position.
+
+        What came before is done with, whoever did it; what comes after is done, again if it was. Made known if it is
+        not. What was parked is given up. Nothing may be at work on it: raises LeaseHeld. InvalidProjection for read
+        models, which are rebuilt, and followers, which begin where they are told (after=store.cursor(…)).
+        """
+        plan = self._plan(projection)
+        if plan.kind != "effects":
+            raise InvalidProjection(
+                f"{plan.name} is a read model, which begins at the beginning.",
+                f"Build it again: eventfold projections rebuild {plan.name}.",
+                projection=plan.name,
+            )
+        target = self._of(plan)
+        position = run(moment(self.log, at))
+        begun = run(generations.first_checkpoints(plan, self.log, position))
+
+        def attempt() -> int:
+            with target.control(plan.name) as tx:
+                known, held = tx.record(), tx.checkpoints()
+                if known is not None and known.kind != plan.kind:
+                    raise InvalidProjection(
+                        f"{plan.name} is kept as {known.kind} already.", "Give one of them another name (name=…)."
+                    )
+                _refuse_busy(held, tx.now())
+                token = max((each.token for each in held), default=0) + 1
+                if known is not None:
+                    tx.forget(known.tables)
+                new = Registered(name=plan.name, kind=plan.kind, code=plan.code, live=1)
+                tx.create(new, {}, [msgspec.structs.replace(each, token=token) for each in begun])
+                self._command(tx, plan.name, "begin", 1, position=position)
+            return position
+
+        return self._carried_out(target, plan.name, attempt)
+
     def forget(self, projection: Named) -> int:
         """Give up what is kept: of a follower its progress, of a read model every generation and its rows.
 
@@ -164,7 +202,7 @@ class Hands(Finding):
 
         def attempt() -> int:
             inlining.let_go(self.log, target, known_in(target, name))
-            _refuse_busy(target.checkpoints(name), time.time_ns() // 1000)
+            _refuse_busy(target.checkpoints(name), target.now())
             target.withdraw(name, None, self.log.engine.store_id)
             with target.control(name) as tx:
                 known, held = _record(tx), tx.checkpoints()

@@ -27,7 +27,8 @@ from eventfold.errors import (
 from eventfold.flow.append import query_of
 from eventfold.flow.follow import cursor_after, verify
 from eventfold.flow.log import Log
-from eventfold.flow.stopped import restored
+from eventfold.flow.progress import refuse_unknown_progress
+from eventfold.flow.stopped import paused, restored
 from eventfold.projection.ledger import NOTHING, Tally, tally
 from eventfold.query import Cursor, Query
 from eventfold.record import Stored
@@ -66,7 +67,8 @@ class Keeping:
     def take(self) -> Cursor:
         """Make the name known if it is not, take its lease, and tell where it goes on.
 
-        Raises LeaseHeld, ProjectionChanged (another query is kept under the name), CursorMismatch, TargetUnavailable.
+        Raises LeaseHeld, ProjectionChanged (another query is kept under the name), ProjectionStopped (it is paused),
+        ProgressUnknown, CursorMismatch, TargetUnavailable.
         """
         if self._held is not None:
             return self._cursor(self._held)
@@ -100,6 +102,8 @@ class Keeping:
             after = Cursor.parse(self._after) if isinstance(self._after, str) else self._after
             if isinstance(after, Cursor):
                 run(verify(self._log, after))
+            else:
+                run(refuse_unknown_progress(self._log, self._target, self.name, "follower"))
             start = after if isinstance(after, Cursor) else run(cursor_after(self._log, after))
             new = Checkpoint(
                 place=self._place,
@@ -121,6 +125,8 @@ class Keeping:
                 "Give the follower another name.",
                 name=self.name,
             )
+        if known.paused:
+            raise paused(self.name, known.paused)
         (kept,) = self._target.checkpoints(self.name, 1)
         if kept.query != query:
             raise ProjectionChanged(
