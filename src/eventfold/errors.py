@@ -20,6 +20,7 @@
     ├── CursorMismatch              progress kept against another store, or against lost history
     ├── ProjectionError             a read model cannot be used, or go on, as asked
     │   ├── UnknownProjection       no projection of that name
+    │   │   └── EventNotParked      what is to be retried or skipped is not parked there (any more)
     │   ├── ProjectionChanged       its code is not the code its rows were made by
     │   ├── ProjectionStopped       a handler failed, or somebody paused it
     │   ├── ProjectionDamaged       what is kept about it is not as it was written
@@ -216,6 +217,12 @@ class UnknownProjection(ProjectionError):
     """No projection of that name is kept there."""
 
     code = "unknown-projection"
+
+
+class EventNotParked(UnknownProjection):
+    """What is to be retried or skipped is not parked, or not any more. Fields: ``position``, ``state``."""
+
+    code = "event-not-parked"
 
 
 class ProjectionChanged(ProjectionError):

@@ -11,7 +11,7 @@ import pytest
 import eventfold as ef
 from eventfold.bridge import run
 from eventfold.engine import AppendRequest
-from eventfold.errors import InvalidProjection, ProjectionStopped, UnknownProjection
+from eventfold.errors import EventNotParked, InvalidProjection, ProjectionStopped, UnknownProjection
 from eventfold.flow.acts import ProjectionActed
 from eventfold.record import NewEvent, new_id
 from tests.projections.flights import Departed, flights, proved
@@ -118,6 +118,31 @@ def test_an_event_may_be_skipped_with_a_reason(store: ef.Store) -> None:
     (act,) = store.read(ef.Query.of(types="$projection-acted"))
     assert act.metadata.actor == "teller-7"
     assert act.event.facts["because"] == "sent by mistake"
+
+
+def test_a_command_that_comes_too_late_is_told_what_happened(store: ef.Store) -> None:
+    """What another operator had tried again, skipped or handled meanwhile is named, not called unknown."""
+    POISON.add(13)
+    store.append(Departed("a", 1, 13))
+    store.project(Lenient)
+    store.projections.retry(Lenient, 1)
+    with pytest.raises(EventNotParked, match="another command has had it tried again") as caught:
+        store.projections.retry(Lenient, 1)
+    assert (caught.value.fields["state"], caught.value.code) == ("due", "event-not-parked")
+    store.project(Lenient)  # it fails again
+    store.projections.skip(Lenient, 1, "sent by mistake")
+    for late in (store.projections.retry, lambda model, at: store.projections.skip(model, at, "too")):
+        with pytest.raises(EventNotParked, match=r"it was skipped \(sent by mistake\)"):
+            late(Lenient, 1)
+    store.append(Departed("b", 1, 13))
+    store.project(Lenient)
+    POISON.clear()
+    store.projections.retry(Lenient)
+    store.project(Lenient)
+    with pytest.raises(EventNotParked, match="it was handled, or retried and handled since"):
+        store.projections.retry(Lenient, 3)
+    with pytest.raises(EventNotParked, match=r"it has come to position \d+ only"):
+        store.projections.retry(Lenient, 999)
 
 
 def test_parking_lets_other_keys_go_on_and_keeps_order_within_one(store: ef.Store) -> None:

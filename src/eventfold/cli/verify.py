@@ -69,7 +69,8 @@ def verify(
         screen.say("Nothing is kept in this store: no read model, no subscription, no follower by name.")
     if compared and not screen.json:
         print_rows(screen, compared)
-    if not all(proof.proved for proof in (*proofs, *compared)) or (found is not None and not found.proved):
+    wrong = [*(each for each in proofs if each.failed), *(each for each in compared if not each.proved)]
+    if wrong or (found is not None and not found.proved):
         raise typer.Exit(1)
 
 
@@ -102,7 +103,7 @@ def proven(proof: Proof) -> str:
 def tell_proofs(screen: Screen, proofs: list[Proof]) -> None:
     """One line for each checkpoint; what is not proved is told in full below."""
     columns = [Column(" "), Column("name", style="bold", elastic=True, least=12)]
-    rows = [["✓" if p.proved else "✗", p.name] for p in proofs]
+    rows = [["✓" if p.proved else "✗" if p.failed else "–", p.name] for p in proofs]
     for title, values in (("gen", [p.generation for p in proofs]), ("part", [p.partition for p in proofs])):
         if len(set(values)) > 1:  # where there is one only, nobody needs its number
             columns.append(Column(title, True))

@@ -66,7 +66,9 @@ async def prove_log(log: Log, progress: Progress) -> LogProof:
 class Proof(msgspec.Struct, frozen=True):
     """What was found: `counted` events in the log up to `position`, `handled`, parked, skipped; and the verdict.
 
-    `place` is where it first went wrong, (after, until], or the one event, if it can be told.
+    `place` is where it first went wrong, (after, until], or the one event, if it can be told. `provable` is False where
+    rows of history that this log does not have are kept for a rollback: they are not proved, and nothing is wrong
+    with what readers see.
     """
 
     name: str
@@ -80,6 +82,12 @@ class Proof(msgspec.Struct, frozen=True):
     proved: bool
     verdict: str
     place: tuple[int, int] | None = None
+    provable: bool = True
+
+    @property
+    def failed(self) -> bool:
+        """Whether something that should be proved is not."""
+        return self.provable and not self.proved
 
 
 def unproved(name: str, error: Exception, held: Checkpoint | None = None) -> Proof:
@@ -94,10 +102,12 @@ async def prove(
     held: Checkpoint,
     plan: Plan | None,
     progress: Callable[[int], None] = lambda _position: None,
+    *,
+    for_rollback: bool = False,
 ) -> Proof:
     """Recount the log for one checkpoint. A partition needs its class (`plan`), to tell which events are its own.
 
-    `progress` is told the position counted through.
+    `progress` is told the position counted through. `for_rollback`: it is of a generation that readers do not see.
     """
     place, entries = held.place, target.entries(held.place)
     due = [entry for entry in entries if entry.position <= held.position]
@@ -112,6 +122,8 @@ async def prove(
     try:
         await verify(log, Cursor(held.store, held.epoch, held.position, held.event_id))
     except CursorMismatch as error:
+        if for_rollback and held.store == log.engine.store_id:
+            return msgspec.structs.replace(found(0, _of_lost_history(held)), provable=False)
         return found(0, str(error), (held.position - 1, held.position))
     belongs = _belonging(log, held, plan, {entry.position: entry for entry in entries})
     if belongs is None:
@@ -137,6 +149,13 @@ async def prove(
         stretch = (held.position, (await log.engine.head()).position)
         return found(total.count, f"{left:,} later events are in the log, and no append has taken them in.", stretch)
     return found(total.count, f"Every one of {total.count:,} events was taken exactly once.", good=True)
+
+
+def _of_lost_history(held: Checkpoint) -> str:
+    return (
+        f"Kept for a rollback only, and not provable: it had come to position {held.position:,} in epoch {held.epoch}, "
+        "in history that this log does not have. A later rebuild and switch drops it."
+    )
 
 
 async def _left(log: Log, target: Target, held: Checkpoint, query: Query) -> int:

@@ -265,7 +265,7 @@ class Desk(Hands):
         cannot be imported here, its database is away) is not proved and says why; the others are counted all the same.
         `progress` is told (done, all), in positions to be counted.
         """
-        todo: list[tuple[Target, Checkpoint, Plan | None]] = []
+        todo: list[tuple[Target, Checkpoint, Plan | None, bool]] = []
         proofs: list[Proof] = []
         for each in projections or [known.name for known in self.known()]:
             try:
@@ -274,28 +274,31 @@ class Desk(Hands):
                 if projections:
                     raise
                 proofs.append(unproved(str(each), error))  # its database is away: the others can be proved all the same
-        whole, done = sum(held.position for _, held, _ in todo), 0
-        for target, held, plan in todo:
+        whole, done = sum(held.position for _, held, _, _ in todo), 0
+        for target, held, plan, for_rollback in todo:
             told = partial(_ahead, progress, done, whole)
             try:
-                proofs.append(run(prove(self.log, target, held, plan, told)))
+                proofs.append(run(prove(self.log, target, held, plan, told, for_rollback=for_rollback)))
             except (InvalidInput, ProjectionError, Unreadable) as error:
                 proofs.append(unproved(held.place.name, error, held))
             done += held.position
             progress(done, whole)
         return proofs
 
-    def _to_prove(self, projection: Named) -> list[tuple[Target, Checkpoint, Plan | None]]:
-        """Its checkpoints; with its definition where it is split by key, if that can be imported here."""
+    def _to_prove(self, projection: Named) -> list[tuple[Target, Checkpoint, Plan | None, bool]]:
+        """Its checkpoints; with its definition where it is split by key, if that can be imported here.
+
+        Last, whether readers neither see that generation nor will.
+        """
         name, target = self._find(projection)
-        known_in(target, name)
-        found: list[tuple[Target, Checkpoint, Plan | None]] = []
+        known = known_in(target, name)
+        found: list[tuple[Target, Checkpoint, Plan | None, bool]] = []
         for held in target.checkpoints(name):
             plan = None
             if held.partitions > 1 or not isinstance(projection, str):
                 with suppress(InvalidInput):
                     plan = self._plan(projection)
-            found.append((target, held, plan))
+            found.append((target, held, plan, held.place.generation not in (known.live, known.building)))
         return found
 
     def verify_rows(self, *projections: Named, progress: Progress = lambda _done, _all: None) -> list[RowProof]:

@@ -6,12 +6,13 @@ changes nothing is not told of. Knows: entries, who waits for whom. Does not kno
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import msgspec
 
 from eventfold.bridge import run
-from eventfold.errors import InvalidProjection, LeaseHeld, ProjectionDamaged, UnknownProjection
+from eventfold.errors import EventNotParked, InvalidProjection, LeaseHeld, ProjectionDamaged
 from eventfold.flow import generations
 from eventfold.flow.generations import known_in, refuse_other_tables, refuse_unknown, same_code, tables_of
 from eventfold.flow.parked import complete, entries_of, incomplete, with_later_ones
@@ -19,7 +20,7 @@ from eventfold.flow.read import moment
 from eventfold.running import inlining
 from eventfold.running.finding import Finding, Named
 from eventfold.running.leases import is_dead_holder
-from eventfold.target import ELSEWHERE, Checkpoint, ControlTransaction, Disturbed, Entry, Registered, Target
+from eventfold.target import ELSEWHERE, Checkpoint, ControlTransaction, Disturbed, Entry, Place, Registered, Target
 
 
 class Hands(Finding):
@@ -90,9 +91,7 @@ class Hands(Finding):
                 if positions:
                     self._command(tx, name, "retry", known.live, positions=positions)
                 elif position is not None:
-                    raise UnknownProjection(
-                        f"{name} has no parked event {position}.", "See eventfold projections parked.", projection=name
-                    )
+                    raise _not_parked(name, position, tx.checkpoints(known.live), found)
                 return count
 
         return self._carried_out(target, name, attempt)
@@ -118,11 +117,8 @@ class Hands(Finding):
                     for held in tx.checkpoints(generation)
                 ]
                 if not any(skipped):  # of a split projection several have it, where the event could not be read
-                    raise UnknownProjection(
-                        f"{name} has not parked event {position}, and did not stop at it.",
-                        "See eventfold projections parked.",
-                        projection=name,
-                    )
+                    held = tx.checkpoints(known.live)
+                    raise _not_parked(name, position, held, {each.place: _entries(tx, each) for each in held})
                 facts = {"position": position, "because": because, "event_id": identity}
                 self._command(tx, name, "skip", known.live, **facts)
 
@@ -256,6 +252,29 @@ def _entries(tx: ControlTransaction, held: Checkpoint) -> list[Entry]:
     if not complete(held, entries):
         raise incomplete(held)
     return entries
+
+
+def _not_parked(
+    name: str, position: int, held: list[Checkpoint], entries: Mapping[Place, Sequence[Entry]]
+) -> EventNotParked:
+    """The error for an event that is to be retried or skipped and is not parked; it says what it is instead."""
+    found = next((each for some in entries.values() for each in some if each.position == position), None)
+    reached = min((each.position for each in held), default=0)
+    if found is not None and found.state == "due":
+        state, what = "due", "another command has had it tried again, and its runner has not done so yet"
+    elif found is not None:
+        state, what = "skipped", f"it was skipped ({found.because.rstrip('.')})"
+    elif position <= reached:
+        state, what = "handled", "it was handled, or retried and handled since, or is none that it takes"
+    else:
+        state, what = "ahead", f"it has come to position {reached:,} only"
+    return EventNotParked(
+        f"{name} has not parked event {position}: {what}.",
+        f"See eventfold projections parked {name}, and who did what: eventfold read --tag '$projection:{name}'.",
+        projection=name,
+        position=position,
+        state=state,
+    )
 
 
 def _skip(tx: ControlTransaction, held: Checkpoint, position: int, identity: str, because: str) -> bool:
