@@ -249,26 +249,33 @@ def test_readers_never_see_half_a_file(store: ef.Store, tmp_path: Path) -> None:
     """While a runner writes a snapshot after every page, whoever reads finds whole ones, each later than the last."""
     kept, folder = elsewhere(f"parquet:{tmp_path}/rows?every=0"), tmp_path / "rows"
     store.project(kept)
-    stop, written = threading.Event(), [0]
+    stop, read, written = threading.Event(), threading.Event(), [0]
+    seen: list[int] = []
 
     def write() -> None:
+        """Append, and wait where the reader is far behind: on a busy machine the runner would never catch up."""
         while not stop.is_set():
+            read.clear()
+            if written[0] - (seen[-1] if seen else 0) > 100:
+                read.wait(1.0)
+                continue
             store.append(*flights(10, written[0]))
             written[0] += 10
 
     writer = threading.Thread(target=write)
-    seen: list[int] = []
     with store.run(kept):
         writer.start()
         try:
-            ends = time.monotonic() + 30
+            ends = time.monotonic() + 120
             while len(set(seen)) < 5 and time.monotonic() < ends:
                 found = parquet(folder)
                 seen.append(sum(row[2] + row[4] for row in found))  # type: ignore[operator]
+                read.set()
                 assert found == folded(flights(seen[-1]))
         finally:
             stop.set()
+            read.set()
             writer.join()
-        store.wait(kept)
+        store.wait(kept, timeout=120)
     assert seen == sorted(seen) and len(set(seen)) >= 5
     assert parquet(folder) == folded(flights(written[0]))

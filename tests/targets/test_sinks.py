@@ -648,13 +648,21 @@ def test_killed_runners_skip_and_repeat_nothing(kind: str, store: ef.Store, tmp_
         target = store.projections.target(kept)
         positions: set[int] = set()
         try:
-            for _ in range(60):
+            ends = time.monotonic() + 120
+            for number in range(60):
                 store.extend(flights(60, written), batch=8)
                 written += 60
                 ward.stdin.write("\n")
                 ward.stdin.flush()
                 child = int(ward.stdout.readline())
-                time.sleep(chance.random() * 0.05)
+                if number % 2:  # when it has begun and a batch is on its way, however long it needs to come to that
+                    before, at = max(positions, default=0), 0
+                    while at < written and time.monotonic() < ends:
+                        at = max(held.position for held in store.projections.checkpoints(kept))
+                        if at > before and target.undelivered("carrier_month", 1):
+                            break
+                        time.sleep(0.001)
+                time.sleep(chance.random() * (0.005 if number % 2 else 0.05))
                 os.kill(child, signal.SIGKILL)
                 positions.update(held.position for held in store.projections.checkpoints(kept))
                 caught += bool(target.undelivered("carrier_month", 1))
