@@ -5,18 +5,20 @@ from __future__ import annotations
 import threading
 import time
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
 import eventfold as ef
 from eventfold.bridge import aside, run
 from eventfold.errors import LeaseLost
+from eventfold.flow.fold import Reading
 from eventfold.flow.project import Means, Work
 from eventfold.projection import plan_of
 from eventfold.running.desk import Desk
 from eventfold.running.share import Share
 from eventfold.target import Advance, Place
-from tests.projections.flights import CarrierMonth, Split, flights, folded, proved, rows
+from tests.projections.flights import CarrierMonth, Departed, Split, flights, folded, proved, rows
 
 
 def work(store: ef.Store, holder: str, lease: float, page: int = 20) -> Work:
@@ -208,3 +210,77 @@ def test_whoever_has_too_much_lets_go_of_it_one_by_one() -> None:
         now = step * 1.0
         gone += [each for each in range(4, -1, -1) if share.lets_go(each, lambda: ["me", "you", ""])][:1]
     assert gone[:2] == [4, 3]
+
+
+class Time:
+    """One clock for a target and its workers, which the test moves. It stands still otherwise."""
+
+    def __init__(self, target: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seconds = 1_000.0
+        monkeypatch.setattr(target.driver, "now", lambda _connection: int(self.seconds * 1e6))
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def worker(store: ef.Store, kept: Any, time: Time, holder: str) -> Work:
+    """A worker with a lease of three seconds of that time, on one event after the other."""
+    means = Means(store.projections.log, store.projections.target(kept), time, lease=3.0, page=1)
+    return Work(plan_of(kept), means, Place(plan_of(kept).name, 1), holder)
+
+
+class Sends(ef.Subscription, name="lease_sends", start="beginning"):
+    """Something done outside."""
+
+    def send(self, recorded: ef.Recorded[Departed]) -> None:
+        """Note it."""
+        SENT.append(recorded.position)
+
+
+SENT: list[int] = []
+
+
+def test_a_worker_that_always_has_work_keeps_its_lease(store: ef.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It never waits, so it never gives a sign of life while it waits: its steps renew the lease."""
+    SENT.clear()
+    for kept in (CarrierMonth, Sends):
+        store.project(kept)
+        if kept is CarrierMonth:
+            store.extend(flights(60), batch=1)
+    store.projections.begin(Sends, 0)
+    SENT.clear()
+    time = Time(store.projections.target(CarrierMonth), monkeypatch)
+    for kept in (CarrierMonth, Sends):
+        busy, other = worker(store, kept, time, "busy"), worker(store, kept, time, "other")
+        for _ in range(10):
+            assert run(busy.step()) == "worked"
+            time.seconds += 1.0
+            assert run(other.step()) == "held"
+        busy.release()
+    assert sorted(set(SENT)) == SENT
+
+
+@pytest.mark.parametrize("taken", [True, False], ids=["taken over", "free"])
+def test_no_effect_is_begun_when_the_lease_may_have_ended(
+    store: ef.Store, monkeypatch: pytest.MonkeyPatch, taken: bool
+) -> None:
+    """A worker that stood still after it had read an event makes sure of its lease first: another may be at it."""
+    SENT.clear()
+    store.project(Sends)
+    store.append(Departed("a", 1, 1))
+    time = Time(store.projections.target(Sends), monkeypatch)
+    stalled, other = worker(store, Sends, time, "stalled"), worker(store, Sends, time, "other")
+    real, left = Reading.items, [1]
+
+    def items(self: Any, *given: Any) -> Any:
+        if left and left.pop():
+            time.seconds += 10.0
+            if taken:
+                assert run(other.step()) == "worked"
+                assert SENT == [1]
+        return real(self, *given)
+
+    monkeypatch.setattr(Reading, "items", items)
+    assert run(stalled.step()) == ("held" if taken else "worked")
+    assert SENT == [1]
+    (stalled, other)[taken].release()

@@ -314,8 +314,9 @@ class Rows:
             tx.delete(self.table, keys)
         except (RowRefused, TypeError, ValueError, OverflowError) as error:
             columns = self._of.table.columns
-            values = [[getattr(row, column.name) for column in columns] for row in rows]
-            raise Failed(None, unfit(self._plan.name, columns, values, _cause(error)), "evolve") from error
+            raise Failed(
+                None, unfit(self._plan.name, columns, map(self._values, rows), _cause(error)), "evolve"
+            ) from error
 
     def refuse_other_keys(self, keys: list[Key], rows: list[Any]) -> None:
         """Raises Failed where a row, changed by evolve, does not have its key any more."""
@@ -329,16 +330,18 @@ class Rows:
         self, pack: Callable[[Any], tuple[Any, ...]], values: Iterable[Any], handler: str
     ) -> list[tuple[Any, ...]]:
         """Rows or keys as they are stored. Raises Failed where a value is not of the type that its field declares."""
-        values = list(values)
+        every = list(values)
         try:
-            return list(map(pack, values))
+            return list(map(pack, every))
         except Exception as error:
             columns = self._of.table.columns
-            found = [
-                list(each) if isinstance(each, tuple) else [getattr(each, column.name) for column in columns]
-                for each in values
-            ]
-            raise Failed(None, unfit(self._plan.name, columns, found, error), handler) from error
+            raise Failed(None, unfit(self._plan.name, columns, map(self._values, every), error), handler) from error
+
+    def _values(self, each: Any) -> Sequence[Any]:
+        """The values of a row or a key, as the user's code gave them."""
+        if isinstance(each, tuple):
+            return cast("Key", each)
+        return [getattr(each, column.name) for column in self._of.table.columns]
 
 
 def _cause(error: Exception) -> Exception:

@@ -72,6 +72,7 @@ class Work:
         self._at_once: int = getattr(plan.cls, "at_once", 1)  # effects for one checkpoint: so many may be repeated
         self._single_to = 0  # up to this position, one append at a time
         self._rows: Rows | None = None
+        self._ends = 0.0  # when the lease may end, by our own clock
         self.paused_because = ""
         self._disturbed = False  # a command changed something while an effect was done
         self.ended_by: BaseException | None = None  # what is no Exception, and stopped it
@@ -85,6 +86,8 @@ class Work:
             if self._disturbed:
                 self._disturbed = False
                 self._reload()
+            if self.held is not None and self._may_end_within(2 / 3):
+                self.beat()  # also while there is always work to do
             if self.held is not None and self._is_old():
                 self.release()  # what is in memory may be folded from events that are lost: begin with what is kept
             if self.held is None and self._is_paused():
@@ -120,16 +123,37 @@ class Work:
         """Whether the store has come to another epoch since it was found that what is kept is of its history."""
         return self.means.log.engine.epoch != self._epoch
 
+    def _may_end_within(self, share: float) -> bool:
+        """Whether less than this share of the lease may be left, by our own clock; of one without length, never."""
+        lease = self.means.lease
+        return lease > 0 and self._ends - self.means.clock() < lease * share
+
+    def renewed(self, asked: float) -> None:
+        """The lease was renewed, by a call that was made at this reading of the clock."""
+        self._ends = max(self._ends, asked + self.means.lease)
+
+    def _make_sure(self) -> None:
+        """Before something is done outside: it is only begun while the lease is ours. Raises LeaseLost, Disturbed."""
+        if not self._may_end_within(1 / 3):
+            return
+        held, asked = _held(self.held), self.means.clock()
+        revision = self.means.target.beat(held, self.means.lease)
+        self.renewed(asked)
+        if revision != held.revision:
+            raise Disturbed
+
     async def _claim(self) -> bool:
-        means = self.means
+        means, asked = self.means, self.means.clock()
         held = means.target.claim(self.place, self.holder, means.lease)
         if held is None:
             other = next((c.holder for c in means.target.checkpoints(self.place.name) if c.place == self.place), "")
             if not other or not means.dead(other):
                 return False
+            asked = means.clock()
             held = means.target.claim(self.place, self.holder, means.lease, heir_of=other)
             if held is None:
                 return False
+        self._ends = asked + means.lease
         self._epoch = means.log.engine.epoch
         try:
             await verify(means.log, Cursor(held.store, held.epoch, held.position, held.event_id))
@@ -176,8 +200,11 @@ class Work:
         """Keep the lease, and notice what was changed by hand. To be called every few seconds while idle."""
         if self.held is None:
             return
+        asked = self.means.clock()
         try:
-            if self.means.target.beat(self.held, self.means.lease) != self.held.revision:
+            revision = self.means.target.beat(self.held, self.means.lease)
+            self.renewed(asked)
+            if revision != self.held.revision:
                 self._reload()
         except LeaseLost:
             self.held = None
@@ -255,6 +282,7 @@ class Work:
                 self._rows.fold(todo, timing, clock, each=bool(self._single_to))
             elif self.plan.kind == "effects":
                 todo = todo[: self._at_once]
+                self._make_sure()
                 self._handlers.handle(todo, None, timing, clock)
                 through = self._cut(items, todo, through)
             self._read_ahead(page, whole)
@@ -428,6 +456,7 @@ class Work:
             if self._rows is not None:
                 self._rows.fold(items, Timing(), clock)
             elif self.plan.kind == "effects":  # it may write to this log, so not while we hold its database
+                self._make_sure()
                 self._handlers.handle(items, None, Timing(), clock)
             with self.means.target.writing(self.place) as tx:
                 if self._rows is not None:

@@ -83,7 +83,7 @@ class AsyncDesk:
         """See Desk.accept."""
         await self.ask(lambda desk: desk.accept(projection))
 
-    async def begin(self, projection: Named, at: int | datetime) -> int:
+    async def begin(self, projection: Named, at: int | date) -> int:
         """See Desk.begin."""
         return await self.ask(lambda desk: desk.begin(projection, at))
 

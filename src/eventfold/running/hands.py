@@ -7,7 +7,7 @@ changes nothing is not told of. Knows: entries, who waits for whom. Does not kno
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import date
 
 import msgspec
 
@@ -150,8 +150,8 @@ class Hands(Finding):
 
         self._carried_out(target, plan.name, attempt)
 
-    def begin(self, projection: Named, at: int | datetime) -> int:
-        """Let an effect, a process or a subscription go on behind a position (or moment); returns the position.
+    def begin(self, projection: Named, at: int | date) -> int:
+        """Let an effect, a process or a subscription go on behind a position (or moment, or day); returns the position.
 
         What came before is done with, whoever did it; what comes after is done, again if it was. Made known if it is
         not. What was parked is given up. Nothing may be at work on it: raises LeaseHeld. InvalidProjection for read

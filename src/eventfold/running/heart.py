@@ -50,8 +50,10 @@ class Heart:
             for work, began in tuple(self._at_work.items()):
                 held = work.held
                 if held is not None and time.monotonic() - began >= every:
+                    asked = work.means.clock()
                     with suppress(EventfoldError):  # lost, or the database is away: whoever is at work finds out itself
                         self._target.beat(held, self._lease, quietly=True)
+                        work.renewed(asked)
 
     def stop(self) -> None:
         """End the thread."""
