@@ -98,6 +98,9 @@ def test_every_kind_of_column_comes_back_as_it_went(store: ef.Store) -> None:
 
 def test_rows_are_asked_by_any_column_in_any_order(store: ef.Store) -> None:
     """`rows` takes equal fields, an order, a limit; an unknown column is told with those there are."""
+    for order in (3, [3], ["carrier", None]):
+        with pytest.raises(InvalidProjection, match="cannot be sorted by"):
+            store.rows(CarrierMonth, order=order)  # type: ignore[arg-type]
     store.extend(flights(200))
     store.project(CarrierMonth)
     best = store.rows(CarrierMonth, month=3, order=["-flights", "carrier"], limit=2)

@@ -6,11 +6,12 @@ twins hand the same calls to a thread. Knows: what a user may ask. Does not know
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from eventfold.bridge import in_thread, run
+from eventfold.errors import InvalidProjection
 from eventfold.flow.log import Options
 from eventfold.flow.prove import Progress
 from eventfold.flow.view import View, view
@@ -21,6 +22,20 @@ from eventfold.running.desk import PATIENCE, Desk
 from eventfold.running.finding import Named
 
 P = TypeVar("P", bound=Projection)
+
+
+def sort_fields(order: Any) -> tuple[str, ...]:
+    """The fields to sort rows by, each with "-" before it for the greatest first. Raises InvalidProjection."""
+    given: list[Any] = [order]
+    if not isinstance(order, str) and isinstance(order, Iterable):
+        given = list(cast("Iterable[Any]", order))
+    for each in given:
+        if not isinstance(each, str):
+            raise InvalidProjection(
+                f"Rows cannot be sorted by {each!r}.",
+                'Give names of fields: order="-total". Rows whose field order has this value: rows(…, {"order": …}).',
+            )
+    return tuple(given)
 
 
 class Projecting:
@@ -66,7 +81,7 @@ class Projecting:
         """
         if wait is not None:
             self._desk.wait(projection, wait)
-        by = (order,) if isinstance(order, str) else order
+        by = sort_fields(order)
         return self._desk.rows(projection, fields | dict(where or {}), by, limit, generation)
 
     def view(
@@ -123,7 +138,7 @@ class AsyncProjecting:
         desk = await self._desk()
         if wait is not None:
             await in_thread(desk.wait, projection, wait)
-        by = (order,) if isinstance(order, str) else order
+        by = sort_fields(order)
         return await in_thread(desk.rows, projection, fields | dict(where or {}), by, limit, generation)
 
     async def view(
