@@ -65,7 +65,8 @@ class SqliteEngine:
 
     `durability` "full": fsync before every acknowledgement; "normal": a power cut may take every append since the last
     checkpoint of the WAL, a crash of the process takes none. `timeout` seconds a writer waits for its turn. `readonly`
-    opens the file without the right to write. `clock` gives µs since 1970 UTC.
+    opens the file without the right to write. A file that is not used for `max_idle` seconds is closed until its next
+    use; a store that is followed is in use. `clock` gives µs since 1970 UTC.
     """
 
     name = "sqlite"
@@ -78,6 +79,7 @@ class SqliteEngine:
         readonly: bool = False,
         durability: str = "full",
         timeout: float = 30.0,
+        max_idle: float | None = None,
         clock: Callable[[], int] = now_micros,
     ) -> None:
         if durability not in ("full", "normal"):
@@ -88,7 +90,7 @@ class SqliteEngine:
         self.store_id, self.epoch = "", 0
         self.path = path
         self._create, self._clock, self._timeout = create, clock, timeout
-        self._file = File(path, readonly=readonly, full=durability == "full", timeout=timeout)
+        self._file = File(path, readonly=readonly, full=durability == "full", timeout=timeout, max_idle=max_idle)
         self._types, self._tags = Names("type"), Names("tag")
         self._rows = Rows(self._types)
         self._watch = Watch(self._file)

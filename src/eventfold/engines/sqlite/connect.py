@@ -19,7 +19,7 @@ from typing import Any
 
 import apsw
 
-from eventfold.engines.sqlite import forks, immutable
+from eventfold.engines.sqlite import forks, idle, immutable
 from eventfold.engines.sqlite.faults import connected, keep_errno
 from eventfold.engines.sqlite.folder import Folder
 from eventfold.engines.sqlite.guard import Guard, refuse_links
@@ -46,7 +46,8 @@ GLANCE = 1.0  # seconds between looks at whether the file is still the one at it
 class File:
     """A store file opened by this process: its connections, and whether it is still the file that was opened."""
 
-    def __init__(self, path: str, *, readonly: bool, full: bool, timeout: float) -> None:
+    def __init__(self, path: str, *, readonly: bool, full: bool, timeout: float, max_idle: float | None = None) -> None:
+        idle.check_max_idle(max_idle)
         if "\0" in path or path != path.encode("utf-8", "replace").decode():
             raise InvalidInput(f"{path!r} is no path that SQLite can open.", "Use a path in valid UTF-8.", path=path)
         self.path = os.path.abspath(path)
@@ -63,9 +64,14 @@ class File:
         self._wal_identity: tuple[int, int] | None = None
         self._folder = Folder(os.path.dirname(self.real))
         self._glance_at = self._links_at = 0.0
+        self.max_idle, self.used = max_idle, time.monotonic()  # seconds; when a connection was asked for last
+        self._resting = False
 
     def open(self, create: bool) -> Identity:
         """Recognise or create the store. Returns who it is. Raises the errors that `Store` documents."""
+        return idle.with_descriptors(lambda: self._open(create))
+
+    def _open(self, create: bool) -> Identity:
         existed = self.check_path(create)
         self._may_create = create and not self.readonly
         try:
@@ -93,13 +99,14 @@ class File:
             raise
         self._may_create, self._opened = False, True
         self.pool.done(connection)
+        idle.add(self)
         warn_of_memory(self.path, self.real)
         return found
 
     def take(self) -> None:
         """Take hold of the file by the entry at the path. Raises StoreUnsafe if it has, or is used by, another one."""
         try:
-            self.guard.take(self.real, self._may_create)
+            idle.with_descriptors(lambda: self.guard.take(self.real, self._may_create))
         except OSError as error:
             raise refused_by_system(error.errno or 0, self.path) from error
 
@@ -248,6 +255,11 @@ class File:
         )
 
     def _connect(self) -> apsw.Connection:
+        if self._resting:
+            self._end_rest()
+        return idle.with_descriptors(self._connect_once)
+
+    def _connect_once(self) -> apsw.Connection:
         flags = apsw.SQLITE_OPEN_READONLY if self.readonly else apsw.SQLITE_OPEN_READWRITE
         if self._may_create:
             flags |= apsw.SQLITE_OPEN_CREATE
@@ -257,13 +269,10 @@ class File:
             connection = connected(self.real, flags=flags, statementcachesize=200)
         try:
             self._configure(connection)
-            if (
-                self._opened
-                and not self.readonly
-                and not self._immutable
-                and (mode := connection.pragma("journal_mode")) != "wal"
-            ):
-                raise self._unlogged(mode)
+            if self._opened:  # it opens the log as well: should that not be possible, it is said here
+                mode = connection.pragma("journal_mode")
+                if mode != "wal" and not self.readonly and not self._immutable:
+                    raise self._unlogged(mode)
         except BaseException as error:
             keep_errno(error, connection)
             connection.close()
@@ -290,7 +299,7 @@ class File:
     def reader(self) -> apsw.Connection:
         """A connection for the caller alone, to be given back by `done` or `discard`."""
         self.check()
-        now = time.monotonic()
+        self.used = now = time.monotonic()
         if now > self._glance_at or self._immutable:
             self._glance_at = now + GLANCE
             self.in_place()
@@ -300,7 +309,7 @@ class File:
     def writer(self) -> apsw.Connection:
         """The connection for the writer, to be given back to the pool. Raises StoreReadOnly, StoreUnsafe."""
         self.check()
-        now = time.monotonic()
+        self.used = now = time.monotonic()
         if now > self._links_at:
             refuse_links(self.real)
             self._links_at = now + GLANCE  # only now: where it is refused, it is looked at again the next time
@@ -335,6 +344,24 @@ class File:
         """After it, in the child: see forks.py."""
         self.lock.disown()
         return self._identity if self.pool.in_use else None
+
+    def rest(self) -> bool:
+        """Close everything, if nothing is in use, until the next connection is asked for. Returns whether it did."""
+        return not self._resting and not self._closed and not self.inherited and self.pool.rest(self._rest)
+
+    def _rest(self) -> None:
+        self._resting = True
+        self._wal_identity = None  # with nobody here at the file, another program may rightly end its log
+        self.lock.rest()
+        self.guard.lift()
+
+    def _end_rest(self) -> None:
+        """Hold the file again, which must be the one that was opened. Its head is verified by the next read."""
+        self.take()
+        self.guard.set_early()
+        self._resting = False
+        if not self.in_place():
+            self.check()
 
     @property
     def inherited(self) -> bool:
@@ -428,6 +455,7 @@ class File:
         self._closed = True
         self.pool.close()
         forks.forkable.discard(self)
+        idle.remove(self)
         self.lock.close()
 
 

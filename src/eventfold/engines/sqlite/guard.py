@@ -102,6 +102,8 @@ class Guard:
         if not hasattr(os, "O_CLOEXEC"):  # Windows: its locks belong to descriptors anyway
             return
         with _mutex:
+            if self._held is not None:
+                return
             entry = Entry(_id(os.path.dirname(path) or "."), os.path.basename(path))
             held = self._find(path, entry, create)
             if held.entry != entry:

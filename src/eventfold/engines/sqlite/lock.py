@@ -15,6 +15,7 @@ from collections import deque
 from contextlib import suppress
 
 from eventfold.engines.sqlite.folder import Folder
+from eventfold.engines.sqlite.idle import with_descriptors
 from eventfold.engines.sqlite.system import refused_by_system
 from eventfold.errors import StoreBusy, StoreUnavailable
 from eventfold.waiting import Waiters
@@ -101,6 +102,11 @@ class WriterLock:
 
     __del__ = close
 
+    def rest(self) -> None:
+        """Give up the file until the lock is needed again, unless a thread waits for it. Only where it is not held."""
+        if self._waiter is None:
+            self.close()
+
     def disown(self) -> None:
         """In a forked child: let go of the parent's descriptor, so that the lock ends with the parent."""
         if self._file is not None:
@@ -119,7 +125,7 @@ class WriterLock:
             self._file = None
         try:
             try:
-                self._file = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+                self._file = with_descriptors(lambda: os.open(self.path, os.O_RDWR | os.O_CLOEXEC))
             except FileNotFoundError:
                 self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
                 self._share(self._file)

@@ -135,6 +135,22 @@ class Pool:
         if not self._count():
             self._ended()
 
+    def rest(self, closed: Callable[[], None]) -> bool:
+        """Close every connection if none is in use, and call `closed` before another one is made. Returns whether."""
+        if self.in_use or self._closed:
+            return False
+        self._counting.run(self._pause, 1)  # from here on whoever makes one waits
+        try:
+            if self.in_use:
+                return False
+            self.close_idle()
+            if self._count():  # one was taken in between
+                return False
+            closed()
+            return True
+        finally:
+            self.resume()
+
     # Forks: see forks.py
 
     @property
