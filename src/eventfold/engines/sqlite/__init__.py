@@ -39,13 +39,14 @@ from eventfold.engines.sqlite.inline import enrolled
 from eventfold.engines.sqlite.layouts import upgrade
 from eventfold.engines.sqlite.named import NamedLocks
 from eventfold.engines.sqlite.names import Names
+from eventfold.engines.sqlite.overwritten import Mark
 from eventfold.engines.sqlite.queries import Dictionary, positions
 from eventfold.engines.sqlite.read import Rows, first_of, missing, read_page
 from eventfold.engines.sqlite.restored import begin_epoch
 from eventfold.engines.sqlite.system import NOT_DURABLE, file_system
 from eventfold.engines.sqlite.watch import Watch
 from eventfold.engines.sqlite.writer import Writer
-from eventfold.errors import InvalidInput, Unreadable
+from eventfold.errors import CorruptEvent, InvalidInput, StoreDamaged, Unreadable
 from eventfold.inlined import Inlined
 from eventfold.integrity import Problem, Progress
 from eventfold.query import Query
@@ -53,6 +54,7 @@ from eventfold.record import Receipt, Stored, receipt
 from eventfold.snapshot import Snapshot
 
 T = TypeVar("T")
+MOST_READS = 5  # of one question, if a checkpoint ran beside every one before
 
 
 def now_micros() -> int:
@@ -147,12 +149,43 @@ class SqliteEngine:
         return outcomes
 
     def _reading(self, work: Callable[[apsw.Connection], T]) -> T:
+        for _ in range(MOST_READS - 1):
+            connection, mark = self._file.reader(), self._file.mark()
+            try:
+                result = work(connection)
+                settled = self._file.is_settled(mark)
+            except BaseException as error:
+                keep_errno(error, connection)
+                # A statement left half done would keep this connection in the snapshot of now.
+                self._file.pool.discard(connection)
+                if self._is_of_one_moment(error, mark):
+                    raise
+                continue
+            self._file.pool.done(connection)
+            if settled:
+                return result
+        return self._reading_once(work)
+
+    def _is_of_one_moment(self, error: BaseException, mark: Mark) -> bool:
+        """Whether an error is not of a read beside a checkpoint. Raises StoreDamaged if the file was overwritten."""
+        if not isinstance(error, (apsw.Error, StoreDamaged, CorruptEvent)) or error is self._file.overwritten:
+            return True
+        try:
+            settled = self._file.is_settled(mark)
+        except StoreDamaged as damage:
+            raise damage from error
+        if not settled and self._file.damage is error:
+            self._file.damage = None
+        return settled
+
+    def _reading_once(self, work: Callable[[apsw.Connection], T]) -> T:
         connection = self._file.reader()
         try:
+            self._file.is_settled(self._file.mark())  # raises if it was overwritten
             result = work(connection)
+            self._file.is_settled(self._file.mark())
         except BaseException as error:
             keep_errno(error, connection)
-            # A statement left half done would keep this connection in the snapshot of now.
             self._file.pool.discard(connection)
             raise
         self._file.pool.done(connection)
@@ -409,7 +442,7 @@ class SqliteEngine:
     def backup(self, path: str) -> None:
         """A consistent copy at another path, made while the store is in use; it begins a new epoch."""
         try:
-            self._reading(lambda connection: backup(connection, path))
+            self._reading_once(lambda connection: backup(connection, path))
         except apsw.Error as error:
             raise translated(error, self._file.path) from error
 

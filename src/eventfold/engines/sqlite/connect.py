@@ -13,6 +13,7 @@ import shlex
 import stat
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from typing import Any
@@ -25,6 +26,7 @@ from eventfold.engines.sqlite.folder import Folder
 from eventfold.engines.sqlite.guard import Guard, refuse_links
 from eventfold.engines.sqlite.identity import Identity, give_birth, identity_of
 from eventfold.engines.sqlite.lock import WriterLock
+from eventfold.engines.sqlite.overwritten import Mark, Pages
 from eventfold.engines.sqlite.pool import Pool
 from eventfold.engines.sqlite.schema import APPLICATION_ID, CREATE, DEFINITIONS, LAYOUT, OLDEST
 from eventfold.engines.sqlite.system import LONGEST_PATH, refused_by_system, warn_of_memory
@@ -64,6 +66,9 @@ class File:
         self._wal_identity: tuple[int, int] | None = None
         self._folder = Folder(os.path.dirname(self.real))
         self._glance_at = self._links_at = 0.0
+        self._pages: Pages | None = None
+        self.overwritten: StoreDamaged | None = None
+        self.on_change: Callable[[], None] = lambda: None  # called when a checkpoint has changed the file
         self.max_idle, self.used = max_idle, time.monotonic()  # seconds; when a connection was asked for last
         self._resting = False
 
@@ -91,6 +96,7 @@ class File:
             if self._log_ahead(connection):
                 self.guard.set()
             self._identity, self._wal_identity = _identity(self.path), _identity(self.real + "-wal")
+            self._pages = self.guard.pages(self.lock.is_held)
         except BaseException as error:
             keep_errno(error, connection)
             self.pool.discard(connection)
@@ -271,6 +277,8 @@ class File:
             self._configure(connection)
             if self._opened:  # it opens the log as well: should that not be possible, it is said here
                 mode = connection.pragma("journal_mode")
+                if self._pages is None:
+                    self._pages = self.guard.pages(self.lock.is_held)
                 if mode != "wal" and not self.readonly and not self._immutable:
                     raise self._unlogged(mode)
         except BaseException as error:
@@ -310,6 +318,7 @@ class File:
         """The connection for the writer, to be given back to the pool. Raises StoreReadOnly, StoreUnsafe."""
         self.check()
         self.used = now = time.monotonic()
+        self.is_settled(self.mark())
         if now > self._links_at:
             refuse_links(self.real)
             self._links_at = now + GLANCE  # only now: where it is refused, it is looked at again the next time
@@ -352,6 +361,7 @@ class File:
     def _rest(self) -> None:
         self._resting = True
         self._wal_identity = None  # with nobody here at the file, another program may rightly end its log
+        self._pages = None
         self.lock.rest()
         self.guard.lift()
 
@@ -384,8 +394,42 @@ class File:
             return self.damage
         return StoreClosed(f"The store {self.path} was closed.", "Open it again.", path=self.path)
 
+    def mark(self) -> Mark:
+        """To be taken before a read, and given to `is_settled` after it."""
+        pages = self._pages
+        return None if pages is None else pages.mark()
+
+    def is_settled(self, mark: Mark) -> bool:
+        """Whether what was read since `mark` is of one moment: it is read again if not. 1 µs.
+
+        A checkpoint ran meanwhile: another SQLite library in this process may have dropped the locks that would have
+        kept it from what was being read. Raises StoreDamaged if the file was overwritten.
+        """
+        pages = self._pages
+        if pages is None or pages.is_settled(mark):
+            return True
+        self._settle(pages)
+        return self.mark() == mark and not self._immutable
+
+    def _settle(self, pages: Pages) -> None:
+        if not pages.settle():
+            self.damage = self.overwritten = StoreDamaged(
+                f"{self.path} was overwritten (cp, rsync --inplace) while this process had it open.",
+                "Nothing was read or acknowledged after it: stop every process that uses the store, put the copy there "
+                f"without a -wal and -shm file beside it, then say so: eventfold restored {shlex.quote(self.path)}.",
+                path=self.path,
+            )
+            raise self.damage
+        if self._immutable:  # a program that may write here has done so: what is in memory does not hold
+            self.pool.close_idle()
+        self.on_change()
+
     def in_place(self) -> bool:
-        """Whether the path still leads to the file, and the WAL, that this process has open. 2 µs, or 5."""
+        """Whether the path still leads to the file, and the WAL, that this process has open. 3 µs, or 6."""
+        try:
+            self.is_settled(self.mark())
+        except StoreDamaged:
+            return False
         mark = self._folder.look()
         if self._folder.same(mark) and self._wal_identity is not None:
             return True

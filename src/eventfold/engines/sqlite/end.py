@@ -24,6 +24,7 @@ class End:
         self._file, self._rows = file, rows
         self.store_id, self.epoch = store_id, epoch
         self.seen = self._noted()
+        file.on_change = self._note_again
 
     def look(self, connection: apsw.Connection) -> Head:
         """The head now, verified. Raises StoreDamaged if the last one seen is no longer in the log, or its epoch ended.
@@ -56,6 +57,12 @@ class End:
         if self._file.full:
             note = f"{self.store_id} {self.epoch} {head.position} {head.time} {head.id.hex()}"
             self._file.lock.note(note)
+
+    def _note_again(self) -> None:
+        """The file was written to, by a checkpoint or not: what any process has acknowledged must be in it still."""
+        noted = self._noted()
+        if noted.position > self.seen.position:
+            self.seen = noted
 
     def _noted(self) -> Head:
         """What the lock file tells of this history. A backup, having an epoch of its own, begins another."""

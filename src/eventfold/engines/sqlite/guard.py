@@ -18,11 +18,13 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
 from eventfold.engines.sqlite import byte_locks
-from eventfold.engines.sqlite.wal_index import hold_index
+from eventfold.engines.sqlite.overwritten import Pages
+from eventfold.engines.sqlite.wal_index import HeldIndex, hold_index
 from eventfold.errors import StoreUnsafe
 
 SHARED_FIRST, SHARED_SIZE = 0x40000002, 510  # sqlite.org/fileformat: the lock-byte page
@@ -67,15 +69,15 @@ class _Held:
 
     def __init__(self, id: FileId, file: int, path: str, entry: Entry) -> None:
         self.id, self.files, self.path, self.entry = id, [file], path, entry
-        self.index: int | None = None  # a descriptor of the log's index that holds it
+        self.index: HeldIndex | None = None  # of the write-ahead log
         self.users = 0
 
-    def close(self) -> None:
-        """Close every descriptor, and with them drop the locks."""
+    def close(self, *, unlock: bool = True) -> None:
+        """Close every descriptor, and with them drop the locks; not in a forked child: they are the parent's."""
         while self.files:
             os.close(self.files.pop())
         if self.index is not None:
-            os.close(self.index)
+            self.index.close(unlock=unlock)
             self.index = None
 
 
@@ -161,7 +163,17 @@ class Guard:
             return
         with _mutex:
             if byte_locks.lock(held.files[0], SHARED_FIRST, SHARED_SIZE) and held.index is None:
-                held.index = hold_index(held.path)
+                index = hold_index(held.path)
+                held.index = None if index is None else HeldIndex(index)
+
+    def pages(self, is_writing: Callable[[], bool]) -> Pages | None:
+        """The pages of the file, as they are now; None where no descriptor of it is held. Once SQLite has read it."""
+        held = self._held
+        if held is None or not held.files:
+            return None
+        if held.index is not None:
+            held.index.map()
+        return Pages(held.files[0], held.index, is_writing)
 
     @property
     def alone(self) -> bool:
@@ -307,7 +319,7 @@ def _in_child() -> None:
     global _mutex
     _mutex = threading.RLock()
     for held in _held.values():
-        held.close()
+        held.close(unlock=False)
     _held.clear()
 
 

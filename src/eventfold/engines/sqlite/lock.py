@@ -70,6 +70,22 @@ class WriterLock:
         if fcntl is not None and self._file is not None:
             fcntl.flock(self._file, fcntl.LOCK_UN)
 
+    def is_held(self) -> bool:
+        """Whether it is held, here or in another process."""
+        if fcntl is None:
+            return False
+        try:
+            file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:  # no one has written yet
+            return False
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+        except OSError:
+            return True
+        finally:
+            os.close(file)
+
     def note(self, text: str) -> None:
         """Leave a line for whoever opens the store next. Only while the lock is held; not synced."""
         if self._file is not None:

@@ -11,16 +11,68 @@ Knows: how SQLite opens an index (sqlite.org/src/file/src/os_unix.c, unixLockSha
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
 import time
+from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 from eventfold.engines.sqlite import byte_locks
 
+CHECKPOINTING = 121  # the byte that a checkpoint holds a lock on
+MAPPED = 136  # bytes: two copies of the header, and how far checkpoints have come
+FAILED = ctypes.c_void_p(-1).value
 OPENED = 128  # the byte that whoever has the index open holds a shared lock on
 CUT_TO = 3  # bytes: the size to which SQLite cuts an index that nobody has open
 OPENING_TIMEOUT_S = 1.0  # how long another process may be at cutting it
 PAUSE_S = 0.001
+
+
+class _Mapping:
+    """The beginning of an index in memory, for reading only, until nothing refers to it."""
+
+    def __init__(self, file: int) -> None:
+        """Raises OSError."""
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._libc.mmap.restype = ctypes.c_void_p
+        self._libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long)
+        self._libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+        self.address: int = self._libc.mmap(None, MAPPED, mmap.PROT_READ, mmap.MAP_SHARED, file, 0)
+        if self.address in (None, FAILED):
+            self.address = 0
+            raise OSError(ctypes.get_errno(), "mmap")
+
+    def __del__(self) -> None:
+        if self.address:
+            self._libc.munmap(self.address, MAPPED)
+
+
+Words = Sequence[int]  # the header of an index by 8 bytes (sqlite.org/walformat), as it is at every moment
+
+
+class HeldIndex:
+    """A descriptor that holds an index, and what its header says once SQLite has written it."""
+
+    def __init__(self, file: int) -> None:
+        self.file = file
+        self.words: Words | None = None
+
+    def close(self, *, unlock: bool = True) -> None:
+        """Close the descriptor, and drop the lock, which the mapping would keep."""
+        if unlock:
+            byte_locks.unlock(self.file, OPENED, 1)
+        os.close(self.file)
+
+    def map(self) -> None:
+        """Let `words` tell what the header says. Not a descriptor more: closing one would drop SQLite's locks."""
+        with suppress(OSError, AttributeError, ValueError):
+            if self.words is None and os.fstat(self.file).st_size >= MAPPED:
+                mapping = _Mapping(self.file)
+                words: Any = (ctypes.c_uint64 * (MAPPED // 8)).from_address(mapping.address)
+                words.mapping = mapping  # there as long as the words are
+                self.words = words
 
 
 def hold_index(database: str) -> int | None:

@@ -168,9 +168,11 @@ class Writer:
         long = [clause for clause in clauses if clause.query.items and start - clause.after > LONG]
         if not long:
             return {}
+        mark = self._file.mark()
         until = self.end.look(connection).position
         names = Dictionary(connection, self.types, self.tags)
-        return {id(c): until for c in long if first_match(names, c.query, c.after, until) is None}
+        judged = {id(c): until for c in long if first_match(names, c.query, c.after, until) is None}
+        return judged if self._file.is_settled(mark) else {}  # else all of it is judged under the lock
 
     def _transact(
         self,
