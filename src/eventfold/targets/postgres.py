@@ -30,6 +30,7 @@ Lend = Callable[[Address], Lending | None]
 POOL = 8  # connections to a server that the log is not on
 PROGRAM = "eventfold read models"  # how a transaction shows itself to those who look who blocks whom
 OURS = re.compile(r"\beventfold_(?:projection|checkpoint|entry|mark|command|layout|sending)\b")
+WIDE = b"BEGIN READ ONLY; SET LOCAL enable_seqscan = on; SET LOCAL plan_cache_mode = auto"
 SMALL = {letter: letter + 32 for letter in range(ord("A"), ord("Z") + 1)}  # as PostgreSQL does: A to Z only
 
 BLOCKERS = """SELECT DISTINCT b.pid, b.application_name, b.usename, b.state || ' for '
@@ -280,7 +281,7 @@ class PostgresDriver:
         if connection.info.transaction_status != TransactionStatus.IDLE:
             yield
             return
-        connection.execute(self._begin)
+        connection.execute(WIDE)
         try:
             yield
         finally:

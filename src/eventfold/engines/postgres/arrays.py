@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from psycopg.abc import AdaptContext, Buffer
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
+NUL, NOWHERE = "\0", "\1"  # no tag, type or key has a control character
 _LENGTHS = [n.to_bytes(4) for n in range(1024)]
 _NULL = b"\xff\xff\xff\xff"
 
@@ -102,6 +103,23 @@ def uuids(items: Sequence[bytes]) -> Uuids:
 def texts(items: Sequence[str]) -> Texts:
     """UTF-8."""
     return Texts(_variable(25, [item.encode() for item in items]))
+
+
+def sought(items: Sequence[str]) -> Texts:
+    """The same for what is asked for: see `without_nul`."""
+    return texts([item.replace(NUL, NOWHERE) for item in items] if NUL in "".join(items) else items)
+
+
+def without_nul(values: Sequence[Any]) -> list[Any]:
+    """What is asked for, without U+0000, which is in no text of a store: another character is there that is in none."""
+    return [
+        value.replace(NUL, NOWHERE)
+        if isinstance(value, str)
+        else without_nul(cast("list[Any]", value))
+        if isinstance(value, list)
+        else value
+        for value in values
+    ]
 
 
 def blobs(items: Sequence[bytes]) -> Bytes:

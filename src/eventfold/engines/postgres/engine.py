@@ -256,7 +256,7 @@ class PostgresEngine(Writing):
 
     async def snapshot(self, key: str) -> Snapshot | None:
         """See the port."""
-        rows = await self._sessions.ask(self._sql.snapshot, [key])
+        rows = await self._sessions.ask(self._sql.snapshot, [key]) if "\0" not in key else []
         if not rows:
             return None
         found = Snapshot(*rows[0][:-1])
@@ -266,6 +266,8 @@ class PostgresEngine(Writing):
 
     async def keep_snapshot(self, key: str, snapshot: Snapshot) -> None:
         """See the port."""
+        if "\0" in key:  # PostgreSQL has no such text
+            return
         columns = [snapshot.fingerprint, snapshot.position, snapshot.event_id, snapshot.state]
         values = [key, *columns, crc_of_snapshot(self.store_id, key, snapshot)]
         await self._sessions.ask(self._sql.keep_snapshot, values, primary=True)

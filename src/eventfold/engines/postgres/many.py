@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from eventfold.engines.postgres.arrays import texts
+from eventfold.engines.postgres.arrays import sought
 from eventfold.query import Item, Query
 
 FEW = 16  # walks in one statement
@@ -40,7 +40,7 @@ class Arms:
         if alone:
             bounds = "t.position > %b AND t.position <= %b"
             walk = f"SELECT t.position FROM {self._event} t WHERE t.type = ANY (%b::text[]) AND {bounds}"
-            self._arms.append((walk, [texts(list(alone))]))
+            self._arms.append((walk, [sought(list(alone))]))
         by_types: dict[tuple[str, ...], list[Item]] = {}
         for item in single:
             by_types.setdefault(item.types, []).append(item)
@@ -67,10 +67,10 @@ class Arms:
 
     def _add_single(self, types: tuple[str, ...], items: list[Item]) -> None:
         """Items with one tag that name the same types, or none."""
-        tags = texts([item.tags[0] for item in items])
+        tags = sought([item.tags[0] for item in items])
         where = f"{self._tag} t WHERE t.tag = u.tag"
         if types:
-            self._add("unnest(%b::text[]) u(tag)", f"{where} AND t.type = ANY (%b::text[])", tags, texts(types))
+            self._add("unnest(%b::text[]) u(tag)", f"{where} AND t.type = ANY (%b::text[])", tags, sought(types))
         else:
             self._add("unnest(%b::text[]) u(tag)", where, tags)
 
@@ -79,7 +79,7 @@ class Arms:
         split = "(SELECT string_to_array(u.types, E'\\n') AS types OFFSET 0) k"
         of = f"unnest(%b::text[], %b::text[]) u(tag, types) CROSS JOIN LATERAL {split}"
         where = f"{self._tag} t WHERE t.tag = u.tag AND (u.types = '' OR t.type = ANY (k.types))"
-        self._add(of, where, texts([item.tags[0] for item in items]), _lines([item.types for item in items]))
+        self._add(of, where, sought([item.tags[0] for item in items]), _lines([item.types for item in items]))
 
     def _add_several(self, items: list[Item]) -> None:
         """Items with several tags: walk the first, as `walked_first` puts it, and probe the others."""
@@ -103,4 +103,4 @@ def walked_first(items: Sequence[Item]) -> list[tuple[str, ...]]:
 
 
 def _lines(names: list[tuple[str, ...]]) -> Any:
-    return texts(["\n".join(each) for each in names])
+    return sought(["\n".join(each) for each in names])

@@ -14,6 +14,7 @@ import psycopg
 
 from eventfold.engines.postgres import layouts, schema
 from eventfold.engines.postgres.address import Address, Options, address_of, quoted
+from eventfold.engines.postgres.arrays import without_nul
 from eventfold.engines.postgres.connect import AsyncLink, Colour, Pool, Rows, SyncLink
 from eventfold.engines.postgres.errors import lost, no_storable_text, translated
 from eventfold.engines.postgres.lending import WAIT_S, Holders, Lending, shares
@@ -131,7 +132,12 @@ class Sessions:
     ) -> tuple[Rows | None, bool]:
         """The rows; or None, to be asked again over another connection, and whether this one was dead."""
         try:
-            rows = await link.fetch(sql, values)
+            try:
+                rows = await link.fetch(sql, values)
+            except psycopg.errors.CharacterNotInRepertoire:  # a text of the store's; or U+0000 in a question
+                if (without := without_nul(values)) == values:
+                    raise
+                rows = await link.fetch(sql, without)
         except UnicodeEncodeError as error:
             raise no_storable_text(error) from error
         except psycopg.Error as error:

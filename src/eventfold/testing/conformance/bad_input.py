@@ -202,3 +202,23 @@ def test_a_reused_id_is_a_mistake_of_its_own(store: Store) -> None:
     assert refused.value.code == "event-id-reused"
     assert isinstance(UUID(refused.value.fields["id"]), UUID)
     assert two_sentences(refused.value)
+
+
+@pytest.mark.parametrize("text", ["nul \0", "lone \ud800"])
+def test_what_no_store_can_hold_is_found_nowhere_or_refused(store: Store, text: str) -> None:
+    """Asked for by a key, a tag or a state: no store is damaged because of it, and no other text is found instead."""
+    store.append(deposit("a-1", 1), key="nul")
+    asked: list[Callable[[], Any]] = [
+        lambda: store.receipt(text),
+        lambda: store.tags(text),
+        lambda: store.state(Account(text)).balance,
+        lambda: store.types() and store.tags("account:", after=f"account:{text}"),
+    ]
+    for ask in asked:
+        try:
+            assert not ask()
+        except (InvalidInput, InvalidQuery):
+            continue
+    with pytest.raises(InvalidInput):
+        store.using(command_id=text).decide(lambda account: [deposit("a-1", 1)], Account("a-1"))
+    assert store.count() == 1
