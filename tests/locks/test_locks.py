@@ -7,11 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 import eventfold as ef
+from eventfold.engines.sqlite.named import NamedLocks
 from eventfold.errors import StoreBusy
 
 HOLDER = """
@@ -111,3 +113,73 @@ def test_the_condition_stays_the_safety(tmp_path: Path) -> None:
         ef.Store(str(tmp_path / "s.db")).append(Seated("1"))
         with pytest.raises(ef.AppendConflict):
             store.append(Seated("1"), unless=seat)
+
+
+@pytest.mark.parametrize("times", [1, 2, 3], ids="cancelled {} times".format)
+def test_a_task_cancelled_while_a_thread_takes_its_lock_leaves_none_taken(
+    times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often: what the thread takes afterwards is given back, and in this order."""
+    path, begun, go = str(tmp_path / "s.db"), threading.Event(), threading.Event()
+    take = NamedLocks.take
+
+    def slowly(self: NamedLocks, name: str, owner: str) -> str | None:
+        begun.set()
+        assert go.wait(30)
+        return take(self, name, owner)
+
+    async def hold(store: ef.AsyncStore) -> None:
+        async with store.lock(GATE):
+            raise AssertionError("it was cancelled before")
+
+    async def scenario() -> None:
+        async with ef.AsyncStore(path) as store:
+            with monkeypatch.context() as patched:
+                patched.setattr(NamedLocks, "take", slowly)
+                task = asyncio.create_task(hold(store))
+                assert await asyncio.to_thread(begun.wait, 30)
+                for _ in range(times):
+                    task.cancel()
+                    await asyncio.wait([task], timeout=0.1)  # so long that a thread could have unlocked it too early
+                go.set()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            async with ef.AsyncStore(path) as other, other.lock(GATE, timeout=0):
+                pass
+            async with store.lock(GATE, timeout=0):
+                pass
+
+    asyncio.run(scenario())
+
+
+def test_a_task_cancelled_while_a_thread_unlocks_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the thread would take the lock away from the next who has it."""
+    path, begun, go = str(tmp_path / "s.db"), threading.Event(), threading.Event()
+    give_back = NamedLocks.give_back
+
+    def slowly(self: NamedLocks, name: str) -> None:
+        begun.set()
+        assert go.wait(30)
+        give_back(self, name)
+
+    async def hold(store: ef.AsyncStore) -> None:
+        async with store.lock(GATE):
+            monkeypatch.setattr(NamedLocks, "give_back", slowly)
+
+    async def scenario() -> None:
+        async with ef.AsyncStore(path) as store:
+            task = asyncio.create_task(hold(store))
+            assert await asyncio.to_thread(begun.wait, 30)
+            task.cancel()
+            await asyncio.wait([task], timeout=0.1)
+            assert not task.done()
+            go.set()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            monkeypatch.setattr(NamedLocks, "give_back", give_back)
+            async with ef.AsyncStore(path) as other, other.lock(GATE, timeout=0):
+                with pytest.raises(StoreBusy):
+                    async with store.lock(GATE, timeout=0):
+                        raise AssertionError("it was given away twice")
+
+    asyncio.run(scenario())

@@ -6,9 +6,13 @@ Knows: threads. Does not know: any driver.
 from __future__ import annotations
 
 import threading
+import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
+
+from eventfold.mutex import FIRST_PAUSE_S, LONGEST_PAUSE_S, Mutex
 
 C = TypeVar("C")
 KEPT = 4  # connections that nobody uses
@@ -47,28 +51,59 @@ class Idle(Generic[C]):
             self._end(self._kept.pop())
 
 
-class ForAll(Generic[C]):
-    """One connection, taken in turns: what is in memory is there for its own connection only."""
+class Turn(Generic[C]):
+    """The one connection, in use by one call. It ends when it is given back, or when an exception ends the call."""
 
-    def __init__(self, make: Callable[[], C], end: Callable[[C], None]) -> None:
-        self._make, self._end = make, end
-        self._turn = threading.RLock()
+    __slots__ = ("__weakref__", "connection", "is_over", "thread")
+
+    def __init__(self) -> None:
+        self.thread, self.is_over = threading.get_ident(), False
+        self.connection: C | None = None
+
+
+class ForAll(Generic[C]):
+    """One connection, taken in turns: what is in memory is there for its own connection only.
+
+    A thread that has it may take it again. `clear` ends what a call has left that could not give it back.
+    """
+
+    def __init__(self, make: Callable[[], C], end: Callable[[C], None], clear: Callable[[C], None]) -> None:
+        self._make, self._end, self._clear = make, end, clear
+        self._mutex = Mutex()
+        self._turns: tuple[weakref.ref[Turn[C]], ...] = ()  # the innermost last; all of one thread
         self._one: C | None = None
 
-    def take(self) -> C:
+    def take(self) -> Turn[C]:
         """It, when it is free."""
-        self._turn.acquire()
+        turn, pause = Turn[C](), 0.0
+        while not self._mutex.run(self._enter, turn):
+            time.sleep(pause)
+            pause = min(max(FIRST_PAUSE_S, 2 * pause), LONGEST_PAUSE_S)
         if self._one is None:
             self._one = self._make()
-        return self._one
+        elif len(self._turns) == 1:
+            self._clear(self._one)
+        turn.connection = self._one
+        return turn
 
-    def give(self, connection: C, broken: bool) -> None:
+    def _enter(self, turn: Turn[C]) -> bool:
+        found = [each() for each in self._turns]
+        held = [each for each in found if each is not None and not each.is_over]
+        if held and held[-1].thread != turn.thread:
+            return False
+        self._turns = tuple(weakref.ref(each) for each in (*held, turn))
+        return True
+
+    def give(self, turn: Turn[C], broken: bool) -> None:
         """Give it back; it is kept even after an error, since all there is is in it."""
-        self._turn.release()
+        turn.is_over = True
 
     def close(self) -> None:
         """Close it."""
-        with self._turn:
+        turn = self.take()
+        try:
             if self._one is not None:
                 self._end(self._one)
                 self._one = None
+        finally:
+            turn.is_over = True

@@ -31,7 +31,7 @@ from eventfold.engines.sqlite.schema import APPLICATION_ID
 from eventfold.engines.sqlite.system import refused_by_system
 from eventfold.errors import EventfoldError, StoreUnavailable, TargetUnavailable
 from eventfold.projection.columns import Convert, Kind, Table
-from eventfold.targets.connections import ForAll, Idle
+from eventfold.targets.connections import ForAll, Idle, Turn
 from eventfold.targets.driver import Parameters, text_damaged
 from eventfold.targets.rows import quoted
 from eventfold.targets.sqlite_rows import add_functions, order_name
@@ -100,9 +100,9 @@ class SqliteDriver:
         self._known = False  # whether the path leads to a store is known
         self._guard, self._real, self._links_at = Guard(), self.path, 0.0
         self._immutable = False  # whether the file is closed, in a place where nothing can be written
-        self._own = (ForAll if in_memory else Idle)(self._connect, _close)
+        self._own: Any = ForAll(self._connect, _close, _clear) if in_memory else Idle(self._connect, _close)
 
-    def take(self, write: bool, handling: bool) -> apsw.Connection:
+    def take(self, write: bool, handling: bool) -> apsw.Connection | Turn[apsw.Connection]:
         """From the store file's own pool, or one of this driver's own."""
         if not self._known:
             self._recognise()
@@ -117,11 +117,14 @@ class SqliteDriver:
             self._prepared.add(connection)
         return connection
 
-    def connection(self, taken: apsw.Connection) -> apsw.Connection:
-        """It is one."""
+    def connection(self, taken: apsw.Connection | Turn[apsw.Connection]) -> apsw.Connection:
+        """It is one; of what is in memory, that of the turn."""
+        if isinstance(taken, Turn):
+            assert taken.connection is not None
+            return taken.connection
         return taken
 
-    def give(self, taken: apsw.Connection, write: bool, broken: bool) -> None:
+    def give(self, taken: Any, write: bool, broken: bool) -> None:
         """Back to where it came from. The turn that an exception kept `begin` from giving back goes with it."""
         if self._file is None:
             self._own.give(taken, broken)
@@ -361,6 +364,12 @@ def _is_store(path: str, immutable: bool) -> bool:
         raise
     finally:
         _close(probe)
+
+
+def _clear(connection: apsw.Connection) -> None:
+    """End the transaction of a call that could not end it itself."""
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
 
 
 def _close(connection: apsw.Connection) -> None:
