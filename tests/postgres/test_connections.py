@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -240,6 +241,39 @@ def test_nothing_is_set_in_a_session_that_others_have_next(server: PostgresServe
                     assert len(store.rows(Row, wait=receipt.last)) == number + 1
                     assert theirs.execute(ask.encode()).fetchone() == before
                     assert theirs.execute("SELECT count(*) FROM connections_row").fetchone() == (0,)
+
+
+class At(ef.Event, type="connections-at"):
+    """Something happened at a moment."""
+
+    at: datetime
+
+
+class Hour(ef.Projection, name="connections_hour", version=1):
+    """What happened at a moment, and the last moment before noon."""
+
+    at: datetime
+    last: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+    n: int = 0
+
+    def evolve(self, event: At) -> None:
+        """Once more."""
+        self.last, self.n = event.at, self.n + 1
+
+
+def test_moments_do_not_depend_on_the_time_zone_of_a_session(server: PostgresServer, database: str) -> None:
+    """Nothing sets it outside transactions: as keys, in filters and in rows moments are the same in any zone."""
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {database} SET timezone = 'Asia/Kathmandu'".encode())
+    noon = datetime(2026, 6, 1, 12, tzinfo=UTC)
+    with ef.Store(server.url(database=database)) as store:
+        for _ in range(2):
+            store.append(At(noon), At(noon.astimezone(timezone(timedelta(hours=-7)))))
+            store.project(Hour)
+        (row,) = store.rows(Hour)
+        assert (row.at, row.last, row.n) == (noon, noon, 4)
+        assert (row.at.utcoffset(), row.last.utcoffset()) == (timedelta(0), timedelta(0))
+        assert store.rows(Hour, at=noon) == store.rows(Hour, last=noon.replace(tzinfo=None)) == [row]
 
 
 def test_followers_one_after_the_other_use_one_connection(server: PostgresServer, database: str) -> None:

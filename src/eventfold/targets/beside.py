@@ -196,7 +196,7 @@ class SinkTarget(SqlTarget):
             self._made = True
 
     def _make_sending(self, connection: Any) -> None:
-        self._driver.execute(connection, CREATE)
+        self._ask(connection, CREATE)
 
     # Projections: known in the store's own database under a kind of their own
 

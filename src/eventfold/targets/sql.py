@@ -115,7 +115,7 @@ class SqlTarget:
             upgrade(self._driver, connection)
         if had < control.LAYOUT:
             for statement in control.CREATE:
-                self._driver.execute(connection, statement)
+                self._ask(connection, statement)
 
     def _make(self, connection: Any, work: Callable[[Any], None]) -> None:
         self._driver.begin(connection)

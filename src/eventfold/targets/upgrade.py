@@ -31,10 +31,10 @@ def upgrade(driver: Driver, connection: Any) -> None:
         return driver.execute(connection, driver.sql(sql), parameters)
 
     for statement in control.UPGRADE:
-        driver.execute(connection, statement)
+        ask(statement)
     sends = driver.exists(connection, "eventfold_sending")
     if sends:
-        driver.execute(connection, control.UPGRADE_SENDING)
+        ask(control.UPGRADE_SENDING)
     for table, (columns, key) in TABLES.items():
         if table == "eventfold_sending" and not sends:
             continue
