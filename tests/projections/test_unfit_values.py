@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -204,3 +205,52 @@ def test_a_decimal_is_kept_exactly_or_refused_by_name(store: ef.Store) -> None:
         assert "price" in str(refused)
     else:
         assert [row.item for row in found] in ([], ["p0"])
+
+
+class At(ef.Event, type="unfit-at"):
+    """Something happened at a moment."""
+
+    item: str
+    at: datetime
+
+
+class Moment(ef.Projection, name="unfit_moment", on_error="park", attempts=1, version=1):
+    """Moments in columns."""
+
+    item: str
+    at: datetime | None = None
+
+    def evolve(self, event: At) -> None:
+        """Take it."""
+        self.at = event.at
+
+
+class ByMoment(ef.Projection, name="unfit_by_moment", on_error="park", attempts=1, version=1):
+    """Moments as keys."""
+
+    at: datetime
+    n: int = 0
+
+    def evolve(self, event: At) -> None:
+        """Once more."""
+        self.n += 1
+
+
+def test_a_moment_of_no_year_is_refused_by_name(store: ef.Store) -> None:
+    """Databases would keep it and not give it back; the first and the last moment of the calendar are kept."""
+    west, east = timezone(timedelta(hours=-5)), timezone(timedelta(hours=5))
+    first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+    bad = {"late": datetime.max.replace(tzinfo=west), "early": datetime.min.replace(tzinfo=east)}
+    store.append(*[At(item, at) for item, at in ({"first": first, "last": last} | bad).items()])
+    store.project(Moment, ByMoment)
+    assert {row.item: row.at for row in store.rows(Moment)} == {"first": first, "last": last}
+    assert [row.at for row in store.rows(ByMoment)] == [first, last]
+    errors = {entry.key: entry.error for entry in store.projections.parked(Moment)}
+    assert sorted(errors) == ["early", "late"]
+    for item, at in bad.items():
+        assert f"unfit_moment cannot keep {at!r} in its column at" in errors[item]
+        with pytest.raises(InvalidProjection, match="unfit_moment cannot keep"):
+            store.rows(Moment, at=at)
+    errors_of_keys = [entry.error for entry in store.projections.parked(ByMoment)]
+    assert len(errors_of_keys) == 2
+    assert all("unfit_by_moment cannot keep" in error and "in its column at" in error for error in errors_of_keys)

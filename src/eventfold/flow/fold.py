@@ -17,7 +17,7 @@ from eventfold.event import Recorded
 from eventfold.flow.items import Failed, Item, Parts, Straight, key_changed, key_text, returned
 from eventfold.projection.columns import Table
 from eventfold.projection.plan import Handler, Key, Plan, keys_of
-from eventfold.projection.unfit import unfit
+from eventfold.projection.unfit import refuse_moments, unfit
 from eventfold.record import Stored
 from eventfold.registry import Codec, Registry
 from eventfold.target import Entry, Place, RowRefused, Writing, physical
@@ -199,6 +199,7 @@ class Rows:
         self._plan, self._target, self._of, self._catches = plan, target, plan.rows, catches
         table = plan.rows.table
         self.table = name_table(table, place.generation)
+        self._moments = any(column.kind == "moment" for column in table.columns)
         self._cache: dict[tuple[Any, ...], Any] = {}
         self._whole = fresh  # whatever is not in memory does not exist
         self._begun: bytearray | None = None  # rows once begun, by hash: of the others the table need not be asked
@@ -332,7 +333,10 @@ class Rows:
         """Rows or keys as they are stored. Raises Failed where a value is not of the type that its field declares."""
         every = list(values)
         try:
-            return list(map(pack, every))
+            packed = list(map(pack, every))
+            if self._moments:
+                refuse_moments(self._of.table.columns, packed)
+            return packed
         except Exception as error:
             columns = self._of.table.columns
             raise Failed(None, unfit(self._plan.name, columns, map(self._values, every), error), handler) from error

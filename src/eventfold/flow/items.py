@@ -53,7 +53,10 @@ def storable(text: str) -> str:
 
 def key_text(key: tuple[Any, ...]) -> str:
     """A key as text, the same for equal keys: what parked events are grouped by, and partitions are chosen by."""
-    return ", ".join([str(canonical(value)) for value in key])
+    try:
+        return ", ".join([str(canonical(value)) for value in key])
+    except OverflowError:  # a moment that is in UTC in no year of the calendar: no row has such a key
+        return ", ".join(map(str, key))
 
 
 class Straight(Sequence[Item]):

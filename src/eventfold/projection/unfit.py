@@ -6,6 +6,7 @@ Knows: kinds of columns. Does not know: any database; what one of them said is l
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
 from functools import partial
@@ -14,6 +15,7 @@ from typing import Any, cast
 from eventfold.errors import InvalidProjection
 from eventfold.projection.columns import KINDS, Column, Table
 
+EDGES = (1, 9999)  # years
 LEAST, MOST = -(1 << 63), (1 << 63) - 1
 DIGITS = 16_000  # before or behind the point
 SHOWN = 200  # characters of a value
@@ -29,9 +31,28 @@ def why_unfit(column: Column, value: Any) -> str:
             value.encode()
         except UnicodeEncodeError:
             return "text with lone surrogates cannot be stored"
+    if isinstance(value, datetime) and not _is_in_calendar(value):
+        return "in UTC it is in none of the years 1 to 9999"
     if column.kind == "int" and isinstance(value, int) and not LEAST <= value <= MOST:
         return "a whole number has 64 bits there"
     return ""
+
+
+def _is_in_calendar(moment: datetime) -> bool:
+    try:
+        moment.astimezone(UTC)
+    except OverflowError:
+        return False
+    return True
+
+
+def refuse_moments(columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> None:
+    """Raises OverflowError on a moment that in UTC is in no year of the calendar: databases read none back."""
+    width = len(rows[0]) if rows else 0  # keys are the beginning of rows
+    for at, column in enumerate(columns[:width]):
+        if column.kind == "moment":
+            for value in [row[at] for row in rows if row[at] is not None and row[at].year in EDGES]:
+                value.astimezone(UTC)
 
 
 def _why_other(column: Column, value: Any) -> str:
