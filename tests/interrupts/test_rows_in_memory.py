@@ -1,0 +1,60 @@
+"""An exception at any instruction of a call on rows in memory leaves their one connection to every other thread."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from eventfold.target import Registered, Target
+from eventfold.targets import open_target
+from tests.interrupts.raising import Raiser
+
+DEADLINE_S = 20.0
+
+
+def used_by_another_thread(target: Target) -> list[str]:
+    """The names of what is kept, after another thread has written and read them."""
+    found: list[str] = []
+
+    def use() -> None:
+        with target.control("kept") as tx:
+            tx.save_record(Registered(name="kept", kind="effects", code="", live=1))
+        found.extend(each.name for each in target.all())
+
+    thread = threading.Thread(target=use, daemon=True)
+    thread.start()
+    thread.join(DEADLINE_S)
+    return found
+
+
+def write(target: Target) -> None:
+    """A command's transaction, with a look within it, as a handler has it."""
+    with target.control("other") as tx:
+        tx.save_record(Registered(name="other", kind="effects", code="", live=1))
+        target.all()
+
+
+def look(target: Target) -> None:
+    """A question."""
+    target.all()
+
+
+@pytest.mark.parametrize("act", [write, look], ids=["write", "look"])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_connection_is_free_afterwards(act: object) -> None:
+    """Raised at each instruction of the modules that lend it; the exception's traceback is not kept."""
+    assert callable(act)
+    target = open_target(None, "memory:", lambda: pytest.fail("not asked for"))  # type: ignore[arg-type]
+    act(target)
+    counting = Raiser(0)
+    counting.run(lambda: act(target))
+    places = [
+        at for at, place in enumerate(counting.places, 1) if place in ("targets/connections.py", "targets/sql.py")
+    ]
+    assert len(places) > 50
+    for at in places:
+        raiser = Raiser(at)
+        raiser.run(lambda: act(target))
+        assert "kept" in used_by_another_thread(target), raiser.where
+    target.close()
