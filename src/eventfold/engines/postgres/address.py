@@ -43,6 +43,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     `replica_wait`     seconds to wait for a replica that is behind, before the primary is asked instead
     `poll`             seconds between looks where the server cannot notify (PgBouncer)
     `pooler`           whether a transaction pooler (PgBouncer) stands in between; None: find out
+    `max_idle`         seconds after which a connection that nobody uses is closed; None: never
     `unsafe`           accept a server that loses acknowledged commits (fsync=off): for tests only
     """
 
@@ -55,6 +56,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     replica_wait: float = 1.0
     poll: float = 0.05
     pooler: bool | None = None
+    max_idle: float | None = None
     unsafe: bool = False
 
 

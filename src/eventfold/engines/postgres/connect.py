@@ -28,6 +28,7 @@ from eventfold.calls import Call, has_ended
 from eventfold.engines.postgres.address import Address
 from eventfold.engines.postgres.arrays import Dumpers
 from eventfold.engines.postgres.errors import away, no_text, unreachable
+from eventfold.engines.postgres.idle import IdleTimer
 from eventfold.engines.postgres.lending import Holders
 from eventfold.errors import EventfoldError, StoreBusy, StoreClosed
 from eventfold.mutex import Mutex
@@ -126,6 +127,7 @@ class _Face:
         self.only_local = False
         self.epoch = 0
         self.loan: Loan | None = None  # while it is lent
+        self.kept_at = 0.0  # when it was given back, by the monotonic clock
         self.dressed = False  # whether it reads rows as read models do
         connection.add_notice_handler(partial(_notice, ref(self)))  # no cycle: a link that is lost hangs up at once
         self._heard: Callable[[int], object] | None = None
@@ -281,8 +283,9 @@ class Pool:
 
     Made in the caller's own call, so that a wrong password is told to the caller and not to a log. `greet`
     prepares and checks each new one. A server that was reached once and is away is waited for, `patience` seconds, and
-    a connection that others use `wait` seconds. `keep`: how many are kept open that nobody uses (None: all). A thread
-    that is one of the `holders` does not wait: it is given one connection more, which is closed afterwards.
+    a connection that others use `wait` seconds. `keep`: how many are kept open that nobody uses (None: all), each for
+    `max_idle` seconds (None: for ever). A thread that is one of the `holders` does not wait: it is given one connection
+    more, which is closed afterwards.
     """
 
     def __init__(
@@ -296,6 +299,7 @@ class Pool:
         wait: float | None = None,
         keep: int | None = None,
         holders: Holders | None = None,
+        max_idle: float | None = None,
     ) -> None:
         self.address = address
         self._wait = max(patience, LEAST_WAIT) if wait is None else wait
@@ -303,6 +307,7 @@ class Pool:
         self._colour: Colour = colour
         self._most, self._patience, self._greet = most, patience, greet
         self._idle: deque[SyncLink | AsyncLink] = deque()
+        self._timer = None if max_idle is None else IdleTimer(colour, max_idle, self._idle, self._drop)
         # What is lent, or about to be, in the blocking colour, by the id of its loan. One that is over counts no more.
         self._lent: dict[int, Loan] = {}
         self._counting, self._waiting = Mutex(), Waiters()
@@ -362,7 +367,10 @@ class Pool:
             if self.closed or not link.idle() or not self._has_room_to_keep():
                 await self._drop(link)
             else:
+                link.kept_at = time.monotonic()
                 self._idle.append(link)
+                if self._timer is not None:
+                    self._timer.start()
         finally:
             self._leave(loan)
 

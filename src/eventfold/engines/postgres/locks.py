@@ -35,7 +35,11 @@ class NamedLocks:
 
     def __init__(self, sessions: Sessions, colour: Colour) -> None:
         self._sessions = sessions
-        self._pool = Pool(sessions.primary, colour, MOST, sessions.options.patience, self._greet, keep=KEPT)
+        self._pool = Pool(
+            *(sessions.primary, colour, MOST, sessions.options.patience, self._greet),
+            keep=KEPT,
+            max_idle=sessions.options.max_idle,
+        )
         self._held: dict[str, _Held] = {}
 
     async def take(self, name: str, owner: str) -> str | None:

@@ -17,6 +17,7 @@ from eventfold.engines.postgres.address import Address, Options, address_of, quo
 from eventfold.engines.postgres.arrays import without_nul
 from eventfold.engines.postgres.connect import AsyncLink, Colour, Pool, Rows, SyncLink
 from eventfold.engines.postgres.errors import lost, no_storable_text, translated
+from eventfold.engines.postgres.idle import check_max_idle
 from eventfold.engines.postgres.lending import WAIT_S, Holders, Lending, shares
 from eventfold.engines.postgres.read import Reading
 from eventfold.errors import StoreDamaged, StoreUnavailable
@@ -50,8 +51,12 @@ class Sessions:
         greet = self._greet_replica if self.replica else self._greet_primary
         self.holders = Holders()
         self._most, held = max(1, options.pool), self.holders if colour == "sync" else None
-        self.writers = Pool(self.primary, colour, WRITERS, options.patience, self._greet_primary, holders=held)
-        self._readers = Pool(self.replica or self.primary, colour, self._most, options.patience, greet, holders=held)
+        patience, rest = options.patience, options.max_idle
+        check_max_idle(rest)
+        at, greet_writer = self.primary, self._greet_primary
+        self.writers = Pool(at, colour, WRITERS, patience, greet_writer, holders=held, max_idle=rest)
+        at = self.replica or self.primary
+        self._readers = Pool(at, colour, self._most, patience, greet, holders=held, max_idle=rest)
         self._lending: Lending | None = None
         self._mutex = Mutex()
 
@@ -79,10 +84,11 @@ class Sessions:
         if self._lending is None:
             (short, long), at, held = shares(self._most), self.primary, self.holders
             patience, greet = self.options.patience, self._greet_primary
-            of_rows = (
-                self._readers if self.replica is None else Pool(at, self._colour, short, patience, greet, holders=held)
-            )
-            handlers = Pool(at, self._colour, long, patience, greet, wait=max(patience, WAIT_S), holders=held)
+            wait, rest = max(patience, WAIT_S), self.options.max_idle
+            of_rows = self._readers
+            if self.replica is not None:
+                of_rows = Pool(at, self._colour, short, patience, greet, holders=held, max_idle=rest)
+            handlers = Pool(at, self._colour, long, patience, greet, wait=wait, holders=held, max_idle=rest)
             for pool in (of_rows, handlers):
                 pool.epoch = self.epoch
             self._lending = Lending(of_rows, handlers, self.holders)

@@ -1,0 +1,95 @@
+"""Connections that nobody has used for some time are closed: by a timer's thread, or by the loop they belong to.
+
+Knows: threads and loops of this process, when a connection was given back. Does not know: who uses connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Generic, Literal, Protocol, TypeVar
+
+from eventfold.errors import InvalidInput
+
+
+class Kept(Protocol):
+    """A connection that is kept for its next user."""
+
+    kept_at: float  # by the monotonic clock
+
+
+C = TypeVar("C", bound=Kept)
+
+
+def check_max_idle(seconds: object) -> None:
+    """Raises InvalidInput for what is no length of time."""
+    if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0):
+        raise InvalidInput(
+            f"max_idle={seconds!r} is no length of time.", "Give a number of seconds above 0, or None for never."
+        )
+
+
+class IdleTimer(Generic[C]):
+    """Closes what stands at the left of a deque of connections for too long; callers use those at the right."""
+
+    def __init__(
+        self,
+        mode: Literal["sync", "async"],
+        seconds: float,
+        idle: deque[C],
+        close: Callable[[C], Awaitable[None]],
+    ) -> None:
+        self._mode, self._seconds, self._idle, self._close = mode, seconds, idle, close
+        self._pid = os.getpid()
+        self._running: threading.Timer | asyncio.AbstractEventLoop | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        """A connection was kept: look again when it may be closed, unless that is due already."""
+        if self._mode == "async":
+            loop = asyncio.get_running_loop()
+            if self._running is not loop:
+                self._running = loop
+                loop.call_later(self._seconds, self._on_loop, loop)
+        elif self._running is None:
+            self._running = timer = threading.Timer(self._seconds, self._in_thread)
+            timer.daemon = True
+            timer.name = "eventfold-idle"
+            timer.start()
+
+    def _in_thread(self) -> None:
+        self._running = None
+        if os.getpid() != self._pid:
+            return
+        while (link := self._expired()) is not None:
+            with suppress(StopIteration):  # it never suspends in this mode
+                self._close(link).__await__().__next__()
+        if self._idle:
+            self.start()
+
+    def _on_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        task = loop.create_task(self._close_expired())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _close_expired(self) -> None:
+        self._running = None
+        while (link := self._expired()) is not None:
+            await self._close(link)
+        if self._idle:
+            self.start()
+
+    def _expired(self) -> C | None:
+        try:
+            link = self._idle.popleft()
+        except IndexError:
+            return None
+        if time.monotonic() - link.kept_at < self._seconds:
+            self._idle.appendleft(link)
+            return None
+        return link
