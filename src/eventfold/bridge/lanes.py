@@ -22,6 +22,10 @@ from eventfold.engine import AppendRequest, Outcome
 from eventfold.errors import StoreClosed
 
 LOOK_AGAIN_S = 1.0
+LASTING = {
+    "try_lock",
+    "unlock",
+}  # methods with an effect that outlives them, and that is undone in order; they are short
 
 
 class _Job:
@@ -197,7 +201,8 @@ class Offload:
 
         async def offloaded(*args: Any, **kwargs: Any) -> Any:
             # The call, not its coroutine: a job that is refused or cancelled must leave none behind unawaited.
-            return await self._lane.enqueue(partial(found, *args, **kwargs)).future
+            job = self._lane.enqueue(partial(found, *args, **kwargs))
+            return await (_to_its_end(job) if name in LASTING else job.future)
 
         self.__dict__[name] = offloaded
         return offloaded
@@ -206,6 +211,23 @@ class Offload:
         """Let the threads end, then close the engine."""
         self._lane.close()
         run(self._engine.close())
+
+
+async def _to_its_end(job: _Job) -> Any:
+    """The result of a job, and not before: also a caller that is cancelled waits until it is done.
+
+    A lock that is taken a moment later, when its caller has given up and unlocked it, would be held by no one.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    while not job.future.done():
+        try:
+            await asyncio.wait([job.future])  # which, unlike the future, a caller may be cancelled in
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        job.future.exception()  # asked for, so that it is not logged as never heard of
+        raise cancelled
+    return job.future.result()
 
 
 def _run_each(batch: list[_Job]) -> None:
