@@ -145,13 +145,13 @@ class PostgresEngine(Writing):
             most = MOST_ROWS if high - low > LEAST_STRETCH else MOST - 1
             statement = self._sql.stretch(arms, part, span.limit + 1 - len(events), most)
             rows = await self._sessions.ask_beyond(self._needed(low, span.until), statement)
-            head, count, epoch, last = rows[0][:4]
+            head, epoch, count, last = rows[0][:4]
             self._sessions.saw(head, epoch, last)
             until, high = min(until, head), min(high, head)
             if count > most:
                 width = max(1, (high - low) // 4)
                 continue
-            events += self._events([(row[0], *row[2:]) for row in rows])
+            events += self._events([(*row[:2], *row[3:]) for row in rows])
             after, until = (after, low) if span.backwards else (high, until)
             if len(events) > within(events, span.limit, PAGE_BYTES) or after >= until:
                 return head, events

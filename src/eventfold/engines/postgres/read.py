@@ -120,7 +120,7 @@ class Reading:
         )
 
     def stretch(self, arms: Arms, span: Span, limit: int, most: int) -> Statement:
-        """Rows of (head, number, …) for a query with many items: the others as in `page`.
+        """Rows of (head, epoch, number, …) for a query with many items: the others as in `page`.
 
         `number`: how many positions were looked up; where these are more than `most`, no events are given.
         """
@@ -136,7 +136,7 @@ class Reading:
         return (
             f"WITH h AS MATERIALIZED ({self._end}),"
             f" p AS MATERIALIZED (SELECT position FROM ({arms.sql}) a LIMIT %b)"
-            f" SELECT h.head, (SELECT count(*) FROM p), h.epoch, h.id, {_OF_PAGE}"
+            f" SELECT h.head, h.epoch, (SELECT count(*) FROM p), h.id, {_OF_PAGE}"
             f" FROM h LEFT JOIN ({rows}) e ON true",
             [*arms.values(span.after, MOST if span.until is None else span.until), most + 1, most, *occurred, limit],
         )

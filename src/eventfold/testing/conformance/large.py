@@ -15,7 +15,7 @@ import eventfold as ef
 from eventfold.errors import InvalidQuery
 from eventfold.query import MAX_ITEMS, MAX_NAMES, MAX_TYPES, Item, Query
 from eventfold.store import Store
-from eventfold.testing.conformance.events import Account, about, deposit, positions
+from eventfold.testing.conformance.events import Account, Deposited, about, deposit, positions
 from eventfold.testing.conformance.follow import until_caught_up
 
 NAMES = tuple(f"a-{n}" for n in range(40))
@@ -150,3 +150,25 @@ def test_a_state_over_too_many_values_is_refused(store: Store) -> None:
         store.state(Accounts(tuple(f"a-{n}" for n in range(MAX_ITEMS + 1))))
     assert store.state(Account("a-1")).balance == 0
     assert store.count(about("a-1")) == 0
+
+
+class Several(ef.State):
+    """What is in some accounts together."""
+
+    account: ef.Tag[tuple[str, ...]]
+    events: int = 0
+
+    def evolve(self, event: Deposited) -> None:
+        """Take it in."""
+        self.events += 1
+
+
+def test_a_state_of_many_values_is_folded_and_decided_over(store: Store, port: Any) -> None:
+    """Asked by hundreds of values it is one state; to ask changes nothing of what is known of the store."""
+    store.extend([deposit(f"a-{n % 400}") for n in range(1_200)])
+    question, epoch = Several(tuple(f"a-{n}" for n in range(300))), port.epoch
+    assert store.state(question).events == 900
+    assert port.epoch == epoch
+    assert store.decide(lambda several: deposit("a-7"), question).state(question).events == 901
+    assert store.count(question.query()) == len(list(store.read(question.query()))) == 901
+    assert port.epoch == epoch
