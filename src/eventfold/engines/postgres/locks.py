@@ -84,9 +84,14 @@ class NamedLocks:
         if held.link is not None:
             try:
                 await held.link.fetch("SELECT pg_advisory_unlock(%b)", (self._number(name),))
-            except psycopg.Error:
+            except BaseException as error:  # it may be locked still, and is not once its session has ended
+                self._held.pop(name, None)
                 await held.link.close()
-            await self._pool.give(held.link)
+                await self._pool.give(held.link)
+                if not isinstance(error, psycopg.Error):
+                    raise
+            else:
+                await self._pool.give(held.link)
         if self._held.get(name) is held:
             del self._held[name]
 
