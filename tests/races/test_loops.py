@@ -76,6 +76,34 @@ def test_three_loops_at_once_work_or_are_refused(url: str) -> None:
     asyncio.run(store.close())
 
 
+def test_a_follower_on_another_loop_than_its_store_is_refused_or_works(url: str) -> None:
+    """It was made on one loop, and is asked on another while that one runs."""
+    found: list[object] = []
+
+    async def first(following: ef.AsyncStore) -> Any:
+        async for page in following.follow().pages(timeout=1):
+            return len(page)
+
+    def other(store: ef.AsyncStore) -> None:
+        try:
+            found.append(asyncio.run(asyncio.wait_for(first(store), DEADLINE_S)))
+        except InvalidInput as refused:
+            found.append(refused.now)
+
+    async def main() -> None:
+        async with ef.AsyncStore(url) as store:
+            await store.append(Noted("a"))
+            assert await store.count() == 1
+            await asyncio.to_thread(other, store)
+
+    asyncio.run(main())
+    (outcome,) = found
+    if url.startswith("postgresql"):
+        assert "Open an AsyncStore for each event loop" in str(outcome)
+    else:
+        assert outcome == 1
+
+
 def test_one_loop_after_the_other_may_use_a_store(url: str) -> None:
     """As asyncio.run does, again and again."""
     store = ef.AsyncStore(url)

@@ -30,7 +30,7 @@ from eventfold.engines.postgres.arrays import Dumpers
 from eventfold.engines.postgres.errors import away, no_text, unreachable
 from eventfold.engines.postgres.idle import IdleTimer
 from eventfold.engines.postgres.lending import Holders
-from eventfold.errors import EventfoldError, StoreBusy, StoreClosed
+from eventfold.errors import EventfoldError, InvalidInput, StoreBusy, StoreClosed
 from eventfold.mutex import Mutex
 from eventfold.waiting import LOOK_AGAIN_S, Waiters
 
@@ -497,6 +497,12 @@ class Pool:
 
     def _semaphore(self, most: int | None = None) -> asyncio.Semaphore:
         loop = asyncio.get_running_loop()
+        gate = self._loop_gate
+        if gate is not None and gate[0] is not loop and gate[0].is_running():
+            raise InvalidInput(
+                "This store is in use on another event loop, and its connections can only be awaited there.",
+                "Open an AsyncStore for each event loop.",
+            )
         if self._loop_gate is None or self._loop_gate[0] is not loop:
             self._loop_gate = (loop, asyncio.Semaphore(most or self._most))
         return self._loop_gate[1]
