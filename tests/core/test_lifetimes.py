@@ -101,7 +101,7 @@ def write_read_and_run(url: str) -> dict[str, weakref.ref[Any]]:
         tables = {"lifetimes_moved": "account TEXT"}
 
         def moved(self, event: Moved, tx: ef.Transaction) -> None:
-            tx.execute("INSERT INTO {lifetimes_moved} VALUES (?)", event.account * by_rule(1))
+            tx.execute("INSERT INTO {lifetimes_moved} VALUES (?)", (event.account * by_rule(1),))
 
     class Told(ef.Subscription, start="beginning", name="lifetimes_told"):
         def moved(self, event: Moved) -> None:
