@@ -220,7 +220,7 @@ class AsyncStore(AsyncWorking):
         """See Store.state. **Folded in the order in which events were recorded, also with `occurred_until`.**"""
         return await state_at(await self._opening.log(), question, at, occurred_until)
 
-    async def history(self, question: State, *, after: int = 0, until: int | date | None = None) -> AsyncIterator[Step]:
+    async def history(self, question: S, *, after: int = 0, until: int | date | None = None) -> AsyncIterator[Step[S]]:
         """See Store.history."""
         history = History(await self._opening.log(), question, Bounds(until=until))
         while (steps := await history.next_steps()) is not None:

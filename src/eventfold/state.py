@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, Union, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar, Union, cast, get_args, get_origin
 from uuid import UUID
 
 import msgspec
@@ -433,11 +433,19 @@ def diff(before: S, after: S) -> dict[str, Change]:
     return changes
 
 
-class Step(NamedTuple):
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as _DefaultTypeVar
+
+    _St = _DefaultTypeVar("_St", default=Any)  # so that `Step` alone is a type
+else:
+    _St = TypeVar("_St")
+
+
+class Step(NamedTuple, Generic[_St]):
     """One step of a history: the event, and the state after it."""
 
-    recorded: Any
-    state: Any
+    recorded: Recorded[Any]
+    state: _St
 
 
 __all__ = ["ABSENT", "Change", "Plan", "State", "Step", "copied", "diff", "evolve_all", "evolve_recorded", "plan_of"]

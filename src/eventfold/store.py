@@ -279,7 +279,7 @@ class Store(Working):
         """
         return run(state_at(self._log, question, at, occurred_until))
 
-    def history(self, question: State, *, after: int = 0, until: int | date | None = None) -> Iterator[Step]:
+    def history(self, question: S, *, after: int = 0, until: int | date | None = None) -> Iterator[Step[S]]:
         """Every step: the event and the state after it. Steps up to `after` are folded but not given."""
         history = History(self._log, question, Bounds(until=until))
         while (steps := run(history.next_steps())) is not None:

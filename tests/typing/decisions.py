@@ -172,6 +172,9 @@ def use(store: ef.Store) -> None:
     assert_type(store.decide(plain, order).events[0].event, Any)
     assert_type(store.decide(untyped, order).events[0].event, Any)
     assert_type(store.change(Basket.pay, Basket("o-1"), 5).events[0].event, Any)
+    for step in store.history(order):
+        assert_type(step.state, Order)
+        assert_type(step.recorded.position, int)
     assert_type(store.using(attempts=1).decide(pay, order).events[0].event, Paid)
 
 
@@ -180,6 +183,8 @@ async def use_async(store: ef.AsyncStore) -> None:
     order = Order("o-1")
     assert_type((await store.decide(pay, order)).events[0].event, Paid)
     assert_type((await store.decide(mixed, order)).events[0].event, Paid | Sent)
+    async for step in store.history(order):
+        assert_type(step.state, Order)
     assert_type((await store.change(Basket.pay, Basket("o-1"), 5)).events[0].event, Any)
 
 
