@@ -227,6 +227,7 @@ def test_every_select_goes_by_an_index_and_none_sorts(path: str, engine: SqliteE
             scans = step.startswith("SCAN") and not WALKED.fullmatch(step)
             whole = "GROUP BY type" in sql and step == "SCAN event USING COVERING INDEX event_type"
             few = step == "SCAN inlined"  # a handful of names, mostly none
+            few = few or (step == "SCAN t" and "FROM type t" in sql)  # a row for each type of event
             last = "ORDER BY position DESC LIMIT 1" in sql and step == "SCAN event"
             assert not scans or whole or last or few, (sql, plan)
     foreign(path, "ANALYZE")

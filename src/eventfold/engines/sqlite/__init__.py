@@ -149,6 +149,7 @@ class SqliteEngine:
         return outcomes
 
     def _reading(self, work: Callable[[apsw.Connection], T]) -> T:
+        """What `work` reads, of one moment: it is called again if a checkpoint ran beside it, so it keeps nothing."""
         for _ in range(MOST_READS - 1):
             connection, mark = self._file.reader(), self._file.mark()
             try:
@@ -292,7 +293,7 @@ class SqliteEngine:
             (SELECT min(position) FROM event WHERE type = t.id),
             (SELECT max(position) FROM event WHERE type = t.id AND position <= ?) FROM type t"""
 
-        def counted(connection: apsw.Connection) -> list[TypeCount]:
+        def counted(connection: apsw.Connection) -> tuple[list[TypeCount], tuple[int, int]]:
             head, epoch = self._look(connection).position, self.epoch
             known_epoch, through, counts = self._counted
             if known_epoch != epoch or through > head:
@@ -302,10 +303,11 @@ class SqliteEngine:
                 if last is not None:
                     name = self._types.name(connection, type)
                     found.append(TypeCount(name, counts.get(name, 0) + more, first, last))
-            self._counted = (epoch, head, {each.type: each.count for each in found})
-            return found
+            return found, (epoch, head)
 
-        return sorted(self._reading(counted), key=lambda each: each.type)
+        found, through = self._reading(counted)  # remembered only now: what is read beside a checkpoint is read again
+        self._counted = (*through, {each.type: each.count for each in found})
+        return sorted(found, key=lambda each: each.type)
 
     @in_our_words
     async def tags(self, prefix: str = "", limit: int = 1000, after: str = "") -> list[TagCount]:
