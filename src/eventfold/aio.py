@@ -55,6 +55,7 @@ from eventfold.query import Cursor, Query
 from eventfold.record import MAX_EVENTS_PER_APPEND, NewEvent, Receipt, Staged
 from eventfold.registry import Registry
 from eventfold.running.desk import Desk
+from eventfold.running.finding import own_target_of
 from eventfold.running.follower import AsyncFollower
 from eventfold.running.keeping import Keeping
 from eventfold.running.progress import Handover
@@ -403,7 +404,7 @@ class _Opening:
         """
         engine = (await self.log()).engine
         if self._desk is not None or not engine.capabilities.suspends:
-            yield (await self.desk()).own_target()
+            yield own_target_of(await self.desk())
         elif self._target or default_target(engine):
             found = own_target(engine, self._target)
             try:

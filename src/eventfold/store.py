@@ -56,6 +56,7 @@ from eventfold.query import Cursor, Query
 from eventfold.record import MAX_EVENTS_PER_APPEND, NewEvent, Receipt, Staged
 from eventfold.registry import Registry
 from eventfold.running.desk import Desk
+from eventfold.running.finding import own_target_of
 from eventfold.running.follower import Follower
 from eventfold.running.progress import Handover
 from eventfold.state import State, Step
@@ -356,7 +357,7 @@ class Store(Working):
         for (30 s at most), and its leases are lost. Without, they could go on in both.
         Raises CursorMismatch if the target holds anything else than a beginning of this log, TargetUnavailable.
         """
-        targets = (self._desk.own_target(), target._desk.own_target())
+        targets = (own_target_of(self._desk), own_target_of(target._desk))
         moving = Handover(*targets, (self.engine, target.engine), succeeds=succeed)
 
         async def begin() -> None:

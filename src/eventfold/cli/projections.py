@@ -24,6 +24,7 @@ from eventfold.flow.generations import Comparison
 from eventfold.flow.status import Status
 from eventfold.projection.plan import plan_of
 from eventfold.running.desk import Desk
+from eventfold.running.finding import name_of
 
 projections = typer.Typer(
     cls=Group,
@@ -388,7 +389,7 @@ def begin(
         raise typer.BadParameter("say behind which event.", param_hint="--at")
     with at_desk(url, name, import_path) as (desk, named):
         position = desk.begin(named, place_of(at))
-    known_as = named if isinstance(named, str) else desk.name_of(named)
+    known_as = named if isinstance(named, str) else name_of(desk, named)
     acted(as_json, known_as, f"goes on behind position {position:,}.", done="begun", position=position)
 
 

@@ -321,10 +321,6 @@ class Desk(Hands):
         """Have the engine check its own log: whatever is written twice is compared. `progress` is told (done, all)."""
         return run(prove_log(self.log, progress))
 
-    def own_target(self) -> Target | None:
-        """Where the store keeps progress; None where its engine has no place for it."""
-        return self._own()
-
     # Generations
 
     def rebuild(

@@ -81,10 +81,6 @@ class Finding:
         """Where a projection's rows are kept: for tools."""
         return self._find(projection)[1]
 
-    def name_of(self, projection: Named) -> str:
-        """Under which name it is kept."""
-        return projection if isinstance(projection, str) else self._definition(projection).name
-
     def _command(self, tx: ControlTransaction, name: str, act: str, generation: int, **facts: Any) -> None:
         """Note within a command's transaction what the log is to be told of it afterwards."""
         tx.save_command(prepared(self.log, self._options, name, act, generation, **facts))
@@ -215,6 +211,16 @@ class Finding:
             target.close()
         self._targets.clear()
         self._homes.clear()
+
+
+def own_target_of(desk: Finding) -> Target | None:
+    """Where a store keeps progress; None where its engine has no place for it."""
+    return desk._own()  # pyright: ignore[reportPrivateUsage]
+
+
+def name_of(desk: Finding, projection: Named) -> str:
+    """Under which name a read model, process or effect is kept."""
+    return projection if isinstance(projection, str) else desk._definition(projection).name  # pyright: ignore[reportPrivateUsage]
 
 
 def changed_too_often(target: Target, name: str) -> TargetUnavailable:
