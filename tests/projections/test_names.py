@@ -25,7 +25,7 @@ FIELDS = (
     "order group select key value values index to position rowid oid type limit where user end all desc check table "
     "primary default column analyze rank interval wait generation projection größe"
 ).split()
-CLASSES = "Order Group User Table Values Größe".split()
+CLASSES = "Order User Größe".split()
 
 
 def made(name: str, fields: Sequence[str], /, **keywords: Any) -> Any:
