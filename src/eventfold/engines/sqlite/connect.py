@@ -60,7 +60,7 @@ class File:
         self.wal_pages = 0
         self.guard = Guard()
         self._generation = forks.generation
-        self.pool = Pool(self._connect, self._connect_writer, self.guard.lift)
+        self.pool = Pool(self._connect, self._connect_writer, self._let_go)
         self._may_create = self._opened = self._closed = self._immutable = False
         self._identity: tuple[int, int] | None = None
         self._wal_identity: tuple[int, int] | None = None
@@ -361,8 +361,12 @@ class File:
     def _rest(self) -> None:
         self._resting = True
         self._wal_identity = None  # with nobody here at the file, another program may rightly end its log
-        self._pages = None
         self.lock.rest()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """No connection is open any more: neither is anything else of the file, nor mapped into memory."""
+        self._pages = None
         self.guard.lift()
 
     def _end_rest(self) -> None:

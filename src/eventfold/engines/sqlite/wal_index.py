@@ -60,7 +60,8 @@ class HeldIndex:
         self.words: Words | None = None
 
     def close(self, *, unlock: bool = True) -> None:
-        """Close the descriptor, and drop the lock, which the mapping would keep."""
+        """Close the descriptor, and drop the lock, which a mapping that is still in use would keep."""
+        self.words = None
         if unlock:
             byte_locks.unlock(self.file, OPENED, 1)
         os.close(self.file)
