@@ -393,7 +393,11 @@ class Store(Working):
 
 def whoami() -> str:
     """How a lock's holder is called when it does not say itself."""
-    return f"{getpass.getuser()} on {platform.node()}, process {os.getpid()}"
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container's user of a number only; no descriptor left to look it up
+        user = f"user {os.getuid()}" if hasattr(os, "getuid") else "an unknown user"
+    return f"{user} on {platform.node()}, process {os.getpid()}"
 
 
 def refuse_backup(engine: Engine) -> NoReturn:

@@ -183,3 +183,21 @@ def test_a_task_cancelled_while_a_thread_unlocks_waits_for_it(tmp_path: Path, mo
                         raise AssertionError("it was given away twice")
 
     asyncio.run(scenario())
+
+
+def test_a_user_without_a_name_takes_locks_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers run as a number that is in no list of users; without a descriptor the list cannot be read either."""
+
+    def unknown(number: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    with (
+        ef.Store("memory:") as store,
+        store.lock(GATE),
+        pytest.raises(StoreBusy, match=f"user {os.getuid()} on "),
+        store.lock(GATE, timeout=0),
+    ):
+        pass
