@@ -30,10 +30,10 @@ class Heart:
     @contextmanager
     def during(self, work: Work) -> Generator[None]:
         """Around a step."""
-        self._at_work[work] = time.monotonic()
-        if self._thread is None:
-            self._start()
         try:
+            self._at_work[work] = time.monotonic()
+            if self._thread is None:
+                self._start()
             yield
         finally:
             self._at_work.pop(work, None)
@@ -41,8 +41,9 @@ class Heart:
     def _start(self) -> None:
         with self._starting:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._beat, name="eventfold-heart", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._beat, name="eventfold-heart", daemon=True)
+                thread.start()
+                self._thread = thread  # only now: an exception in between leaves no thread that cannot be joined
 
     def _beat(self) -> None:
         every = self._lease / 3

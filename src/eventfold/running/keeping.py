@@ -91,8 +91,9 @@ class Keeping:
             raise
         self._held = held
         arguments = (weakref.ref(self), self._stop, self._target, held, self._lease)
-        self._heart = threading.Thread(target=_beat, args=arguments, name=f"eventfold-{self.name}", daemon=True)
-        self._heart.start()
+        heart = threading.Thread(target=_beat, args=arguments, name=f"eventfold-{self.name}", daemon=True)
+        heart.start()
+        self._heart = heart  # only now: an exception in between leaves no thread that cannot be joined
         return self._cursor(held)
 
     def _register(self) -> None:

@@ -271,9 +271,17 @@ class PostgresDriver:
         connection.execute("COMMIT")
 
     def rollback(self, connection: psycopg.Connection[Any]) -> None:
-        """Roll back; a connection that is gone has done so."""
-        if not connection.closed:
+        """Roll back; a connection that is gone has done so, and one that cannot is closed.
+
+        An exception of a signal handler may have left a statement under way. It is the one to be raised, not that
+        the connection takes no other statement.
+        """
+        if connection.closed:
+            return
+        try:
             connection.execute("ROLLBACK")
+        except psycopg.Error:
+            connection.close()
 
     @contextmanager
     def wide(self, connection: psycopg.Connection[Any]) -> Generator[None]:
@@ -285,8 +293,7 @@ class PostgresDriver:
         try:
             yield
         finally:
-            if not connection.closed:
-                connection.execute("ROLLBACK")
+            self.rollback(connection)
 
     def now(self, connection: psycopg.Connection[Any]) -> int:
         """The server's clock."""

@@ -77,7 +77,10 @@ class AlchemyTarget:
             yield
             connection.commit()
         except BaseException:
-            connection.rollback()
+            try:
+                connection.rollback()
+            except exc.SQLAlchemyError:  # the exception before it is the one to be raised; it may be a signal handler's
+                connection.invalidate()
             raise
         finally:
             if alone:
