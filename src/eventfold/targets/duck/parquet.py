@@ -112,6 +112,8 @@ class ParquetTarget(DuckTarget):
             return
         sql = f"SELECT {control.CHECKPOINT} FROM eventfold_checkpoint WHERE name = ? AND generation = ? ORDER BY part"  # noqa: S608
         held = [control.checkpoint_of(row) for row in self._ask(connection, sql, (name, known[0].live))]
+        if not held:  # what is kept of effects' progress has no place of its own, and no rows
+            return
         of = {
             "eventfold.projection": name,
             "eventfold.store": held[0].store,
