@@ -94,10 +94,7 @@ class Oracle:
         if len(set(numbers)) < len(numbers):
             return Outcome(EventIdReused)
         if known:
-            found = self._again(events, [known.get(event.number) for event in events])
-            if key is not None and found.error is None:  # a repeat claims its key in the same commit
-                self.keys[key] = (found.first, found.last)
-            return found
+            return self._again(events, [known.get(event.number) for event in events])
         for query, after in unless:
             if after > self.head:
                 return Outcome(PositionBeyondHead)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,7 +14,7 @@ import pytest
 import eventfold as ef
 from eventfold.engines import sqlite
 from eventfold.engines.sqlite import byte_locks, writer
-from eventfold.errors import EventfoldError, StoreBusy, StoreDamaged
+from eventfold.errors import AppendUnconfirmed, EventfoldError, StoreBusy, StoreDamaged
 from tests.sqlite.noted import engine_of, noted
 from tests.sqlite.other import Other
 
@@ -128,3 +129,34 @@ def test_what_another_process_acknowledged_is_missed_in_a_file_that_was_put_back
         shutil.copyfile(old, path)
         with pytest.raises(StoreDamaged):
             store.append(noted(9))
+
+
+CUT: dict[str, Callable[[Path, Path], Any]] = {
+    "emptied": lambda log, _: os.truncate(log, 0),
+    "cut in half": lambda log, _: os.truncate(log, log.stat().st_size // 2),
+    "overwritten by a database": lambda log, old: shutil.copyfile(old, log),
+}
+
+
+@pytest.mark.parametrize("cut", CUT)
+def test_an_append_after_the_log_was_overwritten_or_cut_is_not_acknowledged(path: str, old: Path, cut: str) -> None:
+    """SQLite goes on where the index says, and no one could read it: the append says so, and each later call."""
+    with ef.Store(path) as store:
+        for n in range(2, 30):
+            store.append(noted(n))
+        CUT[cut](Path(path + "-wal"), old)
+        with pytest.raises((AppendUnconfirmed, StoreDamaged), match=r"overwritten or cut|damaged"):
+            store.append(noted(30))
+        with pytest.raises(StoreDamaged):
+            store.append(noted(31))
+
+
+def test_a_log_that_is_begun_again_is_no_other_log(path: str) -> None:
+    """By a checkpoint of this process, of a second SQLite library, and of another store."""
+    with ef.Store(path) as store, ef.Store(path) as second:
+        for n in range(1, 40):
+            store.append(noted(n))
+            if n % 3 == 0:
+                checkpoint(second if n % 2 else store)
+            second.append(noted(n))
+        assert store.head() == 78

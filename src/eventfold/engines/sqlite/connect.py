@@ -434,6 +434,14 @@ class File:
             self.is_settled(self.mark())
         except StoreDamaged:
             return False
+        if self._pages is not None and not self._pages.log.is_whole():
+            self.damage = self.overwritten = StoreDamaged(
+                f"The write-ahead log of {self.path} was overwritten or cut while this process had it open.",
+                "Nothing is acknowledged after it: stop every process that uses the store, copy its files as they are, "
+                "and open it again, which says what is lost.",
+                path=self.path,
+            )
+            return False
         mark = self._folder.look()
         if self._folder.same(mark) and self._wal_identity is not None:
             return True

@@ -173,7 +173,7 @@ class Guard:
             return None
         if held.index is not None:
             held.index.map()
-        return Pages(held.files[0], held.index, is_writing)
+        return Pages(held.files[0], held.index, f"{held.path}-wal", is_writing)
 
     @property
     def alone(self) -> bool:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 
 from eventfold.engines.sqlite import byte_locks
+from eventfold.engines.sqlite.log_file import LogFile
 from eventfold.engines.sqlite.wal_index import CHECKPOINTING, HeldIndex, Words
 
 SALT, COPIED, ATTEMPTED = 4, 12, 16  # of the index's header in words of 8 bytes: which log it is; frames in the file
@@ -22,10 +23,14 @@ Mark = tuple[int, int, int] | None
 class Pages:
     """The pages of one database file, as they were when last found in order."""
 
-    def __init__(self, file: int, index: HeldIndex | None, is_writing: Callable[[], bool]) -> None:
-        """`file` and `index` are held while this is used; `is_writing`: whether a process may be at a checkpoint."""
+    def __init__(self, file: int, index: HeldIndex | None, log: str, is_writing: Callable[[], bool]) -> None:
+        """`file` and `index` are held while this is used; `is_writing`: whether a process may be at a checkpoint.
+
+        `log`: the path of the write-ahead log.
+        """
         self._file, self._index, self._is_writing = file, index, is_writing
         self._words: Words | None = None if index is None else index.words
+        self.log = LogFile(log, self._words)
         self._state: Mark = self._look()  # first: what was written up to then is in the time that is asked for next
         self._stat = self._ask()
 
