@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from time import monotonic, sleep
@@ -16,6 +17,7 @@ import psycopg
 import pytest
 
 import eventfold as ef
+from eventfold.errors import StoreUnavailable
 from tests.servers import pgbouncer
 from tests.servers.postgres import PostgresServer
 
@@ -288,3 +290,21 @@ def test_followers_one_after_the_other_use_one_connection(server: PostgresServer
         while store.stats()["listener"] != "idle" and monotonic() < ends:
             sleep(0.01)
         assert store.stats()["listener"] == "idle"
+
+
+def test_a_connection_for_which_no_descriptor_is_left_is_not_the_servers_fault(server: PostgresServer) -> None:
+    """The driver says that the connection is bad, and no more."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 400), hard))
+        with suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        with pytest.raises(StoreUnavailable, match="no file descriptor left"):
+            ef.Store(server.url())
+    finally:
+        for each in taken:
+            os.close(each)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -6,7 +6,9 @@ an append may have been committed).
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from typing import Any
 
 import psycopg
@@ -210,7 +212,21 @@ def unreachable(error: psycopg.Error, where: str) -> EventfoldError:
             "The server could not be reached.",
             "Check that it runs and that host and port are right, then try again.",
         )
+        if _has_no_descriptor():
+            what, now = (
+                "This process, or the system, has no file descriptor left for a connection.",
+                "Close what is open, or raise the limit (ulimit -n), then try again.",
+            )
     return kind(f"{what[:-1]} ({where}: {words}).", now, sqlstate=state, server=where, said=words)
+
+
+def _has_no_descriptor() -> bool:
+    """Whether nothing can be opened: the driver says only that a connection is bad."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return error.errno in (errno.EMFILE, errno.ENFILE)
+    return False
 
 
 def no_storable_text(error: UnicodeEncodeError) -> InvalidInput:
