@@ -360,7 +360,7 @@ class PostgresDriver:
         if state in ("25006", "42501"):
             now = "Grant the user the right to write there, or name another database (target=…)."
         elif state[:2] in ("", "08", "57", "53"):
-            now = "It is tried again until the server answers; see whether it is up."
+            now = "A runner tries again until the server answers, other calls do not; see whether it is up."
         else:
             now = "Look at the SQL, and at the tables it names."
         return TargetUnavailable(what, now, address=self.address, sqlstate=state, detail=said)

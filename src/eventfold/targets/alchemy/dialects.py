@@ -173,7 +173,7 @@ def translated(error: exc.SQLAlchemyError, address: str) -> EventfoldError:
     elif isinstance(error, exc.ProgrammingError | exc.NotSupportedError | exc.CompileError):
         now_what = "Look at the SQL, and at the tables it names."
     else:
-        now_what = "It is tried again until the database answers; see whether it is up."
+        now_what = "A runner tries again until the database answers, other calls do not; see whether it is up."
     return TargetUnavailable(f"{address} could not do it: {said}.", now_what, address=address, detail=said)
 
 
