@@ -94,7 +94,10 @@ class Oracle:
         if len(set(numbers)) < len(numbers):
             return Outcome(EventIdReused)
         if known:
-            return self._again(events, [known.get(event.number) for event in events])
+            found = self._again(events, [known.get(event.number) for event in events])
+            if key is not None and found.error is None:  # a repeat claims its key in the same commit
+                self.keys[key] = (found.first, found.last)
+            return found
         for query, after in unless:
             if after > self.head:
                 return Outcome(PositionBeyondHead)

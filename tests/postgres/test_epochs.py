@@ -114,8 +114,9 @@ def test_a_store_that_went_back_in_its_own_epoch_is_refused(place: Place, url: s
     store = place.open()
     store.append(deposit("a-1", 10), deposit("a-1", 1))
     go_back(url, schema, 1, epoch=False)
-    ends = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query LIKE '%{0}%'"
-    sql(url, ends.format(schema))
+    # Waits, up to the ms given, until each is gone: a dead connection is recognised by what its server said last.
+    ends = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+    sql(url, f"{ends} AND query LIKE '%{schema}%'")
     with pytest.raises(StoreDamaged, match="restored URL") as refused:
         store.append(deposit("a-1", 1))
     assert (refused.value.fields["position"], refused.value.fields["epoch"]) == (2, 1)

@@ -18,6 +18,7 @@ from eventfold.projection import plan_of
 from eventfold.running.desk import Desk
 from eventfold.running.share import Share
 from eventfold.target import Advance, Place
+from eventfold.targets.alchemy import dialects
 from tests.projections.flights import CarrierMonth, Departed, Split, flights, folded, proved, rows
 
 
@@ -217,7 +218,8 @@ class Time:
 
     def __init__(self, target: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seconds = 1_000.0
-        monkeypatch.setattr(target.driver, "now", lambda _connection: int(self.seconds * 1e6))
+        clock = target.driver if hasattr(target, "driver") else dialects  # of SQLAlchemy's targets
+        monkeypatch.setattr(clock, "now", lambda _connection: int(self.seconds * 1e6))
 
     def __call__(self) -> float:
         return self.seconds

@@ -41,10 +41,6 @@ class AsyncDesk:
         """See Desk.status."""
         return await self.ask(lambda desk: desk.status(*projections))
 
-    async def name_of(self, projection: Named) -> str:
-        """See Desk.name_of."""
-        return await self.ask(lambda desk: desk.name_of(projection))
-
     async def checkpoints(self, projection: Named) -> list[Checkpoint]:
         """See Desk.checkpoints."""
         return await self.ask(lambda desk: desk.checkpoints(projection))
