@@ -117,6 +117,29 @@ def test_rows_are_ordered_by_value(filled: ef.Store, column: str) -> None:
     assert len(rows) == len(PRICES)
 
 
+class Sparse(ef.Projection, name="value_sparse", indexes=["vat"]):
+    """A row whose values may be missing, with an index and without."""
+
+    item: str
+    vat: Decimal | None = None
+    at: datetime | None = None
+
+    def evolve(self, event: Measured) -> None:
+        """Leave out those of the small ones."""
+        if event.size is Size.LARGE:
+            self.vat, self.at = event.price, event.at
+
+
+@pytest.mark.parametrize("column", ["vat", "at"])
+def test_none_is_the_least_value(filled: ef.Store, column: str) -> None:
+    """First where it goes up, last where it goes down, on every target: `limit=1` gives the same row everywhere."""
+    filled.project(Sparse)
+    up = [getattr(row, column) is None for row in filled.rows(Sparse, order=column)]
+    down = [getattr(row, column) is None for row in filled.rows(Sparse, order=f"-{column}")]
+    assert (up, down) == (sorted(up, reverse=True), sorted(up))
+    assert set(up) == {True, False}
+
+
 def test_rows_are_found_by_value(filled: ef.Store) -> None:
     """1 finds 1.0 and 1.00; a moment is found from any zone; enums, dates, UUIDs and booleans as what they are."""
     for column in ("price", "vat"):

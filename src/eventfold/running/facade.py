@@ -75,7 +75,8 @@ class Projecting:
     ) -> list[P]:
         """The rows whose fields equal these, by key or in this `order` (`"-delay"`: the greatest first).
 
-        `where` the same as a dict, for fields that are called as an argument is: `rows(Lines, {"order": "o-1"})`.
+        None is the least value, on every target. `where` the same as a dict, for fields that are called as an
+        argument is: `rows(Lines, {"order": "o-1"})`.
         `wait` a position it must have come to first (a receipt's `last`: read your own writes); `generation` another
         than the one that is live.
         """

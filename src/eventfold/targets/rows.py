@@ -43,7 +43,8 @@ class Statements:
         columns.append(f"PRIMARY KEY ({self.listed(table.key)})")
         yield f"CREATE TABLE {own} ({', '.join(columns)}) {self._driver.table_end}"
         for index in table.indexes:
-            yield f"CREATE INDEX {self.index_name(name, generation, index)} ON {own} ({self.listed(index)})"
+            by = ", ".join(self._ascending(table, each) for each in index)
+            yield f"CREATE INDEX {self.index_name(name, generation, index)} ON {own} ({by})"
 
     def index_name(self, name: str, generation: int, index: Sequence[str]) -> str:
         """What the index of a generation's table on these columns is called."""
@@ -56,6 +57,15 @@ class Statements:
     def listed(self, names: Iterable[str]) -> str:
         """Columns, with commas."""
         return ", ".join(map(self._driver.column, names))
+
+    def _ascending(self, table: Table, name: str) -> str:
+        """A column to sort by: None is the least value, as SQLite has it and no setting of a server changes."""
+        nullable = any(column.nullable for column in table.columns if column.name == name)
+        return f"{self.column(name)} NULLS FIRST" if nullable else self.column(name)
+
+    def _descending(self, table: Table, name: str) -> str:
+        nullable = any(column.nullable for column in table.columns if column.name == name)
+        return f"{self.column(name)} DESC{' NULLS LAST' if nullable else ''}"
 
     def columns(self, table: Table) -> str:
         """What is asked for, where rows are."""
@@ -100,7 +110,10 @@ class Statements:
         sql = f"SELECT {self.columns(table)} FROM {self._driver.relation(table.name)}"  # noqa: S608
         if conditions:
             sql += f" WHERE {' AND '.join(conditions)}"
-        by = [f"{self.column(n[1:])} DESC" if n[0] == "-" else self.column(n) for n in (order or table.key)]
+        by = [
+            self._descending(table, name[1:]) if name[0] == "-" else self._ascending(table, name)
+            for name in order or table.key
+        ]
         sql += f" ORDER BY {', '.join(by)}"
         if limit is not None:
             sql += " LIMIT ?"

@@ -95,9 +95,18 @@ def some(
     equal = [
         _sortable(table.c[name], dialect) == _sorted_by(table.c[name], value, dialect) for name, value in where.items()
     ]
-    by = [(_sortable(table.c[name.removeprefix("-")], dialect), name[0] == "-") for name in order]
-    ordered = [column.desc() if down else column for column, down in by]
+    by = [(table.c[name.removeprefix("-")], name[0] == "-") for name in order]
+    ordered = [_ordered(column, down, dialect) for column, down in by]
     return sa.select(table).where(*equal).order_by(*ordered).limit(limit)
+
+
+def _ordered(column: sa.Column[Any], down: bool, dialect: str) -> sa.ColumnElement[Any]:
+    """A column to sort by. None is the least value; PostgreSQL sorts it last unless asked, the others first."""
+    sortable = _sortable(column, dialect)
+    by = sortable.desc() if down else sortable.asc()
+    if column.nullable and dialect == "postgresql":
+        return by.nulls_last() if down else by.nulls_first()
+    return by
 
 
 def _sortable(column: sa.Column[Any], dialect: str) -> sa.ColumnElement[Any]:
