@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -136,6 +136,53 @@ def test_an_unfit_value_is_parked_with_its_column(given: ef.Store) -> None:
     for kind in ("large", "small"):
         assert any(f"unfit_number cannot keep {VALUES[kind]} in its column number" in error for error in errors)
     assert all(proof.proved for proof in given.projections.verify(Column, Number))
+
+
+OTHERS: dict[str, tuple[str, Any]] = {
+    "decimal for int": ("count", Decimal("9.99")),
+    "float for int": ("count", 9.99),
+    "list for int": ("count", [1]),
+    "bool for int": ("count", True),
+    "float for decimal": ("price", 0.1 + 0.2),
+    "text for decimal": ("price", "x"),
+    "datetime for date": ("day", datetime(2026, 1, 1, tzinfo=UTC)),
+    "text for date": ("day", "2026-01-01"),
+    "date for text": ("text", date(2026, 1, 1)),
+    "int for bool": ("done", 1),
+    "date for datetime": ("moment", date(2026, 1, 1)),
+}
+
+
+class Typed(ef.Projection, name="unfit_typed", on_error="park", attempts=1, version=1):
+    """A column of several types."""
+
+    item: str
+    count: int = 0
+    price: Decimal = Decimal(0)
+    day: date = date.min
+    text: str = ""
+    done: bool = False
+    moment: datetime = datetime.min.replace(tzinfo=UTC)
+    rate: float = 0.0
+
+    def evolve(self, event: Set) -> None:
+        """Take a value of another type; a whole number for a float and for a Decimal is one of theirs."""
+        column, value = OTHERS.get(event.item, ("rate", 2))
+        setattr(self, column, value)
+        self.price = 3 if column == "rate" else self.price  # type: ignore[assignment]
+
+
+def test_a_value_of_another_type_than_its_column_is_refused_by_name(store: ef.Store) -> None:
+    """Everywhere alike: PostgreSQL rounded 9.99 for an int to 10, and SQLite kept a text that no Decimal is."""
+    store.append(*[Set(item, item) for item in OTHERS], Set("good", "good"))
+    store.project(Typed)
+    (row,) = store.rows(Typed)
+    assert (row.item, row.rate, row.price) == ("good", 2.0, 3)
+    errors = [entry.error for entry in store.projections.parked(Typed)]
+    assert len(errors) == len(OTHERS)
+    for column, value in OTHERS.values():
+        said = f"unfit_typed cannot keep {value!r} in its column {column}: the column holds"
+        assert any(said in error for error in errors), (column, value)
 
 
 class Stops(ef.Projection, name="unfit_stops", attempts=1, version=1):

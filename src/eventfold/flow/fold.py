@@ -17,7 +17,7 @@ from eventfold.event import Recorded
 from eventfold.flow.items import Failed, Item, Parts, Straight, key_changed, key_text, returned
 from eventfold.projection.columns import Table
 from eventfold.projection.plan import Handler, Key, Plan, keys_of
-from eventfold.projection.unfit import refuse_moments, unfit
+from eventfold.projection.unfit import refuse_moments, refuse_other_types, unfit
 from eventfold.record import Stored
 from eventfold.registry import Codec, Registry
 from eventfold.target import Entry, Place, RowRefused, Writing, physical
@@ -334,6 +334,7 @@ class Rows:
         every = list(values)
         try:
             packed = list(map(pack, every))
+            refuse_other_types(self._of.table.columns, packed)
             if self._moments:
                 refuse_moments(self._of.table.columns, packed)
             return packed

@@ -12,6 +12,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
 from operator import attrgetter
+from types import NoneType
 from typing import Any, Literal, Union, get_args, get_origin
 from uuid import UUID
 
@@ -104,7 +105,8 @@ def rows_of(
     )
 
 
-# What a filter may be, by kind of column. bool is an int, datetime is a date: neither is meant where it is left out.
+# What a filter and a row's value may be, by kind of column. bool is an int, datetime is a date: neither is meant where
+# it is left out.
 _COMPARABLE: dict[Kind, tuple[tuple[type, ...], tuple[type, ...]]] = {
     "text": ((str,), ()),
     "int": ((int,), (bool,)),
@@ -116,6 +118,14 @@ _COMPARABLE: dict[Kind, tuple[tuple[type, ...], tuple[type, ...]]] = {
     "date": ((date,), (datetime,)),
     "uuid": ((UUID,), ()),
 }
+
+
+def is_of_kind(kind: Kind, of: type) -> bool:
+    """Whether values of a type may be in a column of a kind: databases convert others, each in its own way."""
+    if kind == "json" or issubclass(of, NoneType):
+        return True
+    allowed, left_out = _COMPARABLE[kind]
+    return issubclass(of, allowed) and not issubclass(of, left_out)
 
 
 def filter_value(table: Table, name: str, value: Any) -> Any:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, cast
 
 from eventfold.errors import InvalidProjection
-from eventfold.projection.columns import KINDS, Column, Table
+from eventfold.projection.columns import Column, Table, is_of_kind
 
 EDGES = (1, 9999)  # years
 LEAST, MOST = -(1 << 63), (1 << 63) - 1
@@ -55,12 +55,20 @@ def refuse_moments(columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> 
                 value.astimezone(UTC)
 
 
+def refuse_other_types(columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> None:
+    """Raises TypeError on a value of another type than its column: PostgreSQL would round 9.99 for an int to 10."""
+    for column, values in zip(columns, zip(*rows, strict=True), strict=False):  # keys are the beginning of rows
+        for of in set(map(type, values)):
+            if not is_of_kind(column.kind, of):
+                raise TypeError(f"{column.name} holds {column.kind}, not {of.__name__}")
+
+
 def _why_other(column: Column, value: Any) -> str:
     """Why a value is of another type than its column; "" where it is not."""
-    kind = next((kind for of, kind in KINDS if isinstance(value, of)), None)
-    if value is None or column.kind == "json" or kind == column.kind or (kind, column.kind) == ("int", "float"):
+    of = cast("type[Any]", type(value))
+    if is_of_kind(column.kind, of):
         return ""
-    return f"the column holds {column.kind}, and this is {type(value).__name__}"
+    return f"the column holds {column.kind}, and this is {of.__name__}"
 
 
 def unfit(projection: str, columns: Sequence[Column], rows: Iterable[Sequence[Any]], error: Exception) -> Exception:
