@@ -77,6 +77,13 @@ def test_a_name_of_63_bytes_has_room_for_its_generation(store: ef.Store) -> None
     use(store, made("A" * 63, ["b" * 63], indexes=["b" * 63]), "b" * 63)
 
 
+def test_fields_may_have_longer_names_than_a_database_takes(store: ef.Store) -> None:
+    """Two that begin alike are two columns."""
+    store.append(Did("a", 1), Did("a", 2))
+    long = "b" * 80
+    use(store, made("Long", [long, f"{long}c"], indexes=[f"{long}c"]), f"{long}c")
+
+
 def test_a_name_that_is_no_table_is_refused_with_what_may_be_one() -> None:
     """Before anything is made."""
     for name in ("Weird Name", "x;drop", "ALLCAPS", "1x", "_x", "a__b", "x" * 64, "é" * 32, "e\u0301"):

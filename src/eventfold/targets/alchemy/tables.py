@@ -54,16 +54,24 @@ COMMAND = _control("eventfold_command", "id", "id store name data metadata check
 LAYOUT = sa.Table("eventfold_layout", METADATA, sa.Column("layout", sa.BigInteger(), nullable=False))
 
 
+def _column_name(field: str, dialect: str) -> str:
+    """What the column of a field is called: PostgreSQL takes 63 bytes, MariaDB and MySQL 64 characters."""
+    if dialect == "postgresql":
+        return clipped(column_name(field), LONGEST)
+    if dialect in ("mysql", "mariadb") and len(field) > LONGEST + 1:
+        return clipped(field, LONGEST)
+    return field
+
+
 def rows_table(table: Table, dialect: sa.Dialect) -> sa.Table:
     """A table of rows. Its name is that of a generation's own table; a column's key is the name of its field."""
-    named = column_name if dialect.name == "postgresql" else str
     indexed = {name for index in (table.key, *table.indexes) for name in index}
     sized = max(
         sum(c.kind in ("text", "bytes") for c in table.columns if c.name in i) for i in (table.key, *table.indexes)
     )
     columns = [
         sa.Column(
-            named(c.name),
+            _column_name(c.name, dialect.name),
             Exactly(c.kind, max(sized, 1) if c.name in indexed else 0),
             key=c.name,
             nullable=c.nullable,
