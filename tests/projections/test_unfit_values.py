@@ -213,6 +213,16 @@ def test_a_filter_that_no_row_can_be_equal_to_is_refused(given: ef.Store) -> Non
         assert refused.value.fields["value"] == repr(value)
 
 
+def test_a_limit_that_is_no_number_of_rows_is_refused(given: ef.Store) -> None:
+    """Everywhere: SQLite takes -1 for all of them, and PostgreSQL takes a text."""
+    given.project(Column)
+    for limit in (-1, "1", 1.0, True, 1 << 63):
+        with pytest.raises(InvalidProjection, match="is no number of rows"):
+            given.rows(Column, limit=limit)  # type: ignore[arg-type]
+    assert given.rows(Column, limit=0) == []
+    assert len(given.rows(Column, limit=1)) == 1
+
+
 class Priced(ef.Event, type="unfit-priced"):
     """A price."""
 

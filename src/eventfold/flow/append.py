@@ -228,7 +228,7 @@ async def known_position(log: Log, given: Any) -> int:
 
 def check_position(given: Any) -> int:
     """What was given as a position, if it is one: easily a receipt or an event is given instead."""
-    if not isinstance(given, int):
+    if not isinstance(given, int) or isinstance(given, bool):
         raise InvalidQuery(
             f"{given!r} is no position.", "Give a number, such as receipt.last or recorded.position, or a Cursor."
         )

@@ -108,6 +108,14 @@ def refuse_unfit(projection: str, table: Table, where: Mapping[str, Any]) -> Non
             raise _error(projection, column, value, reason)
 
 
+def refuse_limit(limit: Any) -> None:
+    """Raises InvalidProjection on what is no number of rows: SQLite takes -1 for all, and PostgreSQL refuses it."""
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or not 0 <= limit <= MOST):
+        raise InvalidProjection(
+            f"limit={limit!r} is no number of rows.", "Give a whole number from 0 on, or None for all of them."
+        )
+
+
 def unfit_filter(projection: str, table: Table, where: Mapping[str, Any], error: Exception) -> Exception:
     """The error for a filter that a place for rows cannot take."""
     columns = [column for column in table.columns if where.get(column.name) is not None]

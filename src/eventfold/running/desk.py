@@ -41,7 +41,7 @@ from eventfold.flow.stopped import paused, restored, stopped_error
 from eventfold.projection.classes import Projection
 from eventfold.projection.columns import filter_value
 from eventfold.projection.plan import Kept, Plan, plan_of, plans_of
-from eventfold.projection.unfit import refuse_unfit, unfit_filter
+from eventfold.projection.unfit import refuse_limit, refuse_unfit, unfit_filter
 from eventfold.query import Cursor, Query
 from eventfold.running import inlining
 from eventfold.running.finding import DISTURBED, Named, changed_too_often
@@ -245,6 +245,7 @@ class Desk(Hands):
         plan = plan_of(projection)
         if plan.rows is None:
             raise InvalidProjection(f"{plan.name} has tables of its own.", "Ask them with SQL.")
+        refuse_limit(limit)
         target = self._of(plan)
         if generation is not None:
             generations.refuse_unknown(target.checkpoints(plan.name), plan.name, generation)

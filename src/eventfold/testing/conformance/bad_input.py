@@ -150,6 +150,7 @@ MISTAKES: dict[str, Mistake] = {
     "a state at a naive time": Mistake(lambda s: s.state(Account("a"), at=NAIVE), InvalidInput, "time zone"),
     "a state in the future": Mistake(lambda s: s.state(Account("a"), at=3), PositionBeyondHead, "3"),
     "a state before the beginning": Mistake(lambda s: s.state(Account("a"), at=-1), InvalidQuery, "-1"),
+    "a state at a truth value": Mistake(lambda s: s.state(Account("a"), at=True), InvalidQuery, "True is no position"),
     "a state at a text": Mistake(lambda s: s.state(Account("a"), at="yesterday"), InvalidInput, "yesterday"),
     "a state of a class": Mistake(lambda s: s.state(Account), InvalidState, "question"),
     "a cursor in the future": Mistake(lambda s: s.cursor(5), PositionBeyondHead, "5"),
