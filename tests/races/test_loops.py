@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -27,7 +28,7 @@ class Noted(ef.Event, type="loops-noted"):
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The address of an empty store of each engine."""
     if request.param == "postgres":
-        return shared().url(schema=f"s{id(tmp_path)}")
+        return shared().url(schema=f"s{uuid4().hex}")
     return "memory:" if request.param == "memory" else str(tmp_path / "store.db")
 
 
