@@ -60,7 +60,7 @@ from eventfold.running.follower import AsyncFollower
 from eventfold.running.keeping import Keeping
 from eventfold.running.progress import Handover
 from eventfold.state import State, Step
-from eventfold.store import EVERYTHING, context, refuse_backup, whoami, with_options
+from eventfold.store import EVERYTHING, context, refuse_backup, refuse_no_store, whoami, with_options
 from eventfold.target import Target
 from eventfold.targets import default_target, own_target
 
@@ -287,6 +287,7 @@ class AsyncStore(AsyncWorking):
         self, target: AsyncStore, *, succeed: bool = False, verify: bool = True, progress: Progress | None = None
     ) -> Copied:
         """See Store.copy_to."""
+        refuse_no_store(AsyncStore, target)
         here, there = (await self._opening.log()).engine, (await target._opening.log()).engine
         async with self._opening.own_target() as old, target._opening.own_target() as new:
             moving = await in_thread(lambda: Handover(old, new, (here, there), succeeds=succeed))

@@ -23,7 +23,7 @@ from eventfold.aggregate import Aggregate
 from eventfold.bridge import Bell, ThreadCombiner, run
 from eventfold.engine import Engine, TagCount, TypeCount
 from eventfold.engines import open_engine
-from eventfold.errors import NotSupported
+from eventfold.errors import InvalidInput, NotSupported
 from eventfold.event import Recorded
 from eventfold.flow.append import (
     Asked,
@@ -357,6 +357,7 @@ class Store(Working):
         for (30 s at most), and its leases are lost. Without, they could go on in both.
         Raises CursorMismatch if the target holds anything else than a beginning of this log, TargetUnavailable.
         """
+        refuse_no_store(Store, target)
         targets = (own_target_of(self._desk), own_target_of(target._desk))
         moving = Handover(*targets, (self.engine, target.engine), succeeds=succeed)
 
@@ -398,6 +399,15 @@ def whoami() -> str:
     except (KeyError, OSError, ImportError):  # a container's user of a number only; no descriptor left to look it up
         user = f"user {os.getuid()}" if hasattr(os, "getuid") else "an unknown user"
     return f"{user} on {platform.node()}, process {os.getpid()}"
+
+
+def refuse_no_store(kind: type, target: object) -> None:
+    """Raises InvalidInput if what a log is to be copied to is no store of this kind."""
+    if not isinstance(target, kind):
+        raise InvalidInput(
+            f"A log is copied to another {kind.__name__}, and this is {target!r}.",
+            f'Give one: store.copy_to(ef.{kind.__name__}("copy.db")).',
+        )
 
 
 def refuse_backup(engine: Engine) -> NoReturn:

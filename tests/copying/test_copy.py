@@ -136,3 +136,18 @@ def test_the_command_says_whether_the_identity_was_taken(tmp_path: Path) -> None
     refused = run_command("copy", here, other, "--succeed")
     assert refused.code != 0
     assert "identity of its own" in refused.err
+
+
+def test_a_copy_to_what_is_no_store_is_refused_with_what_to_write() -> None:
+    """A path, and a store of the other mode: Python's own AttributeError came out."""
+    with ef.Store("memory:") as store:
+        for target in ("copy.db", None, ef.AsyncStore("memory:")):
+            with pytest.raises(InvalidInput, match=r"copy_to\(ef\.Store"):
+                store.copy_to(target)  # type: ignore[arg-type]
+
+    async def awaited() -> None:
+        async with ef.AsyncStore("memory:") as store:
+            with pytest.raises(InvalidInput, match=r"copy_to\(ef\.AsyncStore"):
+                await store.copy_to("copy.db")  # type: ignore[arg-type]
+
+    asyncio.run(awaited())
