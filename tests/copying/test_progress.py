@@ -6,14 +6,17 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
 import eventfold as ef
-from eventfold.errors import LeaseLost, ProgressUnknown, ProjectionStopped
+from eventfold.errors import LeaseLost, ProgressUnknown, ProjectionStopped, TargetUnavailable
 from eventfold.process import Process, after, effect
+from eventfold.target import Disturbed
 from tests.cli.commands import run as run_command
 from tests.servers.postgres import shared
 
@@ -209,6 +212,36 @@ def test_an_interrupted_copy_takes_progress_along_when_it_goes_on(place: Place) 
         copy.append(Ordered("new"))
         copy.settle(late)
         assert SENT == ["late last", "late new"]
+
+
+@pytest.mark.parametrize("step", ["pause", "lease"])
+def test_a_copy_does_not_succeed_while_effects_cannot_be_ended_at_the_old_place(
+    step: str, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is known of one is changed each time by others: the copy ends with an error, before it has the identity."""
+    with ef.Store(place("sqlite")) as source, ef.Store(place("sqlite")) as copy:
+        source.append(Ordered("o-1"))
+        source.settle(mail)
+        target: Any = source.projections.target(mail)
+        real, asked = target.control, list[str]()
+
+        @contextmanager
+        def disturbed(name: str) -> Iterator[Any]:
+            asked.append(name)
+            with real(name) as tx:
+                yield tx
+                if step == "pause" or len(asked) > 1:
+                    raise Disturbed
+
+        monkeypatch.setattr(target, "control", disturbed)
+        with pytest.raises(TargetUnavailable, match="Try again"):
+            source.copy_to(copy, succeed=True)
+        assert copy.engine.store_id != source.engine.store_id
+        monkeypatch.undo()
+        assert source.copy_to(copy, succeed=True).progress == ("moved_mail",)
+        copy.append(Ordered("o-2"))
+        copy.settle(mail)
+        assert SENT == ["o-1", "o-2"]
 
 
 def test_a_copy_with_an_identity_of_its_own_repeats_nothing_either(place: Place) -> None:

@@ -92,12 +92,7 @@ class Finding:
         TargetUnavailable where others change the same for too long.
         """
         run(record_pending(self.log, target))
-        for _ in range(DISTURBED):
-            with suppress(Disturbed):
-                done = attempt()
-                break
-        else:
-            raise changed_too_often(target, name)
+        done = until_undisturbed(target, name, attempt)
         try:
             run(record_pending(self.log, target))
         except EventfoldError as error:
@@ -221,6 +216,14 @@ def own_target_of(desk: Finding) -> Target | None:
 def name_of(desk: Finding, projection: Named) -> str:
     """Under which name a read model, process or effect is kept."""
     return projection if isinstance(projection, str) else desk._definition(projection).name  # pyright: ignore[reportPrivateUsage]
+
+
+def until_undisturbed(target: Target, name: str, attempt: Callable[[], R]) -> R:
+    """What `attempt` returns, called again while it raises Disturbed. Raises TargetUnavailable after twenty times."""
+    for _ in range(DISTURBED):
+        with suppress(Disturbed):
+            return attempt()
+    raise changed_too_often(target, name)
 
 
 def changed_too_often(target: Target, name: str) -> TargetUnavailable:

@@ -18,12 +18,12 @@ from eventfold.flow.copy import Copied, has_succeeded
 from eventfold.flow.progress import KNOWN, keeps_progress, known_record
 from eventfold.flow.stopped import marks_of
 from eventfold.projection.ledger import Tally
+from eventfold.running.finding import until_undisturbed
 from eventfold.running.leases import is_dead_holder
-from eventfold.target import Advance, Checkpoint, ControlTransaction, Disturbed, Entry, Place, Registered, Target
+from eventfold.target import Advance, Checkpoint, ControlTransaction, Entry, Place, Registered, Target
 
 QUIET_TIMEOUT_S = 30.0  # how long what is in hand at the old place may take
 LOOK_S = 0.05
-TRIES = 20  # times a record is begun again because a command changed it meanwhile
 
 
 class Handover:
@@ -114,15 +114,13 @@ def _read(target: Target, record: Registered, held: Sequence[Checkpoint]) -> Kep
 
 
 def _pause(target: Target, name: str, because: str) -> None:
-    for _ in range(TRIES):
-        try:
-            with target.control(name) as tx:
-                record = tx.record()
-                if record is not None and not record.paused:
-                    tx.save_record(msgspec.structs.replace(record, paused=because))
-            return
-        except Disturbed:
-            continue
+    def attempt() -> None:
+        with target.control(name) as tx:
+            record = tx.record()
+            if record is not None and not record.paused:
+                tx.save_record(msgspec.structs.replace(record, paused=because))
+
+    until_undisturbed(target, name, attempt)
 
 
 def _end(target: Target, record: Registered) -> KeptProgress:
@@ -130,15 +128,13 @@ def _end(target: Target, record: Registered) -> KeptProgress:
     ends = time.monotonic() + QUIET_TIMEOUT_S
     while record.kind != "follower" and time.monotonic() < ends and _is_worked_on(target, record):
         time.sleep(LOOK_S)
-    for _ in range(TRIES):
-        try:
-            with target.control(record.name) as tx:
-                held = tx.checkpoints(record.live)
-                for each in held:
-                    tx.update_checkpoint(each.place, token=each.token + 1, holder="", expires=0)
-            break
-        except Disturbed:
-            continue
+
+    def attempt() -> None:
+        with target.control(record.name) as tx:
+            for each in tx.checkpoints(record.live):
+                tx.update_checkpoint(each.place, token=each.token + 1, holder="", expires=0)
+
+    until_undisturbed(target, record.name, attempt)
     return _read(target, record, target.checkpoints(record.name, record.live))
 
 
