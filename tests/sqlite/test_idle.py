@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import eventfold as ef
-from eventfold.errors import InvalidInput, StoreDamaged, StoreUnavailable
+from eventfold.errors import InvalidInput, StoreDamaged
 from tests.sqlite.noted import Noted, assert_whole, engine_of, noted
 
 ROOT = Path(__file__).parents[2]
 IDLE_S = 0.1
-DEADLINE_S = 30
+DEADLINE_S = 60
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="descriptors are counted by /proc")
 
@@ -73,14 +70,26 @@ def test_an_idle_store_has_nothing_open_and_opens_itself_again(path: str) -> Non
     assert assert_whole(path) == 4
 
 
+STAYS_OPEN = """
+import os, sys, threading
+import eventfold as ef
+from tests.sqlite.noted import noted
+from tests.sqlite.test_idle import opened
+folder = os.path.dirname(sys.argv[1])
+with ef.Store(sys.argv[1]) as store:
+    store.append(noted(1))
+    before = len(opened(folder))
+    assert before and threading.enumerate() == [threading.main_thread()], threading.enumerate()
+    assert store.count() == 1 and len(opened(folder)) == before
+"""
+
+
 def test_a_store_without_max_idle_stays_open(path: str) -> None:
-    """Nothing closes it but its end, and there is no thread that would."""
-    threads = set(threading.enumerate())  # that of an earlier store may not have ended yet
-    with ef.Store(path) as store:
-        store.append(noted(1))
-        before = len(opened(os.path.dirname(path)))
-        assert before and set(threading.enumerate()) <= threads
-        assert store.count() == 1 and len(opened(os.path.dirname(path))) == before
+    """Nothing closes it but its end, and there is no thread that would: in a process that has no other threads."""
+    ran = subprocess.run(
+        [sys.executable, "-c", STAYS_OPEN, path], cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S
+    )
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_what_is_in_use_is_not_idle(path: str) -> None:
@@ -165,30 +174,36 @@ def test_five_hundred_stores_fit_into_a_thousand_descriptors(tmp_path: Path, opt
     assert set(ran.stdout.split()) == {"0"}
 
 
-@pytest.fixture
-def no_descriptors() -> Iterator[Callable[[], None]]:
-    """Call it to leave this process none; the test's end gives them back."""
-    taken: list[int] = []
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(limits[0], 512), limits[1]))
+NONE = """
+import os, resource, sys
+import eventfold as ef
+from eventfold.errors import StoreUnavailable
+ef.Store(sys.argv[1]).close()
+resource.setrlimit(resource.RLIMIT_NOFILE, (512, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+taken = []
+try:
+    while True:
+        taken.append(os.open(os.devnull, os.O_RDONLY))
+except OSError:
+    pass
+try:
+    ef.Store(sys.argv[1])
+except StoreUnavailable as refused:
+    error = refused
+else:
+    error = None
+for each in taken:
+    os.close(each)
+assert type(error) is StoreUnavailable and "file descriptor" in str(error) and "ulimit -n" in error.now, repr(error)
+"""
 
-    def take() -> None:
-        try:
-            while True:
-                taken.append(os.open(os.devnull, os.O_RDONLY))
-        except OSError:
-            return
 
-    yield take
-    for each in taken:
-        os.close(each)
-    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+def test_no_descriptor_at_all_is_said_to_be_the_reason(path: str) -> None:
+    """No store was idle: the error names the limit, and is not that no store is there.
 
-
-def test_no_descriptor_at_all_is_said_to_be_the_reason(path: str, no_descriptors: Callable[[], None]) -> None:
-    """No store was idle: the error names the limit, and is not that no store is there."""
-    ef.Store(path).close()
-    no_descriptors()
-    with pytest.raises(StoreUnavailable, match="file descriptor") as refused:
-        ef.Store(path)
-    assert type(refused.value) is StoreUnavailable and "ulimit -n" in refused.value.now
+    In a process of its own: a store that an earlier test left in this one would make room.
+    """
+    ran = subprocess.run(
+        [sys.executable, "-c", NONE, path], cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S
+    )
+    assert ran.returncode == 0, ran.stderr
