@@ -9,7 +9,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from eventfold.engines.postgres import connect
+from eventfold.engines.postgres import connection
 from eventfold.engines.postgres import schema as store_schema
 from eventfold.errors import (
     EventfoldError,
@@ -382,7 +382,7 @@ def test_too_many_callers_are_told_to_wait(opening: Open, monkeypatch: pytest.Mo
     engine = opening(pool=1, patience=0)
     pool = engine.inner._sessions._readers  # pyright: ignore[reportPrivateUsage]
     link = engine.runner.run(pool.take())
-    monkeypatch.setattr(connect, "LEAST_WAIT", 0.1)
+    monkeypatch.setattr(connection, "LEAST_WAIT", 0.1)
     with pytest.raises(StoreBusy, match="pool="):
         engine.head()
     engine.runner.run(pool.give(link))

@@ -15,7 +15,7 @@ from eventfold.engine import AppendRequest, Span
 from eventfold.engines.postgres import schema as store_schema
 from eventfold.engines.postgres.arrays import Dumpers
 from eventfold.engines.postgres.many import MOST_ROWS, Arms, many
-from eventfold.engines.postgres.read import MOST, Reading
+from eventfold.engines.postgres.statements import MOST, Reading
 from eventfold.errors import AppendConflict
 from eventfold.query import Clause, Item, Query
 from eventfold.record import Receipt

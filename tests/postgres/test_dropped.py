@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.engines.postgres.connect import SyncLink
+from eventfold.engines.postgres.connection import SyncLink
 from tests.inline.bank import InlineBalance, InlineMoved
 from tests.postgres.test_lost import end_all
 

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from eventfold.engines.postgres import listen
-from eventfold.engines.postgres.address import channel_of
+from eventfold.engines.postgres.options import channel_of
 from tests.postgres.conftest import Open
 from tests.postgres.given import Opened, event, request, soon, sql
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.engines.postgres.connect import AsyncLink
+from eventfold.engines.postgres.connection import AsyncLink
 
 GATE = ef.Query.of(tags="gate:7")
 

@@ -12,7 +12,7 @@ import pytest
 import eventfold as ef
 from eventfold.bridge import run
 from eventfold.engine import AppendRequest
-from eventfold.engines.postgres.connect import AsyncLink, SyncLink
+from eventfold.engines.postgres.connection import AsyncLink, SyncLink
 from eventfold.errors import AppendUnconfirmed, EventfoldError, EventIdReused
 from eventfold.query import Clause
 from eventfold.record import NewEvent, Receipt

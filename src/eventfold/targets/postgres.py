@@ -16,9 +16,9 @@ from psycopg.pq import TransactionStatus
 from psycopg.types.string import TextLoader
 
 from eventfold.bridge import run
-from eventfold.engines.postgres.address import MOST_BYTES_OF_A_NAME, Address, address_of, options_of
-from eventfold.engines.postgres.connect import Pool
-from eventfold.engines.postgres.lending import WAIT_S, Holders, Lending, find_pooler, shares
+from eventfold.engines.postgres.connection import Pool
+from eventfold.engines.postgres.options import MOST_BYTES_OF_A_NAME, Address, address_of, options_of
+from eventfold.engines.postgres.pool import WAIT_S, Holders, Lending, find_pooler, shares
 from eventfold.errors import EventfoldError, StoreUnavailable, TargetUnavailable
 from eventfold.mutex import Mutex
 from eventfold.projection.columns import Column, Convert, Kind, Table

@@ -25,9 +25,9 @@ from eventfold.engines.postgres.arrays import (
     uuid,
     uuids,
 )
+from eventfold.engines.postgres.checksums import crc_of_new
 from eventfold.engines.postgres.many import walked_first
 from eventfold.engines.postgres.schema import LAYOUT
-from eventfold.engines.postgres.sums import crc_of_new
 from eventfold.query import Clause, Item, Query
 from eventfold.record import NewEvent, Receipt, digest
 from eventfold.refusal import built_on_nothing, conflict, id_reused, in_the_future

@@ -1,7 +1,7 @@
 """Room: the engine: the port over one PostgreSQL schema, in both colours.
 
-Knows: what to make of each answer. Does not know: how questions are phrased (read.py, append.py), over which
-connection they go (sessions.py), what is written (writing.py), how followers are woken (listen.py).
+Knows: what to make of each answer. Does not know: how questions are phrased (statements.py, append.py), over which
+connection they go (servers.py), what is written (writer.py), how followers are woken (listen.py).
 """
 
 from __future__ import annotations
@@ -13,15 +13,7 @@ import msgspec
 
 from eventfold.engine import PAGE_BYTES, Head, Page, Restored, Span, TagCount, TypeCount, Upgraded
 from eventfold.engines.postgres import schema
-from eventfold.engines.postgres.address import Address, options_of, target_of
-from eventfold.engines.postgres.check import Comparison
-from eventfold.engines.postgres.connect import Colour, Rows, off_loop
-from eventfold.engines.postgres.lending import Lending
-from eventfold.engines.postgres.listen import Listener
-from eventfold.engines.postgres.locks import NamedLocks
-from eventfold.engines.postgres.many import LEAST_STRETCH, MOST_ROWS, Arms, many
-from eventfold.engines.postgres.read import FACTS, MOST
-from eventfold.engines.postgres.sums import (
+from eventfold.engines.postgres.checksums import (
     crc_of_snapshot,
     damaged_snapshot,
     first_of,
@@ -29,7 +21,15 @@ from eventfold.engines.postgres.sums import (
     refuse_holes,
     refuse_others,
 )
-from eventfold.engines.postgres.writing import Writing
+from eventfold.engines.postgres.connection import Colour, Rows, off_loop
+from eventfold.engines.postgres.integrity import Comparison
+from eventfold.engines.postgres.listen import Listener
+from eventfold.engines.postgres.many import LEAST_STRETCH, MOST_ROWS, Arms, many
+from eventfold.engines.postgres.named_locks import NamedLocks
+from eventfold.engines.postgres.options import Address, options_of, target_of
+from eventfold.engines.postgres.pool import Lending
+from eventfold.engines.postgres.statements import FACTS, MOST
+from eventfold.engines.postgres.writer import Writing
 from eventfold.errors import NotSupported
 from eventfold.integrity import Problem, Progress
 from eventfold.query import Query

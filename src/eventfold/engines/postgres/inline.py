@@ -14,13 +14,13 @@ import psycopg
 from psycopg import errors as pg
 
 from eventfold.engine import PAGE_BYTES, Folder, Folding, Page, Span, Stale, Turn
-from eventfold.engines.postgres.address import lock_of, quoted
 from eventfold.engines.postgres.append import Answer, Batch, answered, batches, written
 from eventfold.engines.postgres.arrays import texts
-from eventfold.engines.postgres.connect import Rows
-from eventfold.engines.postgres.lending import Holders
-from eventfold.engines.postgres.sessions import Link
-from eventfold.engines.postgres.sums import checksum
+from eventfold.engines.postgres.checksums import checksum
+from eventfold.engines.postgres.connection import Rows
+from eventfold.engines.postgres.options import lock_of, quoted
+from eventfold.engines.postgres.pool import Holders
+from eventfold.engines.postgres.servers import Link
 from eventfold.errors import AppendUnconfirmed, EventfoldError, InlineFailed, NotSupported, StoreDamaged
 from eventfold.inlined import Inlined, lacking
 from eventfold.mutex import Mutex

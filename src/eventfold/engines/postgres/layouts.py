@@ -13,9 +13,9 @@ from importlib import resources
 import psycopg
 from psycopg import errors as pg
 
-from eventfold.engines.postgres.address import lock_of, quoted
-from eventfold.engines.postgres.connect import Link
+from eventfold.engines.postgres.connection import Link
 from eventfold.engines.postgres.errors import translated
+from eventfold.engines.postgres.options import lock_of, quoted
 from eventfold.engines.postgres.schema import FUNCTIONS, LAYOUT, not_found, private, refuse_other_layout, sql
 from eventfold.errors import StoreDamaged
 

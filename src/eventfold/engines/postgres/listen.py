@@ -17,8 +17,8 @@ from typing import Any
 
 import psycopg
 
-from eventfold.engines.postgres.address import Address, channel_of, listening_lock_of, quoted
-from eventfold.engines.postgres.connect import PAUSES
+from eventfold.engines.postgres.connection import PAUSES
+from eventfold.engines.postgres.options import Address, channel_of, listening_lock_of, quoted
 from eventfold.mutex import Mutex
 from eventfold.waiting import Flag
 from eventfold.watchers import call_all

@@ -1,7 +1,7 @@
 """Queries with many items, as arrays: one statement for any number of them, which the server plans once.
 
-Knows: the tables, queries. Does not know: pages, connections. A query with a few items is asked by read.py, one walk
-for each; so many walks in one statement are more than the server's planner can take.
+Knows: the tables, queries. Does not know: pages, connections. A query with a few items is asked by statements.py, one
+walk for each; so many walks in one statement are more than the server's planner can take.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ Knows: which functions and tables each role uses. Does not know: who runs the SQ
 
 from __future__ import annotations
 
-from eventfold.engines.postgres.address import SCHEMA, quoted
 from eventfold.engines.postgres.append import ARGUMENTS, HOW
+from eventfold.engines.postgres.options import SCHEMA, quoted
 from eventfold.engines.postgres.schema import TABLES
 
 

@@ -14,9 +14,9 @@ import msgspec
 import psycopg
 from psycopg import errors as pg
 
-from eventfold.engines.postgres.address import channel_of, listening_lock_of, lock_of, quoted
-from eventfold.engines.postgres.connect import Link
+from eventfold.engines.postgres.connection import Link
 from eventfold.engines.postgres.errors import translated
+from eventfold.engines.postgres.options import channel_of, listening_lock_of, lock_of, quoted
 from eventfold.errors import (
     NotAStore,
     StoreNotFound,

@@ -25,11 +25,11 @@ from psycopg.rows import tuple_row
 from psycopg.types.numeric import Int8BinaryDumper
 
 from eventfold.calls import Call, has_ended
-from eventfold.engines.postgres.address import Address
 from eventfold.engines.postgres.arrays import Dumpers
 from eventfold.engines.postgres.errors import away, no_text, unreachable
 from eventfold.engines.postgres.idle import IdleTimer
-from eventfold.engines.postgres.lending import Holders
+from eventfold.engines.postgres.options import Address
+from eventfold.engines.postgres.pool import Holders
 from eventfold.errors import EventfoldError, InvalidInput, StoreBusy, StoreClosed
 from eventfold.mutex import Mutex
 from eventfold.waiting import LOOK_AGAIN_S, Waiters

@@ -19,8 +19,8 @@ from eventfold.engines.postgres.arrays import (
     texts_or_none,
     uuids,
 )
+from eventfold.engines.postgres.checksums import crc_of
 from eventfold.engines.postgres.schema import LAYOUT
-from eventfold.engines.postgres.sums import crc_of
 from eventfold.record import Stored
 
 ADOPTED = (

@@ -1,7 +1,7 @@
 """Room: the writing half of the engine: batches appended, with rows folded from them where there are any, and answered.
 
 Knows: what to make of each answer. Does not know: how a batch is phrased (append.py), over which connection it goes
-(sessions.py), how rows are folded (inline.py).
+(servers.py), how rows are folded (inline.py).
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ import psycopg
 from psycopg import errors as pg
 
 from eventfold.engine import AppendRequest, Capabilities, Folder, Outcome, Turn
-from eventfold.engines.postgres import inline, joined
-from eventfold.engines.postgres.address import Options, quoted
-from eventfold.engines.postgres.adopt import ADOPTED, adopted
+from eventfold.engines.postgres import inline, transactions
 from eventfold.engines.postgres.append import (
     Batch,
     OtherEpoch,
@@ -30,14 +28,16 @@ from eventfold.engines.postgres.append import (
     repeats_itself,
 )
 from eventfold.engines.postgres.arrays import uuids
-from eventfold.engines.postgres.connect import Colour, Rows
+from eventfold.engines.postgres.checksums import first_of, missing, verified, whole
+from eventfold.engines.postgres.connection import Colour, Rows
 from eventfold.engines.postgres.errors import lost, translated, unconfirmed, unreceipted
 from eventfold.engines.postgres.inline import Folded, Inline
-from eventfold.engines.postgres.read import MOST, Reading
+from eventfold.engines.postgres.options import Options, quoted
+from eventfold.engines.postgres.replication import ADOPTED, adopted
 from eventfold.engines.postgres.schema import LAYOUT
-from eventfold.engines.postgres.sessions import Link, Sessions
+from eventfold.engines.postgres.servers import Link, Sessions
 from eventfold.engines.postgres.spellings import Spellings
-from eventfold.engines.postgres.sums import first_of, missing, verified, whole
+from eventfold.engines.postgres.statements import MOST, Reading
 from eventfold.errors import (
     AppendConflict,
     AppendUnconfirmed,
@@ -321,7 +321,7 @@ class Writing:
         epoch, where = self.epoch, self._sessions.primary.where
         requests = await self._spelled_out(requests)
         try:
-            return await joined.stage(connection, requests, self._schema, self.store_id, epoch, where)
+            return await transactions.stage(connection, requests, self._schema, self.store_id, epoch, where)
         except OtherEpoch:
             await self._sessions.ask(self._sql.store_epoch, primary=True, epoch=True)  # it is known from now on
             raise other_epoch(next(r.unless[0] for r in requests if r.unless), epoch, self.epoch) from None
@@ -336,7 +336,7 @@ class Writing:
         position is 0.
         """
         where = self._sessions.primary.where
-        return await joined.staged_before(connection, self._schema, types, key, where)
+        return await transactions.staged_before(connection, self._schema, types, key, where)
 
     async def confirm(self, staged: Staged) -> Receipt | None:
         """The receipt of a joined append after its COMMIT; None if it was not committed.

@@ -13,13 +13,13 @@ from typing import Any
 import psycopg
 
 from eventfold.engines.postgres import layouts, schema
-from eventfold.engines.postgres.address import Address, Options, address_of, quoted
 from eventfold.engines.postgres.arrays import without_nul
-from eventfold.engines.postgres.connect import AsyncLink, Colour, Pool, Rows, SyncLink
+from eventfold.engines.postgres.connection import AsyncLink, Colour, Pool, Rows, SyncLink
 from eventfold.engines.postgres.errors import lost, no_storable_text, translated
 from eventfold.engines.postgres.idle import check_max_idle
-from eventfold.engines.postgres.lending import WAIT_S, Holders, Lending, shares
-from eventfold.engines.postgres.read import Reading
+from eventfold.engines.postgres.options import Address, Options, address_of, quoted
+from eventfold.engines.postgres.pool import WAIT_S, Holders, Lending, shares
+from eventfold.engines.postgres.statements import Reading
 from eventfold.errors import StoreDamaged, StoreUnavailable
 from eventfold.mutex import Mutex
 

@@ -9,9 +9,9 @@ import hashlib
 
 import psycopg
 
-from eventfold.engines.postgres.connect import Colour, Pool
+from eventfold.engines.postgres.connection import Colour, Pool
 from eventfold.engines.postgres.errors import translated
-from eventfold.engines.postgres.sessions import Link, Sessions
+from eventfold.engines.postgres.servers import Link, Sessions
 from eventfold.errors import NotSupported
 
 MOST = 64  # locks that one engine may hold at once: each keeps a connection

@@ -16,10 +16,10 @@ from functools import partial
 from typing import Any
 
 from eventfold.engines.postgres.arrays import bigints, texts, uuids
-from eventfold.engines.postgres.connect import Rows
+from eventfold.engines.postgres.checksums import checksum, crc_of_snapshot, verified
+from eventfold.engines.postgres.connection import Rows
 from eventfold.engines.postgres.inline import read as registrations
-from eventfold.engines.postgres.read import COLUMNS
-from eventfold.engines.postgres.sums import checksum, crc_of_snapshot, verified
+from eventfold.engines.postgres.statements import COLUMNS
 from eventfold.errors import CorruptEvent, StoreDamaged
 from eventfold.integrity import Problem, Progress, misplaced
 from eventfold.record import Stored

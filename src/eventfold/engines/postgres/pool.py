@@ -15,7 +15,7 @@ import psycopg
 from eventfold.engines.postgres.errors import translated
 
 if TYPE_CHECKING:
-    from eventfold.engines.postgres.connect import AsyncLink, Loan, Pool, SyncLink
+    from eventfold.engines.postgres.connection import AsyncLink, Loan, Pool, SyncLink
 
 WAIT_S = 30.0  # for one of the connections in which handlers write
 
