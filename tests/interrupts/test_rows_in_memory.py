@@ -50,7 +50,9 @@ def test_the_connection_is_free_afterwards(act: object) -> None:
     counting = Raiser(0)
     counting.run(lambda: act(target))
     places = [
-        at for at, place in enumerate(counting.places, 1) if place in ("targets/connections.py", "targets/sql.py")
+        at
+        for at, place in enumerate(counting.places, 1)
+        if place in ("targets/sql/connections.py", "targets/sql/target.py")
     ]
     assert len(places) > 50
     for at in places:

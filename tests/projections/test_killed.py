@@ -18,7 +18,7 @@ from tests.projections.flights import CarrierMonth, flights, folded, proved, row
 # A process that forks a runner whenever it is told to, so that a hundred runners need not start a hundred interpreters.
 NURSERY = """
 import os, sys
-import eventfold.engines.sqlite, eventfold.targets.sqlite, eventfold.targets.sql
+import eventfold.engines.sqlite, eventfold.targets.sqlite.driver, eventfold.targets.sql.target
 if "postgresql" in sys.argv[1]:
     import eventfold.engines.postgres, eventfold.targets.postgres
 import eventfold as ef

@@ -18,7 +18,7 @@ from eventfold.projection import plan_of
 from eventfold.running.desk import Desk
 from eventfold.running.share import Share
 from eventfold.target import Advance, Place
-from eventfold.targets.alchemy import dialects
+from eventfold.targets.sqlalchemy import dialects
 from tests.projections.flights import CarrierMonth, Departed, Split, flights, folded, proved, rows
 
 

@@ -9,7 +9,7 @@ import eventfold as ef
 from eventfold.errors import CursorMismatch
 from eventfold.projection.ledger import NOTHING, Tally, place_hash
 from eventfold.target import Advance, Checkpoint, Place
-from eventfold.targets.tables import mark_row
+from eventfold.targets.sql.control_tables import mark_row
 from tests.projections.flights import CarrierMonth, edit, flights
 
 

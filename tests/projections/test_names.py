@@ -10,8 +10,8 @@ import pytest
 import eventfold as ef
 from eventfold.errors import InvalidProjection
 from eventfold.projection.plan import plan_of
-from eventfold.targets.rows import clipped, quoted
-from eventfold.targets.writing import named
+from eventfold.targets.sql.statements import clipped, quoted
+from eventfold.targets.sql.transaction import named
 
 
 class Did(ef.Event, type="names-did"):

@@ -66,16 +66,16 @@ def place(address: str) -> Any:
         from eventfold.targets.sinks.http import HttpSink
 
         return dawdle(HttpSink(address, secret=SECRET))
-    import eventfold.targets.duck.parquet
+    import eventfold.targets.duckdb.parquet
 
-    assert eventfold.targets.duck.parquet.ROWS
+    assert eventfold.targets.duckdb.parquet.ROWS
     return address
 
 
 if __name__ == "__main__":
     import eventfold.engines.sqlite
-    import eventfold.targets.sql
-    import eventfold.targets.sqlite
+    import eventfold.targets.sql.target
+    import eventfold.targets.sqlite.driver
 
     kept = elsewhere(place(sys.argv[2]))
     for _ in sys.stdin:

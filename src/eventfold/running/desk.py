@@ -51,7 +51,7 @@ from eventfold.running.leases import new_holder_id
 from eventfold.running.row_check import RowCheck, RowProof
 from eventfold.running.runner import Runner, catch_up, means_of
 from eventfold.target import ELSEWHERE, Checkpoint, Disturbed, PendingCommand, Place, Registered, RowRefused, Target
-from eventfold.targets.beside import SINK
+from eventfold.targets.outbox import SINK
 
 P = TypeVar("P", bound=Projection)
 PATIENCE = 30.0  # seconds

@@ -24,7 +24,7 @@ from eventfold.sink import Sink
 from eventfold.state import State
 from eventfold.target import ELSEWHERE, ControlTransaction, Disturbed, Registered, Target
 from eventfold.targets import default_target, open_target, own_target
-from eventfold.targets.beside import SINK, SinkTarget
+from eventfold.targets.outbox import SINK, SinkTarget
 
 R = TypeVar("R")
 

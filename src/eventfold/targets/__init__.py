@@ -96,8 +96,8 @@ def _sink(scheme: str, address: str) -> Sink | None:
 
 
 def _sending(sink: Sink, own: Target) -> Target:
-    from eventfold.targets.beside import SinkTarget
-    from eventfold.targets.sql import SqlTarget
+    from eventfold.targets.outbox import SinkTarget
+    from eventfold.targets.sql.target import SqlTarget
 
     if not isinstance(own, SqlTarget):
         raise InvalidUrl(
@@ -122,13 +122,13 @@ def _duck(path: str, log: str) -> Target:
     if log and os.path.exists(path) and os.path.exists(log) and os.path.samefile(path, log):
         raise InvalidUrl(f"{path} is the log itself.", "Give the rows a file of their own.", url=path)
     with _extra("DuckDB", "duckdb"):
-        from eventfold.targets.duck.target import DuckTarget
+        from eventfold.targets.duckdb.target import DuckTarget
     return DuckTarget(path)
 
 
 def _parquet(path: str, address: str) -> Target:
     with _extra("Parquet", "duckdb"):
-        from eventfold.targets.duck.parquet import EVERY, ParquetTarget
+        from eventfold.targets.duckdb.parquet import EVERY, ParquetTarget
     folder, _, options = path.partition("?")
     name, _, given = options.partition("=")
     try:
@@ -158,9 +158,9 @@ def _extra(what: str, extra: str) -> Generator[None]:
 
 
 def _sqlite(path: str) -> Target:
-    from eventfold.targets.sql import SqlTarget
-    from eventfold.targets.sqlite import SqliteDriver
-    from eventfold.targets.sqlite_rows import SqliteStatements
+    from eventfold.targets.sql.target import SqlTarget
+    from eventfold.targets.sqlite.driver import SqliteDriver
+    from eventfold.targets.sqlite.statements import SqliteStatements
 
     driver = SqliteDriver(path)
     return SqlTarget(driver, SqliteStatements(driver))
@@ -169,7 +169,7 @@ def _sqlite(path: str) -> Target:
 def _postgres(engine: Engine, url: str) -> Target:
     with _extra("PostgreSQL", "postgres"):
         from eventfold.targets.postgres import PostgresDriver, PostgresStatements
-        from eventfold.targets.sql import SqlTarget
+        from eventfold.targets.sql.target import SqlTarget
     lend: Callable[[object], Coroutine[Any, Any, Any]] | None = getattr(engine, "lend", None)
     driver = PostgresDriver(url, None if lend is None else lambda at: run(lend(at)))
     return SqlTarget(driver, PostgresStatements(driver))
@@ -180,7 +180,7 @@ def _alchemy(url: str) -> Target:
         import sqlalchemy as sa
         from sqlalchemy import exc
 
-        from eventfold.targets.alchemy.target import AlchemyTarget
+        from eventfold.targets.sqlalchemy.target import AlchemyTarget
 
         try:
             parsed = sa.make_url(url)

@@ -22,9 +22,9 @@ from eventfold.engines.postgres.pool import WAIT_S, Holders, Lending, find_poole
 from eventfold.errors import EventfoldError, StoreUnavailable, TargetUnavailable
 from eventfold.mutex import Mutex
 from eventfold.projection.columns import Column, Convert, Kind, Table
-from eventfold.targets.driver import Parameters, text_damaged
-from eventfold.targets.nul import escaped, escaped_json, is_odd, unescaped, unescaped_json
-from eventfold.targets.rows import Statements, clipped, column_name, fields_of, quoted
+from eventfold.targets.sql.driver import Parameters, text_damaged
+from eventfold.targets.sql.nul_escaping import escaped, escaped_json, is_odd, unescaped, unescaped_json
+from eventfold.targets.sql.statements import Statements, clipped, column_name, fields_of, quoted
 
 Lend = Callable[[Address], Lending | None]
 POOL = 8  # connections to a server that the log is not on

@@ -15,8 +15,8 @@ import apsw
 from eventfold.projection.columns import Column, Kind, Table
 from eventfold.projection.value_order import FUNCTIONS, ORDER, TEXT_ORDER
 from eventfold.target import physical
-from eventfold.targets.driver import Driver
-from eventfold.targets.rows import Statements, quoted, refuse_unknown
+from eventfold.targets.sql.driver import Driver
+from eventfold.targets.sql.statements import Statements, quoted, refuse_unknown
 
 
 def add_functions(connection: apsw.Connection) -> None:

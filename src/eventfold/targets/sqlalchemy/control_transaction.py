@@ -14,12 +14,12 @@ import sqlalchemy as sa
 
 from eventfold.projection.columns import Table
 from eventfold.target import Checkpoint, Disturbed, Entry, PendingCommand, Place, Registered, physical
-from eventfold.targets import tables as control
-from eventfold.targets.alchemy import dialects, queries
-from eventfold.targets.alchemy.tables import CHECKPOINT, COMMAND, ENTRY, LONGEST, MARK, PROJECTION
-from eventfold.targets.alchemy.writing import at, enter, put
-from eventfold.targets.control import table_taken
-from eventfold.targets.rows import clipped
+from eventfold.targets.sql import control_tables as control
+from eventfold.targets.sql.control_transaction import table_taken
+from eventfold.targets.sql.statements import clipped
+from eventfold.targets.sqlalchemy import dialects, statements
+from eventfold.targets.sqlalchemy.tables import CHECKPOINT, COMMAND, ENTRY, LONGEST, MARK, PROJECTION
+from eventfold.targets.sqlalchemy.transaction import at, enter, put
 
 
 class AlchemyControl:
@@ -70,7 +70,7 @@ class AlchemyControl:
         for name, table in tables.items():
             if not known and sa.inspect(connection).has_table(clipped(name, LONGEST)):
                 raise table_taken(self._address, name)
-            queries.make(connection, table, name, generation)
+            statements.make(connection, table, name, generation)
         self._delete(generation)  # of a generation whose making was cut short
         for each in checkpoints:
             connection.execute(sa.insert(CHECKPOINT).values(control.row_of(each)))
@@ -85,7 +85,7 @@ class AlchemyControl:
         self._notice()
         if known is None or (known.live, known.tables) != (p.live, p.tables):
             for name in p.tables:
-                self._later.append(partial(queries.show, self._connection, name, physical(name, p.live)))
+                self._later.append(partial(statements.show, self._connection, name, physical(name, p.live)))
 
     def _notice(self) -> None:
         for each in self.checkpoints():
@@ -119,7 +119,7 @@ class AlchemyControl:
         self._delete(None)
         self._connection.execute(sa.delete(PROJECTION).where(PROJECTION.c.name == self._name))
         for each in tables:
-            self._later.append(partial(queries.hide, self._connection, each))
+            self._later.append(partial(statements.hide, self._connection, each))
         self._unmake(tables, generations)
 
     def _delete(self, generation: int | None) -> None:
@@ -130,7 +130,7 @@ class AlchemyControl:
     def _unmake(self, tables: Sequence[str], generations: Sequence[int]) -> None:
         for table in tables:
             for generation in generations:
-                self._later.append(partial(queries.unmake, self._connection, physical(table, generation)))
+                self._later.append(partial(statements.unmake, self._connection, physical(table, generation)))
 
     def save_command(self, command: PendingCommand) -> None:
         """See the port."""

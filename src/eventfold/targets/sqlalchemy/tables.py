@@ -8,8 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from eventfold.projection.columns import Table
-from eventfold.targets.alchemy.kinds import Exactly, words
-from eventfold.targets.rows import clipped, column_name
+from eventfold.targets.sql.statements import clipped, column_name
+from eventfold.targets.sqlalchemy.types import Exactly, words
 
 METADATA = sa.MetaData()
 LONGEST = 63  # bytes of a table's name: no database takes fewer
@@ -29,7 +29,7 @@ def _control(name: str, key: str, columns: str) -> sa.Table:
     return sa.Table(name, METADATA, *made, sa.PrimaryKeyConstraint(*of_key))
 
 
-# Columns stand in the order in which targets/tables.py reads and writes them.
+# Columns stand in the order in which targets/sql/control_tables.py reads and writes them.
 PROJECTION = _control(
     "eventfold_projection", "name", "name kind code live:int previous? building? paused tables checksum?"
 )

@@ -26,12 +26,12 @@ from eventfold.target import (
     RowRefused,
     physical,
 )
-from eventfold.targets import tables as control
-from eventfold.targets.control import SqlControl
-from eventfold.targets.driver import Driver, Parameters
-from eventfold.targets.rows import Statements, is_keyed
-from eventfold.targets.upgrade import upgrade
-from eventfold.targets.writing import SqlWriting, locked, lost, put
+from eventfold.targets.sql import control_tables as control
+from eventfold.targets.sql.control_transaction import SqlControl
+from eventfold.targets.sql.driver import Driver, Parameters
+from eventfold.targets.sql.statements import Statements, is_keyed
+from eventfold.targets.sql.transaction import SqlWriting, locked, lost, put
+from eventfold.targets.sql.upgrade import upgrade
 
 PAGE = 1_000
 

@@ -18,7 +18,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from eventfold.projection.columns import Kind
 from eventfold.projection.value_order import canonical
-from eventfold.targets.nul import escaped, unescaped
+from eventfold.targets.sql.nul_escaping import escaped, unescaped
 
 KEY = 255  # characters of a text in a key or an index, where a database wants a limit
 MYSQL_KEY = 760  # … and of all texts of one key together: InnoDB's 3,072 bytes, at four a character

@@ -21,12 +21,12 @@ from eventfold.projection.columns import Rows, Table
 from eventfold.record import from_micros
 from eventfold.sink import Batch, Held, Sink
 from eventfold.target import Advance, Checkpoint, Place, Registered
-from eventfold.targets import tables as control
-from eventfold.targets.control import SqlControl
-from eventfold.targets.driver import Driver
-from eventfold.targets.rows import Statements
-from eventfold.targets.sql import SqlTarget
-from eventfold.targets.writing import SqlWriting
+from eventfold.targets.sql import control_tables as control
+from eventfold.targets.sql.control_transaction import SqlControl
+from eventfold.targets.sql.driver import Driver
+from eventfold.targets.sql.statements import Statements
+from eventfold.targets.sql.target import SqlTarget
+from eventfold.targets.sql.transaction import SqlWriting
 
 SINK = "sink"  # the kind under which the store's own database knows a projection whose rows are sent on
 AGAIN = 3  # times that everything is sent, where some of it is lost meanwhile

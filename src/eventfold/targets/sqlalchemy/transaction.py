@@ -14,12 +14,12 @@ from sqlalchemy import exc
 
 from eventfold.projection.columns import Table
 from eventfold.target import Advance, Checkpoint, Disturbed, Entry, Place, RowRefused
-from eventfold.targets import tables as control
-from eventfold.targets.alchemy import dialects
-from eventfold.targets.alchemy.queries import quoted
-from eventfold.targets.alchemy.tables import CHECKPOINT, ENTRY, LONGEST, MARK, rows_table
-from eventfold.targets.driver import Parameters
-from eventfold.targets.writing import lost, named
+from eventfold.targets.sql import control_tables as control
+from eventfold.targets.sql.driver import Parameters
+from eventfold.targets.sql.transaction import lost, named
+from eventfold.targets.sqlalchemy import dialects
+from eventfold.targets.sqlalchemy.statements import quoted
+from eventfold.targets.sqlalchemy.tables import CHECKPOINT, ENTRY, LONGEST, MARK, rows_table
 
 
 class AlchemyWriting:

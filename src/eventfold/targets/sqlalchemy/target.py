@@ -18,15 +18,24 @@ from eventfold.errors import EventfoldError, TargetUnavailable, UnknownProjectio
 from eventfold.projection.columns import Table
 from eventfold.projection.ledger import Tally
 from eventfold.target import ELSEWHERE, Checkpoint, Disturbed, Entry, PendingCommand, Place, Registered, physical
-from eventfold.targets import tables as control
-from eventfold.targets.alchemy import dialects, queries
-from eventfold.targets.alchemy.connections import Connections
-from eventfold.targets.alchemy.control import AlchemyControl
-from eventfold.targets.alchemy.tables import CHECKPOINT, COMMAND, ENTRY, LAYOUT, MARK, METADATA, PROJECTION, rows_table
-from eventfold.targets.alchemy.upgrade import upgrade
-from eventfold.targets.alchemy.writing import AlchemyWriting, at, put
-from eventfold.targets.rows import refuse_unknown
-from eventfold.targets.writing import lost
+from eventfold.targets.sql import control_tables as control
+from eventfold.targets.sql.statements import refuse_unknown
+from eventfold.targets.sql.transaction import lost
+from eventfold.targets.sqlalchemy import dialects, statements
+from eventfold.targets.sqlalchemy.connections import Connections
+from eventfold.targets.sqlalchemy.control_transaction import AlchemyControl
+from eventfold.targets.sqlalchemy.tables import (
+    CHECKPOINT,
+    COMMAND,
+    ENTRY,
+    LAYOUT,
+    MARK,
+    METADATA,
+    PROJECTION,
+    rows_table,
+)
+from eventfold.targets.sqlalchemy.transaction import AlchemyWriting, at, put
+from eventfold.targets.sqlalchemy.upgrade import upgrade
 
 T = TypeVar("T")
 
@@ -105,7 +114,7 @@ class AlchemyTarget:
                 for row in connection.execute(sa.select(PROJECTION)).all():
                     known = control.registered_of(tuple(row))
                     for name in known.tables:
-                        queries.show(connection, name, physical(name, known.live))
+                        statements.show(connection, name, physical(name, known.live))
         self._ready = True
 
     def _layout(self, connection: sa.Connection) -> int:
@@ -249,7 +258,7 @@ class AlchemyTarget:
 
         def load(connection: sa.Connection) -> list[tuple[Any, ...]]:
             with dialects.refusing():
-                return [row for each in queries.of_keys(connection, made, keys) for row in each]
+                return [row for each in statements.of_keys(connection, made, keys) for row in each]
 
         return self._read(load)
 
@@ -261,7 +270,7 @@ class AlchemyTarget:
 
         def select(connection: sa.Connection) -> list[tuple[Any, ...]]:
             made = rows_table(table, self._dialect)
-            statement = queries.some(made, where, order or table.key, limit, connection.dialect.name)
+            statement = statements.some(made, where, order or table.key, limit, connection.dialect.name)
             with dialects.refusing():
                 return [tuple(row) for row in connection.execute(statement)]
 
@@ -272,11 +281,11 @@ class AlchemyTarget:
         made, after = rows_table(table, self._dialect), ()
         while True:
             with self._using() as connection:
-                page = [tuple(row) for row in connection.execute(queries.following(made, after))]
+                page = [tuple(row) for row in connection.execute(statements.following(made, after))]
             if page:
                 yield page
                 after = page[-1][: len(table.key)]
-            if len(page) < queries.PAGE:
+            if len(page) < statements.PAGE:
                 return
 
     def now(self) -> int:
@@ -290,7 +299,7 @@ class AlchemyTarget:
     def dump(self, name: str, generation: int) -> Iterator[tuple[Any, ...]]:
         """See the port."""
         with self._using() as connection:
-            rows = queries.everything(connection, physical(name, generation))
+            rows = statements.everything(connection, physical(name, generation))
         yield from rows
 
     def undelivered(self, name: str, generation: int) -> str:

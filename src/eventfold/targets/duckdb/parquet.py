@@ -20,10 +20,10 @@ import duckdb
 
 from eventfold.errors import TargetUnavailable
 from eventfold.target import Checkpoint, Place, physical
-from eventfold.targets import tables as control
-from eventfold.targets.control import SqlControl
-from eventfold.targets.duck.target import DuckTarget
-from eventfold.targets.writing import SqlWriting
+from eventfold.targets.duckdb.target import DuckTarget
+from eventfold.targets.sql import control_tables as control
+from eventfold.targets.sql.control_transaction import SqlControl
+from eventfold.targets.sql.transaction import SqlWriting
 
 ROWS = "eventfold.duckdb"
 EVERY = 10.0  # seconds between two snapshots, while there is work

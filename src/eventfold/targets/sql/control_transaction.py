@@ -11,10 +11,10 @@ from typing import Any
 from eventfold.errors import TargetUnavailable
 from eventfold.projection.columns import Table
 from eventfold.target import Checkpoint, Disturbed, Entry, PendingCommand, Place, Registered, physical
-from eventfold.targets import tables as control
-from eventfold.targets.driver import Driver, Parameters
-from eventfold.targets.rows import Statements
-from eventfold.targets.writing import enter, put
+from eventfold.targets.sql import control_tables as control
+from eventfold.targets.sql.driver import Driver, Parameters
+from eventfold.targets.sql.statements import Statements
+from eventfold.targets.sql.transaction import enter, put
 
 
 class SqlControl:

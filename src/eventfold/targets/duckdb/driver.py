@@ -18,9 +18,9 @@ import duckdb
 
 from eventfold.errors import EventfoldError, TargetUnavailable
 from eventfold.projection.columns import Convert, Kind, Table
-from eventfold.targets.driver import Parameters
-from eventfold.targets.duck.opened import holder_in, opened
-from eventfold.targets.rows import Statements, quoted
+from eventfold.targets.duckdb.connection import holder_in, opened
+from eventfold.targets.sql.driver import Parameters
+from eventfold.targets.sql.statements import Statements, quoted
 
 DIGITS, SCALE = 38, 10  # of a decimal, in all and behind the point
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

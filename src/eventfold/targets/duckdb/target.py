@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from eventfold.target import Checkpoint, Place, physical
-from eventfold.targets.duck.driver import DuckDriver, DuckStatements
-from eventfold.targets.sql import SqlTarget
+from eventfold.targets.duckdb.driver import DuckDriver, DuckStatements
+from eventfold.targets.sql.target import SqlTarget
 
 
 class DuckTarget(SqlTarget):

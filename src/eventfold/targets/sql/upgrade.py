@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from eventfold.targets import tables as control
-from eventfold.targets.driver import Driver
+from eventfold.targets.sql import control_tables as control
+from eventfold.targets.sql.driver import Driver
 
 PROJECTION = "name, kind, code, live, previous, building, paused, tables"
 CHECKPOINT = """name, generation, part, store, epoch, position, event_id, seen, seen_digest, handled, handled_digest,

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
-from eventfold.targets.alchemy.dialects import SERVERS, options, set_up
+from eventfold.targets.sqlalchemy.dialects import SERVERS, options, set_up
 
 MOST = 4  # connections for single statements and short transactions, and as many for handlers
 WAIT_S = 30.0  # for one of them

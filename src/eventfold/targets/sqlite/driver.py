@@ -31,10 +31,10 @@ from eventfold.engines.sqlite.schema import APPLICATION_ID
 from eventfold.engines.sqlite.system import refused_by_system
 from eventfold.errors import EventfoldError, StoreUnavailable, TargetUnavailable
 from eventfold.projection.columns import Convert, Kind, Table
-from eventfold.targets.connections import ForAll, Idle, Turn
-from eventfold.targets.driver import Parameters, text_damaged
-from eventfold.targets.rows import quoted
-from eventfold.targets.sqlite_rows import add_functions, order_name
+from eventfold.targets.sql.connections import ForAll, Idle, Turn
+from eventfold.targets.sql.driver import Parameters, text_damaged
+from eventfold.targets.sql.statements import quoted
+from eventfold.targets.sqlite.statements import add_functions, order_name
 
 PATIENCE = 30.0  # seconds to wait for the writers' turn
 SLICE = 0.05  # seconds a transaction of handlers may keep appenders of the same file waiting
@@ -214,7 +214,7 @@ class SqliteDriver:
         Many rows a statement: other threads may run while SQLite is at one, and it is said when to go on only once.
         """
         ordered = sorted(rows, key=itemgetter(slice(len(table.key))))
-        width = len(rows[0])  # the table's columns, and those that sqlite_rows.py adds
+        width = len(rows[0])  # the table's columns, and those that statements.py adds
         at_once = max(1, min(AT_ONCE, MOST_TEXT // (2 * width + 2)))
         rest = len(ordered) % at_once
         if len(ordered) > rest:
@@ -304,7 +304,7 @@ class SqliteDriver:
         return bool(connection.execute("SELECT 1 FROM sqlite_schema WHERE lower(name) = lower(?)", (name,)).fetchall())
 
     def shown(self, connection: apsw.Connection, name: str) -> str:
-        """Those of the row; not those that are only sorted by (see sqlite_rows.py)."""
+        """Those of the row; not those that are only sorted by (see statements.py)."""
         found = [row[0] for row in connection.execute("SELECT name FROM pragma_table_info(?)", (name,))]
         second = {order_name(each) for each in found}
         return ", ".join(quoted(each) for each in found if each not in second) or "*"

@@ -22,9 +22,9 @@ from eventfold.target import (
     RowRefused,
     physical,
 )
-from eventfold.targets import tables as control
-from eventfold.targets.driver import Driver, Parameters
-from eventfold.targets.rows import Statements, clipped
+from eventfold.targets.sql import control_tables as control
+from eventfold.targets.sql.driver import Driver, Parameters
+from eventfold.targets.sql.statements import Statements, clipped
 
 PAGE = 1_000  # keys asked for at once
 NAMES = re.compile(r"""(["`\[]?)\{(\w+)\}""")

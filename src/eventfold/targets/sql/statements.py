@@ -12,7 +12,7 @@ from zlib import crc32
 from eventfold.errors import InvalidProjection
 from eventfold.projection.columns import Kind, Table, unreadable_row
 from eventfold.target import physical
-from eventfold.targets.driver import Driver
+from eventfold.targets.sql.driver import Driver
 
 Converter = Callable[[Any], Any]
 SYSTEM = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})  # columns of every table of PostgreSQL

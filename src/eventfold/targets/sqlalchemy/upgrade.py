@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from eventfold.targets import tables as control
-from eventfold.targets.alchemy.tables import CHECKPOINT, ENTRY, MARK, PROJECTION
+from eventfold.targets.sql import control_tables as control
+from eventfold.targets.sqlalchemy.tables import CHECKPOINT, ENTRY, MARK, PROJECTION
 
 
 def upgrade(connection: sa.Connection) -> None:

@@ -13,10 +13,10 @@ import sqlalchemy as sa
 from eventfold.projection.columns import Table
 from eventfold.projection.value_order import FUNCTIONS, ORDER
 from eventfold.target import physical
-from eventfold.targets.alchemy.dialects import KEEPS_TABLES
-from eventfold.targets.alchemy.kinds import Exactly
-from eventfold.targets.alchemy.tables import LONGEST, rows_table
-from eventfold.targets.rows import clipped, fields_of
+from eventfold.targets.sql.statements import clipped, fields_of
+from eventfold.targets.sqlalchemy.dialects import KEEPS_TABLES
+from eventfold.targets.sqlalchemy.tables import LONGEST, rows_table
+from eventfold.targets.sqlalchemy.types import Exactly
 
 PAGE = 1_000
 MOST_KEYS = 200  # keys asked for at once
