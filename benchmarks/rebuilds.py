@@ -18,16 +18,16 @@ import eventfold as ef
 from benchmarks.child import Child
 from benchmarks.measure import Figure, Missing, Sample
 from benchmarks.stage import Stage
-from eventfold.bridge import run
+from eventfold.concurrency import run
 from eventfold.demo.flights.events import FlightDeparted, FlightScheduled
 from eventfold.demo.flights.tables import CarrierMonth
 from eventfold.errors import UnknownProjection
 from eventfold.flow.generations import register
 from eventfold.flow.project import Work
+from eventfold.ports.target import Place
 from eventfold.projection.plan import plan_of
 from eventfold.running.leases import new_holder_id
 from eventfold.running.runner import catch_up, means_of
-from eventfold.target import Place
 
 GROUP = "projections"
 QUICK = 3_000  # flights of a quick run: some 9,000 events

@@ -17,8 +17,8 @@ from typing import Any
 from uuid import uuid4
 
 import eventfold as ef
+from eventfold.core.envelope import Receipt
 from eventfold.errors import AppendUnconfirmed, CursorMismatch, EventfoldError, LeaseHeld, LeaseLost
-from eventfold.record import Receipt
 from soak.facts import SEATS, Fragile, Greeting, Noted, PerSeat, PerWriter, Seat, elsewhere, letter, take, take_two
 from soak.history import History, describe, lines
 

@@ -109,7 +109,9 @@ def public_definitions(body: list[ast.stmt], prefix: str = "") -> Iterator[tuple
 
 def port() -> set[str]:
     """The methods of the port: its docstrings are the contract, engines need not say it again."""
-    (engine,) = (n for n in parse(SOURCE / "engine.py").body if isinstance(n, ast.ClassDef) and n.name == "Engine")
+    (engine,) = (
+        n for n in parse(SOURCE / "ports/engine.py").body if isinstance(n, ast.ClassDef) and n.name == "Engine"
+    )
     return {node.name for node in engine.body if isinstance(node, Function)}
 
 
@@ -224,7 +226,7 @@ def python(code: str, directory: Path) -> str:
 def test_an_import_loads_no_driver(tmp_path: Path) -> None:
     """`import eventfold` loads no database, no terminal library, no wing that was not asked for."""
     loaded = python("import eventfold, sys; print(*sys.modules)", tmp_path).split()
-    assert "eventfold.event" in loaded
+    assert "eventfold.core.event" in loaded
     assert not set(loaded) & {*LAZY, "asyncio", "eventfold.store", "eventfold.aio"}
 
 

@@ -3,6 +3,11 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from eventfold.core.envelope import NewEvent
+from eventfold.core.event import Draft, Event, Recorded, Tag, event, tag
+from eventfold.core.query import Query
+from eventfold.core.unknown_fields import Unknown
+from eventfold.core.upcast import upcast
 from eventfold.errors import (
     AppendConflict,
     AppendUnconfirmed,
@@ -11,21 +16,16 @@ from eventfold.errors import (
     InvalidInput,
     NotSupported,
 )
-from eventfold.event import Draft, Event, Recorded, Tag, event, tag
-from eventfold.query import Query
-from eventfold.record import NewEvent
-from eventfold.unknown import Unknown
-from eventfold.upcast import upcast
 
 if TYPE_CHECKING:
-    from eventfold.aggregate import Aggregate
     from eventfold.aio import AsyncStore
-    from eventfold.flow.decided import Decided
+    from eventfold.core.aggregate import Aggregate
+    from eventfold.core.state import State, diff
+    from eventfold.log.decided import Decided
+    from eventfold.ports.target import Transaction
     from eventfold.process import Process
     from eventfold.projection import Projection, SqlProjection, Subscription
-    from eventfold.state import State, diff
     from eventfold.store import Store
-    from eventfold.target import Transaction
 
 # Loaded when first asked for, so that `import eventfold` is quick, and nobody pays for what they do not use.
 _ROOMS = {

@@ -15,16 +15,19 @@ from uuid import UUID
 
 import msgspec
 
-from eventfold import bridge
-from eventfold.aggregate import Aggregate
-from eventfold.bridge import Bell, Offload, TaskCombiner, in_thread, run
-from eventfold.bridge.once import Once
-from eventfold.bridge.own_loop import OwnLoop, current_loop
-from eventfold.engine import Engine, TagCount, TypeCount
+from eventfold import concurrency
+from eventfold.concurrency import Bell, Offload, TaskCombiner, in_thread, run
+from eventfold.concurrency.once import Once
+from eventfold.concurrency.own_loop import OwnLoop, current_loop
+from eventfold.core.aggregate import Aggregate
+from eventfold.core.codec import Registry
+from eventfold.core.envelope import MAX_EVENTS_PER_APPEND, NewEvent, Receipt, Staged
+from eventfold.core.event import Recorded
+from eventfold.core.query import Cursor, Query
+from eventfold.core.state import State, Step
 from eventfold.engines import open_engine
 from eventfold.errors import NotSupported, StoreClosed
-from eventfold.event import Recorded
-from eventfold.flow.append import (
+from eventfold.log.append import (
     Asked,
     Unless,
     append,
@@ -35,34 +38,31 @@ from eventfold.flow.append import (
     position_of,
     query_of,
 )
-from eventfold.flow.cache import StateCache
-from eventfold.flow.chain import Chains
-from eventfold.flow.copy import Copied, Progress, with_proof
-from eventfold.flow.copy import copy as copy_log
-from eventfold.flow.copy import verify as verify_log
-from eventfold.flow.decide import decide
-from eventfold.flow.decided import Decided
-from eventfold.flow.follow import Following, cursor_after
-from eventfold.flow.hold import Hold, Holds
-from eventfold.flow.lock import acquire, release
-from eventfold.flow.lock import names_of as lock_names
-from eventfold.flow.log import Command, Log, Options
-from eventfold.flow.read import Bounds, History, Reader, event_of, moment, state_at, tag_of
-from eventfold.joining import AsyncJoining, confirm
+from eventfold.log.context import Command, Log, Options
+from eventfold.log.copy import Copied, Progress, with_proof
+from eventfold.log.copy import copy as copy_log
+from eventfold.log.copy import verify as verify_log
+from eventfold.log.decide import decide
+from eventfold.log.decided import Decided
+from eventfold.log.follow import Following, cursor_after
+from eventfold.log.lock import acquire, release
+from eventfold.log.lock import names_of as lock_names
+from eventfold.log.lock_holders import Hold, Holds
+from eventfold.log.pipeline import Chains
+from eventfold.log.read import Bounds, History, Reader, event_of, moment, state_at, tag_of
+from eventfold.log.state_cache import StateCache
+from eventfold.ports.engine import Engine, TagCount, TypeCount
+from eventfold.ports.target import Target
 from eventfold.process.door import AsyncWorking, definitions
 from eventfold.projection.plan import Kept
-from eventfold.query import Cursor, Query
-from eventfold.record import MAX_EVENTS_PER_APPEND, NewEvent, Receipt, Staged
-from eventfold.registry import Registry
 from eventfold.running.desk import Desk
 from eventfold.running.finding import own_target_of
 from eventfold.running.follower import AsyncFollower
 from eventfold.running.keeping import Keeping
 from eventfold.running.progress import Handover
-from eventfold.state import State, Step
 from eventfold.store import EVERYTHING, context, refuse_backup, refuse_no_store, whoami, with_options
-from eventfold.target import Target
 from eventfold.targets import default_target, own_target
+from eventfold.transactions import AsyncJoining, confirm
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -365,13 +365,13 @@ class _Opening:
         if engine.capabilities.suspends:
             self._own_loop = OwnLoop()
             await engine.open()
-            combiner: Any = bridge.LoopCombiner(engine)
+            combiner: Any = concurrency.LoopCombiner(engine)
         elif engine.capabilities.blocks:
             await asyncio.to_thread(run, engine.open())
             combiner, engine = TaskCombiner(engine), cast("Engine", Offload(engine))
         else:
             await engine.open()
-            combiner = bridge.Alone(engine)
+            combiner = concurrency.Alone(engine)
         self._close = combiner.close
         if self._inline:
             try:
@@ -381,9 +381,9 @@ class _Opening:
                 raise
         return Log(
             *(engine, self._registry, self._cache),
-            *(combiner.submit, combiner.offer, bridge.sleep_on_loop, bridge.wait_on_loop),
-            chains=Chains(bridge.Mutex(), bridge.Promise),
-            holds=Holds(bridge.Mutex()),
+            *(combiner.submit, combiner.offer, concurrency.sleep_on_loop, concurrency.wait_on_loop),
+            chains=Chains(concurrency.Mutex(), concurrency.Promise),
+            holds=Holds(concurrency.Mutex()),
         )
 
     async def _folded(self, engine: Engine, combiner: Any) -> Any:
@@ -429,12 +429,12 @@ class _Opening:
         if self._blocking is None:
             await asyncio.to_thread(run, engine.open())
             self._blocking = engine
-        combiner = bridge.ThreadCombiner(engine)
+        combiner = concurrency.ThreadCombiner(engine)
         log = Log(
             *(engine, self._registry, self._cache),
-            *(combiner.submit, combiner.offer, bridge.sleep_here, bridge.wait_here),
-            chains=Chains(bridge.Mutex(), bridge.Promise),
-            holds=Holds(bridge.Mutex()),
+            *(combiner.submit, combiner.offer, concurrency.sleep_here, concurrency.wait_here),
+            chains=Chains(concurrency.Mutex(), concurrency.Promise),
+            holds=Holds(concurrency.Mutex()),
         )
         self._desk = Desk(log, self._target, resolve=definitions)
         return self._desk

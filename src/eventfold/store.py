@@ -18,14 +18,17 @@ from uuid import UUID
 
 import msgspec
 
-from eventfold import bridge
-from eventfold.aggregate import Aggregate
-from eventfold.bridge import Bell, ThreadCombiner, run
-from eventfold.engine import Engine, TagCount, TypeCount
+from eventfold import concurrency
+from eventfold.concurrency import Bell, ThreadCombiner, run
+from eventfold.core.aggregate import Aggregate
+from eventfold.core.codec import Registry
+from eventfold.core.envelope import MAX_EVENTS_PER_APPEND, NewEvent, Receipt, Staged
+from eventfold.core.event import Recorded
+from eventfold.core.query import Cursor, Query
+from eventfold.core.state import State, Step
 from eventfold.engines import open_engine
 from eventfold.errors import InvalidInput, NotSupported
-from eventfold.event import Recorded
-from eventfold.flow.append import (
+from eventfold.log.append import (
     Asked,
     Unless,
     append,
@@ -36,30 +39,27 @@ from eventfold.flow.append import (
     position_of,
     query_of,
 )
-from eventfold.flow.cache import StateCache
-from eventfold.flow.chain import Chains
-from eventfold.flow.copy import Copied, Progress, with_proof
-from eventfold.flow.copy import copy as copy_log
-from eventfold.flow.copy import verify as verify_log
-from eventfold.flow.decide import decide
-from eventfold.flow.decided import Decided
-from eventfold.flow.follow import Following, cursor_after
-from eventfold.flow.hold import Hold, Holds
-from eventfold.flow.lock import acquire, release
-from eventfold.flow.lock import names_of as lock_names
-from eventfold.flow.log import Command, Log, Options, context, with_options
-from eventfold.flow.read import Bounds, History, Reader, event_of, moment, state_at, tag_of
-from eventfold.joining import Joining, confirm
+from eventfold.log.context import Command, Log, Options, context, with_options
+from eventfold.log.copy import Copied, Progress, with_proof
+from eventfold.log.copy import copy as copy_log
+from eventfold.log.copy import verify as verify_log
+from eventfold.log.decide import decide
+from eventfold.log.decided import Decided
+from eventfold.log.follow import Following, cursor_after
+from eventfold.log.lock import acquire, release
+from eventfold.log.lock import names_of as lock_names
+from eventfold.log.lock_holders import Hold, Holds
+from eventfold.log.pipeline import Chains
+from eventfold.log.read import Bounds, History, Reader, event_of, moment, state_at, tag_of
+from eventfold.log.state_cache import StateCache
+from eventfold.ports.engine import Engine, TagCount, TypeCount
 from eventfold.process.door import Working, definitions
 from eventfold.projection.plan import Kept
-from eventfold.query import Cursor, Query
-from eventfold.record import MAX_EVENTS_PER_APPEND, NewEvent, Receipt, Staged
-from eventfold.registry import Registry
 from eventfold.running.desk import Desk
 from eventfold.running.finding import own_target_of
 from eventfold.running.follower import Follower
 from eventfold.running.progress import Handover
-from eventfold.state import State, Step
+from eventfold.transactions import Joining, confirm
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -100,9 +100,9 @@ class Store(Working):
         combiner = ThreadCombiner(self.engine)
         self._log = Log(
             *(self.engine, self.registry, StateCache(cache, snapshots)),
-            *(combiner.submit, combiner.offer, bridge.sleep_here, bridge.wait_here),
-            chains=Chains(bridge.Mutex(), bridge.Promise),
-            holds=Holds(bridge.Mutex()),
+            *(combiner.submit, combiner.offer, concurrency.sleep_here, concurrency.wait_here),
+            chains=Chains(concurrency.Mutex(), concurrency.Promise),
+            holds=Holds(concurrency.Mutex()),
         )
         self._desk = Desk(self._log, target, resolve=definitions)
         if inline:

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from eventfold.cli.lines import new_event
-from eventfold.record import NewEvent, to_micros
+from eventfold.core.envelope import NewEvent, to_micros
 from eventfold.store import Store
 
 NOON = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventfold.cli.lines import KEYS, event_of, line_of, new_event
+from eventfold.core.envelope import NewEvent, digest
 from eventfold.errors import InvalidEvent
-from eventfold.record import NewEvent, digest
 
 TIME = 1_795_435_200_000_000  # 2026-11-23T12:00Z in µs
 

@@ -10,7 +10,7 @@ import pytest
 
 from eventfold.cli.changes import drawn, name_width, said
 from eventfold.cli.screen import Column, fitted
-from eventfold.state import ABSENT, Change
+from eventfold.core.state import ABSENT, Change
 from eventfold.store import Store
 from tests.cli.commands import on_terminal, plain, run, too_wide
 from tests.cli.stores import Clock, given

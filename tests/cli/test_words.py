@@ -9,8 +9,8 @@ import pytest
 from eventfold.cli.filters import query_of
 from eventfold.cli.moments import moment_of, place_of
 from eventfold.cli.options import addressed, position_or_cursor, without_password
+from eventfold.core.query import Cursor, Query
 from eventfold.errors import CursorMismatch, EventfoldError, InvalidInput, InvalidQuery
-from eventfold.query import Cursor, Query
 
 
 @pytest.mark.parametrize(

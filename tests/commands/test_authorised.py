@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 import eventfold as ef
-from eventfold.flow.log import Command
+from eventfold.log.context import Command
 from tests.kit.bank import Account, Deposited, transfer
 
 

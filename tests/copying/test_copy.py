@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 import eventfold as ef
-from eventfold.bridge import run
-from eventfold.engine import Span
+from eventfold.concurrency import run
 from eventfold.errors import CursorMismatch, InvalidInput
+from eventfold.ports.engine import Span
 from tests.cli.commands import run as run_command
 
 

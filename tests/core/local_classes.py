@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import eventfold as ef
-from eventfold.state import plan_of
+from eventfold.core.state import plan_of
 
 
 def use(state: type[Any], event: Any) -> Any:

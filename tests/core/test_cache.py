@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.flow.cache import StateCache
+from eventfold.log.state_cache import StateCache
 
 
 class Counted(ef.State):

@@ -14,10 +14,19 @@ import msgspec
 import pytest
 
 import eventfold as ef
+from eventfold.core.codec import Registry
+from eventfold.core.envelope import Stored
+from eventfold.core.event import (
+    Metadata,
+    RawEvent,
+    Recorded,
+    classes_named,
+    declared,
+    known_names,
+    names_of,
+    tag_values,
+)
 from eventfold.errors import InvalidEvent
-from eventfold.event import Metadata, RawEvent, Recorded, classes_named, declared, known_names, names_of, tag_values
-from eventfold.record import Stored
-from eventfold.registry import Registry
 
 AccountId = Annotated[str, ef.tag("account")]
 Sku = NewType("Sku", str)

@@ -14,8 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventfold.errors import InvalidEvent, InvalidInput
-from eventfold.record import (
+from eventfold.core.envelope import (
     MAX_EVENT_BYTES,
     NewEvent,
     Stored,
@@ -28,6 +27,7 @@ from eventfold.record import (
     receipt,
     to_micros,
 )
+from eventfold.errors import InvalidEvent, InvalidInput
 
 names = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=8)
 news = st.builds(

@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import eventfold as ef
+from eventfold.core.query import Item, Query
+from eventfold.core.state import ABSENT, copied, copier, diff, evolve_all, plan_of
 from eventfold.errors import InvalidState
-from eventfold.query import Item, Query
-from eventfold.state import ABSENT, copied, copier, diff, evolve_all, plan_of
 
 
 class Kind(Enum):

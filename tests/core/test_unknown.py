@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 import eventfold as ef
+from eventfold.core.codec import Registry
 from eventfold.errors import InvalidEvent, UndecodableEvent
-from eventfold.registry import Registry
 
 
 def later() -> ef.Store:

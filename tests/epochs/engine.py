@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from eventfold.engine import AppendRequest, Outcome
 from eventfold.engines.memory import MemoryEngine
+from eventfold.ports.engine import AppendRequest, Outcome
 
 
 class Log(MemoryEngine):

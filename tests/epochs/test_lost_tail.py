@@ -18,12 +18,12 @@ from uuid import UUID
 import pytest
 
 import eventfold as ef
-from eventfold.bridge import run as bridge_run
+from eventfold.concurrency import run as bridge_run
+from eventfold.core.query import Query
 from eventfold.engines.memory import MemoryEngine
 from eventfold.errors import AppendConflict, CursorMismatch
-from eventfold.flow.copy import copy, verify
+from eventfold.log.copy import copy, verify
 from eventfold.process import Process, after, decide
-from eventfold.query import Query
 from eventfold.store import Store
 from eventfold.testing import Faulty
 from eventfold.testing.conformance.place import Place

@@ -27,7 +27,7 @@ OPENING = """\
 
 Every public name, with one line. This page is made from the docstrings, which say more: try `help(ef.Store.append)`, or
 hover over a name in your editor. Anything else may change without notice. What an engine promises is written in
-`src/eventfold/engine.py`; [errors](errors.md) and [limits](limits.md) have pages of their own.
+`src/eventfold/ports/engine.py`; [errors](errors.md) and [limits](limits.md) have pages of their own.
 
 `import eventfold as ef` is meant throughout. Parameters behind `*` are given by name.
 """
@@ -194,21 +194,21 @@ def page() -> str:
     """The whole page."""
     from eventfold import process
     from eventfold.aio import AsyncFollower
-    from eventfold.engine import TagCount, TypeCount
-    from eventfold.event import Metadata, RawEvent
-    from eventfold.flow.copy import Copied
+    from eventfold.core.envelope import Receipt
+    from eventfold.core.event import Metadata, RawEvent
+    from eventfold.core.query import Cursor
+    from eventfold.core.state import Change, Step
     from eventfold.flow.view import View
-    from eventfold.joining import Joining
+    from eventfold.log.copy import Copied
+    from eventfold.ports.engine import TagCount, TypeCount
+    from eventfold.ports.sink import Batch, Held, Sink
     from eventfold.process.runner import Running
-    from eventfold.query import Cursor
-    from eventfold.record import Receipt
     from eventfold.running.desk import Desk
-    from eventfold.sink import Batch, Held, Sink
-    from eventfold.state import Change, Step
     from eventfold.store import Follower
     from eventfold.targets.sinks.http import HttpSink
     from eventfold.targets.sinks.redis import RedisSink
     from eventfold.testing import scenario
+    from eventfold.transactions import Joining
 
     given = [
         *stores(),
@@ -245,7 +245,7 @@ def page() -> str:
         *one_class(ef.SqlProjection, "SqlProjection"),
         *one_class(ef.Subscription, "Subscription"),
         *one_class(ef.Transaction, "Transaction"),
-        "\n#### Sinks: `eventfold.sink`, `eventfold.targets.sinks`",
+        "\n#### Sinks: `eventfold.ports.sink`, `eventfold.targets.sinks`",
         *one_class(Sink, "Sink"),
         *one_class(Batch, "Batch"),
         *one_class(Held, "Held"),

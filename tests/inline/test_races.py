@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 import eventfold as ef
-from eventfold.engine import AppendRequest
 from eventfold.errors import InlineFailed, InlineMissing
+from eventfold.ports.engine import AppendRequest
 from eventfold.projection import plan_of
 from tests.inline.bank import (
     InlineBalance,
@@ -98,8 +98,8 @@ def test_one_call_of_the_engine_refuses_each_for_its_own_sake(url: str) -> None:
         def request(amount: int, *unless: object) -> AppendRequest:
             return AppendRequest((store.registry.encode(InlineMoved("a", amount)),), tuple(unless))  # type: ignore[arg-type]
 
-        from eventfold.bridge import run
-        from eventfold.query import Clause
+        from eventfold.concurrency import run
+        from eventfold.core.query import Clause
 
         bad, other_bad = request(13), request(19)
         built = request(1, Clause(about, 0, bad.events[0].id))

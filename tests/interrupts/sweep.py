@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 import eventfold as ef
-from eventfold.query import Query
-from eventfold.record import new_id
+from eventfold.core.envelope import new_id
+from eventfold.core.query import Query
 from tests.interrupts.raising import Raiser
 
 WRITING = ("append", "decide_warm", "decide_cold")

@@ -12,8 +12,8 @@ from uuid import uuid4
 import pytest
 
 import eventfold as ef
-from eventfold.bridge import run
-from eventfold.mutex import Mutex
+from eventfold.concurrency import run
+from eventfold.core.mutex import Mutex
 from tests.interrupts.sweep import DEADLINE, Seat, Seated, sit
 from tests.servers.postgres import shared
 

@@ -65,9 +65,9 @@ def test_an_exception_at_any_instruction_is_survived_on_postgresql(act: str) -> 
 
 # Each instruction of the files in which this call claims something that others would wait for.
 WHOLE = {
-    "decide_cold": ("flow/chain.py",),
+    "decide_cold": ("log/pipeline.py",),
     "append": ("engines/sqlite/pool.py", "engines/sqlite/lock.py"),
-    "lock": ("flow/hold.py", "engines/sqlite/named.py"),
+    "lock": ("log/lock_holders.py", "engines/sqlite/named.py"),
 }
 
 

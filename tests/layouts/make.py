@@ -13,12 +13,12 @@ import sys
 from typing import Any
 
 import eventfold as ef
-from eventfold.bridge.run import run
-from eventfold.engine import AppendRequest, Span
-from eventfold.inlined import Inlined
-from eventfold.query import Query
-from eventfold.record import NewEvent, new_id
-from eventfold.snapshot import Snapshot
+from eventfold.concurrency.run import run
+from eventfold.core.envelope import NewEvent, new_id
+from eventfold.core.query import Query
+from eventfold.core.snapshot import Snapshot
+from eventfold.ports.engine import AppendRequest, Span
+from eventfold.ports.inline import Inlined
 
 SPECIAL = '{"text":"ä \\u0000 🂡"}'.encode()
 

@@ -10,10 +10,10 @@ from uuid import uuid4
 import pytest
 
 import eventfold as ef
-from eventfold.bridge import run
+from eventfold.concurrency import run
 from eventfold.engines import open_engine, upgraded
 from eventfold.errors import TargetUnavailable
-from eventfold.target import Place
+from eventfold.ports.target import Place
 from tests.layouts.kept import FOLDER
 from tests.projections.interleaved import BAD, Flaky, Taken, right_in_the_end, seats
 from tests.servers.postgres import shared

@@ -12,13 +12,13 @@ import apsw
 import pytest
 
 import eventfold as ef
-from eventfold.bridge.run import run
-from eventfold.engine import AppendRequest, Span
+from eventfold.concurrency.run import run
+from eventfold.core.envelope import NewEvent, new_id
+from eventfold.core.query import Query
 from eventfold.engines.sqlite import SqliteEngine, layouts, schema
 from eventfold.errors import NotAStore, StoreBusy, StoreDamaged, StoreFull, StoreVersionMismatch
-from eventfold.inlined import Inlined
-from eventfold.query import Query
-from eventfold.record import NewEvent, new_id
+from eventfold.ports.engine import AppendRequest, Span
+from eventfold.ports.inline import Inlined
 from tests.cli.commands import run as eventfold
 from tests.layouts.kept import LAYOUTS, as_described, described, sqlite_store
 
@@ -144,7 +144,7 @@ def test_a_killed_upgrade_leaves_the_old_layout_whole(old: str, point: str) -> N
     before = rows(old)
     dying = f"""
 import os, signal, sys
-from eventfold.bridge.run import run
+from eventfold.concurrency.run import run
 from eventfold.engines.sqlite import SqliteEngine, layouts
 def dies(*given):
     if {point!r} == "last":

@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
-from eventfold.engine import AppendRequest
+from eventfold.core.envelope import NewEvent, Receipt
+from eventfold.core.query import Clause, Item, Query
 from eventfold.errors import EventfoldError
-from eventfold.query import Clause, Item, Query
-from eventfold.record import NewEvent, Receipt
+from eventfold.ports.engine import AppendRequest
 
 TAGS = ("a:1", "a:2", "b:1")
 TYPES = ("T", "U")

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import eventfold as ef
+from eventfold.core.envelope import from_micros
+from eventfold.core.query import Item, Query
 from eventfold.errors import PositionBeyondHead
-from eventfold.query import Item, Query
-from eventfold.record import from_micros
 from eventfold.testing import Clock
 from eventfold.testing.conformance.events import Account, Deposited, Noted, Withdrawn
 from eventfold.testing.conformance.follow import until_caught_up
@@ -123,9 +123,9 @@ class Histories(RuleBasedStateMachine):
     )
     def append_together(self, handle: int, requests: list[tuple[list[Written], Query | None, str | None]]) -> None:
         """Several requests in one commit."""
-        from eventfold.engine import AppendRequest
-        from eventfold.query import Clause
-        from eventfold.record import Receipt
+        from eventfold.core.envelope import Receipt
+        from eventfold.core.query import Clause
+        from eventfold.ports.engine import AppendRequest
 
         store, head = self.stores[handle], self.oracle.head
         asked = [

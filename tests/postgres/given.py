@@ -9,10 +9,10 @@ from typing import Any
 
 import psycopg
 
-from eventfold.engine import AppendRequest, Page, Span
+from eventfold.core.envelope import NewEvent, new_id
+from eventfold.core.query import Clause, Query
 from eventfold.engines.postgres import PostgresEngine
-from eventfold.query import Clause, Query
-from eventfold.record import NewEvent, new_id
+from eventfold.ports.engine import AppendRequest, Page, Span
 from eventfold.testing.synchronous import Here, Loop, Synchronous
 
 EVERYTHING = Query()

@@ -11,14 +11,14 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from eventfold.engine import AppendRequest, Span
+from eventfold.core.envelope import Receipt
+from eventfold.core.query import Clause, Item, Query
 from eventfold.engines.postgres import schema as store_schema
 from eventfold.engines.postgres.arrays import Dumpers
 from eventfold.engines.postgres.many import MOST_ROWS, Arms, many
 from eventfold.engines.postgres.statements import MOST, Reading
 from eventfold.errors import AppendConflict
-from eventfold.query import Clause, Item, Query
-from eventfold.record import Receipt
+from eventfold.ports.engine import AppendRequest, Span
 from tests.postgres.conftest import Open
 from tests.postgres.given import Opened, event, request, sql, tagged, together
 from tests.servers.postgres import PostgresServer

@@ -13,9 +13,9 @@ import psycopg
 import pytest
 
 import eventfold as ef
-from eventfold.engine import AppendRequest
+from eventfold.core.query import Clause, Query
 from eventfold.errors import AppendConflict, CursorMismatch, StoreDamaged, TargetUnavailable
-from eventfold.query import Clause, Query
+from eventfold.ports.engine import AppendRequest
 from eventfold.store import Store
 from eventfold.testing.conformance.events import Account, Deposited, Withdrawn, about, deposit, withdraw
 from eventfold.testing.conformance.place import Place

@@ -11,13 +11,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from eventfold.engine import Span
+from eventfold.core.envelope import new_id
+from eventfold.core.query import Query
+from eventfold.core.snapshot import Snapshot
 from eventfold.errors import CorruptEvent, EventfoldError, StoreDamaged
-from eventfold.inlined import Inlined
-from eventfold.integrity import Problem
-from eventfold.query import Query
-from eventfold.record import new_id
-from eventfold.snapshot import Snapshot
+from eventfold.ports.engine import Span
+from eventfold.ports.inline import Inlined
+from eventfold.ports.integrity import Problem
 from tests.cli.commands import run as eventfold
 from tests.postgres.conftest import Open
 from tests.postgres.given import Opened, event, request, sql, tagged

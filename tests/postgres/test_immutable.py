@@ -5,9 +5,9 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from eventfold.engine import Span
+from eventfold.core.query import Query
 from eventfold.errors import CorruptEvent
-from eventfold.query import Query
+from eventfold.ports.engine import Span
 from tests.postgres.conftest import Open
 from tests.postgres.given import Opened, event, request, sql
 

@@ -18,10 +18,10 @@ from psycopg.rows import dict_row
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
-from eventfold.engine import AppendRequest
+from eventfold.core.query import Clause
 from eventfold.engines.postgres import refusal
 from eventfold.errors import AppendConflict, EventIdReused, InvalidInput, InvalidQuery, NotSupported, StoreUnavailable
-from eventfold.query import Clause
+from eventfold.ports.engine import AppendRequest
 from tests.postgres.conftest import Open
 from tests.postgres.given import Opened, event, request, sql, tagged
 from tests.servers.postgres import PostgresServer

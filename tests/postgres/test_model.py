@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventfold.bridge import run
-from eventfold.engine import AppendRequest, Span
+from eventfold.concurrency import run
+from eventfold.core.envelope import NewEvent
+from eventfold.core.query import Clause, Query
 from eventfold.engines.memory import MemoryEngine
 from eventfold.engines.postgres import append, many
 from eventfold.engines.postgres import engine as postgres
-from eventfold.query import Clause, Query
-from eventfold.record import NewEvent
+from eventfold.ports.engine import AppendRequest, Span
 from tests.model.calls import queries, requests, seen, timeless
 from tests.postgres.given import Opened
 

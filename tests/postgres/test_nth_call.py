@@ -10,12 +10,12 @@ import psycopg
 import pytest
 
 import eventfold as ef
-from eventfold.bridge import run
-from eventfold.engine import AppendRequest
+from eventfold.concurrency import run
+from eventfold.core.envelope import NewEvent, Receipt
+from eventfold.core.query import Clause
 from eventfold.engines.postgres.connection import AsyncLink, SyncLink
 from eventfold.errors import AppendUnconfirmed, EventfoldError, EventIdReused
-from eventfold.query import Clause
-from eventfold.record import NewEvent, Receipt
+from eventfold.ports.engine import AppendRequest
 from tests.inline.bank import InlineBalance, InlineMoved
 from tests.postgres.conftest import Open
 from tests.postgres.given import event, request, sql, tagged

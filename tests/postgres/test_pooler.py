@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 import eventfold as ef
-from eventfold.query import Query
-from eventfold.record import Receipt
+from eventfold.core.envelope import Receipt
+from eventfold.core.query import Query
 from eventfold.testing.conformance.events import Account, about, deposit, withdraw
 from tests.postgres.conftest import Open
 from tests.postgres.given import event, request, soon, sql, tagged, together

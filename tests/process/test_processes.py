@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.bridge import run as drive
+from eventfold.concurrency import run as drive
 from eventfold.engines.memory import MemoryEngine
 from eventfold.errors import InvalidInput, InvalidProcess, ProcessError, StoreFull
 from eventfold.process import after, at, cancel, decide

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.bridge import run as drive
+from eventfold.concurrency import run as drive
+from eventfold.core.snapshot import Snapshot
 from eventfold.engines.memory import MemoryEngine
 from eventfold.errors import CursorMismatch, StoreBusy
 from eventfold.process import after, at, cancel
 from eventfold.process.timers import Timetable
-from eventfold.snapshot import Snapshot
 from eventfold.testing.clock import Clock
 from eventfold.testing.faults import Faulty
 from tests.process.shop import OrderPlaced, Paid, Reminded, ReminderDue

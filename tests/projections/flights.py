@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import eventfold as ef
-from eventfold.target import Place, Target
+from eventfold.ports.target import Place, Target
 
 
 class Departed(ef.Event):

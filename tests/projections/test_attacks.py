@@ -13,9 +13,9 @@ import pytest
 import eventfold as ef
 from eventfold.errors import CursorMismatch, InvalidProjection, LeaseHeld, ProjectionChanged, UnknownProjection
 from eventfold.flow.generations import known_in
+from eventfold.ports.target import Place
 from eventfold.projection import plan_of
 from eventfold.running import desk as desks
-from eventfold.target import Place
 from tests.projections.flights import Cancelled, CarrierMonth, Departed, flights, folded, proved, rows
 
 

@@ -15,12 +15,12 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 import eventfold as ef
-from eventfold.bridge import Offload
-from eventfold.engine import Engine
+from eventfold.concurrency import Offload
 from eventfold.engines.memory import MemoryEngine
 from eventfold.engines.postgres import PostgresEngine
 from eventfold.engines.sqlite import SqliteEngine
 from eventfold.errors import InvalidUrl, NotSupported
+from eventfold.ports.engine import Engine
 from eventfold.testing.faults import Faulty
 from tests.projections.flights import CarrierMonth, Departed, flights
 from tests.servers.postgres import PostgresServer

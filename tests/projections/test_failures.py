@@ -9,11 +9,11 @@ import msgspec
 import pytest
 
 import eventfold as ef
-from eventfold.bridge import run
-from eventfold.engine import AppendRequest
+from eventfold.concurrency import run
+from eventfold.core.envelope import NewEvent, new_id
 from eventfold.errors import EventNotParked, InvalidProjection, ProjectionStopped, UnknownProjection
 from eventfold.flow.acts import ProjectionActed
-from eventfold.record import NewEvent, new_id
+from eventfold.ports.engine import AppendRequest
 from tests.projections.flights import Departed, flights, proved
 
 POISON: set[int] = set()  # delays that no handler can bear, for now

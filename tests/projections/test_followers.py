@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 import eventfold as ef
+from eventfold.core.tally import Tally, place_hash
 from eventfold.errors import (
     CursorMismatch,
     InvalidInput,
@@ -26,7 +27,6 @@ from eventfold.errors import (
     ProjectionChanged,
     UnknownProjection,
 )
-from eventfold.projection.ledger import Tally, place_hash
 from eventfold.running.desk import Desk
 from tests.projections.flights import CarrierMonth, Departed, edit, flights
 

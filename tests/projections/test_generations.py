@@ -10,8 +10,8 @@ import pytest
 
 import eventfold as ef
 from eventfold.errors import InvalidProjection, ProjectionChanged, UnknownProjection
+from eventfold.ports.target import Place
 from eventfold.projection.fingerprint import fingerprint
-from eventfold.target import Place
 from tests.projections.flights import Cancelled, CarrierMonth, Departed, flights, folded, proved, rows
 
 

@@ -13,7 +13,7 @@ import pytest
 
 import eventfold as ef
 from eventfold.errors import EventfoldError, ProjectionDamaged
-from eventfold.target import PendingCommand
+from eventfold.ports.target import PendingCommand
 from tests.projections.interleaved import BAD, Flaky, Taken, seats
 
 TABLES = ["eventfold_projection", "eventfold_checkpoint", "eventfold_entry", "eventfold_mark", "eventfold_command"]

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.bridge import aside, run
+from eventfold.concurrency import aside, run
 from eventfold.errors import LeaseLost
 from eventfold.flow.fold import Reading
 from eventfold.flow.project import Means, Work
+from eventfold.ports.target import Advance, Place
 from eventfold.projection import plan_of
 from eventfold.running.desk import Desk
 from eventfold.running.share import Share
-from eventfold.target import Advance, Place
 from eventfold.targets.sqlalchemy import dialects
 from tests.projections.flights import CarrierMonth, Departed, Split, flights, folded, proved, rows
 

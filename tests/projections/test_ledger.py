@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 import eventfold as ef
+from eventfold.core.tally import NOTHING, Tally, place_hash
 from eventfold.errors import CursorMismatch
-from eventfold.projection.ledger import NOTHING, Tally, place_hash
-from eventfold.target import Advance, Checkpoint, Place
+from eventfold.ports.target import Advance, Checkpoint, Place
 from eventfold.targets.sql.control_tables import mark_row
 from tests.projections.flights import CarrierMonth, edit, flights
 

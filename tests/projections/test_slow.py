@@ -15,9 +15,9 @@ import psycopg
 import pytest
 
 import eventfold as ef
+from eventfold.ports.target import Place
 from eventfold.projection import Kept, plan_of
 from eventfold.running.runner import Runner
-from eventfold.target import Place
 from tests.projections.flights import Cancelled, CarrierMonth, Departed, flights, folded, proved, rows
 from tests.servers.postgres import PostgresServer
 

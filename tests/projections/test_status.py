@@ -17,11 +17,11 @@ import psycopg
 import pytest
 
 import eventfold as ef
-from eventfold.bridge import run
+from eventfold.concurrency import run
 from eventfold.flow.project import Work
+from eventfold.ports.target import Place
 from eventfold.projection import plan_of
 from eventfold.running.runner import means_of
-from eventfold.target import Place
 from tests.projections.flights import CarrierMonth, Departed, edit, flights
 
 Sentence = Callable[[], tuple[str, str]]

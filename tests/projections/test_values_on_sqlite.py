@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import eventfold as ef
+from eventfold.core.value_order import canonical, decimal_order, moment_order
 from eventfold.errors import ProjectionChanged
-from eventfold.projection.value_order import canonical, decimal_order, moment_order
 from tests.projections.test_values import PRICES, ByPrice, Item, measured
 
 DECIMALS = st.decimals(allow_nan=False) | st.sampled_from([Decimal(text) for text in PRICES])

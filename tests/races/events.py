@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import eventfold as ef
-from eventfold.event import Recorded
+from eventfold.core.event import Recorded
 
 
 class Taken(ef.Event, type="races.taken"):

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.bridge import ThreadCombiner, run
-from eventfold.engine import AppendRequest, Outcome
+from eventfold.concurrency import ThreadCombiner, run
+from eventfold.core.envelope import NewEvent, Receipt, new_id
 from eventfold.engines.memory import MemoryEngine
 from eventfold.errors import StoreFull
-from eventfold.record import NewEvent, Receipt, new_id
+from eventfold.ports.engine import AppendRequest, Outcome
 from eventfold.testing import Faulty
 from eventfold.testing.faults import Gate
 from tests.races.crowd import together
@@ -83,7 +83,7 @@ def test_more_than_fit_into_one_commit_are_all_served() -> None:
     """Hundreds of waiting threads are served by several commits, none left behind."""
     faults = Faulty(MemoryEngine())
     store = ef.Store(faults)
-    import eventfold.bridge.threads as threads
+    import eventfold.concurrency.group_commit as threads
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(threads, "MOST_AT_ONCE", 4)

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.bridge import LoopCombiner, Once
-from eventfold.engine import AppendRequest, Outcome
+from eventfold.concurrency import LoopCombiner, Once
+from eventfold.core.envelope import NewEvent, Receipt, new_id
+from eventfold.core.query import Query
 from eventfold.engines.memory import MemoryEngine
 from eventfold.errors import StoreClosed, StoreFull
-from eventfold.query import Query
-from eventfold.record import NewEvent, Receipt, new_id
+from eventfold.ports.engine import AppendRequest, Outcome
 from eventfold.testing import Faulty
 from tests.races.conftest import every_engine
 from tests.races.crowd import fine, together
@@ -363,7 +363,7 @@ def test_closing_refuses_what_still_waits() -> None:
 
 
 def _everything() -> Any:
-    from eventfold.engine import Span
+    from eventfold.ports.engine import Span
 
     return Span()
 

@@ -7,7 +7,7 @@ from collections import Counter as Tally
 from typing import Any
 
 import eventfold as ef
-from eventfold.record import Receipt
+from eventfold.core.envelope import Receipt
 from eventfold.testing.conformance.follow import following, soon
 from tests.races.conftest import every_engine
 from tests.races.crowd import fine, together

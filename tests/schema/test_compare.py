@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 import eventfold as ef
-from eventfold.registry import Registry
+from eventfold.core.codec import Registry
 from eventfold.schema import Finding, compare, lock_of
 from eventfold.schema.catalogue import as_html, catalogue
 from tests.schema import workshop, workshop_events

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 import eventfold as ef
-from eventfold.fingerprint import fingerprint, fingerprint_of_rules
+from eventfold.core.fingerprint import fingerprint, fingerprint_of_rules
 from eventfold.projection.plan import plan_of
 
 EVENTS = """
@@ -269,7 +269,7 @@ def test_what_cannot_be_compared_is_reported_and_not_trusted(
 
 def test_a_file_that_was_edited_since_it_was_imported_describes_nothing(module: Callable[[str], ModuleType]) -> None:
     """The code that runs counts, and not the text that stands there now."""
-    from eventfold.syntax import describe
+    from eventfold.core.syntax import describe
 
     made = module(fold())
     path = Path(made.__file__ or "")

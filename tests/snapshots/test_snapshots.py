@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.bridge import run
-from eventfold.fingerprint import fingerprint
-from eventfold.snapshot import Snapshot, key_of, pack
+from eventfold.concurrency import run
+from eventfold.core.fingerprint import fingerprint
+from eventfold.core.snapshot import Snapshot, key_of, pack
 
 
 class Ticked(ef.Event, type="snapshot-ticked"):

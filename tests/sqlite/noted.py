@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import eventfold as ef
-from eventfold.engine import AppendRequest, Outcome
+from eventfold.core.envelope import NewEvent, Receipt, new_id
+from eventfold.core.query import Clause
 from eventfold.engines.sqlite import SqliteEngine
-from eventfold.query import Clause
-from eventfold.record import NewEvent, Receipt, new_id
+from eventfold.ports.engine import AppendRequest, Outcome
 
 
 class Noted(ef.Event):

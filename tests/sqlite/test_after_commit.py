@@ -9,11 +9,11 @@ import apsw
 import pytest
 
 import eventfold as ef
-from eventfold.bridge import run
-from eventfold.engine import AppendRequest
+from eventfold.concurrency import run
+from eventfold.core.envelope import NewEvent, Receipt, new_id
 from eventfold.engines.sqlite import writer
 from eventfold.errors import AppendUnconfirmed
-from eventfold.record import NewEvent, Receipt, new_id
+from eventfold.ports.engine import AppendRequest
 from tests.sqlite.noted import engine_of, noted
 
 STEPS: dict[str, Callable[[Any], tuple[Any, str]]] = {

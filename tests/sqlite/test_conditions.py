@@ -13,12 +13,12 @@ from collections.abc import Iterator
 import pytest
 
 import eventfold as ef
-from eventfold.bridge.run import run
-from eventfold.engine import Span
+from eventfold.concurrency.run import run
+from eventfold.core.query import Clause, Query
 from eventfold.engines.sqlite import SqliteEngine, pool, writer
 from eventfold.engines.sqlite.connect import File
 from eventfold.errors import AppendConflict
-from eventfold.query import Clause, Query
+from eventfold.ports.engine import Span
 from tests.sqlite.noted import engine_of, noted, raw, request, written
 from tests.sqlite.other import ROOT
 
@@ -166,9 +166,9 @@ def test_stores_that_nobody_closes_leave_no_descriptors(path: str) -> None:
 MEMORY = """
 import resource, sys
 import eventfold as ef
-from eventfold.bridge.run import run
-from eventfold.engine import Span
-from eventfold.query import Query
+from eventfold.concurrency.run import run
+from eventfold.ports.engine import Span
+from eventfold.core.query import Query
 from tests.sqlite.noted import *
 store = ef.Store(sys.argv[1])
 store.extend(Noted(f"w-{n}", f"p-{n % 9}", n, "x" * 150) for n in range(4_000))

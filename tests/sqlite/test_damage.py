@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from eventfold.bridge.run import run
-from eventfold.engine import Span
+from eventfold.concurrency.run import run
+from eventfold.core.envelope import NewEvent, new_id
+from eventfold.core.query import Query
 from eventfold.engines.sqlite import SqliteEngine
 from eventfold.errors import EventfoldError, NotAStore, StoreDamaged
-from eventfold.query import Query
-from eventfold.record import NewEvent, new_id
+from eventfold.ports.engine import Span
 from tests.sqlite.noted import request
 
 EVENTS = 120

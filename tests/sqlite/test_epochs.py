@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from eventfold.bridge.run import run
+from eventfold.concurrency.run import run
 from eventfold.engines import open_engine, restored
 from eventfold.errors import StoreDamaged
 from eventfold.store import Store

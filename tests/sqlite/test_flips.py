@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.bridge.run import run
-from eventfold.engine import Span
+from eventfold.concurrency.run import run
+from eventfold.core.envelope import NewEvent, new_id
+from eventfold.core.query import Query
+from eventfold.core.snapshot import Snapshot
 from eventfold.engines.sqlite import SqliteEngine
 from eventfold.errors import CorruptEvent, EventfoldError, StoreDamaged
-from eventfold.inlined import Inlined
-from eventfold.query import Query
-from eventfold.record import NewEvent, new_id
-from eventfold.snapshot import Snapshot
+from eventfold.ports.engine import Span
+from eventfold.ports.inline import Inlined
 from tests.cli.commands import run as eventfold
 from tests.sqlite.noted import request
 

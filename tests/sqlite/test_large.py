@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import eventfold as ef
 from eventfold.cli.batches import batches
 from eventfold.cli.read import chunks
-from eventfold.engine import PAGE_BYTES
+from eventfold.ports.engine import PAGE_BYTES
 
 LARGE = 900_000  # ten of them reach PAGE_BYTES, nine do not
 

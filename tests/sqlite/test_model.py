@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventfold.bridge import run
-from eventfold.engine import AppendRequest, Span
+from eventfold.concurrency import run
+from eventfold.core.query import Query
 from eventfold.engines.memory import MemoryEngine
 from eventfold.engines.sqlite import SqliteEngine, many
-from eventfold.query import Query
+from eventfold.ports.engine import AppendRequest, Span
 from tests.model.calls import queries, requests, seen, timeless
 
 

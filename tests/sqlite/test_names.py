@@ -9,12 +9,12 @@ from collections import Counter
 import pytest
 
 import eventfold as ef
-from eventfold.bridge.run import run
-from eventfold.engine import Span
+from eventfold.concurrency.run import run
+from eventfold.core.envelope import new_id
+from eventfold.core.query import Query
 from eventfold.engines.sqlite.append import Batch
 from eventfold.errors import EventIdReused, StoreDamaged
-from eventfold.query import Query
-from eventfold.record import new_id
+from eventfold.ports.engine import Span
 from tests.sqlite.noted import assert_whole, engine_of, foreign, raw, request, written
 
 

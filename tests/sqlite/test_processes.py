@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import eventfold as ef
-from eventfold.bridge.run import run
+from eventfold.concurrency.run import run
 from eventfold.engines.sqlite import writer
 from eventfold.errors import StoreBusy
 from tests.sqlite.noted import assert_whole, engine_of, foreign, noted, raw, request

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import eventfold as ef
-from eventfold.bridge.run import run
+from eventfold.concurrency.run import run
 from eventfold.engines.sqlite import SqliteEngine, connect
 from eventfold.errors import CursorMismatch, EventfoldError, NotAStore, StoreDamaged, StoreNotFound
 from tests.cli.commands import run as eventfold

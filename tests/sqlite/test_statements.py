@@ -11,11 +11,11 @@ import apsw
 import pytest
 
 import eventfold as ef
-from eventfold.bridge.run import run
-from eventfold.engine import Span
+from eventfold.concurrency.run import run
+from eventfold.core.query import Clause, Query
 from eventfold.engines.sqlite import SqliteEngine
 from eventfold.engines.sqlite.connect import File
-from eventfold.query import Clause, Query
+from eventfold.ports.engine import Span
 from tests.sqlite.noted import Noted, foreign, noted, raw, request
 
 Statement = tuple[str, Any]

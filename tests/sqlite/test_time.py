@@ -6,10 +6,10 @@ import random
 from collections.abc import Callable
 
 import eventfold as ef
-from eventfold.bridge.run import run
-from eventfold.engine import Span
+from eventfold.concurrency.run import run
+from eventfold.core.query import Query
 from eventfold.engines.sqlite import SqliteEngine
-from eventfold.query import Query
+from eventfold.ports.engine import Span
 from tests.sqlite.noted import noted, raw, request
 from tests.sqlite.other import Other
 
@@ -50,7 +50,7 @@ def test_two_processes_with_different_clocks_agree_on_the_order(path: str, proce
     run(ahead.append_many([request(raw(1))]))
     behind = process()
     behind(f"engine = __import__('eventfold.engines.sqlite').engines.sqlite.SqliteEngine({path!r}, clock=lambda: 5)")
-    behind("from eventfold.bridge.run import run; run(engine.open())")
+    behind("from eventfold.concurrency.run import run; run(engine.open())")
     assert behind("run(engine.append_many([request(raw(2))]))[0].time") == 10_000_000_000
     run(ahead.append_many([request(raw(3))]))
     assert {event.time for event in run(ahead.read(Query(), Span())).events} == {10_000_000_000}

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventfold.bridge.run import run
-from eventfold.engine import AppendRequest, Outcome
+from eventfold.concurrency.run import run
+from eventfold.core.envelope import NewEvent, Receipt
+from eventfold.core.query import Clause, Item, Query
 from eventfold.engines.sqlite import SqliteEngine, append, writer
 from eventfold.engines.sqlite.window import Window
 from eventfold.errors import AppendConflict
-from eventfold.query import Clause, Item, Query
-from eventfold.record import NewEvent, Receipt
+from eventfold.ports.engine import AppendRequest, Outcome
 from tests.sqlite.noted import raw, request
 
 TYPES, TAGS = ("T0", "T1", "T2"), ("a", "b", "c", "d")

@@ -11,10 +11,10 @@ import psycopg
 import pytest
 
 import eventfold as ef
-from eventfold.engine import Engine
+from eventfold.ports.engine import Engine
+from eventfold.ports.target import Target
 from eventfold.projection.plan import Plan
 from eventfold.running.finding import Finding
-from eventfold.target import Target
 from eventfold.targets import own_target
 from tests.servers import mariadb, redis
 from tests.servers.postgres import shared

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from eventfold.posting import verify
-from eventfold.sink import Batch, Held
+from eventfold.ports.sink import Batch, Held
+from eventfold.webhooks import verify
 
 SECRET = "whsec_" + "QUJD" * 8
 Rows = dict[tuple[Any, ...], dict[str, Any]]

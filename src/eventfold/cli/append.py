@@ -21,10 +21,10 @@ from eventfold.cli.moments import moment_of
 from eventfold.cli.options import Json, Url, addressed, opened, position_or_cursor
 from eventfold.cli.screen import Screen
 from eventfold.cli.shown import counted, second_text
+from eventfold.core.codec import encode_metadata
+from eventfold.core.envelope import MAX_EVENTS_PER_APPEND, Receipt
+from eventfold.core.query import Query
 from eventfold.errors import EventfoldError, InvalidInput
-from eventfold.query import Query
-from eventfold.record import MAX_EVENTS_PER_APPEND, Receipt
-from eventfold.registry import encode_metadata
 from eventfold.store import Store
 
 CONDITION, LINES = "Condition", "Lines"

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import Any, cast
 
+from eventfold.core.event import Recorded, tag_fields, tag_values
+from eventfold.core.state import State, Step, plan_of
 from eventfold.errors import InvalidInput
-from eventfold.event import Recorded, tag_fields, tag_values
-from eventfold.state import State, Step, plan_of
 
 MODULES = {"datetime.": "datetime", "Decimal(": "decimal", "UUID(": "uuid"}
 IMPORTS = {"datetime": "import datetime", "decimal": "from decimal import Decimal", "uuid": "from uuid import UUID"}

@@ -18,8 +18,8 @@ from typing import Any, cast, get_args, get_origin
 
 import msgspec
 
+from eventfold.core.state import State, plan_of
 from eventfold.errors import EventfoldError, InvalidState
-from eventfold.state import State, plan_of
 
 HERE = str(Path(__file__).parents[1])  # the library's own folder: a fault in it is ours, and keeps its traceback
 HOW = "Write MODULE:State, for example bank:Account; --import-path says where modules are looked for."

@@ -10,9 +10,9 @@ from itertools import islice
 from typing import IO
 
 from eventfold.cli.lines import event_of
-from eventfold.engine import PAGE_BYTES
+from eventfold.core.envelope import MAX_EVENTS_PER_APPEND, NewEvent
 from eventfold.errors import InvalidEvent, InvalidInput
-from eventfold.record import MAX_EVENTS_PER_APPEND, NewEvent
+from eventfold.ports.engine import PAGE_BYTES
 
 LONGEST = 16 * 2**20  # bytes: an event below 1 MB, however wastefully its characters are escaped
 

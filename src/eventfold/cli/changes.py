@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from eventfold.cli.screen import GAP
 from eventfold.cli.shown import builtin, printable, value_text
-from eventfold.state import ABSENT, Change
+from eventfold.core.state import ABSENT, Change
 
 if TYPE_CHECKING:
     from rich.text import Text

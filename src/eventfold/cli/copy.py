@@ -11,12 +11,12 @@ from typing import Annotated
 
 import typer
 
-from eventfold.bridge.run import run
 from eventfold.cli.options import Json, Url, addressed, opened
 from eventfold.cli.screen import Screen
 from eventfold.cli.shown import counted
-from eventfold.flow.copy import Progress
-from eventfold.flow.copy import verify as compared
+from eventfold.concurrency.run import run
+from eventfold.log.copy import Progress
+from eventfold.log.copy import verify as compared
 
 
 def copy(

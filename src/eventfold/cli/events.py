@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from eventfold.cli.lines import id_text, time_text
 from eventfold.cli.screen import GAP, Column, Row, Screen, fitted, natural_widths
 from eventfold.cli.shown import clock_text, data_text, date_text, minute_text, pairs_text, printable
-from eventfold.event import Recorded
+from eventfold.core.event import Recorded
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -17,8 +17,8 @@ from eventfold.cli.options import Json, Url, Wide, addressed, opened
 from eventfold.cli.screen import Column, Screen
 from eventfold.cli.shown import counted, printable, second_text, size_text, value_text
 from eventfold.cli.state import position_at
-from eventfold.engine import TagCount
-from eventfold.query import Cursor
+from eventfold.core.query import Cursor
+from eventfold.ports.engine import TagCount
 from eventfold.store import Store
 
 PAGE = 1_000

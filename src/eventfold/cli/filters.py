@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import shlex
 
+from eventfold.core.query import Query
 from eventfold.errors import InvalidQuery
-from eventfold.query import Query
 
 HOW = 'Write type=A,B and tag=x:1, separated by spaces: --where "type=Opened,Closed tag=account:a-1".'
 

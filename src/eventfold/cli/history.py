@@ -32,8 +32,8 @@ from eventfold.cli.state import (
     position_at,
     tell_title,
 )
-from eventfold.record import Stored
-from eventfold.state import Change, diff
+from eventfold.core.envelope import Stored
+from eventfold.core.state import Change, diff
 from eventfold.store import Store
 
 if TYPE_CHECKING:

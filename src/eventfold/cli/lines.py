@@ -19,8 +19,8 @@ from uuid import UUID
 
 import msgspec
 
+from eventfold.core.envelope import NewEvent, Stored, check_name, check_new, from_micros, new_id, to_micros
 from eventfold.errors import InvalidEvent
-from eventfold.record import NewEvent, Stored, check_name, check_new, from_micros, new_id, to_micros
 
 KEYS = ("position", "id", "type", "tags", "data", "metadata", "time")
 MARK = b'{"$bytes"'

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple, cast
 import msgspec
 
 from eventfold.cli.lines import is_json
-from eventfold.event import Recorded
-from eventfold.record import Stored
-from eventfold.state import ABSENT, Change
+from eventfold.core.envelope import Stored
+from eventfold.core.event import Recorded
+from eventfold.core.state import ABSENT, Change
 
 
 class Last(NamedTuple):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 
 from eventfold.cli.ending import note
-from eventfold.query import Query
+from eventfold.core.query import Query
 from eventfold.store import Store
 
 ALIKE = 0.6  # of difflib: half a word may differ

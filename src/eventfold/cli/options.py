@@ -16,8 +16,8 @@ import typer
 
 from eventfold.cli.completing import stored_tags, stored_types
 from eventfold.cli.ending import ASKED_FOR_JSON
+from eventfold.core.query import Cursor
 from eventfold.errors import InvalidInput, StoreNotFound
-from eventfold.query import Cursor
 from eventfold.store import Store
 
 VARIABLE = "EVENTFOLD_URL"

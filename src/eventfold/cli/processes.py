@@ -18,11 +18,11 @@ from eventfold.cli.options import Json, Url, Wide, addressed, opened
 from eventfold.cli.screen import Column, Row, Screen
 from eventfold.cli.shown import counted, printable
 from eventfold.cli.state import ImportPath
+from eventfold.core.state import plan_of as fold_of
 from eventfold.errors import InvalidInput, InvalidProcess
 from eventfold.process.classes import Process
 from eventfold.process.listing import Instance, all_listed, listed, names
 from eventfold.process.plan import plan_of
-from eventfold.state import plan_of as fold_of
 from eventfold.store import Store
 
 DETAILED = 5  # errors shown in full

@@ -33,10 +33,10 @@ from eventfold.cli.options import (
 )
 from eventfold.cli.screen import Screen
 from eventfold.cli.shown import counted
-from eventfold.engine import PAGE_BYTES
-from eventfold.event import Recorded
-from eventfold.query import Cursor, Query
-from eventfold.record import Stored
+from eventfold.core.envelope import Stored
+from eventfold.core.event import Recorded
+from eventfold.core.query import Cursor, Query
+from eventfold.ports.engine import PAGE_BYTES
 from eventfold.store import Store
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import typer
 
-from eventfold.bridge.run import run
 from eventfold.cli.options import VARIABLE, Json, Url, without_password
 from eventfold.cli.screen import Screen
+from eventfold.concurrency.run import run
 from eventfold.engines import open_engine
 from eventfold.engines import restored as begun
 

@@ -16,8 +16,8 @@ from uuid import UUID
 import msgspec
 
 from eventfold.cli.lines import is_json, moment_text
-from eventfold.event import Recorded
-from eventfold.record import from_micros
+from eventfold.core.envelope import from_micros
+from eventfold.core.event import Recorded
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
-from eventfold.bridge.run import run
 from eventfold.cli.command import Command, Group, paragraphs
 from eventfold.cli.options import Json, Url, addressed, opened
 from eventfold.cli.screen import Screen
 from eventfold.cli.shown import counted
+from eventfold.concurrency.run import run
 
 snapshots = typer.Typer(
     name="snapshots", cls=Group, help="Folded states that are kept for speed.", no_args_is_help=True

@@ -21,9 +21,9 @@ from eventfold.cli.nearest import tell_nearest
 from eventfold.cli.options import Json, OccurredUntil, Tags, Types, Url, Where, Wide, addressed, opened
 from eventfold.cli.screen import Column, Screen
 from eventfold.cli.shown import builtin, counted, printable, second_text, value_text
-from eventfold.query import Query
-from eventfold.record import Stored
-from eventfold.state import Change, State, diff, plan_of
+from eventfold.core.envelope import Stored
+from eventfold.core.query import Query
+from eventfold.core.state import Change, State, diff, plan_of
 from eventfold.store import Store
 
 MOST_KEYS = 40  # of one dict, in a table that is not wide

@@ -35,9 +35,9 @@ from eventfold.cli.options import (
 )
 from eventfold.cli.screen import Screen
 from eventfold.cli.shown import counted
+from eventfold.core.event import Recorded
+from eventfold.core.query import Cursor, Query
 from eventfold.errors import CursorMismatch
-from eventfold.event import Recorded
-from eventfold.query import Cursor, Query
 from eventfold.running.follower import Follower
 from eventfold.store import Store
 

@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from eventfold.bridge.run import run
 from eventfold.cli.options import VARIABLE, Json, Url, without_password
 from eventfold.cli.screen import Screen
+from eventfold.concurrency.run import run
 from eventfold.engines import open_engine, upgraded
 from eventfold.errors import InvalidInput
 

@@ -10,9 +10,9 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
-from eventfold.engine import Engine, Restored, Upgraded
 from eventfold.engines.addresses import MEMORY, file_of, text_of
 from eventfold.errors import InvalidInput, InvalidUrl, MissingExtra, NotSupported
+from eventfold.ports.engine import Engine, Restored, Upgraded
 
 Colour = Literal["sync", "async"]
 SCHEMES = ("memory", "sqlite", "postgresql", "postgres", "file")

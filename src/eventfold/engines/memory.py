@@ -13,7 +13,14 @@ from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
-from eventfold.engine import (
+from eventfold.concurrency.watchers import call_all
+from eventfold.core.envelope import Receipt, Stored, receipt
+from eventfold.core.moment_tags import in_utc, is_moment
+from eventfold.core.mutex import Mutex
+from eventfold.core.query import Clause, Item, Matcher, Query
+from eventfold.core.snapshot import Snapshot
+from eventfold.errors import EventfoldError, NotSupported, StoreNotFound
+from eventfold.ports.engine import (
     PAGE_BYTES,
     AppendRequest,
     Capabilities,
@@ -26,15 +33,16 @@ from eventfold.engine import (
     Turn,
     TypeCount,
 )
-from eventfold.errors import EventfoldError, NotSupported, StoreNotFound
-from eventfold.inlined import Inlined
-from eventfold.mutex import Mutex
-from eventfold.query import Clause, Item, Matcher, Query
-from eventfold.record import Receipt, Stored, receipt
-from eventfold.refusal import built_on_nothing, conflict, id_reused, in_the_future, is_repeat, not_behind, other_epoch
-from eventfold.snapshot import Snapshot
-from eventfold.tag_text import in_utc, is_moment
-from eventfold.watchers import call_all
+from eventfold.ports.inline import Inlined
+from eventfold.ports.refusals import (
+    built_on_nothing,
+    conflict,
+    id_reused,
+    in_the_future,
+    is_repeat,
+    not_behind,
+    other_epoch,
+)
 
 Clock = Callable[[], int]
 T = TypeVar("T")

@@ -11,11 +11,11 @@ from typing import Any
 
 import msgspec
 
-from eventfold.engine import AppendRequest
-from eventfold.event import Event
-from eventfold.flow.log import Log, Options, metadata_of
-from eventfold.record import NewEvent, Receipt, new_id
-from eventfold.target import PendingCommand, Target
+from eventfold.core.envelope import NewEvent, Receipt, new_id
+from eventfold.core.event import Event
+from eventfold.log.context import Log, Options, metadata_of
+from eventfold.ports.engine import AppendRequest
+from eventfold.ports.target import PendingCommand, Target
 
 TYPE = "$projection-acted"
 

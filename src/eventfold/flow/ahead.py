@@ -11,13 +11,13 @@ from typing import Any
 
 import msgspec
 
-from eventfold.engine import Page, Span
+from eventfold.core.envelope import Stored
+from eventfold.core.query import Query
+from eventfold.core.tally import Tally, tally
 from eventfold.flow.fold import Reading
 from eventfold.flow.items import Item, stored_of
-from eventfold.flow.log import Log
-from eventfold.projection.ledger import Tally, tally
-from eventfold.query import Query
-from eventfold.record import Stored
+from eventfold.log.context import Log
+from eventfold.ports.engine import Page, Span
 
 
 class Prepared(msgspec.Struct):

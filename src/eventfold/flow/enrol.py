@@ -11,17 +11,17 @@ from functools import partial
 
 import msgspec
 
-from eventfold.engine import Engine, Turn
+from eventfold.core.envelope import new_id
+from eventfold.core.query import Cursor
 from eventfold.errors import InvalidProjection, NotSupported, UnknownProjection
-from eventfold.flow.follow import verify
 from eventfold.flow.generations import switched
 from eventfold.flow.inline import Kept, Taking, appends, refuse_lost, types_of
-from eventfold.flow.log import Log
-from eventfold.inlined import Inlined
+from eventfold.log.context import Log
+from eventfold.log.follow import verify
+from eventfold.ports.engine import Engine, Turn
+from eventfold.ports.inline import Inlined
+from eventfold.ports.target import INLINE, Checkpoint, Disturbed, Host, PendingCommand, Place, Registered
 from eventfold.projection.plan import Plan
-from eventfold.query import Cursor
-from eventfold.record import new_id
-from eventfold.target import INLINE, Checkpoint, Disturbed, Host, PendingCommand, Place, Registered
 
 
 def refuse_engine(engine: Engine) -> None:

@@ -12,15 +12,15 @@ from zlib import crc32
 
 import msgspec
 
+from eventfold.core.codec import Codec, Registry
+from eventfold.core.envelope import Stored
+from eventfold.core.event import Recorded
+from eventfold.core.table import Table
+from eventfold.core.unstorable import refuse_moments, refuse_other_types, unfit
 from eventfold.errors import EventfoldError, InvalidProjection
-from eventfold.event import Recorded
 from eventfold.flow.items import Failed, Item, Parts, Straight, key_changed, key_text, returned
-from eventfold.projection.columns import Table
+from eventfold.ports.target import Entry, Place, RowRefused, Writing, physical
 from eventfold.projection.plan import Handler, Key, Plan, keys_of
-from eventfold.projection.unfit import refuse_moments, refuse_other_types, unfit
-from eventfold.record import Stored
-from eventfold.registry import Codec, Registry
-from eventfold.target import Entry, Place, RowRefused, Writing, physical
 
 MOST_ROWS = 20_000  # rows kept in memory between pages
 SLOTS = 1 << 21  # bytes that tell, of a table begun empty, which rows cannot be in it yet

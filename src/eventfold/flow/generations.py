@@ -14,19 +14,19 @@ from typing import Any
 
 import msgspec
 
-from eventfold.compiled import decoded
+from eventfold.core.decoders import decoded
+from eventfold.core.event import declared, names_of
+from eventfold.core.query import Cursor, Query
+from eventfold.core.table import Table
+from eventfold.core.tally import MODULUS
+from eventfold.core.value_order import canonical
 from eventfold.errors import CursorMismatch, InvalidProjection, ProjectionChanged, UnknownProjection
-from eventfold.event import declared, names_of
 from eventfold.flow.fold import name_table
-from eventfold.flow.follow import cursor_at, verify
-from eventfold.flow.log import Log
 from eventfold.flow.progress import refuse_unknown_progress
-from eventfold.projection.columns import Table
-from eventfold.projection.ledger import MODULUS
+from eventfold.log.context import Log
+from eventfold.log.follow import cursor_at, verify
+from eventfold.ports.target import FOREVER, Checkpoint, Disturbed, PendingCommand, Place, Registered, Target
 from eventfold.projection.plan import Plan
-from eventfold.projection.value_order import canonical
-from eventfold.query import Cursor, Query
-from eventfold.target import FOREVER, Checkpoint, Disturbed, PendingCommand, Place, Registered, Target
 
 SHOWN = 20  # differences that a comparison keeps; it counts all of them
 

@@ -10,17 +10,17 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from eventfold.engine import Engine, Stale
+from eventfold.core.codec import Registry
+from eventfold.core.envelope import Stored
+from eventfold.core.tally import NOTHING, tally
 from eventfold.errors import CursorMismatch, EventfoldError, InlineFailed, LeaseLost, UnknownProjection
 from eventfold.flow.fold import MOST_ROWS, Handlers, Key, Reading, Rows, Timing, keys_in
 from eventfold.flow.items import Failed, Item
 from eventfold.flow.project import MARK_EVERY
-from eventfold.inlined import Inlined
-from eventfold.projection.ledger import NOTHING, tally
+from eventfold.ports.engine import Engine, Stale
+from eventfold.ports.inline import Inlined
+from eventfold.ports.target import Advance, Checkpoint, Disturbed, Host, Joined, Place
 from eventfold.projection.plan import Plan
-from eventfold.record import Stored
-from eventfold.registry import Registry
-from eventfold.target import Advance, Checkpoint, Disturbed, Host, Joined, Place
 
 SAVEPOINT, RELEASE, UNDO = (f"{word} eventfold_inline" for word in ("SAVEPOINT", "RELEASE", "ROLLBACK TO"))
 

@@ -12,11 +12,11 @@ from typing import Any, overload
 
 import msgspec
 
+from eventfold.core.envelope import Stored
+from eventfold.core.event import Recorded
+from eventfold.core.value_order import canonical
 from eventfold.errors import InvalidProjection
-from eventfold.event import Recorded
 from eventfold.projection.plan import Key, Plan
-from eventfold.projection.value_order import canonical
-from eventfold.record import Stored
 
 Parts = tuple[tuple[Any, tuple[Key, ...]], ...]  # events, each with the keys it concerns
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 
+from eventfold.core.envelope import Stored
+from eventfold.core.tally import MODULUS, Tally, place_hash
 from eventfold.errors import ProjectionDamaged
 from eventfold.flow.items import Item
-from eventfold.projection.ledger import MODULUS, Tally, place_hash
-from eventfold.record import Stored
-from eventfold.target import Checkpoint, Entry, Target
+from eventfold.ports.target import Checkpoint, Entry, Target
 
 UNKEYED = ' (it has no key that could be read, so all others wait; without_key="park" would set it aside alone)'
 

@@ -8,8 +8,8 @@ Knows: records, epochs. Does not know: how progress is kept, how it is copied.
 from __future__ import annotations
 
 from eventfold.errors import ProgressUnknown
-from eventfold.flow.log import Log
-from eventfold.target import Registered, Target
+from eventfold.log.context import Log
+from eventfold.ports.target import Registered, Target
 
 KNOWN = "$progress"  # the record of a target that knows all progress there is; no projection can be called so
 keeps_progress = ("effects", "follower")  # the kinds of what cannot be built again from the log

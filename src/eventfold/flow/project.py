@@ -12,21 +12,21 @@ from typing import Literal
 
 import msgspec
 
-from eventfold.engine import Page, Span
+from eventfold.core.envelope import Stored
+from eventfold.core.query import Cursor
+from eventfold.core.tally import tally
 from eventfold.errors import CursorMismatch, LeaseLost, ProjectionDamaged
 from eventfold.flow.ahead import Ahead, Aside
 from eventfold.flow.fold import Handlers, Reading, Rows, Timing
-from eventfold.flow.follow import verify
 from eventfold.flow.items import Failed, Item, storable, stored_of
-from eventfold.flow.log import Log, writing_to
 from eventfold.flow.pace import Pace
 from eventfold.flow.parked import UNKEYED, alone, blocked_keys, entries_of, first_due, keys_of, parked, to_do, waiting
 from eventfold.flow.stopped import Stopped, restored
-from eventfold.projection.ledger import tally
+from eventfold.log.context import Log, writing_to
+from eventfold.log.follow import verify
+from eventfold.ports.engine import Page, Span
+from eventfold.ports.target import Advance, Checkpoint, Disturbed, Entry, Place, Target
 from eventfold.projection.plan import Plan
-from eventfold.query import Cursor
-from eventfold.record import Stored
-from eventfold.target import Advance, Checkpoint, Disturbed, Entry, Place, Target
 
 TRIES = 5  # times it is kept that an effect was done, because commands change something else meanwhile
 MARK_EVERY = 10_000  # positions between two marks of the ledger

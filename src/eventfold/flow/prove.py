@@ -9,20 +9,20 @@ from collections.abc import AsyncIterable, Callable, Iterable
 
 import msgspec
 
-from eventfold.compiled import decoded
-from eventfold.engine import Span
+from eventfold.core.decoders import decoded
+from eventfold.core.envelope import Stored
+from eventfold.core.query import Cursor, Query
+from eventfold.core.tally import MODULUS, NOTHING, Tally, place_hash, tally
 from eventfold.errors import CursorMismatch
 from eventfold.flow.fold import Reading
-from eventfold.flow.follow import verify
 from eventfold.flow.items import Failed
-from eventfold.flow.log import Log
 from eventfold.flow.stopped import marks_of
-from eventfold.integrity import Problem, Progress
-from eventfold.projection.ledger import MODULUS, NOTHING, Tally, place_hash, tally
+from eventfold.log.context import Log
+from eventfold.log.follow import verify
+from eventfold.ports.engine import Span
+from eventfold.ports.integrity import Problem, Progress
+from eventfold.ports.target import INLINE, Checkpoint, Entry, Target
 from eventfold.projection.plan import Plan
-from eventfold.query import Cursor, Query
-from eventfold.record import Stored
-from eventfold.target import INLINE, Checkpoint, Entry, Target
 
 PAGE = 5_000
 

@@ -9,16 +9,16 @@ from typing import Literal
 
 import msgspec
 
-from eventfold.compiled import decoded
-from eventfold.engine import Span
+from eventfold.core.decoders import decoded
+from eventfold.core.envelope import from_micros
+from eventfold.core.query import Cursor, Query
 from eventfold.errors import CursorMismatch, EventfoldError
-from eventfold.flow.follow import verify
-from eventfold.flow.log import Log
 from eventfold.flow.parked import entries_of
 from eventfold.flow.stopped import Stopped, restored
-from eventfold.query import Cursor, Query
-from eventfold.record import from_micros
-from eventfold.target import INLINE, Checkpoint, Entry, Registered, Target
+from eventfold.log.context import Log
+from eventfold.log.follow import verify
+from eventfold.ports.engine import Span
+from eventfold.ports.target import INLINE, Checkpoint, Entry, Registered, Target
 
 BETWEEN = 10_000_000  # µs a partition may be without a holder while others are held: it is on its way to another one
 SILENT = 2_000_000  # µs without a sign of life, after which something is in the way

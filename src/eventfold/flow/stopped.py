@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import msgspec
 
-from eventfold.compiled import decoded
+from eventfold.core.decoders import decoded
+from eventfold.core.tally import Tally
 from eventfold.errors import CursorMismatch, ProjectionDamaged, ProjectionStopped
-from eventfold.projection.ledger import Tally
-from eventfold.target import Checkpoint, Place, Target
+from eventfold.ports.target import Checkpoint, Place, Target
 
 
 class Stopped(msgspec.Struct, frozen=True):

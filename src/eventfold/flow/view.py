@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any, Generic, TypeVar
 
-from eventfold.engine import Span
+from eventfold.core.event import Recorded
 from eventfold.errors import InvalidInput, InvalidProjection
-from eventfold.event import Recorded
 from eventfold.flow.fold import Reading, keys_in
 from eventfold.flow.items import Failed, Item, Straight, key_changed, returned
-from eventfold.flow.log import Log
-from eventfold.flow.read import last_micros, moment
+from eventfold.log.context import Log
+from eventfold.log.read import last_micros, moment
+from eventfold.ports.engine import Span
 from eventfold.projection.classes import Projection
 from eventfold.projection.plan import Plan, plan_of
 

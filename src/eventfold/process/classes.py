@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from eventfold.class_data import keep, keep_visible_names, recall
+from eventfold.core.class_data import keep, keep_visible_names, recall
+from eventfold.core.state import State, StateMeta
 from eventfold.errors import InvalidProcess
-from eventfold.state import State, StateMeta
 
 Start = Literal["beginning", "now"]
 

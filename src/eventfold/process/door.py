@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
-from eventfold.bridge import in_thread
+from eventfold.concurrency import in_thread
 from eventfold.running.desk import PATIENCE, Desk
 from eventfold.running.facade import AsyncProjecting, Projecting
 
 if TYPE_CHECKING:
-    from eventfold.flow.log import Log
+    from eventfold.log.context import Log
     from eventfold.process.runner import Clock, Running, Work
     from eventfold.projection.plan import Kept
 

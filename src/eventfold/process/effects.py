@@ -15,8 +15,8 @@ from typing import Any, Union, get_args, get_origin
 
 import msgspec
 
+from eventfold.core.event import Recorded, instead_of_generic, is_event_class, of_any_kind, tag_fields, tag_values
 from eventfold.errors import InvalidProcess
-from eventfold.event import Recorded, instead_of_generic, is_event_class, of_any_kind, tag_fields, tag_values
 from eventfold.process.classes import Start
 from eventfold.process.plan import NAME
 from eventfold.process.wishes import class_of

@@ -15,14 +15,14 @@ from uuid import UUID
 
 import msgspec
 
-from eventfold.compiled import decoder_of
+from eventfold.core.codec import Registry, encode_metadata
+from eventfold.core.decoders import decoder_of
+from eventfold.core.envelope import NewEvent, Stored, from_micros, to_micros
+from eventfold.core.event import Event, declared, names_of
+from eventfold.core.query import Item, Query
 from eventfold.errors import InvalidProcess
-from eventfold.event import Event, declared, names_of
 from eventfold.process.ids import derived
 from eventfold.process.wishes import Cancel, Timer, class_of
-from eventfold.query import Item, Query
-from eventfold.record import NewEvent, Stored, from_micros, to_micros
-from eventfold.registry import Registry, encode_metadata
 
 ANY = msgspec.Raw(b"null")
 SET, CANCELLED = "$timer-set", "$timer-cancelled"

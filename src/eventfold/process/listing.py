@@ -10,18 +10,18 @@ from typing import Literal
 
 import msgspec
 
-from eventfold.bridge import run
-from eventfold.compiled import decoded
-from eventfold.flow.read import load
+from eventfold.concurrency import run
+from eventfold.core.decoders import decoded
+from eventfold.core.envelope import from_micros
+from eventfold.core.state import plan_of as fold_of
 from eventfold.flow.stopped import Stopped
+from eventfold.log.read import load
 from eventfold.process.classes import Process
 from eventfold.process.plan import key_text, plan_of
 from eventfold.process.retrying import heads, live_checkpoints
 from eventfold.process.runner import target_of
 from eventfold.process.timers import Timetable
-from eventfold.record import from_micros
 from eventfold.running.desk import Desk
-from eventfold.state import plan_of as fold_of
 
 Standing = Literal["stuck", "waiting", "running", "finished"]
 ORDER: tuple[Standing, ...] = ("stuck", "waiting", "running", "finished")

@@ -16,12 +16,12 @@ from typing import Any, Union, get_args, get_origin
 
 import msgspec
 
-from eventfold.class_data import keep, recall, visible_names
+from eventfold.core.class_data import keep, recall, visible_names
+from eventfold.core.event import Event, generation, instead_of_generic, is_event_class, of_any_kind, tag_fields
+from eventfold.core.state import plan_of as fold_of
 from eventfold.errors import InvalidProcess
-from eventfold.event import Event, generation, instead_of_generic, is_event_class, of_any_kind, tag_fields
 from eventfold.process.classes import Process, Start, terms_of
 from eventfold.process.wishes import class_of
-from eventfold.state import plan_of as fold_of
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 Key = tuple[Any, ...]

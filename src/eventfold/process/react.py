@@ -11,21 +11,21 @@ from typing import Any, cast
 
 import msgspec
 
-from eventfold.engine import AppendRequest
+from eventfold.core.envelope import NewEvent
+from eventfold.core.event import Recorded, declared, event_of, is_event_class
+from eventfold.core.state import copied
 from eventfold.errors import ProcessError, ProcessLoops
-from eventfold.event import Recorded, declared, event_of, is_event_class
-from eventfold.flow.append import encode, write
-from eventfold.flow.cache import StateCache
-from eventfold.flow.decide import decide, other_epoch
-from eventfold.flow.log import Log, Options
-from eventfold.flow.read import load_kept
+from eventfold.log.append import encode, write
+from eventfold.log.context import Log, Options
+from eventfold.log.decide import decide, other_epoch
+from eventfold.log.read import load_kept
+from eventfold.log.state_cache import StateCache
+from eventfold.ports.engine import AppendRequest
 from eventfold.process.classes import Process
 from eventfold.process.facts import recorded_as, timer_cancelled, timer_set
 from eventfold.process.ids import command_id, derived
 from eventfold.process.plan import Plan, key_text
 from eventfold.process.wishes import Cancel, Decision, Timer, class_of, means
-from eventfold.record import NewEvent
-from eventfold.state import copied
 
 Wish = Any  # a Decision, a Timer, a Cancel, or an event
 ATTEMPTS = 10  # at a decision that meets conflicts

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 
 import msgspec
 
+from eventfold.ports.target import Checkpoint, Disturbed, Entry, Place, Target
 from eventfold.process.effects import Policy
 from eventfold.running.leases import is_held_here
-from eventfold.target import Checkpoint, Disturbed, Entry, Place, Target
 
 
 def live_checkpoints(target: Target, name: str) -> list[Checkpoint]:

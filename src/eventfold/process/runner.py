@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
-from eventfold.bridge import Bell, run
+from eventfold.concurrency import Bell, run
 from eventfold.errors import (
     EventfoldError,
     InvalidProcess,
@@ -22,6 +22,7 @@ from eventfold.errors import (
     TargetUnavailable,
 )
 from eventfold.flow.generations import register
+from eventfold.ports.target import Target
 from eventfold.process.classes import Process
 from eventfold.process.effects import Effect
 from eventfold.process.retrying import Retrying
@@ -32,7 +33,6 @@ from eventfold.projection.plan import Kept
 from eventfold.projection.plan import plan_of as kept_plan
 from eventfold.running.desk import PATIENCE, Desk
 from eventfold.running.runner import Runner
-from eventfold.target import Target
 
 LOOK = 1.0  # seconds: how often the clock, which may have been set, and what was parked are looked at
 GATHER = 0.005  # seconds to wait after a ring, so that what comes together is looked at together

@@ -9,10 +9,10 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from eventfold.bridge import run
-from eventfold.class_data import keep
-from eventfold.event import Recorded
-from eventfold.flow.log import Log
+from eventfold.concurrency import run
+from eventfold.core.class_data import keep
+from eventfold.core.event import Recorded
+from eventfold.log.context import Log
 from eventfold.process.classes import Process, Start
 from eventfold.process.effects import Effect, Policy
 from eventfold.process.plan import Plan, key_text, plan_of

@@ -12,10 +12,13 @@ from uuid import UUID
 
 import msgspec
 
-from eventfold.compiled import decoder_of
-from eventfold.engine import AppendRequest, Outcome, Span
+from eventfold.core.decoders import decoder_of
+from eventfold.core.envelope import Receipt, Stored
+from eventfold.core.query import Clause
+from eventfold.core.snapshot import Snapshot
 from eventfold.errors import AppendConflict, AppendUnconfirmed, EventIdReused
-from eventfold.flow.log import Log
+from eventfold.log.context import Log
+from eventfold.ports.engine import AppendRequest, Outcome, Span
 from eventfold.process.facts import (
     ANY,
     CANCELLED,
@@ -29,9 +32,6 @@ from eventfold.process.facts import (
     read_cancelled,
     read_set,
 )
-from eventfold.query import Clause
-from eventfold.record import Receipt, Stored
-from eventfold.snapshot import Snapshot
 
 PAGE = 1_000
 BATCH = 500  # timers fired in one append

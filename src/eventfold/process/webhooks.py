@@ -1,6 +1,6 @@
 """Room: HTTP effects: an event as a signed POST.
 
-Knows: what is said about an event. Does not know: HTTP and signatures (posting.py does), when it is tried again.
+Knows: what is said about an event. Does not know: HTTP and signatures (webhooks.py does), when it is tried again.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Any
 
 import msgspec
 
+from eventfold.core.event import Recorded
 from eventfold.errors import InvalidProcess
-from eventfold.event import Recorded
-from eventfold.posting import accepted, is_address, key_of, post, sign, verify
 from eventfold.process.classes import Start
 from eventfold.process.effects import HOUR, Effect, Policy, made
+from eventfold.webhooks import accepted, is_address, key_of, post, sign, verify
 
 __all__ = ["body_of", "key_of", "sign", "verify", "webhook"]
 

@@ -11,9 +11,9 @@ from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 
+from eventfold.core.envelope import to_micros
+from eventfold.core.event import is_event_class
 from eventfold.errors import EventfoldError, InvalidProcess
-from eventfold.event import is_event_class
-from eventfold.record import to_micros
 
 P = ParamSpec("P")
 Refused = type[Exception] | tuple[type[Exception], ...]

@@ -4,9 +4,9 @@ Knows: event classes, columns, keys, handlers, the ledger's arithmetic. Pure: no
 no order of steps. Does not know: where rows are kept (targets), who runs it (running), how far it has come.
 """
 
+from eventfold.core.table import Column, Table
+from eventfold.core.tally import NOTHING, Tally, place_hash
 from eventfold.projection.classes import Projection, SqlProjection, Subscription
-from eventfold.projection.columns import Column, Table
-from eventfold.projection.ledger import NOTHING, Tally, place_hash
 from eventfold.projection.plan import Kept, Plan, plan_of
 
 __all__ = [

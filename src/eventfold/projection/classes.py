@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
 
-from eventfold.class_data import keep, keep_visible_names, recall
+from eventfold.core.class_data import keep, keep_visible_names, recall
+from eventfold.core.state import refuse_hidden_methods
 from eventfold.errors import InvalidProjection
-from eventfold.sink import Sink
-from eventfold.state import refuse_hidden_methods
+from eventfold.ports.sink import Sink
 
 Policy = Literal["stop", "park"]
 
@@ -57,7 +57,7 @@ def declare(cls: type, terms: dict[str, Any], depth: int) -> None:
     if not isinstance(said.target, str | Sink | None):
         raise InvalidProjection(
             f"The target of {cls.__qualname__} is neither an address nor a sink: {said.target!r}.",
-            "Give a text such as duckdb:rows.duckdb, or an object with the methods of eventfold.sink.Sink.",
+            "Give a text such as duckdb:rows.duckdb, or an object with the methods of eventfold.ports.sink.Sink.",
         )
     if said.without_key == "park" and said.on_error != "park":
         raise InvalidProjection(

@@ -16,15 +16,15 @@ from typing import Any, Literal, Union, cast, get_args, get_origin
 
 import msgspec
 
-from eventfold.class_data import keep, recall, visible_names
+from eventfold.core.class_data import keep, recall, visible_names
+from eventfold.core.event import Event, Recorded, generation, instead_of_generic, is_event_class, names_of, of_any_kind
+from eventfold.core.fingerprint import fingerprint_of_rules, report_unknown
+from eventfold.core.query import Item, Query
+from eventfold.core.table import Rows, rows_of
 from eventfold.errors import InvalidProjection
-from eventfold.event import Event, Recorded, generation, instead_of_generic, is_event_class, names_of, of_any_kind
-from eventfold.fingerprint import fingerprint_of_rules, report_unknown
+from eventfold.ports.sink import Sink
 from eventfold.projection.classes import RECORDED, Policy, Projection, SqlProjection, Subscription, Terms, terms_of
-from eventfold.projection.columns import Rows, rows_of
 from eventfold.projection.fingerprint import fingerprint as first_fingerprint
-from eventfold.query import Item, Query
-from eventfold.sink import Sink
 
 Kept = type[Projection] | type[SqlProjection] | type[Subscription] | SqlProjection | Subscription
 Key = tuple[Any, ...]

@@ -9,14 +9,14 @@ from collections.abc import Awaitable, Callable
 from datetime import date
 from typing import TypeVar
 
-from eventfold.bridge import in_thread
+from eventfold.concurrency import in_thread
 from eventfold.flow.generations import Comparison
 from eventfold.flow.prove import LogProof, Progress, Proof
 from eventfold.flow.status import Status
+from eventfold.ports.target import Checkpoint, Entry, Registered
 from eventfold.running.desk import Desk
 from eventfold.running.finding import Named
 from eventfold.running.row_check import RowProof
-from eventfold.target import Checkpoint, Entry, Registered
 
 R = TypeVar("R")
 

@@ -14,7 +14,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from eventfold.bridge import run
+from eventfold.concurrency import run
+from eventfold.core.query import Cursor, Query
+from eventfold.core.table import filter_value
+from eventfold.core.unstorable import refuse_limit, refuse_unfit, unfit_filter
 from eventfold.errors import (
     CursorMismatch,
     EventfoldError,
@@ -31,18 +34,25 @@ from eventfold.flow import generations
 from eventfold.flow.acts import prepared
 from eventfold.flow.enrol import inline
 from eventfold.flow.fold import name_table
-from eventfold.flow.follow import verify
 from eventfold.flow.generations import Comparison, known_in
 from eventfold.flow.project import Work
 from eventfold.flow.prove import LogProof, Progress, Proof, prove, prove_log, unproved
-from eventfold.flow.read import moment
 from eventfold.flow.status import Status, away, status_of
 from eventfold.flow.stopped import paused, restored, stopped_error
+from eventfold.log.follow import verify
+from eventfold.log.read import moment
+from eventfold.ports.target import (
+    ELSEWHERE,
+    Checkpoint,
+    Disturbed,
+    PendingCommand,
+    Place,
+    Registered,
+    RowRefused,
+    Target,
+)
 from eventfold.projection.classes import Projection
-from eventfold.projection.columns import filter_value
 from eventfold.projection.plan import Kept, Plan, plan_of, plans_of
-from eventfold.projection.unfit import refuse_limit, refuse_unfit, unfit_filter
-from eventfold.query import Cursor, Query
 from eventfold.running import inlining
 from eventfold.running.finding import DISTURBED, Named, changed_too_often
 from eventfold.running.hands import Hands
@@ -50,7 +60,6 @@ from eventfold.running.keeping import Keeping
 from eventfold.running.leases import new_holder_id
 from eventfold.running.row_check import RowCheck, RowProof
 from eventfold.running.runner import Runner, catch_up, means_of
-from eventfold.target import ELSEWHERE, Checkpoint, Disturbed, PendingCommand, Place, Registered, RowRefused, Target
 from eventfold.targets.outbox import SINK
 
 P = TypeVar("P", bound=Projection)

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any, TypeVar, cast
 
-from eventfold.bridge import in_thread, run
+from eventfold.concurrency import in_thread, run
 from eventfold.errors import InvalidProjection
-from eventfold.flow.log import Options
 from eventfold.flow.prove import Progress
 from eventfold.flow.view import View, view
+from eventfold.log.context import Options
 from eventfold.projection.classes import Projection
 from eventfold.projection.plan import Kept
 from eventfold.running.awaited import AsyncDesk

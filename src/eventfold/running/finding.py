@@ -11,18 +11,18 @@ from functools import partial
 from typing import Any, Protocol, Self, TypeVar
 from weakref import WeakSet
 
-from eventfold.bridge import run
+from eventfold.concurrency import run
+from eventfold.core.state import State
 from eventfold.errors import EventfoldError, InvalidProjection, TargetUnavailable
 from eventfold.flow.acts import prepared, record_pending
 from eventfold.flow.generations import known_in, register
-from eventfold.flow.log import Log, Options
+from eventfold.log.context import Log, Options
+from eventfold.ports.sink import Sink
+from eventfold.ports.target import ELSEWHERE, ControlTransaction, Disturbed, Registered, Target
 from eventfold.projection.plan import Kept, Plan, plan_of
 from eventfold.running.code import kept, load
 from eventfold.running.keeping import Keeping
 from eventfold.running.runner import Runner
-from eventfold.sink import Sink
-from eventfold.state import State
-from eventfold.target import ELSEWHERE, ControlTransaction, Disturbed, Registered, Target
 from eventfold.targets import default_target, open_target, own_target
 from eventfold.targets.outbox import SINK, SinkTarget
 

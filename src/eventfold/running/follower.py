@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from operator import length_hint
 from typing import Any
 
-from eventfold.bridge import Bell, in_thread, run
+from eventfold.concurrency import Bell, in_thread, run
+from eventfold.core.event import Recorded
+from eventfold.core.query import Cursor
 from eventfold.errors import InvalidInput
-from eventfold.event import Recorded
-from eventfold.flow.follow import Following
-from eventfold.query import Cursor
+from eventfold.log.follow import Following
 from eventfold.running.keeping import Keeping
 
 

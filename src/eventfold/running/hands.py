@@ -11,16 +11,25 @@ from datetime import date
 
 import msgspec
 
-from eventfold.bridge import run
+from eventfold.concurrency import run
 from eventfold.errors import EventNotParked, InvalidProjection, LeaseHeld, ProjectionDamaged
 from eventfold.flow import generations
 from eventfold.flow.generations import known_in, refuse_other_tables, refuse_unknown, same_code, tables_of
 from eventfold.flow.parked import complete, entries_of, incomplete, with_later_ones
-from eventfold.flow.read import moment
+from eventfold.log.read import moment
+from eventfold.ports.target import (
+    ELSEWHERE,
+    Checkpoint,
+    ControlTransaction,
+    Disturbed,
+    Entry,
+    Place,
+    Registered,
+    Target,
+)
 from eventfold.running import inlining
 from eventfold.running.finding import Finding, Named
 from eventfold.running.leases import is_dead_holder
-from eventfold.target import ELSEWHERE, Checkpoint, ControlTransaction, Disturbed, Entry, Place, Registered, Target
 
 
 class Hands(Finding):

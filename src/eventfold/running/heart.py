@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 
 from eventfold.errors import EventfoldError
 from eventfold.flow.project import Work
-from eventfold.target import Target
+from eventfold.ports.target import Target
 
 
 class Heart:

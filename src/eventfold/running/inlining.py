@@ -9,17 +9,17 @@ import time
 from collections.abc import Sequence
 from typing import cast
 
-from eventfold.bridge import run
+from eventfold.concurrency import run
 from eventfold.errors import InvalidProjection
 from eventfold.flow import enrol
 from eventfold.flow.inline import Inlining
-from eventfold.flow.log import Log
 from eventfold.flow.project import Work
-from eventfold.inlined import Inlined
+from eventfold.log.context import Log
+from eventfold.ports.inline import Inlined
+from eventfold.ports.target import Checkpoint, Host, PendingCommand, Place, Registered, Target
 from eventfold.projection.plan import Plan
 from eventfold.running.leases import new_holder_id
 from eventfold.running.runner import catch_up, means_of
-from eventfold.target import Checkpoint, Host, PendingCommand, Place, Registered, Target
 
 NAP = 0.01  # seconds between looks at a backfill that somebody else does
 

@@ -14,7 +14,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from eventfold.bridge import run
+from eventfold.concurrency import run
+from eventfold.core.envelope import Stored
+from eventfold.core.query import Cursor, Query
+from eventfold.core.tally import NOTHING, Tally, tally
 from eventfold.errors import (
     CursorMismatch,
     InvalidInput,
@@ -24,16 +27,13 @@ from eventfold.errors import (
     StoreUnavailable,
     TargetUnavailable,
 )
-from eventfold.flow.append import query_of
-from eventfold.flow.follow import cursor_after, verify
-from eventfold.flow.log import Log
 from eventfold.flow.progress import refuse_unknown_progress
 from eventfold.flow.stopped import paused, restored
-from eventfold.projection.ledger import NOTHING, Tally, tally
-from eventfold.query import Cursor, Query
-from eventfold.record import Stored
+from eventfold.log.append import query_of
+from eventfold.log.context import Log
+from eventfold.log.follow import cursor_after, verify
+from eventfold.ports.target import Advance, Checkpoint, Disturbed, Place, Registered, Target
 from eventfold.running.leases import is_dead_holder, new_holder_id
-from eventfold.target import Advance, Checkpoint, Disturbed, Place, Registered, Target
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 MARK_EVERY = 10_000  # positions between two marks of the ledger

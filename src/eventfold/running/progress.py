@@ -13,14 +13,14 @@ from collections.abc import Sequence
 
 import msgspec
 
-from eventfold.engine import Engine
-from eventfold.flow.copy import Copied, has_succeeded
+from eventfold.core.tally import Tally
 from eventfold.flow.progress import KNOWN, keeps_progress, known_record
 from eventfold.flow.stopped import marks_of
-from eventfold.projection.ledger import Tally
+from eventfold.log.copy import Copied, has_succeeded
+from eventfold.ports.engine import Engine
+from eventfold.ports.target import Advance, Checkpoint, ControlTransaction, Entry, Place, Registered, Target
 from eventfold.running.finding import until_undisturbed
 from eventfold.running.leases import is_dead_holder
-from eventfold.target import Advance, Checkpoint, ControlTransaction, Entry, Place, Registered, Target
 
 QUIET_TIMEOUT_S = 30.0  # how long what is in hand at the old place may take
 LOOK_S = 0.05

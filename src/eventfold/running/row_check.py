@@ -9,18 +9,18 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from eventfold.bridge import run
+from eventfold.concurrency import run
 from eventfold.errors import ProjectionError
 from eventfold.flow import generations
-from eventfold.flow.follow import cursor_at
 from eventfold.flow.generations import Comparison, Difference, known_in, tables_of
-from eventfold.flow.log import Log
 from eventfold.flow.project import Work
 from eventfold.flow.stopped import marks_of, stopped_error
+from eventfold.log.context import Log
+from eventfold.log.follow import cursor_at
+from eventfold.ports.target import Checkpoint, Entry, Place, Registered, Target
 from eventfold.projection.plan import Plan
 from eventfold.running.leases import new_holder_id
 from eventfold.running.runner import catch_up, means_of
-from eventfold.target import Checkpoint, Entry, Place, Registered, Target
 
 ROUNDS = 5  # times the scratch rows follow live rows that advance while they are compared
 HELD_TIMEOUT_S = 30.0

@@ -9,18 +9,18 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from eventfold.bridge import Bell, aside, run
+from eventfold.concurrency import Bell, aside, run
 from eventfold.errors import EventfoldError, ProjectionStopped, StoreClosed, StoreUnavailable, TargetUnavailable
 from eventfold.flow.generations import register
-from eventfold.flow.log import Log
 from eventfold.flow.project import Means, Work
 from eventfold.flow.stopped import stopped_error
+from eventfold.log.context import Log
+from eventfold.ports.target import Place, Target
 from eventfold.projection.plan import Plan
 from eventfold.running.heart import Heart
 from eventfold.running.leases import is_dead_holder, new_holder_id
 from eventfold.running.share import Share
 from eventfold.running.telling import Telling
-from eventfold.target import Place, Target
 
 GATHER = 0.002  # seconds to wait after a ring, so that events that come one by one are taken together
 LOOK = 1.0  # seconds: how often an idle worker looks whether somebody did something by hand

@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterable
 from typing import Any, cast
 
+from eventfold.core.upcast import chain_of, ends_of
 from eventfold.schema.compare import kind_of
 from eventfold.schema.describe import describe, types_of
 from eventfold.schema.who import Who, who_of
-from eventfold.upcast import chain_of, ends_of
 
 
 def catalogue(modules: Iterable[str]) -> str:

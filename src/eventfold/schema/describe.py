@@ -12,10 +12,10 @@ from typing import Any, cast
 
 import msgspec
 
+from eventfold.core.event import classes_named, declared, known_names, tag_fields
+from eventfold.core.unknown_fields import keeper_of
+from eventfold.core.upcast import step_from
 from eventfold.errors import InvalidInput
-from eventfold.event import classes_named, declared, known_names, tag_fields
-from eventfold.unknown import keeper_of
-from eventfold.upcast import step_from
 
 LOCK_FORMAT = 1
 

@@ -16,15 +16,15 @@ from typing import Any
 
 import msgspec
 
-from eventfold.aggregate import Aggregate
+from eventfold.core.aggregate import Aggregate
+from eventfold.core.event import Event
+from eventfold.core.state import State, plan_of
 from eventfold.errors import EventfoldError
-from eventfold.event import Event
 from eventfold.process import Effect, Process
 from eventfold.process.plan import plan_of as process_plan
 from eventfold.projection import Projection, SqlProjection, Subscription
 from eventfold.projection.plan import plan_of as kept_plan
 from eventfold.schema.describe import types_of
-from eventfold.state import State, plan_of
 
 _KEPT = (Projection, SqlProjection, Subscription)
 _BASES = (State, Aggregate, Process, *_KEPT)

@@ -10,12 +10,12 @@ from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from eventfold.bridge import run
-from eventfold.engine import Engine
+from eventfold.concurrency import run
 from eventfold.engines.addresses import file_of, text_of
 from eventfold.errors import InvalidUrl, MissingExtra, NotSupported
-from eventfold.sink import Sink
-from eventfold.target import Target
+from eventfold.ports.engine import Engine
+from eventfold.ports.sink import Sink
+from eventfold.ports.target import Target
 
 
 def default_target(engine: Engine) -> str | None:

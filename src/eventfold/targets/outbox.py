@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from eventfold.compiled import decoded
+from eventfold.core.decoders import decoded
+from eventfold.core.envelope import from_micros
+from eventfold.core.table import Rows, Table
 from eventfold.errors import EventfoldError, InvalidProjection, TargetUnavailable
 from eventfold.flow.fold import name_table, partition_of
-from eventfold.projection.columns import Rows, Table
-from eventfold.record import from_micros
-from eventfold.sink import Batch, Held, Sink
-from eventfold.target import Advance, Checkpoint, Place, Registered
+from eventfold.ports.sink import Batch, Held, Sink
+from eventfold.ports.target import Advance, Checkpoint, Place, Registered
 from eventfold.targets.sql import control_tables as control
 from eventfold.targets.sql.control_transaction import SqlControl
 from eventfold.targets.sql.driver import Driver

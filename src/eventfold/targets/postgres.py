@@ -15,13 +15,13 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.types.string import TextLoader
 
-from eventfold.bridge import run
+from eventfold.concurrency import run
+from eventfold.core.mutex import Mutex
+from eventfold.core.table import Column, Convert, Kind, Table
 from eventfold.engines.postgres.connection import Pool
 from eventfold.engines.postgres.options import MOST_BYTES_OF_A_NAME, Address, address_of, options_of
 from eventfold.engines.postgres.pool import WAIT_S, Holders, Lending, find_pooler, shares
 from eventfold.errors import EventfoldError, StoreUnavailable, TargetUnavailable
-from eventfold.mutex import Mutex
-from eventfold.projection.columns import Column, Convert, Kind, Table
 from eventfold.targets.sql.driver import Parameters, text_damaged
 from eventfold.targets.sql.nul_escaping import escaped, escaped_json, is_odd, unescaped, unescaped_json
 from eventfold.targets.sql.statements import Statements, clipped, column_name, fields_of, quoted

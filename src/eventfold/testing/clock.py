@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from eventfold.record import from_micros, to_micros
+from eventfold.core.envelope import from_micros, to_micros
 
 
 class Clock:

@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from eventfold.engine import AppendRequest, Capabilities, Engine, Outcome
 from eventfold.errors import AppendUnconfirmed, StoreBusy
+from eventfold.ports.engine import AppendRequest, Capabilities, Engine, Outcome
 
 NOTHING: tuple[str, Any] = ("nothing", None)
 

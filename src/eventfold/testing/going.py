@@ -15,13 +15,13 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-from eventfold.bridge import run
-from eventfold.event import Recorded, event_of
+from eventfold.concurrency import run
+from eventfold.core.envelope import from_micros
+from eventfold.core.event import Recorded, event_of
 from eventfold.process.effects import Effect
 from eventfold.process.facts import fired
 from eventfold.process.plan import plan_of
 from eventfold.process.timers import Timetable
-from eventfold.record import from_micros
 from eventfold.testing.telling import difference
 
 if TYPE_CHECKING:

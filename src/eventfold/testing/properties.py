@@ -12,20 +12,20 @@ from uuid import UUID
 
 import msgspec
 
-from eventfold.bridge import run
+from eventfold.concurrency import run
+from eventfold.core.codec import Registry
+from eventfold.core.envelope import new_id
+from eventfold.core.event import Draft, Recorded
+from eventfold.core.snapshot import pack, unpack
+from eventfold.core.state import State, copied, evolve_recorded, plan_of
+from eventfold.core.upcast import lift
 from eventfold.errors import EventfoldError
-from eventfold.event import Draft, Recorded
 from eventfold.process import Effect, Process
 from eventfold.process.plan import plan_of as process_plan
 from eventfold.process.react import Reacting
 from eventfold.projection import Projection, SqlProjection
-from eventfold.record import new_id
-from eventfold.registry import Registry
-from eventfold.snapshot import pack, unpack
-from eventfold.state import State, copied, evolve_recorded, plan_of
 from eventfold.store import Store
 from eventfold.testing.clock import Clock
-from eventfold.upcast import lift
 
 
 def replay_equals_incremental(question: State, events: Sequence[Any]) -> None:

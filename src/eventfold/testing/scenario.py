@@ -13,9 +13,9 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec
 
-from eventfold.event import event_of
+from eventfold.core.event import event_of
+from eventfold.core.state import State
 from eventfold.projection import Projection
-from eventfold.state import State
 from eventfold.store import Store
 from eventfold.testing.clock import Clock
 from eventfold.testing.going import Going

@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, TypeVar, cast
 
+from eventfold.core.event import declared, tag_fields
 from eventfold.errors import MissingExtra
-from eventfold.event import declared, tag_fields
 
 try:
     from hypothesis import strategies as st

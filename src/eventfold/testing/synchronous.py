@@ -12,7 +12,7 @@ import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any, Protocol, TypeVar
 
-from eventfold import bridge
+from eventfold import concurrency
 
 T = TypeVar("T")
 PATIENCE = 60.0  # seconds after which a call counts as hung
@@ -35,7 +35,7 @@ class Here:
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """The coroutine's result, or the error it raised."""
-        return bridge.run(coroutine)
+        return concurrency.run(coroutine)
 
     def each(self, items: AsyncIterator[T]) -> Iterator[T]:
         """Nothing on the port is an async iterator."""

@@ -12,7 +12,7 @@
     transactions.py  appends within the user's own transaction
     roles.py         least-privilege roles, as SQL
     errors.py        what the server and the driver say, in our words
-    engine.py        the port itself
+    ports/engine.py        the port itself
 
 Knows: nothing of the other engines.
 """

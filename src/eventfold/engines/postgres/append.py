@@ -10,7 +10,9 @@ from typing import Any
 
 import msgspec
 
-from eventfold.engine import AppendRequest, Outcome
+from eventfold.core.envelope import NewEvent, Receipt, digest
+from eventfold.core.moment_tags import in_utc
+from eventfold.core.query import Clause, Item, Query
 from eventfold.engines.postgres.arrays import (
     bigints,
     bigints_or_none,
@@ -28,10 +30,8 @@ from eventfold.engines.postgres.arrays import (
 from eventfold.engines.postgres.checksums import crc_of_new
 from eventfold.engines.postgres.many import walked_first
 from eventfold.engines.postgres.schema import LAYOUT
-from eventfold.query import Clause, Item, Query
-from eventfold.record import NewEvent, Receipt, digest
-from eventfold.refusal import built_on_nothing, conflict, id_reused, in_the_future
-from eventfold.tag_text import in_utc
+from eventfold.ports.engine import AppendRequest, Outcome
+from eventfold.ports.refusals import built_on_nothing, conflict, id_reused, in_the_future
 
 ARGUMENTS: dict[str, str] = {  # name and type, in the order in which the functions in SQL declare them
     "ids": "uuid[]",

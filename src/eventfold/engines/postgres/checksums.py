@@ -14,11 +14,11 @@ from zlib import crc32
 
 import msgspec
 
-from eventfold.engine import Span
+from eventfold.core.envelope import NewEvent, Stored
+from eventfold.core.query import Query
+from eventfold.core.snapshot import Snapshot
 from eventfold.errors import CorruptEvent, StoreDamaged
-from eventfold.query import Query
-from eventfold.record import NewEvent, Stored
-from eventfold.snapshot import Snapshot
+from eventfold.ports.engine import Span
 
 _packed = msgspec.msgpack.Encoder().encode
 _SIGN = 1 << 31

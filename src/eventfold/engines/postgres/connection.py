@@ -24,15 +24,15 @@ from psycopg.pq import ConnStatus, Format, TransactionStatus
 from psycopg.rows import tuple_row
 from psycopg.types.numeric import Int8BinaryDumper
 
-from eventfold.calls import Call, has_ended
+from eventfold.concurrency.calls import Call, has_ended
+from eventfold.concurrency.waiting import LOOK_AGAIN_S, Waiters
+from eventfold.core.mutex import Mutex
 from eventfold.engines.postgres.arrays import Dumpers
 from eventfold.engines.postgres.errors import away, no_text, unreachable
 from eventfold.engines.postgres.idle import IdleTimer
 from eventfold.engines.postgres.options import Address
 from eventfold.engines.postgres.pool import Holders
 from eventfold.errors import EventfoldError, InvalidInput, StoreBusy, StoreClosed
-from eventfold.mutex import Mutex
-from eventfold.waiting import LOOK_AGAIN_S, Waiters
 
 Colour = Literal["sync", "async"]
 T = TypeVar("T")

@@ -11,7 +11,9 @@ from typing import Any
 
 import msgspec
 
-from eventfold.engine import PAGE_BYTES, Head, Page, Restored, Span, TagCount, TypeCount, Upgraded
+from eventfold.core.envelope import Stored, within
+from eventfold.core.query import Query
+from eventfold.core.snapshot import Snapshot
 from eventfold.engines.postgres import schema
 from eventfold.engines.postgres.checksums import (
     crc_of_snapshot,
@@ -31,10 +33,8 @@ from eventfold.engines.postgres.pool import Lending
 from eventfold.engines.postgres.statements import FACTS, MOST
 from eventfold.engines.postgres.writer import Writing
 from eventfold.errors import NotSupported
-from eventfold.integrity import Problem, Progress
-from eventfold.query import Query
-from eventfold.record import Stored, within
-from eventfold.snapshot import Snapshot
+from eventfold.ports.engine import PAGE_BYTES, Head, Page, Restored, Span, TagCount, TypeCount, Upgraded
+from eventfold.ports.integrity import Problem, Progress
 
 
 class PostgresEngine(Writing):

@@ -29,8 +29,8 @@ from eventfold.errors import (
     StoreUnavailable,
     StoreVersionMismatch,
 )
-from eventfold.inlined import not_joined, not_taken_over
-from eventfold.refusal import beyond_head
+from eventfold.ports.inline import not_joined, not_taken_over
+from eventfold.ports.refusals import beyond_head
 
 Words = tuple[type[EventfoldError], str, str]
 

@@ -13,7 +13,9 @@ import msgspec
 import psycopg
 from psycopg import errors as pg
 
-from eventfold.engine import PAGE_BYTES, Folder, Folding, Page, Span, Stale, Turn
+from eventfold.core.envelope import Stored, within
+from eventfold.core.mutex import Mutex
+from eventfold.core.query import Query
 from eventfold.engines.postgres.append import Answer, Batch, answered, batches, written
 from eventfold.engines.postgres.arrays import texts
 from eventfold.engines.postgres.checksums import checksum
@@ -22,10 +24,8 @@ from eventfold.engines.postgres.options import lock_of, quoted
 from eventfold.engines.postgres.pool import Holders
 from eventfold.engines.postgres.servers import Link
 from eventfold.errors import AppendUnconfirmed, EventfoldError, InlineFailed, NotSupported, StoreDamaged
-from eventfold.inlined import Inlined, lacking
-from eventfold.mutex import Mutex
-from eventfold.query import Query
-from eventfold.record import Stored, within
+from eventfold.ports.engine import PAGE_BYTES, Folder, Folding, Page, Span, Stale, Turn
+from eventfold.ports.inline import Inlined, lacking
 
 STRETCH = 2_000  # positions read at once in a turn
 

@@ -15,15 +15,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
+from eventfold.core.envelope import Stored
+from eventfold.core.snapshot import Snapshot
 from eventfold.engines.postgres.arrays import bigints, texts, uuids
 from eventfold.engines.postgres.checksums import checksum, crc_of_snapshot, verified
 from eventfold.engines.postgres.connection import Rows
 from eventfold.engines.postgres.inline import read as registrations
 from eventfold.engines.postgres.statements import COLUMNS
 from eventfold.errors import CorruptEvent, StoreDamaged
-from eventfold.integrity import Problem, Progress, misplaced
-from eventfold.record import Stored
-from eventfold.snapshot import Snapshot
+from eventfold.ports.integrity import Problem, Progress, misplaced
 
 STEP = 1_000  # events, snapshots or keys that are read at once
 MOST_BYTES = 8 << 20  # of data that are read at once, unless one row has more

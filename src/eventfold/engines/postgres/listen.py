@@ -17,11 +17,11 @@ from typing import Any
 
 import psycopg
 
+from eventfold.concurrency.waiting import Flag
+from eventfold.concurrency.watchers import call_all
+from eventfold.core.mutex import Mutex
 from eventfold.engines.postgres.connection import PAUSES
 from eventfold.engines.postgres.options import Address, channel_of, listening_lock_of, quoted
-from eventfold.mutex import Mutex
-from eventfold.waiting import Flag
-from eventfold.watchers import call_all
 
 LINGER = 0.25  # seconds the connection stays when nobody follows: one follower after the other needs one, not each
 HEARTBEAT = 2.0  # seconds without a notification after which the head is looked at

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from eventfold.core.query import Item, Query
 from eventfold.engines.postgres.arrays import sought
-from eventfold.query import Item, Query
 
 FEW = 16  # walks in one statement
 MOST_ROWS = 20_000  # positions looked up for a stretch of the log: one with more is asked for in parts

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from eventfold.core.envelope import Stored
 from eventfold.engines.postgres.arrays import (
     bigints,
     bigints_or_none,
@@ -21,7 +22,6 @@ from eventfold.engines.postgres.arrays import (
 )
 from eventfold.engines.postgres.checksums import crc_of
 from eventfold.engines.postgres.schema import LAYOUT
-from eventfold.record import Stored
 
 ADOPTED = (
     f"{LAYOUT}, "

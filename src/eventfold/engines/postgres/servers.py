@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 
+from eventfold.core.mutex import Mutex
 from eventfold.engines.postgres import layouts, schema
 from eventfold.engines.postgres.arrays import without_nul
 from eventfold.engines.postgres.connection import AsyncLink, Colour, Pool, Rows, SyncLink
@@ -21,7 +22,6 @@ from eventfold.engines.postgres.options import Address, Options, address_of, quo
 from eventfold.engines.postgres.pool import WAIT_S, Holders, Lending, shares
 from eventfold.engines.postgres.statements import Reading
 from eventfold.errors import StoreDamaged, StoreUnavailable
-from eventfold.mutex import Mutex
 
 Link = SyncLink | AsyncLink
 Statement = tuple[str, list[Any]]

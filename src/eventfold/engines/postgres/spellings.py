@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from eventfold.query import Query, spelled
-from eventfold.tag_text import in_utc, is_moment
+from eventfold.core.moment_tags import in_utc, is_moment
+from eventfold.core.query import Query, spelled
 
 Others = dict[str, dict[str, None]]
 Ask = Callable[[str, list[Any]], Awaitable[list[tuple[Any, ...]]]]

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from eventfold.engine import PAGE_BYTES, Span
+from eventfold.core.envelope import MAX_EVENT_BYTES
+from eventfold.core.query import Item, Query
 from eventfold.engines.postgres.many import Arms, many
-from eventfold.query import Item, Query
-from eventfold.record import MAX_EVENT_BYTES
+from eventfold.ports.engine import PAGE_BYTES, Span
 
 MOST = 2**63 - 1
 COLUMNS = (

@@ -14,13 +14,13 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from eventfold.engine import AppendRequest
+from eventfold.core.envelope import Staged, Stored, digest, now_micros
 from eventfold.engines.postgres.append import OtherEpoch, arguments, batches, call, clauses_of, repeats_itself
 from eventfold.engines.postgres.arrays import Dumpers, texts, uuids
 from eventfold.engines.postgres.errors import translated
 from eventfold.errors import InvalidInput, NotSupported, StoreUnavailable
-from eventfold.record import Staged, Stored, digest, now_micros
-from eventfold.refusal import id_reused
+from eventfold.ports.engine import AppendRequest
+from eventfold.ports.refusals import id_reused
 
 Theirs = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
 

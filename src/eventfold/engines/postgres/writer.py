@@ -14,7 +14,9 @@ import msgspec
 import psycopg
 from psycopg import errors as pg
 
-from eventfold.engine import AppendRequest, Capabilities, Folder, Outcome, Turn
+from eventfold.core.envelope import Receipt, Staged, Stored, receipt
+from eventfold.core.moment_tags import is_moment
+from eventfold.core.query import Clause, Query
 from eventfold.engines.postgres import inline, transactions
 from eventfold.engines.postgres.append import (
     Batch,
@@ -47,11 +49,9 @@ from eventfold.errors import (
     StoreBusy,
     StoreUnavailable,
 )
-from eventfold.inlined import Inlined
-from eventfold.query import Clause, Query
-from eventfold.record import Receipt, Staged, Stored, receipt
-from eventfold.refusal import id_reused, is_repeat, not_behind, other_epoch
-from eventfold.tag_text import is_moment
+from eventfold.ports.engine import AppendRequest, Capabilities, Folder, Outcome, Turn
+from eventfold.ports.inline import Inlined
+from eventfold.ports.refusals import id_reused, is_repeat, not_behind, other_epoch
 
 RECENT = 2_048  # appends
 MOST_LOOKS = 8  # attempts at a call while events it is built on are written by others

@@ -13,20 +13,9 @@ from typing import Any, TypeVar
 
 import apsw
 
-from eventfold.engine import (
-    AppendRequest,
-    Capabilities,
-    Folder,
-    Head,
-    Outcome,
-    Page,
-    Restored,
-    Span,
-    TagCount,
-    Turn,
-    TypeCount,
-    Upgraded,
-)
+from eventfold.core.envelope import Receipt, Stored, receipt
+from eventfold.core.query import Query
+from eventfold.core.snapshot import Snapshot
 from eventfold.engines.sqlite import many, schema, snapshots
 from eventfold.engines.sqlite.adopt import adopt, succeed
 from eventfold.engines.sqlite.check import problems
@@ -47,11 +36,22 @@ from eventfold.engines.sqlite.system import NOT_DURABLE, file_system
 from eventfold.engines.sqlite.watch import Watch
 from eventfold.engines.sqlite.writer import Writer
 from eventfold.errors import CorruptEvent, InvalidInput, StoreDamaged, Unreadable
-from eventfold.inlined import Inlined
-from eventfold.integrity import Problem, Progress
-from eventfold.query import Query
-from eventfold.record import Receipt, Stored, receipt
-from eventfold.snapshot import Snapshot
+from eventfold.ports.engine import (
+    AppendRequest,
+    Capabilities,
+    Folder,
+    Head,
+    Outcome,
+    Page,
+    Restored,
+    Span,
+    TagCount,
+    Turn,
+    TypeCount,
+    Upgraded,
+)
+from eventfold.ports.inline import Inlined
+from eventfold.ports.integrity import Problem, Progress
 
 T = TypeVar("T")
 MOST_READS = 5  # of one question, if a checkpoint ran beside every one before

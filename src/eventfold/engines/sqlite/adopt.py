@@ -10,14 +10,14 @@ from typing import Any
 
 import apsw
 
+from eventfold.core.envelope import Stored
 from eventfold.engines.sqlite import schema
 from eventfold.engines.sqlite.identity import take_identity
 from eventfold.engines.sqlite.inline import enrolled
 from eventfold.engines.sqlite.names import Names
 from eventfold.engines.sqlite.read import with_checksum
-from eventfold.inlined import not_taken_over
-from eventfold.record import Stored
-from eventfold.refusal import not_behind
+from eventfold.ports.inline import not_taken_over
+from eventfold.ports.refusals import not_behind
 
 
 def adopt(

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from eventfold.engine import AppendRequest, Folding, Head, Outcome
+from eventfold.core.envelope import NewEvent, Receipt, Stored, digest, receipt
+from eventfold.core.query import Clause, Query
 from eventfold.engines.sqlite import many, schema
 from eventfold.engines.sqlite.inline import enrolled
 from eventfold.engines.sqlite.queries import Dictionary, positions
 from eventfold.engines.sqlite.read import first_of, with_checksum
 from eventfold.engines.sqlite.window import MOST
 from eventfold.errors import EventfoldError, EventIdReused, InvalidQuery, Unreadable
-from eventfold.inlined import lacking
-from eventfold.query import Clause, Query
-from eventfold.record import NewEvent, Receipt, Stored, digest, receipt
-from eventfold.refusal import built_on_nothing, conflict, id_reused, in_the_future, is_repeat, other_epoch
+from eventfold.ports.engine import AppendRequest, Folding, Head, Outcome
+from eventfold.ports.inline import lacking
+from eventfold.ports.refusals import built_on_nothing, conflict, id_reused, in_the_future, is_repeat, other_epoch
 
 if TYPE_CHECKING:
     from eventfold.engines.sqlite.writer import Writer

@@ -15,14 +15,14 @@ from collections.abc import Callable, Iterator
 
 import apsw
 
+from eventfold.core.envelope import Stored
 from eventfold.engines.sqlite import schema
 from eventfold.engines.sqlite.inline import enrolled
 from eventfold.engines.sqlite.names import Names
 from eventfold.engines.sqlite.read import Rows, with_checksum
 from eventfold.engines.sqlite.snapshots import wrong
 from eventfold.errors import EventfoldError
-from eventfold.integrity import Problem, Progress, misplaced
-from eventfold.record import Stored
+from eventfold.ports.integrity import Problem, Progress, misplaced
 
 STEP = 1_000  # events between two reports of progress, each step in a snapshot of its own
 MOST_STRUCTURAL = 100  # complaints of SQLite itself: beyond these a list says no more

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import apsw
 
-from eventfold.engine import Head
 from eventfold.engines.sqlite import schema
 from eventfold.engines.sqlite.connect import File
 from eventfold.engines.sqlite.read import Rows, missing
+from eventfold.ports.engine import Head
 
 NOTHING = Head(0, 0, b"")
 

@@ -15,9 +15,9 @@ from weakref import WeakSet
 
 import apsw
 
+from eventfold.core.mutex import Mutex
 from eventfold.engines.sqlite.system import NO_DESCRIPTOR
 from eventfold.errors import InvalidInput, StoreUnavailable
-from eventfold.mutex import Mutex
 
 T = TypeVar("T")
 SHORTEST_LOOK_S, LONGEST_LOOK_S = 0.05, 5.0

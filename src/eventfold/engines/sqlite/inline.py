@@ -10,11 +10,11 @@ from typing import Any
 
 import apsw
 
-from eventfold.engine import Page, Span
+from eventfold.core.query import Query
 from eventfold.engines.sqlite.faults import disagreement
 from eventfold.engines.sqlite.read import with_checksum
-from eventfold.inlined import Inlined
-from eventfold.query import Query
+from eventfold.ports.engine import Page, Span
+from eventfold.ports.inline import Inlined
 
 INLINED = "SELECT name, code, types, ticket, crc FROM inlined ORDER BY name"
 ENROL = "INSERT OR REPLACE INTO inlined (name, code, types, ticket, crc) VALUES (?,?,?,?,?)"

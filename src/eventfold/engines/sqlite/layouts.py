@@ -13,7 +13,6 @@ from collections.abc import Callable
 
 import apsw
 
-from eventfold.engine import Upgraded
 from eventfold.engines.sqlite.connect import File, check_definitions
 from eventfold.engines.sqlite.duplicate import backup
 from eventfold.engines.sqlite.faults import connected, disagreement
@@ -21,6 +20,7 @@ from eventfold.engines.sqlite.identity import identity_of
 from eventfold.engines.sqlite.read import with_checksum
 from eventfold.engines.sqlite.schema import APPLICATION_ID, HEAD, INLINED, LAYOUT, NO_DELETE, OLDEST, SNAPSHOT
 from eventfold.errors import NotAStore, StoreBusy, StoreVersionMismatch
+from eventfold.ports.engine import Upgraded
 
 MOST_COPIES = 1_000  # names that are tried for the copy
 

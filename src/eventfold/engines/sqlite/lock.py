@@ -14,11 +14,11 @@ import time
 from collections import deque
 from contextlib import suppress
 
+from eventfold.concurrency.waiting import Waiters
 from eventfold.engines.sqlite.folder import Folder
 from eventfold.engines.sqlite.idle import with_descriptors
 from eventfold.engines.sqlite.system import refused_by_system
 from eventfold.errors import StoreBusy, StoreUnavailable
-from eventfold.waiting import Waiters
 
 try:
     import fcntl

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+from eventfold.core.query import FEW, Query
 from eventfold.engines.sqlite.queries import Dictionary
-from eventfold.query import FEW, Query
 
 MOST_ROWS = 20_000  # fetched for a stretch: one with more is asked for in parts
 LEAST_STRETCH = 64  # positions: so few are asked for whole, however many items mean the same event

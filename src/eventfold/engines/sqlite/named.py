@@ -11,9 +11,9 @@ import os
 from contextlib import suppress
 from io import FileIO
 
+from eventfold.core.mutex import Mutex
 from eventfold.engines.sqlite.system import NO_RIGHT, refused_by_system
 from eventfold.errors import StoreReadOnly
-from eventfold.mutex import Mutex
 
 try:
     import fcntl

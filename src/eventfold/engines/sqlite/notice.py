@@ -12,7 +12,7 @@ import select
 import sys
 from contextlib import suppress
 
-from eventfold.mutex import Mutex
+from eventfold.core.mutex import Mutex
 
 MODIFIED = 2  # IN_MODIFY
 

@@ -14,8 +14,8 @@ from weakref import ReferenceType, ref
 
 import apsw
 
-from eventfold.mutex import Mutex
-from eventfold.waiting import Waiters
+from eventfold.concurrency.waiting import Waiters
+from eventfold.core.mutex import Mutex
 
 IDLE = 8  # readers kept for the next caller; each may cache 16 MB of pages
 LOOK_AGAIN_S = 0.05

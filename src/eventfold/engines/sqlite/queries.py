@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import apsw
 
+from eventfold.core.query import Item, Query, spelled
 from eventfold.engines.sqlite.names import Names
 from eventfold.engines.sqlite.schema import COLUMNS
-from eventfold.query import Item, Query, spelled
 
 PROBE = 200  # index entries looked at to see which of an item's tags is the rarer one
 

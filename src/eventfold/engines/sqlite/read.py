@@ -17,7 +17,8 @@ from zlib import crc32
 import apsw
 import msgspec
 
-from eventfold.engine import PAGE_BYTES, Page, Span
+from eventfold.core.envelope import Stored, within
+from eventfold.core.query import Query
 from eventfold.engines.sqlite import schema
 from eventfold.engines.sqlite.faults import disagreement
 from eventfold.engines.sqlite.many import found as found_by_many
@@ -25,8 +26,7 @@ from eventfold.engines.sqlite.many import many
 from eventfold.engines.sqlite.names import Names
 from eventfold.engines.sqlite.queries import Dictionary, Positions, page_sql, positions, rows_sql
 from eventfold.errors import CorruptEvent
-from eventfold.query import Query
-from eventfold.record import Stored, within
+from eventfold.ports.engine import PAGE_BYTES, Page, Span
 
 FEW_ROWS = 8  # fetched before anything is known of their size; an event is below 1 MB
 FIRST, LAST = -(2**63), 2**63 - 1

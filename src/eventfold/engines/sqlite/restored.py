@@ -5,9 +5,9 @@ Knows: the store's own row, the writers' lock, the note of the last event that w
 
 from __future__ import annotations
 
-from eventfold.engine import Restored
 from eventfold.engines.sqlite.connect import File
 from eventfold.engines.sqlite.identity import identity_of, take_identity
+from eventfold.ports.engine import Restored
 
 
 def begin_epoch(file: File, timeout: float) -> Restored:

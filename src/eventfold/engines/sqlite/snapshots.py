@@ -9,9 +9,9 @@ import shlex
 
 import apsw
 
+from eventfold.core.snapshot import Snapshot
 from eventfold.engines.sqlite.read import with_checksum
 from eventfold.errors import StoreDamaged
-from eventfold.snapshot import Snapshot
 
 FIND = "SELECT fingerprint, position, event, state, crc FROM snapshot WHERE key = ?"
 KEEP = "INSERT OR REPLACE INTO snapshot (key, fingerprint, position, event, state, crc) VALUES (?,?,?,?,?,?)"

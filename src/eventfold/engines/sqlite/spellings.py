@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import apsw
 
-from eventfold.tag_text import in_utc, is_moment
+from eventfold.core.moment_tags import in_utc, is_moment
 
 _LAST = "SELECT ifnull(max(id), 0) FROM tag"
 # A tag in UTC is what is asked for anyway.

@@ -12,12 +12,12 @@ from collections.abc import Callable
 
 import apsw
 
+from eventfold.concurrency.waiting import Flag
+from eventfold.concurrency.watchers import call_all
+from eventfold.core.mutex import Mutex
 from eventfold.engines.sqlite.connect import File
 from eventfold.engines.sqlite.notice import Notice, notice_of
 from eventfold.errors import EventfoldError
-from eventfold.mutex import Mutex
-from eventfold.waiting import Flag
-from eventfold.watchers import call_all
 
 POLL = 0.004  # seconds: p50 of 2 ms to notice another process, while there is traffic
 SLOW = 0.008  # seconds, once nothing has come for LONG, where nobody tells: p50 of 4 ms, at half the cost

@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from operator import itemgetter
 
-from eventfold.query import Item, Query
+from eventfold.core.query import Item, Query
 
 MOST = 8_192  # events; a condition that looks further back is answered by the file
 _position = itemgetter(0)

@@ -12,7 +12,8 @@ from typing import TypeVar
 
 import apsw
 
-from eventfold.engine import AppendRequest, Folder, Head, Outcome, Page, Span, Stale, Turn
+from eventfold.core.mutex import Mutex
+from eventfold.core.query import Query
 from eventfold.engines.sqlite import schema
 from eventfold.engines.sqlite.append import Batch, first_match
 from eventfold.engines.sqlite.connect import File
@@ -24,8 +25,7 @@ from eventfold.engines.sqlite.queries import Dictionary
 from eventfold.engines.sqlite.read import Rows, read_page
 from eventfold.engines.sqlite.window import Window
 from eventfold.errors import AppendUnconfirmed, EventfoldError, InlineFailed, StoreUnavailable
-from eventfold.mutex import Mutex
-from eventfold.query import Query
+from eventfold.ports.engine import AppendRequest, Folder, Head, Outcome, Page, Span, Stale, Turn
 
 T = TypeVar("T")
 LONG = 10_000  # positions: a condition that looks back further is judged before the lock is taken, too

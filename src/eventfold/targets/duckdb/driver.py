@@ -16,8 +16,8 @@ from typing import Any, cast
 
 import duckdb
 
+from eventfold.core.table import Convert, Kind, Table
 from eventfold.errors import EventfoldError, TargetUnavailable
-from eventfold.projection.columns import Convert, Kind, Table
 from eventfold.targets.duckdb.connection import holder_in, opened
 from eventfold.targets.sql.driver import Parameters
 from eventfold.targets.sql.statements import Statements, quoted

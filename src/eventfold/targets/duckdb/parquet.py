@@ -19,7 +19,7 @@ from typing import Any
 import duckdb
 
 from eventfold.errors import TargetUnavailable
-from eventfold.target import Checkpoint, Place, physical
+from eventfold.ports.target import Checkpoint, Place, physical
 from eventfold.targets.duckdb.target import DuckTarget
 from eventfold.targets.sql import control_tables as control
 from eventfold.targets.sql.control_transaction import SqlControl

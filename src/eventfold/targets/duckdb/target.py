@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from eventfold.target import Checkpoint, Place, physical
+from eventfold.ports.target import Checkpoint, Place, physical
 from eventfold.targets.duckdb.driver import DuckDriver, DuckStatements
 from eventfold.targets.sql.target import SqlTarget
 

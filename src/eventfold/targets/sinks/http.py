@@ -4,7 +4,7 @@
     {"type": "carrier_month.shown", …: readers see generation 2}      {"type": "carrier_month.dropped", …}
 
 2xx means taken. 409 means that what came before is not there (`after` is not the last number known): then everything
-is sent, in chunks. Signed as webhooks are (posting.py). Knows: what is said. Does not know: signatures, when to try
+is sent, in chunks. Signed as webhooks are (webhooks.py). Knows: what is said. Does not know: signatures, when to try
 again after it gave up.
 """
 
@@ -21,8 +21,8 @@ from uuid import uuid4
 import msgspec
 
 from eventfold.errors import DeliveryFailed, InvalidProcess, InvalidUrl, TargetUnavailable
-from eventfold.posting import Answer, accepted, is_address, key_of, post, sign
-from eventfold.sink import Batch, Held
+from eventfold.ports.sink import Batch, Held
+from eventfold.webhooks import Answer, accepted, is_address, key_of, post, sign
 
 SECRET = "EVENTFOLD_SINK_SECRET"  # noqa: S105 (the name of a variable of the environment, where the secret is)
 PAUSES = (0.2, 1.0)  # seconds before it is tried again, each time; then the runner's own back-off goes on

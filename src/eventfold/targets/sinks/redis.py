@@ -18,7 +18,7 @@ import msgspec
 import redis
 
 from eventfold.errors import InvalidUrl, TargetUnavailable
-from eventfold.sink import Batch, Held
+from eventfold.ports.sink import Batch, Held
 
 TIMEOUT = 5.0  # seconds to wait for an answer
 

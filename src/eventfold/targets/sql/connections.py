@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from eventfold.mutex import FIRST_PAUSE_S, LONGEST_PAUSE_S, Mutex
+from eventfold.core.mutex import FIRST_PAUSE_S, LONGEST_PAUSE_S, Mutex
 
 C = TypeVar("C")
 KEPT = 4  # connections that nobody uses

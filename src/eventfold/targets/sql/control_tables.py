@@ -12,9 +12,9 @@ from zlib import crc32
 
 import msgspec
 
+from eventfold.core.tally import Tally
 from eventfold.errors import ProjectionDamaged, TargetUnavailable
-from eventfold.projection.ledger import Tally
-from eventfold.target import Advance, Checkpoint, Entry, PendingCommand, Place, Registered
+from eventfold.ports.target import Advance, Checkpoint, Entry, PendingCommand, Place, Registered
 
 PLACE = "name = ? AND generation = ? AND part = ?"
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from eventfold.core.table import Table
 from eventfold.errors import TargetUnavailable
-from eventfold.projection.columns import Table
-from eventfold.target import Checkpoint, Disturbed, Entry, PendingCommand, Place, Registered, physical
+from eventfold.ports.target import Checkpoint, Disturbed, Entry, PendingCommand, Place, Registered, physical
 from eventfold.targets.sql import control_tables as control
 from eventfold.targets.sql.driver import Driver, Parameters
 from eventfold.targets.sql.statements import Statements

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from eventfold.core.table import Convert, Kind, Table
 from eventfold.errors import EventfoldError, ProjectionDamaged
-from eventfold.projection.columns import Convert, Kind, Table
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 

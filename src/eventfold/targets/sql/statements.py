@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Any
 from zlib import crc32
 
+from eventfold.core.table import Kind, Table, unreadable_row
 from eventfold.errors import InvalidProjection
-from eventfold.projection.columns import Kind, Table, unreadable_row
-from eventfold.target import physical
+from eventfold.ports.target import physical
 from eventfold.targets.sql.driver import Driver
 
 Converter = Callable[[Any], Any]

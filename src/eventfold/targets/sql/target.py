@@ -12,10 +12,10 @@ from contextlib import contextmanager, nullcontext
 from itertools import islice
 from typing import Any, TypeVar
 
+from eventfold.core.table import Table
+from eventfold.core.tally import Tally
 from eventfold.errors import EventfoldError, TargetUnavailable, UnknownProjection
-from eventfold.projection.columns import Table
-from eventfold.projection.ledger import Tally
-from eventfold.target import (
+from eventfold.ports.target import (
     ELSEWHERE,
     Checkpoint,
     Disturbed,

@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from eventfold.core.table import Table
 from eventfold.errors import EventfoldError, LeaseLost
-from eventfold.projection.columns import Table
-from eventfold.target import (
+from eventfold.ports.target import (
     FOREVER,
     INLINE,
     Advance,

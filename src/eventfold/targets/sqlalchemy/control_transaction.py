@@ -12,8 +12,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from eventfold.projection.columns import Table
-from eventfold.target import Checkpoint, Disturbed, Entry, PendingCommand, Place, Registered, physical
+from eventfold.core.table import Table
+from eventfold.ports.target import Checkpoint, Disturbed, Entry, PendingCommand, Place, Registered, physical
 from eventfold.targets.sql import control_tables as control
 from eventfold.targets.sql.control_transaction import table_taken
 from eventfold.targets.sql.statements import clipped

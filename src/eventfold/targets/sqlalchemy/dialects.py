@@ -1,6 +1,6 @@
 """Room: what else differs between the databases that SQLAlchemy speaks to: upserts, locks, clocks, what went wrong.
 
-Knows: dialects by name. Does not know: projections, transactions (target.py does).
+Knows: dialects by name. Does not know: projections, transactions (ports/target.py does).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import sqlalchemy as sa
 from sqlalchemy import event, exc
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
+from eventfold.core.value_order import FUNCTIONS, TEXT_ORDER
 from eventfold.engines.sqlite.schema import APPLICATION_ID
 from eventfold.errors import EventfoldError, TargetUnavailable
-from eventfold.projection.value_order import FUNCTIONS, TEXT_ORDER
-from eventfold.target import RowRefused
+from eventfold.ports.target import RowRefused
 
 PATIENCE = 30  # seconds to wait for a lock
 CLOCKS = {

@@ -10,9 +10,9 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 
-from eventfold.projection.columns import Table
-from eventfold.projection.value_order import FUNCTIONS, ORDER
-from eventfold.target import physical
+from eventfold.core.table import Table
+from eventfold.core.value_order import FUNCTIONS, ORDER
+from eventfold.ports.target import physical
 from eventfold.targets.sql.statements import clipped, fields_of
 from eventfold.targets.sqlalchemy.dialects import KEEPS_TABLES
 from eventfold.targets.sqlalchemy.tables import LONGEST, rows_table

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from eventfold.projection.columns import Table
+from eventfold.core.table import Table
 from eventfold.targets.sql.statements import clipped, column_name
 from eventfold.targets.sqlalchemy.types import Exactly, words
 

@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import exc
 
+from eventfold.core.table import Table
+from eventfold.core.tally import Tally
 from eventfold.errors import EventfoldError, TargetUnavailable, UnknownProjection
-from eventfold.projection.columns import Table
-from eventfold.projection.ledger import Tally
-from eventfold.target import ELSEWHERE, Checkpoint, Disturbed, Entry, PendingCommand, Place, Registered, physical
+from eventfold.ports.target import ELSEWHERE, Checkpoint, Disturbed, Entry, PendingCommand, Place, Registered, physical
 from eventfold.targets.sql import control_tables as control
 from eventfold.targets.sql.statements import refuse_unknown
 from eventfold.targets.sql.transaction import lost

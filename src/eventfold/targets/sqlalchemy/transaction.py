@@ -12,8 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from eventfold.projection.columns import Table
-from eventfold.target import Advance, Checkpoint, Disturbed, Entry, Place, RowRefused
+from eventfold.core.table import Table
+from eventfold.ports.target import Advance, Checkpoint, Disturbed, Entry, Place, RowRefused
 from eventfold.targets.sql import control_tables as control
 from eventfold.targets.sql.driver import Parameters
 from eventfold.targets.sql.transaction import lost, named

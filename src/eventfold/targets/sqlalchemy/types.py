@@ -16,8 +16,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mssql, mysql
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from eventfold.projection.columns import Kind
-from eventfold.projection.value_order import canonical
+from eventfold.core.table import Kind
+from eventfold.core.value_order import canonical
 from eventfold.targets.sql.nul_escaping import escaped, unescaped
 
 KEY = 255  # characters of a text in a key or an index, where a database wants a limit

@@ -23,6 +23,7 @@ from weakref import WeakSet
 
 import apsw
 
+from eventfold.core.table import Convert, Kind, Table
 from eventfold.engines.sqlite.connect import GLANCE, File
 from eventfold.engines.sqlite.faults import connected, keep_errno, translated
 from eventfold.engines.sqlite.guard import Guard, refuse_links
@@ -30,7 +31,6 @@ from eventfold.engines.sqlite.immutable import connected_immutable, is_closed_fo
 from eventfold.engines.sqlite.schema import APPLICATION_ID
 from eventfold.engines.sqlite.system import refused_by_system
 from eventfold.errors import EventfoldError, StoreUnavailable, TargetUnavailable
-from eventfold.projection.columns import Convert, Kind, Table
 from eventfold.targets.sql.connections import ForAll, Idle, Turn
 from eventfold.targets.sql.driver import Parameters, text_damaged
 from eventfold.targets.sql.statements import quoted

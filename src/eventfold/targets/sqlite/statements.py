@@ -12,9 +12,9 @@ from typing import Any, cast
 
 import apsw
 
-from eventfold.projection.columns import Column, Kind, Table
-from eventfold.projection.value_order import FUNCTIONS, ORDER, TEXT_ORDER
-from eventfold.target import physical
+from eventfold.core.table import Column, Kind, Table
+from eventfold.core.value_order import FUNCTIONS, ORDER, TEXT_ORDER
+from eventfold.ports.target import physical
 from eventfold.targets.sql.driver import Driver
 from eventfold.targets.sql.statements import Statements, quoted, refuse_unknown
 

@@ -11,9 +11,9 @@ import pytest
 from msgspec.structs import replace
 
 import eventfold as ef
+from eventfold.core.envelope import NewEvent
+from eventfold.core.event import Draft
 from eventfold.errors import InvalidInput
-from eventfold.event import Draft
-from eventfold.record import NewEvent
 from eventfold.store import Store
 from eventfold.testing.conformance.events import Noted, about, amounts, deposit, deposits, draft, positions
 from eventfold.testing.conformance.place import Place

@@ -16,6 +16,7 @@ from uuid import UUID
 import pytest
 
 import eventfold as ef
+from eventfold.core.query import Item, Query
 from eventfold.errors import (
     CursorMismatch,
     EventIdReused,
@@ -26,7 +27,6 @@ from eventfold.errors import (
     InvalidState,
     PositionBeyondHead,
 )
-from eventfold.query import Item, Query
 from eventfold.store import Store
 from eventfold.testing.conformance.events import Account, Deposited, Noted, about, deposit, deposits, draft
 

@@ -12,10 +12,10 @@ import msgspec
 import pytest
 
 import eventfold as ef
-from eventfold.engine import AppendRequest
+from eventfold.core.envelope import Receipt, new_id
+from eventfold.core.query import Clause, Query
 from eventfold.errors import AppendConflict, EventIdReused, InvalidQuery
-from eventfold.query import Clause, Query
-from eventfold.record import Receipt, new_id
+from eventfold.ports.engine import AppendRequest
 from eventfold.store import Store
 from eventfold.testing.conformance.events import about, amounts, deposit
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.engine import AppendRequest
+from eventfold.core.envelope import Receipt
+from eventfold.core.query import Clause, Query
 from eventfold.errors import EventIdReused, PositionBeyondHead
-from eventfold.query import Clause, Query
-from eventfold.record import Receipt
+from eventfold.ports.engine import AppendRequest
 from eventfold.store import Store
 from eventfold.testing.conformance.events import Noted, about, amounts, deposit, draft, positions
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.engine import AppendRequest
+from eventfold.core.query import Clause, Item, Query
 from eventfold.errors import InvalidInput, InvalidQuery
-from eventfold.query import Clause, Item, Query
+from eventfold.ports.engine import AppendRequest
 from eventfold.store import Store
 from eventfold.testing.conformance.events import (
     Account,

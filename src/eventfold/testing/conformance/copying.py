@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from eventfold.bridge import run
-from eventfold.engine import Span
+from eventfold.concurrency import run
+from eventfold.core.envelope import Stored
+from eventfold.core.query import Query
 from eventfold.errors import AppendConflict
-from eventfold.query import Query
-from eventfold.record import Stored
+from eventfold.ports.engine import Span
 from eventfold.store import Store
 from eventfold.testing.conformance.events import about, deposit, deposits, draft, positions
 

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 import eventfold as ef
+from eventfold.core.query import Cursor
 from eventfold.errors import CursorMismatch, InvalidQuery, PositionBeyondHead
-from eventfold.query import Cursor
 from eventfold.store import Store
 from eventfold.testing.conformance.events import Account, about, deposit, deposits, positions
 

@@ -12,8 +12,8 @@ from typing import Any, cast
 import pytest
 
 import eventfold as ef
-from eventfold.engine import Engine, Page, Span
-from eventfold.query import Query
+from eventfold.core.query import Query
+from eventfold.ports.engine import Engine, Page, Span
 from eventfold.store import Store
 from eventfold.testing.conformance.events import (
     Account,

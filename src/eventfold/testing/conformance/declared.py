@@ -13,9 +13,9 @@ from uuid import UUID
 import pytest
 
 import eventfold as ef
-from eventfold.engine import Capabilities
+from eventfold.core.query import Query
 from eventfold.errors import NotSupported, StoreClosed
-from eventfold.query import Query
+from eventfold.ports.engine import Capabilities
 from eventfold.store import Store
 from eventfold.testing.conformance.events import Account, Deposited, Noted, about, amounts, deposit, deposits
 from eventfold.testing.conformance.place import Place

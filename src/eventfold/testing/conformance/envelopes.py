@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import pytest
 
 import eventfold as ef
+from eventfold.core.query import Query
 from eventfold.errors import InvalidState
-from eventfold.query import Query
 from eventfold.store import Store
 from eventfold.testing.conformance.events import Deposited, Withdrawn, deposit, deposits
 from eventfold.testing.faults import Faulty

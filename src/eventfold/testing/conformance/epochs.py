@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from eventfold.engine import AppendRequest
+from eventfold.core.envelope import Receipt
+from eventfold.core.query import Clause
 from eventfold.errors import AppendConflict
-from eventfold.query import Clause
-from eventfold.record import Receipt
+from eventfold.ports.engine import AppendRequest
 from eventfold.store import Store
 from eventfold.testing.conformance.events import about, deposit
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import eventfold as ef
+from eventfold.core.query import Query
 from eventfold.errors import UnknownEventType
-from eventfold.query import Query
 from eventfold.store import Store
 from eventfold.testing.conformance.events import Noted, about, amounts, deposit, deposits, positions
 from eventfold.testing.conformance.place import Place

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.engine import Turn
+from eventfold.core.query import Query
 from eventfold.errors import InlineFailed, InlineMissing, NotSupported
-from eventfold.inlined import Inlined
-from eventfold.query import Query
+from eventfold.ports.engine import Turn
+from eventfold.ports.inline import Inlined
 from eventfold.store import Store
 from eventfold.testing.conformance.events import Deposited, Noted, deposit
 from eventfold.testing.conformance.place import Place
@@ -110,7 +110,7 @@ def test_in_a_turn_nobody_appends(place: Place) -> None:
             await turn.enrol(entry)
             ends()
 
-        from eventfold.bridge import run
+        from eventfold.concurrency import run
 
         run(engine.in_turn(work))
 

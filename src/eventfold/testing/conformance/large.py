@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import eventfold as ef
+from eventfold.core.query import MAX_ITEMS, MAX_NAMES, MAX_TYPES, Item, Query
 from eventfold.errors import InvalidQuery
-from eventfold.query import MAX_ITEMS, MAX_NAMES, MAX_TYPES, Item, Query
 from eventfold.store import Store
 from eventfold.testing.conformance.events import Account, Deposited, about, deposit, positions
 from eventfold.testing.conformance.follow import until_caught_up

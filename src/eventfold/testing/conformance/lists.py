@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.engine import TagCount, TypeCount
+from eventfold.core.envelope import to_micros
+from eventfold.core.query import Query
 from eventfold.errors import InvalidQuery
-from eventfold.query import Query
-from eventfold.record import to_micros
+from eventfold.ports.engine import TagCount, TypeCount
 from eventfold.store import Store
 from eventfold.testing.conformance.events import Noted, Opened, about, deposit, deposits
 from eventfold.testing.conformance.place import Place

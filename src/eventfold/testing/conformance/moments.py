@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 import eventfold as ef
+from eventfold.core.query import Query
 from eventfold.errors import InvalidInput, PositionBeyondHead
-from eventfold.query import Query
 from eventfold.store import Store
 from eventfold.testing.clock import Clock
 from eventfold.testing.conformance.events import Account, about, amounts, deposit, deposits
@@ -60,7 +60,7 @@ def test_a_moment_is_the_last_position_recorded_by_then(store: Store, clock: Clo
     for _ in range(3):
         moments.append(clock.advance(10))
         store.append(deposit(), deposit())
-    from eventfold.record import to_micros
+    from eventfold.core.envelope import to_micros
 
     at = lambda moment: port.position_at(to_micros(moment))  # noqa: E731
     assert [at(m) for m in moments] == [2, 4, 6]

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any, cast
 
 from eventfold.aio import AsyncStore
-from eventfold.engine import Engine
 from eventfold.engines import Colour, open_engine
+from eventfold.ports.engine import Engine
 from eventfold.store import Store
 from eventfold.testing.faults import Faulty
 from eventfold.testing.synchronous import Here, Loop, Runner, Synchronous

@@ -14,11 +14,11 @@ from uuid import UUID
 import pytest
 
 import eventfold as ef
-from eventfold.engine import AppendRequest
+from eventfold.core.envelope import NewEvent, new_id
+from eventfold.core.event import RawEvent
+from eventfold.core.query import Item, Query
 from eventfold.errors import InvalidInput, InvalidQuery, UndecodableEvent, UnknownEventType
-from eventfold.event import RawEvent
-from eventfold.query import Item, Query
-from eventfold.record import NewEvent, new_id
+from eventfold.ports.engine import AppendRequest
 from eventfold.store import Store
 from eventfold.testing.conformance.events import (
     Deposited,

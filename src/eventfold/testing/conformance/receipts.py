@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.record import Stored, digest, from_micros
+from eventfold.core.envelope import Stored, digest, from_micros
 from eventfold.store import Store
 from eventfold.testing.conformance.events import Noted, about, deposit, deposits, draft
 

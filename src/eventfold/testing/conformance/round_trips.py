@@ -15,9 +15,9 @@ import msgspec
 import pytest
 
 import eventfold as ef
-from eventfold.engine import AppendRequest
+from eventfold.core.envelope import NewEvent, new_id
 from eventfold.errors import CorruptEvent, UndecodableEvent
-from eventfold.record import NewEvent, new_id
+from eventfold.ports.engine import AppendRequest
 from eventfold.store import Store
 from eventfold.testing.conformance.events import Noted, positions
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from eventfold.snapshot import Snapshot
+from eventfold.core.snapshot import Snapshot
 from eventfold.store import Store
 from eventfold.testing.conformance.events import Account, deposit, deposits
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import eventfold as ef
+from eventfold.core.query import Query
 from eventfold.errors import InvalidState, UndecodableEvent
-from eventfold.query import Query
 from eventfold.store import Store
 from eventfold.testing.conformance.events import (
     Account,

@@ -9,9 +9,9 @@ from uuid import UUID
 import pytest
 
 import eventfold as ef
-from eventfold.engine import Span
-from eventfold.query import Query
-from eventfold.record import NewEvent
+from eventfold.core.envelope import NewEvent
+from eventfold.core.query import Query
+from eventfold.ports.engine import Span
 from eventfold.store import Store
 from eventfold.testing.conformance.place import Place
 

@@ -1,0 +1,238 @@
+"""Room: threads that work for event loops: appends combined on one of them, reads offloaded to a few.
+
+Knows: loops and threads. Does not know: engines, what is read or written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from eventfold.concurrency.batch import MOST_AT_ONCE, Appends, Door, at_once, certain, commit_batch
+from eventfold.concurrency.run import refuse_after_fork, run
+from eventfold.errors import StoreClosed
+from eventfold.ports.engine import AppendRequest, Outcome
+
+LOOK_AGAIN_S = 1.0
+LASTING = {
+    "try_lock",
+    "unlock",
+}  # methods with an effect that outlives them, and that is undone in order; they are short
+
+
+class _Job:
+    """Something to be done off the loop, and the future that waits for it."""
+
+    __slots__ = ("claim", "error", "future", "loop", "result", "work")
+
+    def __init__(self, work: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self.work = work
+        self.loop = loop
+        self.future: asyncio.Future[Any] = loop.create_future()
+        self.claim = [True]  # popping it is atomic: whoever succeeds, worker or canceller, has the job
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def claimed(self) -> bool:
+        try:
+            return self.claim.pop()
+        except IndexError:
+            return False
+
+    def settle(self) -> None:
+        if not self.future.done():
+            if self.error is not None:
+                self.future.set_exception(self.error)
+            else:
+                self.future.set_result(self.result)
+
+
+class Lane:
+    """Threads that work for event loops: jobs asked for in one turn of a loop are done and answered together.
+
+    One hop costs about 100 µs; a hundred jobs in one turn share it.
+    """
+
+    def __init__(self, name: str, work: Callable[[list[_Job]], None], threads: int = 1) -> None:
+        self._name, self._work, self._most = name, work, threads
+        self._jobs: deque[_Job] = deque()
+        self._something: SimpleQueue[None] = SimpleQueue()  # in C: an exception leaves no lock of it taken
+        self._threads: list[threading.Thread] = []
+        self._idle = 0
+        self._flushing: asyncio.AbstractEventLoop | None = None  # the loop that last promised to start the work
+        self._closed = False
+        self._process = os.getpid()
+
+    def enqueue(self, work: Any) -> _Job:
+        """Ask for work; the returned job's future is settled on the calling loop."""
+        refuse_after_fork(self._process)
+        if self._closed:
+            raise StoreClosed("This store was closed.", "Open it again.")
+        loop = asyncio.get_running_loop()
+        job = _Job(work, loop)
+        self._jobs.append(job)
+        if self._flushing is not loop:  # each loop starts its own: another may have ended before it came to it
+            loop.call_soon(self._flush)
+            self._flushing = loop  # only now: an exception in between starts the work once too often, not never
+        return job
+
+    def _flush(self) -> None:
+        self._flushing = None
+        if self._idle == 0 and len(self._threads) < self._most:
+            thread = threading.Thread(target=self._serve, name=f"eventfold-{self._name}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        self._something.put(None)
+
+    def _serve(self) -> None:
+        while True:
+            self._idle += 1
+            with suppress(Empty):  # and then looks all the same: an exception may have kept the loop from telling
+                self._something.get(timeout=LOOK_AGAIN_S)
+            self._idle -= 1
+            if self._closed:
+                return
+            while batch := self._take():
+                self._work(batch)
+                self._answer(batch)
+
+    def _take(self) -> list[_Job]:
+        batch: list[_Job] = []
+        while len(batch) < MOST_AT_ONCE:
+            try:
+                job = self._jobs.popleft()
+            except IndexError:
+                break
+            if job.claimed():
+                batch.append(job)
+        return batch
+
+    @staticmethod
+    def _answer(batch: list[_Job]) -> None:
+        by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+        for job in batch:
+            by_loop.setdefault(job.loop, []).append(job)
+        for loop, jobs in by_loop.items():
+            try:
+                loop.call_soon_threadsafe(_settle_all, jobs)
+            except RuntimeError:  # that loop has ended; nobody waits any more
+                continue
+
+    def close(self) -> None:
+        """Let the threads end after the work in hand; jobs still queued are refused."""
+        self._closed = True
+        for _ in self._threads:
+            self._something.put(None)
+        for thread in self._threads:
+            thread.join(timeout=10)
+        while self._jobs:
+            job = self._jobs.popleft()
+            job.error = StoreClosed(
+                "This store was closed before its turn came; nothing was written.", "Open it again."
+            )
+            self._answer([job])
+
+
+def _settle_all(jobs: list[_Job]) -> None:
+    for job in jobs:
+        job.settle()
+
+
+class TaskCombiner:
+    """Combines the appends of tasks on one writer thread, so that no event loop ever waits for a disk."""
+
+    def __init__(self, engine: Appends) -> None:
+        self._engine = engine
+        self._lane = Lane("writer", self._commit)
+
+    async def submit(self, request: AppendRequest) -> Outcome:
+        """Hand in a request; returns its outcome."""
+        return certain(await self.offer(request, at_once))
+
+    async def offer(self, request: AppendRequest, door: Door) -> Outcome | None:
+        """The same, unless the door stays shut: then None.
+
+        A caller cancelled before its turn has written nothing; after it the append may be written.
+        """
+        jobs: list[_Job] = []
+        if not door(lambda: jobs.append(self._lane.enqueue(request))):
+            return None
+        job = jobs[0]
+        try:
+            return await job.future
+        except asyncio.CancelledError:
+            job.claimed()  # before its turn: the request is withdrawn
+            raise  # as it is: asyncio.timeout knows no subclass of it (decision 30)
+
+    def _commit(self, batch: list[_Job]) -> None:
+        try:
+            outcomes = commit_batch(self._engine, [job.work for job in batch])
+        except BaseException as error:  # handed to every waiting task; a thread has nobody else to tell
+            for job in batch:
+                job.error = error
+            return
+        for job, outcome in zip(batch, outcomes, strict=True):
+            job.result = outcome
+
+    def close(self) -> None:
+        """See Lane.close."""
+        self._lane.close()
+
+
+class Offload:
+    """An engine that blocks, as an async caller sees it: every method runs on the lane's threads."""
+
+    def __init__(self, engine: Any, threads: int = 4) -> None:
+        self._engine = engine
+        self._lane = Lane("reader", _run_each, threads)
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._engine, name)
+        if not inspect.iscoroutinefunction(found):
+            return found
+
+        async def offloaded(*args: Any, **kwargs: Any) -> Any:
+            # The call, not its coroutine: a job that is refused or cancelled must leave none behind unawaited.
+            job = self._lane.enqueue(partial(found, *args, **kwargs))
+            return await (_to_its_end(job) if name in LASTING else job.future)
+
+        self.__dict__[name] = offloaded
+        return offloaded
+
+    async def close(self) -> None:
+        """Let the threads end, then close the engine."""
+        self._lane.close()
+        run(self._engine.close())
+
+
+async def _to_its_end(job: _Job) -> Any:
+    """The result of a job, and not before: also a caller that is cancelled waits until it is done.
+
+    A lock that is taken a moment later, when its caller has given up and unlocked it, would be held by no one.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    while not job.future.done():
+        try:
+            await asyncio.wait([job.future])  # which, unlike the future, a caller may be cancelled in
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        job.future.exception()  # asked for, so that it is not logged as never heard of
+        raise cancelled
+    return job.future.result()
+
+
+def _run_each(batch: list[_Job]) -> None:
+    for job in batch:
+        try:
+            job.result = run(job.work())
+        except BaseException as error:  # handed to the task that asked; a thread has nobody else to tell
+            job.error = error

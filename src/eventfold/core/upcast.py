@@ -1,0 +1,165 @@
+"""Room: upcasters: plain typed functions that turn an event of an old class into today's.
+
+    @ef.upcast
+    def with_currency(old: PricedV1) -> Priced:
+        return Priced(old.item, old.amount, "EUR")
+
+The old class keeps the stored name and the version it had; the chain is followed to its end at every read, so
+states and projections know today's classes only. A tuple as the return type splits one event into several.
+Knows: classes. Does not know: bytes, positions, where events are stored. Nothing in the log is ever rewritten.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar, Union, cast, get_args, get_origin
+
+import msgspec
+
+from eventfold.core.class_data import keep
+from eventfold.core.event import classes_named, declared, instead_of_generic, is_event_class, of_any_kind, set_source
+from eventfold.errors import InvalidEvent
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Upcaster(msgspec.Struct, frozen=True):
+    """One step: from a class to one class, or, split, to several."""
+
+    function: Callable[[Any], Any]
+    source: type
+    targets: tuple[type, ...]
+
+    @property
+    def name(self) -> str:
+        """How messages name it."""
+        return f"{self.function.__module__}.{self.function.__qualname__}"
+
+
+_STEP = "__eventfold_upcaster__"
+
+
+def upcast(function: F) -> F:
+    """Declares `def step(old: Old) -> New` as the way from an old event class to a newer one.
+
+    Checked when it is declared: raises InvalidEvent on a second step from the same class (a fork), a step
+    that leads back to where it began, or annotations that are no event classes.
+    """
+    try:
+        hints = typing.get_type_hints(function, None, sys._getframe(1).f_locals)  # pyright: ignore[reportPrivateUsage]
+    except NameError as error:
+        raise InvalidEvent(
+            f"The annotations of the upcaster {function.__qualname__} cannot be resolved: {error}.",
+            "Define the classes it names in the same module or function, above it.",
+        ) from error
+    result = hints.pop("return", None)
+    sources = [of_any_kind(each) for each in hints.values()]
+    targets = tuple(_classes(result))
+    if len(sources) != 1 or not targets or not all(map(_is_event, [*sources, *targets])):
+        raise InvalidEvent(
+            f"The upcaster {function.__qualname__} does not say from which event class to which.",
+            next(filter(None, map(instead_of_generic, [*sources, *targets])), None)
+            or "Annotate it: def step(old: OldClass) -> NewClass (or -> tuple[A, B] for a split).",
+        )
+    step = Upcaster(function, sources[0], targets)
+    known = step_from(step.source)
+    if known is not None and known.name != step.name:
+        raise InvalidEvent(
+            f"{step.source.__qualname__} has two upcasters, {known.name} and {step.name}.",
+            "Keep one way from each old class; chain them one version at a time.",
+        )
+    _refuse_circles(step)
+    keep(step.source, _STEP, step)
+    for target in targets:
+        set_source(target, step.source)
+    return function
+
+
+def _classes(hint: Any) -> Iterator[Any]:
+    if get_origin(hint) in (tuple, list, Union, types.UnionType):
+        for arg in get_args(hint):
+            if arg is not Ellipsis:
+                yield from _classes(arg)
+    elif hint is not None:
+        yield of_any_kind(hint)
+
+
+def _is_event(cls: Any) -> bool:
+    return isinstance(cls, type) and is_event_class(cls)
+
+
+def _refuse_circles(step: Upcaster) -> None:
+    seen, ahead = {step.source}, list(step.targets)
+    while ahead:
+        cls = ahead.pop()
+        if cls in seen:
+            raise InvalidEvent(
+                f"The upcaster {step.name} leads back to {cls.__qualname__}.",
+                "An upcaster leads from older to newer only.",
+            )
+        following = step_from(cls)
+        if following is not None:
+            seen.add(cls)
+            ahead.extend(following.targets)
+
+
+def step_from(cls: type) -> Upcaster | None:
+    """The step that leads on from a class, if there is one."""
+    return cls.__dict__.get(_STEP)
+
+
+def ends_of(cls: type) -> tuple[type, ...]:
+    """The classes that a class's events end up as: itself where no step leads on."""
+    step = step_from(cls)
+    return (cls,) if step is None else tuple(end for target in step.targets for end in ends_of(target))
+
+
+def refuse_gap(cls: type) -> None:
+    """Raises InvalidEvent where an older version of an event has a class, and no way leads on from it to this one."""
+    own = declared(cls)
+    if own.version == 1:
+        return
+    for older in classes_named(own.type):
+        if declared(older).type == own.type and declared(older).version < own.version:
+            for end in map(declared, ends_of(older)):
+                if end.type == own.type and end.version < own.version:
+                    raise InvalidEvent(
+                        f"{own.type} has a gap: its upcasters lead {' → '.join(chain_of(older))}, "
+                        f"and {cls.__qualname__} is version {own.version}.",
+                        "Write the upcaster that leads on to it, in a module that is imported with the class.",
+                        type=own.type,
+                        version=end.version,
+                    )
+
+
+def lift(event: object) -> tuple[Any, ...]:
+    """An event taken through every step to today's classes: one event, or several after a split.
+
+    Raises whatever an upcaster raises, and TypeError if one returns what it did not declare.
+    """
+    step = type(event).__dict__.get(_STEP)
+    while step is not None:  # nearly always one event becomes one
+        event = step.function(event)
+        if type(event) not in step.targets:
+            return _parts(step, event)
+        step = type(event).__dict__.get(_STEP)
+    return (event,)
+
+
+def _parts(step: Upcaster, result: object) -> tuple[Any, ...]:
+    parts = tuple(cast("list[Any]", result)) if isinstance(result, (tuple, list)) else (result,)
+    for part in parts:
+        if not isinstance(part, step.targets):
+            wanted = " or ".join(t.__qualname__ for t in step.targets)
+            raise TypeError(f"{step.name} returned {part!r}, not {wanted}")
+    return tuple(end for part in parts for end in lift(part))
+
+
+def chain_of(cls: type) -> list[str]:
+    """A class's way through its versions, in words, for people: ["PricedV1 v1", "Priced v2"]."""
+    way = [f"{cls.__qualname__} v{declared(cls).version}"]
+    step = step_from(cls)
+    return way if step is None else way + [name for target in step.targets for name in chain_of(target)]

@@ -1,0 +1,252 @@
+"""Room: appending: encode, submit, and say again what got no answer.
+
+Knows: the limits of a request, what an outcome means. Does not know: how requests are combined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any, overload
+
+from eventfold.core.codec import with_metadata
+from eventfold.core.envelope import (
+    MAX_EVENTS_PER_APPEND,
+    NewEvent,
+    Receipt,
+    Stored,
+    as_first,
+    check_encoded,
+    check_name,
+    check_new,
+)
+from eventfold.core.query import Clause, Cursor, Query, within_limits
+from eventfold.core.state import State
+from eventfold.errors import AppendUnconfirmed, InvalidInput, InvalidQuery, NotSupported, StoreUnavailable
+from eventfold.log.context import Door, Log, Options, metadata_of, refuse_inside
+from eventfold.ports.engine import PAGE_BYTES, AppendRequest
+from eventfold.ports.refusals import beyond_head
+
+Asked = Query | State
+Unless = Asked | Sequence[tuple[Asked, int]] | None
+MOST = 2**63 - 1  # the last position that any log could have
+MOST_REPEATS = 8
+FIRST_PAUSE = 0.02  # seconds, doubled with each repetition of an unconfirmed append: some 2.5 s in eight attempts
+
+
+async def append(
+    log: Log, options: Options, events: Sequence[Any], unless: Unless, after: int | Cursor, key: str | None
+) -> Receipt:
+    """Append events under a condition; the receipt, or the outcome's error raised."""
+    return await _append(log, options, lambda: encode(log, options, events), unless, after, key)
+
+
+async def append_encoded(
+    log: Log, options: Options, events: Sequence[NewEvent], unless: Unless, after: int | Cursor, key: str | None
+) -> Receipt:
+    """The same with events that are bytes already."""
+    return await _append(log, options, lambda: checked(options, events), unless, after, key)
+
+
+async def _append(
+    log: Log,
+    options: Options,
+    events: Callable[[], tuple[NewEvent, ...]],
+    unless: Unless,
+    after: int | Cursor,
+    key: str | None,
+) -> Receipt:
+    epoch = log.engine.epoch if isinstance(after, Cursor) else None  # of a plain position nobody knows
+    clauses = await clauses_of(log, unless, after)
+    for each in clauses:
+        if each.after > MOST:  # more than an engine can be asked
+            await known_position(log, each.after)
+    request = AppendRequest(events(), clauses, options.command_id if key is None else key, epoch)
+    return await (write if options.connection is None else join)(log, options, request)
+
+
+async def append_next(log: Log, options: Options, rest: Iterator[Any], batch: int) -> int:
+    """One append of the next events, up to `batch` of them, fewer where these have PAGE_BYTES; how many there were."""
+    metadata, size = metadata_of(options), 0
+    events: list[NewEvent] = []
+    for event in islice(rest, batch):
+        events.append(log.registry.encode(event, metadata))
+        size += len(events[-1].data)
+        if size >= PAGE_BYTES:
+            break
+    if events:
+        await write(log, options, AppendRequest(tuple(events)))
+    return len(events)
+
+
+def encode(log: Log, options: Options, events: Sequence[Any]) -> tuple[NewEvent, ...]:
+    """The events, encoded and checked. Raises InvalidInput when there are none, or too many."""
+    _refuse_count(events)
+    metadata = metadata_of(options)
+    return tuple([log.registry.encode(event, metadata) for event in events])
+
+
+def checked(options: Options, events: Sequence[NewEvent]) -> tuple[NewEvent, ...]:
+    """Encoded events, checked, with the metadata of whoever appends. Raises InvalidInput, InvalidEvent."""
+    _refuse_count(events)
+    metadata = metadata_of(options)
+    return tuple([check_new(with_metadata(check_encoded(event), metadata)) for event in events])
+
+
+def _refuse_count(events: Sequence[Any]) -> None:
+    if not 1 <= len(events) <= MAX_EVENTS_PER_APPEND:
+        raise InvalidInput(
+            f"An append was given {len(events)} events, and it takes 1 to {MAX_EVENTS_PER_APPEND:,}.",
+            "Give at least one; for more use store.extend(…), which appends them in batches.",
+            count=len(events),
+        )
+
+
+def check_batches(options: Options, batch: int) -> None:
+    """Refuse an `extend` that would write nothing, or less than it says. Raises InvalidInput."""
+    if not 1 <= batch <= MAX_EVENTS_PER_APPEND:
+        raise InvalidInput(
+            f"extend was given batch={batch}.", f"An append takes 1 to {MAX_EVENTS_PER_APPEND:,} events.", batch=batch
+        )
+    if options.command_id is not None:
+        raise InvalidInput(
+            "extend makes several appends, and a command id stands for one.",
+            "Give each event an id of its own, ef.Draft(event, id=…): then repeating an import is safe.",
+            command_id=options.command_id,
+        )
+
+
+@overload
+async def write(log: Log, options: Options, request: AppendRequest) -> Receipt: ...
+@overload
+async def write(log: Log, options: Options, request: AppendRequest, door: Door) -> Receipt | None: ...
+async def write(log: Log, options: Options, request: AppendRequest, door: Door | None = None) -> Receipt | None:
+    """Submit one request, and repeat it, identical, while its answer is lost. None if the door stays shut."""
+    refuse_inside(log)
+    if request.key is not None:
+        check_name("request key", request.key, error=InvalidInput)
+    attempts, lost = min(options.attempts, MOST_REPEATS), None
+    for attempt in range(attempts):
+        outcome = await (log.submit(request) if door is None or attempt else log.offer(request, door))
+        if outcome is None:
+            return None
+        if isinstance(outcome, Receipt):
+            return outcome if lost is None else as_first(outcome, request.events)
+        if isinstance(outcome, AppendUnconfirmed):
+            lost = outcome
+        elif lost is None or not isinstance(outcome, StoreUnavailable):
+            raise outcome  # judged: had the lost one been written, this would be its receipt
+        # An answer was lost before, so a store that is away now leaves it as open as it was.
+        if attempt + 1 == attempts:
+            raise lost
+        await log.pause(FIRST_PAUSE * 2**attempt)
+    raise InvalidInput("An append was given no attempts.", "Use attempts=1 or more.")
+
+
+async def join(log: Log, options: Options, request: AppendRequest) -> Any:
+    """Stage one request in the transaction of the user's own connection. Raises NotSupported where an engine cannot."""
+    if request.key is not None:
+        check_name("request key", request.key, error=InvalidInput)
+    stage = getattr(log.engine, "append_joined", None)
+    if stage is None:
+        raise NotSupported(
+            f"An append cannot join a transaction of yours on the {log.engine.name} engine.",
+            "Keep your rows and the log in one PostgreSQL database for that, or make them a projection.",
+            engine=log.engine.name,
+            capability="joined appends",
+        )
+    return (await stage(options.connection, [request]))[0]
+
+
+async def staged_before(log: Log, options: Options, queries: Sequence[Query]) -> list[tuple[Stored, str | None]]:
+    """What the user's transaction has staged that queries may mean, in order; and the append of the command's id."""
+    staged = getattr(log.engine, "staged", None)
+    if staged is None:
+        return []  # `join` refuses
+    items = [item for query in queries for item in query.items]
+    anything = any(not query.items for query in queries) or any(not item.types for item in items)
+    types = None if anything else list(dict.fromkeys(name for item in items for name in item.types))
+    return await staged(options.connection, types, options.command_id)
+
+
+async def clauses_of(log: Log, unless: Unless, after: int | Cursor) -> tuple[Clause, ...]:
+    """A user's condition as clauses: one query with `after`, or pairs of (query, position)."""
+    if isinstance(after, Cursor):
+        after = await position_of(log, after)
+    if unless is None:
+        if after:
+            raise InvalidQuery(
+                "An append was given after= without unless=.",
+                "Say which events would forbid it: unless=query, after=position.",
+            )
+        return ()
+    if isinstance(unless, (Query, State, str, type)):
+        return (clause(unless, after),)
+    if after:
+        raise InvalidQuery(
+            "An append was given after= beside pairs, which have positions of their own.",
+            "Leave after= away, or give one query alone.",
+        )
+    try:
+        pairs = [(asked, position) for asked, position in unless]
+    except (TypeError, ValueError) as error:
+        raise InvalidQuery(
+            "An append was given unless= that is neither one query nor pairs of (query, position).",
+            "Write unless=query, after=position, or unless=[(query, position), …]; queries that are looked up from one "
+            "position can be one: Query.any_of([…]).",
+        ) from error
+    clauses = tuple(clause(asked, position) for asked, position in pairs)
+    if not clauses:
+        raise InvalidQuery(
+            "An append was given unless=[], which names nothing that would forbid it.",
+            "Leave unless= away for an append without a condition; for any event at all write unless=Query(), after=….",
+        )
+    return clauses
+
+
+def clause(asked: Asked, after: int) -> Clause:
+    """One piece of a condition. Raises InvalidQuery if its position is none."""
+    if check_position(after) < 0:
+        raise InvalidQuery(
+            f"A condition was given after={after}.", "Positions are not negative; 0 is before the first event."
+        )
+    return Clause(query_of(asked), after)
+
+
+async def known_position(log: Log, given: Any) -> int:
+    """A position that was given by a caller, if the log has come to it; 0 is before the first event.
+
+    Raises PositionBeyondHead, InvalidQuery on what is none.
+    """
+    position = check_position(given)
+    if position < 0:
+        raise InvalidQuery(f"{position} is no position.", "Positions are counted from 1; 0 is before the first event.")
+    if position and (position > MOST or await log.engine.event_id(position) is None):
+        raise beyond_head(position, (await log.engine.head()).position)
+    return position
+
+
+def check_position(given: Any) -> int:
+    """What was given as a position, if it is one: easily a receipt or an event is given instead."""
+    if not isinstance(given, int) or isinstance(given, bool):
+        raise InvalidQuery(
+            f"{given!r} is no position.", "Give a number, such as receipt.last or recorded.position, or a Cursor."
+        )
+    return given
+
+
+def query_of(asked: Asked) -> Query:
+    """A query, or the query a state asks. Raises InvalidQuery if it is neither, or names too much."""
+    if isinstance(asked, State):
+        return asked.query()
+    if not isinstance(asked, Query):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidQuery(f"{asked!r} is no query.", "Give an ef.Query, for example ef.Query.of(types=…, tags=…).")
+    return within_limits(asked)
+
+
+async def position_of(log: Log, cursor: Cursor) -> int:
+    """The position of a cursor, verified against this store. Raises CursorMismatch."""
+    from eventfold.log.follow import verify
+
+    await verify(log, cursor)
+    return cursor.position

@@ -1,0 +1,162 @@
+"""Room: chains: decisions of this process over one question, each built on the one before while that is committed.
+
+Decisions over a hot question would meet each other's conflicts. Here the next one begins with the state that the one
+before will leave, under the condition that it was written and that nobody else wrote since; both then share a commit.
+Knows: which decisions are handed in and have no outcome yet. Does not know: how one is made, who commits it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+from eventfold.concurrency.calls import Call, has_ended
+from eventfold.core.query import Clause, Query
+from eventfold.core.state import State
+
+T = TypeVar("T")
+
+
+class Exclusive(Protocol):
+    """A mutual exclusion, of the bridge's making."""
+
+    def run(self, work: Callable[..., T], /, *args: Any) -> T:
+        """Call `work` while no other thread calls something by it."""
+        ...
+
+
+class Promise(Protocol):
+    """Something to wait for, of the bridge's making. Waiting for it ends after a moment, done or not: look again."""
+
+    def set_result(self, result: None, /) -> None:
+        """It is done."""
+        ...
+
+
+class Link:
+    """A decision without an outcome, as one question sees it: the state it will leave, and what must hold for that.
+
+    `after` where the chain began; `event` the decision's last event, behind which nothing may stand; `epoch` in which
+    all of this was read; `owner` the call that makes the decision, with which the link ends.
+    """
+
+    __slots__ = ("after", "done", "epoch", "event", "future", "owner", "state")
+
+    def __init__(self, state: State, after: int, event: bytes, epoch: int, owner: Call) -> None:
+        self.state, self.after, self.event, self.epoch, self.owner = state, after, event, epoch, owner
+        self.done = False  # it has an outcome
+        self.future: Promise | None = None  # made for whoever wants to wait for that
+
+    def clause(self, query: Query) -> Clause:
+        """The condition of a decision that builds on this one."""
+        return Clause(query, self.after, self.event)
+
+
+class Claim:
+    """Questions that a call is about to load, or loads."""
+
+    __slots__ = ("keys", "owner", "promise")
+
+    def __init__(self, keys: Sequence[Any], owner: Call) -> None:
+        self.keys, self.owner = keys, owner
+        self.promise: Promise | None = None  # made for the first call that wants to wait
+
+
+class Chains:
+    """The last link of every question in flight, and which calls load which questions.
+
+    Safe under threads by the mutex it is given; `promise` makes something to wait for. What a call leaves behind that
+    was ended by an exception at any point, before it could leave or release, counts as absent.
+    """
+
+    def __init__(self, mutex: Exclusive, promise: Callable[[], Promise]) -> None:
+        self._links: dict[Any, Link] = {}
+        self._loading: dict[Any, Claim] = {}
+        self._mutex, self._promise = mutex, promise
+
+    def of(self, keys: Sequence[Any]) -> list[Link | None]:
+        """The last link of each question, at one moment; None where nothing is in flight."""
+        if not self._links:
+            return [None] * len(keys)
+        return self._mutex.run(self._of, keys)
+
+    def _of(self, keys: Sequence[Any]) -> list[Link | None]:
+        return [None if (link := self._links.get(key)) is None or has_ended(link.owner) else link for key in keys]
+
+    def extend(
+        self,
+        keys: Sequence[Any],
+        seen: Sequence[Link | None],
+        new: Sequence[Link],
+        current: Callable[[], bool],
+        put: Callable[[], object],
+    ) -> bool:
+        """Hand a decision in (`put`) and make it the last link of its questions.
+
+        False, and nothing done, if others were handed in since those it has `seen`, or `current` says that one has
+        come and gone.
+        """
+        return self._mutex.run(self._extend, keys, seen, new, current, put)
+
+    def _extend(
+        self,
+        keys: Sequence[Any],
+        seen: Sequence[Link | None],
+        new: Sequence[Link],
+        current: Callable[[], bool],
+        put: Callable[[], object],
+    ) -> bool:
+        for now, link in zip(self._of(keys) if self._links else (None,) * len(keys), seen, strict=True):
+            if now is not link:
+                return False
+        if not current():
+            return False
+        put()
+        self._links.update(zip(keys, new, strict=True))
+        return True
+
+    def leave(self, keys: Sequence[Any], links: Sequence[Link]) -> None:
+        """The decision has its outcome: what comes now reads it from the log."""
+        self._mutex.run(self._leave, keys, links)
+
+    def _leave(self, keys: Sequence[Any], links: Sequence[Link]) -> None:
+        for key, link in zip(keys, links, strict=True):
+            if self._links.get(key) is link:
+                del self._links[key]
+            link.done = True
+            if link.future is not None:
+                link.future.set_result(None)
+
+    def outcome(self, link: Link) -> Promise | None:
+        """What is done when the link's decision has an outcome, whichever; None if it has one, or never will."""
+        return self._mutex.run(self._outcome, link)
+
+    def _outcome(self, link: Link) -> Promise | None:
+        if link.done or has_ended(link.owner):
+            return None
+        link.future = link.future or self._promise()
+        return link.future
+
+    def claim(self, mine: Claim) -> Promise | None:
+        """Claim loading questions: None; or what is done when the call that loads one of them has done so."""
+        return self._mutex.run(self._claim, mine)
+
+    def _claim(self, mine: Claim) -> Promise | None:
+        for key in mine.keys:
+            claim = self._loading.get(key)
+            if claim is not None and not has_ended(claim.owner):
+                claim.promise = claim.promise or self._promise()
+                return claim.promise
+        self._loading.update(dict.fromkeys(mine.keys, mine))
+        return None
+
+    def release(self, mine: Claim) -> None:
+        """They are loaded, or it failed; then the next call tries. Harmless where others have claimed them."""
+        self._mutex.run(self._release, mine)
+
+    def _release(self, mine: Claim) -> None:
+        for key in mine.keys:
+            if self._loading.get(key) is mine:
+                del self._loading[key]
+        if mine.promise is not None:
+            mine.promise.set_result(None)
