@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 
 # Loaded when first asked for, so that `import eventfold` is quick, and nobody pays for what they do not use.
 _ROOMS = {
-    "Aggregate": "aggregate",
+    "Aggregate": "core.aggregate",
     "AsyncStore": "aio",
-    "Decided": "flow.decided",
+    "Decided": "log.decided",
     "Process": "process",
     "Projection": "projection",
     "SqlProjection": "projection",
-    "State": "state",
+    "State": "core.state",
     "Store": "store",
     "Subscription": "projection",
-    "Transaction": "target",
-    "diff": "state",
+    "Transaction": "ports.target",
+    "diff": "core.state",
 }
 
 

@@ -18,7 +18,7 @@ from uuid import UUID
 import pytest
 
 import eventfold as ef
-from eventfold.concurrency import run as bridge_run
+from eventfold.concurrency import run
 from eventfold.core.query import Query
 from eventfold.engines.memory import MemoryEngine
 from eventfold.errors import AppendConflict, CursorMismatch
@@ -359,11 +359,11 @@ def test_a_copy_is_of_one_history() -> None:
 
         if refused:
             with pytest.raises(CursorMismatch):
-                bridge_run(copy(handle, target, progress=fail_over))  # type: ignore[arg-type]
+                run(copy(handle, target, progress=fail_over))  # type: ignore[arg-type]
         else:
-            copied = bridge_run(copy(handle, target, progress=fail_over))  # type: ignore[arg-type]
+            copied = run(copy(handle, target, progress=fail_over))  # type: ignore[arg-type]
             assert copied.events == 2_497
-            assert bridge_run(verify(log, target)).verified
+            assert run(verify(log, target)).verified
 
 
 class Ordered(ef.Event, type="epochs.ordered"):
@@ -405,7 +405,7 @@ def test_a_timer_that_was_lost_does_not_fire() -> None:
         store.append(Ordered("o-1"))
         store.settle(Waiting)
         table = Timetable("epochs_waiting", store._log)
-        bridge_run(table.look())
+        run(table.look())
         assert len(table) == 1
         late = table.next_due()
         assert late is not None
@@ -416,7 +416,7 @@ def test_a_timer_that_was_lost_does_not_fire() -> None:
                 other.append(*[Noted(str(number)) for number in range(4)])
 
         planned.before(fail_over)
-        assert bridge_run(table.fire(late + 1)) == 0
+        assert run(table.fire(late + 1)) == 0
         assert len(table) == 0
         assert not list(store.read(Query.of(types="epochs.due")))
 

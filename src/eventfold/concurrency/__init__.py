@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 # What needs a loop is loaded when it is asked for: asyncio is half of what an import costs, and sync users have none.
 _WITH_A_LOOP = {
-    "Lane": "lanes",
-    "Offload": "lanes",
-    "TaskCombiner": "lanes",
-    "Alone": "loops",
-    "LoopCombiner": "loops",
+    "Lane": "offload",
+    "Offload": "offload",
+    "TaskCombiner": "offload",
+    "Alone": "loop",
+    "LoopCombiner": "loop",
     "Once": "once",
 }
 

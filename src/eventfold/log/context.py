@@ -1,4 +1,4 @@
-"""Room: the log as the flow sees it: an engine, a registry, and three things only the bridge can do.
+"""The log as its steps see it: an engine, a registry, and what only `concurrency` can do: combine, sleep, wait.
 
 Knows: options of a call and where its metadata comes from. Does not know: how submitting or pausing works.
 """

@@ -31,7 +31,7 @@ R = TypeVar("R")
 Base = list[tuple[State, Clause]]
 MOST_TURNS = 32  # how often others of this process may be quicker before a decision goes its own way
 MOST_SEEN = 32  # staged events named for each question: the last ones tell how far it has seen
-CONFLICT_PAUSE = 0.001  # seconds, doubled with each conflict up to 64 ms, and spread by chance in the bridge
+CONFLICT_PAUSE = 0.001  # seconds, doubled with each conflict up to 64 ms, and spread by chance
 
 
 async def decide(

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Exclusive(Protocol):
-    """A mutual exclusion, of the bridge's making."""
+    """A mutual exclusion, made by `concurrency`."""
 
     def run(self, work: Callable[..., T], /, *args: Any) -> T:
         """Call `work` while no other thread calls something by it."""
@@ -26,7 +26,7 @@ class Exclusive(Protocol):
 
 
 class Promise(Protocol):
-    """Something to wait for, of the bridge's making. Waiting for it ends after a moment, done or not: look again."""
+    """Something to wait for, made by `concurrency`. Waiting for it ends after a moment, done or not: look again."""
 
     def set_result(self, result: None, /) -> None:
         """It is done."""

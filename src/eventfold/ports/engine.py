@@ -4,7 +4,7 @@ Knows: records, queries, receipts. Does not know: user classes, colours, threads
 Each sentence marked (P1) … (P9) is a promise with a test of that number in `testing/conformance`.
 
 Every method is a coroutine, so that it is written once for sync and async users. An engine whose
-`Capabilities.suspends` is false never awaits anything that is not ready: the bridge then runs it
+`Capabilities.suspends` is false never awaits anything that is not ready: `concurrency` then runs it
 in the caller's thread with a single `send(None)`.
 """
 

@@ -1,6 +1,6 @@
 """Room: the writer: one transaction at a time, under the lock that all writers of the file share; commit, checkpoint.
 
-Knows: the order of a commit, and what may be said when one fails. Does not know: who waits for it (the bridge
+Knows: the order of a commit, and what may be said when one fails. Does not know: who waits for it (`concurrency`
 does), how requests are judged.
 """
 
