@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from eventfold.cli.lines import new_event
+from eventfold.cli.jsonl import build_event
 from eventfold.core.envelope import NewEvent, to_micros
 from eventfold.store import Store
 
@@ -35,11 +35,11 @@ def given(
     **data: Any,
 ) -> NewEvent:
     """An event of some account."""
-    return new_event(
+    return build_event(
         kind,
         json.dumps({"account": account, **data}, separators=(",", ":")).encode(),
         tags=[f"account:{account}", *tags],
-        identity=identity(number),
+        event_id=identity(number),
         occurred=occurred,
         metadata=b'{"actor":"eve"}' if number % 2 else b"{}",
         version=version,

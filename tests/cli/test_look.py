@@ -8,8 +8,8 @@ from textwrap import dedent
 
 import pytest
 
-from eventfold.cli.changes import drawn, name_width, said
-from eventfold.cli.screen import Column, fitted
+from eventfold.cli.formatting import change_lines, name_width, render_change_lines
+from eventfold.cli.output import Column, fit_widths
 from eventfold.core.state import ABSENT, Change
 from eventfold.store import Store
 from tests.cli.commands import on_terminal, plain, run, too_wide
@@ -157,8 +157,8 @@ def test_objects_change_field_by_field() -> None:
         "legs[9]": Change({"from": "JFK"}, ABSENT),
         "count": Change(1, 2),
     }
-    lines = list(said(changes))
-    assert [str(line).rstrip() for line in drawn(lines, 2, name_width(lines, wide=False))] == [
+    lines = list(change_lines(changes))
+    assert [str(line).rstrip() for line in render_change_lines(lines, 2, name_width(lines, wide=False))] == [
         "  legs[7]",
         "    from   JFK",
         "    to     null",
@@ -266,10 +266,10 @@ def test_nothing_is_wider_than_the_terminal_or_drives_it(words: list[str]) -> No
 def test_elastic_columns_share_what_is_left() -> None:
     """The short ones get what they need, the long ones the rest; rigid ones are never cut."""
     columns = (Column("a"), Column("b", elastic=True), Column("c", elastic=True), Column("d", elastic=True))
-    assert fitted(columns, [10, 5, 12, 100], 80) == [10, 5, 12, 47]
-    assert fitted(columns, [10, 50, 60, 100], 80) == [10, 21, 21, 22]
-    assert fitted(columns, [10, 5, 5, 5], 80) == [10, 5, 5, 5]
-    assert fitted(columns, [60, 50, 60, 100], 80) == [60, 6, 6, 6]
+    assert fit_widths(columns, [10, 5, 12, 100], 80) == [10, 5, 12, 47]
+    assert fit_widths(columns, [10, 50, 60, 100], 80) == [10, 21, 21, 22]
+    assert fit_widths(columns, [10, 5, 5, 5], 80) == [10, 5, 5, 5]
+    assert fit_widths(columns, [60, 50, 60, 100], 80) == [60, 6, 6, 6]
 
 
 def test_a_terminal_gets_a_table_with_colours_and_a_pipe_does_not(bank: str, tmp_path: Path) -> None:

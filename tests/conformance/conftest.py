@@ -11,8 +11,8 @@ import pytest
 
 pytest.register_assert_rewrite("eventfold.testing.conformance")
 
+from eventfold.testing.conformance.engine_under_test import Place
 from eventfold.testing.conformance.fixtures import *
-from eventfold.testing.conformance.place import Place
 from tests.conformance.engines import COLOURS, ENGINES, MEMORY
 
 

@@ -17,10 +17,10 @@ import eventfold as ef
 from eventfold.demo.flights import FlightDeparted, FlightScheduled, GateAssigned, LoadStarted, run
 from eventfold.demo.flights.figures import Figures
 from eventfold.demo.flights.gates import double_booked
-from eventfold.demo.flights.happenings import draft
 from eventfold.demo.flights.load import load
 from eventfold.demo.flights.report import explore
 from eventfold.demo.flights.source import Files, Source
+from eventfold.demo.flights.source_rows import draft
 from eventfold.errors import InvalidInput, MissingExtra
 
 from .conftest import LIMIT, Run

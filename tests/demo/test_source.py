@@ -19,8 +19,8 @@ from eventfold.demo.flights.events import (
     FlightScheduled,
     Happened,
 )
-from eventfold.demo.flights.happenings import draft
 from eventfold.demo.flights.source import Files, Source
+from eventfold.demo.flights.source_rows import draft
 
 NEW_YORK = ZoneInfo("America/New_York")
 

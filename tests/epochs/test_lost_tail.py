@@ -26,7 +26,7 @@ from eventfold.log.copy import copy, verify
 from eventfold.process import Process, after, decide
 from eventfold.store import Store
 from eventfold.testing import Faulty
-from eventfold.testing.conformance.place import Place
+from eventfold.testing.conformance.engine_under_test import Place
 from tests.epochs.engine import Handle, Log
 
 

@@ -20,9 +20,9 @@ from eventfold.core.envelope import from_micros
 from eventfold.core.query import Item, Query
 from eventfold.errors import PositionBeyondHead
 from eventfold.testing import Clock
+from eventfold.testing.conformance.engine_under_test import Place
 from eventfold.testing.conformance.events import Account, Deposited, Noted, Withdrawn
 from eventfold.testing.conformance.follow import until_caught_up
-from eventfold.testing.conformance.place import Place
 from tests.conformance.engines import COLOURS, ENGINES, MEMORY
 from tests.model.oracle import Oracle, Outcome, Written
 

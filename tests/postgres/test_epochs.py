@@ -17,8 +17,8 @@ from eventfold.core.query import Clause, Query
 from eventfold.errors import AppendConflict, CursorMismatch, StoreDamaged, TargetUnavailable
 from eventfold.ports.engine import AppendRequest
 from eventfold.store import Store
+from eventfold.testing.conformance.engine_under_test import Place
 from eventfold.testing.conformance.events import Account, Deposited, Withdrawn, about, deposit, withdraw
-from eventfold.testing.conformance.place import Place
 from tests.postgres.given import soon, sql
 from tests.servers.postgres import PostgresServer, own, replica_of
 

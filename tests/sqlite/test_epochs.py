@@ -12,8 +12,8 @@ from eventfold.concurrency.run import run
 from eventfold.engines import open_engine, restored
 from eventfold.errors import StoreDamaged
 from eventfold.store import Store
+from eventfold.testing.conformance.engine_under_test import Place
 from eventfold.testing.conformance.events import Account, deposit, withdraw
-from eventfold.testing.conformance.place import Place
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import eventfold as ef
-from eventfold.cli.batches import batches
-from eventfold.cli.read import chunks
+from eventfold.cli.jsonl import read_batches
+from eventfold.cli.read import split_into_chunks
 from eventfold.ports.engine import PAGE_BYTES
 
 LARGE = 900_000  # ten of them reach PAGE_BYTES, nine do not
@@ -46,8 +46,8 @@ def test_the_command_line_holds_large_events_a_few_at_a_time() -> None:
     """Chunks that are shown and batches that are appended end where the bytes of a page do."""
     stored = SimpleNamespace(stored=SimpleNamespace(data=b"x" * LARGE))
     small = SimpleNamespace(stored=SimpleNamespace(data=b"x"))
-    assert [len(chunk) for chunk in chunks([stored] * 25, 500)] == [10, 10, 5]  # pyright: ignore[reportArgumentType]
-    assert [len(chunk) for chunk in chunks([small] * 25, 10)] == [10, 10, 5]  # pyright: ignore[reportArgumentType]
+    assert [len(chunk) for chunk in split_into_chunks([stored] * 25, 500)] == [10, 10, 5]  # pyright: ignore[reportArgumentType]
+    assert [len(chunk) for chunk in split_into_chunks([small] * 25, 10)] == [10, 10, 5]  # pyright: ignore[reportArgumentType]
     line = json.dumps({"type": "large-scanned", "data": "x" * LARGE}).encode() + b"\n"
-    assert [len(batch) for batch in batches(io.BytesIO(line * 25), 1_000)] == [10, 10, 5]
+    assert [len(batch) for batch in read_batches(io.BytesIO(line * 25), 1_000)] == [10, 10, 5]
     assert 9 * LARGE < PAGE_BYTES < 10 * LARGE

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from eventfold.errors import MissingExtra
 
 if TYPE_CHECKING:
-    from eventfold.cli.program import app
+    from eventfold.cli.application import app
 
 __all__ = ["app", "main"]
 
@@ -21,26 +21,26 @@ __all__ = ["app", "main"]
 def __getattr__(name: str) -> Any:
     """`app` is the typer application; it is made when someone asks for it."""
     if name == "app":
-        from eventfold.cli.program import app
+        from eventfold.cli.application import app
 
         return app
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def main() -> None:
-    """Run the command line of this process; ends it with one of the codes in `ending.py`."""
+    """Run the command line of this process; ends it with one of the codes in `exit_codes.py`."""
     for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a character shows "?" instead
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="replace")
     if sys.argv[1:] == ["--version"]:  # the one answer that needs nothing else
-        print(version())
+        print(version_text())
         return
     try:
         try:
-            from eventfold.cli.program import app
+            from eventfold.cli.application import app
         except ModuleNotFoundError as error:
-            raise missing(error) from error
+            raise missing_package_error(error) from error
         app(prog_name="eventfold")
     except MissingExtra as error:
         print(f"{error.what}\n{error.now}", file=sys.stderr)
@@ -49,14 +49,14 @@ def main() -> None:
         os._exit(130)
 
 
-def version() -> str:
+def version_text() -> str:
     """What `eventfold --version` says."""
     from eventfold import __version__
 
     return f"eventfold {__version__}"
 
 
-def missing(error: ModuleNotFoundError) -> MissingExtra:
+def missing_package_error(error: ModuleNotFoundError) -> MissingExtra:
     """The error for a command line whose own libraries are absent. A fault of ours is raised as it is."""
     if (error.name or "").partition(".")[0] not in ("typer", "rich", "click"):
         raise error

@@ -14,13 +14,11 @@ from uuid import UUID
 import msgspec
 import typer
 
-from eventfold.cli.batches import batches, read_all
-from eventfold.cli.ending import note
-from eventfold.cli.lines import id_text, new_event, time_text
-from eventfold.cli.moments import moment_of
-from eventfold.cli.options import Json, Url, addressed, opened, position_or_cursor
-from eventfold.cli.screen import Screen
-from eventfold.cli.shown import counted, second_text
+from eventfold.cli.exit_codes import print_note
+from eventfold.cli.formatting import count_of, format_second
+from eventfold.cli.jsonl import build_event, format_id, format_time, read_all_events, read_batches
+from eventfold.cli.options import Json, Url, open_store, parse_position_or_cursor, parse_time, split_store_argument
+from eventfold.cli.output import Output
 from eventfold.core.codec import encode_metadata
 from eventfold.core.envelope import MAX_EVENTS_PER_APPEND, Receipt
 from eventfold.core.query import Query
@@ -82,10 +80,10 @@ Create = Annotated[bool, typer.Option("--create", help="Make the store if there 
 
 def append(
     url: Url = None,
-    kind: Type = None,
+    event_type: Type = None,
     data: Data = None,
     tags: Tags = None,
-    identity: Id = None,
+    event_id: Id = None,
     occurred: Occurred = None,
     meta: Meta = None,
     unless_types: UnlessTypes = None,
@@ -103,39 +101,39 @@ def append(
     is needed; `position` and `time` are given anew. They are written in appends of up to 1,000, each of them whole or
     not at all. Lines with ids can be given again: what is there is not written twice.
     """
-    url, others = addressed(url, [] if kind is None else [kind])
+    url, others = split_store_argument(url, [] if event_type is None else [event_type])
     if len(others) > 1:
         raise typer.BadParameter(f"{others[1]!r} is one argument too many.", param_hint="TYPE")
-    screen = Screen(as_json)
-    condition = condition_of(unless_types, unless_tags)
+    output = Output(as_json)
+    condition = build_condition(unless_types, unless_tags)
     if after is not None and condition is None:
         raise typer.BadParameter("say what must not stand there: --unless-tag or --unless-type.", param_hint="--after")
     if others:
-        event = new_event(
+        event = build_event(
             others[0],
-            payload_of(data),
+            read_payload(data),
             tags=tags or [],
-            identity=identity,
-            occurred=None if occurred is None else moment_of(occurred),
-            metadata=metadata_of(meta or []),
+            event_id=event_id,
+            occurred=None if occurred is None else parse_time(occurred),
+            metadata=build_metadata(meta or []),
         )
-        with opened(url, create=create) as store:
-            receipt = store.append_encoded(event, unless=condition, after=position_or_cursor(after), key=key)
-            tell_receipt(screen, receipt)
+        with open_store(url, create=create) as store:
+            receipt = store.append_encoded(event, unless=condition, after=parse_position_or_cursor(after), key=key)
+            print_receipt(output, receipt)
         return
-    refuse_for_lines(data=data, tag=tags, id=identity, occurred=occurred, meta=meta)
+    refuse_event_options(data=data, tag=tags, id=event_id, occurred=occurred, meta=meta)
     if not atomic and (condition is not None or key is not None):
         raise typer.BadParameter("a condition or key holds for one append: add --atomic.", param_hint="--atomic")
-    with opened(url, create=create) as store:
+    with open_store(url, create=create) as store:
         if atomic:
-            events = read_all(stdin())
-            where = position_or_cursor(after)
-            tell_receipt(screen, store.append_encoded(*events, unless=condition, after=where, key=key))
+            events = read_all_events(stdin())
+            where = parse_position_or_cursor(after)
+            print_receipt(output, store.append_encoded(*events, unless=condition, after=where, key=key))
         else:
-            append_lines(screen, store, batch)
+            append_lines(output, store, batch)
 
 
-def refuse_for_lines(**of_one_event: Any) -> None:
+def refuse_event_options(**of_one_event: Any) -> None:
     """What belongs to one event cannot be given for lines, and lines come from a pipe."""
     for name, value in of_one_event.items():
         if value:
@@ -149,33 +147,33 @@ def stdin() -> IO[bytes]:
     return sys.stdin.buffer
 
 
-def append_lines(screen: Screen, store: Store, batch: int) -> None:
+def append_lines(output: Output, store: Store, batch: int) -> None:
     """Append the lines of the input, batch after batch. Whatever ends it early says how far it came."""
     read, written, repeated = 0, 0, 0
     try:
-        for events in batches(stdin(), batch):
+        for events in read_batches(stdin(), batch):
             receipt = store.append_encoded(*events)
             read += len(events)
             written += 0 if receipt.repeated else len(events)
             repeated += len(events) if receipt.repeated else 0
-            if screen.json:
-                screen.value(receipt_line(receipt))
-                screen.flush()
+            if output.is_json:
+                output.write_value(receipt_to_json(receipt))
+                output.flush()
     except (EventfoldError, KeyboardInterrupt):
         if read:
-            note(f"Of the input, the first {counted(read, 'event')} stand in the log.")
+            print_note(f"Of the input, the first {count_of(read, 'event')} stand in the log.")
         raise
-    if not screen.json:
-        again = f" {counted(repeated, 'event')} stood there already." if repeated else ""
-        screen.say(f"Appended {counted(written, 'event')}; the log ends at position {store.head():,}.{again}")
+    if not output.is_json:
+        again = f" {count_of(repeated, 'event')} stood there already." if repeated else ""
+        output.print(f"Appended {count_of(written, 'event')}; the log ends at position {store.head():,}.{again}")
 
 
-def condition_of(types: list[str] | None, tags: list[str] | None) -> Query | None:
+def build_condition(types: list[str] | None, tags: list[str] | None) -> Query | None:
     """The events whose existence forbids the append."""
     return Query.of(types or (), tags or ()) if types or tags else None
 
 
-def payload_of(text: str | None) -> bytes:
+def read_payload(text: str | None) -> bytes:
     """The payload of `--data`, without blanks. Raises InvalidInput."""
     if text is None:
         return b"{}"
@@ -198,7 +196,7 @@ def payload_of(text: str | None) -> bytes:
     return msgspec.json.format(raw, indent=-1)
 
 
-def metadata_of(pairs: list[str]) -> bytes:
+def build_metadata(pairs: list[str]) -> bytes:
     """The metadata of `--meta`: text, by key. Raises InvalidInput."""
     metadata: dict[str, str] = {}
     for pair in pairs:
@@ -209,27 +207,27 @@ def metadata_of(pairs: list[str]) -> bytes:
     return encode_metadata(metadata) or b"{}"
 
 
-def receipt_line(receipt: Receipt) -> dict[str, Any]:
+def receipt_to_json(receipt: Receipt) -> dict[str, Any]:
     """A receipt in JSON: with it, its holder can prove later what was acknowledged."""
     return {
         "store": receipt.store,
         "epoch": receipt.epoch,
         "first": receipt.first,
         "last": receipt.last,
-        "time": time_text(receipt.time),
-        "ids": [id_text(identity) for identity in receipt.ids],
+        "time": format_time(receipt.time),
+        "ids": [format_id(identity) for identity in receipt.ids],
         "digest": receipt.digest,
         "repeated": receipt.repeated,
     }
 
 
-def tell_receipt(screen: Screen, receipt: Receipt) -> None:
+def print_receipt(output: Output, receipt: Receipt) -> None:
     """What was written, and where."""
-    if screen.json:
-        screen.value(receipt_line(receipt))
+    if output.is_json:
+        output.write_value(receipt_to_json(receipt))
         return
     many = receipt.last > receipt.first
     where = f"positions {receipt.first:,} to {receipt.last:,}" if many else f"position {receipt.first:,}"
-    name = "" if many else f", id {id_text(receipt.ids[0])}"
+    name = "" if many else f", id {format_id(receipt.ids[0])}"
     done = "Nothing written: it stood there already, at" if receipt.repeated else "Appended at"
-    screen.say(f"{done} {where}, recorded {second_text(receipt.time)} UTC{name}.")
+    output.print(f"{done} {where}, recorded {format_second(receipt.time)} UTC{name}.")

@@ -13,12 +13,10 @@ import msgspec
 import typer
 
 from eventfold.cli.command import Command, Group
-from eventfold.cli.copy import progress
-from eventfold.cli.moments import place_of
-from eventfold.cli.options import Json, Url, Wide, addressed, opened
-from eventfold.cli.running import imported
-from eventfold.cli.screen import Column, Screen
-from eventfold.cli.shown import counted, printable, second_text
+from eventfold.cli.formatting import count_of, escape_control, format_second
+from eventfold.cli.options import Json, Url, Wide, open_store, parse_position_or_time, split_store_argument
+from eventfold.cli.output import Column, Output, progress_bar
+from eventfold.cli.run import import_projections
 from eventfold.cli.state import ImportPath
 from eventfold.flow.generations import Comparison
 from eventfold.flow.status import Status
@@ -46,41 +44,42 @@ Because = Annotated[str, typer.Option("--because", metavar="WHY", help="The reas
 
 
 @contextmanager
-def at_desk(url: str | None, name: str | None, import_path: str) -> Generator[tuple[Desk, Any]]:
-    """The desk of a store, and the projection that is meant."""
-    store_url, others = addressed(url, [name] if name else [], needed=1)
+def open_projection(url: str | None, name: str | None, import_path: str) -> Generator[tuple[Desk, Any]]:
+    """The administration of a store's projections, and the projection that is meant."""
+    store_url, others = split_store_argument(url, [name] if name else [], needed=1)
     if len(others) != 1:
         raise typer.BadParameter("name the projection.", param_hint="NAME")
-    with opened(store_url) as store:
-        (named,) = imported(others, import_path)
+    with open_store(store_url) as store:
+        (named,) = import_projections(others, import_path)
         yield store.projections, named
 
 
-def acted(as_json: bool | None, named: Any, text: str, **facts: Any) -> None:
+def report(as_json: bool | None, named: Any, text: str, **facts: Any) -> None:
     """Tell what was done: the facts to programs, a sentence to people."""
-    screen, name = Screen(as_json), named if isinstance(named, str) else plan_of(named).name
-    if screen.json:
-        screen.value({"name": name, **facts})
+    output, name = Output(as_json), named if isinstance(named, str) else plan_of(named).name
+    if output.is_json:
+        output.write_value({"name": name, **facts})
     else:
-        screen.say(f"{name} {printable(text)}")
+        output.print(f"{name} {escape_control(text)}")
 
 
 @projections.command("list", cls=Command)
-def listed(url: Url = None, import_path: ImportPath = ".", as_json: Json = None, wide: Wide = False) -> None:
+def list_projections(url: Url = None, import_path: ImportPath = ".", as_json: Json = None, wide: Wide = False) -> None:
     """List the read models, subscriptions and followers by name that a store keeps, or knows to be kept elsewhere."""
-    screen = Screen(as_json, wide)
-    imported([], import_path)
-    with opened(url) as store:
-        known = store.projections.known()
-    if screen.json:
-        screen.lines(msgspec.json.encode(each) for each in known)
+    output = Output(as_json, wide)
+    import_projections([], import_path)
+    with open_store(url) as store:
+        records = store.projections.known()
+    if output.is_json:
+        output.write_lines(msgspec.json.encode(each) for each in records)
         return
-    columns = (Column("name", style="bold", elastic=True, least=12), Column("kind"), Column("live", True))
-    columns += (Column("before", True), Column("building", True), Column("code", elastic=True, least=10))
+    columns = (Column("name", style="bold", elastic=True, min_width=12), Column("kind"), Column("live", True))
+    columns += (Column("before", True), Column("building", True), Column("code", elastic=True, min_width=10))
     rows = [
-        (e.name, e.kind, str(e.live), str(e.previous or ""), str(e.building or ""), printable(e.code)) for e in known
+        (e.name, e.kind, str(e.live), str(e.previous or ""), str(e.building or ""), escape_control(e.code))
+        for e in records
     ]
-    screen.table(columns, rows)
+    output.print_table(columns, rows)
 
 
 @projections.command("status", cls=Command)
@@ -88,21 +87,21 @@ def status(
     url: Url = None, names: Names = None, import_path: ImportPath = ".", as_json: Json = None, wide: Wide = False
 ) -> None:
     """Tell where read models stand, and why they are behind if they are."""
-    screen = Screen(as_json, wide)
-    store_url, others = addressed(url, names or [])
-    with opened(store_url) as store:
-        found = store.projections.status(*imported(others, import_path))
-    if screen.json:
-        screen.lines(msgspec.json.encode(each) for each in found)
+    output = Output(as_json, wide)
+    store_url, others = split_store_argument(url, names or [])
+    with open_store(store_url) as store:
+        found = store.projections.status(*import_projections(others, import_path))
+    if output.is_json:
+        output.write_lines(msgspec.json.encode(each) for each in found)
         return
-    screen.table(STATUS, [status_row(each) for each in found])
+    output.print_table(STATUS_COLUMNS, [status_row(each) for each in found])
     for each in found:
         if names or each.state not in ("current", "idle") or each.behind:
-            screen.say(f"{each.name}: {printable(each.sentence)}{slowest(each)}")
+            output.print(f"{each.name}: {escape_control(each.sentence)}{describe_slowest_handler(each)}")
 
 
-STATUS = (
-    Column("name", style="bold", elastic=True, least=12),
+STATUS_COLUMNS = (
+    Column("name", style="bold", elastic=True, min_width=12),
     Column("state"),
     Column("position", True),
     Column("behind", True),
@@ -113,7 +112,7 @@ STATUS = (
 )
 
 
-def slowest(each: Status) -> str:
+def describe_slowest_handler(each: Status) -> str:
     """Its slowest handler, and how long that needs for an event."""
     if not each.slowest:
         return ""
@@ -135,10 +134,10 @@ def show(url: Url = None, name: Name = None, import_path: ImportPath = ".", as_j
 
     For every generation and partition: how far it was scanned, how many events were seen and handled, their digests.
     """
-    screen = Screen(as_json)
-    with at_desk(url, name, import_path) as (desk, named):
-        held = desk.checkpoints(named)
-    for each in held:
+    output = Output(as_json)
+    with open_projection(url, name, import_path) as (admin, named):
+        checkpoints = admin.checkpoints(named)
+    for each in checkpoints:
         facts = {
             "name": each.place.name,
             "generation": each.place.generation,
@@ -154,15 +153,15 @@ def show(url: Url = None, name: Name = None, import_path: ImportPath = ".", as_j
             "token": each.token,
             "holder": each.holder,
             "stopped": msgspec.json.decode(each.stopped) if each.stopped else None,
-            "advanced": second_text(each.at) if each.at else None,
+            "advanced": format_second(each.at) if each.at else None,
         }
-        if screen.json:
-            screen.value(facts)
+        if output.is_json:
+            output.write_value(facts)
             continue
         for key, value in facts.items():
             shown = each.query if key == "query" else "" if value is None else str(value)
-            screen.text(f"{key:<15} {printable(shown)}")
-        screen.text("")
+            output.write_text(f"{key:<15} {escape_control(shown)}")
+        output.write_text("")
 
 
 @projections.command("rebuild", cls=Command)
@@ -181,26 +180,26 @@ def rebuild(
     Ctrl-C keeps what is done; the next rebuild of the same code goes on there. Then it is compared with what
     readers see; `switch` lets them see it.
     """
-    screen = Screen(as_json)
-    with at_desk(url, name, import_path) as (desk, named):
-        with progress(screen, "building") as bar:
-            generation = desk.rebuild(named, at=None if at is None else place_of(at), progress=bar)
-        found = desk.compare(named, generation)
+    output = Output(as_json)
+    with open_projection(url, name, import_path) as (admin, named):
+        with progress_bar(output, "building") as bar:
+            generation = admin.rebuild(named, at=None if at is None else parse_position_or_time(at), progress=bar)
+        found = admin.compare(named, generation)
         if switch and at is None:
-            desk.switch(named)
-        tell_comparison(screen, found)
-        if screen.json:
+            admin.switch(named)
+        print_comparison(output, found)
+        if output.is_json:
             return
-        apart = [each for each in desk.parked(named, generation) if each.state != "skipped"]
+        apart = [each for each in admin.parked(named, generation) if each.state != "skipped"]
         if apart:
             see = f"eventfold projections parked … {found.name} --generation {generation}"
-            screen.say(f"{counted(len(apart), 'event')} parked in generation {generation}: {see}", style="bold")
+            output.print(f"{count_of(len(apart), 'event')} parked in generation {generation}: {see}", style="bold")
         if at is None:
             then = "Readers see it now. To go back" if switch else "Readers still see the old one. To let them see it"
-            screen.say(f"{then}: eventfold projections {'rollback' if switch else 'switch'} … {found.name}")
+            output.print(f"{then}: eventfold projections {'rollback' if switch else 'switch'} … {found.name}")
             return
         drop = f"eventfold projections discard … {found.name} --generation {generation}"
-        screen.say(f"It is there to look at: store.rows(…, generation={generation}). To drop it: {drop}")
+        output.print(f"It is there to look at: store.rows(…, generation={generation}). To drop it: {drop}")
 
 
 @projections.command("compare", cls=Command)
@@ -214,51 +213,51 @@ def compare(
     as_json: Json = None,
 ) -> None:
     """Compare what readers see with another generation, row by row. Exits 1 if they differ."""
-    with at_desk(url, name, import_path) as (desk, named):
-        found = desk.compare(named, generation)
-    tell_comparison(Screen(as_json), found)
+    with open_projection(url, name, import_path) as (admin, named):
+        found = admin.compare(named, generation)
+    print_comparison(Output(as_json), found)
     if not found.equal:
         raise typer.Exit(1)
 
 
-def tell_comparison(screen: Screen, found: Comparison) -> None:
+def print_comparison(output: Output, found: Comparison) -> None:
     """Counts, digests, the first differences."""
-    if screen.json:
-        screen.value(found)
+    if output.is_json:
+        output.write_value(found)
         return
     for side in (0, 1):
-        screen.say(
-            f"generation {found.generations[side]}: {counted(found.rows[side], 'row')}, digest "
+        output.print(
+            f"generation {found.generations[side]}: {count_of(found.rows[side], 'row')}, digest "
             f"{found.digests[side][:16]}…, at position {found.positions[side]:,}"
         )
     if found.equal:
-        screen.say("Every row is the same.")
+        output.print("Every row is the same.")
         return
-    screen.say(f"{counted(found.different, 'row')} not the same" + (":" if found.differences else "."))
+    output.print(f"{count_of(found.different, 'row')} not the same" + (":" if found.differences else "."))
     for each in found.differences:
         for sign, row in (("-", each.before), ("+", each.after)):
             if row is not None:
-                screen.text(f"  {sign} {printable(str(row))}")
+                output.write_text(f"  {sign} {escape_control(str(row))}")
 
 
 @projections.command("switch", cls=Command)
 def switch(url: Url = None, name: Name = None, import_path: ImportPath = ".", as_json: Json = None) -> None:
     """Let readers see what was built; it is brought up to date first."""
-    with at_desk(url, name, import_path) as (desk, named):
-        known = desk.switch(named)
-    text = f"was switched: readers see generation {known.live} now. To go back: eventfold projections rollback … "
-    acted(as_json, named, text + known.name, done="switched", live=known.live)
+    with open_projection(url, name, import_path) as (admin, named):
+        record = admin.switch(named)
+    text = f"was switched: readers see generation {record.live} now. To go back: eventfold projections rollback … "
+    report(as_json, named, text + record.name, done="switched", live=record.live)
 
 
 @projections.command("rollback", cls=Command)
 def rollback(url: Url = None, name: Name = None, import_path: ImportPath = ".", as_json: Json = None) -> None:
     """Let readers see the generation before the last switch."""
-    with at_desk(url, name, import_path) as (desk, named):
-        known = desk.rollback(named)
-        (now,) = desk.status(named)
-    text = f"was rolled back: readers see generation {known.live} again, at position {now.position:,}. {now.sentence} "
+    with open_projection(url, name, import_path) as (admin, named):
+        record = admin.rollback(named)
+        (now,) = admin.status(named)
+    text = f"was rolled back: readers see generation {record.live} again, at position {now.position:,}. {now.sentence} "
     text += "The code it was made by keeps it up to date."
-    acted(as_json, named, text, done="rolled back", live=known.live, position=now.position)
+    report(as_json, named, text, done="rolled back", live=record.live, position=now.position)
 
 
 @projections.command("discard", cls=Command)
@@ -272,17 +271,17 @@ def discard(
     as_json: Json = None,
 ) -> None:
     """Give up what is being built, or drop a generation of the past."""
-    with at_desk(url, name, import_path) as (desk, named):
-        desk.discard(named, generation)
-    acted(as_json, named, "has one generation less.", done="discarded")
+    with open_projection(url, name, import_path) as (admin, named):
+        admin.discard(named, generation)
+    report(as_json, named, "has one generation less.", done="discarded")
 
 
 @projections.command("accept", cls=Command)
 def accept(url: Url = None, name: Name = None, import_path: ImportPath = ".", as_json: Json = None) -> None:
     """Say that the rows are right as they are, though the code has changed."""
-    with at_desk(url, name, import_path) as (desk, named):
-        desk.accept(named)
-    acted(as_json, named, "goes on from where it is, by its code as it is now.", done="accepted")
+    with open_projection(url, name, import_path) as (admin, named):
+        admin.accept(named)
+    report(as_json, named, "goes on from where it is, by its code as it is now.", done="accepted")
 
 
 @projections.command("pause", cls=Command)
@@ -290,19 +289,19 @@ def pause(
     because: Because, url: Url = None, name: Name = None, import_path: ImportPath = ".", as_json: Json = None
 ) -> None:
     """Let nobody work on a read model, until it is resumed."""
-    with at_desk(url, name, import_path) as (desk, named):
-        desk.pause(named, because)
+    with open_projection(url, name, import_path) as (admin, named):
+        admin.pause(named, because)
     text = f"is paused: {because.rstrip('.')}. To let it go on: eventfold projections resume … "
-    acted(as_json, named, text + (named if isinstance(named, str) else plan_of(named).name), done="paused")
+    report(as_json, named, text + (named if isinstance(named, str) else plan_of(named).name), done="paused")
 
 
 @projections.command("resume", cls=Command)
 def resume(url: Url = None, name: Name = None, import_path: ImportPath = ".", as_json: Json = None) -> None:
     """Let it go on: after a pause, or once more with the event at which it stopped."""
-    with at_desk(url, name, import_path) as (desk, named):
-        desk.resume(named)
-        (now,) = desk.status(named)
-    acted(as_json, named, f"may go on. {now.sentence}", done="resumed")
+    with open_projection(url, name, import_path) as (admin, named):
+        admin.resume(named)
+        (now,) = admin.status(named)
+    report(as_json, named, f"may go on. {now.sentence}", done="resumed")
 
 
 @projections.command("parked", cls=Command)
@@ -319,23 +318,30 @@ def parked(
 
     Events that only wait for an earlier one of their key are counted; `--all`, or JSON, lists them.
     """
-    screen = Screen(as_json, wide)
-    with at_desk(url, name, import_path) as (desk, named):
-        found = desk.parked(named, generation)
-    if screen.json:
-        screen.lines(msgspec.json.encode(each) for each in found)
+    output = Output(as_json, wide)
+    with open_projection(url, name, import_path) as (admin, named):
+        found = admin.parked(named, generation)
+    if output.is_json:
+        output.write_lines(msgspec.json.encode(each) for each in found)
         return
     waiting = [each for each in found if each.state == "parked" and not each.attempts and not all_]
     columns = (Column("position", True), Column("type", elastic=True), Column("key", elastic=True), Column("state"))
-    columns += (Column("tried", True), Column("why", elastic=True, least=20))
+    columns += (Column("tried", True), Column("why", elastic=True, min_width=20))
     rows = [
-        (f"{e.position:,}", e.type, printable(e.key), e.state, f"{e.attempts}", printable(e.because or e.error))
+        (
+            f"{e.position:,}",
+            e.type,
+            escape_control(e.key),
+            e.state,
+            f"{e.attempts}",
+            escape_control(e.because or e.error),
+        )
         for e in found
         if all_ or e.attempts or e.state != "parked"
     ]
-    screen.table(columns, rows)
+    output.print_table(columns, rows)
     if waiting:
-        screen.hint(f"{counted(len(waiting), 'later event')} of these keys only wait; --all lists them.")
+        output.print_hint(f"{count_of(len(waiting), 'later event')} of these keys only wait; --all lists them.")
 
 
 @projections.command("retry", cls=Command)
@@ -347,10 +353,10 @@ def retry(
     as_json: Json = None,
 ) -> None:
     """Have parked events tried again by their runner: one with its key's later ones, or all."""
-    with at_desk(url, name, import_path) as (desk, named):
-        count = desk.retry(named, position)
-    text = f"has {counted(count, 'event')} due: its runner tries them again within about a second."
-    acted(as_json, named, text, due=count, done="due to be tried again")
+    with open_projection(url, name, import_path) as (admin, named):
+        count = admin.retry(named, position)
+    text = f"has {count_of(count, 'event')} due: its runner tries them again within about a second."
+    report(as_json, named, text, due=count, done="due to be tried again")
 
 
 @projections.command("skip", cls=Command)
@@ -365,9 +371,9 @@ def skip(
     """Leave one event out for good: one that is parked, or the one it stopped at."""
     if position is None:
         raise typer.BadParameter("say which event.", param_hint="POSITION")
-    with at_desk(url, name, import_path) as (desk, named):
-        desk.skip(named, position, because)
-    acted(as_json, named, f"leaves event {position:,} out: {because.rstrip('.')}.", position=position, done="skipped")
+    with open_projection(url, name, import_path) as (admin, named):
+        admin.skip(named, position, because)
+    report(as_json, named, f"leaves event {position:,} out: {because.rstrip('.')}.", position=position, done="skipped")
 
 
 @projections.command("begin", cls=Command)
@@ -387,16 +393,16 @@ def begin(
     """
     if at is None:
         raise typer.BadParameter("say behind which event.", param_hint="--at")
-    with at_desk(url, name, import_path) as (desk, named):
-        position = desk.begin(named, place_of(at))
-    known_as = named if isinstance(named, str) else name_of(desk, named)
-    acted(as_json, known_as, f"goes on behind position {position:,}.", done="begun", position=position)
+    with open_projection(url, name, import_path) as (admin, named):
+        position = admin.begin(named, parse_position_or_time(at))
+    known_as = named if isinstance(named, str) else name_of(admin, named)
+    report(as_json, known_as, f"goes on behind position {position:,}.", done="begun", position=position)
 
 
 @projections.command("forget", cls=Command)
 def forget(url: Url = None, name: Name = None, import_path: ImportPath = ".", as_json: Json = None) -> None:
     """Give up what is kept: a follower's progress, or a read model with all its rows."""
-    with at_desk(url, name, import_path) as (desk, named):
-        position = desk.forget(named)
+    with open_projection(url, name, import_path) as (admin, named):
+        position = admin.forget(named)
     text = f"is forgotten; it had come to position {position:,}."
-    acted(as_json, named, text, done="forgotten", position=position)
+    report(as_json, named, text, done="forgotten", position=position)

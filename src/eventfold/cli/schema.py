@@ -14,17 +14,15 @@ import msgspec
 import typer
 
 from eventfold.cli.command import Command, Group
-from eventfold.cli.copy import progress
-from eventfold.cli.files import write_whole
-from eventfold.cli.options import Json, Url, addressed, opened
-from eventfold.cli.screen import Column, Screen
-from eventfold.cli.shown import counted
+from eventfold.cli.formatting import count_of
+from eventfold.cli.options import Json, Url, open_store, split_store_argument
+from eventfold.cli.output import Column, Output, progress_bar, write_file_atomically
 from eventfold.cli.state import ImportPath
 from eventfold.errors import InvalidInput
 from eventfold.schema import Finding, compare, lock_of, scan, types_of
 from eventfold.schema.catalogue import as_html, catalogue
 
-LOCK = "eventfold.lock.json"
+DEFAULT_LOCK_FILE = "eventfold.lock.json"
 
 schema = typer.Typer(
     cls=Group,
@@ -37,7 +35,7 @@ Modules = Annotated[list[str], typer.Argument(metavar="MODULE…", help="Where t
 Lock = Annotated[Path, typer.Option("--lock", metavar="FILE", help="The lock file, kept in your repository.")]
 
 
-def imported(modules: list[str], path: str) -> list[type]:
+def import_event_classes(modules: list[str], path: str) -> list[type]:
     """The event classes of some modules. Raises InvalidInput on a module that cannot be imported, or has none."""
     if path not in sys.path:
         sys.path.insert(0, path)
@@ -56,7 +54,7 @@ def imported(modules: list[str], path: str) -> list[type]:
     return found
 
 
-def locked(path: Path) -> dict[str, Any]:
+def read_lock_file(path: Path) -> dict[str, Any]:
     """A lock file. Raises InvalidInput if there is none, or it is something else."""
     try:
         lock = msgspec.json.decode(path.read_bytes())
@@ -72,50 +70,56 @@ def locked(path: Path) -> dict[str, Any]:
 
 
 @schema.command("export", cls=Command)
-def export(modules: Modules, lock: Lock = Path(LOCK), import_path: ImportPath = ".", as_json: Json = None) -> None:
+def export(
+    modules: Modules, lock: Lock = Path(DEFAULT_LOCK_FILE), import_path: ImportPath = ".", as_json: Json = None
+) -> None:
     """Write the lock file: JSON Schema of every type and version.
 
     Commit it. It changes when, and only when, a schema does.
     """
-    screen = Screen(as_json)
-    found = lock_of(imported(modules, import_path))
+    output = Output(as_json)
+    found = lock_of(import_event_classes(modules, import_path))
     text = msgspec.json.format(msgspec.json.encode(found, order="deterministic"), indent=2) + b"\n"
-    write_whole(lock, text, "The schemas")
-    if screen.json:
-        screen.value(found)
+    write_file_atomically(lock, text, "The schemas")
+    if output.is_json:
+        output.write_value(found)
     else:
-        screen.say(f"Wrote {counted(len(found['types']), 'type')} to {lock}.")
+        output.print(f"Wrote {count_of(len(found['types']), 'type')} to {lock}.")
 
 
 @schema.command("diff", cls=Command)
-def diff(modules: Modules, lock: Lock = Path(LOCK), import_path: ImportPath = ".", as_json: Json = None) -> None:
+def diff(
+    modules: Modules, lock: Lock = Path(DEFAULT_LOCK_FILE), import_path: ImportPath = ".", as_json: Json = None
+) -> None:
     """Show what changed since the lock file was written. Always exits 0."""
-    tell(Screen(as_json), compare(locked(lock), lock_of(imported(modules, import_path))))
+    print_findings(Output(as_json), compare(read_lock_file(lock), lock_of(import_event_classes(modules, import_path))))
 
 
 @schema.command("check", cls=Command)
-def check(modules: Modules, lock: Lock = Path(LOCK), import_path: ImportPath = ".", as_json: Json = None) -> None:
+def check(
+    modules: Modules, lock: Lock = Path(DEFAULT_LOCK_FILE), import_path: ImportPath = ".", as_json: Json = None
+) -> None:
     """Fail if old events could no longer be read, or found: for CI.
 
     Exits 1 on a breaking change and says what to write, or where the lock file is out of date; 0 otherwise.
     """
-    screen = Screen(as_json)
-    found = compare(locked(lock), lock_of(imported(modules, import_path)))
-    tell(screen, found)
+    output = Output(as_json)
+    found = compare(read_lock_file(lock), lock_of(import_event_classes(modules, import_path)))
+    print_findings(output, found)
     breaking = sum(each.breaking for each in found)
-    if found and not breaking and not screen.json:
-        screen.say(f"Nothing breaks, but {lock} is out of date: eventfold schema export {' '.join(modules)}")
+    if found and not breaking and not output.is_json:
+        output.print(f"Nothing breaks, but {lock} is out of date: eventfold schema export {' '.join(modules)}")
     if found:
         raise typer.Exit(1)
 
 
-def tell(screen: Screen, found: list[Finding]) -> None:
+def print_findings(output: Output, found: list[Finding]) -> None:
     """Findings, breaking ones first."""
-    if screen.json:
-        screen.lines(msgspec.json.encode(each) for each in found)
+    if output.is_json:
+        output.write_lines(msgspec.json.encode(each) for each in found)
         return
     if not found:
-        screen.say("Nothing has changed.")
+        output.print("Nothing has changed.")
         return
     from rich.padding import Padding
     from rich.text import Text
@@ -124,11 +128,11 @@ def tell(screen: Screen, found: list[Finding]) -> None:
         place = f"{each.type} v{each.version}" if each.version else each.type
         where = f"{place}.{each.field}" if each.field else place
         mark, style = ("breaks", "bold red") if each.breaking else ("fine", "green")
-        screen.say(Text.assemble((f"{mark:<8}", style), (where, "bold"), f" {each.what}."))
+        output.print(Text.assemble((f"{mark:<8}", style), (where, "bold"), f" {each.what}."))
         if each.write:
-            screen.say(Padding(each.write, (0, 0, 0, 8)))
+            output.print(Padding(each.write, (0, 0, 0, 8)))
         if each.code:
-            screen.say(Padding(Text(each.code, style="cyan"), (0, 0, 1, 12)))
+            output.print(Padding(Text(each.code, style="cyan"), (0, 0, 1, 12)))
 
 
 @schema.command("scan", cls=Command)
@@ -144,44 +148,43 @@ def scan_log(
 
     By type, version and field, with the first position of each. Exits 1 if anything does not fit.
     """
-    url, names = addressed(url, list(modules or ()), needed=1)
+    url, names = split_store_argument(url, list(modules or ()), needed=1)
     if not names:
         raise typer.BadParameter("name the modules that declare your events.", param_hint="MODULE…")
-    screen = Screen(as_json)
-    imported(names, import_path)
-    with opened(url) as store:
+    output = Output(as_json)
+    import_event_classes(names, import_path)
+    with open_store(url) as store:
         total = store.head()
-        with progress(screen, "scanning") as bar:
+        with progress_bar(output, "scanning") as bar:
             result = scan(store, lambda done: bar(done, total))
-    if screen.json:
-        screen.value(msgspec.to_builtins(result))
+    if output.is_json:
+        output.write_value(msgspec.to_builtins(result))
     elif result.fits:
-        screen.say(
-            f"All {counted(result.events, 'event')} fit, of {counted(len(result.types), 'type')}, each version counted."
-        )
+        events, types = count_of(result.events, "event"), count_of(len(result.types), "type")
+        output.print(f"All {events} fit, of {types}, each version counted.")
     else:
         columns = (
-            Column("type", elastic=True, style="bold", least=12),
-            Column("v", right=True),
+            Column("type", elastic=True, style="bold", min_width=12),
+            Column("v", align_right=True),
             Column("field", elastic=True),
-            Column("events", right=True, style="cyan"),
-            Column("first", right=True, style="dim"),
+            Column("events", align_right=True, style="cyan"),
+            Column("first", align_right=True, style="dim"),
             Column("why", elastic=True),
         )
         rows = [
             (m.type, str(m.version), m.field or "·", f"{m.count:,}", f"{m.first:,}", m.code) for m in result.misfits
         ]
-        screen.table(columns, rows)
+        output.print_table(columns, rows)
         for misfit in result.misfits:
-            screen.hint(misfit.what)
+            output.print_hint(misfit.what)
     if not result.fits:
         raise typer.Exit(1)
 
 
 @schema.command("catalogue", cls=Command)
-def catalogue_page(
+def write_catalogue(
     modules: Modules,
-    output: Annotated[
+    file: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to; .html makes a page.")
     ] = None,
     import_path: ImportPath = ".",
@@ -190,12 +193,12 @@ def catalogue_page(
 
     Markdown on standard output, or Markdown or HTML in a file, by its ending.
     """
-    screen = Screen(False)
-    imported(modules, import_path)
+    output = Output(False)
+    import_event_classes(modules, import_path)
     page = catalogue(modules)
-    if output is None:
-        screen.text(page.rstrip("\n"))
+    if file is None:
+        output.write_text(page.rstrip("\n"))
         return
-    text = as_html(page) if output.suffix in (".html", ".htm") else page
-    write_whole(output, text.encode(), "The catalogue")
-    screen.say(f"Wrote the catalogue to {output}.")
+    text = as_html(page) if file.suffix in (".html", ".htm") else page
+    write_file_atomically(file, text.encode(), "The catalogue")
+    output.print(f"Wrote the catalogue to {file}.")

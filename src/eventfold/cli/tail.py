@@ -11,13 +11,10 @@ from typing import Annotated, Any
 
 import typer
 
-from eventfold.cli.ending import Signals, note
-from eventfold.cli.events import Events
-from eventfold.cli.files import write_whole
-from eventfold.cli.filters import query_of
-from eventfold.cli.lines import line_of
-from eventfold.cli.moments import since, until
-from eventfold.cli.nearest import tell_nearest
+from eventfold.cli.event_table import EventTable
+from eventfold.cli.exit_codes import Signals, print_note
+from eventfold.cli.formatting import count_of
+from eventfold.cli.jsonl import encode_line
 from eventfold.cli.options import (
     After,
     Json,
@@ -29,20 +26,23 @@ from eventfold.cli.options import (
     Url,
     Where,
     Wide,
-    opened,
-    position_in,
-    position_or_cursor,
+    build_query,
+    open_store,
+    parse_position_or_cursor,
+    parse_since,
+    parse_until,
+    resolve_after,
 )
-from eventfold.cli.screen import Screen
-from eventfold.cli.shown import counted
+from eventfold.cli.output import Output, write_file_atomically
+from eventfold.cli.suggestions import print_suggestions
 from eventfold.core.event import Recorded
 from eventfold.core.query import Cursor, Query
 from eventfold.errors import CursorMismatch
 from eventfold.running.follower import Follower
 from eventfold.store import Store
 
-LAST = 10  # events shown before the live ones where nobody said from where
-IDLE = 1.0  # seconds without an event after which progress past unasked-for events is kept
+DEFAULT_LAST = 10  # events shown before the live ones where nobody said from where
+IDLE_TIMEOUT_S = 1.0  # seconds without an event after which progress past unasked-for events is kept
 
 Page = list[Recorded[Any]]
 
@@ -53,7 +53,7 @@ def tail(
     tags: Tags = None,
     where: Where = None,
     after: After = None,
-    since_: Since = None,
+    since: Since = None,
     occurred_since: OccurredSince = None,
     occurred_until: OccurredUntil = None,
     last: Annotated[
@@ -86,122 +86,130 @@ def tail(
     between two runs: progress is kept after events were delivered, so a run that is killed may repeat some; tell them
     by their ids. A name is proved by `verify`, and shown by `projections status`.
     """
-    screen = Screen(as_json, wide)
+    output = Output(as_json, wide)
     if cursor and name:
         raise typer.BadParameter("progress is kept in one place: give --cursor or --name.", param_hint="--name")
-    if last is not None and (after or since_ or cursor or name):
+    if last is not None and (after or since or cursor or name):
         raise typer.BadParameter("it says where to begin, and so does another option: give one.", param_hint="--last")
-    query = query_of(types, tags, where)
-    window = (since(occurred_since), until(occurred_until))
+    query = build_query(types, tags, where)
+    window = (parse_since(occurred_since), parse_until(occurred_until))
     signals = Signals()
     keep = cursor or name
-    with signals.heeded(), opened(url) as store, Delivery(screen, store, keep, limit, window, signals) as delivery:
-        tell_nearest(store, query)
-        start = first_of(store, delivery, query, after, since_, LAST if last is None else last)
-        with signals.held():  # it starts a thread that watches the store
+    with (
+        signals.installed(),
+        open_store(url) as store,
+        Delivery(output, store, keep, limit, window, signals) as delivery,
+    ):
+        print_suggestions(store, query)
+        start = find_start(store, delivery, query, after, since, DEFAULT_LAST if last is None else last)
+        with signals.deferred():  # it starts a thread that watches the store
             follower = store.follow(query, name=name, after=start, raw=True)
         with follower:
             delivery.run(follower, once)
 
 
-def first_of(
-    store: Store, delivery: Delivery, query: Query, after: str | None, since_: str | None, last: int
+def find_start(
+    store: Store, delivery: Delivery, query: Query, after: str | None, since: str | None, last: int
 ) -> int | Cursor:
     """Where to begin to follow. The last few, if they are asked for, are delivered here."""
-    kept = read_cursor(delivery.keep) if isinstance(delivery.keep, Path) else None
+    kept = read_cursor(delivery.progress_place) if isinstance(delivery.progress_place, Path) else None
     if kept is not None:
         return kept
     head = store.head()
-    if since_ is not None:
-        first = next(store.read(since=since(since_), limit=1, raw=True), None)
-        return max(position_in(store, after), head if first is None else first.position - 1)
-    if after is not None or delivery.keep is not None:
-        return position_or_cursor(after)
+    if since is not None:
+        first = next(store.read(since=parse_since(since), limit=1, raw=True), None)
+        return max(resolve_after(store, after), head if first is None else first.position - 1)
+    if after is not None or delivery.progress_place is not None:
+        return parse_position_or_cursor(after)
     if last:
         newest = store.read(query, until=head, backwards=True, limit=last, raw=True)
-        delivery.give(list(newest)[::-1], store.cursor(head))
+        delivery.deliver(list(newest)[::-1], store.cursor(head))
     return head
 
 
 class Delivery:
-    """Hands events to the screen, and keeps how far its reader has come. When it ends, it tells how to go on."""
+    """Hands events to the output, and keeps how far its reader has come. When it ends, it tells how to go on."""
 
     def __init__(
         self,
-        screen: Screen,
+        output: Output,
         store: Store,
         keep: Path | str | None,
         limit: int | None,
         window: tuple[datetime | None, datetime | None],
         signals: Signals,
     ) -> None:
-        self.screen, self.store, self.keep, self.limit = screen, store, keep, limit
+        self.output, self.store, self.progress_place, self.limit = output, store, keep, limit
         self._follower: Follower | None = None
         self._signals = signals
-        self.given = 0
+        self.delivered = 0
         self._since, self._until = window
-        self._table = Events(screen)
-        self.reached = ""
+        self._table = EventTable(output)
+        self.reached_cursor = ""
 
     @property
-    def full(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether as many as were asked for were given."""
-        return self.limit is not None and self.given >= self.limit
+        return self.limit is not None and self.delivered >= self.limit
 
     def __enter__(self) -> Delivery:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         if kind is None or issubclass(kind, (KeyboardInterrupt, SystemExit)):
-            self._farewell()
+            self._print_how_to_resume()
 
     def run(self, follower: Follower, once: bool) -> None:
         """Deliver until enough were given, or (`once`) all there is, or for ever."""
-        if self.full:
+        if self.is_complete:
             return
         self._follower = follower
-        for page in follower.pages(timeout=0.0 if once else IDLE):
-            self.give(page, follower.cursor)
-            if self.full or (once and not page):
+        for page in follower.pages(timeout=0.0 if once else IDLE_TIMEOUT_S):
+            self.deliver(page, follower.cursor)
+            if self.is_complete or (once and not page):
                 return
 
-    def give(self, page: Page, end: Cursor) -> None:
+    def deliver(self, page: Page, end: Cursor) -> None:
         """Show what of a page is wanted, then keep the progress: `end` is how far the whole page reaches."""
         wanted = [each for each in page if self._in_window(each)]
-        if self.limit is not None and len(wanted) > self.limit - self.given:
-            wanted = wanted[: self.limit - self.given]
+        if self.limit is not None and len(wanted) > self.limit - self.delivered:
+            wanted = wanted[: self.limit - self.delivered]
             end = self.store.cursor(wanted[-1].position)
-        with self._signals.held():
-            if self.screen.json:
-                self.screen.lines(line_of(each.stored) for each in wanted)
+        with self._signals.deferred():
+            if self.output.is_json:
+                self.output.write_lines(encode_line(each.stored) for each in wanted)
             else:
-                self._table.show(wanted)
-            self.screen.flush()
-            self.given += len(wanted)
-            self._keep(end)
+                self._table.print_page(wanted)
+            self.output.flush()
+            self.delivered += len(wanted)
+            self._save_progress(end)
 
     def _in_window(self, recorded: Recorded[Any]) -> bool:
         moment = recorded.occurred or recorded.time
         return (self._since is None or moment >= self._since) and (self._until is None or moment <= self._until)
 
-    def _keep(self, cursor: Cursor) -> None:
+    def _save_progress(self, cursor: Cursor) -> None:
         text = str(cursor)
-        if isinstance(self.keep, Path):
-            if text != self.reached:
-                write_cursor(self.keep, text)
-        elif isinstance(self.keep, str) and self._follower is not None:
+        if isinstance(self.progress_place, Path):
+            if text != self.reached_cursor:
+                write_cursor(self.progress_place, text)
+        elif isinstance(self.progress_place, str) and self._follower is not None:
             self._follower.acknowledge(cursor)
-        self.reached = text
+        self.reached_cursor = text
 
-    def _farewell(self) -> None:
-        match self.keep:
+    def _print_how_to_resume(self) -> None:
+        match self.progress_place:
             case Path():
-                onward = f"--cursor {self.keep}"
+                onward = f"--cursor {self.progress_place}"
             case str():
-                onward = f"--name {self.keep}"
+                onward = f"--name {self.progress_place}"
             case None:
-                onward = f"--after {self.reached}"
-        note(f"{counted(self.given, 'event')} shown. Go on with {onward}" if self.reached else "Nothing was shown.")
+                onward = f"--after {self.reached_cursor}"
+        print_note(
+            f"{count_of(self.delivered, 'event')} shown. Go on with {onward}"
+            if self.reached_cursor
+            else "Nothing was shown."
+        )
 
 
 def read_cursor(file: Path) -> Cursor | None:
@@ -219,4 +227,4 @@ def read_cursor(file: Path) -> Cursor | None:
 
 def write_cursor(file: Path, cursor: str) -> None:
     """Keep a cursor durably: whoever reads the file, at any moment, finds the old one or the new one, whole."""
-    write_whole(file, f"{cursor}\n".encode(), "Progress")
+    write_file_atomically(file, f"{cursor}\n".encode(), "Progress")

@@ -23,13 +23,13 @@ class Terminal(Console):
         """A reader that has had enough ends the command as any broken pipe does; rich alone would exit with 1."""
         raise BrokenPipeError
 
-    def cut(self, lines: Iterable[Text], whole: bool = False) -> None:
+    def print_lines(self, lines: Iterable[Text], whole: bool = False) -> None:
         """Lines, each cut with … where the terminal ends, unless it is to be `whole`."""
         text = Text("\n").join(lines)
         self.print(text, no_wrap=True, overflow="ignore" if whole else "ellipsis", crop=not whole)
 
 
-def grid(widths: list[int], styles: list[str], right: list[bool], gap: int) -> Table:
+def build_grid(widths: list[int], styles: list[str], right: list[bool], gap: int) -> Table:
     """A table without lines, its columns of these widths; what does not fit is cut, with …."""
     drawn = Table(box=None, show_header=False, padding=(0, gap, 0, 0), pad_edge=False)
     for width, style, to_the_right in zip(widths, styles, right, strict=True):

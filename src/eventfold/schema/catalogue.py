@@ -1,6 +1,6 @@
 """Room: the event catalogue, a page for people: what events there are, their fields, who decides and projects them.
 
-Knows: declared classes. Does not know: how it is found who has to do with them (who.py does), files.
+Knows: declared classes. Does not know: how it is found who has to do with them (usage.py does), files.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, cast
 from eventfold.core.upcast import chain_of, ends_of
 from eventfold.schema.compare import kind_of
 from eventfold.schema.describe import describe, types_of
-from eventfold.schema.who import Who, who_of
+from eventfold.schema.usage import Who, who_of
 
 
 def catalogue(modules: Iterable[str]) -> str:

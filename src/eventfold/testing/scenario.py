@@ -18,8 +18,8 @@ from eventfold.core.state import State
 from eventfold.projection import Projection
 from eventfold.store import Store
 from eventfold.testing.clock import Clock
-from eventfold.testing.going import Going
-from eventfold.testing.telling import difference, listed
+from eventfold.testing.difference import difference, listed
+from eventfold.testing.process_scenario import Going
 
 if TYPE_CHECKING:
     from eventfold.process import Process

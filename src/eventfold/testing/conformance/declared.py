@@ -17,8 +17,8 @@ from eventfold.core.query import Query
 from eventfold.errors import NotSupported, StoreClosed
 from eventfold.ports.engine import Capabilities
 from eventfold.store import Store
+from eventfold.testing.conformance.engine_under_test import Place
 from eventfold.testing.conformance.events import Account, Deposited, Noted, about, amounts, deposit, deposits
-from eventfold.testing.conformance.place import Place
 from eventfold.testing.faults import Faulty
 
 

@@ -13,7 +13,7 @@ import pytest
 from eventfold.ports.engine import Capabilities
 from eventfold.store import Store
 from eventfold.testing.clock import Clock
-from eventfold.testing.conformance.place import Place
+from eventfold.testing.conformance.engine_under_test import Place
 from eventfold.testing.faults import Faulty
 
 __all__ = ["capabilities", "clock", "faults", "open_again", "port", "reopen", "store"]

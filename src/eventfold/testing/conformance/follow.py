@@ -14,8 +14,8 @@ import eventfold as ef
 from eventfold.core.query import Query
 from eventfold.errors import UnknownEventType
 from eventfold.store import Store
+from eventfold.testing.conformance.engine_under_test import Place
 from eventfold.testing.conformance.events import Noted, about, amounts, deposit, deposits, positions
-from eventfold.testing.conformance.place import Place
 
 SOON = 10.0  # seconds in which whatever is awaited must have come
 

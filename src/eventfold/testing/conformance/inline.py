@@ -13,8 +13,8 @@ from eventfold.errors import InlineFailed, InlineMissing, NotSupported
 from eventfold.ports.engine import Turn
 from eventfold.ports.inline import Inlined
 from eventfold.store import Store
+from eventfold.testing.conformance.engine_under_test import Place
 from eventfold.testing.conformance.events import Deposited, Noted, deposit
-from eventfold.testing.conformance.place import Place
 
 
 class ConformanceSum(ef.Projection):

@@ -12,8 +12,8 @@ from eventfold.core.query import Query
 from eventfold.errors import InvalidQuery
 from eventfold.ports.engine import TagCount, TypeCount
 from eventfold.store import Store
+from eventfold.testing.conformance.engine_under_test import Place
 from eventfold.testing.conformance.events import Noted, Opened, about, deposit, deposits
-from eventfold.testing.conformance.place import Place
 
 
 def test_the_head_is_the_last_event(store: Store, port: Any) -> None:

@@ -11,8 +11,8 @@ import pytest
 import eventfold as ef
 from eventfold.errors import StoreBusy, StoreFull
 from eventfold.store import Store
+from eventfold.testing.conformance.engine_under_test import Place
 from eventfold.testing.conformance.events import Account, about, amounts, deposit, draft, withdraw
-from eventfold.testing.conformance.place import Place
 from eventfold.testing.faults import Faulty
 
 Faults = Callable[..., tuple[Store, Faulty]]

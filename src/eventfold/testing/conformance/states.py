@@ -15,6 +15,7 @@ import eventfold as ef
 from eventfold.core.query import Query
 from eventfold.errors import InvalidState, UndecodableEvent
 from eventfold.store import Store
+from eventfold.testing.conformance.engine_under_test import Place
 from eventfold.testing.conformance.events import (
     Account,
     Deposited,
@@ -25,7 +26,6 @@ from eventfold.testing.conformance.events import (
     deposit,
     deposits,
 )
-from eventfold.testing.conformance.place import Place
 
 
 def test_a_state_is_folded_from_its_events(store: Store) -> None:

@@ -13,7 +13,7 @@ from eventfold.core.envelope import NewEvent
 from eventfold.core.query import Query
 from eventfold.ports.engine import Span
 from eventfold.store import Store
-from eventfold.testing.conformance.place import Place
+from eventfold.testing.conformance.engine_under_test import Place
 
 TEN = datetime(2026, 1, 2, 10, tzinfo=UTC)
 NOON = TEN.astimezone(timezone(timedelta(hours=2)))  # the same moment

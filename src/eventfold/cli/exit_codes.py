@@ -34,7 +34,7 @@ INTERRUPTED = 130
 TERMINATED = 143
 
 # The first class that fits decides. What scripts must tell apart has a code of its own, the rest is 1.
-CODES: tuple[tuple[type[EventfoldError], int], ...] = (
+ERROR_EXIT_CODES: tuple[tuple[type[EventfoldError], int], ...] = (
     (InvalidInput, UNUSABLE),
     (AppendConflict, 3),
     (EventIdReused, 3),
@@ -45,7 +45,7 @@ CODES: tuple[tuple[type[EventfoldError], int], ...] = (
     (CursorMismatch, 7),
 )
 
-TABLE: tuple[tuple[int, str], ...] = (
+EXIT_CODE_MEANINGS: tuple[tuple[int, str], ...] = (
     (DONE, "done; also when the reader of a pipe has had enough (`eventfold read bank.db | head`)"),
     (FAILED, "any other error: an unreadable event, a missing extra, something the engine cannot do"),
     (UNUSABLE, "the command line or its input cannot be used; nothing was written"),
@@ -64,36 +64,36 @@ TABLE: tuple[tuple[int, str], ...] = (
     ),
 )
 
-ASKED_FOR_JSON = "eventfold.json"  # in the context's meta: whether --json was given
+JSON_REQUESTED = "eventfold.json"  # in the context's meta: whether --json was given
 
 
-def code_of(error: EventfoldError) -> int:
+def exit_code_of(error: EventfoldError) -> int:
     """The exit code that an error means."""
-    return next((code for kind, code in CODES if isinstance(error, kind)), FAILED)
+    return next((code for kind, code in ERROR_EXIT_CODES if isinstance(error, kind)), FAILED)
 
 
-def ended(run: Callable[[], Any], asked_for_json: Callable[[], bool]) -> Any:
+def run_command(run: Callable[[], Any], json_requested: Callable[[], bool]) -> Any:
     """Run a command; whatever goes wrong that is not our own fault becomes words and an exit code."""
     try:
         result = run()
         sys.stdout.flush()
         return result
     except EventfoldError as error:
-        tell(error, asked_for_json())
-        raise typer.Exit(code_of(error)) from None
+        print_error(error, json_requested())
+        raise typer.Exit(exit_code_of(error)) from None
     except KeyboardInterrupt:
-        quiet()
+        silence_stdout()
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
-        quiet()
+        silence_stdout()
         raise typer.Exit(DONE) from None
     except OSError as error:
-        tell(_unwritten(error), asked_for_json())
-        quiet()
+        print_error(_system_error(error), json_requested())
+        silence_stdout()
         raise typer.Exit(FAILED) from None
 
 
-def _unwritten(error: OSError) -> EventfoldError:
+def _system_error(error: OSError) -> EventfoldError:
     where = f" ({error.filename})" if error.filename else ""
     return EventfoldError(
         f"The system refused to read or write{where}: {error.strerror or error}.",
@@ -102,7 +102,7 @@ def _unwritten(error: OSError) -> EventfoldError:
     )
 
 
-def tell(error: EventfoldError, as_json: bool = False) -> None:
+def print_error(error: EventfoldError, as_json: bool = False) -> None:
     """An error on standard error: two sentences, red on a terminal; or one JSON object, with its facts."""
     with contextlib.suppress(OSError):
         sys.stdout.flush()  # what was shown before it comes first
@@ -111,7 +111,7 @@ def tell(error: EventfoldError, as_json: bool = False) -> None:
         facts |= {name: value for name, value in error.fields.items() if name not in facts}
         sys.stderr.write(msgspec.json.encode(facts, enc_hook=str).decode() + "\n")
         return
-    what, now = _visible(error.what), _visible(error.now)
+    what, now = _escape_control_characters(error.what), _escape_control_characters(error.now)
     if not sys.stderr.isatty():
         sys.stderr.write(f"{what}\n{now}\n")
         return
@@ -123,18 +123,18 @@ def tell(error: EventfoldError, as_json: bool = False) -> None:
     console.print(Text(now))
 
 
-def note(text: str) -> None:
+def print_note(text: str) -> None:
     """A remark beside the output, on standard error."""
-    sys.stderr.write(_visible(text) + "\n")
+    sys.stderr.write(_escape_control_characters(text) + "\n")
     sys.stderr.flush()
 
 
-def _visible(text: str) -> str:
+def _escape_control_characters(text: str) -> str:
     """Text that cannot drive a terminal: an error may quote what someone else wrote."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
-def quiet() -> None:
+def silence_stdout() -> None:
     """Nobody reads any more: let the interpreter's last flush go nowhere instead of complaining."""
     with contextlib.suppress(OSError, ValueError):
         sink = os.open(os.devnull, os.O_WRONLY)
@@ -146,28 +146,28 @@ class Signals:
     """Ctrl-C and SIGTERM, which end a command cleanly, but not in the middle of what is `held` together."""
 
     def __init__(self) -> None:
-        self._held = False
-        self._waiting: BaseException | None = None
+        self._deferring = False
+        self._deferred: BaseException | None = None
 
     def __call__(self, number: int, frame: object) -> None:
         end = SystemExit(TERMINATED) if number == signal.SIGTERM else KeyboardInterrupt()
-        if not self._held or self._waiting is not None:  # who asks twice means at once
+        if not self._deferring or self._deferred is not None:  # who asks twice means at once
             raise end
-        self._waiting = end
+        self._deferred = end
 
     @contextlib.contextmanager
-    def held(self) -> Generator[None, None, None]:
+    def deferred(self) -> Generator[None, None, None]:
         """What is done inside is done to its end; a signal that came meanwhile ends the command after it."""
-        self._held = True
+        self._deferring = True
         try:
             yield
         finally:
-            self._held = False
-        if self._waiting is not None:
-            raise self._waiting
+            self._deferring = False
+        if self._deferred is not None:
+            raise self._deferred
 
     @contextlib.contextmanager
-    def heeded(self) -> Generator[None, None, None]:
+    def installed(self) -> Generator[None, None, None]:
         """Take over both signals, and give them back afterwards."""
         try:
             earlier = {number: signal.signal(number, self) for number in (signal.SIGINT, signal.SIGTERM)}

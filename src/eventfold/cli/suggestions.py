@@ -8,68 +8,68 @@ from __future__ import annotations
 from collections.abc import Iterator
 from difflib import get_close_matches
 
-from eventfold.cli.ending import note
+from eventfold.cli.exit_codes import print_note
 from eventfold.core.query import Query
 from eventfold.store import Store
 
-ALIKE = 0.6  # of difflib: half a word may differ
-MOST_KEYS = 200  # of tags, looked at for one that is like the one asked for
-MOST_TAGS = 1_000
-LAST = "\U0010ffff"
+MIN_SIMILARITY = 0.6  # of difflib: half a word may differ
+MAX_TAG_KEYS = 200  # of tags, looked at for one that is like the one asked for
+MAX_TAGS = 1_000
+LAST_CHARACTER = "\U0010ffff"
 
 
-def tell_nearest(store: Store, query: Query) -> None:
+def print_suggestions(store: Store, query: Query) -> None:
     """Say on standard error which names of a query no event has, and which that are there come nearest."""
-    for line in nearest(store, query):
-        note(line)
+    for line in suggestions(store, query):
+        print_note(line)
 
 
-def nearest(store: Store, query: Query) -> Iterator[str]:
+def suggestions(store: Store, query: Query) -> Iterator[str]:
     """A sentence for each type and tag of a query that no event has; none where all are there."""
     types = dict.fromkeys(name for item in query.items for name in item.types)
     tags = dict.fromkeys(tag for item in query.items for tag in item.tags)
     known = [each.type for each in store.types()] if types else []
     for name in types:
         if name not in known:
-            yield _sentence(f"No event has the type {name}.", _like(name, known))
+            yield _sentence(f"No event has the type {name}.", closest_name(name, known))
     for tag in tags:
         if next(store.read(Query.of(tags=tag), raw=True, limit=1), None) is None:
-            yield _sentence(f"No event has the tag {tag}.", _tag_like(store, tag))
+            yield _sentence(f"No event has the tag {tag}.", _closest_tag(store, tag))
 
 
 def _sentence(what: str, meant: str | None) -> str:
     return what if meant is None else f"{what} Did you mean {meant}?"
 
 
-def _like(name: str, known: list[str]) -> str | None:
+def closest_name(name: str, known: list[str]) -> str | None:
     """The name that comes nearest, whatever its capitals."""
     folded = {each.casefold(): each for each in reversed(known)}
-    return next((folded[each] for each in get_close_matches(name.casefold(), list(folded), 1, ALIKE)), None)
+    return next((folded[each] for each in get_close_matches(name.casefold(), list(folded), 1, MIN_SIMILARITY)), None)
 
 
-def _tag_like(store: Store, tag: str) -> str | None:
+def _closest_tag(store: Store, tag: str) -> str | None:
     """The tag that comes nearest: with a colon after its key, with another key, or with another value."""
     key, colon, value = tag.partition(":")
     if not colon:
         key, _, value = tag.partition("=")
-    keys = _keys(store)
-    meant = key if key in keys else _like(key, keys)
+    keys = _tag_keys(store)
+    meant = key if key in keys else closest_name(key, keys)
     if meant is None:
         return None
     if value and store.tag(f"{meant}:{value}").count:
         return f"{meant}:{value}"
-    some = store.tags(f"{meant}:{value[:1]}", limit=MOST_TAGS) or store.tags(f"{meant}:", limit=MOST_TAGS)
+    some = store.tags(f"{meant}:{value[:1]}", limit=MAX_TAGS) or store.tags(f"{meant}:", limit=MAX_TAGS)
     values = [each.tag.partition(":")[2] for each in some]
-    near = _like(value, values) if value else None
+    near = closest_name(value, values) if value else None
     return f"{meant}:{near}" if near is not None else f"{meant}:… (as {meant}:{values[0]})" if values else None
 
 
-def _keys(store: Store) -> list[str]:
+def _tag_keys(store: Store) -> list[str]:
     """The keys of tags, by jumping from one to the next."""
     keys: list[str] = []
     after = ""
-    while len(keys) < MOST_KEYS and (found := store.tags(after=after, limit=1)):
+    while len(keys) < MAX_TAG_KEYS and (found := store.tags(after=after, limit=1)):
         key = found[0].tag.partition(":")[0]
         keys.append(key)
-        after = f"{key}:{LAST}" if ":" in found[0].tag else found[0].tag
+        after = f"{key}:{LAST_CHARACTER}" if ":" in found[0].tag else found[0].tag
     return keys

@@ -10,37 +10,34 @@ from typing import Annotated
 import typer
 
 from eventfold.cli.append import append
-from eventfold.cli.command import Command, Group, paragraphs, version
+from eventfold.cli.command import Command, Group, help_text, print_version
 from eventfold.cli.copy import copy
 from eventfold.cli.demo import demo
-from eventfold.cli.facts import cursor, stats, tags, types
 from eventfold.cli.history import history
+from eventfold.cli.inspection import cursor, stats, tags, types
+from eventfold.cli.maintenance import backup, init, restored, snapshots, upgrade
 from eventfold.cli.processes import processes
 from eventfold.cli.projections import projections
 from eventfold.cli.read import read
-from eventfold.cli.restored import restored
-from eventfold.cli.running import run
+from eventfold.cli.run import run
 from eventfold.cli.schema import schema
-from eventfold.cli.snapshots import snapshots
 from eventfold.cli.state import state
 from eventfold.cli.tail import tail
-from eventfold.cli.upgrade import upgrade
 from eventfold.cli.verify import verify
-from eventfold.cli.write import backup, init
 
 HELP = """One ordered log of events, and every state a fold over it.
 
 The first argument is the store: a path, sqlite:PATH, memory:NAME or postgresql://…; with EVENTFOLD_URL set it
 may be left out. Tables on a terminal, JSON lines in a pipe or with --json."""
 
-ENDS = """Exit codes: 0 done, 1 failed, 2 unusable input, 3 conflict, 4 no such store, 5 store unavailable,
+EXIT_CODES = """Exit codes: 0 done, 1 failed, 2 unusable input, 3 conflict, 4 no such store, 5 store unavailable,
 6 unconfirmed, 7 cursor of another store, 130 Ctrl-C."""
 
 app = typer.Typer(
     name="eventfold",
     cls=Group,
-    help=paragraphs(HELP),
-    epilog=paragraphs(ENDS),
+    help=help_text(HELP),
+    epilog=help_text(EXIT_CODES),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -68,7 +65,7 @@ for panel, command in (
     (MODELS, verify),
     (WORK, processes),
 ):
-    text = paragraphs(command.__doc__)
+    text = help_text(command.__doc__)
     app.command(command.__name__, cls=Command, rich_help_panel=panel, help=text)(command)
 app.add_typer(projections, name="projections", rich_help_panel=MODELS)
 app.add_typer(snapshots, name="snapshots", rich_help_panel=YEARS)
@@ -79,7 +76,8 @@ app.add_typer(demo, name="demo", rich_help_panel="See")
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", "-V", help="The version, and nothing else.", callback=version, is_eager=True)
+        bool,
+        typer.Option("--version", "-V", help="The version, and nothing else.", callback=print_version, is_eager=True),
     ] = False,
 ) -> None:
     """The options of `eventfold` itself."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from eventfold import errors
-from eventfold.cli.ending import TABLE, code_of
+from eventfold.cli.exit_codes import EXIT_CODE_MEANINGS, exit_code_of
 from eventfold.store import Store
 from tests.cli.commands import COMMAND, PATIENCE, environment, process, run, started
 
@@ -29,7 +29,7 @@ def every_error() -> list[type[errors.EventfoldError]]:
 @pytest.mark.parametrize("kind", every_error(), ids=lambda kind: kind.__name__)
 def test_every_error_ends_with_a_documented_code(kind: type[errors.EventfoldError]) -> None:
     """No error of the library is without a code, and no code without its line in the table."""
-    assert code_of(kind("It failed.", "Mend it.")) in dict(TABLE)
+    assert exit_code_of(kind("It failed.", "Mend it.")) in dict(EXIT_CODE_MEANINGS)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_every_error_ends_with_a_documented_code(kind: type[errors.EventfoldErro
 )
 def test_what_scripts_must_tell_apart_has_its_own_code(kind: type[errors.EventfoldError], code: int) -> None:
     """Refused input, conflicts, nothing there, not now, unconfirmed, a foreign cursor."""
-    assert code_of(kind("It failed.", "Mend it.")) == code
+    assert exit_code_of(kind("It failed.", "Mend it.")) == code
 
 
 def test_an_error_is_two_sentences_or_one_object(tmp_path: Path) -> None:

@@ -16,11 +16,15 @@ from eventfold.core.event import Recorded, tag_fields, tag_values
 from eventfold.core.state import State, Step, plan_of
 from eventfold.errors import InvalidInput
 
-MODULES = {"datetime.": "datetime", "Decimal(": "decimal", "UUID(": "uuid"}
-IMPORTS = {"datetime": "import datetime", "decimal": "from decimal import Decimal", "uuid": "from uuid import UUID"}
+MODULE_BY_MARK = {"datetime.": "datetime", "Decimal(": "decimal", "UUID(": "uuid"}
+IMPORT_LINES = {
+    "datetime": "import datetime",
+    "decimal": "from decimal import Decimal",
+    "uuid": "from uuid import UUID",
+}
 
 
-def as_test(spec: str, question: State, steps: Iterable[Step]) -> str:
+def generate_test(spec: str, question: State, steps: Iterable[Step]) -> str:
     """A test module. Raises InvalidInput if the question was never answered."""
     taken = list(steps)
     if not taken:
@@ -29,49 +33,54 @@ def as_test(spec: str, question: State, steps: Iterable[Step]) -> str:
     fields = [name for name in answer.__struct_fields__ if name not in plan_of(type(answer)).question]
     expected = {name: getattr(answer, name) for name in fields}
     classes: set[type] = {type(question)}
-    body = "\n".join(_body(question, taken, expected, classes))
-    name = re.sub(r"\W+", "_", " ".join(str(v) for v in _values(question))).strip("_").lower() or "it"
-    head = [f'"""What happened to {question!r}, as {spec} was folded from it."""', "", *_imports(body, classes), ""]
+    body = "\n".join(_test_body(question, taken, expected, classes))
+    name = re.sub(r"\W+", "_", " ".join(str(v) for v in _question_values(question))).strip("_").lower() or "it"
+    head = [
+        f'"""What happened to {question!r}, as {spec} was folded from it."""',
+        "",
+        *_import_lines(body, classes),
+        "",
+    ]
     return "\n".join([*head, "", f"def test_the_history_of_{name}() -> None:", body, ""])
 
 
-def _body(question: State, steps: list[Step], expected: dict[str, Any], used: set[type]) -> Iterator[str]:
+def _test_body(question: State, steps: list[Step], expected: dict[str, Any], used: set[type]) -> Iterator[str]:
     first, last = steps[0].recorded, steps[-1].recorded
     days = f"{first.time:%Y-%m-%d} to {last.time:%Y-%m-%d}"
     yield f'    """Events {first.position} to {last.position}, recorded from {days}."""'
     yield "    past = ["
     for step in steps:
-        yield f"        {_event(step.recorded, used)},  # {step.recorded.position}"
+        yield f"        {_event_code(step.recorded, used)},  # {step.recorded.position}"
     yield "    ]"
-    asked = f"{type(question).__name__}({', '.join(_code(value, used) for value in _values(question))})"
+    asked = f"{type(question).__name__}({', '.join(_python_code(value, used) for value in _question_values(question))})"
     yield f"    given(*past).state({asked}).has("
     for name, value in expected.items():
-        yield f"        {name}={_code(value, used)},"
+        yield f"        {name}={_python_code(value, used)},"
     yield "    )"
 
 
-def _event(recorded: Recorded[Any], used: set[type]) -> str:
+def _event_code(recorded: Recorded[Any], used: set[type]) -> str:
     """An event, in a Draft where it has tags that no field of it gives."""
     event = recorded.event
     hints = typing.get_type_hints(cast("type[Any]", type(event)), include_extras=True)
     own = {f"{key}:{text}" for field, key in tag_fields(hints).items() for text in tag_values(getattr(event, field))}
     more = tuple(tag for tag in recorded.tags if tag not in own and not tag.startswith("$"))
-    code = _code(event, used)
+    code = _python_code(event, used)
     return f"Draft({code}, tags={more!r})" if more else code
 
 
-def _values(question: State) -> list[Any]:
+def _question_values(question: State) -> list[Any]:
     return [getattr(question, name) for name in plan_of(type(question)).question]
 
 
-def _code(value: Any, used: set[type]) -> str:
+def _python_code(value: Any, used: set[type]) -> str:
     """A value as Python; the classes that it needs are added to those `used`."""
     cls = cast("type[Any]", type(value))
     if isinstance(value, Enum):
         used.add(cls)
         return f"{cls.__qualname__}.{value.name}"
     if cls in (list, tuple, set, frozenset):
-        inner = ", ".join(_code(each, used) for each in cast("list[Any]", value))
+        inner = ", ".join(_python_code(each, used) for each in cast("list[Any]", value))
         if cls is tuple:
             return f"({inner},)" if len(cast("tuple[Any, ...]", value)) == 1 else f"({inner})"
         if cls is list:
@@ -79,15 +88,15 @@ def _code(value: Any, used: set[type]) -> str:
         return f"{cls.__name__}([{inner}])" if cls is frozenset or not inner else f"{{{inner}}}"
     if isinstance(value, dict):
         pairs = cast("dict[Any, Any]", value).items()
-        return "{" + ", ".join(f"{_code(key, used)}: {_code(each, used)}" for key, each in pairs) + "}"
-    fields = _fields(cls)
+        return "{" + ", ".join(f"{_python_code(key, used)}: {_python_code(each, used)}" for key, each in pairs) + "}"
+    fields = _field_names(cls)
     if fields is None:
         return repr(value)
     used.add(cls)
-    return f"{cls.__qualname__}({', '.join(f'{name}={_code(getattr(value, name), used)}' for name in fields)})"
+    return f"{cls.__qualname__}({', '.join(f'{name}={_python_code(getattr(value, name), used)}' for name in fields)})"
 
 
-def _fields(cls: type[Any]) -> Iterable[str] | None:
+def _field_names(cls: type[Any]) -> Iterable[str] | None:
     for kind in ("__struct_fields__", "__dataclass_fields__", "model_fields"):
         names: Iterable[str] | None = getattr(cls, kind, None)
         if names is not None:
@@ -96,8 +105,8 @@ def _fields(cls: type[Any]) -> Iterable[str] | None:
     return None if attributes is None else [each.name for each in attributes]
 
 
-def _imports(body: str, classes: set[type]) -> Iterator[str]:
-    standard = sorted({IMPORTS[module] for mark, module in MODULES.items() if mark in body})
+def _import_lines(body: str, classes: set[type]) -> Iterator[str]:
+    standard = sorted({IMPORT_LINES[module] for mark, module in MODULE_BY_MARK.items() if mark in body})
     yield from standard
     if standard:
         yield ""

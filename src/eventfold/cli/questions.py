@@ -21,27 +21,29 @@ import msgspec
 from eventfold.core.state import State, plan_of
 from eventfold.errors import EventfoldError, InvalidState
 
-HERE = str(Path(__file__).parents[1])  # the library's own folder: a fault in it is ours, and keeps its traceback
-HOW = "Write MODULE:State, for example bank:Account; --import-path says where modules are looked for."
+LIBRARY_FOLDER = str(
+    Path(__file__).parents[1]
+)  # the library's own folder: a fault in it is ours, and keeps its traceback
+STATE_SYNTAX = "Write MODULE:State, for example bank:Account; --import-path says where modules are looked for."
 
 
-def state_class(spec: str, import_path: str) -> type[State]:
+def import_state_class(spec: str, import_path: str) -> type[State]:
     """The State class that MODULE:State names. Raises InvalidState when it cannot be had."""
     module_name, colon, name = spec.partition(":")
     if not colon or not re.fullmatch(r"\w+(\.\w+)*", module_name) or not re.fullmatch(r"\w+(\.\w+)*", name):
         hint = f" If you mean a tag, write --tag {spec}." if colon else ""
-        raise InvalidState(f"{spec!r} names no class.", HOW + hint, given=spec)
+        raise InvalidState(f"{spec!r} names no class.", STATE_SYNTAX + hint, given=spec)
     folder = str(Path(import_path).resolve())
     if folder not in sys.path:
         sys.path.insert(0, folder)
-    with told(f"Importing {module_name}"):
+    with user_code_errors(f"Importing {module_name}"):
         try:
             found: Any = importlib.import_module(module_name)
         except ModuleNotFoundError as error:
             if error.name and f"{module_name}.".startswith(f"{error.name}."):
                 raise InvalidState(
                     f"There is no module {error.name} in {folder} or among what is installed.",
-                    f"{HOW} If you mean a tag, write --tag {spec}.",
+                    f"{STATE_SYNTAX} If you mean a tag, write --tag {spec}.",
                     module=module_name,
                 ) from error
             raise
@@ -62,20 +64,24 @@ def _is_state(value: object) -> bool:
     return isinstance(value, type) and issubclass(value, State) and value is not State
 
 
-def question_of(cls: type[State], words: list[str]) -> State:
+def build_question(cls: type[State], words: list[str]) -> State:
     """The question: values in the order of the fields, key=value pairs, or one JSON object. Raises InvalidState."""
     fields = plan_of(cls).question
-    given = _object(cls, words[0]) if len(words) == 1 and words[0].startswith("{") else _pairs(cls, fields, words)
+    given = (
+        _parse_object(cls, words[0])
+        if len(words) == 1 and words[0].startswith("{")
+        else _parse_pairs(cls, fields, words)
+    )
     if unknown := [name for name in given if name not in fields]:
         raise InvalidState(f"{cls.__name__} asks by no {unknown[0]}.", _usage(cls, fields), field=unknown[0])
     if missing := [name for name in fields if name not in given]:
         raise InvalidState(f"{cls.__name__} asks by {', '.join(missing)} too.", _usage(cls, fields), missing=missing)
     hints = typing.get_type_hints(cls, include_extras=True)
-    with told(f"Making {cls.__name__}"):
-        return cls(**{name: _converted(cls, name, value, hints[name]) for name, value in given.items()})
+    with user_code_errors(f"Making {cls.__name__}"):
+        return cls(**{name: _convert(cls, name, value, hints[name]) for name, value in given.items()})
 
 
-def _object(cls: type[State], text: str) -> dict[str, Any]:
+def _parse_object(cls: type[State], text: str) -> dict[str, Any]:
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
     except msgspec.DecodeError as error:
@@ -84,7 +90,7 @@ def _object(cls: type[State], text: str) -> dict[str, Any]:
         ) from error
 
 
-def _pairs(cls: type[State], fields: tuple[str, ...], words: list[str]) -> dict[str, Any]:
+def _parse_pairs(cls: type[State], fields: tuple[str, ...], words: list[str]) -> dict[str, Any]:
     given: dict[str, Any] = {}
     for place, word in enumerate(words):
         key, equals, value = word.partition("=")
@@ -100,8 +106,8 @@ def _pairs(cls: type[State], fields: tuple[str, ...], words: list[str]) -> dict[
     return given
 
 
-def _converted(cls: type[State], name: str, value: Any, hint: Any) -> Any:
-    if isinstance(value, str) and _origin(hint) in (tuple, list, set, frozenset):
+def _convert(cls: type[State], name: str, value: Any, hint: Any) -> Any:
+    if isinstance(value, str) and _generic_origin(hint) in (tuple, list, set, frozenset):
         value = [value]
     try:
         return msgspec.convert(value, type=hint, strict=False)
@@ -111,7 +117,7 @@ def _converted(cls: type[State], name: str, value: Any, hint: Any) -> Any:
         ) from error
 
 
-def _origin(hint: Any) -> Any:
+def _generic_origin(hint: Any) -> Any:
     while get_origin(hint) is typing.Annotated:
         hint = get_args(hint)[0]
     return get_origin(hint) or hint
@@ -125,7 +131,7 @@ def _usage(cls: type[State], fields: tuple[str, ...]) -> str:
 
 
 @contextmanager
-def told(what: str) -> Generator[None, None, None]:
+def user_code_errors(what: str) -> Generator[None, None, None]:
     """Whatever the user's own code raises becomes two sentences that name the place; our own faults stay ours."""
     try:
         yield
@@ -133,11 +139,11 @@ def told(what: str) -> Generator[None, None, None]:
         raise
     except (Exception, SystemExit) as error:  # a user's class may raise anything
         frames = traceback.extract_tb(error.__traceback__)
-        theirs = [f for f in frames if not f.filename.startswith((HERE, "<frozen importlib"))]
+        theirs = [f for f in frames if not f.filename.startswith((LIBRARY_FOLDER, "<frozen importlib"))]
         syntax = error if isinstance(error, SyntaxError) else None
-        if frames and frames[-1].filename.startswith(HERE) and syntax is None:
+        if frames and frames[-1].filename.startswith(LIBRARY_FOLDER) and syntax is None:
             raise
-        place = f"{syntax.filename}, line {syntax.lineno}" if syntax else _place(theirs)
+        place = f"{syntax.filename}, line {syntax.lineno}" if syntax else _source_line(theirs)
         raise InvalidState(
             f"{what} failed: {type(error).__name__}: {syntax.msg if syntax else error}.",
             f"Mend it at {place}." if place else "Mend it there.",
@@ -145,7 +151,7 @@ def told(what: str) -> Generator[None, None, None]:
         ) from error
 
 
-def _place(frames: list[traceback.FrameSummary]) -> str:
+def _source_line(frames: list[traceback.FrameSummary]) -> str:
     foreign = ("site-packages", sys.base_prefix)
     own = [f for f in frames if not any(each in f.filename for each in foreign)] or frames
     if not own:

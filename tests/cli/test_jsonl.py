@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventfold.cli.lines import KEYS, event_of, line_of, new_event
+from eventfold.cli.jsonl import KEYS, build_event, encode_line, parse_line
 from eventfold.core.envelope import NewEvent, digest
 from eventfold.errors import InvalidEvent
 
@@ -20,14 +20,14 @@ TIME = 1_795_435_200_000_000  # 2026-11-23T12:00Z in µs
 
 def written(event: NewEvent, position: int = 7) -> dict[str, Any]:
     """The line of an event that was recorded, read as any program would."""
-    line = line_of(event.at(position, TIME, 0, 1))
+    line = encode_line(event.at(position, TIME, 0, 1))
     assert b"\n" not in line and b"\r" not in line
     return json.loads(line)
 
 
 def test_a_line_has_exactly_these_keys_in_this_order() -> None:
     """position id type tags data metadata time, and nothing else where there is nothing else to say."""
-    line = written(new_event("Opened", b'{"owner":"Ann"}', tags=["b:2", "a:1"], metadata=b'{"actor":"eve"}'))
+    line = written(build_event("Opened", b'{"owner":"Ann"}', tags=["b:2", "a:1"], metadata=b'{"actor":"eve"}'))
     assert tuple(line) == KEYS
     assert (line["position"], line["type"], line["tags"]) == (7, "Opened", ["a:1", "b:2"])
     assert (line["data"], line["metadata"], line["time"]) == (
@@ -40,9 +40,9 @@ def test_a_line_has_exactly_these_keys_in_this_order() -> None:
 def test_occurred_and_version_stand_there_only_where_they_say_something() -> None:
     """They follow the seven keys when a writer gave a moment, or when the version is not 1."""
     moment = datetime(2013, 1, 1, 5, 15, tzinfo=UTC)
-    assert tuple(written(new_event("A", b"{}", tags=[], occurred=moment))) == (*KEYS, "occurred")
-    assert tuple(written(new_event("A", b"{}", tags=[], version=3))) == (*KEYS, "version")
-    both = written(new_event("A", b"{}", tags=[], version=3, occurred=moment))
+    assert tuple(written(build_event("A", b"{}", tags=[], occurred=moment))) == (*KEYS, "occurred")
+    assert tuple(written(build_event("A", b"{}", tags=[], version=3))) == (*KEYS, "version")
+    both = written(build_event("A", b"{}", tags=[], version=3, occurred=moment))
     assert (both["occurred"], both["version"]) == ("2013-01-01T05:15:00.000000Z", 3)
 
 
@@ -64,7 +64,7 @@ def test_what_is_read_can_be_appended_byte_for_byte(
     data: Any, tags: list[str], metadata: dict[str, str], occurred: datetime | None, version: int
 ) -> None:
     """A line read from one store and appended to another is the same event: same id, same digest."""
-    event = new_event(
+    event = build_event(
         "Any",
         msgspec.json.encode(data),
         tags=tags,
@@ -72,7 +72,7 @@ def test_what_is_read_can_be_appended_byte_for_byte(
         metadata=msgspec.json.encode(metadata),
         version=version,
     )
-    again = event_of(line_of(event.at(1, TIME, 0, 1)))
+    again = parse_line(encode_line(event.at(1, TIME, 0, 1)))
     assert again == event
     assert digest([again]) == digest([event])
 
@@ -91,7 +91,7 @@ def test_what_is_read_can_be_appended_byte_for_byte(
 def test_a_payload_that_is_no_json_survives_the_way(data: bytes, codec: str, key: str | None) -> None:
     """Unknown formats, encrypted and broken payloads stand in the line as base64, and come back as they were."""
     event = NewEvent(b"0123456789abcdef", "Odd", 1, data, (), codec=codec, key=key)
-    assert event_of(line_of(event.at(1, TIME, 0, 1))) == event
+    assert parse_line(encode_line(event.at(1, TIME, 0, 1))) == event
     assert set(written(event)["data"]) <= {"$bytes", "$codec", "$key"}
 
 
@@ -100,15 +100,15 @@ def test_a_payload_with_line_breaks_still_makes_one_line() -> None:
     event = NewEvent(
         b"0123456789abcdef", "Pretty", 1, b'{\n  "a": 1.0,\r\n  "b": "x\\ny"\n}', (), metadata=b'{\n"c":1}'
     )
-    line = line_of(event.at(1, TIME, 0, 1))
+    line = encode_line(event.at(1, TIME, 0, 1))
     assert b'"data":{"a":1.0,"b":"x\\ny"},"metadata":{"c":1}' in line
 
 
 def test_of_a_line_only_the_type_is_needed() -> None:
     """The rest is empty, and the id is new; position and time are given anew by the store."""
-    event = event_of(b'{"type":"Opened","position":99,"time":"whenever"}')
+    event = parse_line(b'{"type":"Opened","position":99,"time":"whenever"}')
     assert (event.type, event.data, event.tags, event.version, event.metadata) == ("Opened", b"{}", (), 1, None)
-    assert event.id != event_of(b'{"type":"Opened"}').id
+    assert event.id != parse_line(b'{"type":"Opened"}').id
 
 
 @pytest.mark.parametrize(
@@ -133,6 +133,6 @@ def test_of_a_line_only_the_type_is_needed() -> None:
 def test_a_line_that_is_no_event_is_refused_in_words(line: str, says: str) -> None:
     """What is wrong, and what a line looks like; nothing is guessed."""
     with pytest.raises(InvalidEvent) as refused:
-        event_of(line)
+        parse_line(line)
     assert says in str(refused.value)
     assert refused.value.now.endswith(".")

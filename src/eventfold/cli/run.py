@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from eventfold.cli.options import Url, addressed, opened
+from eventfold.cli.options import Url, open_store, split_store_argument
 from eventfold.cli.state import ImportPath
 from eventfold.errors import EventfoldError
 from eventfold.process.code import load
@@ -28,7 +28,7 @@ Codes = Annotated[
 ]
 
 
-def imported(names: Sequence[str], import_path: str) -> list[Any]:
+def import_projections(names: Sequence[str], import_path: str) -> list[Any]:
     """Projections as they are named: MODULE:CLASS is imported, a plain name stays one."""
     folder = str(Path(import_path).resolve())
     if folder not in sys.path:
@@ -49,15 +49,15 @@ def run(
     lost. With --once, Ctrl-C exits with 130.
     """
     stop = None if once else stop_on_signals()
-    store_url, others = addressed(url, codes or [], needed=1)
+    store_url, others = split_store_argument(url, codes or [], needed=1)
     if not others:
         raise typer.BadParameter("name what is to run.", param_hint="MODULE:NAME")
-    imported([], import_path)
+    import_projections([], import_path)
     found = [each for code in others for each in load(code)]
-    warnings.showwarning = warned
-    with opened(store_url) as store:
+    warnings.showwarning = print_warning
+    with open_store(store_url) as store:
         if stop is None:
-            settled(store, found)
+            run_until_idle(store, found)
             return
         if stop.is_set():
             return
@@ -67,29 +67,29 @@ def run(
             while not stop.wait(0.5) and running.running:
                 continue  # what there is to tell, the threads tell
         if running.failed:
-            raise first_of(running.failed)
+            raise final_error(running.failed)
 
 
 def stop_on_signals() -> threading.Event:
     """Set at the first Ctrl-C or SIGTERM, from now on; the second one ends the process, with 128 and its number."""
     stop = threading.Event()
 
-    def heard(number: int, _frame: object) -> None:
+    def on_signal(number: int, _frame: object) -> None:
         if stop.is_set():  # progress is kept with the rows, so there is nothing that would have to be finished
             os._exit(128 + number)
         stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, heard)
+        signal.signal(number, on_signal)
     return stop
 
 
-def warned(message: Warning | str, *_place: Any, **_more: Any) -> None:
+def print_warning(message: Warning | str, *_place: Any, **_more: Any) -> None:
     """A warning without its place, which is in our own code."""
     sys.stderr.write(f"{message}\n")
 
 
-def settled(store: Store, found: Sequence[Any]) -> None:
+def run_until_idle(store: Store, found: Sequence[Any]) -> None:
     """All that can be done, and then what went wrong: the first of it ends the command, the rest is told before."""
     try:
         store.settle(*found)
@@ -99,6 +99,6 @@ def settled(store: Store, found: Sequence[Any]) -> None:
         raise
 
 
-def first_of(failed: dict[str, EventfoldError]) -> EventfoldError:
+def final_error(failed: dict[str, EventfoldError]) -> EventfoldError:
     """What ended the run; the others were told when they ended."""
     return next(reversed(failed.values()))

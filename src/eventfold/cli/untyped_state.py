@@ -10,32 +10,32 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 
-from eventfold.cli.lines import is_json
+from eventfold.cli.jsonl import is_json
 from eventfold.core.envelope import Stored
 from eventfold.core.event import Recorded
 from eventfold.core.state import ABSENT, Change
 
 
-class Last(NamedTuple):
+class LastValue(NamedTuple):
     """The last value of a field, and the event that said so."""
 
     value: Any
     stored: Stored
 
 
-class Merged:
+class UntypedState:
     """What some events say together. `events` counts them; `opaque` those whose payload has no fields."""
 
     def __init__(self, events: Iterable[Recorded[Any]] = ()) -> None:
-        self.fields: dict[str, Last] = {}
+        self.fields: dict[str, LastValue] = {}
         self.events = self.opaque = 0
         for recorded in events:
-            self.take(recorded)
+            self.fold(recorded)
 
-    def take(self, recorded: Recorded[Any]) -> dict[str, Change]:
+    def fold(self, recorded: Recorded[Any]) -> dict[str, Change]:
         """Take one event in; returns what it changed, as field -> (before, after)."""
         self.events += 1
-        fields = fields_of(recorded.stored)
+        fields = payload_fields(recorded.stored)
         if fields is None:
             self.opaque += 1
             return {}
@@ -44,10 +44,10 @@ class Merged:
             known = self.fields.get(name)
             if known is None or known.value != value:
                 changes[name] = Change(ABSENT if known is None else known.value, value)
-            self.fields[name] = Last(value, recorded.stored)
+            self.fields[name] = LastValue(value, recorded.stored)
         return changes
 
-    def until(self, later: Merged) -> dict[str, Change]:
+    def diff(self, later: UntypedState) -> dict[str, Change]:
         """What differs between this moment and a later one (or an earlier one: then fields become absent)."""
         changes: dict[str, Change] = {}
         for name in dict.fromkeys([*self.fields, *later.fields]):
@@ -58,7 +58,7 @@ class Merged:
         return changes
 
 
-def fields_of(stored: Stored) -> dict[str, Any] | None:
+def payload_fields(stored: Stored) -> dict[str, Any] | None:
     """The fields of a payload; None if it has none that can be read here."""
     if stored.codec != "json" or stored.key is not None or not is_json(stored.data):
         return None

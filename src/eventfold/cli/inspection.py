@@ -12,19 +12,19 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from eventfold.cli.lines import id_text, time_text
-from eventfold.cli.options import Json, Url, Wide, addressed, opened
-from eventfold.cli.screen import Column, Screen
-from eventfold.cli.shown import counted, printable, second_text, size_text, value_text
-from eventfold.cli.state import position_at
+from eventfold.cli.formatting import count_of, escape_control, format_second, format_size, format_value
+from eventfold.cli.jsonl import format_id, format_time
+from eventfold.cli.options import Json, Url, Wide, open_store, split_store_argument
+from eventfold.cli.output import Column, Output
+from eventfold.cli.state import resolve_position
 from eventfold.core.query import Cursor
 from eventfold.ports.engine import TagCount
 from eventfold.store import Store
 
-PAGE = 1_000
-ON_A_TERMINAL = 50  # tags shown where nobody said how many
-TIMES = {"created", "first_recorded", "last_recorded"}  # facts in µs since 1970
-COUNT = Column("events", right=True, style="cyan")
+PAGE_TAGS = 1_000
+TERMINAL_LIMIT = 50  # tags shown where nobody said how many
+TIME_FACTS = {"created", "first_recorded", "last_recorded"}  # facts in µs since 1970
+COUNT_COLUMN = Column("events", align_right=True, style="cyan")
 
 
 def types(url: Url = None, as_json: Json = None, wide: Wide = False) -> None:
@@ -32,22 +32,22 @@ def types(url: Url = None, as_json: Json = None, wide: Wide = False) -> None:
 
     With how many there are of each, and the first and last position of each.
     """
-    screen = Screen(as_json, wide)
-    with opened(url) as store:
+    output = Output(as_json, wide)
+    with open_store(url) as store:
         found = store.types()
-    if screen.json:
-        screen.lines(msgspec.json.encode(each) for each in found)
+    if output.is_json:
+        output.write_lines(msgspec.json.encode(each) for each in found)
     elif not found:
-        screen.hint("No events yet.")
+        output.print_hint("No events yet.")
     else:
-        screen.table(
+        output.print_table(
             (
-                Column("type", elastic=True, style="bold", least=12),
-                COUNT,
-                Column("first", right=True, style="dim"),
-                Column("last", right=True, style="dim"),
+                Column("type", elastic=True, style="bold", min_width=12),
+                COUNT_COLUMN,
+                Column("first", align_right=True, style="dim"),
+                Column("last", align_right=True, style="dim"),
             ),
-            [(printable(each.type), f"{each.count:,}", f"{each.first:,}", f"{each.last:,}") for each in found],
+            [(escape_control(each.type), f"{each.count:,}", f"{each.first:,}", f"{each.last:,}") for each in found],
         )
 
 
@@ -72,51 +72,53 @@ def tags(
 
     In order; with --keys the kinds of tags there are.
     """
-    url, others = addressed(url, [] if prefix is None else [prefix])
+    url, others = split_store_argument(url, [] if prefix is None else [prefix])
     if len(others) > 1:
         raise typer.BadParameter(f"{others[1]!r} is one argument too many.", param_hint="PREFIX")
-    screen = Screen(as_json, wide)
-    most = ON_A_TERMINAL if limit is None and screen.terminal and not screen.json and not everything else limit
-    with opened(url) as store:
-        found = all_tags(store, others[0] if others else "", after)
+    output = Output(as_json, wide)
+    most = TERMINAL_LIMIT if limit is None and output.is_terminal and not output.is_json and not everything else limit
+    with open_store(url) as store:
+        found = read_tags(store, others[0] if others else "", after)
         if keys:
-            tell_keys(screen, found)
+            print_tag_keys(output, found)
         else:
-            tell_tags(screen, found, most)
+            print_tags(output, found, most)
 
 
-def all_tags(store: Store, prefix: str, after: str) -> Iterator[TagCount]:
+def read_tags(store: Store, prefix: str, after: str) -> Iterator[TagCount]:
     """The tags, page after page."""
-    while page := store.tags(prefix, limit=PAGE, after=after):
+    while page := store.tags(prefix, limit=PAGE_TAGS, after=after):
         yield from page
         after = page[-1].tag
 
 
-def tell_tags(screen: Screen, found: Iterator[TagCount], most: int | None) -> None:
+def print_tags(output: Output, found: Iterator[TagCount], most: int | None) -> None:
     """Tags with their counts."""
     shown: list[TagCount] = []
-    columns = (Column("tag", elastic=True, style="green", least=20), COUNT)
+    columns = (Column("tag", elastic=True, style="green", min_width=20), COUNT_COLUMN)
     for each in found:
         if most is not None and len(shown) >= most:
             more = True
             break
-        if screen.json:
-            screen.lines((msgspec.json.encode(each),))
+        if output.is_json:
+            output.write_lines((msgspec.json.encode(each),))
         shown.append(each)
     else:
         more = False
-    if screen.json:
+    if output.is_json:
         return
     if shown:
-        screen.table(columns, [(printable(each.tag), f"{each.count:,}") for each in shown])
+        output.print_table(columns, [(escape_control(each.tag), f"{each.count:,}") for each in shown])
     else:
-        screen.hint("No such tags.")
+        output.print_hint("No such tags.")
     if more:
-        onward = f"; --after {printable(shown[-1].tag)} goes on." if shown else "."
-        screen.hint(f"\n{counted(len(shown), 'tag')} shown, and there are more.\n--limit N or --all shows more{onward}")
+        onward = f"; --after {escape_control(shown[-1].tag)} goes on." if shown else "."
+        output.print_hint(
+            f"\n{count_of(len(shown), 'tag')} shown, and there are more.\n--limit N or --all shows more{onward}"
+        )
 
 
-def tell_keys(screen: Screen, found: Iterator[TagCount]) -> None:
+def print_tag_keys(output: Output, found: Iterator[TagCount]) -> None:
     """What stands before the colon, with the number of different tags and of events that carry them."""
     numbers: dict[str, list[int]] = {}
     for each in found:
@@ -124,15 +126,19 @@ def tell_keys(screen: Screen, found: Iterator[TagCount]) -> None:
         number = numbers.setdefault(key + colon, [0, 0])
         number[0] += 1
         number[1] += each.count
-    if screen.json:
+    if output.is_json:
         for key, (distinct, count) in numbers.items():
-            screen.value({"key": key, "tags": distinct, "count": count})
+            output.write_value({"key": key, "tags": distinct, "count": count})
     elif not numbers:
-        screen.hint("No such tags.")
+        output.print_hint("No such tags.")
     else:
-        screen.table(
-            (Column("key", elastic=True, style="green", least=12), Column("different tags", right=True), COUNT),
-            [(printable(key), f"{distinct:,}", f"{count:,}") for key, (distinct, count) in numbers.items()],
+        output.print_table(
+            (
+                Column("key", elastic=True, style="green", min_width=12),
+                Column("different tags", align_right=True),
+                COUNT_COLUMN,
+            ),
+            [(escape_control(key), f"{distinct:,}", f"{count:,}") for key, (distinct, count) in numbers.items()],
         )
 
 
@@ -141,20 +147,22 @@ def stats(url: Url = None, as_json: Json = None) -> None:
 
     Its id, how much it holds, its size on disk, how durable its writes are.
     """
-    screen = Screen(as_json)
-    with opened(url) as store:
-        found = stats_of(store)
-    if screen.json:
-        screen.value({name: time_text(v) if name in TIMES and isinstance(v, int) else v for name, v in found.items()})
+    output = Output(as_json)
+    with open_store(url) as store:
+        found = collect_stats(store)
+    if output.is_json:
+        output.write_value(
+            {name: format_time(v) if name in TIME_FACTS and isinstance(v, int) else v for name, v in found.items()}
+        )
         return
-    rows = [(fact_name(name), fact_text(name, value)) for name, value in found.items() if value is not None]
+    rows = [(format_fact_name(name), format_fact(name, value)) for name, value in found.items() if value is not None]
     size, events = found.get("bytes"), found["head"]
     if isinstance(size, int) and events:
         rows.append(("bytes per event", f"{size / events:,.0f}"))
-    screen.table((Column("fact", style="bold"), Column("value", elastic=True, least=20)), rows)
+    output.print_table((Column("fact", style="bold"), Column("value", elastic=True, min_width=20)), rows)
 
 
-def stats_of(store: Store) -> dict[str, Any]:
+def collect_stats(store: Store) -> dict[str, Any]:
     """The engine's facts, and those that every store has."""
     ends = [
         next(store.read(raw=True, limit=1, backwards=backwards), None) for backwards in (False, True)
@@ -170,18 +178,18 @@ def stats_of(store: Store) -> dict[str, Any]:
     return common | {name: value for name, value in store.stats().items() if name not in common}
 
 
-def fact_name(name: str) -> str:
+def format_fact_name(name: str) -> str:
     """The name of a fact, in words: wal_bytes is the wal size."""
     return re.sub(r"(^|_)bytes$", r"\1size", name).replace("_", " ")
 
 
-def fact_text(name: str, value: Any) -> str:
+def format_fact(name: str, value: Any) -> str:
     """A fact in words; its name tells its unit."""
     if isinstance(value, bool) or not isinstance(value, int):
-        return value_text(value)
+        return format_value(value)
     if name.endswith("bytes"):
-        return size_text(value)
-    return f"{second_text(value)} UTC" if name in TIMES else f"{value:,}"
+        return format_size(value)
+    return f"{format_second(value)} UTC" if name in TIME_FACTS else f"{value:,}"
 
 
 def cursor(
@@ -199,24 +207,24 @@ def cursor(
     A cursor is the text that --after takes: a position that cannot be mistaken for one of another store. It is printed
     bare, in a pipe too; --json tells its parts.
     """
-    url, others = addressed(url, [] if at is None else [at])
+    url, others = split_store_argument(url, [] if at is None else [at])
     if len(others) > 1:
         raise typer.BadParameter(f"{others[1]!r} is one argument too many.", param_hint="AT")
-    screen = Screen(as_json)
+    output = Output(as_json)
     text = others[0] if others else None
-    with opened(url) as store:
+    with open_store(url) as store:
         if text is not None and text.startswith("efc"):
             found = Cursor.parse(text)
             store.verify(found)
             if as_json is not True:
-                screen.text(f"It is a cursor of this store, at position {found.position:,}.")
+                output.write_text(f"It is a cursor of this store, at position {found.position:,}.")
         else:
-            found = store.cursor(position_at(store, text))
+            found = store.cursor(resolve_position(store, text))
             if as_json is not True:
-                screen.text(str(found))
+                output.write_text(str(found))
     if as_json is True:
-        event_id = id_text(bytes.fromhex(found.event_id)) if found.event_id else None
-        screen.value(
+        event_id = format_id(bytes.fromhex(found.event_id)) if found.event_id else None
+        output.write_value(
             {
                 "cursor": str(found),
                 "store": found.store,

@@ -22,7 +22,7 @@ from eventfold.process.effects import Effect
 from eventfold.process.facts import fired
 from eventfold.process.plan import plan_of
 from eventfold.process.timers import Timetable
-from eventfold.testing.telling import difference
+from eventfold.testing.difference import difference
 
 if TYPE_CHECKING:
     from eventfold.process import Process
