@@ -58,8 +58,9 @@ def test_an_exception_at_any_instruction_is_survived_on_postgresql(act: str) -> 
         sweep = Sweep(store)
         sweep.sweep(getattr(sweep, act), EVERY or (149 if act == "lock" else 449))
         gc.collect()
-        sessions: Any = store.engine._sessions  # type: ignore[attr-defined]
-        over = [loan.is_over() for pool in (sessions.writers, sessions._readers) for loan in pool._lent.values()]
+        servers: Any = store.engine._servers  # type: ignore[attr-defined]
+        pools = (servers.writer_pool, servers._reader_pool)
+        over = [checkout.is_over() for pool in pools for checkout in pool._checkouts.values()]
         assert all(over)
 
 

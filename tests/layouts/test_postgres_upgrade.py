@@ -154,7 +154,7 @@ def test_roles_keep_their_rights(url: str, old: str, opening: Open) -> None:  # 
 def test_a_failing_upgrade_changes_nothing(url: str, old: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     """It is one transaction."""
     before = sql(url, DEFINITIONS.format(s=old))
-    whole = store_schema.sql
+    whole = store_schema.load_sql
 
     def failing(name: str, *more: Any) -> str:
         return whole(name, *more) + ("; SELECT 1 / 0" if name == "adopt.sql" else "")

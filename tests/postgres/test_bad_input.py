@@ -121,7 +121,7 @@ def test_a_newer_layout_is_refused(url: str, schema: str, opening: Open) -> None
 
 def test_an_old_server_is_refused(url: str, schema: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server older than 13."""
-    monkeypatch.setattr(store_schema, "OLDEST_SERVER", 990000)
+    monkeypatch.setattr(store_schema, "MIN_SERVER_VERSION", 990000)
     refused(url, StoreUnavailable, "too old", "PostgreSQL 99", schema=schema)
 
 
@@ -317,15 +317,15 @@ def test_a_store_that_is_made_while_we_look_is_nobody_elses(
     url: str, schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between `there is none` and `whose tables are these` another process may have made it: it is found."""
-    look = store_schema._tables
+    look = store_schema._foreign_tables
     rival, late = Opened(url, schema=schema), Opened(url, schema=schema)
 
     async def after_the_rival(link: Any, *where: str) -> list[str]:
-        monkeypatch.setattr(store_schema, "_tables", look)
+        monkeypatch.setattr(store_schema, "_foreign_tables", look)
         rival.open()
         return await look(link, *where)
 
-    monkeypatch.setattr(store_schema, "_tables", after_the_rival)
+    monkeypatch.setattr(store_schema, "_foreign_tables", after_the_rival)
     try:
         late.open()
         assert late.inner.store_id == rival.inner.store_id
@@ -380,10 +380,10 @@ def test_a_fork_is_refused(opening: Open) -> None:
 def test_too_many_callers_are_told_to_wait(opening: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     """All connections in use for longer than the patience."""
     engine = opening(pool=1, patience=0)
-    pool = engine.inner._sessions._readers  # pyright: ignore[reportPrivateUsage]
-    link = engine.runner.run(pool.take())
-    monkeypatch.setattr(connection, "LEAST_WAIT", 0.1)
+    pool = engine.inner._servers._reader_pool  # pyright: ignore[reportPrivateUsage]
+    link = engine.runner.run(pool.acquire())
+    monkeypatch.setattr(connection, "MIN_ACQUIRE_TIMEOUT_S", 0.1)
     with pytest.raises(StoreBusy, match="pool="):
         engine.head()
-    engine.runner.run(pool.give(link))
+    engine.runner.run(pool.release(link))
     assert engine.head().position == 0

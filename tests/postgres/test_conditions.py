@@ -14,9 +14,9 @@ import pytest
 from eventfold.core.envelope import Receipt
 from eventfold.core.query import Clause, Item, Query
 from eventfold.engines.postgres import schema as store_schema
-from eventfold.engines.postgres.arrays import Dumpers
-from eventfold.engines.postgres.many import MOST_ROWS, Arms, many
-from eventfold.engines.postgres.statements import MOST, Reading
+from eventfold.engines.postgres.arrays import ArrayDumpers
+from eventfold.engines.postgres.many import MAX_POSITIONS_PER_RANGE, LargeQuery, is_large
+from eventfold.engines.postgres.statements import MAX_POSITION, ReadStatements
 from eventfold.errors import AppendConflict
 from eventfold.ports.engine import AppendRequest, Span
 from tests.postgres.conftest import Open
@@ -201,7 +201,7 @@ async def _judge(
     name = f'"{schema}".judge'
     connection.execute(f"ALTER FUNCTION {name} SET plan_cache_mode = {mode}".encode())
     connection.execute(
-        f"SELECT {name}(%s, %s::bigint[], %s, %s, 1, 0, {MOST})".encode(),
+        f"SELECT {name}(%s, %s::bigint[], %s, %s, 1, 0, {MAX_POSITION})".encode(),
         (
             [1] * len(items),
             [after] * len(items),
@@ -221,13 +221,13 @@ def _plan(message: str) -> dict[str, Any]:
 def test_pages_are_read_along_b_trees(large: tuple[str, str, Opened], name: str, mode: str, backwards: bool) -> None:
     """Reads as well, in both directions, with a generic plan as with a custom one."""
     url, schema, _ = large
-    reading = Reading(f'"{schema}"')
+    reading = ReadStatements(f'"{schema}"')
     query, span = QUERIES[name], Span(after=EVENTS // 2, limit=100, backwards=backwards)
     statement, values = reading.page(query, span, 101)
-    if many(query):
-        statement, values = reading.stretch(Arms(reading.schema, query), span, 101, MOST_ROWS)
+    if is_large(query):
+        statement, values = reading.range_page(LargeQuery(reading.schema, query), span, 101, MAX_POSITIONS_PER_RANGE)
     with psycopg.connect(url, autocommit=True) as connection:
-        Dumpers.register(connection)
+        ArrayDumpers.register(connection)
         for setting in (f"plan_cache_mode = {mode}", "enable_seqscan = off", "jit = off"):
             connection.execute(f"SET {setting}".encode())
         plans = explained(connection)
@@ -261,6 +261,6 @@ def test_a_condition_is_quick_among_many_events(large: tuple[str, str, Opened]) 
 
 def test_the_sql_that_makes_a_store_names_its_schema_everywhere(schema: str) -> None:
     """Nothing depends on anybody's search_path."""
-    made = store_schema.creation(schema)
+    made = store_schema.creation_sql(schema)
     assert f'"{schema}"' in made
     assert "{" not in made.replace("'{", "")

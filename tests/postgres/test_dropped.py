@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.engines.postgres.connection import SyncLink
+from eventfold.engines.postgres.connection import SyncConnection
 from tests.inline.bank import InlineBalance, InlineMoved
 from tests.postgres.test_lost import end_all
 
@@ -37,6 +37,6 @@ def test_the_first_call_after_connections_were_dropped_answers(
         store.append(InlineMoved("a", 1))
         store.project(InlineBalance)
         assert CALLS[call](store) == 1
-        monkeypatch.setattr(SyncLink, "usable", lambda link: link.idle())
+        monkeypatch.setattr(SyncConnection, "is_usable", lambda link: link.is_idle())
         end_all(url)
         assert CALLS[call](store) == 1

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from eventfold.engines.postgres import listen
-from eventfold.engines.postgres.options import channel_of
+from eventfold.engines.postgres.options import notify_channel
 from tests.postgres.conftest import Open
 from tests.postgres.given import Opened, event, request, soon, sql
 
@@ -53,7 +53,7 @@ def test_a_commit_rings(opening: Open, colour: str) -> None:
 def test_one_notification_for_each_commit(url: str, schema: str, engine: Opened) -> None:
     """However many appends share a commit; and none where nothing was written or nobody listens."""
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f'LISTEN "{channel_of(schema)}"'.encode())
+        connection.execute(f'LISTEN "{notify_channel(schema)}"'.encode())
         engine.append_many([request(event()) for _ in range(50)])
         assert list(connection.notifies(timeout=0.3)) == [], "nobody holds the listeners' lock"
         bell = Bell(engine)
@@ -84,7 +84,7 @@ def test_a_lost_notification_is_made_up_for(
     url: str, schema: str, opening: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Should a notification ever be lost on its way, the listener's own look finds the event."""
-    monkeypatch.setattr(listen, "HEARTBEAT", 0.2)
+    monkeypatch.setattr(listen, "HEAD_CHECK_INTERVAL_S", 0.2)
     engine = opening()
     bell = Bell(engine)
     assert listening(engine)
@@ -101,7 +101,7 @@ def test_anybody_may_notify(url: str, schema: str, engine: Opened) -> None:
     """A notification that is none of ours does no harm."""
     bell = Bell(engine)
     assert listening(engine)
-    sql(url, f"SELECT pg_notify('{channel_of(schema)}', 'hello')")
+    sql(url, f"SELECT pg_notify('{notify_channel(schema)}', 'hello')")
     assert soon(lambda: bell.rung >= 2)
     before = bell.rung
     engine.append(event())

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.engines.postgres.connection import AsyncLink
+from eventfold.engines.postgres.connection import AsyncConnection
 
 GATE = ef.Query.of(tags="gate:7")
 
@@ -19,12 +19,12 @@ def test_a_task_cancelled_at_a_lock_leaves_none_taken(
     statement: str, answered: bool, url: str, schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While it is taken or released: another store has it within a moment."""
-    fetch = AsyncLink.fetch
+    fetch = AsyncConnection.fetch
 
     async def scenario() -> None:
         reached = asyncio.Event()
 
-        async def slowly(self: AsyncLink, sql: str, *args: Any, **kwargs: Any) -> Any:
+        async def slowly(self: AsyncConnection, sql: str, *args: Any, **kwargs: Any) -> Any:
             if statement not in sql:
                 return await fetch(self, sql, *args, **kwargs)
             rows = await fetch(self, sql, *args, **kwargs) if answered else None
@@ -41,7 +41,7 @@ def test_a_task_cancelled_at_a_lock_leaves_none_taken(
             ef.AsyncStore(url, schema=schema) as other,
         ):
             with monkeypatch.context() as patched:
-                patched.setattr(AsyncLink, "fetch", slowly)
+                patched.setattr(AsyncConnection, "fetch", slowly)
                 task = asyncio.create_task(hold(store))
                 await asyncio.wait_for(reached.wait(), 30)
                 task.cancel()

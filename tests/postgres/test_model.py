@@ -28,9 +28,9 @@ def test_it_behaves_as_the_memory_engine_does(
     """Any calls: reused ids, known keys, conditions on each other, behind events of any call; then any reads."""
     with pytest.MonkeyPatch.context() as patch:
         if few is not None:
-            patch.setattr(many, "FEW", few)
-            patch.setattr(postgres, "MOST_ROWS", 3)
-            patch.setattr(postgres, "LEAST_STRETCH", 1)
+            patch.setattr(many, "MAX_WALKS", few)
+            patch.setattr(postgres, "MAX_POSITIONS_PER_RANGE", 3)
+            patch.setattr(postgres, "MIN_RANGE_POSITIONS", 1)
         compare(Opened(server.url(), schema=f"m{uuid4().hex}"), calls, asked)
 
 
@@ -62,18 +62,18 @@ def test_calls_are_cut_where_one_request_repeats_another() -> None:
         return AppendRequest((NewEvent(bytes([number]) * 16, "T", 1, b"{}", ("a:1",)),), unless, key)
 
     same_id = [asking(1), asking(2), asking(1), asking(3)]
-    assert [len(batch.requests) for batch in append.batches(same_id)] == [2, 2]
+    assert [len(batch.requests) for batch in append.split_batches(same_id)] == [2, 2]
     same_key = [asking(1, "k"), asking(2), asking(3, "k")]
-    assert [len(batch.requests) for batch in append.batches(same_key)] == [2, 1]
+    assert [len(batch.requests) for batch in append.split_batches(same_key)] == [2, 1]
     apart = [asking(n, unless=(Clause(Query.of(tags="b:1"), 0),)) for n in range(9)]
-    assert [(len(batch.requests), batch.matches) for batch in append.batches(apart)] == [(9, [])]
+    assert [(len(batch.requests), batch.matches) for batch in append.split_batches(apart)] == [(9, [])]
     close = [asking(n, unless=(Clause(Query.of(tags="a:1"), n),)) for n in range(9)]
-    (batch,) = append.batches(close)
+    (batch,) = append.split_batches(close)
     assert batch.matches == [(n, 1, 0) for n in range(1, 10)]
     many = [
         asking(n % 250, unless=tuple(Clause(Query.of(types=["T", f"U{i}"]), 0) for i in range(n, n + 30)))
         for n in range(200)
     ]
-    cut = list(append.batches(many))
+    cut = list(append.split_batches(many))
     assert sum(len(batch.requests) for batch in cut) == 200
     assert len(cut) > 1

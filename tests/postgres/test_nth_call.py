@@ -13,7 +13,7 @@ import eventfold as ef
 from eventfold.concurrency import run
 from eventfold.core.envelope import NewEvent, Receipt
 from eventfold.core.query import Clause
-from eventfold.engines.postgres.connection import AsyncLink, SyncLink
+from eventfold.engines.postgres.connection import AsyncConnection, SyncConnection
 from eventfold.errors import AppendUnconfirmed, EventfoldError, EventIdReused
 from eventfold.ports.engine import AppendRequest
 from tests.inline.bank import InlineBalance, InlineMoved
@@ -52,7 +52,7 @@ class Cut:
     def wrap(self, method: Callable[..., Any]) -> Callable[..., Any]:
         """A method of a link that may be cut."""
 
-        async def cut(link: SyncLink | AsyncLink, *args: Any, **kwargs: Any) -> Any:
+        async def cut(link: SyncConnection | AsyncConnection, *args: Any, **kwargs: Any) -> Any:
             if not self.now():
                 return await method(link, *args, **kwargs)
             if self.sent:
@@ -68,8 +68,8 @@ class Cut:
 def cut(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cut]:
     """For every connection of this process."""
     planned = Cut()
-    for kind in (SyncLink, AsyncLink):
-        for name in ("fetch", "script"):
+    for kind in (SyncConnection, AsyncConnection):
+        for name in ("fetch", "execute_script"):
             monkeypatch.setattr(kind, name, planned.wrap(getattr(kind, name)))
     yield planned
     planned.mend()

@@ -19,14 +19,20 @@ from eventfold.concurrency import run
 from eventfold.core.mutex import Mutex
 from eventfold.core.table import Column, Convert, Kind, Table
 from eventfold.engines.postgres.connection import Pool
-from eventfold.engines.postgres.options import MOST_BYTES_OF_A_NAME, Address, address_of, options_of
-from eventfold.engines.postgres.pool import WAIT_S, Holders, Lending, find_pooler, shares
+from eventfold.engines.postgres.options import MAX_IDENTIFIER_BYTES, ServerAddress, parse_address, parse_url
+from eventfold.engines.postgres.pool import (
+    HANDLER_ACQUIRE_TIMEOUT_S,
+    TargetPools,
+    ThreadCheckouts,
+    detect_pooler,
+    split_pool_size,
+)
 from eventfold.errors import EventfoldError, StoreUnavailable, TargetUnavailable
 from eventfold.targets.sql.driver import Parameters, text_damaged
 from eventfold.targets.sql.nul_escaping import escaped, escaped_json, is_odd, unescaped, unescaped_json
 from eventfold.targets.sql.statements import Statements, clipped, column_name, fields_of, quoted
 
-Lend = Callable[[Address], Lending | None]
+Lend = Callable[[ServerAddress], TargetPools | None]
 POOL = 8  # connections to a server that the log is not on
 PROGRAM = "eventfold read models"  # how a transaction shows itself to those who look who blocks whom
 OURS = re.compile(r"\beventfold_(?:projection|checkpoint|entry|mark|command|layout|sending)\b")
@@ -119,17 +125,17 @@ class PostgresDriver:
     refusals: tuple[type[BaseException], ...] = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError)
     unfit: tuple[type[BaseException], ...] = (psycopg.DataError,)
     table_end = ""
-    longest_name: int | None = MOST_BYTES_OF_A_NAME
+    longest_name: int | None = MAX_IDENTIFIER_BYTES
     locking = " FOR UPDATE"
 
     def __init__(self, url: str, lend: Lend | None = None) -> None:
-        plain, options = options_of(url, {})
-        self._at: Address = address_of(plain)
+        plain, options = parse_url(url, {})
+        self._at: ServerAddress = parse_address(plain)
         self._given = options.schema if "schema=" in url else None
         self._schema = self._given or ""  # where none was given: found out over the first connection
         self._lend = lend
-        self._lending: Lending | None = None
-        self._own: Lending | None = None
+        self._lending: TargetPools | None = None
+        self._own: TargetPools | None = None
         self._mutex = Mutex()
         self._program = "" if "application_name" in self._at.parameters else PROGRAM
         self._qualified: dict[str, str] = {}
@@ -150,16 +156,16 @@ class PostgresDriver:
         if lending is None:
             lending = self._lending = self._mutex.run(self._connections)
         pool = lending.long if handling else lending.short
-        link = run(pool.take())
+        link = run(pool.acquire())
         taken = Taken(pool, link)
         try:
             if handling:
-                lending.holders.add(link.loan)
-            if not link.dressed:
-                self.dress(link.connection)
-                link.dressed = True
+                lending.thread_checkouts.add(link.checkout)
+            if not link.is_set_up_for_targets:
+                self.dress(link.psycopg_connection)
+                link.is_set_up_for_targets = True
             if not self._schema:
-                self._schema = self._default_schema(link.connection)
+                self._schema = self._default_schema(link.psycopg_connection)
         except BaseException:
             self.give(taken, write, broken=True)
             raise
@@ -167,28 +173,44 @@ class PostgresDriver:
 
     def connection(self, taken: Taken) -> psycopg.Connection[Any]:
         """psycopg's."""
-        return taken.link.connection
+        return taken.link.psycopg_connection
 
     def give(self, taken: Taken, write: bool, broken: bool) -> None:
         """Give it back."""
         if broken and taken.link.closed:
-            run(taken.pool.hang_up_idle())  # the server went away: the others are as dead
-        run(taken.pool.give(taken.link))
+            run(taken.pool.close_idle())  # the server went away: the others are as dead
+        run(taken.pool.release(taken.link))
 
-    def _connections(self) -> Lending:
+    def _connections(self) -> TargetPools:
         lending = self._lend(self._at) if self._lend is not None else None
         if lending is not None:
             return lending
         if self._own is None:
-            short, long = shares(POOL)
-            where, holders = self._at.where, Holders()
+            short, long = split_pool_size(POOL)
+            where, holders = self._at.where, ThreadCheckouts()
 
             async def greet(link: Any) -> None:
-                await find_pooler(link, where)
+                await detect_pooler(link, where)
 
-            self._own = Lending(
-                Pool(self._at, "sync", short, 0.0, greet, wait=WAIT_S, holders=holders),
-                Pool(self._at, "sync", long, 0.0, greet, wait=WAIT_S, holders=holders),
+            self._own = TargetPools(
+                Pool(
+                    self._at,
+                    "sync",
+                    short,
+                    0.0,
+                    greet,
+                    acquire_timeout_s=HANDLER_ACQUIRE_TIMEOUT_S,
+                    thread_checkouts=holders,
+                ),
+                Pool(
+                    self._at,
+                    "sync",
+                    long,
+                    0.0,
+                    greet,
+                    acquire_timeout_s=HANDLER_ACQUIRE_TIMEOUT_S,
+                    thread_checkouts=holders,
+                ),
                 holders,
             )
         return self._own

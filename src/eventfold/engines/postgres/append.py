@@ -14,26 +14,26 @@ from eventfold.core.envelope import NewEvent, Receipt, digest
 from eventfold.core.moment_tags import in_utc
 from eventfold.core.query import Clause, Item, Query
 from eventfold.engines.postgres.arrays import (
-    bigints,
-    bigints_or_none,
-    blob,
-    blobs,
-    blobs_or_none,
-    ints,
-    ints_or_none,
-    text,
-    texts,
-    texts_or_none,
-    uuid,
-    uuids,
+    pack_bigints,
+    pack_blob,
+    pack_blobs,
+    pack_ints,
+    pack_optional_bigints,
+    pack_optional_blobs,
+    pack_optional_ints,
+    pack_optional_texts,
+    pack_text,
+    pack_texts,
+    pack_uuid,
+    pack_uuids,
 )
-from eventfold.engines.postgres.checksums import crc_of_new
-from eventfold.engines.postgres.many import walked_first
+from eventfold.engines.postgres.checksums import new_event_crc
+from eventfold.engines.postgres.many import rarest_tag_first
 from eventfold.engines.postgres.schema import LAYOUT
 from eventfold.ports.engine import AppendRequest, Outcome
 from eventfold.ports.refusals import built_on_nothing, conflict, id_reused, in_the_future
 
-ARGUMENTS: dict[str, str] = {  # name and type, in the order in which the functions in SQL declare them
+APPEND_ARGUMENTS: dict[str, str] = {  # name and type, in the order in which the functions in SQL declare them
     "ids": "uuid[]",
     "types": "text[]",
     "datas": "bytea[]",
@@ -59,7 +59,7 @@ ARGUMENTS: dict[str, str] = {  # name and type, in the order in which the functi
     "m_groups": "integer[]",
     "m_offsets": "integer[]",
 }
-HOW: dict[str, str] = {  # the rest of what `append` takes; `stage` does not
+APPEND_OPTIONS: dict[str, str] = {  # the rest of what `append` takes; `stage` does not
     "careful": "boolean",
     "early": "boolean",
     "patience": "integer",
@@ -67,15 +67,15 @@ HOW: dict[str, str] = {  # the rest of what `append` takes; `stage` does not
     "c_follows": "integer[]",
     "brought": "text[]",
 }
-MOST_MATCHES = 4_000  # pairs of a clause and an event of the same call that it matches, before the call is cut
-MANY = 64  # items of conditions: more are judged in sets, as the function `judge` has it
-LONG = 1_000  # events a condition has to look through before it is judged ahead of the lock
+MAX_MATCHES = 4_000  # pairs of a clause and an event of the same call that it matches, before the call is cut
+MIN_ITEMS_JUDGED_IN_SETS = 64  # items of conditions: more are judged in sets, as the function `judge` has it
+PREJUDGE_EVENTS = 1_000  # events a condition has to look through before it is judged ahead of the lock
 
 
-_ANYTHING = Item()
+_ANY_EVENT = Item()
 
 
-class Batch(msgspec.Struct, frozen=True):
+class AppendBatch(msgspec.Struct, frozen=True):
     """Requests that one call can judge: no event id and no key twice.
 
     `matches`: (request, group, number) from 1. `standing`: the positions of events in the log behind which conditions
@@ -85,9 +85,9 @@ class Batch(msgspec.Struct, frozen=True):
     requests: Sequence[AppendRequest]
     groups: dict[Query, int]
     matches: list[tuple[int, int, int]]
-    standing: Mapping[bytes, int] = {}
+    positions: Mapping[bytes, int] = {}
 
-    def behind(self, *, all: bool = False) -> list[bytes]:
+    def after_event_ids(self, *, all: bool = False) -> list[bytes]:
         """The events behind which its conditions begin: those outside this call, or `all`."""
         asked = [c.behind for request in self.requests for c in request.unless if c.behind is not None]
         if not asked or all:
@@ -100,63 +100,63 @@ class Batch(msgspec.Struct, frozen=True):
 
         One that begins behind an event of known position begins there. What is answered names the clause as it was.
         """
-        return [(number, self._placed(clause)) for number, clause in clauses_of(self)]
+        return [(number, self._with_position(clause)) for number, clause in numbered_clauses(self)]
 
-    def _placed(self, clause: Clause) -> Clause:
-        if clause.behind is None or clause.behind not in self.standing:
+    def _with_position(self, clause: Clause) -> Clause:
+        if clause.behind is None or clause.behind not in self.positions:
             return clause
-        return Clause(clause.query, max(clause.after, self.standing[clause.behind]))
+        return Clause(clause.query, max(clause.after, self.positions[clause.behind]))
 
 
-def batches(requests: Sequence[AppendRequest]) -> Iterator[Batch]:
+def split_batches(requests: Sequence[AppendRequest]) -> Iterator[AppendBatch]:
     """The requests in order, cut where one repeats another's id or key, or where too many bear on each other.
 
     A request that repeats its own ids, which no log can hold, stands alone.
     """
     if len(requests) == 1:
-        yield Batch(requests, {}, [])
+        yield AppendBatch(requests, {}, [])
         return
     begun = 0
     ids: set[bytes] = set()
     keys: set[str | None] = set()
     for index, request in enumerate(requests):
         mine = [event.id for event in request.events]
-        alone = repeats_itself(request)
+        alone = has_repeated_ids(request)
         if index > begun and (alone or request.key in keys or not ids.isdisjoint(mine)):
-            yield from _bearing(requests[begun:index])
+            yield from _split_by_matches(requests[begun:index])
             begun = index
             ids, keys = set[bytes](), set[str | None]()
         if alone:
-            yield Batch([request], {}, [])
+            yield AppendBatch([request], {}, [])
             begun = index + 1
             continue
         ids.update(mine)
         if request.key is not None:
             keys.add(request.key)
     if begun < len(requests):
-        yield from _bearing(requests[begun:])
+        yield from _split_by_matches(requests[begun:])
 
 
-def _bearing(requests: Sequence[AppendRequest]) -> Iterator[Batch]:
+def _split_by_matches(requests: Sequence[AppendRequest]) -> Iterator[AppendBatch]:
     """With what each request's condition has to do with the others' events."""
     queries = dict.fromkeys(clause.query for request in requests for clause in request.unless)
     if len(requests) == 1 or not queries:
-        yield Batch(requests, {}, [])
+        yield AppendBatch(requests, {}, [])
         return
     groups = {query: number for number, query in enumerate(queries, 1)}
-    asked = _Asked(groups)
+    asked = _QueryIndex(groups)
     matches: list[tuple[int, int, int]] = []
     for number, request in enumerate(requests, 1):
         for offset, event in enumerate(request.events):
-            matches += [(number, group, offset) for group in asked.by(event)]
-        if len(matches) > MOST_MATCHES and number < len(requests):
-            yield from _bearing(requests[:number])
-            yield from _bearing(requests[number:])
+            matches += [(number, group, offset) for group in asked.groups_matching(event)]
+        if len(matches) > MAX_MATCHES and number < len(requests):
+            yield from _split_by_matches(requests[:number])
+            yield from _split_by_matches(requests[number:])
             return
-    yield Batch(requests, groups if matches else {}, matches)
+    yield AppendBatch(requests, groups if matches else {}, matches)
 
 
-class _Asked:
+class _QueryIndex:
     """Which of some queries an event matches, found by its tags and type rather than by trying all."""
 
     def __init__(self, groups: dict[Query, int]) -> None:
@@ -172,7 +172,7 @@ class _Asked:
                 for name in () if item.tags else item.types:
                     self._by_type.setdefault(name, {})[query] = group
 
-    def by(self, event: NewEvent) -> list[int]:
+    def groups_matching(self, event: NewEvent) -> list[int]:
         """The groups of the queries that mean this event."""
         maybe = self._always | self._by_type.get(event.type, {})
         for tag in {*event.tags, *map(in_utc, event.tags)}:
@@ -181,102 +181,102 @@ class _Asked:
         return [group for query, group in maybe.items() if query.matches(event.type, event.tags)]
 
 
-def call(function: str, given: dict[str, Any]) -> str:
+def call_sql(function: str, given: dict[str, Any]) -> str:
     """The function called with just these arguments: what most appends do not have costs them nothing.
 
     `layout` is always given, as a number in the text: a store of another layout refuses the call.
     """
-    types = ARGUMENTS | HOW | {"store": "text", "words": "text[]", "seen": "uuid[]"}
+    types = APPEND_ARGUMENTS | APPEND_OPTIONS | {"store": "text", "words": "text[]", "seen": "uuid[]"}
     return f"{function}(layout => {LAYOUT}, {', '.join(f'{name} => %b::{types[name]}' for name in given)})"
 
 
-def arguments(batch: Batch) -> dict[str, Any]:
+def append_arguments(batch: AppendBatch) -> dict[str, Any]:
     """The batch as `append` in SQL wants it, without what every event has by default."""
     requests = batch.requests
     if len(requests) == len(requests[0].events) == 1:
-        given = _lone(requests[0].events[0])
+        given = _one_event(requests[0].events[0])
         if requests[0].key is not None:
-            given["keys"] = text(requests[0].key)
+            given["keys"] = pack_text(requests[0].key)
     else:
-        given = _many(requests)
+        given = _event_columns(requests)
     clauses = batch.clauses()
-    return given | _conditions(batch, clauses) if clauses else given
+    return given | _condition_columns(batch, clauses) if clauses else given
 
 
-def _lone(event: NewEvent) -> dict[str, Any]:
+def _one_event(event: NewEvent) -> dict[str, Any]:
     """One event, which most appends are, without the cost of making columns of it."""
     given: dict[str, Any] = {
-        "ids": uuid(event.id),
-        "types": text(event.type),
-        "datas": blob(event.data),
-        "tags": text(tags := "\n".join(event.tags)),
-        "crcs": ints([crc_of_new(event, tags)]),
+        "ids": pack_uuid(event.id),
+        "types": pack_text(event.type),
+        "datas": pack_blob(event.data),
+        "tags": pack_text(tags := "\n".join(event.tags)),
+        "crcs": pack_ints([new_event_crc(event, tags)]),
     }
     if event.version != 1:
-        given["versions"] = ints([event.version])
+        given["versions"] = pack_ints([event.version])
     if event.occurred is not None:
-        given["occurreds"] = bigints([event.occurred])
+        given["occurreds"] = pack_bigints([event.occurred])
     if event.metadata is not None:
-        given["metadatas"] = blob(event.metadata)
+        given["metadatas"] = pack_blob(event.metadata)
     if event.codec != "json":
-        given["codecs"] = text(event.codec)
+        given["codecs"] = pack_text(event.codec)
     if event.key is not None:
-        given["keyids"] = text(event.key)
+        given["keyids"] = pack_text(event.key)
     return given
 
 
-def _many(requests: Sequence[AppendRequest]) -> dict[str, Any]:
+def _event_columns(requests: Sequence[AppendRequest]) -> dict[str, Any]:
     events = [event for request in requests for event in request.events]
     given: dict[str, Any] = {
-        "ids": uuids([event.id for event in events]),
-        "types": texts([event.type for event in events]),
-        "datas": blobs([event.data for event in events]),
-        "tags": texts(tags := ["\n".join(event.tags) for event in events]),
-        "crcs": ints([crc_of_new(event, joined) for event, joined in zip(events, tags, strict=True)]),
-        "versions": ints_or_none([None if event.version == 1 else event.version for event in events]),
-        "occurreds": bigints_or_none([event.occurred for event in events]),
-        "metadatas": blobs_or_none([event.metadata for event in events]),
-        "codecs": texts_or_none([None if event.codec == "json" else event.codec for event in events]),
-        "keyids": texts_or_none([event.key for event in events]),
-        "keys": texts_or_none([request.key for request in requests]),
+        "ids": pack_uuids([event.id for event in events]),
+        "types": pack_texts([event.type for event in events]),
+        "datas": pack_blobs([event.data for event in events]),
+        "tags": pack_texts(tags := ["\n".join(event.tags) for event in events]),
+        "crcs": pack_ints([new_event_crc(event, joined) for event, joined in zip(events, tags, strict=True)]),
+        "versions": pack_optional_ints([None if event.version == 1 else event.version for event in events]),
+        "occurreds": pack_optional_bigints([event.occurred for event in events]),
+        "metadatas": pack_optional_blobs([event.metadata for event in events]),
+        "codecs": pack_optional_texts([None if event.codec == "json" else event.codec for event in events]),
+        "keyids": pack_optional_texts([event.key for event in events]),
+        "keys": pack_optional_texts([request.key for request in requests]),
     }
     if len(events) > len(requests):
-        given["owners"] = ints([number for number, request in enumerate(requests, 1) for _ in request.events])
-        given["offsets"] = ints([offset for request in requests for offset in range(len(request.events))])
-        given["sizes"] = ints([len(request.events) for request in requests for _ in request.events])
+        given["owners"] = pack_ints([number for number, request in enumerate(requests, 1) for _ in request.events])
+        given["offsets"] = pack_ints([offset for request in requests for offset in range(len(request.events))])
+        given["sizes"] = pack_ints([len(request.events) for request in requests for _ in request.events])
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _conditions(batch: Batch, clauses: list[tuple[int, Clause]]) -> dict[str, Any]:
-    follows = _follows(batch, clauses)
+def _condition_columns(batch: AppendBatch, clauses: list[tuple[int, Clause]]) -> dict[str, Any]:
+    follows = _after_event_numbers(batch, clauses)
     items = [
         (number, clause.after, item)
         for number, (_, clause) in enumerate(clauses, 1)
         if clause.behind is None  # what stands in the log now is before what is being written
-        for item in clause.query.items or (_ANYTHING,)
+        for item in clause.query.items or (_ANY_EVENT,)
     ]
     given: dict[str, Any] = {
-        "c_requests": ints([owner for owner, _ in clauses]),
-        "c_afters": bigints([clause.after for _, clause in clauses]),
+        "c_requests": pack_ints([owner for owner, _ in clauses]),
+        "c_afters": pack_bigints([clause.after for _, clause in clauses]),
     }
     if items:
-        given["i_clauses"] = ints([item[0] for item in items])
-        given["i_afters"] = bigints([item[1] for item in items])
+        given["i_clauses"] = pack_ints([item[0] for item in items])
+        given["i_afters"] = pack_bigints([item[1] for item in items])
         asked = [item[2] for item in items]
-        tags = walked_first(asked) if len(items) > MANY else [item.tags for item in asked]
-        given["i_tags"] = texts(["\n".join(each) for each in tags])
-        given["i_types"] = texts(["\n".join(item.types) for item in asked])
+        tags = rarest_tag_first(asked) if len(items) > MIN_ITEMS_JUDGED_IN_SETS else [item.tags for item in asked]
+        given["i_tags"] = pack_texts(["\n".join(each) for each in tags])
+        given["i_types"] = pack_texts(["\n".join(item.types) for item in asked])
     if follows is not None:
-        given["c_follows"] = ints_or_none(follows)
+        given["c_follows"] = pack_optional_ints(follows)
     if batch.matches:
-        given["c_groups"] = ints_or_none([batch.groups.get(clause.query) for _, clause in clauses])
-        given["m_requests"] = ints([match[0] for match in batch.matches])
-        given["m_groups"] = ints([match[1] for match in batch.matches])
-        given["m_offsets"] = ints([match[2] for match in batch.matches])
+        given["c_groups"] = pack_optional_ints([batch.groups.get(clause.query) for _, clause in clauses])
+        given["m_requests"] = pack_ints([match[0] for match in batch.matches])
+        given["m_groups"] = pack_ints([match[1] for match in batch.matches])
+        given["m_offsets"] = pack_ints([match[2] for match in batch.matches])
     return given
 
 
-def _follows(batch: Batch, clauses: list[tuple[int, Clause]]) -> list[int | None] | None:
+def _after_event_numbers(batch: AppendBatch, clauses: list[tuple[int, Clause]]) -> list[int | None] | None:
     """Per clause the number in this call of the event behind which it begins; 0 for one that is nowhere."""
     if all(clause.behind is None for _, clause in clauses):
         return None
@@ -284,12 +284,12 @@ def _follows(batch: Batch, clauses: list[tuple[int, Clause]]) -> list[int | None
     return [None if clause.behind is None else numbers.get(clause.behind, 0) for _, clause in clauses]
 
 
-def clauses_of(batch: Batch) -> list[tuple[int, Clause]]:
+def numbered_clauses(batch: AppendBatch) -> list[tuple[int, Clause]]:
     """Every clause as it was asked, with the number of its request, from 1."""
     return [(number, clause) for number, request in enumerate(batch.requests, 1) for clause in request.unless]
 
 
-def how(batch: Batch, seen: int) -> dict[str, Any]:
+def append_options(batch: AppendBatch, seen: int) -> dict[str, Any]:
     """What else `append` wants to know: the greatest `after`, and whether to judge what is far behind before the lock.
 
     `seen`: the furthest position known here; only a hint.
@@ -299,15 +299,19 @@ def how(batch: Batch, seen: int) -> dict[str, Any]:
         return {}
     furthest = max(clause.after for clause in clauses)
     looking = [clause.after for clause in clauses if clause.behind is None]
-    return {"furthest": furthest, "early": True} if looking and min(looking) + LONG < seen else {"furthest": furthest}
+    return (
+        {"furthest": furthest, "early": True}
+        if looking and min(looking) + PREJUDGE_EVENTS < seen
+        else {"furthest": furthest}
+    )
 
 
-def repeats_itself(request: AppendRequest) -> bool:
+def has_repeated_ids(request: AppendRequest) -> bool:
     """Whether two events of one request have the same id, which no log can hold."""
     return len(request.events) > 1 and len({event.id for event in request.events}) < len(request.events)
 
 
-class Answer(msgspec.Struct, frozen=True):
+class AppendReply(msgspec.Struct, frozen=True):
     """What the call returned. `outcomes` None: everything was written, adjacent, from head + 1.
 
     `folded`: the read models that every append keeps up, as texts (see inline.py).
@@ -316,61 +320,61 @@ class Answer(msgspec.Struct, frozen=True):
     head: int
     time: int
     outcomes: list[int] | None
-    places: list[int | None] | None
-    whats: list[int | None] | None
-    folded: list[str] | None = None
+    positions: list[int | None] | None
+    details: list[int | None] | None
+    registrations: list[str] | None = None
 
 
-class OtherEpoch(Exception):
+class EpochChanged(Exception):
     """The store is in another epoch than the connection knew. Nothing was written."""
 
 
-def answered(rows: Sequence[Sequence[Any]]) -> Answer:
+def parse_reply(rows: Sequence[Sequence[Any]]) -> AppendReply:
     """What the call returned. Raises OtherEpoch where it was not made."""
     if not rows:
-        raise OtherEpoch
-    return Answer(*rows[0])
+        raise EpochChanged
+    return AppendReply(*rows[0])
 
 
-WRITTEN, REPEATED, CONFLICT, REUSED, FUTURE, NOWHERE, LACKING = range(7)
+WRITTEN, REPEATED, CONFLICT, ID_REUSED, BEYOND_HEAD, UNKNOWN_EVENT, CODE_MISSING = range(7)
 
 
-def written(batch: Batch, answer: Answer) -> Iterator[tuple[int, int]]:
+def written_requests(batch: AppendBatch, answer: AppendReply) -> Iterator[tuple[int, int]]:
     """The requests that were written, by their place in the batch, with their first positions."""
     first = answer.head + 1
     for index, request in enumerate(batch.requests):
-        if answer.outcomes is None or answer.places is None:
+        if answer.outcomes is None or answer.positions is None:
             yield index, first
         elif answer.outcomes[index] == WRITTEN:
-            yield index, answer.places[index] or 0
+            yield index, answer.positions[index] or 0
         first += len(request.events)
 
 
-def outcomes(batch: Batch, answer: Answer, store: str, epoch: int) -> list[Outcome | int | None]:
+def decode_outcomes(batch: AppendBatch, answer: AppendReply, store: str, epoch: int) -> list[Outcome | int | None]:
     """One outcome each; a repeated one as the first position of the append it repeats; None: some code is lacking."""
-    if answer.outcomes is None or answer.places is None or answer.whats is None:
+    if answer.outcomes is None or answer.positions is None or answer.details is None:
         first, done = answer.head + 1, list[Outcome | int | None]()
         for request in batch.requests:
             done.append(_receipt(request, first, answer.time, store, epoch))
             first += len(request.events)
         return done
-    clauses = clauses_of(batch)
-    starts = _starts(batch)
+    clauses = numbered_clauses(batch)
+    starts = _event_offsets(batch)
     result: list[Outcome | int | None] = []
     for index, request in enumerate(batch.requests):
-        outcome, place, what = answer.outcomes[index], answer.places[index] or 0, answer.whats[index] or 0
+        outcome, place, what = answer.outcomes[index], answer.positions[index] or 0, answer.details[index] or 0
         if outcome == WRITTEN:
             result.append(_receipt(request, place, answer.time, store, epoch))
         elif outcome == REPEATED:
             result.append(place)
         elif outcome == CONFLICT:
-            result.append(conflict(clauses[what - 1][1], place, _number(clauses, what)))
-        elif outcome == FUTURE:
+            result.append(conflict(clauses[what - 1][1], place, _clause_index(clauses, what)))
+        elif outcome == BEYOND_HEAD:
             result.append(in_the_future(clauses[what - 1][1], place))
-        elif outcome == LACKING:
+        elif outcome == CODE_MISSING:
             result.append(None)
-        elif outcome == NOWHERE:
-            result.append(built_on_nothing(clauses[what - 1][1], _number(clauses, what)))
+        elif outcome == UNKNOWN_EVENT:
+            result.append(built_on_nothing(clauses[what - 1][1], _clause_index(clauses, what)))
         else:
             at: list[int | None] = [None] * len(request.events)
             at[what - 1 - starts[index]] = place
@@ -378,13 +382,13 @@ def outcomes(batch: Batch, answer: Answer, store: str, epoch: int) -> list[Outco
     return result
 
 
-def _number(clauses: list[tuple[int, Clause]], what: int) -> int:
+def _clause_index(clauses: list[tuple[int, Clause]], what: int) -> int:
     """Which clause of its own request, from 0, the `what`th of the call is."""
     owner = clauses[what - 1][0]
     return sum(1 for each, _ in clauses[: what - 1] if each == owner)
 
 
-def _starts(batch: Batch) -> list[int]:
+def _event_offsets(batch: AppendBatch) -> list[int]:
     """How many events of the call stand before each request's."""
     starts, count = list[int](), 0
     for request in batch.requests:

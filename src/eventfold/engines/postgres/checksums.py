@@ -20,7 +20,7 @@ from eventfold.core.snapshot import Snapshot
 from eventfold.errors import CorruptEvent, StoreDamaged
 from eventfold.ports.engine import Span
 
-_packed = msgspec.msgpack.Encoder().encode
+_pack = msgspec.msgpack.Encoder().encode
 _SIGN = 1 << 31
 _PRIME = 2**31 - 1  # a change of one bit is a power of two, which no factor below makes a multiple of it
 _A, _B, _C, _D = 1_566_083_941, 1_812_433_253, 1_103_515_245, 1_664_525
@@ -30,36 +30,36 @@ def _signed(crc: int) -> int:
     return (crc ^ _SIGN) - _SIGN
 
 
-def crc_of_new(event: NewEvent, tags: str) -> int:
+def new_event_crc(event: NewEvent, tags: str) -> int:
     """CRC-32 of what the writer chose, as a signed integer; `tags` joined by newlines."""
     chosen = (event.id, event.type, event.version, event.data, tags)
-    return _signed(crc32(_packed((*chosen, event.occurred, event.metadata, event.codec, event.key))))
+    return _signed(crc32(_pack((*chosen, event.occurred, event.metadata, event.codec, event.key))))
 
 
-def crc_of(event: Stored) -> int:
+def stored_event_crc(event: Stored) -> int:
     """The same of an event that stands in a log."""
     chosen = (event.id, event.type, event.version, event.data, event.tags)
-    return _signed(crc32(_packed((*chosen, event.occurred, event.metadata, event.codec, event.key))))
+    return _signed(crc32(_pack((*chosen, event.occurred, event.metadata, event.codec, event.key))))
 
 
-def crc_of_snapshot(store_id: str, key: str, snapshot: Snapshot) -> int:
+def snapshot_crc(store_id: str, key: str, snapshot: Snapshot) -> int:
     """CRC-32 of a snapshot, of what it is kept under and of the store it is kept in, as a signed integer."""
     columns = (snapshot.fingerprint, snapshot.position, snapshot.event_id, snapshot.state)
-    return _signed(crc32(_packed((store_id, key, *columns))))
+    return _signed(crc32(_pack((store_id, key, *columns))))
 
 
-def checksum(content: str) -> int:
+def text_checksum(content: str) -> int:
     """The first 32 bits of a text's SHA-256, signed: what the function `checksum` in sql/guard.sql answers."""
     return int.from_bytes(sha256(content.encode()).digest()[:4], signed=True)
 
 
-def verified(rows: Iterable[Sequence[Any]], unplaced: int) -> list[Stored]:
+def decode_events(rows: Iterable[Sequence[Any]], unplaced: int) -> list[Stored]:
     """Rows of COLUMNS as events. Raises CorruptEvent, naming the position.
 
     `unplaced`: the last event whose checksum leaves out where it stands.
     """
     events: list[Stored] = []
-    add, packed = events.append, _packed
+    add, packed = events.append, _pack
     for position, id, type, version, data, tags, time, occurred, metadata, offset, size, codec, key, crc in rows:
         # What the function `placed` in sql/guard.sql answers; not in a function, whose call costs more than it.
         place = (position * _A + time * _B + offset * _C + size * _D) % _PRIME if position > unplaced else 0
@@ -73,7 +73,7 @@ def verified(rows: Iterable[Sequence[Any]], unplaced: int) -> list[Stored]:
     return events
 
 
-def refuse_holes(events: Sequence[Stored], span: Span, end: int, more: bool) -> None:
+def check_no_gaps(events: Sequence[Stored], span: Span, end: int, more: bool) -> None:
     """Everything in a span was asked for, so every position must be there. Raises CorruptEvent, naming the first gone.
 
     `end`: where the span ends; `more`: whether the limit ended the page before that.
@@ -83,10 +83,10 @@ def refuse_holes(events: Sequence[Stored], span: Span, end: int, more: bool) -> 
         low, high = (events[-1].position, end) if span.backwards else (low, events[-1].position)
     if low <= high and len(events) != high - low + 1:
         there = {event.position for event in events}
-        raise missing(next(position for position in range(low, high + 1) if position not in there))
+        raise missing_event(next(position for position in range(low, high + 1) if position not in there))
 
 
-def refuse_others(events: Sequence[Stored], query: Query, backwards: bool) -> None:
+def check_matches_query(events: Sequence[Stored], query: Query, backwards: bool) -> None:
     """An index has no checksum: what it led to must be what was asked for, each once, in order. Raises StoreDamaged."""
     places = [event.position for event in events]
     in_order = all(map(gt if backwards else lt, places, places[1:]))
@@ -97,20 +97,20 @@ def refuse_others(events: Sequence[Stored], query: Query, backwards: bool) -> No
         )
 
 
-def whole(events: list[Stored], position: int) -> list[Stored]:
+def check_whole_append(events: list[Stored], position: int) -> list[Stored]:
     """All events of the append that wrote a position. Raises CorruptEvent if one is not there."""
     if not events:
-        raise missing(position)
+        raise missing_event(position)
     there, expected = [event.position for event in events], range(events[0].first, events[0].last + 1)
     if there != list(expected) or position not in expected:
-        raise missing(next((place for place in expected if place not in there), position))
+        raise missing_event(next((place for place in expected if place not in there), position))
     return events
 
 
-def first_of(row: Sequence[Any]) -> tuple[str, int]:
+def decode_request_key(row: Sequence[Any]) -> tuple[str, int]:
     """A request key and the first position of its append. Raises StoreDamaged if the row is not as it was written."""
     key, first, size, crc = row
-    if crc is not None and checksum(f"{key}\n{first}\n{size}") != crc:
+    if crc is not None and text_checksum(f"{key}\n{first}\n{size}") != crc:
         raise StoreDamaged(
             f"The request key {key!r} does not have the checksum it was written with.",
             "Keep a copy of the database as it is, check the server's disk, and restore a backup.",
@@ -119,7 +119,7 @@ def first_of(row: Sequence[Any]) -> tuple[str, int]:
     return key, first
 
 
-def missing(position: int) -> CorruptEvent:
+def missing_event(position: int) -> CorruptEvent:
     """The error for a position that must be in the log and is not."""
     return CorruptEvent(
         f"Event {position} is not at its place in the log.",

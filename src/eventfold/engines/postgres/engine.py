@@ -16,41 +16,41 @@ from eventfold.core.query import Query
 from eventfold.core.snapshot import Snapshot
 from eventfold.engines.postgres import schema
 from eventfold.engines.postgres.checksums import (
-    crc_of_snapshot,
+    check_matches_query,
+    check_no_gaps,
     damaged_snapshot,
-    first_of,
-    missing,
-    refuse_holes,
-    refuse_others,
+    decode_request_key,
+    missing_event,
+    snapshot_crc,
 )
-from eventfold.engines.postgres.connection import Colour, Rows, off_loop
-from eventfold.engines.postgres.integrity import Comparison
+from eventfold.engines.postgres.connection import Mode, ResultRows, run_off_loop
+from eventfold.engines.postgres.integrity import IntegrityCheck
 from eventfold.engines.postgres.listen import Listener
-from eventfold.engines.postgres.many import LEAST_STRETCH, MOST_ROWS, Arms, many
+from eventfold.engines.postgres.many import MAX_POSITIONS_PER_RANGE, MIN_RANGE_POSITIONS, LargeQuery, is_large
 from eventfold.engines.postgres.named_locks import NamedLocks
-from eventfold.engines.postgres.options import Address, options_of, target_of
-from eventfold.engines.postgres.pool import Lending
-from eventfold.engines.postgres.statements import FACTS, MOST
-from eventfold.engines.postgres.writer import Writing
+from eventfold.engines.postgres.options import ServerAddress, parse_url, target_url
+from eventfold.engines.postgres.pool import TargetPools
+from eventfold.engines.postgres.statements import MAX_POSITION, STATS_COLUMNS
+from eventfold.engines.postgres.writer import PostgresWriter
 from eventfold.errors import NotSupported
 from eventfold.ports.engine import PAGE_BYTES, Head, Page, Restored, Span, TagCount, TypeCount, Upgraded
 from eventfold.ports.integrity import Problem, Progress
 
 
-class PostgresEngine(Writing):
+class PostgresEngine(PostgresWriter):
     """One log in one schema of a PostgreSQL database; any number of processes may use it at once."""
 
     name = "postgres"
 
-    def __init__(self, url: str, *, colour: Colour = "sync", create: bool = True, **options: Any) -> None:
-        plain, chosen = options_of(url, options)
+    def __init__(self, url: str, *, colour: Mode = "sync", create: bool = True, **options: Any) -> None:
+        plain, chosen = parse_url(url, options)
         super().__init__(plain, chosen, colour, create)
-        self._default_target = target_of(plain, chosen.schema)
-        self._chosen: dict[str, Any] = {**options, "schema": chosen.schema}
-        self._shared = chosen.pool  # connections that another engine on this store may have
-        self._locks = NamedLocks(self._sessions, colour)
+        self._default_target = target_url(plain, chosen.schema)
+        self._given_options: dict[str, Any] = {**options, "schema": chosen.schema}
+        self._blocking_pool_size = chosen.pool  # connections that another engine on this store may have
+        self._locks = NamedLocks(self._servers, colour)
         self._listener: Listener | None = None
-        self._counted = (0, 0, dict[str, int]())  # events of each type: in which epoch, up to which position
+        self._type_counts = (0, 0, dict[str, int]())  # events of each type: in which epoch, up to which position
 
     @property
     def default_target(self) -> str:
@@ -59,22 +59,22 @@ class PostgresEngine(Writing):
 
     def blocking(self) -> PostgresEngine:
         """Another engine on the same store, not opened yet, whose calls block: what read models are run with."""
-        options: dict[str, Any] = {**self._chosen, "pool": self._shared}
+        options: dict[str, Any] = {**self._given_options, "pool": self._blocking_pool_size}
         return PostgresEngine(self._default_target, create=False, **options)
 
     async def share(self) -> None:
         """Leave half of the connections to the engine that `blocking` makes. Call it once, before that."""
-        self._shared = await self._sessions.share()
+        self._blocking_pool_size = await self._servers.give_up_half()
 
-    async def lend(self, address: Address) -> Lending | None:
+    async def lend(self, address: ServerAddress) -> TargetPools | None:
         """Connections for read models at an address, out of this engine's own; None where they do not lead there."""
-        if self.capabilities.suspends or address.parameters != self._sessions.primary.parameters:
+        if self.capabilities.suspends or address.parameters != self._servers.primary.parameters:
             return None
-        return await self._sessions.lend()
+        return await self._servers.target_pools()
 
     async def open(self) -> None:
         """See the port."""
-        await self._sessions.open()
+        await self._servers.open()
 
     async def upgrade(self, copy: str | None = None, *, copies: bool = True) -> Upgraded:
         """Bring a store of an older layout to this eventfold's. Needs its owner's rights.
@@ -88,7 +88,7 @@ class PostgresEngine(Writing):
                 "Make one by pg_dump, then upgrade without naming a file.",
                 engine=self.name,
             )
-        return Upgraded(await self._sessions.upgrade(), schema.LAYOUT)
+        return Upgraded(await self._servers.upgrade(), schema.LAYOUT)
 
     async def restored(self) -> Restored:
         """Let a new epoch begin, after a restore by other tools. Needs its owner's rights.
@@ -97,7 +97,7 @@ class PostgresEngine(Writing):
         StoreUnavailable.
         """
         try:
-            return Restored(*await self._sessions.begin_epoch())
+            return Restored(*await self._servers.begin_epoch())
         finally:
             await self.close()
 
@@ -106,162 +106,164 @@ class PostgresEngine(Writing):
     async def read(self, query: Query, span: Span) -> Page:
         """See the port."""
         while True:
-            asked = await self._spelled(query)
+            asked = await self._expand_query(query)
             page = await self._read(asked, span)
-            if asked is query or await self._spelled(query) == asked:
+            if asked is query or await self._expand_query(query) == asked:
                 return page
 
     async def _read(self, query: Query, span: Span) -> Page:
-        if many(query):
-            head, events = await self._seek(query, span)
+        if is_large(query):
+            head, events = await self._read_ranges(query, span)
         else:
-            rows = await self._page(query, span, span.limit + 1)
-            head, events = rows[0][0], self._events(rows)
-            self._sessions.saw(*rows[0][:3])
-        self._seen = max(self._seen, head)
+            rows = await self._query_page(query, span, span.limit + 1)
+            head, events = rows[0][0], self._decode_page(rows)
+            self._servers.note_event(*rows[0][:3])
+        self._last_seen_position = max(self._last_seen_position, head)
         end = head if span.until is None else min(span.until, head)
         size = within(events, span.limit, PAGE_BYTES)
         if more := len(events) > size:
             beyond = events[size]
             del events[size:]
             if beyond.first == events[-1].first:
-                events += await self._rest(query, span, events[-1])
+                events += await self._rest_of_append(query, span, events[-1])
         if query.items:
-            refuse_others(events, query, span.backwards)
+            check_matches_query(events, query, span.backwards)
         elif span.occurred_since is None and span.occurred_until is None:
-            refuse_holes(events, span, end, more)
+            check_no_gaps(events, span, end, more)
         if more:
             return Page(events, events[-1].position, True)
         return Page(events, span.after + 1 if span.backwards else end, False)
 
-    async def _seek(self, query: Query, span: Span) -> tuple[int, list[Stored]]:
+    async def _read_ranges(self, query: Query, span: Span) -> tuple[int, list[Stored]]:
         """The head, and up to one more matching event than the limit of the span, a stretch of the log at a time."""
-        arms, events = Arms(self._schema, query), list[Stored]()
-        after, until = span.after, MOST if span.until is None else span.until
-        width = MOST
+        arms, events = LargeQuery(self._schema, query), list[Stored]()
+        after, until = span.after, MAX_POSITION if span.until is None else span.until
+        width = MAX_POSITION
         while True:
             low, high = (max(after, until - width), until) if span.backwards else (after, min(until, after + width))
             part = msgspec.structs.replace(span, after=low, until=high)
-            most = MOST_ROWS if high - low > LEAST_STRETCH else MOST - 1
-            statement = self._sql.stretch(arms, part, span.limit + 1 - len(events), most)
-            rows = await self._sessions.ask_beyond(self._needed(low, span.until), statement)
+            most = MAX_POSITIONS_PER_RANGE if high - low > MIN_RANGE_POSITIONS else MAX_POSITION - 1
+            statement = self._sql.range_page(arms, part, span.limit + 1 - len(events), most)
+            rows = await self._servers.query_from(self._required_position(low, span.until), statement)
             head, epoch, count, last = rows[0][:4]
-            self._sessions.saw(head, epoch, last)
+            self._servers.note_event(head, epoch, last)
             until, high = min(until, head), min(high, head)
             if count > most:
                 width = max(1, (high - low) // 4)
                 continue
-            events += self._events([(*row[:2], *row[3:]) for row in rows])
+            events += self._decode_page([(*row[:2], *row[3:]) for row in rows])
             after, until = (after, low) if span.backwards else (high, until)
             if len(events) > within(events, span.limit, PAGE_BYTES) or after >= until:
                 return head, events
             width *= 2
 
-    async def _rest(self, query: Query, span: Span, last: Stored) -> list[Stored]:
+    async def _rest_of_append(self, query: Query, span: Span, last: Stored) -> list[Stored]:
         """The further matching events of the append that a page's limit cut."""
         if span.backwards:
             part = msgspec.structs.replace(span, after=max(span.after, last.first - 1), until=last.position - 1)
         else:
             until = last.last if span.until is None else min(span.until, last.last)
             part = msgspec.structs.replace(span, after=last.position, until=until)
-        return self._events(await self._page(query, part, None))
+        return self._decode_page(await self._query_page(query, part, None))
 
-    async def _page(self, query: Query, span: Span, limit: int | None) -> Rows:
-        floor = self._needed(span.after, span.until)
-        return await self._sessions.ask_beyond(floor, self._sql.page(query, span, limit))
+    async def _query_page(self, query: Query, span: Span, limit: int | None) -> ResultRows:
+        floor = self._required_position(span.after, span.until)
+        return await self._servers.query_from(floor, self._sql.page(query, span, limit))
 
-    def _needed(self, after: int, until: int | None) -> int:
+    def _required_position(self, after: int, until: int | None) -> int:
         """How far a replica must have come to answer for (after, until]: never less than what was seen of it."""
-        return max(self._floor, after, min(until, self._seen) if until is not None else 0)
+        return max(self._read_floor, after, min(until, self._last_seen_position) if until is not None else 0)
 
     async def head(self) -> Head:
         """See the port."""
-        rows = await self._sessions.ask_beyond(self._floor, (self._sql.last, []))
+        rows = await self._servers.query_from(self._read_floor, (self._sql.last_event, []))
         if not rows:
             return Head(0, 0, b"")
-        (last,) = self._verified([row[2:] for row in rows])
+        (last,) = self._decode_events([row[2:] for row in rows])
         return Head(last.position, last.time, last.id)
 
     async def count(self, query: Query, after: int = 0, until: int | None = None) -> int:
         """See the port."""
-        query = await self._spelled(query)
-        statement = self._sql.count(query, after, MOST if until is None else until)
-        head, _, count = (await self._sessions.ask_beyond(self._needed(after, until), statement))[0]
+        query = await self._expand_query(query)
+        statement = self._sql.count(query, after, MAX_POSITION if until is None else until)
+        head, _, count = (await self._servers.query_from(self._required_position(after, until), statement))[0]
         if query.items:
             return count
         return max(0, (head if until is None else min(until, head)) - after)
 
     async def position_at(self, time: int) -> int:
         """See the port."""
-        rows = await self._sessions.ask_beyond(self._floor, (self._sql.position_at, [time]))
+        rows = await self._servers.query_from(self._read_floor, (self._sql.position_at, [time]))
         head, _, probes, last = rows[0][:4]
         if not head:
             return 0
-        events = self._verified([row[4:] for row in rows if row[4] is not None])
+        events = self._decode_events([row[4:] for row in rows if row[4] is not None])
         if len(events) < probes:
-            raise missing(last)
+            raise missing_event(last)
         return max((event.position for event in events if event.time <= time), default=0)
 
     async def event_id(self, position: int) -> bytes | None:
         """See the port."""
-        event = await self._at(position)
+        event = await self._event_at(position)
         return event.id if event else None
 
     async def position_of(self, id: bytes) -> int | None:
         """See the port."""
-        rows = await self._sessions.ask_about(self._sql.position_of, id)
+        rows = await self._servers.query_with_fallback(self._sql.position_of, id)
         return rows[0][0] if rows else None
 
     async def boundary(self, position: int) -> int:
         """See the port."""
-        event = await self._at(position)
+        event = await self._event_at(position)
         return event.last if event else position
 
-    async def _at(self, position: int) -> Stored | None:
+    async def _event_at(self, position: int) -> Stored | None:
         """The event at a position; None beyond the head. Raises CorruptEvent where there must be one."""
-        rows = await self._sessions.ask_about(self._sql.at, position)
+        rows = await self._servers.query_with_fallback(self._sql.event_at, position)
         if not rows and 0 < position <= (await self.head()).position:
-            rows = await self._sessions.ask(self._sql.at, [position], primary=True, epoch=True)  # it may have come
+            rows = await self._servers.query(
+                self._sql.event_at, [position], primary=True, epoch=True
+            )  # it may have come
             if not rows:
-                raise missing(position)
-        return self._verified([rows[0][2:]])[0] if rows else None
+                raise missing_event(position)
+        return self._decode_events([rows[0][2:]])[0] if rows else None
 
     async def keys(self, after: str = "", limit: int = 1000) -> list[tuple[str, int]]:
         """See the port."""
-        return [first_of(row) for row in await self._sessions.ask(self._sql.keys, [after, limit])]
+        return [decode_request_key(row) for row in await self._servers.query(self._sql.keys, [after, limit])]
 
     async def types(self) -> list[TypeCount]:
         """See the port."""
-        epoch, through, counts = self._counted
+        epoch, through, counts = self._type_counts
         if epoch != self.epoch:
             through, counts = 0, dict[str, int]()
-        rows = await self._sessions.ask(*self._sql.types(through), epoch=True)
+        rows = await self._servers.query(*self._sql.types(through), epoch=True)
         head, epoch = rows[0][:2]
-        if through > head or epoch != self.epoch or (through and self._counted[0] != epoch):  # of another moment
+        if through > head or epoch != self.epoch or (through and self._type_counts[0] != epoch):  # of another moment
             counts = dict[str, int]()
-            rows = await self._sessions.ask(*self._sql.types(0), epoch=True)
+            rows = await self._servers.query(*self._sql.types(0), epoch=True)
             head, epoch = rows[0][:2]
         found = [
             TypeCount(type, counts.get(type, 0) + more, first, last)
             for _, _, type, more, first, last in rows
             if last is not None
         ]
-        self._counted = (epoch, head, {each.type: each.count for each in found})
+        self._type_counts = (epoch, head, {each.type: each.count for each in found})
         return found
 
     async def tags(self, prefix: str = "", limit: int = 1000, after: str = "") -> list[TagCount]:
         """See the port."""
-        rows = await self._sessions.ask(*self._sql.tags(prefix, limit, after)) if limit > 0 else []
+        rows = await self._servers.query(*self._sql.tags(prefix, limit, after)) if limit > 0 else []
         return [TagCount(*row) for row in rows]
 
     async def snapshot(self, key: str) -> Snapshot | None:
         """See the port."""
-        rows = await self._sessions.ask(self._sql.snapshot, [key]) if "\0" not in key else []
+        rows = await self._servers.query(self._sql.snapshot, [key]) if "\0" not in key else []
         if not rows:
             return None
         found = Snapshot(*rows[0][:-1])
-        if crc_of_snapshot(self.store_id, key, found) != rows[0][-1]:
-            raise damaged_snapshot(key, self._sessions.primary.where)
+        if snapshot_crc(self.store_id, key, found) != rows[0][-1]:
+            raise damaged_snapshot(key, self._servers.primary.where)
         return found
 
     async def keep_snapshot(self, key: str, snapshot: Snapshot) -> None:
@@ -269,33 +271,33 @@ class PostgresEngine(Writing):
         if "\0" in key:  # PostgreSQL has no such text
             return
         columns = [snapshot.fingerprint, snapshot.position, snapshot.event_id, snapshot.state]
-        values = [key, *columns, crc_of_snapshot(self.store_id, key, snapshot)]
-        await self._sessions.ask(self._sql.keep_snapshot, values, primary=True)
+        values = [key, *columns, snapshot_crc(self.store_id, key, snapshot)]
+        await self._servers.query(self._sql.keep_snapshot, values, primary=True)
 
     async def drop_snapshots(self, prefix: str = "") -> int:
         """See the port."""
-        return (await self._sessions.ask(self._sql.drop_snapshots, [prefix], primary=True))[0][0]
+        return (await self._servers.query(self._sql.drop_snapshots, [prefix], primary=True))[0][0]
 
     async def try_lock(self, name: str, owner: str) -> str | None:
         """See the port."""
-        return await self._locks.take(name, owner)
+        return await self._locks.try_acquire(name, owner)
 
     async def unlock(self, name: str) -> None:
         """See the port."""
-        await self._locks.give_back(name)
+        await self._locks.release(name)
 
     async def stats(self) -> dict[str, Any]:
         """See the port."""
-        sessions = self._sessions
+        sessions = self._servers
         return {
             "engine": self.name,
             "schema": self.options.schema,
             "server": sessions.primary.where,
             "replica": sessions.replica.where if sessions.replica else None,
-            "pooler": sessions.pooled,
+            "pooler": sessions.behind_pooler,
             "listener": self._listener.mode if self._listener else "idle",
             "layout": schema.LAYOUT,
-            **dict(zip(FACTS, (await sessions.ask(self._sql.facts))[0], strict=True)),
+            **dict(zip(STATS_COLUMNS, (await sessions.query(self._sql.stats))[0], strict=True)),
         }
 
     async def check(self, progress: Progress = lambda _done, _all: None) -> AsyncIterator[Problem]:
@@ -304,25 +306,25 @@ class PostgresEngine(Writing):
         Reads verify what they find; only this finds what an index hides. `progress` is called with the number of
         events compared so far and in all. Appends and reads may go on meanwhile. The primary is asked.
         """
-        sessions = self._sessions
+        sessions = self._servers
 
-        async def ask(sql: str, values: Sequence[Any]) -> Rows:
-            return await sessions.ask(sql, values, primary=True)
+        async def ask(sql: str, values: Sequence[Any]) -> ResultRows:
+            return await sessions.query(sql, values, primary=True)
 
-        async for problem in Comparison(ask, self._schema, self.store_id, sessions.unplaced).problems(progress):
+        async for problem in IntegrityCheck(ask, self._schema, self.store_id, sessions.unplaced).problems(progress):
             yield problem
 
     def watch(self, ring: Callable[[], None]) -> Callable[[], None]:
         """See the port."""
         if self._listener is None:
-            poll = self.options.poll if self._sessions.pooled else None
-            primary, replica = self._sessions.primary, self._sessions.replica
+            poll = self.options.poll if self._servers.behind_pooler else None
+            primary, replica = self._servers.primary, self._servers.replica
             self._listener = Listener(primary, replica, self._sql.head, self.options.schema, poll)
         return self._listener.watch(ring)
 
     async def close(self) -> None:
         """See the port."""
         await self._locks.close()
-        await self._sessions.close()
+        await self._servers.close()
         if self._listener is not None:  # it rings once more: whoever waits looks, and is told of the close
-            await off_loop(self.capabilities.suspends, self._listener.close)
+            await run_off_loop(self.capabilities.suspends, self._listener.close)

@@ -32,10 +32,10 @@ from eventfold.errors import (
 from eventfold.ports.inline import not_joined, not_taken_over
 from eventfold.ports.refusals import beyond_head
 
-Words = tuple[type[EventfoldError], str, str]
+ErrorTemplate = tuple[type[EventfoldError], str, str]
 
 # Whole SQLSTATEs first, then their two-character classes. https://www.postgresql.org/docs/current/errcodes-appendix.html
-_BY_STATE: dict[str, Words] = {
+_BY_SQLSTATE: dict[str, ErrorTemplate] = {
     "EF003": (InvalidInput, "", ""),
     "EF004": (StoreNotFound, "", ""),
     "EF005": (StoreReadOnly, "", ""),
@@ -124,7 +124,7 @@ _BY_STATE: dict[str, Words] = {
         "Read its message, and check what stands under the store's schema.",
     ),
 }
-_BY_CLASS: dict[str, Words] = {
+_BY_SQLSTATE_CLASS: dict[str, ErrorTemplate] = {
     "08": (StoreUnavailable, "The connection to the server failed.", "Try again: a new connection is made."),
     "53": (
         StoreUnavailable,
@@ -135,11 +135,11 @@ _BY_CLASS: dict[str, Words] = {
     "57": (StoreUnavailable, "The server broke off.", "Try again."),
     "22": (InvalidInput, "The server cannot take a value.", "Read its message."),
 }
-_OTHERWISE: Words = (StoreUnavailable, "The server refused.", "Read its message.")
+_OTHER_ERROR: ErrorTemplate = (StoreUnavailable, "The server refused.", "Read its message.")
 
 # A connection that never came about has no SQLSTATE, only the words of the server or of libpq (in English unless
 # the server was told otherwise; then the server's own words are all there is).
-_BY_WORDS: tuple[tuple[str, str], ...] = (
+_SQLSTATE_BY_TEXT: tuple[tuple[str, str], ...] = (
     ("password authentication failed", "28P01"),
     ("no password supplied", "28P01"),
     ("authentication failed", "28000"),
@@ -152,10 +152,10 @@ _BY_WORDS: tuple[tuple[str, str], ...] = (
     ("not yet accepting", "57P03"),
     ("permission denied for database", "42501"),
 )
-_AWAY = ("57P03", "57P01", "57P02", "53300", "08")
+_TRANSIENT_SQLSTATES = ("57P03", "57P01", "57P02", "53300", "08")
 
 
-def lost(error: psycopg.Error, closed: bool) -> bool:
+def is_connection_lost(error: psycopg.Error, closed: bool) -> bool:
     """Whether the connection is gone, so that nobody knows what became of what was sent last."""
     state = error.sqlstate or ""
     if error.diag.severity_nonlocalized in ("FATAL", "PANIC"):  # the server hangs up after it, whatever the reason
@@ -165,26 +165,32 @@ def lost(error: psycopg.Error, closed: bool) -> bool:
     return closed or state[:2] == "08" or state in ("57P01", "57P02", "57P03", "57P05")
 
 
-def translated(error: psycopg.Error, where: str) -> EventfoldError:
+def translate_error(error: psycopg.Error, where: str) -> EventfoldError:
     """Any refusal by the server, in our words."""
     state = error.sqlstate or ("22000" if isinstance(error, psycopg.DataError) else "08000")
     if state.startswith("EF"):
-        return _ours(error, state)
-    kind, what, now = _BY_STATE.get(state) or _BY_CLASS.get(state[:2]) or _OTHERWISE
-    return kind(f"{what[:-1]} ({where}: {said(error)}).", now, sqlstate=state, server=where, said=said(error))
+        return _from_store_function(error, state)
+    kind, what, now = _BY_SQLSTATE.get(state) or _BY_SQLSTATE_CLASS.get(state[:2]) or _OTHER_ERROR
+    return kind(
+        f"{what[:-1]} ({where}: {server_message(error)}).",
+        now,
+        sqlstate=state,
+        server=where,
+        said=server_message(error),
+    )
 
 
-def unconfirmed(error: psycopg.Error, where: str) -> AppendUnconfirmed:
+def append_unconfirmed(error: psycopg.Error, where: str) -> AppendUnconfirmed:
     """The append's answer was lost."""
     return AppendUnconfirmed(
-        f"The connection was lost before the server confirmed the append ({where}: {said(error)}).",
+        f"The connection was lost before the server confirmed the append ({where}: {server_message(error)}).",
         "It may have been written: repeat the identical append, which is safe.",
         sqlstate=error.sqlstate,
         server=where,
     )
 
 
-def unreceipted(error: StoreUnavailable, where: str) -> AppendUnconfirmed:
+def receipt_unavailable(error: StoreUnavailable, where: str) -> AppendUnconfirmed:
     """The append is in the log, and its receipt could not be looked up."""
     return AppendUnconfirmed(
         f"The append is in the log, and its receipt could not be read back ({where}: {error.what.rstrip('.')}).",
@@ -194,9 +200,9 @@ def unreceipted(error: StoreUnavailable, where: str) -> AppendUnconfirmed:
     )
 
 
-def unreachable(error: psycopg.Error, where: str) -> EventfoldError:
+def translate_connection_error(error: psycopg.Error, where: str) -> EventfoldError:
     """A connection that could not be made, with the reason."""
-    words = said(error)
+    words = server_message(error)
     if "database" in words and "does not exist" in words:
         state = "3D000"
     elif any(part in words for part in ("invalid URI", "invalid connection option", "invalid port", "invalid integer")):
@@ -205,14 +211,14 @@ def unreachable(error: psycopg.Error, where: str) -> EventfoldError:
             "Write postgresql://user@host:port/database.",
         )
     else:
-        state = error.sqlstate or next((state for part, state in _BY_WORDS if part in words), "08006")
-    kind, what, now = _BY_STATE.get(state) or _BY_CLASS.get(state[:2]) or _OTHERWISE
+        state = error.sqlstate or next((state for part, state in _SQLSTATE_BY_TEXT if part in words), "08006")
+    kind, what, now = _BY_SQLSTATE.get(state) or _BY_SQLSTATE_CLASS.get(state[:2]) or _OTHER_ERROR
     if state == "08006":
         what, now = (
             "The server could not be reached.",
             "Check that it runs and that host and port are right, then try again.",
         )
-        if _has_no_descriptor():
+        if _is_out_of_descriptors():
             what, now = (
                 "This process, or the system, has no file descriptor left for a connection.",
                 "Close what is open, or raise the limit (ulimit -n), then try again.",
@@ -220,7 +226,7 @@ def unreachable(error: psycopg.Error, where: str) -> EventfoldError:
     return kind(f"{what[:-1]} ({where}: {words}).", now, sqlstate=state, server=where, said=words)
 
 
-def _has_no_descriptor() -> bool:
+def _is_out_of_descriptors() -> bool:
     """Whether nothing can be opened: the driver says only that a connection is bad."""
     try:
         os.close(os.open(os.devnull, os.O_RDONLY))
@@ -229,12 +235,12 @@ def _has_no_descriptor() -> bool:
     return False
 
 
-def no_storable_text(error: UnicodeEncodeError) -> InvalidInput:
+def unencodable_text(error: UnicodeEncodeError) -> InvalidInput:
     """The error for a text with lone surrogates."""
     return InvalidInput(f"{error.object!r} is no text that can be stored.", "Use text without lone surrogates.")
 
 
-def no_text(error: UnicodeDecodeError) -> StoreDamaged:
+def undecodable_text(error: UnicodeDecodeError) -> StoreDamaged:
     """A text of the store that is no text: the server does not look at what it reads from its disk."""
     return StoreDamaged(
         f"A text in the store is no text any more ({error.reason}): bytes of it have changed on the server's disk.",
@@ -243,13 +249,13 @@ def no_text(error: UnicodeDecodeError) -> StoreDamaged:
     )
 
 
-def away(error: EventfoldError) -> bool:
+def is_transient(error: EventfoldError) -> bool:
     """Whether trying again in a moment may help: the server is restarting, unreachable or full of clients."""
     state = str(error.fields.get("sqlstate") or "")
-    return isinstance(error, StoreUnavailable) and (state in _AWAY or state[:2] == "08")
+    return isinstance(error, StoreUnavailable) and (state in _TRANSIENT_SQLSTATES or state[:2] == "08")
 
 
-def said(error: BaseException) -> str:
+def server_message(error: BaseException) -> str:
     """The server's own first line, without the driver's embroidery."""
     diagnosis = getattr(error, "diag", None)
     primary = getattr(diagnosis, "message_primary", None)
@@ -268,13 +274,13 @@ def refusal(error: BaseException) -> EventfoldError | None:
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, psycopg.Error) and (seen.sqlstate or "").startswith("EF"):
-            return _ours(seen, seen.sqlstate or "")
+            return _from_store_function(seen, seen.sqlstate or "")
         inner: Any = getattr(seen, "orig", None) or seen.__cause__ or seen.__context__
         seen = inner if isinstance(inner, BaseException) else None
     return None
 
 
-def _ours(error: psycopg.Error, state: str) -> EventfoldError:
+def _from_store_function(error: psycopg.Error, state: str) -> EventfoldError:
     """An error that our own functions in the database raised: its two sentences, and the facts in DETAIL."""
     what, _, now = (error.diag.message_primary or "").rpartition(". ")
     what += "."
@@ -296,4 +302,4 @@ def _ours(error: psycopg.Error, state: str) -> EventfoldError:
         return not_joined(facts["name"], facts["type"], "postgres")
     if state == "EF009":
         return not_taken_over(str(facts).split("\n"), "postgres")
-    return _BY_STATE[state][0](what, now, sqlstate=state)
+    return _BY_SQLSTATE[state][0](what, now, sqlstate=state)

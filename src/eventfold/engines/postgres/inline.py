@@ -16,87 +16,89 @@ from psycopg import errors as pg
 from eventfold.core.envelope import Stored, within
 from eventfold.core.mutex import Mutex
 from eventfold.core.query import Query
-from eventfold.engines.postgres.append import Answer, Batch, answered, batches, written
-from eventfold.engines.postgres.arrays import texts
-from eventfold.engines.postgres.checksums import checksum
-from eventfold.engines.postgres.connection import Rows
-from eventfold.engines.postgres.options import lock_of, quoted
-from eventfold.engines.postgres.pool import Holders
-from eventfold.engines.postgres.servers import Link
+from eventfold.engines.postgres.append import AppendBatch, AppendReply, parse_reply, split_batches, written_requests
+from eventfold.engines.postgres.arrays import pack_texts
+from eventfold.engines.postgres.checksums import text_checksum
+from eventfold.engines.postgres.connection import ResultRows
+from eventfold.engines.postgres.options import quote_identifier, writer_lock_arguments
+from eventfold.engines.postgres.pool import ThreadCheckouts
+from eventfold.engines.postgres.servers import Connection
 from eventfold.errors import AppendUnconfirmed, EventfoldError, InlineFailed, NotSupported, StoreDamaged
 from eventfold.ports.engine import PAGE_BYTES, Folder, Folding, Page, Span, Stale, Turn
 from eventfold.ports.inline import Inlined, lacking
 
-STRETCH = 2_000  # positions read at once in a turn
+READ_POSITIONS = 2_000  # positions read at once in a turn
 
 T = TypeVar("T")
-Statement = Callable[[Link, Batch, bool], tuple[str, Sequence[Any]]]
-Reader = Callable[[Rows], list[Stored]]
+BuildStatement = Callable[[Connection, AppendBatch, bool], tuple[str, Sequence[Any]]]
+DecodeRows = Callable[[ResultRows], list[Stored]]
 
 
-class Folded(msgspec.Struct, frozen=True):
+class InlineResult(msgspec.Struct, frozen=True):
     """What became of a batch: the part that was written or judged, where its requests stand in the batch, the answer.
 
     `refused`: those that could not be folded, by their place in the batch.
     """
 
-    part: Batch
-    places: Sequence[int]
-    answer: Answer | None
+    part: AppendBatch
+    indexes: Sequence[int]
+    reply: AppendReply | None
     refused: dict[int, EventfoldError]
 
 
-class Inline:
+class InlineAppender:
     """What an engine knows of read models that every append keeps up."""
 
-    def __init__(self, schema: str, patience: Callable[[], int], holders: Holders) -> None:
-        self.folder: Folder | None = None
-        self._schema, self._patience, self._holders = schema, patience, holders
-        self._left = False  # whether the last transaction failed, perhaps before it could be forgotten
+    def __init__(self, schema: str, patience: Callable[[], int], holders: ThreadCheckouts) -> None:
+        self.projector: Folder | None = None
+        self._schema, self._lock_timeout_ms, self._thread_checkouts = schema, patience, holders
+        self._was_interrupted = False  # whether the last transaction failed, perhaps before it could be forgotten
         self._mutex = Mutex()  # what the folder remembers is of one transaction after the other
-        self.sql = f"SELECT name, code, types, ticket, crc FROM {quoted(schema)}.inlined ORDER BY name"  # noqa: S608
+        self.registrations_sql = (
+            f"SELECT name, code, types, ticket, crc FROM {quote_identifier(schema)}.inlined ORDER BY name"  # noqa: S608
+        )
 
     @property
-    def brought(self) -> dict[str, Any]:
+    def code_argument(self) -> dict[str, Any]:
         """The argument of `append` that says whose code is here."""
-        if self.folder is None or not self.folder.codes:
+        if self.projector is None or not self.projector.codes:
             return {}
-        return {"brought": texts([f"{name} {code}" for name, code in self.folder.codes.items()])}
+        return {"brought": pack_texts([f"{name} {code}" for name, code in self.projector.codes.items()])}
 
-    async def _begin(self, link: Link) -> None:
+    async def _begin_transaction(self, connection: Connection) -> None:
         """A transaction in which rows are found where a target of this store finds them, and read alike."""
-        self._holders.add(link.loan)
-        await link.script(
-            f"BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL search_path = {quoted(self._schema)};"
-            f" SET LOCAL TimeZone = 'UTC'; SET LOCAL lock_timeout = {self._patience()};"
+        self._thread_checkouts.add(connection.checkout)
+        await connection.execute_script(
+            f"BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL search_path = {quote_identifier(self._schema)};"
+            f" SET LOCAL TimeZone = 'UTC'; SET LOCAL lock_timeout = {self._lock_timeout_ms()};"
             " SET LOCAL enable_seqscan = on; SET LOCAL plan_cache_mode = auto"
         )
 
-    async def append(self, link: Link, batch: Batch, statement: Statement) -> Folded:
+    async def append(self, connection: Connection, batch: AppendBatch, statement: BuildStatement) -> InlineResult:
         """One commit of events and rows. What cannot be folded is left out, and the rest done again without it."""
-        return self._mutex.run_user_code(_drive, self._alone(self._append(link, batch, statement)))
+        return self._mutex.run_user_code(_run_blocking, self._in_order(self._append(connection, batch, statement)))
 
-    async def _alone(self, work: Coroutine[Any, Any, T]) -> T:
-        if self._left and self.folder is not None:
-            self.folder.forget()
-        self._left = True
+    async def _in_order(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._was_interrupted and self.projector is not None:
+            self.projector.forget()
+        self._was_interrupted = True
         result = await work
-        self._left = False
+        self._was_interrupted = False
         return result
 
-    async def _append(self, link: Link, batch: Batch, statement: Statement) -> Folded:
+    async def _append(self, connection: Connection, batch: AppendBatch, statement: BuildStatement) -> InlineResult:
         refused: dict[int, EventfoldError] = {}
         careful = at_once = again = False
         while True:
             places = [place for place in range(len(batch.requests)) if place not in refused]
             if not places:
-                return Folded(batch, (), None, refused)
+                return InlineResult(batch, (), None, refused)
             part = batch
             if refused:
-                part = next(batches([batch.requests[place] for place in places]))
-                part = msgspec.structs.replace(part, standing=batch.standing)
+                part = next(split_batches([batch.requests[place] for place in places]))
+                part = msgspec.structs.replace(part, positions=batch.positions)
             try:
-                answer, failed = await self._attempt(link, part, statement(link, part, careful), at_once)
+                answer, failed = await self._attempt(connection, part, statement(connection, part, careful), at_once)
             except pg.UniqueViolation:  # an id is known already
                 if careful:
                     raise
@@ -111,28 +113,30 @@ class Inline:
                 again = True
             else:
                 if not failed:
-                    return Folded(part, places, answer, refused)
+                    return InlineResult(part, places, answer, refused)
                 refused |= {places[index]: error for index, error in failed.items()}
 
     async def _attempt(
-        self, link: Link, part: Batch, statement: tuple[str, Sequence[Any]], at_once: bool
-    ) -> tuple[Answer, dict[int, EventfoldError]]:
+        self, connection: Connection, part: AppendBatch, statement: tuple[str, Sequence[Any]], at_once: bool
+    ) -> tuple[AppendReply, dict[int, EventfoldError]]:
         folding, head = None, None
-        assert self.folder is not None
-        await self._begin(link)
+        assert self.projector is not None
+        await self._begin_transaction(connection)
         try:
-            answer = answered(await link.fetch(statement[0], statement[1], prepare=True))
-            folding = self.folder.begin(link.connection, answer.head, parsed(answer.folded))
-            last, failed = _take(folding, part, answer, at_once)
+            answer = parse_reply(await connection.fetch(statement[0], statement[1], prepare=True))
+            folding = self.projector.begin(
+                connection.psycopg_connection, answer.head, parse_registrations(answer.registrations)
+            )
+            last, failed = _fold_written(folding, part, answer, at_once)
             if not failed:
                 folding.write()
-                await link.fetch("COMMIT")
+                await connection.fetch("COMMIT")
                 head = last
         finally:
             try:
                 if folding is not None:
                     folding.end(head)
-                await _rolled_back(link)
+                await _roll_back(connection)
             except Exception as error:
                 if head is None:
                     raise
@@ -142,62 +146,83 @@ class Inline:
                 ) from error
         return answer, failed
 
-    async def turn(self, link: Link, work: Callable[[Turn], Awaitable[None]], page: Any, events: Reader) -> None:
+    async def run_exclusive(
+        self, connection: Connection, work: Callable[[Turn], Awaitable[None]], page: Any, events: DecodeRows
+    ) -> None:
         """See Engine.in_turn. `page` words a question, `events` reads the answer."""
-        self._mutex.run_user_code(_drive, self._alone(self._turn(link, work, page, events)))
+        self._mutex.run_user_code(_run_blocking, self._in_order(self._run_exclusive(connection, work, page, events)))
 
-    async def _turn(self, link: Link, work: Callable[[Turn], Awaitable[None]], page: Any, events: Reader) -> None:
-        await self._begin(link)
+    async def _run_exclusive(
+        self, connection: Connection, work: Callable[[Turn], Awaitable[None]], page: Any, events: DecodeRows
+    ) -> None:
+        await self._begin_transaction(connection)
         try:
-            await link.fetch(f"SELECT pg_advisory_xact_lock({lock_of(self._schema)})")
-            sql = f"SELECT coalesce(max(position), 0) FROM {quoted(self._schema)}.event"  # noqa: S608
-            head: int = (await link.fetch(sql))[0][0]
-            await work(PostgresTurn(link, self._schema, head, read(await link.fetch(self.sql)), page, events))
-            await link.fetch("COMMIT")
+            await connection.fetch(f"SELECT pg_advisory_xact_lock({writer_lock_arguments(self._schema)})")
+            sql = f"SELECT coalesce(max(position), 0) FROM {quote_identifier(self._schema)}.event"  # noqa: S608
+            head: int = (await connection.fetch(sql))[0][0]
+            await work(
+                PostgresExclusiveTransaction(
+                    connection,
+                    self._schema,
+                    head,
+                    decode_registrations(await connection.fetch(self.registrations_sql)),
+                    page,
+                    events,
+                )
+            )
+            await connection.fetch("COMMIT")
         finally:
-            await _rolled_back(link)
+            await _roll_back(connection)
 
 
-class PostgresTurn:
+class PostgresExclusiveTransaction:
     """See engine.Turn."""
 
     def __init__(
-        self, link: Link, schema: str, head: int, inlined: Sequence[Inlined], page: Any, events: Reader
+        self, connection: Connection, schema: str, head: int, inlined: Sequence[Inlined], page: Any, events: DecodeRows
     ) -> None:
-        self.connection, self.head, self.inlined = link.connection, head, inlined
-        self._link, self._page, self._events = link, page, events
-        self._table = f"{quoted(schema)}.inlined"
+        self.connection, self.head, self.inlined = connection.psycopg_connection, head, inlined
+        self._connection, self._build_page, self._decode_rows = connection, page, events
+        self._table = f"{quote_identifier(schema)}.inlined"
 
     async def read(self, query: Query, after: int) -> Page:
         """See the port."""
-        until = min(after + STRETCH, self.head)
-        events = await self._asked(query, Span(after=after, until=until), STRETCH)
+        until = min(after + READ_POSITIONS, self.head)
+        events = await self._fetch_events(query, Span(after=after, until=until), READ_POSITIONS)
         size = within(events, len(events), PAGE_BYTES)
         if size == len(events):
             return Page(events, until, until < self.head)
         del events[size:]
         edge = events[-1]
         if edge.position < min(edge.last, until):
-            events += await self._asked(query, Span(after=edge.position, until=min(edge.last, until)), None)
+            events += await self._fetch_events(query, Span(after=edge.position, until=min(edge.last, until)), None)
         return Page(events, events[-1].position, True)
 
-    async def _asked(self, query: Query, span: Span, limit: int | None) -> list[Stored]:
-        sql, values = self._page(query, span, limit)
-        return self._events(await self._link.fetch(sql, values))
+    async def _fetch_events(self, query: Query, span: Span, limit: int | None) -> list[Stored]:
+        sql, values = self._build_page(query, span, limit)
+        return self._decode_rows(await self._connection.fetch(sql, values))
 
     async def enrol(self, inlined: Inlined) -> None:
         """See the port."""
         await self.dismiss(inlined.name)
-        values = [inlined.name, inlined.code, texts(inlined.types), inlined.ticket, _checksum(inlined)]
+        values = [
+            inlined.name,
+            inlined.code,
+            pack_texts(inlined.types),
+            inlined.ticket,
+            _registration_checksum(inlined),
+        ]
         sql = f"INSERT INTO {self._table} (name, code, types, ticket, crc) VALUES (%b, %b, %b, %b, %b)"  # noqa: S608
-        await self._link.fetch(sql, values)
+        await self._connection.fetch(sql, values)
 
     async def dismiss(self, name: str) -> None:
         """See the port."""
-        await self._link.fetch(f"DELETE FROM {self._table} WHERE name = %b", [name])  # noqa: S608
+        await self._connection.fetch(f"DELETE FROM {self._table} WHERE name = %b", [name])  # noqa: S608
 
 
-def _take(folding: Folding, part: Batch, answer: Answer, at_once: bool) -> tuple[int | None, dict[int, EventfoldError]]:
+def _fold_written(
+    folding: Folding, part: AppendBatch, answer: AppendReply, at_once: bool
+) -> tuple[int | None, dict[int, EventfoldError]]:
     """Fold what was written; the last position, and what could not be folded.
 
     What was built on something that could not be folded is not judged by that: without it, it is not written either.
@@ -205,7 +230,7 @@ def _take(folding: Folding, part: Batch, answer: Answer, at_once: bool) -> tuple
     failed: dict[int, EventfoldError] = {}
     gone: set[bytes] = set()
     last = None
-    for index, first in written(part, answer):
+    for index, first in written_requests(part, answer):
         request = part.requests[index]
         size = len(request.events)
         last = first + size - 1
@@ -223,7 +248,7 @@ def _take(folding: Folding, part: Batch, answer: Answer, at_once: bool) -> tuple
     return last, failed
 
 
-def _drive(work: Coroutine[Any, Any, T]) -> T:
+def _run_blocking(work: Coroutine[Any, Any, T]) -> T:
     """Run what never suspends, since its connection blocks."""
     try:
         work.send(None)
@@ -233,15 +258,15 @@ def _drive(work: Coroutine[Any, Any, T]) -> T:
     raise RuntimeError("a connection that blocks has suspended")
 
 
-async def _rolled_back(link: Link) -> None:
-    if not link.closed and not link.idle():
+async def _roll_back(connection: Connection) -> None:
+    if not connection.closed and not connection.is_idle():
         try:
-            await link.fetch("ROLLBACK")
+            await connection.fetch("ROLLBACK")
         except psycopg.Error:  # it is gone, and with it the transaction; whoever takes it back closes it
             return
 
 
-def parsed(folded: Sequence[str] | None) -> list[Inlined]:
+def parse_registrations(folded: Sequence[str] | None) -> list[Inlined]:
     """The read models that `append` told of."""
     found: list[Inlined] = []
     for text in folded or ():
@@ -250,12 +275,12 @@ def parsed(folded: Sequence[str] | None) -> list[Inlined]:
     return found
 
 
-def read(rows: Rows) -> list[Inlined]:
+def decode_registrations(rows: ResultRows) -> list[Inlined]:
     """The read models in the table. Raises StoreDamaged if a row is not as it was written."""
     found: list[Inlined] = []
     for name, code, types, ticket, crc in rows:
         each = Inlined(name, code, tuple(types), ticket)
-        if _checksum(each) != crc:
+        if _registration_checksum(each) != crc:
             raise StoreDamaged(
                 f"The registration of the read model {name!r} does not have its checksum.",
                 "Keep a copy of the database as it is, check the server's disk, and restore a backup.",
@@ -265,18 +290,20 @@ def read(rows: Rows) -> list[Inlined]:
     return found
 
 
-def _checksum(inlined: Inlined) -> int:
+def _registration_checksum(inlined: Inlined) -> int:
     """See `checksum` in sql/guard.sql."""
-    return checksum("\n".join((inlined.name, inlined.code, inlined.ticket, *inlined.types)))
+    return text_checksum("\n".join((inlined.name, inlined.code, inlined.ticket, *inlined.types)))
 
 
-def why(inlined: Sequence[Inlined], folder: Folder | None, batch: Batch, place: int) -> EventfoldError | None:
+def missing_code_error(
+    inlined: Sequence[Inlined], folder: Folder | None, batch: AppendBatch, place: int
+) -> EventfoldError | None:
     """Why a request of a batch was refused in which some code was lacking; None: for the sake of others."""
     codes = dict[str, str]() if folder is None else folder.codes
     return lacking(inlined, codes, [event.type for event in batch.requests[place].events])
 
 
-def unsupported() -> NotSupported:
+def inline_not_supported() -> NotSupported:
     """For the other colour."""
     return NotSupported(
         "An engine on an event loop folds no read models within its appends.",

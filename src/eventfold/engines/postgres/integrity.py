@@ -17,23 +17,23 @@ from typing import Any
 
 from eventfold.core.envelope import Stored
 from eventfold.core.snapshot import Snapshot
-from eventfold.engines.postgres.arrays import bigints, texts, uuids
-from eventfold.engines.postgres.checksums import checksum, crc_of_snapshot, verified
-from eventfold.engines.postgres.connection import Rows
-from eventfold.engines.postgres.inline import read as registrations
+from eventfold.engines.postgres.arrays import pack_bigints, pack_texts, pack_uuids
+from eventfold.engines.postgres.checksums import decode_events, snapshot_crc, text_checksum
+from eventfold.engines.postgres.connection import ResultRows
+from eventfold.engines.postgres.inline import decode_registrations as registrations
 from eventfold.engines.postgres.statements import COLUMNS
 from eventfold.errors import CorruptEvent, StoreDamaged
 from eventfold.ports.integrity import Problem, Progress, misplaced
 
-STEP = 1_000  # events, snapshots or keys that are read at once
-MOST_BYTES = 8 << 20  # of data that are read at once, unless one row has more
+PAGE_ROWS = 1_000  # events, snapshots or keys that are read at once
+MAX_PAGE_BYTES = 8 << 20  # of data that are read at once, unless one row has more
 
-DAMAGE = (CorruptEvent, StoreDamaged)
+DAMAGE_ERRORS = (CorruptEvent, StoreDamaged)
 
-Ask = Callable[[str, Sequence[Any]], Awaitable[Rows]]
+RunQuery = Callable[[str, Sequence[Any]], Awaitable[ResultRows]]
 
 
-class _Statements:
+class _CheckStatements:
     """What is asked of the store in one schema. Texts that may be damaged are read as bytes."""
 
     def __init__(self, schema: str) -> None:
@@ -42,11 +42,12 @@ class _Statements:
         # The next events, as many as fit. A position is beside each, whatever its other columns hold.
         self.events = (
             f"SELECT {COLUMNS} FROM (SELECT p.*, sum(octet_length(data)) OVER w AS bytes, row_number() OVER w AS number"
-            f" FROM (SELECT * FROM {event} WHERE position > %b AND position <= %b ORDER BY position LIMIT {STEP}) p"
-            f" WINDOW w AS (ORDER BY position)) e WHERE number = 1 OR bytes <= {MOST_BYTES} ORDER BY position"
+            f" FROM (SELECT * FROM {event} WHERE position > %b AND position <= %b ORDER BY position"
+            f" LIMIT {PAGE_ROWS}) p"
+            f" WINDOW w AS (ORDER BY position)) e WHERE number = 1 OR bytes <= {MAX_PAGE_BYTES} ORDER BY position"
         )
         self.places = (
-            f"SELECT position FROM {event} WHERE position > %b AND position <= %b ORDER BY position LIMIT {STEP}"
+            f"SELECT position FROM {event} WHERE position > %b AND position <= %b ORDER BY position LIMIT {PAGE_ROWS}"
         )
         self.one = f"SELECT {COLUMNS} FROM {event} e WHERE position = %b"
         self.ids = f"SELECT position FROM {event} WHERE id = ANY (%b)"
@@ -62,37 +63,37 @@ class _Statements:
         )
         self.keys = (
             f"SELECT convert_to(r.key, 'UTF8'), r.first, r.size, r.crc, e.\"offset\", e.size FROM"
-            f" (SELECT * FROM {request} ORDER BY key LIMIT {STEP} OFFSET %b) r"
+            f" (SELECT * FROM {request} ORDER BY key LIMIT {PAGE_ROWS} OFFSET %b) r"
             f" LEFT JOIN {event} e ON e.position = r.first"
         )
         self.snapshots = (
             "SELECT convert_to(key, 'UTF8'), convert_to(fingerprint, 'UTF8'), position, event, state, crc FROM"
             " (SELECT p.*, sum(octet_length(state)) OVER w AS bytes, row_number() OVER w AS number"
-            f" FROM (SELECT * FROM {snapshot} ORDER BY key LIMIT {STEP} OFFSET %b) p"
-            f" WINDOW w AS (ORDER BY key)) s WHERE number = 1 OR bytes <= {MOST_BYTES}"
+            f" FROM (SELECT * FROM {snapshot} ORDER BY key LIMIT {PAGE_ROWS} OFFSET %b) p"
+            f" WINDOW w AS (ORDER BY key)) s WHERE number = 1 OR bytes <= {MAX_PAGE_BYTES}"
         )
         self.inlined = f"SELECT name, code, types, ticket, crc FROM {schema}.inlined ORDER BY name"
         self.store = f"SELECT id, epoch, layout, unplaced, place, crc FROM {schema}.store"
 
 
-class Comparison:
+class IntegrityCheck:
     """One check, up to the head of the moment it begins. `unplaced`: see `sums.verified`."""
 
-    def __init__(self, ask: Ask, schema: str, store_id: str, unplaced: int) -> None:
-        self._ask, self._sql = ask, _Statements(schema)
+    def __init__(self, ask: RunQuery, schema: str, store_id: str, unplaced: int) -> None:
+        self._query, self._sql = ask, _CheckStatements(schema)
         self._store_id, self._unplaced = store_id, unplaced
-        self._types: Counter[str] = Counter()
-        self._tagged = 0
+        self._type_counts: Counter[str] = Counter()
+        self._tag_count = 0
 
     async def problems(self, progress: Progress) -> AsyncIterator[Problem]:
         """Everything that is wrong. `progress` is told how many events of how many are compared.
 
         Raises StoreUnavailable where the server cannot be asked.
         """
-        head: int = (await self._ask(self._sql.head, []))[0][0]
+        head: int = (await self._query(self._sql.head, []))[0][0]
         done, before, damaged = 0, None, False
         while done < head:
-            found, events, until = await self._step(done, head)
+            found, events, until = await self._check_page(done, head)
             damaged = damaged or bool(found)
             for problem in found:
                 yield problem
@@ -100,116 +101,123 @@ class Comparison:
                 for problem in misplaced(before, event):
                     yield problem
                 before = event
-            for problem in await _or_damage(self._indexes(events)):
+            for problem in await _as_problems(self._check_indexes(events)):
                 yield problem
             done = until
             progress(done, head)
-        for part in (partial(self._counts, head, damaged), partial(self._keys, head), self._snapshots, self._identity):
-            for problem in await _or_damage(part()):
+        for part in (
+            partial(self._check_index_sizes, head, damaged),
+            partial(self._check_request_keys, head),
+            self._check_snapshots,
+            self._check_store_row,
+        ):
+            for problem in await _as_problems(part()):
                 yield problem
 
-    async def _step(self, after: int, head: int) -> tuple[list[Problem], list[Stored], int]:
+    async def _check_page(self, after: int, head: int) -> tuple[list[Problem], list[Stored], int]:
         """What is wrong with the next events, those that are right, and how far that is."""
         try:
-            events = verified(await self._ask(self._sql.events, [after, head]), self._unplaced)
-        except DAMAGE:
-            return await self._one_by_one(after, head)
+            events = decode_events(await self._query(self._sql.events, [after, head]), self._unplaced)
+        except DAMAGE_ERRORS:
+            return await self._check_each(after, head)
         places = [event.position for event in events]
-        return _holes(after, places or [head + 1]), events, places[-1] if places else head
+        return _find_gaps(after, places or [head + 1]), events, places[-1] if places else head
 
-    async def _one_by_one(self, after: int, head: int) -> tuple[list[Problem], list[Stored], int]:
+    async def _check_each(self, after: int, head: int) -> tuple[list[Problem], list[Stored], int]:
         """The same where one of the events cannot be read."""
         events = list[Stored]()
-        places: list[int] = [row[0] for row in await self._ask(self._sql.places, [after, head])]
-        found = _holes(after, places)
+        places: list[int] = [row[0] for row in await self._query(self._sql.places, [after, head])]
+        found = _find_gaps(after, places)
         for position in places:
             try:
-                events += verified(await self._ask(self._sql.one, [position]), self._unplaced)
-            except DAMAGE as error:
+                events += decode_events(await self._query(self._sql.one, [position]), self._unplaced)
+            except DAMAGE_ERRORS as error:
                 found.append(Problem(error.what, position))
         return found, events, places[-1]
 
-    async def _indexes(self, events: Sequence[Stored]) -> list[Problem]:
+    async def _check_indexes(self, events: Sequence[Stored]) -> list[Problem]:
         """Whether the indexes of ids and tags lead to these events."""
         if not events:
             return []
-        places = {row[0] for row in await self._ask(self._sql.ids, [uuids([event.id for event in events])])}
+        places = {row[0] for row in await self._query(self._sql.ids, [pack_uuids([event.id for event in events])])}
         found = [
             Problem("The index of ids does not lead to it.", event.position)
             for event in events
             if event.position not in places
         ]
         tags = [(tag, event.position, event.type) for event in events for tag in event.tag_set]
-        self._tagged += len(tags)
-        self._types.update(event.type for event in events)
+        self._tag_count += len(tags)
+        self._type_counts.update(event.type for event in events)
         if tags:
             names, positions, types = zip(*tags, strict=True)
-            values = [texts(names), bigints(positions), texts(types)]
+            values = [pack_texts(names), pack_bigints(positions), pack_texts(types)]
             found += [
                 Problem(f"The tag index does not lead to it by {tag!r}.", position)
-                for tag, position in await self._ask(self._sql.untagged, values)
+                for tag, position in await self._query(self._sql.untagged, values)
             ]
         return found
 
-    async def _counts(self, head: int, damaged: bool) -> list[Problem]:
+    async def _check_index_sizes(self, head: int, damaged: bool) -> list[Problem]:
         """Entries of the indexes that lead nowhere, or are not there. Types are counted if every event was read."""
         found: list[Problem] = []
-        entries: int = (await self._ask(self._sql.tags, [head]))[0][0]
-        if entries != self._tagged:
-            found.append(Problem(f"The tag index has {entries} entries, and the events carry {self._tagged} tags."))
+        entries: int = (await self._query(self._sql.tags, [head]))[0][0]
+        if entries != self._tag_count:
+            found.append(Problem(f"The tag index has {entries} entries, and the events carry {self._tag_count} tags."))
         if not damaged:
             found += [
-                Problem(f"The index of types leads to {count} events of {name}, and there are {self._types[name]}.")
-                for name, count in await self._ask(self._sql.types, [head, texts(list(self._types))])
-                if count != self._types[name]
+                Problem(
+                    f"The index of types leads to {count} events of {name}, and there are {self._type_counts[name]}."
+                )
+                for name, count in await self._query(self._sql.types, [head, pack_texts(list(self._type_counts))])
+                if count != self._type_counts[name]
             ]
         return found
 
-    async def _keys(self, head: int) -> list[Problem]:
+    async def _check_request_keys(self, head: int) -> list[Problem]:
         """Request keys that are not as they were written, or lead to no beginning of an append."""
         found: list[Problem] = []
         done = 0
-        while rows := await self._ask(self._sql.keys, [done]):
+        while rows := await self._query(self._sql.keys, [done]):
             done += len(rows)
             for raw, first, size, crc, offset, of_event in rows:
                 key = raw.decode("utf-8", "replace")
-                if crc is not None and checksum(f"{key}\n{first}\n{size}") != crc:
+                if crc is not None and text_checksum(f"{key}\n{first}\n{size}") != crc:
                     found.append(Problem(f"The request key {key!r} does not have its checksum."))
                 elif first <= head and (offset, of_event) != (0, size):
                     found.append(Problem(f"The request key {key!r} leads to no beginning of an append.", first))
         return found
 
-    async def _snapshots(self) -> list[Problem]:
+    async def _check_snapshots(self) -> list[Problem]:
         """Snapshots that are not as they were written."""
         found: list[Problem] = []
         done = 0
-        while rows := await self._ask(self._sql.snapshots, [done]):
+        while rows := await self._query(self._sql.snapshots, [done]):
             done += len(rows)
             for raw, code, position, event, state, crc in rows:
                 key = raw.decode("utf-8", "replace")
                 kept = Snapshot(code.decode("utf-8", "replace"), position, event, state)
-                if crc_of_snapshot(self._store_id, key, kept) != crc:
+                if snapshot_crc(self._store_id, key, kept) != crc:
                     found.append(Problem(f"The snapshot of {key} does not have its checksum."))
         return found
 
-    async def _identity(self) -> list[Problem]:
+    async def _check_store_row(self) -> list[Problem]:
         """What the store says of itself, and the registrations of read models that every append keeps up."""
-        *columns, crc = (await self._ask(self._sql.store, []))[0]
-        registrations(await self._ask(self._sql.inlined, []))
-        if checksum("\n".join(str(each) for each in columns if each is not None)) != crc:
+        *columns, crc = (await self._query(self._sql.store, []))[0]
+        registrations(await self._query(self._sql.inlined, []))
+        if text_checksum("\n".join(str(each) for each in columns if each is not None)) != crc:
             return [Problem("The store's own row (id, epoch, layout) does not have its checksum.")]
         return []
 
 
-async def _or_damage(part: Awaitable[list[Problem]]) -> list[Problem]:
+async def _as_problems(part: Awaitable[list[Problem]]) -> list[Problem]:
     """What a part of the check finds; an error that says what is damaged is what it finds."""
     try:
         return await part
-    except DAMAGE as error:
+    except DAMAGE_ERRORS as error:
         return [Problem(error.what)]
 
 
-def _holes(after: int, places: Sequence[int]) -> list[Problem]:
+def _find_gaps(after: int, places: Sequence[int]) -> list[Problem]:
     """Where positions are left out between these."""
     found: list[Problem] = []
     for place in places:

@@ -13,14 +13,14 @@ import msgspec
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from eventfold.engines.postgres.errors import unreachable
+from eventfold.engines.postgres.errors import translate_connection_error
 from eventfold.errors import InvalidUrl
 
-SCHEMA = "eventfold"
-MOST_BYTES_OF_A_NAME = 63
-_OURS = 0x65666F6C  # "efol"
+DEFAULT_SCHEMA = "eventfold"
+MAX_IDENTIFIER_BYTES = 63
+_LOCK_NAMESPACE = 0x65666F6C  # "efol"
 # A server that has silently gone is noticed in half a minute, not after TCP's two hours.
-MANNERS: dict[str, Any] = {
+CONNECTION_DEFAULTS: dict[str, Any] = {
     "fallback_application_name": "eventfold",
     "client_encoding": "UTF8",
     "connect_timeout": 10,
@@ -31,7 +31,7 @@ MANNERS: dict[str, Any] = {
 }
 
 
-class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PostgresOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a store behaves on its server.
 
     `schema`           the PostgreSQL schema that holds the store: several stores fit into one database
@@ -47,7 +47,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     `unsafe`           accept a server that loses acknowledged commits (fsync=off): for tests only
     """
 
-    schema: str = SCHEMA
+    schema: str = DEFAULT_SCHEMA
     pool: int = 8
     lock_timeout: float = 30.0
     patience: float = 10.0
@@ -60,14 +60,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     unsafe: bool = False
 
 
-class Address(msgspec.Struct, frozen=True):
+class ServerAddress(msgspec.Struct, frozen=True):
     """One server: what the driver needs, and how to name it in a message (never with the password)."""
 
     parameters: dict[str, Any]
     where: str
 
 
-def options_of(url: str, options: dict[str, Any]) -> tuple[str, Options]:
+def parse_url(url: str, options: dict[str, Any]) -> tuple[str, PostgresOptions]:
     """The URL as the driver takes it, and the options: from `?schema=` in it and from keywords.
 
     Raises InvalidUrl for an option nobody knows, or a schema name PostgreSQL cannot have.
@@ -80,63 +80,63 @@ def options_of(url: str, options: dict[str, Any]) -> tuple[str, Options]:
         rest = urlencode([(k, v) for k, v in pairs if k != "schema"], quote_via=quote)
         url = base + (question + rest if rest else "")
     try:
-        chosen = msgspec.convert(options, Options, strict=False)
+        chosen = msgspec.convert(options, PostgresOptions, strict=False)
     except msgspec.ValidationError as error:
-        known = ", ".join(Options.__struct_fields__)
+        known = ", ".join(PostgresOptions.__struct_fields__)
         raise InvalidUrl(
             f"The PostgreSQL engine cannot take its options: {error}.", f"It has these: {known}."
         ) from None
     name = chosen.schema
-    if not name or len(name.encode()) > MOST_BYTES_OF_A_NAME or not name.isprintable() or name.startswith("pg_"):
+    if not name or len(name.encode()) > MAX_IDENTIFIER_BYTES or not name.isprintable() or name.startswith("pg_"):
         raise InvalidUrl(
             f"{name!r} cannot be the name of a store's schema.",
-            f"Use 1 to {MOST_BYTES_OF_A_NAME} bytes of printable text that do not start with pg_.",
+            f"Use 1 to {MAX_IDENTIFIER_BYTES} bytes of printable text that do not start with pg_.",
             schema=name,
         )
     return url, chosen
 
 
-def address_of(url: str) -> Address:
+def parse_address(url: str) -> ServerAddress:
     """A URL (or libpq's key=value form) as parameters. Raises InvalidUrl if it is neither."""
     try:
         given = conninfo_to_dict(url)
     except psycopg.Error as error:
-        raise unreachable(error, "") from None
-    parameters = {**MANNERS, **given, "client_encoding": "UTF8"}
+        raise translate_connection_error(error, "") from None
+    parameters = {**CONNECTION_DEFAULTS, **given, "client_encoding": "UTF8"}
     host = given.get("host") or given.get("hostaddr") or "local socket"
     where = f"{host}:{given.get('port') or 5432}/{given.get('dbname') or given.get('user') or ''}"
-    return Address(parameters, where)
+    return ServerAddress(parameters, where)
 
 
-def target_of(url: str, schema: str) -> str:
+def target_url(url: str, schema: str) -> str:
     """One schema of a server as an address of a target; also where the server was given in libpq's key=value form."""
     try:
         given = {**conninfo_to_dict(url), "schema": schema}
     except psycopg.Error as error:
-        raise unreachable(error, "") from None
+        raise translate_connection_error(error, "") from None
     return f"postgresql://?{urlencode(given, quote_via=quote)}"
 
 
-def quoted(schema: str) -> str:
+def quote_identifier(schema: str) -> str:
     """The schema as an SQL identifier."""
     return '"' + schema.replace('"', '""') + '"'
 
 
-def lock_of(schema: str) -> str:
+def writer_lock_arguments(schema: str) -> str:
     """The arguments of the store's writers' advisory lock: ours by its first half, the store's by its second."""
-    return f"{_OURS}, {_number(schema)}"
+    return f"{_LOCK_NAMESPACE}, {_schema_number(schema)}"
 
 
-def listening_lock_of(schema: str) -> str:
+def listener_lock_arguments(schema: str) -> str:
     """The advisory lock that listeners share, by which a writer knows whether anybody wants to be notified."""
-    return f"{_OURS + 1}, {_number(schema)}"
+    return f"{_LOCK_NAMESPACE + 1}, {_schema_number(schema)}"
 
 
-def _number(schema: str) -> int:
+def _schema_number(schema: str) -> int:
     # Two schemas of one number would wait for each other now and then, no more.
     return zlib.crc32(schema.encode()) - 2**31
 
 
-def channel_of(schema: str) -> str:
+def notify_channel(schema: str) -> str:
     """The channel on which the store's commits are announced."""
-    return schema if schema.startswith(SCHEMA) else f"{SCHEMA}_{zlib.crc32(schema.encode()):08x}"
+    return schema if schema.startswith(DEFAULT_SCHEMA) else f"{DEFAULT_SCHEMA}_{zlib.crc32(schema.encode()):08x}"

@@ -12,34 +12,34 @@ from typing import TYPE_CHECKING
 import msgspec
 import psycopg
 
-from eventfold.engines.postgres.errors import translated
+from eventfold.engines.postgres.errors import translate_error
 
 if TYPE_CHECKING:
-    from eventfold.engines.postgres.connection import AsyncLink, Loan, Pool, SyncLink
+    from eventfold.engines.postgres.connection import AsyncConnection, Checkout, Pool, SyncConnection
 
-WAIT_S = 30.0  # for one of the connections in which handlers write
+HANDLER_ACQUIRE_TIMEOUT_S = 30.0  # for one of the connections in which handlers write
 
 
-class Holders:
+class ThreadCheckouts:
     """The loans of each thread over which a user's code runs."""
 
     def __init__(self) -> None:
         self._own = threading.local()
 
-    def add(self, loan: Loan | None) -> None:
+    def add(self, loan: Checkout | None) -> None:
         """The calling thread holds this until it is over."""
-        kept: list[Loan] = getattr(self._own, "loans", [])
+        kept: list[Checkout] = getattr(self._own, "loans", [])
         self._own.loans = [each for each in kept if not each.is_over()]
         if loan is not None:
             self._own.loans.append(loan)
 
-    def is_one(self) -> bool:
+    def is_holding(self) -> bool:
         """Whether the calling thread holds one."""
-        kept: list[Loan] = getattr(self._own, "loans", [])
+        kept: list[Checkout] = getattr(self._own, "loans", [])
         return any(not each.is_over() for each in kept)
 
 
-class Lending(msgspec.Struct, frozen=True):
+class TargetPools(msgspec.Struct, frozen=True):
     """What is lent for read models: `short` for single statements and short transactions, `long` for handlers' rows.
 
     Two pools, so that slow handlers leave connections to those who read rows and keep leases.
@@ -47,22 +47,22 @@ class Lending(msgspec.Struct, frozen=True):
 
     short: Pool
     long: Pool
-    holders: Holders
+    thread_checkouts: ThreadCheckouts
 
 
-def shares(pool: int) -> tuple[int, int]:
+def split_pool_size(pool: int) -> tuple[int, int]:
     """How many of `pool` connections are for short use, and how many for handlers' transactions; at least one each."""
     long = max(1, pool // 2)
     return max(1, pool - long), long
 
 
-async def find_pooler(link: SyncLink | AsyncLink, where: str) -> None:
+async def detect_pooler(connection: SyncConnection | AsyncConnection, where: str) -> None:
     """Keep nothing in the session if a transaction pooler stands in between. Raises StoreUnavailable and kin.
 
     A pooler introduces itself by a number of its own instead of the server process's.
     """
     try:
-        if (await link.fetch("SELECT pg_backend_pid()"))[0][0] != link.backend:
-            link.pooler_found()
+        if (await connection.fetch("SELECT pg_backend_pid()"))[0][0] != connection.backend_pid:
+            connection.mark_pooled()
     except psycopg.Error as error:
-        raise translated(error, where) from None
+        raise translate_error(error, where) from None

@@ -5,12 +5,12 @@ Knows: which functions and tables each role uses. Does not know: who runs the SQ
 
 from __future__ import annotations
 
-from eventfold.engines.postgres.append import ARGUMENTS, HOW
-from eventfold.engines.postgres.options import SCHEMA, quoted
+from eventfold.engines.postgres.append import APPEND_ARGUMENTS, APPEND_OPTIONS
+from eventfold.engines.postgres.options import DEFAULT_SCHEMA, quote_identifier
 from eventfold.engines.postgres.schema import TABLES
 
 
-def roles_sql(schema: str = SCHEMA, writer: str = "eventfold_writer", reader: str = "eventfold_reader") -> str:
+def roles_sql(schema: str = DEFAULT_SCHEMA, writer: str = "eventfold_writer", reader: str = "eventfold_reader") -> str:
     """SQL that makes both roles, if they are not there, and grants them this store. To be run by the store's owner.
 
     Neither can log in: grant them to the users who do (`GRANT eventfold_writer TO shop`). The writer appends by the
@@ -18,12 +18,12 @@ def roles_sql(schema: str = SCHEMA, writer: str = "eventfold_writer", reader: st
     itself); the reader reads. Neither can update, delete or truncate the log, create anything, or write past the
     conditions. Running it twice is harmless.
     """
-    mine, write, read = quoted(schema), quoted(writer), quoted(reader)
-    types, how = ", ".join(ARGUMENTS.values()), ", ".join(HOW.values())
+    mine, write, read = quote_identifier(schema), quote_identifier(writer), quote_identifier(reader)
+    types, how = ", ".join(APPEND_ARGUMENTS.values()), ", ".join(APPEND_OPTIONS.values())
     tables = ", ".join(f"{mine}.{name}" for name in TABLES if name != "staged")
     return f"""\
-{_made(writer)}
-{_made(reader)}
+{_create_role_sql(writer)}
+{_create_role_sql(reader)}
 GRANT USAGE ON SCHEMA {mine} TO {write}, {read};
 GRANT SELECT ON {tables} TO {write}, {read};
 GRANT INSERT, UPDATE, DELETE ON {mine}.snapshot TO {write};
@@ -34,9 +34,9 @@ GRANT EXECUTE ON FUNCTION {mine}.staged_events(text[], text) TO {write};
 """
 
 
-def _made(role: str) -> str:
+def _create_role_sql(role: str) -> str:
     name = role.replace("'", "''")
     return (
         f"DO $body$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{name}') THEN"
-        f" CREATE ROLE {quoted(role)} NOLOGIN; END IF; END $body$;"
+        f" CREATE ROLE {quote_identifier(role)} NOLOGIN; END IF; END $body$;"
     )

@@ -14,9 +14,14 @@ import msgspec
 import psycopg
 from psycopg import errors as pg
 
-from eventfold.engines.postgres.connection import Link
-from eventfold.engines.postgres.errors import translated
-from eventfold.engines.postgres.options import channel_of, listening_lock_of, lock_of, quoted
+from eventfold.engines.postgres.connection import Connection
+from eventfold.engines.postgres.errors import translate_error
+from eventfold.engines.postgres.options import (
+    listener_lock_arguments,
+    notify_channel,
+    quote_identifier,
+    writer_lock_arguments,
+)
 from eventfold.errors import (
     NotAStore,
     StoreNotFound,
@@ -27,13 +32,13 @@ from eventfold.errors import (
 )
 
 LAYOUT = 2
-OLDEST_SERVER = 130000
+MIN_SERVER_VERSION = 130000
 TABLES = ("event", "tag", "request", "sealed", "snapshot", "inlined", "staged", "store")
 # Functions and triggers, without any rows: every upgrade makes them again.
-FUNCTIONS = ("guard.sql", "attach.sql", "append.sql", "joined.sql", "adopt.sql")
+FUNCTION_FILES = ("guard.sql", "attach.sql", "append.sql", "joined.sql", "adopt.sql")
 
 
-class Attached(msgspec.Struct, frozen=True):
+class AttachedStore(msgspec.Struct, frozen=True):
     """Which store a connection leads to."""
 
     store_id: str
@@ -41,14 +46,14 @@ class Attached(msgspec.Struct, frozen=True):
     unplaced: int  # the last event whose checksum leaves out where it stands
 
 
-def sql(name: str, schema: str) -> str:
+def load_sql(name: str, schema: str) -> str:
     """One of the SQL files, for the store in this schema."""
     text = resources.files(__package__).joinpath("sql", name).read_text("utf-8")
-    channel = "'" + channel_of(schema).replace("'", "''") + "'"
+    channel = "'" + notify_channel(schema).replace("'", "''") + "'"
     for word, meaning in (
-        ("{schema}", quoted(schema)),
-        ("{lock}", lock_of(schema)),
-        ("{listening}", listening_lock_of(schema)),
+        ("{schema}", quote_identifier(schema)),
+        ("{lock}", writer_lock_arguments(schema)),
+        ("{listening}", listener_lock_arguments(schema)),
         ("{channel}", channel),
         ("{layout}", str(LAYOUT)),
     ):
@@ -56,29 +61,29 @@ def sql(name: str, schema: str) -> str:
     return text
 
 
-def creation(schema: str) -> str:
+def creation_sql(schema: str) -> str:
     """Everything that makes a store inside its schema, which must be there."""
     return "\n".join(
         (
-            *(sql(name, schema) for name in ("tables.sql", *FUNCTIONS)),
-            private(schema),
-            f"INSERT INTO {quoted(schema)}.store (id, layout) VALUES ('{secrets.token_hex(16)}', {LAYOUT});",
+            *(load_sql(name, schema) for name in ("tables.sql", *FUNCTION_FILES)),
+            revoke_public_sql(schema),
+            f"INSERT INTO {quote_identifier(schema)}.store (id, layout) VALUES ('{secrets.token_hex(16)}', {LAYOUT});",
         )
     )
 
 
-def private(schema: str) -> str:
+def revoke_public_sql(schema: str) -> str:
     """Nobody may do anything with the store to whom it was not granted (see roles.py)."""
-    mine = quoted(schema)
+    mine = quote_identifier(schema)
     return f"REVOKE ALL ON SCHEMA {mine} FROM PUBLIC;\nREVOKE ALL ON ALL FUNCTIONS IN SCHEMA {mine} FROM PUBLIC;"
 
 
-async def attach(link: Link, schema: str, where: str) -> Attached | None:
+async def attach(connection: Connection, schema: str, where: str) -> AttachedStore | None:
     """The store in this schema, or None where there is none. Raises NotAStore, StoreVersionMismatch and kin."""
-    await _look(link, where)
-    found = await _found(link, schema, where)
-    if found is None and (others := await _tables(link, schema, where)):
-        found = await _found(link, schema, where)  # somebody may have made the store since we looked
+    await _check_server_version(connection, where)
+    found = await _fetch_store(connection, schema, where)
+    if found is None and (others := await _foreign_tables(connection, schema, where)):
+        found = await _fetch_store(connection, schema, where)  # somebody may have made the store since we looked
         if found is None:
             raise NotAStore(
                 f"The schema {schema!r} at {where} has tables of somebody else ({', '.join(others[:5])}).",
@@ -95,22 +100,22 @@ async def attach(link: Link, schema: str, where: str) -> Attached | None:
             "Restore it whole from a backup, or drop the schema and create the store anew.",
             schema=schema,
         )
-    refuse_other_layout(layout, schema, where)
-    return Attached(store_id, epoch, *more)
+    check_layout(layout, schema, where)
+    return AttachedStore(store_id, epoch, *more)
 
 
-async def _look(link: Link, where: str) -> None:
+async def _check_server_version(connection: Connection, where: str) -> None:
     """Refuse a server that cannot keep the promises at all."""
-    if link.server < OLDEST_SERVER:
+    if connection.server_version < MIN_SERVER_VERSION:
         raise StoreUnavailable(
-            f"The server at {where} is PostgreSQL {link.server // 10000}, which is too old.",
-            f"Use PostgreSQL {OLDEST_SERVER // 10000} or newer.",
+            f"The server at {where} is PostgreSQL {connection.server_version // 10000}, which is too old.",
+            f"Use PostgreSQL {MIN_SERVER_VERSION // 10000} or newer.",
             server=where,
-            version=link.server,
+            version=connection.server_version,
         )
 
 
-def refuse_other_layout(layout: int, schema: str, where: str) -> None:
+def check_layout(layout: int, schema: str, where: str) -> None:
     """Raises StoreVersionMismatch unless the layout is ours."""
     if layout > LAYOUT:
         raise StoreVersionMismatch(
@@ -129,47 +134,47 @@ def refuse_other_layout(layout: int, schema: str, where: str) -> None:
         )
 
 
-async def _found(link: Link, schema: str, where: str) -> tuple[Any, ...] | None:
+async def _fetch_store(connection: Connection, schema: str, where: str) -> tuple[Any, ...] | None:
     """What a store in this schema says of itself: id, epoch, layout and what a layout adds; None: no answer."""
     try:
-        return (await link.fetch(f"SELECT * FROM {quoted(schema)}.attach()"))[0]
+        return (await connection.fetch(f"SELECT * FROM {quote_identifier(schema)}.attach()"))[0]
     except (pg.UndefinedFunction, pg.InvalidSchemaName, pg.UndefinedTable, pg.UndefinedColumn):
         return None
     except psycopg.Error as error:
-        raise translated(error, where) from None
+        raise translate_error(error, where) from None
 
 
-async def _tables(link: Link, schema: str, where: str) -> list[str]:
+async def _foreign_tables(connection: Connection, schema: str, where: str) -> list[str]:
     """The tables in this schema, if one of them has a name that a store needs."""
     try:
-        rows = await link.fetch(
+        rows = await connection.fetch(
             "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
             " WHERE n.nspname = %b AND c.relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY 1",
             (schema,),
         )
     except psycopg.Error as error:
-        raise translated(error, where) from None
+        raise translate_error(error, where) from None
     found = [row[0] for row in rows]
     return found if any(name in TABLES for name in found) else []
 
 
-async def create(link: Link, schema: str, where: str) -> None:
+async def create(connection: Connection, schema: str, where: str) -> None:
     """Make the store, in one transaction; harmless when another process makes it at the same moment."""
-    mine = quoted(schema)
+    mine = quote_identifier(schema)
     try:
-        await link.fetch("BEGIN ISOLATION LEVEL READ COMMITTED")
+        await connection.fetch("BEGIN ISOLATION LEVEL READ COMMITTED")
         try:
-            await link.fetch(f"SELECT pg_advisory_xact_lock({lock_of(schema)})")
-            if (await link.fetch("SELECT to_regclass(%b) IS NULL", (f"{mine}.store",)))[0][0]:
-                if not await link.fetch("SELECT 1 FROM pg_namespace WHERE nspname = %b", (schema,)):
-                    await link.script(f"CREATE SCHEMA {mine}")
-                await link.script(creation(schema))
+            await connection.fetch(f"SELECT pg_advisory_xact_lock({writer_lock_arguments(schema)})")
+            if (await connection.fetch("SELECT to_regclass(%b) IS NULL", (f"{mine}.store",)))[0][0]:
+                if not await connection.fetch("SELECT 1 FROM pg_namespace WHERE nspname = %b", (schema,)):
+                    await connection.execute_script(f"CREATE SCHEMA {mine}")
+                await connection.execute_script(creation_sql(schema))
                 # Now: the epoch starts on this cluster and timeline.
-                await link.fetch(f"SELECT FROM {mine}.attach()")
-            await link.fetch("COMMIT")
+                await connection.fetch(f"SELECT FROM {mine}.attach()")
+            await connection.fetch("COMMIT")
         except psycopg.Error:
-            if not link.closed:
-                await link.fetch("ROLLBACK")
+            if not connection.closed:
+                await connection.fetch("ROLLBACK")
             raise
     except pg.InsufficientPrivilege:
         raise StoreUnavailable(
@@ -185,10 +190,10 @@ async def create(link: Link, schema: str, where: str) -> None:
             schema=schema,
         ) from None
     except psycopg.Error as error:
-        raise translated(error, where) from None
+        raise translate_error(error, where) from None
 
 
-def not_found(schema: str, where: str) -> StoreNotFound:
+def store_not_found(schema: str, where: str) -> StoreNotFound:
     """No store, and none may be made."""
     return StoreNotFound(
         f"There is no store in schema {schema!r} at {where}.",
@@ -199,7 +204,7 @@ def not_found(schema: str, where: str) -> StoreNotFound:
     )
 
 
-def refuse_unsafe(fsync: str, full_page_writes: str, encoding: str, where: str) -> None:
+def check_durability(fsync: str, full_page_writes: str, encoding: str, where: str) -> None:
     """Raises StoreUnsafe on a server that may lose what it has acknowledged, or cannot hold every name."""
     off = [name for name, value in (("fsync", fsync), ("full_page_writes", full_page_writes)) if value == "off"]
     if off:
@@ -216,7 +221,7 @@ def refuse_unsafe(fsync: str, full_page_writes: str, encoding: str, where: str) 
         )
 
 
-def refuse_isolation(level: str, where: str) -> None:
+def check_isolation(level: str, where: str) -> None:
     """Raises StoreUnsafe where a pooler keeps us from setting the session's isolation level ourselves."""
     if level != "read committed":
         raise StoreUnsafe(

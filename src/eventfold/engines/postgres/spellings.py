@@ -11,15 +11,15 @@ from typing import Any
 from eventfold.core.moment_tags import in_utc, is_moment
 from eventfold.core.query import Query, spelled
 
-Others = dict[str, dict[str, None]]
-Ask = Callable[[str, list[Any]], Awaitable[list[tuple[Any, ...]]]]
+Variants = dict[str, dict[str, None]]
+RunQuery = Callable[[str, list[Any]], Awaitable[list[tuple[Any, ...]]]]
 
 
-class Spellings:
+class TimestampVariants:
     """The other spellings of each moment, by key: all tags of the key are looked at once, then those of new events."""
 
     def __init__(self, schema: str) -> None:
-        self._keys: dict[str, tuple[int, Others]] = {}
+        self._keys: dict[str, tuple[int, Variants]] = {}
         head = f"(SELECT coalesce(max(position), 0) AS head FROM {schema}.event) h"  # noqa: S608 (quoted)
         other = "t.tag NOT LIKE '%%+00:00'"
         self._first = (
@@ -32,16 +32,16 @@ class Spellings:
             f" WHERE e.position > %b AND strpos(e.tags, %b) > 0 AND starts_with(t.tag, %b) AND {other}) f ON true"
         )
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Another epoch: what was looked at may be lost."""
         self._keys = {}
 
-    async def all_of(self, query: Query, seen: int, ask: Ask) -> Query:
+    async def expand(self, query: Query, seen: int, ask: RunQuery) -> Query:
         """The query with every spelling of its moments that stands in the log, at least up to the position `seen`."""
-        others: Others = {}
+        others: Variants = {}
         moments = {tag for item in query.items for tag in item.tags if is_moment(tag)}
         for key in {tag[: tag.index(":") + 1] for tag in moments}:
-            through, known = self._keys.get(key, (-1, Others()))
+            through, known = self._keys.get(key, (-1, Variants()))
             if through < seen or through < 0:
                 values = [key, key[:-1] + ";"] if through < 0 else [through, key, key]
                 rows = await ask(self._first if through < 0 else self._next, values)

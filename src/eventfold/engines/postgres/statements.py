@@ -11,19 +11,19 @@ from typing import Any
 
 from eventfold.core.envelope import MAX_EVENT_BYTES
 from eventfold.core.query import Item, Query
-from eventfold.engines.postgres.many import Arms, many
+from eventfold.engines.postgres.many import LargeQuery, is_large
 from eventfold.ports.engine import PAGE_BYTES, Span
 
-MOST = 2**63 - 1
+MAX_POSITION = 2**63 - 1
 COLUMNS = (
     "e.position, e.id, e.type, e.version, e.data, e.tags, e.time, e.occurred, e.metadata, "
     'e."offset", e.size, e.codec, e.key, e.checksum'
 )
-_OF_PAGE = COLUMNS.replace("e.position", "e.place", 1)
-_FEW = 1_000  # how far the tags of an item are counted to find the rarest
+_PAGE_COLUMNS = COLUMNS.replace("e.position", "e.place", 1)
+_MAX_COUNTED_TAGS = 1_000  # how far the tags of an item are counted to find the rarest
 
 Statement = tuple[str, list[Any]]
-FACTS = (
+STATS_COLUMNS = (
     "events",
     "event_bytes",
     "event_index_bytes",
@@ -39,7 +39,7 @@ FACTS = (
 )
 
 
-class Reading:
+class ReadStatements:
     """The statements for the store in one schema."""
 
     def __init__(self, schema: str) -> None:
@@ -48,24 +48,24 @@ class Reading:
         self.store_epoch = f"SELECT one, epoch FROM {schema}.store"
         epoch = f"(SELECT epoch FROM {schema}.store)"
         self.head = f"SELECT position FROM {self._event} ORDER BY position DESC LIMIT 1"
-        self.last = f"SELECT e.position, {epoch}, {COLUMNS} FROM {self._event} e ORDER BY e.position DESC LIMIT 1"
-        self.at = f"SELECT e.position, {epoch}, {COLUMNS} FROM {self._event} e WHERE e.position = %b"
+        self.last_event = f"SELECT e.position, {epoch}, {COLUMNS} FROM {self._event} e ORDER BY e.position DESC LIMIT 1"
+        self.event_at = f"SELECT e.position, {epoch}, {COLUMNS} FROM {self._event} e WHERE e.position = %b"
         self.position_of = f"SELECT position, {epoch} FROM {self._event} WHERE id = encode(%b, 'hex')::uuid"
         # The head, how many events were looked at and the position of the last; then each of them.
         self.position_at = (
             f"SELECT p.head, {epoch}, cardinality(p.probes), p.probes[cardinality(p.probes)], {COLUMNS}"
             f" FROM {schema}.position_at(%b) p LEFT JOIN {self._event} e ON e.position = ANY (p.probes)"
         )
-        self._moment = f"SELECT coalesce(max(position), 0) AS head, {epoch} AS epoch FROM {self._event}"
-        self._end = (
+        self._head_and_epoch = f"SELECT coalesce(max(position), 0) AS head, {epoch} AS epoch FROM {self._event}"
+        self._head_epoch_and_id = (
             f"SELECT coalesce(l.position, 0) AS head, s.epoch, l.id FROM {schema}.store s"
             f" LEFT JOIN (SELECT position, id FROM {self._event} ORDER BY position DESC LIMIT 1) l ON true"
         )
         # Whether an event that was seen before is still there, and whether this server says so for good.
-        self.still = f"SELECT pg_is_in_recovery(), (SELECT id FROM {self._event} WHERE position = %b)"
+        self.last_seen_event = f"SELECT pg_is_in_recovery(), (SELECT id FROM {self._event} WHERE position = %b)"
         self.request = f"SELECT key, first, size, crc FROM {schema}.request WHERE key = %b"
         # The whole append that an event was part of.
-        self.append = (
+        self.events_of_append = (
             f'SELECT {COLUMNS} FROM {self._event} f JOIN {self._event} e ON e.position >= f.position - f."offset"'
             ' AND e.position < f.position - f."offset" + f.size WHERE f.position = %b ORDER BY e.position'
         )
@@ -81,8 +81,8 @@ class Reading:
         )
         dropped = f"DELETE FROM {schema}.snapshot WHERE starts_with(key, %b) RETURNING 1"
         self.drop_snapshots = f"WITH gone AS ({dropped}) SELECT count(*) FROM gone"
-        self.facts = _facts(self._event, self._tag)
-        self.known = f"SELECT position, id FROM {self._event} WHERE id = ANY (%b)"
+        self.stats = _stats_sql(self._event, self._tag)
+        self.positions_of_ids = f"SELECT position, id FROM {self._event} WHERE id = ANY (%b)"
 
     def page(self, query: Query, span: Span, limit: int | None) -> Statement:
         """Rows of (head, epoch, head's id, place, event's other columns…) in order; one with NULLs if none match.
@@ -93,25 +93,25 @@ class Reading:
         led to the event, and where it stands: where no event does, the other columns are NULL.
         """
         order = "DESC" if span.backwards else "ASC"
-        rows, values = self._rows(query, span, order, limit)
-        rows = rows if limit is None else _bounded(rows, order, limit)
+        rows, values = self._page_rows(query, span, order, limit)
+        rows = rows if limit is None else _limit_bytes(rows, order, limit)
         return (
-            f"WITH h AS MATERIALIZED ({self._end})"
-            f" SELECT h.head, h.epoch, h.id, {_OF_PAGE} FROM h LEFT JOIN ({rows}) e ON true",
+            f"WITH h AS MATERIALIZED ({self._head_epoch_and_id})"
+            f" SELECT h.head, h.epoch, h.id, {_PAGE_COLUMNS} FROM h LEFT JOIN ({rows}) e ON true",
             values,
         )
 
-    def _rows(self, query: Query, span: Span, order: str, limit: int | None) -> Statement:
-        until = MOST if span.until is None else span.until
+    def _page_rows(self, query: Query, span: Span, order: str, limit: int | None) -> Statement:
+        until = MAX_POSITION if span.until is None else span.until
         most = "" if limit is None else f" LIMIT {limit}"
-        bounds, occurred = _occurred(span)
+        bounds, occurred = _occurred_bounds(span)
         if not query.items:
             return (
                 f"SELECT e.position AS place, e.* FROM {self._event} e"
                 f" WHERE e.position > %b AND e.position <= %b{bounds} ORDER BY e.position {order}{most}",
                 [span.after, until, *occurred],
             )
-        arms, values = self._arms(query, span.after, until, order, "" if bounds else most)
+        arms, values = self._positions(query, span.after, until, order, "" if bounds else most)
         return (
             f"SELECT p.position AS place, e.* FROM ({arms}) p LEFT JOIN {self._event} e ON e.position = p.position"
             f" WHERE e.position IS NULL OR (true{bounds})"
@@ -119,12 +119,12 @@ class Reading:
             [*values, *occurred],
         )
 
-    def stretch(self, arms: Arms, span: Span, limit: int, most: int) -> Statement:
+    def range_page(self, arms: LargeQuery, span: Span, limit: int, most: int) -> Statement:
         """Rows of (head, epoch, number, …) for a query with many items: the others as in `page`.
 
         `number`: how many positions were looked up; where these are more than `most`, no events are given.
         """
-        bounds, occurred = _occurred(span)
+        bounds, occurred = _occurred_bounds(span)
         order = "DESC" if span.backwards else "ASC"
         rows = (
             "SELECT d.position AS place, e.*"
@@ -132,26 +132,32 @@ class Reading:
             f" LEFT JOIN {self._event} e ON e.position = d.position WHERE e.position IS NULL OR (true{bounds})"
             f" ORDER BY d.position {order} LIMIT %b"
         )
-        rows = _bounded(rows, order, limit)
+        rows = _limit_bytes(rows, order, limit)
         return (
-            f"WITH h AS MATERIALIZED ({self._end}),"
+            f"WITH h AS MATERIALIZED ({self._head_epoch_and_id}),"
             f" p AS MATERIALIZED (SELECT position FROM ({arms.sql}) a LIMIT %b)"
-            f" SELECT h.head, h.epoch, (SELECT count(*) FROM p), h.id, {_OF_PAGE}"
+            f" SELECT h.head, h.epoch, (SELECT count(*) FROM p), h.id, {_PAGE_COLUMNS}"
             f" FROM h LEFT JOIN ({rows}) e ON true",
-            [*arms.values(span.after, MOST if span.until is None else span.until), most + 1, most, *occurred, limit],
+            [
+                *arms.values(span.after, MAX_POSITION if span.until is None else span.until),
+                most + 1,
+                most,
+                *occurred,
+                limit,
+            ],
         )
 
     def count(self, query: Query, after: int, until: int) -> Statement:
         """How many match, beside the head."""
         if not query.items:
-            return f"SELECT h.head, h.epoch, 0 FROM ({self._moment}) h", []
-        arms, values = self._arms(query, after, until, "", "")
-        return f"SELECT h.head, h.epoch, (SELECT count(*) FROM ({arms}) p) FROM ({self._moment}) h", values
+            return f"SELECT h.head, h.epoch, 0 FROM ({self._head_and_epoch}) h", []
+        arms, values = self._positions(query, after, until, "", "")
+        return f"SELECT h.head, h.epoch, (SELECT count(*) FROM ({arms}) p) FROM ({self._head_and_epoch}) h", values
 
-    def _arms(self, query: Query, after: int, until: int, order: str, most: str) -> Statement:
+    def _positions(self, query: Query, after: int, until: int, order: str, most: str) -> Statement:
         """The positions that match, each once, in order, up to the limit."""
-        if many(query):
-            of_many = Arms(self.schema, query)
+        if is_large(query):
+            of_many = LargeQuery(self.schema, query)
             sql = f"SELECT DISTINCT position FROM ({of_many.sql}) u" + (
                 f" ORDER BY position {order}{most}" if most else ""
             )
@@ -159,7 +165,7 @@ class Reading:
         arms: list[str] = []
         values: list[Any] = []
         for item in query.items:
-            for arm, more in self._item(item):
+            for arm, more in self._item_positions(item):
                 arms.append(arm + (f" ORDER BY position {order}{most}" if most else ""))
                 values += [*more[0], after, until, *more[1]]
         if len(arms) == 1:
@@ -167,7 +173,7 @@ class Reading:
         union = " UNION ".join(f"({arm})" for arm in arms)
         return f"SELECT position FROM ({union}) u" + (f" ORDER BY position {order}{most}" if most else ""), values
 
-    def _item(self, item: Item) -> Sequence[tuple[str, tuple[list[Any], list[Any]]]]:
+    def _item_positions(self, item: Item) -> Sequence[tuple[str, tuple[list[Any], list[Any]]]]:
         """One walk for each way into an item; with its values before and after those of the span."""
         span = "position > %b AND position <= %b"
         if not item.tags:
@@ -181,7 +187,7 @@ class Reading:
         # Several tags: walk the rarest (counted up to a thousand), probe the others.
         rarest = (
             f"(SELECT g FROM unnest(%b::text[]) g ORDER BY (SELECT count(*) FROM"
-            f" (SELECT FROM {self._tag} r WHERE r.tag = g LIMIT {_FEW}) few) LIMIT 1)"
+            f" (SELECT FROM {self._tag} r WHERE r.tag = g LIMIT {_MAX_COUNTED_TAGS}) few) LIMIT 1)"
         )
         probes = (
             f" AND {len(item.tags)} = (SELECT count((SELECT o.position FROM {self._tag} o WHERE o.tag = g"
@@ -202,7 +208,7 @@ class Reading:
         """
         named = f"SELECT e.position FROM {self._event} e WHERE e.type = n.type AND e.position <= h.head"
         return (
-            f"WITH RECURSIVE h AS MATERIALIZED ({self._moment}),"
+            f"WITH RECURSIVE h AS MATERIALIZED ({self._head_and_epoch}),"
             f" n(type) AS ((SELECT type FROM {self._event} ORDER BY type LIMIT 1) UNION ALL"
             f" SELECT (SELECT e.type FROM {self._event} e WHERE e.type > n.type ORDER BY e.type LIMIT 1) FROM n"
             " WHERE n.type IS NOT NULL) SELECT h.head, h.epoch, n.type,"
@@ -228,7 +234,7 @@ class Reading:
         )
 
 
-def _bounded(rows: str, order: str, limit: int) -> str:
+def _limit_bytes(rows: str, order: str, limit: int) -> str:
     """The same rows up to the one with which payloads and metadata reach PAGE_BYTES, and one more.
 
     Payloads are not read for that.
@@ -243,9 +249,11 @@ def _bounded(rows: str, order: str, limit: int) -> str:
     )
 
 
-def _facts(event: str, tag: str) -> str:
+def _stats_sql(event: str, tag: str) -> str:
     sizes = [
-        f"{size}('{table}')" for table in (_text(event), _text(tag)) for size in ("pg_table_size", "pg_indexes_size")
+        f"{size}('{table}')"
+        for table in (_escape_literal(event), _escape_literal(tag))
+        for size in ("pg_table_size", "pg_indexes_size")
     ]
     settings = ("server_version", "fsync", "full_page_writes", "synchronous_commit", "transaction_isolation")
     version, *others = [f"current_setting('{name}')" for name in settings]
@@ -255,11 +263,11 @@ def _facts(event: str, tag: str) -> str:
     )
 
 
-def _text(name: str) -> str:
+def _escape_literal(name: str) -> str:
     return name.replace("'", "''")
 
 
-def _occurred(span: Span) -> tuple[str, list[int]]:
+def _occurred_bounds(span: Span) -> tuple[str, list[int]]:
     """The business's time: an event without one has it when it was recorded."""
     parts: list[str] = []
     values: list[int] = []

@@ -15,14 +15,21 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from eventfold.core.envelope import Staged, Stored, digest, now_micros
-from eventfold.engines.postgres.append import OtherEpoch, arguments, batches, call, clauses_of, repeats_itself
-from eventfold.engines.postgres.arrays import Dumpers, texts, uuids
-from eventfold.engines.postgres.errors import translated
+from eventfold.engines.postgres.append import (
+    EpochChanged,
+    append_arguments,
+    call_sql,
+    has_repeated_ids,
+    numbered_clauses,
+    split_batches,
+)
+from eventfold.engines.postgres.arrays import ArrayDumpers, pack_texts, pack_uuids
+from eventfold.engines.postgres.errors import translate_error
 from eventfold.errors import InvalidInput, NotSupported, StoreUnavailable
 from eventfold.ports.engine import AppendRequest
 from eventfold.ports.refusals import id_reused
 
-Theirs = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
+UserConnection = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
 
 
 async def stage(
@@ -32,10 +39,10 @@ async def stage(
 
     Raises OtherEpoch where a condition was read in epoch `known` and the connection leads to a store in another one.
     """
-    theirs = await unwrapped(connection)
-    refuse_unjoinable(theirs)
+    theirs = await unwrap_connection(connection)
+    check_joinable(theirs)
     for request in requests:
-        if repeats_itself(request):
+        if has_repeated_ids(request):
             raise id_reused(request.events, [None] * len(request.events))
         if any(clause.behind is not None for clause in request.unless):
             raise NotSupported(
@@ -45,16 +52,18 @@ async def stage(
                 capability="joined appends",
             )
     epoch = after = 0
-    for batch in batches(requests) if requests else ():
-        words = [repr(clause.query) for _, clause in clauses_of(batch)]
-        given = {"store": store, **arguments(batch)} | ({"words": texts(words)} if words else {})
+    for batch in split_batches(requests) if requests else ():
+        words = [repr(clause.query) for _, clause in numbered_clauses(batch)]
+        given = {"store": store, **append_arguments(batch)} | ({"words": pack_texts(words)} if words else {})
         seen = [identity for request in batch.requests for identity in request.seen]
-        given |= {"seen": uuids(seen)} if seen else {}
+        given |= {"seen": pack_uuids(seen)} if seen else {}
         read = next((request for request in batch.requests if request.unless and request.epoch is not None), None)
         head = f"(SELECT coalesce(max(position), 0) FROM {schema}.event)"  # noqa: S608
-        statement, values = f"SELECT epoch, {head} FROM {call(f'{schema}.stage', given)}", list(given.values())
+        statement, values = f"SELECT epoch, {head} FROM {call_sql(f'{schema}.stage', given)}", list(given.values())
         if read is not None:  # an argument that depends on the store's row keeps the planner from staging first
-            function = call(f"{schema}.stage", given).replace("%b::uuid[]", "CASE WHEN s.one THEN %b::uuid[] END", 1)
+            function = call_sql(f"{schema}.stage", given).replace(
+                "%b::uuid[]", "CASE WHEN s.one THEN %b::uuid[] END", 1
+            )
             statement = (
                 f"SELECT a.epoch, {head} FROM {schema}.store s CROSS JOIN LATERAL {function} a WHERE s.epoch = %b"  # noqa: S608
             )
@@ -63,11 +72,11 @@ async def stage(
             rows = await _fetch(theirs, statement, values)
             epoch, after = rows[0] if rows else (0, 0)
         except (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName):
-            raise _elsewhere(where) from None
+            raise _store_not_there(where) from None
         except psycopg.Error as error:
-            raise translated(error, where) from None
+            raise translate_error(error, where) from None
         if read is not None and not epoch:
-            raise OtherEpoch
+            raise EpochChanged
     return [
         Staged(
             store=store,
@@ -80,7 +89,7 @@ async def stage(
     ]
 
 
-async def staged_before(
+async def read_staged(
     connection: Any, schema: str, types: Sequence[str] | None, key: str | None, where: str
 ) -> list[tuple[Stored, str | None]]:
     """What the connection's transaction has staged, in order, each with its request key. See append_joined.
@@ -88,15 +97,15 @@ async def staged_before(
     Of the appends that have one of these types (None: any), and of the one under this key. Where there is no position
     yet it is 0.
     """
-    theirs = await unwrapped(connection)
-    refuse_unjoinable(theirs)
+    theirs = await unwrap_connection(connection)
+    check_joinable(theirs)
     statement = f"SELECT * FROM {schema}.staged_events(%b::text[], %b::text)"  # noqa: S608 (quoted)
     try:
-        rows = await _fetch(theirs, statement, [None if types is None else texts(types), key])
+        rows = await _fetch(theirs, statement, [None if types is None else pack_texts(types), key])
     except (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName):
-        raise _elsewhere(where) from None
+        raise _store_not_there(where) from None
     except psycopg.Error as error:
-        raise translated(error, where) from None
+        raise translate_error(error, where) from None
     now = now_micros()
     return [
         (Stored(place, bytes(id), type, version, bytes(data), tags, now, occurred, more, at, of, codec, keyid), asked)
@@ -104,7 +113,7 @@ async def staged_before(
     ]
 
 
-def _elsewhere(where: str) -> StoreUnavailable:
+def _store_not_there(where: str) -> StoreUnavailable:
     return StoreUnavailable(
         f"The connection leads to a database without this store ({where}).",
         "Pass a connection to the database that holds the store.",
@@ -112,18 +121,18 @@ def _elsewhere(where: str) -> StoreUnavailable:
     )
 
 
-async def _fetch(theirs: Theirs, statement: str, given: Sequence[Any]) -> list[tuple[Any, ...]]:
+async def _fetch(theirs: UserConnection, statement: str, given: Sequence[Any]) -> list[tuple[Any, ...]]:
     # A cursor of our own making: theirs may have another row factory, other adapters, or bind on the client.
     if isinstance(theirs, psycopg.AsyncConnection):
         cursor = psycopg.AsyncCursor(theirs, row_factory=tuple_row)
-        Dumpers.register(cursor)
+        ArrayDumpers.register(cursor)
         return await (await cursor.execute(statement.encode(), given, prepare=False, binary=True)).fetchall()
     plain = psycopg.Cursor(theirs, row_factory=tuple_row)
-    Dumpers.register(plain)
+    ArrayDumpers.register(plain)
     return plain.execute(statement.encode(), given, prepare=False, binary=True).fetchall()
 
 
-async def unwrapped(connection: Any) -> Theirs:
+async def unwrap_connection(connection: Any) -> UserConnection:
     """psycopg's connection inside what the user has. Raises InvalidInput where there is none.
 
     SQLAlchemy: Session, AsyncSession, Connection, AsyncConnection. Django: a connection (`connections["default"]`).
@@ -131,7 +140,7 @@ async def unwrapped(connection: Any) -> Theirs:
     found: Any = connection
     for _ in range(8):
         if isinstance(found, (psycopg.Connection, psycopg.AsyncConnection)):
-            return cast(Theirs, found)
+            return cast(UserConnection, found)
         if hasattr(found, "ensure_connection"):  # Django opens lazily
             found.ensure_connection()
             found = found.connection
@@ -155,7 +164,7 @@ async def unwrapped(connection: Any) -> Theirs:
     )
 
 
-def refuse_unjoinable(theirs: Theirs) -> None:
+def check_joinable(theirs: UserConnection) -> None:
     """Raises InvalidInput on a connection whose transaction would not hold the append and the user's rows together."""
     status = theirs.pgconn.transaction_status
     if theirs.closed:

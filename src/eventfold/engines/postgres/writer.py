@@ -19,27 +19,32 @@ from eventfold.core.moment_tags import is_moment
 from eventfold.core.query import Clause, Query
 from eventfold.engines.postgres import inline, transactions
 from eventfold.engines.postgres.append import (
-    Batch,
-    OtherEpoch,
-    answered,
-    arguments,
-    batches,
-    call,
-    how,
-    outcomes,
-    repeats_itself,
+    AppendBatch,
+    EpochChanged,
+    append_arguments,
+    append_options,
+    call_sql,
+    decode_outcomes,
+    has_repeated_ids,
+    parse_reply,
+    split_batches,
 )
-from eventfold.engines.postgres.arrays import uuids
-from eventfold.engines.postgres.checksums import first_of, missing, verified, whole
-from eventfold.engines.postgres.connection import Colour, Rows
-from eventfold.engines.postgres.errors import lost, translated, unconfirmed, unreceipted
-from eventfold.engines.postgres.inline import Folded, Inline
-from eventfold.engines.postgres.options import Options, quoted
-from eventfold.engines.postgres.replication import ADOPTED, adopted
+from eventfold.engines.postgres.arrays import pack_uuids
+from eventfold.engines.postgres.checksums import check_whole_append, decode_events, decode_request_key, missing_event
+from eventfold.engines.postgres.connection import Mode, ResultRows
+from eventfold.engines.postgres.errors import (
+    append_unconfirmed,
+    is_connection_lost,
+    receipt_unavailable,
+    translate_error,
+)
+from eventfold.engines.postgres.inline import InlineAppender, InlineResult
+from eventfold.engines.postgres.options import PostgresOptions, quote_identifier
+from eventfold.engines.postgres.replication import IMPORT_ARGUMENTS, import_arguments
 from eventfold.engines.postgres.schema import LAYOUT
-from eventfold.engines.postgres.servers import Link, Sessions
-from eventfold.engines.postgres.spellings import Spellings
-from eventfold.engines.postgres.statements import MOST, Reading
+from eventfold.engines.postgres.servers import Connection, Servers
+from eventfold.engines.postgres.spellings import TimestampVariants
+from eventfold.engines.postgres.statements import MAX_POSITION, ReadStatements
 from eventfold.errors import (
     AppendConflict,
     AppendUnconfirmed,
@@ -53,46 +58,48 @@ from eventfold.ports.engine import AppendRequest, Capabilities, Folder, Outcome,
 from eventfold.ports.inline import Inlined
 from eventfold.ports.refusals import id_reused, is_repeat, not_behind, other_epoch
 
-RECENT = 2_048  # appends
-MOST_LOOKS = 8  # attempts at a call while events it is built on are written by others
+MAX_RECENT_APPENDS = 2_048  # appends
+MAX_APPEND_ATTEMPTS = 8  # attempts at a call while events it is built on are written by others
 
 
-class Writing:
+class PostgresWriter:
     """What PostgresEngine writes."""
 
-    def __init__(self, url: str, options: Options, colour: Colour, create: bool) -> None:
+    def __init__(self, url: str, options: PostgresOptions, colour: Mode, create: bool) -> None:
         self.options = options
         self.capabilities = Capabilities(suspends=colour == "async", blocks=colour == "sync", inline=colour == "sync")
-        self._sessions = Sessions(url, options, colour, create, self._forget)
-        self._schema = quoted(options.schema)
-        self._spellings = Spellings(self._schema)
-        self._sql = Reading(self._schema)
+        self._servers = Servers(url, options, colour, create, self._forget_epoch)
+        self._schema = quote_identifier(options.schema)
+        self._timestamp_variants = TimestampVariants(self._schema)
+        self._sql = ReadStatements(self._schema)
         self._statements: dict[tuple[str, ...], str] = {}
-        self._inline = Inline(options.schema, self._sessions.lock_ms, self._sessions.holders)
-        self._recent: dict[bytes, int] = {}  # the last events of appends made here, and where they stand
-        self._seen = 0  #  the furthest position this engine has come across
-        self._floor = 0  # what a reader must see: what a refused writer was told of, and, if asked for, our own writes
+        self._inline = InlineAppender(options.schema, self._servers.lock_timeout_ms, self._servers.thread_checkouts)
+        self._recent_positions: dict[bytes, int] = {}  # the last events of appends made here, and where they stand
+        self._last_seen_position = 0  #  the furthest position this engine has come across
+        self._read_floor = (
+            0  # what a reader must see: what a refused writer was told of, and, if asked for, our own writes
+        )
 
-    def _forget(self) -> None:
+    def _forget_epoch(self) -> None:
         """Another epoch: what was come across may be lost."""
-        self._recent, self._seen, self._floor = {}, 0, 0
-        self._spellings.forget()
+        self._recent_positions, self._last_seen_position, self._read_floor = {}, 0, 0
+        self._timestamp_variants.clear()
 
     @property
     def store_id(self) -> str:
         """See the port."""
-        return self._sessions.store_id
+        return self._servers.store_id
 
     @property
     def epoch(self) -> int:
         """See the port."""
-        return self._sessions.epoch
+        return self._servers.epoch
 
     async def append_many(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
         """See the port."""
         done: list[Outcome] = []
-        requests = await self._spelled_out(requests)
-        for batch in batches(requests) if requests else ():
+        requests = await self._expand_conditions(requests)
+        for batch in split_batches(requests) if requests else ():
             try:
                 done += await self._append(batch)
             except EventfoldError as error:
@@ -102,63 +109,67 @@ class Writing:
                 done += [error] * len(batch.requests)
         for number, outcome in enumerate(done):
             if isinstance(outcome, EventIdReused):
-                done[number] = await self._as_spelled_before(requests[number]) or outcome
+                done[number] = await self._find_equal_append(requests[number]) or outcome
         return done
 
-    async def _spelled_out(self, requests: Sequence[AppendRequest]) -> Sequence[AppendRequest]:
+    async def _expand_conditions(self, requests: Sequence[AppendRequest]) -> Sequence[AppendRequest]:
         """The requests, their conditions with every spelling that the log has of the moments in them."""
         if not any(clause.query.names_moments() for request in requests for clause in request.unless):
             return requests
         result: list[AppendRequest] = []
         for request in requests:
-            clauses = [Clause(await self._spelled(c.query, MOST), c.after, c.behind) for c in request.unless]
+            clauses = [
+                Clause(await self._expand_query(c.query, MAX_POSITION), c.after, c.behind) for c in request.unless
+            ]
             result.append(msgspec.structs.replace(request, unless=tuple(clauses)))
         return result
 
-    async def _spelled(self, query: Query, through: int | None = None) -> Query:
+    async def _expand_query(self, query: Query, through: int | None = None) -> Query:
         """The query with other spellings of its moments, at least those up to a position; None: the furthest known."""
         if not query.names_moments():
             return query
-        ask = partial(self._sessions.ask, primary=True)
-        return await self._spellings.all_of(query, self._seen if through is None else through, ask)
+        ask = partial(self._servers.query, primary=True)
+        return await self._timestamp_variants.expand(
+            query, self._last_seen_position if through is None else through, ask
+        )
 
-    async def _as_spelled_before(self, request: AppendRequest) -> Receipt | None:
+    async def _find_equal_append(self, request: AppendRequest) -> Receipt | None:
         """The receipt of an append that wrote these events, with their moments in another time zone, if one did."""
         if not any(is_moment(tag) for event in request.events for tag in event.tags):
             return None
-        rows = await self._sessions.ask(self._sql.known, [uuids([request.events[0].id])], primary=True)
+        rows = await self._servers.query(self._sql.positions_of_ids, [pack_uuids([request.events[0].id])], primary=True)
         if not rows:
             return None
-        stored = self._verified(await self._sessions.ask(self._sql.append, [rows[0][0]], primary=True))
+        stored = self._decode_events(await self._servers.query(self._sql.events_of_append, [rows[0][0]], primary=True))
         if len(stored) != len(request.events) or not is_repeat(request.events, stored):
             return None
         return receipt(self.store_id, self.epoch, stored, repeated=True)
 
-    async def _append(self, batch: Batch) -> list[Outcome]:
-        if repeats_itself(batch.requests[0]):
-            return [await self._twice(batch.requests[0])]
-        if any(_is_old(request, self.epoch) for request in batch.requests):
-            return await self._without_old(batch.requests)
-        if behind := batch.behind():
-            batch = msgspec.structs.replace(batch, standing=await self._standing(behind))
-        for _ in range(MOST_LOOKS):
+    async def _append(self, batch: AppendBatch) -> list[Outcome]:
+        if has_repeated_ids(batch.requests[0]):
+            return [await self._refuse_repeated_ids(batch.requests[0])]
+        if any(_is_stale(request, self.epoch) for request in batch.requests):
+            return await self._refuse_stale(batch.requests)
+        if behind := batch.after_event_ids():
+            batch = msgspec.structs.replace(batch, positions=await self._positions_of(behind))
+        for _ in range(MAX_APPEND_ATTEMPTS):
             try:
                 done, epoch = await self._commit(batch)
-            except OtherEpoch:
+            except EpochChanged:
                 return await self.append_many(batch.requests)
             if done is not None:
-                return await self._outcomes(done, epoch)
-            batch = msgspec.structs.replace(batch, standing=await self._standing(batch.behind(all=True)))
+                return await self._decode_outcomes(done, epoch)
+            batch = msgspec.structs.replace(batch, positions=await self._positions_of(batch.after_event_ids(all=True)))
         raise StoreBusy(
             "Others kept writing the events that this append is built on while it was judged; nothing was written.",
             "Try again.",
         )
 
-    async def _without_old(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
+    async def _refuse_stale(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
         """Refuse those whose conditions were read in another epoch, unless they repeat an append; append the others."""
         done, others = dict[int, Outcome](), list[int]()
         for number, request in enumerate(requests):
-            if _is_old(request, self.epoch) and not await self._is_known(request):
+            if _is_stale(request, self.epoch) and not await self._is_stored(request):
                 done[number] = other_epoch(request.unless[0], request.epoch or 0, self.epoch)
             else:
                 others.append(number)
@@ -167,56 +178,58 @@ class Writing:
         done.update(zip(others, await self.append_many(again), strict=True))
         return [done[number] for number in range(len(done))]
 
-    async def _is_known(self, request: AppendRequest) -> bool:
+    async def _is_stored(self, request: AppendRequest) -> bool:
         """Whether the request's key, or an event of it, is in the store: then it writes nothing."""
-        if request.key is not None and await self._sessions.ask(self._sql.request, [request.key], primary=True):
+        if request.key is not None and await self._servers.query(self._sql.request, [request.key], primary=True):
             return True
-        ids = uuids([event.id for event in request.events])
-        return bool(await self._sessions.ask(self._sql.known, [ids], primary=True))
+        ids = pack_uuids([event.id for event in request.events])
+        return bool(await self._servers.query(self._sql.positions_of_ids, [ids], primary=True))
 
-    async def _commit(self, batch: Batch) -> tuple[Folded | None, int]:
+    async def _commit(self, batch: AppendBatch) -> tuple[InlineResult | None, int]:
         """Judge and write; in which epoch. None: a condition begins behind an event of this call that is in the log.
 
         Then nothing was written, and it is to be looked up where that event stands: most calls have no such event.
         Raises OtherEpoch: nothing was written either, and the new one is known from now on.
         """
-        return await self._sessions.writers.lend(partial(self._commit_over, batch))
+        return await self._servers.writer_pool.run_on(partial(self._commit_on, batch))
 
-    async def _commit_over(self, batch: Batch, link: Link) -> tuple[Folded | None, int]:
+    async def _commit_on(self, batch: AppendBatch, connection: Connection) -> tuple[InlineResult | None, int]:
         try:
-            if any(_is_old(request, link.epoch) for request in batch.requests):
-                raise OtherEpoch
-            if self._inline.folder is not None:
-                done = await self._inline.append(link, batch, self._statement)
+            if any(_is_stale(request, connection.epoch) for request in batch.requests):
+                raise EpochChanged
+            if self._inline.projector is not None:
+                done = await self._inline.append(connection, batch, self._append_statement)
             else:
                 try:
-                    rows = await link.fetch(*self._statement(link, batch), prepare=True)
+                    rows = await connection.fetch(*self._append_statement(connection, batch), prepare=True)
                 except pg.UniqueViolation:
                     # An id is known already. Looking first would cost every append what this costs a few.
-                    rows = await link.fetch(*self._statement(link, batch, True), prepare=True)
-                done = Folded(batch, range(len(batch.requests)), answered(rows), {})
-            self._refuse_if_local(link)
+                    rows = await connection.fetch(*self._append_statement(connection, batch, True), prepare=True)
+                done = InlineResult(batch, range(len(batch.requests)), parse_reply(rows), {})
+            self._check_replicated(connection)
         except psycopg.Error as error:
             if error.sqlstate == "EF010":
-                return None, link.epoch
-            raise self._failed(error, link) from None
-        except OtherEpoch:
-            await self._sessions.look(link)
+                return None, connection.epoch
+            raise self._translate_write_error(error, connection) from None
+        except EpochChanged:
+            await self._servers.refresh_epoch(connection)
             raise
-        return done, link.epoch
+        return done, connection.epoch
 
-    def _statement(self, link: Link, batch: Batch, careful: bool = False) -> tuple[str, tuple[Any, ...]]:
-        given = arguments(batch) | how(batch, self._seen) | self._inline.brought
-        if link.pooled:
-            given["patience"] = self._sessions.lock_ms()
+    def _append_statement(
+        self, connection: Connection, batch: AppendBatch, careful: bool = False
+    ) -> tuple[str, tuple[Any, ...]]:
+        given = append_arguments(batch) | append_options(batch, self._last_seen_position) | self._inline.code_argument
+        if connection.pooled:
+            given["patience"] = self._servers.lock_timeout_ms()
         if careful:
             given["careful"] = True
         names = tuple(given)
         if names not in self._statements:
-            self._statements[names] = self._in_epoch(call(f"{self._schema}.append", given))
-        return self._statements[names], (*given.values(), link.epoch)
+            self._statements[names] = self._guard_epoch(call_sql(f"{self._schema}.append", given))
+        return self._statements[names], (*given.values(), connection.epoch)
 
-    def _in_epoch(self, function: str) -> str:
+    def _guard_epoch(self, function: str) -> str:
         """The call, made only where the store is in the epoch that is the statement's last parameter.
 
         An argument that depends on the store's row keeps the planner from making the call first.
@@ -224,52 +237,56 @@ class Writing:
         function = function.replace("%b::uuid[]", "CASE WHEN s.one THEN %b::uuid[] END", 1)
         return f"SELECT a.* FROM {self._schema}.store s CROSS JOIN LATERAL {function} a WHERE s.epoch = %b"
 
-    async def _standing(self, identities: list[bytes]) -> dict[bytes, int]:
+    async def _positions_of(self, identities: list[bytes]) -> dict[bytes, int]:
         """Where events stand in the log, those that do; mostly they were written by us a moment ago."""
-        found = {identity: self._recent[identity] for identity in identities if identity in self._recent}
+        found = {
+            identity: self._recent_positions[identity] for identity in identities if identity in self._recent_positions
+        }
         if unknown := [identity for identity in identities if identity not in found]:
-            rows = await self._sessions.ask(self._sql.known, [uuids(unknown)], primary=True)
+            rows = await self._servers.query(self._sql.positions_of_ids, [pack_uuids(unknown)], primary=True)
             found |= {bytes(identity): position for position, identity in rows}
         return found
 
-    async def _twice(self, request: AppendRequest) -> Outcome:
+    async def _refuse_repeated_ids(self, request: AppendRequest) -> Outcome:
         """The outcome of a request in which two events have the same id."""
         if request.key is not None and (known := await self.request(request.key)) is not None:
             return msgspec.structs.replace(known, repeated=True)
-        rows = await self._sessions.ask(self._sql.known, [uuids([event.id for event in request.events])], primary=True)
+        rows = await self._servers.query(
+            self._sql.positions_of_ids, [pack_uuids([event.id for event in request.events])], primary=True
+        )
         at = {event_id: position for position, event_id in rows}
         return id_reused(request.events, [at.get(event.id) for event in request.events])
 
-    def _failed(self, error: psycopg.Error, link: Link) -> EventfoldError:
+    def _translate_write_error(self, error: psycopg.Error, connection: Connection) -> EventfoldError:
         """What became of something that was to be written: open, if the connection is gone, and nothing otherwise."""
-        where = self._sessions.primary.where
-        if lost(error, link.closed):
-            return unconfirmed(error, where)
+        where = self._servers.primary.where
+        if is_connection_lost(error, connection.closed):
+            return append_unconfirmed(error, where)
         if error.sqlstate == "EF007":
             return not_behind(int(error.diag.message_detail or 0), 0)
-        return translated(error, where)
+        return translate_error(error, where)
 
-    def _refuse_if_local(self, link: Link) -> None:
-        if link.only_local:
-            link.only_local = False
+    def _check_replicated(self, connection: Connection) -> None:
+        if connection.committed_only_locally:
+            connection.committed_only_locally = False
             raise AppendUnconfirmed(
                 "The append was committed here, and the wait for the standby that should have it too was cancelled.",
                 "Check the standby, then repeat the identical append, which is safe.",
-                server=self._sessions.primary.where,
+                server=self._servers.primary.where,
             )
 
-    async def _outcomes(self, done: Folded, epoch: int) -> list[Outcome]:
+    async def _decode_outcomes(self, done: InlineResult, epoch: int) -> list[Outcome]:
         result: dict[int, Outcome] = dict(done.refused)
-        found = outcomes(done.part, done.answer, self.store_id, epoch) if done.answer is not None else []
-        for place, outcome in zip(done.places, found, strict=True):
+        found = decode_outcomes(done.part, done.reply, self.store_id, epoch) if done.reply is not None else []
+        for place, outcome in zip(done.indexes, found, strict=True):
             if outcome is not None:
-                result[place] = await self._repeated(outcome) if isinstance(outcome, int) else outcome
-                self._learn(result[place])
+                result[place] = await self._first_receipt(outcome) if isinstance(outcome, int) else outcome
+                self._note_outcome(result[place])
         if None in found:
-            await self._tell_lacking(done, [n for n, outcome in enumerate(found) if outcome is None], result)
+            await self._refuse_missing_code(done, [n for n, outcome in enumerate(found) if outcome is None], result)
         return [result[place] for place in range(len(result))]
 
-    async def _repeated(self, position: int) -> Outcome:
+    async def _first_receipt(self, position: int) -> Outcome:
         """The first receipt of an append that was repeated, or why it cannot be given: an outcome, never raised.
 
         Others of the same call may have been written by now, and an error raised would say that nothing was.
@@ -277,35 +294,35 @@ class Writing:
         try:
             return await self._receipt_at(position, repeated=True)
         except StoreUnavailable as error:
-            return unreceipted(error, self._sessions.primary.where)
+            return receipt_unavailable(error, self._servers.primary.where)
         except CorruptEvent as error:
             return error
 
-    async def _tell_lacking(self, done: Folded, numbers: list[int], result: dict[int, Outcome]) -> None:
+    async def _refuse_missing_code(self, done: InlineResult, numbers: list[int], result: dict[int, Outcome]) -> None:
         """Refuse those of a call whose events somebody's code was lacking for; the others are appended without them."""
         inlined, others = await self.inlined(), list[int]()
         for number in numbers:
-            if (error := inline.why(inlined, self._inline.folder, done.part, number)) is not None:
-                result[done.places[number]] = error
+            if (error := inline.missing_code_error(inlined, self._inline.projector, done.part, number)) is not None:
+                result[done.indexes[number]] = error
             else:
                 others.append(number)
         again = await self.append_many([done.part.requests[number] for number in others])
-        result.update((done.places[number], outcome) for number, outcome in zip(others, again, strict=True))
+        result.update((done.indexes[number], outcome) for number, outcome in zip(others, again, strict=True))
 
-    def _learn(self, outcome: Outcome) -> None:
+    def _note_outcome(self, outcome: Outcome) -> None:
         if isinstance(outcome, Receipt):
-            recent = self._recent  # before the epoch is looked at: see Sessions.begin
+            recent = self._recent_positions  # before the epoch is looked at: see Sessions.begin
             if outcome.epoch != self.epoch:
                 return
-            self._sessions.saw(outcome.last, outcome.epoch, outcome.ids[-1])
-            self._seen = max(self._seen, outcome.last)
+            self._servers.note_event(outcome.last, outcome.epoch, outcome.ids[-1])
+            self._last_seen_position = max(self._last_seen_position, outcome.last)
             recent[outcome.ids[-1]] = outcome.last
-            if len(recent) > RECENT:
+            if len(recent) > MAX_RECENT_APPENDS:
                 recent.pop(next(iter(recent)), None)
             if self.options.read_your_writes:
-                self._floor = max(self._floor, outcome.last)
+                self._read_floor = max(self._read_floor, outcome.last)
         elif isinstance(outcome, AppendConflict):
-            self._floor = max(self._floor, outcome.fields["found"])
+            self._read_floor = max(self._read_floor, outcome.fields["found"])
 
     async def append_joined(self, connection: Any, requests: Sequence[AppendRequest]) -> list[Staged]:
         """Append within the user's own transaction on `connection`: it commits or rolls back with it.
@@ -316,14 +333,14 @@ class Writing:
         that is in no transaction or in one of another isolation level than READ COMMITTED.
         """
         for request in requests:
-            if _is_old(request, self.epoch):
+            if _is_stale(request, self.epoch):
                 raise other_epoch(request.unless[0], request.epoch or 0, self.epoch)
-        epoch, where = self.epoch, self._sessions.primary.where
-        requests = await self._spelled_out(requests)
+        epoch, where = self.epoch, self._servers.primary.where
+        requests = await self._expand_conditions(requests)
         try:
             return await transactions.stage(connection, requests, self._schema, self.store_id, epoch, where)
-        except OtherEpoch:
-            await self._sessions.ask(self._sql.store_epoch, primary=True, epoch=True)  # it is known from now on
+        except EpochChanged:
+            await self._servers.query(self._sql.store_epoch, primary=True, epoch=True)  # it is known from now on
             raise other_epoch(next(r.unless[0] for r in requests if r.unless), epoch, self.epoch) from None
 
     async def staged(
@@ -335,8 +352,8 @@ class Writing:
         events of these come along. What was rolled back to a savepoint is not among them. Before the COMMIT their
         position is 0.
         """
-        where = self._sessions.primary.where
-        return await transactions.staged_before(connection, self._schema, types, key, where)
+        where = self._servers.primary.where
+        return await transactions.read_staged(connection, self._schema, types, key, where)
 
     async def confirm(self, staged: Staged) -> Receipt | None:
         """The receipt of a joined append after its COMMIT; None if it was not committed.
@@ -344,14 +361,14 @@ class Writing:
         Raises AppendUnconfirmed where that cannot be looked up now.
         """
         try:
-            rows = await self._sessions.ask(self._sql.known, [uuids(staged.ids[:1])], primary=True)
+            rows = await self._servers.query(self._sql.positions_of_ids, [pack_uuids(staged.ids[:1])], primary=True)
             found = await self._receipt_at(rows[0][0], repeated=False) if rows else None
         except StoreUnavailable as error:
             raise AppendUnconfirmed(
                 f"Whether the joined append was committed could not be looked up: {error.what}",
                 "Ask again (confirm), before anything is appended in its place.",
                 cause=error.code,
-                server=self._sessions.primary.where,
+                server=self._servers.primary.where,
             ) from error
         if found is None or found.ids != staged.ids or found.digest != staged.digest:
             return None
@@ -360,74 +377,76 @@ class Writing:
     def fold_with(self, folder: Folder) -> None:
         """See the port."""
         if not self.capabilities.inline:
-            raise inline.unsupported()
-        self._inline.folder = folder
+            raise inline.inline_not_supported()
+        self._inline.projector = folder
 
     async def inlined(self) -> list[Inlined]:
         """See the port."""
-        return inline.read(await self._sessions.ask(self._inline.sql, primary=True))
+        return inline.decode_registrations(await self._servers.query(self._inline.registrations_sql, primary=True))
 
     async def in_turn(self, work: Callable[[Turn], Awaitable[None]]) -> None:
         """See the port."""
         if not self.capabilities.inline:
-            raise inline.unsupported()
-        await self._sessions.writers.lend(partial(self._turn_over, work))
+            raise inline.inline_not_supported()
+        await self._servers.writer_pool.run_on(partial(self._exclusive_on, work))
 
-    async def _turn_over(self, work: Callable[[Turn], Awaitable[None]], link: Link) -> None:
+    async def _exclusive_on(self, work: Callable[[Turn], Awaitable[None]], connection: Connection) -> None:
         try:
-            await self._inline.turn(link, work, self._sql.page, self._events)
-            self._refuse_if_local(link)
+            await self._inline.run_exclusive(connection, work, self._sql.page, self._decode_page)
+            self._check_replicated(connection)
         except psycopg.Error as error:
-            raise self._failed(error, link) from None
+            raise self._translate_write_error(error, connection) from None
 
     async def adopt(self, events: Sequence[Stored], keys: Sequence[tuple[str, int]] = ()) -> None:
         """See the port. Needs the rights of the store's owner."""
         try:
-            await self._own(f"SELECT {self._schema}.adopt({ADOPTED})", adopted(events, keys))
+            await self._run_as_owner(f"SELECT {self._schema}.adopt({IMPORT_ARGUMENTS})", import_arguments(events, keys))
         except AppendConflict as conflict:
             raise not_behind(conflict.fields["found"], events[0].position) from None
 
     async def succeed(self, store_id: str, epoch: int) -> None:
         """See the port. Needs the rights of the store's owner."""
         try:
-            await self._own(f"SELECT {self._schema}.succeed({LAYOUT}, %b, %b)", [store_id, epoch])
+            await self._run_as_owner(f"SELECT {self._schema}.succeed({LAYOUT}, %b, %b)", [store_id, epoch])
         except AppendConflict as conflict:
             raise not_behind(conflict.fields["found"], 1) from None
-        self._sessions.store_id = store_id
-        self._sessions.begin(epoch)
+        self._servers.store_id = store_id
+        self._servers.enter_epoch(epoch)
 
-    async def _own(self, sql: str, values: Sequence[Any]) -> None:
-        await self._sessions.writers.lend(partial(self._own_over, sql, values))
+    async def _run_as_owner(self, sql: str, values: Sequence[Any]) -> None:
+        await self._servers.writer_pool.run_on(partial(self._run_as_owner_on, sql, values))
 
-    async def _own_over(self, sql: str, values: Sequence[Any], link: Link) -> None:
+    async def _run_as_owner_on(self, sql: str, values: Sequence[Any], connection: Connection) -> None:
         try:
-            await link.fetch(sql, values)
-            self._refuse_if_local(link)
+            await connection.fetch(sql, values)
+            self._check_replicated(connection)
         except psycopg.Error as error:
-            raise self._failed(error, link) from None
+            raise self._translate_write_error(error, connection) from None
 
     async def request(self, key: str) -> Receipt | None:
         """See the port."""
-        rows = await self._sessions.ask(self._sql.request, [key], primary=True)
-        return await self._receipt_at(first_of(rows[0])[1], repeated=False) if rows else None
+        rows = await self._servers.query(self._sql.request, [key], primary=True)
+        return await self._receipt_at(decode_request_key(rows[0])[1], repeated=False) if rows else None
 
     async def _receipt_at(self, position: int, *, repeated: bool) -> Receipt:
-        rows = await self._sessions.ask(self._sql.append, [position], primary=True)
-        return receipt(self.store_id, self.epoch, whole(self._verified(rows), position), repeated=repeated)
+        rows = await self._servers.query(self._sql.events_of_append, [position], primary=True)
+        return receipt(
+            self.store_id, self.epoch, check_whole_append(self._decode_events(rows), position), repeated=repeated
+        )
 
-    def _verified(self, rows: Rows) -> list[Stored]:
-        return verified(rows, self._sessions.unplaced)
+    def _decode_events(self, rows: ResultRows) -> list[Stored]:
+        return decode_events(rows, self._servers.unplaced)
 
-    def _events(self, rows: Rows) -> list[Stored]:
+    def _decode_page(self, rows: ResultRows) -> list[Stored]:
         """A page's rows, each behind head, epoch and the head's id; one without a place stands for no events."""
         if rows[0][3] is None:
             return []
         lost = next((row[3] for row in rows if row[-1] is None), None)  # an event has a checksum
         if lost is not None:
-            raise missing(lost)
-        return self._verified([row[3:] for row in rows])
+            raise missing_event(lost)
+        return self._decode_events([row[3:] for row in rows])
 
 
-def _is_old(request: AppendRequest, epoch: int) -> bool:
+def _is_stale(request: AppendRequest, epoch: int) -> bool:
     """Whether a request's condition was read in another epoch."""
     return request.epoch is not None and request.epoch != epoch and bool(request.unless)
