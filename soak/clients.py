@@ -225,7 +225,7 @@ def run(place: Place, seconds: float, lease: float = 0.0) -> None:
         try:
             with place.open() as store:
                 if lease:
-                    store._desk._lease = lease  # pyright: ignore[reportPrivateUsage] - a round is shorter than a lease
+                    store.projections.catalog.lease = lease  # a round is shorter than a lease
                 with store.run(*place.models(), Greeting, letter) as running:
                     running.wait(left)
                 return

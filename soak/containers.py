@@ -74,7 +74,7 @@ def _box(place: Place, name: str, number: int) -> None:
     def runner() -> None:
         os.environ["SOAK_CONTAINER"] = f"errand-{name}"
         with place.open() as store:
-            store._desk._lease = LEASE  # pyright: ignore[reportPrivateUsage] - the default is longer than a round
+            store.projections.catalog.lease = LEASE  # the default is longer than a round
             with store.run(errand, PerWriter):
                 threading.Event().wait()
 

@@ -1,4 +1,4 @@
-"""Room: the façade for sync users: `Store`. Every method is a line or two over the flow.
+"""The façade for sync users: `Store`. Each method is a line or two.
 
 Knows: what a user may ask. Does not know: how any of it is done. `AsyncStore` (aio.py) is its twin.
 """
@@ -9,25 +9,23 @@ import copy
 import getpass
 import os
 import platform
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import date
 from types import TracebackType
-from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from uuid import UUID
 
 import msgspec
 
-from eventfold import concurrency
-from eventfold.concurrency import Bell, ThreadCombiner, run
+from eventfold.concurrency import Bell, run
 from eventfold.core.aggregate import Aggregate
-from eventfold.core.codec import Registry
 from eventfold.core.envelope import MAX_EVENTS_PER_APPEND, NewEvent, Receipt, Staged
 from eventfold.core.event import Recorded
 from eventfold.core.query import Cursor, Query
 from eventfold.core.state import State, Step
-from eventfold.engines import open_engine
 from eventfold.errors import InvalidInput, NotSupported
+from eventfold.flow.view import View, view
 from eventfold.log.append import (
     Asked,
     Unless,
@@ -39,7 +37,7 @@ from eventfold.log.append import (
     position_of,
     query_of,
 )
-from eventfold.log.context import Command, Log, Options, context, with_options
+from eventfold.log.context import Command, Options, context, with_options
 from eventfold.log.copy import Copied, Progress, with_proof
 from eventfold.log.copy import copy as copy_log
 from eventfold.log.copy import verify as verify_log
@@ -48,28 +46,33 @@ from eventfold.log.decided import Decided
 from eventfold.log.follow import Following, cursor_after
 from eventfold.log.lock import acquire, release
 from eventfold.log.lock import names_of as lock_names
-from eventfold.log.lock_holders import Hold, Holds
-from eventfold.log.pipeline import Chains
+from eventfold.log.lock_holders import Hold
 from eventfold.log.read import Bounds, History, Reader, event_of, moment, state_at, tag_of
 from eventfold.log.state_cache import StateCache
 from eventfold.ports.engine import Engine, TagCount, TypeCount
-from eventfold.process.door import Working, definitions
+from eventfold.projection.classes import Projection
 from eventfold.projection.plan import Kept
-from eventfold.running.desk import Desk
-from eventfold.running.finding import own_target_of
+from eventfold.running.catch_up import PATIENCE
+from eventfold.running.desk import ProjectionAdmin
+from eventfold.running.finding import Named
 from eventfold.running.follower import Follower
 from eventfold.running.progress import Handover
 from eventfold.transactions import Joining, confirm
+from eventfold.wiring import open_log, projection_admin
+
+if TYPE_CHECKING:
+    from eventfold.process.runner import Clock, Running, Work
 
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S", bound=State)
 A = TypeVar("A", bound=Aggregate)
+M = TypeVar("M", bound=Projection)
 St = TypeVar("St", bound="Store")
 EVERYTHING = Query()
 
 
-class Store(Working):
+class Store:
     """A log of events, for sync code. Safe to share between threads; opened once per process, not across a fork.
 
     `url` a path (a SQLite file), `memory:`, `memory:NAME` or `postgresql://…`, or an engine made by hand; `create`
@@ -93,21 +96,13 @@ class Store(Working):
         target: str | None = None,
         **options: Any,
     ) -> None:
-        self.engine = open_engine(url, "sync", create, options)
-        run(self.engine.open())
-        self.registry = Registry()
+        self._log = open_log(url, StateCache(cache, snapshots), create=create, options=options)
+        self.engine, self.registry = self._log.engine, self._log.registry
         self._options = Options()
-        combiner = ThreadCombiner(self.engine)
-        self._log = Log(
-            *(self.engine, self.registry, StateCache(cache, snapshots)),
-            *(combiner.submit, combiner.offer, concurrency.sleep_here, concurrency.wait_here),
-            chains=Chains(concurrency.Mutex(), concurrency.Promise),
-            holds=Holds(concurrency.Mutex()),
-        )
-        self._desk = Desk(self._log, target, resolve=definitions)
+        self._projections = projection_admin(self._log, target)
         if inline:
             try:
-                self._desk.inline(*inline)
+                self._projections.inline(*inline)
             except BaseException:
                 self.close()
                 raise
@@ -295,7 +290,7 @@ class Store(Working):
         With a `name` the store keeps how far it has come, whenever you `acknowledge()`: it resumes there, whatever
         `after` says, one follower of a name at a time (LeaseHeld), and `eventfold verify` proves its progress.
         """
-        kept = None if name is None else self._desk.keeping(name, query, after)
+        kept = None if name is None else self._projections.keeping(name, query, after)
         return Follower(Following(self._log, query, after, raw), Bell(self.engine.watch), kept)
 
     def count(self, query: Query = EVERYTHING, *, after: int = 0, until: int | date | None = None) -> int:
@@ -341,6 +336,93 @@ class Store(Working):
         """Facts for an operator: sizes in bytes, settings, versions."""
         return run(self.engine.stats())
 
+    # Read models
+
+    def project(self, *projections: Kept, timeout: float = PATIENCE, progress: Progress | None = None) -> None:
+        """Bring read models up to the head of the log, here and now; made known and their tables ready if they are not.
+
+        Where a runner elsewhere holds one, it is waited for, `timeout` seconds. `progress(position, head)` is called
+        after every page, for one read model after the other. Raises InvalidProjection,
+        ProjectionChanged (its code is another now), ProjectionStopped (a handler failed), ProjectionBehind,
+        TargetUnavailable.
+        """
+        self._projections.project(*projections, timeout=timeout, progress=progress)
+
+    def wait(self, projection: Named, position: int | None = None, timeout: float = PATIENCE) -> int:
+        """Wait until a read model has taken everything up to a position (by default the head); returns where it is.
+
+        Whoever runs it, in whatever process. Raises ProjectionBehind after `timeout` seconds, with the reason.
+        """
+        return self._projections.wait(projection, position, timeout)
+
+    def rows(
+        self,
+        projection: type[M],
+        where: Mapping[str, Any] | None = None,
+        /,
+        *,
+        order: str | Sequence[str] = (),
+        limit: int | None = None,
+        wait: int | None = None,
+        generation: int | None = None,
+        **fields: Any,
+    ) -> list[M]:
+        """The rows whose fields equal these, by key or in this `order` (`"-delay"`: the greatest first).
+
+        None is the least value, on every target. `where` the same as a dict, for fields that are called as an
+        argument is: `rows(Lines, {"order": "o-1"})`.
+        `wait` a position it must have come to first (a receipt's `last`: read your own writes); `generation` another
+        than the one that is live.
+        """
+        if wait is not None:
+            self._projections.wait(projection, wait)
+        return self._projections.rows(projection, fields | dict(where or {}), order, limit, generation)
+
+    def view(
+        self,
+        projection: type[M],
+        *,
+        at: int | date | None = None,
+        occurred_until: date | None = None,
+        since: View[M] | None = None,
+    ) -> View[M]:
+        """Its rows, folded in memory from the log: no table, always current, or as of `at` (a position or a moment).
+
+        `occurred_until` leaves out what occurred later; inclusive, see Store.state. `since` an earlier view to go on
+        from, which must not be used any more; not with `occurred_until`.
+        """
+        return run(view(self._projections.log, projection, at, since, occurred_until))
+
+    @property
+    def projections(self) -> ProjectionAdmin:
+        """What can be asked about projections and done to them: status, rebuild, compare, switch, parked, verify, …"""
+        return self._projections.using(self._options)
+
+    # Processes and effects
+
+    def run(self, *work: Work, clock: Clock | None = None) -> Running:
+        """Keep read models, subscriptions, processes and effects going, in threads of this process, until stopped.
+
+        `with store.run(CarrierMonth, Payment, mail): …`. Several processes may run the same: they share the work by
+        leases, and take over from one that was killed. `clock` tells timers the time, in µs since 1970 UTC.
+
+        Raises InvalidProjection, ProjectionChanged, InvalidProcess, InvalidState, TargetUnavailable, StoreUnavailable.
+        """
+        from eventfold.process.runner import Running, wall_clock
+
+        return Running(self._projections, work, clock or wall_clock)
+
+    def settle(self, *work: Work, clock: Clock | None = None, timeout: float = PATIENCE) -> None:
+        """Do all there is to do now, timers due by `clock` included, until nothing more comes of it; then return.
+
+        For tests and scripts: nothing is left running. What waits to be tried again is tried once, at once. Raises
+        ProcessError where something did not get through, ProjectionBehind if a runner elsewhere holds the work for
+        longer than `timeout` seconds, and what `run` and `project` raise.
+        """
+        from eventfold.process.runner import settled, wall_clock
+
+        settled(self._projections, work, clock or wall_clock, timeout)
+
     # Keeping
 
     def copy_to(
@@ -358,7 +440,7 @@ class Store(Working):
         Raises CursorMismatch if the target holds anything else than a beginning of this log, TargetUnavailable.
         """
         refuse_no_store(Store, target)
-        targets = (own_target_of(self._desk), own_target_of(target._desk))
+        targets = (self._projections.catalog.own_target(), target._projections.catalog.own_target())
         moving = Handover(*targets, (self.engine, target.engine), succeeds=succeed)
 
         async def begin() -> None:
@@ -373,11 +455,11 @@ class Store(Working):
 
         Raises NotSupported where the engine has its own tools for that.
         """
-        (getattr(self.engine, "backup", None) or refuse_backup(self.engine))(path)
+        backup_of(self.engine)(path)
 
     def close(self) -> None:
         """Release everything. Closing twice is harmless."""
-        self._desk.close()
+        self._projections.close()
         run(self.engine.close())
 
     def __enter__(self: St) -> St:
@@ -410,14 +492,17 @@ def refuse_no_store(kind: type, target: object) -> None:
         )
 
 
-def refuse_backup(engine: Engine) -> NoReturn:
-    """Engines with tools of their own make no backups here."""
-    raise NotSupported(
-        f"The {engine.name} engine makes no backups itself.",
-        "Use its own tools.",
-        engine=engine.name,
-        capability="backup",
-    )
+def backup_of(engine: Engine) -> Callable[[str], None]:
+    """How an engine makes a backup at a path. Raises NotSupported where it has its own tools for that."""
+    backup: Callable[[str], None] | None = getattr(engine, "backup", None)
+    if backup is None:
+        raise NotSupported(
+            f"The {engine.name} engine makes no backups itself.",
+            "Use its own tools.",
+            engine=engine.name,
+            capability="backup",
+        )
+    return backup
 
 
 def _each(page: list[Recorded[Any]] | None, reader: Reader) -> Iterator[Recorded[Any]]:

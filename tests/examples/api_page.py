@@ -203,7 +203,7 @@ def page() -> str:
     from eventfold.ports.engine import TagCount, TypeCount
     from eventfold.ports.sink import Batch, Held, Sink
     from eventfold.process.runner import Running
-    from eventfold.running.desk import Desk
+    from eventfold.running.desk import ProjectionAdmin
     from eventfold.store import Follower
     from eventfold.targets.sinks.http import HttpSink
     from eventfold.targets.sinks.redis import RedisSink
@@ -252,7 +252,7 @@ def page() -> str:
         *one_class(RedisSink, "RedisSink"),
         *one_class(HttpSink, "HttpSink"),
         *one_class(Running, "Running"),
-        *one_class(Desk, "Desk"),
+        *one_class(ProjectionAdmin, "ProjectionAdmin"),
         *one_class(View, "View"),
         *one_class(ef.Process, "Process"),
         *function_table(*[each for each in vars(process).values() if public_function(each, process)]),

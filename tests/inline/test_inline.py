@@ -424,7 +424,9 @@ def test_rows_that_are_gone_are_told_of_and_can_be_given_up(tmp_path: Path) -> N
     with ef.Store(url) as other, pytest.raises(InlineMissing):
         other.append(InlineMoved("a", 1))
     with ef.Store(url) as store:
-        store._desk.log.engine.fold_with(folder_of(store._desk.log, store.projections.target(InlineBalance), [plan]))
+        store.projections.log.engine.fold_with(
+            folder_of(store.projections.log, store.projections.target(InlineBalance), [plan])
+        )
         with pytest.raises(UnknownProjection, match="forget inline_balance"):
             store.append(InlineMoved("a", 1))
         store.projections.forget("inline_balance")

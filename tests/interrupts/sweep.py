@@ -123,7 +123,7 @@ class Sweep:
             self.store.state(Seat("warm"))
         elif act.__name__ == "project":
             self._projects = True
-            self.store._desk._lease = 0.2  # a lease that an exception left behind ends by itself
+            self.store.projections.catalog.lease = 0.2  # a lease that an exception left behind ends by itself
             self.store.append(Seated("append", self.name()))
         elif act.__name__ == "follow_on":
             self._catch_up()

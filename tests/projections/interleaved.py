@@ -95,7 +95,7 @@ class Interleaved:
 
 def between_calls(store: ef.Store, at: int, between: Callable[[], object], command: Act) -> bool:
     """Give a command, with something else in between; whether the command made as many calls."""
-    targets = store.projections._targets  # pyright: ignore[reportPrivateUsage]
+    targets = store.projections.catalog._targets  # pyright: ignore[reportPrivateUsage]
     own = store.projections.target(Flaky)
     (address,) = [key for key, target in targets.items() if target is own]
     targets[address] = wrapped = Interleaved(own, at, between)  # type: ignore[assignment]

@@ -27,7 +27,7 @@ from eventfold.errors import (
     ProjectionChanged,
     UnknownProjection,
 )
-from eventfold.running.desk import Desk
+from eventfold.running.finding import ProjectionCatalog
 from tests.projections.flights import CarrierMonth, Departed, edit, flights
 
 DEPARTED = ef.Query.of(types="Departed")
@@ -289,8 +289,9 @@ def steps(positions: list[int]) -> list[int]:
 @pytest.fixture(autouse=True)
 def _short_leases(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Leases of one second, so that waiting for one is short."""
-    init = Desk.__init__
-    monkeypatch.setattr(Desk, "__init__", lambda desk, *given, **named: init(desk, *given, **{"lease": 1.0} | named))
+    init = ProjectionCatalog.__init__
+    short = lambda catalog, *given, **named: init(catalog, *given, **named | {"lease": 1.0})  # noqa: E731
+    monkeypatch.setattr(ProjectionCatalog, "__init__", short)
     yield
 
 

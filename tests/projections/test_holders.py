@@ -88,7 +88,7 @@ import os, socket, sys
 socket.sethostname("container")
 import eventfold as ef
 store = ef.Store(sys.argv[1])
-store._desk._lease = 60.0
+store.projections.catalog.lease = 60.0
 follower = store.follow(name="mails", after=0, raw=True)
 print(next(iter(follower)).position, os.getpid(), flush=True)
 sys.stdin.readline()

@@ -57,7 +57,7 @@ PAIRS = [
 
 @pytest.fixture(autouse=True)
 def _bearable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("eventfold.running.desk.PATIENCE", 0.05)  # what one has begun the other does not wait for
+    monkeypatch.setattr("eventfold.running.rebuilds.PATIENCE", 0.05)  # what one has begun the other does not wait for
     BAD.clear()
     yield
     BAD.clear()
@@ -134,9 +134,9 @@ def test_a_command_cut_short_before_it_is_in_the_log_is_written_by_the_next(
                 patched.setattr(type(target), "remove_command", killed)
             else:
                 log = store.projections.log
-                submit = log.submit
+                appender = log.appender
                 patched.setattr("eventfold.flow.acts.AppendRequest", killed)
-                assert submit is log.submit
+                assert appender is log.appender
             with pytest.raises(KeyboardInterrupt):
                 store.using(actor="teller-7").projections.skip(Flaky, 2, because="chance")
         assert acts(store) == (["skip"] if written else [])

@@ -94,7 +94,7 @@ for _ in range(2):
         ended = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: ended.set())
         with ef.Store(sys.argv[1]) as store:
-            store._desk._lease = 0.3
+            store.projections.catalog.lease = 0.3
             with store.run(CarrierMonth) as runner:
                 os.write(1, f"{os.getpid()}\\n".encode())
                 while not ended.wait(0.05):  # a signal may come just before a wait without end, and not be heard

@@ -16,17 +16,21 @@ from eventfold.flow.fold import Reading
 from eventfold.flow.project import Means, Work
 from eventfold.ports.target import Advance, Place
 from eventfold.projection import plan_of
-from eventfold.running.desk import Desk
 from eventfold.running.share import Share
 from eventfold.targets.sqlalchemy import dialects
+from eventfold.wiring import projection_admin
 from tests.projections.flights import CarrierMonth, Departed, Split, flights, folded, proved, rows
 
 
 def work(store: ef.Store, holder: str, lease: float, page: int = 20) -> Work:
     """A worker of our own on CarrierMonth, driven step by step."""
-    desk = Desk(store._log)  # pyright: ignore[reportPrivateUsage]
     means = Means(
-        desk.log, store.projections.target(CarrierMonth), time.perf_counter, lease=lease, page=page, aside=aside
+        store.projections.log,
+        store.projections.target(CarrierMonth),
+        time.perf_counter,
+        lease=lease,
+        page=page,
+        aside=aside,
     )
     return Work(plan_of(CarrierMonth), means, Place("carrier_month", 1), holder)
 
@@ -165,10 +169,10 @@ def test_a_runner_that_comes_later_is_given_its_share(shared_url: str) -> None:
 
     with ef.Store(shared_url) as store, ef.Store(shared_url) as other:
         store.extend(flights(500), batch=5)
-        desks = [Desk(each._log, lease=0.6) for each in (store, other)]  # pyright: ignore[reportPrivateUsage]
-        runner = desks[0].run(Quarters)
+        admins = [projection_admin(each.projections.log, lease=0.6) for each in (store, other)]
+        runner = admins[0].run(Quarters)
         until(store, [4])
-        with desks[1].run(Quarters) as second:
+        with admins[1].run(Quarters) as second:
             until(store, [2, 2])
             store.extend(flights(500, 500), batch=5)
             store.wait(Quarters, timeout=60)
@@ -178,8 +182,8 @@ def test_a_runner_that_comes_later_is_given_its_share(shared_url: str) -> None:
             store.wait(Quarters, timeout=60)
             assert not runner.failed
             assert not second.failed
-        for desk in desks:
-            desk.close()
+        for admin in admins:
+            admin.close()
         assert rows(store, Quarters) == folded(flights(1_050))
         assert all(proof.proved for proof in store.projections.verify(Quarters))
 

@@ -71,7 +71,7 @@ class SlowEffects(ef.Subscription, start="beginning"):
 def runners(projection: Kept, *stores: ef.Store) -> Iterator[list[Runner]]:
     """A runner with a short lease in each store."""
     for store in stores:
-        store.projections._register(plan_of(projection))  # pyright: ignore[reportPrivateUsage]
+        store.projections.catalog.register(plan_of(projection))
     plan = plan_of(projection)
     running = [Runner(store.projections.log, [(plan, store.projections.target(projection))], LEASE) for store in stores]
     try:

@@ -9,8 +9,8 @@ import pytest
 
 import eventfold as ef
 from eventfold.flow.prove import LogProof
-from eventfold.running.awaited import AsyncDesk
-from eventfold.running.desk import Desk
+from eventfold.running.awaited import AsyncProjectionAdmin
+from eventfold.running.desk import ProjectionAdmin
 from tests.cli.commands import ANSI, on_terminal, run
 from tests.projections.flights import CarrierMonth, flights
 from tests.sqlite.noted import foreign
@@ -81,11 +81,16 @@ def test_a_store_with_nothing_kept_says_so(tmp_path: Path) -> None:
     assert run("verify", f"memory:{tmp_path.name}").code == 4
 
 
-@pytest.mark.parametrize("name", sorted(n for n, v in inspect.getmembers(Desk) if n[0] != "_" and callable(v)))
-def test_the_desk_has_a_twin(name: str) -> None:
-    """Every question and act of the desk is there for async users, with the same arguments."""
+@pytest.mark.parametrize(
+    "name", sorted(n for n, v in inspect.getmembers(ProjectionAdmin) if n[0] != "_" and callable(v))
+)
+def test_the_administration_has_a_twin(name: str) -> None:
+    """Every question and operation is there for async users, with the same arguments."""
     if name in OF_THE_STORE:
         return
-    mine, theirs = (list(inspect.signature(getattr(desk, name)).parameters.values()) for desk in (Desk, AsyncDesk))
+    mine, theirs = (
+        list(inspect.signature(getattr(admin, name)).parameters.values())
+        for admin in (ProjectionAdmin, AsyncProjectionAdmin)
+    )
     assert [(p.name, p.kind) for p in mine] == [(p.name, p.kind) for p in theirs]
-    assert inspect.iscoroutinefunction(getattr(AsyncDesk, name))
+    assert inspect.iscoroutinefunction(getattr(AsyncProjectionAdmin, name))

@@ -14,7 +14,7 @@ import eventfold as ef
 from eventfold.ports.engine import Engine
 from eventfold.ports.target import Target
 from eventfold.projection.plan import Plan
-from eventfold.running.finding import Finding
+from eventfold.running.finding import ProjectionCatalog
 from eventfold.targets import own_target
 from tests.servers import mariadb, redis
 from tests.servers.postgres import shared
@@ -64,15 +64,15 @@ def elsewhere(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
     def opened(engine: Engine, wanted: str | None = None) -> Target:
         return own_target(engine, wanted or address)
 
-    def of(finding: Finding, plan: Plan) -> Target:
+    def of(catalog: ProjectionCatalog, plan: Plan) -> Target:
         sent = plan.kind == "rows" and plan.target is None
-        return own(finding, msgspec.structs.replace(plan, target=address) if sent else plan)
+        return own(catalog, msgspec.structs.replace(plan, target=address) if sent else plan)
 
     if request.param == "redis":  # rows are sent there from the store's own database
-        own = Finding._of  # pyright: ignore[reportPrivateUsage]
-        monkeypatch.setattr(Finding, "_of", of)
+        own = ProjectionCatalog.target_of
+        monkeypatch.setattr(ProjectionCatalog, "target_of", of)
     else:
-        monkeypatch.setattr("eventfold.running.finding.own_target", opened)
+        monkeypatch.setattr("eventfold.wiring.own_target", opened)
     return address
 
 

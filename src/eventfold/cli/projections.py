@@ -1,6 +1,6 @@
 """Room: `eventfold projections …`: read models looked at, and what may be done to them by hand.
 
-Knows: names, tables, a progress bar. Does not know: how any of it is done (the desk does).
+Knows: names, tables, a progress bar. Does not know: how any of it is done (the administration of projections does).
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from eventfold.cli.state import ImportPath
 from eventfold.flow.generations import Comparison
 from eventfold.flow.status import Status
 from eventfold.projection.plan import plan_of
-from eventfold.running.desk import Desk
-from eventfold.running.finding import name_of
+from eventfold.running.desk import ProjectionAdmin
 
 projections = typer.Typer(
     cls=Group,
@@ -44,7 +43,7 @@ Because = Annotated[str, typer.Option("--because", metavar="WHY", help="The reas
 
 
 @contextmanager
-def open_projection(url: str | None, name: str | None, import_path: str) -> Generator[tuple[Desk, Any]]:
+def open_projection(url: str | None, name: str | None, import_path: str) -> Generator[tuple[ProjectionAdmin, Any]]:
     """The administration of a store's projections, and the projection that is meant."""
     store_url, others = split_store_argument(url, [name] if name else [], needed=1)
     if len(others) != 1:
@@ -395,7 +394,7 @@ def begin(
         raise typer.BadParameter("say behind which event.", param_hint="--at")
     with open_projection(url, name, import_path) as (admin, named):
         position = admin.begin(named, parse_position_or_time(at))
-    known_as = named if isinstance(named, str) else name_of(admin, named)
+    known_as = admin.catalog.name_of(named)
     report(as_json, known_as, f"goes on behind position {position:,}.", done="begun", position=position)
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from eventfold.concurrency.aside import aside
 from eventfold.concurrency.group_commit import ThreadCombiner
-from eventfold.concurrency.run import in_thread, run, sleep_here, sleep_on_loop
-from eventfold.concurrency.waiting import Promise, wait_here, wait_on_loop
+from eventfold.concurrency.run import in_thread, run
+from eventfold.concurrency.runtime import LoopRuntime, ThreadRuntime
+from eventfold.concurrency.waiting import Promise
 from eventfold.concurrency.wakeup import Bell
 from eventfold.core.mutex import Mutex
 
@@ -43,17 +44,15 @@ __all__ = [
     "Bell",
     "Lane",
     "LoopCombiner",
+    "LoopRuntime",
     "Mutex",
     "Offload",
     "Once",
     "Promise",
     "TaskCombiner",
     "ThreadCombiner",
+    "ThreadRuntime",
     "aside",
     "in_thread",
     "run",
-    "sleep_here",
-    "sleep_on_loop",
-    "wait_here",
-    "wait_on_loop",
 ]

@@ -1,4 +1,4 @@
-"""Room: running a coroutine for a caller who cannot await, and pausing in either colour.
+"""Running a coroutine for a caller that cannot await, and a blocking call for one that must not block.
 
 Knows: that a coroutine which never suspends needs no loop. Does not know: what it does.
 """
@@ -6,8 +6,6 @@ Knows: that a coroutine which never suspends needs no loop. Does not know: what 
 from __future__ import annotations
 
 import os
-import random
-import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -27,18 +25,6 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     raise RuntimeError("an engine that declared suspends=False suspended; use it from AsyncStore")
 
 
-async def sleep_here(seconds: float) -> None:
-    """Pause the calling thread. Negative: that long on average, by chance, so that rivals spread out."""
-    time.sleep(_spread(seconds))
-
-
-async def sleep_on_loop(seconds: float) -> None:
-    """Pause the calling task."""
-    import asyncio  # here, so that sync users never load it: it is half of what an import costs
-
-    await asyncio.sleep(_spread(seconds))
-
-
 def refuse_after_fork(process: int) -> None:
     """The threads and locks that a forked child inherits are dead: nobody would ever answer there."""
     if os.getpid() != process:
@@ -48,12 +34,8 @@ def refuse_after_fork(process: int) -> None:
         )
 
 
-def _spread(seconds: float) -> float:
-    return seconds if seconds >= 0 else random.uniform(0.0, -2 * seconds)  # noqa: S311 (not a secret)
-
-
 async def in_thread(work: Callable[..., R], *args: Any, **named: Any) -> R:
     """Run a call that blocks off the loop."""
-    import asyncio  # here, as above
+    import asyncio  # here, so that sync users never load it: it is half of what an import costs
 
     return await asyncio.to_thread(work, *args, **named)

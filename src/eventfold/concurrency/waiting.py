@@ -114,16 +114,6 @@ class Promise:
         await self._waiters.wait_on_loop(self.is_done, LOOK_AGAIN_S)
 
 
-async def wait_here(promise: Promise) -> None:
-    """Wait in the calling thread."""
-    promise.wait()
-
-
-async def wait_on_loop(promise: Promise) -> None:
-    """Wait in the calling task, whichever thread the outcome comes from."""
-    await promise.wait_on_loop()
-
-
 class Flag:
     """What `threading.Event` is. Waiting looks again by itself now and then."""
 

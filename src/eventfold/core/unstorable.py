@@ -116,6 +116,20 @@ def refuse_limit(limit: Any) -> None:
         )
 
 
+def sort_fields(order: Any) -> tuple[str, ...]:
+    """The fields to sort rows by, each with "-" before it for the greatest first. Raises InvalidProjection."""
+    given: list[Any] = [order]
+    if not isinstance(order, str) and isinstance(order, Iterable):
+        given = list(cast("Iterable[Any]", order))
+    for each in given:
+        if not isinstance(each, str):
+            raise InvalidProjection(
+                f"Rows cannot be sorted by {each!r}.",
+                'Give names of fields: order="-total". Rows whose field order has this value: rows(…, {"order": …}).',
+            )
+    return tuple(given)
+
+
 def unfit_filter(projection: str, table: Table, where: Mapping[str, Any], error: Exception) -> Exception:
     """The error for a filter that a place for rows cannot take."""
     columns = [column for column in table.columns if where.get(column.name) is not None]

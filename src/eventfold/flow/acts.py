@@ -45,7 +45,7 @@ async def record_pending(log: Log, target: Target) -> None:
         metadata = command.metadata.encode() or None
         tags = (f"$projection:{command.name}",)
         event = NewEvent(bytes.fromhex(command.id), TYPE, 1, command.data.encode(), tags, None, metadata)
-        outcome = await log.submit(AppendRequest((event,)))
+        outcome = await log.appender.submit(AppendRequest((event,)))
         if not isinstance(outcome, Receipt):
             raise outcome
         target.remove_command(command)

@@ -397,7 +397,7 @@ class Work:
         tried = self._attempts[stored.position] = self._attempts.get(stored.position, 0) + 1
         kind = (type(failed.error), stored.type)
         if tried < self.plan.attempts and kind not in self._hopeless:
-            await self.means.log.pause(min(FIRST_PAUSE * 4 ** (tried - 1), LONGEST_PAUSE))
+            await self.means.log.runtime.sleep(min(FIRST_PAUSE * 4 ** (tried - 1), LONGEST_PAUSE))
             return "worked"
         if parks:
             self._hopeless.add(kind)  # tried often enough: the next of its kind need not wait as long

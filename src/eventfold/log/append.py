@@ -127,7 +127,7 @@ async def write(log: Log, options: Options, request: AppendRequest, door: Door |
         check_name("request key", request.key, error=InvalidInput)
     attempts, lost = min(options.attempts, MOST_REPEATS), None
     for attempt in range(attempts):
-        outcome = await (log.submit(request) if door is None or attempt else log.offer(request, door))
+        outcome = await (log.appender.submit(request) if door is None or attempt else log.appender.offer(request, door))
         if outcome is None:
             return None
         if isinstance(outcome, Receipt):
@@ -139,7 +139,7 @@ async def write(log: Log, options: Options, request: AppendRequest, door: Door |
         # An answer was lost before, so a store that is away now leaves it as open as it was.
         if attempt + 1 == attempts:
             raise lost
-        await log.pause(FIRST_PAUSE * 2**attempt)
+        await log.runtime.sleep(FIRST_PAUSE * 2**attempt)
     raise InvalidInput("An append was given no attempts.", "Use attempts=1 or more.")
 
 

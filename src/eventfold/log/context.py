@@ -1,22 +1,22 @@
-"""The log as its steps see it: an engine, a registry, and what only `concurrency` can do: combine, sleep, wait.
+"""The log as its operations see it: an engine, a registry, how appends are submitted, how a caller waits.
 
 Knows: options of a call and where its metadata comes from. Does not know: how submitting or pausing works.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from eventfold.core.codec import Registry, encode_metadata
 from eventfold.errors import InvalidInput
 from eventfold.log.lock_holders import Holds
-from eventfold.log.pipeline import Chains
+from eventfold.log.pipeline import Chains, Exclusive, Promise
 from eventfold.log.state_cache import StateCache
 from eventfold.ports.engine import AppendRequest, Engine, Outcome
 
@@ -47,18 +47,46 @@ class Options(msgspec.Struct, frozen=True):
     epoch: int | None = None  # the only one in which a decision may be made: what caused it may be lost in another
 
 
-class Log(msgspec.Struct, frozen=True):
-    """Everything a flow needs. `submit` hands a request to the combining appender, `offer` too, unless the door stays
-    shut: then None; `pause` waits, in seconds; `until` waits for a promise of the chains', and for a moment at most.
-    """
+class Appender(Protocol):
+    """Commits appends, several at a time where they come together."""
+
+    async def submit(self, request: AppendRequest) -> Outcome:
+        """Hand in a request; its outcome."""
+        ...
+
+    async def offer(self, request: AppendRequest, door: Door) -> Outcome | None:
+        """The same, unless the door stays shut: then None."""
+        ...
+
+
+class Runtime(Protocol):
+    """How the callers of a log wait: threads, or tasks on an event loop."""
+
+    async def sleep(self, seconds: float, *, jitter: bool = False) -> None:
+        """Pause the caller. `jitter`: a random time, `seconds` on average, so that rivals do not wake together."""
+        ...
+
+    async def wait(self, promise: Any, /) -> None:
+        """Wait for a promise that this runtime made, for a moment at most."""
+        ...
+
+    def promise(self) -> Promise:
+        """Something to wait for."""
+        ...
+
+    def mutex(self) -> Exclusive:
+        """A mutual exclusion of short sections."""
+        ...
+
+
+class Log(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything an operation on the log needs."""
 
     engine: Engine
     registry: Registry
     cache: StateCache
-    submit: Callable[[AppendRequest], Awaitable[Outcome]]
-    offer: Callable[[AppendRequest, Door], Awaitable[Outcome | None]]
-    pause: Callable[[float], Awaitable[None]]
-    until: Callable[[Any], Awaitable[None]]
+    appender: Appender
+    runtime: Runtime
     chains: Chains
     holds: Holds
 

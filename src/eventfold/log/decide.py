@@ -59,7 +59,7 @@ async def decide(
                     "Try again later, allow more attempts (store.using(attempts=…)), or decide over less.",
                     **conflict.fields,
                 ) from None
-            await log.pause(-min(CONFLICT_PAUSE * 2**attempt, 0.064))
+            await log.runtime.sleep(min(CONFLICT_PAUSE * 2**attempt, 0.064), jitter=True)
         except EventfoldError:
             raise
         except Exception:
@@ -167,7 +167,7 @@ class _Deciding:
         """Wait until what is in flight has an outcome."""
         for link in links:
             while link is not None and (outcome := self._log.chains.outcome(link)) is not None:
-                await self._log.until(outcome)
+                await self._log.runtime.wait(outcome)
 
     async def _base_of(self, look: bool, sure: bool) -> tuple[Base, list[Link | None], bool]:
         """For each question a state, not to be changed, the condition under which it holds, and the link it is of.
@@ -209,7 +209,7 @@ class _Deciding:
             claim = Claim([self._keys[index] for index in missing], self._owner)
             try:
                 if (others := chains.claim(claim)) is not None:  # one is being loaded: not twice
-                    await self._log.until(others)
+                    await self._log.runtime.wait(others)
                     continue
                 states, head = await _load_all(self._log, [questions[index] for index in missing])
             finally:

@@ -67,7 +67,7 @@ async def _take(log: Log, name: str, hold: Hold, timeout: float) -> None:
                 timeout=timeout,
             )
         pause = min(PAUSES[min(attempt, len(PAUSES) - 1)], timeout - waited)
-        await log.pause(-pause)  # spread by chance, so that those who wait do not wake together
+        await log.runtime.sleep(pause, jitter=True)
         waited, attempt = waited + pause, attempt + 1
 
 

@@ -1,24 +1,40 @@
-"""Room: finding what is to be run by its address, MODULE:NAME: read models, subscriptions, processes, effects.
+"""Finding what is to be run by its address, MODULE:NAME: read models, subscriptions, processes, effects.
 
 Knows: what can be run. Does not know: how it is imported (running/code.py does).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eventfold.process.classes import Process
 from eventfold.process.effects import Effect
-from eventfold.process.runner import Work
 from eventfold.running import code
+
+if TYPE_CHECKING:
+    from eventfold.log.context import Log
+    from eventfold.process.runner import Work
+    from eventfold.projection.plan import Kept
+
+# What runs processes is imported when something is run: a store that runs nothing does not pay for its import.
 
 
 def load(address: str) -> list[Work]:
     """All that can be run at MODULE:NAME: one, or a list; MODULE alone: all it declares. Raises InvalidProjection."""
-    return code.load(address, _runs, "a projection, subscription, process or effect")
+    return code.load(address, _declaring_module, "a projection, subscription, process or effect")
 
 
-def _runs(found: Any) -> str | None:
+def definitions(found: Any, log: Log) -> list[Kept]:
+    """The read side's classes for a class, an effect or an address MODULE:NAME. Raises InvalidProjection."""
+    from eventfold.process.runner import sorted_out
+    from eventfold.process.subscribed import subscribed
+
+    kept, reacting = sorted_out(load(found) if isinstance(found, str) else [found])
+    return [*kept, *(subscribed(each, log) for each in reacting)]
+
+
+def _declaring_module(found: Any) -> str | None:
+    """The module that declares something that can be run; None for anything else."""
     if isinstance(found, Effect):
         return found.code.partition(":")[0]
     if isinstance(found, type) and issubclass(found, Process) and found is not Process:

@@ -19,9 +19,8 @@ from eventfold.log.read import load
 from eventfold.process.classes import Process
 from eventfold.process.plan import key_text, plan_of
 from eventfold.process.retrying import heads, live_checkpoints
-from eventfold.process.runner import target_of
 from eventfold.process.timers import Timetable
-from eventfold.running.desk import Desk
+from eventfold.running.desk import ProjectionAdmin
 
 Standing = Literal["stuck", "waiting", "running", "finished"]
 ORDER: tuple[Standing, ...] = ("stuck", "waiting", "running", "finished")
@@ -46,15 +45,15 @@ class Instance(msgspec.Struct, frozen=True, omit_defaults=True):
     behind: int = 0
 
 
-def names(desk: Desk) -> list[str]:
+def names(admin: ProjectionAdmin) -> list[str]:
     """Every process and effect that a store knows of, by name."""
-    found = {tag.tag.partition(":")[2] for tag in run(desk.log.engine.tags("$process:"))}
-    return sorted(found | {each.name for each in target_of(desk).all() if each.kind == "effects"})
+    found = {tag.tag.partition(":")[2] for tag in run(admin.log.engine.tags("$process:"))}
+    return sorted(found | {each.name for each in admin.catalog.target_at().all() if each.kind == "effects"})
 
 
-def stuck(desk: Desk, name: str) -> list[Instance]:
+def stuck(admin: ProjectionAdmin, name: str) -> list[Instance]:
     """What failed, by position: the event that each key waits for."""
-    target = target_of(desk)
+    target = admin.catalog.target_at()
     if target.registered(name) is None:
         return []
     stopped = [
@@ -63,7 +62,7 @@ def stuck(desk: Desk, name: str) -> list[Instance]:
         if held.stopped
         for why in [decoded(held.stopped, Stopped)]
     ]
-    entries = [entry for entry in desk.parked(name) if entry.state != "skipped"]
+    entries = [entry for entry in admin.parked(name) if entry.state != "skipped"]
     return stopped + [
         Instance(
             name,
@@ -78,9 +77,9 @@ def stuck(desk: Desk, name: str) -> list[Instance]:
     ]
 
 
-def waiting(desk: Desk, name: str) -> list[Instance]:
+def waiting(admin: ProjectionAdmin, name: str) -> list[Instance]:
     """What waits for a timer, by when the next one is due."""
-    table = Timetable(name, desk.log)
+    table = Timetable(name, admin.log)
     run(table.look())
     first: dict[str, Instance] = {}
     for each in table.waiting:
@@ -94,25 +93,25 @@ def waiting(desk: Desk, name: str) -> list[Instance]:
     return list(first.values())
 
 
-def listed(desk: Desk, name: str) -> list[Instance]:
+def listed(admin: ProjectionAdmin, name: str) -> list[Instance]:
     """What is stuck, then what waits."""
-    failed = stuck(desk, name)
+    failed = stuck(admin, name)
     keys = {each.key for each in failed}
-    return [*failed, *(each for each in waiting(desk, name) if each.key not in keys)]
+    return [*failed, *(each for each in waiting(admin, name) if each.key not in keys)]
 
 
-def all_listed(desk: Desk, cls: type[Process], questions: Iterable[Process]) -> list[Instance]:
+def all_listed(admin: ProjectionAdmin, cls: type[Process], questions: Iterable[Process]) -> list[Instance]:
     """The same for one class, and besides what runs and what is finished among these instances."""
     name = plan_of(cls).name
-    by_key = {each.key: each for each in listed(desk, name)}
+    by_key = {each.key: each for each in listed(admin, name)}
     for question in questions:
         key = key_text(fold_of(cls).key(question)[1:])
         known = by_key.get(key)
         if known is not None and known.state == "stuck":
             continue
-        if not run(desk.log.engine.count(question.query())):
+        if not run(admin.log.engine.count(question.query())):
             continue
-        state, _ = run(load(desk.log, question))
+        state, _ = run(load(admin.log, question))
         if state.done():
             by_key[key] = msgspec.structs.replace(known or Instance(name, key, "finished"), state="finished")
         elif known is None:

@@ -1,4 +1,4 @@
-"""Room: running whatever can be run in this process's threads: read models, reactions, due timers, second tries.
+"""Running what can be run in this process's threads: read models, reactions, due timers, retries.
 
 Knows: threads, the wall clock, the read side's runner. Does not know: what a reaction is, how a timer fires.
 """
@@ -8,10 +8,11 @@ from __future__ import annotations
 import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from types import TracebackType
+from typing import Any
 
-from eventfold.concurrency import Bell, run
+from eventfold.concurrency import Bell, in_thread, run
 from eventfold.errors import (
     EventfoldError,
     InvalidProcess,
@@ -22,7 +23,6 @@ from eventfold.errors import (
     TargetUnavailable,
 )
 from eventfold.flow.generations import register
-from eventfold.ports.target import Target
 from eventfold.process.classes import Process
 from eventfold.process.effects import Effect
 from eventfold.process.retrying import Retrying
@@ -31,7 +31,8 @@ from eventfold.process.timers import Timetable
 from eventfold.projection.classes import Subscription
 from eventfold.projection.plan import Kept
 from eventfold.projection.plan import plan_of as kept_plan
-from eventfold.running.desk import PATIENCE, Desk
+from eventfold.running.catch_up import PATIENCE
+from eventfold.running.desk import ProjectionAdmin
 from eventfold.running.runner import Runner
 
 LOOK = 1.0  # seconds: how often the clock, which may have been set, and what was parked are looked at
@@ -46,11 +47,6 @@ def wall_clock() -> int:
     return time.time_ns() // 1000
 
 
-def target_of(desk: Desk) -> Target:
-    """Where a store keeps the progress of what is run on it."""
-    return desk._target(None)  # pyright: ignore[reportPrivateUsage]
-
-
 class Running:
     """What is run: `with store.run(CarrierMonth, Payment): …`, or `stop()` it yourself.
 
@@ -59,17 +55,17 @@ class Running:
     that are stuck, and effects that were not delivered, end nothing: see `eventfold processes`.
     """
 
-    def __init__(self, desk: Desk, work: Sequence[Work], clock: Clock = wall_clock) -> None:
+    def __init__(self, admin: ProjectionAdmin, work: Sequence[Work], clock: Clock = wall_clock) -> None:
         kept, reacting = sorted_out(work)
-        subscriptions = ready(desk, reacting)
+        subscriptions = ready(admin, reacting)
         self._failed: dict[str, EventfoldError] = {}
         self._trouble: dict[str, EventfoldError] = {}
-        self._tables = [Timetable(name_of(each), desk.log) for each in reacting if not isinstance(each, Effect)]
-        self._retrying = Retrying(target_of(desk), {name_of(each): policy_of(each) for each in reacting})
+        self._tables = [Timetable(name_of(each), admin.log) for each in reacting if not isinstance(each, Effect)]
+        self._retrying = Retrying(admin.catalog.target_at(), {name_of(each): policy_of(each) for each in reacting})
         self._clock = clock
         self._stop = threading.Event()
-        self._bell = Bell(desk.log.engine.watch)
-        self._reactions: Runner = desk.run(*kept, *subscriptions)
+        self._bell = Bell(admin.log.engine.watch)
+        self._reactions: Runner = admin.run(*kept, *subscriptions)
         self._keeper = threading.Thread(target=self._keep, name="eventfold-timers", daemon=True)
         if reacting:
             self._keeper.start()
@@ -155,6 +151,44 @@ class Running:
         return min(LOOK, max(GATHER, (min(dues) - self._clock()) / 1e6))
 
 
+class Runs:
+    """The twin of `Running`: `async with store.run(Payment) as running: …`, or `running = await store.run(Payment)`."""
+
+    def __init__(
+        self, admin: Callable[[], Awaitable[ProjectionAdmin]], work: Sequence[Work], clock: Clock = wall_clock
+    ) -> None:
+        self._admin, self._work, self._clock = admin, work, clock
+        self._running: Running | None = None
+
+    async def start(self) -> Runs:
+        """Start now; `async with` and `await` do it by themselves. Raises what Store.run raises."""
+        if self._running is None:
+            self._running = await in_thread(Running, await self._admin(), self._work, self._clock)
+        return self
+
+    async def stop(self) -> None:
+        """See Running.stop."""
+        if self._running is not None:
+            await in_thread(self._running.stop)
+
+    async def wait(self, timeout: float | None = None) -> bool:
+        """See Running.wait."""
+        await self.start()
+        assert self._running is not None
+        return await in_thread(self._running.wait, timeout)
+
+    def __await__(self) -> Generator[Any, None, Runs]:
+        return self.start().__await__()
+
+    async def __aenter__(self) -> Running:
+        await self.start()
+        assert self._running is not None
+        return self._running
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.stop()
+
+
 def sorted_out(work: Sequence[Work]) -> tuple[list[Kept], list[Reacts]]:
     """What is kept up to date, and what reacts. Raises InvalidProcess where there is nothing, or two of a name."""
     reacting: list[Reacts] = []
@@ -174,46 +208,46 @@ def sorted_out(work: Sequence[Work]) -> tuple[list[Kept], list[Reacts]]:
     return kept, reacting
 
 
-def ready(desk: Desk, work: Sequence[Reacts]) -> list[Subscription]:
+def ready(admin: ProjectionAdmin, work: Sequence[Reacts]) -> list[Subscription]:
     """Processes and effects as subscriptions. Changed code is accepted: nothing was made by it but progress."""
-    target = target_of(desk)
+    target = admin.catalog.target_at()
     subscriptions: list[Subscription] = []
     for each in work:
-        made = subscribed(each, desk.log)
+        made = subscribed(each, admin.log)
         try:
             with warnings.catch_warnings():
                 if not isinstance(each, Effect):  # of events that timers will record there are none yet
                     warnings.simplefilter("ignore", UserWarning)
-                run(register(kept_plan(made), desk.log, target))
+                run(register(kept_plan(made), admin.log, target))
         except ProjectionChanged:
-            desk.accept(made)
+            admin.accept(made)
         subscriptions.append(made)
     return subscriptions
 
 
-def settled(desk: Desk, work: Sequence[Work], clock: Clock = wall_clock, timeout: float = PATIENCE) -> None:
+def settled(admin: ProjectionAdmin, work: Sequence[Work], clock: Clock = wall_clock, timeout: float = PATIENCE) -> None:
     """Do in the calling thread all there is to do now, what is due by `clock` included, until nothing more comes of it.
 
     What waits to be tried again is tried once, without waiting. Raises ProcessError if something did not get through,
     ProjectionBehind if a runner elsewhere holds it for longer than `timeout` seconds.
     """
     kept, reacting = sorted_out(work)
-    subscriptions = ready(desk, reacting)
-    target = target_of(desk)
-    tables = [Timetable(name_of(each), desk.log) for each in reacting if not isinstance(each, Effect)]
+    subscriptions = ready(admin, reacting)
+    target = admin.catalog.target_at()
+    tables = [Timetable(name_of(each), admin.log) for each in reacting if not isinstance(each, Effect)]
     retrying = Retrying(target, {name_of(each): policy_of(each) for each in reacting})
     retrying.tick_all()
     head = -1
     while True:
-        desk.project(*kept, *subscriptions, timeout=timeout)
+        admin.project(*kept, *subscriptions, timeout=timeout)
         for table in tables:
             run(table.fire(clock()))
-        now = run(desk.log.engine.head()).position
+        now = run(admin.log.engine.head()).position
         if now == head:
             break
         head = now
     for each in reacting:
-        stuck = [entry for entry in desk.parked(name_of(each)) if entry.state == "parked"]
+        stuck = [entry for entry in admin.parked(name_of(each)) if entry.state == "parked"]
         if stuck:
             raise ProcessError(
                 f"{name_of(each)} did not get through event {stuck[0].position} ({stuck[0].type}) of {stuck[0].key}: "

@@ -138,7 +138,7 @@ class Timetable:
     async def _write(self, batch: Sequence[Waiting]) -> Outcome:
         events = tuple([fired(each.id, each.fact) for each in batch])
         condition = (Clause(ends(self.process), self.position),)
-        return await self._log.submit(AppendRequest(events, condition, epoch=self._epoch))
+        return await self._log.appender.submit(AppendRequest(events, condition, epoch=self._epoch))
 
     def _due(self, now: int) -> list[Waiting]:
         """The next batch: it stays on the heap until it is settled."""

@@ -1,32 +1,25 @@
-"""Room: which target keeps which projection, by its class or by its name; and how an act by hand gets into the log.
+"""The catalog of a store's projections: which target keeps which, by class or by name.
 
-Knows: targets opened so far, where code is imported from. Does not know: what is asked or done.
+Knows: the targets opened so far, where code is imported from. Does not know: what is asked or done, how a target is
+opened.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
-from typing import Any, Protocol, Self, TypeVar
-from weakref import WeakSet
+from typing import Any, Protocol
 
 from eventfold.concurrency import run
 from eventfold.core.state import State
-from eventfold.errors import EventfoldError, InvalidProjection, TargetUnavailable
-from eventfold.flow.acts import prepared, record_pending
+from eventfold.errors import InvalidProjection
 from eventfold.flow.generations import known_in, register
-from eventfold.log.context import Log, Options
+from eventfold.log.context import Log
 from eventfold.ports.sink import Sink
-from eventfold.ports.target import ELSEWHERE, ControlTransaction, Disturbed, Registered, Target
+from eventfold.ports.target import ELSEWHERE, Registered, Target
 from eventfold.projection.plan import Kept, Plan, plan_of
 from eventfold.running.code import kept, load
-from eventfold.running.keeping import Keeping
-from eventfold.running.runner import Runner
-from eventfold.targets import default_target, open_target, own_target
 from eventfold.targets.outbox import SINK, SinkTarget
-
-R = TypeVar("R")
 
 
 class EffectLike(Protocol):
@@ -45,6 +38,7 @@ class EffectLike(Protocol):
 
 Named = str | Kept | type[State] | EffectLike  # a process is a State
 Resolve = Callable[[Any, Log], list[Kept]]
+OpenTarget = Callable[[str | Sink | None, Callable[[], Target]], Target]
 
 
 def only_projections(found: Any, _log: Log) -> list[Kept]:
@@ -52,81 +46,58 @@ def only_projections(found: Any, _log: Log) -> list[Kept]:
     return load(found) if isinstance(found, str) else [found]
 
 
-DISTURBED = 20  # times an act by hand is begun again because somebody else acted meanwhile
+class ProjectionCatalog:
+    """Which target keeps which projection.
 
-
-class Finding:
-    """What every question and every act begins with."""
+    `open_target(address, own)` opens a target, by None the store's own one, which `own` gives too. `has_own_target`:
+    whether there is one, since an engine may have no place for rows. `resolve` gives the read side's classes for
+    processes and effects, which this layer does not know. `lease`: for how many seconds work is claimed at a time.
+    """
 
     def __init__(
-        self, log: Log, target: str | None = None, lease: float = 10.0, resolve: Resolve = only_projections
+        self,
+        log: Log,
+        open_target: OpenTarget,
+        *,
+        has_own_target: bool = True,
+        resolve: Resolve = only_projections,
+        lease: float = 10.0,
     ) -> None:
-        self.log = log  # for tools: the log as this desk sees it, whose calls block
-        self._resolve = resolve  # processes and effects are known above this layer only
+        self.log = log
+        self.lease = lease
+        self._open_target, self._has_own_target = open_target, has_own_target
+        self._resolve = resolve
         self._subscriptions: dict[Any, Kept] = {}
-        self._default, self._lease = target, lease
-        self._options = Options()
         self._targets: dict[str | int | None, Target] = {}
         self._homes: dict[str, Target] = {}  # of those whose class was seen here
-        self._runners: list[Runner] = []
-        self._keepings: WeakSet[Keeping] = WeakSet()
 
-    def using(self, options: Options) -> Self:
-        """The same desk, writing its acts with these options."""
-        desk = object.__new__(type(self))
-        desk.__dict__.update(self.__dict__, _options=options)
-        return desk
-
-    def target(self, projection: Named) -> Target:
-        """Where a projection's rows are kept: for tools."""
-        return self._find(projection)[1]
-
-    def _command(self, tx: ControlTransaction, name: str, act: str, generation: int, **facts: Any) -> None:
-        """Note within a command's transaction what the log is to be told of it afterwards."""
-        tx.save_command(prepared(self.log, self._options, name, act, generation, **facts))
-
-    def _carried_out(self, target: Target, name: str, attempt: Callable[[], R]) -> R:
-        """Do an operator's command: `attempt` makes its transaction, and raises Disturbed to be called again.
-
-        What earlier commands left for the log is written first, what this one leaves afterwards. Raises
-        TargetUnavailable where others change the same for too long.
-        """
-        run(record_pending(self.log, target))
-        done = until_undisturbed(target, name, attempt)
-        try:
-            run(record_pending(self.log, target))
-        except EventfoldError as error:
-            error.add_note("The command was carried out. It is written into the log by the next command.")
-            raise
-        return done
-
-    def _target(self, address: str | Sink | None) -> Target:
+    def target_at(self, address: str | Sink | None = None) -> Target:
+        """The target at an address, opened at its first use; by default the store's own. Raises NotSupported."""
         at = address if address is None or isinstance(address, str) else id(address)
         target = self._targets.get(at)
         if target is None:
-            engine = self.log.engine
-            if address is None:
-                target = own_target(engine, self._default)
-            else:
-                target = open_target(engine, address, partial(self._target, None))
-            self._targets[at] = target
+            target = self._targets[at] = self._open_target(address, partial(self.target_at, None))
         return target
 
-    def _own(self) -> Target | None:
-        """The store's own target, where there is one: its engine may have no place for rows."""
-        return self._target(None) if self._default or default_target(self.log.engine) else None
+    def own_target(self) -> Target | None:
+        """The store's own target; None where its engine has no place for rows and none was given."""
+        return self.target_at() if self._has_own_target else None
 
-    def _of(self, plan: Plan) -> Target:
-        """Where the rows of a plan are kept; a sink is told what they look like."""
-        target = self._target(plan.target)
+    def open_targets(self) -> list[Target]:
+        """The targets that were opened so far."""
+        return list(self._targets.values())
+
+    def target_of(self, plan: Plan) -> Target:
+        """Where the rows of a definition are kept. A sink gets the shape of its rows."""
+        target = self.target_at(plan.target)
         if isinstance(target, SinkTarget) and plan.rows is not None:
             target.rows[plan.name] = plan.rows
         self._homes[plan.name] = target
         return target
 
-    def _register(self, plan: Plan) -> tuple[Target, Registered]:
+    def register(self, plan: Plan) -> tuple[Target, Registered]:
         """Make a projection known: where its rows are kept, and where that is elsewhere, in the store's own too."""
-        target, own = self._of(plan), self._own()
+        target, own = self.target_of(plan), self.own_target()
         if own is None:  # there is no place to note where the rows are: they are found by their class only
             return target, run(register(plan, self.log, target))
         noted = own.registered(plan.name)
@@ -158,7 +129,7 @@ class Finding:
             projection=plan.name,
         )
 
-    def _definition(self, found: Any) -> Plan:
+    def compile(self, found: Any) -> Plan:
         """The definition of a class or of what stands at MODULE:NAME; a process or an effect is a subscription here."""
         if isinstance(found, str) or kept(found) is None:
             if found not in self._subscriptions:
@@ -166,11 +137,12 @@ class Finding:
             found = self._subscriptions[found]
         return plan_of(found)
 
-    def _find(self, projection: Named) -> tuple[str, Target]:
+    def find(self, projection: Named) -> tuple[str, Target]:
+        """The name of a projection, and where it is kept."""
         if not isinstance(projection, str):
-            plan = self._definition(projection)
-            return plan.name, self._of(plan)
-        own = self._own()
+            plan = self.compile(projection)
+            return plan.name, self.target_of(plan)
+        own = self.own_target()
         noted = None if own is None else own.registered(projection)
         if own is not None and noted is not None and noted.kind not in (ELSEWHERE, SINK):
             return projection, own
@@ -180,12 +152,20 @@ class Finding:
             if not isinstance(target, SinkTarget) and target is not own and target.registered(projection) is not None:
                 return projection, target
         if noted is not None:
-            return projection, self._of(self._definition(noted.code))
-        return projection, own or self._target(None)  # which says what is missing
+            return projection, self.target_of(self.compile(noted.code))
+        return projection, own or self.target_at()  # which says what is missing
 
-    def _plan(self, projection: Named) -> Plan:
+    def name_of(self, projection: Named) -> str:
+        """The name of a projection, process or effect."""
+        return projection if isinstance(projection, str) else self.compile(projection).name
+
+    def definition_of(self, projection: Named) -> Plan:
+        """The definition of a projection; by name, its class is imported from where it was recorded to be.
+
+        Raises UnknownProjection, InvalidProjection.
+        """
         if isinstance(projection, str):
-            name, target = self._find(projection)
+            name, target = self.find(projection)
             known = known_in(target, name)
             if known.kind == "follower":
                 raise InvalidProjection(
@@ -193,44 +173,12 @@ class Finding:
                     f"See eventfold projections status {name}; to begin anew: eventfold projections forget {name}.",
                     projection=name,
                 )
-            return self._definition(known.code)
-        return self._definition(projection)
+            return self.compile(known.code)
+        return self.compile(projection)
 
     def close(self) -> None:
-        """Stop what runs, and let go of every target."""
-        for keeping in tuple(self._keepings):
-            keeping.release()
-        while self._runners:
-            self._runners.pop().stop()
+        """Close every target."""
         for target in self._targets.values():
             target.close()
         self._targets.clear()
         self._homes.clear()
-
-
-def own_target_of(desk: Finding) -> Target | None:
-    """Where a store keeps progress; None where its engine has no place for it."""
-    return desk._own()  # pyright: ignore[reportPrivateUsage]
-
-
-def name_of(desk: Finding, projection: Named) -> str:
-    """Under which name a read model, process or effect is kept."""
-    return projection if isinstance(projection, str) else desk._definition(projection).name  # pyright: ignore[reportPrivateUsage]
-
-
-def until_undisturbed(target: Target, name: str, attempt: Callable[[], R]) -> R:
-    """What `attempt` returns, called again while it raises Disturbed. Raises TargetUnavailable after twenty times."""
-    for _ in range(DISTURBED):
-        with suppress(Disturbed):
-            return attempt()
-    raise changed_too_often(target, name)
-
-
-def changed_too_often(target: Target, name: str) -> TargetUnavailable:
-    """The error for a command that found something else each time it began."""
-    return TargetUnavailable(
-        f"What is known about {name} was changed {DISTURBED} times while it was to be changed.",
-        "Try again.",
-        address=target.address,
-        projection=name,
-    )

@@ -1,7 +1,8 @@
-"""Room: what is done to projections by hand: paused, resumed, retried, skipped, accepted, forgotten.
+"""Operations on projections: pause, resume, retry, skip, accept, begin, forget.
 
-Every act is one transaction of the target, which judges by what it reads there; the log is told of it afterwards. What
-changes nothing is not told of. Knows: entries, who waits for whom. Does not know: how an event is folded.
+Each is one transaction of the target, which decides by what it reads there, and is recorded in the log afterwards. An
+operation that changes nothing is not recorded. Knows: parked events, which events wait for them. Does not know: how an
+event is folded.
 """
 
 from __future__ import annotations
@@ -28,16 +29,20 @@ from eventfold.ports.target import (
     Target,
 )
 from eventfold.running import inlining
-from eventfold.running.finding import Finding, Named
+from eventfold.running.commands import OperatorCommands
+from eventfold.running.finding import Named, ProjectionCatalog
 from eventfold.running.leases import is_dead_holder
 
 
-class Hands(Finding):
-    """The acts of the desk."""
+class ProjectionOperations:
+    """The operations of one caller on the projections of a catalog. See ProjectionAdmin for each."""
+
+    def __init__(self, catalog: ProjectionCatalog, commands: OperatorCommands) -> None:
+        self._catalog, self._commands, self._log = catalog, commands, catalog.log
 
     def pause(self, projection: Named, because: str) -> None:
         """Stop working on it, everywhere, until it is resumed."""
-        name, target = self._find(projection)
+        name, target = self._catalog.find(projection)
         if not because.strip():
             raise InvalidProjection("A pause was given no reason.", "Say why: --because, for whoever wonders later.")
 
@@ -48,13 +53,13 @@ class Hands(Finding):
                 inlining.refuse_act("paused", known, tx.checkpoints(known.live))
                 if known.paused != because:
                     tx.save_record(msgspec.structs.replace(known, paused=because))
-                    self._command(tx, name, "pause", known.live, because=because)
+                    self._commands.save(tx, name, "pause", known.live, because=because)
 
-        self._carried_out(target, name, attempt)
+        self._commands.carry_out(target, name, attempt)
 
     def resume(self, projection: Named) -> None:
         """Go on: after a pause, or once more with the event at which it stopped."""
-        name, target = self._find(projection)
+        name, target = self._catalog.find(projection)
 
         def attempt() -> None:
             known_in(target, name)
@@ -66,13 +71,13 @@ class Hands(Finding):
                 if known.paused:
                     tx.save_record(msgspec.structs.replace(known, paused=""))
                 if stopped or known.paused:
-                    self._command(tx, name, "resume", known.live)
+                    self._commands.save(tx, name, "resume", known.live)
 
-        self._carried_out(target, name, attempt)
+        self._commands.carry_out(target, name, attempt)
 
     def parked(self, projection: Named, generation: int | None = None) -> list[Entry]:
         """The events that were not handled: parked, due to be tried again, or skipped; by default what readers see."""
-        name, target = self._find(projection)
+        name, target = self._catalog.find(projection)
         known = known_in(target, name)
         if generation is not None:
             refuse_unknown(target.checkpoints(name), name, generation)
@@ -81,7 +86,7 @@ class Hands(Finding):
 
     def retry(self, projection: Named, position: int | None = None) -> int:
         """Have parked events tried again by the runner: one, or all; returns how many. Later ones of a key follow."""
-        name, target = self._find(projection)
+        name, target = self._catalog.find(projection)
 
         def attempt() -> int:
             known_in(target, name)
@@ -98,22 +103,19 @@ class Hands(Finding):
                         positions += [entry.position for entry in chosen]
                         count += len(due)
                 if positions:
-                    self._command(tx, name, "retry", known.live, positions=positions)
+                    self._commands.save(tx, name, "retry", known.live, positions=positions)
                 elif position is not None:
                     raise _not_parked(name, position, tx.checkpoints(known.live), found)
                 return count
 
-        return self._carried_out(target, name, attempt)
+        return self._commands.carry_out(target, name, attempt)
 
     def skip(self, projection: Named, position: int, because: str) -> None:
-        """Leave one event out for good, and say why: one that is parked, or the one it stopped at.
-
-        In what is being built as well as in what readers see.
-        """
-        name, target = self._find(projection)
+        """Leave one event out for good, and say why: one that is parked, or the one it stopped at."""
+        name, target = self._catalog.find(projection)
         if not because.strip():
             raise InvalidProjection("A skip was given no reason.", "Say why: --because, for whoever wonders later.")
-        identity = (run(self.log.engine.event_id(position)) or b"").hex()
+        identity = (run(self._log.engine.event_id(position)) or b"").hex()
 
         def attempt() -> None:
             known_in(target, name)
@@ -129,23 +131,19 @@ class Hands(Finding):
                     held = tx.checkpoints(known.live)
                     raise _not_parked(name, position, held, {each.place: _entries(tx, each) for each in held})
                 facts = {"position": position, "because": because, "event_id": identity}
-                self._command(tx, name, "skip", known.live, **facts)
+                self._commands.save(tx, name, "skip", known.live, **facts)
 
-        self._carried_out(target, name, attempt)
+        self._commands.carry_out(target, name, attempt)
 
     def accept(self, projection: Named) -> None:
-        """Say that the rows are right as they are, though the code has changed.
-
-        Refused where they cannot be: other columns, another number of partitions, or events in the log that the old
-        code was not given, or the new one is not. Raises ProjectionChanged.
-        """
-        plan = self._plan(projection)
-        target, query = self._of(plan), msgspec.json.encode(plan.query).decode()
+        """Say that the rows are right as they are, though the code has changed."""
+        plan = self._catalog.definition_of(projection)
+        target, query = self._catalog.target_of(plan), msgspec.json.encode(plan.query).decode()
 
         def attempt() -> None:
             known = known_in(target, plan.name)
             judged = target.checkpoints(plan.name, known.live)
-            through = run(refuse_other_tables(plan, self.log, target, judged))
+            through = run(refuse_other_tables(plan, self._log, target, judged))
             with target.control(plan.name) as tx:
                 now, held = _record(tx), tx.checkpoints(known.live)
                 if now.live != known.live or not same_code(judged, held, through):
@@ -154,28 +152,23 @@ class Hands(Finding):
                 for place in others:
                     tx.update_checkpoint(place, fingerprint=plan.fingerprint, query=query)
                 if others:
-                    self._command(tx, plan.name, "accept", known.live, fingerprint=plan.fingerprint)
-            inlining.accept(self.log, plan)
+                    self._commands.save(tx, plan.name, "accept", known.live, fingerprint=plan.fingerprint)
+            inlining.accept(self._log, plan)
 
-        self._carried_out(target, plan.name, attempt)
+        self._commands.carry_out(target, plan.name, attempt)
 
     def begin(self, projection: Named, at: int | date) -> int:
-        """Let an effect, a process or a subscription go on behind a position (or moment, or day); returns the position.
-
-        What came before is done with, whoever did it; what comes after is done, again if it was. Made known if it is
-        not. What was parked is given up. Nothing may be at work on it: raises LeaseHeld. InvalidProjection for read
-        models, which are rebuilt, and followers, which begin where they are told (after=store.cursor(…)).
-        """
-        plan = self._plan(projection)
+        """Let what reacts to events go on behind a position (or moment, or day); returns the position."""
+        plan = self._catalog.definition_of(projection)
         if plan.kind != "effects":
             raise InvalidProjection(
                 f"{plan.name} is a read model, which begins at the beginning.",
                 f"Build it again: eventfold projections rebuild {plan.name}.",
                 projection=plan.name,
             )
-        target = self._of(plan)
-        position = run(moment(self.log, at))
-        begun = run(generations.first_checkpoints(plan, self.log, position))
+        target = self._catalog.target_of(plan)
+        position = run(moment(self._log, at))
+        begun = run(generations.first_checkpoints(plan, self._log, position))
 
         def attempt() -> int:
             with target.control(plan.name) as tx:
@@ -190,56 +183,53 @@ class Hands(Finding):
                     tx.forget(known.tables)
                 new = Registered(name=plan.name, kind=plan.kind, code=plan.code, live=1)
                 tx.create(new, {}, [msgspec.structs.replace(each, token=token) for each in begun])
-                self._command(tx, plan.name, "begin", 1, position=position)
+                self._commands.save(tx, plan.name, "begin", 1, position=position)
             return position
 
-        return self._carried_out(target, plan.name, attempt)
+        return self._commands.carry_out(target, plan.name, attempt)
 
     def forget(self, projection: Named) -> int:
-        """Give up what is kept: of a follower its progress, of a read model every generation and its rows.
-
-        Returns the position it had come to. Nothing may be at work on it: raises LeaseHeld.
-        """
+        """Give up what is kept: of a follower its progress, of a read model every generation and its rows."""
         try:
-            name, target = self._find(projection)
+            name, target = self._catalog.find(projection)
         except ProjectionDamaged:  # what says where it is kept: in the store's own database
-            name, target = str(projection), self._target(None)
+            name, target = str(projection), self._catalog.target_at()
 
         def attempt() -> int:
-            inlining.let_go(self.log, target, known_in(target, name))
+            inlining.let_go(self._log, target, known_in(target, name))
             _refuse_busy(target.checkpoints(name), target.now())
-            target.withdraw(name, None, self.log.engine.store_id)
+            target.withdraw(name, None, self._log.engine.store_id)
             with target.control(name) as tx:
                 known, held = _record(tx), tx.checkpoints()
                 _refuse_busy(held, tx.now())
                 position = min((each.position for each in held if each.place.generation == known.live), default=0)
                 tx.forget(known.tables)
-                self._command(tx, name, "forget", known.live, position=position)
+                self._commands.save(tx, name, "forget", known.live, position=position)
             return position
 
         try:
-            position = self._carried_out(target, name, attempt)
+            position = self._commands.carry_out(target, name, attempt)
         except ProjectionDamaged as error:
             if error.fields.get("table") == "eventfold_command":
                 raise
-            position = self._carried_out(target, name, lambda: self._forget_damaged(target, projection, name))
+            position = self._commands.carry_out(target, name, lambda: self._forget_damaged(target, projection, name))
         self._forget_note(name)
         return position
 
     def _forget_damaged(self, target: Target, projection: Named, name: str) -> int:
         """Give up what is not as it was written: nothing of it is believed, whose lease it is neither."""
-        target.withdraw(name, None, self.log.engine.store_id)
+        target.withdraw(name, None, self._log.engine.store_id)
         with target.control(name) as tx:
             tables = tx.written_tables()
             if not isinstance(projection, str):
-                tables = list(dict.fromkeys([*tables, *tables_of(self._plan(projection))]))
+                tables = list(dict.fromkeys([*tables, *tables_of(self._catalog.definition_of(projection))]))
             tx.forget(tables)
-            self._command(tx, name, "forget", 0, position=0, damaged=True)
+            self._commands.save(tx, name, "forget", 0, position=0, damaged=True)
         return 0
 
     def _forget_note(self, name: str) -> None:
         """That it is kept elsewhere is noted no longer."""
-        own = self._own()
+        own = self._catalog.own_target()
         if own is not None and own.registered(name) is not None:
             with own.control(name) as tx:
                 noted = tx.record()

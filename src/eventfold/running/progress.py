@@ -19,7 +19,7 @@ from eventfold.flow.stopped import marks_of
 from eventfold.log.copy import Copied, has_succeeded
 from eventfold.ports.engine import Engine
 from eventfold.ports.target import Advance, Checkpoint, ControlTransaction, Entry, Place, Registered, Target
-from eventfold.running.finding import until_undisturbed
+from eventfold.running.commands import until_undisturbed
 from eventfold.running.leases import is_dead_holder
 
 QUIET_TIMEOUT_S = 30.0  # how long what is in hand at the old place may take
