@@ -42,8 +42,8 @@ from eventfold.log.decided import Decided
 from eventfold.log.follow import Following, cursor_after
 from eventfold.log.lock import acquire, release
 from eventfold.log.lock import names_of as lock_names
-from eventfold.log.lock_holders import Hold
-from eventfold.log.read import Bounds, History, Reader, event_of, moment, state_at, tag_of
+from eventfold.log.lock_holders import LockSet
+from eventfold.log.read import Bounds, History, Reader, event_of, resolve_position, state_at, tag_of
 from eventfold.log.state_cache import StateCache
 from eventfold.ports.engine import Engine, TagCount, TypeCount
 from eventfold.projection.classes import Projection
@@ -180,7 +180,7 @@ class AsyncStore:
     @asynccontextmanager
     async def lock(self, *asked: Asked, timeout: float = 10.0, owner: str | None = None) -> AsyncGenerator[None, None]:
         """See Store.lock: `async with store.lock(…)`."""
-        log, hold = await self._opening.log(), Hold(lock_names(asked), owner or whoami())
+        log, hold = await self._opening.log(), LockSet(lock_names(asked), owner or whoami())
         try:
             await acquire(log, hold, timeout)
             yield
@@ -249,7 +249,9 @@ class AsyncStore:
         """See Store.count."""
         log = await self._opening.log()
         start = await known_position(log, after)
-        return await log.engine.count(query_of(query), start, None if until is None else await moment(log, until))
+        return await log.engine.count(
+            query_of(query), start, None if until is None else await resolve_position(log, until)
+        )
 
     async def head(self) -> int:
         """See Store.head."""

@@ -46,8 +46,8 @@ from eventfold.log.decided import Decided
 from eventfold.log.follow import Following, cursor_after
 from eventfold.log.lock import acquire, release
 from eventfold.log.lock import names_of as lock_names
-from eventfold.log.lock_holders import Hold
-from eventfold.log.read import Bounds, History, Reader, event_of, moment, state_at, tag_of
+from eventfold.log.lock_holders import LockSet
+from eventfold.log.read import Bounds, History, Reader, event_of, resolve_position, state_at, tag_of
 from eventfold.log.state_cache import StateCache
 from eventfold.ports.engine import Engine, TagCount, TypeCount
 from eventfold.projection.classes import Projection
@@ -216,7 +216,7 @@ class Store:
         make twice. The append condition stays the safety. Raises StoreBusy after `timeout` seconds, naming the
         holder (`owner`; by default this user, machine and process).
         """
-        hold = Hold(lock_names(asked), owner or whoami())
+        hold = LockSet(lock_names(asked), owner or whoami())
         try:
             run(acquire(self._log, hold, timeout))
             yield
@@ -295,7 +295,7 @@ class Store:
 
     def count(self, query: Query = EVERYTHING, *, after: int = 0, until: int | date | None = None) -> int:
         """How many events match after `after` (exclusive), up to `until` (as in read). Raises PositionBeyondHead."""
-        end = None if until is None else run(moment(self._log, until))
+        end = None if until is None else run(resolve_position(self._log, until))
         return run(self.engine.count(query_of(query), run(known_position(self._log, after)), end))
 
     def head(self) -> int:

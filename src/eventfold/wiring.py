@@ -14,8 +14,8 @@ from eventfold.core.codec import Registry
 from eventfold.engines import open_engine
 from eventfold.errors import NotSupported, StoreClosed
 from eventfold.log.context import Appender, Log, Runtime
-from eventfold.log.lock_holders import Holds
-from eventfold.log.pipeline import Chains
+from eventfold.log.lock_holders import LockTable
+from eventfold.log.pipeline import DecisionPipeline
 from eventfold.log.state_cache import StateCache
 from eventfold.ports.engine import Engine
 from eventfold.ports.sink import Sink
@@ -46,8 +46,8 @@ def log_of(engine: Engine, registry: Registry, cache: StateCache, appender: Appe
         cache=cache,
         appender=appender,
         runtime=runtime,
-        chains=Chains(runtime.mutex(), runtime.promise),
-        holds=Holds(runtime.mutex()),
+        chains=DecisionPipeline(runtime.mutex(), runtime.promise),
+        holds=LockTable(runtime.mutex()),
     )
 
 

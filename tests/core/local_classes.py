@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import eventfold as ef
-from eventfold.core.state import plan_of
+from eventfold.core.state import state_definition_of
 
 
 def use(state: type[Any], event: Any) -> Any:
     """Append an event and fold the state over it."""
-    plan_of(state)
+    state_definition_of(state)
     with ef.Store("memory:") as store:
         store.append(event)
         assert [recorded.event for recorded in store.read()] == [event]

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import eventfold as ef
 from eventfold.core.codec import Registry, encode_metadata
-from eventfold.core.envelope import NewEvent, Stored
+from eventfold.core.envelope import NewEvent, StoredEvent
 from eventfold.errors import InvalidEvent, UndecodableEvent, UnknownEventType
 from eventfold.testing.conformance.round_trips import Colour, Everything, Point
 
@@ -69,7 +69,7 @@ FOREIGN: list[Any] = [
 TAGS = [("parcel:p-1",), ("parcel:p-2",), (f"letter:{UUID(int=9)}",), ("card:c", f"owner:{UUID(int=7)}")]
 
 
-def stored(new: NewEvent, **more: Any) -> Stored:
+def stored(new: NewEvent, **more: Any) -> StoredEvent:
     """An encoded event in its place."""
     return msgspec.structs.replace(new, **more).at(1, 5, 0, 1)
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import eventfold as ef
-from eventfold.core.query import Clause, Cursor, Item, Query
+from eventfold.core.query import ConditionClause, Cursor, Item, Query
 from eventfold.errors import CursorMismatch, InvalidQuery
 
 letters = st.sampled_from("abcd")
@@ -140,7 +140,7 @@ def test_a_condition_is_broken_by_what_its_query_matches(
     engine = MemoryEngine()
     for type, tags in log:
         run(engine.append_many([AppendRequest((NewEvent(new_id(), type, 1, b"{}", tuple(sorted(tags))),))]))
-    request = AppendRequest((NewEvent(new_id(), "new", 1, b"{}", ()),), (Clause(query, after),))
+    request = AppendRequest((NewEvent(new_id(), "new", 1, b"{}", ()),), (ConditionClause(query, after),))
     (outcome,) = run(engine.append_many([request]))
     broken = [n for n, (type, tags) in enumerate(log, start=1) if n > after and meant(query, type, tags)]
     assert isinstance(outcome, AppendConflict if broken else Receipt)

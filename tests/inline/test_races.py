@@ -99,12 +99,12 @@ def test_one_call_of_the_engine_refuses_each_for_its_own_sake(url: str) -> None:
             return AppendRequest((store.registry.encode(InlineMoved("a", amount)),), tuple(unless))  # type: ignore[arg-type]
 
         from eventfold.concurrency import run
-        from eventfold.core.query import Clause
+        from eventfold.core.query import ConditionClause
 
         bad, other_bad = request(13), request(19)
-        built = request(1, Clause(about, 0, bad.events[0].id))
-        after_bad = request(5, Clause(about, 0))
-        again = request(7, Clause(about, 0))
+        built = request(1, ConditionClause(about, 0, bad.events[0].id))
+        after_bad = request(5, ConditionClause(about, 0))
+        again = request(7, ConditionClause(about, 0))
         outcomes = run(store.engine.append_many([bad, built, other_bad, after_bad, again]))
         codes = [getattr(outcome, "code", "written") for outcome in outcomes]
         assert codes == ["inline-failed", "append-conflict", "inline-failed", "written", "append-conflict"]

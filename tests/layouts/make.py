@@ -18,7 +18,7 @@ from eventfold.core.envelope import NewEvent, new_id
 from eventfold.core.query import Query
 from eventfold.core.snapshot import Snapshot
 from eventfold.ports.engine import AppendRequest, Span
-from eventfold.ports.inline import Inlined
+from eventfold.ports.inline import InlineRegistration
 
 SPECIAL = '{"text":"ä \\u0000 🂡"}'.encode()
 
@@ -58,7 +58,7 @@ def main(url: str) -> None:
         run(engine.keep_snapshot("app.Account [1]", Snapshot("f" * 8, last.position, last.id, b'{"total":46}')))
 
         async def enrol(turn: Any) -> None:
-            await turn.enrol(Inlined("balance", "c0de", ("Archived", "Restored"), "t1"))
+            await turn.enrol(InlineRegistration("balance", "c0de", ("Archived", "Restored"), "t1"))
 
         run(engine.in_turn(enrol))
         print(json.dumps({"store": engine.store_id, "epoch": engine.epoch}))

@@ -15,7 +15,7 @@ from eventfold.engines.postgres import schema as store_schema
 from eventfold.engines.postgres.roles import roles_sql
 from eventfold.errors import EventfoldError, NotSupported, StoreVersionMismatch
 from eventfold.ports.engine import Span
-from eventfold.ports.inline import Inlined
+from eventfold.ports.inline import InlineRegistration
 from tests.cli.commands import run as eventfold
 from tests.layouts.kept import LAYOUTS, as_described, described, postgres_store
 from tests.postgres.conftest import Open, opening, schema, server, url  # noqa: F401 (fixtures)
@@ -74,7 +74,7 @@ def test_every_event_reads_and_verifies_as_before(url: str, old: str, opening: O
     assert [as_described(each) for each in engine.read(Query(), Span()).events] == EVENTS
     assert engine.keys() == [("open a-1", 1), ("transfer t-1", 3)]
     assert engine.request("transfer t-1").last == 5
-    assert engine.inlined() == [Inlined("balance", "c0de", ("Archived", "Restored"), "t1")]
+    assert engine.inlined() == [InlineRegistration("balance", "c0de", ("Archived", "Restored"), "t1")]
     assert engine.snapshot("app.Account [1]") is None
 
 

@@ -18,7 +18,7 @@ from eventfold.core.query import Query
 from eventfold.engines.sqlite import SqliteEngine, layouts, schema
 from eventfold.errors import NotAStore, StoreBusy, StoreDamaged, StoreFull, StoreVersionMismatch
 from eventfold.ports.engine import AppendRequest, Span
-from eventfold.ports.inline import Inlined
+from eventfold.ports.inline import InlineRegistration
 from tests.cli.commands import run as eventfold
 from tests.layouts.kept import LAYOUTS, as_described, described, sqlite_store
 
@@ -74,7 +74,7 @@ def test_every_event_reads_and_verifies_as_before(old: str) -> None:
         assert [as_described(event) for event in read] == EVENTS
         assert [key for key, _ in run(store.engine.keys())] == ["open a-1", "transfer t-1"]
         assert run(store.engine.request("transfer t-1")).first == 3
-        assert run(store.engine.inlined()) == [Inlined("balance", "c0de", ("Archived", "Restored"), "t1")]
+        assert run(store.engine.inlined()) == [InlineRegistration("balance", "c0de", ("Archived", "Restored"), "t1")]
         assert list(store.engine.check()) == []
 
 

@@ -11,7 +11,7 @@ import msgspec
 from hypothesis import strategies as st
 
 from eventfold.core.envelope import NewEvent, Receipt
-from eventfold.core.query import Clause, Item, Query
+from eventfold.core.query import ConditionClause, Item, Query
 from eventfold.errors import EventfoldError
 from eventfold.ports.engine import AppendRequest
 
@@ -40,7 +40,9 @@ events = st.builds(
 requests = st.builds(
     AppendRequest,
     st.lists(events, min_size=1, max_size=3).map(tuple),
-    st.lists(st.builds(Clause, queries, st.integers(0, 12), st.none() | st.sampled_from(IDS)), max_size=2).map(tuple),
+    st.lists(st.builds(ConditionClause, queries, st.integers(0, 12), st.none() | st.sampled_from(IDS)), max_size=2).map(
+        tuple
+    ),
     st.sampled_from([None, None, None, "k-1", "k-2"]),
 )
 

@@ -124,14 +124,14 @@ class Histories(RuleBasedStateMachine):
     def append_together(self, handle: int, requests: list[tuple[list[Written], Query | None, str | None]]) -> None:
         """Several requests in one commit."""
         from eventfold.core.envelope import Receipt
-        from eventfold.core.query import Clause
+        from eventfold.core.query import ConditionClause
         from eventfold.ports.engine import AppendRequest
 
         store, head = self.stores[handle], self.oracle.head
         asked = [
             AppendRequest(
                 tuple(store.registry.encode(event.draft()) for event in events),
-                () if query is None else (Clause(query, head),),
+                () if query is None else (ConditionClause(query, head),),
                 key,
             )
             for events, query, key in requests

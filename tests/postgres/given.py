@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 
 from eventfold.core.envelope import NewEvent, new_id
-from eventfold.core.query import Clause, Query
+from eventfold.core.query import ConditionClause, Query
 from eventfold.engines.postgres import PostgresEngine
 from eventfold.ports.engine import AppendRequest, Page, Span
 from eventfold.testing.synchronous import Here, Loop, Synchronous
@@ -25,7 +25,7 @@ def event(type: str = "Deposited", *tags: str, data: bytes = b'{"amount":"1"}', 
 
 def request(*events: NewEvent, unless: Query | None = None, after: int = 0, key: str | None = None) -> AppendRequest:
     """A request with one clause at the most."""
-    return AppendRequest(events, () if unless is None else (Clause(unless, after),), key)
+    return AppendRequest(events, () if unless is None else (ConditionClause(unless, after),), key)
 
 
 def tagged(*tags: str) -> Query:

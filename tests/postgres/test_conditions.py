@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from eventfold.core.envelope import Receipt
-from eventfold.core.query import Clause, Item, Query
+from eventfold.core.query import ConditionClause, Item, Query
 from eventfold.engines.postgres import schema as store_schema
 from eventfold.engines.postgres.arrays import ArrayDumpers
 from eventfold.engines.postgres.many import MAX_POSITIONS_PER_RANGE, LargeQuery, is_large
@@ -255,7 +255,10 @@ def test_every_query_selects_what_matches_selects(large: tuple[str, str, Opened]
 def test_a_condition_is_quick_among_many_events(large: tuple[str, str, Opened]) -> None:
     """Whatever stands in the log, only what the condition asks for is looked at; unknown names cost nothing."""
     _, _, engine = large
-    unless = (Clause(Query.of(types="Nothing", tags="region:r-1"), EVENTS - 5_000), Clause(tagged("not:there"), 0))
+    unless = (
+        ConditionClause(Query.of(types="Nothing", tags="region:r-1"), EVENTS - 5_000),
+        ConditionClause(tagged("not:there"), 0),
+    )
     assert isinstance(engine.append_many([AppendRequest((event(),), unless)])[0], Receipt)
 
 

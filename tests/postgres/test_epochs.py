@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 import eventfold as ef
-from eventfold.core.query import Clause, Query
+from eventfold.core.query import ConditionClause, Query
 from eventfold.errors import AppendConflict, CursorMismatch, StoreDamaged, TargetUnavailable
 from eventfold.ports.engine import AppendRequest
 from eventfold.store import Store
@@ -87,7 +87,7 @@ def test_a_condition_is_refused_by_the_engine_that_has_not_noticed(place: Place,
     store.append(deposit("a-1", 10))
     go_back(url, schema, 0, epoch=True)
     requests = [
-        AppendRequest((store.registry.encode(deposit("a-1", 1)),), (Clause(about("a-1"), 0),), None, 1),
+        AppendRequest((store.registry.encode(deposit("a-1", 1)),), (ConditionClause(about("a-1"), 0),), None, 1),
         AppendRequest((store.registry.encode(deposit("a-2", 1)),)),
     ]
     refused, written = port.append_many(requests)

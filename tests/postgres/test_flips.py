@@ -16,7 +16,7 @@ from eventfold.core.query import Query
 from eventfold.core.snapshot import Snapshot
 from eventfold.errors import CorruptEvent, EventfoldError, StoreDamaged
 from eventfold.ports.engine import Span
-from eventfold.ports.inline import Inlined
+from eventfold.ports.inline import InlineRegistration
 from eventfold.ports.integrity import Problem
 from tests.cli.commands import run as eventfold
 from tests.postgres.conftest import Open
@@ -80,7 +80,7 @@ def fill(engine: Opened) -> None:
     engine.keep_snapshot("app.Account", Snapshot("f", last.position, last.id, b'{"total":41}'))
 
     async def enrol(turn: Any) -> None:
-        await turn.enrol(Inlined("balance", "c0de", ("Archived",), "t1"))
+        await turn.enrol(InlineRegistration("balance", "c0de", ("Archived",), "t1"))
 
     engine.in_turn(enrol)
 

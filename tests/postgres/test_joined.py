@@ -18,7 +18,7 @@ from psycopg.rows import dict_row
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
-from eventfold.core.query import Clause
+from eventfold.core.query import ConditionClause
 from eventfold.engines.postgres import refusal
 from eventfold.errors import AppendConflict, EventIdReused, InvalidInput, InvalidQuery, NotSupported, StoreUnavailable
 from eventfold.ports.engine import AppendRequest
@@ -75,7 +75,7 @@ def test_a_rollback_leaves_nothing(url: str, schema: str, engine: Opened, rows: 
 def test_a_condition_behind_an_event_is_refused_at_once(url: str, engine: Opened) -> None:
     """Positions come at the COMMIT: a condition that begins behind an event is refused, and nothing is staged."""
     first = request(event("Taken", "seat:1"))
-    built = AppendRequest((event("Taken", "seat:2"),), (Clause(tagged("seat:2"), 0, first.events[0].id),))
+    built = AppendRequest((event("Taken", "seat:2"),), (ConditionClause(tagged("seat:2"), 0, first.events[0].id),))
     with psycopg.connect(url) as connection:
         with pytest.raises(NotSupported):
             engine.append_joined(connection, [first, built])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from eventfold.concurrency import run
 from eventfold.core.envelope import NewEvent
-from eventfold.core.query import Clause, Query
+from eventfold.core.query import ConditionClause, Query
 from eventfold.engines.memory import MemoryEngine
 from eventfold.engines.postgres import append, many
 from eventfold.engines.postgres import engine as postgres
@@ -58,20 +58,20 @@ def compare(engine: Opened, calls: list[list[AppendRequest]], asked: list[Query]
 def test_calls_are_cut_where_one_request_repeats_another() -> None:
     """A call holds no id and no key twice, and not too many requests that bear on each other."""
 
-    def asking(number: int, key: str | None = None, unless: tuple[Clause, ...] = ()) -> AppendRequest:
+    def asking(number: int, key: str | None = None, unless: tuple[ConditionClause, ...] = ()) -> AppendRequest:
         return AppendRequest((NewEvent(bytes([number]) * 16, "T", 1, b"{}", ("a:1",)),), unless, key)
 
     same_id = [asking(1), asking(2), asking(1), asking(3)]
     assert [len(batch.requests) for batch in append.split_batches(same_id)] == [2, 2]
     same_key = [asking(1, "k"), asking(2), asking(3, "k")]
     assert [len(batch.requests) for batch in append.split_batches(same_key)] == [2, 1]
-    apart = [asking(n, unless=(Clause(Query.of(tags="b:1"), 0),)) for n in range(9)]
+    apart = [asking(n, unless=(ConditionClause(Query.of(tags="b:1"), 0),)) for n in range(9)]
     assert [(len(batch.requests), batch.matches) for batch in append.split_batches(apart)] == [(9, [])]
-    close = [asking(n, unless=(Clause(Query.of(tags="a:1"), n),)) for n in range(9)]
+    close = [asking(n, unless=(ConditionClause(Query.of(tags="a:1"), n),)) for n in range(9)]
     (batch,) = append.split_batches(close)
     assert batch.matches == [(n, 1, 0) for n in range(1, 10)]
     many = [
-        asking(n % 250, unless=tuple(Clause(Query.of(types=["T", f"U{i}"]), 0) for i in range(n, n + 30)))
+        asking(n % 250, unless=tuple(ConditionClause(Query.of(types=["T", f"U{i}"]), 0) for i in range(n, n + 30)))
         for n in range(200)
     ]
     cut = list(append.split_batches(many))

@@ -12,7 +12,7 @@ import pytest
 import eventfold as ef
 from eventfold.concurrency import run
 from eventfold.core.envelope import NewEvent, Receipt
-from eventfold.core.query import Clause
+from eventfold.core.query import ConditionClause
 from eventfold.engines.postgres.connection import AsyncConnection, SyncConnection
 from eventfold.errors import AppendUnconfirmed, EventfoldError, EventIdReused
 from eventfold.ports.engine import AppendRequest
@@ -78,13 +78,13 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cut]:
 def plain() -> AppendRequest:
     """A new request under a condition that holds."""
     new = event("Noted", "n:1")
-    return AppendRequest((new,), (Clause(tagged(f"never:{new.id.hex()}"), 0),))
+    return AppendRequest((new,), (ConditionClause(tagged(f"never:{new.id.hex()}"), 0),))
 
 
 def behind(other: AppendRequest) -> AppendRequest:
     """A new request that begins behind another's event."""
     new = event("Noted", "n:2")
-    return AppendRequest((new,), (Clause(tagged(f"never:{new.id.hex()}"), 0, other.events[-1].id),))
+    return AppendRequest((new,), (ConditionClause(tagged(f"never:{new.id.hex()}"), 0, other.events[-1].id),))
 
 
 def twice(new: NewEvent) -> AppendRequest:

@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 import eventfold as ef
-from eventfold.core.tally import Tally, place_hash
+from eventfold.core.tally import Tally, event_hash
 from eventfold.errors import (
     CursorMismatch,
     InvalidInput,
@@ -166,7 +166,7 @@ def test_what_a_follower_missed_or_took_twice_is_named(store: ef.Store) -> None:
     (held,) = target.checkpoints("billing")
     for position, what in ((42, "was skipped"), (7, "was handled twice")):
         (event,) = store.read(after=position - 1, limit=1)
-        one = Tally(1, place_hash(position, event.stored.id))
+        one = Tally(1, event_hash(position, event.stored.id))
         forged = held.seen - one if "skipped" in what else held.seen + one
         edit(
             target,

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 import eventfold as ef
-from eventfold.core.tally import NOTHING, Tally, place_hash
+from eventfold.core.tally import EMPTY_TALLY, Tally, event_hash
 from eventfold.errors import CursorMismatch
 from eventfold.ports.target import Advance, Checkpoint, Place
 from eventfold.targets.sql.control_tables import mark_row
@@ -38,14 +38,14 @@ def checkpoint(store: ef.Store) -> Checkpoint:
 def hash_at(store: ef.Store, position: int) -> int:
     """The hash of the event at a position."""
     (event,) = store.read(after=position - 1, limit=1)
-    return place_hash(position, event.stored.id)
+    return event_hash(position, event.stored.id)
 
 
 def test_sums_forget_order_and_batches() -> None:
     """Tallies of parts add up to the tally of the whole, in any order, and can be taken apart again."""
-    hashes = [place_hash(n, bytes([n]) * 16) for n in range(50)]
-    whole = sum((Tally(1, h) for h in hashes), NOTHING)
-    odd, even = (sum((Tally(1, h) for h in hashes[k::2]), NOTHING) for k in (1, 0))
+    hashes = [event_hash(n, bytes([n]) * 16) for n in range(50)]
+    whole = sum((Tally(1, h) for h in hashes), EMPTY_TALLY)
+    odd, even = (sum((Tally(1, h) for h in hashes[k::2]), EMPTY_TALLY) for k in (1, 0))
     assert odd + even == even + odd == whole
     assert whole - odd == even
     assert Tally.of(whole.count, whole.hex) == whole
@@ -81,7 +81,7 @@ def test_the_first_stretch_that_differs_is_named(file_store: ef.Store) -> None:
     """Several events lost between two marks of the ledger: the verdict gives the stretch and how many."""
     file_store.extend(flights(25_000))
     file_store.project(CarrierMonth)
-    lost = sum((Tally(1, hash_at(file_store, position)) for position in (12_000, 12_001, 13_000)), NOTHING)
+    lost = sum((Tally(1, hash_at(file_store, position)) for position in (12_000, 12_001, 13_000)), EMPTY_TALLY)
     target = file_store.projections.target(CarrierMonth)
     held = checkpoint(file_store)
     marks = target.marks(held.place)

@@ -9,7 +9,7 @@ from typing import Any
 
 import eventfold as ef
 from eventfold.core.envelope import NewEvent, Receipt, new_id
-from eventfold.core.query import Clause
+from eventfold.core.query import ConditionClause
 from eventfold.engines.sqlite import SqliteEngine
 from eventfold.ports.engine import AppendRequest, Outcome
 
@@ -33,7 +33,7 @@ def raw(n: int = 0, *tags: str, type: str = "Noted", id: bytes | None = None) ->
     return NewEvent(id or new_id(), type, 1, b'{"n":%d}' % n, tuple(sorted(tags)))
 
 
-def request(*events: NewEvent, unless: Iterable[Clause] = (), key: str | None = None) -> AppendRequest:
+def request(*events: NewEvent, unless: Iterable[ConditionClause] = (), key: str | None = None) -> AppendRequest:
     """A request to the engine."""
     return AppendRequest(events, tuple(unless), key)
 

@@ -14,7 +14,7 @@ import pytest
 
 import eventfold as ef
 from eventfold.concurrency.run import run
-from eventfold.core.query import Clause, Query
+from eventfold.core.query import ConditionClause, Query
 from eventfold.engines.sqlite import SqliteEngine, pool, writer
 from eventfold.engines.sqlite.connect import File
 from eventfold.errors import AppendConflict
@@ -60,7 +60,7 @@ def test_a_long_condition_is_judged_before_the_lock_is_taken(
 ) -> None:
     """While it is, others write; under the lock nothing of it is left to ask."""
     seen = traced(engine, monkeypatch)
-    holds = request(raw(1), unless=[Clause(Query.of(types="Rarer", tags="often"), 0)])
+    holds = request(raw(1), unless=[ConditionClause(Query.of(types="Rarer", tags="often"), 0)])
     run(engine.append_many([request(raw(1, type="Rarer"))]))
     seen.clear()
     engine._writer.window.restart(-1)  # type: ignore[union-attr]
@@ -73,7 +73,7 @@ def test_a_long_condition_is_judged_before_the_lock_is_taken(
 def test_a_short_condition_waits_for_the_lock(engine: SqliteEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would be asked twice otherwise."""
     seen = traced(engine, monkeypatch)
-    run(engine.append_many([request(raw(1), unless=[Clause(LONG, 301)])]))
+    run(engine.append_many([request(raw(1), unless=[ConditionClause(LONG, 301)])]))
     assert seen[0] == "LOCK"
 
 
@@ -91,21 +91,23 @@ def test_what_is_written_while_a_long_condition_is_judged_still_counts(
         acquire(*args)
 
     monkeypatch.setattr(engine._file.lock, "acquire", slow)
-    outcome = run(engine.append_many([request(raw(2), unless=[Clause(LONG, 301)])]))[0]
+    outcome = run(engine.append_many([request(raw(2), unless=[ConditionClause(LONG, 301)])]))[0]
     if type == "Rare":
         assert isinstance(outcome, AppendConflict) and outcome.fields["found"] == 302
     else:
         assert written(outcome).first == 303
     engine._writer.window.restart(-1)  # type: ignore[union-attr]
     none = Query.of(types=["Rarer", "Rarest"], tags="often") | Query.of(types=type, tags="often")
-    outcome = run(engine.append_many([request(raw(2), unless=[Clause(none, 303), Clause(none, 0)])]))[0]
+    outcome = run(engine.append_many([request(raw(2), unless=[ConditionClause(none, 303), ConditionClause(none, 0)])]))[
+        0
+    ]
     assert isinstance(outcome, AppendConflict)
     run(other.close())
 
 
 def test_a_long_condition_that_does_not_hold_is_refused_with_its_first_event(engine: SqliteEngine) -> None:
     """Found before the lock, and found again under it."""
-    outcome = run(engine.append_many([request(raw(2), unless=[Clause(LONG, 0)])]))[0]
+    outcome = run(engine.append_many([request(raw(2), unless=[ConditionClause(LONG, 0)])]))[0]
     assert isinstance(outcome, AppendConflict) and outcome.fields["found"] == 301
 
 

@@ -21,7 +21,7 @@ from eventfold.core.snapshot import Snapshot
 from eventfold.engines.sqlite import SqliteEngine
 from eventfold.errors import CorruptEvent, EventfoldError, StoreDamaged
 from eventfold.ports.engine import Span
-from eventfold.ports.inline import Inlined
+from eventfold.ports.inline import InlineRegistration
 from tests.cli.commands import run as eventfold
 from tests.sqlite.noted import request
 
@@ -85,7 +85,7 @@ def fill(engine: SqliteEngine) -> None:
     run(engine.keep_snapshot("app.Account", Snapshot("fff", head.position, head.id, b'{"total":41}')))
 
     async def enrol(turn: Any) -> None:
-        await turn.enrol(Inlined("balance", "c0de", ("Archived",), "t1"))
+        await turn.enrol(InlineRegistration("balance", "c0de", ("Archived",), "t1"))
 
     run(engine.in_turn(enrol))
 

@@ -12,7 +12,7 @@ import pytest
 
 import eventfold as ef
 from eventfold.concurrency.run import run
-from eventfold.core.query import Clause, Query
+from eventfold.core.query import ConditionClause, Query
 from eventfold.engines.sqlite import SqliteEngine
 from eventfold.engines.sqlite.connect import File
 from eventfold.ports.engine import Span
@@ -69,7 +69,7 @@ def test_a_lone_append_takes_no_statement_more_than_its_rows(engine: SqliteEngin
 def test_a_combined_append_shares_all_but_the_rows(engine: SqliteEngine, trace: list[Statement]) -> None:
     """32 appends in one transaction look once at the head; conditions near the head are judged in memory."""
     head = run(engine.head()).position
-    condition = Clause(Query.of(types="T1", tags=["a:1", "zz:1"]), head)
+    condition = ConditionClause(Query.of(types="T1", tags=["a:1", "zz:1"]), head)
     for unless in ((), (condition,)):
         many = [request(raw(n, "a:1", "b:1", type="T1"), unless=unless) for n in range(32)]
         assert taken(trace, lambda many=many: run(engine.append_many(many))) == {**COMMITTED, EVENT: 32, TAGGED: 64}
@@ -93,11 +93,11 @@ def test_a_condition_that_looks_back_takes_one_statement(engine: SqliteEngine, t
     assert engine._writer is not None
     engine._writer.window.restart(run(engine.head()).position)
     query = Query.of(types=["T1", "T2"], tags="a:1") | Query.of(tags="b:1") | Query.of(types="T0")
-    looking = request(raw(1, "a:1", type="T1"), unless=[Clause(query, 60)])
+    looking = request(raw(1, "a:1", type="T1"), unless=[ConditionClause(query, 60)])
     engine._writer.window.restart(60)
     assert taken(trace, lambda: run(engine.append_many([looking]))) == {**COMMITTED, EVENT: 1, TAGGED: 1}
     engine._writer.window.restart(61)
-    looking = request(raw(1, "a:3", type="T1"), unless=[Clause(Query.of(tags="b:6"), 58)])
+    looking = request(raw(1, "a:3", type="T1"), unless=[ConditionClause(Query.of(tags="b:6"), 58)])
     counted = taken(trace, lambda: run(engine.append_many([looking])))
     assert counted == {**COMMITTED, EVENT: 1, TAGGED: 1, "SELECT a.position": 1}
 
@@ -105,7 +105,7 @@ def test_a_condition_that_looks_back_takes_one_statement(engine: SqliteEngine, t
 def test_a_refusal_and_a_repeat_look_up_the_ids_only_then(engine: SqliteEngine, trace: list[Statement]) -> None:
     """An append is written in good faith; a conflict or a guard is what makes its ids be looked up."""
     mine = request(raw(1, "a:1", type="T1"))
-    refused = request(raw(1, "a:1", type="T1"), unless=[Clause(Query.of(tags="a:1"), 0)])
+    refused = request(raw(1, "a:1", type="T1"), unless=[ConditionClause(Query.of(tags="a:1"), 0)])
     run(engine.append_many([mine]))
     counted = taken(trace, lambda: run(engine.append_many([refused])))
     assert counted == {"BEGIN IMMEDIATE": 1, "SELECT position,": 2, "ROLLBACK": 1, **INLINED}
@@ -212,7 +212,7 @@ def answer_all(engine: SqliteEngine) -> None:
     assert engine._writer is not None
     for query, _ in SHAPES.values():
         engine._writer.window.restart(60)
-        run(engine.append_many([request(raw(1, "z:1"), unless=[Clause(query, 57)])]))
+        run(engine.append_many([request(raw(1, "z:1"), unless=[ConditionClause(query, 57)])]))
 
 
 def test_every_select_goes_by_an_index_and_none_sorts(path: str, engine: SqliteEngine, trace: list[Statement]) -> None:
@@ -272,7 +272,7 @@ def test_hundreds_of_alternatives_are_one_query(engine: SqliteEngine) -> None:
     assert [event.position for event in found] == list(range(61, 361))
     assert [event.position for event in run(engine.read(wide, Span(limit=3, backwards=True))).events] == [360, 359, 358]
     assert run(engine.count(wide)) == 300
-    refused = run(engine.append_many([request(raw(1), unless=[Clause(wide, 0)])]))[0]
+    refused = run(engine.append_many([request(raw(1), unless=[ConditionClause(wide, 0)])]))[0]
     assert isinstance(refused, ef.AppendConflict)
     beyond = Query.any_of(item for n in range(300) for _ in range(40) for item in of(tags=f"many:{n}").items)
     assert run(engine.count(beyond)) == 300  # the same alternative again is no other alternative

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from eventfold.concurrency.run import run
 from eventfold.core.envelope import NewEvent, Receipt
-from eventfold.core.query import Clause, Item, Query
+from eventfold.core.query import ConditionClause, Item, Query
 from eventfold.engines.sqlite import SqliteEngine, append, writer
 from eventfold.engines.sqlite.window import Window
 from eventfold.errors import AppendConflict
@@ -93,7 +93,7 @@ def _request(one: Asked, head: int, done: list[tuple[AppendRequest, Receipt]]) -
     if one.repeat and done:
         return done[len(one.kinds) % len(done)][0]
     events = [raw(0, *tags, type=type) for type, tags in one.kinds]
-    return request(*events, unless=[Clause(query, max(0, head - back)) for query, back in one.clauses])
+    return request(*events, unless=[ConditionClause(query, max(0, head - back)) for query, back in one.clauses])
 
 
 def _compare(log: list[Kind], made: AppendRequest, outcome: Outcome, done: list[tuple[AppendRequest, Receipt]]) -> None:
@@ -125,7 +125,9 @@ def test_a_batch_of_refusals_costs_later_conditions_nothing(path: str) -> None:
     assert engine._writer is not None
     run(engine.append_many([request(raw(n, "a")) for n in range(5)]))
     before = (engine._writer.window.start, engine._writer.window.end)
-    outcomes = run(engine.append_many([request(raw(1), unless=[Clause(Query.of(tags="a"), 2)]) for _ in range(3)]))
+    outcomes = run(
+        engine.append_many([request(raw(1), unless=[ConditionClause(Query.of(tags="a"), 2)]) for _ in range(3)])
+    )
     assert [type(each) for each in outcomes] == [AppendConflict] * 3
     assert before == (engine._writer.window.start, engine._writer.window.end) == (0, 5)
     run(engine.close())
@@ -140,6 +142,6 @@ def test_a_failed_batch_leaves_nothing_in_the_window(path: str, monkeypatch: pyt
         broken.setattr(append.Batch, "insert", lambda self: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run(engine.append_many([request(raw(2, "b"))]))
-    outcome = run(engine.append_many([request(raw(3, "b"), unless=[Clause(Query.of(tags="b"), 1)])]))[0]
+    outcome = run(engine.append_many([request(raw(3, "b"), unless=[ConditionClause(Query.of(tags="b"), 1)])]))[0]
     assert isinstance(outcome, Receipt) and outcome.first == 2
     run(engine.close())

@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Any, cast
 
 from eventfold.core.event import Recorded, tag_fields, tag_values
-from eventfold.core.state import State, Step, plan_of
+from eventfold.core.state import State, Step, state_definition_of
 from eventfold.errors import InvalidInput
 
 MODULE_BY_MARK = {"datetime.": "datetime", "Decimal(": "decimal", "UUID(": "uuid"}
@@ -30,7 +30,7 @@ def generate_test(spec: str, question: State, steps: Iterable[Step]) -> str:
     if not taken:
         raise InvalidInput(f"Nothing happened to {question!r}.", "Ask for an entity that has events.")
     answer: State = taken[-1].state
-    fields = [name for name in answer.__struct_fields__ if name not in plan_of(type(answer)).question]
+    fields = [name for name in answer.__struct_fields__ if name not in state_definition_of(type(answer)).question]
     expected = {name: getattr(answer, name) for name in fields}
     classes: set[type] = {type(question)}
     body = "\n".join(_test_body(question, taken, expected, classes))
@@ -70,7 +70,7 @@ def _event_code(recorded: Recorded[Any], used: set[type]) -> str:
 
 
 def _question_values(question: State) -> list[Any]:
-    return [getattr(question, name) for name in plan_of(type(question)).question]
+    return [getattr(question, name) for name in state_definition_of(type(question)).question]
 
 
 def _python_code(value: Any, used: set[type]) -> str:

@@ -39,7 +39,7 @@ from eventfold.cli.state import (
 )
 from eventfold.cli.suggestions import print_suggestions
 from eventfold.cli.untyped_state import UntypedState
-from eventfold.core.envelope import Stored
+from eventfold.core.envelope import StoredEvent
 from eventfold.core.state import Change, diff
 from eventfold.store import Store
 
@@ -56,7 +56,7 @@ COLUMNS = (
 class HistoryStep(NamedTuple):
     """One step: an event, and what it changed."""
 
-    stored: Stored
+    stored: StoredEvent
     changes: Mapping[str, Change]
 
 

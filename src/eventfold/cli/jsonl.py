@@ -24,7 +24,7 @@ import msgspec
 from eventfold.core.envelope import (
     MAX_EVENTS_PER_APPEND,
     NewEvent,
-    Stored,
+    StoredEvent,
     check_name,
     check_new,
     from_micros,
@@ -82,12 +82,12 @@ _input_decoder = msgspec.json.Decoder(InputLine)
 _encode = msgspec.json.Encoder().encode
 
 
-def encode_line(stored: Stored) -> bytes:
+def encode_line(stored: StoredEvent) -> bytes:
     """An event as one line of JSON, without the line break."""
     return _encode(to_line(stored))
 
 
-def to_line(stored: Stored) -> EventLine:
+def to_line(stored: StoredEvent) -> EventLine:
     """An event in the shape of a line."""
     return EventLine(
         position=stored.position,
@@ -102,7 +102,7 @@ def to_line(stored: Stored) -> EventLine:
     )
 
 
-def payload_to_json(stored: Stored) -> msgspec.Raw:
+def payload_to_json(stored: StoredEvent) -> msgspec.Raw:
     """The payload as it stands in a line."""
     data = stored.data
     if stored.codec == "json" and stored.key is None and is_json(data) and not data.startswith(OPAQUE_PREFIX):

@@ -18,7 +18,7 @@ from eventfold.cli.options import Json, Url, Wide, open_store, split_store_argum
 from eventfold.cli.output import Column, Output, Row
 from eventfold.cli.questions import build_question, import_state_class
 from eventfold.cli.state import ImportPath
-from eventfold.core.state import plan_of as fold_of
+from eventfold.core.state import state_definition_of as fold_of
 from eventfold.errors import InvalidInput, InvalidProcess
 from eventfold.process.classes import Process
 from eventfold.process.listing import Instance, all_listed, listed, names

@@ -18,7 +18,7 @@ from typing import Any, cast, get_args, get_origin
 
 import msgspec
 
-from eventfold.core.state import State, plan_of
+from eventfold.core.state import State, state_definition_of
 from eventfold.errors import EventfoldError, InvalidState
 
 LIBRARY_FOLDER = str(
@@ -56,7 +56,7 @@ def import_state_class(spec: str, import_path: str) -> type[State]:
         found = getattr(found, part)
     if not _is_state(found):
         raise InvalidState(f"{spec} is no State.", "Name a class that derives from ef.State.", given=spec)
-    plan_of(found)
+    state_definition_of(found)
     return found
 
 
@@ -66,7 +66,7 @@ def _is_state(value: object) -> bool:
 
 def build_question(cls: type[State], words: list[str]) -> State:
     """The question: values in the order of the fields, key=value pairs, or one JSON object. Raises InvalidState."""
-    fields = plan_of(cls).question
+    fields = state_definition_of(cls).question
     given = (
         _parse_object(cls, words[0])
         if len(words) == 1 and words[0].startswith("{")
@@ -86,7 +86,8 @@ def _parse_object(cls: type[State], text: str) -> dict[str, Any]:
         return msgspec.json.decode(text, type=dict[str, Any])
     except msgspec.DecodeError as error:
         raise InvalidState(
-            f"The question of {cls.__name__} is no JSON object: {error}.", _usage(cls, plan_of(cls).question)
+            f"The question of {cls.__name__} is no JSON object: {error}.",
+            _usage(cls, state_definition_of(cls).question),
         ) from error
 
 
@@ -113,7 +114,9 @@ def _convert(cls: type[State], name: str, value: Any, hint: Any) -> Any:
         return msgspec.convert(value, type=hint, strict=False)
     except (msgspec.ValidationError, TypeError) as error:
         raise InvalidState(
-            f"{value!r} is no {name} for {cls.__name__}: {error}.", _usage(cls, plan_of(cls).question), field=name
+            f"{value!r} is no {name} for {cls.__name__}: {error}.",
+            _usage(cls, state_definition_of(cls).question),
+            field=name,
         ) from error
 
 

@@ -35,7 +35,7 @@ from eventfold.cli.options import (
 )
 from eventfold.cli.output import Output
 from eventfold.cli.suggestions import print_suggestions
-from eventfold.core.envelope import Stored
+from eventfold.core.envelope import StoredEvent
 from eventfold.core.event import Recorded
 from eventfold.core.query import Cursor, Query
 from eventfold.ports.engine import PAGE_BYTES
@@ -46,7 +46,7 @@ class HasStoredEvent(Protocol):
     """A step or an event that was read."""
 
     @property
-    def stored(self) -> Stored:
+    def stored(self) -> StoredEvent:
         """As it stands in the log."""
         ...
 

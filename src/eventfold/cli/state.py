@@ -41,9 +41,9 @@ from eventfold.cli.output import Column, Output
 from eventfold.cli.questions import build_question, import_state_class, user_code_errors
 from eventfold.cli.suggestions import print_suggestions
 from eventfold.cli.untyped_state import UntypedState
-from eventfold.core.envelope import Stored
+from eventfold.core.envelope import StoredEvent
 from eventfold.core.query import Query
-from eventfold.core.state import Change, State, diff, plan_of
+from eventfold.core.state import Change, State, diff, state_definition_of
 from eventfold.store import Store
 
 MAX_DICT_ROWS = 40  # of one dict, in a table that is not wide
@@ -175,12 +175,12 @@ def changes_between(
 
 def question_to_json(question: State) -> dict[str, Any]:
     """The values asked by, in JSON."""
-    return {name: to_json_value(getattr(question, name)) for name in plan_of(type(question)).question}
+    return {name: to_json_value(getattr(question, name)) for name in state_definition_of(type(question)).question}
 
 
 def answer_fields(question: State) -> dict[str, Any]:
     """The fields that are the answer, as they are."""
-    asked = plan_of(type(question)).question
+    asked = state_definition_of(type(question)).question
     return {name: getattr(question, name) for name in question.__struct_fields__ if name not in asked}
 
 
@@ -252,7 +252,7 @@ def print_untyped_state(output: Output, asked: StateRequest, position: int, foun
     )
 
 
-def event_origin(stored: Stored) -> dict[str, Any]:
+def event_origin(stored: StoredEvent) -> dict[str, Any]:
     """Which event it was, in JSON."""
     origin: dict[str, Any] = {"position": stored.position, "type": stored.type, "time": format_time(stored.time)}
     return origin if stored.occurred is None else origin | {"occurred": format_time(stored.occurred)}

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 import msgspec
 
 from eventfold.cli.jsonl import is_json
-from eventfold.core.envelope import Stored
+from eventfold.core.envelope import StoredEvent
 from eventfold.core.event import Recorded
 from eventfold.core.state import ABSENT, Change
 
@@ -20,7 +20,7 @@ class LastValue(NamedTuple):
     """The last value of a field, and the event that said so."""
 
     value: Any
-    stored: Stored
+    stored: StoredEvent
 
 
 class UntypedState:
@@ -58,7 +58,7 @@ class UntypedState:
         return changes
 
 
-def payload_fields(stored: Stored) -> dict[str, Any] | None:
+def payload_fields(stored: StoredEvent) -> dict[str, Any] | None:
     """The fields of a payload; None if it has none that can be read here."""
     if stored.codec != "json" or stored.key is not None or not is_json(stored.data):
         return None

@@ -18,7 +18,7 @@ from eventfold.concurrency.batch import MOST_AT_ONCE, Appends, Door, at_once, ce
 from eventfold.concurrency.calls import Call, has_ended
 from eventfold.concurrency.run import refuse_after_fork
 from eventfold.concurrency.waiting import LOOK_AGAIN_S
-from eventfold.core.envelope import Receipt, as_first
+from eventfold.core.envelope import Receipt, as_first_answer
 from eventfold.core.mutex import Mutex
 from eventfold.errors import EventfoldError
 from eventfold.ports.engine import AppendRequest, Outcome
@@ -129,7 +129,7 @@ class ThreadCombiner:
             outcomes = [error] * len(batch)
         for each, outcome in zip(batch, outcomes, strict=True):
             if each.tries > 1 and isinstance(outcome, Receipt):
-                outcome = as_first(outcome, each.request.events)
+                outcome = as_first_answer(outcome, each.request.events)
             each.outcome = outcome
 
     def _wake(self, batch: Sequence[_Ticket]) -> None:

@@ -88,7 +88,7 @@ def _resolve(future: asyncio.Future[None]) -> None:
 
 
 class Promise:
-    """See flow.chain.Promise."""
+    """See log.pipeline.Promise."""
 
     __slots__ = ("_waiters", "done")
 

@@ -21,9 +21,9 @@ import typing
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from eventfold.core.class_data import keep, recall
+from eventfold.core.class_data import get_class_data, set_class_data
 from eventfold.core.event import tag_fields, tag_values
-from eventfold.core.state import State, evolve_all, plan_of
+from eventfold.core.state import State, evolve_all, state_definition_of
 from eventfold.errors import InvalidDecision
 
 _TAGS = "__eventfold_tags__"
@@ -58,7 +58,7 @@ def _refuse_another_entitys(aggregate: Aggregate, event: object) -> None:
     if type(aggregate).query is not State.query:
         return  # it asks otherwise than by its tag fields, so these do not tell what is its own
     tags = _tags_of(type(event))
-    for field, key in plan_of(type(aggregate)).tags:
+    for field, key in state_definition_of(type(aggregate)).tags:
         if key not in tags:
             continue
         own = set(tag_values(getattr(aggregate, field)))
@@ -76,7 +76,7 @@ def _refuse_another_entitys(aggregate: Aggregate, event: object) -> None:
 
 def _tags_of(cls: type) -> dict[str, list[str]]:
     """The fields of an event class by the tag key they give."""
-    found: dict[str, list[str]] | None = recall(cls, _TAGS)
+    found: dict[str, list[str]] | None = get_class_data(cls, _TAGS)
     if found is None:
         found = {}
         try:
@@ -85,11 +85,11 @@ def _tags_of(cls: type) -> dict[str, list[str]]:
             return found  # the append refuses such a class, and says what cannot be resolved
         for field, key in tag_fields(hints).items():
             found.setdefault(key, []).append(field)
-        keep(cls, _TAGS, found)
+        set_class_data(cls, _TAGS, found)
     return found
 
 
-def together(aggregates: Iterable[Any]) -> list[Any]:
+def record_jointly(aggregates: Iterable[Any]) -> list[Any]:
     """Let several aggregates record into one list, so that the order among them is kept. Returns the list."""
     shared: list[Any] = []
     for each in aggregates:

@@ -18,13 +18,13 @@ _WORD = re.compile(r"[^\W\d]\w*")
 _HINTS = (types.GenericAlias, types.UnionType, str)
 
 
-def recall(owner: Any, what: str) -> Any:
+def get_class_data(owner: Any, what: str) -> Any:
     """What was kept of a class, or of an object, itself: not of a class that it is derived from. None if nothing."""
     own: Any = getattr(owner, "__dict__", None)
     return None if own is None else own.get(what)
 
 
-def keep(owner: Any, what: str, value: Any) -> None:
+def set_class_data(owner: Any, what: str, value: Any) -> None:
     """Keep something of a class, or of an object that has room for it: others have it computed again each time."""
     if isinstance(owner, type):
         type.__setattr__(owner, what, value)
@@ -32,7 +32,7 @@ def keep(owner: Any, what: str, value: Any) -> None:
         owner.__dict__[what] = value
 
 
-def keep_visible_names(cls: type, scope: dict[str, Any]) -> None:
+def remember_visible_names(cls: type, scope: dict[str, Any]) -> None:
     """Keep those names of the function that a class is written in which its annotations mention, and no others."""
     if "<locals>" not in cls.__qualname__:
         return
@@ -43,14 +43,14 @@ def keep_visible_names(cls: type, scope: dict[str, Any]) -> None:
             value = kept[name] = scope[name]
             if isinstance(value, _HINTS) or type(value).__module__ == "typing":
                 ahead.append(str(value))  # Alias = list["Entry"]
-    keep(cls, NAMES, kept)
+    set_class_data(cls, NAMES, kept)
 
 
 def visible_names(cls: type) -> dict[str, Any]:
     """The names of functions that a class and those it is derived from were written in, for their annotations."""
     found: dict[str, Any] = {}
     for base in reversed(cls.__mro__):
-        found.update(recall(base, NAMES) or {})
+        found.update(get_class_data(base, NAMES) or {})
     return found
 
 

@@ -21,17 +21,17 @@ from uuid import UUID
 import msgspec
 
 from eventfold.core.decoders import decoder_of
-from eventfold.core.envelope import NewEvent, Stored, check_name, check_new, new_id, to_micros
+from eventfold.core.envelope import NewEvent, StoredEvent, check_name, check_new, new_id, to_micros
 from eventfold.core.event import (
     Draft,
     Event,
     RawEvent,
     classes_named,
-    declared,
+    declaration_of,
+    declarations_version,
     family_of,
-    generation,
-    is_same_place,
-    is_taken_twice,
+    is_name_conflict,
+    is_same_source,
     known_names,
     tag_fields,
     tag_values,
@@ -48,8 +48,8 @@ from eventfold.core.json_values import (
     what_changed,
 )
 from eventfold.core.signals import is_from_handler
-from eventfold.core.unknown_fields import Decode, Encode, keeper_of, keeping
-from eventfold.core.upcast import Upcaster, chain_of, ends_of, lift, refuse_gap, step_from
+from eventfold.core.unknown_fields import Decode, Encode, keep_unknown, unknown_field_of
+from eventfold.core.upcast import Upcaster, apply_upcasters, check_no_gap, current_classes, upcaster_from, version_chain
 from eventfold.errors import EventfoldError, InvalidEvent, UndecodableEvent, UnknownEventType
 
 _json = msgspec.json.Encoder(enc_hook=built_in_value)
@@ -64,15 +64,15 @@ class Codec(msgspec.Struct):
     encode: Callable[[Any], bytes]
     decode: Callable[[bytes], Any]
     tags: tuple[tuple[str, Callable[[Any], Any]], ...]
-    step: Upcaster | None = None
+    upcaster: Upcaster | None = None
     decode_lines: Callable[[bytes], list[Any]] | None = None
     decimals: tuple[str, ...] = ()  # fields in which a Decimal may be
 
 
 def codec_of(cls: type) -> Codec:
     """Compile a class. Raises InvalidEvent if it is no event class or its annotations cannot be resolved."""
-    name = declared(cls)
-    refuse_gap(cls)
+    name = declaration_of(cls)
+    check_no_gap(cls)
     try:
         hints = typing.get_type_hints(cls, include_extras=True)
         if hasattr(cls, "model_validate_json"):  # pydantic, recognised by what it can do, not imported
@@ -89,8 +89,8 @@ def codec_of(cls: type) -> Codec:
                 encode = _encode_ordered
             if any(name[0] == "_" for name in _attrs_fields(cls)):
                 encode = _encode_attrs
-        if (keeper := keeper_of(hints)) is not None:
-            encode, decode = keeping(cls, keeper, encode, decode)
+        if (keeper := unknown_field_of(hints)) is not None:
+            encode, decode = keep_unknown(cls, keeper, encode, decode)
             decode_lines = None
     except (NameError, TypeError) as error:
         raise InvalidEvent(
@@ -99,7 +99,7 @@ def codec_of(cls: type) -> Codec:
             type=name.type,
         ) from error
     fields = tuple((f"{key}:", attrgetter(field)) for field, key in tag_fields(hints).items())
-    return Codec(cls, name.type, name.version, encode, decode, fields, step_from(cls), decode_lines, decimals)
+    return Codec(cls, name.type, name.version, encode, decode, fields, upcaster_from(cls), decode_lines, decimals)
 
 
 def _pydantic_codec(model: Any) -> tuple[Encode, Decode]:
@@ -179,21 +179,21 @@ class Registry:
     def codec(self, cls: type) -> Codec:
         """The compiled codec of an event class. Raises InvalidEvent where its name is another's here."""
         codec = self._codecs.get(cls)
-        if codec is None or codec.step is not step_from(cls):
-            self._use(cls, InvalidEvent)
+        if codec is None or codec.upcaster is not upcaster_from(cls):
+            self._claim_name(cls, InvalidEvent)
             codec = self._codecs[cls] = codec_of(cls)
         return codec
 
-    def _use(self, cls: type, error: type[EventfoldError]) -> None:
+    def _claim_name(self, cls: type, error: type[EventfoldError]) -> None:
         """Remember that a name is this class's. Raises the error where it is another's, by accident of one name."""
-        own = declared(cls)
+        own = declaration_of(cls)
         key = (own.type, own.version)
         other = self._used.get(key)
         if other is cls:
             return
-        if other is not None and is_taken_twice(cls, other):
+        if other is not None and is_name_conflict(cls, other):
             raise error(
-                f"The event type {own.type!r} is taken twice: by {_place_of(other)}, and by {_place_of(cls)}.",
+                f"The event type {own.type!r} is taken twice: by {_source_of(other)}, and by {_source_of(cls)}.",
                 'Give one of them a name of its own, class X(ef.Event, type="billing.x"); where both mean the same '
                 "events, use one class, or say the name in both.",
                 type=own.type,
@@ -231,9 +231,9 @@ class Registry:
         except Exception as error:  # a pydantic serializer is the user's, and may raise anything
             if is_from_handler(error):
                 raise
-            raise _cannot_be_stored(codec, event, error) from error
+            raise _unstorable_error(codec, event, error) from error
         if is_nested_deeper(data):
-            raise _too_deep(codec, event)
+            raise _too_deep_error(codec, event)
         try:
             back = codec.decode(data)
         except MemoryError:
@@ -241,7 +241,7 @@ class Registry:
         except Exception as error:  # a check of the class may raise anything
             if is_from_handler(error):
                 raise
-            raise _cannot_be_read_back(codec, event, data, error) from error
+            raise _unreadable_error(codec, event, data, error) from error
         for name in codec.decimals:
             if found := float_as_decimal(getattr(event, name), getattr(back, name), name):
                 raise InvalidEvent(
@@ -276,14 +276,14 @@ class Registry:
             return tuple(found)
         return tuple(sorted(set(found)))
 
-    def reader(self, stored: Stored) -> Codec:
+    def codec_for(self, stored: StoredEvent) -> Codec:
         """The codec that reads a stored event, found by its name and version among all known classes.
 
         Raises UnknownEventType if no class, or several unrelated ones, claim it; UndecodableEvent on a gap in
         its versions.
         """
-        if self._generation != generation():
-            self._generation = generation()
+        if self._generation != declarations_version():
+            self._generation = declarations_version()
             self._readers.clear()
         codec = self._readers.get((stored.type, stored.version))
         if codec is None:
@@ -291,14 +291,14 @@ class Registry:
             self._readers[stored.type, stored.version] = codec
         return codec
 
-    def _candidates(self, stored: Stored) -> list[type]:
+    def _candidates(self, stored: StoredEvent) -> list[type]:
         """The classes of a stored name; where several have one version, the one that this store was used with."""
         found = classes_named(stored.type)
         used = self._used.get((stored.type, stored.version))
         if used is None:
             return found
-        same = [cls for cls in found if declared(cls).version == stored.version]
-        twin = next((cls for cls in same if is_same_place(used, cls)), None)
+        same = [cls for cls in found if declaration_of(cls).version == stored.version]
+        twin = next((cls for cls in same if is_same_source(used, cls)), None)
         if used not in same:
             if twin is None:
                 return found
@@ -307,25 +307,25 @@ class Registry:
             # else a module that is run and imported, which has its classes twice: those that are used here are meant
         return [used, *(cls for cls in found if cls not in same)]
 
-    def reader_among(self, classes: Iterable[type], stored: Stored) -> Codec:
+    def codec_among(self, classes: Iterable[type], stored: StoredEvent) -> Codec:
         """The same, preferring these classes and their families over others of the same stored name."""
         for cls in classes:
             if cls is not Event:
-                own = [each for each in family_of(cls) if stored.type in declared(each).names]
+                own = [each for each in family_of(cls) if stored.type in declaration_of(each).names]
                 if own:
                     return self._codec_among(own, stored)
-        return self.reader(stored)
+        return self.codec_for(stored)
 
-    def _codec_among(self, classes: list[type], stored: Stored) -> Codec:
+    def _codec_among(self, classes: list[type], stored: StoredEvent) -> Codec:
         if not classes:
-            raise unknown_type(stored)
+            raise unknown_type_error(stored)
         versions: dict[int, list[type]] = {}
         for cls in dict.fromkeys(classes):
-            versions.setdefault(declared(cls).version, []).append(cls)
+            versions.setdefault(declaration_of(cls).version, []).append(cls)
         newest = max(versions)
         found = versions.get(stored.version)
         if found is None:
-            if stored.version < newest and any(step_from(cls) for cls in classes):
+            if stored.version < newest and any(upcaster_from(cls) for cls in classes):
                 raise UndecodableEvent(
                     f"Event {stored.position} ({stored.type}) has version {stored.version}, and no class has.",
                     "Declare the class of that version and an upcaster from it; there are others, so it is a gap.",
@@ -335,31 +335,31 @@ class Registry:
                 )
             found = versions[newest]  # read weakly: unknown fields are ignored, missing ones take their defaults
         if len(found) > 1:
-            places = " and ".join(sorted(map(_place_of, found)))
+            places = " and ".join(sorted(map(_source_of, found)))
             raise UnknownEventType(
                 f"The event type {stored.type!r} is claimed by {places}.",
                 'Give one of them a name of its own: class X(ef.Event, type="…").',
                 type=stored.type,
             )
-        ends = ends_of(found[0])
-        if any(declared(end).type == stored.type and declared(end).version < newest for end in ends):
+        ends = current_classes(found[0])
+        if any(declaration_of(end).type == stored.type and declaration_of(end).version < newest for end in ends):
             raise UndecodableEvent(
-                f"The upcasters of {stored.type} end at {' → '.join(chain_of(found[0]))}, and version {newest} exists.",
+                f"The upcasters of {stored.type} end at {' → '.join(version_chain(found[0]))}, and version {newest} exists.",
                 "Write the upcaster that leads on to it.",
                 position=stored.position,
                 type=stored.type,
             )
-        self._use(found[0], UnknownEventType)
+        self._claim_name(found[0], UnknownEventType)
         return self.codec(found[0])
 
-    def decode(self, stored: Stored) -> tuple[Any, ...]:
+    def decode(self, stored: StoredEvent) -> tuple[Any, ...]:
         """The typed event as today's class; several where an upcaster splits it.
 
         Raises UnknownEventType or UndecodableEvent, which name the position.
         """
-        return self.decode_as(self.reader(stored), stored)
+        return self.decode_as(self.codec_for(stored), stored)
 
-    def decode_as(self, codec: Codec, stored: Stored) -> tuple[Any, ...]:
+    def decode_as(self, codec: Codec, stored: StoredEvent) -> tuple[Any, ...]:
         """The same with a codec found before."""
         if stored.codec != "json":
             raise UndecodableEvent(
@@ -377,17 +377,17 @@ class Registry:
             if is_from_handler(error):
                 raise
             raise UndecodableEvent(
-                f"Event {stored.position} no longer fits {codec.cls.__qualname__} ({stored.type}): {_said(error)}.",
+                f"Event {stored.position} no longer fits {codec.cls.__qualname__} ({stored.type}): {_describe_error(error)}.",
                 "Change the class so that it reads old events (a default for a new field), or read it raw (raw=True).",
                 position=stored.position,
                 type=stored.type,
                 field=_field_in(error),
             ) from error
-        return (event,) if codec.step is None else _lifted(codec.step, event, stored)
+        return (event,) if codec.upcaster is None else _apply_upcaster(codec.upcaster, event, stored)
 
-    def decode_all(self, codec: Codec, events: Sequence[Stored]) -> list[Any] | None:
+    def decode_all(self, codec: Codec, events: Sequence[StoredEvent]) -> list[Any] | None:
         """Events of one codec in one go, a third of the work of one by one; None where it takes one by one to tell."""
-        if codec.step is not None or codec.decode_lines is None or {event.codec for event in events} != {"json"}:
+        if codec.upcaster is not None or codec.decode_lines is None or {event.codec for event in events} != {"json"}:
             return None
         try:
             found = codec.decode_lines(b"\n".join([event.data for event in events]))
@@ -400,23 +400,23 @@ class Registry:
         return found if len(found) == len(events) else None
 
 
-def _place_of(cls: type) -> str:
+def _source_of(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _cannot_be_stored(codec: Codec, event: Any, error: Exception) -> InvalidEvent:
+def _unstorable_error(codec: Codec, event: Any, error: Exception) -> InvalidEvent:
     if isinstance(error, RecursionError):
-        return _too_deep(codec, event)
+        return _too_deep_error(codec, event)
     field = _unencodable_field(event)
     return InvalidEvent(
-        f"A {codec.type} cannot be stored: {f'field {field}: ' if field else ''}{_said(error)}.",
+        f"A {codec.type} cannot be stored: {f'field {field}: ' if field else ''}{_describe_error(error)}.",
         "Use values that have a JSON form: a built-in one of another library's (value.item() of a NumPy scalar, say).",
         type=codec.type,
         field=field,
     )
 
 
-def _too_deep(codec: Codec, event: Any) -> InvalidEvent:
+def _too_deep_error(codec: Codec, event: Any) -> InvalidEvent:
     field = _unencodable_field(event)
     return InvalidEvent(
         f"A {codec.type} cannot be stored: {f'field {field}' if field else 'it'} is nested deeper than {MOST_NESTED} "
@@ -439,12 +439,12 @@ def _unencodable_field(event: Any) -> str:
     return ""
 
 
-def _cannot_be_read_back(codec: Codec, event: Any, data: bytes, error: Exception) -> InvalidEvent:
+def _unreadable_error(codec: Codec, event: Any, data: bytes, error: Exception) -> InvalidEvent:
     if isinstance(error, ValueError) and error.__cause__ is None:  # msgspec's and pydantic's validation errors
         what, now = f"has a value of the wrong type: {error}", "Give each field the type its class declares."
     else:
         field = _refusing_field(codec.cls, data, error)
-        what = f"is refused by its own class when it is read: {f'field {field}: ' if field else ''}{_said(error)}"
+        what = f"is refused by its own class when it is read: {f'field {field}: ' if field else ''}{_describe_error(error)}"
         now = "Give it values that the class accepts also when it is read."
     return InvalidEvent(
         f"A {codec.type} {what}.", now, type=codec.type, field=_field_in(error), event=repr(event)[:500]
@@ -462,7 +462,7 @@ def _refusing_field(cls: Any, data: bytes, error: Exception) -> str:
     return ""
 
 
-def _said(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     """An error in words: of another kind than a validation error with the name of its class."""
     return str(error) if isinstance(error, (ValueError, TypeError)) else f"{type(error).__name__}: {error}"
 
@@ -478,9 +478,9 @@ def _field_in(error: Exception) -> str:
     return ".".join(part[1] for part in parts if part and part[1])
 
 
-def _lifted(step: Upcaster, event: Any, stored: Stored) -> tuple[Any, ...]:
+def _apply_upcaster(step: Upcaster, event: Any, stored: StoredEvent) -> tuple[Any, ...]:
     try:
-        return lift(event)
+        return apply_upcasters(event)
     except Exception as error:
         if is_from_handler(error):
             raise
@@ -493,12 +493,12 @@ def _lifted(step: Upcaster, event: Any, stored: Stored) -> tuple[Any, ...]:
         ) from error
 
 
-def raw(stored: Stored) -> RawEvent:
+def raw_event(stored: StoredEvent) -> RawEvent:
     """The event without its class."""
     return RawEvent(stored.type, stored.version, stored.codec, stored.data)
 
 
-def unknown_type(stored: Stored) -> UnknownEventType:
+def unknown_type_error(stored: StoredEvent) -> UnknownEventType:
     """The error for an event whose class this process does not know, with near matches."""
     import difflib
 

@@ -25,7 +25,7 @@ def decoder_of(kind: Any) -> msgspec.json.Decoder[Any]:
     return _compiling.run(_compile, kind)
 
 
-def decoded(data: bytes | str, cls: type[T]) -> T:
+def decode(data: bytes | str, cls: type[T]) -> T:
     """A value of the class from its JSON. Raises msgspec's ValueErrors."""
     if cls not in _known:
         decoder_of(cls)

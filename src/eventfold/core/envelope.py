@@ -28,9 +28,9 @@ MAX_NAME_BYTES = 255  # a tag, a type name, a request key
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999  # µs: what a datetime can say
-_chance: deque[bytes] = deque()  # random bytes drawn ahead, eight each
+_random_bytes: deque[bytes] = deque()  # random bytes drawn ahead, eight each
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_chance.clear)  # or parent and child would give the same ids
+    os.register_at_fork(after_in_child=_random_bytes.clear)  # or parent and child would give the same ids
 
 
 class NewEvent(msgspec.Struct, frozen=True, gc=False):
@@ -86,9 +86,9 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
         identity = new_id() if id is None else id.bytes
         return check_encoded(cls(identity, type, version, data, names, moment, packed, codec, key))
 
-    def at(self, position: int, time: int, offset: int, size: int) -> Stored:
+    def at(self, position: int, time: int, offset: int, size: int) -> StoredEvent:
         """The event in its place: number `offset` of an append of `size` events, recorded at `time`."""
-        return Stored(
+        return StoredEvent(
             position,
             self.id,
             self.type,
@@ -105,7 +105,7 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
         )
 
 
-class Stored(msgspec.Struct, gc=False):
+class StoredEvent(msgspec.Struct, gc=False):
     """An event as it stands in the log; fields converted when asked for, not when read.
 
     `position` from 1; `time`, `occurred` µs since 1970 UTC; `tags` joined by newlines; `offset` and
@@ -141,7 +141,7 @@ class Stored(msgspec.Struct, gc=False):
         """The tags, sorted."""
         return tuple(self.tags.split("\n")) if self.tags else ()
 
-    def same_as(self, new: NewEvent) -> bool:
+    def is_same_as(self, new: NewEvent) -> bool:
         """Whether this is that event: equal in everything its writer chose."""
         return (
             self.id == new.id
@@ -203,7 +203,7 @@ class Staged(msgspec.Struct, frozen=True, kw_only=True):
     after: int = 0
 
 
-def within(events: Sequence[Stored], limit: int, most: int) -> int:
+def page_length(events: Sequence[StoredEvent], limit: int, most: int) -> int:
     """How many of some events a page has: up to the limit, and to the one with which their bytes reach `most`."""
     if len(events) * MAX_EVENT_BYTES >= most:
         size = 0
@@ -214,7 +214,7 @@ def within(events: Sequence[Stored], limit: int, most: int) -> int:
     return min(limit, len(events))
 
 
-def receipt(store: str, epoch: int, events: Sequence[Stored], *, repeated: bool = False) -> Receipt:
+def make_receipt(store: str, epoch: int, events: Sequence[StoredEvent], *, repeated: bool = False) -> Receipt:
     """The receipt for the events of one append, as they stand in the log."""
     first = events[0]
     return Receipt(
@@ -229,7 +229,7 @@ def receipt(store: str, epoch: int, events: Sequence[Stored], *, repeated: bool 
     )
 
 
-def as_first(done: Receipt, events: Sequence[NewEvent]) -> Receipt:
+def as_first_answer(done: Receipt, events: Sequence[NewEvent]) -> Receipt:
     """The receipt of an append whose answer was lost, and which was then repeated, as its first answer would have been.
 
     Where another append was made under the same request key, it is that one's, and stays `repeated`.
@@ -239,7 +239,7 @@ def as_first(done: Receipt, events: Sequence[NewEvent]) -> Receipt:
     return done
 
 
-def digest(events: Iterable[NewEvent | Stored]) -> str:
+def digest(events: Iterable[NewEvent | StoredEvent]) -> str:
     """SHA-256, in hex, over the logical envelopes of some events, in order.
 
     The envelope is the same on every engine and holds what the writer chose: for each event its id,
@@ -248,7 +248,7 @@ def digest(events: Iterable[NewEvent | Stored]) -> str:
     """
     sha = hashlib.sha256()
     for event in events:
-        tags = event.tags if isinstance(event, Stored) else "\n".join(event.tags)
+        tags = event.tags if isinstance(event, StoredEvent) else "\n".join(event.tags)
         parts = [event.id]
         for part in (
             event.type.encode(),
@@ -276,9 +276,9 @@ def checksum(position: int, time: int, data: bytes, tags: str, metadata: bytes |
     return crc
 
 
-def unwritten(type: str, version: int) -> Stored:
+def unwritten_event(type: str, version: int) -> StoredEvent:
     """The envelope of an event that is in no log yet: position 0, recorded now, without id, tags and metadata."""
-    return Stored(0, bytes(16), type, version, b"", "", now_micros())
+    return StoredEvent(0, bytes(16), type, version, b"", "", now_micros())
 
 
 def now_micros() -> int:
@@ -295,16 +295,16 @@ def new_id(time_ns: int | None = None) -> bytes:
     millis, rest = divmod(ns, 1_000_000)
     stamp = (millis << 16) | 0x7000 | (rest * 4096 // 1_000_000)
     try:
-        chance = _chance.popleft()
+        chance = _random_bytes.popleft()
     except IndexError:
-        chance = _more_chance()
+        chance = _more_random_bytes()
     return stamp.to_bytes(8) + bytes((0x80 | (chance[0] & 0x3F),)) + chance[1:]
 
 
-def _more_chance() -> bytes:
+def _more_random_bytes() -> bytes:
     """Eight random bytes, and many more for later: each call to the system lets other threads take the turn."""
     drawn = os.urandom(8 * 256)
-    _chance.extend([drawn[at : at + 8] for at in range(8, len(drawn), 8)])
+    _random_bytes.extend([drawn[at : at + 8] for at in range(8, len(drawn), 8)])
     return drawn[:8]
 
 

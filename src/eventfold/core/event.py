@@ -16,8 +16,8 @@ from uuid import UUID
 
 import msgspec
 
-from eventfold.core.class_data import keep, recall
-from eventfold.core.envelope import NewEvent, Stored, check_name, from_micros
+from eventfold.core.class_data import get_class_data, set_class_data
+from eventfold.core.envelope import NewEvent, StoredEvent, check_name, from_micros
 from eventfold.core.moment_tags import moment_text
 from eventfold.errors import InvalidEvent
 
@@ -106,7 +106,7 @@ class Event(_Struct):
     """
 
 
-class Declared(msgspec.Struct, frozen=True):
+class EventDeclaration(msgspec.Struct, frozen=True):
     """How a class stands in the log: its name, its schema version, its older names."""
 
     type: str
@@ -120,36 +120,36 @@ class Declared(msgspec.Struct, frozen=True):
         return (self.type, *self.aliases)
 
 
-_declared: weakref.WeakKeyDictionary[type, Declared] = weakref.WeakKeyDictionary()
+_declarations: weakref.WeakKeyDictionary[type, EventDeclaration] = weakref.WeakKeyDictionary()
 _by_name: dict[str, list[weakref.ref[type]]] = {}
 _SOURCES = "__eventfold_sources__"  # the classes whose events are read as a class: kept as long as it is
-_generation = 0
+_declarations_version = 0
 
 
-def generation() -> int:
+def declarations_version() -> int:
     """Grows with every declared class, so that whoever caches by class knows when to look again."""
-    return _generation
+    return _declarations_version
 
 
 def _declare(cls: type, given: str | None, version: int, aliases: Iterable[str]) -> None:
-    global _generation
+    global _declarations_version
     name = cls.__name__ if given is None else given
     check_name("event type", name, reserved=cls.__module__.startswith("eventfold."))
     if version < 1:
         raise InvalidEvent(
             f"{cls.__qualname__} has version {version}.", "Versions are counted from 1.", type=name, version=version
         )
-    declared = Declared(name, version, tuple(check_name("event type", a) for a in aliases), given is None)
-    _declared[cls] = declared
+    declared = EventDeclaration(name, version, tuple(check_name("event type", a) for a in aliases), given is None)
+    _declarations[cls] = declared
     for each in declared.names:
         others = _by_name.setdefault(each, [])
         # A class written again (a notebook cell, a reload) takes the place of its earlier self.
-        others[:] = [r for r in others if (o := r()) is not None and not is_same_place(o, cls)]
+        others[:] = [r for r in others if (o := r()) is not None and not is_same_source(o, cls)]
         others.append(weakref.ref(cls))
-    _generation += 1
+    _declarations_version += 1
 
 
-def is_same_place(a: type, b: type) -> bool:
+def is_same_source(a: type, b: type) -> bool:
     """Whether two classes have one place in the source: one was written again, or its module is `__main__` too."""
     if a.__qualname__ != b.__qualname__:
         return False
@@ -162,9 +162,9 @@ def _file_of(cls: type) -> str | None:
     return getattr(sys.modules.get(cls.__module__), "__file__", None)
 
 
-def is_taken_twice(a: type, b: type) -> bool:
+def is_name_conflict(a: type, b: type) -> bool:
     """Whether two unrelated classes of modules have one stored name and version, which neither of them was given."""
-    mine, other = declared(a), declared(b)
+    mine, other = declaration_of(a), declaration_of(b)
     return (
         (mine.type, mine.version) == (other.type, other.version)
         and mine.is_default
@@ -172,19 +172,19 @@ def is_taken_twice(a: type, b: type) -> bool:
         and "<locals>" not in a.__qualname__ + b.__qualname__
         and not issubclass(a, b)
         and not issubclass(b, a)
-        and not is_same_place(a, b)
+        and not is_same_source(a, b)
     )
 
 
-def declared(cls: type) -> Declared:
+def declaration_of(cls: type) -> EventDeclaration:
     """How an event class stands in the log. Raises InvalidEvent if the class is none."""
     try:
-        return _declared[cls]
+        return _declarations[cls]
     except KeyError:
-        raise InvalidEvent(f"{cls.__module__}.{cls.__qualname__} is no event class.", _instead_of(cls)) from None
+        raise InvalidEvent(f"{cls.__module__}.{cls.__qualname__} is no event class.", _hint_for(cls)) from None
 
 
-def _instead_of(cls: type[Any]) -> str:
+def _hint_for(cls: type[Any]) -> str:
     """What whoever gave this instead of an event probably meant."""
     if issubclass(cls, (list, tuple)) or "__next__" in dir(cls):
         return "Give events one by one, store.append(*events), or any number of them to store.extend(events)."
@@ -192,17 +192,17 @@ def _instead_of(cls: type[Any]) -> str:
         return "Give what has no class to store.append_encoded(NewEvent.of(type, data, …))."
     if issubclass(cls, type):
         return "Give an event, with its fields, not its class."
-    if (instead := instead_of_generic(cls)) is not None:
+    if (instead := hint_for_generic(cls)) is not None:
         return instead
     return "Derive it from ef.Event, or decorate it with @ef.event."
 
 
-def instead_of_generic(hint: Any) -> str | None:
+def hint_for_generic(hint: Any) -> str | None:
     """What to write instead of `Moved[int]`, where Moved is a generic event class; None for anything else."""
     base: Any = get_origin(hint)
     if base is None and isinstance(hint, type) and "[" in hint.__name__:  # pydantic makes a class of its own
-        base = next((each for each in hint.__mro__ if each in _declared), None)
-    if not isinstance(base, type) or base not in _declared:
+        base = next((each for each in hint.__mro__ if each in _declarations), None)
+    if not isinstance(base, type) or base not in _declarations:
         return None
     given = "".join(getattr(each, "__name__", "").capitalize() for each in get_args(hint))
     name = repr(hint).rpartition(".")[2].rstrip("'>") if get_args(hint) else hint.__name__
@@ -212,20 +212,20 @@ def instead_of_generic(hint: Any) -> str | None:
     )
 
 
-def of_any_kind(hint: Any) -> Any:
+def without_parameters(hint: Any) -> Any:
     """`Moved` for `Moved[Any]`, where Moved is a generic event class: as checkers want it written; else the hint."""
     base: Any = get_origin(hint)
     arguments: tuple[Any, ...] = get_args(hint)
     if isinstance(hint, type) and "[" in hint.__name__:  # pydantic makes a class of its own
-        base = next((each for each in hint.__mro__ if each in _declared), None)
+        base = next((each for each in hint.__mro__ if each in _declarations), None)
         arguments = getattr(hint, "__pydantic_generic_metadata__", {}).get("args", ())
     is_any = bool(arguments) and all(each in (Any, object) for each in arguments)
-    return base if is_any and isinstance(base, type) and base in _declared else hint
+    return base if is_any and isinstance(base, type) and base in _declarations else hint
 
 
 def is_event_class(cls: type) -> bool:
     """Whether a class was declared as an event."""
-    return cls in _declared
+    return cls in _declarations
 
 
 def classes_named(name: str) -> list[type]:
@@ -238,13 +238,13 @@ def known_names() -> list[str]:
     return sorted(name for name in _by_name if classes_named(name))
 
 
-def set_source(target: type, source: type) -> None:
+def register_upcast_source(target: type, source: type) -> None:
     """Remember that events of `source` are read as `target` (see core/upcast.py)."""
-    global _generation
-    known: list[type] = recall(target, _SOURCES) or []
+    global _declarations_version
+    known: list[type] = get_class_data(target, _SOURCES) or []
     if source not in known:
-        keep(target, _SOURCES, [*known, source])
-    _generation += 1
+        set_class_data(target, _SOURCES, [*known, source])
+    _declarations_version += 1
 
 
 def family_of(cls: type) -> Iterator[type]:
@@ -252,24 +252,24 @@ def family_of(cls: type) -> Iterator[type]:
     yield cls
     for derived in _derived_from(cls):
         yield from family_of(derived)
-    for source in recall(cls, _SOURCES) or ():
+    for source in get_class_data(cls, _SOURCES) or ():
         yield from family_of(source)
 
 
 def _derived_from(cls: type) -> Iterator[type]:
     """The event classes next below a class; a generic model has a class between for each kind that it is used with."""
     for each in cls.__subclasses__():
-        if each in _declared:
+        if each in _declarations:
             yield each
         else:
             yield from _derived_from(each)
 
 
-def names_of(cls: type) -> tuple[str, ...]:
+def stored_names_of(cls: type) -> tuple[str, ...]:
     """Every stored name whose events can be read as a class; of Event itself: () meaning any."""
     if cls is Event:
         return ()
-    return tuple(dict.fromkeys(name for each in family_of(cls) for name in declared(each).names))
+    return tuple(dict.fromkeys(name for each in family_of(cls) for name in declaration_of(each).names))
 
 
 @overload
@@ -293,21 +293,21 @@ def tag_fields(hints: dict[str, Any]) -> dict[str, str]:
     """Which fields of a class are tags, as field -> tag key, from its type hints (with extras)."""
     found: dict[str, str] = {}
     for field, hint in hints.items():
-        mark = _mark(hint)
+        mark = _tag_mark(hint)
         if mark is not None:
             found[field] = mark.key or field
     return found
 
 
-def _mark(hint: Any) -> TagField | None:
+def _tag_mark(hint: Any) -> TagField | None:
     origin = get_origin(hint)
     if origin is Annotated:
         for extra in hint.__metadata__:
             if isinstance(extra, TagField):
                 return extra
-        return _mark(hint.__origin__)
+        return _tag_mark(hint.__origin__)
     if origin in (Union, types.UnionType):
-        return next((m for arg in get_args(hint) if (m := _mark(arg)) is not None), None)
+        return next((m for arg in get_args(hint) if (m := _tag_mark(arg)) is not None), None)
     return None
 
 
@@ -404,7 +404,7 @@ class Recorded(msgspec.Struct, Generic[E_co], frozen=True, gc=False):
     `time`      when it was recorded; `occurred` when it happened, where its writer said so; both UTC.
     """
 
-    stored: Stored
+    stored: StoredEvent
     event: E_co
 
     if not TYPE_CHECKING:

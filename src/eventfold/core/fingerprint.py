@@ -28,11 +28,11 @@ from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple, cast
 from uuid import UUID
 
-from eventfold.core.class_data import keep, recall
-from eventfold.core.event import Event, declared, family_of
-from eventfold.core.state import State, plan_of, version_of
+from eventfold.core.class_data import get_class_data, set_class_data
+from eventfold.core.event import Event, declaration_of, family_of
+from eventfold.core.state import State, state_definition_of, version_of
 from eventfold.core.syntax import changed_names, describe, globals_in, names_in, words_in
-from eventfold.core.upcast import step_from
+from eventfold.core.upcast import upcaster_from
 
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), type(...), Decimal, UUID, date, time, timedelta)
 _OURS = frozenset(("eventfold", "msgspec"))
@@ -66,13 +66,13 @@ _reported: set[tuple[str, tuple[str, ...]]] = set()
 
 def fingerprint(cls: type[State]) -> Fingerprint:
     """What a State folds, and how. Also with the versions of the installed packages that it uses."""
-    plan = plan_of(cls)
-    known: tuple[int, Fingerprint] | None = recall(cls, _KNOWN)
-    if known is not None and known[0] == plan.generation:
+    plan = state_definition_of(cls)
+    known: tuple[int, Fingerprint] | None = get_class_data(cls, _KNOWN)
+    if known is not None and known[0] == plan.declarations_version:
         return known[1]
     own = {_top(each.__module__) for each in (cls, *plan.events)}
     found = _digest(own, True, lambda walk: walk.state(cls, plan.events), version_of(cls))
-    keep(cls, _KNOWN, (plan.generation, found))
+    set_class_data(cls, _KNOWN, (plan.declarations_version, found))
     return found
 
 
@@ -143,7 +143,7 @@ class _Walk:
         yield from self.value(cls)
         for event in (e for e in events if e is not Event):
             for each in family_of(event):
-                name, step = declared(each), step_from(each)
+                name, step = declaration_of(each), upcaster_from(each)
                 yield f"{name.names} {name.version}"
                 yield from self.value(each)
                 if step is not None:
@@ -157,9 +157,9 @@ class _Walk:
         for each in more:
             yield from self.value(each)
         for each in families:
-            step = step_from(each)
+            step = upcaster_from(each)
             if step is not None:
-                yield f"{declared(each).names} {declared(each).version}"
+                yield f"{declaration_of(each).names} {declaration_of(each).version}"
                 yield from self.value(step.function)
         for each in families:
             for name, part in self._named_members(each, self._words):

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from eventfold.core.envelope import check_name
-from eventfold.core.event import instead_of_generic, names_of, of_any_kind
+from eventfold.core.event import hint_for_generic, stored_names_of, without_parameters
 from eventfold.core.moment_tags import in_utc, is_moment
 from eventfold.errors import CursorMismatch, InvalidEvent, InvalidQuery
 
@@ -22,7 +22,7 @@ Kind = str | type
 MAX_ITEMS = 50_000  # alternatives of one query
 MAX_TYPES = 100_000  # types of one alternative
 MAX_NAMES = 1_000_000  # types and tags of all alternatives of one query together
-FEW = 32  # alternatives that are tried one after the other; more are looked up
+SCANNED_ITEMS = 32  # alternatives that are tried one after the other; more are looked up
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -53,7 +53,7 @@ class Query(msgspec.Struct, frozen=True):
             if not item.types and not item.tags:
                 raise InvalidQuery("An item of the query names no type and no tag.", "For every event use Query().")
 
-    def names(self) -> int:
+    def count_names(self) -> int:
         """How many types and tags its items name, all counted."""
         return sum(len(item.types) + len(item.tags) for item in self.items)
 
@@ -135,7 +135,7 @@ class Query(msgspec.Struct, frozen=True):
         return f"Query({' | '.join(map(show, self.items)) or 'everything'})"
 
 
-def spelled(query: Query, others: Callable[[str], Iterable[str]]) -> Query:
+def with_spellings(query: Query, others: Callable[[str], Iterable[str]]) -> Query:
     """The query with every spelling of its moments as an alternative: `others` gives those of a tag that is in UTC.
 
     For engines, whose indexes know tags as they were written.
@@ -152,7 +152,7 @@ def spelled(query: Query, others: Callable[[str], Iterable[str]]) -> Query:
     return Query(tuple(items))
 
 
-def within_limits(query: Query) -> Query:
+def check_limits(query: Query) -> Query:
     """The query, if a store can be asked it. Raises InvalidQuery, naming the limit, where it has too many names."""
     names = 0
     for item in query.items:
@@ -171,7 +171,7 @@ class Matcher:
 
     def __init__(self, query: Query) -> None:
         self.matches: Callable[[str, Sequence[str] | frozenset[str]], bool] = query.matches
-        if len(query.items) <= FEW and query.names() <= FEW * FEW:
+        if len(query.items) <= SCANNED_ITEMS and query.count_names() <= SCANNED_ITEMS * SCANNED_ITEMS:
             return
         self._moments = query.names_moments()
         self._types: set[str] = set()  # of items without tags
@@ -199,7 +199,7 @@ class Matcher:
         )
 
 
-class Clause(msgspec.Struct, frozen=True):
+class ConditionClause(msgspec.Struct, frozen=True):
     """A piece of an append condition: no event matching `query` may stand after position `after`.
 
     `behind` the id of an event that must be in the log, or in an earlier request of the same call: nothing up to
@@ -208,7 +208,7 @@ class Clause(msgspec.Struct, frozen=True):
 
     query: Query
     after: int = 0
-    behind: bytes | None = None
+    after_event: bytes | None = None
 
 
 def _too_many(what: str, of: str, most: int) -> InvalidQuery:
@@ -220,7 +220,7 @@ def _too_many(what: str, of: str, most: int) -> InvalidQuery:
 
 
 def _several(names: Any) -> list[Any]:
-    if isinstance(names, (str, type)) or instead_of_generic(names) is not None:
+    if isinstance(names, (str, type)) or hint_for_generic(names) is not None:
         return [names]
     try:
         return list(names)
@@ -230,10 +230,10 @@ def _several(names: Any) -> list[Any]:
 
 
 def _names(kind: Kind) -> tuple[str, ...]:
-    kind = of_any_kind(kind)
+    kind = without_parameters(kind)
     if isinstance(kind, type):
-        return names_of(kind)
-    if (instead := instead_of_generic(kind)) is not None:
+        return stored_names_of(kind)
+    if (instead := hint_for_generic(kind)) is not None:
         raise InvalidQuery(f"A query cannot ask for {kind!r}.", instead)
     return (kind,)
 

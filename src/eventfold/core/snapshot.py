@@ -10,9 +10,9 @@ from typing import TypeVar
 
 import msgspec
 
-from eventfold.core.decoders import decoded
+from eventfold.core.decoders import decode
 from eventfold.core.json_values import built_in_value
-from eventfold.core.state import State, plan_of
+from eventfold.core.state import State, state_definition_of
 
 S = TypeVar("S", bound=State)
 
@@ -26,9 +26,9 @@ class Snapshot(msgspec.Struct, frozen=True):
     state: bytes
 
 
-def key_of(question: State) -> str | None:
+def snapshot_key(question: State) -> str | None:
     """What a snapshot is kept under: the class and the question; None where a question has no JSON form."""
-    plan = plan_of(type(question))
+    plan = state_definition_of(type(question))
     try:
         asked = msgspec.json.encode(
             [getattr(question, name) for name in plan.question], enc_hook=built_in_value
@@ -42,7 +42,7 @@ def pack(state: State) -> bytes | None:
     """A state as bytes, or None where it would not come back equal (a field typed Any, a NaN)."""
     try:
         packed = msgspec.json.encode(state, enc_hook=built_in_value)
-        return packed if decoded(packed, type(state)) == state else None
+        return packed if decode(packed, type(state)) == state else None
     except Exception:  # noqa: BLE001 (a class's own check may raise anything, and the log is there)
         return None
 
@@ -50,6 +50,6 @@ def pack(state: State) -> bytes | None:
 def unpack(cls: type[S], packed: bytes) -> S | None:
     """The state back, or None where the bytes are not such a state."""
     try:
-        return decoded(packed, cls)
+        return decode(packed, cls)
     except Exception:  # noqa: BLE001 (a class's own check too: the snapshot is dropped, the log is folded)
         return None

@@ -21,21 +21,21 @@ from uuid import UUID
 
 import msgspec
 
-from eventfold.core.class_data import keep, keep_visible_names, recall, visible_names
-from eventfold.core.envelope import unwritten
+from eventfold.core.class_data import get_class_data, remember_visible_names, set_class_data, visible_names
+from eventfold.core.envelope import unwritten_event
 from eventfold.core.event import (
     Event,
     Recorded,
-    declared,
-    generation,
-    instead_of_generic,
+    declaration_of,
+    declarations_version,
+    hint_for_generic,
     is_event_class,
-    names_of,
-    of_any_kind,
+    stored_names_of,
     tag_fields,
     tag_values,
+    without_parameters,
 )
-from eventfold.core.query import Item, Query, within_limits
+from eventfold.core.query import Item, Query, check_limits
 from eventfold.errors import InvalidProjection, InvalidState
 
 S = TypeVar("S", bound="State")
@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     class _Struct(metaclass=StateMeta):
         __struct_fields__: ClassVar[tuple[str, ...]]
         __struct_defaults__: ClassVar[tuple[Any, ...]]
-        __eventfold_plan__: ClassVar[Plan | None]  # of the class, or of one that it is derived from
+        __eventfold_plan__: ClassVar[StateDefinition | None]  # of the class, or of one that it is derived from
 
 else:
 
@@ -81,8 +81,8 @@ else:
             cls = super().__new__(mcls, name, bases, namespace, **options)
             refuse_hidden_methods(cls)
             if version is not None:
-                keep(cls, _VERSION, version)
-            keep_visible_names(cls, sys._getframe(1).f_locals)
+                set_class_data(cls, _VERSION, version)
+            remember_visible_names(cls, sys._getframe(1).f_locals)
             return cls
 
     class _Struct(msgspec.Struct, metaclass=StateMeta):
@@ -94,7 +94,7 @@ _VERSION = "__eventfold_version__"
 
 def version_of(cls: type) -> str | int | None:
     """The `version=` that a class, or the nearest of its bases, was given."""
-    given: list[Any] = [recall(base, _VERSION) for base in cls.__mro__]
+    given: list[Any] = [get_class_data(base, _VERSION) for base in cls.__mro__]
     return next((version for version in given if version is not None), None)
 
 
@@ -111,7 +111,7 @@ class State(_Struct):
 
     def query(self) -> Query:
         """Which events this state is folded from."""
-        plan = plan_of(type(self))
+        plan = state_definition_of(type(self))
         return plan.query(self)
 
     if TYPE_CHECKING:  # any further parameters: one that names the envelope overrides it as well
@@ -133,7 +133,7 @@ class State(_Struct):
             )
 
 
-class Plan(msgspec.Struct):
+class StateDefinition(msgspec.Struct):
     """What a State class means, compiled once: its event types, its question, how to copy an answer."""
 
     cls: type[State]
@@ -142,7 +142,7 @@ class Plan(msgspec.Struct):
     question: tuple[str, ...]
     tags: tuple[tuple[str, str], ...]
     copiers: tuple[tuple[str, Copier], ...]
-    generation: int
+    declarations_version: int
     recorded: bool = False  # whether evolve is given the envelope as well
 
     def query(self, state: State) -> Query:
@@ -157,13 +157,13 @@ class Plan(msgspec.Struct):
                 "Give every tag field a value.",
                 state=repr(state),
             )
-        return within_limits(Query.any_of(Item(self.types, tuple(sorted(tags))) for tags in alternatives))
+        return check_limits(Query.any_of(Item(self.types, tuple(sorted(tags))) for tags in alternatives))
 
     def key(self, state: State) -> tuple[Any, ...]:
         """What tells this question from others: the class and the question's values."""
         return (self.cls, *[_hashable(getattr(state, name)) for name in self.question])
 
-    def blank(self, state: S) -> S:
+    def initial(self, state: S) -> S:
         """The same question without an answer: what a fold starts from."""
         blank = type(state)(**{name: getattr(state, name) for name in self.question})
         for name, copy_of in self.copiers:
@@ -193,15 +193,15 @@ def _hashable(value: Any) -> Any:
 _OF_ANY_NUMBER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-def plan_of(cls: type[State]) -> Plan:
+def state_definition_of(cls: type[State]) -> StateDefinition:
     """The compiled plan of a State class. Raises InvalidState if it cannot be folded."""
     plan = cls.__eventfold_plan__
-    if plan is None or plan.cls is not cls or plan.generation != generation():
+    if plan is None or plan.cls is not cls or plan.declarations_version != declarations_version():
         plan = cls.__eventfold_plan__ = _compile(cls)
     return plan
 
 
-def _compile(cls: type[State]) -> Plan:
+def _compile(cls: type[State]) -> StateDefinition:
     scope = visible_names(cls)
     fields, defaults = cls.__struct_fields__, cls.__struct_defaults__
     try:
@@ -219,13 +219,13 @@ def _compile(cls: type[State]) -> Plan:
     events = _event_classes(cls, evolve.get("event", next(iter(evolve.values()), None)))
     names: dict[str, None] = {}
     for each in events:
-        names.update(dict.fromkeys(names_of(each)))
+        names.update(dict.fromkeys(stored_names_of(each)))
     anything = Event in events
     if cls.query is State.query and not anything:
         _check_tags(cls, events, {key for _, key in tags})
-    copiers = tuple((name, c) for name in fields if (c := copier(hints[name])) is not None)
+    copiers = tuple((name, c) for name in fields if (c := copier_for(hints[name])) is not None)
     types = () if anything else tuple(names)
-    return Plan(cls, events, types, question, tags, copiers, generation(), _wants_envelope(cls))
+    return StateDefinition(cls, events, types, question, tags, copiers, declarations_version(), _wants_envelope(cls))
 
 
 def _wants_envelope(cls: type[State]) -> bool:
@@ -251,7 +251,7 @@ def _event_classes(cls: type, hint: Any) -> tuple[type, ...]:
                 f"{cls.__name__}.evolve takes {each!r}, which is no event class."
                 if each is not None
                 else f"{cls.__name__}.evolve does not say which events it takes.",
-                instead_of_generic(each)
+                hint_for_generic(each)
                 or "Annotate it with event classes: def evolve(self, event: Opened | Closed) -> None.",
             )
     return tuple(found)
@@ -264,7 +264,7 @@ def _alternatives(hint: Any) -> list[Any]:
         return _alternatives(hint.__origin__)
     if isinstance(hint, getattr(typing, "TypeAliasType", ())):
         return _alternatives(hint.__value__)
-    return [of_any_kind(hint)]
+    return [without_parameters(hint)]
 
 
 def _check_tags(cls: type, events: Iterable[type], asked: set[str]) -> None:
@@ -292,52 +292,52 @@ def evolve_all(state: State, events: Iterable[Any]) -> None:
 
     They are in no log yet, or the state's `evolve` does not ask for the envelope.
     """
-    if plan_of(type(state)).recorded:
+    if state_definition_of(type(state)).recorded:
         evolve_recorded(state, map(_unwritten, events))
         return
     evolve = state.evolve
     for event in events:
         if evolve(event) is not None:
-            raise _returned(state, event)
+            raise _refuse_result(state, event)
 
 
 def evolve_recorded(state: State, recorded: Iterable[Recorded[Any]]) -> None:
     """Fold events into a state, in place, with their envelopes where its `evolve` asks for them."""
-    if not plan_of(type(state)).recorded:
+    if not state_definition_of(type(state)).recorded:
         evolve_all(state, [each.event for each in recorded])
         return
     evolve = state.evolve
     for each in recorded:
         if evolve(each.event, each) is not None:  # pyright: ignore[reportUnnecessaryComparison]
-            raise _returned(state, each.event)
+            raise _refuse_result(state, each.event)
 
 
 def _unwritten(event: Any) -> Recorded[Any]:
-    name = declared(cast("type[Any]", type(event)))
-    return Recorded(unwritten(name.type, name.version), event)
+    name = declaration_of(cast("type[Any]", type(event)))
+    return Recorded(unwritten_event(name.type, name.version), event)
 
 
-def _returned(state: State, event: object) -> InvalidState:
+def _refuse_result(state: State, event: object) -> InvalidState:
     return InvalidState(
         f"{type(state).__name__}.evolve returned a value for {type(event).__name__}, and evolve changes self.",
         "Assign to self and return nothing.",
     )
 
 
-def copied(state: S) -> S:
+def copy_state(state: S) -> S:
     """A copy that shares nothing mutable with the original: what is handed out, so nobody can spoil a cache."""
     twin = copy.copy(state)
-    for name, copier_of in plan_of(type(state)).copiers:
+    for name, copier_of in state_definition_of(type(state)).copiers:
         setattr(twin, name, copier_of(getattr(state, name)))
     return twin
 
 
-def unshared(event: Any) -> Any:
+def private_copy(event: Any) -> Any:
     """An event for a fold that is kept: itself where it cannot change, else a copy that only the fold has."""
     cls = cast("type[Any]", type(event))
     if cls not in _changing:
         try:
-            _changing[cls] = copier(cls) is not None
+            _changing[cls] = copier_for(cls) is not None
         except (NameError, TypeError):  # annotations that cannot be resolved here
             _changing[cls] = True
     return copy.deepcopy(event) if _changing[cls] else event
@@ -347,30 +347,30 @@ _changing: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
 _IMMUTABLE = (str, bytes, int, float, bool, complex, type(None), Decimal, UUID, date, datetime, time, timedelta, Enum)
 
 
-def copier(hint: Any) -> Copier | None:
+def copier_for(hint: Any) -> Copier | None:
     """How to copy a value of a declared type; None where it may be shared, since it cannot change."""
     if isinstance(hint, TypeVar):
-        return copier(hint.__bound__) if hint.__bound__ else copy.deepcopy
+        return copier_for(hint.__bound__) if hint.__bound__ else copy.deepcopy
     origin, args = get_origin(hint), get_args(hint)
     if origin is typing.Annotated:
-        return copier(hint.__origin__)
+        return copier_for(hint.__origin__)
     if isinstance(hint, typing.NewType):
-        return copier(hint.__supertype__)
+        return copier_for(hint.__supertype__)
     if origin is typing.Literal:
         return None
     if origin in (Union, types.UnionType, tuple, frozenset):
-        return None if all(a is Ellipsis or copier(a) is None for a in args) else copy.deepcopy
+        return None if all(a is Ellipsis or copier_for(a) is None for a in args) else copy.deepcopy
     if origin in (list, set):
-        return copy.copy if copier(args[0]) is None else copy.deepcopy
-    if origin is dict and copier(args[0]) is None:
-        inner = copier(args[1])
+        return copy.copy if copier_for(args[0]) is None else copy.deepcopy
+    if origin is dict and copier_for(args[0]) is None:
+        inner = copier_for(args[1])
         return copy.copy if inner is None else _dict_copier(inner)
-    if isinstance(hint, type) and _unchanging(cast("type[Any]", hint)):
+    if isinstance(hint, type) and _is_immutable(cast("type[Any]", hint)):
         return None
     return copy.deepcopy
 
 
-def _unchanging(cls: type[Any]) -> bool:
+def _is_immutable(cls: type[Any]) -> bool:
     """Whether values of a class cannot change: built-in values, and frozen structs of such."""
     if issubclass(cls, _IMMUTABLE):
         return True
@@ -378,7 +378,7 @@ def _unchanging(cls: type[Any]) -> bool:
     if config is None or not config.frozen:
         return False
     hints = typing.get_type_hints(cls, include_extras=True)
-    return all(hint is cls or copier(hint) is None for hint in hints.values())
+    return all(hint is cls or copier_for(hint) is None for hint in hints.values())
 
 
 def _dict_copier(inner: Copier) -> Copier:
@@ -448,4 +448,15 @@ class Step(NamedTuple, Generic[_St]):
     state: _St
 
 
-__all__ = ["ABSENT", "Change", "Plan", "State", "Step", "copied", "diff", "evolve_all", "evolve_recorded", "plan_of"]
+__all__ = [
+    "ABSENT",
+    "Change",
+    "State",
+    "StateDefinition",
+    "Step",
+    "copy_state",
+    "diff",
+    "evolve_all",
+    "evolve_recorded",
+    "state_definition_of",
+]

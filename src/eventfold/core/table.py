@@ -21,11 +21,11 @@ import msgspec
 from eventfold.core.decoders import decoder_of
 from eventfold.errors import InvalidProjection, ProjectionDamaged
 
-Kind = Literal["text", "int", "float", "bool", "bytes", "decimal", "moment", "date", "uuid", "json"]
+ColumnKind = Literal["text", "int", "float", "bool", "bytes", "decimal", "moment", "date", "uuid", "json"]
 Convert = Callable[[Any], Any]
 
 # Order matters: bool is an int, datetime is a date.
-KINDS: tuple[tuple[type, Kind], ...] = (
+KINDS: tuple[tuple[type, ColumnKind], ...] = (
     (bool, "bool"),
     (int, "int"),
     (float, "float"),
@@ -42,7 +42,7 @@ class Column(msgspec.Struct, frozen=True):
     """A column: `kind` is one of a dozen words that every target can store."""
 
     name: str
-    kind: Kind
+    kind: ColumnKind
     nullable: bool = False
 
 
@@ -60,7 +60,7 @@ class Table(msgspec.Struct, frozen=True):
         return tuple(column.name for column in self.columns)
 
 
-class Rows(msgspec.Struct):
+class RowCodec(msgspec.Struct):
     """How the rows of one class travel: `pack` makes the tuple to store, `unpack` the row object of a stored tuple."""
 
     table: Table
@@ -70,9 +70,9 @@ class Rows(msgspec.Struct):
     pack_key: Callable[[tuple[Any, ...]], tuple[Any, ...]]
 
 
-def rows_of(
+def row_codec_of(
     cls: Any, name: str, hints: dict[str, Any], key: tuple[str, ...], indexes: tuple[tuple[str, ...], ...]
-) -> Rows:
+) -> RowCodec:
     """The table of a Projection class, and how its rows travel. Raises InvalidProjection on what is no column."""
     columns: list[Column] = []
     encoders: list[Convert | None] = []
@@ -96,7 +96,7 @@ def rows_of(
             )
     get = _getter(fields)
     size = len(key)
-    return Rows(
+    return RowCodec(
         Table(name, tuple(columns), key, indexes),
         get if not any(encoders) else _converting(get, encoders),
         _building(cls) if not any(decoders) else _unpacking(cls, decoders),
@@ -107,7 +107,7 @@ def rows_of(
 
 # What a filter and a row's value may be, by kind of column. bool is an int, datetime is a date: neither is meant where
 # it is left out.
-_COMPARABLE: dict[Kind, tuple[tuple[type, ...], tuple[type, ...]]] = {
+_COMPARABLE: dict[ColumnKind, tuple[tuple[type, ...], tuple[type, ...]]] = {
     "text": ((str,), ()),
     "int": ((int,), (bool,)),
     "float": ((int, float), (bool,)),
@@ -120,7 +120,7 @@ _COMPARABLE: dict[Kind, tuple[tuple[type, ...], tuple[type, ...]]] = {
 }
 
 
-def is_of_kind(kind: Kind, of: type) -> bool:
+def is_of_kind(kind: ColumnKind, of: type) -> bool:
     """Whether values of a type may be in a column of a kind: databases convert others, each in its own way."""
     if kind == "json" or issubclass(of, NoneType):
         return True
@@ -222,7 +222,7 @@ def unreadable_row(of: str, error: Exception) -> ProjectionDamaged:
 def _column(cls: type, field: str, hint: Any) -> tuple[Column, Convert | None, Convert | None]:
     plain, nullable = _plain(hint)
     if isinstance(plain, type) and issubclass(plain, Enum):
-        kinds: set[Kind] = {kind for member in plain for of, kind in KINDS if type(member.value) is of}
+        kinds: set[ColumnKind] = {kind for member in plain for of, kind in KINDS if type(member.value) is of}
         if len(kinds) == 1:
             return Column(field, kinds.pop(), nullable), lambda member: member.value, plain
     elif get_origin(plain) is Literal:

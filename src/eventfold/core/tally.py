@@ -13,7 +13,7 @@ from struct import Struct
 
 import msgspec
 
-from eventfold.core.envelope import Stored
+from eventfold.core.envelope import StoredEvent
 
 MODULUS = 1 << 128
 
@@ -44,16 +44,16 @@ class Tally(msgspec.Struct, frozen=True):
         return cls(count, int(text, 16))
 
 
-NOTHING = Tally()
+EMPTY_TALLY = Tally()
 
 
-def place_hash(position: int, id: bytes) -> int:
+def event_hash(position: int, id: bytes) -> int:
     """The hash of one event in its place: the first 128 bits of BLAKE2b over its position (8 bytes) and its id."""
     return _number(blake2b(_place(position, id), digest_size=16).digest())
 
 
-def tally(events: Sequence[Stored]) -> Tally:
-    """The tally of some events: the sum of their `place_hash`es."""
+def tally(events: Sequence[StoredEvent]) -> Tally:
+    """The tally of some events: the sum of their `event_hash`es."""
     places = map(_place, [event.position for event in events], [event.id for event in events])
     return Tally(
         len(events), sum(map(_number, [blake2b(place, digest_size=16).digest() for place in places])) % MODULUS

@@ -29,7 +29,7 @@ _parts = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _plain = msgspec.json.decode
 
 
-def keeper_of(hints: dict[str, Any]) -> str | None:
+def unknown_field_of(hints: dict[str, Any]) -> str | None:
     """The field that keeps what is unknown, from a class's type hints (with extras)."""
     for field, hint in hints.items():
         if get_origin(hint) is Annotated and any(isinstance(each, UnknownFields) for each in hint.__metadata__):
@@ -37,7 +37,7 @@ def keeper_of(hints: dict[str, Any]) -> str | None:
     return None
 
 
-def keeping(cls: type, keeper: str, encode: Encode, decode: Decode) -> tuple[Encode, Decode]:
+def keep_unknown(cls: type, keeper: str, encode: Encode, decode: Decode) -> tuple[Encode, Decode]:
     """The same codec, where unknown fields go into the keeper when read, and beside the others when written."""
     names = _stored_names(cls, keeper)
     own = names.pop(keeper)

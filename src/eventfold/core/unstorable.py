@@ -15,14 +15,14 @@ from typing import Any, cast
 from eventfold.core.table import Column, Table, is_of_kind
 from eventfold.errors import InvalidProjection
 
-EDGES = (1, 9999)  # years
-LEAST, MOST = -(1 << 63), (1 << 63) - 1
-DIGITS = 16_000  # before or behind the point
-SHOWN = 200  # characters of a value
-LEAST_SHOWN = 4  # … by which it is recognised in what a database said
+EDGE_YEARS = (1, 9999)  # years
+MIN_INT, MAX_INT = -(1 << 63), (1 << 63) - 1
+MAX_DIGITS = 16_000  # before or behind the point
+SHOWN_CHARACTERS = 200  # characters of a value
+MIN_SHOWN_CHARACTERS = 4  # … by which it is recognised in what a database said
 
 
-def why_unfit(column: Column, value: Any) -> str:
+def why_unstorable(column: Column, value: Any) -> str:
     """Why no place for rows can hold a value of this column's type; "" where it may."""
     if value is None:
         return "" if column.nullable else "it must have a value"
@@ -33,7 +33,7 @@ def why_unfit(column: Column, value: Any) -> str:
             return "text with lone surrogates cannot be stored"
     if isinstance(value, datetime) and not _is_in_calendar(value):
         return "in UTC it is in none of the years 1 to 9999"
-    if column.kind == "int" and isinstance(value, int) and not LEAST <= value <= MOST:
+    if column.kind == "int" and isinstance(value, int) and not MIN_INT <= value <= MAX_INT:
         return "a whole number has 64 bits there"
     return ""
 
@@ -51,7 +51,7 @@ def refuse_moments(columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> 
     width = len(rows[0]) if rows else 0  # keys are the beginning of rows
     for at, column in enumerate(columns[:width]):
         if column.kind == "moment":
-            for value in [row[at] for row in rows if row[at] is not None and row[at].year in EDGES]:
+            for value in [row[at] for row in rows if row[at] is not None and row[at].year in EDGE_YEARS]:
                 value.astimezone(UTC)
 
 
@@ -71,7 +71,9 @@ def _why_other(column: Column, value: Any) -> str:
     return f"the column holds {column.kind}, and this is {of.__name__}"
 
 
-def unfit(projection: str, columns: Sequence[Column], rows: Iterable[Sequence[Any]], error: Exception) -> Exception:
+def unstorable_error(
+    projection: str, columns: Sequence[Column], rows: Iterable[Sequence[Any]], error: Exception
+) -> Exception:
     """The error for rows, or keys of rows, that were refused: with column and value, where these can be told."""
     values = [
         (column, value.value if isinstance(value, Enum) else value)
@@ -79,17 +81,17 @@ def unfit(projection: str, columns: Sequence[Column], rows: Iterable[Sequence[An
         for column, value in zip(columns, row, strict=False)  # a key is the beginning of a row
     ]
     said = f"{error}".strip().partition("\n")[0].rstrip(".")
-    for why in (why_unfit, partial(_why_said, said), partial(_why_extreme, said), _why_other):
+    for why in (why_unstorable, partial(_why_database_said, said), partial(_why_extreme, said), _why_other):
         for column, value in values:
             if reason := why(column, value):
                 return _error(projection, column, value, reason)
     return error
 
 
-def _why_said(said: str, _column: Column, value: Any) -> str:
+def _why_database_said(said: str, _column: Column, value: Any) -> str:
     """What a database said, where it names the value."""
     shown = () if value is None or isinstance(value, (bool, bytes)) else (f"{value}", f"{value!r}")
-    return said if any(len(each) >= LEAST_SHOWN and each in said for each in shown) else ""
+    return said if any(len(each) >= MIN_SHOWN_CHARACTERS and each in said for each in shown) else ""
 
 
 def _why_extreme(said: str, _column: Column, value: Any) -> str:
@@ -97,20 +99,20 @@ def _why_extreme(said: str, _column: Column, value: Any) -> str:
     if not isinstance(value, Decimal) or not value.is_finite():
         return ""
     exponent = cast("int", value.as_tuple().exponent)
-    return said if max(abs(exponent), abs(value.adjusted())) > DIGITS else ""
+    return said if max(abs(exponent), abs(value.adjusted())) > MAX_DIGITS else ""
 
 
-def refuse_unfit(projection: str, table: Table, where: Mapping[str, Any]) -> None:
+def refuse_unstorable_filter(projection: str, table: Table, where: Mapping[str, Any]) -> None:
     """Raises InvalidProjection on a filter that no row can be equal to, because no place could keep it."""
     for column in table.columns:
         value = where.get(column.name)
-        if value is not None and (reason := why_unfit(column, value)):
+        if value is not None and (reason := why_unstorable(column, value)):
             raise _error(projection, column, value, reason)
 
 
 def refuse_limit(limit: Any) -> None:
     """Raises InvalidProjection on what is no number of rows: SQLite takes -1 for all, and PostgreSQL refuses it."""
-    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or not 0 <= limit <= MOST):
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or not 0 <= limit <= MAX_INT):
         raise InvalidProjection(
             f"limit={limit!r} is no number of rows.", "Give a whole number from 0 on, or None for all of them."
         )
@@ -130,10 +132,10 @@ def sort_fields(order: Any) -> tuple[str, ...]:
     return tuple(given)
 
 
-def unfit_filter(projection: str, table: Table, where: Mapping[str, Any], error: Exception) -> Exception:
+def unstorable_filter_error(projection: str, table: Table, where: Mapping[str, Any], error: Exception) -> Exception:
     """The error for a filter that a place for rows cannot take."""
     columns = [column for column in table.columns if where.get(column.name) is not None]
-    found = unfit(projection, columns, [[where[column.name] for column in columns]], error)
+    found = unstorable_error(projection, columns, [[where[column.name] for column in columns]], error)
     if isinstance(found, InvalidProjection):
         return found
     names = ", ".join(column.name for column in columns)
@@ -146,7 +148,7 @@ def unfit_filter(projection: str, table: Table, where: Mapping[str, Any], error:
 
 def _error(projection: str, column: Column, value: Any, reason: str) -> InvalidProjection:
     shown = f"{value!r}"
-    shown = shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}… ({len(shown):,} characters)"
+    shown = shown if len(shown) <= SHOWN_CHARACTERS else f"{shown[:SHOWN_CHARACTERS]}… ({len(shown):,} characters)"
     return InvalidProjection(
         f"{projection} cannot keep {shown} in its column {column.name}: {reason}.",
         "Keep another value there, or give the field another type.",

@@ -19,8 +19,15 @@ from typing import Any, TypeVar, Union, cast, get_args, get_origin
 
 import msgspec
 
-from eventfold.core.class_data import keep
-from eventfold.core.event import classes_named, declared, instead_of_generic, is_event_class, of_any_kind, set_source
+from eventfold.core.class_data import set_class_data
+from eventfold.core.event import (
+    classes_named,
+    declaration_of,
+    hint_for_generic,
+    is_event_class,
+    register_upcast_source,
+    without_parameters,
+)
 from eventfold.errors import InvalidEvent
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -39,7 +46,7 @@ class Upcaster(msgspec.Struct, frozen=True):
         return f"{self.function.__module__}.{self.function.__qualname__}"
 
 
-_STEP = "__eventfold_upcaster__"
+_UPCASTER = "__eventfold_upcaster__"
 
 
 def upcast(function: F) -> F:
@@ -56,25 +63,25 @@ def upcast(function: F) -> F:
             "Define the classes it names in the same module or function, above it.",
         ) from error
     result = hints.pop("return", None)
-    sources = [of_any_kind(each) for each in hints.values()]
+    sources = [without_parameters(each) for each in hints.values()]
     targets = tuple(_classes(result))
     if len(sources) != 1 or not targets or not all(map(_is_event, [*sources, *targets])):
         raise InvalidEvent(
             f"The upcaster {function.__qualname__} does not say from which event class to which.",
-            next(filter(None, map(instead_of_generic, [*sources, *targets])), None)
+            next(filter(None, map(hint_for_generic, [*sources, *targets])), None)
             or "Annotate it: def step(old: OldClass) -> NewClass (or -> tuple[A, B] for a split).",
         )
     step = Upcaster(function, sources[0], targets)
-    known = step_from(step.source)
+    known = upcaster_from(step.source)
     if known is not None and known.name != step.name:
         raise InvalidEvent(
             f"{step.source.__qualname__} has two upcasters, {known.name} and {step.name}.",
             "Keep one way from each old class; chain them one version at a time.",
         )
-    _refuse_circles(step)
-    keep(step.source, _STEP, step)
+    _refuse_cycles(step)
+    set_class_data(step.source, _UPCASTER, step)
     for target in targets:
-        set_source(target, step.source)
+        register_upcast_source(target, step.source)
     return function
 
 
@@ -84,14 +91,14 @@ def _classes(hint: Any) -> Iterator[Any]:
             if arg is not Ellipsis:
                 yield from _classes(arg)
     elif hint is not None:
-        yield of_any_kind(hint)
+        yield without_parameters(hint)
 
 
 def _is_event(cls: Any) -> bool:
     return isinstance(cls, type) and is_event_class(cls)
 
 
-def _refuse_circles(step: Upcaster) -> None:
+def _refuse_cycles(step: Upcaster) -> None:
     seen, ahead = {step.source}, list(step.targets)
     while ahead:
         cls = ahead.pop()
@@ -100,34 +107,34 @@ def _refuse_circles(step: Upcaster) -> None:
                 f"The upcaster {step.name} leads back to {cls.__qualname__}.",
                 "An upcaster leads from older to newer only.",
             )
-        following = step_from(cls)
+        following = upcaster_from(cls)
         if following is not None:
             seen.add(cls)
             ahead.extend(following.targets)
 
 
-def step_from(cls: type) -> Upcaster | None:
+def upcaster_from(cls: type) -> Upcaster | None:
     """The step that leads on from a class, if there is one."""
-    return cls.__dict__.get(_STEP)
+    return cls.__dict__.get(_UPCASTER)
 
 
-def ends_of(cls: type) -> tuple[type, ...]:
+def current_classes(cls: type) -> tuple[type, ...]:
     """The classes that a class's events end up as: itself where no step leads on."""
-    step = step_from(cls)
-    return (cls,) if step is None else tuple(end for target in step.targets for end in ends_of(target))
+    step = upcaster_from(cls)
+    return (cls,) if step is None else tuple(end for target in step.targets for end in current_classes(target))
 
 
-def refuse_gap(cls: type) -> None:
+def check_no_gap(cls: type) -> None:
     """Raises InvalidEvent where an older version of an event has a class, and no way leads on from it to this one."""
-    own = declared(cls)
+    own = declaration_of(cls)
     if own.version == 1:
         return
     for older in classes_named(own.type):
-        if declared(older).type == own.type and declared(older).version < own.version:
-            for end in map(declared, ends_of(older)):
+        if declaration_of(older).type == own.type and declaration_of(older).version < own.version:
+            for end in map(declaration_of, current_classes(older)):
                 if end.type == own.type and end.version < own.version:
                     raise InvalidEvent(
-                        f"{own.type} has a gap: its upcasters lead {' → '.join(chain_of(older))}, "
+                        f"{own.type} has a gap: its upcasters lead {' → '.join(version_chain(older))}, "
                         f"and {cls.__qualname__} is version {own.version}.",
                         "Write the upcaster that leads on to it, in a module that is imported with the class.",
                         type=own.type,
@@ -135,17 +142,17 @@ def refuse_gap(cls: type) -> None:
                     )
 
 
-def lift(event: object) -> tuple[Any, ...]:
+def apply_upcasters(event: object) -> tuple[Any, ...]:
     """An event taken through every step to today's classes: one event, or several after a split.
 
     Raises whatever an upcaster raises, and TypeError if one returns what it did not declare.
     """
-    step = type(event).__dict__.get(_STEP)
+    step = type(event).__dict__.get(_UPCASTER)
     while step is not None:  # nearly always one event becomes one
         event = step.function(event)
         if type(event) not in step.targets:
             return _parts(step, event)
-        step = type(event).__dict__.get(_STEP)
+        step = type(event).__dict__.get(_UPCASTER)
     return (event,)
 
 
@@ -155,11 +162,11 @@ def _parts(step: Upcaster, result: object) -> tuple[Any, ...]:
         if not isinstance(part, step.targets):
             wanted = " or ".join(t.__qualname__ for t in step.targets)
             raise TypeError(f"{step.name} returned {part!r}, not {wanted}")
-    return tuple(end for part in parts for end in lift(part))
+    return tuple(end for part in parts for end in apply_upcasters(part))
 
 
-def chain_of(cls: type) -> list[str]:
+def version_chain(cls: type) -> list[str]:
     """A class's way through its versions, in words, for people: ["PricedV1 v1", "Priced v2"]."""
-    way = [f"{cls.__qualname__} v{declared(cls).version}"]
-    step = step_from(cls)
-    return way if step is None else way + [name for target in step.targets for name in chain_of(target)]
+    way = [f"{cls.__qualname__} v{declaration_of(cls).version}"]
+    step = upcaster_from(cls)
+    return way if step is None else way + [name for target in step.targets for name in version_chain(target)]

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from eventfold.core.table import Kind
+from eventfold.core.table import ColumnKind
 
 # The exponent of a decimal's first digit: two digits where it is small, else one of Python's nineteen.
 _SMALL = 40
@@ -69,7 +69,7 @@ def moment_order(value: datetime) -> str:
 
 
 # By kind of column (see columns.Kind): those whose own text does not sort, or is not equal, as the value is.
-ORDER: Mapping[Kind, Callable[[Any], str]] = {"decimal": decimal_order, "moment": moment_order}
+ORDER: Mapping[ColumnKind, Callable[[Any], str]] = {"decimal": decimal_order, "moment": moment_order}
 
 
 def _decimal_text_order(text: str | None) -> str | None:
@@ -81,8 +81,8 @@ def _moment_text_order(text: str | None) -> str | None:
 
 
 # The same of a column's text, for databases that keep such values as text; and what they call it in SQL.
-TEXT_ORDER: Mapping[Kind, Callable[[str | None], str | None]] = {
+TEXT_ORDER: Mapping[ColumnKind, Callable[[str | None], str | None]] = {
     "decimal": _decimal_text_order,
     "moment": _moment_text_order,
 }
-FUNCTIONS: Mapping[Kind, str] = {"decimal": "eventfold_decimal_order", "moment": "eventfold_moment_order"}
+FUNCTIONS: Mapping[ColumnKind, str] = {"decimal": "eventfold_decimal_order", "moment": "eventfold_moment_order"}

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from eventfold.engines.addresses import MEMORY, file_of, text_of
 from eventfold.errors import InvalidInput, InvalidUrl, MissingExtra, NotSupported
-from eventfold.ports.engine import Engine, Restored, Upgraded
+from eventfold.ports.engine import Engine, RestoreResult, UpgradeResult
 
 Colour = Literal["sync", "async"]
 SCHEMES = ("memory", "sqlite", "postgresql", "postgres", "file")
@@ -55,20 +55,20 @@ def open_engine(address: str | Engine, colour: Colour, create: bool, options: di
     )
 
 
-async def upgraded(engine: Engine, copy: str | None, *, copies: bool) -> Upgraded:
+async def upgraded(engine: Engine, copy: str | None, *, copies: bool) -> UpgradeResult:
     """Bring the store of an engine that is not open to this version's layout. Raises NotSupported where none is kept.
 
     `copy`: where a copy is written first; None: beside the store, unless `copies` is false.
     """
-    upgrade: Callable[..., Awaitable[Upgraded]] | None = getattr(engine, "upgrade", None)
+    upgrade: Callable[..., Awaitable[UpgradeResult]] | None = getattr(engine, "upgrade", None)
     if upgrade is None:
         raise _kept_nowhere(engine, "upgrade")
     return await upgrade(copy, copies=copies)
 
 
-async def restored(engine: Engine) -> Restored:
+async def restored(engine: Engine) -> RestoreResult:
     """Let a new epoch begin in the store of an engine that is not open. Raises NotSupported where none is kept."""
-    restored: Callable[[], Awaitable[Restored]] | None = getattr(engine, "restored", None)
+    restored: Callable[[], Awaitable[RestoreResult]] | None = getattr(engine, "restored", None)
     if restored is None:
         raise _kept_nowhere(engine, "restored")
     return await restored()

@@ -14,34 +14,34 @@ from typing import Any, ClassVar, TypeVar
 import msgspec
 
 from eventfold.concurrency.watchers import call_all
-from eventfold.core.envelope import Receipt, Stored, receipt
+from eventfold.core.envelope import Receipt, StoredEvent, make_receipt
 from eventfold.core.moment_tags import in_utc, is_moment
 from eventfold.core.mutex import Mutex
-from eventfold.core.query import Clause, Item, Matcher, Query
+from eventfold.core.query import ConditionClause, Item, Matcher, Query
 from eventfold.core.snapshot import Snapshot
 from eventfold.errors import EventfoldError, NotSupported, StoreNotFound
 from eventfold.ports.engine import (
     PAGE_BYTES,
     AppendRequest,
     Capabilities,
-    Folder,
+    ExclusiveTransaction,
     Head,
+    InlineProjector,
     Outcome,
     Page,
     Span,
     TagCount,
-    Turn,
     TypeCount,
 )
-from eventfold.ports.inline import Inlined
+from eventfold.ports.inline import InlineRegistration
 from eventfold.ports.refusals import (
-    built_on_nothing,
+    base_event_missing,
     conflict,
+    epoch_ended,
     id_reused,
+    import_gap,
     in_the_future,
     is_repeat,
-    not_behind,
-    other_epoch,
 )
 
 Clock = Callable[[], int]
@@ -66,7 +66,7 @@ class MemoryEngine:
         self.epoch = 1
         self._clock = clock
         self._mutex = Mutex()
-        self._log: list[Stored] = []
+        self._log: list[StoredEvent] = []
         self._end = 0  # what stands behind it in the log was being written when an exception ended that
         self._ids: dict[bytes, int] = {}
         self._tags: dict[str, list[int]] = {}
@@ -131,7 +131,7 @@ class MemoryEngine:
             if known is not None:
                 return known
             if request.unless and request.epoch not in (None, self.epoch):
-                return other_epoch(request.unless[0], request.epoch, self.epoch)
+                return epoch_ended(request.unless[0], request.epoch, self.epoch)
             for number, clause in enumerate(request.unless):
                 self._judge(clause, number)
         except EventfoldError as refusal:
@@ -140,7 +140,7 @@ class MemoryEngine:
         time = max(self._clock(), self._log[-1].time if self._log else 0)
         for offset, new in enumerate(request.events):
             self._write(new.at(first + offset, time, offset, size))
-        done = receipt(self.store_id, self.epoch, self._log[first - 1 :])
+        done = make_receipt(self.store_id, self.epoch, self._log[first - 1 :])
         if request.key is not None:
             self._requests[request.key] = done
         self._end = len(self._log)  # one step: from here on it is written
@@ -156,24 +156,24 @@ class MemoryEngine:
         stored = [None if position is None else self._log[position - 1] for position in at]
         if not unique or not is_repeat(request.events, stored):
             raise id_reused(request.events, at)
-        done = receipt(self.store_id, self.epoch, [s for s in stored if s is not None])
+        done = make_receipt(self.store_id, self.epoch, [s for s in stored if s is not None])
         if request.key is not None:
             self._requests[request.key] = done
         return msgspec.structs.replace(done, repeated=True)
 
-    def _judge(self, clause: Clause, number: int) -> None:
+    def _judge(self, clause: ConditionClause, number: int) -> None:
         if clause.after > len(self._log):
             raise in_the_future(clause, len(self._log))
         after = clause.after
-        if clause.behind is not None:
-            if clause.behind not in self._ids:
-                raise built_on_nothing(clause, number)
-            after = max(after, self._ids[clause.behind])
+        if clause.after_event is not None:
+            if clause.after_event not in self._ids:
+                raise base_event_missing(clause, number)
+            after = max(after, self._ids[clause.after_event])
         found = next(self._positions(clause.query, after, len(self._log)), None)
         if found is not None:
             raise conflict(clause, found, number)
 
-    def _write(self, stored: Stored) -> None:
+    def _write(self, stored: StoredEvent) -> None:
         self._log.append(stored)
         self._ids[stored.id] = stored.position
         self._types.setdefault(stored.type, []).append(stored.position)
@@ -213,7 +213,7 @@ class MemoryEngine:
     def _read(self, query: Query, span: Span) -> Page:
         head = len(self._log)
         until = head if span.until is None else min(span.until, head)
-        events: list[Stored] = []
+        events: list[StoredEvent] = []
         size = 0
         for position in self._positions(query, span.after, until, span.backwards):
             event = self._log[position - 1]
@@ -288,25 +288,25 @@ class MemoryEngine:
 
         return self._alone(listed)
 
-    async def adopt(self, events: Sequence[Stored], keys: Sequence[tuple[str, int]] = ()) -> None:
+    async def adopt(self, events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]] = ()) -> None:
         """See the port."""
         self._alone(lambda: self._adopt(events, keys))
         call_all(tuple(self._bells))
 
-    def _adopt(self, events: Sequence[Stored], keys: Sequence[tuple[str, int]]) -> None:
+    def _adopt(self, events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]]) -> None:
         if events and events[0].position != len(self._log) + 1:
-            raise not_behind(len(self._log), events[0].position)
+            raise import_gap(len(self._log), events[0].position)
         for stored in events:
             self._write(stored)
         for key, first in keys:
             size = self._log[first - 1].size
-            self._requests[key] = receipt(self.store_id, self.epoch, self._log[first - 1 : first - 1 + size])
+            self._requests[key] = make_receipt(self.store_id, self.epoch, self._log[first - 1 : first - 1 + size])
         self._end = len(self._log)
 
     async def succeed(self, store_id: str, epoch: int) -> None:
         """See the port."""
         if self._log:
-            raise not_behind(len(self._log), 1)
+            raise import_gap(len(self._log), 1)
         self.store_id, self.epoch = store_id, epoch
 
     async def snapshot(self, key: str) -> Snapshot | None:
@@ -343,15 +343,15 @@ class MemoryEngine:
         """See the port."""
         self._locks.pop(name, None)
 
-    def fold_with(self, folder: Folder) -> None:
+    def fold_with(self, folder: InlineProjector) -> None:
         """See the port."""
         raise self._no_inline()
 
-    async def inlined(self) -> list[Inlined]:
+    async def inlined(self) -> list[InlineRegistration]:
         """See the port."""
         return []
 
-    async def in_turn(self, work: Callable[[Turn], Awaitable[None]]) -> None:
+    async def in_turn(self, work: Callable[[ExclusiveTransaction], Awaitable[None]]) -> None:
         """See the port."""
         raise self._no_inline()
 
@@ -381,7 +381,7 @@ class MemoryEngine:
         """See the port. The log stays for whoever else has it by name."""
 
 
-def in_time(event: Stored, span: Span) -> bool:
+def in_time(event: StoredEvent, span: Span) -> bool:
     """Whether an event lies within the business's time that a span asks for."""
     moment = event.time if event.occurred is None else event.occurred
     return (span.occurred_since is None or moment >= span.occurred_since) and (
@@ -389,6 +389,6 @@ def in_time(event: Stored, span: Span) -> bool:
     )
 
 
-def same_append(a: Stored, b: Stored) -> bool:
+def same_append(a: StoredEvent, b: StoredEvent) -> bool:
     """Whether two events were written together."""
     return a.first == b.first

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from eventfold.core.envelope import Stored
+from eventfold.core.envelope import StoredEvent
 from eventfold.core.query import Query
 from eventfold.core.tally import Tally, tally
 from eventfold.flow.fold import Reading
@@ -37,7 +37,7 @@ class Ahead:
     def __init__(self, log: Log, query: Query, reading: Reading, aside: Aside | None) -> None:
         self._log, self._query, self._reading, self._aside = log, query, reading, aside
         self._coming: tuple[Span, Callable[[], Prepared]] | None = None
-        self._known: tuple[list[Stored], Tally] | None = None
+        self._known: tuple[list[StoredEvent], Tally] | None = None
 
     def begin(self, span: Span) -> None:
         """Begin to read this span, whose events are all to be taken."""
@@ -69,7 +69,7 @@ class Ahead:
             self.take(self._coming[0])
         self._known = None
 
-    def tally(self, events: list[Stored]) -> Tally:
+    def tally(self, events: list[StoredEvent]) -> Tally:
         """The tally of events, which may be known already."""
         if self._known is not None and self._known[0] is events:
             return self._known[1]

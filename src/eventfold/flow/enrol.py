@@ -18,8 +18,8 @@ from eventfold.flow.generations import switched
 from eventfold.flow.inline import Kept, Taking, appends, refuse_lost, types_of
 from eventfold.log.context import Log
 from eventfold.log.follow import verify
-from eventfold.ports.engine import Engine, Turn
-from eventfold.ports.inline import Inlined
+from eventfold.ports.engine import Engine, ExclusiveTransaction
+from eventfold.ports.inline import InlineRegistration
 from eventfold.ports.target import INLINE, Checkpoint, Disturbed, Host, PendingCommand, Place, Registered
 from eventfold.projection.plan import Plan
 
@@ -69,7 +69,7 @@ async def switch(log: Log, host: Host, plan: Plan, new: Registered, command: Pen
     Raises Disturbed where another one would come of it than `new`.
     """
 
-    async def exchanged(turn: Turn) -> None:
+    async def exchanged(turn: ExclusiveTransaction) -> None:
         tx = host.controlled(turn.connection, plan.name)
         old = tx.record()
         if old is None or switched(old) != new:
@@ -82,9 +82,9 @@ async def switch(log: Log, host: Host, plan: Plan, new: Registered, command: Pen
     await log.engine.in_turn(exchanged)
 
 
-async def _enrol(log: Log, host: Host, plan: Plan, generation: int, turn: Turn) -> None:
-    entry = Inlined(plan.name, plan.fingerprint, types_of(plan), f"{generation} {new_id().hex()}")
-    kept = Kept(plan, entry.ticket, log.registry)
+async def _enrol(log: Log, host: Host, plan: Plan, generation: int, turn: ExclusiveTransaction) -> None:
+    entry = InlineRegistration(plan.name, plan.fingerprint, types_of(plan), f"{generation} {new_id().hex()}")
+    kept = Kept(plan, entry.incarnation, log.registry)
     known = host.controlled(turn.connection, plan.name).record()
     if known is not None and known.live != generation:
         raise Disturbed  # it was switched meanwhile
@@ -112,7 +112,7 @@ async def _enrol(log: Log, host: Host, plan: Plan, generation: int, turn: Turn) 
 async def let_go(log: Log, host: Host, known: Registered) -> None:
     """Have appends keep it up no longer: it is a read model like any other, and stands where the log ends."""
 
-    async def dismissed(turn: Turn) -> None:
+    async def dismissed(turn: ExclusiveTransaction) -> None:
         await turn.dismiss(known.name)
         now = host.controlled(turn.connection, known.name).record() or known
         host.joined(turn.connection, Place(known.name, now.live)).let_go()
@@ -123,7 +123,7 @@ async def let_go(log: Log, host: Host, known: Registered) -> None:
 async def accept(log: Log, plan: Plan) -> None:
     """Let whoever has this code keep it up from now on; those who have the code until now no longer."""
 
-    async def accepted(turn: Turn) -> None:
+    async def accepted(turn: ExclusiveTransaction) -> None:
         for each in turn.inlined:
             if each.name == plan.name:
                 await turn.enrol(msgspec.structs.replace(each, code=plan.fingerprint, types=types_of(plan)))
@@ -131,6 +131,6 @@ async def accept(log: Log, plan: Plan) -> None:
     await log.engine.in_turn(accepted)
 
 
-def same(entry: Inlined | None, plan: Plan) -> bool:
+def same(entry: InlineRegistration | None, plan: Plan) -> bool:
     """Whether it is enrolled as it is now."""
     return entry is not None and (entry.code, entry.types) == (plan.fingerprint, types_of(plan))

@@ -13,10 +13,10 @@ from zlib import crc32
 import msgspec
 
 from eventfold.core.codec import Codec, Registry
-from eventfold.core.envelope import Stored
+from eventfold.core.envelope import StoredEvent
 from eventfold.core.event import Recorded
 from eventfold.core.table import Table
-from eventfold.core.unstorable import refuse_moments, refuse_other_types, unfit
+from eventfold.core.unstorable import refuse_moments, refuse_other_types, unstorable_error
 from eventfold.errors import EventfoldError, InvalidProjection
 from eventfold.flow.items import Failed, Item, Parts, Straight, key_changed, key_text, returned
 from eventfold.ports.target import Entry, Place, RowRefused, Writing, physical
@@ -70,7 +70,7 @@ class Reading:
         self._key_size = len(plan.rows.table.key) if plan.rows else 0
         self._partition_of: dict[Key, int] = {}
 
-    def items(self, events: Sequence[Stored], known: Mapping[int, Entry]) -> Sequence[Item]:
+    def items(self, events: Sequence[StoredEvent], known: Mapping[int, Entry]) -> Sequence[Item]:
         """Those of this partition; what is `known` to be skipped is not decoded.
 
         Raises Failed, its index into the events, where one cannot be decoded or has no key.
@@ -91,7 +91,7 @@ class Reading:
                 if codec is None:
                     codec = self._codec(stored)
                 decoded = decode(codec, stored)
-                if codec.step is None:
+                if codec.upcaster is None:
                     event = decoded[0]
                     key: Any = None if key_of is None else key_of(event)
                     keys: tuple[Key, ...]
@@ -114,7 +114,7 @@ class Reading:
             found.append(Item(at, stored, parts, keys))
         return found
 
-    def _straight(self, events: Sequence[Stored]) -> Straight | None:
+    def _straight(self, events: Sequence[StoredEvent]) -> Straight | None:
         """A page in columns; None where an event is of the kinds, or has one of the faults, that need looking at."""
         decoded = self._decoded(events)
         if decoded is None:
@@ -134,7 +134,7 @@ class Reading:
         stored, own = list(compress(events, mine)), list(compress(decoded, mine))
         return Straight(places, stored, own, list(compress(keys, mine)))
 
-    def _decoded(self, events: Sequence[Stored]) -> list[Any] | None:
+    def _decoded(self, events: Sequence[StoredEvent]) -> list[Any] | None:
         kinds = [(stored.type, stored.version) for stored in events]
         of: dict[tuple[str, int], Iterator[Any]] = {}
         for kind in dict.fromkeys(kinds):
@@ -157,8 +157,8 @@ class Reading:
             partition = self._partition_of[key] = partition_of(key, self._partitions)
         return partition == self._partition
 
-    def _codec(self, stored: Stored) -> Codec:
-        codec = self._registry.reader_among(self._plan.events, stored)
+    def _codec(self, stored: StoredEvent) -> Codec:
+        codec = self._registry.codec_among(self._plan.events, stored)
         self._codecs[stored.type, stored.version] = codec
         return codec
 
@@ -273,7 +273,7 @@ class Rows:
             try:
                 found_rows = self._target.load(self.table, keys)
             except (RowRefused, TypeError, ValueError, OverflowError) as error:
-                raise Failed(None, unfit(self._plan.name, columns, keys, _cause(error)), "key") from error
+                raise Failed(None, unstorable_error(self._plan.name, columns, keys, _cause(error)), "key") from error
             for row in found_rows:
                 try:
                     found = self._of.unpack(row)
@@ -316,7 +316,7 @@ class Rows:
         except (RowRefused, TypeError, ValueError, OverflowError) as error:
             columns = self._of.table.columns
             raise Failed(
-                None, unfit(self._plan.name, columns, map(self._values, rows), _cause(error)), "evolve"
+                None, unstorable_error(self._plan.name, columns, map(self._values, rows), _cause(error)), "evolve"
             ) from error
 
     def refuse_other_keys(self, keys: list[Key], rows: list[Any]) -> None:
@@ -340,7 +340,9 @@ class Rows:
             return packed
         except Exception as error:
             columns = self._of.table.columns
-            raise Failed(None, unfit(self._plan.name, columns, map(self._values, every), error), handler) from error
+            raise Failed(
+                None, unstorable_error(self._plan.name, columns, map(self._values, every), error), handler
+            ) from error
 
     def _values(self, each: Any) -> Sequence[Any]:
         """The values of a row or a key, as the user's code gave them."""

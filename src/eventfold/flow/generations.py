@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from eventfold.core.decoders import decoded
-from eventfold.core.event import declared, names_of
+from eventfold.core.decoders import decode
+from eventfold.core.event import declaration_of, stored_names_of
 from eventfold.core.query import Cursor, Query
 from eventfold.core.table import Table
 from eventfold.core.tally import MODULUS
@@ -164,10 +164,10 @@ async def _checkpoints(plan: Plan, log: Log, generation: int, start: int, until:
 async def _warn_of_unwritten(plan: Plan, log: Log) -> None:
     written = [found.type for found in await log.engine.types()]
     for each in plan.events:
-        names = names_of(each)  # with aliases and older classes, of which one that is written is enough
+        names = stored_names_of(each)  # with aliases and older classes, of which one that is written is enough
         if not names or not {*names}.isdisjoint(written):
             continue
-        wanted = declared(each).type
+        wanted = declaration_of(each).type
         near = difflib.get_close_matches(wanted, written, 3)
         if near:
             warnings.warn(
@@ -244,7 +244,7 @@ async def refuse_other_tables(plan: Plan, log: Log, target: Target, held: list[C
     """
     through, was, position = FOREVER, held[0], max(each.position for each in held)
     refuse_outdated(plan, target, was.place.generation)
-    old = decoded(was.query, Query)
+    old = decode(was.query, Query)
     if was.partitions != plan.partitions:
         what = f"it is split into {plan.partitions}, and its rows were made in {was.partitions}"
     elif was.fingerprint.partition("-")[0] != plan.fingerprint.partition("-")[0]:

@@ -11,14 +11,14 @@ from itertools import groupby
 from typing import Any
 
 from eventfold.core.codec import Registry
-from eventfold.core.envelope import Stored
-from eventfold.core.tally import NOTHING, tally
+from eventfold.core.envelope import StoredEvent
+from eventfold.core.tally import EMPTY_TALLY, tally
 from eventfold.errors import CursorMismatch, EventfoldError, InlineFailed, LeaseLost, UnknownProjection
 from eventfold.flow.fold import MOST_ROWS, Handlers, Key, Reading, Rows, Timing, keys_in
 from eventfold.flow.items import Failed, Item
 from eventfold.flow.project import MARK_EVERY
-from eventfold.ports.engine import Engine, Stale
-from eventfold.ports.inline import Inlined
+from eventfold.ports.engine import Engine, StaleRows
+from eventfold.ports.inline import InlineRegistration
 from eventfold.ports.target import Advance, Checkpoint, Disturbed, Host, Joined, Place
 from eventfold.projection.plan import Plan
 
@@ -89,12 +89,12 @@ class Kept:
         self._reading = Reading(plan, registry, 0, 1)
         self._handlers = Handlers(plan)
         self._rows: InlineRows | None = None
-        self._sum = self._last_sum = NOTHING
+        self._sum = self._last_sum = EMPTY_TALLY
 
     def begin(self, joined: Joined, *, warm: bool) -> None:
         """A transaction. `warm`: nobody has appended since ours, in this epoch, so that what is remembered holds."""
         self.joined = joined
-        self._sum = NOTHING
+        self._sum = EMPTY_TALLY
         if not warm or self.held is None:
             known, self.held = self.held, joined.look()
             if self.held is None:
@@ -110,7 +110,7 @@ class Kept:
                 self._rows = InlineRows(self.plan, joined, self.place)
             self._rows.begin(joined)
 
-    def take(self, mine: list[Stored], at_once: bool) -> None:
+    def take(self, mine: list[StoredEvent], at_once: bool) -> None:
         """Fold. Raises Failed, its index into `mine`; then `undo`."""
         self._last_sum = self._sum
         items = self._reading.items(mine, {})
@@ -128,8 +128,8 @@ class Kept:
         if self._rows is not None:
             self._rows.undo()
 
-    def write(self, last: Stored, epoch: int) -> None:
-        """Rows and checkpoint. Raises Failed, Stale."""
+    def write(self, last: StoredEvent, epoch: int) -> None:
+        """Rows and checkpoint. Raises Failed, StaleRows."""
         held = self.held
         assert held is not None
         if not self._sum.count:
@@ -149,8 +149,8 @@ class Kept:
         try:
             self.held = self.joined.advance(held, step)
         except (Disturbed, LeaseLost) as error:
-            raise Stale from error
-        self._sum = NOTHING
+            raise StaleRows from error
+        self._sum = EMPTY_TALLY
 
     def forget(self) -> None:
         """Believe nothing of what is remembered."""
@@ -163,12 +163,12 @@ class Taking:
     def __init__(self, owner: Inlining | None, kept: Sequence[Kept], epoch: int) -> None:
         self.types = frozenset[str]().union(*(each.types for each in kept))
         self._owner, self._kept, self._epoch = owner, kept, epoch
-        self._last: Stored | None = None
+        self._last: StoredEvent | None = None
         self._taken = False
 
-    def take(self, events: Sequence[Stored], at_once: bool = False) -> EventfoldError | None:
+    def take(self, events: Sequence[StoredEvent], at_once: bool = False) -> EventfoldError | None:
         """See the port."""
-        concerned: list[tuple[Kept, list[Stored]]] = []
+        concerned: list[tuple[Kept, list[StoredEvent]]] = []
         for each in self._kept:
             mine = [event for event in events if event.type in each.types]
             if mine:
@@ -237,7 +237,7 @@ class Inlining:
         for kept in self._kept.values():
             kept.forget()
 
-    def begin(self, connection: Any, head: int, inlined: Sequence[Inlined]) -> Taking:
+    def begin(self, connection: Any, head: int, inlined: Sequence[InlineRegistration]) -> Taking:
         """See the port."""
         now: list[Kept] = []
         epoch = self._engine.epoch
@@ -246,8 +246,8 @@ class Inlining:
             if self.codes.get(each.name) != each.code:
                 continue  # its events are refused
             kept = self._kept.get(each.name)
-            if kept is None or kept.ticket != each.ticket:
-                kept = self._kept[each.name] = Kept(self._plans[each.name], each.ticket, self._registry)
+            if kept is None or kept.ticket != each.incarnation:
+                kept = self._kept[each.name] = Kept(self._plans[each.name], each.incarnation, self._registry)
             kept.begin(self._host.joined(connection, kept.place), warm=warm)
             refuse_lost(kept, head)
             now.append(kept)
@@ -270,7 +270,7 @@ def refuse_lost(kept: Kept, head: int) -> None:
         )
 
 
-def refused(plan: Plan, failed: Failed, mine: Sequence[Stored]) -> InlineFailed:
+def refused(plan: Plan, failed: Failed, mine: Sequence[StoredEvent]) -> InlineFailed:
     """Why an append was refused; the error of the user's code is its cause."""
     error = failed.error
     type = mine[failed.index or 0].type if mine else ""
@@ -295,7 +295,7 @@ def _undo(tx: Joined, failed: Failed) -> None:
         raise failed.error from error
 
 
-def appends(events: Sequence[Stored]) -> Iterator[list[Stored]]:
+def appends(events: Sequence[StoredEvent]) -> Iterator[list[StoredEvent]]:
     """Events, append by append."""
     for _, own in groupby(events, key=lambda event: event.first):
         yield list(own)

@@ -12,7 +12,7 @@ from typing import Any, overload
 
 import msgspec
 
-from eventfold.core.envelope import Stored
+from eventfold.core.envelope import StoredEvent
 from eventfold.core.event import Recorded
 from eventfold.core.value_order import canonical
 from eventfold.errors import InvalidProjection
@@ -36,7 +36,7 @@ class Item(msgspec.Struct, gc=False):
     """
 
     at: int
-    stored: Stored
+    stored: StoredEvent
     parts: Parts = ()
     keys: tuple[Key, ...] = ()
 
@@ -62,7 +62,7 @@ def key_text(key: tuple[Any, ...]) -> str:
 class Straight(Sequence[Item]):
     """A page in columns: each event reads as one, and concerns one key. Items are made only for who asks for one."""
 
-    def __init__(self, places: Sequence[int], stored: list[Stored], events: list[Any], keys: list[Key]) -> None:
+    def __init__(self, places: Sequence[int], stored: list[StoredEvent], events: list[Any], keys: list[Key]) -> None:
         self.places, self.stored, self.events, self.keys = places, stored, events, keys
 
     def __len__(self) -> int:
@@ -95,7 +95,7 @@ class Straight(Sequence[Item]):
             raise Failed(len(self.events) - length_hint(events) - 1, error, "evolve") from error
 
 
-def stored_of(items: Sequence[Item], through: int | None = None) -> list[Stored]:
+def stored_of(items: Sequence[Item], through: int | None = None) -> list[StoredEvent]:
     """The events of items, or of those before a place in the page."""
     if isinstance(items, Straight) and (through is None or not items or items.places[-1] < through):
         return items.stored

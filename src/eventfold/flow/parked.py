@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 
-from eventfold.core.envelope import Stored
-from eventfold.core.tally import MODULUS, Tally, place_hash
+from eventfold.core.envelope import StoredEvent
+from eventfold.core.tally import MODULUS, Tally, event_hash
 from eventfold.errors import ProjectionDamaged
 from eventfold.flow.items import Item
 from eventfold.ports.target import Checkpoint, Entry, Target
@@ -32,7 +32,7 @@ def entries_of(target: Target, held: Checkpoint) -> list[Entry]:
 def complete(held: Checkpoint, entries: Iterable[Entry]) -> bool:
     """Whether events that were handled, parked and skipped are those that were seen."""
     due = [entry for entry in entries if entry.position <= held.position]
-    rest = sum(place_hash(entry.position, bytes.fromhex(entry.event_id)) for entry in due)
+    rest = sum(event_hash(entry.position, bytes.fromhex(entry.event_id)) for entry in due)
     return held.handled + Tally(len(due), rest % MODULUS) == held.seen
 
 
@@ -48,7 +48,7 @@ def incomplete(held: Checkpoint) -> ProjectionDamaged:
     )
 
 
-def alone(stored: Stored) -> Item:
+def alone(stored: StoredEvent) -> Item:
     """An event without a key, under one of its own: nothing waits for it."""
     return Item(0, stored, (), ((f"(event {stored.position} alone)",),))
 

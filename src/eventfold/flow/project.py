@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from eventfold.core.envelope import Stored
+from eventfold.core.envelope import StoredEvent
 from eventfold.core.query import Cursor
 from eventfold.core.tally import tally
 from eventfold.errors import CursorMismatch, LeaseLost, ProjectionDamaged
@@ -239,7 +239,7 @@ class Work:
             return await self._failed(failed, events, failed.index or 0)
         return await self._tried(page, events, items, began)
 
-    async def _tried(self, page: Page, events: list[Stored], items: Sequence[Item], began: float) -> State:
+    async def _tried(self, page: Page, events: list[StoredEvent], items: Sequence[Item], began: float) -> State:
         try:
             return await self._take(page, events, items, began)
         except Failed as failed:
@@ -249,7 +249,7 @@ class Work:
                 return await self._unlocated(failed, events, items)
             return await self._failed(failed, events, failed.index)
 
-    def _events(self, page: Page) -> list[Stored]:
+    def _events(self, page: Page) -> list[StoredEvent]:
         """The page's events, or only its first append while looking for the one at fault."""
         events = page.events
         if self._single_to and events and events[0].position <= self._single_to:
@@ -259,7 +259,7 @@ class Work:
         self._single_to = 0
         return events
 
-    async def _take(self, page: Page, events: list[Stored], items: Sequence[Item], began: float) -> State:
+    async def _take(self, page: Page, events: list[StoredEvent], items: Sequence[Item], began: float) -> State:
         """Fold and commit. Failed carries the index into `events`."""
         todo, behind = to_do(items, self.entries, self._blocked)
         timing, clock = Timing(), self.means.clock
@@ -362,7 +362,7 @@ class Work:
             self._rows.forget()
 
     def _step(
-        self, place: tuple[int, bytes], seen: list[Stored], handled: Sequence[Item], entries: Sequence[Entry]
+        self, place: tuple[int, bytes], seen: list[StoredEvent], handled: Sequence[Item], entries: Sequence[Entry]
     ) -> Advance:
         held, (position, identity) = _held(self.held), place
         sum_seen = self._ahead.tally(seen) if self._ahead is not None else tally(seen)
@@ -380,14 +380,14 @@ class Work:
 
     # When it fails
 
-    async def _unlocated(self, failed: Failed, events: list[Stored], items: Sequence[Item]) -> State:
+    async def _unlocated(self, failed: Failed, events: list[StoredEvent], items: Sequence[Item]) -> State:
         """Something in the page is at fault: from here one at a time, to find out which."""
         if len(items) <= 1 or (self._single_to and len({event.first for event in events}) == 1):
             return await self._failed(failed, events, items[0].at if items else 0)
         self._single_to = events[-1].position
         return "worked"
 
-    async def _failed(self, failed: Failed, events: list[Stored], index: int) -> State:
+    async def _failed(self, failed: Failed, events: list[StoredEvent], index: int) -> State:
         """The event at this index failed: first commit what stands before it; then try again; then the policy."""
         stored = events[index]
         parks = self.plan.on_error == "park"
@@ -408,13 +408,13 @@ class Work:
             self.ended_by = failed.error
         return self._stop(Stopped(stored.position, stored.type, failed.handler, error + UNKEYED * parks, tried))
 
-    async def _before(self, events: list[Stored]) -> State:
+    async def _before(self, events: list[StoredEvent]) -> State:
         """What stands before a failure does not wait for it."""
         assert self._reading is not None
         items = self._reading.items(events, self.entries)
         return await self._tried(Page(events, events[-1].position, False), events, items, self.means.clock())
 
-    def _item(self, stored: Stored) -> Item | None:
+    def _item(self, stored: StoredEvent) -> Item | None:
         assert self._reading is not None
         with suppress(Failed):
             item = next(iter(self._reading.items([stored], {})), None)

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterable, Callable, Iterable
 
 import msgspec
 
-from eventfold.core.decoders import decoded
-from eventfold.core.envelope import Stored
+from eventfold.core.decoders import decode
+from eventfold.core.envelope import StoredEvent
 from eventfold.core.query import Cursor, Query
-from eventfold.core.tally import MODULUS, NOTHING, Tally, place_hash, tally
+from eventfold.core.tally import EMPTY_TALLY, MODULUS, Tally, event_hash, tally
 from eventfold.errors import CursorMismatch
 from eventfold.flow.fold import Reading
 from eventfold.flow.items import Failed
@@ -130,7 +130,7 @@ async def prove(
         return found(
             0, "It is split by key, so its class is needed to tell which events are its own: name it as MODULE:CLASS."
         )
-    query = decoded(held.query, Query)
+    query = decode(held.query, Query)
     (start, total), *marks = marks_of(target, place)
     after = start
     for position, seen in [*marks, (held.position, held.seen)]:
@@ -140,7 +140,7 @@ async def prove(
         if total != seen:
             return found(total.count, *await _name(log, query, (after, position), total - seen, belongs))
         after = position
-    rest = sum(place_hash(entry.position, bytes.fromhex(entry.event_id)) for entry in due)
+    rest = sum(event_hash(entry.position, bytes.fromhex(entry.event_id)) for entry in due)
     if held.handled + Tally(len(due), rest % MODULUS) != held.seen:
         return found(
             total.count, "Handled, parked and skipped events do not add up to those that were seen.", (start, after)
@@ -167,14 +167,14 @@ async def _left(log: Log, target: Target, held: Checkpoint, query: Query) -> int
 
 def _belonging(
     log: Log, held: Checkpoint, plan: Plan | None, known: dict[int, Entry]
-) -> Callable[[list[Stored]], list[Stored]] | None:
+) -> Callable[[list[StoredEvent]], list[StoredEvent]] | None:
     if held.partitions == 1:
         return lambda events: events
     if plan is None:
         return None
     reading = Reading(plan, log.registry, held.place.partition, held.partitions)
 
-    def own(events: list[Stored]) -> list[Stored]:
+    def own(events: list[StoredEvent]) -> list[StoredEvent]:
         try:
             return [item.stored for item in reading.items(events, known)]
         except Failed as failed:
@@ -184,9 +184,9 @@ def _belonging(
 
 
 async def _tally(
-    log: Log, query: Query, after: int, until: int, belongs: Callable[[list[Stored]], list[Stored]]
+    log: Log, query: Query, after: int, until: int, belongs: Callable[[list[StoredEvent]], list[StoredEvent]]
 ) -> Tally:
-    total = NOTHING
+    total = EMPTY_TALLY
     while after < until:
         page = await log.engine.read(query, Span(after=after, until=until, limit=PAGE))
         total += tally(belongs(page.events))
@@ -201,7 +201,7 @@ async def _name(
     query: Query,
     stretch: tuple[int, int],
     off: Tally,
-    belongs: Callable[[list[Stored]], list[Stored]],
+    belongs: Callable[[list[StoredEvent]], list[StoredEvent]],
 ) -> tuple[str, tuple[int, int]]:
     """What is wrong in a stretch, and where: the event itself, where the digests differ by just one event's."""
     after, until = stretch
@@ -209,7 +209,7 @@ async def _name(
     while after < until and abs(off.count) == 1:
         page = await log.engine.read(query, Span(after=after, until=until, limit=PAGE))
         for event in belongs(page.events):
-            if place_hash(event.position, event.id) == wanted:
+            if event_hash(event.position, event.id) == wanted:
                 what = "was skipped" if off.count > 0 else "was handled twice"
                 return f"Event {event.position} ({event.type}) {what}.", (event.position - 1, event.position)
         after = page.scanned

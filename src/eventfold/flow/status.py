@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from eventfold.core.decoders import decoded
+from eventfold.core.decoders import decode
 from eventfold.core.envelope import from_micros
 from eventfold.core.query import Cursor, Query
 from eventfold.errors import CursorMismatch, EventfoldError
@@ -68,7 +68,7 @@ async def status_of(log: Log, target: Target, known: Registered, now: int) -> St
     head = await log.engine.head()  # before the checkpoint: an append moves both of an inline one
     held = target.checkpoints(known.name, known.live)
     least = min(held, key=lambda each: each.position)
-    query = decoded(least.query, Query)
+    query = decode(least.query, Query)
     behind = 0
     for each in held:  # partitions read the same events and take each their part of them
         if each.position < head.position:
@@ -79,7 +79,7 @@ async def status_of(log: Log, target: Target, known: Registered, now: int) -> St
     if behind:
         waiting = (await log.engine.read(query, Span(after=least.position, limit=1))).events
         seconds = max(0, now - waiting[0].time) / 1e6 if waiting else 0.0
-    stats = decoded(max(held, key=lambda c: c.at).stats, _Stats)
+    stats = decode(max(held, key=lambda c: c.at).stats, _Stats)
     written = head.position - await log.engine.position_at(now - RECENT)
     pace = written * 1e6 / RECENT
     trend = "level" if not behind else "gaining" if stats.rate > pace else "losing"
@@ -155,7 +155,7 @@ def _why(
         return "current", "Inline: current with every append."
     stopped = next((each for each in held if each.stopped), None)
     if stopped is not None:
-        why = decoded(stopped.stopped, Stopped)
+        why = decode(stopped.stopped, Stopped)
         return "stopped", (
             f"Stopped at event {why.position} ({why.type}) in {why.handler} after {why.attempts} attempts: "
             f"{why.error.rstrip('.')}."

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from eventfold.core.decoders import decoded
+from eventfold.core.decoders import decode
 from eventfold.core.tally import Tally
 from eventfold.errors import CursorMismatch, ProjectionDamaged, ProjectionStopped
 from eventfold.ports.target import Checkpoint, Place, Target
@@ -48,7 +48,7 @@ def paused(name: str, because: str) -> ProjectionStopped:
 
 def stopped_error(name: str, held: Checkpoint) -> ProjectionStopped:
     """The error for a checkpoint that says why it stopped."""
-    why = decoded(held.stopped, Stopped)
+    why = decode(held.stopped, Stopped)
     return ProjectionStopped(
         f"{name} stopped at event {why.position} ({why.type}), in {why.handler}, after {why.attempts} attempts: "
         f"{why.error.rstrip('.')}.",

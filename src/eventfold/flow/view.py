@@ -14,7 +14,7 @@ from eventfold.errors import InvalidInput, InvalidProjection
 from eventfold.flow.fold import Reading, keys_in
 from eventfold.flow.items import Failed, Item, Straight, key_changed, returned
 from eventfold.log.context import Log
-from eventfold.log.read import last_micros, moment
+from eventfold.log.read import last_micros, resolve_position
 from eventfold.ports.engine import Span
 from eventfold.projection.classes import Projection
 from eventfold.projection.plan import Plan, plan_of
@@ -65,7 +65,7 @@ async def view(
             "A view was given occurred_until= beside since=, whose rows were folded without it.",
             "Leave since= away: a view as far as the business had come is folded from the beginning.",
         )
-    until = None if at is None else await moment(log, at)
+    until = None if at is None else await resolve_position(log, at)
     occurred = None if occurred_until is None else last_micros(occurred_until)
     reading = Reading(plan, log.registry, 0, 1)
     origin = (log.engine.store_id, log.engine.epoch)

@@ -14,13 +14,13 @@ from eventfold.core.envelope import (
     MAX_EVENTS_PER_APPEND,
     NewEvent,
     Receipt,
-    Stored,
-    as_first,
+    StoredEvent,
+    as_first_answer,
     check_encoded,
     check_name,
     check_new,
 )
-from eventfold.core.query import Clause, Cursor, Query, within_limits
+from eventfold.core.query import ConditionClause, Cursor, Query, check_limits
 from eventfold.core.state import State
 from eventfold.errors import AppendUnconfirmed, InvalidInput, InvalidQuery, NotSupported, StoreUnavailable
 from eventfold.log.context import Door, Log, Options, metadata_of, refuse_inside
@@ -131,7 +131,7 @@ async def write(log: Log, options: Options, request: AppendRequest, door: Door |
         if outcome is None:
             return None
         if isinstance(outcome, Receipt):
-            return outcome if lost is None else as_first(outcome, request.events)
+            return outcome if lost is None else as_first_answer(outcome, request.events)
         if isinstance(outcome, AppendUnconfirmed):
             lost = outcome
         elif lost is None or not isinstance(outcome, StoreUnavailable):
@@ -158,7 +158,7 @@ async def join(log: Log, options: Options, request: AppendRequest) -> Any:
     return (await stage(options.connection, [request]))[0]
 
 
-async def staged_before(log: Log, options: Options, queries: Sequence[Query]) -> list[tuple[Stored, str | None]]:
+async def staged_before(log: Log, options: Options, queries: Sequence[Query]) -> list[tuple[StoredEvent, str | None]]:
     """What the user's transaction has staged that queries may mean, in order; and the append of the command's id."""
     staged = getattr(log.engine, "staged", None)
     if staged is None:
@@ -169,7 +169,7 @@ async def staged_before(log: Log, options: Options, queries: Sequence[Query]) ->
     return await staged(options.connection, types, options.command_id)
 
 
-async def clauses_of(log: Log, unless: Unless, after: int | Cursor) -> tuple[Clause, ...]:
+async def clauses_of(log: Log, unless: Unless, after: int | Cursor) -> tuple[ConditionClause, ...]:
     """A user's condition as clauses: one query with `after`, or pairs of (query, position)."""
     if isinstance(after, Cursor):
         after = await position_of(log, after)
@@ -204,13 +204,13 @@ async def clauses_of(log: Log, unless: Unless, after: int | Cursor) -> tuple[Cla
     return clauses
 
 
-def clause(asked: Asked, after: int) -> Clause:
+def clause(asked: Asked, after: int) -> ConditionClause:
     """One piece of a condition. Raises InvalidQuery if its position is none."""
     if check_position(after) < 0:
         raise InvalidQuery(
             f"A condition was given after={after}.", "Positions are not negative; 0 is before the first event."
         )
-    return Clause(query_of(asked), after)
+    return ConditionClause(query_of(asked), after)
 
 
 async def known_position(log: Log, given: Any) -> int:
@@ -241,7 +241,7 @@ def query_of(asked: Asked) -> Query:
         return asked.query()
     if not isinstance(asked, Query):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidQuery(f"{asked!r} is no query.", "Give an ef.Query, for example ef.Query.of(types=…, tags=…).")
-    return within_limits(asked)
+    return check_limits(asked)
 
 
 async def position_of(log: Log, cursor: Cursor) -> int:

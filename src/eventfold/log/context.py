@@ -15,8 +15,8 @@ import msgspec
 
 from eventfold.core.codec import Registry, encode_metadata
 from eventfold.errors import InvalidInput
-from eventfold.log.lock_holders import Holds
-from eventfold.log.pipeline import Chains, Exclusive, Promise
+from eventfold.log.lock_holders import LockTable
+from eventfold.log.pipeline import DecisionPipeline, Exclusive, Promise
 from eventfold.log.state_cache import StateCache
 from eventfold.ports.engine import AppendRequest, Engine, Outcome
 
@@ -87,8 +87,8 @@ class Log(msgspec.Struct, frozen=True, kw_only=True):
     cache: StateCache
     appender: Appender
     runtime: Runtime
-    chains: Chains
-    holds: Holds
+    chains: DecisionPipeline
+    holds: LockTable
 
 
 class Context(msgspec.Struct, frozen=True):

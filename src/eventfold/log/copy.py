@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from eventfold.core.envelope import Stored, digest
+from eventfold.core.envelope import StoredEvent, digest
 from eventfold.core.query import Query
 from eventfold.errors import CursorMismatch, InvalidInput
 from eventfold.ports.engine import Engine, Span
@@ -137,12 +137,12 @@ async def verify(source: Engine, target: Engine, progress: Progress | None = Non
     return Copied(events=head, written=0, keys=0, verified=True, digest=whole.hexdigest())
 
 
-def _fingerprint(events: Sequence[Stored]) -> bytes:
+def _fingerprint(events: Sequence[StoredEvent]) -> bytes:
     place = "".join(f"{e.position} {e.time} {e.offset} {e.size}\n" for e in events)
     return f"{digest(events)}\n{place}".encode()
 
 
-def _differing(here: Sequence[Stored], there: Sequence[Stored], after: int) -> CursorMismatch:
+def _differing(here: Sequence[StoredEvent], there: Sequence[StoredEvent], after: int) -> CursorMismatch:
     first = next((a.position for a, b in zip(here, there, strict=False) if a != b), None)
     position = after + 1 + min(len(here), len(there)) if first is None else first
     return CursorMismatch(

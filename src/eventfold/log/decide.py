@@ -15,20 +15,20 @@ import msgspec
 
 from eventfold.core.envelope import NewEvent, Receipt, Staged, digest
 from eventfold.core.event import Recorded, event_of
-from eventfold.core.query import Clause, Matcher, Query
-from eventfold.core.state import State, copied, evolve_all, evolve_recorded, plan_of, unshared
+from eventfold.core.query import ConditionClause, Matcher, Query
+from eventfold.core.state import State, copy_state, evolve_all, evolve_recorded, private_copy, state_definition_of
 from eventfold.errors import AppendConflict, CursorMismatch, EventfoldError, InvalidInput, InvalidQuery
 from eventfold.log.append import encode, join, staged_before, write
 from eventfold.log.context import Log, Options, refuse_unauthorised
 from eventfold.log.decided import Decided
 from eventfold.log.decision import Call
-from eventfold.log.pipeline import Claim, Link
-from eventfold.log.read import Bounds, Folding, Reader, load, load_kept
+from eventfold.log.pipeline import LoadClaim, PendingDecision
+from eventfold.log.read import Bounds, Reader, StateFold, load, load_cached
 from eventfold.ports.engine import AppendRequest
 
 S = TypeVar("S", bound=State)
 R = TypeVar("R")
-Base = list[tuple[State, Clause]]
+Base = list[tuple[State, ConditionClause]]
 MOST_TURNS = 32  # how often others of this process may be quicker before a decision goes its own way
 MOST_SEEN = 32  # staged events named for each question: the last ones tell how far it has seen
 CONFLICT_PAUSE = 0.001  # seconds, doubled with each conflict up to 64 ms, and spread by chance
@@ -50,7 +50,7 @@ async def decide(
                 return decided
             return await _decided_before(log, options, call) or decided
         except AppendConflict as conflict:
-            log.cache.doubt()
+            log.cache.distrust()
             if attempt == options.attempts:
                 if (before := await _decided_before(log, options, call)) is not None:
                     return before
@@ -87,9 +87,9 @@ class _Deciding:
     def __init__(self, log: Log, options: Options, call: Call) -> None:
         self._log, self._options, self._call = log, options, call
         self._questions = call.questions
-        self._keys = [plan_of(type(question)).key(question) for question in self._questions]
+        self._keys = [state_definition_of(type(question)).key(question) for question in self._questions]
         # The state after it is known when it is written: nothing can be built on it before.
-        self._enveloped = any(plan_of(type(question)).recorded for question in self._questions)
+        self._enveloped = any(state_definition_of(type(question)).recorded for question in self._questions)
         # In which what it is made over was read.
         self._epoch = log.engine.epoch if options.epoch is None else options.epoch
 
@@ -120,7 +120,7 @@ class _Deciding:
             except (AppendConflict, InvalidQuery):
                 if look or sure:
                     raise
-                self._log.cache.doubt()  # what we remembered was out of date: that costs no attempt
+                self._log.cache.distrust()  # what we remembered was out of date: that costs no attempt
                 look = True
                 continue
             if decided is not None:
@@ -146,8 +146,8 @@ class _Deciding:
             matches = Matcher(clause.query).matches
             own = [stored for stored, _ in staged if matches(stored.type, stored.tag_set)]
             if own:
-                state = copied(state)
-                Folding(log, question).fold(state, own)
+                state = copy_state(state)
+                StateFold(log, question).fold(state, own)
                 seen.update((stored.id, None) for stored in own[-MOST_SEEN:])
             over.append((state, clause))
         if options.command_id is not None and (mine := [s for s, key in staged if key == options.command_id]):
@@ -163,13 +163,13 @@ class _Deciding:
         done = await join(log, options, request)
         return Decided((), None, self._keyed(self._after(over, new, events)), attempt, done)
 
-    async def _settled(self, links: Sequence[Link | None]) -> None:
+    async def _settled(self, links: Sequence[PendingDecision | None]) -> None:
         """Wait until what is in flight has an outcome."""
         for link in links:
             while link is not None and (outcome := self._log.chains.outcome(link)) is not None:
                 await self._log.runtime.wait(outcome)
 
-    async def _base_of(self, look: bool, sure: bool) -> tuple[Base, list[Link | None], bool]:
+    async def _base_of(self, look: bool, sure: bool) -> tuple[Base, list[PendingDecision | None], bool]:
         """For each question a state, not to be changed, the condition under which it holds, and the link it is of.
 
         And whether all of it was read from the log at one moment. `look`: do not rely on what is remembered;
@@ -184,7 +184,7 @@ class _Deciding:
                     raise other_epoch(self._epoch, epoch)
                 self._epoch = epoch
                 loaded.clear()
-            links: list[Link | None] = [None] * len(questions) if sure else chains.of(self._keys)
+            links: list[PendingDecision | None] = [None] * len(questions) if sure else chains.of(self._keys)
             if any(link is not None and link.epoch != epoch for link in links):
                 await self._settled(links)  # it will be refused
                 continue
@@ -197,16 +197,16 @@ class _Deciding:
                     continue
                 found, kept = loaded.get(index), None
                 if not sure and (found is not None or not look):
-                    kept = cache.get(key, epoch) if found is not None else cache.believed(key, epoch)
+                    kept = cache.get(key, epoch) if found is not None else cache.get_trusted(key, epoch)
                 if kept is not None and (found is None or kept[1] > found[1]):
                     found, remembered = kept, True  # perhaps put there while we read
                 if found is None:
                     missing.append(index)
                 else:
-                    base.append((found[0], Clause(question.query(), found[1])))
+                    base.append((found[0], ConditionClause(question.query(), found[1])))
             if not missing:
                 return base, links, not remembered and not any(links)
-            claim = Claim([self._keys[index] for index in missing], self._owner)
+            claim = LoadClaim([self._keys[index] for index in missing], self._owner)
             try:
                 if (others := chains.claim(claim)) is not None:  # one is being loaded: not twice
                     await self._log.runtime.wait(others)
@@ -220,7 +220,7 @@ class _Deciding:
             rounds += 1
 
     async def _append(
-        self, base: Base, events: list[Any], attempt: int, links: list[Link | None] | None = None
+        self, base: Base, events: list[Any], attempt: int, links: list[PendingDecision | None] | None = None
     ) -> Decided[Any] | None:
         """Append what was decided; None if others have meanwhile decided over the same, in this process."""
         log, options = self._log, self._options
@@ -233,7 +233,10 @@ class _Deciding:
             receipt = await write(log, options, request)
             return await self._decided(new, events, base, states, receipt, attempt)
         last, epoch, owner = new[-1].id, self._epoch, self._owner
-        mine = [Link(state, clause.after, last, epoch, owner) for state, clause in zip(states, clauses, strict=True)]
+        mine = [
+            PendingDecision(state, clause.after, last, epoch, owner)
+            for state, clause in zip(states, clauses, strict=True)
+        ]
         door = partial(log.chains.extend, self._keys, links, mine, partial(self._is_current, clauses))
         try:
             receipt = await write(log, options, request, door)
@@ -241,20 +244,20 @@ class _Deciding:
         finally:
             log.chains.leave(self._keys, mine)
 
-    def _is_current(self, clauses: Sequence[Clause]) -> bool:
+    def _is_current(self, clauses: Sequence[ConditionClause]) -> bool:
         """Whether nothing later has come into the cache, from a decision of this process, while this one was made."""
         for key, clause in zip(self._keys, clauses, strict=True):
             kept = self._log.cache.get(key, self._epoch)
-            if clause.behind is None and kept is not None and kept[1] > clause.after:
+            if clause.after_event is None and kept is not None and kept[1] > clause.after:
                 return False
         return True
 
     def _after(self, base: Base, new: Sequence[NewEvent], events: list[Any]) -> list[State]:
         """The states with the decision's own events in them."""
-        plain = [unshared(event_of(event)) for event in events]
+        plain = [private_copy(event_of(event)) for event in events]
         states: list[State] = []
         for before, clause in base:
-            state, matches = copied(before), Matcher(clause.query).matches
+            state, matches = copy_state(before), Matcher(clause.query).matches
             own = [e for n, e in zip(new, plain, strict=True) if matches(n.type, n.tags)]
             evolve_all(state, own)
             states.append(state)
@@ -262,10 +265,10 @@ class _Deciding:
 
     def _after_written(self, base: Base, recorded: Sequence[Recorded[Any]]) -> list[State | Exception]:
         """The states with the decision's own events in them, as they were written; why not, where `evolve` raises."""
-        plain = [Recorded(each.stored, unshared(each.event)) for each in recorded]
+        plain = [Recorded(each.stored, private_copy(each.event)) for each in recorded]
         states: list[State | Exception] = []
         for before, clause in base:
-            state, asked = copied(before), clause.query
+            state, asked = copy_state(before), clause.query
             try:
                 evolve_recorded(state, [each for each in plain if asked.matches(each.type, each.tags)])
             except Exception as error:  # noqa: BLE001 (it was written: the error is for whoever asks for the state)
@@ -320,11 +323,11 @@ def _hashable(keys: Sequence[Any]) -> bool:
 
 async def _load_all(log: Log, questions: Sequence[State]) -> tuple[list[State], int]:
     """All states at one head, so that the decision sees one moment of the log."""
-    loaded = [await load_kept(log, question) for question in questions]
+    loaded = [await load_cached(log, question) for question in questions]
     head = max((position for _, position in loaded), default=0)
     for index, (_, position) in enumerate(loaded):
         if position < head:
-            loaded[index] = await load_kept(log, questions[index], head)
+            loaded[index] = await load_cached(log, questions[index], head)
     return [state for state, _ in loaded], head
 
 
@@ -340,4 +343,4 @@ async def _repeated(log: Log, questions: Sequence[State], receipt: Receipt) -> D
 
 
 def _keyed(questions: Sequence[State], states: Iterable[State]) -> dict[Any, State | Exception]:
-    return {plan_of(type(q)).key(q): s for q, s in zip(questions, states, strict=True)}
+    return {state_definition_of(type(q)).key(q): s for q, s in zip(questions, states, strict=True)}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from eventfold.core.envelope import Receipt
 from eventfold.core.event import Draft, Event, Recorded
-from eventfold.core.state import State, copied, plan_of
+from eventfold.core.state import State, copy_state, state_definition_of
 from eventfold.errors import InvalidDecision
 
 S = TypeVar("S", bound=State)
@@ -113,13 +113,13 @@ class Decided(Generic[R_co]):
             raise InvalidDecision(
                 f"{question!r:.200} is no State.", 'Ask with one of the questions decided over, like Account("a-1").'
             )
-        key = plan_of(type(question)).key(question)
+        key = state_definition_of(type(question)).key(question)
         if key not in self._states:
             raise InvalidDecision(f"This decision was not over {question!r}.", "Ask the store: store.state(…).")
         found = self._states[key]
         if isinstance(found, Exception):
             raise found
-        return cast(S, copied(found))
+        return cast(S, copy_state(found))
 
     def __repr__(self) -> str:
         return f"Decided({', '.join(map(repr, self._events)) or 'nothing'})"

@@ -10,9 +10,9 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
-from eventfold.core.aggregate import Aggregate, together
+from eventfold.core.aggregate import Aggregate, record_jointly
 from eventfold.core.event import event_of, is_event_class
-from eventfold.core.state import State, copied, plan_of
+from eventfold.core.state import State, copy_state, state_definition_of
 from eventfold.errors import InvalidDecision
 
 
@@ -43,8 +43,8 @@ class Call:
 
         Raises what the function raises, and InvalidDecision.
         """
-        states = [copied(state) for state in folded]
-        recorded, answers = together(states), iter(states)
+        states = [copy_state(state) for state in folded]
+        recorded, answers = record_jointly(states), iter(states)
         arguments = [_answered(each, answers) for each in self._given]
         named = dict(zip(self._names, arguments[self._positional :], strict=True))
         result = self.function(*arguments[: self._positional], **named)
@@ -64,7 +64,7 @@ def _questions_in(function: Callable[..., Any], value: Any) -> Iterator[State]:
     elif isinstance(value, type) and issubclass(value, State):
         raise InvalidDecision(
             f"{name_of(function)} was to decide over the class {value.__name__}, which asks nothing.",
-            f"Give a question, like {value.__name__}({', '.join(plan_of(value).question) and '…'}).",
+            f"Give a question, like {value.__name__}({', '.join(state_definition_of(value).question) and '…'}).",
         )
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from eventfold.core.envelope import Stored
+from eventfold.core.envelope import StoredEvent
 from eventfold.core.event import Recorded
 from eventfold.core.query import Cursor, Query
 from eventfold.errors import CursorMismatch
 from eventfold.log.append import check_position, known_position, query_of
 from eventfold.log.context import Log
-from eventfold.log.read import PAGE, recorder
+from eventfold.log.read import PAGE, decoder_for
 from eventfold.ports.engine import Page, Span
 
 START = Cursor("", 0, 0, "")
@@ -67,10 +67,10 @@ class Following:
     def __init__(self, log: Log, query: Query, after: int | Cursor | str, raw: bool = False) -> None:
         self._log, self._query = log, query_of(query)
         self._after = Cursor.parse(after) if isinstance(after, str) else after
-        self._records = recorder(log, raw)
+        self._records = decoder_for(log, raw)
         self.cursor = START
         self.caught_up = False
-        self.passed: list[Stored] = []  # what the last page was made of
+        self.passed: list[StoredEvent] = []  # what the last page was made of
 
     def resume(self, cursor: Cursor) -> None:
         """Begin at this cursor, if it has not begun."""

@@ -17,7 +17,7 @@ from eventfold.core.query import Item, Query
 from eventfold.errors import InvalidInput, StoreBusy
 from eventfold.log.append import Asked, query_of
 from eventfold.log.context import Log
-from eventfold.log.lock_holders import Hold
+from eventfold.log.lock_holders import LockSet
 
 PAUSES = (0.001, 0.002, 0.005, 0.01)  # seconds; then the last one again and again
 
@@ -36,7 +36,7 @@ def _in_utc(query: Query) -> Query:
     return Query(tuple(Item(item.types, tuple(map(in_utc, item.tags))) for item in query.items))
 
 
-def acquire(log: Log, hold: Hold, timeout: float) -> CoroutineType[Any, Any, None]:
+def acquire(log: Log, hold: LockSet, timeout: float) -> CoroutineType[Any, Any, None]:
     """Take all of its locks within `timeout` seconds, to be awaited. Raises StoreBusy, naming the holder; then none
     is held.
     """
@@ -45,7 +45,7 @@ def acquire(log: Log, hold: Hold, timeout: float) -> CoroutineType[Any, Any, Non
     return call
 
 
-async def _acquire(log: Log, hold: Hold, timeout: float) -> None:
+async def _acquire(log: Log, hold: LockSet, timeout: float) -> None:
     try:
         for name in hold.names:
             await _take(log, name, hold, timeout)
@@ -55,7 +55,7 @@ async def _acquire(log: Log, hold: Hold, timeout: float) -> None:
         raise
 
 
-async def _take(log: Log, name: str, hold: Hold, timeout: float) -> None:
+async def _take(log: Log, name: str, hold: LockSet, timeout: float) -> None:
     waited, attempt = 0.0, 0
     while (holder := await _try(log, name, hold)) is not None:
         if waited >= timeout:
@@ -71,7 +71,7 @@ async def _take(log: Log, name: str, hold: Hold, timeout: float) -> None:
         waited, attempt = waited + pause, attempt + 1
 
 
-async def _try(log: Log, name: str, hold: Hold) -> str | None:
+async def _try(log: Log, name: str, hold: LockSet) -> str | None:
     holder, left = log.holds.claim(name, hold)
     if holder is not None:
         return holder
@@ -83,14 +83,14 @@ async def _try(log: Log, name: str, hold: Hold) -> str | None:
     return holder
 
 
-def release(log: Log, hold: Hold) -> CoroutineType[Any, Any, None]:
+def release(log: Log, hold: LockSet) -> CoroutineType[Any, Any, None]:
     """Give its locks back, the last taken first. To be awaited."""
     call = _release(log, hold)
     hold.call = ref(call)
     return call
 
 
-async def _release(log: Log, hold: Hold) -> None:
+async def _release(log: Log, hold: LockSet) -> None:
     hold.held = False
     for name in reversed(hold.names):
         if log.holds.has(name, hold):

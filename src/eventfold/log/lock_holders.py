@@ -12,7 +12,7 @@ from eventfold.concurrency.calls import Call, has_ended
 from eventfold.log.pipeline import Exclusive
 
 
-class Hold:
+class LockSet:
     """Locks that are taken together for one owner, by one `with`. `call` is taking them, or giving them back."""
 
     __slots__ = ("__weakref__", "call", "held", "names", "owner")
@@ -27,18 +27,18 @@ class Hold:
         return not self.held and (self.call is None or has_ended(self.call))
 
 
-class Holds:
+class LockTable:
     """Which `with` of this store has which lock. What was left behind by one that is over is taken from it."""
 
     def __init__(self, mutex: Exclusive) -> None:
         self._mutex = mutex
-        self._of: dict[str, ReferenceType[Hold]] = {}
+        self._of: dict[str, ReferenceType[LockSet]] = {}
 
-    def claim(self, name: str, hold: Hold) -> tuple[str | None, bool]:
+    def claim(self, name: str, hold: LockSet) -> tuple[str | None, bool]:
         """Who else has it, or None: then it is this one's to be locked; and whether it may be locked still."""
         return self._mutex.run(self._claim, name, hold)
 
-    def _claim(self, name: str, hold: Hold) -> tuple[str | None, bool]:
+    def _claim(self, name: str, hold: LockSet) -> tuple[str | None, bool]:
         found = self._of.get(name)
         other = None if found is None else found()
         if other is not None and other is not hold and not other.is_over():
@@ -46,15 +46,15 @@ class Holds:
         self._of[name] = ref(hold)
         return None, found is not None
 
-    def has(self, name: str, hold: Hold) -> bool:
+    def has(self, name: str, hold: LockSet) -> bool:
         """Whether it is this one's."""
         found = self._of.get(name)
         return found is not None and found() is hold
 
-    def drop(self, name: str, hold: Hold) -> None:
+    def drop(self, name: str, hold: LockSet) -> None:
         """It is this one's no longer."""
         self._mutex.run(self._drop, name, hold)
 
-    def _drop(self, name: str, hold: Hold) -> None:
+    def _drop(self, name: str, hold: LockSet) -> None:
         if self.has(name, hold):
             del self._of[name]

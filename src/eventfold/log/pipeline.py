@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from eventfold.concurrency.calls import Call, has_ended
-from eventfold.core.query import Clause, Query
+from eventfold.core.query import ConditionClause, Query
 from eventfold.core.state import State
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ class Promise(Protocol):
         ...
 
 
-class Link:
+class PendingDecision:
     """A decision without an outcome, as one question sees it: the state it will leave, and what must hold for that.
 
     `after` where the chain began; `event` the decision's last event, behind which nothing may stand; `epoch` in which
@@ -47,12 +47,12 @@ class Link:
         self.done = False  # it has an outcome
         self.future: Promise | None = None  # made for whoever wants to wait for that
 
-    def clause(self, query: Query) -> Clause:
+    def clause(self, query: Query) -> ConditionClause:
         """The condition of a decision that builds on this one."""
-        return Clause(query, self.after, self.event)
+        return ConditionClause(query, self.after, self.event)
 
 
-class Claim:
+class LoadClaim:
     """Questions that a call is about to load, or loads."""
 
     __slots__ = ("keys", "owner", "promise")
@@ -62,7 +62,7 @@ class Claim:
         self.promise: Promise | None = None  # made for the first call that wants to wait
 
 
-class Chains:
+class DecisionPipeline:
     """The last link of every question in flight, and which calls load which questions.
 
     Safe under threads by the mutex it is given; `promise` makes something to wait for. What a call leaves behind that
@@ -70,24 +70,24 @@ class Chains:
     """
 
     def __init__(self, mutex: Exclusive, promise: Callable[[], Promise]) -> None:
-        self._links: dict[Any, Link] = {}
-        self._loading: dict[Any, Claim] = {}
+        self._links: dict[Any, PendingDecision] = {}
+        self._loading: dict[Any, LoadClaim] = {}
         self._mutex, self._promise = mutex, promise
 
-    def of(self, keys: Sequence[Any]) -> list[Link | None]:
+    def of(self, keys: Sequence[Any]) -> list[PendingDecision | None]:
         """The last link of each question, at one moment; None where nothing is in flight."""
         if not self._links:
             return [None] * len(keys)
         return self._mutex.run(self._of, keys)
 
-    def _of(self, keys: Sequence[Any]) -> list[Link | None]:
+    def _of(self, keys: Sequence[Any]) -> list[PendingDecision | None]:
         return [None if (link := self._links.get(key)) is None or has_ended(link.owner) else link for key in keys]
 
     def extend(
         self,
         keys: Sequence[Any],
-        seen: Sequence[Link | None],
-        new: Sequence[Link],
+        seen: Sequence[PendingDecision | None],
+        new: Sequence[PendingDecision],
         current: Callable[[], bool],
         put: Callable[[], object],
     ) -> bool:
@@ -101,8 +101,8 @@ class Chains:
     def _extend(
         self,
         keys: Sequence[Any],
-        seen: Sequence[Link | None],
-        new: Sequence[Link],
+        seen: Sequence[PendingDecision | None],
+        new: Sequence[PendingDecision],
         current: Callable[[], bool],
         put: Callable[[], object],
     ) -> bool:
@@ -115,11 +115,11 @@ class Chains:
         self._links.update(zip(keys, new, strict=True))
         return True
 
-    def leave(self, keys: Sequence[Any], links: Sequence[Link]) -> None:
+    def leave(self, keys: Sequence[Any], links: Sequence[PendingDecision]) -> None:
         """The decision has its outcome: what comes now reads it from the log."""
         self._mutex.run(self._leave, keys, links)
 
-    def _leave(self, keys: Sequence[Any], links: Sequence[Link]) -> None:
+    def _leave(self, keys: Sequence[Any], links: Sequence[PendingDecision]) -> None:
         for key, link in zip(keys, links, strict=True):
             if self._links.get(key) is link:
                 del self._links[key]
@@ -127,21 +127,21 @@ class Chains:
             if link.future is not None:
                 link.future.set_result(None)
 
-    def outcome(self, link: Link) -> Promise | None:
+    def outcome(self, link: PendingDecision) -> Promise | None:
         """What is done when the link's decision has an outcome, whichever; None if it has one, or never will."""
         return self._mutex.run(self._outcome, link)
 
-    def _outcome(self, link: Link) -> Promise | None:
+    def _outcome(self, link: PendingDecision) -> Promise | None:
         if link.done or has_ended(link.owner):
             return None
         link.future = link.future or self._promise()
         return link.future
 
-    def claim(self, mine: Claim) -> Promise | None:
+    def claim(self, mine: LoadClaim) -> Promise | None:
         """Claim loading questions: None; or what is done when the call that loads one of them has done so."""
         return self._mutex.run(self._claim, mine)
 
-    def _claim(self, mine: Claim) -> Promise | None:
+    def _claim(self, mine: LoadClaim) -> Promise | None:
         for key in mine.keys:
             claim = self._loading.get(key)
             if claim is not None and not has_ended(claim.owner):
@@ -150,11 +150,11 @@ class Chains:
         self._loading.update(dict.fromkeys(mine.keys, mine))
         return None
 
-    def release(self, mine: Claim) -> None:
+    def release(self, mine: LoadClaim) -> None:
         """They are loaded, or it failed; then the next call tries. Harmless where others have claimed them."""
         self._mutex.run(self._release, mine)
 
-    def _release(self, mine: Claim) -> None:
+    def _release(self, mine: LoadClaim) -> None:
         for key in mine.keys:
             if self._loading.get(key) is mine:
                 del self._loading[key]

@@ -12,15 +12,15 @@ from uuid import UUID
 
 import msgspec
 
-from eventfold.core.codec import Codec, raw
-from eventfold.core.envelope import Stored, check_name, to_micros, to_moment
+from eventfold.core.codec import Codec, raw_event
+from eventfold.core.envelope import StoredEvent, check_name, to_micros, to_moment
 from eventfold.core.event import Recorded
 from eventfold.core.query import Cursor, Query
-from eventfold.core.state import State, Step, copied, evolve_all, evolve_recorded, plan_of
+from eventfold.core.state import State, Step, copy_state, evolve_all, evolve_recorded, state_definition_of
 from eventfold.errors import CorruptEvent, CursorMismatch, InvalidInput, InvalidQuery, InvalidState
 from eventfold.log.append import MOST, check_position, known_position, position_of, query_of
 from eventfold.log.context import Log
-from eventfold.log.snapshots import believed, due, keep
+from eventfold.log.snapshots import is_snapshot_due, load_snapshot, save_snapshot
 from eventfold.ports.engine import Page, Span, TagCount
 from eventfold.ports.refusals import beyond_head
 
@@ -52,7 +52,7 @@ async def span_of(log: Log, bounds: Bounds) -> Span:
         await known_position(log, after)  # elsewhere the first page tells
     if bounds.since is not None:
         after = max(after, await log.engine.position_at(to_micros(to_moment(bounds.since)) - 1))
-    until = None if bounds.until is None else await moment(log, bounds.until)
+    until = None if bounds.until is None else await resolve_position(log, bounds.until)
     return Span(
         after=after,
         until=until,
@@ -67,7 +67,7 @@ def last_micros(until: date) -> int:
     return to_micros(to_moment(until, late=True))
 
 
-async def moment(log: Log, at: int | date) -> int:
+async def resolve_position(log: Log, at: int | date) -> int:
     """A moment as a position: the last one recorded by then, never inside an append.
 
     A position means the moment of the append that wrote it, so all of that append is included; a date the end of that
@@ -88,16 +88,16 @@ class Reader:
         self._left = bounds.limit
         self._span: Span | None = None
         self._epoch = log.engine.epoch
-        self._last: Stored | None = None  # of what was given
+        self._last: StoredEvent | None = None  # of what was given
         self._done = False
-        self._records = recorder(log, raw)
+        self._records = decoder_for(log, raw)
 
     async def next_page(self) -> list[Recorded[Any]] | None:
         """The next matching events, at least one; None at the end."""
         page = await self.next_stored()
         return None if page is None else self._records(page)
 
-    async def next_stored(self) -> list[Stored] | None:
+    async def next_stored(self) -> list[StoredEvent] | None:
         """The same without decoding."""
         while not self._done and self._left != 0:
             span = self._span or await span_of(self._log, self._bounds)
@@ -146,10 +146,10 @@ def refuse_future(page: Page, span: Span) -> None:
         raise beyond_head(span.after, page.scanned)
 
 
-def recorder(log: Log, as_raw: bool) -> Callable[[list[Stored]], list[Recorded[Any]]]:
+def decoder_for(log: Log, as_raw: bool) -> Callable[[list[StoredEvent]], list[Recorded[Any]]]:
     """How stored events become what the user sees. An event that an upcaster splits is seen as its parts."""
     if as_raw:
-        return lambda page: [Recorded(stored, raw(stored)) for stored in page]
+        return lambda page: [Recorded(stored, raw_event(stored)) for stored in page]
     decode = log.registry.decode
     return lambda page: [Recorded(stored, event) for stored in page for event in decode(stored)]
 
@@ -164,7 +164,7 @@ async def event_of(log: Log, given: UUID | str, as_raw: bool) -> Recorded[Any] |
     if position is None:
         return None
     page = await log.engine.read(Query(), Span(after=position - 1, until=position))
-    found = recorder(log, as_raw)([stored for stored in page.events if stored.id == identity.bytes])
+    found = decoder_for(log, as_raw)([stored for stored in page.events if stored.id == identity.bytes])
     if len(found) == 1:
         return found[0]
     if not any(stored.id == identity.bytes for stored in page.events):
@@ -190,68 +190,68 @@ async def tag_of(log: Log, tag: str) -> TagCount:
     return TagCount(tag, 0, 0, 0)
 
 
-class Folding:
+class StateFold:
     """A State being folded: which codec reads each of its event types."""
 
     def __init__(self, log: Log, question: State) -> None:
         if not isinstance(question, State):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidState(f"{question!r} is no State.", 'Ask with a question, like Account("a-1").')
-        self.plan = plan_of(type(question))
+        self.plan = state_definition_of(type(question))
         self.query = question.query()
         self._log = log
         self._codecs: dict[tuple[str, int], Codec] = {}
         self._wanted = self.plan.events
 
-    def decoded(self, page: list[Stored]) -> Iterator[Any]:
+    def decode(self, page: list[StoredEvent]) -> Iterator[Any]:
         """The typed events of a page. The classes evolve names win over others of the same stored name."""
         for _, event in self.steps(page):
             yield event
 
-    def steps(self, page: list[Stored]) -> Iterator[tuple[Stored, Any]]:
+    def steps(self, page: list[StoredEvent]) -> Iterator[tuple[StoredEvent, Any]]:
         """The same, each with the stored event it came from. What an upcaster split off for others is left out."""
         codecs, decode_as, wanted = self._codecs, self._log.registry.decode_as, self._wanted
         for stored in page:
             codec = codecs.get((stored.type, stored.version))
             if codec is None:
-                codec = self._log.registry.reader_among(self.plan.events, stored)
+                codec = self._log.registry.codec_among(self.plan.events, stored)
                 codecs[stored.type, stored.version] = codec
             for event in decode_as(codec, stored):
-                if codec.step is None or isinstance(event, wanted):
+                if codec.upcaster is None or isinstance(event, wanted):
                     yield stored, event
 
-    def fold(self, state: State, page: list[Stored]) -> None:
+    def fold(self, state: State, page: list[StoredEvent]) -> None:
         """Fold a page into a state, in place, with the envelopes if it asks for them."""
         if self.plan.recorded:
             evolve_recorded(state, (Recorded(stored, event) for stored, event in self.steps(page)))
         else:
-            evolve_all(state, self.decoded(page))
+            evolve_all(state, self.decode(page))
 
 
 async def load(log: Log, question: S, until: int | None = None) -> tuple[S, int]:
     """The state of a question and the position it is folded through: a copy the caller may keep."""
-    state, position = await load_kept(log, question, until)
-    return copied(state), position
+    state, position = await load_cached(log, question, until)
+    return copy_state(state), position
 
 
-async def load_kept(log: Log, question: S, until: int | None = None) -> tuple[S, int]:
+async def load_cached(log: Log, question: S, until: int | None = None) -> tuple[S, int]:
     """The same without the copy: the state may be the cached one, so it must not be changed.
 
     Without `until` it is the state now, caught up from the one folded last; with it, a state of the past.
     """
-    folding = Folding(log, question)
+    folding = StateFold(log, question)
     while (loaded := await _load_in(log, question, until, folding, log.engine.epoch)) is None:
         continue  # the epoch has changed, which it does once in a failover
     return loaded
 
 
-async def _load_in(log: Log, question: S, until: int | None, folding: Folding, epoch: int) -> tuple[S, int] | None:
+async def _load_in(log: Log, question: S, until: int | None, folding: StateFold, epoch: int) -> tuple[S, int] | None:
     """The same; None where the store has come to another epoch than this meanwhile, so that history may be lost."""
     key = folding.plan.key(question)
     kept = log.cache.get(key, epoch)
     if kept is not None and (until is None or kept[1] <= until):
         state, position, ours = cast(S, kept[0]), kept[1], False
     else:
-        state, position = await believed(log, question, until) or (folding.plan.blank(question), 0)
+        state, position = await load_snapshot(log, question, until) or (folding.plan.initial(question), 0)
         ours = True
     folded = 0
     while True:
@@ -260,11 +260,11 @@ async def _load_in(log: Log, question: S, until: int | None, folding: Folding, e
             return None
         if page.scanned < position:  # the store lost history: what was folded from it is worth nothing
             log.cache.clear()
-            state, position, ours, folded = folding.plan.blank(question), 0, True, 0
+            state, position, ours, folded = folding.plan.initial(question), 0, True, 0
             continue
         if page.events:
             if not ours:
-                state, ours = copied(state), True
+                state, ours = copy_state(state), True
             folding.fold(state, page.events)
             folded += len(page.events)
         position = page.scanned
@@ -272,8 +272,8 @@ async def _load_in(log: Log, question: S, until: int | None, folding: Folding, e
             break
     if until is None:
         log.cache.put(key, state, position, epoch)
-        if due(log, key, folded) and await keep(log, question, state, position, epoch):
-            log.cache.folded(key, None)
+        if is_snapshot_due(log, key, folded) and await save_snapshot(log, question, state, position, epoch):
+            log.cache.count_folded(key, None)
     return state, position
 
 
@@ -282,10 +282,10 @@ async def state_at(log: Log, question: S, at: int | date | None, occurred_until:
     if at is None and occurred_until is None:
         return (await load(log, question))[0]
     if occurred_until is None and at is not None:
-        return (await load(log, question, await moment(log, at)))[0]
-    folding = Folding(log, question)
+        return (await load(log, question, await resolve_position(log, at)))[0]
+    folding = StateFold(log, question)
     reader = Reader(log, folding.query, Bounds(until=at, occurred_until=occurred_until))
-    state = folding.plan.blank(question)
+    state = folding.plan.initial(question)
     while (page := await reader.next_stored()) is not None:
         folding.fold(state, page)
     return state
@@ -295,9 +295,9 @@ class History:
     """Every step of a state: `await next_steps()` until it returns None."""
 
     def __init__(self, log: Log, question: State, bounds: Bounds) -> None:
-        self._folding = Folding(log, question)
+        self._folding = StateFold(log, question)
         self._reader = Reader(log, self._folding.query, bounds)
-        self._state = self._folding.plan.blank(question)
+        self._state = self._folding.plan.initial(question)
 
     async def next_steps(self) -> list[Step] | None:
         """The next events, each with a copy of the state after it; None at the end."""
@@ -308,5 +308,5 @@ class History:
         for stored, event in self._folding.steps(page):
             recorded = Recorded(stored, event)
             evolve_recorded(self._state, (recorded,))
-            steps.append(Step(recorded, copied(self._state)))
+            steps.append(Step(recorded, copy_state(self._state)))
         return steps

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from eventfold.core.fingerprint import fingerprint, report_unknown
-from eventfold.core.snapshot import Snapshot, key_of, pack, unpack
+from eventfold.core.snapshot import Snapshot, pack, snapshot_key, unpack
 from eventfold.core.state import State
 from eventfold.errors import StoreUnavailable
 from eventfold.log.context import Log
@@ -16,9 +16,9 @@ from eventfold.log.context import Log
 S = TypeVar("S", bound=State)
 
 
-async def believed(log: Log, question: S, until: int | None) -> tuple[S, int] | None:
+async def load_snapshot(log: Log, question: S, until: int | None) -> tuple[S, int] | None:
     """The snapshot of a question and its position, if there is one that may be believed and is not too late."""
-    key = key_of(question) if log.cache.snapshots else None
+    key = snapshot_key(question) if log.cache.snapshots else None
     if key is None:
         return None
     code = fingerprint(type(question))
@@ -35,12 +35,12 @@ async def believed(log: Log, question: S, until: int | None) -> tuple[S, int] | 
     return None if state is None else (state, found.position)
 
 
-def due(log: Log, key: object, folded: int) -> bool:
+def is_snapshot_due(log: Log, key: object, folded: int) -> bool:
     """Whether enough events were folded into a state, these included, since its last snapshot."""
-    return log.cache.snapshots > 0 and log.cache.folded(key, folded) >= log.cache.snapshots
+    return log.cache.snapshots > 0 and log.cache.count_folded(key, folded) >= log.cache.snapshots
 
 
-async def keep(log: Log, question: State, state: State, position: int, epoch: int) -> bool:
+async def save_snapshot(log: Log, question: State, state: State, position: int, epoch: int) -> bool:
     """Keep a snapshot of a state folded in an epoch; whether one was kept.
 
     None is kept in a store that cannot be written to, or that has come to another epoch: at that position another
@@ -50,7 +50,7 @@ async def keep(log: Log, question: State, state: State, position: int, epoch: in
     if code.unknown:
         report_unknown(type(question).__name__, code, "No snapshots of it are kept: it is folded from its events.")
         return False
-    key, packed = key_of(question), pack(state)
+    key, packed = snapshot_key(question), pack(state)
     event_id = await log.engine.event_id(position)
     if key is None or packed is None or event_id is None or log.engine.epoch != epoch:
         return False

@@ -10,7 +10,7 @@ from typing import Any
 
 from eventfold.core.state import State
 
-DOUBTS = 16  # questions: where others write all the time, one look in seventeen is made in vain
+DISTRUST_READS = 16  # questions: where others write all the time, one look in seventeen is made in vain
 
 
 class StateCache:
@@ -31,16 +31,16 @@ class StateCache:
             return None
         return None if found is None or found[1] != epoch else found[0]
 
-    def believed(self, key: Any, epoch: int) -> tuple[State, int] | None:
+    def get_trusted(self, key: Any, epoch: int) -> tuple[State, int] | None:
         """The same, where it is likely to be the state now: a look at the log is saved, and a condition must hold."""
         if self._doubts:
             self._doubts -= 1
             return None
         return self.get(key, epoch)
 
-    def doubt(self) -> None:
+    def distrust(self) -> None:
         """What was believed turned out to be old: others write, too. The next few are looked up in the log."""
-        self._doubts = DOUBTS
+        self._doubts = DISTRUST_READS
 
     def put(self, key: Any, state: State, position: int, epoch: int) -> None:
         """Keep a state as of an epoch, unless a later one of it is kept. The caller must not use it any more."""
@@ -61,7 +61,7 @@ class StateCache:
             except (StopIteration, RuntimeError):  # another thread is making room as well
                 break
 
-    def folded(self, key: Any, events: int | None) -> int:
+    def count_folded(self, key: Any, events: int | None) -> int:
         """Count events folded into a question's state since its last snapshot; None begins again."""
         try:
             self._folded[key] = 0 if events is None else self._folded.get(key, 0) + events

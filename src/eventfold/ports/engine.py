@@ -15,11 +15,11 @@ from typing import Any, Protocol
 
 import msgspec
 
-from eventfold.core.envelope import NewEvent, Receipt, Stored
-from eventfold.core.query import Clause, Query
+from eventfold.core.envelope import NewEvent, Receipt, StoredEvent
+from eventfold.core.query import ConditionClause, Query
 from eventfold.core.snapshot import Snapshot
 from eventfold.errors import EventfoldError
-from eventfold.ports.inline import Inlined
+from eventfold.ports.inline import InlineRegistration
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +52,7 @@ class AppendRequest(msgspec.Struct, frozen=True):
     """
 
     events: tuple[NewEvent, ...]
-    unless: tuple[Clause, ...] = ()
+    unless: tuple[ConditionClause, ...] = ()
     key: str | None = None
     epoch: int | None = None
     seen: tuple[bytes, ...] = ()
@@ -100,7 +100,7 @@ class Page(msgspec.Struct, frozen=True):
     `more`     whether a limit, rather than the end of the span, ended this page.
     """
 
-    events: list[Stored]
+    events: list[StoredEvent]
     scanned: int
     more: bool
 
@@ -123,7 +123,7 @@ class TagCount(msgspec.Struct, frozen=True):
     last: int
 
 
-class Upgraded(msgspec.Struct, frozen=True):
+class UpgradeResult(msgspec.Struct, frozen=True):
     """What an upgrade of a store's layout did: the layout it had, the one it has, where its copy from before lies."""
 
     had: int
@@ -131,7 +131,7 @@ class Upgraded(msgspec.Struct, frozen=True):
     backup: str | None = None
 
 
-class Restored(msgspec.Struct, frozen=True):
+class RestoreResult(msgspec.Struct, frozen=True):
     """Which store was restored by other tools: its id, the epoch that ended with it and the one that begins."""
 
     store: str
@@ -139,16 +139,16 @@ class Restored(msgspec.Struct, frozen=True):
     epoch: int
 
 
-class Stale(Exception):
+class StaleRows(Exception):
     """What was folded was folded from rows that are no longer those: fold it again, in a new transaction."""
 
 
-class Folding(Protocol):
+class InlineTransaction(Protocol):
     """Read models in one transaction of an append. `types`: the events they take."""
 
     types: frozenset[str]
 
-    def take(self, events: Sequence[Stored], at_once: bool = False) -> EventfoldError | None:
+    def take(self, events: Sequence[StoredEvent], at_once: bool = False) -> EventfoldError | None:
         """Fold the events of one request; or say why not: then it is as though they had never been given.
 
         Raises InlineFailed where it cannot be told which request is at fault: roll back, and begin again `at_once`.
@@ -156,7 +156,7 @@ class Folding(Protocol):
         ...
 
     def write(self) -> None:
-        """Write whatever was taken. Raises Stale, and InlineFailed as `take` does."""
+        """Write whatever was taken. Raises StaleRows, and InlineFailed as `take` does."""
         ...
 
     def end(self, head: int | None) -> None:
@@ -164,7 +164,7 @@ class Folding(Protocol):
         ...
 
 
-class Folder(Protocol):
+class InlineProjector(Protocol):
     """Who folds read models within appends: given to an engine, which knows nothing of them."""
 
     @property
@@ -172,7 +172,7 @@ class Folder(Protocol):
         """The fingerprints of the code it has, by name."""
         ...
 
-    def begin(self, connection: Any, head: int, inlined: Sequence[Inlined]) -> Folding:
+    def begin(self, connection: Any, head: int, inlined: Sequence[InlineRegistration]) -> InlineTransaction:
         """Begin within a transaction of `connection` that holds the writers' lock; `head` as it was before it."""
         ...
 
@@ -181,7 +181,7 @@ class Folder(Protocol):
         ...
 
 
-class Turn(Protocol):
+class ExclusiveTransaction(Protocol):
     """A transaction in which nobody appends: it is committed, or rolled back, as a whole."""
 
     @property
@@ -195,7 +195,7 @@ class Turn(Protocol):
         ...
 
     @property
-    def inlined(self) -> Sequence[Inlined]:
+    def inlined(self) -> Sequence[InlineRegistration]:
         """Those that are enrolled."""
         ...
 
@@ -203,7 +203,7 @@ class Turn(Protocol):
         """The next matching events."""
         ...
 
-    async def enrol(self, inlined: Inlined) -> None:
+    async def enrol(self, inlined: InlineRegistration) -> None:
         """From this commit on every append folds it, or is refused. In place of one of the same name."""
         ...
 
@@ -312,7 +312,7 @@ class Engine(Protocol):
         """Request keys greater than `after`, in order, each with the first position of its append."""
         ...
 
-    async def adopt(self, events: Sequence[Stored], keys: Sequence[tuple[str, int]] = ()) -> None:
+    async def adopt(self, events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]] = ()) -> None:
         """Take over whole appends of another log exactly as they stand there: ids, positions, times, boundaries.
 
         Only directly behind the head: otherwise an `AppendConflict`, nothing written. Durable when it returns.
@@ -349,7 +349,7 @@ class Engine(Protocol):
         """Let go of a lock that this engine took. Harmless where it did not."""
         ...
 
-    def fold_with(self, folder: Folder) -> None:
+    def fold_with(self, folder: InlineProjector) -> None:
         """Fold read models within appends from now on. (P8) Rows and events are committed together, or neither.
 
         What a request's events cannot be folded into refuses that request alone: an `InlineFailed` outcome. An event of
@@ -358,11 +358,11 @@ class Engine(Protocol):
         """
         ...
 
-    async def inlined(self) -> list[Inlined]:
+    async def inlined(self) -> list[InlineRegistration]:
         """The read models that are folded within every append to this store, whoever makes it."""
         ...
 
-    async def in_turn(self, work: Callable[[Turn], Awaitable[None]]) -> None:
+    async def in_turn(self, work: Callable[[ExclusiveTransaction], Awaitable[None]]) -> None:
         """Do something in a transaction of its own in which nobody appends. Raises NotSupported."""
         ...
 

@@ -12,7 +12,7 @@ import msgspec
 from eventfold.errors import InlineMissing, NotSupported
 
 
-class Inlined(msgspec.Struct, frozen=True):
+class InlineRegistration(msgspec.Struct, frozen=True):
     """A read model that is folded within every append: whoever lacks its `code` writes no event of its `types`.
 
     `code` is a fingerprint. `ticket` is the folder's own: another says that rows it remembers are not those now.
@@ -21,10 +21,12 @@ class Inlined(msgspec.Struct, frozen=True):
     name: str
     code: str
     types: tuple[str, ...]
-    ticket: str
+    incarnation: str
 
 
-def lacking(inlined: Sequence[Inlined], codes: Mapping[str, str], types: Iterable[str]) -> InlineMissing | None:
+def missing_code(
+    inlined: Sequence[InlineRegistration], codes: Mapping[str, str], types: Iterable[str]
+) -> InlineMissing | None:
     """Why events of these types may not be appended by whoever has these codes, by name; None if they may."""
     for each in inlined:
         code = codes.get(each.name)
@@ -32,11 +34,11 @@ def lacking(inlined: Sequence[Inlined], codes: Mapping[str, str], types: Iterabl
             continue
         taken = next((name for name in types if name in each.types), None)
         if taken is not None:
-            return _without_code(each, code, taken)
+            return _missing_code_error(each, code, taken)
     return None
 
 
-def _without_code(inlined: Inlined, code: str | None, type: str) -> InlineMissing:
+def _missing_code_error(inlined: InlineRegistration, code: str | None, type: str) -> InlineMissing:
     name = inlined.name
     if code is None:
         what = f"{name} is kept within every append of {type}, and this process has not its code."
@@ -47,7 +49,7 @@ def _without_code(inlined: Inlined, code: str | None, type: str) -> InlineMissin
     return InlineMissing(what, now, projection=name, type=type, code=code, live=inlined.code)
 
 
-def not_taken_over(inlined: Sequence[str], engine: str) -> NotSupported:
+def import_refused(inlined: Sequence[str], engine: str) -> NotSupported:
     """Events of another log cannot be taken over where read models are kept within appends."""
     return NotSupported(
         f"{', '.join(inlined)} would not be folded from events that are copied into this store.",
@@ -57,7 +59,7 @@ def not_taken_over(inlined: Sequence[str], engine: str) -> NotSupported:
     )
 
 
-def not_joined(name: str, type: str, engine: str) -> NotSupported:
+def joined_append_refused(name: str, type: str, engine: str) -> NotSupported:
     """An append that joins a transaction of its user's has its positions only at the COMMIT: too late to fold it."""
     return NotSupported(
         f"An append of {type} cannot join a transaction of yours: {name} is kept within every append of it.",

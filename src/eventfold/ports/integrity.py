@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from eventfold.core.envelope import Stored
+from eventfold.core.envelope import StoredEvent
 
 Progress = Callable[[int, int], None]  # events compared, events in all
 
@@ -21,7 +21,7 @@ class Problem(msgspec.Struct, frozen=True):
     position: int | None = None
 
 
-def misplaced(before: Stored | None, event: Stored) -> Iterator[Problem]:
+def placement_problems(before: StoredEvent | None, event: StoredEvent) -> Iterator[Problem]:
     """An event against the one before it: whole appends one after the other, and time that never steps back."""
     if before is not None:
         if event.time < before.time:

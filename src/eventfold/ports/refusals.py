@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from eventfold.core.envelope import NewEvent, Stored
-from eventfold.core.query import Clause
+from eventfold.core.envelope import NewEvent, StoredEvent
+from eventfold.core.query import ConditionClause
 from eventfold.errors import AppendConflict, EventIdReused, PositionBeyondHead
 
 
-def conflict(clause: Clause, found: int, number: int) -> AppendConflict:
+def conflict(clause: ConditionClause, found: int, number: int) -> AppendConflict:
     """Someone else wrote first, at position `found`; `number`: which of the request's clauses it is, from 0."""
     asked = _asked(clause)
     return AppendConflict(
@@ -26,12 +26,12 @@ def conflict(clause: Clause, found: int, number: int) -> AppendConflict:
     )
 
 
-def _asked(clause: Clause) -> str:
+def _asked(clause: ConditionClause) -> str:
     asked = repr(clause.query)
     return asked if len(asked) <= 300 else f"{asked[:300]}… and more)"  # thousands of things are not for reading
 
 
-def built_on_nothing(clause: Clause, number: int) -> AppendConflict:
+def base_event_missing(clause: ConditionClause, number: int) -> AppendConflict:
     """The event that a condition begins behind was never written. `number`: see conflict."""
     return AppendConflict(
         "What this append was built on was refused itself.",
@@ -43,7 +43,7 @@ def built_on_nothing(clause: Clause, number: int) -> AppendConflict:
     )
 
 
-def other_epoch(clause: Clause, read_in: int, now: int) -> AppendConflict:
+def epoch_ended(clause: ConditionClause, read_in: int, now: int) -> AppendConflict:
     """The condition was read in an epoch of the store that has ended: history may have been lost since."""
     return AppendConflict(
         f"What this append was built on was read in epoch {read_in} of the store, and it is in epoch {now}: it failed "
@@ -68,7 +68,7 @@ def beyond_head(position: int, head: int) -> PositionBeyondHead:
     )
 
 
-def in_the_future(clause: Clause, head: int) -> PositionBeyondHead:
+def in_the_future(clause: ConditionClause, head: int) -> PositionBeyondHead:
     """A condition that looked further than the log reaches."""
     return beyond_head(clause.after, head)
 
@@ -91,7 +91,7 @@ def id_reused(events: Sequence[NewEvent], at: Sequence[int | None]) -> EventIdRe
     )
 
 
-def not_behind(head: int, first: int) -> AppendConflict:
+def import_gap(head: int, first: int) -> AppendConflict:
     """Events to be taken over that do not begin right behind the head."""
     return AppendConflict(
         f"Events from position {first} on were to be taken over, and this log ends at {head}.",
@@ -101,7 +101,7 @@ def not_behind(head: int, first: int) -> AppendConflict:
     )
 
 
-def is_repeat(events: Sequence[NewEvent], stored: Sequence[Stored | None]) -> bool:
+def is_repeat(events: Sequence[NewEvent], stored: Sequence[StoredEvent | None]) -> bool:
     """Whether these stored events (found by the new ones' ids) are this very append, whole and in order."""
     first = stored[0]
     return (
@@ -109,7 +109,7 @@ def is_repeat(events: Sequence[NewEvent], stored: Sequence[Stored | None]) -> bo
         and first.offset == 0
         and first.size == len(events)
         and all(
-            old is not None and old.position == first.position + index and old.same_as(new)
+            old is not None and old.position == first.position + index and old.is_same_as(new)
             for index, (new, old) in enumerate(zip(events, stored, strict=True))
         )
     )

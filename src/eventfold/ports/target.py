@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from eventfold.core.table import Table
-from eventfold.core.tally import NOTHING, Tally
+from eventfold.core.tally import EMPTY_TALLY, Tally
 
 EntryState = Literal["parked", "due", "skipped"]
 INLINE = "every append"  # the holder of a lease that never ends: the appends themselves keep it up
@@ -53,8 +53,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     position: int = 0
     event_id: str = ""
-    seen: Tally = NOTHING
-    handled: Tally = NOTHING
+    seen: Tally = EMPTY_TALLY
+    handled: Tally = EMPTY_TALLY
     query: str
     fingerprint: str
     partitions: int = 1

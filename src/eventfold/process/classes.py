@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from eventfold.core.class_data import keep, keep_visible_names, recall
+from eventfold.core.class_data import get_class_data, remember_visible_names, set_class_data
 from eventfold.core.state import State, StateMeta
 from eventfold.errors import InvalidProcess
 
@@ -32,7 +32,7 @@ _TERMS = "__eventfold_process__"
 
 def terms_of(cls: type) -> Terms:
     """What a class says about itself by keywords."""
-    return recall(cls, _TERMS) or Terms()
+    return get_class_data(cls, _TERMS) or Terms()
 
 
 def declare(cls: type, keywords: dict[str, Any]) -> None:
@@ -45,7 +45,7 @@ def declare(cls: type, keywords: dict[str, Any]) -> None:
         ) from None
     if min(terms.attempts, terms.bound, terms.partitions) < 1:
         raise InvalidProcess(f"{cls.__qualname__} has less than one attempt, bound or partition.", "Give 1 or more.")
-    keep(cls, _TERMS, terms)
+    set_class_data(cls, _TERMS, terms)
 
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ else:
         def __new__(mcls, _name, _bases, _namespace, **keywords):
             terms = {key: keywords.pop(key) for key in tuple(keywords) if key in Terms.__struct_fields__}
             cls = super().__new__(mcls, _name, _bases, _namespace, **keywords)
-            keep_visible_names(cls, sys._getframe(1).f_locals)
+            remember_visible_names(cls, sys._getframe(1).f_locals)
             declare(cls, terms)
             return cls
 

@@ -15,7 +15,7 @@ from typing import Any, Union, get_args, get_origin
 
 import msgspec
 
-from eventfold.core.event import Recorded, instead_of_generic, is_event_class, of_any_kind, tag_fields, tag_values
+from eventfold.core.event import Recorded, hint_for_generic, is_event_class, tag_fields, tag_values, without_parameters
 from eventfold.errors import InvalidProcess
 from eventfold.process.classes import Start
 from eventfold.process.plan import NAME
@@ -138,7 +138,7 @@ def made(
         if not is_event_class(event):
             raise InvalidProcess(
                 f"The effect {name} takes {event!r}, which is no event class.",
-                instead_of_generic(event) or "Name event classes.",
+                hint_for_generic(event) or "Name event classes.",
             )
     if not events:
         raise InvalidProcess(f"The effect {name} takes no events.", "Name event classes.")
@@ -166,7 +166,7 @@ def _taken(function: Callable[[Any], Any], scope: dict[str, Any]) -> tuple[tuple
         if not isinstance(each, type):
             raise InvalidProcess(
                 f"{function.__qualname__} does not say which events it takes.",
-                instead_of_generic(each) or "Annotate it: def send(event: Paid) -> None.",
+                hint_for_generic(each) or "Annotate it: def send(event: Paid) -> None.",
             )
     return events, recorded
 
@@ -179,4 +179,4 @@ def _alternatives(hint: Any) -> Iterable[tuple[Any, bool]]:
         for event, _ in _alternatives(get_args(hint)[0]):
             yield event, True
     else:
-        yield of_any_kind(hint), False
+        yield without_parameters(hint), False

@@ -17,8 +17,8 @@ import msgspec
 
 from eventfold.core.codec import Registry, encode_metadata
 from eventfold.core.decoders import decoder_of
-from eventfold.core.envelope import NewEvent, Stored, from_micros, to_micros
-from eventfold.core.event import Event, declared, names_of
+from eventfold.core.envelope import NewEvent, StoredEvent, from_micros, to_micros
+from eventfold.core.event import Event, declaration_of, stored_names_of
 from eventfold.core.query import Item, Query
 from eventfold.errors import InvalidProcess
 from eventfold.process.ids import derived
@@ -70,7 +70,7 @@ def ends(process: str) -> Query:
 
 
 def timer_set(
-    registry: Registry, wish: Timer, process: str, key: str, cause: Stored, correlation: str, hops: int
+    registry: Registry, wish: Timer, process: str, key: str, cause: StoredEvent, correlation: str, hops: int
 ) -> TimerSet:
     """The fact that a timer was set. Raises InvalidEvent if its event could not be stored, InvalidProcess."""
     inner = registry.encode(wish.event)
@@ -93,8 +93,8 @@ def timer_cancelled(registry: Registry, wish: Cancel, process: str, key: str) ->
     if wish.what is None:
         return TimerCancelled(process, key)
     if isinstance(wish.what, type):
-        return TimerCancelled(process, key, names_of(wish.what))
-    kind = declared(class_of(wish.what)).names
+        return TimerCancelled(process, key, stored_names_of(wish.what))
+    kind = declaration_of(class_of(wish.what)).names
     return TimerCancelled(process, key, kind, msgspec.Raw(registry.encode(wish.what).data))
 
 

@@ -11,9 +11,9 @@ from typing import Literal
 import msgspec
 
 from eventfold.concurrency import run
-from eventfold.core.decoders import decoded
+from eventfold.core.decoders import decode
 from eventfold.core.envelope import from_micros
-from eventfold.core.state import plan_of as fold_of
+from eventfold.core.state import state_definition_of as fold_of
 from eventfold.flow.stopped import Stopped
 from eventfold.log.read import load
 from eventfold.process.classes import Process
@@ -60,7 +60,7 @@ def stuck(admin: ProjectionAdmin, name: str) -> list[Instance]:
         Instance(name, "", "stuck", position=why.position, error=f"all of it: {why.error}", attempts=why.attempts)
         for held in live_checkpoints(target, name)
         if held.stopped
-        for why in [decoded(held.stopped, Stopped)]
+        for why in [decode(held.stopped, Stopped)]
     ]
     entries = [entry for entry in admin.parked(name) if entry.state != "skipped"]
     return stopped + [

@@ -16,9 +16,16 @@ from typing import Any, Union, get_args, get_origin
 
 import msgspec
 
-from eventfold.core.class_data import keep, recall, visible_names
-from eventfold.core.event import Event, generation, instead_of_generic, is_event_class, of_any_kind, tag_fields
-from eventfold.core.state import plan_of as fold_of
+from eventfold.core.class_data import get_class_data, set_class_data, visible_names
+from eventfold.core.event import (
+    Event,
+    declarations_version,
+    hint_for_generic,
+    is_event_class,
+    tag_fields,
+    without_parameters,
+)
+from eventfold.core.state import state_definition_of as fold_of
 from eventfold.errors import InvalidProcess
 from eventfold.process.classes import Process, Start, terms_of
 from eventfold.process.wishes import class_of
@@ -60,10 +67,10 @@ _PLAN = "__eventfold_process_plan__"
 
 def plan_of(cls: type[Process]) -> Plan:
     """The plan of a Process class. Raises InvalidProcess, or InvalidState where it cannot be folded."""
-    plan: Plan | None = recall(cls, _PLAN)
-    if plan is None or plan.generation != generation():
+    plan: Plan | None = get_class_data(cls, _PLAN)
+    if plan is None or plan.generation != declarations_version():
         plan = _compile(cls)
-        keep(cls, _PLAN, plan)
+        set_class_data(cls, _PLAN, plan)
     return plan
 
 
@@ -100,7 +107,9 @@ def _compile(cls: type[Process]) -> Plan:
     tags = tuple(tagged[field] for field in fold.question)
     partitions = terms.partitions if tags else 1
     events = _events(cls)
-    plan = Plan(cls, name, terms.start, terms.attempts, terms.bound, partitions, events, tags, generation(), {})
+    plan = Plan(
+        cls, name, terms.start, terms.attempts, terms.bound, partitions, events, tags, declarations_version(), {}
+    )
     for event in events:
         plan.keys[event] = _keys(plan, event)
     return plan
@@ -126,7 +135,7 @@ def _events(cls: type[Process]) -> tuple[type, ...]:
             told = "does not say which events it reacts to" if each in (None, Any) else f"takes {each!r}"
             raise InvalidProcess(
                 f"{cls.__name__}.react {told}.",
-                instead_of_generic(each) or "Annotate it with event classes: def react(self, event: A | B).",
+                hint_for_generic(each) or "Annotate it with event classes: def react(self, event: A | B).",
             )
     return tuple(found)
 
@@ -138,7 +147,7 @@ def _alternatives(hint: Any) -> Iterable[Any]:
     elif get_origin(hint) is typing.Annotated:
         yield from _alternatives(hint.__origin__)
     else:
-        yield of_any_kind(hint)
+        yield without_parameters(hint)
 
 
 def _keys(plan: Plan, event: type) -> Callable[[Any], list[Key]]:

@@ -12,13 +12,13 @@ from typing import Any, cast
 import msgspec
 
 from eventfold.core.envelope import NewEvent
-from eventfold.core.event import Recorded, declared, event_of, is_event_class
-from eventfold.core.state import copied
+from eventfold.core.event import Recorded, declaration_of, event_of, is_event_class
+from eventfold.core.state import copy_state
 from eventfold.errors import ProcessError, ProcessLoops
 from eventfold.log.append import encode, write
 from eventfold.log.context import Log, Options
 from eventfold.log.decide import decide, other_epoch
-from eventfold.log.read import load_kept
+from eventfold.log.read import load_cached
 from eventfold.log.state_cache import StateCache
 from eventfold.ports.engine import AppendRequest
 from eventfold.process.classes import Process
@@ -71,7 +71,7 @@ class _Reaction:
         hops = metadata.get("hops")
         self._hops = (hops if isinstance(hops, int) else 0) + 1
         self._correlation = metadata.correlation_id or str(recorded.id)
-        self._cause = f"{recorded.id}/{declared(class_of(recorded.event)).type}{_part(log, recorded)}"
+        self._cause = f"{recorded.id}/{declaration_of(class_of(recorded.event)).type}{_part(log, recorded)}"
         self._metadata: dict[str, Any] = {
             "causation_id": str(recorded.id),
             "correlation_id": self._correlation,
@@ -81,10 +81,10 @@ class _Reaction:
 
     async def run(self) -> None:
         question = self._plan.cls(*self._key)
-        state, position = await load_kept(self._log, question, self._recorded.position)
+        state, position = await load_cached(self._log, question, self._recorded.position)
         if self._log.engine.epoch == self._epoch:
             self._log.cache.put((type(question), *self._key), state, position, self._epoch)
-        wishes = self._asked(copied(state))
+        wishes = self._asked(copy_state(state))
         if wishes and self._hops > self._plan.bound:
             raise self._error(
                 ProcessLoops,
@@ -229,7 +229,7 @@ class _Reaction:
 def _part(log: Log, recorded: Recorded[Any]) -> str:
     """Which part of a stored event this is, where an upcaster splits it into several of one class; else nothing."""
     kind, stored = class_of(recorded.event), recorded.stored
-    if stored.type == declared(kind).type and stored.version == declared(kind).version:
+    if stored.type == declaration_of(kind).type and stored.version == declaration_of(kind).version:
         return ""
     parts = [part for part in log.registry.decode(stored) if type(part) is kind]
     at = parts.index(recorded.event) if recorded.event in parts else 0

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from eventfold.concurrency import run
-from eventfold.core.class_data import keep
+from eventfold.core.class_data import set_class_data
 from eventfold.core.event import Recorded
 from eventfold.log.context import Log
 from eventfold.process.classes import Process, Start
@@ -61,7 +61,7 @@ def _subscription(
         def handle(self: Any, event: Any) -> None:
             take(event)
 
-        keep(handle, RECORDED, work.events)
+        set_class_data(handle, RECORDED, work.events)
 
         def key(event: Any) -> Any:
             # One field a key, whatever its size: the read side tells a key by its values' text.

@@ -13,8 +13,8 @@ from uuid import UUID
 import msgspec
 
 from eventfold.core.decoders import decoder_of
-from eventfold.core.envelope import Receipt, Stored
-from eventfold.core.query import Clause
+from eventfold.core.envelope import Receipt, StoredEvent
+from eventfold.core.query import ConditionClause
 from eventfold.core.snapshot import Snapshot
 from eventfold.errors import AppendConflict, AppendUnconfirmed, EventIdReused
 from eventfold.log.context import Log
@@ -137,7 +137,7 @@ class Timetable:
 
     async def _write(self, batch: Sequence[Waiting]) -> Outcome:
         events = tuple([fired(each.id, each.fact) for each in batch])
-        condition = (Clause(ends(self.process), self.position),)
+        condition = (ConditionClause(ends(self.process), self.position),)
         return await self._log.appender.submit(AppendRequest(events, condition, epoch=self._epoch))
 
     def _due(self, now: int) -> list[Waiting]:
@@ -181,7 +181,7 @@ class Timetable:
 
     # Facts
 
-    def _take(self, events: Iterable[Stored]) -> None:
+    def _take(self, events: Iterable[StoredEvent]) -> None:
         for stored in events:
             if stored.type == SET:
                 self._set(Waiting(UUID(bytes=stored.id), read_set(stored.data), stored.position))

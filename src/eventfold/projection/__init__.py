@@ -5,12 +5,12 @@ no order of steps. Does not know: where rows are kept (targets), who runs it (ru
 """
 
 from eventfold.core.table import Column, Table
-from eventfold.core.tally import NOTHING, Tally, place_hash
+from eventfold.core.tally import EMPTY_TALLY, Tally, event_hash
 from eventfold.projection.classes import Projection, SqlProjection, Subscription
 from eventfold.projection.plan import Kept, Plan, plan_of
 
 __all__ = [
-    "NOTHING",
+    "EMPTY_TALLY",
     "Column",
     "Kept",
     "Plan",
@@ -19,6 +19,6 @@ __all__ = [
     "Subscription",
     "Table",
     "Tally",
-    "place_hash",
+    "event_hash",
     "plan_of",
 ]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
 
-from eventfold.core.class_data import keep, keep_visible_names, recall
+from eventfold.core.class_data import get_class_data, remember_visible_names, set_class_data
 from eventfold.core.state import refuse_hidden_methods
 from eventfold.errors import InvalidProjection
 from eventfold.ports.sink import Sink
@@ -40,7 +40,7 @@ RECORDED = "__eventfold_recorded__"
 
 def terms_of(cls: type) -> Terms:
     """What a class says about itself by keywords."""
-    return recall(cls, _TERMS) or Terms()
+    return get_class_data(cls, _TERMS) or Terms()
 
 
 def declare(cls: type, terms: dict[str, Any], depth: int) -> None:
@@ -66,8 +66,8 @@ def declare(cls: type, terms: dict[str, Any], depth: int) -> None:
         )
     if said.attempts < 1 or said.partitions < 1:
         raise InvalidProjection(f"{cls.__qualname__} has less than one attempt or partition.", "Give 1 or more.")
-    keep(cls, _TERMS, said)
-    keep_visible_names(cls, sys._getframe(depth).f_locals)  # pyright: ignore[reportPrivateUsage]
+    set_class_data(cls, _TERMS, said)
+    remember_visible_names(cls, sys._getframe(depth).f_locals)  # pyright: ignore[reportPrivateUsage]
 
 
 if TYPE_CHECKING:

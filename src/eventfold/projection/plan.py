@@ -16,11 +16,19 @@ from typing import Any, Literal, Union, cast, get_args, get_origin
 
 import msgspec
 
-from eventfold.core.class_data import keep, recall, visible_names
-from eventfold.core.event import Event, Recorded, generation, instead_of_generic, is_event_class, names_of, of_any_kind
+from eventfold.core.class_data import get_class_data, set_class_data, visible_names
+from eventfold.core.event import (
+    Event,
+    Recorded,
+    declarations_version,
+    hint_for_generic,
+    is_event_class,
+    stored_names_of,
+    without_parameters,
+)
 from eventfold.core.fingerprint import fingerprint_of_rules, report_unknown
 from eventfold.core.query import Item, Query
-from eventfold.core.table import Rows, rows_of
+from eventfold.core.table import RowCodec, row_codec_of
 from eventfold.errors import InvalidProjection
 from eventfold.ports.sink import Sink
 from eventfold.projection.classes import RECORDED, Policy, Projection, SqlProjection, Subscription, Terms, terms_of
@@ -59,7 +67,7 @@ class Plan(msgspec.Struct):
     partitions: int
     start: str
     key: KeyOf | None
-    rows: Rows | None = None
+    rows: RowCodec | None = None
     recorded: bool = False
     keeps: bool = False
     handlers: tuple[Handler, ...] = ()
@@ -103,10 +111,10 @@ _PLAN = "__eventfold_projection_plan__"
 
 def plan_of(kept: Kept) -> Plan:
     """The plan of a projection class, or of an instance of one with handlers. Raises InvalidProjection."""
-    plan: Plan | None = recall(kept, _PLAN)
-    if plan is None or plan.generation != generation():
+    plan: Plan | None = get_class_data(kept, _PLAN)
+    if plan is None or plan.generation != declarations_version():
         plan = _compile(kept)
-        keep(kept, _PLAN, plan)
+        set_class_data(kept, _PLAN, plan)
     return plan
 
 
@@ -167,7 +175,7 @@ def _rows(cls: type[Projection], name: str, terms: Terms) -> Plan:
     evolve = typing.get_type_hints(cls.evolve, None, visible_names(cls))
     events = _event_classes(cls, "evolve", evolve.get(parameters[0]) if parameters else None)[0]
     key = None if "key" in fields else getattr(cls, "key", None)
-    rows = rows_of(cls, name, hints, key_fields, terms.indexes)
+    rows = row_codec_of(cls, name, hints, key_fields, terms.indexes)
     if key is None:
         key = _key_by_name(cls, key_fields, events)
     else:
@@ -192,7 +200,7 @@ def _rows(cls: type[Projection], name: str, terms: Terms) -> Plan:
         rows,
         recorded=len(parameters) > 1,
         keeps=cls.keep is not Projection.keep,
-        generation=generation(),
+        generation=declarations_version(),
         without_key=terms.without_key,
         version=terms.version,
     )
@@ -256,7 +264,7 @@ def _handled(kept: Any, cls: type, name: str, terms: Terms) -> Plan:
         key,
         handlers=handlers,
         tables=tables,
-        generation=generation(),
+        generation=declarations_version(),
         without_key=terms.without_key,
         version=terms.version,
     )
@@ -266,7 +274,7 @@ def _handlers(cls: type, instance: Any, sql: bool) -> typing.Iterator[Handler]:
     for name, value in inspect.getmembers(cls, inspect.isfunction):
         if name.startswith("_") or name == "key" or isinstance(inspect.getattr_static(cls, name), staticmethod):
             continue
-        if (given := recall(value, RECORDED)) is not None:
+        if (given := get_class_data(value, RECORDED)) is not None:
             yield Handler(name, getattr(instance, name), given, False, True)
             continue
         parameters = list(inspect.signature(value).parameters)[1:]
@@ -287,7 +295,7 @@ def _query(events: tuple[type, ...]) -> Query:
         return Query()
     names: dict[str, None] = {}
     for each in events:
-        names.update(dict.fromkeys(names_of(each)))
+        names.update(dict.fromkeys(stored_names_of(each)))
     return Query.any_of([Item(tuple(names))])
 
 
@@ -310,7 +318,7 @@ def _event_classes(cls: type, method: str, hint: Any) -> tuple[tuple[type, ...],
             raise InvalidProjection(
                 f"{cls.__name__}.{method} "
                 + ("does not say which events it takes." if silent else f"takes {each!r}, which is no event."),
-                instead_of_generic(each)
+                hint_for_generic(each)
                 or f"Annotate it with event classes: def {method}(self, event: Opened | Closed, …) -> None.",
             )
     return tuple(found), batch, recorded
@@ -323,4 +331,4 @@ def _alternatives(hint: Any) -> list[Any]:
         return _alternatives(hint.__origin__)
     if isinstance(hint, getattr(typing, "TypeAliasType", ())):
         return _alternatives(hint.__value__)
-    return [of_any_kind(hint)]
+    return [without_parameters(hint)]

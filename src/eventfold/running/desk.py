@@ -16,7 +16,7 @@ from weakref import WeakSet
 from eventfold.concurrency import run
 from eventfold.core.query import Cursor, Query
 from eventfold.core.table import filter_value
-from eventfold.core.unstorable import refuse_limit, refuse_unfit, sort_fields, unfit_filter
+from eventfold.core.unstorable import refuse_limit, refuse_unstorable_filter, sort_fields, unstorable_filter_error
 from eventfold.errors import (
     CursorMismatch,
     EventfoldError,
@@ -245,11 +245,11 @@ class ProjectionAdmin:
             generations.refuse_unknown(target.checkpoints(plan.name), plan.name, generation)
         table = name_table(plan.rows.table, generation or known_in(target, plan.name).live)
         packed = {name: filter_value(table, name, value) for name, value in where.items()}
-        refuse_unfit(plan.name, plan.rows.table, packed)
+        refuse_unstorable_filter(plan.name, plan.rows.table, packed)
         try:
             found = target.select(table, packed, by, limit)
         except (RowRefused, TypeError, ValueError, OverflowError) as error:  # no row can be like that
-            raise unfit_filter(plan.name, plan.rows.table, packed, error) from error
+            raise unstorable_filter_error(plan.name, plan.rows.table, packed, error) from error
         return [plan.rows.unpack(row) for row in found]
 
     def verify(self, *projections: Named, progress: Progress = lambda _done, _all: None) -> list[Proof]:

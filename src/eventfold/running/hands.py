@@ -17,7 +17,7 @@ from eventfold.errors import EventNotParked, InvalidProjection, LeaseHeld, Proje
 from eventfold.flow import generations
 from eventfold.flow.generations import known_in, refuse_other_tables, refuse_unknown, same_code, tables_of
 from eventfold.flow.parked import complete, entries_of, incomplete, with_later_ones
-from eventfold.log.read import moment
+from eventfold.log.read import resolve_position
 from eventfold.ports.target import (
     ELSEWHERE,
     Checkpoint,
@@ -167,7 +167,7 @@ class ProjectionOperations:
                 projection=plan.name,
             )
         target = self._catalog.target_of(plan)
-        position = run(moment(self._log, at))
+        position = run(resolve_position(self._log, at))
         begun = run(generations.first_checkpoints(plan, self._log, position))
 
         def attempt() -> int:

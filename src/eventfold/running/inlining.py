@@ -15,7 +15,7 @@ from eventfold.flow import enrol
 from eventfold.flow.inline import Inlining
 from eventfold.flow.project import Work
 from eventfold.log.context import Log
-from eventfold.ports.inline import Inlined
+from eventfold.ports.inline import InlineRegistration
 from eventfold.ports.target import Checkpoint, Host, PendingCommand, Place, Registered, Target
 from eventfold.projection.plan import Plan
 from eventfold.running.leases import new_holder_id
@@ -34,7 +34,7 @@ def folder_of(log: Log, target: Target, plans: Sequence[Plan]) -> Inlining:
     return folder
 
 
-def enrolled(log: Log) -> dict[str, Inlined]:
+def enrolled(log: Log) -> dict[str, InlineRegistration]:
     """Those that every append keeps up, by name."""
     return {each.name: each for each in run(log.engine.inlined())}
 

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 import msgspec
 
 from eventfold.concurrency import run
-from eventfold.core.envelope import Stored
+from eventfold.core.envelope import StoredEvent
 from eventfold.core.query import Cursor, Query
-from eventfold.core.tally import NOTHING, Tally, tally
+from eventfold.core.tally import EMPTY_TALLY, Tally, tally
 from eventfold.errors import (
     CursorMismatch,
     InvalidInput,
@@ -57,8 +57,8 @@ class Keeping:
         self._place = Place(name, 1)
         self._held: Checkpoint | None = None
         self._epoch = -1  # of the store, in which the kept progress was found to be of its history
-        self._given, self._last = NOTHING, 0  # of whole pages, not yet acknowledged; the last of these events
-        self._page: Sequence[Stored] = ()  # the page in hand, as far as it is not acknowledged
+        self._given, self._last = EMPTY_TALLY, 0  # of whole pages, not yet acknowledged; the last of these events
+        self._page: Sequence[StoredEvent] = ()  # the page in hand, as far as it is not acknowledged
         self._asked = self._moved = 0.0
         self._rate = 0.0
         self._stop = threading.Event()
@@ -152,7 +152,7 @@ class Keeping:
     def _cursor(held: Checkpoint) -> Cursor:
         return Cursor(held.store, held.epoch, held.position, held.event_id)
 
-    def note(self, page: Sequence[Stored]) -> None:
+    def note(self, page: Sequence[StoredEvent]) -> None:
         """These events are being given, and all before them have been. Raises LeaseLost."""
         if self._still_held() is None:
             raise self._lost()
@@ -179,7 +179,7 @@ class Keeping:
                 "Acknowledge a page, or events of it, before you ask for the next.",
             )
         self._advance(cursor, self._given + tally(done))
-        self._given, self._page = NOTHING, self._page[len(done) :]
+        self._given, self._page = EMPTY_TALLY, self._page[len(done) :]
 
     def idle(self, cursor: Cursor) -> None:
         """Nothing came: move past what nobody asked for, if everything given is acknowledged; once in a while."""
@@ -188,7 +188,7 @@ class Keeping:
         if held is None or outstanding or cursor.position == held.position or now - self._moved < SELDOM:
             return
         self._moved = now
-        self._advance(cursor, NOTHING)
+        self._advance(cursor, EMPTY_TALLY)
 
     def _advance(self, cursor: Cursor, taken: Tally) -> None:
         stats = self._measured(taken.count)

@@ -18,7 +18,7 @@ from eventfold.flow.enrol import inline
 from eventfold.flow.generations import Comparison, known_in
 from eventfold.flow.project import Work
 from eventfold.flow.prove import Progress
-from eventfold.log.read import moment
+from eventfold.log.read import resolve_position
 from eventfold.ports.target import Checkpoint, Disturbed, PendingCommand, Place, Registered, Target
 from eventfold.projection.plan import Plan
 from eventfold.running import inlining
@@ -46,7 +46,7 @@ class ProjectionRebuilds:
         """Build it anew beside what readers see; returns the number of the generation."""
         plan = self._catalog.definition_of(projection)
         target = self._catalog.target_of(plan)
-        until = None if at is None else run(moment(self._log, at))
+        until = None if at is None else run(resolve_position(self._log, at))
 
         def command(generation: int) -> PendingCommand:
             return self._commands.prepare(plan.name, "rebuild", generation, until=until)

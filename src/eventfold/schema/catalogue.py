@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, cast
 
-from eventfold.core.upcast import chain_of, ends_of
+from eventfold.core.upcast import current_classes, version_chain
 from eventfold.schema.compare import kind_of
 from eventfold.schema.describe import describe, types_of
 from eventfold.schema.usage import Who, who_of
@@ -35,7 +35,7 @@ def catalogue(modules: Iterable[str]) -> str:
         if one.aliases:
             lines += [f"Also stored as {', '.join(f'`{a}`' for a in one.aliases)}.", ""]
         if one.upcast:
-            lines += [f"Read as {' → '.join(chain_of(cls)[1:])}.", ""]
+            lines += [f"Read as {' → '.join(version_chain(cls)[1:])}.", ""]
         lines += ["| field | type | required | tag |", "|---|---|---|---|"]
         required = one.schema.get("required", [])
         for field, schema in cast("dict[str, Any]", one.schema.get("properties", {})).items():
@@ -43,7 +43,7 @@ def catalogue(modules: Iterable[str]) -> str:
             lines.append(f"| `{field}` | {_cell(kind_of(schema))} | {'yes' if field in required else 'no'} | {tag} |")
         if one.unknown != "ignored":
             lines += ["", f"Stored fields that it does not know are {one.unknown}."]
-        if ends_of(cls) == (cls,):  # else its readers are those of what it is read as
+        if current_classes(cls) == (cls,):  # else its readers are those of what it is read as
             lines += ["", _who(who[cls])]
         lines += ["", f"Declared in `{one.source}`."]
     return "\n".join(lines) + "\n"

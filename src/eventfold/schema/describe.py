@@ -12,9 +12,9 @@ from typing import Any, cast
 
 import msgspec
 
-from eventfold.core.event import classes_named, declared, known_names, tag_fields
-from eventfold.core.unknown_fields import keeper_of
-from eventfold.core.upcast import step_from
+from eventfold.core.event import classes_named, declaration_of, known_names, tag_fields
+from eventfold.core.unknown_fields import unknown_field_of
+from eventfold.core.upcast import upcaster_from
 from eventfold.errors import InvalidInput
 
 LOCK_FORMAT = 1
@@ -46,13 +46,13 @@ def types_of(modules: Iterable[str] = ()) -> list[type]:
         for cls in classes_named(name)
         if not wanted or any(cls.__module__ == m or cls.__module__.startswith(m + ".") for m in wanted)
     }
-    return sorted(found, key=lambda cls: (declared(cls).type, declared(cls).version, cls.__qualname__))
+    return sorted(found, key=lambda cls: (declaration_of(cls).type, declaration_of(cls).version, cls.__qualname__))
 
 
 def describe(cls: type) -> Described:
     """One event class as data. Raises InvalidInput if its fields have no JSON Schema."""
-    name = declared(cls)
-    step = step_from(cls)
+    name = declaration_of(cls)
+    step = upcaster_from(cls)
     try:
         if hasattr(cls, "model_json_schema"):
             raw = cast("dict[str, Any]", cast(Any, cls).model_json_schema())
@@ -64,7 +64,7 @@ def describe(cls: type) -> Described:
         ) from error
     hints = typing.get_type_hints(cls, include_extras=True)
     schema = _inlined(raw, raw.get("$defs", {}))
-    keeper = keeper_of(hints)
+    keeper = unknown_field_of(hints)
     unknown = "refused" if schema.get("additionalProperties") is False else "ignored"
     if keeper is not None:
         del schema["properties"][keeper]  # what it keeps stands beside the other fields

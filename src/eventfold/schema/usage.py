@@ -18,7 +18,7 @@ import msgspec
 
 from eventfold.core.aggregate import Aggregate
 from eventfold.core.event import Event
-from eventfold.core.state import State, plan_of
+from eventfold.core.state import State, state_definition_of
 from eventfold.errors import EventfoldError
 from eventfold.process import Effect, Process
 from eventfold.process.plan import plan_of as process_plan
@@ -71,7 +71,7 @@ def _taken(value: Any) -> Iterator[tuple[str, Iterable[type]]]:
     elif not inspect.isclass(value):
         return
     elif issubclass(value, State):
-        yield "fold", plan_of(value).events
+        yield "fold", state_definition_of(value).events
         if issubclass(value, Process):
             yield "react", process_plan(value).events
     elif issubclass(value, Subscription):

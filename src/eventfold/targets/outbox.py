@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from eventfold.core.decoders import decoded
+from eventfold.core.decoders import decode
 from eventfold.core.envelope import from_micros
-from eventfold.core.table import Rows, Table
+from eventfold.core.table import RowCodec, Table
 from eventfold.errors import EventfoldError, InvalidProjection, TargetUnavailable
 from eventfold.flow.fold import name_table, partition_of
 from eventfold.ports.sink import Batch, Held, Sink
@@ -184,7 +184,7 @@ class SinkTarget(SqlTarget):
     def __init__(self, own: SqlTarget, sink: Sink) -> None:
         super().__init__(own.driver, own.statements)
         self.sink, self.address = sink, sink.address
-        self.rows: dict[str, Rows] = {}  # of the projections that this process has the code of
+        self.rows: dict[str, RowCodec] = {}  # of the projections that this process has the code of
         self._owing: dict[Place, Checkpoint] = {}
         self._made = False
 
@@ -318,7 +318,7 @@ class SinkTarget(SqlTarget):
             self._write(SAVE, sending_row(shown, live))
 
     def _deliver(self, held: Checkpoint, number: int, body: str, seconds: float = 0.0) -> None:
-        place, batch = held.place, decoded(body, Batch)
+        place, batch = held.place, decode(body, Batch)
         self._owing[place] = held
         try:
             taken = self._tried(lambda: self.sink.write(batch))
@@ -361,7 +361,7 @@ class SinkTarget(SqlTarget):
         page, following = next(pages, None) or [], next(pages, None)
         while True:
             batch = batch_of(held, self._table(held.place), (number, 0), page, (), chunk, following is not None)
-            plain = decoded(msgspec.json.encode(batch), Batch)
+            plain = decode(msgspec.json.encode(batch), Batch)
             if not self._tried(lambda plain=plain: self.sink.write(plain)):
                 return False
             if following is None:

@@ -17,7 +17,7 @@ from psycopg.types.string import TextLoader
 
 from eventfold.concurrency import run
 from eventfold.core.mutex import Mutex
-from eventfold.core.table import Column, Convert, Kind, Table
+from eventfold.core.table import Column, ColumnKind, Convert, Table
 from eventfold.engines.postgres.connection import Pool
 from eventfold.engines.postgres.options import MAX_IDENTIFIER_BYTES, ServerAddress, parse_address, parse_url
 from eventfold.engines.postgres.pool import (
@@ -107,7 +107,7 @@ class PostgresDriver:
     `lend` gives connections of the store's, or None where an address leads elsewhere.
     """
 
-    types: Mapping[Kind, str] = {
+    types: Mapping[ColumnKind, str] = {
         "text": "TEXT",
         "int": "BIGINT",
         "float": "DOUBLE PRECISION",
@@ -119,8 +119,8 @@ class PostgresDriver:
         "uuid": "UUID",
         "json": "JSONB",
     }
-    pack: Mapping[Kind, Convert] = {"moment": _aware}
-    unpack: Mapping[Kind, Convert] = {"moment": _in_utc}
+    pack: Mapping[ColumnKind, Convert] = {"moment": _aware}
+    unpack: Mapping[ColumnKind, Convert] = {"moment": _in_utc}
     errors: tuple[type[BaseException], ...] = (psycopg.Error, StoreUnavailable, UnicodeDecodeError)
     refusals: tuple[type[BaseException], ...] = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError)
     unfit: tuple[type[BaseException], ...] = (psycopg.DataError,)
@@ -332,7 +332,7 @@ class PostgresDriver:
         """Nobody waits for our rows."""
         return False
 
-    def keys(self, columns: Sequence[tuple[str, Kind]], count: int) -> str:
+    def keys(self, columns: Sequence[tuple[str, ColumnKind]], count: int) -> str:
         """A list of row values, of the columns' own types."""
         one = f"({','.join(f'?::{self.types[kind]}' for _, kind in columns)})"
         return f"({','.join(name for name, _ in columns)}) IN (VALUES {','.join([one] * count)})"

@@ -17,8 +17,8 @@ from eventfold.core.codec import Registry
 from eventfold.core.envelope import new_id
 from eventfold.core.event import Draft, Recorded
 from eventfold.core.snapshot import pack, unpack
-from eventfold.core.state import State, copied, evolve_recorded, plan_of
-from eventfold.core.upcast import lift
+from eventfold.core.state import State, copy_state, evolve_recorded, state_definition_of
+from eventfold.core.upcast import apply_upcasters
 from eventfold.errors import EventfoldError
 from eventfold.process import Effect, Process
 from eventfold.process.plan import plan_of as process_plan
@@ -30,12 +30,12 @@ from eventfold.testing.clock import Clock
 
 def replay_equals_incremental(question: State, events: Sequence[Any]) -> None:
     """Folding everything at once, step by step, or catching up a kept state gives the same answer."""
-    at_once = plan_of(type(question)).blank(question)
+    at_once = state_definition_of(type(question)).initial(question)
     asked = _asked(question, events)
     evolve_recorded(at_once, asked)
-    step_by_step = plan_of(type(question)).blank(question)
+    step_by_step = state_definition_of(type(question)).initial(question)
     for recorded in asked:
-        step_by_step = copied(step_by_step)
+        step_by_step = copy_state(step_by_step)
         evolve_recorded(step_by_step, [recorded])
     _same(at_once, step_by_step, "folded at once", "folded step by step")
     clock = Clock()  # the envelopes are equal, too
@@ -60,11 +60,11 @@ def events_come_back(events: Sequence[Any]) -> None:
 
 def snapshot_equals_replay(question: State, events: Sequence[Any]) -> None:
     """Folding on from a snapshot, kept after any of the events, gives the state that folding everything gives."""
-    plan = plan_of(type(question))
+    plan = state_definition_of(type(question))
     asked = _asked(question, events)
-    replayed = plan.blank(question)
+    replayed = plan.initial(question)
     evolve_recorded(replayed, asked)
-    kept = plan.blank(question)
+    kept = plan.initial(question)
     for at, event in enumerate([*asked, None]):
         packed = pack(kept)
         if packed is None:
@@ -79,7 +79,7 @@ def snapshot_equals_replay(question: State, events: Sequence[Any]) -> None:
 
 def _asked(question: State, events: Sequence[Any]) -> list[Recorded[Any]]:
     """The events that a question asks for, recorded one by one, a second apart."""
-    registry, wanted, clock = Registry(), plan_of(type(question)).events, Clock()
+    registry, wanted, clock = Registry(), state_definition_of(type(question)).events, Clock()
     found: list[Recorded[Any]] = []
     for position, event in enumerate(events, 1):
         if isinstance(event, wanted):
@@ -101,7 +101,7 @@ def decision_is_deterministic(decision: Callable[..., Any], past: Sequence[Any],
 
 def upcasts_to(old: Any, *expected: Any) -> None:
     """An event of an old class is read as these events of today's."""
-    _same(lift(old), expected, "upcast", "expected")
+    _same(apply_upcasters(old), expected, "upcast", "expected")
 
 
 def upcasts_round_trip(olds: Sequence[Any]) -> None:
@@ -110,7 +110,9 @@ def upcasts_round_trip(olds: Sequence[Any]) -> None:
     for event in olds:
         old.append(event)
     todays = [recorded.event for recorded in old.read()]
-    _same([part for event in olds for part in lift(event)], todays, "upcast in memory", "upcast from the log")
+    _same(
+        [part for event in olds for part in apply_upcasters(event)], todays, "upcast in memory", "upcast from the log"
+    )
     for event in todays:
         new.append(event)
     _same(todays, [recorded.event for recorded in new.read()], "upcast", "stored as today's and read again")

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, TypeVar, cast
 
-from eventfold.core.event import declared, tag_fields
+from eventfold.core.event import declaration_of, tag_fields
 from eventfold.errors import MissingExtra
 
 try:
@@ -45,7 +45,7 @@ _OWN: dict[Any, st.SearchStrategy[Any]] = {
 
 def event_of(cls: type, **fixed: Any) -> st.SearchStrategy[Any]:
     """Events of one class; `fixed` gives fields a value, or a strategy of their own."""
-    declared(cls)  # a class that is no event is refused with its own words
+    declaration_of(cls)  # a class that is no event is refused with its own words
     return st.builds(cls, **_fields(cls, fixed))
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from eventfold.core.envelope import NewEvent, Receipt, digest
 from eventfold.core.moment_tags import in_utc
-from eventfold.core.query import Clause, Item, Query
+from eventfold.core.query import ConditionClause, Item, Query
 from eventfold.engines.postgres.arrays import (
     pack_bigints,
     pack_blob,
@@ -31,7 +31,7 @@ from eventfold.engines.postgres.checksums import new_event_crc
 from eventfold.engines.postgres.many import rarest_tag_first
 from eventfold.engines.postgres.schema import LAYOUT
 from eventfold.ports.engine import AppendRequest, Outcome
-from eventfold.ports.refusals import built_on_nothing, conflict, id_reused, in_the_future
+from eventfold.ports.refusals import base_event_missing, conflict, id_reused, in_the_future
 
 APPEND_ARGUMENTS: dict[str, str] = {  # name and type, in the order in which the functions in SQL declare them
     "ids": "uuid[]",
@@ -89,23 +89,23 @@ class AppendBatch(msgspec.Struct, frozen=True):
 
     def after_event_ids(self, *, all: bool = False) -> list[bytes]:
         """The events behind which its conditions begin: those outside this call, or `all`."""
-        asked = [c.behind for request in self.requests for c in request.unless if c.behind is not None]
+        asked = [c.after_event for request in self.requests for c in request.unless if c.after_event is not None]
         if not asked or all:
             return asked
         here = {event.id for request in self.requests for event in request.events}
         return [identity for identity in asked if identity not in here]
 
-    def clauses(self) -> list[tuple[int, Clause]]:
+    def clauses(self) -> list[tuple[int, ConditionClause]]:
         """Every clause with the number of its request, from 1, in the order in which the call counts them.
 
         One that begins behind an event of known position begins there. What is answered names the clause as it was.
         """
         return [(number, self._with_position(clause)) for number, clause in numbered_clauses(self)]
 
-    def _with_position(self, clause: Clause) -> Clause:
-        if clause.behind is None or clause.behind not in self.positions:
+    def _with_position(self, clause: ConditionClause) -> ConditionClause:
+        if clause.after_event is None or clause.after_event not in self.positions:
             return clause
-        return Clause(clause.query, max(clause.after, self.positions[clause.behind]))
+        return ConditionClause(clause.query, max(clause.after, self.positions[clause.after_event]))
 
 
 def split_batches(requests: Sequence[AppendRequest]) -> Iterator[AppendBatch]:
@@ -247,12 +247,12 @@ def _event_columns(requests: Sequence[AppendRequest]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _condition_columns(batch: AppendBatch, clauses: list[tuple[int, Clause]]) -> dict[str, Any]:
+def _condition_columns(batch: AppendBatch, clauses: list[tuple[int, ConditionClause]]) -> dict[str, Any]:
     follows = _after_event_numbers(batch, clauses)
     items = [
         (number, clause.after, item)
         for number, (_, clause) in enumerate(clauses, 1)
-        if clause.behind is None  # what stands in the log now is before what is being written
+        if clause.after_event is None  # what stands in the log now is before what is being written
         for item in clause.query.items or (_ANY_EVENT,)
     ]
     given: dict[str, Any] = {
@@ -276,15 +276,15 @@ def _condition_columns(batch: AppendBatch, clauses: list[tuple[int, Clause]]) ->
     return given
 
 
-def _after_event_numbers(batch: AppendBatch, clauses: list[tuple[int, Clause]]) -> list[int | None] | None:
+def _after_event_numbers(batch: AppendBatch, clauses: list[tuple[int, ConditionClause]]) -> list[int | None] | None:
     """Per clause the number in this call of the event behind which it begins; 0 for one that is nowhere."""
-    if all(clause.behind is None for _, clause in clauses):
+    if all(clause.after_event is None for _, clause in clauses):
         return None
     numbers = {e.id: n for n, e in enumerate((e for request in batch.requests for e in request.events), 1)}
-    return [None if clause.behind is None else numbers.get(clause.behind, 0) for _, clause in clauses]
+    return [None if clause.after_event is None else numbers.get(clause.after_event, 0) for _, clause in clauses]
 
 
-def numbered_clauses(batch: AppendBatch) -> list[tuple[int, Clause]]:
+def numbered_clauses(batch: AppendBatch) -> list[tuple[int, ConditionClause]]:
     """Every clause as it was asked, with the number of its request, from 1."""
     return [(number, clause) for number, request in enumerate(batch.requests, 1) for clause in request.unless]
 
@@ -298,7 +298,7 @@ def append_options(batch: AppendBatch, seen: int) -> dict[str, Any]:
     if not clauses:
         return {}
     furthest = max(clause.after for clause in clauses)
-    looking = [clause.after for clause in clauses if clause.behind is None]
+    looking = [clause.after for clause in clauses if clause.after_event is None]
     return (
         {"furthest": furthest, "early": True}
         if looking and min(looking) + PREJUDGE_EVENTS < seen
@@ -374,7 +374,7 @@ def decode_outcomes(batch: AppendBatch, answer: AppendReply, store: str, epoch: 
         elif outcome == CODE_MISSING:
             result.append(None)
         elif outcome == UNKNOWN_EVENT:
-            result.append(built_on_nothing(clauses[what - 1][1], _clause_index(clauses, what)))
+            result.append(base_event_missing(clauses[what - 1][1], _clause_index(clauses, what)))
         else:
             at: list[int | None] = [None] * len(request.events)
             at[what - 1 - starts[index]] = place
@@ -382,7 +382,7 @@ def decode_outcomes(batch: AppendBatch, answer: AppendReply, store: str, epoch: 
     return result
 
 
-def _clause_index(clauses: list[tuple[int, Clause]], what: int) -> int:
+def _clause_index(clauses: list[tuple[int, ConditionClause]], what: int) -> int:
     """Which clause of its own request, from 0, the `what`th of the call is."""
     owner = clauses[what - 1][0]
     return sum(1 for each, _ in clauses[: what - 1] if each == owner)

@@ -14,7 +14,7 @@ from zlib import crc32
 
 import msgspec
 
-from eventfold.core.envelope import NewEvent, Stored
+from eventfold.core.envelope import NewEvent, StoredEvent
 from eventfold.core.query import Query
 from eventfold.core.snapshot import Snapshot
 from eventfold.errors import CorruptEvent, StoreDamaged
@@ -36,7 +36,7 @@ def new_event_crc(event: NewEvent, tags: str) -> int:
     return _signed(crc32(_pack((*chosen, event.occurred, event.metadata, event.codec, event.key))))
 
 
-def stored_event_crc(event: Stored) -> int:
+def stored_event_crc(event: StoredEvent) -> int:
     """The same of an event that stands in a log."""
     chosen = (event.id, event.type, event.version, event.data, event.tags)
     return _signed(crc32(_pack((*chosen, event.occurred, event.metadata, event.codec, event.key))))
@@ -53,12 +53,12 @@ def text_checksum(content: str) -> int:
     return int.from_bytes(sha256(content.encode()).digest()[:4], signed=True)
 
 
-def decode_events(rows: Iterable[Sequence[Any]], unplaced: int) -> list[Stored]:
+def decode_events(rows: Iterable[Sequence[Any]], unplaced: int) -> list[StoredEvent]:
     """Rows of COLUMNS as events. Raises CorruptEvent, naming the position.
 
     `unplaced`: the last event whose checksum leaves out where it stands.
     """
-    events: list[Stored] = []
+    events: list[StoredEvent] = []
     add, packed = events.append, _pack
     for position, id, type, version, data, tags, time, occurred, metadata, offset, size, codec, key, crc in rows:
         # What the function `placed` in sql/guard.sql answers; not in a function, whose call costs more than it.
@@ -69,11 +69,11 @@ def decode_events(rows: Iterable[Sequence[Any]], unplaced: int) -> list[Stored]:
                 "Keep a copy of the database as it is, check the server's disk, and restore a backup.",
                 position=position,
             )
-        add(Stored(position, id, type, version, data, tags, time, occurred, metadata, offset, size, codec, key))
+        add(StoredEvent(position, id, type, version, data, tags, time, occurred, metadata, offset, size, codec, key))
     return events
 
 
-def check_no_gaps(events: Sequence[Stored], span: Span, end: int, more: bool) -> None:
+def check_no_gaps(events: Sequence[StoredEvent], span: Span, end: int, more: bool) -> None:
     """Everything in a span was asked for, so every position must be there. Raises CorruptEvent, naming the first gone.
 
     `end`: where the span ends; `more`: whether the limit ended the page before that.
@@ -86,7 +86,7 @@ def check_no_gaps(events: Sequence[Stored], span: Span, end: int, more: bool) ->
         raise missing_event(next(position for position in range(low, high + 1) if position not in there))
 
 
-def check_matches_query(events: Sequence[Stored], query: Query, backwards: bool) -> None:
+def check_matches_query(events: Sequence[StoredEvent], query: Query, backwards: bool) -> None:
     """An index has no checksum: what it led to must be what was asked for, each once, in order. Raises StoreDamaged."""
     places = [event.position for event in events]
     in_order = all(map(gt if backwards else lt, places, places[1:]))
@@ -97,7 +97,7 @@ def check_matches_query(events: Sequence[Stored], query: Query, backwards: bool)
         )
 
 
-def check_whole_append(events: list[Stored], position: int) -> list[Stored]:
+def check_whole_append(events: list[StoredEvent], position: int) -> list[StoredEvent]:
     """All events of the append that wrote a position. Raises CorruptEvent if one is not there."""
     if not events:
         raise missing_event(position)

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from eventfold.core.envelope import Stored, within
+from eventfold.core.envelope import StoredEvent, page_length
 from eventfold.core.query import Query
 from eventfold.core.snapshot import Snapshot
 from eventfold.engines.postgres import schema
@@ -33,7 +33,7 @@ from eventfold.engines.postgres.pool import TargetPools
 from eventfold.engines.postgres.statements import MAX_POSITION, STATS_COLUMNS
 from eventfold.engines.postgres.writer import PostgresWriter
 from eventfold.errors import NotSupported
-from eventfold.ports.engine import PAGE_BYTES, Head, Page, Restored, Span, TagCount, TypeCount, Upgraded
+from eventfold.ports.engine import PAGE_BYTES, Head, Page, RestoreResult, Span, TagCount, TypeCount, UpgradeResult
 from eventfold.ports.integrity import Problem, Progress
 
 
@@ -76,7 +76,7 @@ class PostgresEngine(PostgresWriter):
         """See the port."""
         await self._servers.open()
 
-    async def upgrade(self, copy: str | None = None, *, copies: bool = True) -> Upgraded:
+    async def upgrade(self, copy: str | None = None, *, copies: bool = True) -> UpgradeResult:
         """Bring a store of an older layout to this eventfold's. Needs its owner's rights.
 
         Call it on an engine that is not open. Processes of the older layout can write no more afterwards. No copy
@@ -88,16 +88,16 @@ class PostgresEngine(PostgresWriter):
                 "Make one by pg_dump, then upgrade without naming a file.",
                 engine=self.name,
             )
-        return Upgraded(await self._servers.upgrade(), schema.LAYOUT)
+        return UpgradeResult(await self._servers.upgrade(), schema.LAYOUT)
 
-    async def restored(self) -> Restored:
+    async def restored(self) -> RestoreResult:
         """Let a new epoch begin, after a restore by other tools. Needs its owner's rights.
 
         Call it on an engine that is not open, before anything uses the store; the engine is closed afterwards. Raises
         StoreUnavailable.
         """
         try:
-            return Restored(*await self._servers.begin_epoch())
+            return RestoreResult(*await self._servers.begin_epoch())
         finally:
             await self.close()
 
@@ -120,7 +120,7 @@ class PostgresEngine(PostgresWriter):
             self._servers.note_event(*rows[0][:3])
         self._last_seen_position = max(self._last_seen_position, head)
         end = head if span.until is None else min(span.until, head)
-        size = within(events, span.limit, PAGE_BYTES)
+        size = page_length(events, span.limit, PAGE_BYTES)
         if more := len(events) > size:
             beyond = events[size]
             del events[size:]
@@ -134,9 +134,9 @@ class PostgresEngine(PostgresWriter):
             return Page(events, events[-1].position, True)
         return Page(events, span.after + 1 if span.backwards else end, False)
 
-    async def _read_ranges(self, query: Query, span: Span) -> tuple[int, list[Stored]]:
+    async def _read_ranges(self, query: Query, span: Span) -> tuple[int, list[StoredEvent]]:
         """The head, and up to one more matching event than the limit of the span, a stretch of the log at a time."""
-        arms, events = LargeQuery(self._schema, query), list[Stored]()
+        arms, events = LargeQuery(self._schema, query), list[StoredEvent]()
         after, until = span.after, MAX_POSITION if span.until is None else span.until
         width = MAX_POSITION
         while True:
@@ -153,11 +153,11 @@ class PostgresEngine(PostgresWriter):
                 continue
             events += self._decode_page([(*row[:2], *row[3:]) for row in rows])
             after, until = (after, low) if span.backwards else (high, until)
-            if len(events) > within(events, span.limit, PAGE_BYTES) or after >= until:
+            if len(events) > page_length(events, span.limit, PAGE_BYTES) or after >= until:
                 return head, events
             width *= 2
 
-    async def _rest_of_append(self, query: Query, span: Span, last: Stored) -> list[Stored]:
+    async def _rest_of_append(self, query: Query, span: Span, last: StoredEvent) -> list[StoredEvent]:
         """The further matching events of the append that a page's limit cut."""
         if span.backwards:
             part = msgspec.structs.replace(span, after=max(span.after, last.first - 1), until=last.position - 1)
@@ -217,7 +217,7 @@ class PostgresEngine(PostgresWriter):
         event = await self._event_at(position)
         return event.last if event else position
 
-    async def _event_at(self, position: int) -> Stored | None:
+    async def _event_at(self, position: int) -> StoredEvent | None:
         """The event at a position; None beyond the head. Raises CorruptEvent where there must be one."""
         rows = await self._servers.query_with_fallback(self._sql.event_at, position)
         if not rows and 0 < position <= (await self.head()).position:

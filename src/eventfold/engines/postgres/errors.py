@@ -29,7 +29,7 @@ from eventfold.errors import (
     StoreUnavailable,
     StoreVersionMismatch,
 )
-from eventfold.ports.inline import not_joined, not_taken_over
+from eventfold.ports.inline import import_refused, joined_append_refused
 from eventfold.ports.refusals import beyond_head
 
 ErrorTemplate = tuple[type[EventfoldError], str, str]
@@ -299,7 +299,7 @@ def _from_store_function(error: psycopg.Error, state: str) -> EventfoldError:
     if state == "EF006":
         return beyond_head(facts["after"], facts["place"])
     if state == "EF008":
-        return not_joined(facts["name"], facts["type"], "postgres")
+        return joined_append_refused(facts["name"], facts["type"], "postgres")
     if state == "EF009":
-        return not_taken_over(str(facts).split("\n"), "postgres")
+        return import_refused(str(facts).split("\n"), "postgres")
     return _BY_SQLSTATE[state][0](what, now, sqlstate=state)

@@ -13,7 +13,7 @@ import msgspec
 import psycopg
 from psycopg import errors as pg
 
-from eventfold.core.envelope import Stored, within
+from eventfold.core.envelope import StoredEvent, page_length
 from eventfold.core.mutex import Mutex
 from eventfold.core.query import Query
 from eventfold.engines.postgres.append import AppendBatch, AppendReply, parse_reply, split_batches, written_requests
@@ -24,14 +24,22 @@ from eventfold.engines.postgres.options import quote_identifier, writer_lock_arg
 from eventfold.engines.postgres.pool import ThreadCheckouts
 from eventfold.engines.postgres.servers import Connection
 from eventfold.errors import AppendUnconfirmed, EventfoldError, InlineFailed, NotSupported, StoreDamaged
-from eventfold.ports.engine import PAGE_BYTES, Folder, Folding, Page, Span, Stale, Turn
-from eventfold.ports.inline import Inlined, lacking
+from eventfold.ports.engine import (
+    PAGE_BYTES,
+    ExclusiveTransaction,
+    InlineProjector,
+    InlineTransaction,
+    Page,
+    Span,
+    StaleRows,
+)
+from eventfold.ports.inline import InlineRegistration, missing_code
 
 READ_POSITIONS = 2_000  # positions read at once in a turn
 
 T = TypeVar("T")
 BuildStatement = Callable[[Connection, AppendBatch, bool], tuple[str, Sequence[Any]]]
-DecodeRows = Callable[[ResultRows], list[Stored]]
+DecodeRows = Callable[[ResultRows], list[StoredEvent]]
 
 
 class InlineResult(msgspec.Struct, frozen=True):
@@ -50,7 +58,7 @@ class InlineAppender:
     """What an engine knows of read models that every append keeps up."""
 
     def __init__(self, schema: str, patience: Callable[[], int], holders: ThreadCheckouts) -> None:
-        self.projector: Folder | None = None
+        self.projector: InlineProjector | None = None
         self._schema, self._lock_timeout_ms, self._thread_checkouts = schema, patience, holders
         self._was_interrupted = False  # whether the last transaction failed, perhaps before it could be forgotten
         self._mutex = Mutex()  # what the folder remembers is of one transaction after the other
@@ -107,7 +115,7 @@ class InlineAppender:
                 if at_once:
                     raise
                 at_once = True
-            except Stale as stale:
+            except StaleRows as stale:
                 if again:
                     raise stale.__cause__ or stale from None
                 again = True
@@ -147,13 +155,21 @@ class InlineAppender:
         return answer, failed
 
     async def run_exclusive(
-        self, connection: Connection, work: Callable[[Turn], Awaitable[None]], page: Any, events: DecodeRows
+        self,
+        connection: Connection,
+        work: Callable[[ExclusiveTransaction], Awaitable[None]],
+        page: Any,
+        events: DecodeRows,
     ) -> None:
         """See Engine.in_turn. `page` words a question, `events` reads the answer."""
         self._mutex.run_user_code(_run_blocking, self._in_order(self._run_exclusive(connection, work, page, events)))
 
     async def _run_exclusive(
-        self, connection: Connection, work: Callable[[Turn], Awaitable[None]], page: Any, events: DecodeRows
+        self,
+        connection: Connection,
+        work: Callable[[ExclusiveTransaction], Awaitable[None]],
+        page: Any,
+        events: DecodeRows,
     ) -> None:
         await self._begin_transaction(connection)
         try:
@@ -179,7 +195,13 @@ class PostgresExclusiveTransaction:
     """See engine.Turn."""
 
     def __init__(
-        self, connection: Connection, schema: str, head: int, inlined: Sequence[Inlined], page: Any, events: DecodeRows
+        self,
+        connection: Connection,
+        schema: str,
+        head: int,
+        inlined: Sequence[InlineRegistration],
+        page: Any,
+        events: DecodeRows,
     ) -> None:
         self.connection, self.head, self.inlined = connection.psycopg_connection, head, inlined
         self._connection, self._build_page, self._decode_rows = connection, page, events
@@ -189,7 +211,7 @@ class PostgresExclusiveTransaction:
         """See the port."""
         until = min(after + READ_POSITIONS, self.head)
         events = await self._fetch_events(query, Span(after=after, until=until), READ_POSITIONS)
-        size = within(events, len(events), PAGE_BYTES)
+        size = page_length(events, len(events), PAGE_BYTES)
         if size == len(events):
             return Page(events, until, until < self.head)
         del events[size:]
@@ -198,18 +220,18 @@ class PostgresExclusiveTransaction:
             events += await self._fetch_events(query, Span(after=edge.position, until=min(edge.last, until)), None)
         return Page(events, events[-1].position, True)
 
-    async def _fetch_events(self, query: Query, span: Span, limit: int | None) -> list[Stored]:
+    async def _fetch_events(self, query: Query, span: Span, limit: int | None) -> list[StoredEvent]:
         sql, values = self._build_page(query, span, limit)
         return self._decode_rows(await self._connection.fetch(sql, values))
 
-    async def enrol(self, inlined: Inlined) -> None:
+    async def enrol(self, inlined: InlineRegistration) -> None:
         """See the port."""
         await self.dismiss(inlined.name)
         values = [
             inlined.name,
             inlined.code,
             pack_texts(inlined.types),
-            inlined.ticket,
+            inlined.incarnation,
             _registration_checksum(inlined),
         ]
         sql = f"INSERT INTO {self._table} (name, code, types, ticket, crc) VALUES (%b, %b, %b, %b, %b)"  # noqa: S608
@@ -221,7 +243,7 @@ class PostgresExclusiveTransaction:
 
 
 def _fold_written(
-    folding: Folding, part: AppendBatch, answer: AppendReply, at_once: bool
+    folding: InlineTransaction, part: AppendBatch, answer: AppendReply, at_once: bool
 ) -> tuple[int | None, dict[int, EventfoldError]]:
     """Fold what was written; the last position, and what could not be folded.
 
@@ -234,7 +256,7 @@ def _fold_written(
         request = part.requests[index]
         size = len(request.events)
         last = first + size - 1
-        if any(clause.behind in gone for clause in request.unless if clause.behind is not None):
+        if any(clause.after_event in gone for clause in request.unless if clause.after_event is not None):
             gone.add(request.events[-1].id)
             continue
         if any(event.type in folding.types for event in request.events):
@@ -266,20 +288,20 @@ async def _roll_back(connection: Connection) -> None:
             return
 
 
-def parse_registrations(folded: Sequence[str] | None) -> list[Inlined]:
+def parse_registrations(folded: Sequence[str] | None) -> list[InlineRegistration]:
     """The read models that `append` told of."""
-    found: list[Inlined] = []
+    found: list[InlineRegistration] = []
     for text in folded or ():
         name, code, ticket, *types = text.split("\n")
-        found.append(Inlined(name, code, tuple(types), ticket))
+        found.append(InlineRegistration(name, code, tuple(types), ticket))
     return found
 
 
-def decode_registrations(rows: ResultRows) -> list[Inlined]:
+def decode_registrations(rows: ResultRows) -> list[InlineRegistration]:
     """The read models in the table. Raises StoreDamaged if a row is not as it was written."""
-    found: list[Inlined] = []
+    found: list[InlineRegistration] = []
     for name, code, types, ticket, crc in rows:
-        each = Inlined(name, code, tuple(types), ticket)
+        each = InlineRegistration(name, code, tuple(types), ticket)
         if _registration_checksum(each) != crc:
             raise StoreDamaged(
                 f"The registration of the read model {name!r} does not have its checksum.",
@@ -290,17 +312,17 @@ def decode_registrations(rows: ResultRows) -> list[Inlined]:
     return found
 
 
-def _registration_checksum(inlined: Inlined) -> int:
+def _registration_checksum(inlined: InlineRegistration) -> int:
     """See `checksum` in sql/guard.sql."""
-    return text_checksum("\n".join((inlined.name, inlined.code, inlined.ticket, *inlined.types)))
+    return text_checksum("\n".join((inlined.name, inlined.code, inlined.incarnation, *inlined.types)))
 
 
 def missing_code_error(
-    inlined: Sequence[Inlined], folder: Folder | None, batch: AppendBatch, place: int
+    inlined: Sequence[InlineRegistration], folder: InlineProjector | None, batch: AppendBatch, place: int
 ) -> EventfoldError | None:
     """Why a request of a batch was refused in which some code was lacking; None: for the sake of others."""
     codes = dict[str, str]() if folder is None else folder.codes
-    return lacking(inlined, codes, [event.type for event in batch.requests[place].events])
+    return missing_code(inlined, codes, [event.type for event in batch.requests[place].events])
 
 
 def inline_not_supported() -> NotSupported:

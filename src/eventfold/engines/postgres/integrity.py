@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
-from eventfold.core.envelope import Stored
+from eventfold.core.envelope import StoredEvent
 from eventfold.core.snapshot import Snapshot
 from eventfold.engines.postgres.arrays import pack_bigints, pack_texts, pack_uuids
 from eventfold.engines.postgres.checksums import decode_events, snapshot_crc, text_checksum
@@ -23,7 +23,7 @@ from eventfold.engines.postgres.connection import ResultRows
 from eventfold.engines.postgres.inline import decode_registrations as registrations
 from eventfold.engines.postgres.statements import COLUMNS
 from eventfold.errors import CorruptEvent, StoreDamaged
-from eventfold.ports.integrity import Problem, Progress, misplaced
+from eventfold.ports.integrity import Problem, Progress, placement_problems
 
 PAGE_ROWS = 1_000  # events, snapshots or keys that are read at once
 MAX_PAGE_BYTES = 8 << 20  # of data that are read at once, unless one row has more
@@ -98,7 +98,7 @@ class IntegrityCheck:
             for problem in found:
                 yield problem
             for event in events:
-                for problem in misplaced(before, event):
+                for problem in placement_problems(before, event):
                     yield problem
                 before = event
             for problem in await _as_problems(self._check_indexes(events)):
@@ -114,7 +114,7 @@ class IntegrityCheck:
             for problem in await _as_problems(part()):
                 yield problem
 
-    async def _check_page(self, after: int, head: int) -> tuple[list[Problem], list[Stored], int]:
+    async def _check_page(self, after: int, head: int) -> tuple[list[Problem], list[StoredEvent], int]:
         """What is wrong with the next events, those that are right, and how far that is."""
         try:
             events = decode_events(await self._query(self._sql.events, [after, head]), self._unplaced)
@@ -123,9 +123,9 @@ class IntegrityCheck:
         places = [event.position for event in events]
         return _find_gaps(after, places or [head + 1]), events, places[-1] if places else head
 
-    async def _check_each(self, after: int, head: int) -> tuple[list[Problem], list[Stored], int]:
+    async def _check_each(self, after: int, head: int) -> tuple[list[Problem], list[StoredEvent], int]:
         """The same where one of the events cannot be read."""
-        events = list[Stored]()
+        events = list[StoredEvent]()
         places: list[int] = [row[0] for row in await self._query(self._sql.places, [after, head])]
         found = _find_gaps(after, places)
         for position in places:
@@ -135,7 +135,7 @@ class IntegrityCheck:
                 found.append(Problem(error.what, position))
         return found, events, places[-1]
 
-    async def _check_indexes(self, events: Sequence[Stored]) -> list[Problem]:
+    async def _check_indexes(self, events: Sequence[StoredEvent]) -> list[Problem]:
         """Whether the indexes of ids and tags lead to these events."""
         if not events:
             return []

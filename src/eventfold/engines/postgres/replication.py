@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from eventfold.core.envelope import Stored
+from eventfold.core.envelope import StoredEvent
 from eventfold.engines.postgres.arrays import (
     pack_bigints,
     pack_blobs,
@@ -30,7 +30,7 @@ IMPORT_ARGUMENTS = (
 )
 
 
-def import_arguments(events: Sequence[Stored], keys: Sequence[tuple[str, int]]) -> list[Any]:
+def import_arguments(events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]]) -> list[Any]:
     """Whole appends and request keys, as ADOPTED wants them."""
     known = [pack_texts([key for key, _ in keys]), pack_bigints([first for _, first in keys])] if keys else [None, None]
     if not events:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from eventfold.core.moment_tags import in_utc, is_moment
-from eventfold.core.query import Query, spelled
+from eventfold.core.query import Query, with_spellings
 
 Variants = dict[str, dict[str, None]]
 RunQuery = Callable[[str, list[Any]], Awaitable[list[tuple[Any, ...]]]]
@@ -51,4 +51,4 @@ class TimestampVariants:
                         known.setdefault(in_utc(tag), {})[tag] = None
                 self._keys[key] = (rows[0][0], known)
             others |= known
-        return spelled(query, lambda tag: others.get(tag, ()))
+        return with_spellings(query, lambda tag: others.get(tag, ()))

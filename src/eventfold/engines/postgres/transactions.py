@@ -14,7 +14,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from eventfold.core.envelope import Staged, Stored, digest, now_micros
+from eventfold.core.envelope import Staged, StoredEvent, digest, now_micros
 from eventfold.engines.postgres.append import (
     EpochChanged,
     append_arguments,
@@ -44,7 +44,7 @@ async def stage(
     for request in requests:
         if has_repeated_ids(request):
             raise id_reused(request.events, [None] * len(request.events))
-        if any(clause.behind is not None for clause in request.unless):
+        if any(clause.after_event is not None for clause in request.unless):
             raise NotSupported(
                 "A joined append gets its positions at the COMMIT, so its condition cannot begin behind an event.",
                 "Give the position up to which the log was read (after), or append outside the transaction.",
@@ -91,7 +91,7 @@ async def stage(
 
 async def read_staged(
     connection: Any, schema: str, types: Sequence[str] | None, key: str | None, where: str
-) -> list[tuple[Stored, str | None]]:
+) -> list[tuple[StoredEvent, str | None]]:
     """What the connection's transaction has staged, in order, each with its request key. See append_joined.
 
     Of the appends that have one of these types (None: any), and of the one under this key. Where there is no position
@@ -108,7 +108,10 @@ async def read_staged(
         raise translate_error(error, where) from None
     now = now_micros()
     return [
-        (Stored(place, bytes(id), type, version, bytes(data), tags, now, occurred, more, at, of, codec, keyid), asked)
+        (
+            StoredEvent(place, bytes(id), type, version, bytes(data), tags, now, occurred, more, at, of, codec, keyid),
+            asked,
+        )
         for place, id, type, version, data, tags, occurred, more, at, of, codec, keyid, asked in rows
     ]
 

@@ -14,9 +14,9 @@ import msgspec
 import psycopg
 from psycopg import errors as pg
 
-from eventfold.core.envelope import Receipt, Staged, Stored, receipt
+from eventfold.core.envelope import Receipt, Staged, StoredEvent, make_receipt
 from eventfold.core.moment_tags import is_moment
-from eventfold.core.query import Clause, Query
+from eventfold.core.query import ConditionClause, Query
 from eventfold.engines.postgres import inline, transactions
 from eventfold.engines.postgres.append import (
     AppendBatch,
@@ -54,9 +54,9 @@ from eventfold.errors import (
     StoreBusy,
     StoreUnavailable,
 )
-from eventfold.ports.engine import AppendRequest, Capabilities, Folder, Outcome, Turn
-from eventfold.ports.inline import Inlined
-from eventfold.ports.refusals import id_reused, is_repeat, not_behind, other_epoch
+from eventfold.ports.engine import AppendRequest, Capabilities, ExclusiveTransaction, InlineProjector, Outcome
+from eventfold.ports.inline import InlineRegistration
+from eventfold.ports.refusals import epoch_ended, id_reused, import_gap, is_repeat
 
 MAX_RECENT_APPENDS = 2_048  # appends
 MAX_APPEND_ATTEMPTS = 8  # attempts at a call while events it is built on are written by others
@@ -119,7 +119,8 @@ class PostgresWriter:
         result: list[AppendRequest] = []
         for request in requests:
             clauses = [
-                Clause(await self._expand_query(c.query, MAX_POSITION), c.after, c.behind) for c in request.unless
+                ConditionClause(await self._expand_query(c.query, MAX_POSITION), c.after, c.after_event)
+                for c in request.unless
             ]
             result.append(msgspec.structs.replace(request, unless=tuple(clauses)))
         return result
@@ -143,7 +144,7 @@ class PostgresWriter:
         stored = self._decode_events(await self._servers.query(self._sql.events_of_append, [rows[0][0]], primary=True))
         if len(stored) != len(request.events) or not is_repeat(request.events, stored):
             return None
-        return receipt(self.store_id, self.epoch, stored, repeated=True)
+        return make_receipt(self.store_id, self.epoch, stored, repeated=True)
 
     async def _append(self, batch: AppendBatch) -> list[Outcome]:
         if has_repeated_ids(batch.requests[0]):
@@ -170,7 +171,7 @@ class PostgresWriter:
         done, others = dict[int, Outcome](), list[int]()
         for number, request in enumerate(requests):
             if _is_stale(request, self.epoch) and not await self._is_stored(request):
-                done[number] = other_epoch(request.unless[0], request.epoch or 0, self.epoch)
+                done[number] = epoch_ended(request.unless[0], request.epoch or 0, self.epoch)
             else:
                 others.append(number)
         # Those that are known are not judged by their condition.
@@ -263,7 +264,7 @@ class PostgresWriter:
         if is_connection_lost(error, connection.closed):
             return append_unconfirmed(error, where)
         if error.sqlstate == "EF007":
-            return not_behind(int(error.diag.message_detail or 0), 0)
+            return import_gap(int(error.diag.message_detail or 0), 0)
         return translate_error(error, where)
 
     def _check_replicated(self, connection: Connection) -> None:
@@ -334,18 +335,18 @@ class PostgresWriter:
         """
         for request in requests:
             if _is_stale(request, self.epoch):
-                raise other_epoch(request.unless[0], request.epoch or 0, self.epoch)
+                raise epoch_ended(request.unless[0], request.epoch or 0, self.epoch)
         epoch, where = self.epoch, self._servers.primary.where
         requests = await self._expand_conditions(requests)
         try:
             return await transactions.stage(connection, requests, self._schema, self.store_id, epoch, where)
         except EpochChanged:
             await self._servers.query(self._sql.store_epoch, primary=True, epoch=True)  # it is known from now on
-            raise other_epoch(next(r.unless[0] for r in requests if r.unless), epoch, self.epoch) from None
+            raise epoch_ended(next(r.unless[0] for r in requests if r.unless), epoch, self.epoch) from None
 
     async def staged(
         self, connection: Any, types: Sequence[str] | None = None, key: str | None = None
-    ) -> list[tuple[Stored, str | None]]:
+    ) -> list[tuple[StoredEvent, str | None]]:
         """What `append_joined` has staged in the connection's transaction: events in order, each with its request key.
 
         Of appends that have an event of one of these types (None: any type), and of the one under this key; other
@@ -374,42 +375,44 @@ class PostgresWriter:
             return None
         return msgspec.structs.replace(found, repeated=found.last <= staged.after)
 
-    def fold_with(self, folder: Folder) -> None:
+    def fold_with(self, folder: InlineProjector) -> None:
         """See the port."""
         if not self.capabilities.inline:
             raise inline.inline_not_supported()
         self._inline.projector = folder
 
-    async def inlined(self) -> list[Inlined]:
+    async def inlined(self) -> list[InlineRegistration]:
         """See the port."""
         return inline.decode_registrations(await self._servers.query(self._inline.registrations_sql, primary=True))
 
-    async def in_turn(self, work: Callable[[Turn], Awaitable[None]]) -> None:
+    async def in_turn(self, work: Callable[[ExclusiveTransaction], Awaitable[None]]) -> None:
         """See the port."""
         if not self.capabilities.inline:
             raise inline.inline_not_supported()
         await self._servers.writer_pool.run_on(partial(self._exclusive_on, work))
 
-    async def _exclusive_on(self, work: Callable[[Turn], Awaitable[None]], connection: Connection) -> None:
+    async def _exclusive_on(
+        self, work: Callable[[ExclusiveTransaction], Awaitable[None]], connection: Connection
+    ) -> None:
         try:
             await self._inline.run_exclusive(connection, work, self._sql.page, self._decode_page)
             self._check_replicated(connection)
         except psycopg.Error as error:
             raise self._translate_write_error(error, connection) from None
 
-    async def adopt(self, events: Sequence[Stored], keys: Sequence[tuple[str, int]] = ()) -> None:
+    async def adopt(self, events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]] = ()) -> None:
         """See the port. Needs the rights of the store's owner."""
         try:
             await self._run_as_owner(f"SELECT {self._schema}.adopt({IMPORT_ARGUMENTS})", import_arguments(events, keys))
         except AppendConflict as conflict:
-            raise not_behind(conflict.fields["found"], events[0].position) from None
+            raise import_gap(conflict.fields["found"], events[0].position) from None
 
     async def succeed(self, store_id: str, epoch: int) -> None:
         """See the port. Needs the rights of the store's owner."""
         try:
             await self._run_as_owner(f"SELECT {self._schema}.succeed({LAYOUT}, %b, %b)", [store_id, epoch])
         except AppendConflict as conflict:
-            raise not_behind(conflict.fields["found"], 1) from None
+            raise import_gap(conflict.fields["found"], 1) from None
         self._servers.store_id = store_id
         self._servers.enter_epoch(epoch)
 
@@ -430,14 +433,14 @@ class PostgresWriter:
 
     async def _receipt_at(self, position: int, *, repeated: bool) -> Receipt:
         rows = await self._servers.query(self._sql.events_of_append, [position], primary=True)
-        return receipt(
+        return make_receipt(
             self.store_id, self.epoch, check_whole_append(self._decode_events(rows), position), repeated=repeated
         )
 
-    def _decode_events(self, rows: ResultRows) -> list[Stored]:
+    def _decode_events(self, rows: ResultRows) -> list[StoredEvent]:
         return decode_events(rows, self._servers.unplaced)
 
-    def _decode_page(self, rows: ResultRows) -> list[Stored]:
+    def _decode_page(self, rows: ResultRows) -> list[StoredEvent]:
         """A page's rows, each behind head, epoch and the head's id; one without a place stands for no events."""
         if rows[0][3] is None:
             return []

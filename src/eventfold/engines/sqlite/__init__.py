@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import apsw
 
-from eventfold.core.envelope import Receipt, Stored, receipt
+from eventfold.core.envelope import Receipt, StoredEvent, make_receipt
 from eventfold.core.query import Query
 from eventfold.core.snapshot import Snapshot
 from eventfold.engines.sqlite import many, schema, snapshots
@@ -39,18 +39,18 @@ from eventfold.errors import CorruptEvent, InvalidInput, StoreDamaged, Unreadabl
 from eventfold.ports.engine import (
     AppendRequest,
     Capabilities,
-    Folder,
+    ExclusiveTransaction,
     Head,
+    InlineProjector,
     Outcome,
     Page,
-    Restored,
+    RestoreResult,
     Span,
     TagCount,
-    Turn,
     TypeCount,
-    Upgraded,
+    UpgradeResult,
 )
-from eventfold.ports.inline import Inlined
+from eventfold.ports.inline import InlineRegistration
 from eventfold.ports.integrity import Problem, Progress
 
 T = TypeVar("T")
@@ -122,7 +122,7 @@ class SqliteEngine:
             raise
 
     @in_our_words
-    async def upgrade(self, copy: str | None = None, *, copies: bool = True) -> Upgraded:
+    async def upgrade(self, copy: str | None = None, *, copies: bool = True) -> UpgradeResult:
         """Bring a store of an older layout to this eventfold's. Call it on an engine that is not open.
 
         A copy is written first, to `copy` or beside the store, unless `copies` is false. Nothing else may have the
@@ -131,7 +131,7 @@ class SqliteEngine:
         return upgrade(self._file, self._timeout, copy, copies)
 
     @in_our_words
-    async def restored(self) -> Restored:
+    async def restored(self) -> RestoreResult:
         """Let a new epoch begin, after a restore by other tools. Call it on an engine that is not open, before others.
 
         The engine is closed afterwards. Raises the errors of opening, but not that the last event acknowledged here
@@ -196,7 +196,7 @@ class SqliteEngine:
         assert self._end is not None
         return self._end.look(connection)
 
-    def _at(self, connection: apsw.Connection, position: int) -> Stored | None:
+    def _at(self, connection: apsw.Connection, position: int) -> StoredEvent | None:
         event = self._rows.at(connection, position)
         if event is None and 0 < position <= self._look(connection).position:
             # Between the two looks somebody may have written it.
@@ -281,7 +281,7 @@ class SqliteEngine:
             row = connection.execute(schema.BY_KEY, (key,)).fetchone()
             if row is None:
                 return None
-            return receipt(self.store_id, self.epoch, self._rows.append_at(connection, first_of(row)[1]))
+            return make_receipt(self.store_id, self.epoch, self._rows.append_at(connection, first_of(row)[1]))
 
         return self._reading(found)
 
@@ -337,7 +337,7 @@ class SqliteEngine:
         return self._reading(lambda connection: list(map(first_of, connection.execute(schema.KEYS, (after, limit)))))
 
     @in_our_words
-    async def adopt(self, events: Sequence[Stored], keys: Sequence[tuple[str, int]] = ()) -> None:
+    async def adopt(self, events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]] = ()) -> None:
         """See the port."""
         assert self._writer is not None
         self._writer.take_over(lambda connection, types, tags: adopt(connection, types, tags, events, keys))
@@ -383,18 +383,18 @@ class SqliteEngine:
         """See the port."""
         self._locks.give_back(name)
 
-    def fold_with(self, folder: Folder) -> None:
+    def fold_with(self, folder: InlineProjector) -> None:
         """See the port."""
         assert self._writer is not None
         self._writer.folder = folder
 
     @in_our_words
-    async def inlined(self) -> list[Inlined]:
+    async def inlined(self) -> list[InlineRegistration]:
         """See the port."""
         return self._reading(enrolled)
 
     @in_our_words
-    async def in_turn(self, work: Callable[[Turn], Awaitable[None]]) -> None:
+    async def in_turn(self, work: Callable[[ExclusiveTransaction], Awaitable[None]]) -> None:
         """See the port."""
         self._file.check()
         assert self._writer is not None

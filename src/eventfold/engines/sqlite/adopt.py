@@ -10,25 +10,29 @@ from typing import Any
 
 import apsw
 
-from eventfold.core.envelope import Stored
+from eventfold.core.envelope import StoredEvent
 from eventfold.engines.sqlite import schema
 from eventfold.engines.sqlite.identity import take_identity
 from eventfold.engines.sqlite.inline import enrolled
 from eventfold.engines.sqlite.names import Names
 from eventfold.engines.sqlite.read import with_checksum
-from eventfold.ports.inline import not_taken_over
-from eventfold.ports.refusals import not_behind
+from eventfold.ports.inline import import_refused
+from eventfold.ports.refusals import import_gap
 
 
 def adopt(
-    connection: apsw.Connection, types: Names, tags: Names, events: Sequence[Stored], keys: Sequence[tuple[str, int]]
+    connection: apsw.Connection,
+    types: Names,
+    tags: Names,
+    events: Sequence[StoredEvent],
+    keys: Sequence[tuple[str, int]],
 ) -> None:
     """Insert events and request keys, inside the writer's transaction. Raises AppendConflict on a gap."""
     refuse_inlined(connection)
     row = connection.execute(schema.HEAD).fetchone()
     head = row[0] if row else 0
     if events and events[0].position != head + 1:
-        raise not_behind(head, events[0].position)
+        raise import_gap(head, events[0].position)
     rows: list[tuple[Any, ...]] = []
     tagged: list[tuple[int, int, int]] = []
     for event in events:
@@ -64,11 +68,11 @@ def succeed(connection: apsw.Connection, store_id: str, epoch: int) -> None:
     refuse_inlined(connection)
     row = connection.execute(schema.HEAD).fetchone()
     if row:
-        raise not_behind(row[0], 1)
+        raise import_gap(row[0], 1)
     take_identity(connection, store_id, epoch)
 
 
 def refuse_inlined(connection: apsw.Connection) -> None:
     """Raises NotSupported where read models are kept within appends: what is taken over would be missing in them."""
     if inlined := enrolled(connection):
-        raise not_taken_over([each.name for each in inlined], "sqlite")
+        raise import_refused([each.name for each in inlined], "sqlite")

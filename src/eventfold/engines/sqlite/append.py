@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from eventfold.core.envelope import NewEvent, Receipt, Stored, digest, receipt
-from eventfold.core.query import Clause, Query
+from eventfold.core.envelope import NewEvent, Receipt, StoredEvent, digest, make_receipt
+from eventfold.core.query import ConditionClause, Query
 from eventfold.engines.sqlite import many, schema
 from eventfold.engines.sqlite.inline import enrolled
 from eventfold.engines.sqlite.queries import Dictionary, positions
 from eventfold.engines.sqlite.read import first_of, with_checksum
 from eventfold.engines.sqlite.window import MOST
 from eventfold.errors import EventfoldError, EventIdReused, InvalidQuery, Unreadable
-from eventfold.ports.engine import AppendRequest, Folding, Head, Outcome
-from eventfold.ports.inline import lacking
-from eventfold.ports.refusals import built_on_nothing, conflict, id_reused, in_the_future, is_repeat, other_epoch
+from eventfold.ports.engine import AppendRequest, Head, InlineTransaction, Outcome
+from eventfold.ports.inline import missing_code
+from eventfold.ports.refusals import base_event_missing, conflict, epoch_ended, id_reused, in_the_future, is_repeat
 
 if TYPE_CHECKING:
     from eventfold.engines.sqlite.writer import Writer
@@ -61,7 +61,7 @@ class Batch:
         self._codes: Mapping[str, str] = writer.folder.codes if writer.folder is not None else {}
         # Whoever repeats an append is told so even where it could not be made any more.
         self._careful = careful or any(self._codes.get(each.name) != each.code for each in self._inlined)
-        self.folding: Folding | None = None
+        self.folding: InlineTransaction | None = None
         if self._inlined and writer.folder is not None:
             self.folding = writer.folder.begin(connection, self._head, self._inlined)
         self._time = max(writer.clock(), before.time)
@@ -72,7 +72,7 @@ class Batch:
         self._tagged: list[tuple[int, int, int]] = []
         self._keys: dict[str, int] = {}
         self._accepted: list[tuple[int, Sequence[NewEvent]]] = []
-        self._stored: dict[bytes, Stored] = {}
+        self._stored: dict[bytes, StoredEvent] = {}
         self._ids: set[bytes] = set()  # of the events accepted here
         self._written: dict[bytes, int] = {}  # the last event of each append accepted here, and where it will stand
 
@@ -103,7 +103,7 @@ class Batch:
     def _fold(self, request: AppendRequest) -> EventfoldError | None:
         """Have it folded into what every append keeps up; why it cannot be. Before anything of it is accepted."""
         events, first = request.events, self._head + 1
-        refusal = lacking(self._inlined, self._codes, [event.type for event in events])
+        refusal = missing_code(self._inlined, self._codes, [event.type for event in events])
         folding = self.folding
         if refusal is not None or folding is None or not any(event.type in folding.types for event in events):
             return refusal
@@ -111,16 +111,16 @@ class Batch:
         placed = [event.at(first + offset, self._time, offset, size) for offset, event in enumerate(events)]
         return folding.take(placed, self._at_once)
 
-    def _judge(self, clause: Clause, number: int, epoch: int | None) -> EventfoldError | None:
+    def _judge(self, clause: ConditionClause, number: int, epoch: int | None) -> EventfoldError | None:
         after, window = clause.after, self._window
         if epoch is not None and epoch != self._writer.end.epoch:
-            return other_epoch(clause, epoch, self._writer.end.epoch)
+            return epoch_ended(clause, epoch, self._writer.end.epoch)
         if after > self._head:
             return in_the_future(clause, self._head)
-        if clause.behind is not None:
-            behind = self._written.get(clause.behind) or self._standing(clause.behind)
+        if clause.after_event is not None:
+            behind = self._written.get(clause.after_event) or self._standing(clause.after_event)
             if behind is None:
-                return built_on_nothing(clause, number)
+                return base_event_missing(clause, number)
             after = max(after, behind)
         found = None
         if after < window.start:
@@ -174,14 +174,14 @@ class Batch:
             self._keys[request.key] = done.first
         return done
 
-    def _find(self, identity: bytes) -> Stored | None:
+    def _find(self, identity: bytes) -> StoredEvent | None:
         pending = self._pending().get(identity)
         if pending is not None:
             return pending
         found = self._writer.rows.all(self._connection, self._connection.execute(schema.BY_ID, (identity,)))
         return found[0] if found else None
 
-    def _pending(self) -> dict[bytes, Stored]:
+    def _pending(self) -> dict[bytes, StoredEvent]:
         """What this batch has accepted so far, as it will stand in the log."""
         for first, events in self._accepted:
             for offset, event in enumerate(events):
@@ -189,8 +189,8 @@ class Batch:
         self._accepted.clear()
         return self._stored
 
-    def _receipt(self, events: Sequence[Stored]) -> Receipt:
-        return receipt(self._writer.end.store_id, self._writer.end.epoch, events, repeated=True)
+    def _receipt(self, events: Sequence[StoredEvent]) -> Receipt:
+        return make_receipt(self._writer.end.store_id, self._writer.end.epoch, events, repeated=True)
 
     def _accept(self, request: AppendRequest) -> Receipt:
         writer, connection, window, time = self._writer, self._connection, self._window, self._time
@@ -242,7 +242,7 @@ class Batch:
     def insert(self) -> None:
         """Write what was accepted, and what was folded from it.
 
-        Raises Stale, InlineFailed, apsw.ConstraintError if an id turns out to be known.
+        Raises StaleRows, InlineFailed, apsw.ConstraintError if an id turns out to be known.
         """
         if self._rows:
             self._connection.executemany(schema.INSERT_EVENT, self._rows)

@@ -15,14 +15,14 @@ from collections.abc import Callable, Iterator
 
 import apsw
 
-from eventfold.core.envelope import Stored
+from eventfold.core.envelope import StoredEvent
 from eventfold.engines.sqlite import schema
 from eventfold.engines.sqlite.inline import enrolled
 from eventfold.engines.sqlite.names import Names
 from eventfold.engines.sqlite.read import Rows, with_checksum
 from eventfold.engines.sqlite.snapshots import wrong
 from eventfold.errors import EventfoldError
-from eventfold.ports.integrity import Problem, Progress, misplaced
+from eventfold.ports.integrity import Problem, Progress, placement_problems
 
 STEP = 1_000  # events between two reports of progress, each step in a snapshot of its own
 MOST_STRUCTURAL = 100  # complaints of SQLite itself: beyond these a list says no more
@@ -65,7 +65,7 @@ class _Comparison:
         self._store_id = store_id
         self._types, self._tags = Names("type"), Names("tag")
         self._rows = Rows(self._types)
-        self._last: Stored | None = None
+        self._last: StoredEvent | None = None
         self._tagged = 0
         self.head = 0
 
@@ -84,7 +84,7 @@ class _Comparison:
                 if event is None:
                     found.append(Problem("There is no event at this position.", position))
                     continue
-                found += misplaced(before, event)
+                found += placement_problems(before, event)
                 found += self._index(connection, event)
                 self._last = event
                 self._tagged += len(event.tag_set)
@@ -92,7 +92,7 @@ class _Comparison:
                 found.append(Problem(getattr(error, "what", str(error)), position))
         return found
 
-    def _index(self, connection: apsw.Connection, event: Stored) -> Iterator[Problem]:
+    def _index(self, connection: apsw.Connection, event: StoredEvent) -> Iterator[Problem]:
         type_id = self._types.id(connection, event.type)
         for tag in event.tag_set:
             number = self._tags.id(connection, tag)

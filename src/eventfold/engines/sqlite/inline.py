@@ -14,7 +14,7 @@ from eventfold.core.query import Query
 from eventfold.engines.sqlite.faults import disagreement
 from eventfold.engines.sqlite.read import with_checksum
 from eventfold.ports.engine import Page, Span
-from eventfold.ports.inline import Inlined
+from eventfold.ports.inline import InlineRegistration
 
 INLINED = "SELECT name, code, types, ticket, crc FROM inlined ORDER BY name"
 ENROL = "INSERT OR REPLACE INTO inlined (name, code, types, ticket, crc) VALUES (?,?,?,?,?)"
@@ -24,7 +24,7 @@ PAGE = 1_000
 Ask = Callable[[Query, Span], Page]
 
 
-def enrolled(connection: apsw.Connection) -> list[Inlined]:
+def enrolled(connection: apsw.Connection) -> list[InlineRegistration]:
     """Who is enrolled, as this transaction sees it. Raises StoreDamaged if a row is not as it was written."""
     rows: list[Any] = connection.execute(INLINED).fetchall()
     if not rows:
@@ -32,7 +32,7 @@ def enrolled(connection: apsw.Connection) -> list[Inlined]:
     for row in rows:
         if with_checksum(row[:-1]) != row:
             raise disagreement(f"the registration of {row[0]!r} does not have its checksum")
-    return [Inlined(name, code, tuple(types.split("\n")), ticket) for name, code, types, ticket, _ in rows]
+    return [InlineRegistration(name, code, tuple(types.split("\n")), ticket) for name, code, types, ticket, _ in rows]
 
 
 class SqliteTurn:
@@ -40,16 +40,16 @@ class SqliteTurn:
 
     def __init__(self, connection: apsw.Connection, head: int, ask: Ask) -> None:
         self.connection, self.head = connection, head
-        self.inlined: Sequence[Inlined] = enrolled(connection)
+        self.inlined: Sequence[InlineRegistration] = enrolled(connection)
         self._ask = ask
 
     async def read(self, query: Query, after: int) -> Page:
         """See the port."""
         return self._ask(query, Span(after=after, limit=PAGE))
 
-    async def enrol(self, inlined: Inlined) -> None:
+    async def enrol(self, inlined: InlineRegistration) -> None:
         """See the port."""
-        row = (inlined.name, inlined.code, "\n".join(inlined.types), inlined.ticket)
+        row = (inlined.name, inlined.code, "\n".join(inlined.types), inlined.incarnation)
         self.connection.execute(ENROL, with_checksum(row))
 
     async def dismiss(self, name: str) -> None:

@@ -20,7 +20,7 @@ from eventfold.engines.sqlite.identity import identity_of
 from eventfold.engines.sqlite.read import with_checksum
 from eventfold.engines.sqlite.schema import APPLICATION_ID, HEAD, INLINED, LAYOUT, NO_DELETE, OLDEST, SNAPSHOT
 from eventfold.errors import NotAStore, StoreBusy, StoreVersionMismatch
-from eventfold.ports.engine import Upgraded
+from eventfold.ports.engine import UpgradeResult
 
 MOST_COPIES = 1_000  # names that are tried for the copy
 
@@ -39,7 +39,7 @@ def _to_2(connection: apsw.Connection) -> None:
 STEPS: dict[int, Callable[[apsw.Connection], None]] = {1: _to_2}
 
 
-def upgrade(file: File, timeout: float, copy: str | None, copies: bool) -> Upgraded:
+def upgrade(file: File, timeout: float, copy: str | None, copies: bool) -> UpgradeResult:
     """Bring the file to today's layout; with nothing to do, nothing is touched.
 
     `copy`: where a copy is written first; None: beside the store, unless `copies` is false. Raises StoreNotFound,
@@ -53,13 +53,13 @@ def upgrade(file: File, timeout: float, copy: str | None, copies: bool) -> Upgra
         file.guard.lift()
 
 
-def _upgrade(file: File, timeout: float, copy: str | None, copies: bool) -> Upgraded:
+def _upgrade(file: File, timeout: float, copy: str | None, copies: bool) -> UpgradeResult:
     connection = connected(file.real, flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         connection.set_busy_timeout(int(timeout * 1000))
         had = _layout(connection, file.path)
         if had == LAYOUT:
-            return Upgraded(had, LAYOUT)
+            return UpgradeResult(had, LAYOUT)
         file.lock.acquire()
         file.guard.mark()
         try:
@@ -76,7 +76,7 @@ def _upgrade(file: File, timeout: float, copy: str | None, copies: bool) -> Upgr
     finally:
         connection.close()
         file.lock.close()
-    return Upgraded(had, LAYOUT, kept)
+    return UpgradeResult(had, LAYOUT, kept)
 
 
 def _layout(connection: apsw.Connection, path: str) -> int:

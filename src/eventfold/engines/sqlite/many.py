@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from eventfold.core.query import FEW, Query
+from eventfold.core.query import SCANNED_ITEMS, Query
 from eventfold.engines.sqlite.queries import Dictionary
 
 MOST_ROWS = 20_000  # fetched for a stretch: one with more is asked for in parts
@@ -22,7 +22,7 @@ _position = itemgetter(0)
 
 def many(query: Query) -> bool:
     """Whether the items of a query are better asked together."""
-    return len(query.items) > FEW or query.names() > FEW * FEW
+    return len(query.items) > SCANNED_ITEMS or query.count_names() > SCANNED_ITEMS * SCANNED_ITEMS
 
 
 class Ask(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import apsw
 
-from eventfold.core.query import Item, Query, spelled
+from eventfold.core.query import Item, Query, with_spellings
 from eventfold.engines.sqlite.names import Names
 from eventfold.engines.sqlite.schema import COLUMNS
 
@@ -34,7 +34,7 @@ class Dictionary(NamedTuple):
 
     def spelled(self, query: Query) -> Query:
         """The query with every spelling that the log has of the moments among its tags."""
-        return spelled(query, lambda tag: self.tags.spellings.of(self.connection, tag, self.writing))
+        return with_spellings(query, lambda tag: self.tags.spellings.of(self.connection, tag, self.writing))
 
 
 class Positions:

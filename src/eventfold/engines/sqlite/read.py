@@ -17,7 +17,7 @@ from zlib import crc32
 import apsw
 import msgspec
 
-from eventfold.core.envelope import Stored, within
+from eventfold.core.envelope import StoredEvent, page_length
 from eventfold.core.query import Query
 from eventfold.engines.sqlite import schema
 from eventfold.engines.sqlite.faults import disagreement
@@ -53,7 +53,7 @@ class Rows:
     def __init__(self, types: Names) -> None:
         self._types = types
 
-    def all(self, connection: apsw.Connection, rows: Iterable[tuple[Any, ...]]) -> list[Stored]:
+    def all(self, connection: apsw.Connection, rows: Iterable[tuple[Any, ...]]) -> list[StoredEvent]:
         """Rows, verified. Raises CorruptEvent, naming the position."""
         try:
             found = list(rows)
@@ -61,12 +61,12 @@ class Rows:
             raise corrupt(None) from error
         return self._verified(connection, found, map(_packed, map(_body, found))) if found else []
 
-    def up_to(self, connection: apsw.Connection, rows: apsw.Cursor, most: int) -> tuple[list[Stored], bool]:
+    def up_to(self, connection: apsw.Connection, rows: apsw.Cursor, most: int) -> tuple[list[StoredEvent], bool]:
         """Rows up to the one with which payloads and metadata reach `most` bytes, and one more; whether there is one.
 
         They are fetched a few at a time, fewer the larger those before were, so that not much more is ever held.
         """
-        events, held, step = list[Stored](), 0, FEW_ROWS
+        events, held, step = list[StoredEvent](), 0, FEW_ROWS
         while True:
             try:
                 found = list(islice(rows, step))
@@ -79,7 +79,7 @@ class Rows:
             held += sum(map(len, packed))
             if held < most:
                 step = max(FEW_ROWS, (most - held) * len(events) // (2 * held))
-            elif (size := within(events, len(events), most)) < len(events):
+            elif (size := page_length(events, len(events), most)) < len(events):
                 rows.close(True)
                 del events[size + 1 :]
                 return events, True
@@ -88,7 +88,7 @@ class Rows:
 
     def _verified(
         self, connection: apsw.Connection, found: list[tuple[Any, ...]], packed: Iterable[bytes]
-    ) -> list[Stored]:
+    ) -> list[StoredEvent]:
         # By the page: checksums in columns, then every row taken apart once.
         if list(map(crc32, packed)) != list(map(_checksum, found)):
             self._refuse(found)
@@ -96,7 +96,7 @@ class Rows:
         for type in {row[2] for row in found}.difference(known):
             self._types.name(connection, type)
         return [  # positional, and without a star: half the time
-            Stored(p, id, known[type], v, data, tags, time, occurred, meta, at or 0, of or 1, codec or "json", key)
+            StoredEvent(p, id, known[type], v, data, tags, time, occurred, meta, at or 0, of or 1, codec or "json", key)
             for p, id, type, v, data, tags, time, occurred, meta, at, of, codec, key, _ in found
         ]
 
@@ -105,14 +105,14 @@ class Rows:
         wrong = next(row for row in rows if crc32(_packed(row[:-1])) != row[-1])
         raise corrupt(wrong[0]) if wrong[-1] is not None else missing(wrong[0])
 
-    def at(self, connection: apsw.Connection, position: int) -> Stored | None:
+    def at(self, connection: apsw.Connection, position: int) -> StoredEvent | None:
         """The event at a position, or None where there is none."""
         if not 0 < position <= LAST:
             return None
         found = self.all(connection, connection.execute(schema.BY_POSITION, (position,)))
         return found[0] if found else None
 
-    def append_at(self, connection: apsw.Connection, first: int) -> list[Stored]:
+    def append_at(self, connection: apsw.Connection, first: int) -> list[StoredEvent]:
         """All events of the append that begins at a position."""
         event = self.at(connection, first)
         if event is None:
@@ -182,7 +182,7 @@ def _fetch(
     until: int,
     limit: int,
     most: int | None,
-) -> tuple[list[Stored], bool]:
+) -> tuple[list[StoredEvent], bool]:
     """The first matching events in (after, until], in the order of the span; with `most` as `up_to` has it."""
     bounds: list[Any] = []
     if occurred := span.occurred_since is not None or span.occurred_until is not None:
@@ -194,14 +194,14 @@ def _fetch(
         query = dictionary.spelled(query)
         if many(query):
             places = found_by_many(dictionary, query, after, until, backwards=span.backwards)
-            sql, events, full = rows_sql(span.backwards, occurred), list[Stored](), False
+            sql, events, full = rows_sql(span.backwards, occurred), list[StoredEvent](), False
             while not full and len(events) < limit and (chunk := list(islice(places, limit - len(events)))):
                 cursor = connection.execute(sql, [json.dumps(chunk), *bounds])
                 if most is None:
                     events += rows.all(connection, cursor)
                     continue
                 events += rows.up_to(connection, cursor, max(1, most - sum(len(event.data) for event in events)))[0]
-                full = within(events, limit, most) < len(events)
+                full = page_length(events, limit, most) < len(events)
             return events, full
         found = positions(dictionary, query, after, until)
         if found.nothing:
@@ -212,7 +212,7 @@ def _fetch(
     return (rows.all(connection, cursor), False) if most is None else rows.up_to(connection, cursor, most)
 
 
-def _verify(events: list[Stored], query: Query, span: Span, until: int, more: bool) -> None:
+def _verify(events: list[StoredEvent], query: Query, span: Span, until: int, more: bool) -> None:
     """An index has no checksum, so what it led to is compared with what was asked for."""
     if query.items:
         places = [event.position for event in events]
@@ -226,5 +226,5 @@ def _verify(events: list[Stored], query: Query, span: Span, until: int, more: bo
             raise missing(next(place for place in range(low, low + count) if place not in there))
 
 
-def _meant(query: Query, events: list[Stored]) -> bool:
+def _meant(query: Query, events: list[StoredEvent]) -> bool:
     return query.matches_all([event.type for event in events], [event.tags for event in events])

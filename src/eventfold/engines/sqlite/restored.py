@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from eventfold.engines.sqlite.connect import File
 from eventfold.engines.sqlite.identity import identity_of, take_identity
-from eventfold.ports.engine import Restored
+from eventfold.ports.engine import RestoreResult
 
 
-def begin_epoch(file: File, timeout: float) -> Restored:
+def begin_epoch(file: File, timeout: float) -> RestoreResult:
     """Let a new epoch begin, greater than any that was noted here. Raises the errors of opening a store.
 
     An older copy lacks the last event that was acknowledged, so that it cannot be opened in the usual way before this.
@@ -33,7 +33,7 @@ def begin_epoch(file: File, timeout: float) -> Restored:
             file.lock.release()
     finally:
         file.close()
-    return Restored(before.id, before.epoch, epoch)
+    return RestoreResult(before.id, before.epoch, epoch)
 
 
 def _noted(file: File, store_id: str) -> int:

@@ -25,7 +25,16 @@ from eventfold.engines.sqlite.queries import Dictionary
 from eventfold.engines.sqlite.read import Rows, read_page
 from eventfold.engines.sqlite.window import Window
 from eventfold.errors import AppendUnconfirmed, EventfoldError, InlineFailed, StoreUnavailable
-from eventfold.ports.engine import AppendRequest, Folder, Head, Outcome, Page, Span, Stale, Turn
+from eventfold.ports.engine import (
+    AppendRequest,
+    ExclusiveTransaction,
+    Head,
+    InlineProjector,
+    Outcome,
+    Page,
+    Span,
+    StaleRows,
+)
 
 T = TypeVar("T")
 LONG = 10_000  # positions: a condition that looks back further is judged before the lock is taken, too
@@ -39,7 +48,7 @@ class Writer:
     def __init__(self, file: File, types: Names, tags: Names, rows: Rows, end: End, clock: Callable[[], int]) -> None:
         self.types, self.tags, self.rows, self.end, self.clock = types, tags, rows, end, clock
         self.window = Window()
-        self.folder: Folder | None = None  # folds read models within what is written here
+        self.folder: InlineProjector | None = None  # folds read models within what is written here
         self._file = file
         self._mutex = Mutex()
         self._left: apsw.Connection | None = None  # of a call that was ended before it could give it back
@@ -54,7 +63,7 @@ class Writer:
         """One commit of something else than requests: what is copied from another log, or kept beside this one."""
         self._in_turn(lambda connection: self._take_over(connection, work))
 
-    def turn(self, work: Callable[[Turn], Awaitable[None]]) -> None:
+    def turn(self, work: Callable[[ExclusiveTransaction], Awaitable[None]]) -> None:
         """One commit of something that nobody may append during. `work` never suspends."""
 
         def within(connection: apsw.Connection, types: Names, tags: Names) -> None:
@@ -140,7 +149,7 @@ class Writer:
                 if at_once:
                     raise
                 at_once = True
-            except Stale as stale:
+            except StaleRows as stale:
                 if again:
                     raise stale.__cause__ or stale from None
                 again = True

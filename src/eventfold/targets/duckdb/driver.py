@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import duckdb
 
-from eventfold.core.table import Convert, Kind, Table
+from eventfold.core.table import ColumnKind, Convert, Table
 from eventfold.errors import EventfoldError, TargetUnavailable
 from eventfold.targets.duckdb.connection import holder_in, opened
 from eventfold.targets.sql.driver import Parameters
@@ -65,7 +65,7 @@ def _exactly(kind: type) -> Convert:
 class DuckDriver:
     """See driver.Driver."""
 
-    types: Mapping[Kind, str] = {
+    types: Mapping[ColumnKind, str] = {
         "text": "VARCHAR",
         "int": "BIGINT",
         "float": "DOUBLE",
@@ -77,14 +77,14 @@ class DuckDriver:
         "uuid": "UUID",
         "json": "JSON",
     }
-    pack: Mapping[Kind, Convert] = {
+    pack: Mapping[ColumnKind, Convert] = {
         "decimal": _decimal,
         "moment": _moment,
         "int": _exactly(int),
         "text": _exactly(str),
         "bool": _exactly(bool),
     }
-    unpack: Mapping[Kind, Convert] = {
+    unpack: Mapping[ColumnKind, Convert] = {
         "moment": lambda micros: None if micros is None else EPOCH + timedelta(microseconds=micros),
         "decimal": _plain,
     }
@@ -214,7 +214,7 @@ class DuckDriver:
         """The log is elsewhere."""
         return False
 
-    def keys(self, columns: Sequence[tuple[str, Kind]], count: int) -> str:
+    def keys(self, columns: Sequence[tuple[str, ColumnKind]], count: int) -> str:
         """An array for each column of the key."""
         arrays = ", ".join(f"unnest(?::{self.types[kind]}[])" for _, kind in columns)
         names = ", ".join(name for name, _ in columns)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from eventfold.core.table import Convert, Kind, Table
+from eventfold.core.table import ColumnKind, Convert, Table
 from eventfold.errors import EventfoldError, ProjectionDamaged
 
 Parameters = Sequence[Any] | Mapping[str, Any]
@@ -19,9 +19,9 @@ class Driver(Protocol):
     """One database, by its driver. Control SQL has `?` for parameters; users' SQL has the driver's own marks."""
 
     address: str
-    types: Mapping[Kind, str]
-    pack: Mapping[Kind, Convert]
-    unpack: Mapping[Kind, Convert]
+    types: Mapping[ColumnKind, str]
+    pack: Mapping[ColumnKind, Convert]
+    unpack: Mapping[ColumnKind, Convert]
     errors: tuple[type[BaseException], ...]
     refusals: tuple[type[BaseException], ...]  # of errors, those that are a row's fault
     unfit: tuple[type[BaseException], ...]  # of errors, those that a value is to blame for, in a key or a filter
@@ -108,7 +108,7 @@ class Driver(Protocol):
         """Whether others have waited for this thread's transaction long enough."""
         ...
 
-    def keys(self, columns: Sequence[tuple[str, Kind]], count: int) -> str:
+    def keys(self, columns: Sequence[tuple[str, ColumnKind]], count: int) -> str:
         """The condition for `count` keys of these columns, with a `?` for every value."""
         ...
 

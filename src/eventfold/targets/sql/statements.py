@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Any
 from zlib import crc32
 
-from eventfold.core.table import Kind, Table, unreadable_row
+from eventfold.core.table import ColumnKind, Table, unreadable_row
 from eventfold.errors import InvalidProjection
 from eventfold.ports.target import physical
 from eventfold.targets.sql.driver import Driver
@@ -90,7 +90,7 @@ class Statements:
 
     def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> tuple[str, list[Any]]:
         """The rows of some keys."""
-        of: dict[str, Kind] = {column.name: column.kind for column in table.columns}
+        of: dict[str, ColumnKind] = {column.name: column.kind for column in table.columns}
         condition = self._driver.keys([(self.column(k), of[k]) for k in table.key], len(keys))
         values = [value for key in self.packed_keys(table, keys) for value in key]
         return f"SELECT {self.columns(table)} FROM {self._driver.relation(table.name)} WHERE {condition}", values  # noqa: S608
@@ -99,7 +99,7 @@ class Statements:
         self, table: Table, where: Mapping[str, Any], order: Sequence[str], limit: int | None
     ) -> tuple[str, list[Any]]:
         """Some rows."""
-        kinds: dict[str, Kind] = {column.name: column.kind for column in table.columns}
+        kinds: dict[str, ColumnKind] = {column.name: column.kind for column in table.columns}
         refuse_unknown(table, where, order)
         conditions = [
             f"{self.column(name)} IS NULL" if value is None else f"{self.column(name)} = ?"

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mssql, mysql
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from eventfold.core.table import Kind
+from eventfold.core.table import ColumnKind
 from eventfold.core.value_order import canonical
 from eventfold.targets.sql.nul_escaping import escaped, unescaped
 
@@ -36,9 +36,9 @@ class Exactly(TypeDecorator[Any]):
     impl = sa.Text
     cache_ok = True
 
-    def __init__(self, kind: Kind, keyed: int = 0) -> None:
+    def __init__(self, kind: ColumnKind, keyed: int = 0) -> None:
         super().__init__()
-        self.kind: Kind = kind
+        self.kind: ColumnKind = kind
         self.keyed = keyed
 
     def load_dialect_impl(self, dialect: sa.Dialect) -> TypeEngine[Any]:
@@ -131,7 +131,7 @@ def _plain(value: Decimal) -> Decimal:
     return Decimal(text.rstrip("0").rstrip(".") if "." in text else text)
 
 
-def _sqlite(kind: Kind) -> TypeEngine[Any]:
+def _sqlite(kind: ColumnKind) -> TypeEngine[Any]:
     match kind:
         case "int" | "bool":
             return sa.INTEGER()
@@ -143,7 +143,7 @@ def _sqlite(kind: Kind) -> TypeEngine[Any]:
             return sa.TEXT()
 
 
-def _postgres(kind: Kind) -> TypeEngine[Any]:
+def _postgres(kind: ColumnKind) -> TypeEngine[Any]:
     match kind:
         case "bytes":
             return sa.LargeBinary()
@@ -159,7 +159,7 @@ def _postgres(kind: Kind) -> TypeEngine[Any]:
             return _common(kind)
 
 
-def _common(kind: Kind) -> TypeEngine[Any]:
+def _common(kind: ColumnKind) -> TypeEngine[Any]:
     match kind:
         case "int":
             return sa.BigInteger()
@@ -180,7 +180,7 @@ def _collation(dialect: sa.Dialect) -> str:
     return "utf8mb4_nopad_bin" if getattr(dialect, "is_mariadb", False) else "utf8mb4_0900_bin"
 
 
-def _mysql(kind: Kind, keyed: int, collation: str) -> TypeEngine[Any]:
+def _mysql(kind: ColumnKind, keyed: int, collation: str) -> TypeEngine[Any]:
     size = min(KEY, MYSQL_KEY // keyed) if keyed > 0 else 0
     match kind:
         case "text" if size:
@@ -199,7 +199,7 @@ def _mysql(kind: Kind, keyed: int, collation: str) -> TypeEngine[Any]:
             return _common(kind)
 
 
-def _mssql(kind: Kind, keyed: int) -> TypeEngine[Any]:
+def _mssql(kind: ColumnKind, keyed: int) -> TypeEngine[Any]:
     size = min(KEY, MSSQL_KEY // keyed) if keyed > 0 else None
     match kind:
         case "text" | "json":
@@ -214,7 +214,7 @@ def _mssql(kind: Kind, keyed: int) -> TypeEngine[Any]:
             return _common(kind)
 
 
-def _elsewhere(kind: Kind, keyed: int) -> TypeEngine[Any]:
+def _elsewhere(kind: ColumnKind, keyed: int) -> TypeEngine[Any]:
     match kind:
         case "text" if keyed > 0:
             return sa.String(KEY)

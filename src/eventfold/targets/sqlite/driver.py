@@ -23,7 +23,7 @@ from weakref import WeakSet
 
 import apsw
 
-from eventfold.core.table import Convert, Kind, Table
+from eventfold.core.table import ColumnKind, Convert, Table
 from eventfold.engines.sqlite.connect import GLANCE, File
 from eventfold.engines.sqlite.faults import connected, keep_errno, translated
 from eventfold.engines.sqlite.guard import Guard, refuse_links
@@ -55,7 +55,7 @@ def _iso(value: Any) -> Any:
 class SqliteDriver:
     """See driver.Driver. Exact kinds that SQLite has no type for are kept as text: decimals, moments, dates, UUIDs."""
 
-    types: Mapping[Kind, str] = {
+    types: Mapping[ColumnKind, str] = {
         "text": "TEXT",
         "int": "INTEGER",
         "float": "REAL",
@@ -67,8 +67,8 @@ class SqliteDriver:
         "uuid": "TEXT",
         "json": "TEXT",
     }
-    pack: Mapping[Kind, Convert] = {"decimal": _text, "moment": _iso, "date": _iso, "uuid": _text}
-    unpack: Mapping[Kind, Convert] = {
+    pack: Mapping[ColumnKind, Convert] = {"decimal": _text, "moment": _iso, "date": _iso, "uuid": _text}
+    unpack: Mapping[ColumnKind, Convert] = {
         "bool": lambda v: None if v is None else bool(v),
         "decimal": lambda v: None if v is None else Decimal(v),
         "moment": lambda v: None if v is None else datetime.fromisoformat(v),
@@ -292,7 +292,7 @@ class SqliteDriver:
         """In the store's own file: after a twentieth of a second."""
         return self._file is not None and time.monotonic() - self._since > SLICE
 
-    def keys(self, columns: Sequence[tuple[str, Kind]], count: int) -> str:
+    def keys(self, columns: Sequence[tuple[str, ColumnKind]], count: int) -> str:
         """A list of row values, answered from the primary key."""
         if len(columns) == 1:
             return f"{columns[0][0]} IN ({','.join('?' * count)})"

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import apsw
 
-from eventfold.core.table import Column, Kind, Table
+from eventfold.core.table import Column, ColumnKind, Table
 from eventfold.core.value_order import FUNCTIONS, ORDER, TEXT_ORDER
 from eventfold.ports.target import physical
 from eventfold.targets.sql.driver import Driver
@@ -115,7 +115,7 @@ class SqliteStatements(Statements):
 
     def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> tuple[str, list[Any]]:
         """The rows of some keys."""
-        kinds: dict[str, Kind] = {column.name: column.kind for column in table.columns}
+        kinds: dict[str, ColumnKind] = {column.name: column.kind for column in table.columns}
         names = self._names(table, table.key)
         condition = self._driver.keys([(name, kinds[of]) for name, of in zip(names, table.key, strict=True)], len(keys))
         values = [value for key in self.packed_keys(table, keys) for value in key]
@@ -126,7 +126,7 @@ class SqliteStatements(Statements):
     ) -> tuple[str, list[Any]]:
         """Some rows."""
         refuse_unknown(table, where, order)
-        kinds: dict[str, Kind] = {column.name: column.kind for column in table.columns}
+        kinds: dict[str, ColumnKind] = {column.name: column.kind for column in table.columns}
         pack, values, conditions = self._driver.pack, list[Any](), list[str]()
         for name, value in where.items():
             if value is None:
@@ -187,7 +187,7 @@ class SqliteStatements(Statements):
         if not any(name in by_name for name in table.key):
             return super().packed_keys(table, keys)
         pack = self._driver.pack
-        kinds: dict[str, Kind] = {column.name: column.kind for column in table.columns}
+        kinds: dict[str, ColumnKind] = {column.name: column.kind for column in table.columns}
         converters = [by_name.get(name) or pack.get(kinds[name]) for name in table.key]
         return [
             tuple(

@@ -220,7 +220,7 @@ def test_events_without_classes_are_appended_as_they_are(store: Store) -> None:
     receipt = store.append_encoded(*given)
     assert (receipt.first, receipt.last, receipt.ids) == (1, 3, tuple(new.id for new in given))
     found = [recorded.stored for recorded in store.read(raw=True)]
-    assert all(stored.same_as(new) for stored, new in zip(found, given, strict=True))
+    assert all(stored.is_same_as(new) for stored, new in zip(found, given, strict=True))
     assert (found[0].data, found[0].tag_set, found[1].codec, found[1].key) == (
         given[0].data,
         ("k:1", "k:2"),

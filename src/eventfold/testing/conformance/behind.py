@@ -13,7 +13,7 @@ import pytest
 
 import eventfold as ef
 from eventfold.core.envelope import Receipt, new_id
-from eventfold.core.query import Clause, Query
+from eventfold.core.query import ConditionClause, Query
 from eventfold.errors import AppendConflict, EventIdReused, InvalidQuery
 from eventfold.ports.engine import AppendRequest
 from eventfold.store import Store
@@ -23,12 +23,12 @@ from eventfold.testing.conformance.events import about, amounts, deposit
 def built(store: Store, *events: Any, on: AppendRequest | bytes, asking: Query, after: int = 0) -> AppendRequest:
     """A request whose condition begins behind the last event of another."""
     behind = on if isinstance(on, bytes) else on.events[-1].id
-    return AppendRequest(tuple(map(store.registry.encode, events)), (Clause(asking, after, behind),))
+    return AppendRequest(tuple(map(store.registry.encode, events)), (ConditionClause(asking, after, behind),))
 
 
 def plain(store: Store, *events: Any, unless: Query | None = None) -> AppendRequest:
     """A request, perhaps under a condition."""
-    clauses = () if unless is None else (Clause(unless, 0),)
+    clauses = () if unless is None else (ConditionClause(unless, 0),)
     return AppendRequest(tuple(map(store.registry.encode, events)), clauses)
 
 
@@ -78,7 +78,7 @@ def test_an_event_that_stands_in_the_log_already_will_do(store: Store, port: Any
 def test_a_chain_goes_on_from_call_to_call(store: Store, port: Any) -> None:
     """The start of a chain may have been written by an earlier call, whatever `after` its conditions carry along."""
     store.append(deposit("a-1", 0))
-    chain = [AppendRequest((store.registry.encode(deposit("a-1", 1)),), (Clause(about("a-1"), 1),))]
+    chain = [AppendRequest((store.registry.encode(deposit("a-1", 1)),), (ConditionClause(about("a-1"), 1),))]
     for amount in range(2, 9):
         chain.append(built(store, deposit("a-1", amount), on=chain[-1], asking=about("a-1"), after=1))
     outcomes = [*port.append_many(chain[:3]), *port.append_many(chain[3:4]), *port.append_many(chain[4:])]
@@ -112,11 +112,13 @@ def test_it_is_so_in_any_order(store: Store, port: Any, seed: int) -> None:
         call: list[AppendRequest] = []
         for _ in range(chance.randint(1, 5)):
             names = [chance.choice("ab") for _ in range(chance.randint(1, 3))]
-            clauses: list[Clause] = []
+            clauses: list[ConditionClause] = []
             for _ in range(chance.randint(0, 2)):
                 known = chance.choice(asked[-6:]).events if asked else ()
                 behind = chance.choice(known).id if known and chance.random() < 0.8 else None
-                clauses.append(Clause(about(chance.choice("ab")), max(0, len(log) - chance.randint(0, 3)), behind))
+                clauses.append(
+                    ConditionClause(about(chance.choice("ab")), max(0, len(log) - chance.randint(0, 3)), behind)
+                )
             call.append(AppendRequest(tuple(store.registry.encode(deposit(name)) for name in names), tuple(clauses)))
             asked.append(call[-1])
         found = [outcome.first if isinstance(outcome, Receipt) else None for outcome in port.append_many(call)]
@@ -127,8 +129,8 @@ def test_it_is_so_in_any_order(store: Store, port: Any, seed: int) -> None:
 def _expected(log: list[tuple[bytes, str]], request: AppendRequest) -> int | None:
     """The definition, over a list of ids and tags; writes what holds."""
     for clause in request.unless:
-        at = next((n for n, (identity, _) in enumerate(log, 1) if identity == clause.behind), None)
-        if clause.behind is not None and at is None:
+        at = next((n for n, (identity, _) in enumerate(log, 1) if identity == clause.after_event), None)
+        if clause.after_event is not None and at is None:
             return None
         tag = clause.query.items[0].tags[0]
         if any(there == tag for _, there in log[max(clause.after, at or 0) :]):
@@ -187,7 +189,9 @@ def test_a_key_that_is_known_repeats_whatever_it_is_built_on(store: Store, port:
     first = plain(store, deposit("a-1", 1))
     keyed = AppendRequest(first.events, (), "k-1")
     port.append_many([keyed])
-    again = AppendRequest((store.registry.encode(deposit("a-1", 2)),), (Clause(about("a-1"), 0, new_id()),), "k-1")
+    again = AppendRequest(
+        (store.registry.encode(deposit("a-1", 2)),), (ConditionClause(about("a-1"), 0, new_id()),), "k-1"
+    )
     second = built(store, deposit("a-1", 3), on=first, asking=about("a-1"))
     assert _told(port.append_many([again, second])) == [(1, True), (2, False)]
 

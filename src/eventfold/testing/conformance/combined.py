@@ -12,7 +12,7 @@ import pytest
 
 import eventfold as ef
 from eventfold.core.envelope import Receipt
-from eventfold.core.query import Clause, Query
+from eventfold.core.query import ConditionClause, Query
 from eventfold.errors import EventIdReused, PositionBeyondHead
 from eventfold.ports.engine import AppendRequest
 from eventfold.store import Store
@@ -23,7 +23,7 @@ def request(
     store: Store, *events: Any, unless: Query | None = None, after: int = 0, key: str | None = None
 ) -> AppendRequest:
     """Events as the port takes them."""
-    clauses = () if unless is None else (Clause(unless, after),)
+    clauses = () if unless is None else (ConditionClause(unless, after),)
     return AppendRequest(tuple(store.registry.encode(event) for event in events), clauses, key)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.core.query import Clause, Item, Query
+from eventfold.core.query import ConditionClause, Item, Query
 from eventfold.errors import InvalidInput, InvalidQuery
 from eventfold.ports.engine import AppendRequest
 from eventfold.store import Store
@@ -252,11 +252,15 @@ def test_a_conflict_says_which_clause_it_was(store: Store, port: Any) -> None:
     with pytest.raises(ef.AppendConflict) as refused:
         store.append(deposit(), unless=unless)
     assert refused.value.fields == expected
-    clauses = tuple(Clause(query, after) for query, after in unless)
-    held = AppendRequest((store.registry.encode(deposit("a-9")),), (Clause(about("a-9"), 0), Clause(about("a-8"), 0)))
+    clauses = tuple(ConditionClause(query, after) for query, after in unless)
+    held = AppendRequest(
+        (store.registry.encode(deposit("a-9")),), (ConditionClause(about("a-9"), 0), ConditionClause(about("a-8"), 0))
+    )
     rival = AppendRequest((store.registry.encode(deposit("a-8")),))
     broken = AppendRequest((store.registry.encode(deposit("a-9")),), clauses)
-    late = AppendRequest((store.registry.encode(deposit("a-7")),), (Clause(about("x"), 4), Clause(about("a-8"), 4)))
+    late = AppendRequest(
+        (store.registry.encode(deposit("a-7")),), (ConditionClause(about("x"), 4), ConditionClause(about("a-8"), 4))
+    )
     _, _, outcome, within = port.append_many([held, rival, broken, late])
     assert outcome.fields == expected
     assert within.fields == {"clause": 1, "after": 4, "found": 6, "query": repr(about("a-8"))}

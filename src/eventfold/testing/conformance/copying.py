@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from eventfold.concurrency import run
-from eventfold.core.envelope import Stored
+from eventfold.core.envelope import StoredEvent
 from eventfold.core.query import Query
 from eventfold.errors import AppendConflict
 from eventfold.ports.engine import Span
@@ -16,7 +16,7 @@ from eventfold.store import Store
 from eventfold.testing.conformance.events import about, deposit, deposits, draft, positions
 
 
-def original() -> tuple[Store, list[Stored]]:
+def original() -> tuple[Store, list[StoredEvent]]:
     """A log to be copied, with boundaries, keys, metadata and times of its own; and its events."""
     source = Store("memory:")
     source.using(actor="teller-7").append(draft(deposit(), 1), key="first")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from eventfold.core.envelope import Receipt
-from eventfold.core.query import Clause
+from eventfold.core.query import ConditionClause
 from eventfold.errors import AppendConflict
 from eventfold.ports.engine import AppendRequest
 from eventfold.store import Store
@@ -14,7 +14,7 @@ from eventfold.testing.conformance.events import about, deposit
 
 def asked(store: Store, account: str, *, epoch: int | None, key: str | None = None) -> AppendRequest:
     """An append for one account, under the condition that nothing of it was written after position 0."""
-    return AppendRequest((store.registry.encode(deposit(account)),), (Clause(about(account)),), key, epoch)
+    return AppendRequest((store.registry.encode(deposit(account)),), (ConditionClause(about(account)),), key, epoch)
 
 
 def test_a_condition_is_judged_in_the_epoch_it_was_read_in(store: Store, port: Any) -> None:

@@ -10,8 +10,8 @@ import pytest
 import eventfold as ef
 from eventfold.core.query import Query
 from eventfold.errors import InlineFailed, InlineMissing, NotSupported
-from eventfold.ports.engine import Turn
-from eventfold.ports.inline import Inlined
+from eventfold.ports.engine import ExclusiveTransaction
+from eventfold.ports.inline import InlineRegistration
 from eventfold.store import Store
 from eventfold.testing.conformance.engine_under_test import Place
 from eventfold.testing.conformance.events import Deposited, Noted, deposit
@@ -100,11 +100,11 @@ def test_in_a_turn_nobody_appends(place: Place) -> None:
     engine = place.rival().engine
     plain = place.open()
     first = plain.append(deposit("a-1", 5))
-    entry = Inlined("nobodys", "code", ("conformance.deposited",), "ticket")
+    entry = InlineRegistration("nobodys", "code", ("conformance.deposited",), "ticket")
     seen: list[Sequence[Any]] = []
 
     def turn(ends: Callable[[], object]) -> None:
-        async def work(turn: Turn) -> None:
+        async def work(turn: ExclusiveTransaction) -> None:
             page = await turn.read(Query(), 0)
             seen.append((turn.head, [event.position for event in page.events], list(turn.inlined)))
             await turn.enrol(entry)

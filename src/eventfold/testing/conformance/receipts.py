@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.core.envelope import Stored, digest, from_micros
+from eventfold.core.envelope import StoredEvent, digest, from_micros
 from eventfold.store import Store
 from eventfold.testing.conformance.events import Noted, about, deposit, deposits, draft
 
@@ -50,7 +50,7 @@ def test_a_receipts_digest_is_that_of_the_events_in_the_log(store: Store, reopen
             assert by_the_book(events) == receipt.digest
 
 
-def by_the_book(events: Sequence[Stored]) -> str:
+def by_the_book(events: Sequence[StoredEvent]) -> str:
     """The digest as it is specified, written a second time and otherwise."""
     text = bytearray()
     for event in events:

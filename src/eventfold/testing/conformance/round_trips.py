@@ -157,7 +157,7 @@ def test_the_whole_envelope_comes_back(store: Store, port: Any) -> None:
     port.append_many([AppendRequest(events)])
     for before, recorded in zip(events, store.read(raw=True), strict=True):
         after = recorded.stored
-        assert after.same_as(before)
+        assert after.is_same_as(before)
         for name in NewEvent.__struct_fields__:
             expected = "\n".join(before.tags) if name == "tags" else getattr(before, name)
             assert getattr(after, name) == expected
