@@ -344,7 +344,8 @@ class Registry:
         ends = current_classes(found[0])
         if any(declaration_of(end).type == stored.type and declaration_of(end).version < newest for end in ends):
             raise UndecodableEvent(
-                f"The upcasters of {stored.type} end at {' → '.join(version_chain(found[0]))}, and version {newest} exists.",
+                f"The upcasters of {stored.type} end at {' → '.join(version_chain(found[0]))}, "
+                f"and version {newest} exists.",
                 "Write the upcaster that leads on to it.",
                 position=stored.position,
                 type=stored.type,
@@ -377,7 +378,8 @@ class Registry:
             if is_from_handler(error):
                 raise
             raise UndecodableEvent(
-                f"Event {stored.position} no longer fits {codec.cls.__qualname__} ({stored.type}): {_describe_error(error)}.",
+                f"Event {stored.position} no longer fits {codec.cls.__qualname__} ({stored.type}): "
+                f"{_describe_error(error)}.",
                 "Change the class so that it reads old events (a default for a new field), or read it raw (raw=True).",
                 position=stored.position,
                 type=stored.type,
@@ -444,7 +446,8 @@ def _unreadable_error(codec: Codec, event: Any, data: bytes, error: Exception) -
         what, now = f"has a value of the wrong type: {error}", "Give each field the type its class declares."
     else:
         field = _refusing_field(codec.cls, data, error)
-        what = f"is refused by its own class when it is read: {f'field {field}: ' if field else ''}{_describe_error(error)}"
+        in_field = f"field {field}: " if field else ""
+        what = f"is refused by its own class when it is read: {in_field}{_describe_error(error)}"
         now = "Give it values that the class accepts also when it is read."
     return InvalidEvent(
         f"A {codec.type} {what}.", now, type=codec.type, field=_field_in(error), event=repr(event)[:500]
