@@ -61,12 +61,17 @@ def use(store: ef.Store, by: str) -> None:
 
 
 def storm(signals: int) -> threading.Thread:
-    """A thread that sends them, and ends when all are sent."""
+    """A thread that sends them, and ends when all are sent and half as many have interrupted something.
+
+    Of those that come while the machine does other things, several may be one.
+    """
 
     def send() -> None:
-        for number in range(signals):
+        number = 0
+        while number < signals or interrupted < signals // 2:
             time.sleep(random.uniform(0.001, 0.02))
             os.kill(os.getpid(), signal.SIGINT if number % 2 else signal.SIGALRM)
+            number += 1
 
     thread = threading.Thread(target=send, daemon=True)
     thread.start()
@@ -97,7 +102,7 @@ def in_threads(url: str, options: dict[str, Any], signals: int) -> None:
                 interrupted += 1
         stop[0] = True
         for each in workers:
-            each.join(60)
+            each.join(120)
         assert not any(each.is_alive() for each in workers), "a worker waits for ever"
         for _ in range(20):
             use(store, name())

@@ -17,7 +17,7 @@ from eventfold.core.query import Query
 from tests.interrupts.raising import Raiser
 
 WRITING = ("append", "decide_warm", "decide_cold")
-DEADLINE = 20.0  # seconds in which a store that works does all that is asked of it
+DEADLINE = 60.0  # seconds in which a store that works does all that is asked of it
 
 
 class Seated(ef.Event):

@@ -36,7 +36,7 @@ def held(tmp_path: Path) -> subprocess.Popen[str]:
     yield process  # type: ignore[misc]
     if process.poll() is None:
         os.kill(process.pid, signal.SIGKILL)
-    process.wait(10)
+    process.wait(60)
     for stream in (process.stdin, process.stdout):
         if stream is not None:
             stream.close()
@@ -53,8 +53,8 @@ def test_a_lock_of_another_process_is_respected_and_named(held: subprocess.Popen
 def test_a_killed_process_lets_go_of_its_locks(held: subprocess.Popen[str], tmp_path: Path) -> None:
     """kill -9, and the lock is free."""
     os.kill(held.pid, signal.SIGKILL)
-    held.wait(10)
-    with ef.Store(str(tmp_path / "s.db")) as store, store.lock(GATE, timeout=5):
+    held.wait(60)
+    with ef.Store(str(tmp_path / "s.db")) as store, store.lock(GATE, timeout=60):
         pass
 
 
@@ -66,7 +66,7 @@ def test_waiting_for_a_lock_does_not_block_the_loop(held: subprocess.Popen[str],
         async with ef.AsyncStore(str(tmp_path / "s.db")) as store:
 
             async def wait() -> None:
-                async with store.lock(GATE, timeout=0.3):
+                async with store.lock(GATE, timeout=1):
                     pass
 
             waiting = asyncio.create_task(wait())
@@ -125,7 +125,7 @@ def test_a_task_cancelled_while_a_thread_takes_its_lock_leaves_none_taken(
 
     def slowly(self: NamedLocks, name: str, owner: str) -> str | None:
         begun.set()
-        assert go.wait(30)
+        assert go.wait(60)
         return take(self, name, owner)
 
     async def hold(store: ef.AsyncStore) -> None:
@@ -137,7 +137,7 @@ def test_a_task_cancelled_while_a_thread_takes_its_lock_leaves_none_taken(
             with monkeypatch.context() as patched:
                 patched.setattr(NamedLocks, "take", slowly)
                 task = asyncio.create_task(hold(store))
-                assert await asyncio.to_thread(begun.wait, 30)
+                assert await asyncio.to_thread(begun.wait, 60)
                 for _ in range(times):
                     task.cancel()
                     await asyncio.wait([task], timeout=0.1)  # so long that a thread could have unlocked it too early
@@ -159,7 +159,7 @@ def test_a_task_cancelled_while_a_thread_unlocks_waits_for_it(tmp_path: Path, mo
 
     def slowly(self: NamedLocks, name: str) -> None:
         begun.set()
-        assert go.wait(30)
+        assert go.wait(60)
         give_back(self, name)
 
     async def hold(store: ef.AsyncStore) -> None:
@@ -169,7 +169,7 @@ def test_a_task_cancelled_while_a_thread_unlocks_waits_for_it(tmp_path: Path, mo
     async def scenario() -> None:
         async with ef.AsyncStore(path) as store:
             task = asyncio.create_task(hold(store))
-            assert await asyncio.to_thread(begun.wait, 30)
+            assert await asyncio.to_thread(begun.wait, 60)
             task.cancel()
             await asyncio.wait([task], timeout=0.1)
             assert not task.done()

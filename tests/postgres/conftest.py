@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import django
+import psycopg
 import pytest
 from django.conf import settings
 from django.db.utils import ConnectionHandler
@@ -33,6 +34,15 @@ def url(server: PostgresServer) -> str:
 def schema() -> str:
     """A PostgreSQL schema that is not there yet."""
     return f"t{uuid4().hex}"
+
+
+@pytest.fixture
+def database(server: PostgresServer) -> str:
+    """A database of the test's own: every connection to it is the test's, whatever earlier ones have left open."""
+    name = f"d{uuid4().hex[:12]}"
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+    return name
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ def sql(url: str, *statements: str, values: Sequence[Any] = ()) -> list[tuple[An
         return cursor.fetchall() if cursor.description else []
 
 
-def soon(condition: Callable[[], object], seconds: float = 10.0) -> bool:
+def soon(condition: Callable[[], object], seconds: float = 60.0) -> bool:
     """Whether something becomes true within a while."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

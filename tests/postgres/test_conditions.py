@@ -63,7 +63,7 @@ def test_of_racing_appends_exactly_one_wins(url: str, opening: Open, joined: boo
             for turn in range(rounds):
                 tag = f"seat:{turn}"
                 asked = request(event("Taken", tag), unless=tagged(tag), after=0)
-                start.wait(30)
+                start.wait(60)
                 if joined:
                     engine.append_joined(connection, [asked])
                     try:
@@ -106,7 +106,7 @@ def test_a_long_condition_is_judged_before_the_lock(url: str, opening: Open, sch
         late.join(0.3)
         assert outcomes == [], "it waits for the lock"
         connection.commit()
-        late.join(30)
+        late.join(60)
     assert isinstance(outcomes[0], AppendConflict)
     assert outcomes[0].fields["found"] == 3002
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from time import monotonic, sleep
@@ -17,7 +18,6 @@ import psycopg
 import pytest
 
 import eventfold as ef
-from eventfold.errors import StoreUnavailable
 from tests.servers import pgbouncer
 from tests.servers.postgres import PostgresServer
 
@@ -59,15 +59,6 @@ def evolve(number: int) -> Callable[[Any, Paid], None]:
 
     evolve.__annotations__ = {"event": Paid, "return": None}
     return evolve
-
-
-@pytest.fixture
-def database(server: PostgresServer) -> Iterator[str]:
-    """A database of the test's own: every connection to it is the store's."""
-    name = f"d{uuid4().hex[:12]}"
-    with psycopg.connect(server.url(), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-    yield name
 
 
 @contextmanager
@@ -292,19 +283,35 @@ def test_followers_one_after_the_other_use_one_connection(server: PostgresServer
         assert store.stats()["listener"] == "idle"
 
 
-def test_a_connection_for_which_no_descriptor_is_left_is_not_the_servers_fault(server: PostgresServer) -> None:
+NONE_LEFT = """
+import os, resource, sys
+import eventfold as ef
+from eventfold.errors import StoreUnavailable
+with ef.Store(sys.argv[1]):  # what is imported when it is first used would be in want of descriptors itself
+    pass
+resource.setrlimit(resource.RLIMIT_NOFILE, (400, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+taken = []
+try:
+    while True:
+        taken.append(os.open(os.devnull, os.O_RDONLY))
+except OSError:
+    pass
+error = None
+try:
+    ef.Store(sys.argv[1])
+except StoreUnavailable as refused:
+    error = refused
+for each in taken:
+    os.close(each)
+assert "no file descriptor left" in str(error), repr(error)
+"""
+
+
+def test_a_connection_for_which_no_descriptor_is_left_is_not_the_servers_fault(
+    server: PostgresServer, database: str
+) -> None:
     """The driver says that the connection is bad, and no more."""
-    resource = pytest.importorskip("resource")
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    taken: list[int] = []
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 400), hard))
-        with suppress(OSError):
-            while True:
-                taken.append(os.open(os.devnull, os.O_RDONLY))
-        with pytest.raises(StoreUnavailable, match="no file descriptor left"):
-            ef.Store(server.url())
-    finally:
-        for each in taken:
-            os.close(each)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    pytest.importorskip("resource")
+    command = [sys.executable, "-c", NONE_LEFT, server.url(database=database)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S)
+    assert ran.returncode == 0, ran.stderr

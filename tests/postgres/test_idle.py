@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from time import monotonic, sleep
-from uuid import uuid4
 
 import psycopg
 import pytest
@@ -36,15 +34,6 @@ class Row(ef.Projection, name="idle_row"):
         self.n += 1
 
 
-@pytest.fixture
-def database(server: PostgresServer) -> Iterator[str]:
-    """A database of the test's own: every connection to it is the store's."""
-    name = f"d{uuid4().hex[:12]}"
-    with psycopg.connect(server.url(), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-    yield name
-
-
 def connections(server: PostgresServer, database: str) -> int:
     """How many there are now."""
     with psycopg.connect(server.url(), autocommit=True) as connection:
@@ -69,7 +58,7 @@ def test_an_idle_store_has_no_connection_and_connects_again(server: PostgresServ
             assert [row.n for row in store.rows(Row)] == [n]
             with store.lock(ef.Query.of(tags="bill:1")):
                 assert store.count() == n
-            assert connections(server, database)
+                assert connections(server, database)
             wait_until_none(server, database)
 
 
@@ -82,7 +71,7 @@ def test_the_same_in_a_loop(server: PostgresServer, database: str) -> None:
                 await store.append(Paid("1"))
                 async with store.lock(ef.Query.of(tags="bill:1")):
                     assert await store.count() == n
-                assert connections(server, database)
+                    assert connections(server, database)
                 await asyncio.to_thread(wait_until_none, server, database)
 
     asyncio.run(scenario())

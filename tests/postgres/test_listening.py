@@ -12,8 +12,18 @@ from eventfold.engines.postgres import listen
 from eventfold.engines.postgres.options import notify_channel
 from tests.postgres.conftest import Open
 from tests.postgres.given import Opened, event, request, soon, sql
+from tests.servers.postgres import PostgresServer
 
-LISTENERS = "FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock'"
+LISTENERS = (
+    "FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock'"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+
+
+@pytest.fixture
+def url(server: PostgresServer, database: str) -> str:
+    """The address of a database in which nobody else listens."""
+    return server.url(database=database)
 
 
 class Bell:
@@ -33,8 +43,9 @@ def listening(engine: Opened) -> bool:
     return soon(lambda: engine.stats()["listener"] == "listening")
 
 
-def test_a_commit_rings(opening: Open, colour: str) -> None:
-    """Soon after anyone commits, in a few milliseconds rather than at the next look."""
+def test_a_commit_rings(opening: Open, colour: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Soon after anyone commits, in a few milliseconds on a quiet machine, rather than at the next look."""
+    monkeypatch.setattr(listen, "HEARTBEAT", 60.0)
     engine, writer = opening(colour=colour), opening()
     bell = Bell(engine)
     assert listening(engine)
@@ -46,7 +57,7 @@ def test_a_commit_rings(opening: Open, colour: str) -> None:
         writer.append(event())
         assert soon(lambda before=before: bell.rung > before)
         waits.append(time.perf_counter() - began)
-    assert sorted(waits)[10] < 0.1
+    assert sorted(waits)[10] < 1
     bell.stop()
 
 
@@ -62,7 +73,8 @@ def test_one_notification_for_each_commit(url: str, schema: str, engine: Opened)
         repeated = request(event())
         engine.append_many([repeated])
         engine.append_many([repeated])
-        heard = [int(n.payload) for n in connection.notifies(timeout=0.5)]
+        heard = [int(n.payload) for n in connection.notifies(timeout=60, stop_after=2)]
+        heard += [int(n.payload) for n in connection.notifies(timeout=0.5)]
         bell.stop()
     assert heard == [100, 101]
 

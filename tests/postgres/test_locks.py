@@ -29,7 +29,7 @@ def test_a_task_cancelled_at_a_lock_leaves_none_taken(
                 return await fetch(self, sql, *args, **kwargs)
             rows = await fetch(self, sql, *args, **kwargs) if answered else None
             reached.set()
-            await asyncio.sleep(60)
+            await asyncio.sleep(600)
             return rows
 
         async def hold(store: ef.AsyncStore) -> None:
@@ -43,13 +43,13 @@ def test_a_task_cancelled_at_a_lock_leaves_none_taken(
             with monkeypatch.context() as patched:
                 patched.setattr(AsyncConnection, "fetch", slowly)
                 task = asyncio.create_task(hold(store))
-                await asyncio.wait_for(reached.wait(), 30)
+                await asyncio.wait_for(reached.wait(), 60)
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task
-            async with other.lock(GATE, timeout=10):
+            async with other.lock(GATE, timeout=60):
                 pass
-            async with store.lock(GATE, timeout=10):
+            async with store.lock(GATE, timeout=60):
                 pass
 
     asyncio.run(scenario())

@@ -98,9 +98,12 @@ def test_a_store_repeats_by_itself(server: PostgresServer, proxy: Proxy, schema:
         assert store.head() == 3
 
 
-def test_a_connection_lost_before_anything_was_sent_is_not_noticed(url: str, opening: Open, colour: str) -> None:
+def test_a_connection_lost_before_anything_was_sent_is_not_noticed(
+    server: PostgresServer, database: str, opening: Open, colour: str
+) -> None:
     """An idle connection that the server has closed is replaced before it is used: no error, nothing to repeat."""
-    engine = opening(colour=colour)
+    url = server.url(database=database)
+    engine = opening(url, colour=colour)
     for turn in range(1, 4):
         end_all(url)
         assert engine.append(event()).first == turn
@@ -109,13 +112,16 @@ def test_a_connection_lost_before_anything_was_sent_is_not_noticed(url: str, ope
 
 
 def end_all(url: str) -> None:
-    """pg_terminate_backend for everybody else's connection."""
-    others = "SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    """pg_terminate_backend for everybody else's connection to this database."""
+    others = (
+        "SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        " AND datname = current_database()"
+    )
     sql(url, f"SELECT pg_terminate_backend(pid) FROM ({others}) x")
     assert soon(lambda: not sql(url, others))
 
 
-def test_a_writer_ended_while_it_waits_has_not_written(url: str, opening: Open, colour: str) -> None:
+def test_a_writer_ended_while_it_waits_has_not_written(url: str, schema: str, opening: Open, colour: str) -> None:
     """Ended in the middle of the statement: unconfirmed, to be safe; the repetition is written once."""
     engine, rival = opening(colour=colour), opening()
     mine = request(event("Taken", "seat:1"), unless=tagged("seat:1"))
@@ -132,10 +138,10 @@ def test_a_writer_ended_while_it_waits_has_not_written(url: str, opening: Open, 
 
         waiting = threading.Thread(target=append)
         waiting.start()
-        stuck = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'advisory' AND query LIKE '%append%'"
+        stuck = f"SELECT pid FROM pg_stat_activity WHERE wait_event = 'advisory' AND query LIKE '%{schema}%append%'"
         assert soon(lambda: sql(url, stuck))
         sql(url, f"SELECT pg_terminate_backend(pid) FROM ({stuck}) x")
-        waiting.join(30)
+        waiting.join(60)
         holding.rollback()
     assert [type(error) for error in met] == [AppendUnconfirmed]
     assert engine.head().position == 0
@@ -143,7 +149,7 @@ def test_a_writer_ended_while_it_waits_has_not_written(url: str, opening: Open, 
     assert engine.head().position == 1
 
 
-def test_a_cancelled_statement_has_not_written(url: str, opening: Open) -> None:
+def test_a_cancelled_statement_has_not_written(url: str, schema: str, opening: Open) -> None:
     """An operator's pg_cancel_backend is an answer: nothing was written."""
     engine, rival = opening(), opening()
     with psycopg.connect(url) as holding:
@@ -159,10 +165,10 @@ def test_a_cancelled_statement_has_not_written(url: str, opening: Open) -> None:
 
         waiting = threading.Thread(target=append)
         waiting.start()
-        stuck = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'advisory' AND query LIKE '%append%'"
+        stuck = f"SELECT pid FROM pg_stat_activity WHERE wait_event = 'advisory' AND query LIKE '%{schema}%append%'"
         assert soon(lambda: sql(url, stuck))
         sql(url, f"SELECT pg_cancel_backend(pid) FROM ({stuck}) x")
-        waiting.join(30)
+        waiting.join(60)
         holding.rollback()
     assert [error.code for error in met] == ["store-busy"]
     assert engine.append(event()).first == 1
@@ -200,7 +206,7 @@ def test_a_commit_that_no_standby_has_is_unconfirmed(schema: str, colour: str) -
         stuck = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
         assert soon(lambda: sql(server.url(), stuck))
         sql(server.url(), f"SELECT pg_cancel_backend(pid) FROM ({stuck}) x")
-        waiting.join(30)
+        waiting.join(60)
         assert [type(error) for error in met] == [AppendUnconfirmed]
         assert "standby" in met[0].what
         sql(server.url(), "ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
@@ -232,7 +238,7 @@ def test_a_server_killed_under_load_keeps_what_it_acknowledged(schema: str) -> N
         acknowledged: dict[bytes, int] = {}
         problems: list[EventfoldError] = []
         done = threading.Event()
-        with ef.Store(server.url(), schema=schema, patience=30) as store:
+        with ef.Store(server.url(), schema=schema, patience=90) as store:
             store.append(deposit("first", 1))
 
             def write(number: int) -> None:
@@ -256,12 +262,12 @@ def test_a_server_killed_under_load_keeps_what_it_acknowledged(schema: str) -> N
             threads.append(threading.Thread(target=follow, daemon=True))
             for thread in threads:
                 thread.start()
-            time.sleep(0.5)
+            assert soon(lambda: len(acknowledged) > 50), problems
             before = len(acknowledged)
             server.kill()
             time.sleep(0.3)
             server.start()
-            assert soon(lambda: len(acknowledged) > before + 50, 30), problems
+            assert soon(lambda: len(acknowledged) > before + 50, 90), problems
             done.set()
             for thread in threads[:-1]:
                 thread.join(60)

@@ -82,7 +82,7 @@ def test_a_follower_on_another_loop_than_its_store_is_refused_or_works(url: str)
     found: list[object] = []
 
     async def first(following: ef.AsyncStore) -> Any:
-        async for page in following.follow().pages(timeout=1):
+        async for page in following.follow().pages(timeout=DEADLINE_S):
             return len(page)
 
     def other(store: ef.AsyncStore) -> None:

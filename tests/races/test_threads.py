@@ -194,5 +194,5 @@ def test_a_follower_sees_commits_in_order(store: ef.Store, address: tuple[str, d
     assert turns > 0
     assert soon(lambda: len(found) >= total)
     follower.close()
-    thread.join(10)
+    thread.join(60)
     assert found == list(range(1, total + 1))

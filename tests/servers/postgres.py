@@ -29,6 +29,7 @@ SUPERUSER = "eventfold"
 PASSWORD = "not-a-secret"
 UNPRIVILEGED = ("postgres", "nobody")
 PATIENCE = 30.0  # seconds a server may take to start or to stop
+_PORTS: list[socket.socket] = []  # bound until this process ends, see free_port
 LEAST_ROOM = 4 << 30  # bytes: the write-ahead log alone may take one
 
 
@@ -52,10 +53,20 @@ def programs() -> Path:
 
 
 def free_port() -> int:
-    """A loopback port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A loopback port nobody listens on, which on Linux nobody else is given while this process lives.
+
+    It stays bound here, though not listened on: the system chooses it for no other program, and connections to it are
+    refused, but a server that sets SO_REUSEADDR, as all of these do, may listen on it.
+    """
+    probe = socket.socket()
+    if sys.platform == "linux":
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _PORTS.append(probe)
+    probe.bind(("127.0.0.1", 0))
+    port: int = probe.getsockname()[1]
+    if sys.platform != "linux":
+        probe.close()
+    return port
 
 
 class PostgresServer:

@@ -11,6 +11,7 @@ import threading
 import time
 
 CHUNK = 65536
+PATIENCE = 30.0  # seconds a server may take to answer what is to be lost
 
 
 class Proxy:
@@ -57,11 +58,13 @@ class Proxy:
                 client, _ = self._listening.accept()
                 server = socket.create_connection(("127.0.0.1", self._to))
                 self._open += [client, server]
-                deaf = threading.Event()
-                threading.Thread(target=self._requests, args=(client, server, deaf), daemon=True).start()
-                threading.Thread(target=self._answers, args=(server, client, deaf), daemon=True).start()
+                events = threading.Event(), threading.Event()
+                threading.Thread(target=self._requests, args=(client, server, *events), daemon=True).start()
+                threading.Thread(target=self._answers, args=(server, client, *events), daemon=True).start()
 
-    def _requests(self, client: socket.socket, server: socket.socket, deaf: threading.Event) -> None:
+    def _requests(
+        self, client: socket.socket, server: socket.socket, deaf: threading.Event, answered: threading.Event
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := client.recv(CHUNK):
                 if self._word is not None and self._word in data:
@@ -69,17 +72,22 @@ class Proxy:
                     deaf.set()
                     if self._through:
                         server.sendall(data)
-                        time.sleep(0.2)  # for the server to do it
+                        answered.wait(PATIENCE)  # so that the server has done it
+                        time.sleep(0.2)  # for what it does after the first words of its answer
                     self.lost.set()
                     break
                 server.sendall(data)
         _close(client)
         _close(server)
 
-    def _answers(self, server: socket.socket, client: socket.socket, deaf: threading.Event) -> None:
+    def _answers(
+        self, server: socket.socket, client: socket.socket, deaf: threading.Event, answered: threading.Event
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := server.recv(CHUNK):
-                if not deaf.is_set():
+                if deaf.is_set():
+                    answered.set()
+                else:
                     client.sendall(data)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
@@ -53,6 +54,19 @@ def engine_of(store: ef.Store) -> SqliteEngine:
 def files(path: Path) -> list[Path]:
     """A store file and those that belong to it."""
     return [found for end in ("", "-wal", "-shm", ".lock") if (found := Path(f"{path}{end}")).exists()]
+
+
+def opened(folder: str) -> list[str]:
+    """The files of a folder that this process has open."""
+    found: list[str] = []
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            path = os.readlink(f"/proc/self/fd/{number}")
+        except FileNotFoundError:  # the one that lists them
+            continue
+        if path.startswith(folder):
+            found.append(path)
+    return found
 
 
 def foreign(path: Path | str, sql: str, *bindings: Any) -> list[tuple[Any, ...]]:

@@ -20,6 +20,9 @@ from tests.sqlite.noted import *
 for line in sys.stdin:
     code = json.loads(line)
     try:
+        if isinstance(code, list):
+            (code,) = code
+            print("begun", flush=True)
         try:
             told = eval(compile(code, "<told>", "eval"), globals())
         except SyntaxError:
@@ -51,6 +54,13 @@ class Other:
         self._process.stdin.write(json.dumps(code) + "\n")
         self._process.stdin.flush()
 
+    def begin(self, code: str) -> None:
+        """The same, once it has begun with it: from then on a signal meets what it was told, and no step before."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps([code]) + "\n")
+        self._process.stdin.flush()
+        assert self._process.stdout.readline() == "begun\n"
+
     def answer(self) -> Any:
         """What the first thing not answered yet came to. Raises AssertionError if that failed."""
         found = self.outcome()
@@ -75,7 +85,7 @@ class Other:
         """Let it end by itself, closing nothing but its standard streams. Returns its exit status."""
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.close()
-        status = self._process.wait(30)
+        status = self._process.wait(60)
         self._process.stdout.close()
         return status
 
@@ -83,7 +93,7 @@ class Other:
         """Kill it, if it is still there."""
         if self._process.poll() is None:
             self.signal(signal.SIGKILL)
-            self._process.wait(30)
+            self._process.wait(60)
         for stream in (self._process.stdin, self._process.stdout):
             with suppress(BrokenPipeError):  # something it was told and will never hear
                 if stream is not None:

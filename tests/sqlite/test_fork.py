@@ -41,7 +41,7 @@ def ended(pid):
 """
 
 
-def run(script: str, path: str, timeout: float = 60) -> str:
+def run(script: str, path: str, timeout: float = 150) -> str:
     """A program of its own, since forking one with threads is no good practice."""
     ran = subprocess.run(
         [sys.executable, "-c", OPENING + script, path], cwd=ROOT, capture_output=True, text=True, timeout=timeout
@@ -95,7 +95,7 @@ REFUSED_ASYNC = """
 async def child_of(store):
     for use in (store.append(noted(2)), store.head(), store.count()):
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(40):
                 await use
         except StoreClosed as refused:
             assert "fork" in refused.what, refused
@@ -205,8 +205,8 @@ def test_a_child_does_not_hold_the_lock_of_a_parent_that_was_killed(path: str) -
     assert ran.stdout is not None
     orphan = int(ran.stdout.readline())
     try:
-        assert ran.wait(20) == -9
-        with ef.Store(path, timeout=5) as store:
+        assert ran.wait(60) == -9
+        with ef.Store(path, timeout=40) as store:
             assert store.append(noted(2)).first == 2
     finally:
         os.kill(orphan, 9)
@@ -265,7 +265,7 @@ if __name__ == "__main__":
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=150,
             env={**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"},
         )
         assert ran.stdout == "True\n", ran.stderr

@@ -12,7 +12,7 @@ import pytest
 
 import eventfold as ef
 from eventfold.errors import InvalidInput, StoreDamaged
-from tests.sqlite.noted import Noted, assert_whole, engine_of, noted
+from tests.sqlite.noted import Noted, assert_whole, engine_of, noted, opened
 
 ROOT = Path(__file__).parents[2]
 IDLE_S = 0.1
@@ -30,19 +30,6 @@ class Count(ef.Projection):
     def evolve(self, event: Noted) -> None:
         """One more."""
         self.n += 1
-
-
-def opened(folder: str) -> list[str]:
-    """The files of a folder that this process has open."""
-    found: list[str] = []
-    for number in os.listdir("/proc/self/fd"):
-        try:
-            path = os.readlink(f"/proc/self/fd/{number}")
-        except FileNotFoundError:  # the one that lists them
-            continue
-        if path.startswith(folder):
-            found.append(path)
-    return found
 
 
 def wait_until_idle(path: str) -> None:
@@ -73,8 +60,7 @@ def test_an_idle_store_has_nothing_open_and_opens_itself_again(path: str) -> Non
 STAYS_OPEN = """
 import os, sys, threading
 import eventfold as ef
-from tests.sqlite.noted import noted
-from tests.sqlite.test_idle import opened
+from tests.sqlite.noted import noted, opened
 folder = os.path.dirname(sys.argv[1])
 with ef.Store(sys.argv[1]) as store:
     store.append(noted(1))

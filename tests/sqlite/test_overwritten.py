@@ -43,7 +43,7 @@ ASKING: tuple[Callable[[ef.Store], Any], ...] = (
     lambda store: store.head(),
     lambda store: list(store.read()),
     lambda store: store.count(ef.Query.of(tags="who:a")),
-    lambda store: store.engine.backup("never"),
+    lambda store: engine_of(store).backup(engine_of(store)._file.path + ".never"),
 )
 
 

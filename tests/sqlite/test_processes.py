@@ -21,13 +21,18 @@ from eventfold.errors import StoreBusy
 from tests.sqlite.noted import assert_whole, engine_of, foreign, noted, raw, request
 from tests.sqlite.other import ROOT, Other
 
+DEADLINE_S = 40  # for what is expected at once, on a machine with much else to do
+
 WRITE_FOR = """
+import statistics
 def write_for(seconds, *, batch=1):
-    count, longest, end = 0, 0.0, time.monotonic() + seconds
-    while (begun := time.monotonic()) < end:
-        store.append(*[noted(n) for n in range(batch)])
-        count, longest = count + batch, max(longest, time.monotonic() - begun)
-    return [count, longest]
+    count, passed, end = 0, [], time.monotonic() + seconds
+    while time.monotonic() < end:
+        before = store.head()
+        receipt = store.append(*[noted(n) for n in range(batch)])
+        count += batch
+        passed.append(receipt.first - before - 1)
+    return [count, statistics.median(passed)]
 """
 
 
@@ -43,14 +48,17 @@ def writers(path: str, process: Callable[..., Other], count: int, more: str = ""
 
 
 def test_two_writing_processes_take_turns(path: str, process: Callable[..., Other]) -> None:
-    """Neither starves: both get a good part of the commits, and nobody waits for long."""
+    """Neither starves: both get a good part of the commits, and the other one rarely has several turns meanwhile.
+
+    Turns are counted, not seconds: on a machine with much else to do either of them may be stopped at any moment.
+    """
     both = writers(path, process, 2)
     for each in both:
-        each.start("write_for(1.5)")
+        each.start("write_for(3)")
     counts = [each.answer() for each in both]
     written = [count for count, _ in counts]
     assert min(written) > 0.2 * sum(written), counts
-    assert max(longest for _, longest in counts) < 1.0, counts
+    assert max(passed for _, passed in counts) <= 2, counts
     assert assert_whole(path) == sum(written)
 
 
@@ -76,57 +84,55 @@ def test_checkpoints_under_load_from_two_processes_lose_nothing(path: str, proce
 
 def test_a_stopped_holder_of_the_lock_is_reported_and_survived(path: str, process: Callable[..., Other]) -> None:
     """StoreBusy after the timeout, as often as one asks, from one thread and one descriptor; later all goes on."""
-    stuck = process()
+    stuck, other = process(), process()  # the other's threads and descriptors are the store's, and nobody else's
     stuck(f"store = ef.Store({path!r}); store.append(noted(0)); lock = engine_of(store)._file.lock; lock.acquire()")
     stuck.signal(signal.SIGSTOP)
-    with ef.Store(path, timeout=0.2) as store:
-        used = None
-        for n in range(4):
-            begun = time.monotonic()
-            with pytest.raises(StoreBusy) as raised:
-                store.append(noted(9))
-            assert 0.15 < time.monotonic() - begun < 2
-            assert "Nothing was written" in raised.value.now
-            now = (threading.active_count(), len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0)
-            used = used or now
-            assert now == used, f"busy time {n} left something behind"
-        assert store.count() == 1
-        stuck.signal(signal.SIGCONT)
-        stuck("lock.release()")
-        for _ in range(40):  # the abandoned place in the queue gives the lock back as soon as it gets it
-            try:
-                store.append(noted(1))
-                break
-            except StoreBusy:
-                continue
-        stuck("store.append(noted(2))")
-        store.append(noted(3))
-        assert [recorded.event.n for recorded in store.read()] == [0, 1, 2, 3]
-    stuck.kill()
+    other(f"store = ef.Store({path!r}, timeout=0.2)")
+    used = None
+    for n in range(4):
+        begun = time.monotonic()
+        other.start("store.append(noted(9))")
+        busy = other.outcome()
+        assert 0.15 < time.monotonic() - begun < DEADLINE_S
+        assert busy["error"] == "StoreBusy" and "Nothing was written" in busy["text"]
+        now = other("[threading.active_count(), len(opened('')) if os.path.isdir('/proc/self/fd') else 0]")
+        used = used or now
+        assert now == used, f"busy time {n} left something behind"
+    assert other("store.count()") == 1
+    stuck.signal(signal.SIGCONT)
+    stuck("lock.release()")
+    ends = time.monotonic() + DEADLINE_S
+    other.start("store.append(noted(1))")
+    while other.outcome().get("error") == "StoreBusy":  # the place it left in the queue may still get the lock
+        assert time.monotonic() < ends
+        other.start("store.append(noted(1))")
+    stuck("store.append(noted(2))")
+    other("store.append(noted(3))")
+    assert other("[recorded.event.n for recorded in store.read()]") == [0, 1, 2, 3]
 
 
 def test_a_killed_holder_of_the_lock_lets_the_next_one_in_at_once(path: str, process: Callable[..., Other]) -> None:
     """The lock ends with its process."""
     holder = process()
     holder(f"store = ef.Store({path!r}); engine_of(store)._file.lock.acquire()")
-    with ef.Store(path, timeout=20) as store:
+    with ef.Store(path, timeout=4 * DEADLINE_S) as store:
         killer = threading.Timer(0.2, holder.kill)
         killer.start()
         begun = time.monotonic()
         store.append(noted(1))
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < DEADLINE_S
         killer.join()
 
 
 def test_closing_does_not_wait_for_a_writer(path: str, process: Callable[..., Other]) -> None:
     """The last checkpoint is made by whoever closes last; until then the log beside the file is part of the store."""
-    store = ef.Store(path)
+    store = ef.Store(path, timeout=4 * DEADLINE_S)
     store.append(noted(1))
     holder = process()
     holder(f"other = ef.Store({path!r}); lock = engine_of(other)._file.lock; lock.acquire()")
     begun = time.monotonic()
     store.close()
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < DEADLINE_S
     assert os.path.getsize(path + "-wal") > 0
     holder("lock.release(); other.append(noted(2)); other.close()")
     assert os.path.getsize(path + "-wal") == 0
@@ -188,7 +194,7 @@ def test_opening_waits_for_the_one_who_is_creating(path: str, process: Callable[
     """A file that is empty because somebody is about to fill it is no error."""
     open(path, "x").close()
     creator = process()
-    creator(f"from eventfold.engines.sqlite.lock import WriterLock; lock = WriterLock({path!r}, 5); lock.acquire()")
+    creator(f"from eventfold.engines.sqlite.lock import WriterLock; lock = WriterLock({path!r}, 60); lock.acquire()")
     opener = process()
     opener.start(f"store = ef.Store({path!r}, create=False)")
     time.sleep(0.3)
@@ -255,7 +261,7 @@ def test_closing_while_others_read_ends_them_in_our_words(path: str) -> None:
     store.close()
     store.close()
     for thread in threads:
-        thread.join(20)
+        thread.join(DEADLINE_S)
     assert [type(each).__name__ for each in told] == ["StoreClosed"] * 4
     pool = engine_of(store)._file.pool
     assert not pool.in_use and not pool._readers and not pool._writers
@@ -354,7 +360,7 @@ def test_a_long_snapshot_of_another_program_lets_the_log_grow_and_then_shrink(
         begun = time.monotonic()
         for n in range(120):
             store.append(noted(n))
-        assert time.monotonic() - begun < 20
+        assert time.monotonic() - begun < DEADLINE_S
         grown = os.path.getsize(path + "-wal")
         assert other("reader.execute('SELECT count(*) FROM event').fetchone()[0]") == 1
         other("reader.execute('ROLLBACK')")

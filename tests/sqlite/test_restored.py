@@ -51,7 +51,7 @@ def test_a_restored_backup_under_a_running_follower_is_noticed(path: str, way: C
         for n in range(5, 9):
             store.append(noted(n))
         with store.follow() as follower:
-            pages = follower.pages(timeout=5)
+            pages = follower.pages(timeout=40)
             assert len(next(pages)) == 9
             kept = str(follower.cursor)
             way(path + ".backup", path)
@@ -64,11 +64,11 @@ def test_a_restored_backup_under_a_running_follower_is_noticed(path: str, way: C
     with ef.Store(path) as store:
         assert numbers(store) == [0, 1, 2, 3, 4]
         with pytest.raises(CursorMismatch), store.follow(after=kept) as follower:
-            next(follower.pages(timeout=1))
+            next(follower.pages(timeout=40))
         for n in range(10, 20):  # grown past the old cursor: the position is there, the event is another
             store.append(noted(n))
         with pytest.raises(CursorMismatch), store.follow(after=kept) as follower:
-            next(follower.pages(timeout=1))
+            next(follower.pages(timeout=40))
 
 
 def test_a_reader_that_follows_nothing_notices_within_a_second(path: str, monkeypatch: pytest.MonkeyPatch) -> None:

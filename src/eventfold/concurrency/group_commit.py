@@ -114,7 +114,8 @@ class ThreadCombiner:
         try:
             self._commit(batch)
         except BaseException:  # an interrupt: it is the leader's own, so the others are served first
-            self._commit(batch)
+            if len(batch) > 1:
+                self._commit(batch)
             raise
         while waiting and waiting[0].outcome is not None:
             waiting.popleft()

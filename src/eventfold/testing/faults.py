@@ -112,7 +112,7 @@ class Gate:
         self._open = threading.Event()
         self._arrived = threading.Event()
 
-    def arrived(self, timeout: float = 10.0) -> bool:
+    def arrived(self, timeout: float = 60.0) -> bool:
         """Wait, `timeout` seconds at the most, until the commit stands before the gate."""
         return self._arrived.wait(timeout)
 
@@ -120,7 +120,7 @@ class Gate:
         """Let the commit through."""
         self._open.set()
 
-    def pass_through(self, timeout: float = 30.0) -> None:
+    def pass_through(self, timeout: float = 120.0) -> None:
         """What the commit does: say that it is here, and wait."""
         self._arrived.set()
         self._open.wait(timeout)

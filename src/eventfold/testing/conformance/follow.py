@@ -17,7 +17,7 @@ from eventfold.store import Store
 from eventfold.testing.conformance.engine_under_test import Place
 from eventfold.testing.conformance.events import Noted, about, amounts, deposit, deposits, positions
 
-SOON = 10.0  # seconds in which whatever is awaited must have come
+SOON = 60.0  # seconds in which whatever is awaited must have come
 
 
 def until_caught_up(follower: Any) -> list[Any]:
