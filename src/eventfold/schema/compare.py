@@ -123,12 +123,7 @@ def _compare_fields(name: str, version: int, old: dict[str, Any], new: dict[str,
             )
         else:
             yield _compatible(name, version, field, f"is gone; its old values stay in the log and are {unknown}")
-    if unknown == "refused" != old.get("unknown"):
-        yield _compatible(
-            name, version, None, "refuses unknown fields from now on; scan your log for fields of former years"
-        )
-    elif unknown != old.get("unknown", "ignored"):
-        yield _compatible(name, version, None, f"has unknown fields {unknown} from now on")
+    yield from _compare_unknown_fields(name, version, old, unknown)
     for field in was.keys() & now.keys():
         if not _accepts(now[field], was[field]):
             place, before, after = _locate_misfit(now[field], was[field], field)
@@ -158,6 +153,14 @@ def _compare_fields(name: str, version: int, old: dict[str, Any], new: dict[str,
         if field in new["required"] and field not in old["required"]:
             yield _compatible(name, version, field, "lost its default; every stored event has a value")
     yield from _compare_tags(name, version, old, new)
+
+
+def _compare_unknown_fields(name: str, version: int, old: dict[str, Any], unknown: str) -> Iterator[Finding]:
+    if unknown == "refused" != old.get("unknown"):
+        what = "refuses unknown fields from now on; scan your log for fields of former years"
+        yield _compatible(name, version, None, what)
+    elif unknown != old.get("unknown", "ignored"):
+        yield _compatible(name, version, None, f"has unknown fields {unknown} from now on")
 
 
 def _compare_tags(name: str, version: int, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Finding]:
