@@ -11,7 +11,7 @@ import pytest
 
 pytest.register_assert_rewrite("eventfold.testing.conformance")
 
-from eventfold.testing.conformance.engine_under_test import Place
+from eventfold.testing.conformance.engine_under_test import EngineUnderTest
 from eventfold.testing.conformance.fixtures import *
 from tests.conformance.engines import COLOURS, ENGINES, MEMORY
 
@@ -27,9 +27,9 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(params=[f"{engine}-{colour}" for engine in ENGINES for colour in COLOURS])
-def place(request: pytest.FixtureRequest, folder: Path) -> Iterator[Place]:
+def engine_under_test(request: pytest.FixtureRequest, folder: Path) -> Iterator[EngineUnderTest]:
     """An address where nothing is yet, for each engine in each colour."""
     engine, colour = request.param.rsplit("-", 1)
-    given = Place(colour=colour, **ENGINES[engine](folder))
+    given = EngineUnderTest(mode=colour, **ENGINES[engine](folder))
     yield given
     given.close()

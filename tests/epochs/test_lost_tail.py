@@ -26,7 +26,7 @@ from eventfold.log.copy import copy, verify
 from eventfold.process import Process, after, decide
 from eventfold.store import Store
 from eventfold.testing import Faulty
-from eventfold.testing.conformance.engine_under_test import Place
+from eventfold.testing.conformance.engine_under_test import EngineUnderTest
 from tests.epochs.engine import Handle, Log
 
 
@@ -62,11 +62,11 @@ def take(seat: Seat) -> Taken:
 class Failover:
     """A living store, and the log under it."""
 
-    def __init__(self, place: Place) -> None:
-        self.place, self.log = place, Log()
+    def __init__(self, engine_under_test: EngineUnderTest) -> None:
+        self.engine_under_test, self.log = engine_under_test, Log()
         self.handle = Handle(self.log)
         self.planned = Faulty(self.handle)  # type: ignore[arg-type]
-        self.store: Store = place.open(self.planned)  # type: ignore[arg-type]
+        self.store: Store = engine_under_test.open(self.planned)  # type: ignore[arg-type]
 
     def other(self, *events: Any) -> None:
         """Append as another process does."""
@@ -83,9 +83,9 @@ class Failover:
 @pytest.fixture(params=["sync", "async"])
 def failover(request: pytest.FixtureRequest) -> Iterator[Failover]:
     """In both modes."""
-    place = Place("memory:", request.param)
-    yield Failover(place)
-    place.close()
+    engine_under_test = EngineUnderTest("memory:", request.param)
+    yield Failover(engine_under_test)
+    engine_under_test.close()
 
 
 def test_a_state_is_not_answered_from_lost_events(failover: Failover) -> None:
@@ -258,7 +258,7 @@ def test_a_snapshot_of_lost_events_is_not_believed(failover: Failover) -> None:
     """Kept at a position where another event stands now, or where none does: the state is folded from the log."""
     if isinstance(failover.store, Store):
         failover.store.close()
-    failover.store = Place("memory:").open(failover.planned, snapshots=4)  # type: ignore[arg-type]
+    failover.store = EngineUnderTest("memory:").open(failover.planned, snapshots=4)  # type: ignore[arg-type]
     for _ in range(8):
         failover.store.append(Taken("a", 0))
     assert failover.store.state(Seat("a")).n == 8
@@ -271,7 +271,7 @@ def test_a_snapshot_of_lost_events_is_not_believed(failover: Failover) -> None:
 
 def test_a_snapshot_is_not_kept_over_a_failover(failover: Failover) -> None:
     """Folded before it, it would be kept with the id of an event that came after it."""
-    store = Place("memory:").open(failover.planned, snapshots=4)  # type: ignore[arg-type]
+    store = EngineUnderTest("memory:").open(failover.planned, snapshots=4)  # type: ignore[arg-type]
     for _ in range(8):
         failover.log.epoch, failover.handle.epoch = 1, 1
         store.append(Taken("a", 0))

@@ -20,7 +20,7 @@ from eventfold.core.envelope import from_micros
 from eventfold.core.query import Item, Query
 from eventfold.errors import PositionBeyondHead
 from eventfold.testing import Clock
-from eventfold.testing.conformance.engine_under_test import Place
+from eventfold.testing.conformance.engine_under_test import EngineUnderTest
 from eventfold.testing.conformance.events import Account, Deposited, Noted, Withdrawn
 from eventfold.testing.conformance.follow import until_caught_up
 from tests.conformance.engines import COLOURS, ENGINES, MEMORY
@@ -63,19 +63,19 @@ class Histories(RuleBasedStateMachine):
         """A store where nothing was."""
         self.folder = Path(mkdtemp(prefix="eventfold-", dir=MEMORY if MEMORY.is_dir() else None))
         self.clock = Clock()
-        self.place = Place(colour=self.colour, **ENGINES[self.engine](self.folder))
-        self.options: dict[str, Any] = {"clock": self.clock} if self.place.clock else {}
-        self.stores = [self.place.open(**self.options), self.place.open(**self.options)]
+        self.engine_under_test = EngineUnderTest(mode=self.colour, **ENGINES[self.engine](self.folder))
+        self.options: dict[str, Any] = {"clock": self.clock} if self.engine_under_test.clock else {}
+        self.stores = [self.engine_under_test.open(**self.options), self.engine_under_test.open(**self.options)]
         self.oracle = Oracle(self.clock)
         self.followers: list[tuple[Any, Query, int]] = []
         self.requests: list[tuple[list[Written], int]] = []
 
     def teardown(self) -> None:
         """Close and remove everything."""
-        if hasattr(self, "place"):
+        if hasattr(self, "engine_under_test"):
             for follower, _, _ in self.followers:
                 follower.close()
-            self.place.close()
+            self.engine_under_test.close()
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def position(self, back: int) -> int:
@@ -136,7 +136,7 @@ class Histories(RuleBasedStateMachine):
             )
             for events, query, key in requests
         ]
-        outcomes = self.place.port(store).append_many(asked)
+        outcomes = self.engine_under_test.port(store).append_many(asked)
         for outcome, (events, query, key) in zip(outcomes, requests, strict=True):
             expected = self.oracle.append(events, [] if query is None else [(query, head)], key)
             found = (
@@ -272,7 +272,7 @@ class Histories(RuleBasedStateMachine):
             kept.append((str(follower.cursor) if follower.cursor.store else after, query, after))
             follower.close()
         self.stores[handle].close()
-        self.stores[handle] = self.place.open(**self.options)
+        self.stores[handle] = self.engine_under_test.open(**self.options)
         self.followers = [(self.stores[handle].follow(query, after=text), query, after) for text, query, after in kept]
 
     @invariant()

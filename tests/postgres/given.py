@@ -13,7 +13,7 @@ from eventfold.core.envelope import NewEvent, new_id
 from eventfold.core.query import ConditionClause, Query
 from eventfold.engines.postgres import PostgresEngine
 from eventfold.ports.engine import AppendRequest, Page, Span
-from eventfold.testing.synchronous import Here, Loop, Synchronous
+from eventfold.testing.synchronous import DirectRunner, LoopRunner, Synchronous
 
 EVERYTHING = Query()
 
@@ -37,7 +37,7 @@ class Opened:
     """An engine in a colour, its coroutines run: `opened.append_many(…)`. `inner` is the engine itself."""
 
     def __init__(self, url: str, colour: str = "sync", **options: Any) -> None:
-        self.runner = Loop() if colour == "async" else Here()
+        self.runner = LoopRunner() if colour == "async" else DirectRunner()
         self.inner = PostgresEngine(url, colour=colour, **options)  # pyright: ignore[reportArgumentType]
         self._port = Synchronous(self.inner, self.runner)
 
@@ -64,7 +64,7 @@ class Opened:
     def end(self) -> None:
         """Close the engine, and its loop."""
         self.close()
-        if isinstance(self.runner, Loop):
+        if isinstance(self.runner, LoopRunner):
             self.runner.close()
 
 

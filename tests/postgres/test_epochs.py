@@ -17,7 +17,7 @@ from eventfold.core.query import ConditionClause, Query
 from eventfold.errors import AppendConflict, CursorMismatch, StoreDamaged, TargetUnavailable
 from eventfold.ports.engine import AppendRequest
 from eventfold.store import Store
-from eventfold.testing.conformance.engine_under_test import Place
+from eventfold.testing.conformance.engine_under_test import EngineUnderTest
 from eventfold.testing.conformance.events import Account, Deposited, Withdrawn, about, deposit, withdraw
 from tests.postgres.given import soon, sql
 from tests.servers.postgres import PostgresServer, own, replica_of
@@ -47,16 +47,18 @@ def go_back(url: str, schema: str, position: int, *, epoch: bool) -> None:
 
 
 @pytest.fixture(params=["sync", "async"])
-def place(request: pytest.FixtureRequest, url: str, schema: str) -> Iterator[Place]:
+def engine_under_test(request: pytest.FixtureRequest, url: str, schema: str) -> Iterator[EngineUnderTest]:
     """In both modes."""
-    given = Place(url, request.param, schema=schema)
+    given = EngineUnderTest(url, request.param, schema=schema)
     yield given
     given.close()
 
 
-def test_a_restore_into_its_own_tables_is_noticed_by_what_lives(place: Place, url: str, schema: str) -> None:
+def test_a_restore_into_its_own_tables_is_noticed_by_what_lives(
+    engine_under_test: EngineUnderTest, url: str, schema: str
+) -> None:
     """No connection is lost: each read and each append names the epoch it is in."""
-    store = place.open()
+    store = engine_under_test.open()
     store.append(deposit("a-1", 10))
     follower = store.follow()
     pages = follower.pages(timeout=0)
@@ -72,7 +74,7 @@ def test_a_restore_into_its_own_tables_is_noticed_by_what_lives(place: Place, ur
         2,
     )
     go_back(url, schema, 2, epoch=True)
-    place.rival().append(*[deposit("a-2", 1)] * 3)
+    engine_under_test.rival().append(*[deposit("a-2", 1)] * 3)
     assert store.state(Account("a-1")).balance == 9
     with pytest.raises(CursorMismatch):
         next(pages)
@@ -80,10 +82,12 @@ def test_a_restore_into_its_own_tables_is_noticed_by_what_lives(place: Place, ur
     assert store.append(deposit("a-3", 1)).epoch == 4
 
 
-def test_a_condition_is_refused_by_the_engine_that_has_not_noticed(place: Place, url: str, schema: str) -> None:
+def test_a_condition_is_refused_by_the_engine_that_has_not_noticed(
+    engine_under_test: EngineUnderTest, url: str, schema: str
+) -> None:
     """The append itself meets the epoch; what has no condition is written, and its receipt is of the new one."""
-    store = place.open()
-    port = place.port(store)
+    store = engine_under_test.open()
+    port = engine_under_test.port(store)
     store.append(deposit("a-1", 10))
     go_back(url, schema, 0, epoch=True)
     requests = [
@@ -109,9 +113,11 @@ def test_a_joined_decision_is_made_over_what_is_there(url: str, schema: str) -> 
         assert (confirmed.first, confirmed.epoch) == (2, 2)
 
 
-def test_a_store_that_went_back_in_its_own_epoch_is_refused(place: Place, url: str, schema: str) -> None:
+def test_a_store_that_went_back_in_its_own_epoch_is_refused(
+    engine_under_test: EngineUnderTest, url: str, schema: str
+) -> None:
     """Noticed when a connection is made again; with another epoch it is used again, as the message says."""
-    store = place.open()
+    store = engine_under_test.open()
     store.append(deposit("a-1", 10), deposit("a-1", 1))
     go_back(url, schema, 1, epoch=False)
     # Waits, up to the ms given, until each is gone: a dead connection is recognised by what its server said last.
@@ -157,8 +163,8 @@ def test_after_a_failover_nothing_lost_is_answered_or_decided_upon(
 ) -> None:
     """A process lives through it: states, decisions, rows, a runner, followers with a name and without one."""
     url = either(pair)
-    places = [Place(url, colour, schema=schema, patience=30) for colour in ("sync", "async")]  # pyright: ignore[reportArgumentType]
-    stores = [place.open() for place in places]
+    places = [EngineUnderTest(url, colour, schema=schema, patience=30) for colour in ("sync", "async")]  # pyright: ignore[reportArgumentType]
+    stores = [engine_under_test.open() for engine_under_test in places]
     stores[0].append(deposit("a-1", 11))
     stores[0].decide(withdraw, Account("a-1"), 1)
     stores[0].project(Balance)
@@ -199,8 +205,8 @@ def test_after_a_failover_nothing_lost_is_answered_or_decided_upon(
     assert [len(list(store.read(Query.of(tags="account:a-1")))) for store in stores] == [4, 4]
     for follower in [*followers, named]:
         follower.close()
-    for place in places:
-        place.close()
+    for engine_under_test in places:
+        engine_under_test.close()
 
 
 def together(calls: list[Callable[[], object]]) -> None:

@@ -65,7 +65,7 @@ def test_whatever_gets_lost_everything_happens_once(
                 store.settle(Payment, tell, clock=clock)
             except EventfoldError:
                 failed += 1
-                faulty.forgive()
+                faulty.clear()
                 for name in (
                     "shop_payment",
                     "fault_mail",
@@ -77,7 +77,7 @@ def test_whatever_gets_lost_everything_happens_once(
             store.append(OrderPlaced(f"o-{number}"))
             plan(faulty, chance)
             go_on()
-            faulty.forgive()
+            faulty.clear()
         for number in range(0, ORDERS, 3):
             store.append(Paid(f"o-{number}"))
         for _ in range(30):  # what is paid is heard of before any timer is due
@@ -86,7 +86,7 @@ def test_whatever_gets_lost_everything_happens_once(
         for _ in range(20):
             plan(faulty, chance)
             go_on()
-            faulty.forgive()
+            faulty.clear()
         for _ in range(30):
             go_on()
         assert failed, "nothing went wrong at all"

@@ -183,7 +183,7 @@ def test_a_store_that_is_away_refuses_nothing() -> None:
         engine.lose_reply(times=20)  # written, and every answer lost
         with pytest.raises(ProcessError, match="answer"):
             drive(reacting.take(placed))
-        engine.forgive()
+        engine.clear()
         drive(reacting.take(placed))
         assert types(store) == {"shop-order-placed": 1, "shop-reserved": 1}
 

@@ -12,7 +12,7 @@ from eventfold.concurrency.run import run
 from eventfold.engines import open_engine, restored
 from eventfold.errors import StoreDamaged
 from eventfold.store import Store
-from eventfold.testing.conformance.engine_under_test import Place
+from eventfold.testing.conformance.engine_under_test import EngineUnderTest
 from eventfold.testing.conformance.events import Account, deposit, withdraw
 
 
@@ -20,8 +20,8 @@ from eventfold.testing.conformance.events import Account, deposit, withdraw
 def test_a_living_process_notices_that_the_store_was_restored(tmp_path: Path, mode: str) -> None:
     """`eventfold restored` by another process: each call is refused until the store is opened again."""
     path = str(tmp_path / "store.db")
-    place = Place(path, mode)  # pyright: ignore[reportArgumentType]
-    store = place.open()
+    engine_under_test = EngineUnderTest(path, mode)  # pyright: ignore[reportArgumentType]
+    store = engine_under_test.open()
     store.append(deposit("a-1", 10))
     assert store.state(Account("a-1")).balance == 10
     begun = run(restored(open_engine(path, "sync", False, {})))
@@ -35,7 +35,7 @@ def test_a_living_process_notices_that_the_store_was_restored(tmp_path: Path, mo
         with pytest.raises(StoreDamaged, match="epoch 2") as refused:
             call()
         assert (refused.value.fields["known"], refused.value.fields["found"]) == (1, 2)
-    place.close()
+    engine_under_test.close()
     with Store(path) as again:
         assert again.decide(withdraw, Account("a-1"), 1).positions == range(2, 3)
         assert again.engine.epoch == 2

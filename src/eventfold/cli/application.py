@@ -44,32 +44,38 @@ app = typer.Typer(
     context_settings={"help_option_names": ["--help", "-h"]},
 )
 
-LOOK, FOLD, WRITE, MODELS, WORK = "Look", "Fold", "Write", "Read models", "Work that takes days"
-YEARS = "Years"
+LOOK_PANEL, STATE_PANEL, WRITE_PANEL, MODELS_PANEL, PROCESSES_PANEL = (
+    "Look",
+    "Fold",
+    "Write",
+    "Read models",
+    "Work that takes days",
+)
+MAINTENANCE_PANEL = "Years"
 for panel, command in (
-    (LOOK, read),
-    (LOOK, tail),
-    (LOOK, types),
-    (LOOK, tags),
-    (LOOK, stats),
-    (LOOK, cursor),
-    (FOLD, state),
-    (FOLD, history),
-    (WRITE, init),
-    (WRITE, append),
-    (WRITE, backup),
-    (WRITE, copy),
-    (WRITE, restored),
-    (YEARS, upgrade),
-    (MODELS, run),
-    (MODELS, verify),
-    (WORK, processes),
+    (LOOK_PANEL, read),
+    (LOOK_PANEL, tail),
+    (LOOK_PANEL, types),
+    (LOOK_PANEL, tags),
+    (LOOK_PANEL, stats),
+    (LOOK_PANEL, cursor),
+    (STATE_PANEL, state),
+    (STATE_PANEL, history),
+    (WRITE_PANEL, init),
+    (WRITE_PANEL, append),
+    (WRITE_PANEL, backup),
+    (WRITE_PANEL, copy),
+    (WRITE_PANEL, restored),
+    (MAINTENANCE_PANEL, upgrade),
+    (MODELS_PANEL, run),
+    (MODELS_PANEL, verify),
+    (PROCESSES_PANEL, processes),
 ):
     text = help_text(command.__doc__)
     app.command(command.__name__, cls=Command, rich_help_panel=panel, help=text)(command)
-app.add_typer(projections, name="projections", rich_help_panel=MODELS)
-app.add_typer(snapshots, name="snapshots", rich_help_panel=YEARS)
-app.add_typer(schema, name="schema", rich_help_panel=YEARS)
+app.add_typer(projections, name="projections", rich_help_panel=MODELS_PANEL)
+app.add_typer(snapshots, name="snapshots", rich_help_panel=MAINTENANCE_PANEL)
+app.add_typer(schema, name="schema", rich_help_panel=MAINTENANCE_PANEL)
 app.add_typer(demo, name="demo", rich_help_panel="See")
 
 

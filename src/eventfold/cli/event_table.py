@@ -55,7 +55,7 @@ class EventTable:
         self.output = output
         self.row_count = 0
         self._widths: list[int] = []
-        self._date = ""
+        self._last_date = ""
         self._show_occurred = self._two_lines = False
 
     def print_page(self, page: Sequence[Recorded[Any]]) -> None:
@@ -68,8 +68,8 @@ class EventTable:
             if not self.row_count:
                 self._choose_layout(page)
             for date, rows in self._rows_by_day(page):
-                if date != self._date:
-                    self._date = date
+                if date != self._last_date:
+                    self._last_date = date
                     self.output.print(f"recorded {date}" if self._show_occurred else date, style="dim italic")
                 if self._two_lines:
                     self.output.console.print_lines(line for row in rows for line in self._two_line_row(row))

@@ -19,8 +19,8 @@ from eventfold.cli.options import Json, Url, open_store, split_store_argument
 from eventfold.cli.output import Column, Output, progress_bar, write_file_atomically
 from eventfold.cli.state import ImportPath
 from eventfold.errors import InvalidInput
-from eventfold.schema import Finding, compare, lock_of, scan, types_of
-from eventfold.schema.catalogue import as_html, catalogue
+from eventfold.schema import Finding, build_lock, compare, event_classes, scan
+from eventfold.schema.catalogue import catalogue, to_html
 
 DEFAULT_LOCK_FILE = "eventfold.lock.json"
 
@@ -46,7 +46,7 @@ def import_event_classes(modules: list[str], path: str) -> list[type]:
             raise InvalidInput(
                 f"The module {name} cannot be imported: {error}.", "Check its name, or give --import-path."
             ) from error
-    found = types_of(modules)
+    found = event_classes(modules)
     if not found:
         raise InvalidInput(
             f"No event classes are declared in {', '.join(modules)}.", "Name the modules that declare them."
@@ -78,7 +78,7 @@ def export(
     Commit it. It changes when, and only when, a schema does.
     """
     output = Output(as_json)
-    found = lock_of(import_event_classes(modules, import_path))
+    found = build_lock(import_event_classes(modules, import_path))
     text = msgspec.json.format(msgspec.json.encode(found, order="deterministic"), indent=2) + b"\n"
     write_file_atomically(lock, text, "The schemas")
     if output.is_json:
@@ -92,7 +92,9 @@ def diff(
     modules: Modules, lock: Lock = Path(DEFAULT_LOCK_FILE), import_path: ImportPath = ".", as_json: Json = None
 ) -> None:
     """Show what changed since the lock file was written. Always exits 0."""
-    print_findings(Output(as_json), compare(read_lock_file(lock), lock_of(import_event_classes(modules, import_path))))
+    print_findings(
+        Output(as_json), compare(read_lock_file(lock), build_lock(import_event_classes(modules, import_path)))
+    )
 
 
 @schema.command("check", cls=Command)
@@ -104,7 +106,7 @@ def check(
     Exits 1 on a breaking change and says what to write, or where the lock file is out of date; 0 otherwise.
     """
     output = Output(as_json)
-    found = compare(read_lock_file(lock), lock_of(import_event_classes(modules, import_path)))
+    found = compare(read_lock_file(lock), build_lock(import_event_classes(modules, import_path)))
     print_findings(output, found)
     breaking = sum(each.breaking for each in found)
     if found and not breaking and not output.is_json:
@@ -199,6 +201,6 @@ def write_catalogue(
     if file is None:
         output.write_text(page.rstrip("\n"))
         return
-    text = as_html(page) if file.suffix in (".html", ".htm") else page
+    text = to_html(page) if file.suffix in (".html", ".htm") else page
     write_file_atomically(file, text.encode(), "The catalogue")
     output.print(f"Wrote the catalogue to {file}.")

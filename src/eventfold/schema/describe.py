@@ -20,7 +20,7 @@ from eventfold.errors import InvalidInput
 LOCK_FORMAT = 1
 
 
-class Described(msgspec.Struct, frozen=True, kw_only=True):
+class EventDescription(msgspec.Struct, frozen=True, kw_only=True):
     """One version of one event type. `tags`: field -> tag key; `upcast`: names of the classes it is read as.
 
     `unknown`: what becomes of stored fields that the class does not know: "ignored", "kept" or "refused".
@@ -37,7 +37,7 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
     source: str = ""
 
 
-def types_of(modules: Iterable[str] = ()) -> list[type]:
+def event_classes(modules: Iterable[str] = ()) -> list[type]:
     """The event classes declared in these modules and packages (none given: all known), by name and version."""
     wanted = tuple(modules)
     found = {
@@ -49,7 +49,7 @@ def types_of(modules: Iterable[str] = ()) -> list[type]:
     return sorted(found, key=lambda cls: (declaration_of(cls).type, declaration_of(cls).version, cls.__qualname__))
 
 
-def describe(cls: type) -> Described:
+def describe(cls: type) -> EventDescription:
     """One event class as data. Raises InvalidInput if its fields have no JSON Schema."""
     name = declaration_of(cls)
     step = upcaster_from(cls)
@@ -63,13 +63,13 @@ def describe(cls: type) -> Described:
             f"The fields of {cls.__qualname__} have no JSON Schema: {error}.", "Annotate them with JSON-like types."
         ) from error
     hints = typing.get_type_hints(cls, include_extras=True)
-    schema = _inlined(raw, raw.get("$defs", {}))
+    schema = _inline_definitions(raw, raw.get("$defs", {}))
     keeper = unknown_field_of(hints)
     unknown = "refused" if schema.get("additionalProperties") is False else "ignored"
     if keeper is not None:
         del schema["properties"][keeper]  # what it keeps stands beside the other fields
         unknown = "kept"
-    return Described(
+    return EventDescription(
         type=name.type,
         version=name.version,
         aliases=name.aliases,
@@ -82,7 +82,7 @@ def describe(cls: type) -> Described:
     )
 
 
-def lock_of(classes: Iterable[type]) -> dict[str, Any]:
+def build_lock(classes: Iterable[type]) -> dict[str, Any]:
     """What is kept in the user's repository: every version of every type, without what may change freely.
 
     Documentation and source places are left out, so that the file changes when, and only when, a schema does.
@@ -114,10 +114,10 @@ def _doc(cls: type) -> str:
     return "" if text == inspect.getdoc(cls.__base__ or object) else text
 
 
-def _inlined(schema: Any, definitions: dict[str, Any], above: tuple[str, ...] = ()) -> Any:
+def _inline_definitions(schema: Any, definitions: dict[str, Any], above: tuple[str, ...] = ()) -> Any:
     """A schema with its definitions in place, so that a change inside one shows where it is used."""
     if isinstance(schema, list):
-        return [_inlined(each, definitions, above) for each in cast("list[Any]", schema)]
+        return [_inline_definitions(each, definitions, above) for each in cast("list[Any]", schema)]
     if not isinstance(schema, dict):
         return schema
     plain = cast("dict[str, Any]", schema)
@@ -127,11 +127,11 @@ def _inlined(schema: Any, definitions: dict[str, Any], above: tuple[str, ...] = 
         if name in above:
             return {"$ref": name}  # a type that holds itself
         rest = {key: value for key, value in plain.items() if key != "$ref"}
-        return _inlined(definitions.get(name, {}), definitions, (*above, name)) | rest
-    return {key: _inlined(each, definitions, above) for key, each in _meaning(plain)}
+        return _inline_definitions(definitions.get(name, {}), definitions, (*above, name)) | rest
+    return {key: _inline_definitions(each, definitions, above) for key, each in _relevant_items(plain)}
 
 
-def _meaning(schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def _relevant_items(schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     for key, value in schema.items():
         if key not in ("$defs", "title", "description"):
             yield key, value

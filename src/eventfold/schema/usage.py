@@ -24,13 +24,13 @@ from eventfold.process import Effect, Process
 from eventfold.process.plan import plan_of as process_plan
 from eventfold.projection import Projection, SqlProjection, Subscription
 from eventfold.projection.plan import plan_of as kept_plan
-from eventfold.schema.describe import types_of
+from eventfold.schema.describe import event_classes
 
-_KEPT = (Projection, SqlProjection, Subscription)
-_BASES = (State, Aggregate, Process, *_KEPT)
+_READ_MODELS = (Projection, SqlProjection, Subscription)
+_BASES = (State, Aggregate, Process, *_READ_MODELS)
 
 
-class Who(msgspec.Struct):
+class EventUsage(msgspec.Struct):
     """Names, for one event class. `decide` includes processes that record it by a timer."""
 
     decide: set[str] = msgspec.field(default_factory=set[str])
@@ -39,16 +39,16 @@ class Who(msgspec.Struct):
     react: set[str] = msgspec.field(default_factory=set[str])
 
 
-def who_of(modules: Iterable[str]) -> dict[type, Who]:
+def find_usage(modules: Iterable[str]) -> dict[type, EventUsage]:
     """For every known event class, who has to do with it in these modules and packages."""
-    found = {cls: Who() for cls in types_of()}
+    found = {cls: EventUsage() for cls in event_classes()}
     for name, value in _members(list(modules)):
         try:
-            for kind, events in _taken(value):
-                for event in _known(events, found):
+            for kind, events in _consumed_events(value):
+                for event in _with_subclasses(events, found):
                     getattr(found[event], kind).add(name)
-            for where, function in _deciding(name, value):
-                for event in _made(function, found):
+            for where, function in _deciding_functions(name, value):
+                for event in _events_made_by(function, found):
                     found[event].decide.add(where)
         except EventfoldError:
             continue  # a base class, say, without an evolve of its own: it folds nothing
@@ -64,7 +64,7 @@ def _members(modules: list[str]) -> Iterator[tuple[str, Any]]:
                     yield key, value
 
 
-def _taken(value: Any) -> Iterator[tuple[str, Iterable[type]]]:
+def _consumed_events(value: Any) -> Iterator[tuple[str, Iterable[type]]]:
     """The events that something takes, and as what."""
     if isinstance(value, Effect):
         yield "react", value.events
@@ -76,17 +76,17 @@ def _taken(value: Any) -> Iterator[tuple[str, Iterable[type]]]:
             yield "react", process_plan(value).events
     elif issubclass(value, Subscription):
         yield "react", kept_plan(value).events
-    elif issubclass(value, _KEPT):
+    elif issubclass(value, _READ_MODELS):
         yield "project", kept_plan(value).events
 
 
-def _known(events: Iterable[type], found: dict[type, Who]) -> Iterator[type]:
+def _with_subclasses(events: Iterable[type], found: dict[type, EventUsage]) -> Iterator[type]:
     for event in events:
         if event is not Event:
             yield from (each for each in (event, *event.__subclasses__()) if each in found)
 
 
-def _deciding(name: str, value: Any) -> Iterator[tuple[str, FunctionType]]:
+def _deciding_functions(name: str, value: Any) -> Iterator[tuple[str, FunctionType]]:
     """The functions that may decide: those that take a state, methods of aggregates, and reactions."""
     if inspect.isfunction(value):
         if any(inspect.isclass(hint) and issubclass(hint, State) for hint in _hints(value).values()):
@@ -97,10 +97,10 @@ def _deciding(name: str, value: Any) -> Iterator[tuple[str, FunctionType]]:
                 yield f"{name}.{key}", method
 
 
-def _made(function: FunctionType, found: dict[type, Who]) -> set[type]:
+def _events_made_by(function: FunctionType, found: dict[type, EventUsage]) -> set[type]:
     """The event classes that a function says it returns, or calls by name."""
     made = {cls for cls in _classes(_hints(function).get("return")) if cls in found}
-    for place, name in _called(function):
+    for place, name in _called_names(function):
         value = function.__globals__.get(place or name)
         if place:  # module.Class(…)
             value = vars(value).get(name) if isinstance(value, ModuleType) else None
@@ -109,7 +109,7 @@ def _made(function: FunctionType, found: dict[type, Who]) -> set[type]:
     return made
 
 
-def _called(function: FunctionType) -> Iterator[tuple[str, str]]:
+def _called_names(function: FunctionType) -> Iterator[tuple[str, str]]:
     """What is called in a function's source, as (module or "", name); a pattern of `match` is no call."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))

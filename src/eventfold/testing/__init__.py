@@ -10,6 +10,6 @@ from __future__ import annotations
 from eventfold.testing.clock import Clock
 from eventfold.testing.faults import Faulty
 from eventfold.testing.scenario import given
-from eventfold.testing.synchronous import Loop, Synchronous
+from eventfold.testing.synchronous import LoopRunner, Synchronous
 
-__all__ = ["Clock", "Faulty", "Loop", "Synchronous", "given"]
+__all__ = ["Clock", "Faulty", "LoopRunner", "Synchronous", "given"]

@@ -32,6 +32,6 @@ def _fields(a: Any, b: Any) -> list[str]:
     return [f"    {n}: {getattr(a, n)!r} → {getattr(b, n)!r}" for n in names if getattr(a, n) != getattr(b, n)]
 
 
-def listed(events: list[Any]) -> str:
+def describe_events(events: list[Any]) -> str:
     """Events in one line."""
     return ", ".join(map(repr, events)) or "nothing was written"

@@ -16,7 +16,7 @@ import msgspec
 from eventfold.errors import AppendUnconfirmed, StoreBusy
 from eventfold.ports.engine import AppendRequest, Capabilities, Engine, Outcome
 
-NOTHING: tuple[str, Any] = ("nothing", None)
+NO_FAULT: tuple[str, Any] = ("nothing", None)
 
 
 class Faulty:
@@ -57,7 +57,7 @@ class Faulty:
 
     def drop_request(self, times: int = 1) -> Faulty:
         """The next commits are not written, and their answer is lost: AppendUnconfirmed."""
-        return self._plan("before", lost(), times)
+        return self._plan("before", lost_reply_error(), times)
 
     def delay(self, seconds: float, times: int = 1) -> Faulty:
         """The next commits begin `seconds` later, blocking the thread that writes them."""
@@ -73,7 +73,7 @@ class Faulty:
         """Do something just before the next commit, such as writing to the same store as a rival would."""
         return self._plan("call", call, 1)
 
-    def forgive(self) -> Faulty:
+    def clear(self) -> Faulty:
         """Forget whatever is planned."""
         with self._lock:
             self._planned.clear()
@@ -88,7 +88,7 @@ class Faulty:
         """See the port; then see what was planned."""
         with self._lock:
             self.commits.append(len(requests))
-            what, how = self._planned.popleft() if self._planned else NOTHING
+            what, how = self._planned.popleft() if self._planned else NO_FAULT
         if what == "before":
             raise how
         if what == "delay":
@@ -99,7 +99,7 @@ class Faulty:
             how()
         outcomes = await self.inner.append_many(requests)
         if what == "lose":
-            raise lost()
+            raise lost_reply_error()
         if what == "after":
             raise how
         return outcomes
@@ -132,6 +132,6 @@ class Gate:
         self.open()
 
 
-def lost() -> AppendUnconfirmed:
+def lost_reply_error() -> AppendUnconfirmed:
     """The error of an answer that did not come."""
     return AppendUnconfirmed("The answer of the store was lost.", "Repeat the identical append.")

@@ -22,102 +22,103 @@ from eventfold.process.effects import Effect
 from eventfold.process.facts import fired
 from eventfold.process.plan import plan_of
 from eventfold.process.timers import Timetable
+from eventfold.store import Store
+from eventfold.testing.clock import Clock
 from eventfold.testing.difference import difference
 
 if TYPE_CHECKING:
     from eventfold.process import Process
-    from eventfold.testing.scenario import Scenario
 
 
-class Going:
+class ProcessScenario:
     """Processes at work on a past: whatever `happens`, or comes `later`, is reacted to before the next line."""
 
-    def __init__(self, scenario: Scenario, work: tuple[type[Process], ...]) -> None:
-        self._scenario, self._work = scenario, work
-        self._mark = scenario.store.head()
-        self._own: set[int] = set()  # positions of what was given rather than come to
-        self._settle()
+    def __init__(self, store: Store, clock: Clock, processes: tuple[type[Process], ...]) -> None:
+        self._store, self._clock, self._processes = store, clock, processes
+        self._before = store.head()
+        self._given_positions: set[int] = set()  # positions of what was given rather than come to
+        self._run_until_idle()
 
-    def happens(self, *events: Any) -> Going:
+    def happens(self, *events: Any) -> ProcessScenario:
         """These events are recorded, one after the other, and reacted to; `then` looks at what comes of them."""
-        self._mark = self._scenario.store.head()
+        self._before = self._store.head()
         for event in events:
-            self._own.update(self._scenario.store.append(event).positions)
-            self._settle()
+            self._given_positions.update(self._store.append(event).positions)
+            self._run_until_idle()
         return self
 
-    def later(self, **time: float) -> Going:
+    def later(self, **time: float) -> ProcessScenario:
         """So much time passes, `later(days=3)`: the timers that are due by then fire, in order, and are reacted to."""
-        self._mark = self._scenario.store.head()
-        clock, end = self._scenario.clock, self._scenario.clock.now + timedelta(**time)
+        self._before = self._store.head()
+        clock, end = self._clock, self._clock.now + timedelta(**time)
         while (due := self._next_due()) is not None and due <= end:
             clock.set(max(due, clock.now))
-            self._settle()
+            self._run_until_idle()
         clock.set(end)
-        self._settle()
+        self._run_until_idle()
         return self
 
-    def then(self, *expected: Any) -> Going:
+    def then(self, *expected: Any) -> ProcessScenario:
         """Exactly these events came of it, in this order: by decisions, by timers, or of the processes' own."""
         wanted = [event_of(e) for e in expected]
-        found = [each.event for each in self._since()]
+        found = [each.event for each in self._recorded_since()]
         if found != wanted:
             raise AssertionError(difference(wanted, found))
         return self
 
-    def nothing(self) -> Going:
+    def nothing(self) -> ProcessScenario:
         """Nothing came of it."""
         return self.then()
 
-    def asks(self, *wishes: Any) -> Going:
+    def asks(self, *wishes: Any) -> ProcessScenario:
         """The last reaction of each process, to what happened or came later, asked for these wishes, in order.
 
         `decide(…)`, `after(…)`, `at(…)`, `cancel(…)` and events are plain values: they are equal if they say the same.
         """
-        found = [wish for process in self._work for wish in self._wishes(process)]
+        found = [wish for process in self._processes for wish in self._actions_of(process)]
         if found != [*wishes]:
             raise AssertionError(difference([*wishes], found, "the wishes differ (- expected, + asked for):"))
         return self
 
-    def waits(self, *expected: Any) -> Going:
+    def waits(self, *expected: Any) -> ProcessScenario:
         """Exactly these events will be recorded by timers, in the order in which they are due."""
-        timers = [each for process in self._work for each in self._table(process).waiting]
+        timers = [each for process in self._processes for each in self._timers_of(process).waiting]
         timers.sort(key=lambda each: (each.fact.due, each.position))
-        decode = self._scenario.store.registry.decode
+        decode = self._store.registry.decode
         new = [(fired(each.id, each.fact), each.fact.due) for each in timers]
         found = [event for each, due in new for event in decode(each.at(1, due, 0, 1))]
         if found != [*expected]:
             raise AssertionError(difference([*expected], found, "the timers differ (- expected, + waiting):"))
         return self
 
-    def gives(self, effect: Effect, *expected: Any) -> Going:
+    def gives(self, effect: Effect, *expected: Any) -> ProcessScenario:
         """The effect will be called with exactly these events, of all there are; it is not called here."""
-        found = [each.event for each in self._scenario.store.read() if isinstance(each.event, effect.events)]
+        found = [each.event for each in self._store.read() if isinstance(each.event, effect.events)]
         if found != [*expected]:
             raise AssertionError(difference([*expected], found, f"{effect.name} differs (- expected, + given):"))
         return self
 
-    def _settle(self) -> None:
-        self._scenario.store.settle(*self._work, clock=self._scenario.clock)
+    def _run_until_idle(self) -> None:
+        self._store.settle(*self._processes, clock=self._clock)
 
-    def _table(self, process: type[Process]) -> Timetable:
-        table = Timetable(plan_of(process).name, self._scenario.store.projections.log)
+    def _timers_of(self, process: type[Process]) -> Timetable:
+        table = Timetable(plan_of(process).name, self._store.projections.log)
         run(table.look())
         return table
 
     def _next_due(self) -> datetime | None:
-        dues = [due for each in self._work if (due := self._table(each).next_due()) is not None]
+        dues = [due for each in self._processes if (due := self._timers_of(each).next_due()) is not None]
         return from_micros(min(dues)) if dues else None
 
-    def _since(self) -> list[Recorded[Any]]:
+    def _recorded_since(self) -> list[Recorded[Any]]:
         """What came of it: all that was recorded, but for what was given and for what the processes note of timers."""
-        found = self._scenario.store.read(after=self._mark)
-        return [each for each in found if each.position not in self._own and not each.type.startswith("$")]
+        found = self._store.read(after=self._before)
+        return [each for each in found if each.position not in self._given_positions and not each.type.startswith("$")]
 
-    def _wishes(self, process: type[Process]) -> list[Any]:
-        plan, store = plan_of(process), self._scenario.store
+    def _actions_of(self, process: type[Process]) -> list[Any]:
+        plan, store = plan_of(process), self._store
         last: list[Any] = []
-        for recorded in store.read(after=self._mark):
+        for recorded in store.read(after=self._before):
             if isinstance(recorded.event, plan.events):
                 last = []
                 for key in plan.keys_of(recorded.event):

@@ -31,13 +31,13 @@ from eventfold.testing.clock import Clock
 def replay_equals_incremental(question: State, events: Sequence[Any]) -> None:
     """Folding everything at once, step by step, or catching up a kept state gives the same answer."""
     at_once = state_definition_of(type(question)).initial(question)
-    asked = _asked(question, events)
+    asked = _matching_events(question, events)
     evolve_recorded(at_once, asked)
     step_by_step = state_definition_of(type(question)).initial(question)
     for recorded in asked:
         step_by_step = copy_state(step_by_step)
         evolve_recorded(step_by_step, [recorded])
-    _same(at_once, step_by_step, "folded at once", "folded step by step")
+    _assert_equal(at_once, step_by_step, "folded at once", "folded step by step")
     clock = Clock()  # the envelopes are equal, too
     kept, fresh = Store("memory:", clock=clock), Store("memory:", cache=0, clock=clock)
     for event in events:
@@ -45,7 +45,9 @@ def replay_equals_incremental(question: State, events: Sequence[Any]) -> None:
         draft = msgspec.structs.replace(draft, id=draft.id or UUID(bytes=new_id()))
         kept.append(draft)
         fresh.append(draft)
-        _same(kept.state(question), fresh.state(question), "caught up from a kept state", "folded from the beginning")
+        _assert_equal(
+            kept.state(question), fresh.state(question), "caught up from a kept state", "folded from the beginning"
+        )
 
 
 def events_come_back(events: Sequence[Any]) -> None:
@@ -54,14 +56,14 @@ def events_come_back(events: Sequence[Any]) -> None:
     for event in events:
         store.append(event)
     for event, recorded in zip(events, store.read(), strict=True):
-        _same(event, recorded.event, "written", "read")
-        _same(registry.encode(event).data, recorded.stored.data, "encoded again", "stored")
+        _assert_equal(event, recorded.event, "written", "read")
+        _assert_equal(registry.encode(event).data, recorded.stored.data, "encoded again", "stored")
 
 
 def snapshot_equals_replay(question: State, events: Sequence[Any]) -> None:
     """Folding on from a snapshot, kept after any of the events, gives the state that folding everything gives."""
     plan = state_definition_of(type(question))
-    asked = _asked(question, events)
+    asked = _matching_events(question, events)
     replayed = plan.initial(question)
     evolve_recorded(replayed, asked)
     kept = plan.initial(question)
@@ -72,12 +74,12 @@ def snapshot_equals_replay(question: State, events: Sequence[Any]) -> None:
         resumed = unpack(type(question), packed)
         assert resumed is not None
         evolve_recorded(resumed, asked[at:])
-        _same(replayed, resumed, "replayed", f"from the snapshot after {at} events")
+        _assert_equal(replayed, resumed, "replayed", f"from the snapshot after {at} events")
         if event is not None:
             evolve_recorded(kept, [event])
 
 
-def _asked(question: State, events: Sequence[Any]) -> list[Recorded[Any]]:
+def _matching_events(question: State, events: Sequence[Any]) -> list[Recorded[Any]]:
     """The events that a question asks for, recorded one by one, a second apart."""
     registry, wanted, clock = Registry(), state_definition_of(type(question)).events, Clock()
     found: list[Recorded[Any]] = []
@@ -91,17 +93,22 @@ def _asked(question: State, events: Sequence[Any]) -> list[Recorded[Any]]:
 def state_survives_storage(state: State) -> None:
     """A state can be kept as a snapshot: it comes back equal from its JSON form."""
     back = msgspec.json.decode(msgspec.json.encode(state), type=type(state))
-    _same(state, back, "before", "after a snapshot")
+    _assert_equal(state, back, "before", "after a snapshot")
 
 
 def decision_is_deterministic(decision: Callable[..., Any], past: Sequence[Any], *args: Any, **kwargs: Any) -> None:
     """Deciding twice on the same past comes to the same events, or to the same refusal."""
-    _same(_decided(decision, past, args, kwargs), _decided(decision, past, args, kwargs), "first", "second")
+    _assert_equal(
+        _decision_result(decision, past, args, kwargs),
+        _decision_result(decision, past, args, kwargs),
+        "first",
+        "second",
+    )
 
 
 def upcasts_to(old: Any, *expected: Any) -> None:
     """An event of an old class is read as these events of today's."""
-    _same(apply_upcasters(old), expected, "upcast", "expected")
+    _assert_equal(apply_upcasters(old), expected, "upcast", "expected")
 
 
 def upcasts_round_trip(olds: Sequence[Any]) -> None:
@@ -110,12 +117,12 @@ def upcasts_round_trip(olds: Sequence[Any]) -> None:
     for event in olds:
         old.append(event)
     todays = [recorded.event for recorded in old.read()]
-    _same(
+    _assert_equal(
         [part for event in olds for part in apply_upcasters(event)], todays, "upcast in memory", "upcast from the log"
     )
     for event in todays:
         new.append(event)
-    _same(todays, [recorded.event for recorded in new.read()], "upcast", "stored as today's and read again")
+    _assert_equal(todays, [recorded.event for recorded in new.read()], "upcast", "stored as today's and read again")
 
 
 def projection_folds_soundly(projection: type[Projection] | type[SqlProjection], events: Sequence[Any]) -> None:
@@ -134,7 +141,7 @@ def projection_folds_soundly(projection: type[Projection] | type[SqlProjection],
     if not compared.equal:
         raise AssertionError(f"built anew, rows differ: {compared.differences[0]}")
     if issubclass(projection, Projection):
-        _same(at_once.rows(projection), step_by_step.rows(projection), "taken at once", "taken one by one")
+        _assert_equal(at_once.rows(projection), step_by_step.rows(projection), "taken at once", "taken one by one")
 
 
 def effect_takes_repeats(effect: Effect, events: Sequence[Any], outside: Callable[[], Any]) -> None:
@@ -151,7 +158,7 @@ def effect_takes_repeats(effect: Effect, events: Sequence[Any], outside: Callabl
     once = outside()
     for recorded in taken:
         effect.take(recorded)
-    _same(once, outside(), "called once", "called twice")
+    _assert_equal(once, outside(), "called once", "called twice")
 
 
 def process_takes_repeats(process: type[Process], events: Sequence[Any]) -> None:
@@ -164,10 +171,10 @@ def process_takes_repeats(process: type[Process], events: Sequence[Any]) -> None
     for recorded in store.read():
         if isinstance(recorded.event, process_plan(process).events):
             run(again.take(recorded))
-    _same(before, [recorded.event for recorded in store.read()], "reacted once", "reacted twice")
+    _assert_equal(before, [recorded.event for recorded in store.read()], "reacted once", "reacted twice")
 
 
-def _decided(decision: Callable[..., Any], past: Sequence[Any], args: Any, kwargs: Any) -> Any:
+def _decision_result(decision: Callable[..., Any], past: Sequence[Any], args: Any, kwargs: Any) -> Any:
     store = Store("memory:")
     if past:
         store.extend(past)
@@ -179,6 +186,6 @@ def _decided(decision: Callable[..., Any], past: Sequence[Any], args: Any, kwarg
         return (type(error), str(error))
 
 
-def _same(a: Any, b: Any, first: str, second: str) -> None:
+def _assert_equal(a: Any, b: Any, first: str, second: str) -> None:
     if a != b:
         raise AssertionError(f"these differ:\n  {first}: {a!r}\n  {second}: {b!r}")

@@ -18,8 +18,8 @@ from eventfold.core.state import State
 from eventfold.projection import Projection
 from eventfold.store import Store
 from eventfold.testing.clock import Clock
-from eventfold.testing.difference import difference, listed
-from eventfold.testing.process_scenario import Going
+from eventfold.testing.difference import describe_events, difference
+from eventfold.testing.process_scenario import ProcessScenario
 
 if TYPE_CHECKING:
     from eventfold.process import Process
@@ -54,30 +54,30 @@ class Scenario:
         self.clock.set(self.clock.now + timedelta(**time))
         return self
 
-    def when(self, decision: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Outcome:
+    def when(self, decision: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> DecisionResult:
         """Decide: a function of states, or a method of an aggregate by its class."""
         before = self.store.head()
         try:
             self.store.decide(decision, *args, **kwargs)
         except Exception as error:  # noqa: BLE001 (a rule may raise anything; `raises` says which it should)
-            return Outcome(self, before, error)
-        return Outcome(self, before, None)
+            return DecisionResult(self, before, error)
+        return DecisionResult(self, before, None)
 
-    def state(self, question: State) -> Answer:
+    def state(self, question: State) -> FoundState:
         """The state folded from the past."""
-        return Answer(self.store.state(question))
+        return FoundState(self.store.state(question))
 
-    def rows(self, projection: type[Projection], where: dict[str, Any] | None = None, /, **fields: Any) -> Rows:
+    def rows(self, projection: type[Projection], where: dict[str, Any] | None = None, /, **fields: Any) -> FoundRows:
         """The rows of a read model built from the past; all, or those with these values."""
         self.store.project(projection)
-        return Rows(projection.__name__, self.store.rows(projection, fields | (where or {})))
+        return FoundRows(projection.__name__, self.store.rows(projection, fields | (where or {})))
 
-    def run(self, *processes: type[Process]) -> Going:
+    def run(self, *processes: type[Process]) -> ProcessScenario:
         """Let processes react to the past, and to whatever `happens` or comes `later`."""
-        return Going(self, processes)
+        return ProcessScenario(self.store, self.clock, processes)
 
 
-class Outcome:
+class DecisionResult:
     """What a decision came to: `then` these events, `nothing`, or `raises` this error."""
 
     def __init__(self, scenario: Scenario, before: int, error: Exception | None) -> None:
@@ -99,13 +99,13 @@ class Outcome:
     def raises(self, kind: type[BaseException], match: str = "") -> BaseException:
         """The decision was refused with this error, and nothing was written. `match` must be part of its text."""
         if self._error is None:
-            raise AssertionError(f"expected {kind.__name__}, but it was decided: {listed(self.events)}")
+            raise AssertionError(f"expected {kind.__name__}, but it was decided: {describe_events(self.events)}")
         if not isinstance(self._error, kind) or match not in str(self._error):
             wanted = f"{kind.__name__}({match!r})" if match else kind.__name__
             raise AssertionError(f"expected {wanted}, but it raised {self._error!r}") from self._error
         return self._error
 
-    def state(self, question: State) -> Answer:
+    def state(self, question: State) -> FoundState:
         """A state after the decision."""
         self._refuse_error()
         return self._scenario.state(question)
@@ -115,41 +115,41 @@ class Outcome:
             raise AssertionError(f"the decision raised {self._error!r}") from self._error
 
 
-class Rows:
+class FoundRows:
     """Rows of a read model, in the order of their keys."""
 
     def __init__(self, name: str, rows: list[Any]) -> None:
         self._name, self.rows = name, rows
 
-    def are(self, *expected: Any) -> Rows:
+    def are(self, *expected: Any) -> FoundRows:
         """Exactly these, in the order of their keys."""
         if self.rows != [*expected]:
             words = f"the rows of {self._name} differ (- expected, + found):"
             raise AssertionError(difference([*expected], self.rows, words))
         return self
 
-    def has(self, *expected: Any, **fields: Any) -> Rows:
+    def has(self, *expected: Any, **fields: Any) -> FoundRows:
         """Every one of these rows is among them; with `fields`, a row that has these values, and whatever else."""
         missing = [row for row in expected if row not in self.rows]
         if missing:
             raise AssertionError(difference(missing, self.rows, f"{self._name} lacks rows (- expected, + found):"))
-        if fields and not any(_has(row, fields) for row in self.rows):
+        if fields and not any(_has_values(row, fields) for row in self.rows):
             wanted = ", ".join(f"{name}={value!r}" for name, value in fields.items())
             raise AssertionError(difference([], self.rows, f"{self._name} has no row with {wanted} (+ found):"))
         return self
 
 
-def _has(row: Any, fields: dict[str, Any]) -> bool:
+def _has_values(row: Any, fields: dict[str, Any]) -> bool:
     return all(getattr(row, name) == value for name, value in fields.items())
 
 
-class Answer:
+class FoundState:
     """A folded state: `has` these values, and whatever else it has."""
 
     def __init__(self, state: State) -> None:
         self.state = state
 
-    def has(self, **expected: Any) -> Answer:
+    def has(self, **expected: Any) -> FoundState:
         """These fields have these values."""
         found = {name: getattr(self.state, name) for name in expected}
         wrong = [f"  {n}: expected {v!r}, found {found[n]!r}" for n, v in expected.items() if found[n] != v]

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 from eventfold import concurrency
 
 T = TypeVar("T")
-PATIENCE = 60.0  # seconds after which a call counts as hung
+CALL_TIMEOUT_S = 60.0  # seconds after which a call counts as hung
 
 
 class Runner(Protocol):
@@ -30,7 +30,7 @@ class Runner(Protocol):
         ...
 
 
-class Here:
+class DirectRunner:
     """Runs coroutines that never suspend in the caller's thread: the port, as sync stores use it."""
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -42,7 +42,7 @@ class Here:
         raise TypeError(f"{items!r} needs a loop")
 
 
-class Loop:
+class LoopRunner:
     """An event loop on a thread of its own. `run` waits for a coroutine there, in the caller's context."""
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class Loop:
             return await asyncio.get_running_loop().create_task(coroutine, context=here)
 
         here = contextvars.copy_context()
-        return asyncio.run_coroutine_threadsafe(in_context(), self.loop).result(PATIENCE)
+        return asyncio.run_coroutine_threadsafe(in_context(), self.loop).result(CALL_TIMEOUT_S)
 
     def each(self, items: AsyncIterator[T]) -> Iterator[T]:
         """An async iterator as a plain one, closed when this one is."""
@@ -79,7 +79,7 @@ class Loop:
         """Stop the loop and its thread. Closing twice is harmless."""
         if not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self.loop.stop)
-            self._thread.join(PATIENCE)
+            self._thread.join(CALL_TIMEOUT_S)
             self.loop.close()
 
 
@@ -95,17 +95,17 @@ class Synchronous:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._inner, name)
-        return self._call(found) if callable(found) and not inspect.isclass(found) else found
+        return self._wrap_method(found) if callable(found) and not inspect.isclass(found) else found
 
-    def _call(self, method: Any) -> Any:
+    def _wrap_method(self, method: Any) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:
-            return self._seen(method(*args, **kwargs))
+            return self._wrap_result(method(*args, **kwargs))
 
         return call
 
-    def _seen(self, result: Any) -> Any:
+    def _wrap_result(self, result: Any) -> Any:
         if inspect.iscoroutine(result):
-            return self._seen(self._runner.run(result))
+            return self._wrap_result(self._runner.run(result))
         if inspect.isasyncgen(result):
             return self._runner.each(result)
         if hasattr(result, "__aenter__") or result is self._inner:

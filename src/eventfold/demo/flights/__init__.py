@@ -46,11 +46,11 @@ def run(db: str | None = None, limit: int | None = None, as_json: bool = False) 
         ) from None
     import msgspec
 
-    from eventfold.demo.flights.figures import gather
+    from eventfold.demo.flights.figures import compute_figures
     from eventfold.demo.flights.report import counting, show
 
     with counting() as progress:
-        figures = gather(db or DATABASE, limit, progress)
+        figures = compute_figures(db or DATABASE, limit, progress)
     if as_json:
         sys.stdout.write(msgspec.json.encode(figures).decode() + "\n")
     else:

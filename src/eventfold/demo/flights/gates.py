@@ -24,10 +24,12 @@ from eventfold.demo.flights.models import FlightGate, GateDay, Line
 TASKS = 32
 AGENTS = 2
 ATTEMPTS = 100  # 31 others may want the same gate at the same moment, again and again
-AHEAD = timedelta(minutes=45)  # a flight stands at its gate from here before its schedule until it leaves
+STAY_BEFORE_DEPARTURE = timedelta(
+    minutes=45
+)  # a flight stands at its gate from here before its schedule until it leaves
 
 
-class Wish(NamedTuple):
+class GateRequest(NamedTuple):
     """A flight that needs a gate from `since` (inclusive) until `until` (exclusive)."""
 
     flight: str
@@ -56,7 +58,7 @@ class GateTaken(Exception):
     """Someone else stands there at that time: try the next gate."""
 
 
-class GaveUp(Exception):
+class NoGateFree(Exception):
     """No gate was free."""
 
 
@@ -69,16 +71,16 @@ def assign(gate: GateDay, flight: FlightGate, since: datetime, until: datetime) 
     return [GateAssigned(gate.plan, gate.gate, flight.flight, since, until)]
 
 
-def wishes(lines: Sequence[Line]) -> list[Wish]:
+def gate_requests(lines: Sequence[Line]) -> list[GateRequest]:
     """What the flights of a day need that left."""
     return [
-        Wish(line.flight, line.departs - AHEAD, line.departs + timedelta(minutes=line.delay))
+        GateRequest(line.flight, line.departs - STAY_BEFORE_DEPARTURE, line.departs + timedelta(minutes=line.delay))
         for line in lines
         if line.delay is not None
     ]
 
 
-def gates_needed(wanted: Sequence[Wish]) -> int:
+def gates_needed(wanted: Sequence[GateRequest]) -> int:
     """A tenth more than the most flights that stand at once; as gates fill in any order, a few more may be short."""
     ends = sorted([(each.since, 1) for each in wanted] + [(each.until, -1) for each in wanted])
     standing = most = 0
@@ -88,12 +90,12 @@ def gates_needed(wanted: Sequence[Wish]) -> int:
     return most + most // 10 + 1
 
 
-async def contest(url: str, plan: str, airport: str, wanted: Sequence[Wish]) -> Contest:
+async def contest(url: str, plan: str, airport: str, wanted: Sequence[GateRequest]) -> Contest:
     """Let 32 tasks, all at once, carry out two requests for each flight."""
     gates = [f"{airport}-{number:02d}" for number in range(1, gates_needed(wanted) + 1)]
     queue = iter([wish for wish in wanted for _ in range(AGENTS)])
     async with ef.AsyncStore(url, create=False) as store:
-        desks = [Desk(store, plan, gates) for _ in range(TASKS)]
+        desks = [GateAgent(store, plan, gates) for _ in range(TASKS)]
         await asyncio.gather(*[desk.work(queue) for desk in desks])
     return Contest(
         plan=plan,
@@ -109,7 +111,7 @@ async def contest(url: str, plan: str, airport: str, wanted: Sequence[Wish]) -> 
     )
 
 
-class Desk:
+class GateAgent:
     """One of the tasks, with its counts. `conflicts` are decisions that had to be made again."""
 
     def __init__(self, store: ef.AsyncStore, plan: str, gates: Sequence[str]) -> None:
@@ -117,19 +119,19 @@ class Desk:
         self._plan, self._gates = plan, gates
         self.requests = self.assigned = self.second = self.unplaced = self.decisions = self.conflicts = 0
 
-    async def work(self, queue: Iterator[Wish]) -> None:
+    async def work(self, queue: Iterator[GateRequest]) -> None:
         """Take one request after another until there are none left."""
         for wish in queue:
             self.requests += 1
             try:
-                if await self._place(wish):
+                if await self._assign(wish):
                     self.assigned += 1
                 else:
                     self.second += 1
-            except GaveUp:
+            except NoGateFree:
                 self.unplaced += 1
 
-    async def _place(self, wish: Wish) -> bool:
+    async def _assign(self, wish: GateRequest) -> bool:
         """Try gate after gate. False: it had one already."""
         for gate in self._gates:
             self.decisions += 1
@@ -140,7 +142,7 @@ class Desk:
                 continue
             self.conflicts += max(0, decided.attempts - 1)
             return bool(decided.events)
-        raise GaveUp
+        raise NoGateFree
 
 
 def double_booked(store: ef.Store, plan: str) -> tuple[int, list[str]]:

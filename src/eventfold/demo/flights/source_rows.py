@@ -24,7 +24,7 @@ SCHEDULED, DEPARTED, ARRIVED, DIVERTED, CANCELLED = range(5)
 LEAD_MINUTES = 24 * 60  # a flight is announced one day before its scheduled departure: our choice, see events.py
 
 
-class Happening(NamedTuple):
+class SourceRow(NamedTuple):
     """Something that happened to a flight. Moments are minutes since 1970, UTC; delays and air time are minutes."""
 
     at: int
@@ -48,26 +48,28 @@ def moment(minutes: int) -> datetime:
     return EPOCH + timedelta(minutes=minutes)
 
 
-def draft(row: Happening) -> ef.Draft:
+def draft(row: SourceRow) -> ef.Draft:
     """The event of a happening, with the moment it occurred."""
     return ef.Draft(event(row), occurred=moment(row.at))
 
 
-def event(row: Happening) -> Happened:
+def event(row: SourceRow) -> Happened:
     """The event of a happening."""
     common = (row.flight, row.carrier, row.origin, row.dest, row.day)
     if row.kind == SCHEDULED:
         return FlightScheduled(*common, moment(row.departs), moment(row.arrives), row.distance)
     if row.kind == DEPARTED:
-        return FlightDeparted(*common, known(row.aircraft), moment(row.at), known(row.delay))
+        return FlightDeparted(*common, required(row.aircraft), moment(row.at), required(row.delay))
     if row.kind == ARRIVED:
-        return FlightArrived(*common, known(row.aircraft), moment(row.at), known(row.delay), known(row.air_time))
+        return FlightArrived(
+            *common, required(row.aircraft), moment(row.at), required(row.delay), required(row.air_time)
+        )
     if row.kind == DIVERTED:
-        return FlightDiverted(*common, known(row.aircraft), row.clock)
+        return FlightDiverted(*common, required(row.aircraft), row.clock)
     return FlightCancelled(*common, row.aircraft)
 
 
-def known(value: V | None) -> V:
+def required(value: V | None) -> V:
     """A column that the source fills in every row of this kind."""
     assert value is not None
     return value

@@ -15,7 +15,7 @@ from eventfold.core.envelope import NewEvent
 from eventfold.core.event import Draft
 from eventfold.errors import InvalidInput
 from eventfold.store import Store
-from eventfold.testing.conformance.engine_under_test import Place
+from eventfold.testing.conformance.engine_under_test import EngineUnderTest
 from eventfold.testing.conformance.events import Noted, about, amounts, deposit, deposits, draft, positions
 
 Open = Callable[[], Store]
@@ -198,7 +198,7 @@ def test_an_empty_store_is_empty(store: Store) -> None:
     assert (store.head(), store.count(), list(store.read()), store.types(), store.tags()) == (0, 0, [], [], [])
 
 
-def test_stores_at_different_places_are_different(store: Store, place: Place) -> None:
+def test_stores_at_different_places_are_different(store: Store, engine_under_test: EngineUnderTest) -> None:
     """Two stores share nothing: neither ids nor events."""
     store.append(deposit())
     with ef.Store("memory:") as other:

@@ -271,10 +271,10 @@ def deposit_to(account: Account, other: Account) -> list[Deposited]:
     return [deposit(account.account)]
 
 
-def test_a_decision_says_over_which_state_it_met_the_conflict(faults: Any, place: Any) -> None:
+def test_a_decision_says_over_which_state_it_met_the_conflict(faults: Any, engine_under_test: Any) -> None:
     """A decision that never gets through names the number of the State that others wrote about."""
     store, planned = faults()
-    rival = place.rival()
+    rival = engine_under_test.rival()
     planned.before(lambda: rival.append(deposit("a-2")))
     with pytest.raises(ef.AppendConflict) as refused:
         store.using(attempts=1).decide(deposit_to, Account("a-1"), Account("a-2"))

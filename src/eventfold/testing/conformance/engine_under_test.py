@@ -12,28 +12,28 @@ from eventfold.engines import Colour, open_engine
 from eventfold.ports.engine import Engine
 from eventfold.store import Store
 from eventfold.testing.faults import Faulty
-from eventfold.testing.synchronous import Here, Loop, Runner, Synchronous
+from eventfold.testing.synchronous import DirectRunner, LoopRunner, Runner, Synchronous
 
 
-class Place:
+class EngineUnderTest:
     """An address where nothing is yet, a colour, and the engine's options.
 
     `clock` whether the engine takes `clock=` as an option (a database server has a clock of its own).
     Whatever it opens it closes again, in `close()`.
     """
 
-    def __init__(self, url: str, colour: Colour = "sync", *, clock: bool = False, **options: Any) -> None:
+    def __init__(self, url: str, mode: Colour = "sync", *, clock: bool = False, **options: Any) -> None:
         self.url, self.clock = url, clock
-        self.colour: Colour = colour
+        self.mode: Colour = mode
         self.options = options
         self._opened: list[Store] = []
         self._rivals: list[Store] = []
-        self._loop = Loop() if colour == "async" else None
+        self._loop = LoopRunner() if mode == "async" else None
 
     @property
     def runner(self) -> Runner:
         """How a coroutine of the port is run in this colour."""
-        return self._loop or Here()
+        return self._loop or DirectRunner()
 
     def open(self, address: str | Engine | None = None, **options: Any) -> Store:
         """A new handle on the store, which looks synchronous in both colours; made if nothing is there yet."""
@@ -54,7 +54,7 @@ class Place:
 
     def engine(self) -> Engine:
         """The engine of the address, not opened yet."""
-        return open_engine(self.url, self.colour, True, dict(self.options))
+        return open_engine(self.url, self.mode, True, dict(self.options))
 
     def faulty(self, *, blocks: bool | None = None) -> tuple[Store, Faulty]:
         """A handle on the store with faults to plan between it and its engine."""

@@ -14,7 +14,7 @@ import eventfold as ef
 from eventfold.core.query import Query
 from eventfold.errors import UnknownEventType
 from eventfold.store import Store
-from eventfold.testing.conformance.engine_under_test import Place
+from eventfold.testing.conformance.engine_under_test import EngineUnderTest
 from eventfold.testing.conformance.events import Noted, about, amounts, deposit, deposits, positions
 
 SOON = 60.0  # seconds in which whatever is awaited must have come
@@ -175,9 +175,9 @@ def soon(holds: Callable[[], bool]) -> bool:
     return holds()
 
 
-def test_a_waiting_follower_is_woken(store: Store, place: Place) -> None:
+def test_a_waiting_follower_is_woken(store: Store, engine_under_test: EngineUnderTest) -> None:
     """A follower that waits is woken by an append on its own handle, and by one on another."""
-    other = place.rival()
+    other = engine_under_test.rival()
     found: list[int] = []
     with store.follow() as follower:
         thread = following(follower, found)
@@ -190,10 +190,10 @@ def test_a_waiting_follower_is_woken(store: Store, place: Place) -> None:
     assert found == [1, 2, 3, 4, 5]
 
 
-def test_a_follower_misses_nothing_while_others_write(store: Store, place: Place) -> None:
+def test_a_follower_misses_nothing_while_others_write(store: Store, engine_under_test: EngineUnderTest) -> None:
     """Under concurrent writers a follower gives positions 1, 2, 3 … without gap, repeat or disorder."""
     found: list[int] = []
-    writers = [threading.Thread(target=write, args=(place.rival(), n)) for n in range(3)]
+    writers = [threading.Thread(target=write, args=(engine_under_test.rival(), n)) for n in range(3)]
     with store.follow() as follower:
         thread = following(follower, found)
         for each in writers:

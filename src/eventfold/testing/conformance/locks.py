@@ -30,10 +30,10 @@ def test_letting_go_of_what_is_not_held_is_harmless(store: Store, port: Any) -> 
 
 
 def test_a_lock_keeps_other_handles_on_the_store_out(
-    store: Store, port: Any, open_again: Callable[[], Store], place: Any
+    store: Store, port: Any, open_again: Callable[[], Store], engine_under_test: Any
 ) -> None:
     """A second handle, as another process would have, finds it taken."""
-    other = place.port(open_again())
+    other = engine_under_test.port(open_again())
     assert port.try_lock("gate", "ann") is None
     assert other.try_lock("gate", "bob") == "ann"
     port.unlock("gate")
@@ -41,30 +41,33 @@ def test_a_lock_keeps_other_handles_on_the_store_out(
 
 
 def test_closing_a_store_lets_go_of_its_locks(
-    store: Store, port: Any, open_again: Callable[[], Store], place: Any
+    store: Store, port: Any, open_again: Callable[[], Store], engine_under_test: Any
 ) -> None:
     """Nothing is locked by someone who has left."""
     second = open_again()
-    other = place.port(second)
+    other = engine_under_test.port(second)
     assert other.try_lock("gate", "ann") is None
     second.close()
     # A log that one process has for itself is one engine behind every handle: it goes on holding.
     assert port.try_lock("gate", "bob") == (None if store.engine.capabilities.shared else "ann")
 
 
-def test_a_wait_that_takes_too_long_says_who_holds_the_lock(store: Store, port: Any, place: Any) -> None:
+def test_a_wait_that_takes_too_long_says_who_holds_the_lock(store: Store, port: Any, engine_under_test: Any) -> None:
     """StoreBusy with the holder's name, after the timeout; nothing is held then."""
-    rival = place.rival()
+    rival = engine_under_test.rival()
     with rival.lock(Account("a-1"), owner="ann of accounts"):
         assert port.try_lock(repr(Account("a-1").query()), "bob") == "ann of accounts"
-        with pytest.raises(StoreBusy, match="ann of accounts"), place.rival().lock(Account("a-1"), timeout=0.05):
+        with (
+            pytest.raises(StoreBusy, match="ann of accounts"),
+            engine_under_test.rival().lock(Account("a-1"), timeout=0.05),
+        ):
             raise AssertionError("it was given away twice")
     assert port.try_lock(repr(Account("a-1").query()), "bob") is None
 
 
-def test_locked_decisions_meet_no_conflict(store: Store, place: Any) -> None:
+def test_locked_decisions_meet_no_conflict(store: Store, engine_under_test: Any) -> None:
     """Eight threads deposit one after the other, and each decision is made once."""
-    rival = place.rival()
+    rival = engine_under_test.rival()
     attempts: list[int] = []
 
     def deposited(account: Account) -> ef.Event:

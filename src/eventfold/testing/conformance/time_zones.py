@@ -13,7 +13,7 @@ from eventfold.core.envelope import NewEvent
 from eventfold.core.query import Query
 from eventfold.ports.engine import Span
 from eventfold.store import Store
-from eventfold.testing.conformance.engine_under_test import Place
+from eventfold.testing.conformance.engine_under_test import EngineUnderTest
 
 TEN = datetime(2026, 1, 2, 10, tzinfo=UTC)
 NOON = TEN.astimezone(timezone(timedelta(hours=2)))  # the same moment
@@ -95,11 +95,13 @@ def test_a_decision_over_a_moment_sees_older_spellings(store: Store) -> None:
             store.decide(book, Slot(at), "late")
 
 
-def test_a_decision_over_a_moment_conflicts_with_older_spellings(faults: Any, place: Place) -> None:
+def test_a_decision_over_a_moment_conflicts_with_older_spellings(
+    faults: Any, engine_under_test: EngineUnderTest
+) -> None:
     """Written between reading and writing, by whoever spells it otherwise: the decision is made again."""
     store, planned = faults()
     store.append(Booked(TEN + timedelta(hours=1), "other"))
-    rival = place.rival()
+    rival = engine_under_test.rival()
     planned.before(lambda: rival.append_encoded(as_before()))
     with pytest.raises(Taken):
         store.decide(book, Slot(NOON), "late")

@@ -42,13 +42,13 @@ def test_recorded_time_never_decreases(store: Store, clock: Clock) -> None:
 
 
 def test_time_does_not_step_back_after_reopening(
-    store: Store, clock: Clock, reopen: Callable[[], Store], place: Any
+    store: Store, clock: Clock, reopen: Callable[[], Store], engine_under_test: Any
 ) -> None:
     """Nor does it step back when the store was closed and opened with a slower clock."""
     store.append(deposit())
     store.close()
     clock.back(7_200)
-    again = place.open(clock=clock)
+    again = engine_under_test.open(clock=clock)
     again.append(deposit())
     first, second = [recorded.time for recorded in again.read()]
     assert second == first

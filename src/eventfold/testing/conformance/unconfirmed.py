@@ -11,7 +11,7 @@ import pytest
 import eventfold as ef
 from eventfold.errors import StoreBusy, StoreFull
 from eventfold.store import Store
-from eventfold.testing.conformance.engine_under_test import Place
+from eventfold.testing.conformance.engine_under_test import EngineUnderTest
 from eventfold.testing.conformance.events import Account, about, amounts, deposit, draft, withdraw
 from eventfold.testing.faults import Faulty
 
@@ -81,10 +81,12 @@ def test_a_decision_survives_a_lost_answer(faults: Faults, fault: str) -> None:
     assert store.head() == 2
 
 
-def test_a_lost_answer_under_the_key_of_another_append_is_a_repeat(faults: Faults, place: Place) -> None:
+def test_a_lost_answer_under_the_key_of_another_append_is_a_repeat(
+    faults: Faults, engine_under_test: EngineUnderTest
+) -> None:
     """If a rival wrote under the key meanwhile, nothing was written here: the receipt is the rival's, `repeated`."""
     store, planned = faults()
-    rival = place.rival()
+    rival = engine_under_test.rival()
     planned.drop_request()
     planned.before(lambda: rival.append(deposit(amount=99), key="k"))
     receipt = store.append(deposit(amount=7), key="k")
@@ -92,10 +94,10 @@ def test_a_lost_answer_under_the_key_of_another_append_is_a_repeat(faults: Fault
     assert amounts(store.read()) == [99]
 
 
-def test_a_state_is_right_after_a_lost_answer_and_a_rival(faults: Faults, place: Place) -> None:
+def test_a_state_is_right_after_a_lost_answer_and_a_rival(faults: Faults, engine_under_test: EngineUnderTest) -> None:
     """After a lost answer, with a rival's event written before the repetition, the state counts every event once."""
     store, planned = faults()
-    rival = place.rival()
+    rival = engine_under_test.rival()
     store.append(deposit("a-1", 10))
     planned.lose_reply()
     planned.before(lambda: rival.append(deposit("a-1", 100)))
@@ -106,10 +108,10 @@ def test_a_state_is_right_after_a_lost_answer_and_a_rival(faults: Faults, place:
     assert store.state(Account("a-1")).balance == Decimal(100)
 
 
-def test_a_conflict_after_a_lost_answer_is_a_conflict(faults: Faults, place: Place) -> None:
+def test_a_conflict_after_a_lost_answer_is_a_conflict(faults: Faults, engine_under_test: EngineUnderTest) -> None:
     """If the lost append was not written and a rival wrote meanwhile, its repetition meets the conflict."""
     store, planned = faults()
-    rival = place.rival()
+    rival = engine_under_test.rival()
     planned.drop_request()
     planned.before(lambda: rival.append(deposit(amount=99)))
     with pytest.raises(ef.AppendConflict):

@@ -17,7 +17,7 @@ from eventfold.core.query import Query
 from eventfold.errors import NotSupported, StoreClosed
 from eventfold.ports.engine import Capabilities
 from eventfold.store import Store
-from eventfold.testing.conformance.engine_under_test import Place
+from eventfold.testing.conformance.engine_under_test import EngineUnderTest
 from eventfold.testing.conformance.events import Account, Deposited, Noted, about, amounts, deposit, deposits
 from eventfold.testing.faults import Faulty
 
@@ -48,7 +48,7 @@ def test_an_engine_has_a_name_and_capabilities(store: Store, capabilities: Capab
     assert all(getattr(capabilities, field) in (True, False) for field in Capabilities.__struct_fields__)
 
 
-def test_a_place_for_read_models(store: Store, place: Place, capabilities: Capabilities) -> None:
+def test_a_place_for_read_models(store: Store, engine_under_test: EngineUnderTest, capabilities: Capabilities) -> None:
     """An engine says where read models and progress live, also through a wrapper; elsewhere they are refused.
 
     Where the store is shared, another handle on it finds them there.
@@ -64,7 +64,7 @@ def test_a_place_for_read_models(store: Store, place: Place, capabilities: Capab
     with store.follow(name="billing") as follower:
         next(iter(follower))
         follower.acknowledge()
-    other = place.open() if capabilities.shared else store
+    other = engine_under_test.open() if capabilities.shared else store
     assert [(row.account, row.events) for row in other.rows(Balance)] == [("a-1", 3)]
     with other.follow(name="billing") as follower:
         assert next(iter(follower)).position == 2
@@ -144,7 +144,7 @@ def holds_something(capabilities: Capabilities) -> bool:
     return capabilities.blocks or capabilities.suspends
 
 
-def test_a_closed_store_says_so(store: Store, place: Place, capabilities: Capabilities) -> None:
+def test_a_closed_store_says_so(store: Store, engine_under_test: EngineUnderTest, capabilities: Capabilities) -> None:
     """Using a closed store that held a file or a connection is StoreClosed, whatever is asked, and writes nothing."""
     store.append(deposit())
     store.close()
@@ -154,7 +154,7 @@ def test_a_closed_store_says_so(store: Store, place: Place, capabilities: Capabi
     for call in CLOSED.values():
         with pytest.raises(StoreClosed):
             call(store)
-    assert place.open().head() == 1
+    assert engine_under_test.open().head() == 1
 
 
 def test_closing_one_handle_leaves_the_others(store: Store, open_again: Callable[[], Store]) -> None:

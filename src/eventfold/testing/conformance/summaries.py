@@ -12,7 +12,7 @@ from eventfold.core.query import Query
 from eventfold.errors import InvalidQuery
 from eventfold.ports.engine import TagCount, TypeCount
 from eventfold.store import Store
-from eventfold.testing.conformance.engine_under_test import Place
+from eventfold.testing.conformance.engine_under_test import EngineUnderTest
 from eventfold.testing.conformance.events import Noted, Opened, about, deposit, deposits
 
 
@@ -46,10 +46,10 @@ def test_types_are_listed_with_their_counts(store: Store) -> None:
     ]
 
 
-def test_types_are_counted_on(store: Store, place: Place) -> None:
+def test_types_are_counted_on(store: Store, engine_under_test: EngineUnderTest) -> None:
     """Asked again after more was written, here and by others, the counts are those of the whole log."""
     assert store.types() == []
-    rival = place.rival()
+    rival = engine_under_test.rival()
     expected: dict[str, int] = {}
     for event in (deposit(), Noted(), deposit(), Opened("a-1", "ada"), Noted(), Noted()):
         for writer in (store, rival):
