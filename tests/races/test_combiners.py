@@ -32,7 +32,7 @@ def request(name: str = "x") -> AppendRequest:
 
 def queue_of(store: ef.Store) -> Sequence[Any]:
     """The appends that wait in a store, the one that is being committed included."""
-    combiner: ThreadCombiner = store._log.submit.__self__  # type: ignore[attr-defined]
+    combiner: ThreadCombiner = store._log.appender  # type: ignore[attr-defined]
     return combiner._waiting
 
 
@@ -213,7 +213,7 @@ first = threading.Thread(target=store.append, args=(Written("first", 0),), daemo
 first.start()
 assert gate.arrived()
 
-waiting = store._log.submit.__self__._waiting
+waiting = store._log.appender._waiting
 given_up = threading.Event()
 
 def wait_for(count):
