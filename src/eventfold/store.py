@@ -33,17 +33,16 @@ from eventfold.log.append import (
     append_encoded,
     append_next,
     check_batches,
-    known_position,
-    position_of,
     query_of,
 )
 from eventfold.log.context import Command, Options, context, with_options
 from eventfold.log.copy import Copied, Progress, with_proof
 from eventfold.log.copy import copy as copy_log
 from eventfold.log.copy import verify as verify_log
+from eventfold.log.cursors import cursor_after, known_position, position_of
 from eventfold.log.decide import decide
 from eventfold.log.decided import Decided
-from eventfold.log.follow import Following, cursor_after
+from eventfold.log.follow import Following
 from eventfold.log.lock import acquire, release
 from eventfold.log.lock import names_of as lock_names
 from eventfold.log.lock_holders import LockSet

@@ -404,7 +404,7 @@ def test_a_timer_that_was_lost_does_not_fire() -> None:
     with Store(planned) as store:  # type: ignore[arg-type]
         store.append(Ordered("o-1"))
         store.settle(Waiting)
-        table = Timetable("epochs_waiting", store._log)
+        table = Timetable("epochs_waiting", store.projections.log)
         run(table.look())
         assert len(table) == 1
         late = table.next_due()

@@ -118,7 +118,7 @@ class Sweep:
         if act.__name__ == "decide_cold":
             self._cold = f"cold-{self.number}"
             self.store.append(Seated(self._cold, self.name()))
-            self.store._log.cache.clear()
+            self.store.projections.log.cache.clear()
         elif act.__name__ == "decide_warm":
             self.store.state(Seat("warm"))
         elif act.__name__ == "project":

@@ -32,7 +32,7 @@ def in_time(work: Callable[[], Any]) -> Any:
 def test_an_exception_after_a_claim_leaves_nothing_claimed(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Right after each step with a claim an interrupt ends the call: the next decision over the question is made."""
     store = ef.Store("memory:")
-    chains = store._log.chains
+    chains = store.projections.log.chains
     real = getattr(chains, method)
 
     def interrupted(*args: Any) -> Any:
@@ -56,7 +56,7 @@ def test_an_exception_instead_of_a_step_leaves_nothing_claimed(method: str, monk
         monkeypatch.undo()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(store._log.chains, method, interrupted)
+    monkeypatch.setattr(store.projections.log.chains, method, interrupted)
     with pytest.raises(KeyboardInterrupt) as held:
         store.decide(sit, Seat("a"), "first")
     assert in_time(lambda: store.decide(sit, Seat("a"), "second").receipt.last)

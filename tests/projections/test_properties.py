@@ -38,7 +38,9 @@ def test_any_way_of_working_gives_the_plain_fold(
         target = store.projections.target(projection)
         plan = plan_of(projection)
         for number, (partition, page, steps, polite) in enumerate(turns):
-            means = Means(store._log, target, time.perf_counter, is_dead_holder, lease=0.0, page=page, aside=aside)  # pyright: ignore[reportPrivateUsage]
+            means = Means(
+                store.projections.log, target, time.perf_counter, is_dead_holder, lease=0.0, page=page, aside=aside
+            )
             place = Place(plan.name, 1, partition if split else 0)
             worker = Work(plan, means, place, f"w{number}")
             for _ in range(steps):

@@ -130,7 +130,7 @@ def test_any_way_of_failing_gives_the_plain_fold(turns: list[Any], several: bool
                 store.append(*flights(count, written))
             written += count
             sink.trouble = list(trouble)
-            means = Means(store._log, target, time.perf_counter, is_dead_holder, lease=0.0, page=page)  # pyright: ignore[reportPrivateUsage]
+            means = Means(store.projections.log, target, time.perf_counter, is_dead_holder, lease=0.0, page=page)
             worker = Work(plan, means, Place(plan.name, 1, partition if several else 0), f"w{written}")
             try:
                 for _ in range(steps):

@@ -17,7 +17,7 @@ from eventfold.errors import InvalidProjection, NotSupported, UnknownProjection
 from eventfold.flow.generations import switched
 from eventfold.flow.inline import Kept, Taking, appends, refuse_lost, types_of
 from eventfold.log.context import Log
-from eventfold.log.follow import verify
+from eventfold.log.cursors import verify
 from eventfold.ports.engine import Engine, ExclusiveTransaction
 from eventfold.ports.inline import InlineRegistration
 from eventfold.ports.target import INLINE, Checkpoint, Disturbed, Host, PendingCommand, Place, Registered

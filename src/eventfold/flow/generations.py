@@ -24,7 +24,7 @@ from eventfold.errors import CursorMismatch, InvalidProjection, ProjectionChange
 from eventfold.flow.fold import name_table
 from eventfold.flow.progress import refuse_unknown_progress
 from eventfold.log.context import Log
-from eventfold.log.follow import cursor_at, verify
+from eventfold.log.cursors import cursor_at, verify
 from eventfold.ports.target import FOREVER, Checkpoint, Disturbed, PendingCommand, Place, Registered, Target
 from eventfold.projection.plan import Plan
 

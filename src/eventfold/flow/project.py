@@ -23,7 +23,7 @@ from eventfold.flow.pace import Pace
 from eventfold.flow.parked import UNKEYED, alone, blocked_keys, entries_of, first_due, keys_of, parked, to_do, waiting
 from eventfold.flow.stopped import Stopped, restored
 from eventfold.log.context import Log, writing_to
-from eventfold.log.follow import verify
+from eventfold.log.cursors import verify
 from eventfold.ports.engine import Page, Span
 from eventfold.ports.target import Advance, Checkpoint, Disturbed, Entry, Place, Target
 from eventfold.projection.plan import Plan

@@ -18,7 +18,7 @@ from eventfold.flow.fold import Reading
 from eventfold.flow.items import Failed
 from eventfold.flow.stopped import marks_of
 from eventfold.log.context import Log
-from eventfold.log.follow import verify
+from eventfold.log.cursors import verify
 from eventfold.ports.engine import Span
 from eventfold.ports.integrity import Problem, Progress
 from eventfold.ports.target import INLINE, Checkpoint, Entry, Target

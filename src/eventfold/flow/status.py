@@ -16,7 +16,7 @@ from eventfold.errors import CursorMismatch, EventfoldError
 from eventfold.flow.parked import entries_of
 from eventfold.flow.stopped import Stopped, restored
 from eventfold.log.context import Log
-from eventfold.log.follow import verify
+from eventfold.log.cursors import verify
 from eventfold.ports.engine import Span
 from eventfold.ports.target import INLINE, Checkpoint, Entry, Registered, Target
 

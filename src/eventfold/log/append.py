@@ -24,12 +24,11 @@ from eventfold.core.query import ConditionClause, Cursor, Query, check_limits
 from eventfold.core.state import State
 from eventfold.errors import AppendUnconfirmed, InvalidInput, InvalidQuery, NotSupported, StoreUnavailable
 from eventfold.log.context import Door, Log, Options, metadata_of, refuse_inside
+from eventfold.log.cursors import LAST_POSITION, check_position, known_position, position_of
 from eventfold.ports.engine import PAGE_BYTES, AppendRequest
-from eventfold.ports.refusals import beyond_head
 
 Asked = Query | State
 Unless = Asked | Sequence[tuple[Asked, int]] | None
-MOST = 2**63 - 1  # the last position that any log could have
 MOST_REPEATS = 8
 FIRST_PAUSE = 0.02  # seconds, doubled with each repetition of an unconfirmed append: some 2.5 s in eight attempts
 
@@ -59,7 +58,7 @@ async def _append(
     epoch = log.engine.epoch if isinstance(after, Cursor) else None  # of a plain position nobody knows
     clauses = await clauses_of(log, unless, after)
     for each in clauses:
-        if each.after > MOST:  # more than an engine can be asked
+        if each.after > LAST_POSITION:  # more than an engine can be asked
             await known_position(log, each.after)
     request = AppendRequest(events(), clauses, options.command_id if key is None else key, epoch)
     return await (write if options.connection is None else join)(log, options, request)
@@ -213,28 +212,6 @@ def clause(asked: Asked, after: int) -> ConditionClause:
     return ConditionClause(query_of(asked), after)
 
 
-async def known_position(log: Log, given: Any) -> int:
-    """A position that was given by a caller, if the log has come to it; 0 is before the first event.
-
-    Raises PositionBeyondHead, InvalidQuery on what is none.
-    """
-    position = check_position(given)
-    if position < 0:
-        raise InvalidQuery(f"{position} is no position.", "Positions are counted from 1; 0 is before the first event.")
-    if position and (position > MOST or await log.engine.event_id(position) is None):
-        raise beyond_head(position, (await log.engine.head()).position)
-    return position
-
-
-def check_position(given: Any) -> int:
-    """What was given as a position, if it is one: easily a receipt or an event is given instead."""
-    if not isinstance(given, int) or isinstance(given, bool):
-        raise InvalidQuery(
-            f"{given!r} is no position.", "Give a number, such as receipt.last or recorded.position, or a Cursor."
-        )
-    return given
-
-
 def query_of(asked: Asked) -> Query:
     """A query, or the query a state asks. Raises InvalidQuery if it is neither, or names too much."""
     if isinstance(asked, State):
@@ -242,11 +219,3 @@ def query_of(asked: Asked) -> Query:
     if not isinstance(asked, Query):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidQuery(f"{asked!r} is no query.", "Give an ef.Query, for example ef.Query.of(types=…, tags=…).")
     return check_limits(asked)
-
-
-async def position_of(log: Log, cursor: Cursor) -> int:
-    """The position of a cursor, verified against this store. Raises CursorMismatch."""
-    from eventfold.log.follow import verify
-
-    await verify(log, cursor)
-    return cursor.position

@@ -11,54 +11,13 @@ from typing import Any
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.event import Recorded
 from eventfold.core.query import Cursor, Query
-from eventfold.errors import CursorMismatch
-from eventfold.log.append import check_position, known_position, query_of
+from eventfold.log.append import query_of
 from eventfold.log.context import Log
+from eventfold.log.cursors import cursor_after, cursor_at, verify
 from eventfold.log.read import PAGE, decoder_for
 from eventfold.ports.engine import Page, Span
 
 START = Cursor("", 0, 0, "")
-
-
-async def verify(log: Log, cursor: Cursor) -> None:
-    """Refuse a cursor of another store, or of history this store does not have. Raises CursorMismatch."""
-    engine = log.engine
-    if cursor.store and cursor.store != engine.store_id:
-        raise CursorMismatch(
-            f"The cursor belongs to store {cursor.store[:8]}…, and this is store {engine.store_id[:8]}….",
-            "Open the store it was kept for, or start again from the beginning (after=0).",
-            cursor_store=cursor.store,
-            store=engine.store_id,
-        )
-    if cursor.position == 0:
-        return
-    found = await engine.event_id(cursor.position)
-    if found is None or (cursor.event_id and found.hex() != cursor.event_id):
-        what = "has no event there any more" if found is None else "has another event there now"
-        raise CursorMismatch(
-            f"The cursor stands at position {cursor.position}, and this store {what}: it was restored or replaced.",
-            "What was read after the restored point is not in this log; rebuild whatever was fed by it from after=0.",
-            position=cursor.position,
-            expected=cursor.event_id,
-            found=found.hex() if found else None,
-        )
-
-
-async def cursor_at(log: Log, position: int) -> Cursor:
-    """A verified cursor at a position of this store. Raises CursorMismatch if it is in the future."""
-    found = await log.engine.event_id(check_position(position)) if position else None
-    if position and found is None:
-        raise CursorMismatch(
-            f"Position {position} is in the future of this store.",
-            "Follow after a position it has given.",
-            position=position,
-        )
-    return Cursor(log.engine.store_id, log.engine.epoch, position, found.hex() if found else "")
-
-
-async def cursor_after(log: Log, given: int) -> Cursor:
-    """A cursor at a position that a caller gave. Raises PositionBeyondHead, InvalidQuery."""
-    return await cursor_at(log, await known_position(log, given))
 
 
 class Following:

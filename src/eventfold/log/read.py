@@ -18,8 +18,9 @@ from eventfold.core.event import Recorded
 from eventfold.core.query import Cursor, Query
 from eventfold.core.state import State, Step, copy_state, evolve_all, evolve_recorded, state_definition_of
 from eventfold.errors import CorruptEvent, CursorMismatch, InvalidInput, InvalidQuery, InvalidState
-from eventfold.log.append import MOST, check_position, known_position, position_of, query_of
+from eventfold.log.append import query_of
 from eventfold.log.context import Log
+from eventfold.log.cursors import LAST_POSITION, check_position, known_position, position_of
 from eventfold.log.snapshots import is_snapshot_due, load_snapshot, save_snapshot
 from eventfold.ports.engine import Page, Span, TagCount
 from eventfold.ports.refusals import beyond_head
@@ -48,7 +49,7 @@ async def span_of(log: Log, bounds: Bounds) -> Span:
         raise InvalidQuery(
             f"A read was given after={after}, limit={bounds.limit}.", "Positions and limits are not negative."
         )
-    if after and (bounds.backwards or bounds.until is not None or after > MOST):
+    if after and (bounds.backwards or bounds.until is not None or after > LAST_POSITION):
         await known_position(log, after)  # elsewhere the first page tells
     if bounds.since is not None:
         after = max(after, await log.engine.position_at(to_micros(to_moment(bounds.since)) - 1))

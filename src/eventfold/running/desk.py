@@ -35,7 +35,7 @@ from eventfold.flow.prove import LogProof, Progress, Proof, prove, prove_log, un
 from eventfold.flow.status import Status, away, status_of
 from eventfold.flow.stopped import restored, stopped_error
 from eventfold.log.context import Options
-from eventfold.log.follow import verify
+from eventfold.log.cursors import verify
 from eventfold.ports.target import ELSEWHERE, Checkpoint, Disturbed, Entry, Place, Registered, RowRefused, Target
 from eventfold.projection.classes import Projection
 from eventfold.projection.plan import Kept, Plan, plan_of, plans_of

@@ -103,7 +103,9 @@ class Follower(_Given):
         is given and not acknowledged comes again when the name is followed again. Raises LeaseLost (somebody else
         follows it now; nothing was kept), TargetUnavailable, InvalidInput where the follower has no name.
         """
-        (self._kept or nameless()).acknowledge(self._cursor(upto))
+        if self._kept is None:
+            raise nameless()
+        self._kept.acknowledge(self._cursor(upto))
 
     def close(self) -> None:
         """End the iteration after the event in hand; its name may be followed by somebody else at once."""
@@ -168,7 +170,7 @@ class AsyncFollower(_Given):
     async def acknowledge(self, upto: Recorded[Any] | Cursor | None = None) -> None:
         """See Follower.acknowledge."""
         if self._keeping is None:
-            nameless()
+            raise nameless()
         if self._kept is not None:
             await in_thread(self._kept.acknowledge, self._cursor(upto))
 
@@ -187,9 +189,9 @@ class AsyncFollower(_Given):
             await in_thread(self._kept.release)
 
 
-def nameless() -> Keeping:
-    """Refuse to keep progress that has no name."""
-    raise InvalidInput(
+def nameless() -> InvalidInput:
+    """The error for progress that is to be kept without a name."""
+    return InvalidInput(
         "This follower has no name, so there is nowhere to keep its progress.",
         "Follow by name: store.follow(query, name=…); or keep the text of its cursor yourself.",
     )

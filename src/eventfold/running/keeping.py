@@ -31,7 +31,7 @@ from eventfold.flow.progress import refuse_unknown_progress
 from eventfold.flow.stopped import paused, restored
 from eventfold.log.append import query_of
 from eventfold.log.context import Log
-from eventfold.log.follow import cursor_after, verify
+from eventfold.log.cursors import cursor_after, verify
 from eventfold.ports.target import Advance, Checkpoint, Disturbed, Place, Registered, Target
 from eventfold.running.leases import is_dead_holder, new_holder_id
 

@@ -16,7 +16,7 @@ from eventfold.flow.generations import Comparison, Difference, known_in, tables_
 from eventfold.flow.project import Work
 from eventfold.flow.stopped import marks_of, stopped_error
 from eventfold.log.context import Log
-from eventfold.log.follow import cursor_at
+from eventfold.log.cursors import cursor_at
 from eventfold.ports.target import Checkpoint, Entry, Place, Registered, Target
 from eventfold.projection.plan import Plan
 from eventfold.running.leases import new_holder_id

@@ -9,6 +9,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from eventfold.concurrency import Bell, aside, run
 from eventfold.errors import EventfoldError, ProjectionStopped, StoreClosed, StoreUnavailable, TargetUnavailable
 from eventfold.flow.generations import register
@@ -34,6 +36,17 @@ def means_of(log: Log, target: Target, lease: float) -> Means:
     return Means(log, target, time.perf_counter, is_dead_holder, lease, aside=aside, catches=catches)
 
 
+class _Shared(msgspec.Struct, frozen=True):
+    """What the threads of one runner share. `holder` is the name of them all in leases, which last `lease` seconds."""
+
+    log: Log
+    lease: float
+    holder: str
+    stop: threading.Event
+    failed: dict[str, EventfoldError]
+    trouble: dict[str, EventfoldError]
+
+
 class Runner:
     """Projections being run: `with store.run(CarrierMonth): …`, or `stop()` it yourself.
 
@@ -45,20 +58,19 @@ class Runner:
     def __init__(self, log: Log, plans: Sequence[tuple[Plan, Target]], lease: float) -> None:
         self.failed: dict[str, EventfoldError] = {}
         self.trouble: dict[str, EventfoldError] = {}
-        self._log, self._lease = log, lease
         self._stop = threading.Event()
         self._bells: list[Bell] = []
         self._threads: list[threading.Thread] = []
         self._hearts: dict[Target, Heart] = {}
-        name_of_all = new_holder_id()
+        shared = _Shared(log, lease, new_holder_id(), self._stop, self.failed, self.trouble)
         for plan, target in plans:
-            share = Share(plan.partitions, name_of_all, min(LOOK, lease / 3)) if plan.partitions > 1 else None
+            share = Share(plan.partitions, shared.holder, min(LOOK, lease / 3)) if plan.partitions > 1 else None
             heart = self._hearts.get(target) or self._hearts.setdefault(target, Heart(target, lease))
             for partition in range(plan.partitions):
                 bell = Bell(log.engine.watch)
                 self._bells.append(bell)
                 name = f"eventfold-{plan.name}-{partition}"
-                job = _Job(self, plan, target, partition, bell, heart, name_of_all, share)
+                job = _Job(shared, plan, target, partition, bell, heart, share)
                 self._threads.append(threading.Thread(target=job.run, name=name, daemon=True))
         for thread in self._threads:
             thread.start()
@@ -104,35 +116,34 @@ class _Job:
 
     def __init__(
         self,
-        runner: Runner,
+        shared: _Shared,
         plan: Plan,
         target: Target,
         partition: int,
         bell: Bell,
         heart: Heart,
-        holder: str,
         share: Share | None,
     ) -> None:
-        self._runner, self._plan, self._target, self._partition, self._bell = runner, plan, target, partition, bell
+        self._shared, self._plan, self._target, self._partition, self._bell = shared, plan, target, partition, bell
         self._heart, self._telling = heart, Telling(plan.name)
-        self._holder, self._share = holder, share
+        self._share = share
         self._pause = BACK_OFF[0]
 
     def run(self) -> None:
         """Until stopped; a generation that is no longer wanted is exchanged for the one that is."""
-        runner, name = self._runner, self._plan.name
-        while not runner._stop.is_set():  # pyright: ignore[reportPrivateUsage]
+        shared, name = self._shared, self._plan.name
+        while not shared.stop.is_set():
             try:
                 self._generation()
             except StoreClosed:
                 return
             except (TargetUnavailable, StoreUnavailable) as error:
-                runner.trouble[name] = error
+                shared.trouble[name] = error
                 self._telling.trouble(error)
                 self._wait(self._pause)
                 self._pause = min(self._pause * 2, BACK_OFF[1])
             except EventfoldError as error:
-                runner.failed[name] = error
+                shared.failed[name] = error
                 self._telling.failed(error)
                 return
             except BaseException as error:  # noqa: BLE001 (it is told): SystemExit, say, which would end the thread without a word
@@ -142,16 +153,16 @@ class _Job:
                     projection=name,
                 )
                 stopped.__cause__ = error
-                runner.failed[name] = stopped
+                shared.failed[name] = stopped
                 self._telling.failed(stopped)
                 return
 
     def _generation(self) -> None:
-        runner = self._runner
-        known = run(register(self._plan, runner._log, self._target))  # pyright: ignore[reportPrivateUsage]
+        shared = self._shared
+        known = run(register(self._plan, shared.log, self._target))
         place = Place(known.name, known.live, self._partition)
-        means = means_of(runner._log, self._target, runner._lease)  # pyright: ignore[reportPrivateUsage]
-        work = Work(self._plan, means, place, self._holder)
+        means = means_of(shared.log, self._target, shared.lease)
+        work = Work(self._plan, means, place, shared.holder)
         try:
             self._steps(work, means.lease)
         finally:
@@ -160,10 +171,10 @@ class _Job:
             try:
                 work.release()
             except (TargetUnavailable, StoreUnavailable) as error:  # it will expire by itself
-                runner.trouble[self._plan.name] = error
+                shared.trouble[self._plan.name] = error
 
     def _steps(self, work: Work, lease: float) -> None:
-        stop, look = self._runner._stop, min(LOOK, lease / 3)  # pyright: ignore[reportPrivateUsage]
+        stop, look = self._shared.stop, min(LOOK, lease / 3)
         beaten = time.monotonic()
         while not stop.is_set():
             if self._left_to_others(work):
@@ -207,11 +218,11 @@ class _Job:
     def _settled(self) -> None:
         if self._pause != BACK_OFF[0]:
             self._pause = BACK_OFF[0]
-            self._runner.trouble.pop(self._plan.name, None)
+            self._shared.trouble.pop(self._plan.name, None)
             self._telling.well()
 
     def _wait(self, seconds: float) -> None:
-        self._runner._stop.wait(seconds)  # pyright: ignore[reportPrivateUsage]
+        self._shared.stop.wait(seconds)
 
 
 def catch_up(
