@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.commands import run
+from tests.cli.commands import process, run
 from tests.cli.stores import identity
 
 
@@ -105,6 +105,18 @@ def test_lines_go_from_one_store_into_another_unchanged(bank: str, tmp_path: Pat
     assert run("read", other, "--count").out == "6\n"
 
 
+def test_a_dash_stands_for_lines_on_standard_input(bank: str, tmp_path: Path) -> None:
+    """With the store before it or in EVENTFOLD_URL; no event of the type - is written, and no store of that name."""
+    line = '{"type":"B","tags":["x:1"]}'
+    assert run("append", bank, "-", input=line).code == 0
+    assert run("append", "-", input=line, EVENTFOLD_URL=bank).code == 0
+    assert [each["type"] for each in run("read", bank, "--after", "6").lines] == ["B", "B"]
+    refused = process("append", "-", "--create", folder=tmp_path, input=line)
+    assert refused.code == 2
+    assert "Name the store before it" in " ".join(refused.err.replace("│", " ").split())
+    assert list(tmp_path.glob("-*")) == []
+
+
 def test_many_lines_are_written_in_appends_of_a_thousand(tmp_path: Path) -> None:
     """2,500 lines make three receipts; blank lines are passed over."""
     lines = "\n\n".join(json.dumps({"type": "Counted", "data": {"n": n}}) for n in range(2500))
@@ -158,6 +170,7 @@ def test_atomic_lines_are_one_append_or_none(tmp_path: Path) -> None:
         (["A", "--data", json.dumps("x" * 1_000_001)], "1,000,000 is the most"),
         (["A", *[word for n in range(65) for word in ("--tag", f"x:{n}")]], "64 is the most"),
         (["--tag", "x:1"], "belongs to one event"),
+        (["-", "--data", "{}"], "belongs to one event"),
     ],
 )
 def test_what_cannot_be_used_is_refused_and_nothing_is_written(bank: str, words: list[str], says: str) -> None:

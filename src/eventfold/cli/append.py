@@ -17,7 +17,15 @@ import typer
 from eventfold.cli.exit_codes import print_note
 from eventfold.cli.formatting import count_of, format_second
 from eventfold.cli.jsonl import build_event, format_id, format_time, read_all_events, read_batches
-from eventfold.cli.options import Json, Url, open_store, parse_position_or_cursor, parse_time, split_store_argument
+from eventfold.cli.options import (
+    STORE_VARIABLE,
+    Json,
+    Url,
+    open_store,
+    parse_position_or_cursor,
+    parse_time,
+    split_store_argument,
+)
 from eventfold.cli.output import Output
 from eventfold.core.codec import encode_metadata
 from eventfold.core.envelope import MAX_EVENTS_PER_APPEND, Receipt
@@ -26,12 +34,13 @@ from eventfold.errors import EventfoldError, InvalidInput
 from eventfold.store import Store
 
 CONDITION, LINES = "Condition", "Lines"
+STANDARD_INPUT = "-"
 DATA_HELP = "The payload; - reads it from the input. Without it: {}."
 AFTER_HELP = "… stands after this position (else anywhere)."
 
 Type = Annotated[
     str | None,
-    typer.Argument(metavar="TYPE", help="The event's type; without it, JSON lines are read.", show_default=False),
+    typer.Argument(metavar="TYPE", help="The event's type. Without it, or -: JSON lines are read.", show_default=False),
 ]
 Data = Annotated[str | None, typer.Option("--data", "-d", metavar="JSON|@FILE|-", help=DATA_HELP)]
 Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="A tag. Repeat it for more.")]
@@ -97,20 +106,18 @@ def append(
 ) -> None:
     """Append one event, or those of JSON lines.
 
-    Without a TYPE, JSON lines are read from the input, as `eventfold read --json` writes them. Of a line only `type`
+    Without a TYPE, or with -, JSON lines are read from the input, as `eventfold read --json` writes them. Of a line only `type`
     is needed; `position` and `time` are given anew. They are written in appends of up to 1,000, each of them whole or
     not at all. Lines with ids can be given again: what is there is not written twice.
     """
-    url, others = split_store_argument(url, [] if event_type is None else [event_type])
-    if len(others) > 1:
-        raise typer.BadParameter(f"{others[1]!r} is one argument too many.", param_hint="TYPE")
+    url, event_type = split_arguments(url, event_type)
     output = Output(as_json)
     condition = build_condition(unless_types, unless_tags)
     if after is not None and condition is None:
         raise typer.BadParameter("say what must not stand there: --unless-tag or --unless-type.", param_hint="--after")
-    if others:
+    if event_type is not None:
         event = build_event(
-            others[0],
+            event_type,
             read_payload(data),
             tags=tags or [],
             event_id=event_id,
@@ -131,6 +138,17 @@ def append(
             print_receipt(output, store.append_encoded(*events, unless=condition, after=where, key=key))
         else:
             append_lines(output, store, batch)
+
+
+def split_arguments(url: str | None, event_type: str | None) -> tuple[str | None, str | None]:
+    """The store, and the type of the one event; no type, or -, stands for JSON lines on standard input."""
+    url, others = split_store_argument(url, [] if event_type is None else [event_type])
+    if len(others) > 1:
+        raise typer.BadParameter(f"{others[1]!r} is one argument too many.", param_hint="TYPE")
+    if url == STANDARD_INPUT:
+        hint = f"- is standard input. Name the store before it, or set {STORE_VARIABLE}."
+        raise typer.BadParameter(hint, param_hint="STORE")
+    return url, None if others in ([], [STANDARD_INPUT]) else others[0]
 
 
 def refuse_event_options(**of_one_event: Any) -> None:
@@ -177,7 +195,7 @@ def read_payload(text: str | None) -> bytes:
     """The payload of `--data`, without blanks. Raises InvalidInput."""
     if text is None:
         return b"{}"
-    if text == "-":
+    if text == STANDARD_INPUT:
         raw = stdin().read()
     elif text.startswith("@"):
         try:
