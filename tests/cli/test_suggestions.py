@@ -48,3 +48,23 @@ def test_nothing_is_told_where_every_name_is_there(bank: str) -> None:
         ran = run("read", bank, *words)
         assert (ran.code, ran.out, ran.err) == (0, "", "")
     assert "No event has" not in run("read", bank, "--tag", "account:a-1").err
+
+
+@pytest.mark.parametrize(
+    "words", [["verify"], ["projections", "status"], ["projections", "show"], ["projections", "forget"]], ids=" ".join
+)
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("mailr", "keeps no projection 'mailr'. Did you mean mailer?"),
+        ("Mailer", "keeps no projection 'Mailer'. Did you mean mailer?"),
+        ("xyz", "keeps no projection 'xyz'. It keeps mailer."),
+    ],
+    ids=["a letter", "capitals", "nothing like it"],
+)
+def test_the_nearest_projection_is_named(bank: str, words: list[str], name: str, told: str) -> None:
+    """Exit code 1, and the name that comes nearest, or those that there are."""
+    assert run("tail", bank, "--once", "--name", "mailer").code == 0
+    ran = run(*words, bank, name)
+    assert (ran.code, ran.out) == (1, "")
+    assert told in ran.err

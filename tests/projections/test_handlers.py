@@ -176,7 +176,7 @@ def test_the_store_file_serves_appends_while_handlers_are_slow(tmp_path: Path) -
 def test_a_name_that_nobody_keeps_is_told_with_near_ones(store: ef.Store) -> None:
     """Misspelt, the nearest one is named."""
     store.project(CarrierMonth)
-    with pytest.raises(UnknownProjection, match=r"carrier_mont'.*it keeps carrier_month"):
+    with pytest.raises(UnknownProjection, match=r"carrier_mont'.*Did you mean carrier_month\?"):
         store.projections.status("carrier_mont")
 
 

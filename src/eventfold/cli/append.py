@@ -106,9 +106,9 @@ def append(
 ) -> None:
     """Append one event, or those of JSON lines.
 
-    Without a TYPE, or with -, JSON lines are read from the input, as `eventfold read --json` writes them. Of a line only `type`
-    is needed; `position` and `time` are given anew. They are written in appends of up to 1,000, each of them whole or
-    not at all. Lines with ids can be given again: what is there is not written twice.
+    Without a TYPE, or with -, JSON lines are read from standard input, as `eventfold read --json` writes them. A line
+    needs only `type`; `position` and `time` are assigned again. Lines are written in appends of up to 1,000, each of
+    them whole or not at all. Lines with ids can be given again: an event that is in the log is not written twice.
     """
     url, event_type = split_arguments(url, event_type)
     output = Output(as_json)

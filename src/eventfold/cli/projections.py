@@ -136,6 +136,8 @@ def show(url: Url = None, name: Name = None, import_path: ImportPath = ".", as_j
     output = Output(as_json)
     with open_projection(url, name, import_path) as (admin, named):
         checkpoints = admin.checkpoints(named)
+        if not checkpoints:
+            admin.status(named)  # raises UnknownProjection where there is no projection of this name
     for each in checkpoints:
         facts = {
             "name": each.place.name,

@@ -309,11 +309,14 @@ def known_in(target: Target, name: str) -> Registered:
     """What is known about a projection. Raises UnknownProjection, with near matches."""
     known = target.registered(name)
     if known is None:
-        names = [each.name for each in target.all()]
-        near = difflib.get_close_matches(name, names, 1) or names[:5]
+        names = {each.name.casefold(): each.name for each in target.all()}
+        near = difflib.get_close_matches(name.casefold(), list(names), 1)
+        some = (
+            f" It keeps {', '.join([*names.values()][:5])}{' and others' if len(names) > 5 else ''}." if names else ""
+        )
         raise UnknownProjection(
-            f"{target.address} keeps no projection {name!r}" + (f" (it keeps {', '.join(near)})." if near else "."),
-            "Run it once to make it known: store.project(…), or eventfold run.",
+            f"{target.address} keeps no projection {name!r}." + (f" Did you mean {names[near[0]]}?" if near else some),
+            "List the names: eventfold projections list. A new one gets there by store.project(…) or eventfold run.",
             projection=name,
         )
     return known
