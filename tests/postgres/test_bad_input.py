@@ -11,7 +11,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from eventfold.engines.postgres import connection
+from eventfold.engines.postgres import pool as pools
 from eventfold.engines.postgres import schema as store_schema
 from eventfold.errors import (
     EventfoldError,
@@ -396,7 +396,7 @@ def test_too_many_callers_are_told_to_wait(opening: Open, monkeypatch: pytest.Mo
     engine = opening(pool=1, patience=0)
     pool = engine.inner._servers._reader_pool  # pyright: ignore[reportPrivateUsage]
     link = engine.runner.run(pool.acquire())
-    monkeypatch.setattr(connection, "MIN_ACQUIRE_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(pools, "MIN_ACQUIRE_TIMEOUT_S", 0.1)
     with pytest.raises(StoreBusy, match="pool="):
         engine.head()
     engine.runner.run(pool.release(link))

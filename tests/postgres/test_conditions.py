@@ -15,7 +15,7 @@ from eventfold.core.envelope import Receipt
 from eventfold.core.query import ConditionClause, Item, Query
 from eventfold.engines.postgres import schema as store_schema
 from eventfold.engines.postgres.arrays import ArrayDumpers
-from eventfold.engines.postgres.many import MAX_POSITIONS_PER_RANGE, LargeQuery, is_large
+from eventfold.engines.postgres.large_queries import MAX_POSITIONS_PER_RANGE, LargeQuery, is_large
 from eventfold.engines.postgres.statements import MAX_POSITION, ReadStatements
 from eventfold.errors import AppendConflict
 from eventfold.ports.engine import AppendRequest, Span

@@ -13,8 +13,7 @@ from eventfold.concurrency import run
 from eventfold.core.envelope import NewEvent
 from eventfold.core.query import ConditionClause, Query
 from eventfold.engines.memory import MemoryEngine
-from eventfold.engines.postgres import append, many
-from eventfold.engines.postgres import engine as postgres
+from eventfold.engines.postgres import append, large_queries, reader
 from eventfold.ports.engine import AppendRequest, Span
 from tests.model.calls import queries, requests, seen, timeless
 from tests.postgres.given import Opened
@@ -28,9 +27,9 @@ def test_it_behaves_as_the_memory_engine_does(
     """Any calls: reused ids, known keys, conditions on each other, behind events of any call; then any reads."""
     with pytest.MonkeyPatch.context() as patch:
         if few is not None:
-            patch.setattr(many, "MAX_WALKS", few)
-            patch.setattr(postgres, "MAX_POSITIONS_PER_RANGE", 3)
-            patch.setattr(postgres, "MIN_RANGE_POSITIONS", 1)
+            patch.setattr(large_queries, "MAX_WALKS", few)
+            patch.setattr(reader, "MAX_POSITIONS_PER_RANGE", 3)
+            patch.setattr(reader, "MIN_RANGE_POSITIONS", 1)
         compare(Opened(server.url(), schema=f"m{uuid4().hex}"), calls, asked)
 
 

@@ -18,13 +18,13 @@ from psycopg.types.string import TextLoader
 from eventfold.concurrency import run
 from eventfold.core.mutex import Mutex
 from eventfold.core.table import Column, ColumnKind, Convert, Table
-from eventfold.engines.postgres.connection import Pool
+from eventfold.engines.postgres.connection import detect_pooler
 from eventfold.engines.postgres.options import MAX_IDENTIFIER_BYTES, ServerAddress, parse_address, parse_url
 from eventfold.engines.postgres.pool import (
     HANDLER_ACQUIRE_TIMEOUT_S,
+    Pool,
     TargetPools,
     ThreadCheckouts,
-    detect_pooler,
     split_pool_size,
 )
 from eventfold.errors import EventfoldError, StoreUnavailable, TargetUnavailable

@@ -28,7 +28,7 @@ from eventfold.engines.postgres.arrays import (
     pack_uuids,
 )
 from eventfold.engines.postgres.checksums import new_event_crc
-from eventfold.engines.postgres.many import rarest_tag_first
+from eventfold.engines.postgres.large_queries import rarest_tag_first
 from eventfold.engines.postgres.schema import LAYOUT
 from eventfold.ports.engine import AppendRequest, Outcome
 from eventfold.ports.refusals import base_event_missing, conflict, id_reused, in_the_future
@@ -190,6 +190,14 @@ def call_sql(function: str, given: dict[str, Any]) -> str:
     return f"{function}(layout => {LAYOUT}, {', '.join(f'{name} => %b::{types[name]}' for name in given)})"
 
 
+def guard_epoch(function: str) -> str:
+    """The call, to be made for a row `s` of the store's table only: the statement then says `s.epoch = …`.
+
+    An argument that depends on that row keeps the planner from making the call first.
+    """
+    return function.replace("%b::uuid[]", "CASE WHEN s.one THEN %b::uuid[] END", 1)
+
+
 def append_arguments(batch: AppendBatch) -> dict[str, Any]:
     """The batch as `append` in SQL wants it, without what every event has by default."""
     requests = batch.requests
@@ -309,6 +317,11 @@ def append_options(batch: AppendBatch, seen: int) -> dict[str, Any]:
 def has_repeated_ids(request: AppendRequest) -> bool:
     """Whether two events of one request have the same id, which no log can hold."""
     return len(request.events) > 1 and len({event.id for event in request.events}) < len(request.events)
+
+
+def is_stale(request: AppendRequest, epoch: int) -> bool:
+    """Whether the request's condition was read in another epoch."""
+    return request.epoch is not None and request.epoch != epoch and bool(request.unless)
 
 
 class AppendReply(msgspec.Struct, frozen=True):

@@ -1,86 +1,132 @@
-"""Room: the engine: the port over one PostgreSQL schema, in both colours.
+"""The PostgreSQL engine: every method of the engine port, over one schema of a database.
 
-Knows: what to make of each answer. Does not know: how questions are phrased (statements.py, append.py), over which
-connection they go (servers.py), what is written (writer.py), how followers are woken (listen.py).
+Knows: which part answers which call. Does not know: SQL (statements.py, append.py), connections (servers.py, pool.py),
+how pages are read (reader.py) and events written (writer.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
-import msgspec
-
-from eventfold.core.envelope import StoredEvent, page_length
+from eventfold.core.envelope import Receipt, Staged, StoredEvent
 from eventfold.core.query import Query
 from eventfold.core.snapshot import Snapshot
 from eventfold.engines.postgres import schema
-from eventfold.engines.postgres.checksums import (
-    check_matches_query,
-    check_no_gaps,
-    damaged_snapshot,
-    decode_request_key,
-    missing_event,
-    snapshot_crc,
-)
-from eventfold.engines.postgres.connection import Mode, ResultRows, run_off_loop
+from eventfold.engines.postgres.checksums import damaged_snapshot, snapshot_crc
+from eventfold.engines.postgres.connection import Mode, ResultRows
+from eventfold.engines.postgres.inline import inline_not_supported
 from eventfold.engines.postgres.integrity import IntegrityCheck
 from eventfold.engines.postgres.listen import Listener
-from eventfold.engines.postgres.many import MAX_POSITIONS_PER_RANGE, MIN_RANGE_POSITIONS, LargeQuery, is_large
 from eventfold.engines.postgres.named_locks import NamedLocks
-from eventfold.engines.postgres.options import ServerAddress, parse_url, target_url
+from eventfold.engines.postgres.options import ServerAddress, parse_url, quote_identifier, target_url
 from eventfold.engines.postgres.pool import TargetPools
-from eventfold.engines.postgres.statements import MAX_POSITION, STATS_COLUMNS
+from eventfold.engines.postgres.reader import PostgresReader
+from eventfold.engines.postgres.replication import Replication
+from eventfold.engines.postgres.servers import Servers
+from eventfold.engines.postgres.statements import STATS_COLUMNS, ReadStatements
+from eventfold.engines.postgres.transactions import TransactionalAppends
 from eventfold.engines.postgres.writer import PostgresWriter
 from eventfold.errors import NotSupported
-from eventfold.ports.engine import PAGE_BYTES, Head, Page, RestoreResult, Span, TagCount, TypeCount, UpgradeResult
+from eventfold.ports.engine import (
+    AppendRequest,
+    Capabilities,
+    ExclusiveTransaction,
+    Head,
+    InlineProjector,
+    Outcome,
+    Page,
+    RestoreResult,
+    Span,
+    TagCount,
+    TypeCount,
+    UpgradeResult,
+)
+from eventfold.ports.inline import InlineRegistration
 from eventfold.ports.integrity import Problem, Progress
 
 
-class PostgresEngine(PostgresWriter):
-    """One log in one schema of a PostgreSQL database; any number of processes may use it at once."""
+class PostgresEngine:
+    """One log in one schema of a PostgreSQL database; any number of processes may use it at once.
+
+    `colour`: whether calls block ("sync") or run on an asyncio event loop ("async"). `create`: whether to create a
+    store that does not exist. For the other options see `PostgresOptions`.
+    """
 
     name = "postgres"
 
     def __init__(self, url: str, *, colour: Mode = "sync", create: bool = True, **options: Any) -> None:
-        plain, chosen = parse_url(url, options)
-        super().__init__(plain, chosen, colour, create)
-        self._default_target = target_url(plain, chosen.schema)
-        self._given_options: dict[str, Any] = {**options, "schema": chosen.schema}
-        self._blocking_pool_size = chosen.pool  # connections that another engine on this store may have
+        plain_url, self.options = parse_url(url, options)
+        self.capabilities = Capabilities(suspends=colour == "async", blocks=colour == "sync", inline=colour == "sync")
+        self._default_target = target_url(plain_url, self.options.schema)
+        self._given_options: dict[str, Any] = {**options, "schema": self.options.schema}
+        self._blocking_pool_size = self.options.pool  # of the engine that `blocking` returns
+        self._schema = quote_identifier(self.options.schema)
+        self._sql = ReadStatements(self._schema)
+        self._servers = Servers(plain_url, self.options, colour, create, self._forget_epoch)
+        self._reader = PostgresReader(self._servers)
+        self._writer = PostgresWriter(self._servers, self._reader)
+        self._replication = Replication(self._servers, self._writer)
+        self._transactions = TransactionalAppends(self._servers, self._reader)
         self._locks = NamedLocks(self._servers, colour)
         self._listener: Listener | None = None
-        self._type_counts = (0, 0, dict[str, int]())  # events of each type: in which epoch, up to which position
+
+    def _forget_epoch(self) -> None:
+        self._writer.forget_epoch()
+        self._reader.forget_epoch()
+
+    @property
+    def store_id(self) -> str:
+        """See the port."""
+        return self._servers.store_id
+
+    @property
+    def epoch(self) -> int:
+        """See the port."""
+        return self._servers.epoch
 
     @property
     def default_target(self) -> str:
         """See the port: the schema of the log, on the primary. Contains the password if the address does."""
         return self._default_target
 
-    def blocking(self) -> PostgresEngine:
-        """Another engine on the same store, not opened yet, whose calls block: what read models are run with."""
-        options: dict[str, Any] = {**self._given_options, "pool": self._blocking_pool_size}
-        return PostgresEngine(self._default_target, create=False, **options)
-
-    async def share(self) -> None:
-        """Leave half of the connections to the engine that `blocking` makes. Call it once, before that."""
-        self._blocking_pool_size = await self._servers.give_up_half()
-
-    async def lend(self, address: ServerAddress) -> TargetPools | None:
-        """Connections for read models at an address, out of this engine's own; None where they do not lead there."""
-        if self.capabilities.suspends or address.parameters != self._servers.primary.parameters:
-            return None
-        return await self._servers.target_pools()
+    # Opening, closing, maintenance
 
     async def open(self) -> None:
         """See the port."""
         await self._servers.open()
 
-    async def upgrade(self, copy: str | None = None, *, copies: bool = True) -> UpgradeResult:
-        """Bring a store of an older layout to this eventfold's. Needs its owner's rights.
+    async def close(self) -> None:
+        """See the port."""
+        await self._locks.close()
+        await self._servers.close()
+        if self._listener is not None:  # it notifies once more, so that callers that wait learn of the close
+            if self.capabilities.suspends:
+                await asyncio.to_thread(self._listener.close)
+            else:
+                self._listener.close()
 
-        Call it on an engine that is not open. Processes of the older layout can write no more afterwards. No copy
-        can be made here: `copy` is refused, and `copies` means nothing. Raises NotSupported, StoreUnavailable.
+    def blocking(self) -> PostgresEngine:
+        """Another engine on the same store, not opened yet, whose calls block: read models run with it."""
+        options: dict[str, Any] = {**self._given_options, "pool": self._blocking_pool_size}
+        return PostgresEngine(self._default_target, create=False, **options)
+
+    async def share(self) -> None:
+        """Give half of the connections to the engine that `blocking` returns. Call it once, before `blocking`."""
+        self._blocking_pool_size = await self._servers.give_up_half()
+
+    async def lend(self, address: ServerAddress) -> TargetPools | None:
+        """Connections of this engine for read models at an address; None if the address is another server's."""
+        if self.capabilities.suspends or address.parameters != self._servers.primary.parameters:
+            return None
+        return await self._servers.target_pools()
+
+    async def upgrade(self, copy: str | None = None, *, copies: bool = True) -> UpgradeResult:
+        """Bring a store of an older layout to this version's. Needs the rights of the store's owner.
+
+        Call it on an engine that is not open. Processes of the older layout can write no more afterwards. No copy is
+        made: `copy` is refused, and `copies` has no effect. Raises NotSupported, StoreUnavailable.
         """
         if copy is not None and copies:
             raise NotSupported(
@@ -91,7 +137,7 @@ class PostgresEngine(PostgresWriter):
         return UpgradeResult(await self._servers.upgrade(), schema.LAYOUT)
 
     async def restored(self) -> RestoreResult:
-        """Let a new epoch begin, after a restore by other tools. Needs its owner's rights.
+        """Begin a new epoch after a restore by other tools. Needs the rights of the store's owner.
 
         Call it on an engine that is not open, before anything uses the store; the engine is closed afterwards. Raises
         StoreUnavailable.
@@ -101,160 +147,124 @@ class PostgresEngine(PostgresWriter):
         finally:
             await self.close()
 
+    async def check(self, progress: Progress = lambda _done, _all: None) -> AsyncIterator[Problem]:
+        """Compare everything in the store that is written twice, and yield what differs.
+
+        Reads verify what they find; only this finds what a damaged index hides. `progress` is called with the number of
+        events compared so far and in all. Appends and reads may continue meanwhile. The primary is asked.
+        """
+        servers = self._servers
+
+        async def run_query(sql: str, values: Sequence[Any]) -> ResultRows:
+            return await servers.query(sql, values, primary=True)
+
+        async for problem in IntegrityCheck(run_query, self._schema, self.store_id, servers.unplaced).problems(
+            progress
+        ):
+            yield problem
+
+    async def stats(self) -> dict[str, Any]:
+        """See the port."""
+        servers = self._servers
+        return {
+            "engine": self.name,
+            "schema": self.options.schema,
+            "server": servers.primary.where,
+            "replica": servers.replica.where if servers.replica else None,
+            "pooler": servers.behind_pooler,
+            "listener": self._listener.mode if self._listener else "idle",
+            "layout": schema.LAYOUT,
+            **dict(zip(STATS_COLUMNS, (await servers.query(self._sql.stats))[0], strict=True)),
+        }
+
+    # Appending
+
+    async def append_many(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
+        """See the port."""
+        return await self._writer.append_many(requests)
+
+    async def append_joined(self, connection: Any, requests: Sequence[AppendRequest]) -> list[Staged]:
+        """Append within the user's transaction on `connection`: the append commits or rolls back with it.
+
+        `connection`: psycopg's, SQLAlchemy's Connection or Session (async ones too), or Django's. Positions are
+        assigned and conditions judged at its COMMIT, which fails (see `refusal`) if one does not hold. What is
+        returned has no positions yet; `confirm` gives the receipt afterwards. Raises InvalidInput on a connection
+        that is in no transaction or in one of another isolation level than READ COMMITTED.
+        """
+        return await self._transactions.stage(connection, requests)
+
+    async def staged(
+        self, connection: Any, types: Sequence[str] | None = None, key: str | None = None
+    ) -> list[tuple[StoredEvent, str | None]]:
+        """What `append_joined` has staged in the connection's transaction: events in order, each with its request key.
+
+        Of appends that have an event of one of these types (None: any type), and of the one under this key; their
+        other events are included. What was rolled back to a savepoint is not included. Before the COMMIT positions
+        are 0.
+        """
+        return await self._transactions.read_staged(connection, types, key)
+
+    async def confirm(self, staged: Staged) -> Receipt | None:
+        """The receipt of a joined append after its COMMIT; None if it was not committed.
+
+        Raises AppendUnconfirmed if that cannot be looked up now.
+        """
+        return await self._transactions.confirm(staged)
+
+    async def request(self, key: str) -> Receipt | None:
+        """See the port."""
+        return await self._reader.receipt_of(key)
+
     # Reading
 
     async def read(self, query: Query, span: Span) -> Page:
         """See the port."""
-        while True:
-            asked = await self._expand_query(query)
-            page = await self._read(asked, span)
-            if asked is query or await self._expand_query(query) == asked:
-                return page
-
-    async def _read(self, query: Query, span: Span) -> Page:
-        if is_large(query):
-            head, events = await self._read_ranges(query, span)
-        else:
-            rows = await self._query_page(query, span, span.limit + 1)
-            head, events = rows[0][0], self._decode_page(rows)
-            self._servers.note_event(*rows[0][:3])
-        self._last_seen_position = max(self._last_seen_position, head)
-        end = head if span.until is None else min(span.until, head)
-        size = page_length(events, span.limit, PAGE_BYTES)
-        if more := len(events) > size:
-            beyond = events[size]
-            del events[size:]
-            if beyond.first == events[-1].first:
-                events += await self._rest_of_append(query, span, events[-1])
-        if query.items:
-            check_matches_query(events, query, span.backwards)
-        elif span.occurred_since is None and span.occurred_until is None:
-            check_no_gaps(events, span, end, more)
-        if more:
-            return Page(events, events[-1].position, True)
-        return Page(events, span.after + 1 if span.backwards else end, False)
-
-    async def _read_ranges(self, query: Query, span: Span) -> tuple[int, list[StoredEvent]]:
-        """The head, and up to one more matching event than the limit of the span, a stretch of the log at a time."""
-        arms, events = LargeQuery(self._schema, query), list[StoredEvent]()
-        after, until = span.after, MAX_POSITION if span.until is None else span.until
-        width = MAX_POSITION
-        while True:
-            low, high = (max(after, until - width), until) if span.backwards else (after, min(until, after + width))
-            part = msgspec.structs.replace(span, after=low, until=high)
-            most = MAX_POSITIONS_PER_RANGE if high - low > MIN_RANGE_POSITIONS else MAX_POSITION - 1
-            statement = self._sql.range_page(arms, part, span.limit + 1 - len(events), most)
-            rows = await self._servers.query_from(self._required_position(low, span.until), statement)
-            head, epoch, count, last = rows[0][:4]
-            self._servers.note_event(head, epoch, last)
-            until, high = min(until, head), min(high, head)
-            if count > most:
-                width = max(1, (high - low) // 4)
-                continue
-            events += self._decode_page([(*row[:2], *row[3:]) for row in rows])
-            after, until = (after, low) if span.backwards else (high, until)
-            if len(events) > page_length(events, span.limit, PAGE_BYTES) or after >= until:
-                return head, events
-            width *= 2
-
-    async def _rest_of_append(self, query: Query, span: Span, last: StoredEvent) -> list[StoredEvent]:
-        """The further matching events of the append that a page's limit cut."""
-        if span.backwards:
-            part = msgspec.structs.replace(span, after=max(span.after, last.first - 1), until=last.position - 1)
-        else:
-            until = last.last if span.until is None else min(span.until, last.last)
-            part = msgspec.structs.replace(span, after=last.position, until=until)
-        return self._decode_page(await self._query_page(query, part, None))
-
-    async def _query_page(self, query: Query, span: Span, limit: int | None) -> ResultRows:
-        floor = self._required_position(span.after, span.until)
-        return await self._servers.query_from(floor, self._sql.page(query, span, limit))
-
-    def _required_position(self, after: int, until: int | None) -> int:
-        """How far a replica must have come to answer for (after, until]: never less than what was seen of it."""
-        return max(self._read_floor, after, min(until, self._last_seen_position) if until is not None else 0)
+        return await self._reader.read(query, span)
 
     async def head(self) -> Head:
         """See the port."""
-        rows = await self._servers.query_from(self._read_floor, (self._sql.last_event, []))
-        if not rows:
-            return Head(0, 0, b"")
-        (last,) = self._decode_events([row[2:] for row in rows])
-        return Head(last.position, last.time, last.id)
+        return await self._reader.head()
 
     async def count(self, query: Query, after: int = 0, until: int | None = None) -> int:
         """See the port."""
-        query = await self._expand_query(query)
-        statement = self._sql.count(query, after, MAX_POSITION if until is None else until)
-        head, _, count = (await self._servers.query_from(self._required_position(after, until), statement))[0]
-        if query.items:
-            return count
-        return max(0, (head if until is None else min(until, head)) - after)
+        return await self._reader.count(query, after, until)
 
     async def position_at(self, time: int) -> int:
         """See the port."""
-        rows = await self._servers.query_from(self._read_floor, (self._sql.position_at, [time]))
-        head, _, probes, last = rows[0][:4]
-        if not head:
-            return 0
-        events = self._decode_events([row[4:] for row in rows if row[4] is not None])
-        if len(events) < probes:
-            raise missing_event(last)
-        return max((event.position for event in events if event.time <= time), default=0)
+        return await self._reader.position_at(time)
 
     async def event_id(self, position: int) -> bytes | None:
         """See the port."""
-        event = await self._event_at(position)
+        event = await self._reader.event_at(position)
         return event.id if event else None
 
     async def position_of(self, id: bytes) -> int | None:
         """See the port."""
-        rows = await self._servers.query_with_fallback(self._sql.position_of, id)
-        return rows[0][0] if rows else None
+        return await self._reader.position_of(id)
 
     async def boundary(self, position: int) -> int:
         """See the port."""
-        event = await self._event_at(position)
+        event = await self._reader.event_at(position)
         return event.last if event else position
-
-    async def _event_at(self, position: int) -> StoredEvent | None:
-        """The event at a position; None beyond the head. Raises CorruptEvent where there must be one."""
-        rows = await self._servers.query_with_fallback(self._sql.event_at, position)
-        if not rows and 0 < position <= (await self.head()).position:
-            rows = await self._servers.query(
-                self._sql.event_at, [position], primary=True, epoch=True
-            )  # it may have come
-            if not rows:
-                raise missing_event(position)
-        return self._decode_events([rows[0][2:]])[0] if rows else None
-
-    async def keys(self, after: str = "", limit: int = 1000) -> list[tuple[str, int]]:
-        """See the port."""
-        return [decode_request_key(row) for row in await self._servers.query(self._sql.keys, [after, limit])]
 
     async def types(self) -> list[TypeCount]:
         """See the port."""
-        epoch, through, counts = self._type_counts
-        if epoch != self.epoch:
-            through, counts = 0, dict[str, int]()
-        rows = await self._servers.query(*self._sql.types(through), epoch=True)
-        head, epoch = rows[0][:2]
-        if through > head or epoch != self.epoch or (through and self._type_counts[0] != epoch):  # of another moment
-            counts = dict[str, int]()
-            rows = await self._servers.query(*self._sql.types(0), epoch=True)
-            head, epoch = rows[0][:2]
-        found = [
-            TypeCount(type, counts.get(type, 0) + more, first, last)
-            for _, _, type, more, first, last in rows
-            if last is not None
-        ]
-        self._type_counts = (epoch, head, {each.type: each.count for each in found})
-        return found
+        return await self._reader.types()
 
     async def tags(self, prefix: str = "", limit: int = 1000, after: str = "") -> list[TagCount]:
         """See the port."""
         rows = await self._servers.query(*self._sql.tags(prefix, limit, after)) if limit > 0 else []
         return [TagCount(*row) for row in rows]
+
+    def watch(self, ring: Callable[[], None]) -> Callable[[], None]:
+        """See the port."""
+        if self._listener is None:
+            poll_interval_s = self.options.poll if self._servers.behind_pooler else None
+            primary, replica = self._servers.primary, self._servers.replica
+            self._listener = Listener(primary, replica, self._sql.head, self.options.schema, poll_interval_s)
+        return self._listener.watch(ring)
+
+    # Snapshots, locks, replication, inline projections
 
     async def snapshot(self, key: str) -> Snapshot | None:
         """See the port."""
@@ -268,7 +278,7 @@ class PostgresEngine(PostgresWriter):
 
     async def keep_snapshot(self, key: str, snapshot: Snapshot) -> None:
         """See the port."""
-        if "\0" in key:  # PostgreSQL has no such text
+        if "\0" in key:  # PostgreSQL cannot store such a text
             return
         columns = [snapshot.fingerprint, snapshot.position, snapshot.event_id, snapshot.state]
         values = [key, *columns, snapshot_crc(self.store_id, key, snapshot)]
@@ -286,45 +296,30 @@ class PostgresEngine(PostgresWriter):
         """See the port."""
         await self._locks.release(name)
 
-    async def stats(self) -> dict[str, Any]:
+    async def keys(self, after: str = "", limit: int = 1000) -> list[tuple[str, int]]:
         """See the port."""
-        sessions = self._servers
-        return {
-            "engine": self.name,
-            "schema": self.options.schema,
-            "server": sessions.primary.where,
-            "replica": sessions.replica.where if sessions.replica else None,
-            "pooler": sessions.behind_pooler,
-            "listener": self._listener.mode if self._listener else "idle",
-            "layout": schema.LAYOUT,
-            **dict(zip(STATS_COLUMNS, (await sessions.query(self._sql.stats))[0], strict=True)),
-        }
+        return await self._replication.keys(after, limit)
 
-    async def check(self, progress: Progress = lambda _done, _all: None) -> AsyncIterator[Problem]:
-        """Compare everything in the store that is written twice: yields what is not as it was written.
+    async def adopt(self, events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]] = ()) -> None:
+        """See the port. Needs the rights of the store's owner."""
+        await self._replication.import_events(events, keys)
 
-        Reads verify what they find; only this finds what an index hides. `progress` is called with the number of
-        events compared so far and in all. Appends and reads may go on meanwhile. The primary is asked.
-        """
-        sessions = self._servers
+    async def succeed(self, store_id: str, epoch: int) -> None:
+        """See the port. Needs the rights of the store's owner."""
+        await self._replication.take_identity(store_id, epoch)
 
-        async def ask(sql: str, values: Sequence[Any]) -> ResultRows:
-            return await sessions.query(sql, values, primary=True)
-
-        async for problem in IntegrityCheck(ask, self._schema, self.store_id, sessions.unplaced).problems(progress):
-            yield problem
-
-    def watch(self, ring: Callable[[], None]) -> Callable[[], None]:
+    def fold_with(self, folder: InlineProjector) -> None:
         """See the port."""
-        if self._listener is None:
-            poll = self.options.poll if self._servers.behind_pooler else None
-            primary, replica = self._servers.primary, self._servers.replica
-            self._listener = Listener(primary, replica, self._sql.head, self.options.schema, poll)
-        return self._listener.watch(ring)
+        if not self.capabilities.inline:
+            raise inline_not_supported()
+        self._writer.set_projector(folder)
 
-    async def close(self) -> None:
+    async def inlined(self) -> list[InlineRegistration]:
         """See the port."""
-        await self._locks.close()
-        await self._servers.close()
-        if self._listener is not None:  # it rings once more: whoever waits looks, and is told of the close
-            await run_off_loop(self.capabilities.suspends, self._listener.close)
+        return await self._writer.registrations()
+
+    async def in_turn(self, work: Callable[[ExclusiveTransaction], Awaitable[None]]) -> None:
+        """See the port."""
+        if not self.capabilities.inline:
+            raise inline_not_supported()
+        await self._writer.run_exclusive(work)

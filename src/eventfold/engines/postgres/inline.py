@@ -19,10 +19,9 @@ from eventfold.core.query import Query
 from eventfold.engines.postgres.append import AppendBatch, AppendReply, parse_reply, split_batches, written_requests
 from eventfold.engines.postgres.arrays import pack_texts
 from eventfold.engines.postgres.checksums import text_checksum
-from eventfold.engines.postgres.connection import ResultRows
+from eventfold.engines.postgres.connection import Connection, ResultRows
 from eventfold.engines.postgres.options import quote_identifier, writer_lock_arguments
 from eventfold.engines.postgres.pool import ThreadCheckouts
-from eventfold.engines.postgres.servers import Connection
 from eventfold.errors import AppendUnconfirmed, EventfoldError, InlineFailed, NotSupported, StoreDamaged
 from eventfold.ports.engine import (
     PAGE_BYTES,

@@ -20,8 +20,8 @@ import psycopg
 from eventfold.concurrency.waiting import Flag
 from eventfold.concurrency.watchers import call_all
 from eventfold.core.mutex import Mutex
-from eventfold.engines.postgres.connection import RECONNECT_DELAYS_S
 from eventfold.engines.postgres.options import ServerAddress, listener_lock_arguments, notify_channel, quote_identifier
+from eventfold.engines.postgres.pool import RECONNECT_DELAYS_S
 
 LINGER_S = 0.25  # seconds the connection stays when nobody follows: one follower after the other needs one, not each
 HEAD_CHECK_INTERVAL_S = 2.0  # seconds without a notification after which the head is looked at

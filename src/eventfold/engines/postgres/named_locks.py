@@ -9,9 +9,10 @@ import hashlib
 
 import psycopg
 
-from eventfold.engines.postgres.connection import Mode, Pool
+from eventfold.engines.postgres.connection import Connection, Mode
 from eventfold.engines.postgres.errors import translate_error
-from eventfold.engines.postgres.servers import Connection, Servers
+from eventfold.engines.postgres.pool import Pool
+from eventfold.engines.postgres.servers import Servers
 from eventfold.errors import NotSupported
 
 MAX_LOCKS = 64  # locks that one engine may hold at once: each keeps a connection
@@ -33,18 +34,18 @@ class _HeldLock:
 class NamedLocks:
     """The locks of one engine, each on a connection of its own."""
 
-    def __init__(self, sessions: Servers, colour: Mode) -> None:
-        self._sessions = sessions
+    def __init__(self, servers: Servers, mode: Mode) -> None:
+        self._servers = servers
         self._pool = Pool(
-            *(sessions.primary, colour, MAX_LOCKS, sessions.options.patience, self._skip_setup),
+            *(servers.primary, mode, MAX_LOCKS, servers.options.patience, self._skip_setup),
             max_kept=MAX_KEPT_CONNECTIONS,
-            max_idle_s=sessions.options.max_idle,
+            max_idle_s=servers.options.max_idle,
         )
         self._held: dict[str, _HeldLock] = {}
 
     async def try_acquire(self, name: str, owner: str) -> str | None:
         """Take a lock if it is free: None; otherwise who has it. Raises NotSupported behind a transaction pooler."""
-        if self._sessions.behind_pooler:
+        if self._servers.behind_pooler:
             raise NotSupported(
                 "A lock belongs to a session, and a transaction pooler stands between here and the server.",
                 "Open the store at the server's own address for decisions that lock, or decide without a lock.",
@@ -112,7 +113,7 @@ class NamedLocks:
         return (rows[0][0] if rows else None) or "someone"
 
     def _lock_number(self, name: str) -> int:
-        text = f"eventfold {self._sessions.store_id} {name}".encode()
+        text = f"eventfold {self._servers.store_id} {name}".encode()
         return int.from_bytes(hashlib.sha256(text).digest()[:8], signed=True)
 
     async def _skip_setup(self, connection: Connection) -> None:

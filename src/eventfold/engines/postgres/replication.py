@@ -1,6 +1,7 @@
-"""Room: another log's events as the one call that takes them over as they stand.
+"""Copying another log into this one: its events with their positions and times, its request keys, its identity.
 
-Knows: the arguments of `adopt` in sql/adopt.sql. Does not know: connections, where the events come from.
+Knows: the arguments of `adopt` and `succeed` in sql/adopt.sql, which need the rights of the store's owner. Does not
+know: where the events come from.
 """
 
 from __future__ import annotations
@@ -20,14 +21,51 @@ from eventfold.engines.postgres.arrays import (
     pack_texts,
     pack_uuids,
 )
-from eventfold.engines.postgres.checksums import stored_event_crc
+from eventfold.engines.postgres.checksums import decode_request_key, stored_event_crc
+from eventfold.engines.postgres.options import quote_identifier
 from eventfold.engines.postgres.schema import LAYOUT
+from eventfold.engines.postgres.servers import Servers
+from eventfold.engines.postgres.statements import ReadStatements
+from eventfold.engines.postgres.writer import PostgresWriter
+from eventfold.errors import AppendConflict
+from eventfold.ports.refusals import import_gap
 
 IMPORT_ARGUMENTS = (
     f"{LAYOUT}, "
     "%b, %b::int8[], %b::uuid[], %b::text[], %b::bytea[], %b::text[], %b::int4[], %b::int4[], %b::int8[], %b::bytea[], "
     "%b::text[], %b::text[], %b::int4[], %b::int4[], %b::text[], %b::int8[]"
 )
+
+
+class Replication:
+    """What a copy of a log is made with. See the port."""
+
+    def __init__(self, servers: Servers, writer: PostgresWriter) -> None:
+        self._servers, self._writer = servers, writer
+        self._schema = quote_identifier(servers.options.schema)
+        self._sql = ReadStatements(self._schema)
+
+    async def keys(self, after: str, limit: int) -> list[tuple[str, int]]:
+        """Request keys in order, each with the first position of its append."""
+        return [decode_request_key(row) for row in await self._servers.query(self._sql.keys, [after, limit])]
+
+    async def import_events(self, events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]]) -> None:
+        """Write whole appends and request keys as they are in the other log."""
+        statement = f"SELECT {self._schema}.adopt({IMPORT_ARGUMENTS})"  # noqa: S608 (quoted)
+        try:
+            await self._writer.run_as_owner(statement, import_arguments(events, keys))
+        except AppendConflict as conflict:
+            raise import_gap(conflict.fields["found"], events[0].position) from None
+
+    async def take_identity(self, store_id: str, epoch: int) -> None:
+        """Give this store the other's id, and the epoch that follows it."""
+        statement = f"SELECT {self._schema}.succeed({LAYOUT}, %b, %b)"  # noqa: S608 (quoted)
+        try:
+            await self._writer.run_as_owner(statement, [store_id, epoch])
+        except AppendConflict as conflict:
+            raise import_gap(conflict.fields["found"], 1) from None
+        self._servers.store_id = store_id
+        self._servers.enter_epoch(epoch)
 
 
 def import_arguments(events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]]) -> list[Any]:

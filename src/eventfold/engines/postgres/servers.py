@@ -15,15 +15,21 @@ import psycopg
 from eventfold.core.mutex import Mutex
 from eventfold.engines.postgres import layouts, schema
 from eventfold.engines.postgres.arrays import replace_nul
-from eventfold.engines.postgres.connection import AsyncConnection, Mode, Pool, ResultRows, SyncConnection
-from eventfold.engines.postgres.errors import is_connection_lost, translate_error, unencodable_text
+from eventfold.engines.postgres.connection import Connection, Mode, ResultRows
+from eventfold.engines.postgres.errors import append_unconfirmed, is_connection_lost, translate_error, unencodable_text
 from eventfold.engines.postgres.idle import check_max_idle
 from eventfold.engines.postgres.options import PostgresOptions, ServerAddress, parse_address, quote_identifier
-from eventfold.engines.postgres.pool import HANDLER_ACQUIRE_TIMEOUT_S, TargetPools, ThreadCheckouts, split_pool_size
+from eventfold.engines.postgres.pool import (
+    HANDLER_ACQUIRE_TIMEOUT_S,
+    Pool,
+    TargetPools,
+    ThreadCheckouts,
+    split_pool_size,
+)
 from eventfold.engines.postgres.statements import ReadStatements
-from eventfold.errors import StoreDamaged, StoreUnavailable
+from eventfold.errors import AppendUnconfirmed, EventfoldError, StoreDamaged, StoreUnavailable
+from eventfold.ports.refusals import import_gap
 
-Connection = SyncConnection | AsyncConnection
 Statement = tuple[str, list[Any]]
 WRITER_CONNECTIONS = 2  # connections for writing: one is used at a time, unless somebody appends past the combiner
 REPLICA_POLL_S = 0.005  # seconds between looks at a replica that is behind
@@ -221,6 +227,25 @@ class Servers:
     def lock_timeout_ms(self) -> int:
         """How long a writer waits for another, in ms."""
         return max(1, round(self.options.lock_timeout * 1000))
+
+    def translate_write_error(self, error: psycopg.Error, connection: Connection) -> EventfoldError:
+        """The error of a call that writes: unconfirmed if the connection was lost, otherwise nothing was written."""
+        where = self.primary.where
+        if is_connection_lost(error, connection.closed):
+            return append_unconfirmed(error, where)
+        if error.sqlstate == "EF007":
+            return import_gap(int(error.diag.message_detail or 0), 0)
+        return translate_error(error, where)
+
+    def check_replicated(self, connection: Connection) -> None:
+        """Raises AppendUnconfirmed if the last commit did not reach the standby that it was to wait for."""
+        if connection.committed_only_locally:
+            connection.committed_only_locally = False
+            raise AppendUnconfirmed(
+                "The append was committed on the primary, and the wait for its synchronous standby was cancelled.",
+                "Check the standby, then repeat the identical append, which is safe.",
+                server=self.primary.where,
+            )
 
     async def _set_up_primary(self, connection: Connection) -> None:
         where = self.primary.where

@@ -11,7 +11,7 @@ from typing import Any
 
 from eventfold.core.envelope import MAX_EVENT_BYTES
 from eventfold.core.query import Item, Query
-from eventfold.engines.postgres.many import LargeQuery, is_large
+from eventfold.engines.postgres.large_queries import LargeQuery, is_large
 from eventfold.ports.engine import PAGE_BYTES, Span
 
 MAX_POSITION = 2**63 - 1

@@ -1,7 +1,7 @@
-"""Room: appends that commit with their user's own rows, on the user's own connection.
+"""Appends within a transaction of the user's, on the user's connection: they commit or roll back with its other rows.
 
-Knows: how to find psycopg's connection inside SQLAlchemy's and Django's, without importing them; what a transaction
-must be like to be joined. Does not know: how positions are assigned at COMMIT (sql/joined.sql).
+Knows: how to find psycopg's connection in SQLAlchemy's and Django's objects without importing them; what a transaction
+must be like. Does not know: how positions are assigned at COMMIT (sql/joined.sql).
 """
 
 from __future__ import annotations
@@ -10,133 +10,166 @@ from collections.abc import Sequence
 from inspect import isawaitable
 from typing import Any, cast
 
+import msgspec
 import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from eventfold.core.envelope import Staged, StoredEvent, digest, now_micros
+from eventfold.core.envelope import Receipt, Staged, StoredEvent, digest, now_micros
 from eventfold.engines.postgres.append import (
+    AppendBatch,
     EpochChanged,
     append_arguments,
     call_sql,
+    guard_epoch,
     has_repeated_ids,
+    is_stale,
     numbered_clauses,
     split_batches,
 )
 from eventfold.engines.postgres.arrays import ArrayDumpers, pack_texts, pack_uuids
 from eventfold.engines.postgres.errors import translate_error
-from eventfold.errors import InvalidInput, NotSupported, StoreUnavailable
+from eventfold.engines.postgres.options import quote_identifier
+from eventfold.engines.postgres.reader import PostgresReader
+from eventfold.engines.postgres.servers import Servers
+from eventfold.engines.postgres.statements import ReadStatements
+from eventfold.errors import AppendUnconfirmed, InvalidInput, NotSupported, StoreUnavailable
 from eventfold.ports.engine import AppendRequest
-from eventfold.ports.refusals import id_reused
+from eventfold.ports.refusals import epoch_ended, id_reused
 
 UserConnection = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
 
 
-async def stage(
-    connection: Any, requests: Sequence[AppendRequest], schema: str, store: str, known: int, where: str
-) -> list[Staged]:
-    """Stage the requests in the connection's transaction. See PostgresEngine.append_joined.
+class TransactionalAppends:
+    """Stages appends in users' transactions, and finds their receipts after the COMMIT. See PostgresEngine."""
 
-    Raises OtherEpoch where a condition was read in epoch `known` and the connection leads to a store in another one.
-    """
-    theirs = await unwrap_connection(connection)
-    check_joinable(theirs)
-    for request in requests:
-        if has_repeated_ids(request):
-            raise id_reused(request.events, [None] * len(request.events))
-        if any(clause.after_event is not None for clause in request.unless):
-            raise NotSupported(
-                "A joined append gets its positions at the COMMIT, so its condition cannot begin behind an event.",
-                "Give the position up to which the log was read (after), or append outside the transaction.",
-                engine="postgres",
-                capability="joined appends",
-            )
-    epoch = after = 0
-    for batch in split_batches(requests) if requests else ():
-        words = [repr(clause.query) for _, clause in numbered_clauses(batch)]
-        given = {"store": store, **append_arguments(batch)} | ({"words": pack_texts(words)} if words else {})
-        seen = [identity for request in batch.requests for identity in request.seen]
-        given |= {"seen": pack_uuids(seen)} if seen else {}
-        read = next((request for request in batch.requests if request.unless and request.epoch is not None), None)
-        head = f"(SELECT coalesce(max(position), 0) FROM {schema}.event)"  # noqa: S608
-        statement, values = f"SELECT epoch, {head} FROM {call_sql(f'{schema}.stage', given)}", list(given.values())
-        if read is not None:  # an argument that depends on the store's row keeps the planner from staging first
-            function = call_sql(f"{schema}.stage", given).replace(
-                "%b::uuid[]", "CASE WHEN s.one THEN %b::uuid[] END", 1
-            )
-            statement = (
-                f"SELECT a.epoch, {head} FROM {schema}.store s CROSS JOIN LATERAL {function} a WHERE s.epoch = %b"  # noqa: S608
-            )
-            values.append(known)
+    def __init__(self, servers: Servers, reader: PostgresReader) -> None:
+        self._servers, self._reader = servers, reader
+        self._schema = quote_identifier(servers.options.schema)
+        self._sql = ReadStatements(self._schema)
+
+    async def stage(self, connection: Any, requests: Sequence[AppendRequest]) -> list[Staged]:
+        """Stage the requests in the connection's transaction."""
+        servers = self._servers
+        for request in requests:
+            if is_stale(request, servers.epoch):
+                raise epoch_ended(request.unless[0], request.epoch or 0, servers.epoch)
+        epoch = servers.epoch
+        requests = await self._reader.expand_conditions(requests)
         try:
-            rows = await _fetch(theirs, statement, values)
+            return await self._stage(connection, requests, epoch)
+        except EpochChanged:
+            # The query makes the new epoch known to this engine.
+            await servers.query(self._sql.store_epoch, primary=True, epoch=True)
+            raise epoch_ended(next(r.unless[0] for r in requests if r.unless), epoch, servers.epoch) from None
+
+    async def _stage(self, connection: Any, requests: Sequence[AppendRequest], read_epoch: int) -> list[Staged]:
+        """Raises EpochChanged if a condition was read in `read_epoch` and the connection's store is in another."""
+        user_connection = await unwrap_connection(connection)
+        check_joinable(user_connection)
+        for request in requests:
+            if has_repeated_ids(request):
+                raise id_reused(request.events, [None] * len(request.events))
+            if any(clause.after_event is not None for clause in request.unless):
+                raise NotSupported(
+                    "A joined append gets its positions at the COMMIT, so its condition cannot begin behind an event.",
+                    "Give the position up to which the log was read (after), or append outside the transaction.",
+                    engine="postgres",
+                    capability="joined appends",
+                )
+        store_id = self._servers.store_id
+        epoch = after = 0
+        for batch in split_batches(requests) if requests else ():
+            statement, values, is_guarded = self._stage_statement(batch, store_id, read_epoch)
+            rows = await self._fetch(user_connection, statement, values)
             epoch, after = rows[0] if rows else (0, 0)
+            if is_guarded and not epoch:
+                raise EpochChanged
+        return [
+            Staged(
+                store=store_id,
+                epoch=epoch,
+                ids=tuple([event.id for event in request.events]),
+                digest=digest(request.events),
+                after=after,
+            )
+            for request in requests
+        ]
+
+    def _stage_statement(self, batch: AppendBatch, store_id: str, read_epoch: int) -> tuple[str, list[Any], bool]:
+        """The call that stages a batch, its values, and whether it does so in `read_epoch` only."""
+        queries = [repr(clause.query) for _, clause in numbered_clauses(batch)]
+        given = {"store": store_id, **append_arguments(batch)} | ({"words": pack_texts(queries)} if queries else {})
+        seen = [event_id for request in batch.requests for event_id in request.seen]
+        given |= {"seen": pack_uuids(seen)} if seen else {}
+        head = f"(SELECT coalesce(max(position), 0) FROM {self._schema}.event)"  # noqa: S608
+        function, values = call_sql(f"{self._schema}.stage", given), list(given.values())
+        if not any(request.unless and request.epoch is not None for request in batch.requests):
+            return f"SELECT epoch, {head} FROM {function}", values, False
+        statement = (
+            f"SELECT a.epoch, {head} FROM {self._schema}.store s"  # noqa: S608
+            f" CROSS JOIN LATERAL {guard_epoch(function)} a WHERE s.epoch = %b"
+        )
+        return statement, [*values, read_epoch], True
+
+    async def read_staged(
+        self, connection: Any, types: Sequence[str] | None, key: str | None
+    ) -> list[tuple[StoredEvent, str | None]]:
+        """The events that are staged in the connection's transaction, in order, each with its request key."""
+        user_connection = await unwrap_connection(connection)
+        check_joinable(user_connection)
+        statement = f"SELECT * FROM {self._schema}.staged_events(%b::text[], %b::text)"  # noqa: S608 (quoted)
+        rows = await self._fetch(user_connection, statement, [None if types is None else pack_texts(types), key])
+        now = now_micros()
+        return [
+            (StoredEvent(position, bytes(id), type, version, bytes(data), tags, now, *rest), request_key)
+            for position, id, type, version, data, tags, *rest, request_key in rows
+        ]
+
+    async def _fetch(self, connection: UserConnection, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        where = self._servers.primary.where
+        try:
+            return await _fetch(connection, statement, values)
         except (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName):
-            raise _store_not_there(where) from None
+            raise StoreUnavailable(
+                f"The connection leads to a database without this store ({where}).",
+                "Pass a connection to the database that holds the store.",
+                server=where,
+            ) from None
         except psycopg.Error as error:
             raise translate_error(error, where) from None
-        if read is not None and not epoch:
-            raise EpochChanged
-    return [
-        Staged(
-            store=store,
-            epoch=epoch,
-            ids=tuple([event.id for event in request.events]),
-            digest=digest(request.events),
-            after=after,
-        )
-        for request in requests
-    ]
+
+    async def confirm(self, staged: Staged) -> Receipt | None:
+        """The receipt of a staged append after the COMMIT; None if it was not committed."""
+        try:
+            ids = pack_uuids(staged.ids[:1])
+            rows = await self._servers.query(self._sql.positions_of_ids, [ids], primary=True)
+            found = await self._reader.receipt_at(rows[0][0], repeated=False) if rows else None
+        except StoreUnavailable as error:
+            raise AppendUnconfirmed(
+                f"Whether the joined append was committed could not be looked up: {error.what}",
+                "Ask again (confirm), before anything is appended in its place.",
+                cause=error.code,
+                server=self._servers.primary.where,
+            ) from error
+        if found is None or found.ids != staged.ids or found.digest != staged.digest:
+            return None
+        return msgspec.structs.replace(found, repeated=found.last <= staged.after)
 
 
-async def read_staged(
-    connection: Any, schema: str, types: Sequence[str] | None, key: str | None, where: str
-) -> list[tuple[StoredEvent, str | None]]:
-    """What the connection's transaction has staged, in order, each with its request key. See append_joined.
-
-    Of the appends that have one of these types (None: any), and of the one under this key. Where there is no position
-    yet it is 0.
-    """
-    theirs = await unwrap_connection(connection)
-    check_joinable(theirs)
-    statement = f"SELECT * FROM {schema}.staged_events(%b::text[], %b::text)"  # noqa: S608 (quoted)
-    try:
-        rows = await _fetch(theirs, statement, [None if types is None else pack_texts(types), key])
-    except (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName):
-        raise _store_not_there(where) from None
-    except psycopg.Error as error:
-        raise translate_error(error, where) from None
-    now = now_micros()
-    return [
-        (
-            StoredEvent(place, bytes(id), type, version, bytes(data), tags, now, occurred, more, at, of, codec, keyid),
-            asked,
-        )
-        for place, id, type, version, data, tags, occurred, more, at, of, codec, keyid, asked in rows
-    ]
-
-
-def _store_not_there(where: str) -> StoreUnavailable:
-    return StoreUnavailable(
-        f"The connection leads to a database without this store ({where}).",
-        "Pass a connection to the database that holds the store.",
-        server=where,
-    )
-
-
-async def _fetch(theirs: UserConnection, statement: str, given: Sequence[Any]) -> list[tuple[Any, ...]]:
-    # A cursor of our own making: theirs may have another row factory, other adapters, or bind on the client.
-    if isinstance(theirs, psycopg.AsyncConnection):
-        cursor = psycopg.AsyncCursor(theirs, row_factory=tuple_row)
+async def _fetch(connection: UserConnection, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+    # With a cursor of the engine's own: the user's may have another row factory, other adapters, or bind on the client.
+    if isinstance(connection, psycopg.AsyncConnection):
+        cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
         ArrayDumpers.register(cursor)
-        return await (await cursor.execute(statement.encode(), given, prepare=False, binary=True)).fetchall()
-    plain = psycopg.Cursor(theirs, row_factory=tuple_row)
-    ArrayDumpers.register(plain)
-    return plain.execute(statement.encode(), given, prepare=False, binary=True).fetchall()
+        return await (await cursor.execute(statement.encode(), values, prepare=False, binary=True)).fetchall()
+    sync_cursor = psycopg.Cursor(connection, row_factory=tuple_row)
+    ArrayDumpers.register(sync_cursor)
+    return sync_cursor.execute(statement.encode(), values, prepare=False, binary=True).fetchall()
 
 
 async def unwrap_connection(connection: Any) -> UserConnection:
-    """psycopg's connection inside what the user has. Raises InvalidInput where there is none.
+    """psycopg's connection within the object the user has. Raises InvalidInput if there is none.
 
     SQLAlchemy: Session, AsyncSession, Connection, AsyncConnection. Django: a connection (`connections["default"]`).
     """
@@ -167,18 +200,18 @@ async def unwrap_connection(connection: Any) -> UserConnection:
     )
 
 
-def check_joinable(theirs: UserConnection) -> None:
-    """Raises InvalidInput on a connection whose transaction would not hold the append and the user's rows together."""
-    status = theirs.pgconn.transaction_status
-    if theirs.closed:
+def check_joinable(connection: UserConnection) -> None:
+    """Raises InvalidInput unless the append and the user's rows would be in one transaction."""
+    status = connection.pgconn.transaction_status
+    if connection.closed:
         what, now = "The connection is closed.", "Pass an open one."
     elif status == TransactionStatus.INERROR:
-        what, now = "The connection's transaction has failed already.", "Roll it back and begin again."
-    elif status == TransactionStatus.IDLE and theirs.autocommit:
+        what, now = "The connection's transaction has failed.", "Roll it back and begin again."
+    elif status == TransactionStatus.IDLE and connection.autocommit:
         what = "The connection is in autocommit and in no transaction, so that there is nothing to join."
         now = "Begin one first: `with connection.transaction():` (Django: `with transaction.atomic():`)."
-    elif theirs.info.encoding != "utf-8":
-        what, now = f"The connection's client encoding is {theirs.info.encoding}.", "Set client_encoding to UTF8."
+    elif connection.info.encoding != "utf-8":
+        what, now = f"The connection's client encoding is {connection.info.encoding}.", "Set client_encoding to UTF8."
     else:
         return
     raise InvalidInput(what, now)

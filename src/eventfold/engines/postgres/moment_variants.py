@@ -15,7 +15,7 @@ Variants = dict[str, dict[str, None]]
 RunQuery = Callable[[str, list[Any]], Awaitable[list[tuple[Any, ...]]]]
 
 
-class TimestampVariants:
+class MomentVariants:
     """The other spellings of each moment, by key: all tags of the key are looked at once, then those of new events."""
 
     def __init__(self, schema: str) -> None:
