@@ -159,7 +159,7 @@ def test_a_failing_upgrade_changes_nothing(url: str, old: str, monkeypatch: pyte
     def failing(name: str, *more: Any) -> str:
         return whole(name, *more) + ("; SELECT 1 / 0" if name == "adopt.sql" else "")
 
-    monkeypatch.setattr(layouts, "sql", failing)
+    monkeypatch.setattr(layouts, "load_sql", failing)
     with pytest.raises(EventfoldError):
         Opened(url, schema=old).upgrade()
     assert sql(url, f"SELECT layout FROM {old}.store") == [(1,)]

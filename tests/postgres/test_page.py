@@ -17,7 +17,7 @@ def test_the_page_runs_on_a_server(url: str, tmp_path: Path, monkeypatch: pytest
     try:
         ran = run(ROOT / "docs" / "how-to" / "postgresql.md", tmp_path)
         assert ran.returncode == 0, f"{ran.stdout[-2000:]}\n{ran.stderr[-4000:]}"
-        assert sql(url, "SELECT count(*) FROM eventfold.core.event") == [(2,)]
+        assert sql(url, "SELECT count(*) FROM eventfold.event") == [(2,)]
         sql(url, ran.stdout.strip().rpartition("\n")[0])
         granted = "SELECT has_function_privilege('shop_writer', p.oid, 'EXECUTE') FROM pg_proc p"
         assert sql(url, f"{granted} WHERE p.pronamespace = 'eventfold'::regnamespace AND proname = 'append'") == [
