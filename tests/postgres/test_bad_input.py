@@ -102,9 +102,9 @@ def test_nothing_is_made_unasked(url: str, schema: str) -> None:
 def test_somebody_elses_table_is_left_alone(url: str, schema: str) -> None:
     """A table of ours by name only: refused, untouched."""
     sql(url, f"CREATE SCHEMA {schema}", f"CREATE TABLE {schema}.event (x int)")
-    refused(url, NotAStore, "somebody else", "event", schema=schema)
+    refused(url, NotAStore, "not a store's", "event", schema=schema)
     sql(url, f"CREATE TABLE {schema}.store (y int)")
-    refused(url, NotAStore, "somebody else", schema=schema)
+    refused(url, NotAStore, "not a store's", schema=schema)
     assert sql(url, f"SELECT count(*) FROM pg_class WHERE relnamespace = '{schema}'::regnamespace") == [(2,)]
 
 

@@ -1,6 +1,6 @@
-"""Room: a batch of requests as the one call that writes it, and that call's answer as outcomes.
+"""A batch of append requests as one call of the store's function `append`, and the reply to that call as outcomes.
 
-Knows: the arguments of `append` in sql/append.sql. Does not know: connections.
+Knows: the arguments and result codes of `append` in sql/append.sql. Does not know: connections.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from eventfold.engines.postgres.schema import LAYOUT
 from eventfold.ports.engine import AppendRequest, Outcome
 from eventfold.ports.refusals import base_event_missing, conflict, id_reused, in_the_future
 
-APPEND_ARGUMENTS: dict[str, str] = {  # name and type, in the order in which the functions in SQL declare them
+APPEND_ARGUMENTS: dict[str, str] = {  # name and type, in the order in which the SQL functions declare them
     "ids": "uuid[]",
     "types": "text[]",
     "datas": "bytea[]",
@@ -59,7 +59,7 @@ APPEND_ARGUMENTS: dict[str, str] = {  # name and type, in the order in which the
     "m_groups": "integer[]",
     "m_offsets": "integer[]",
 }
-APPEND_OPTIONS: dict[str, str] = {  # the rest of what `append` takes; `stage` does not
+APPEND_OPTIONS: dict[str, str] = {  # the arguments that only `append` has, not `stage`
     "careful": "boolean",
     "early": "boolean",
     "patience": "integer",
@@ -67,19 +67,19 @@ APPEND_OPTIONS: dict[str, str] = {  # the rest of what `append` takes; `stage` d
     "c_follows": "integer[]",
     "brought": "text[]",
 }
-MAX_MATCHES = 4_000  # pairs of a clause and an event of the same call that it matches, before the call is cut
-MIN_ITEMS_JUDGED_IN_SETS = 64  # items of conditions: more are judged in sets, as the function `judge` has it
-PREJUDGE_EVENTS = 1_000  # events a condition has to look through before it is judged ahead of the lock
+MAX_MATCHES = 4_000  # pairs of a clause and an event of the same call that matches it: more are divided into two calls
+MIN_ITEMS_JUDGED_IN_SETS = 64  # items of conditions: more are judged as sets (the SQL function `judge`)
+PREJUDGE_EVENTS = 1_000  # a condition that spans more events than this is also judged before the lock is taken
 
 
 _ANY_EVENT = Item()
 
 
 class AppendBatch(msgspec.Struct, frozen=True):
-    """Requests that one call can judge: no event id and no key twice.
+    """Requests that one call can judge: no event id and no request key occurs twice.
 
-    `matches`: (request, group, number) from 1. `standing`: the positions of events in the log behind which conditions
-    of these requests begin.
+    `groups`: the distinct queries of the conditions, numbered from 1. `matches`: (request, group, offset of the event
+    in its request) for each event that matches a query. `positions`: of stored events behind which conditions begin.
     """
 
     requests: Sequence[AppendRequest]
@@ -88,7 +88,7 @@ class AppendBatch(msgspec.Struct, frozen=True):
     positions: Mapping[bytes, int] = {}
 
     def after_event_ids(self, *, all: bool = False) -> list[bytes]:
-        """The events behind which its conditions begin: those outside this call, or `all`."""
+        """The ids of events behind which conditions begin: those not in this call, or `all`."""
         asked = [c.after_event for request in self.requests for c in request.unless if c.after_event is not None]
         if not asked or all:
             return asked
@@ -96,9 +96,10 @@ class AppendBatch(msgspec.Struct, frozen=True):
         return [identity for identity in asked if identity not in here]
 
     def clauses(self) -> list[tuple[int, ConditionClause]]:
-        """Every clause with the number of its request, from 1, in the order in which the call counts them.
+        """Every clause with the number of its request, from 1, in the order of the call's arguments.
 
-        One that begins behind an event of known position begins there. What is answered names the clause as it was.
+        A clause that begins behind an event of known position begins at that position. The reply refers to the clause
+        as it was requested.
         """
         return [(number, self._with_position(clause)) for number, clause in numbered_clauses(self)]
 
@@ -109,9 +110,9 @@ class AppendBatch(msgspec.Struct, frozen=True):
 
 
 def split_batches(requests: Sequence[AppendRequest]) -> Iterator[AppendBatch]:
-    """The requests in order, cut where one repeats another's id or key, or where too many bear on each other.
+    """The requests in order, divided before a repeated id or key, or where too many match each other's conditions.
 
-    A request that repeats its own ids, which no log can hold, stands alone.
+    A request with a repeated id, which no log can hold, is a batch of its own.
     """
     if len(requests) == 1:
         yield AppendBatch(requests, {}, [])
@@ -120,9 +121,9 @@ def split_batches(requests: Sequence[AppendRequest]) -> Iterator[AppendBatch]:
     ids: set[bytes] = set()
     keys: set[str | None] = set()
     for index, request in enumerate(requests):
-        mine = [event.id for event in request.events]
+        own_ids = [event.id for event in request.events]
         alone = has_repeated_ids(request)
-        if index > begun and (alone or request.key in keys or not ids.isdisjoint(mine)):
+        if index > begun and (alone or request.key in keys or not ids.isdisjoint(own_ids)):
             yield from _split_by_matches(requests[begun:index])
             begun = index
             ids, keys = set[bytes](), set[str | None]()
@@ -130,7 +131,7 @@ def split_batches(requests: Sequence[AppendRequest]) -> Iterator[AppendBatch]:
             yield AppendBatch([request], {}, [])
             begun = index + 1
             continue
-        ids.update(mine)
+        ids.update(own_ids)
         if request.key is not None:
             keys.add(request.key)
     if begun < len(requests):
@@ -138,7 +139,7 @@ def split_batches(requests: Sequence[AppendRequest]) -> Iterator[AppendBatch]:
 
 
 def _split_by_matches(requests: Sequence[AppendRequest]) -> Iterator[AppendBatch]:
-    """With what each request's condition has to do with the others' events."""
+    """Batches with the matches of each request's events and the other requests' conditions."""
     queries = dict.fromkeys(clause.query for request in requests for clause in request.unless)
     if len(requests) == 1 or not queries:
         yield AppendBatch(requests, {}, [])
@@ -157,7 +158,7 @@ def _split_by_matches(requests: Sequence[AppendRequest]) -> Iterator[AppendBatch
 
 
 class _QueryIndex:
-    """Which of some queries an event matches, found by its tags and type rather than by trying all."""
+    """Finds which of several queries an event matches, by its tags and type instead of by trying all."""
 
     def __init__(self, groups: dict[Query, int]) -> None:
         self._by_tag: dict[str, dict[Query, int]] = {}
@@ -173,7 +174,7 @@ class _QueryIndex:
                     self._by_type.setdefault(name, {})[query] = group
 
     def groups_matching(self, event: NewEvent) -> list[int]:
-        """The groups of the queries that mean this event."""
+        """The numbers of the queries that this event matches."""
         maybe = self._always | self._by_type.get(event.type, {})
         for tag in {*event.tags, *map(in_utc, event.tags)}:
             if tag in self._by_tag:
@@ -181,13 +182,13 @@ class _QueryIndex:
         return [group for query, group in maybe.items() if query.matches(event.type, event.tags)]
 
 
-def call_sql(function: str, given: dict[str, Any]) -> str:
-    """The function called with just these arguments: what most appends do not have costs them nothing.
+def call_sql(function: str, arguments: dict[str, Any]) -> str:
+    """A call of the function with these arguments only: an argument that is left out costs nothing.
 
-    `layout` is always given, as a number in the text: a store of another layout refuses the call.
+    `layout` is always arguments, as a literal: a store of another layout refuses the call.
     """
     types = APPEND_ARGUMENTS | APPEND_OPTIONS | {"store": "text", "words": "text[]", "seen": "uuid[]"}
-    return f"{function}(layout => {LAYOUT}, {', '.join(f'{name} => %b::{types[name]}' for name in given)})"
+    return f"{function}(layout => {LAYOUT}, {', '.join(f'{name} => %b::{types[name]}' for name in arguments)})"
 
 
 def guard_epoch(function: str) -> str:
@@ -199,21 +200,21 @@ def guard_epoch(function: str) -> str:
 
 
 def append_arguments(batch: AppendBatch) -> dict[str, Any]:
-    """The batch as `append` in SQL wants it, without what every event has by default."""
+    """The arguments that describe the batch, without those that have their default for every event."""
     requests = batch.requests
     if len(requests) == len(requests[0].events) == 1:
-        given = _one_event(requests[0].events[0])
+        arguments = _one_event(requests[0].events[0])
         if requests[0].key is not None:
-            given["keys"] = pack_text(requests[0].key)
+            arguments["keys"] = pack_text(requests[0].key)
     else:
-        given = _event_columns(requests)
+        arguments = _event_columns(requests)
     clauses = batch.clauses()
-    return given | _condition_columns(batch, clauses) if clauses else given
+    return arguments | _condition_columns(batch, clauses) if clauses else arguments
 
 
 def _one_event(event: NewEvent) -> dict[str, Any]:
-    """One event, which most appends are, without the cost of making columns of it."""
-    given: dict[str, Any] = {
+    """The columns of one event. Most appends have one, and this is faster than the general case."""
+    arguments: dict[str, Any] = {
         "ids": pack_uuid(event.id),
         "types": pack_text(event.type),
         "datas": pack_blob(event.data),
@@ -221,21 +222,21 @@ def _one_event(event: NewEvent) -> dict[str, Any]:
         "crcs": pack_ints([new_event_crc(event, tags)]),
     }
     if event.version != 1:
-        given["versions"] = pack_ints([event.version])
+        arguments["versions"] = pack_ints([event.version])
     if event.occurred is not None:
-        given["occurreds"] = pack_bigints([event.occurred])
+        arguments["occurreds"] = pack_bigints([event.occurred])
     if event.metadata is not None:
-        given["metadatas"] = pack_blob(event.metadata)
+        arguments["metadatas"] = pack_blob(event.metadata)
     if event.codec != "json":
-        given["codecs"] = pack_text(event.codec)
+        arguments["codecs"] = pack_text(event.codec)
     if event.key is not None:
-        given["keyids"] = pack_text(event.key)
-    return given
+        arguments["keyids"] = pack_text(event.key)
+    return arguments
 
 
 def _event_columns(requests: Sequence[AppendRequest]) -> dict[str, Any]:
     events = [event for request in requests for event in request.events]
-    given: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         "ids": pack_uuids([event.id for event in events]),
         "types": pack_texts([event.type for event in events]),
         "datas": pack_blobs([event.data for event in events]),
@@ -249,10 +250,10 @@ def _event_columns(requests: Sequence[AppendRequest]) -> dict[str, Any]:
         "keys": pack_optional_texts([request.key for request in requests]),
     }
     if len(events) > len(requests):
-        given["owners"] = pack_ints([number for number, request in enumerate(requests, 1) for _ in request.events])
-        given["offsets"] = pack_ints([offset for request in requests for offset in range(len(request.events))])
-        given["sizes"] = pack_ints([len(request.events) for request in requests for _ in request.events])
-    return {name: value for name, value in given.items() if value is not None}
+        arguments["owners"] = pack_ints([number for number, request in enumerate(requests, 1) for _ in request.events])
+        arguments["offsets"] = pack_ints([offset for request in requests for offset in range(len(request.events))])
+        arguments["sizes"] = pack_ints([len(request.events) for request in requests for _ in request.events])
+    return {name: value for name, value in arguments.items() if value is not None}
 
 
 def _condition_columns(batch: AppendBatch, clauses: list[tuple[int, ConditionClause]]) -> dict[str, Any]:
@@ -260,32 +261,32 @@ def _condition_columns(batch: AppendBatch, clauses: list[tuple[int, ConditionCla
     items = [
         (number, clause.after, item)
         for number, (_, clause) in enumerate(clauses, 1)
-        if clause.after_event is None  # what stands in the log now is before what is being written
+        if clause.after_event is None  # such a clause is judged among the events of this call only
         for item in clause.query.items or (_ANY_EVENT,)
     ]
-    given: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         "c_requests": pack_ints([owner for owner, _ in clauses]),
         "c_afters": pack_bigints([clause.after for _, clause in clauses]),
     }
     if items:
-        given["i_clauses"] = pack_ints([item[0] for item in items])
-        given["i_afters"] = pack_bigints([item[1] for item in items])
+        arguments["i_clauses"] = pack_ints([item[0] for item in items])
+        arguments["i_afters"] = pack_bigints([item[1] for item in items])
         asked = [item[2] for item in items]
         tags = rarest_tag_first(asked) if len(items) > MIN_ITEMS_JUDGED_IN_SETS else [item.tags for item in asked]
-        given["i_tags"] = pack_texts(["\n".join(each) for each in tags])
-        given["i_types"] = pack_texts(["\n".join(item.types) for item in asked])
+        arguments["i_tags"] = pack_texts(["\n".join(each) for each in tags])
+        arguments["i_types"] = pack_texts(["\n".join(item.types) for item in asked])
     if follows is not None:
-        given["c_follows"] = pack_optional_ints(follows)
+        arguments["c_follows"] = pack_optional_ints(follows)
     if batch.matches:
-        given["c_groups"] = pack_optional_ints([batch.groups.get(clause.query) for _, clause in clauses])
-        given["m_requests"] = pack_ints([match[0] for match in batch.matches])
-        given["m_groups"] = pack_ints([match[1] for match in batch.matches])
-        given["m_offsets"] = pack_ints([match[2] for match in batch.matches])
-    return given
+        arguments["c_groups"] = pack_optional_ints([batch.groups.get(clause.query) for _, clause in clauses])
+        arguments["m_requests"] = pack_ints([match[0] for match in batch.matches])
+        arguments["m_groups"] = pack_ints([match[1] for match in batch.matches])
+        arguments["m_offsets"] = pack_ints([match[2] for match in batch.matches])
+    return arguments
 
 
 def _after_event_numbers(batch: AppendBatch, clauses: list[tuple[int, ConditionClause]]) -> list[int | None] | None:
-    """Per clause the number in this call of the event behind which it begins; 0 for one that is nowhere."""
+    """For each clause the number, in this call, of the event behind which it begins; 0 for an event not in it."""
     if all(clause.after_event is None for _, clause in clauses):
         return None
     numbers = {e.id: n for n, e in enumerate((e for request in batch.requests for e in request.events), 1)}
@@ -293,14 +294,14 @@ def _after_event_numbers(batch: AppendBatch, clauses: list[tuple[int, ConditionC
 
 
 def numbered_clauses(batch: AppendBatch) -> list[tuple[int, ConditionClause]]:
-    """Every clause as it was asked, with the number of its request, from 1."""
+    """Every clause as it was requested, with the number of its request, from 1."""
     return [(number, clause) for number, request in enumerate(batch.requests, 1) for clause in request.unless]
 
 
 def append_options(batch: AppendBatch, seen: int) -> dict[str, Any]:
-    """What else `append` wants to know: the greatest `after`, and whether to judge what is far behind before the lock.
+    """The greatest `after` of the conditions, and whether to judge long conditions before the lock is taken.
 
-    `seen`: the furthest position known here; only a hint.
+    `seen`: the last position known to this engine, a hint.
     """
     clauses = [clause for _, clause in batch.clauses()]
     if not clauses:
@@ -315,7 +316,7 @@ def append_options(batch: AppendBatch, seen: int) -> dict[str, Any]:
 
 
 def has_repeated_ids(request: AppendRequest) -> bool:
-    """Whether two events of one request have the same id, which no log can hold."""
+    """Whether two events of the request have the same id, which no log can hold."""
     return len(request.events) > 1 and len({event.id for event in request.events}) < len(request.events)
 
 
@@ -325,9 +326,9 @@ def is_stale(request: AppendRequest, epoch: int) -> bool:
 
 
 class AppendReply(msgspec.Struct, frozen=True):
-    """What the call returned. `outcomes` None: everything was written, adjacent, from head + 1.
+    """The row that the call returned. `outcomes` None: everything was written, without gaps, from head + 1.
 
-    `folded`: the read models that every append keeps up, as texts (see inline.py).
+    `positions`, `details`: what each outcome refers to. `registrations`: of inline projections (see inline.py).
     """
 
     head: int
@@ -339,11 +340,11 @@ class AppendReply(msgspec.Struct, frozen=True):
 
 
 class EpochChanged(Exception):
-    """The store is in another epoch than the connection knew. Nothing was written."""
+    """The store is in another epoch than this connection knows. Nothing was written."""
 
 
 def parse_reply(rows: Sequence[Sequence[Any]]) -> AppendReply:
-    """What the call returned. Raises OtherEpoch where it was not made."""
+    """The reply of the call. Raises EpochChanged if there is no row: the call was not made."""
     if not rows:
         raise EpochChanged
     return AppendReply(*rows[0])
@@ -353,7 +354,7 @@ WRITTEN, REPEATED, CONFLICT, ID_REUSED, BEYOND_HEAD, UNKNOWN_EVENT, CODE_MISSING
 
 
 def written_requests(batch: AppendBatch, answer: AppendReply) -> Iterator[tuple[int, int]]:
-    """The requests that were written, by their place in the batch, with their first positions."""
+    """The requests that were written, by their index in the batch, with their first positions."""
     first = answer.head + 1
     for index, request in enumerate(batch.requests):
         if answer.outcomes is None or answer.positions is None:
@@ -364,7 +365,7 @@ def written_requests(batch: AppendBatch, answer: AppendReply) -> Iterator[tuple[
 
 
 def decode_outcomes(batch: AppendBatch, answer: AppendReply, store: str, epoch: int) -> list[Outcome | int | None]:
-    """One outcome each; a repeated one as the first position of the append it repeats; None: some code is lacking."""
+    """One outcome a request. An integer: the first position of the append it repeats. None: inline code is missing."""
     if answer.outcomes is None or answer.positions is None or answer.details is None:
         first, done = answer.head + 1, list[Outcome | int | None]()
         for request in batch.requests:
@@ -396,13 +397,13 @@ def decode_outcomes(batch: AppendBatch, answer: AppendReply, store: str, epoch: 
 
 
 def _clause_index(clauses: list[tuple[int, ConditionClause]], what: int) -> int:
-    """Which clause of its own request, from 0, the `what`th of the call is."""
+    """The index, within its request, of the clause that has this number in the call."""
     owner = clauses[what - 1][0]
     return sum(1 for each, _ in clauses[: what - 1] if each == owner)
 
 
 def _event_offsets(batch: AppendBatch) -> list[int]:
-    """How many events of the call stand before each request's."""
+    """How many events of the call come before those of each request."""
     starts, count = list[int](), 0
     for request in batch.requests:
         starts.append(count)

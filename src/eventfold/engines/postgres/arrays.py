@@ -1,7 +1,7 @@
-"""Room: PostgreSQL's binary arrays, packed by hand.
+"""PostgreSQL arrays in the binary wire format.
 
-Knows: the wire format of an array. Does not know: what is in them. Payloads go as the bytes they are: nothing is
-escaped, parsed or reordered on the way, and it is a third faster than the driver's lists
+Knows: the format. Does not know: what the items mean. Payloads are sent as the bytes they are: nothing is escaped,
+parsed or reordered, and it is a third faster than the driver's lists
 (docs/explanation/decisions/0013-postgres-append.md).
 """
 
@@ -21,7 +21,7 @@ _NULL_ITEM = b"\xff\xff\xff\xff"
 
 
 class PackedArray:
-    """An array ready for the wire."""
+    """An array in wire format."""
 
     __slots__ = ("wire",)
 
@@ -106,12 +106,12 @@ def pack_texts(items: Sequence[str]) -> TextArray:
 
 
 def pack_search_texts(items: Sequence[str]) -> TextArray:
-    """The same for what is asked for: see `without_nul`."""
+    """UTF-8, for the values of a query: see `replace_nul`."""
     return pack_texts([item.replace(NUL, NUL_SUBSTITUTE) for item in items] if NUL in "".join(items) else items)
 
 
 def replace_nul(values: Sequence[Any]) -> list[Any]:
-    """What is asked for, without U+0000, which is in no text of a store: another character is there that is in none."""
+    """The values of a query with U+0001 for U+0000, which PostgreSQL refuses. No stored tag, type or key has either."""
     return [
         value.replace(NUL, NUL_SUBSTITUTE)
         if isinstance(value, str)
@@ -142,19 +142,19 @@ def pack_bigints(items: Sequence[int]) -> BigintArray:
 
 
 def pack_optional_texts(items: Sequence[str | None]) -> TextArray | None:
-    """None where no item says anything."""
+    """None if every item is None."""
     if items.count(None) == len(items):
         return None
     return TextArray(_pack_nullable_items(25, [None if item is None else item.encode() for item in items]))
 
 
 def pack_optional_blobs(items: Sequence[bytes | None]) -> ByteaArray | None:
-    """None where no item says anything."""
+    """None if every item is None."""
     return None if items.count(None) == len(items) else ByteaArray(_pack_nullable_items(17, items))
 
 
 def pack_optional_bigints(items: Sequence[int | None]) -> BigintArray | None:
-    """None where no item says anything."""
+    """None if every item is None."""
     if items.count(None) == len(items):
         return None
     return BigintArray(
@@ -163,7 +163,7 @@ def pack_optional_bigints(items: Sequence[int | None]) -> BigintArray | None:
 
 
 def pack_optional_ints(items: Sequence[int | None]) -> IntegerArray | None:
-    """None where no item says anything."""
+    """None if every item is None."""
     if items.count(None) == len(items):
         return None
     return IntegerArray(
@@ -172,7 +172,7 @@ def pack_optional_ints(items: Sequence[int | None]) -> IntegerArray | None:
 
 
 class ArrayDumpers:
-    """Teaches a connection or cursor our packed arrays."""
+    """Registers the dumpers of packed arrays with a connection or cursor."""
 
     _oids: ClassVar[dict[type[PackedArray], int]] = {
         UuidArray: 2951,

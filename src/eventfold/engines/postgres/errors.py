@@ -1,7 +1,7 @@
-"""Room: what PostgreSQL and its driver say, in our words: two sentences, one of our codes, never a driver's traceback.
+"""Errors of PostgreSQL and its driver, translated to eventfold's: two sentences and a code each.
 
-Knows: SQLSTATEs and what a failed connection says. Does not know: which call was under way (its caller says whether
-an append may have been committed).
+Knows: SQLSTATEs, and the texts of failed connections. Does not know: which call failed, and so whether an append may
+have been committed: the caller decides that.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _BY_SQLSTATE: dict[str, ErrorTemplate] = {
     ),
     "28000": (
         StoreUnavailable,
-        "The server does not let this user in from here.",
+        "The server does not allow this user to connect from here.",
         "Have its pg_hba.conf allow the user, database and host.",
     ),
     "3D000": (
@@ -59,7 +59,7 @@ _BY_SQLSTATE: dict[str, ErrorTemplate] = {
     ),
     "42501": (
         StoreUnavailable,
-        "This user has not the rights this needs.",
+        "This user does not have the rights that this needs.",
         "Grant it the writer or reader role of this store (eventfold.engines.postgres.roles_sql writes the SQL).",
     ),
     "25006": (StoreReadOnly, "The server takes no writes: it is a replica, or read-only.", "Write to the primary."),
@@ -75,7 +75,7 @@ _BY_SQLSTATE: dict[str, ErrorTemplate] = {
     ),
     "40001": (StoreBusy, "The server could not serialise the transaction; nothing was written.", "Try again."),
     "40P01": (StoreBusy, "The transaction was chosen to end a deadlock; nothing was written.", "Try again."),
-    "53100": (StoreFull, "The server's disk is full; nothing was written.", "Make room on it and try again."),
+    "53100": (StoreFull, "The server's disk is full; nothing was written.", "Free space on it and try again."),
     "53300": (
         StoreUnavailable,
         "The server has no connection left.",
@@ -92,24 +92,24 @@ _BY_SQLSTATE: dict[str, ErrorTemplate] = {
     ),
     "42P01": (
         StoreNotFound,
-        "The store's tables are not there.",
+        "The store's tables do not exist.",
         "Open it with create=True, or check the schema= option.",
     ),
     "3F000": (
         StoreNotFound,
-        "The store's schema is not there.",
+        "The store's schema does not exist.",
         "Open it with create=True, or check the schema= option.",
     ),
     "42883": (
         NotAStore,
-        "The store's functions are not there, or are of another version.",
+        "The store's functions do not exist, or are of another version.",
         "Open the store once with create=True, or upgrade it.",
     ),
     "42703": (NotAStore, "The tables there have other columns than a store's.", "Choose another schema (schema=)."),
-    "42P07": (NotAStore, "Something else of that name is there already.", "Choose another schema (schema=)."),
+    "42P07": (NotAStore, "Another object has this name already.", "Choose another schema (schema=)."),
     "22021": (
         StoreDamaged,
-        "A text in the store is no text any more.",
+        "A text in the store is no longer valid UTF-8.",
         "Keep a copy of the database as it is, check the server's disk, and restore a backup.",
     ),
     "XX001": (
@@ -120,8 +120,8 @@ _BY_SQLSTATE: dict[str, ErrorTemplate] = {
     "XX002": (StoreDamaged, "The server found a damaged index.", "REINDEX it, and check the server's disk and log."),
     "55000": (
         NotAStore,
-        "The server refused this for the object's kind or state.",
-        "Read its message, and check what stands under the store's schema.",
+        "The server refused this because of the object's kind or state.",
+        "Read its message, and check which objects the store's schema has.",
     ),
 }
 _BY_SQLSTATE_CLASS: dict[str, ErrorTemplate] = {
@@ -131,14 +131,18 @@ _BY_SQLSTATE_CLASS: dict[str, ErrorTemplate] = {
         "The server has run out of a resource.",
         "Read its message; free the resource and try again.",
     ),
-    "58": (StoreUnavailable, "The server met an error of its system.", "Check its disk and log, then try again."),
-    "57": (StoreUnavailable, "The server broke off.", "Try again."),
-    "22": (InvalidInput, "The server cannot take a value.", "Read its message."),
+    "58": (
+        StoreUnavailable,
+        "The server had an error of its operating system.",
+        "Check its disk and log, then try again.",
+    ),
+    "57": (StoreUnavailable, "The server ended the statement.", "Try again."),
+    "22": (InvalidInput, "The server cannot store a value.", "Read its message."),
 }
-_OTHER_ERROR: ErrorTemplate = (StoreUnavailable, "The server refused.", "Read its message.")
+_OTHER_ERROR: ErrorTemplate = (StoreUnavailable, "The server refused the statement.", "Read its message.")
 
-# A connection that never came about has no SQLSTATE, only the words of the server or of libpq (in English unless
-# the server was told otherwise; then the server's own words are all there is).
+# A connection that could not be made has no SQLSTATE, only a text of the server or of libpq. In another language than
+# English the text matches nothing here, and is shown as it is.
 _SQLSTATE_BY_TEXT: tuple[tuple[str, str], ...] = (
     ("password authentication failed", "28P01"),
     ("no password supplied", "28P01"),
@@ -156,9 +160,9 @@ _TRANSIENT_SQLSTATES = ("57P03", "57P01", "57P02", "53300", "08")
 
 
 def is_connection_lost(error: psycopg.Error, closed: bool) -> bool:
-    """Whether the connection is gone, so that nobody knows what became of what was sent last."""
+    """Whether the connection is lost, so that the outcome of the last statement is unknown."""
     state = error.sqlstate or ""
-    if error.diag.severity_nonlocalized in ("FATAL", "PANIC"):  # the server hangs up after it, whatever the reason
+    if error.diag.severity_nonlocalized in ("FATAL", "PANIC"):  # the server closes the connection after it
         return True
     if not state:
         return closed or isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
@@ -166,7 +170,7 @@ def is_connection_lost(error: psycopg.Error, closed: bool) -> bool:
 
 
 def translate_error(error: psycopg.Error, where: str) -> EventfoldError:
-    """Any refusal by the server, in our words."""
+    """The eventfold error for an error of the server."""
     state = error.sqlstate or ("22000" if isinstance(error, psycopg.DataError) else "08000")
     if state.startswith("EF"):
         return _from_store_function(error, state)
@@ -181,7 +185,7 @@ def translate_error(error: psycopg.Error, where: str) -> EventfoldError:
 
 
 def append_unconfirmed(error: psycopg.Error, where: str) -> AppendUnconfirmed:
-    """The append's answer was lost."""
+    """The error for an append whose reply was lost."""
     return AppendUnconfirmed(
         f"The connection was lost before the server confirmed the append ({where}: {server_message(error)}).",
         "It may have been written: repeat the identical append, which is safe.",
@@ -191,7 +195,7 @@ def append_unconfirmed(error: psycopg.Error, where: str) -> AppendUnconfirmed:
 
 
 def receipt_unavailable(error: StoreUnavailable, where: str) -> AppendUnconfirmed:
-    """The append is in the log, and its receipt could not be looked up."""
+    """The error for an append that is in the log, but whose receipt could not be read."""
     return AppendUnconfirmed(
         f"The append is in the log, and its receipt could not be read back ({where}: {error.what.rstrip('.')}).",
         "Repeat the identical append, or ask again: it will not be written twice.",
@@ -201,13 +205,13 @@ def receipt_unavailable(error: StoreUnavailable, where: str) -> AppendUnconfirme
 
 
 def translate_connection_error(error: psycopg.Error, where: str) -> EventfoldError:
-    """A connection that could not be made, with the reason."""
+    """The error for a connection that could not be made, with the reason."""
     words = server_message(error)
     if "database" in words and "does not exist" in words:
         state = "3D000"
     elif any(part in words for part in ("invalid URI", "invalid connection option", "invalid port", "invalid integer")):
         return InvalidUrl(
-            f"The address is none that PostgreSQL's client understands: {words}.",
+            f"PostgreSQL's client does not understand the address: {words}.",
             "Write postgresql://user@host:port/database.",
         )
     else:
@@ -221,13 +225,13 @@ def translate_connection_error(error: psycopg.Error, where: str) -> EventfoldErr
         if _is_out_of_descriptors():
             what, now = (
                 "This process, or the system, has no file descriptor left for a connection.",
-                "Close what is open, or raise the limit (ulimit -n), then try again.",
+                "Close files or connections, or raise the limit (ulimit -n), then try again.",
             )
     return kind(f"{what[:-1]} ({where}: {words}).", now, sqlstate=state, server=where, said=words)
 
 
 def _is_out_of_descriptors() -> bool:
-    """Whether nothing can be opened: the driver says only that a connection is bad."""
+    """Whether no file descriptor is left. The driver reports that only as a bad connection."""
     try:
         os.close(os.open(os.devnull, os.O_RDONLY))
     except OSError as error:
@@ -237,26 +241,26 @@ def _is_out_of_descriptors() -> bool:
 
 def unencodable_text(error: UnicodeEncodeError) -> InvalidInput:
     """The error for a text with lone surrogates."""
-    return InvalidInput(f"{error.object!r} is no text that can be stored.", "Use text without lone surrogates.")
+    return InvalidInput(f"{error.object!r} is not a text that can be stored.", "Use text without lone surrogates.")
 
 
 def undecodable_text(error: UnicodeDecodeError) -> StoreDamaged:
-    """A text of the store that is no text: the server does not look at what it reads from its disk."""
+    """The error for a stored text that is not UTF-8: the server does not check what it reads from its disk."""
     return StoreDamaged(
-        f"A text in the store is no text any more ({error.reason}): bytes of it have changed on the server's disk.",
+        f"A text in the store is no longer valid UTF-8 ({error.reason}): its bytes have changed on the server's disk.",
         "Keep a copy of the database as it is, check the server's disk, and restore a backup.",
         detail=error.reason,
     )
 
 
 def is_transient(error: EventfoldError) -> bool:
-    """Whether trying again in a moment may help: the server is restarting, unreachable or full of clients."""
+    """Whether another attempt may succeed soon: the server is restarting, unreachable or has no connection left."""
     state = str(error.fields.get("sqlstate") or "")
     return isinstance(error, StoreUnavailable) and (state in _TRANSIENT_SQLSTATES or state[:2] == "08")
 
 
 def server_message(error: BaseException) -> str:
-    """The server's own first line, without the driver's embroidery."""
+    """The first line of the server's message, without what the driver adds to it."""
     diagnosis = getattr(error, "diag", None)
     primary = getattr(diagnosis, "message_primary", None)
     lines = [line.strip() for line in str(primary or error).splitlines() if line.strip()]
@@ -281,7 +285,7 @@ def refusal(error: BaseException) -> EventfoldError | None:
 
 
 def _from_store_function(error: psycopg.Error, state: str) -> EventfoldError:
-    """An error that our own functions in the database raised: its two sentences, and the facts in DETAIL."""
+    """An error that the store's own SQL functions raised: its two sentences, and its fields in DETAIL."""
     what, _, now = (error.diag.message_primary or "").rpartition(". ")
     what += "."
     facts: Any = json.loads(error.diag.message_detail) if error.diag.message_detail else {}

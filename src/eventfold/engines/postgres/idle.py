@@ -1,6 +1,6 @@
-"""Connections that nobody has used for some time are closed: by a timer's thread, or by the loop they belong to.
+"""Closes connections that are idle for too long: in a timer's thread, or on the event loop they belong to.
 
-Knows: threads and loops of this process, when a connection was given back. Does not know: who uses connections.
+Knows: threads and loops, since when a connection is idle. Does not know: how connections are opened and checked out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from eventfold.errors import InvalidInput
 
 
 class PooledConnection(Protocol):
-    """A connection that is kept for its next user."""
+    """A connection that is kept for its next caller."""
 
     idle_since: float  # by the monotonic clock
 
@@ -27,15 +27,15 @@ C = TypeVar("C", bound=PooledConnection)
 
 
 def check_max_idle(seconds: object) -> None:
-    """Raises InvalidInput for what is no length of time."""
+    """Raises InvalidInput unless this is a positive number of seconds, or None."""
     if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0):
         raise InvalidInput(
-            f"max_idle={seconds!r} is no length of time.", "Give a number of seconds above 0, or None for never."
+            f"max_idle={seconds!r} is not a length of time.", "Give a number of seconds above 0, or None for never."
         )
 
 
 class IdleTimer(Generic[C]):
-    """Closes what stands at the left of a deque of connections for too long; callers use those at the right."""
+    """Closes connections at the left end of a deque after `max_idle_s`; callers use those at the right end."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class IdleTimer(Generic[C]):
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
-        """A connection was kept: look again when it may be closed, unless that is due already."""
+        """Start the timer for a connection that was just kept, unless the timer runs already."""
         if self._mode == "async":
             loop = asyncio.get_running_loop()
             if self._running is not loop:

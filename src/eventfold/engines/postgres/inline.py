@@ -1,7 +1,7 @@
-"""Room: read models that every append keeps up: appends in which rows are folded, and turns in which nobody appends.
+"""Inline projections: appends in which rows are folded, and exclusive transactions during which nothing is appended.
 
-Knows: how often a batch is begun anew, and without whom. Does not know: how events are folded (the folder does), what
-an append's outcomes mean. In the blocking colour only: folding is work, and no work for an event loop.
+Only in blocking mode: folding runs user code, which would block an event loop. Knows: when a batch is repeated, and
+without which requests. Does not know: how events are folded (the projector does), what outcomes mean.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from eventfold.ports.engine import (
 )
 from eventfold.ports.inline import InlineRegistration, missing_code
 
-READ_POSITIONS = 2_000  # positions read at once in a turn
+READ_POSITIONS = 2_000  # that one page covers in an exclusive transaction
 
 T = TypeVar("T")
 BuildStatement = Callable[[Connection, AppendBatch, bool], tuple[str, Sequence[Any]]]
@@ -42,9 +42,9 @@ DecodeRows = Callable[[ResultRows], list[StoredEvent]]
 
 
 class InlineResult(msgspec.Struct, frozen=True):
-    """What became of a batch: the part that was written or judged, where its requests stand in the batch, the answer.
+    """The result of a batch: the part that was written or judged, its requests' indexes in the batch, the reply.
 
-    `refused`: those that could not be folded, by their place in the batch.
+    `refused`: requests that could not be folded, by their index in the batch.
     """
 
     part: AppendBatch
@@ -54,26 +54,26 @@ class InlineResult(msgspec.Struct, frozen=True):
 
 
 class InlineAppender:
-    """What an engine knows of read models that every append keeps up."""
+    """Appends batches while an inline projector folds their events, in one transaction."""
 
     def __init__(self, schema: str, patience: Callable[[], int], holders: ThreadCheckouts) -> None:
         self.projector: InlineProjector | None = None
         self._schema, self._lock_timeout_ms, self._thread_checkouts = schema, patience, holders
-        self._was_interrupted = False  # whether the last transaction failed, perhaps before it could be forgotten
-        self._mutex = Mutex()  # what the folder remembers is of one transaction after the other
+        self._was_interrupted = False  # whether the last transaction ended by an exception
+        self._mutex = Mutex()  # the projector's cached rows follow one transaction after the other
         self.registrations_sql = (
             f"SELECT name, code, types, ticket, crc FROM {quote_identifier(schema)}.inlined ORDER BY name"  # noqa: S608
         )
 
     @property
     def code_argument(self) -> dict[str, Any]:
-        """The argument of `append` that says whose code is here."""
+        """The argument of `append` that names the inline projections this process has."""
         if self.projector is None or not self.projector.codes:
             return {}
         return {"brought": pack_texts([f"{name} {code}" for name, code in self.projector.codes.items()])}
 
     async def _begin_transaction(self, connection: Connection) -> None:
-        """A transaction in which rows are found where a target of this store finds them, and read alike."""
+        """Begin a transaction with the settings of a target in the store's schema."""
         self._thread_checkouts.add(connection.checkout)
         await connection.execute_script(
             f"BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL search_path = {quote_identifier(self._schema)};"
@@ -82,7 +82,7 @@ class InlineAppender:
         )
 
     async def append(self, connection: Connection, batch: AppendBatch, statement: BuildStatement) -> InlineResult:
-        """One commit of events and rows. What cannot be folded is left out, and the rest done again without it."""
+        """Commit events and rows together. A request that cannot be folded is refused; the others are tried again."""
         return self._mutex.run_user_code(_run_blocking, self._in_order(self._append(connection, batch, statement)))
 
     async def _in_order(self, work: Coroutine[Any, Any, T]) -> T:
@@ -148,7 +148,7 @@ class InlineAppender:
                 if head is None:
                     raise
                 raise AppendUnconfirmed(
-                    f"The append was committed, and what follows failed ({type(error).__name__}: {error}).",
+                    f"The append was committed, and a step after the commit failed ({type(error).__name__}: {error}).",
                     "Repeat the identical append: it will not be written twice.",
                 ) from error
         return answer, failed
@@ -160,7 +160,7 @@ class InlineAppender:
         page: Any,
         events: DecodeRows,
     ) -> None:
-        """See Engine.in_turn. `page` words a question, `events` reads the answer."""
+        """See Engine.in_turn. `page` builds the statement of a page, `events` decodes its rows."""
         self._mutex.run_user_code(_run_blocking, self._in_order(self._run_exclusive(connection, work, page, events)))
 
     async def _run_exclusive(
@@ -191,7 +191,7 @@ class InlineAppender:
 
 
 class PostgresExclusiveTransaction:
-    """See engine.Turn."""
+    """See ports.engine.Turn."""
 
     def __init__(
         self,
@@ -244,19 +244,19 @@ class PostgresExclusiveTransaction:
 def _fold_written(
     folding: InlineTransaction, part: AppendBatch, answer: AppendReply, at_once: bool
 ) -> tuple[int | None, dict[int, EventfoldError]]:
-    """Fold what was written; the last position, and what could not be folded.
+    """Fold the written requests. Returns the last position, and the errors of requests that could not be folded.
 
-    What was built on something that could not be folded is not judged by that: without it, it is not written either.
+    A request whose condition begins behind a failed request is not folded: it is judged again without that one.
     """
     failed: dict[int, EventfoldError] = {}
-    gone: set[bytes] = set()
+    failed_ids: set[bytes] = set()
     last = None
     for index, first in written_requests(part, answer):
         request = part.requests[index]
         size = len(request.events)
         last = first + size - 1
-        if any(clause.after_event in gone for clause in request.unless if clause.after_event is not None):
-            gone.add(request.events[-1].id)
+        if any(clause.after_event in failed_ids for clause in request.unless if clause.after_event is not None):
+            failed_ids.add(request.events[-1].id)
             continue
         if any(event.type in folding.types for event in request.events):
             stored = [
@@ -265,12 +265,12 @@ def _fold_written(
             error = folding.take(stored, at_once)
             if error is not None:
                 failed[index] = error
-                gone.add(request.events[-1].id)
+                failed_ids.add(request.events[-1].id)
     return last, failed
 
 
 def _run_blocking(work: Coroutine[Any, Any, T]) -> T:
-    """Run what never suspends, since its connection blocks."""
+    """Run a coroutine that never suspends, since its connection blocks."""
     try:
         work.send(None)
     except StopIteration as stop:
@@ -283,12 +283,12 @@ async def _roll_back(connection: Connection) -> None:
     if not connection.closed and not connection.is_idle():
         try:
             await connection.fetch("ROLLBACK")
-        except psycopg.Error:  # it is gone, and with it the transaction; whoever takes it back closes it
+        except psycopg.Error:  # the connection is lost, and with it the transaction; the pool closes it
             return
 
 
 def parse_registrations(folded: Sequence[str] | None) -> list[InlineRegistration]:
-    """The read models that `append` told of."""
+    """The registrations of inline projections in the reply of `append`."""
     found: list[InlineRegistration] = []
     for text in folded or ():
         name, code, ticket, *types = text.split("\n")
@@ -297,7 +297,7 @@ def parse_registrations(folded: Sequence[str] | None) -> list[InlineRegistration
 
 
 def decode_registrations(rows: ResultRows) -> list[InlineRegistration]:
-    """The read models in the table. Raises StoreDamaged if a row is not as it was written."""
+    """The registrations in the table. Raises StoreDamaged for a wrong checksum."""
     found: list[InlineRegistration] = []
     for name, code, types, ticket, crc in rows:
         each = InlineRegistration(name, code, tuple(types), ticket)
@@ -319,16 +319,16 @@ def _registration_checksum(inlined: InlineRegistration) -> int:
 def missing_code_error(
     inlined: Sequence[InlineRegistration], folder: InlineProjector | None, batch: AppendBatch, place: int
 ) -> EventfoldError | None:
-    """Why a request of a batch was refused in which some code was lacking; None: for the sake of others."""
+    """The error of a request that needs code this process lacks; None if only other requests of the batch do."""
     codes = dict[str, str]() if folder is None else folder.codes
     return missing_code(inlined, codes, [event.type for event in batch.requests[place].events])
 
 
 def inline_not_supported() -> NotSupported:
-    """For the other colour."""
+    """The error for an asyncio engine."""
     return NotSupported(
-        "An engine on an event loop folds no read models within its appends.",
-        "Name them where the store is opened: AsyncStore(url, inline=[…]); it then appends by an engine that blocks.",
+        "An engine on an event loop cannot fold read models within appends.",
+        "Name them when you open the store: AsyncStore(url, inline=[…]); it then appends with a blocking engine.",
         engine="postgres",
         capability="inline",
     )

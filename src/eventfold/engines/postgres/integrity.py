@@ -1,11 +1,11 @@
-"""A whole store compared with itself: what reads cannot notice, since an index that hides an event is silent.
+"""A whole store compared with itself, which finds damage that reads cannot: an index that hides an event.
 
-Every event that is read has its checksum verified. What is found by a value (a tag, a request key, a snapshot's key)
-is silently missing once that value has changed in table and index alike: this finds it. Not found are a request key,
-a snapshot or a whole last append that has gone from every place at once, and a request key of layout 1 that has
-changed, as it has no checksum.
+Every read verifies the checksums of its events. But a row that is found by a value (a tag, a request key, a snapshot's
+key) is not found once that value has changed in the table and the index alike. This check finds it. It does not find a
+request key, a snapshot or a whole last append that is missing in every table at once, nor a changed request key of
+layout 1, which has no checksum.
 
-Knows: everything that is written twice, and every checksum. Does not know: connections, how to repair anything.
+Knows: everything that is written twice, and every checksum. Does not know: connections, repairs.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from eventfold.engines.postgres.statements import COLUMNS
 from eventfold.errors import CorruptEvent, StoreDamaged
 from eventfold.ports.integrity import Problem, Progress, placement_problems
 
-PAGE_ROWS = 1_000  # events, snapshots or keys that are read at once
-MAX_PAGE_BYTES = 8 << 20  # of data that are read at once, unless one row has more
+PAGE_ROWS = 1_000  # events, snapshots or keys that one query reads
+MAX_PAGE_BYTES = 8 << 20  # of data that one query reads, unless a single row has more
 
 DAMAGE_ERRORS = (CorruptEvent, StoreDamaged)
 
@@ -34,12 +34,12 @@ RunQuery = Callable[[str, Sequence[Any]], Awaitable[ResultRows]]
 
 
 class _CheckStatements:
-    """What is asked of the store in one schema. Texts that may be damaged are read as bytes."""
+    """The queries for the store in one schema. Texts that may be damaged are read as bytes."""
 
     def __init__(self, schema: str) -> None:
         event, tag, request, snapshot = (f"{schema}.{name}" for name in ("event", "tag", "request", "snapshot"))
         self.head = f"SELECT coalesce(max(position), 0) FROM {event}"
-        # The next events, as many as fit. A position is beside each, whatever its other columns hold.
+        # The next events, as many as MAX_PAGE_BYTES allows.
         self.events = (
             f"SELECT {COLUMNS} FROM (SELECT p.*, sum(octet_length(data)) OVER w AS bytes, row_number() OVER w AS number"
             f" FROM (SELECT * FROM {event} WHERE position > %b AND position <= %b ORDER BY position"
@@ -77,7 +77,7 @@ class _CheckStatements:
 
 
 class IntegrityCheck:
-    """One check, up to the head of the moment it begins. `unplaced`: see `sums.verified`."""
+    """One check, up to the head at its start. `unplaced`: see `checksums.decode_events`."""
 
     def __init__(self, ask: RunQuery, schema: str, store_id: str, unplaced: int) -> None:
         self._query, self._sql = ask, _CheckStatements(schema)
@@ -86,9 +86,9 @@ class IntegrityCheck:
         self._tag_count = 0
 
     async def problems(self, progress: Progress) -> AsyncIterator[Problem]:
-        """Everything that is wrong. `progress` is told how many events of how many are compared.
+        """Every problem. `progress` is called with the number of events compared so far and in all.
 
-        Raises StoreUnavailable where the server cannot be asked.
+        Raises StoreUnavailable if the server cannot be asked.
         """
         head: int = (await self._query(self._sql.head, []))[0][0]
         done, before, damaged = 0, None, False
@@ -115,7 +115,7 @@ class IntegrityCheck:
                 yield problem
 
     async def _check_page(self, after: int, head: int) -> tuple[list[Problem], list[StoredEvent], int]:
-        """What is wrong with the next events, those that are right, and how far that is."""
+        """Problems of the next events, those events that are undamaged, and the last position checked."""
         try:
             events = decode_events(await self._query(self._sql.events, [after, head]), self._unplaced)
         except DAMAGE_ERRORS:
@@ -124,7 +124,7 @@ class IntegrityCheck:
         return _find_gaps(after, places or [head + 1]), events, places[-1] if places else head
 
     async def _check_each(self, after: int, head: int) -> tuple[list[Problem], list[StoredEvent], int]:
-        """The same where one of the events cannot be read."""
+        """The same, event by event, when one of them cannot be read."""
         events = list[StoredEvent]()
         places: list[int] = [row[0] for row in await self._query(self._sql.places, [after, head])]
         found = _find_gaps(after, places)
@@ -136,7 +136,7 @@ class IntegrityCheck:
         return found, events, places[-1]
 
     async def _check_indexes(self, events: Sequence[StoredEvent]) -> list[Problem]:
-        """Whether the indexes of ids and tags lead to these events."""
+        """Whether the indexes of ids and tags find these events."""
         if not events:
             return []
         places = {row[0] for row in await self._query(self._sql.ids, [pack_uuids([event.id for event in events])])}
@@ -158,7 +158,7 @@ class IntegrityCheck:
         return found
 
     async def _check_index_sizes(self, head: int, damaged: bool) -> list[Problem]:
-        """Entries of the indexes that lead nowhere, or are not there. Types are counted if every event was read."""
+        """Whether the indexes have as many entries as the events need. Types are counted if no event is damaged."""
         found: list[Problem] = []
         entries: int = (await self._query(self._sql.tags, [head]))[0][0]
         if entries != self._tag_count:
@@ -174,7 +174,7 @@ class IntegrityCheck:
         return found
 
     async def _check_request_keys(self, head: int) -> list[Problem]:
-        """Request keys that are not as they were written, or lead to no beginning of an append."""
+        """Request keys with a wrong checksum, or that do not refer to the first event of an append."""
         found: list[Problem] = []
         done = 0
         while rows := await self._query(self._sql.keys, [done]):
@@ -201,7 +201,7 @@ class IntegrityCheck:
         return found
 
     async def _check_store_row(self) -> list[Problem]:
-        """What the store says of itself, and the registrations of read models that every append keeps up."""
+        """The store's own row, and the registrations of inline projections."""
         *columns, crc = (await self._query(self._sql.store, []))[0]
         registrations(await self._query(self._sql.inlined, []))
         if text_checksum("\n".join(str(each) for each in columns if each is not None)) != crc:
@@ -210,7 +210,7 @@ class IntegrityCheck:
 
 
 async def _as_problems(part: Awaitable[list[Problem]]) -> list[Problem]:
-    """What a part of the check finds; an error that says what is damaged is what it finds."""
+    """The problems that a part of the check finds. An error that reports damage becomes a problem."""
     try:
         return await part
     except DAMAGE_ERRORS as error:
@@ -218,7 +218,7 @@ async def _as_problems(part: Awaitable[list[Problem]]) -> list[Problem]:
 
 
 def _find_gaps(after: int, places: Sequence[int]) -> list[Problem]:
-    """Where positions are left out between these."""
+    """A problem for each gap between these positions."""
     found: list[Problem] = []
     for place in places:
         if place == after + 2:

@@ -1,7 +1,7 @@
-"""Queries with many items, as arrays: one statement for any number of them, which the server plans once.
+"""Queries with many items, as one statement over arrays, which the server plans once for any number of items.
 
-Knows: the tables, queries. Does not know: pages, connections. A query with a few items is asked by statements.py, one
-walk for each; so many walks in one statement are more than the server's planner can take.
+A query with few items is one index scan an item (statements.py); the server's planner is slow with many of them in one
+statement. Knows: the tables, queries. Does not know: pages, connections.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from typing import Any
 from eventfold.core.query import Item, Query
 from eventfold.engines.postgres.arrays import pack_search_texts
 
-MAX_WALKS = 16  # walks in one statement
-MAX_POSITIONS_PER_RANGE = 20_000  # positions looked up for a stretch of the log: one with more is asked for in parts
-MIN_RANGE_POSITIONS = 64  # positions: so few are asked for whole, however many items mean the same event
+MAX_WALKS = 16  # index scans in one statement
+MAX_POSITIONS_PER_RANGE = 20_000  # matching positions in one range of the log: a range with more is divided
+MIN_RANGE_POSITIONS = 64  # a range this small is never divided
 
 
 def is_large(query: Query) -> bool:
-    """Whether the items of a query are better asked together."""
+    """Whether a query has so many items that one statement over arrays is faster."""
     if len(query.items) > MAX_WALKS:
         return True
     return sum(1 if item.tags else len(item.types) for item in query.items) > MAX_WALKS
 
 
 class LargeQuery:
-    """What a query with many items asks: `sql` gives a position as often as items mean it, in no order.
+    """The positions that a query with many items matches: once for each matching item, in no order.
 
-    Every walk by tags is a probe of an index: OFFSET 0 keeps the planner from joining the tables in another way.
+    Tags are looked up by index probes: OFFSET 0 keeps the planner from choosing another join.
     """
 
     def __init__(self, schema: str, query: Query) -> None:
@@ -36,7 +36,7 @@ class LargeQuery:
         alone = dict.fromkeys(name for item in query.items if not item.tags for name in item.types)
         single = [item for item in query.items if len(item.tags) == 1]
         several = [item for item in query.items if len(item.tags) > 1]
-        self._selects: list[tuple[str, list[Any]]] = []  # with the values before the bounds of the span
+        self._selects: list[tuple[str, list[Any]]] = []  # each with the values that come before the bounds of the span
         if alone:
             bounds = "t.position > %b AND t.position <= %b"
             walk = f"SELECT t.position FROM {self._event} t WHERE t.type = ANY (%b::text[]) AND {bounds}"
@@ -44,7 +44,7 @@ class LargeQuery:
         by_types: dict[tuple[str, ...], list[Item]] = {}
         for item in single:
             by_types.setdefault(item.types, []).append(item)
-        for types in list(by_types)[:MAX_WALKS]:  # most name the same types, or none
+        for types in list(by_types)[:MAX_WALKS]:  # most items name the same types, or none
             self._add_single_tag(types, by_types.pop(types))
         if by_types:
             self._add_mixed_types([item for items in by_types.values() for item in items])
@@ -53,11 +53,11 @@ class LargeQuery:
 
     @property
     def sql(self) -> str:
-        """See the class."""
+        """One statement for all items."""
         return " UNION ALL ".join(f"({sql})" for sql, _ in self._selects)
 
     def values(self, after: int, until: int) -> list[Any]:
-        """What goes into it, for the positions in (after, until]."""
+        """Its values, for the positions in (after, until]."""
         return [value for _, given in self._selects for value in (*given, after, until)]
 
     def _add_probe(self, of: str, where: str, *values: Any) -> None:
@@ -77,7 +77,7 @@ class LargeQuery:
             self._add_probe("unnest(%b::text[]) u(tag)", where, tags)
 
     def _add_mixed_types(self, items: list[Item]) -> None:
-        """Items with one tag that name all kinds of types."""
+        """Items with one tag and different types."""
         split = "(SELECT string_to_array(u.types, E'\\n') AS types OFFSET 0) k"
         of = f"unnest(%b::text[], %b::text[]) u(tag, types) CROSS JOIN LATERAL {split}"
         where = f"{self._tag} t WHERE t.tag = u.tag AND (u.types = '' OR t.type = ANY (k.types))"
@@ -86,7 +86,7 @@ class LargeQuery:
         )
 
     def _add_several_tags(self, items: list[Item]) -> None:
-        """Items with several tags: walk the first, as `walked_first` puts it, and probe the others."""
+        """Items with several tags: scan the first one (see `rarest_tag_first`) and probe for the others."""
         split = "(SELECT string_to_array(u.tags, E'\\n') AS tags, string_to_array(u.types, E'\\n') AS types OFFSET 0) k"
         of = f"unnest(%b::text[], %b::text[]) u(tags, types) CROSS JOIN LATERAL {split}"
         where = (
@@ -98,9 +98,9 @@ class LargeQuery:
 
 
 def rarest_tag_first(items: Sequence[Item]) -> list[tuple[str, ...]]:
-    """The tags of each item, that first which the fewest items name.
+    """The tags of each item, beginning with the one that the fewest items name.
 
-    More likely it is an entity's own than one that many events carry; to count events would cost more than it saves.
+    That is probably the tag of one entity, with few events. To count the events would cost more than it saves.
     """
     asked = Counter(tag for item in items if len(item.tags) > 1 for tag in item.tags)
     return [tuple(sorted(i.tags, key=asked.__getitem__)) if len(i.tags) > 1 else i.tags for i in items]

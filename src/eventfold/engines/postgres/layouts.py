@@ -1,8 +1,8 @@
-"""Older layouts of a store's schema, brought to today's: one step from each layout to the next, in one transaction.
+"""Upgrades a store of an older layout to the current one, a step from each layout to the next, in one transaction.
 
-No step rewrites an event: rows that were written keep their bytes and their checksums. Processes of an older layout
-cannot write afterwards: the functions they call are gone, and the new ones ask for the layout the caller knows.
-Knows: what each layout changed, and the order of an upgrade. Does not know: how a store is opened.
+No step rewrites an event: rows keep their bytes and checksums. Processes of an older version cannot write afterwards:
+the functions they call are dropped, and the new ones require the caller's layout. Knows: what each layout changed, the
+order of an upgrade. Does not know: how a store is opened.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ from eventfold.engines.postgres.schema import (
 )
 from eventfold.errors import StoreDamaged
 
-# Layout n to n + 1: SQL for the tables, in a file of that name.
+# From layout n to n + 1: the SQL file that changes the tables.
 STEPS: dict[int, str] = {1: "to-layout-2.sql"}
 
-# Functions are dropped and made again, for their arguments may be others: who was granted one keeps it.
+# Functions are dropped and created again, since their arguments may change. Grants on them are kept.
 GRANTS_SQL = (
     "SELECT DISTINCT p.proname, a.grantee::regrole::text FROM pg_proc p, aclexplode(p.proacl) a"
     " WHERE p.pronamespace = %b::regnamespace AND a.privilege_type = 'EXECUTE' AND a.grantee NOT IN (0, p.proowner)"
 )
-SUCCESSOR_OF = {"staged_events": "stage"}  # functions of a later layout, and the one whose callers may call them
+SUCCESSOR_OF = {"staged_events": "stage"}  # a function of a later layout: the older function whose grants it gets
 SIGNATURES_SQL = "SELECT p.proname, p.oid::regprocedure::text FROM pg_proc p WHERE p.pronamespace = %b::regnamespace"
 
 
 async def upgrade(connection: Connection, schema: str, where: str) -> int:
-    """Bring an older layout to this one, in one transaction, no append in between; returns the layout it had.
+    """Upgrade the store in one transaction that blocks appends, and return the layout it had.
 
-    Raises StoreNotFound, StoreVersionMismatch, StoreUnavailable: the store is then as it was.
+    Raises StoreNotFound, StoreVersionMismatch, StoreUnavailable: the store is then unchanged.
     """
-    mine = quote_identifier(schema)
+    quoted = quote_identifier(schema)
     try:
         await connection.fetch("BEGIN ISOLATION LEVEL READ COMMITTED")
         try:
             await connection.fetch(f"SELECT pg_advisory_xact_lock({writer_lock_arguments(schema)})")
-            had: int = (await connection.fetch(f"SELECT layout FROM {mine}.store"))[0][0]  # noqa: S608 (quoted)
+            had: int = (await connection.fetch(f"SELECT layout FROM {quoted}.store"))[0][0]  # noqa: S608 (quoted)
             if had > LAYOUT or had not in {*STEPS, LAYOUT}:
                 check_layout(had, schema, where)
             if had < LAYOUT:
@@ -66,41 +66,41 @@ async def upgrade(connection: Connection, schema: str, where: str) -> int:
 
 
 async def _run_steps(connection: Connection, schema: str, had: int) -> None:
-    mine = quote_identifier(schema)
-    before = await _identity_and_head(connection, mine)
-    granted = await connection.fetch(GRANTS_SQL, (mine,))
+    quoted = quote_identifier(schema)
+    before = await _identity_and_head(connection, quoted)
+    granted = await connection.fetch(GRANTS_SQL, (quoted,))
     await _drop_functions(connection, schema)
     for layout in range(had, LAYOUT):
         await connection.execute_script(load_sql(STEPS[layout], schema))
     for name in FUNCTION_FILES:
         await connection.execute_script(load_sql(name, schema))
     await connection.execute_script(revoke_public_sql(schema))
-    signatures = await connection.fetch(SIGNATURES_SQL, (mine,))
+    signatures = await connection.fetch(SIGNATURES_SQL, (quoted,))
     for name, role in granted:
         for known, signature in signatures:
             if name in (known, SUCCESSOR_OF.get(known)):
                 await connection.execute_script(f"GRANT EXECUTE ON FUNCTION {signature} TO {role}")
-    await connection.fetch(f"UPDATE {mine}.store SET layout = {LAYOUT}")  # noqa: S608 (quoted, and a number)
-    after = await _identity_and_head(connection, mine)
+    await connection.fetch(f"UPDATE {quoted}.store SET layout = {LAYOUT}")  # noqa: S608 (quoted, and a number)
+    after = await _identity_and_head(connection, quoted)
     if (after[0], after[1:]) != (LAYOUT, before[1:]):
         raise StoreDamaged(
-            f"The upgrade of the schema {schema!r} did not keep the log's end and its id, and was rolled back.",
-            "Keep a copy of the database as it is, and look at what else has changed it.",
+            f"The upgrade of the schema {schema!r} changed the store's id or its last event, and was rolled back.",
+            "Keep a copy of the database as it is, and find out what else changed it.",
             schema=schema,
         )
 
 
-async def _identity_and_head(connection: Connection, mine: str) -> tuple[object, ...]:
-    """The layout; then what no step may change: who the store is, where its log ends, how many events there are."""
+async def _identity_and_head(connection: Connection, quoted: str) -> tuple[object, ...]:
+    """The layout; then what no step may change: the store's id, its epoch, the last event."""
     rows = await connection.fetch(
-        f"SELECT s.layout, s.id, s.epoch, e.position, e.id FROM {mine}.store s"  # noqa: S608 (quoted)
-        f" LEFT JOIN (SELECT position, id FROM {mine}.event ORDER BY position DESC LIMIT 1) e ON true"
+        f"SELECT s.layout, s.id, s.epoch, e.position, e.id FROM {quoted}.store s"  # noqa: S608 (quoted)
+        f" LEFT JOIN (SELECT position, id FROM {quoted}.event ORDER BY position DESC LIMIT 1) e ON true"
     )
     return rows[0]
 
 
 async def _drop_functions(connection: Connection, schema: str) -> None:
-    """Every function that an eventfold has made here, whatever its arguments; with them the triggers that call it."""
+    """Drop every function that a version of eventfold has created here, and the triggers that call it."""
     names = {"refuse_unsealed"}
     for file in FUNCTION_FILES:
         text = resources.files(__package__).joinpath("sql", file).read_text("utf-8")

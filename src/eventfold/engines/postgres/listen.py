@@ -1,10 +1,10 @@
-"""Room: waking followers: one thread and one connection of its own per engine, while anyone watches and a moment more.
+"""Notification of commits: one thread with one connection per engine, while there are callbacks.
 
-Knows: LISTEN, and what to do where it is not to be had: look at the head. Does not know: followers. Writers notify
-only while a listener holds the shared lock, so that a store nobody follows pays nothing.
+Uses LISTEN, or polls the head where a pooler prevents LISTEN. Writers notify only while a listener holds a shared
+advisory lock, so that appends to a store without followers cost nothing more. No commit is missed: callbacks are called
+whenever listening begins or begins again, and the head is read every few seconds, in case a notification was lost.
 
-Never too seldom: it rings once whenever it begins or begins again to listen, and it looks at the head by itself
-every few seconds, should a notification ever be lost on the way.
+Knows: LISTEN, the head. Does not know: followers.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ from eventfold.core.mutex import Mutex
 from eventfold.engines.postgres.options import ServerAddress, listener_lock_arguments, notify_channel, quote_identifier
 from eventfold.engines.postgres.pool import RECONNECT_DELAYS_S
 
-LINGER_S = 0.25  # seconds the connection stays when nobody follows: one follower after the other needs one, not each
-HEAD_CHECK_INTERVAL_S = 2.0  # seconds without a notification after which the head is looked at
-REPLICA_POLL_S = 0.01  # seconds between looks at a replica that has not got yet what was announced
+LINGER_S = 0.25  # how long the connection stays open without callbacks, for the next follower
+HEAD_CHECK_INTERVAL_S = 2.0  # without a notification, the head is read after this time
+REPLICA_POLL_S = 0.01  # between reads of the head of a replica that has not received the commit yet
 Notify = Callable[[], None]
 PsycopgConnection = psycopg.Connection[tuple[Any, ...]]
 
 
 class Listener:
-    """Rings every bell soon after anyone commits to the store.
+    """Calls every callback soon after a commit of any process.
 
-    `primary` is listened to; `replica`, where reads go to one, is waited for before ringing, since a reader woken
-    early would find nothing and sleep again. `poll`: seconds between looks, where the server cannot notify.
+    Listens on `primary`. Where reads go to a `replica`, callbacks are also called when the replica has received the
+    commit: a reader that is woken earlier finds nothing. `poll`: seconds between reads of the head, if LISTEN does not
+    work.
     """
 
     def __init__(
@@ -61,25 +62,25 @@ class Listener:
     def _add(self, notify: Notify) -> None:
         self._callbacks.append(notify)
         if self._thread is None:
-            self._stopping.set()  # of a thread that was started when an exception fell, before it could be kept
+            self._stopping.set()  # a thread whose start was interrupted before it was assigned
             self._stopping = Flag()
             thread = threading.Thread(target=self._run, args=(self._stopping,), name="eventfold-listener", daemon=True)
             thread.start()
-            self._thread = thread  # only now: an exception in between leaves no thread that cannot be joined
+            self._thread = thread  # after the start: only a started thread can be joined
 
     def _remove(self, notify: Notify) -> None:
         if notify in self._callbacks:
             self._callbacks.remove(notify)
 
     def _stop_if_unused(self, stopping: Flag) -> None:
-        """End the thread that this flag stops, unless somebody follows again."""
+        """Stop the thread of this flag, unless there are callbacks again."""
         if not (self._callbacks and self._stopping is stopping):
             stopping.set()
             if self._stopping is stopping:
                 self._thread, self.mode = None, "idle"
 
     def close(self) -> None:
-        """End the thread, after a last ring."""
+        """Call the callbacks once more, then stop the thread."""
         self._notify()
         self._callbacks.clear()
         thread = self._mutex.run(self._stop)
@@ -104,7 +105,7 @@ class Listener:
                     assert primary is not None
                     self._listen(primary, replica, stopping)
             except psycopg.Error:
-                # Whoever follows finds out by reading what is wrong; here it is only tried again.
+                # Followers learn the reason from their own reads; here the connection is only retried.
                 self.mode = "away"
                 attempt = 0 if time.monotonic() - began > HEAD_CHECK_INTERVAL_S else attempt + 1
                 self._notify()
@@ -116,7 +117,7 @@ class Listener:
         for statement in self._listen_statements if self._poll_interval_s is None else ():
             primary.execute(statement.encode())
         self.mode = "listening" if self._poll_interval_s is None else "polling"
-        self._last_head = -1  # a server that took over may have less
+        self._last_head = -1  # a server that was promoted may have fewer events
         self._has_head_changed(primary)
         self._announce_commit(replica, stopping)
         looked = used = time.monotonic()
@@ -138,7 +139,7 @@ class Listener:
                 self._announce_commit(replica, stopping)
 
     def _wait_for_notification(self, primary: PsycopgConnection) -> bool:
-        """Whether something was announced within a moment. Anybody may notify; only numbers tell us how far."""
+        """Whether a notification came within a quarter of a second. Only numeric payloads are positions."""
         heard = list(primary.notifies(timeout=0.25, stop_after=1))
         for notification in heard:
             if notification.payload.isdecimal():
@@ -146,7 +147,7 @@ class Listener:
         return bool(heard)
 
     def _has_head_changed(self, connection: PsycopgConnection) -> bool:
-        """Whether the log has changed since the last look: grown, or, where it was restored, become shorter."""
+        """Whether the head has changed: the log has grown or, after a restore, become shorter."""
         head = _fetch_head(connection, self._head_sql)
         changed, self._last_head = head != self._last_head, head
         return changed

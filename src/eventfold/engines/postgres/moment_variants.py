@@ -1,6 +1,7 @@
-"""Tags of moments that an older eventfold, or a hand, has spelled in another time zone than UTC.
+"""Stored tags whose moment is written in another time zone than UTC, by older versions or in hand-written events.
 
-Knows: where tags stand, and how far the log was looked through for each key. Does not know: connections, pages.
+A query for a moment must match them too. Knows: the tag table, through which position each tag key was examined. Does
+not know: connections, pages.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ RunQuery = Callable[[str, list[Any]], Awaitable[list[tuple[Any, ...]]]]
 
 
 class MomentVariants:
-    """The other spellings of each moment, by key: all tags of the key are looked at once, then those of new events."""
+    """The variants of each moment, by tag key: reads all tags of a key once, and then those of new events."""
 
     def __init__(self, schema: str) -> None:
         self._keys: dict[str, tuple[int, Variants]] = {}
@@ -33,11 +34,11 @@ class MomentVariants:
         )
 
     def clear(self) -> None:
-        """Another epoch: what was looked at may be lost."""
+        """Forget the variants: in another epoch, their events may be lost."""
         self._keys = {}
 
     async def expand(self, query: Query, seen: int, ask: RunQuery) -> Query:
-        """The query with every spelling of its moments that stands in the log, at least up to the position `seen`."""
+        """The query with every variant of its moments that is stored, at least up to the position `seen`."""
         others: Variants = {}
         moments = {tag for item in query.items for tag in item.tags if is_moment(tag)}
         for key in {tag[: tag.index(":") + 1] for tag in moments}:

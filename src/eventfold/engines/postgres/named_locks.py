@@ -1,6 +1,6 @@
-"""Room: locks by name: a session's advisory lock each, so that a process that dies lets go of its locks.
+"""Locks by name: one advisory lock of a session each, which the server releases when the process dies.
 
-Knows: sessions, and what the server shows of them. Does not know: what a name stands for.
+Knows: sessions, pg_locks. Does not know: what a lock's name means.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from eventfold.engines.postgres.pool import Pool
 from eventfold.engines.postgres.servers import Servers
 from eventfold.errors import NotSupported
 
-MAX_LOCKS = 64  # locks that one engine may hold at once: each keeps a connection
-MAX_KEPT_CONNECTIONS = 1  # connections that are kept when they hold no lock
+MAX_LOCKS = 64  # that one engine may hold at a time: each has a connection of its own
+MAX_KEPT_CONNECTIONS = 1  # kept open without a lock
 HOLDER_SQL = """SELECT a.application_name FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
     WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -24,7 +24,7 @@ HOLDER_SQL = """SELECT a.application_name FROM pg_locks l JOIN pg_stat_activity 
 
 
 class _HeldLock:
-    """A lock, and the connection that has it, or is to have it."""
+    """A lock, and the connection that holds it or is about to."""
 
     def __init__(self, owner: str) -> None:
         self.owner = owner
@@ -41,66 +41,65 @@ class NamedLocks:
             max_kept=MAX_KEPT_CONNECTIONS,
             max_idle_s=servers.options.max_idle,
         )
-        self._held: dict[str, _HeldLock] = {}
+        self._locks: dict[str, _HeldLock] = {}
 
     async def try_acquire(self, name: str, owner: str) -> str | None:
-        """Take a lock if it is free: None; otherwise who has it. Raises NotSupported behind a transaction pooler."""
+        """Acquire a free lock and return None; otherwise return its owner. Raises NotSupported behind a pooler."""
         if self._servers.behind_pooler:
             raise NotSupported(
-                "A lock belongs to a session, and a transaction pooler stands between here and the server.",
+                "A lock belongs to a session, and a transaction pooler is between this process and the server.",
                 "Open the store at the server's own address for decisions that lock, or decide without a lock.",
                 engine="postgres",
                 capability="locks",
             )
-        ours = _HeldLock(owner)
-        holder = self._held.setdefault(name, ours)  # at once, so that of our own threads too only one goes on
-        if holder is not ours:
+        lock = _HeldLock(owner)
+        holder = self._locks.setdefault(name, lock)  # first, so that only one thread of this process continues
+        if holder is not lock:
             return holder.owner
         try:
-            connection = (
-                ours.connection
-            ) = await self._pool.acquire()  # kept before it locks: no exception leaves a lock unknown
+            # Assigned before it locks: every lock that is held is known.
+            connection = lock.connection = await self._pool.acquire()
         except BaseException:
-            self._held.pop(name, None)
+            self._locks.pop(name, None)
             raise
         try:
             found = await self._try_lock(connection, self._lock_number(name), owner)
         except BaseException as error:
-            self._held.pop(name, None)
+            self._locks.pop(name, None)
             if not isinstance(error, psycopg.Error):
-                await connection.close()  # it may have been locked
+                await connection.close()  # it may hold the lock
             await self._pool.release(connection)
             if isinstance(error, psycopg.Error):
                 raise translate_error(error, self._pool.address.where) from None
             raise
         if found is None:
             return None
-        self._held.pop(name, None)
+        self._locks.pop(name, None)
         await self._pool.release(connection)
         return found
 
     async def release(self, name: str) -> None:
-        """Let go of a lock. Harmless where it is not held; a connection that is gone has let go already."""
-        held = self._held.get(name)
-        if held is None:
+        """Release a lock. Has no effect if it is not held; the server has released those of a lost connection."""
+        lock = self._locks.get(name)
+        if lock is None:
             return
-        if held.connection is not None:
+        if lock.connection is not None:
             try:
-                await held.connection.fetch("SELECT pg_advisory_unlock(%b)", (self._lock_number(name),))
-            except BaseException as error:  # it may be locked still, and is not once its session has ended
-                self._held.pop(name, None)
-                await held.connection.close()
-                await self._pool.release(held.connection)
+                await lock.connection.fetch("SELECT pg_advisory_unlock(%b)", (self._lock_number(name),))
+            except BaseException as error:  # it may still hold the lock, which ends with its session
+                self._locks.pop(name, None)
+                await lock.connection.close()
+                await self._pool.release(lock.connection)
                 if not isinstance(error, psycopg.Error):
                     raise
             else:
-                await self._pool.release(held.connection)
-        if self._held.get(name) is held:
-            del self._held[name]
+                await self._pool.release(lock.connection)
+        if self._locks.get(name) is lock:
+            del self._locks[name]
 
     async def close(self) -> None:
-        """Let go of all of them, and hang up."""
-        for name in list(self._held):
+        """Release all locks and close the connections."""
+        for name in list(self._locks):
             await self.release(name)
         await self._pool.close()
 
@@ -117,4 +116,4 @@ class NamedLocks:
         return int.from_bytes(hashlib.sha256(text).digest()[:8], signed=True)
 
     async def _skip_setup(self, connection: Connection) -> None:
-        """A lock needs nothing of a session."""
+        """A lock needs no session settings."""

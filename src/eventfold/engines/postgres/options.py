@@ -1,6 +1,6 @@
-"""Room: where the server is and how we behave there: the URL and the engine's options, checked once.
+"""The URL and the options of an engine, parsed and checked; the names that are derived from a schema's name.
 
-Knows: connection strings, names. Does not know: connections.
+Knows: connection strings, identifiers. Does not know: connections.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from eventfold.errors import InvalidUrl
 DEFAULT_SCHEMA = "eventfold"
 MAX_IDENTIFIER_BYTES = 63
 _LOCK_NAMESPACE = 0x65666F6C  # "efol"
-# A server that has silently gone is noticed in half a minute, not after TCP's two hours.
+# A server that has vanished without closing is noticed after half a minute, not after TCP's two hours.
 CONNECTION_DEFAULTS: dict[str, Any] = {
     "fallback_application_name": "eventfold",
     "client_encoding": "UTF8",
@@ -35,15 +35,15 @@ class PostgresOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """How a store behaves on its server.
 
     `schema`           the PostgreSQL schema that holds the store: several stores fit into one database
-    `pool`             connections for reading at the most; writing takes one or two more
+    `pool`             the maximum of connections for reading; writing needs one or two more
     `lock_timeout`     seconds to wait for another writer before StoreBusy
-    `patience`         seconds to go on trying to reach a server that was there and is away (a failover)
-    `read_url`         a replica, for everything that only reads; conditions are judged on the primary
-    `read_your_writes` let reads on the replica wait for what this engine has written
-    `replica_wait`     seconds to wait for a replica that is behind, before the primary is asked instead
-    `poll`             seconds between looks where the server cannot notify (PgBouncer)
-    `pooler`           whether a transaction pooler (PgBouncer) stands in between; None: find out
-    `max_idle`         seconds after which a connection that nobody uses is closed; None: never
+    `patience`         seconds to retry a server that was reached before (a failover)
+    `read_url`         a replica for everything that only reads; conditions are judged on the primary
+    `read_your_writes` reads on the replica wait for what this engine has written
+    `replica_wait`     seconds to wait for a replica that lags, before the primary is asked instead
+    `poll`             seconds between reads of the head where LISTEN does not work (PgBouncer)
+    `pooler`           whether a transaction pooler (PgBouncer) is in between; None: detect it
+    `max_idle`         seconds after which an idle connection is closed; None: never
     `unsafe`           accept a server that loses acknowledged commits (fsync=off): for tests only
     """
 
@@ -61,16 +61,16 @@ class PostgresOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class ServerAddress(msgspec.Struct, frozen=True):
-    """One server: what the driver needs, and how to name it in a message (never with the password)."""
+    """One server: the driver's parameters, and `where`, its name in messages (without the password)."""
 
     parameters: dict[str, Any]
     where: str
 
 
 def parse_url(url: str, options: dict[str, Any]) -> tuple[str, PostgresOptions]:
-    """The URL as the driver takes it, and the options: from `?schema=` in it and from keywords.
+    """The URL for the driver, and the options: `?schema=` of the URL and keywords.
 
-    Raises InvalidUrl for an option nobody knows, or a schema name PostgreSQL cannot have.
+    Raises InvalidUrl for an unknown option, or a schema name that PostgreSQL cannot have.
     """
     base, question, query = url.partition("?")
     pairs = parse_qsl(query, keep_blank_values=True)
@@ -84,7 +84,7 @@ def parse_url(url: str, options: dict[str, Any]) -> tuple[str, PostgresOptions]:
     except msgspec.ValidationError as error:
         known = ", ".join(PostgresOptions.__struct_fields__)
         raise InvalidUrl(
-            f"The PostgreSQL engine cannot take its options: {error}.", f"It has these: {known}."
+            f"The options of the PostgreSQL engine are not valid: {error}.", f"It has these options: {known}."
         ) from None
     name = chosen.schema
     if not name or len(name.encode()) > MAX_IDENTIFIER_BYTES or not name.isprintable() or name.startswith("pg_"):
@@ -109,7 +109,7 @@ def parse_address(url: str) -> ServerAddress:
 
 
 def target_url(url: str, schema: str) -> str:
-    """One schema of a server as an address of a target; also where the server was given in libpq's key=value form."""
+    """The URL of a target in this schema; `url` may also be in libpq's key=value form."""
     try:
         given = {**conninfo_to_dict(url), "schema": schema}
     except psycopg.Error as error:
@@ -123,20 +123,20 @@ def quote_identifier(schema: str) -> str:
 
 
 def writer_lock_arguments(schema: str) -> str:
-    """The arguments of the store's writers' advisory lock: ours by its first half, the store's by its second."""
+    """The arguments of the advisory lock that writers take: eventfold's number, and the schema's."""
     return f"{_LOCK_NAMESPACE}, {_schema_number(schema)}"
 
 
 def listener_lock_arguments(schema: str) -> str:
-    """The advisory lock that listeners share, by which a writer knows whether anybody wants to be notified."""
+    """The arguments of the advisory lock that listeners share: writers notify only while it is held."""
     return f"{_LOCK_NAMESPACE + 1}, {_schema_number(schema)}"
 
 
 def _schema_number(schema: str) -> int:
-    # Two schemas of one number would wait for each other now and then, no more.
+    # Two schemas with the same number would sometimes wait for each other, and no more.
     return zlib.crc32(schema.encode()) - 2**31
 
 
 def notify_channel(schema: str) -> str:
-    """The channel on which the store's commits are announced."""
+    """The NOTIFY channel of the store's commits."""
     return schema if schema.startswith(DEFAULT_SCHEMA) else f"{DEFAULT_SCHEMA}_{zlib.crc32(schema.encode()):08x}"

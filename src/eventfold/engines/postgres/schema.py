@@ -1,6 +1,6 @@
-"""Room: the store's schema: made, recognised, checked. Older layouts: layouts.py.
+"""The store's schema: created, recognised, and checked when a connection is opened. Older layouts: layouts.py.
 
-Knows: the SQL files beside it and which layout they make. Does not know: events.
+Knows: the files in sql/ and the layout they create. Does not know: events.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from eventfold.errors import (
 LAYOUT = 2
 MIN_SERVER_VERSION = 130000
 TABLES = ("event", "tag", "request", "sealed", "snapshot", "inlined", "staged", "store")
-# Functions and triggers, without any rows: every upgrade makes them again.
+# Functions and triggers: every upgrade creates them again.
 FUNCTION_FILES = ("guard.sql", "attach.sql", "append.sql", "joined.sql", "adopt.sql")
 
 
 class AttachedStore(msgspec.Struct, frozen=True):
-    """Which store a connection leads to."""
+    """The store that a connection leads to."""
 
     store_id: str
     epoch: int
-    unplaced: int  # the last event whose checksum leaves out where it stands
+    unplaced: int  # the last event whose checksum does not include its position
 
 
 def load_sql(name: str, schema: str) -> str:
@@ -62,7 +62,7 @@ def load_sql(name: str, schema: str) -> str:
 
 
 def creation_sql(schema: str) -> str:
-    """Everything that makes a store inside its schema, which must be there."""
+    """The SQL that creates a store in its schema, which must exist."""
     return "\n".join(
         (
             *(load_sql(name, schema) for name in ("tables.sql", *FUNCTION_FILES)),
@@ -73,20 +73,20 @@ def creation_sql(schema: str) -> str:
 
 
 def revoke_public_sql(schema: str) -> str:
-    """Nobody may do anything with the store to whom it was not granted (see roles.py)."""
-    mine = quote_identifier(schema)
-    return f"REVOKE ALL ON SCHEMA {mine} FROM PUBLIC;\nREVOKE ALL ON ALL FUNCTIONS IN SCHEMA {mine} FROM PUBLIC;"
+    """The SQL that leaves the store to its owner and to roles with grants (see roles.py)."""
+    quoted = quote_identifier(schema)
+    return f"REVOKE ALL ON SCHEMA {quoted} FROM PUBLIC;\nREVOKE ALL ON ALL FUNCTIONS IN SCHEMA {quoted} FROM PUBLIC;"
 
 
 async def attach(connection: Connection, schema: str, where: str) -> AttachedStore | None:
-    """The store in this schema, or None where there is none. Raises NotAStore, StoreVersionMismatch and kin."""
+    """The store in this schema, or None. Raises NotAStore, StoreVersionMismatch, StoreUnavailable."""
     await _check_server_version(connection, where)
     found = await _fetch_store(connection, schema, where)
     if found is None and (others := await _foreign_tables(connection, schema, where)):
-        found = await _fetch_store(connection, schema, where)  # somebody may have made the store since we looked
+        found = await _fetch_store(connection, schema, where)  # another process may have created the store meanwhile
         if found is None:
             raise NotAStore(
-                f"The schema {schema!r} at {where} has tables of somebody else ({', '.join(others[:5])}).",
+                f"The schema {schema!r} at {where} has tables that are not a store's ({', '.join(others[:5])}).",
                 "Choose another schema for the store (schema=).",
                 schema=schema,
                 tables=others[:20],
@@ -96,8 +96,8 @@ async def attach(connection: Connection, schema: str, where: str) -> AttachedSto
     store_id, epoch, layout, *more = found
     if layout is None:
         raise NotAStore(
-            f"The schema {schema!r} at {where} has a store's tables, and no store in them.",
-            "Restore it whole from a backup, or drop the schema and create the store anew.",
+            f"The schema {schema!r} at {where} has a store's tables, but the row that describes the store is missing.",
+            "Restore it whole from a backup, or drop the schema and create the store again.",
             schema=schema,
         )
     check_layout(layout, schema, where)
@@ -105,7 +105,7 @@ async def attach(connection: Connection, schema: str, where: str) -> AttachedSto
 
 
 async def _check_server_version(connection: Connection, where: str) -> None:
-    """Refuse a server that cannot keep the promises at all."""
+    """Raises StoreUnavailable for a server that is too old."""
     if connection.server_version < MIN_SERVER_VERSION:
         raise StoreUnavailable(
             f"The server at {where} is PostgreSQL {connection.server_version // 10000}, which is too old.",
@@ -116,17 +116,17 @@ async def _check_server_version(connection: Connection, where: str) -> None:
 
 
 def check_layout(layout: int, schema: str, where: str) -> None:
-    """Raises StoreVersionMismatch unless the layout is ours."""
+    """Raises StoreVersionMismatch unless the layout is this version's."""
     if layout > LAYOUT:
         raise StoreVersionMismatch(
-            f"The store in schema {schema!r} at {where} has layout {layout}, and this eventfold knows {LAYOUT}.",
+            f"The store in schema {schema!r} at {where} has layout {layout}; this version knows {LAYOUT}.",
             "Use the newer eventfold that wrote it.",
             layout=layout,
             known=LAYOUT,
         )
     if layout < LAYOUT:
         raise StoreVersionMismatch(
-            f"The store in schema {schema!r} at {where} has layout {layout}, and this eventfold writes {LAYOUT}.",
+            f"The store in schema {schema!r} at {where} has layout {layout}; this version writes {LAYOUT}.",
             "Stop the processes that use it, then upgrade it once, as its owner: "
             f"eventfold upgrade {shlex.quote(f'postgresql://{where}?schema={schema}')}.",
             layout=layout,
@@ -135,7 +135,7 @@ def check_layout(layout: int, schema: str, where: str) -> None:
 
 
 async def _fetch_store(connection: Connection, schema: str, where: str) -> tuple[Any, ...] | None:
-    """What a store in this schema says of itself: id, epoch, layout and what a layout adds; None: no answer."""
+    """The columns that `attach` returns: id, epoch, layout, and those that a layout adds; None: no such function."""
     try:
         return (await connection.fetch(f"SELECT * FROM {quote_identifier(schema)}.attach()"))[0]
     except (pg.UndefinedFunction, pg.InvalidSchemaName, pg.UndefinedTable, pg.UndefinedColumn):
@@ -145,7 +145,7 @@ async def _fetch_store(connection: Connection, schema: str, where: str) -> tuple
 
 
 async def _foreign_tables(connection: Connection, schema: str, where: str) -> list[str]:
-    """The tables in this schema, if one of them has a name that a store needs."""
+    """The tables in this schema, if one of them has a name that a store's table would have."""
     try:
         rows = await connection.fetch(
             "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
@@ -159,18 +159,18 @@ async def _foreign_tables(connection: Connection, schema: str, where: str) -> li
 
 
 async def create(connection: Connection, schema: str, where: str) -> None:
-    """Make the store, in one transaction; harmless when another process makes it at the same moment."""
-    mine = quote_identifier(schema)
+    """Create the store in one transaction, unless another process has just created it."""
+    quoted = quote_identifier(schema)
     try:
         await connection.fetch("BEGIN ISOLATION LEVEL READ COMMITTED")
         try:
             await connection.fetch(f"SELECT pg_advisory_xact_lock({writer_lock_arguments(schema)})")
-            if (await connection.fetch("SELECT to_regclass(%b) IS NULL", (f"{mine}.store",)))[0][0]:
+            if (await connection.fetch("SELECT to_regclass(%b) IS NULL", (f"{quoted}.store",)))[0][0]:
                 if not await connection.fetch("SELECT 1 FROM pg_namespace WHERE nspname = %b", (schema,)):
-                    await connection.execute_script(f"CREATE SCHEMA {mine}")
+                    await connection.execute_script(f"CREATE SCHEMA {quoted}")
                 await connection.execute_script(creation_sql(schema))
-                # Now: the epoch starts on this cluster and timeline.
-                await connection.fetch(f"SELECT FROM {mine}.attach()")
+                # The first call: the epoch begins on this cluster and timeline.
+                await connection.fetch(f"SELECT FROM {quoted}.attach()")
             await connection.fetch("COMMIT")
         except psycopg.Error:
             if not connection.closed:
@@ -194,7 +194,7 @@ async def create(connection: Connection, schema: str, where: str) -> None:
 
 
 def store_not_found(schema: str, where: str) -> StoreNotFound:
-    """No store, and none may be made."""
+    """The error for a store that does not exist and may not be created."""
     return StoreNotFound(
         f"There is no store in schema {schema!r} at {where}.",
         "Create it by opening it with create=True, or correct the schema= option.",
@@ -205,7 +205,7 @@ def store_not_found(schema: str, where: str) -> StoreNotFound:
 
 
 def check_durability(fsync: str, full_page_writes: str, encoding: str, where: str) -> None:
-    """Raises StoreUnsafe on a server that may lose what it has acknowledged, or cannot hold every name."""
+    """Raises StoreUnsafe for a server that may lose acknowledged events, or cannot store every text."""
     off = [name for name, value in (("fsync", fsync), ("full_page_writes", full_page_writes)) if value == "off"]
     if off:
         raise StoreUnsafe(
@@ -222,7 +222,7 @@ def check_durability(fsync: str, full_page_writes: str, encoding: str, where: st
 
 
 def check_isolation(level: str, where: str) -> None:
-    """Raises StoreUnsafe where a pooler keeps us from setting the session's isolation level ourselves."""
+    """Raises StoreUnsafe for another isolation level than READ COMMITTED behind a pooler, where none can be set."""
     if level != "read committed":
         raise StoreUnsafe(
             f"Behind the pooler at {where} transactions are {level}, in which a condition cannot be judged.",

@@ -1,6 +1,6 @@
-"""Room: which server is asked: the primary or a replica, over which connections, and what each must be like.
+"""The servers of one store: the primary and, if there is one, a replica. Which is asked, and what its sessions must be.
 
-Knows: how a session is settled and verified, when a replica is too far behind. Does not know: what is asked.
+Knows: session settings, the store's identity and epoch, when a replica lags too far. Does not know: what is asked.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from eventfold.engines.postgres.options import PostgresOptions, ServerAddress, p
 from eventfold.engines.postgres.pool import (
     HANDLER_ACQUIRE_TIMEOUT_S,
     Pool,
+    SessionSetup,
     TargetPools,
     ThreadCheckouts,
     split_pool_size,
@@ -31,14 +32,14 @@ from eventfold.errors import AppendUnconfirmed, EventfoldError, StoreDamaged, St
 from eventfold.ports.refusals import import_gap
 
 Statement = tuple[str, list[Any]]
-WRITER_CONNECTIONS = 2  # connections for writing: one is used at a time, unless somebody appends past the combiner
-REPLICA_POLL_S = 0.005  # seconds between looks at a replica that is behind
+WRITER_CONNECTIONS = 2  # group commit uses one at a time; other writes may need a second
+REPLICA_POLL_S = 0.005  # between queries of a replica that lags
 
 
 class Servers:
-    """The connections of one engine to one store, and that store's identity as they found it.
+    """The connection pools of one engine, and the identity of the store that they lead to.
 
-    `forget` is called where the epoch changes: what is remembered of the log may be lost.
+    `on_new_epoch` is called when the epoch changes: remembered positions may be lost.
     """
 
     def __init__(
@@ -54,39 +55,34 @@ class Servers:
             0,
             0,
             b"",
-        )  # the furthest event that was come across: in which epoch, its position and id
+        )  # epoch, position and id of the furthest event seen
         self._on_new_epoch = on_new_epoch
-        self.unplaced = 0  # the last event whose checksum leaves out where it stands
+        self.unplaced = 0  # the last event whose checksum does not include its position
         self.behind_pooler = False
         self._create = create
         self._mode: Mode = mode
-        greet = self._set_up_replica if self.replica else self._set_up_primary
         self.thread_checkouts = ThreadCheckouts()
-        self._pool_size, held = max(1, options.pool), self.thread_checkouts if mode == "sync" else None
-        patience, rest = options.patience, options.max_idle
-        check_max_idle(rest)
-        at, greet_writer = self.primary, self._set_up_primary
-        self.writer_pool = Pool(
-            at, mode, WRITER_CONNECTIONS, patience, greet_writer, thread_checkouts=held, max_idle_s=rest
-        )
-        at = self.replica or self.primary
-        self._reader_pool = Pool(at, mode, self._pool_size, patience, greet, thread_checkouts=held, max_idle_s=rest)
+        check_max_idle(options.max_idle)
+        self._pool_size = max(1, options.pool)
+        self.writer_pool = self._new_pool(self.primary, WRITER_CONNECTIONS, self._set_up_primary)
+        set_up = self._set_up_replica if self.replica else self._set_up_primary
+        self._reader_pool = self._new_pool(self.replica or self.primary, self._pool_size, set_up)
         self._target_pools: TargetPools | None = None
         self._mutex = Mutex()
 
     async def open(self) -> None:
-        """Connect once to each server. Raises a StoreUnavailable error on anything but this store."""
+        """Connect once to each server. Raises StoreUnavailable or a subclass if one does not have this store."""
         for pool in (self.writer_pool, self._reader_pool) if self.replica else (self.writer_pool,):
             await pool.run_on(_do_nothing)
 
     async def close(self) -> None:
-        """Hang up everywhere."""
+        """Close all connections."""
         lending = self._target_pools
         for pool in (self._reader_pool, self.writer_pool, *((lending.short, lending.long) if lending else ())):
             await pool.close()
 
     async def target_pools(self) -> TargetPools:
-        """Connections for read models on the primary, out of `pool`: from now on those that read the log are fewer."""
+        """Connections for read models on the primary. From now on fewer of the pool are left for reading the log."""
         lending = self._target_pools
         if lending is None:
             lending = self._mutex.run(self._create_target_pools)
@@ -96,22 +92,33 @@ class Servers:
 
     def _create_target_pools(self) -> TargetPools:
         if self._target_pools is None:
-            (short, long), at, held = split_pool_size(self._pool_size), self.primary, self.thread_checkouts
-            patience, greet = self.options.patience, self._set_up_primary
-            wait, rest = max(patience, HANDLER_ACQUIRE_TIMEOUT_S), self.options.max_idle
-            of_rows = self._reader_pool
+            (short, long), set_up = split_pool_size(self._pool_size), self._set_up_primary
+            acquire_timeout_s = max(self.options.patience, HANDLER_ACQUIRE_TIMEOUT_S)
+            short_pool = self._reader_pool
             if self.replica is not None:
-                of_rows = Pool(at, self._mode, short, patience, greet, thread_checkouts=held, max_idle_s=rest)
-            handlers = Pool(
-                at, self._mode, long, patience, greet, acquire_timeout_s=wait, thread_checkouts=held, max_idle_s=rest
-            )
-            for pool in (of_rows, handlers):
+                short_pool = self._new_pool(self.primary, short, set_up)
+            long_pool = self._new_pool(self.primary, long, set_up, acquire_timeout_s)
+            for pool in (short_pool, long_pool):
                 pool.epoch = self.epoch
-            self._target_pools = TargetPools(of_rows, handlers, self.thread_checkouts)
+            self._target_pools = TargetPools(short_pool, long_pool, self.thread_checkouts)
         return self._target_pools
 
+    def _new_pool(
+        self, address: ServerAddress, size: int, set_up: SessionSetup, acquire_timeout_s: float | None = None
+    ) -> Pool:
+        return Pool(
+            address,
+            self._mode,
+            size,
+            self.options.patience,
+            set_up,
+            acquire_timeout_s=acquire_timeout_s,
+            thread_checkouts=self.thread_checkouts if self._mode == "sync" else None,
+            max_idle_s=self.options.max_idle,
+        )
+
     async def give_up_half(self) -> int:
-        """Leave half of the connections to another engine on the same store; how many that may have."""
+        """Leave half of the connections to another engine on the same store; returns how many it may have."""
         theirs = self._pool_size // 2
         if theirs:
             self._pool_size -= theirs
@@ -119,7 +126,7 @@ class Servers:
         return max(1, theirs)
 
     async def begin_epoch(self) -> tuple[str, int, int]:
-        """Let a new epoch begin; the store's id, the epoch that ended and the one that begins."""
+        """Begin a new epoch. Returns the store's id, the epoch that ended and the one that begins."""
         await self.open()
         ended = self.epoch
         sql = f"SELECT epoch FROM {quote_identifier(self.options.schema)}.begin_epoch()"  # noqa: S608 (quoted)
@@ -127,7 +134,7 @@ class Servers:
         return self.store_id, ended, self.epoch
 
     async def upgrade(self) -> int:
-        """Bring an older layout to ours; returns the layout it had."""
+        """Upgrade a store of an older layout; returns the layout it had."""
         pool = Pool(self.primary, self._mode, 1, 0, self._skip_setup)
         try:
             return await pool.run_on(
@@ -139,9 +146,9 @@ class Servers:
     async def query(
         self, sql: str, values: Sequence[Any] = (), *, primary: bool = False, epoch: bool = False
     ) -> ResultRows:
-        """One question. A connection that turns out to be dead is replaced, and the question asked once more.
+        """The rows of a query, from the reader pool or the primary. One that meets a lost connection is repeated once.
 
-        `epoch`: the second column is the store's, as it is in the same snapshot.
+        `epoch`: the second column is the store's epoch, read in the same snapshot.
         """
         pool = self.writer_pool if primary else self._reader_pool
         once_more = True
@@ -151,16 +158,16 @@ class Servers:
                 return rows
             if was_dead:
                 once_more = False
-                await pool.close_idle()  # the server went away: the others are as dead, and there is one attempt more
+                await pool.close_idle()  # the others are lost too, and there is only one more attempt
 
     async def _query_on(
         self, pool: Pool, sql: str, values: Sequence[Any], epoch: bool, once_more: bool, connection: Connection
     ) -> tuple[ResultRows | None, bool]:
-        """The rows; or None, to be asked again over another connection, and whether this one was dead."""
+        """The rows, or None to repeat the query on another connection; and whether this connection was lost."""
         try:
             try:
                 rows = await connection.fetch(sql, values)
-            except psycopg.errors.CharacterNotInRepertoire:  # a text of the store's; or U+0000 in a question
+            except psycopg.errors.CharacterNotInRepertoire:  # a damaged text in the store, or U+0000 in a value
                 if (without := replace_nul(values)) == values:
                     raise
                 rows = await connection.fetch(sql, without)
@@ -172,16 +179,16 @@ class Servers:
             return None, True
         if not epoch or not rows or connection.epoch == pool.epoch == rows[0][1]:
             return rows, False
-        if not connection.epoch:  # a replica, which may be behind: whoever asks compares
+        if not connection.epoch:  # a replica, which may lag: the caller compares
             return rows, False
-        if connection.epoch == pool.epoch:  # begun on this very server, as after a restore
+        if connection.epoch == pool.epoch:  # the new epoch began on this server, as after a restore
             connection.epoch = rows[0][1]
             self.enter_epoch(connection.epoch)
             return rows, False
-        return None, False  # another connection has met another epoch, so this one may lead to a server that was left
+        return None, False  # another connection knows a newer epoch: this one may lead to a server that was replaced
 
     async def query_from(self, floor: int, statement: Statement) -> ResultRows:
-        """Rows of (head, epoch, …), from the replica if it has come to `floor` in this epoch, else from the primary."""
+        """Rows of (head, epoch, …): from the replica if it has reached `floor` in this epoch, else from the primary."""
         rows = await self.query(*statement, epoch=True)
         if self.replica is None or self._has_reached(floor, rows):
             return rows
@@ -197,35 +204,35 @@ class Servers:
         return rows[0][0] >= floor and rows[0][1] == self.epoch if rows else floor <= 0
 
     async def query_with_fallback(self, sql: str, value: Any) -> ResultRows:
-        """Something about one place in the log: where a replica has not got it yet, the primary has."""
+        """The rows for one value; from the primary if the replica has none yet."""
         rows = await self.query(sql, [value], epoch=True)
         if self.replica is not None and (not rows or rows[0][1] != self.epoch):
             rows = await self.query(sql, [value], primary=True, epoch=True)
         return rows
 
     async def refresh_epoch(self, connection: Connection) -> None:
-        """Ask in which epoch the store is, over this connection. Raises psycopg.Error."""
+        """Query the store's epoch on this connection. Raises psycopg.Error."""
         rows = await connection.fetch(self._sql.store_epoch)
         if rows and connection.epoch == self.epoch != rows[0][1]:
             connection.epoch = rows[0][1]
             self.enter_epoch(connection.epoch)
 
     def enter_epoch(self, epoch: int) -> None:
-        """The store is in another epoch than was known here: what is remembered of its log may be lost."""
+        """Change to the store's new epoch, and forget what is remembered of its log: it may be lost."""
         self.epoch = self.writer_pool.epoch = epoch
         if self.replica is None:
             self._reader_pool.epoch = epoch
         if self._target_pools is not None:
             self._target_pools.short.epoch = self._target_pools.long.epoch = epoch
-        self._on_new_epoch()  # after that: what is learned meanwhile of the other epoch is not kept
+        self._on_new_epoch()  # last: what other threads note of the old epoch until now is forgotten too
 
     def note_event(self, position: int, epoch: int, event_id: bytes) -> None:
-        """An event that is in the log in this epoch."""
+        """Remember that this event is in the log in this epoch."""
         if epoch == self.epoch and (epoch != self._last_seen_event[0] or position > self._last_seen_event[1]):
             self._last_seen_event = (epoch, position, event_id)
 
     def lock_timeout_ms(self) -> int:
-        """How long a writer waits for another, in ms."""
+        """How long a writer waits for another writer, in ms."""
         return max(1, round(self.options.lock_timeout * 1000))
 
     def translate_write_error(self, error: psycopg.Error, connection: Connection) -> EventfoldError:
@@ -273,7 +280,7 @@ class Servers:
         connection.epoch = found.epoch
 
     async def _check_last_seen_event(self, connection: Connection) -> None:
-        """An event that was seen in this epoch must be there in this epoch. Raises StoreDamaged."""
+        """An event that was seen in this epoch must still be in the log. Raises StoreDamaged."""
         epoch, position, known = self._last_seen_event
         if not position or epoch != self.epoch:
             return
@@ -284,9 +291,9 @@ class Servers:
             raise translate_error(error, where) from None
         if found != known and not lags:
             raise StoreDamaged(
-                f"The store at {where} does not hold the event acknowledged at position {position} any more, and is in "
-                f"the same epoch ({self.epoch}): it was restored without beginning another one.",
-                "Begin another epoch, so that whoever lives on notices (eventfold restored URL); what was acknowledged "
+                f"The store at {where} no longer has the event acknowledged at position {position}, and is in "
+                f"the same epoch ({self.epoch}): it was restored without beginning a new epoch.",
+                "Begin a new epoch, so that every reader notices (eventfold restored URL); what was acknowledged "
                 "since the restored point is lost.",
                 position=position,
                 epoch=self.epoch,
@@ -304,10 +311,10 @@ class Servers:
             )
 
     async def _skip_setup(self, connection: Connection) -> None:
-        """Nothing is known of a store that is yet to be upgraded."""
+        """Check nothing: the store has an older layout."""
 
     async def _configure_session(self, connection: Connection, where: str, *, writes: bool) -> None:
-        """Look at a new connection's server, and set what this session needs."""
+        """Check the server of a new connection, and set the session's parameters."""
         try:
             row = (
                 await connection.fetch(
@@ -317,7 +324,7 @@ class Servers:
             )[0]
             if writes and not self.options.unsafe:
                 schema.check_durability(row[1], row[2], row[3], where)
-            # A pooler introduces itself by a number of its own instead of the server process's.
+            # A pooler announces a number of its own instead of the server process's id.
             if row[0] != connection.backend_pid if self.options.pooler is None else self.options.pooler:
                 connection.mark_pooled()
                 self.behind_pooler = self.behind_pooler or writes
@@ -334,4 +341,4 @@ class Servers:
 
 
 async def _do_nothing(_link: Connection) -> None:
-    """Ask nothing over a connection: it was made, and that is all."""
+    """Only open a connection."""

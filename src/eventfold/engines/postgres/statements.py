@@ -1,7 +1,7 @@
-"""Room: questions as SQL: every one a walk along a b-tree, so that its cost is what it finds, not what is stored.
+"""The SQL of reads. Every statement scans a b-tree range: its cost depends on its result, not on the log's size.
 
-Knows: the tables, queries, spans. Does not know: connections. Statements depend on a query's shape only, never on its
-values, so that the server plans each shape once.
+Statements depend on the shape of a query, never on its values, so that the server plans each shape once. Knows: the
+tables, queries, spans. Does not know: connections.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ COLUMNS = (
     'e."offset", e.size, e.codec, e.key, e.checksum'
 )
 _PAGE_COLUMNS = COLUMNS.replace("e.position", "e.place", 1)
-_MAX_COUNTED_TAGS = 1_000  # how far the tags of an item are counted to find the rarest
+_MAX_COUNTED_TAGS = 1_000  # events of a tag are counted up to this number to find the rarest tag
 
 Statement = tuple[str, list[Any]]
 STATS_COLUMNS = (
@@ -51,7 +51,7 @@ class ReadStatements:
         self.last_event = f"SELECT e.position, {epoch}, {COLUMNS} FROM {self._event} e ORDER BY e.position DESC LIMIT 1"
         self.event_at = f"SELECT e.position, {epoch}, {COLUMNS} FROM {self._event} e WHERE e.position = %b"
         self.position_of = f"SELECT position, {epoch} FROM {self._event} WHERE id = encode(%b, 'hex')::uuid"
-        # The head, how many events were looked at and the position of the last; then each of them.
+        # The head, the number of probed events and the position of the last; then each of them.
         self.position_at = (
             f"SELECT p.head, {epoch}, cardinality(p.probes), p.probes[cardinality(p.probes)], {COLUMNS}"
             f" FROM {schema}.position_at(%b) p LEFT JOIN {self._event} e ON e.position = ANY (p.probes)"
@@ -61,7 +61,7 @@ class ReadStatements:
             f"SELECT coalesce(l.position, 0) AS head, s.epoch, l.id FROM {schema}.store s"
             f" LEFT JOIN (SELECT position, id FROM {self._event} ORDER BY position DESC LIMIT 1) l ON true"
         )
-        # Whether an event that was seen before is still there, and whether this server says so for good.
+        # Whether this server is a standby, and the id of the event at a position seen before.
         self.last_seen_event = f"SELECT pg_is_in_recovery(), (SELECT id FROM {self._event} WHERE position = %b)"
         self.request = f"SELECT key, first, size, crc FROM {schema}.request WHERE key = %b"
         # The whole append that an event was part of.
@@ -71,7 +71,7 @@ class ReadStatements:
         )
         self.keys = f"SELECT key, first, size, crc FROM {schema}.request WHERE key > %b ORDER BY key LIMIT %b"
         self.snapshot = f"SELECT fingerprint, position, event, state, crc FROM {schema}.snapshot WHERE key = %b"
-        # Folding again costs more than losing one in a power cut: no wait for the disk.
+        # A snapshot that is lost in a power cut can be folded again: no wait for the disk.
         self.keep_snapshot = (
             f"INSERT INTO {schema}.snapshot (key, fingerprint, position, event, state, crc)"
             " SELECT %b, %b, %b, %b, %b, %b"
@@ -87,10 +87,9 @@ class ReadStatements:
     def page(self, query: Query, span: Span, limit: int | None) -> Statement:
         """Rows of (head, epoch, head's id, place, event's other columns…) in order; one with NULLs if none match.
 
-        With a limit they also end with the row behind the one that reaches PAGE_BYTES, so that no client is sent more.
-
-        The head is of the same snapshot, so that "nothing more up to the head" is true of one moment. `place` is what
-        led to the event, and where it stands: where no event does, the other columns are NULL.
+        With a limit they end one row behind the row that reaches PAGE_BYTES, so that no client is sent more. The head
+        is read in the same snapshot, so that no event up to the head is missed. `place` is the position in the index:
+        if there is no event at it, the other columns are NULL.
         """
         order = "DESC" if span.backwards else "ASC"
         rows, values = self._page_rows(query, span, order, limit)
@@ -120,9 +119,9 @@ class ReadStatements:
         )
 
     def range_page(self, arms: LargeQuery, span: Span, limit: int, most: int) -> Statement:
-        """Rows of (head, epoch, number, …) for a query with many items: the others as in `page`.
+        """Rows of (head, epoch, number, …) for a query with many items; the other columns as in `page`.
 
-        `number`: how many positions were looked up; where these are more than `most`, no events are given.
+        `number`: how many positions match. If they are more than `most`, no events are returned.
         """
         bounds, occurred = _occurred_bounds(span)
         order = "DESC" if span.backwards else "ASC"
@@ -148,14 +147,14 @@ class ReadStatements:
         )
 
     def count(self, query: Query, after: int, until: int) -> Statement:
-        """How many match, beside the head."""
+        """The head, the epoch and the number of matching events."""
         if not query.items:
             return f"SELECT h.head, h.epoch, 0 FROM ({self._head_and_epoch}) h", []
         arms, values = self._positions(query, after, until, "", "")
         return f"SELECT h.head, h.epoch, (SELECT count(*) FROM ({arms}) p) FROM ({self._head_and_epoch}) h", values
 
     def _positions(self, query: Query, after: int, until: int, order: str, most: str) -> Statement:
-        """The positions that match, each once, in order, up to the limit."""
+        """The positions that match, each once, in order, up to the limit `most`."""
         if is_large(query):
             of_many = LargeQuery(self.schema, query)
             sql = f"SELECT DISTINCT position FROM ({of_many.sql}) u" + (
@@ -174,7 +173,7 @@ class ReadStatements:
         return f"SELECT position FROM ({union}) u" + (f" ORDER BY position {order}{most}" if most else ""), values
 
     def _item_positions(self, item: Item) -> Sequence[tuple[str, tuple[list[Any], list[Any]]]]:
-        """One walk for each way into an item; with its values before and after those of the span."""
+        """The index scans of one item; each with its values before and after those of the span."""
         span = "position > %b AND position <= %b"
         if not item.tags:
             return [
@@ -184,7 +183,7 @@ class ReadStatements:
         names = [list(item.types)] if item.types else []
         if len(item.tags) == 1:
             return [(f"SELECT position FROM {self._tag} WHERE tag = %b AND {span}{types}", ([item.tags[0]], names))]
-        # Several tags: walk the rarest (counted up to a thousand), probe the others.
+        # Several tags: scan the rarest (counted up to _MAX_COUNTED_TAGS) and probe for the others.
         rarest = (
             f"(SELECT g FROM unnest(%b::text[]) g ORDER BY (SELECT count(*) FROM"
             f" (SELECT FROM {self._tag} r WHERE r.tag = g LIMIT {_MAX_COUNTED_TAGS}) few) LIMIT 1)"
@@ -202,9 +201,9 @@ class ReadStatements:
         ]
 
     def types(self, after: int) -> Statement:
-        """The head, and each type by name, by jumping along the index; how many events of it there are after `after`.
+        """The head, and each type in order with the number of its events behind `after`. Skips along the index.
 
-        One row without a type where there is none.
+        One row without a type if there are no events.
         """
         named = f"SELECT e.position FROM {self._event} e WHERE e.type = n.type AND e.position <= h.head"
         return (
@@ -219,7 +218,7 @@ class ReadStatements:
         )
 
     def tags(self, prefix: str, limit: int, after: str) -> Statement:
-        """Tags in code point order, by jumping from one to the next along the index."""
+        """Tags in code point order. Skips along the index from one tag to the next."""
         start = "tag >= %b" if prefix > after else "tag > %b"
         return (
             f"WITH RECURSIVE n(tag, left_over) AS ((SELECT tag, %b::int4 FROM {self._tag} WHERE {start}"
@@ -235,9 +234,9 @@ class ReadStatements:
 
 
 def _limit_bytes(rows: str, order: str, limit: int) -> str:
-    """The same rows up to the one with which payloads and metadata reach PAGE_BYTES, and one more.
+    """The rows up to the one with which payloads and metadata reach PAGE_BYTES, and one more.
 
-    Payloads are not read for that.
+    Only the lengths of payloads are read for that.
     """
     if limit * MAX_EVENT_BYTES < PAGE_BYTES:
         return rows
@@ -268,7 +267,7 @@ def _escape_literal(name: str) -> str:
 
 
 def _occurred_bounds(span: Span) -> tuple[str, list[int]]:
-    """The business's time: an event without one has it when it was recorded."""
+    """Bounds of the time an event occurred; for events without one, the time it was recorded."""
     parts: list[str] = []
     values: list[int] = []
     for bound, sign in ((span.occurred_since, ">="), (span.occurred_until, "<=")):

@@ -99,11 +99,11 @@ class TransactionalAppends:
     def _stage_statement(self, batch: AppendBatch, store_id: str, read_epoch: int) -> tuple[str, list[Any], bool]:
         """The call that stages a batch, its values, and whether it does so in `read_epoch` only."""
         queries = [repr(clause.query) for _, clause in numbered_clauses(batch)]
-        given = {"store": store_id, **append_arguments(batch)} | ({"words": pack_texts(queries)} if queries else {})
+        arguments = {"store": store_id, **append_arguments(batch)} | ({"words": pack_texts(queries)} if queries else {})
         seen = [event_id for request in batch.requests for event_id in request.seen]
-        given |= {"seen": pack_uuids(seen)} if seen else {}
+        arguments |= {"seen": pack_uuids(seen)} if seen else {}
         head = f"(SELECT coalesce(max(position), 0) FROM {self._schema}.event)"  # noqa: S608
-        function, values = call_sql(f"{self._schema}.stage", given), list(given.values())
+        function, values = call_sql(f"{self._schema}.stage", arguments), list(arguments.values())
         if not any(request.unless and request.epoch is not None for request in batch.requests):
             return f"SELECT epoch, {head} FROM {function}", values, False
         statement = (

@@ -82,7 +82,7 @@ class PostgresWriter:
     async def _find_equal_append(self, request: AppendRequest) -> Receipt | None:
         """The receipt of an append of the same events with their moments in another time zone; None if there is none.
 
-        Older versions stored moments in the time zone they were given in.
+        Older versions stored moments in the time zone they were arguments in.
         """
         if not any(is_moment(tag) for event in request.events for tag in event.tags):
             return None
@@ -171,18 +171,18 @@ class PostgresWriter:
         self, connection: Connection, batch: AppendBatch, careful: bool = False
     ) -> tuple[str, tuple[Any, ...]]:
         options = append_options(batch, self._reader.last_seen_position)
-        given = append_arguments(batch) | options | self._inline.code_argument
+        arguments = append_arguments(batch) | options | self._inline.code_argument
         if connection.pooled:
-            given["patience"] = self._servers.lock_timeout_ms()
+            arguments["patience"] = self._servers.lock_timeout_ms()
         if careful:
-            given["careful"] = True
-        names = tuple(given)
+            arguments["careful"] = True
+        names = tuple(arguments)
         if names not in self._statements:
-            function = guard_epoch(call_sql(f"{self._schema}.append", given))
+            function = guard_epoch(call_sql(f"{self._schema}.append", arguments))
             self._statements[names] = (
                 f"SELECT a.* FROM {self._schema}.store s CROSS JOIN LATERAL {function} a WHERE s.epoch = %b"
             )
-        return self._statements[names], (*given.values(), connection.epoch)
+        return self._statements[names], (*arguments.values(), connection.epoch)
 
     async def _positions_of(self, event_ids: list[bytes]) -> dict[bytes, int]:
         """The positions of those events that are stored. Mostly this engine has written them a moment ago."""

@@ -7,7 +7,7 @@ CREATE OR REPLACE FUNCTION {schema}.checksum(content text) RETURNS integer LANGU
 $body$;
 
 -- Where an event stands, for its checksum: a number that no change of a single bit of any of the four leaves as it was.
--- sums.py has the same. The caller's CRC-32 of everything else cannot have it: positions are given here.
+-- checksums.py has the same. The caller's CRC-32 of everything else cannot have it: positions are given here.
 CREATE OR REPLACE FUNCTION {schema}.placed(place bigint, moment bigint, number integer, size integer)
 RETURNS integer LANGUAGE sql IMMUTABLE AS $body$
     SELECT (((place % 2147483647) * 1566083941 % 2147483647 + (moment % 2147483647 + 2147483647) % 2147483647 * 1812433253 % 2147483647

@@ -30,7 +30,7 @@ CREATE TABLE {schema}.event (
     key      text COLLATE "C",
     data     bytea NOT NULL,
     metadata bytea,
-    -- CRC-32 of what the writer chose (sums.py), and where it stands (function `placed`), to notice bytes that have
+    -- CRC-32 of what the writer chose (checksums.py), and where it stands (function `placed`), to notice bytes that have
     -- changed on a disk without checksums.
     checksum integer NOT NULL
 );
@@ -69,7 +69,7 @@ CREATE TABLE {schema}.snapshot (
     position    bigint NOT NULL,
     event       bytea NOT NULL,
     state       bytea NOT NULL,
-    crc         integer NOT NULL -- CRC-32 of the store's id and the columns above (sums.py)
+    crc         integer NOT NULL -- CRC-32 of the store's id and the columns above (checksums.py)
 );
 COMMENT ON TABLE {schema}.snapshot IS 'eventfold: folded states kept for speed; never a source of truth';
 
