@@ -281,8 +281,9 @@ class Rows:
                     raise Failed(None, error, "evolve") from error
                 key = self._of.key_of(found)
                 self._cache[key] = found
-                if missing.pop(key, self) is self:
+                if key not in missing:
                     raise Failed(None, self._odd(key), "key")
+                del missing[key]
         self._cache.update(missing)
 
     def _first_times(self, keys: Iterable[Key]) -> list[int]:

@@ -253,9 +253,8 @@ class Work:
         """The page's events, or only its first append while looking for the one at fault."""
         events = page.events
         if self._single_to and events and events[0].position <= self._single_to:
-            return [event for event in events if event.first == events[0].first][
-                : 1 if self.plan.on_error == "park" else None
-            ]
+            first_append = [event for event in events if event.first == events[0].first]
+            return first_append[:1] if self.plan.on_error == "park" else first_append
         self._single_to = 0
         return events
 
@@ -406,7 +405,8 @@ class Work:
             return await self._park(item, error, tried)
         if not isinstance(failed.error, Exception):
             self.ended_by = failed.error
-        return self._stop(Stopped(stored.position, stored.type, failed.handler, error + UNKEYED * parks, tried))
+        why = error + UNKEYED if parks else error
+        return self._stop(Stopped(stored.position, stored.type, failed.handler, why, tried))
 
     async def _before(self, events: list[StoredEvent]) -> State:
         """What stands before a failure does not wait for it."""

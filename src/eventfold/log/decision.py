@@ -106,7 +106,8 @@ def events_of(function: Callable[..., Any], result: Any) -> list[Any]:
             "Return the events, or an empty list where there is nothing to write.",
         )
     if hasattr(result, "__await__"):
-        getattr(result, "close", int)()  # or Python would warn that it was never awaited
+        if hasattr(result, "close"):
+            result.close()  # or Python would warn that it was never awaited
         raise InvalidDecision(
             f"{place_of(function)} is asynchronous, and a decision waits for nothing.",
             "Make it a plain function; fetch what it needs beforehand and pass it as an argument.",

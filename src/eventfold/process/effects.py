@@ -60,7 +60,8 @@ class Effect(msgspec.Struct, frozen=True):
         """Do it about one event."""
         done = self.function(recorded if self.recorded else recorded.event)
         if hasattr(done, "__await__"):
-            getattr(done, "close", int)()
+            if hasattr(done, "close"):
+                done.close()  # or Python would warn that it was never awaited
             raise InvalidProcess(
                 f"The effect {self.name} is asynchronous, and effects run in threads.", "Make it a plain function."
             )
