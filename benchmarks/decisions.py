@@ -15,8 +15,8 @@ from typing import Any
 import eventfold as ef
 from benchmarks.measure import Cell, Figure, Sample, interleave, rate, took
 from benchmarks.stage import Stage
-from eventfold.process import after
-from eventfold.process.timers import Timetable
+from eventfold.processes import after
+from eventfold.processes.timers import Timetable
 
 GROUP = "decisions"
 ACCOUNTS = 100

@@ -22,12 +22,12 @@ from eventfold.concurrency import run
 from eventfold.demo.flights.events import FlightDeparted, FlightScheduled
 from eventfold.demo.flights.tables import CarrierMonth
 from eventfold.errors import UnknownProjection
-from eventfold.flow.generations import register
-from eventfold.flow.project import Work
 from eventfold.ports.target import Place
-from eventfold.projection.plan import plan_of
-from eventfold.running.leases import new_holder_id
-from eventfold.running.runner import catch_up, means_of
+from eventfold.projections.definition import plan_of
+from eventfold.projections.generations import register
+from eventfold.projections.lease_holders import new_holder_id
+from eventfold.projections.runner import catch_up, means_of
+from eventfold.projections.worker import Work
 
 GROUP = "projections"
 QUICK = 3_000  # flights of a quick run: some 9,000 events

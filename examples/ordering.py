@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import eventfold as ef
-from eventfold.process import after, cancel, decide, effect
+from eventfold.processes import after, cancel, decide, effect
 
 
 class OrderPlaced(ef.Event, type="order-placed"):

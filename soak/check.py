@@ -230,7 +230,7 @@ def _rebuild(store: ef.Store, place: Place, findings: Findings) -> None:
 
 def ef_name(model: type[ef.Projection]) -> str:
     """The name a read model is kept under."""
-    from eventfold.projection.plan import plan_of
+    from eventfold.projections.definition import plan_of
 
     return plan_of(model).name
 

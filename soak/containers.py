@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import eventfold as ef
-from eventfold.process import effect
+from eventfold.processes import effect
 from soak import children, machine
 from soak.check import check
 from soak.clients import Place

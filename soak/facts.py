@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import eventfold as ef
-from eventfold.process import decide, effect
+from eventfold.processes import decide, effect
 
 SEATS = 6
 EVERY = 5  # the process greets every fifth holder of a seat

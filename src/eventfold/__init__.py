@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from eventfold.core.state import State, diff
     from eventfold.log.decided import Decided
     from eventfold.ports.target import Transaction
-    from eventfold.process import Process
-    from eventfold.projection import Projection, SqlProjection, Subscription
+    from eventfold.processes import Process
+    from eventfold.projections import Projection, SqlProjection, Subscription
     from eventfold.store import Store
 
 # Loaded when first asked for, so that `import eventfold` is quick, and nobody pays for what they do not use.

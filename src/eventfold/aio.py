@@ -21,7 +21,6 @@ from eventfold.core.envelope import MAX_EVENTS_PER_APPEND, NewEvent, Receipt, St
 from eventfold.core.event import Recorded
 from eventfold.core.query import Cursor, Query
 from eventfold.core.state import State, Step
-from eventfold.flow.view import View, view
 from eventfold.log.append import (
     Asked,
     Unless,
@@ -45,21 +44,22 @@ from eventfold.log.lock_holders import LockSet
 from eventfold.log.read import Bounds, History, Reader, event_of, resolve_position, state_at, tag_of
 from eventfold.log.state_cache import StateCache
 from eventfold.ports.engine import Engine, TagCount, TypeCount
-from eventfold.projection.classes import Projection
-from eventfold.projection.plan import Kept
-from eventfold.running.awaited import AsyncProjectionAdmin
-from eventfold.running.catch_up import PATIENCE
-from eventfold.running.desk import ProjectionAdmin
-from eventfold.running.finding import Named
-from eventfold.running.follower import AsyncFollower
-from eventfold.running.keeping import Keeping
-from eventfold.running.progress import Handover
+from eventfold.projections.admin import ProjectionAdmin
+from eventfold.projections.async_admin import AsyncProjectionAdmin
+from eventfold.projections.catalog import Named
+from eventfold.projections.catch_up import PATIENCE
+from eventfold.projections.classes import Projection
+from eventfold.projections.copied_progress import Handover
+from eventfold.projections.definition import Kept
+from eventfold.projections.follower_progress import Keeping
+from eventfold.projections.followers import AsyncFollower
+from eventfold.projections.view import View, view
 from eventfold.store import EVERYTHING, backup_of, context, refuse_no_store, whoami, with_options
 from eventfold.transactions import AsyncJoining, confirm
 from eventfold.wiring import Opening
 
 if TYPE_CHECKING:
-    from eventfold.process.runner import Clock, Runs, Work
+    from eventfold.processes.runner import Clock, Runs, Work
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -340,13 +340,13 @@ class AsyncStore:
 
     def run(self, *work: Work, clock: Clock | None = None) -> Runs:
         """See Store.run: `async with store.run(Payment): …`."""
-        from eventfold.process.runner import Runs, wall_clock
+        from eventfold.processes.runner import Runs, wall_clock
 
         return Runs(self._opening.admin, work, clock or wall_clock)
 
     async def settle(self, *work: Work, clock: Clock | None = None, timeout: float = PATIENCE) -> None:
         """See Store.settle."""
-        from eventfold.process.runner import settled, wall_clock
+        from eventfold.processes.runner import settled, wall_clock
 
         await in_thread(settled, await self._opening.admin(), work, clock or wall_clock, timeout)
 

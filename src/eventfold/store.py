@@ -25,7 +25,6 @@ from eventfold.core.event import Recorded
 from eventfold.core.query import Cursor, Query
 from eventfold.core.state import State, Step
 from eventfold.errors import InvalidInput, NotSupported
-from eventfold.flow.view import View, view
 from eventfold.log.append import (
     Asked,
     Unless,
@@ -49,18 +48,19 @@ from eventfold.log.lock_holders import LockSet
 from eventfold.log.read import Bounds, History, Reader, event_of, resolve_position, state_at, tag_of
 from eventfold.log.state_cache import StateCache
 from eventfold.ports.engine import Engine, TagCount, TypeCount
-from eventfold.projection.classes import Projection
-from eventfold.projection.plan import Kept
-from eventfold.running.catch_up import PATIENCE
-from eventfold.running.desk import ProjectionAdmin
-from eventfold.running.finding import Named
-from eventfold.running.follower import Follower
-from eventfold.running.progress import Handover
+from eventfold.projections.admin import ProjectionAdmin
+from eventfold.projections.catalog import Named
+from eventfold.projections.catch_up import PATIENCE
+from eventfold.projections.classes import Projection
+from eventfold.projections.copied_progress import Handover
+from eventfold.projections.definition import Kept
+from eventfold.projections.followers import Follower
+from eventfold.projections.view import View, view
 from eventfold.transactions import Joining, confirm
 from eventfold.wiring import open_log, projection_admin
 
 if TYPE_CHECKING:
-    from eventfold.process.runner import Clock, Running, Work
+    from eventfold.processes.runner import Clock, Running, Work
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -407,7 +407,7 @@ class Store:
 
         Raises InvalidProjection, ProjectionChanged, InvalidProcess, InvalidState, TargetUnavailable, StoreUnavailable.
         """
-        from eventfold.process.runner import Running, wall_clock
+        from eventfold.processes.runner import Running, wall_clock
 
         return Running(self._projections, work, clock or wall_clock)
 
@@ -418,7 +418,7 @@ class Store:
         ProcessError where something did not get through, ProjectionBehind if a runner elsewhere holds the work for
         longer than `timeout` seconds, and what `run` and `project` raise.
         """
-        from eventfold.process.runner import settled, wall_clock
+        from eventfold.processes.runner import settled, wall_clock
 
         settled(self._projections, work, clock or wall_clock, timeout)
 

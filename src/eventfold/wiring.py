@@ -20,10 +20,10 @@ from eventfold.log.state_cache import StateCache
 from eventfold.ports.engine import Engine
 from eventfold.ports.sink import Sink
 from eventfold.ports.target import Target
-from eventfold.process.code import definitions
-from eventfold.projection.plan import Kept
-from eventfold.running.desk import ProjectionAdmin
-from eventfold.running.finding import ProjectionCatalog
+from eventfold.processes.code_address import definitions
+from eventfold.projections.admin import ProjectionAdmin
+from eventfold.projections.catalog import ProjectionCatalog
+from eventfold.projections.definition import Kept
 from eventfold.targets import default_target, open_target, own_target
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import pytest
 import eventfold as ef
 from eventfold.errors import LeaseLost, ProgressUnknown, ProjectionStopped, TargetUnavailable
 from eventfold.ports.target import Disturbed
-from eventfold.process import Process, after, effect
+from eventfold.processes import Process, after, effect
 from tests.cli.commands import run as run_command
 from tests.servers.postgres import shared
 

@@ -10,7 +10,7 @@ import pydantic
 import pytest
 
 import eventfold as ef
-from eventfold.process import effect
+from eventfold.processes import effect
 from eventfold.schema import build_lock, describe
 
 T = TypeVar("T")

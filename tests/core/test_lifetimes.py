@@ -17,7 +17,7 @@ import pydantic
 import pytest
 
 import eventfold as ef
-from eventfold.process import effect
+from eventfold.processes import effect
 from eventfold.testing import given
 
 ROUNDS = 5  # of the collector: what has finalizers takes several

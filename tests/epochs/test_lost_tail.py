@@ -23,7 +23,7 @@ from eventfold.core.query import Query
 from eventfold.engines.memory import MemoryEngine
 from eventfold.errors import AppendConflict, CursorMismatch
 from eventfold.log.copy import copy, verify
-from eventfold.process import Process, after, decide
+from eventfold.processes import Process, after, decide
 from eventfold.store import Store
 from eventfold.testing import Faulty
 from eventfold.testing.conformance.engine_under_test import EngineUnderTest
@@ -396,7 +396,7 @@ class Waiting(Process, name="epochs_waiting", start="beginning"):
 
 def test_a_timer_that_was_lost_does_not_fire() -> None:
     """What waits is read again from the log that is there, even where the failover comes right before it fires."""
-    from eventfold.process.timers import Timetable
+    from eventfold.processes.timers import Timetable
 
     log = Log()
     handle = Handle(log)

@@ -192,18 +192,18 @@ def stores() -> list[str]:
 
 def page() -> str:
     """The whole page."""
-    from eventfold import process
+    from eventfold import processes
     from eventfold.aio import AsyncFollower
     from eventfold.core.envelope import Receipt
     from eventfold.core.event import Metadata, RawEvent
     from eventfold.core.query import Cursor
     from eventfold.core.state import Change, Step
-    from eventfold.flow.view import View
     from eventfold.log.copy import Copied
     from eventfold.ports.engine import TagCount, TypeCount
     from eventfold.ports.sink import Batch, Held, Sink
-    from eventfold.process.runner import Running
-    from eventfold.running.desk import ProjectionAdmin
+    from eventfold.processes.runner import Running
+    from eventfold.projections.admin import ProjectionAdmin
+    from eventfold.projections.view import View
     from eventfold.store import Follower
     from eventfold.targets.sinks.http import HttpSink
     from eventfold.targets.sinks.redis import RedisSink
@@ -255,7 +255,7 @@ def page() -> str:
         *one_class(ProjectionAdmin, "ProjectionAdmin"),
         *one_class(View, "View"),
         *one_class(ef.Process, "Process"),
-        *function_table(*[each for each in vars(process).values() if public_function(each, process)]),
+        *function_table(*[each for each in vars(processes).values() if public_function(each, processes)]),
         "\n## Your own transaction, on PostgreSQL",
         *one_class(Joining, "Joining"),
         "\n## Errors",

@@ -20,8 +20,8 @@ from eventfold.errors import (
     ProjectionChanged,
     UnknownProjection,
 )
-from eventfold.projection import plan_of
-from eventfold.running.inlining import folder_of
+from eventfold.projections import plan_of
+from eventfold.projections.inline_operations import folder_of
 from tests.inline.bank import (
     Forbidden,
     InlineBalance,

@@ -20,7 +20,7 @@ import pytest
 import eventfold as ef
 from eventfold.errors import InlineFailed, InlineMissing
 from eventfold.ports.engine import AppendRequest
-from eventfold.projection import plan_of
+from eventfold.projections import plan_of
 from tests.inline.bank import (
     InlineBalance,
     InlineLedger,

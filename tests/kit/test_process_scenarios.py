@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.process import after, cancel, decide, effect
+from eventfold.processes import after, cancel, decide, effect
 from eventfold.testing import given
 from eventfold.testing.properties import effect_takes_repeats, process_takes_repeats, projection_folds_soundly
 

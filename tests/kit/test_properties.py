@@ -15,7 +15,7 @@ import pytest
 import eventfold as ef
 from eventfold import testing
 from eventfold.errors import InvalidEvent
-from eventfold.process import decide
+from eventfold.processes import decide
 from eventfold.testing import properties
 from eventfold.testing.strategies import event_of, events_of
 from tests.kit.bank import Account, Deposited, Withdrawn, transfer

@@ -12,7 +12,7 @@ import eventfold as ef
 from eventfold.engines.memory import MemoryEngine
 from eventfold.engines.sqlite import SqliteEngine
 from eventfold.errors import EventfoldError, StoreBusy, StoreFull
-from eventfold.process import effect
+from eventfold.processes import effect
 from eventfold.testing.clock import Clock
 from eventfold.testing.faults import Faulty
 from tests.process.shop import OrderPlaced, Paid, Payment, Reminded, ReminderDue, Reserved

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import eventfold as ef
-from eventfold.process import after, cancel, decide
-from eventfold.process.plan import key_text
+from eventfold.processes import after, cancel, decide
+from eventfold.processes.definition import key_text
 from eventfold.testing.clock import Clock
 
 

@@ -17,9 +17,9 @@ import eventfold as ef
 from eventfold.concurrency import run as drive
 from eventfold.engines.memory import MemoryEngine
 from eventfold.errors import InvalidInput, InvalidProcess, ProcessError, StoreFull
-from eventfold.process import after, at, cancel, decide
-from eventfold.process.plan import plan_of
-from eventfold.process.react import Reacting
+from eventfold.processes import after, at, cancel, decide
+from eventfold.processes.definition import plan_of
+from eventfold.processes.reaction import Reacting
 from eventfold.testing.clock import Clock
 from eventfold.testing.faults import Faulty
 from tests.process.shop import (

@@ -14,8 +14,8 @@ from eventfold.concurrency import run as drive
 from eventfold.core.snapshot import Snapshot
 from eventfold.engines.memory import MemoryEngine
 from eventfold.errors import CursorMismatch, StoreBusy
-from eventfold.process import after, at, cancel
-from eventfold.process.timers import Timetable
+from eventfold.processes import after, at, cancel
+from eventfold.processes.timers import Timetable
 from eventfold.testing.clock import Clock
 from eventfold.testing.faults import Faulty
 from tests.process.shop import OrderPlaced, Paid, Reminded, ReminderDue
@@ -236,7 +236,7 @@ def test_ten_thousand_due_timers_fire_in_ten_seconds(url: str, clock: Clock) -> 
 
 def test_a_restart_reads_no_more_than_it_must(url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits is kept beside the log now and then; a new worker goes on from there, and comes to the same."""
-    monkeypatch.setattr("eventfold.process.timers.KEEP_EVERY", 500)
+    monkeypatch.setattr("eventfold.processes.timers.KEEP_EVERY", 500)
     with ef.Store(url) as store:
         store.append(OrderPlaced("o-1", 900))
         store.settle(Waiting, clock=clock)

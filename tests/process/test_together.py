@@ -17,7 +17,7 @@ from eventfold.errors import InvalidProcess
 
 MODULE = """
 import eventfold as ef
-from eventfold.process import effect
+from eventfold.processes import effect
 
 
 class Placed(ef.Event):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.process import decide, effect
+from eventfold.processes import decide, effect
 from tests.cli.commands import run
 from tests.process.shop import OrderPlaced, Paid, Stock, reserve
 

@@ -12,10 +12,10 @@ import pytest
 
 import eventfold as ef
 from eventfold.errors import CursorMismatch, InvalidProjection, LeaseHeld, ProjectionChanged, UnknownProjection
-from eventfold.flow.generations import known_in
 from eventfold.ports.target import Place
-from eventfold.projection import plan_of
-from eventfold.running import desk as desks
+from eventfold.projections import admin as desks
+from eventfold.projections import plan_of
+from eventfold.projections.generations import known_in
 from tests.projections.flights import Cancelled, CarrierMonth, Departed, flights, folded, proved, rows
 
 

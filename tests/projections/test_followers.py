@@ -27,7 +27,7 @@ from eventfold.errors import (
     ProjectionChanged,
     UnknownProjection,
 )
-from eventfold.running.finding import ProjectionCatalog
+from eventfold.projections.catalog import ProjectionCatalog
 from tests.projections.flights import CarrierMonth, Departed, edit, flights
 
 DEPARTED = ef.Query.of(types="Departed")

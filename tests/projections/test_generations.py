@@ -11,7 +11,7 @@ import pytest
 import eventfold as ef
 from eventfold.errors import InvalidProjection, ProjectionChanged, UnknownProjection
 from eventfold.ports.target import Place
-from eventfold.projection.fingerprint import fingerprint
+from eventfold.projections.fingerprint import fingerprint
 from tests.projections.flights import Cancelled, CarrierMonth, Departed, flights, folded, proved, rows
 
 
@@ -228,7 +228,7 @@ def test_a_change_that_leaves_the_rows_right_can_be_accepted(store: ef.Store) ->
 
 def test_formatting_and_comments_are_no_change() -> None:
     """The fingerprint is of what the code means: not of blanks, comments, docstrings."""
-    from eventfold.projection import plan_of
+    from eventfold.projections import plan_of
 
     class One(ef.Projection, name="same"):
         """A docstring."""

@@ -12,11 +12,11 @@ import pytest
 import eventfold as ef
 from eventfold.concurrency import aside, run
 from eventfold.errors import LeaseLost
-from eventfold.flow.fold import Reading
-from eventfold.flow.project import Means, Work
 from eventfold.ports.target import Advance, Place
-from eventfold.projection import plan_of
-from eventfold.running.share import Share
+from eventfold.projections import plan_of
+from eventfold.projections.assignment import Share
+from eventfold.projections.fold import Reading
+from eventfold.projections.worker import Means, Work
 from eventfold.targets.sqlalchemy import dialects
 from eventfold.wiring import projection_admin
 from tests.projections.flights import CarrierMonth, Departed, Split, flights, folded, proved, rows

@@ -9,7 +9,7 @@ import pytest
 
 import eventfold as ef
 from eventfold.errors import InvalidProjection
-from eventfold.projection.plan import plan_of
+from eventfold.projections.definition import plan_of
 from eventfold.targets.sql.statements import clipped, quoted
 from eventfold.targets.sql.transaction import named
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 import eventfold as ef
 from eventfold.concurrency import aside, run
-from eventfold.flow.project import Means, Work
 from eventfold.ports.target import Place
-from eventfold.projection import plan_of
-from eventfold.running.leases import is_dead_holder
+from eventfold.projections import plan_of
+from eventfold.projections.lease_holders import is_dead_holder
+from eventfold.projections.worker import Means, Work
 from tests.projections.flights import CarrierMonth, Split, flights, folded, proved, rows
 
 sizes = st.lists(st.integers(1, 40), min_size=1, max_size=6)

@@ -193,7 +193,7 @@ def test_a_view_is_the_same_rows_without_a_table(store: ef.Store) -> None:
 
 def test_classes_that_cannot_be_kept_are_refused_with_the_reason() -> None:
     """No key, no such field on the event, no annotation, None in a key, an unknown index: told when it is used."""
-    from eventfold.projection import plan_of
+    from eventfold.projections import plan_of
 
     class NoKey(ef.Projection):
         count: int = 0

@@ -16,8 +16,8 @@ import pytest
 
 import eventfold as ef
 from eventfold.ports.target import Place
-from eventfold.projection import Kept, plan_of
-from eventfold.running.runner import Runner
+from eventfold.projections import Kept, plan_of
+from eventfold.projections.runner import Runner
 from tests.projections.flights import Cancelled, CarrierMonth, Departed, flights, folded, proved, rows
 from tests.servers.postgres import PostgresServer
 

@@ -18,10 +18,10 @@ import pytest
 
 import eventfold as ef
 from eventfold.concurrency import run
-from eventfold.flow.project import Work
 from eventfold.ports.target import Place
-from eventfold.projection import plan_of
-from eventfold.running.runner import means_of
+from eventfold.projections import plan_of
+from eventfold.projections.runner import means_of
+from eventfold.projections.worker import Work
 from tests.projections.flights import CarrierMonth, Departed, edit, flights
 
 Sentence = Callable[[], tuple[str, str]]

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import eventfold as ef
-from eventfold.flow.prove import LogProof
-from eventfold.running.awaited import AsyncProjectionAdmin
-from eventfold.running.desk import ProjectionAdmin
+from eventfold.projections.admin import ProjectionAdmin
+from eventfold.projections.async_admin import AsyncProjectionAdmin
+from eventfold.projections.verify import LogProof
 from tests.cli.commands import ANSI, on_terminal, run
 from tests.projections.flights import CarrierMonth, flights
 from tests.sqlite.noted import foreign

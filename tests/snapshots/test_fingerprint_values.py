@@ -13,7 +13,7 @@ import pytest
 
 import eventfold as ef
 from eventfold.core.fingerprint import fingerprint, fingerprint_of_rules
-from eventfold.projection.plan import plan_of
+from eventfold.projections.definition import plan_of
 
 EVENTS = """
 import eventfold as ef

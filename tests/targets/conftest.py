@@ -13,8 +13,8 @@ import pytest
 import eventfold as ef
 from eventfold.ports.engine import Engine
 from eventfold.ports.target import Target
-from eventfold.projection.plan import Plan
-from eventfold.running.finding import ProjectionCatalog
+from eventfold.projections.catalog import ProjectionCatalog
+from eventfold.projections.definition import Plan
 from eventfold.targets import own_target
 from tests.servers import mariadb, redis
 from tests.servers.postgres import shared

@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 import eventfold as ef
 from eventfold.concurrency import run
 from eventfold.errors import InvalidProjection, InvalidUrl, MissingExtra, ProjectionBehind, TargetUnavailable
-from eventfold.flow.project import Means, Work
 from eventfold.ports.sink import Sink
 from eventfold.ports.target import Place
-from eventfold.projection import plan_of
-from eventfold.running.leases import is_dead_holder
+from eventfold.projections import plan_of
+from eventfold.projections.lease_holders import is_dead_holder
+from eventfold.projections.worker import Means, Work
 from eventfold.targets.sinks.http import HttpSink
 from tests.cli.commands import run as do
 from tests.docs.pages import blocks, pages

@@ -20,9 +20,9 @@ from eventfold.cli.questions import build_question, import_state_class
 from eventfold.cli.state import ImportPath
 from eventfold.core.state import state_definition_of as fold_of
 from eventfold.errors import InvalidInput, InvalidProcess
-from eventfold.process.classes import Process
-from eventfold.process.listing import Instance, all_listed, listed, names
-from eventfold.process.plan import plan_of
+from eventfold.processes.classes import Process
+from eventfold.processes.definition import plan_of
+from eventfold.processes.inspection import Instance, all_listed, listed, names
 from eventfold.store import Store
 
 MAX_DETAILED_ERRORS = 5  # errors shown in full

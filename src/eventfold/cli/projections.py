@@ -18,10 +18,10 @@ from eventfold.cli.options import Json, Url, Wide, open_store, parse_position_or
 from eventfold.cli.output import Column, Output, progress_bar
 from eventfold.cli.run import import_projections
 from eventfold.cli.state import ImportPath
-from eventfold.flow.generations import Comparison
-from eventfold.flow.status import Status
-from eventfold.projection.plan import plan_of
-from eventfold.running.desk import ProjectionAdmin
+from eventfold.projections.admin import ProjectionAdmin
+from eventfold.projections.definition import plan_of
+from eventfold.projections.generations import Comparison
+from eventfold.projections.status import Status
 
 projections = typer.Typer(
     cls=Group,

@@ -38,7 +38,7 @@ from eventfold.cli.suggestions import print_suggestions
 from eventfold.core.event import Recorded
 from eventfold.core.query import Cursor, Query
 from eventfold.errors import CursorMismatch
-from eventfold.running.follower import Follower
+from eventfold.projections.followers import Follower
 from eventfold.store import Store
 
 DEFAULT_LAST = 10  # events shown before the live ones where nobody said from where

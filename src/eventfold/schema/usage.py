@@ -20,10 +20,10 @@ from eventfold.core.aggregate import Aggregate
 from eventfold.core.event import Event
 from eventfold.core.state import State, state_definition_of
 from eventfold.errors import EventfoldError
-from eventfold.process import Effect, Process
-from eventfold.process.plan import plan_of as process_plan
-from eventfold.projection import Projection, SqlProjection, Subscription
-from eventfold.projection.plan import plan_of as kept_plan
+from eventfold.processes import Effect, Process
+from eventfold.processes.definition import plan_of as process_plan
+from eventfold.projections import Projection, SqlProjection, Subscription
+from eventfold.projections.definition import plan_of as kept_plan
 from eventfold.schema.describe import event_classes
 
 _READ_MODELS = (Projection, SqlProjection, Subscription)
@@ -60,7 +60,7 @@ def _members(modules: list[str]) -> Iterator[tuple[str, Any]]:
         if any(name == m or name.startswith(m + ".") for m in modules):
             for key, value in list(vars(module).items()):
                 home = value.function.__module__ if isinstance(value, Effect) else getattr(value, "__module__", None)
-                if home in (name, "eventfold.process.webhooks") and value not in _BASES:
+                if home in (name, "eventfold.processes.webhook_effects") and value not in _BASES:
                     yield key, value
 
 

@@ -18,9 +18,9 @@ from eventfold.core.decoders import decode
 from eventfold.core.envelope import from_micros
 from eventfold.core.table import RowCodec, Table
 from eventfold.errors import EventfoldError, InvalidProjection, TargetUnavailable
-from eventfold.flow.fold import name_table, partition_of
 from eventfold.ports.sink import Batch, Held, Sink
 from eventfold.ports.target import Advance, Checkpoint, Place, Registered
+from eventfold.projections.fold import name_table, partition_of
 from eventfold.targets.sql import control_tables as control
 from eventfold.targets.sql.control_transaction import SqlControl
 from eventfold.targets.sql.driver import Driver

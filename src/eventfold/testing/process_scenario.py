@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING, Any, cast
 from eventfold.concurrency import run
 from eventfold.core.envelope import from_micros
 from eventfold.core.event import Recorded, event_of
-from eventfold.process.effects import Effect
-from eventfold.process.facts import fired
-from eventfold.process.plan import plan_of
-from eventfold.process.timers import Timetable
+from eventfold.processes.definition import plan_of
+from eventfold.processes.effects import Effect
+from eventfold.processes.timer_events import fired
+from eventfold.processes.timers import Timetable
 from eventfold.store import Store
 from eventfold.testing.clock import Clock
 from eventfold.testing.difference import difference
 
 if TYPE_CHECKING:
-    from eventfold.process import Process
+    from eventfold.processes import Process
 
 
 class ProcessScenario:

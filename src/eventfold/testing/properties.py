@@ -20,10 +20,10 @@ from eventfold.core.snapshot import pack, unpack
 from eventfold.core.state import State, copy_state, evolve_recorded, state_definition_of
 from eventfold.core.upcast import apply_upcasters
 from eventfold.errors import EventfoldError
-from eventfold.process import Effect, Process
-from eventfold.process.plan import plan_of as process_plan
-from eventfold.process.react import Reacting
-from eventfold.projection import Projection, SqlProjection
+from eventfold.processes import Effect, Process
+from eventfold.processes.definition import plan_of as process_plan
+from eventfold.processes.reaction import Reacting
+from eventfold.projections import Projection, SqlProjection
 from eventfold.store import Store
 from eventfold.testing.clock import Clock
 

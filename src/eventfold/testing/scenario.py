@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 from eventfold.core.event import event_of
 from eventfold.core.state import State
-from eventfold.projection import Projection
+from eventfold.projections import Projection
 from eventfold.store import Store
 from eventfold.testing.clock import Clock
 from eventfold.testing.difference import describe_events, difference
 from eventfold.testing.process_scenario import ProcessScenario
 
 if TYPE_CHECKING:
-    from eventfold.process import Process
+    from eventfold.processes import Process
 
 P = ParamSpec("P")
 

@@ -115,7 +115,7 @@ class ParquetTarget(DuckTarget):
         if not held:  # what is kept of effects' progress has no place of its own, and no rows
             return
         of = {
-            "eventfold.projection": name,
+            "eventfold.projections": name,
             "eventfold.store": held[0].store,
             "eventfold.generation": str(known[0].live),
             "eventfold.position": str(min(each.position for each in held)),

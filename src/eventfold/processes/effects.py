@@ -1,0 +1,183 @@
+"""Room: effects, what is done outside the log about an event: a plain function, at least once for each.
+
+Knows: functions, annotations, policies. Does not know: the log, how far it has come, what the function does.
+"""
+
+from __future__ import annotations
+
+import inspect
+import random
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterable
+from typing import Any, Union, get_args, get_origin
+
+import msgspec
+
+from eventfold.core.event import Recorded, hint_for_generic, is_event_class, tag_fields, tag_values, without_parameters
+from eventfold.errors import InvalidProcess
+from eventfold.processes.actions import class_of
+from eventfold.processes.classes import Start
+from eventfold.processes.definition import NAME
+
+HOUR = 3600.0
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """How often an event is tried (`attempts`), and how long is waited in between: `first` seconds, then four times
+    as long with each attempt, up to `most`; each spread by chance, so that what failed together does not come back
+    together.
+    """
+
+    attempts: int = 8
+    first: float = 1.0
+    most: float = HOUR
+
+    def pause(self, attempts: int) -> float:
+        """Seconds to wait after so many attempts."""
+        return min(self.first * 4.0 ** min(attempts - 1, 30), self.most) * random.uniform(0.75, 1.25)  # noqa: S311 (not a secret)
+
+
+class Effect(msgspec.Struct, frozen=True):
+    """A function to be called for events. Calling it calls the function, so it can be tested as it is."""
+
+    function: Callable[[Any], Any]
+    name: str
+    events: tuple[type, ...]
+    recorded: bool
+    start: Start
+    policy: Policy
+    key: str | None
+    partitions: int
+    code: str
+
+    def __call__(self, event: Any) -> Any:
+        """Do it, now."""
+        return self.function(event)
+
+    def take(self, recorded: Recorded[Any]) -> None:
+        """Do it about one event."""
+        done = self.function(recorded if self.recorded else recorded.event)
+        if hasattr(done, "__await__"):
+            if hasattr(done, "close"):
+                done.close()  # or Python would warn that it was never awaited
+            raise InvalidProcess(
+                f"The effect {self.name} is asynchronous, and effects run in threads.", "Make it a plain function."
+            )
+
+    def keys_of(self, event: Any) -> list[tuple[Any, ...]]:
+        """What an event is about: those about the same wait for each other, others go on."""
+        values = [
+            f"{key}:{text}"
+            for field, key in tag_fields(typing.get_type_hints(class_of(event), include_extras=True)).items()
+            if self.key in (None, key)
+            for text in tag_values(getattr(event, field))
+        ]
+        return [(" ".join(sorted(set(values))),)]
+
+
+def effect(
+    *,
+    start: Start,
+    name: str | None = None,
+    attempts: int = 8,
+    first: float = 1.0,
+    most: float = HOUR,
+    key: str | None = None,
+    partitions: int = 1,
+) -> Callable[[Callable[[Any], Any]], Effect]:
+    """Declares a function of one event as an effect: `@effect(start="now")`, above `def send(event: Paid) -> None`.
+
+    The function is called at least once for every event its annotation names (`Paid`, a union, or `ef.Recorded[Paid]`,
+    whose `id` is the same every time: use it as key where it does something). `start` "now" or "beginning"; there is no
+    default. Where it raises, it is tried again after `first` seconds, four times as long with every attempt up to
+    `most`, `attempts` times; then the event is parked until somebody retries or skips it. Events with the same tags
+    (or the same tag `key`) wait for each other, others go on. `partitions`: how many are done at the same time.
+    """
+
+    def declare(function: Callable[[Any], Any]) -> Effect:
+        events, recorded = _taken(function, sys._getframe(1).f_locals)  # pyright: ignore[reportPrivateUsage]
+        code = f"{function.__module__}:{function.__qualname__}"
+        return made(
+            function,
+            name or function.__name__,
+            events,
+            recorded,
+            start,
+            Policy(attempts, first, most),
+            key,
+            partitions,
+            code,
+        )
+
+    return declare
+
+
+def made(
+    function: Callable[[Any], Any],
+    name: str,
+    events: tuple[type, ...],
+    recorded: bool,
+    start: Start,
+    policy: Policy,
+    key: str | None,
+    partitions: int,
+    code: str,
+) -> Effect:
+    """An effect, checked. Raises InvalidProcess."""
+    if not NAME.fullmatch(name) or "__" in name:
+        raise InvalidProcess(
+            f"{name!r} cannot be the name of an effect.",
+            "Use up to 40 small letters, digits and single underscores, a letter first: name=….",
+        )
+    if start not in ("now", "beginning"):
+        raise InvalidProcess(f"The effect {name} starts at {start!r}.", 'Say start="now" or start="beginning".')
+    if policy.attempts < 1 or partitions < 1 or policy.first < 0 or policy.most < 0:
+        raise InvalidProcess(f"The effect {name} has no attempt, no partition or a negative pause.", "Give 1 or more.")
+    for event in events:
+        if not is_event_class(event):
+            raise InvalidProcess(
+                f"The effect {name} takes {event!r}, which is no event class.",
+                hint_for_generic(event) or "Name event classes.",
+            )
+    if not events:
+        raise InvalidProcess(f"The effect {name} takes no events.", "Name event classes.")
+    return Effect(function, name, events, recorded, start, policy, key, partitions, code)
+
+
+def _taken(function: Callable[[Any], Any], scope: dict[str, Any]) -> tuple[tuple[type, ...], bool]:
+    parameters = list(inspect.signature(function).parameters)
+    if len(parameters) != 1 or inspect.iscoroutinefunction(function):
+        raise InvalidProcess(
+            f"The effect {function.__qualname__} is no plain function of one event.",
+            "Write def send(event: Paid) -> None.",
+        )
+    try:
+        hint = typing.get_type_hints(function, None, scope).get(parameters[0])
+    except NameError as error:
+        raise InvalidProcess(
+            f"The annotations of {function.__qualname__} cannot be resolved: {error}.",
+            "Define the classes it names in the same module or function, above it.",
+        ) from error
+    found = list(_alternatives(hint))
+    recorded = any(whole for _, whole in found)
+    events = tuple(event for event, _ in found)
+    for each in events:
+        if not isinstance(each, type):
+            raise InvalidProcess(
+                f"{function.__qualname__} does not say which events it takes.",
+                hint_for_generic(each) or "Annotate it: def send(event: Paid) -> None.",
+            )
+    return events, recorded
+
+
+def _alternatives(hint: Any) -> Iterable[tuple[Any, bool]]:
+    if get_origin(hint) in (Union, types.UnionType):
+        for arg in get_args(hint):
+            yield from _alternatives(arg)
+    elif get_origin(hint) is Recorded:
+        for event, _ in _alternatives(get_args(hint)[0]):
+            yield event, True
+    else:
+        yield without_parameters(hint), False

@@ -1,0 +1,81 @@
+"""Room: trying again what was parked, when its time has come, until its attempts are used up.
+
+Knows: entries, policies. Does not know: clocks (it is told seconds), what is tried, who does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from eventfold.ports.target import Checkpoint, Disturbed, Entry, Place, Target
+from eventfold.processes.effects import Policy
+from eventfold.projections.lease_holders import is_held_here
+
+
+def live_checkpoints(target: Target, name: str) -> list[Checkpoint]:
+    """The checkpoints of something that is known there; none where it is not."""
+    known = target.registered(name)
+    return [] if known is None else target.checkpoints(name, known.live)
+
+
+def heads(entries: list[Entry]) -> list[Entry]:
+    """The first event of each key that is not done: the one that others of the key wait for."""
+    first: dict[str, Entry] = {}
+    for entry in sorted(entries, key=lambda each: each.position):
+        if entry.state != "skipped":
+            for key in entry.key.split(" | "):
+                first.setdefault(key, entry)
+    return list({entry.position: entry for entry in first.values()}.values())
+
+
+class Retrying:
+    """What is parked in a target, and when each is to be tried again."""
+
+    def __init__(self, target: Target, policies: Mapping[str, Policy]) -> None:
+        self._target, self._policies = target, policies
+        self._due: dict[tuple[Place, int, int], float] = {}
+
+    def tick(self, now: float) -> int:
+        """Have everything tried again whose time has come; returns how many. `now` in seconds of any clock."""
+        seen: dict[tuple[Place, int, int], float] = {}
+        count = 0
+        for name, policy in self._policies.items():
+            for held in live_checkpoints(self._target, name):
+                if not is_held_here(held.holder):
+                    continue  # whoever holds it has it tried again
+                for entry in heads(self._target.entries(held.place)):
+                    waits = entry.state == "parked" and entry.attempts < policy.attempts
+                    if not waits:
+                        continue
+                    at = (held.place, entry.position, entry.attempts)
+                    pause = policy.pause(entry.attempts) if entry.attempts else 0.0
+                    due = seen[at] = self._due.get(at, now + pause)
+                    if due <= now:
+                        count += again(self._target, held.place, entry)
+        self._due = seen
+        return count
+
+    def tick_all(self) -> int:
+        """The same without waiting, whoever holds the work: for a caller who wants everything done now."""
+        count = 0
+        for name, policy in self._policies.items():
+            for held in live_checkpoints(self._target, name):
+                for entry in heads(self._target.entries(held.place)):
+                    if entry.state == "parked" and entry.attempts < policy.attempts:
+                        count += again(self._target, held.place, entry)
+        return count
+
+
+def again(target: Target, place: Place, entry: Entry) -> bool:
+    """Have one parked event tried again; False where it is not any more as it was read."""
+    try:
+        with target.control(place.name) as tx:
+            there = any(each.place == place for each in tx.checkpoints(place.generation))
+            if not there or entry not in tx.entries(place):
+                return False
+            tx.save_parked(place, [msgspec.structs.replace(entry, state="due")])
+            return True
+    except Disturbed:
+        return False

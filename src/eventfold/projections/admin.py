@@ -1,0 +1,407 @@
+"""The administration of a store's projections: run, status, rows, proofs; pause to forget; rebuild to discard.
+
+Knows: what may be asked and done, by class or by name. Does not know: how an event is folded, how rows are kept.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import date
+from functools import partial
+from typing import Any, TypeVar
+from weakref import WeakSet
+
+from eventfold.concurrency import run
+from eventfold.core.query import Cursor, Query
+from eventfold.core.table import filter_value
+from eventfold.core.unstorable import refuse_limit, refuse_unstorable_filter, sort_fields, unstorable_filter_error
+from eventfold.errors import (
+    CursorMismatch,
+    EventfoldError,
+    InvalidInput,
+    InvalidProjection,
+    ProjectionError,
+    TargetUnavailable,
+    UnknownProjection,
+    Unreadable,
+)
+from eventfold.log.context import Options
+from eventfold.log.cursors import verify
+from eventfold.ports.target import ELSEWHERE, Checkpoint, Disturbed, Entry, Place, Registered, RowRefused, Target
+from eventfold.projections import generations, inline_operations
+from eventfold.projections.catalog import Named, ProjectionCatalog
+from eventfold.projections.catch_up import PATIENCE, behind_error, catch_up_partition, refuse_stopped
+from eventfold.projections.classes import Projection
+from eventfold.projections.commands import DISTURBED, OperatorCommands, changed_too_often
+from eventfold.projections.definition import Kept, Plan, plan_of, plans_of
+from eventfold.projections.fold import name_table
+from eventfold.projections.follower_progress import Keeping
+from eventfold.projections.generations import Comparison, known_in
+from eventfold.projections.inline_admin import inline
+from eventfold.projections.operations import ProjectionOperations
+from eventfold.projections.rebuilds import ProjectionRebuilds
+from eventfold.projections.row_check import RowCheck, RowProof
+from eventfold.projections.runner import Runner
+from eventfold.projections.status import Status, away, status_of
+from eventfold.projections.stop_reason import restored, stopped_error
+from eventfold.projections.verify import LogProof, Progress, Proof, prove, prove_log, unproved
+from eventfold.targets.outbox import SINK
+
+P = TypeVar("P", bound=Projection)
+
+
+class ProjectionAdmin:
+    """The projections of a store: `store.projections`. A projection is named by its class or by its name.
+
+    By name, it is looked for in the store's own database; what needs its code imports it from where it was kept from.
+    """
+
+    def __init__(
+        self,
+        catalog: ProjectionCatalog,
+        options: Options | None = None,
+        *,
+        runners: list[Runner] | None = None,
+        followers: WeakSet[Keeping] | None = None,
+    ) -> None:
+        self.catalog = catalog
+        self.log = catalog.log  # for tools: a log whose calls block
+        commands = OperatorCommands(catalog.log, options or Options())
+        self._operations = ProjectionOperations(catalog, commands)
+        self._rebuilds = ProjectionRebuilds(catalog, commands)
+        self._runners: list[Runner] = [] if runners is None else runners  # stopped by close()
+        self._followers: WeakSet[Keeping] = WeakSet() if followers is None else followers
+
+    def using(self, options: Options) -> ProjectionAdmin:
+        """The same projections, whose operations are recorded with the metadata of these options."""
+        return ProjectionAdmin(self.catalog, options, runners=self._runners, followers=self._followers)
+
+    def target(self, projection: Named) -> Target:
+        """Where a projection's rows are kept: for tools."""
+        return self.catalog.find(projection)[1]
+
+    def close(self) -> None:
+        """Release followers, stop runners, close every target."""
+        for follower in tuple(self._followers):
+            follower.release()
+        while self._runners:
+            self._runners.pop().stop()
+        self.catalog.close()
+
+    # Running
+
+    def inline(self, *projections: Kept) -> None:
+        """Have every append to the store keep these up, whoever makes it. See Store(inline=…).
+
+        Raises NotSupported, InvalidProjection, ProjectionChanged (its code is another now), ProjectionStopped.
+        """
+        plans, own = plans_of(projections), self.catalog.target_at()
+        folder = inline_operations.folder_of(self.log, own, plans)
+        known = {plan.name: self.catalog.register(plan)[1] for plan in plans}
+        self.log.engine.fold_with(folder)
+        for plan in inline_operations.strangers(self.log, plans):
+            self._take_in(plan, own, known[plan.name])
+
+    def _take_in(self, plan: Plan, own: Target, known: Registered) -> None:
+        """Have every append keep its live generation up, whichever that is by then."""
+        for _ in range(DISTURBED):
+            with suppress(Disturbed):
+                if not inline_operations.take_in(self.log, own, plan, known, self.catalog.lease):
+                    refuse_stopped(own, Place(plan.name, known.live))
+                return
+            known = self.catalog.register(plan)[1]
+        raise changed_too_often(own, plan.name)
+
+    def project(self, *projections: Kept, timeout: float = PATIENCE, progress: Progress | None = None) -> None:
+        """See Store.project."""
+        head = run(self.log.engine.head()).position
+        failed: list[EventfoldError] = []
+        for plan in plans_of(projections):
+            try:
+                target, known = self.catalog.register(plan)
+                if inline(target.checkpoints(plan.name, known.live)):
+                    continue  # every append has done it
+                for partition in range(plan.partitions):
+                    catch_up_partition(
+                        self.log,
+                        plan,
+                        target,
+                        Place(plan.name, known.live, partition),
+                        head,
+                        lease=self.catalog.lease,
+                        timeout=timeout,
+                        progress=progress,
+                    )
+            except (ProjectionError, InvalidProjection, CursorMismatch) as error:  # no reason not to serve the others
+                failed.append(error)
+        if failed:
+            for other in failed[1:]:
+                failed[0].add_note(str(other))
+            raise failed[0]
+
+    def run(self, *projections: Kept) -> Runner:
+        """See Store.run."""
+        plans = [(plan, self.catalog.register(plan)[0]) for plan in plans_of(projections)]
+        runner = Runner(self.log, plans, self.catalog.lease)
+        self._runners.append(runner)
+        return runner
+
+    def wait(self, projection: Named, position: int | None = None, timeout: float = PATIENCE) -> int:
+        """See Store.wait."""
+        name, target = self.catalog.find(projection)
+        wanted = run(self.log.engine.head()).position if position is None else position
+        ends, nap = time.monotonic() + timeout, 0.001
+        while True:
+            try:
+                known = known_in(target, name)
+                held = min(target.checkpoints(name, known.live), key=lambda each: each.position)
+            except TargetUnavailable:
+                if time.monotonic() > ends:
+                    raise
+                time.sleep(0.05)  # away for a moment, like whoever writes there: it is waited for all the same
+                continue
+            if held.position >= wanted and not target.undelivered(name, known.live):
+                self._refuse_restored(known, held)
+                return held.position
+            if inline([held]) and (head := run(self.log.engine.head()).position) >= wanted:
+                return head
+            if held.stopped:
+                raise stopped_error(name, held)
+            if time.monotonic() > ends:
+                raise behind_error(self.log, target, name, held, wanted, timeout)
+            time.sleep(nap)
+            nap = min(nap * 1.5, 0.02)
+
+    def _refuse_restored(self, known: Registered, held: Checkpoint) -> None:
+        """Rows of history that this log does not have answer for nothing that is in it."""
+        try:
+            run(verify(self.log, Cursor(held.store, held.epoch, held.position, held.event_id)))
+        except CursorMismatch as error:
+            raise restored(known.name, known.kind, error) from error
+
+    def keeping(self, name: str, query: Query, after: int | Cursor | str) -> Keeping:
+        """What keeps the progress of a follower: see Store.follow."""
+        kept = Keeping(self.log, self.catalog.target_at(), name, query, after, self.catalog.lease)
+        self._followers.add(kept)
+        return kept
+
+    # Looking
+
+    def known(self) -> list[Registered]:
+        """Every projection and follower of the store, by name; of those in a database that is away, what is noted here.
+
+        `kind` is rows, sql, effects, follower or, where only its name is known here, elsewhere.
+        """
+        own = self.catalog.own_target()
+        if own is None:
+            found = {each.name: each for target in self.catalog.open_targets() for each in target.all()}
+            return sorted(found.values(), key=lambda each: each.name)
+        found = {each.name: each for each in own.all()}
+        for name, noted in found.items():
+            if noted.kind in (ELSEWHERE, SINK):
+                with suppress(EventfoldError):
+                    found[name] = known_in(self.catalog.find(name)[1], name)
+        return sorted(found.values(), key=lambda each: each.name)
+
+    def status(self, *projections: Named) -> list[Status]:
+        """Where projections stand, by default all of `known()`, and why they are behind if they are."""
+        return [self._status(each, not projections) for each in projections or [known.name for known in self.known()]]
+
+    def _status(self, projection: Named, one_of_all: bool) -> Status:
+        try:
+            name, target = self.catalog.find(projection)
+            return run(status_of(self.log, target, known_in(target, name), target.now()))
+        except (TargetUnavailable, InvalidProjection, UnknownProjection) as error:
+            own = self.catalog.own_target()
+            noted = own.registered(projection) if own is not None and isinstance(projection, str) else None
+            if not one_of_all or noted is None:
+                raise
+            return away(noted, run(self.log.engine.head()).position, error)
+
+    def checkpoints(self, projection: Named) -> list[Checkpoint]:
+        """Every checkpoint of a projection, with its ledger, of all its generations."""
+        name, target = self.catalog.find(projection)
+        return target.checkpoints(name)
+
+    def rows(
+        self,
+        projection: type[P],
+        where: Mapping[str, Any],
+        order: str | Sequence[str],
+        limit: int | None,
+        generation: int | None,
+    ) -> list[P]:
+        """See Store.rows."""
+        by = sort_fields(order)
+        plan = plan_of(projection)
+        if plan.rows is None:
+            raise InvalidProjection(f"{plan.name} has tables of its own.", "Ask them with SQL.")
+        refuse_limit(limit)
+        target = self.catalog.target_of(plan)
+        if generation is not None:
+            generations.refuse_unknown(target.checkpoints(plan.name), plan.name, generation)
+        table = name_table(plan.rows.table, generation or known_in(target, plan.name).live)
+        packed = {name: filter_value(table, name, value) for name, value in where.items()}
+        refuse_unstorable_filter(plan.name, plan.rows.table, packed)
+        try:
+            found = target.select(table, packed, by, limit)
+        except (RowRefused, TypeError, ValueError, OverflowError) as error:  # no row can be like that
+            raise unstorable_filter_error(plan.name, plan.rows.table, packed, error) from error
+        return [plan.rows.unpack(row) for row in found]
+
+    def verify(self, *projections: Named, progress: Progress = lambda _done, _all: None) -> list[Proof]:
+        """Count the log again and hold every ledger against it: of these projections and followers, or of all.
+
+        Processes and effects are named by their class or name as well. A proof says of every event that it was taken
+        once, and nothing of what the rows' columns hold: see `verify_rows`. One that cannot be counted (its class
+        cannot be imported here, its database is away) is not proved and says why; the others are counted all the same.
+        `progress` is told (done, all), in positions to be counted.
+        """
+        todo: list[tuple[Target, Checkpoint, Plan | None, bool]] = []
+        proofs: list[Proof] = []
+        for each in projections or [known.name for known in self.known()]:
+            try:
+                todo.extend(self._to_prove(each))
+            except TargetUnavailable as error:
+                if projections:
+                    raise
+                proofs.append(unproved(str(each), error))  # its database is away: the others can be proved all the same
+        whole, done = sum(held.position for _, held, _, _ in todo), 0
+        for target, held, plan, for_rollback in todo:
+            told = partial(_ahead, progress, done, whole)
+            try:
+                proofs.append(run(prove(self.log, target, held, plan, told, for_rollback=for_rollback)))
+            except (InvalidInput, ProjectionError, Unreadable) as error:
+                proofs.append(unproved(held.place.name, error, held))
+            done += held.position
+            progress(done, whole)
+        return proofs
+
+    def _to_prove(self, projection: Named) -> list[tuple[Target, Checkpoint, Plan | None, bool]]:
+        """Its checkpoints; with its definition where it is split by key, if that can be imported here.
+
+        Last, whether readers neither see that generation nor will.
+        """
+        name, target = self.catalog.find(projection)
+        known = known_in(target, name)
+        found: list[tuple[Target, Checkpoint, Plan | None, bool]] = []
+        for held in target.checkpoints(name):
+            plan = None
+            if held.partitions > 1 or not isinstance(projection, str):
+                with suppress(InvalidInput):
+                    plan = self.catalog.definition_of(projection)
+            found.append((target, held, plan, held.place.generation not in (known.live, known.building)))
+        return found
+
+    def verify_rows(self, *projections: Named, progress: Progress = lambda _done, _all: None) -> list[RowProof]:
+        """Fold read models again, beside what readers see, and compare every row: of these, or of all that have rows.
+
+        The rows folded again are a generation that is dropped at the end: it needs as much room as the live rows, and
+        their database must take writes. Rows that change meanwhile are compared again. Raises ProjectionStopped where
+        the fold fails, InvalidProjection for what has no rows or whose class cannot be imported, TargetUnavailable.
+        """
+        named = projections or [each.name for each in self.known() if each.kind not in ("effects", "follower")]
+        found: list[RowProof] = []
+        for each in named:
+            plan = self.catalog.definition_of(each)
+            if plan.kind == "effects":
+                raise InvalidProjection(f"{plan.name} keeps no rows.", "Name a read model.", projection=plan.name)
+            found.append(RowCheck(plan, self.catalog.target_of(plan), self.log, self.catalog.lease).compare(progress))
+        return found
+
+    def verify_log(self, progress: Progress = lambda _done, _all: None) -> LogProof:
+        """Have the engine check its own log: whatever is written twice is compared. `progress` is told (done, all)."""
+        return run(prove_log(self.log, progress))
+
+    # Operations
+
+    def pause(self, projection: Named, because: str) -> None:
+        """Stop working on it, everywhere, until it is resumed."""
+        self._operations.pause(projection, because)
+
+    def resume(self, projection: Named) -> None:
+        """Go on: after a pause, or once more with the event at which it stopped."""
+        self._operations.resume(projection)
+
+    def parked(self, projection: Named, generation: int | None = None) -> list[Entry]:
+        """The events that were not handled: parked, due to be tried again, or skipped; by default what readers see."""
+        return self._operations.parked(projection, generation)
+
+    def retry(self, projection: Named, position: int | None = None) -> int:
+        """Have parked events tried again by the runner: one, or all; returns how many. Later ones of a key follow."""
+        return self._operations.retry(projection, position)
+
+    def skip(self, projection: Named, position: int, because: str) -> None:
+        """Leave one event out for good, and say why: one that is parked, or the one it stopped at.
+
+        In what is being built as well as in what readers see.
+        """
+        self._operations.skip(projection, position, because)
+
+    def accept(self, projection: Named) -> None:
+        """Say that the rows are right as they are, though the code has changed.
+
+        Refused where they cannot be: other columns, another number of partitions, or events in the log that the old
+        code was not given, or the new one is not. Raises ProjectionChanged.
+        """
+        self._operations.accept(projection)
+
+    def begin(self, projection: Named, at: int | date) -> int:
+        """Let an effect, a process or a subscription go on behind a position (or moment, or day); returns the position.
+
+        What came before is done with, whoever did it; what comes after is done, again if it was. Made known if it is
+        not. What was parked is given up. Nothing may be at work on it: raises LeaseHeld. InvalidProjection for read
+        models, which are rebuilt, and followers, which begin where they are told (after=store.cursor(…)).
+        """
+        return self._operations.begin(projection, at)
+
+    def forget(self, projection: Named) -> int:
+        """Give up what is kept: of a follower its progress, of a read model every generation and its rows.
+
+        Returns the position it had come to. Nothing may be at work on it: raises LeaseHeld.
+        """
+        return self._operations.forget(projection)
+
+    # Generations
+
+    def rebuild(
+        self,
+        projection: Named,
+        *,
+        at: int | date | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> int:
+        """Build it anew beside what readers see; returns the number of the generation.
+
+        Interrupted (or when `stop` says so) it is gone on with by the next rebuild of the same code. `progress` is
+        told (position, head). `at` builds it as of a moment in the past: a generation to look at and to compare with,
+        never to switch to.
+        """
+        return self._rebuilds.rebuild(projection, at=at, progress=progress, stop=stop)
+
+    def compare(self, projection: Named, generation: int | None = None) -> Comparison:
+        """What readers see beside another generation (by default the one being built, else the previous one).
+
+        Both are brought up to date first, as far as this process has their code; rows of an older eventfold that
+        have to be rebuilt stay where they are.
+        """
+        return self._rebuilds.compare(projection, generation)
+
+    def switch(self, projection: Named) -> Registered:
+        """Let readers see what was built: it is brought up to date, then it takes one small transaction."""
+        return self._rebuilds.switch(projection)
+
+    def rollback(self, projection: Named) -> Registered:
+        """Let readers see the previous generation again. Its runner goes on where it was, with its own code."""
+        return self._rebuilds.rollback(projection)
+
+    def discard(self, projection: Named, generation: int | None = None) -> None:
+        """Give up what is being built, or drop a generation that was built as of a moment in the past."""
+        self._rebuilds.discard(projection, generation)
+
+
+def _ahead(progress: Progress, before: int, whole: int, position: int) -> None:
+    progress(before + position, whole)

@@ -1,0 +1,184 @@
+"""The catalog of a store's projections: which target keeps which, by class or by name.
+
+Knows: the targets opened so far, where code is imported from. Does not know: what is asked or done, how a target is
+opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+from eventfold.concurrency import run
+from eventfold.core.state import State
+from eventfold.errors import InvalidProjection
+from eventfold.log.context import Log
+from eventfold.ports.sink import Sink
+from eventfold.ports.target import ELSEWHERE, Registered, Target
+from eventfold.projections.code_address import kept, load
+from eventfold.projections.definition import Kept, Plan, plan_of
+from eventfold.projections.generations import known_in, register
+from eventfold.targets.outbox import SINK, SinkTarget
+
+
+class EffectLike(Protocol):
+    """An effect, as far as this module needs to know it."""
+
+    @property
+    def name(self) -> str:
+        """Under which name its progress is kept."""
+        ...
+
+    @property
+    def code(self) -> str:
+        """MODULE:NAME of its function."""
+        ...
+
+
+Named = str | Kept | type[State] | EffectLike  # a process is a State
+Resolve = Callable[[Any, Log], list[Kept]]
+OpenTarget = Callable[[str | Sink | None, Callable[[], Target]], Target]
+
+
+def only_projections(found: Any, _log: Log) -> list[Kept]:
+    """What a class, an instance or an address MODULE:NAME stands for on the read side. Raises InvalidProjection."""
+    return load(found) if isinstance(found, str) else [found]
+
+
+class ProjectionCatalog:
+    """Which target keeps which projection.
+
+    `open_target(address, own)` opens a target, by None the store's own one, which `own` gives too. `has_own_target`:
+    whether there is one, since an engine may have no place for rows. `resolve` gives the read side's classes for
+    processes and effects, which this layer does not know. `lease`: for how many seconds work is claimed at a time.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        open_target: OpenTarget,
+        *,
+        has_own_target: bool = True,
+        resolve: Resolve = only_projections,
+        lease: float = 10.0,
+    ) -> None:
+        self.log = log
+        self.lease = lease
+        self._open_target, self._has_own_target = open_target, has_own_target
+        self._resolve = resolve
+        self._subscriptions: dict[Any, Kept] = {}
+        self._targets: dict[str | int | None, Target] = {}
+        self._homes: dict[str, Target] = {}  # of those whose class was seen here
+
+    def target_at(self, address: str | Sink | None = None) -> Target:
+        """The target at an address, opened at its first use; by default the store's own. Raises NotSupported."""
+        at = address if address is None or isinstance(address, str) else id(address)
+        target = self._targets.get(at)
+        if target is None:
+            target = self._targets[at] = self._open_target(address, partial(self.target_at, None))
+        return target
+
+    def own_target(self) -> Target | None:
+        """The store's own target; None where its engine has no place for rows and none was given."""
+        return self.target_at() if self._has_own_target else None
+
+    def open_targets(self) -> list[Target]:
+        """The targets that were opened so far."""
+        return list(self._targets.values())
+
+    def target_of(self, plan: Plan) -> Target:
+        """Where the rows of a definition are kept. A sink gets the shape of its rows."""
+        target = self.target_at(plan.target)
+        if isinstance(target, SinkTarget) and plan.rows is not None:
+            target.rows[plan.name] = plan.rows
+        self._homes[plan.name] = target
+        return target
+
+    def register(self, plan: Plan) -> tuple[Target, Registered]:
+        """Make a projection known: where its rows are kept, and where that is elsewhere, in the store's own too."""
+        target, own = self.target_of(plan), self.own_target()
+        if own is None:  # there is no place to note where the rows are: they are found by their class only
+            return target, run(register(plan, self.log, target))
+        noted = own.registered(plan.name)
+        here = plan.target is None or isinstance(target, SinkTarget)  # its progress is in the store's own database
+        if here and noted is not None and noted.kind == ELSEWHERE:
+            with own.control(plan.name) as tx:
+                if tx.record() == noted:
+                    tx.forget(noted.tables)  # it has moved here
+        if noted is not None and noted.kind == SINK and not isinstance(target, SinkTarget):
+            raise self._kept_here(plan, f"and its rows are sent on from there, by {noted.code}")
+        known = run(register(plan, self.log, target))
+        if isinstance(target, SinkTarget) and noted is not None and noted.kind == "rows" and target is not own:
+            with target.control(plan.name) as tx:  # its rows, which are here, are to be sent on from now on
+                if (now := tx.record()) is not None:
+                    tx.save_record(now)
+        if not here and target.address != own.address and (noted is None or noted.code != plan.code):
+            if noted is not None and noted.kind != ELSEWHERE:
+                raise self._kept_here(plan, f"by {noted.code or 'a follower'}")
+            with own.control(plan.name) as tx:
+                if tx.record() == noted:
+                    tx.save_record(Registered(name=plan.name, kind=ELSEWHERE, code=plan.code, live=1))
+        return target, known
+
+    @staticmethod
+    def _kept_here(plan: Plan, how: str) -> InvalidProjection:
+        return InvalidProjection(
+            f"{plan.name} is kept in the store's own database already, {how}.",
+            f"Give one of them another name; or give that one up: eventfold projections forget {plan.name}.",
+            projection=plan.name,
+        )
+
+    def compile(self, found: Any) -> Plan:
+        """The definition of a class or of what stands at MODULE:NAME; a process or an effect is a subscription here."""
+        if isinstance(found, str) or kept(found) is None:
+            if found not in self._subscriptions:
+                self._subscriptions[found] = self._resolve(found, self.log)[0]
+            found = self._subscriptions[found]
+        return plan_of(found)
+
+    def find(self, projection: Named) -> tuple[str, Target]:
+        """The name of a projection, and where it is kept."""
+        if not isinstance(projection, str):
+            plan = self.compile(projection)
+            return plan.name, self.target_of(plan)
+        own = self.own_target()
+        noted = None if own is None else own.registered(projection)
+        if own is not None and noted is not None and noted.kind not in (ELSEWHERE, SINK):
+            return projection, own
+        if projection in self._homes:
+            return projection, self._homes[projection]
+        for target in self._targets.values():
+            if not isinstance(target, SinkTarget) and target is not own and target.registered(projection) is not None:
+                return projection, target
+        if noted is not None:
+            return projection, self.target_of(self.compile(noted.code))
+        return projection, own or self.target_at()  # which says what is missing
+
+    def name_of(self, projection: Named) -> str:
+        """The name of a projection, process or effect."""
+        return projection if isinstance(projection, str) else self.compile(projection).name
+
+    def definition_of(self, projection: Named) -> Plan:
+        """The definition of a projection; by name, its class is imported from where it was recorded to be.
+
+        Raises UnknownProjection, InvalidProjection.
+        """
+        if isinstance(projection, str):
+            name, target = self.find(projection)
+            known = known_in(target, name)
+            if known.kind == "follower":
+                raise InvalidProjection(
+                    f"{name} is a follower: it has no code and no rows here.",
+                    f"See eventfold projections status {name}; to begin anew: eventfold projections forget {name}.",
+                    projection=name,
+                )
+            return self.compile(known.code)
+        return self.compile(projection)
+
+    def close(self) -> None:
+        """Close every target."""
+        for target in self._targets.values():
+            target.close()
+        self._targets.clear()
+        self._homes.clear()

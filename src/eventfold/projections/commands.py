@@ -1,0 +1,68 @@
+"""Operator commands: done in one transaction of a target, then recorded in the log.
+
+Knows: who gives the command (the options of a call), that a command begins again where another came first.
+Does not know: what a command does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from eventfold.concurrency import run
+from eventfold.errors import EventfoldError, TargetUnavailable
+from eventfold.log.context import Log, Options
+from eventfold.ports.target import ControlTransaction, Disturbed, PendingCommand, Target
+from eventfold.projections.command_events import prepared, record_pending
+
+R = TypeVar("R")
+DISTURBED = 20  # how often a command begins again because what it read was changed meanwhile
+
+
+class OperatorCommands:
+    """The commands of one caller, whose metadata (`options`) is recorded with them."""
+
+    def __init__(self, log: Log, options: Options) -> None:
+        self._log, self._options = log, options
+
+    def prepare(self, name: str, act: str, generation: int, **facts: Any) -> PendingCommand:
+        """A command as the event that it becomes in the log."""
+        return prepared(self._log, self._options, name, act, generation, **facts)
+
+    def save(self, tx: ControlTransaction, name: str, act: str, generation: int, **facts: Any) -> None:
+        """Save a command in the transaction that does it. It is written into the log after the transaction."""
+        tx.save_command(self.prepare(name, act, generation, **facts))
+
+    def carry_out(self, target: Target, name: str, attempt: Callable[[], R]) -> R:
+        """Do a command: `attempt` makes its transaction, and raises Disturbed to be called again.
+
+        Commands saved earlier are written into the log before it, those that it saves after it. Raises
+        TargetUnavailable where others change the same projection for too long.
+        """
+        run(record_pending(self._log, target))
+        done = until_undisturbed(target, name, attempt)
+        try:
+            run(record_pending(self._log, target))
+        except EventfoldError as error:
+            error.add_note("The command was carried out. It is written into the log by the next command.")
+            raise
+        return done
+
+
+def until_undisturbed(target: Target, name: str, attempt: Callable[[], R]) -> R:
+    """The result of `attempt`, called again while it raises Disturbed. Raises TargetUnavailable after twenty times."""
+    for _ in range(DISTURBED):
+        with suppress(Disturbed):
+            return attempt()
+    raise changed_too_often(target, name)
+
+
+def changed_too_often(target: Target, name: str) -> TargetUnavailable:
+    """The error for a command that found something else each time it began."""
+    return TargetUnavailable(
+        f"What is known about {name} was changed {DISTURBED} times while it was to be changed.",
+        "Try again.",
+        address=target.address,
+        projection=name,
+    )

@@ -1,0 +1,334 @@
+"""Room: what a projection class means, compiled once: its query, its key, its handlers, its fingerprint.
+
+Knows: annotations. Does not know: positions, targets, the order of steps.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+import typing
+import unicodedata
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any, Literal, Union, cast, get_args, get_origin
+
+import msgspec
+
+from eventfold.core.class_data import get_class_data, set_class_data, visible_names
+from eventfold.core.event import (
+    Event,
+    Recorded,
+    declarations_version,
+    hint_for_generic,
+    is_event_class,
+    stored_names_of,
+    without_parameters,
+)
+from eventfold.core.fingerprint import fingerprint_of_rules, report_unknown
+from eventfold.core.query import Item, Query
+from eventfold.core.table import RowCodec, row_codec_of
+from eventfold.errors import InvalidProjection
+from eventfold.ports.sink import Sink
+from eventfold.projections.classes import RECORDED, Policy, Projection, SqlProjection, Subscription, Terms, terms_of
+from eventfold.projections.fingerprint import fingerprint as first_fingerprint
+
+Kept = type[Projection] | type[SqlProjection] | type[Subscription] | SqlProjection | Subscription
+Key = tuple[Any, ...]
+KeyOf = Callable[[Any], Any]
+LONGEST_NAME = 63  # bytes: no database that rows may be kept in takes fewer
+
+
+class Handler(msgspec.Struct):
+    """One method: which event classes it takes, one at a time or in batches, typed or with their envelope."""
+
+    name: str
+    call: Callable[..., Any]
+    events: tuple[type, ...]
+    batch: bool
+    recorded: bool
+
+
+class Plan(msgspec.Struct):
+    """A projection, compiled. `kind`: "rows" (Projection), "sql" (SqlProjection) or "effects" (Subscription)."""
+
+    cls: type
+    kind: Literal["rows", "sql", "effects"]
+    name: str
+    code: str
+    events: tuple[type, ...]
+    query: Query
+    shape: str
+    meaning: str
+    target: str | Sink | None
+    on_error: Policy
+    attempts: int
+    partitions: int
+    start: str
+    key: KeyOf | None
+    rows: RowCodec | None = None
+    recorded: bool = False
+    keeps: bool = False
+    handlers: tuple[Handler, ...] = ()
+    tables: dict[str, str] = {}
+    generation: int = 0
+    without_key: Policy = "stop"
+    version: str | int | None = None
+    prints: list[str] = []  # computed when they are asked for: the fingerprint, and that of the first releases
+
+    @property
+    def fingerprint(self) -> str:
+        """8 hex digits for its tables, a hyphen, 24 for all that its code means."""
+        return self._prints()[0]
+
+    def is_code_of(self, fingerprint: str) -> bool:
+        """Whether rows under this fingerprint were made by this code; it may be one of the first releases'."""
+        return fingerprint in self._prints()
+
+    def _prints(self) -> list[str]:
+        if not self.prints:
+            if self.kind == "effects":  # they are not done again, so only their own class counts
+                self.prints = [first_fingerprint(self.cls, self.shape, self.meaning)]
+            else:
+                found = fingerprint_of_rules(self.cls, self.events, (self.key, self.meaning), self.version)
+                report_unknown(self.name, found, "A change there goes unnoticed.")
+                tables = first_fingerprint(self.cls, self.shape, self.meaning)
+                self.prints = [f"{tables.partition('-')[0]}-{found.digest}", tables]
+        return self.prints
+
+
+def keys_of(found: Any) -> tuple[Key, ...]:
+    """The keys that a `key` function gave: one, a list of them, or None."""
+    if found is None:
+        return ()
+    several: list[Any] = list(dict.fromkeys(cast("list[Any]", found))) if isinstance(found, list) else [found]
+    return tuple([cast("Key", each) if isinstance(each, tuple) else (each,) for each in several])
+
+
+_PLAN = "__eventfold_projection_plan__"
+
+
+def plan_of(kept: Kept) -> Plan:
+    """The plan of a projection class, or of an instance of one with handlers. Raises InvalidProjection."""
+    plan: Plan | None = get_class_data(kept, _PLAN)
+    if plan is None or plan.generation != declarations_version():
+        plan = _compile(kept)
+        set_class_data(kept, _PLAN, plan)
+    return plan
+
+
+def plans_of(projections: Sequence[Kept]) -> list[Plan]:
+    """The plans of several. Raises InvalidProjection where two have one name."""
+    plans = [plan_of(each) for each in projections]
+    for plan in plans:
+        twin = next((p for p in plans if p.name == plan.name and p.cls is not plan.cls), None)
+        if twin is not None:
+            raise InvalidProjection(
+                f"{plan.code} and {twin.code} are both called {plan.name}.",
+                "Give one of them another name (name=…).",
+                name=plan.name,
+            )
+    return plans
+
+
+def _compile(kept: Kept) -> Plan:
+    cls: Any = kept if isinstance(kept, type) else type(kept)
+    bases = (Projection, SqlProjection, Subscription)
+    if not issubclass(cls, bases) or cls in bases:
+        raise InvalidProjection(
+            f"{kept!r} is no projection.", "Derive a class from ef.Projection, ef.SqlProjection or ef.Subscription."
+        )
+    terms = terms_of(cls)
+    name = terms.name or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+    if not _is_name(name):
+        raise InvalidProjection(
+            f"{name!r} cannot be the name of a projection.",
+            f"Use small letters, digits and single underscores, a letter first, {LONGEST_NAME} bytes at most: name=….",
+        )
+    try:
+        if issubclass(cls, Projection):
+            return _rows(cls, name, terms)
+        return _handled(kept, cls, name, terms)
+    except NameError as error:
+        raise InvalidProjection(
+            f"The annotations of {cls.__name__} cannot be resolved: {error}.",
+            "Define the classes it names in the same module or function, above it.",
+        ) from error
+
+
+def _is_name(name: str) -> bool:
+    fits = name.isidentifier() and "__" not in name and len(name.encode("utf-8", "replace")) <= LONGEST_NAME
+    return fits and name[0].isalpha() and name == name.lower() and unicodedata.is_normalized("NFKC", name)
+
+
+def _rows(cls: type[Projection], name: str, terms: Terms) -> Plan:
+    hints = typing.get_type_hints(cls, None, visible_names(cls), include_extras=True)
+    fields, defaults = cls.__struct_fields__, cls.__struct_defaults__
+    key_fields = fields[: len(fields) - len(defaults)]
+    if not key_fields:
+        raise InvalidProjection(
+            f"{cls.__name__} has no field without a default, so its rows have no key.",
+            "Declare the key's fields first, without defaults: carrier: str.",
+        )
+    parameters = [p for p in inspect.signature(cls.evolve).parameters if p != "self"]
+    evolve = typing.get_type_hints(cls.evolve, None, visible_names(cls))
+    events = _event_classes(cls, "evolve", evolve.get(parameters[0]) if parameters else None)[0]
+    key = None if "key" in fields else getattr(cls, "key", None)
+    rows = row_codec_of(cls, name, hints, key_fields, terms.indexes)
+    if key is None:
+        key = _key_by_name(cls, key_fields, events)
+    else:
+        key = getattr(key, "__func__", key)
+    query = _query(events)
+    shape = f"{rows.table.columns} {rows.table.key} {rows.table.indexes}"
+    return Plan(
+        cls,
+        "rows",
+        name,
+        f"{cls.__module__}:{cls.__qualname__}",
+        events,
+        query,
+        shape,
+        f"{[repr(d) for d in defaults]} {query!r} {terms.partitions}",
+        terms.target,
+        terms.on_error,
+        terms.attempts,
+        terms.partitions,
+        terms.start or "beginning",
+        key,
+        rows,
+        recorded=len(parameters) > 1,
+        keeps=cls.keep is not Projection.keep,
+        generation=declarations_version(),
+        without_key=terms.without_key,
+        version=terms.version,
+    )
+
+
+def _key_by_name(cls: type, fields: tuple[str, ...], events: tuple[type, ...]) -> KeyOf:
+    for event in events:
+        missing = [field for field in fields if field not in typing.get_type_hints(event)]
+        if missing:
+            raise InvalidProjection(
+                f"The key of {cls.__name__} has {', '.join(missing)}, and {event.__name__} has no such field.",
+                f"Say how an event finds its row: @staticmethod def key(event: {event.__name__}) -> …",
+            )
+    get = attrgetter(*fields)
+    return (lambda event: (get(event),)) if len(fields) == 1 else get
+
+
+def _handled(kept: Any, cls: type, name: str, terms: Terms) -> Plan:
+    instance = kept if not isinstance(kept, type) else cls()
+    sql = isinstance(instance, SqlProjection)
+    handlers = tuple(_handlers(cls, instance, sql))
+    if not handlers:
+        raise InvalidProjection(
+            f"{cls.__name__} has no handler: no public method of it takes an event.",
+            "Write def departed(self, event: FlightDeparted, tx: ef.Transaction) -> None, or the like.",
+        )
+    if not sql and terms.start is None:
+        raise InvalidProjection(
+            f"{cls.__name__} does not say where it starts, and effects cannot be taken back.",
+            'Say class X(ef.Subscription, start="now"), or start="beginning" for every event there ever was.',
+        )
+    key: KeyOf | None = getattr(instance, "key", None)
+    if key is None and (terms.on_error == "park" or terms.partitions > 1):
+        raise InvalidProjection(
+            f"{cls.__name__} parks or is split by key, and does not say what an event's key is.",
+            "Write @staticmethod def key(event: …) -> str.",
+        )
+    tables: dict[str, str] = getattr(instance, "tables", {})
+    for table in tables:
+        if not table.isidentifier():
+            raise InvalidProjection(
+                f"{table!r} cannot be the name of a table of {cls.__name__}.",
+                "Use letters, digits and underscores, a letter first: SQL names it as {table}.",
+            )
+    events = tuple(dict.fromkeys(event for handler in handlers for event in handler.events))
+    query = _query(events)
+    return Plan(
+        cls,
+        "sql" if sql else "effects",
+        name,
+        f"{cls.__module__}:{cls.__qualname__}",
+        events,
+        query,
+        f"{tables}",
+        f"{query!r} {terms.partitions}",
+        terms.target,
+        terms.on_error,
+        terms.attempts,
+        terms.partitions,
+        terms.start or "beginning",
+        key,
+        handlers=handlers,
+        tables=tables,
+        generation=declarations_version(),
+        without_key=terms.without_key,
+        version=terms.version,
+    )
+
+
+def _handlers(cls: type, instance: Any, sql: bool) -> typing.Iterator[Handler]:
+    for name, value in inspect.getmembers(cls, inspect.isfunction):
+        if name.startswith("_") or name == "key" or isinstance(inspect.getattr_static(cls, name), staticmethod):
+            continue
+        if (given := get_class_data(value, RECORDED)) is not None:
+            yield Handler(name, getattr(instance, name), given, False, True)
+            continue
+        parameters = list(inspect.signature(value).parameters)[1:]
+        hints = typing.get_type_hints(value, None, visible_names(cls))
+        if len(parameters) != (2 if sql else 1):
+            raise InvalidProjection(
+                f"{cls.__name__}.{name} takes {len(parameters)} arguments besides self.",
+                "A handler takes the event and the transaction; start other methods with an underscore."
+                if sql
+                else "A handler takes the event; start other methods with an underscore.",
+            )
+        events, batch, recorded = _event_classes(cls, name, hints.get(parameters[0]))
+        yield Handler(name, getattr(instance, name), events, batch, recorded)
+
+
+def _query(events: tuple[type, ...]) -> Query:
+    if Event in events:
+        return Query()
+    names: dict[str, None] = {}
+    for each in events:
+        names.update(dict.fromkeys(stored_names_of(each)))
+    return Query.any_of([Item(tuple(names))])
+
+
+def _event_classes(cls: type, method: str, hint: Any) -> tuple[tuple[type, ...], bool, bool]:
+    """The event classes of an annotation, whether it is a list, and whether it is of Recorded."""
+    batch = get_origin(hint) is list
+    if batch:
+        (hint,) = get_args(hint)
+    found: list[Any] = []
+    recorded = False
+    for each in _alternatives(hint):
+        if get_origin(each) is Recorded:
+            recorded = True
+            found.extend(_alternatives(get_args(each)[0]))
+        else:
+            found.append(each)
+    for each in found:
+        if not (isinstance(each, type) and (each is Event or is_event_class(each))):
+            silent = each is None or each is Any
+            raise InvalidProjection(
+                f"{cls.__name__}.{method} "
+                + ("does not say which events it takes." if silent else f"takes {each!r}, which is no event."),
+                hint_for_generic(each)
+                or f"Annotate it with event classes: def {method}(self, event: Opened | Closed, …) -> None.",
+            )
+    return tuple(found), batch, recorded
+
+
+def _alternatives(hint: Any) -> list[Any]:
+    if get_origin(hint) in (Union, types.UnionType):
+        return [each for arg in get_args(hint) for each in _alternatives(arg)]
+    if get_origin(hint) is typing.Annotated:
+        return _alternatives(hint.__origin__)
+    if isinstance(hint, getattr(typing, "TypeAliasType", ())):
+        return _alternatives(hint.__value__)
+    return [without_parameters(hint)]

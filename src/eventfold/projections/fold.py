@@ -1,0 +1,420 @@
+"""Room: a page of events taken into a read model: decoded, given to their keys, folded into rows or handed to handlers.
+
+Knows: plans, rows in memory, whose fault an error is. Does not know: checkpoints, leases, what happens after a failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import compress, filterfalse
+from typing import Any, Protocol, cast
+from zlib import crc32
+
+import msgspec
+
+from eventfold.core.codec import Codec, Registry
+from eventfold.core.envelope import StoredEvent
+from eventfold.core.event import Recorded
+from eventfold.core.table import Table
+from eventfold.core.unstorable import refuse_moments, refuse_other_types, unstorable_error
+from eventfold.errors import EventfoldError, InvalidProjection
+from eventfold.ports.target import Entry, Place, RowRefused, Writing, physical
+from eventfold.projections.definition import Handler, Key, Plan, keys_of
+from eventfold.projections.page import Failed, Item, Parts, Straight, key_changed, key_text, returned
+
+MOST_ROWS = 20_000  # rows kept in memory between pages
+SLOTS = 1 << 21  # bytes that tell, of a table begun empty, which rows cannot be in it yet
+Clock = Callable[[], float]
+
+
+def partition_of(key: tuple[Any, ...], partitions: int) -> int:
+    """Which partition a key belongs to, on every machine alike."""
+    return crc32(key_text(key).encode("utf-8", "surrogatepass")) % partitions
+
+
+class Loads(Protocol):
+    """What rows are loaded from: a target, or its transaction."""
+
+    def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
+        """See Target.load."""
+        ...
+
+
+class Timing:
+    """Where the time of a page went, in seconds, by handler; and how many events each took."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, float] = {}
+        self.events: dict[str, int] = {}
+
+    def add(self, handler: str, seconds: float, events: int) -> None:
+        """So long, for so many events."""
+        self.spent[handler] = self.spent.get(handler, 0.0) + seconds
+        self.events[handler] = self.events.get(handler, 0) + events
+
+
+class Reading:
+    """Stored events as items, for one partition. `catches`: what the user's code raises that is its failure."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        registry: Registry,
+        partition: int,
+        partitions: int,
+        catches: type[BaseException] = Exception,
+    ) -> None:
+        self._plan, self._registry, self._catches = plan, registry, catches
+        self._partition, self._partitions = partition, partitions
+        self._codecs: dict[tuple[str, int], Codec] = {}
+        self._key_size = len(plan.rows.table.key) if plan.rows else 0
+        self._partition_of: dict[Key, int] = {}
+
+    def items(self, events: Sequence[StoredEvent], known: Mapping[int, Entry]) -> Sequence[Item]:
+        """Those of this partition; what is `known` to be skipped is not decoded.
+
+        Raises Failed, its index into the events, where one cannot be decoded or has no key.
+        """
+        if events and not known and self._key_size:
+            straight = self._straight(events)
+            if straight is not None:
+                return straight
+        found: list[Item] = []
+        codecs, decode, key_of, size = self._codecs, self._registry.decode_as, self._plan.key, self._key_size
+        split = self._partitions > 1
+        for at, stored in enumerate(events):
+            if known and stored.position in known:
+                found.append(Item(at, stored))
+                continue
+            try:
+                codec = codecs.get((stored.type, stored.version))
+                if codec is None:
+                    codec = self._codec(stored)
+                decoded = decode(codec, stored)
+                if codec.upcaster is None:
+                    event = decoded[0]
+                    key: Any = None if key_of is None else key_of(event)
+                    keys: tuple[Key, ...]
+                    if type(key) is tuple and (not size or len(cast("Key", key)) == size):
+                        keys = (cast("Key", key),)
+                    else:
+                        keys = self._checked(key)
+                    parts: Parts = ((event, keys),)
+                else:
+                    # What an upcaster split off for others is left out.
+                    parts = tuple([(e, self._keys(e)) for e in decoded if isinstance(e, self._plan.events)])
+                    keys = tuple(dict.fromkeys(key for _, own in parts for key in own))
+            except self._catches as error:
+                raise Failed(at, error, "key") from error
+            if split:
+                own = self._own(parts, keys)
+                if own is None:
+                    continue
+                parts, keys = own
+            found.append(Item(at, stored, parts, keys))
+        return found
+
+    def _straight(self, events: Sequence[StoredEvent]) -> Straight | None:
+        """A page in columns; None where an event is of the kinds, or has one of the faults, that need looking at."""
+        decoded = self._decoded(events)
+        if decoded is None:
+            return None
+        try:
+            keys = list(map(cast("Callable[[Any], Any]", self._plan.key), decoded))
+        except self._catches:  # the user's; which event it was is found out one by one
+            return None
+        if set(map(type, keys)) != {tuple} or set(map(len, keys)) != {self._key_size}:
+            if self._key_size > 1 or any(isinstance(key, (tuple, list)) or key is None for key in keys):
+                return None
+            keys = list(zip(keys, strict=True))
+        if self._partitions == 1:
+            return Straight(range(len(decoded)), list(events), decoded, keys)
+        mine = [self._is_mine(key) for key in keys]
+        places = list(compress(range(len(decoded)), mine))
+        stored, own = list(compress(events, mine)), list(compress(decoded, mine))
+        return Straight(places, stored, own, list(compress(keys, mine)))
+
+    def _decoded(self, events: Sequence[StoredEvent]) -> list[Any] | None:
+        kinds = [(stored.type, stored.version) for stored in events]
+        of: dict[tuple[str, int], Iterator[Any]] = {}
+        for kind in dict.fromkeys(kinds):
+            own = [stored for stored, each in zip(events, kinds, strict=True) if each == kind]
+            try:
+                codec = self._codecs.get(kind) or self._codec(own[0])
+            except EventfoldError:
+                return None
+            found = self._registry.decode_all(codec, own)
+            if found is None or len(found) == len(kinds):
+                return found
+            of[kind] = iter(found)
+        return [next(of[kind]) for kind in kinds]
+
+    def _is_mine(self, key: Key) -> bool:
+        partition = self._partition_of.get(key)
+        if partition is None:
+            if len(self._partition_of) >= MOST_ROWS:
+                self._partition_of.clear()
+            partition = self._partition_of[key] = partition_of(key, self._partitions)
+        return partition == self._partition
+
+    def _codec(self, stored: StoredEvent) -> Codec:
+        codec = self._registry.codec_among(self._plan.events, stored)
+        self._codecs[stored.type, stored.version] = codec
+        return codec
+
+    def _keys(self, event: Any) -> tuple[Key, ...]:
+        return () if self._plan.key is None else self._checked(self._plan.key(event))
+
+    def _checked(self, given: Any) -> tuple[Key, ...]:
+        keys = keys_of(given)
+        if self._key_size:
+            for key in keys:
+                if len(key) != self._key_size:
+                    raise self._wrong_key(key)
+        return keys
+
+    def _own(self, parts: Parts, keys: tuple[Key, ...]) -> tuple[Parts, tuple[Key, ...]] | None:
+        """What of an event is this partition's; None where nothing is. One without a key is the first one's."""
+        if not keys:
+            return None if self._partition else (parts, keys)
+        mine = tuple(k for k in keys if partition_of(k, self._partitions) == self._partition)
+        if not mine:
+            return None
+        return tuple((event, tuple(k for k in own if k in mine)) for event, own in parts), mine
+
+    def _wrong_key(self, key: Any) -> InvalidProjection:
+        return InvalidProjection(
+            f"{self._plan.cls.__name__}.key gave {key!r}, and the key has {self._key_size} fields.",
+            "Return one value for each field of the key, in their order.",
+        )
+
+
+class Rows:
+    """Keyed rows, folded in memory. This worker alone writes them, so they are kept from page to page."""
+
+    def __init__(
+        self, plan: Plan, target: Loads, place: Place, fresh: bool, catches: type[BaseException] = Exception
+    ) -> None:
+        assert plan.rows is not None
+        self._plan, self._target, self._of, self._catches = plan, target, plan.rows, catches
+        table = plan.rows.table
+        self.table = name_table(table, place.generation)
+        self._moments = any(column.kind == "moment" for column in table.columns)
+        self._cache: dict[tuple[Any, ...], Any] = {}
+        self._whole = fresh  # whatever is not in memory does not exist
+        self._begun: bytearray | None = None  # rows once begun, by hash: of the others the table need not be asked
+        self._touched: dict[tuple[Any, ...], None] = {}
+
+    def forget(self, whole: bool = False) -> None:
+        """What is in memory may not be what is in the table."""
+        self._cache.clear()
+        self._touched = {}
+        self._whole, self._begun = whole, None
+
+    def fold(self, items: Sequence[Item], timing: Timing, clock: Clock, *, each: bool = False) -> None:
+        """Take events in, in memory. Raises Failed; then `forget` before anything else.
+
+        `each`: look at a row's key after every event, so that Failed names the one that changed it.
+        """
+        self._touched = keys_in(items)
+        self._load(self._touched)
+        began = clock()
+        self._evolve(items, each)
+        timing.add("evolve", clock() - began, len(items))
+
+    def _evolve(self, items: Sequence[Item], each: bool = False) -> None:
+        if isinstance(items, Straight) and not each:
+            items.evolve(self._plan, self._cache, self._catches)
+        else:
+            self._one_by_one(items, each)
+
+    def _one_by_one(self, items: Sequence[Item], each: bool) -> None:
+        plan, cache = self._plan, self._cache
+        cls, recorded, keeps = plan.cls, plan.recorded, plan.keeps
+        index = 0
+        try:
+            for index, item in enumerate(items):  # noqa: B007
+                for event, keys in item.parts:
+                    for key in keys:
+                        row = cache.get(key)
+                        if row is None:
+                            row = cache[key] = cls(*key)
+                        done = row.evolve(event, Recorded(item.stored, event)) if recorded else row.evolve(event)
+                        if done is not None:
+                            raise returned(cls)
+                        if keeps and not row.keep():
+                            cache[key] = None
+                        elif each and self._of.key_of(row) != key:
+                            raise key_changed(plan, key, row)
+        except self._catches as error:
+            raise Failed(index, error, "evolve") from error
+
+    def _load(self, keys: dict[Key, None]) -> None:
+        cache = self._cache
+        missing = dict.fromkeys(filterfalse(cache.__contains__, keys))
+        if not missing:
+            return
+        if len(cache) + len(missing) > MOST_ROWS:
+            if self._whole:
+                self._begun, self._whole = bytearray(SLOTS), False
+                self._first_times(cache)
+            cache.clear()
+            missing = dict(keys)
+        wanted: Iterable[Key] = () if self._whole else missing
+        if self._begun is not None:
+            wanted = list(compress(missing, self._first_times(missing)))
+        self._fetch(wanted, missing)
+
+    def _fetch(self, wanted: Iterable[Key], missing: dict[Key, None]) -> None:
+        """Ask for the wanted rows; those that are missing and not found are not there."""
+        if wanted:
+            columns = self._of.table.columns
+            keys = self._packed(self._of.pack_key, wanted, "key")
+            try:
+                found_rows = self._target.load(self.table, keys)
+            except (RowRefused, TypeError, ValueError, OverflowError) as error:
+                raise Failed(None, unstorable_error(self._plan.name, columns, keys, _cause(error)), "key") from error
+            for row in found_rows:
+                try:
+                    found = self._of.unpack(row)
+                except InvalidProjection as error:  # a check of the class's own
+                    raise Failed(None, error, "evolve") from error
+                key = self._of.key_of(found)
+                self._cache[key] = found
+                if key not in missing:
+                    raise Failed(None, self._odd(key), "key")
+                del missing[key]
+        self._cache.update(missing)
+
+    def _first_times(self, keys: Iterable[Key]) -> list[int]:
+        """For each of these keys 0 if its row cannot have been begun before now; from now on it may have been."""
+        begun = self._begun
+        assert begun is not None
+        slots = [hash(key) % SLOTS for key in keys]
+        before = list(map(begun.__getitem__, slots))
+        for slot in slots:
+            begun[slot] = 1
+        return before
+
+    def _odd(self, key: Any) -> EventfoldError:
+        return InvalidProjection(
+            f"{self._plan.cls.__name__}.key gave values of other types than its fields have: the table has {key!r}.",
+            "Return values of exactly the types that the key's fields declare.",
+        )
+
+    def write(self, tx: Writing) -> None:
+        """Write what was touched. Raises Failed where the database does not take a row, or a row has another key."""
+        cache, touched = self._cache, self._touched
+        gone = [key for key in touched if cache[key] is None] if self._plan.keeps else []
+        there = list(filterfalse(set(gone).__contains__, touched) if gone else touched)
+        rows = list(map(cache.__getitem__, there))
+        self.refuse_other_keys(there, rows)
+        packed = self._packed(self._of.pack, rows, "evolve")
+        keys = self._packed(self._of.pack_key, gone, "key")
+        try:
+            tx.upsert(self.table, packed)
+            tx.delete(self.table, keys)
+        except (RowRefused, TypeError, ValueError, OverflowError) as error:
+            columns = self._of.table.columns
+            raise Failed(
+                None, unstorable_error(self._plan.name, columns, map(self._values, rows), _cause(error)), "evolve"
+            ) from error
+
+    def refuse_other_keys(self, keys: list[Key], rows: list[Any]) -> None:
+        """Raises Failed where a row, changed by evolve, does not have its key any more."""
+        found = list(map(self._of.key_of, rows))
+        if found != keys:
+            key, row = next((k, r) for k, r, f in zip(keys, rows, found, strict=True) if f != k)
+            error = key_changed(self._plan, key, row)
+            raise Failed(None, error, "evolve") from error
+
+    def _packed(
+        self, pack: Callable[[Any], tuple[Any, ...]], values: Iterable[Any], handler: str
+    ) -> list[tuple[Any, ...]]:
+        """Rows or keys as they are stored. Raises Failed where a value is not of the type that its field declares."""
+        every = list(values)
+        try:
+            packed = list(map(pack, every))
+            refuse_other_types(self._of.table.columns, packed)
+            if self._moments:
+                refuse_moments(self._of.table.columns, packed)
+            return packed
+        except Exception as error:
+            columns = self._of.table.columns
+            raise Failed(
+                None, unstorable_error(self._plan.name, columns, map(self._values, every), error), handler
+            ) from error
+
+    def _values(self, each: Any) -> Sequence[Any]:
+        """The values of a row or a key, as the user's code gave them."""
+        if isinstance(each, tuple):
+            return cast("Key", each)
+        return [getattr(each, column.name) for column in self._of.table.columns]
+
+
+def _cause(error: Exception) -> Exception:
+    """What a database said, behind what it was made into."""
+    cause = error.__cause__
+    return cause if isinstance(error, RowRefused) and isinstance(cause, Exception) else error
+
+
+def keys_in(items: Sequence[Item]) -> dict[Key, None]:
+    """The keys of some items, each once, in order."""
+    return dict.fromkeys(items.keys if isinstance(items, Straight) else [k for item in items for k in item.keys])
+
+
+class Handlers:
+    """Handlers of a class, by event. `catches`: what they raise that is their failure."""
+
+    def __init__(self, plan: Plan, catches: type[BaseException] = Exception) -> None:
+        self._plan, self._catches = plan, catches
+        self._by_type: dict[type, tuple[Handler, ...]] = {}
+        self._batches = tuple(h for h in plan.handlers if h.batch)
+
+    def of(self, event: Any) -> tuple[Handler, ...]:
+        """Those that take one event of this class at a time."""
+        kind = cast("type[Any]", type(event))
+        found = self._by_type.get(kind)
+        if found is None:
+            found = tuple(h for h in self._plan.handlers if isinstance(event, h.events) and not h.batch)
+            self._by_type[kind] = found
+        return found
+
+    def handle(
+        self, items: Sequence[Item], tx: Writing | None, timing: Timing, clock: Clock, patience: float = 1e9
+    ) -> int:
+        """Hand events to handlers; returns how many were: all, unless others wait or `patience` (seconds) is over.
+
+        Raises Failed.
+        """
+        rest: tuple[Any, ...] = () if tx is None else (tx,)
+        first = clock()
+        for index, item in enumerate(items):
+            for event, _ in item.parts:
+                for handler in self.of(event):
+                    began = clock()
+                    try:
+                        handler.call(Recorded(item.stored, event) if handler.recorded else event, *rest)
+                    except self._catches as error:
+                        raise Failed(index, error, handler.name) from error
+                    timing.add(handler.name, clock() - began, 1)
+            further = items[index + 1] if index + 1 < len(items) else None
+            if tx is not None and further is not None and further.stored.first != item.stored.first:
+                if not self._batches and (tx.overdue() or clock() - first > patience):
+                    return index + 1
+        for handler in self._batches:
+            taken = [(i.stored, e) for i in items for e, _ in i.parts if isinstance(e, handler.events)]
+            if taken:
+                given = [Recorded(stored, event) if handler.recorded else event for stored, event in taken]
+                began = clock()
+                try:
+                    handler.call(given, *rest)
+                except self._catches as error:
+                    raise Failed(None if len(items) > 1 else 0, error, handler.name) from error
+                timing.add(handler.name, clock() - began, len(taken))
+        return len(items)
+
+
+def name_table(table: Table, generation: int) -> Table:
+    """The table of one generation."""
+    return msgspec.structs.replace(table, name=physical(table.name, generation))

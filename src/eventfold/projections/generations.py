@@ -1,0 +1,395 @@
+"""Room: generations of a projection: registering it, building another beside it, comparing, switching, going back.
+
+Knows: what must be true before each step. Does not know: how events are folded, who runs what.
+"""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from eventfold.core.decoders import decode
+from eventfold.core.event import declaration_of, stored_names_of
+from eventfold.core.query import Cursor, Query
+from eventfold.core.table import Table
+from eventfold.core.tally import MODULUS
+from eventfold.core.value_order import canonical
+from eventfold.errors import CursorMismatch, InvalidProjection, ProjectionChanged, UnknownProjection
+from eventfold.log.context import Log
+from eventfold.log.cursors import cursor_at, verify
+from eventfold.ports.target import FOREVER, Checkpoint, Disturbed, PendingCommand, Place, Registered, Target
+from eventfold.projections.definition import Plan
+from eventfold.projections.fold import name_table
+from eventfold.projections.known_progress import refuse_unknown_progress
+
+SHOWN = 20  # differences that a comparison keeps; it counts all of them
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """A row that is not the same in two generations: as tuples, None where there is none."""
+
+    table: str
+    key: tuple[Any, ...]
+    before: tuple[Any, ...] | None
+    after: tuple[Any, ...] | None
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """Two generations side by side: where they stand, how many rows, digests of them, the first differences."""
+
+    name: str
+    generations: tuple[int, int]
+    positions: tuple[int, int]
+    rows: tuple[int, int]
+    digests: tuple[str, str]
+    different: int
+    differences: tuple[Difference, ...]
+
+    @property
+    def equal(self) -> bool:
+        """Whether every row is the same."""
+        return self.different == 0
+
+
+def tables_of(plan: Plan) -> dict[str, Table | str]:
+    """The tables of a plan, by name."""
+    return dict(plan.tables) if plan.rows is None else {plan.rows.table.name: plan.rows.table}
+
+
+async def register(plan: Plan, log: Log, target: Target) -> Registered:
+    """Make a projection known and its tables ready, once. Raises ProjectionChanged if its code is another now."""
+    known = target.registered(plan.name)
+    if known is None:
+        await refuse_unknown_progress(log, target, plan.name, plan.kind, plan.code)
+        await _warn_of_unwritten(plan, log)
+        new = Registered(name=plan.name, kind=plan.kind, code=plan.code, live=1, tables=tuple(tables_of(plan)))
+        start = (await log.engine.head()).position if plan.start == "now" else 0
+        checkpoints = await first_checkpoints(plan, log, start)
+        with target.control(plan.name) as tx:
+            known = tx.record()
+            if known is None:  # else another process was first
+                known = new
+                tx.create(new, tables_of(plan), checkpoints)
+    if known.kind == "follower":
+        raise InvalidProjection(
+            f"{plan.name} is the name of a follower of this store.",
+            f"Give one of them another name, or give the follower up: eventfold projections forget {plan.name}.",
+            projection=plan.name,
+        )
+    live = target.checkpoints(plan.name, known.live)[0]
+    if plan.is_code_of(live.fingerprint):
+        refuse_outdated(plan, target, known.live)
+        if known.code != plan.code:  # the same class, moved: found by its name at its new place from now on
+            with target.control(plan.name) as tx:
+                if tx.record() == known:
+                    tx.save_record(msgspec.structs.replace(known, code=plan.code))
+        if live.fingerprint != plan.fingerprint:
+            _take_over_fingerprint(plan, target)
+        return known
+    if known.kind != plan.kind or known.code != plan.code:
+        raise InvalidProjection(
+            f"{plan.name} is kept by {known.code}, and {plan.code} has the same name and is not the same.",
+            f"Give one of them another name (name=…); if it was moved and changed, build it anew: "
+            f"eventfold projections rebuild {plan.code} --switch.",
+            projection=plan.name,
+        )
+    raise ProjectionChanged(
+        f"The code of {plan.name} is not the code its rows were made by (fingerprint {live.fingerprint} then, "
+        f"{plan.fingerprint} now).",
+        (
+            f"Build it anew beside the old one: eventfold projections rebuild {plan.name} (with --switch: and let "
+            f"readers see it); or, if the rows stay right as they are: eventfold projections accept {plan.name}."
+            if plan.kind != "effects"
+            else f"Effects are not done again, so say that it may go on: eventfold projections accept {plan.name}."
+        ),
+        projection=plan.name,
+        was=live.fingerprint,
+        fingerprint=plan.fingerprint,
+    )
+
+
+def _take_over_fingerprint(plan: Plan, target: Target) -> None:
+    """Keep today's fingerprint of the same code in place of that of an older release."""
+    with target.control(plan.name) as tx:
+        for held in tx.checkpoints():
+            if held.fingerprint != plan.fingerprint and plan.is_code_of(held.fingerprint):
+                tx.update_checkpoint(held.place, fingerprint=plan.fingerprint)
+
+
+def outdated(plan: Plan, target: Target, generation: int) -> bool:
+    """Whether the rows of a generation were made by a release that told keys apart by their text."""
+    return plan.rows is not None and target.outdated(name_table(plan.rows.table, generation))
+
+
+def refuse_outdated(plan: Plan, target: Target, generation: int) -> None:
+    """Raises ProjectionChanged where rows were made by a release that told decimals and moments apart by their text."""
+    if outdated(plan, target, generation):
+        raise ProjectionChanged(
+            f"The rows of {plan.name} were made by an older eventfold, which compared the decimals and moments of keys "
+            "and indexes by their text: 1.0 and 1.00 were two keys.",
+            f"Rebuild it once: eventfold projections rebuild {plan.name} --switch.",
+            projection=plan.name,
+        )
+
+
+async def first_checkpoints(plan: Plan, log: Log, start: int) -> list[Checkpoint]:
+    """The checkpoints of a projection that begins behind a position. Raises CursorMismatch beyond the log's end."""
+    return await _checkpoints(plan, log, 1, start, None)
+
+
+async def _checkpoints(plan: Plan, log: Log, generation: int, start: int, until: int | None) -> list[Checkpoint]:
+    cursor = await cursor_at(log, start)
+    return [
+        Checkpoint(
+            place=Place(plan.name, generation, partition),
+            store=cursor.store,
+            epoch=cursor.epoch,
+            position=cursor.position,
+            event_id=cursor.event_id,
+            query=msgspec.json.encode(plan.query).decode(),
+            fingerprint=plan.fingerprint,
+            partitions=plan.partitions,
+            until=until,
+        )
+        for partition in range(plan.partitions)
+    ]
+
+
+async def _warn_of_unwritten(plan: Plan, log: Log) -> None:
+    written = [found.type for found in await log.engine.types()]
+    for each in plan.events:
+        names = stored_names_of(each)  # with aliases and older classes, of which one that is written is enough
+        if not names or not {*names}.isdisjoint(written):
+            continue
+        wanted = declaration_of(each).type
+        near = difflib.get_close_matches(wanted, written, 3)
+        if near:
+            warnings.warn(
+                f"{plan.name} takes {wanted}, which nothing has written yet; the log has {', '.join(near)}.",
+                stacklevel=2,
+            )
+
+
+async def begin(
+    plan: Plan, log: Log, target: Target, until: int | None, command: Callable[[int], PendingCommand]
+) -> int:
+    """The generation to build: the one left off by an earlier rebuild of the same code, or a new one.
+
+    With `until` it is one of the past, which never goes live. `command` is noted where anything changed. Raises
+    UnknownProjection, Disturbed.
+    """
+    known_in(target, plan.name)
+    if plan.kind == "effects":
+        raise InvalidProjection(f"{plan.name} has effects, and they are not done again.", "Rebuild read models only.")
+    with target.control(plan.name) as tx:
+        known, every = tx.record(), tx.checkpoints()
+        if known is None:
+            raise Disturbed
+        left = [each for each in every if each.place.generation == known.building] if until is None else []
+        if await goes_on(plan, log, target, left):
+            stopped = [each.place for each in left if each.stopped]
+            for place in stopped:
+                tx.update_checkpoint(place, stopped="")  # to ask again is to try again
+            if stopped:
+                tx.save_command(command(left[0].place.generation))
+            return left[0].place.generation
+        generation = 1 + max((each.place.generation for each in every), default=0)
+        if until is None:
+            if known.building is not None:
+                tx.drop(known.building, known.tables)
+            known = msgspec.structs.replace(known, building=generation, code=plan.code, kind=plan.kind)
+        tx.create(known, tables_of(plan), await _checkpoints(plan, log, generation, 0, until))
+        tx.save_command(command(generation))
+        return generation
+
+
+async def goes_on(plan: Plan, log: Log, target: Target, left: Sequence[Checkpoint]) -> bool:
+    """Whether a rebuild goes on with what an earlier one left: the same code, of this log."""
+    if not left or not plan.is_code_of(left[0].fingerprint) or outdated(plan, target, left[0].place.generation):
+        return False
+    return await _of_this_log(log, left)
+
+
+async def _of_this_log(log: Log, held: Sequence[Checkpoint]) -> bool:
+    try:
+        for each in held:
+            await verify(log, Cursor(each.store, each.epoch, each.position, each.event_id))
+    except CursorMismatch:
+        return False
+    return True
+
+
+def refuse_unknown(held: Sequence[Checkpoint], name: str, generation: int) -> None:
+    """Raises UnknownProjection where there is no such generation among the checkpoints of all."""
+    kept = list(dict.fromkeys(each.place.generation for each in held))
+    if generation not in kept:
+        raise UnknownProjection(
+            f"{name} has no generation {generation}: it has {', '.join(map(str, kept))}.",
+            f"See eventfold projections show {name}.",
+            projection=name,
+            generation=generation,
+        )
+
+
+async def refuse_other_tables(plan: Plan, log: Log, target: Target, held: list[Checkpoint]) -> int:
+    """Refuse to go on with rows that cannot be right for code that has changed. Raises ProjectionChanged.
+
+    Returns the position through which the judgement holds: the old code may still be moving on.
+    """
+    through, was, position = FOREVER, held[0], max(each.position for each in held)
+    refuse_outdated(plan, target, was.place.generation)
+    old = decode(was.query, Query)
+    if was.partitions != plan.partitions:
+        what = f"it is split into {plan.partitions}, and its rows were made in {was.partitions}"
+    elif was.fingerprint.partition("-")[0] != plan.fingerprint.partition("-")[0]:
+        what = "its tables are declared otherwise than when they were made"
+    elif plan.kind != "effects" and (through := await _same_through(log, old, plan.query, position)) < 0:
+        what = f"up to position {position:,} there are events that the old code took and the new does not, or not yet"
+    else:
+        return through
+    now = f"Build it anew and switch to it: eventfold projections rebuild {plan.name} --switch."
+    if plan.kind == "effects":
+        now = f"Give its progress up (eventfold projections forget {plan.name}); it begins again where its class says."
+    raise ProjectionChanged(
+        f"The rows of {plan.name} cannot be accepted as they are: {what}.", now, projection=plan.name
+    )
+
+
+async def _same_through(log: Log, old: Query, new: Query, position: int) -> int:
+    """Through which position two questions have had the same events: the log's end, else `position`, or -1: neither."""
+    if old == new:
+        return FOREVER
+    both = Query.any_of([*old.items, *new.items]) if old.items and new.items else Query()
+    head = (await log.engine.head()).position
+    for end in (max(head, position), position):
+        counts = [await log.engine.count(each, 0, end) for each in (old, new, both)]
+        if len(set(counts)) == 1:
+            return end
+    return -1
+
+
+def same_code(judged: Sequence[Checkpoint], now: Sequence[Checkpoint], through: int) -> bool:
+    """Whether checkpoints are of the code that they were judged to be of, and no further than was judged."""
+
+    def facts(held: Sequence[Checkpoint]) -> list[tuple[Any, ...]]:
+        return [(each.place, each.fingerprint, each.query, each.partitions) for each in held]
+
+    return facts(judged) == facts(now) and max(each.position for each in now) <= through
+
+
+def switched(known: Registered) -> Registered:
+    """What is known after a switch. Raises UnknownProjection where nothing is built."""
+    if known.building is None:
+        raise UnknownProjection(
+            f"Nothing is built beside {known.name}.",
+            f"Build it: eventfold projections rebuild {known.name}.",
+            projection=known.name,
+        )
+    return msgspec.structs.replace(known, live=known.building, previous=known.live, building=None)
+
+
+def rolled_back(known: Registered) -> Registered:
+    """What is known after a rollback; the present generation is kept, for another change of mind."""
+    if known.previous is None:
+        raise UnknownProjection(
+            f"{known.name} has no generation to go back to.",
+            "Nothing was switched since it was made.",
+            projection=known.name,
+        )
+    return msgspec.structs.replace(known, live=known.previous, previous=known.live)
+
+
+def known_in(target: Target, name: str) -> Registered:
+    """What is known about a projection. Raises UnknownProjection, with near matches."""
+    known = target.registered(name)
+    if known is None:
+        names = {each.name.casefold(): each.name for each in target.all()}
+        near = difflib.get_close_matches(name.casefold(), list(names), 1)
+        some = (
+            f" It keeps {', '.join([*names.values()][:5])}{' and others' if len(names) > 5 else ''}." if names else ""
+        )
+        raise UnknownProjection(
+            f"{target.address} keeps no projection {name!r}." + (f" Did you mean {names[near[0]]}?" if near else some),
+            "List the names: eventfold projections list. A new one gets there by store.project(…) or eventfold run.",
+            projection=name,
+        )
+    return known
+
+
+def compare(plan: Plan, target: Target, generations: tuple[int, int]) -> Comparison:
+    """Compare two generations, row by row."""
+    counts, sums, different = [0, 0], [0, 0], 0
+    differences: list[Difference] = []
+    for difference in _pairs(plan, target, generations):
+        for side, row in enumerate((difference.before, difference.after)):
+            if row is not None:
+                counts[side] += 1
+                sums[side] = (sums[side] + _hash(row)) % MODULUS
+        if difference.before != difference.after:
+            different += 1
+            if len(differences) < SHOWN:
+                differences.append(difference)
+    a, b = (min(c.position for c in target.checkpoints(plan.name, generation)) for generation in generations)
+    return Comparison(
+        plan.name,
+        generations,
+        (a, b),
+        (counts[0], counts[1]),
+        (f"{sums[0]:032x}", f"{sums[1]:032x}"),
+        different,
+        tuple(differences),
+    )
+
+
+def _hash(row: tuple[Any, ...]) -> int:
+    """The same for rows whose values are equal, however they are written."""
+    return int.from_bytes(blake2b(repr(tuple(map(canonical, row))).encode(), digest_size=16).digest())
+
+
+def _pairs(plan: Plan, target: Target, generations: tuple[int, int]) -> Iterator[Difference]:
+    if plan.rows is not None:
+        table = plan.rows.table
+        yield from _merged(table, *(_each(target, name_table(table, generation)) for generation in generations))
+        return
+    for name in plan.tables:
+        before, after = (Counter(target.dump(name, generation)) for generation in generations)
+        for row in {**before, **after}:
+            for number in range(max(before[row], after[row])):
+                yield Difference(name, row, row if number < before[row] else None, row if number < after[row] else None)
+
+
+def _each(target: Target, table: Table) -> Iterator[tuple[Any, ...]]:
+    for page in target.scan(table):
+        yield from page
+
+
+def _merged(table: Table, before: Iterator[tuple[Any, ...]], after: Iterator[tuple[Any, ...]]) -> Iterator[Difference]:
+    """Two runs of rows in the order of their keys, side by side.
+
+    The order is the database's, so what comes up on one side only is remembered until the other side has it or ends.
+    """
+    size = len(table.key)
+    waiting: tuple[dict[Any, Any], dict[Any, Any]] = ({}, {})
+    while True:
+        rows = (next(before, None), next(after, None))
+        if rows == (None, None):
+            break
+        for side, row in enumerate(rows):
+            if row is None:
+                continue
+            other = waiting[1 - side].pop(row[:size], None)
+            if other is None:
+                waiting[side][row[:size]] = row
+            else:
+                pair = (row, other) if side == 0 else (other, row)
+                yield Difference(table.name, row[:size], *pair)
+    for key, row in waiting[0].items():
+        yield Difference(table.name, key, row, None)
+    for key, row in waiting[1].items():
+        yield Difference(table.name, key, None, row)

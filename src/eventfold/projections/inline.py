@@ -1,0 +1,301 @@
+"""Room: read models folded within the append that writes their events: what an engine is given to fold with.
+
+Knows: plans, rows in memory, what must be undone when a request is refused. Does not know: how a transaction begins or
+ends (the engine does), who enrols a read model (enrol.py), threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+from eventfold.core.codec import Registry
+from eventfold.core.envelope import StoredEvent
+from eventfold.core.tally import EMPTY_TALLY, tally
+from eventfold.errors import CursorMismatch, EventfoldError, InlineFailed, LeaseLost, UnknownProjection
+from eventfold.ports.engine import Engine, StaleRows
+from eventfold.ports.inline import InlineRegistration
+from eventfold.ports.target import Advance, Checkpoint, Disturbed, Host, Joined, Place
+from eventfold.projections.definition import Plan
+from eventfold.projections.fold import MOST_ROWS, Handlers, Key, Reading, Rows, Timing, keys_in
+from eventfold.projections.page import Failed, Item
+from eventfold.projections.worker import MARK_EVERY
+
+SAVEPOINT, RELEASE, UNDO = (f"{word} eventfold_inline" for word in ("SAVEPOINT", "RELEASE", "ROLLBACK TO"))
+
+
+def _still() -> float:
+    """The clock of somebody who does not look at it."""
+    return 0.0
+
+
+class InlineRows(Rows):
+    """Keyed rows that may be put back as they were before the last request."""
+
+    def __init__(self, plan: Plan, host: Joined, place: Place) -> None:
+        super().__init__(plan, host, place, fresh=False)
+        self._before: dict[Key, tuple[Any, ...] | None] = {}
+
+    def begin(self, joined: Joined) -> None:
+        """Another transaction."""
+        self._target = joined
+        if len(self._cache) > MOST_ROWS:
+            self._cache.clear()
+
+    def take(self, items: Sequence[Item]) -> None:
+        """Fold a request's events, in memory. Raises Failed; then `undo`."""
+        self._before.clear()
+        keys, cache, pack = keys_in(items), self._cache, self._of.pack
+        missing = {key: None for key in keys if key not in cache}
+        self._fetch(missing.copy(), missing)
+        try:
+            self._before = {key: None if cache[key] is None else pack(cache[key]) for key in keys}
+        except (TypeError, ValueError) as error:  # an earlier request of this transaction left what is no row
+            raise Failed(None, error, "evolve") from error
+        shared = not self._touched.keys().isdisjoint(keys)
+        self._touched.update(keys)
+        try:
+            self._evolve(items)
+            there = [key for key in keys if cache[key] is not None]
+            self.refuse_other_keys(there, [cache[key] for key in there])
+        except Failed as failed:
+            if shared:  # what an earlier request left in the row may be at fault: no database has looked at that yet
+                raise Failed(None, failed.error, failed.handler) from failed.error
+            raise
+
+    def undo(self) -> None:
+        """The rows as they were before the last `take`."""
+        for key, packed in self._before.items():
+            self._cache[key] = None if packed is None else self._of.unpack(packed)
+        self._before.clear()
+
+    def write_now(self, tx: Joined) -> None:
+        """Write what was touched since the last time. Raises Failed."""
+        try:
+            self.write(tx)
+        finally:
+            self._touched.clear()
+
+
+class Kept:
+    """One read model, as this process keeps it from append to append. `ticket`: of which rows."""
+
+    def __init__(self, plan: Plan, ticket: str, registry: Registry) -> None:
+        self.plan, self.ticket = plan, ticket
+        self.place = Place(plan.name, int(ticket.partition(" ")[0]))
+        self.types = frozenset(types_of(plan))
+        self.held: Checkpoint | None = None
+        self._reading = Reading(plan, registry, 0, 1)
+        self._handlers = Handlers(plan)
+        self._rows: InlineRows | None = None
+        self._sum = self._last_sum = EMPTY_TALLY
+
+    def begin(self, joined: Joined, *, warm: bool) -> None:
+        """A transaction. `warm`: nobody has appended since ours, in this epoch, so that what is remembered holds."""
+        self.joined = joined
+        self._sum = EMPTY_TALLY
+        if not warm or self.held is None:
+            known, self.held = self.held, joined.look()
+            if self.held is None:
+                raise UnknownProjection(
+                    f"The rows of {self.plan.name}, which is kept within every append, are gone.",
+                    f"Give it up (eventfold projections forget {self.plan.name}), then name it again.",
+                    projection=self.plan.name,
+                )
+            if known is None or (known.token, known.revision) != (self.held.token, self.held.revision):
+                self._rows = None
+        if self.plan.kind == "rows":
+            if self._rows is None:
+                self._rows = InlineRows(self.plan, joined, self.place)
+            self._rows.begin(joined)
+
+    def take(self, mine: list[StoredEvent], at_once: bool) -> None:
+        """Fold. Raises Failed, its index into `mine`; then `undo`."""
+        self._last_sum = self._sum
+        items = self._reading.items(mine, {})
+        if self._rows is not None:
+            self._rows.take(items)
+            if at_once:
+                self._rows.write_now(self.joined)
+        else:
+            self._handlers.handle(items, self.joined, Timing(), _still)
+        self._sum += tally(mine)
+
+    def undo(self) -> None:
+        """As it was before the last `take`; what that has written is rolled back by whoever began it."""
+        self._sum = self._last_sum
+        if self._rows is not None:
+            self._rows.undo()
+
+    def write(self, last: StoredEvent, epoch: int) -> None:
+        """Rows and checkpoint. Raises Failed, StaleRows."""
+        held = self.held
+        assert held is not None
+        if not self._sum.count:
+            return
+        if self._rows is not None:
+            self._rows.write_now(self.joined)
+        step = Advance(
+            position=last.position,
+            event_id=last.id.hex(),
+            epoch=epoch,
+            seen=held.seen + self._sum,
+            handled=held.handled + self._sum,
+            mark=last.position // MARK_EVERY != held.position // MARK_EVERY,
+            stats=held.stats,
+            at=last.time,
+        )
+        try:
+            self.held = self.joined.advance(held, step)
+        except (Disturbed, LeaseLost) as error:
+            raise StaleRows from error
+        self._sum = EMPTY_TALLY
+
+    def forget(self) -> None:
+        """Believe nothing of what is remembered."""
+        self.held, self._rows = None, None
+
+
+class Taking:
+    """See engine.Folding."""
+
+    def __init__(self, owner: Inlining | None, kept: Sequence[Kept], epoch: int) -> None:
+        self.types = frozenset[str]().union(*(each.types for each in kept))
+        self._owner, self._kept, self._epoch = owner, kept, epoch
+        self._last: StoredEvent | None = None
+        self._taken = False
+
+    def take(self, events: Sequence[StoredEvent], at_once: bool = False) -> EventfoldError | None:
+        """See the port."""
+        concerned: list[tuple[Kept, list[StoredEvent]]] = []
+        for each in self._kept:
+            mine = [event for event in events if event.type in each.types]
+            if mine:
+                concerned.append((each, mine))
+        if not concerned:
+            return None
+        self._taken = True
+        tx = concerned[0][0].joined
+        saves = at_once or any(each.plan.kind == "sql" for each, _ in concerned)
+        if saves:
+            tx.execute(SAVEPOINT)
+        for number, (each, mine) in enumerate(concerned):
+            try:
+                each.take(mine, at_once)
+            except Failed as failed:
+                if saves:
+                    _undo(tx, failed)
+                for earlier, _ in concerned[: number + 1]:
+                    earlier.undo()
+                error = refused(each.plan, failed, mine)
+                if failed.index is None and not at_once:
+                    raise error from failed.error
+                return error
+        if saves:
+            tx.execute(RELEASE)
+        self._last = events[-1]
+        return None
+
+    def write(self) -> None:
+        """See the port."""
+        if self._last is None:
+            return
+        for each in self._kept:
+            try:
+                each.write(self._last, self._epoch)
+            except Failed as failed:
+                raise refused(each.plan, failed, ()) from failed.error
+
+    def end(self, head: int | None) -> None:
+        """See the port."""
+        if head is None and self._taken:
+            for each in self._kept:
+                each.forget()
+        if head is not None and self._owner is not None:
+            self._owner.head, self._owner.epoch = head, self._epoch
+
+
+class Inlining:
+    """See engine.Folder: the read models whose code this process has."""
+
+    def __init__(self, engine: Engine, registry: Registry, host: Host) -> None:
+        self.codes: dict[str, str] = {}
+        self.head = self.epoch = -1  # where our own last commit left the log, and in which epoch
+        self._engine, self._registry, self._host = engine, registry, host
+        self._plans: dict[str, Plan] = {}
+        self._kept: dict[str, Kept] = {}
+
+    def add(self, plan: Plan) -> None:
+        """Have the code of one more."""
+        self._plans[plan.name] = plan
+        self.codes[plan.name] = plan.fingerprint
+
+    def forget(self) -> None:
+        """See the port."""
+        self.head = -1
+        for kept in self._kept.values():
+            kept.forget()
+
+    def begin(self, connection: Any, head: int, inlined: Sequence[InlineRegistration]) -> Taking:
+        """See the port."""
+        now: list[Kept] = []
+        epoch = self._engine.epoch
+        warm = self.head == head and self.epoch == epoch
+        for each in inlined:
+            if self.codes.get(each.name) != each.code:
+                continue  # its events are refused
+            kept = self._kept.get(each.name)
+            if kept is None or kept.ticket != each.incarnation:
+                kept = self._kept[each.name] = Kept(self._plans[each.name], each.incarnation, self._registry)
+            kept.begin(self._host.joined(connection, kept.place), warm=warm)
+            refuse_lost(kept, head)
+            now.append(kept)
+        return Taking(self, now, epoch)
+
+
+def types_of(plan: Plan) -> tuple[str, ...]:
+    """The event types it takes, by name."""
+    return tuple(name for item in plan.query.items for name in item.types)
+
+
+def refuse_lost(kept: Kept, head: int) -> None:
+    """Rows that are further than the log are of another history. Raises CursorMismatch."""
+    held = kept.held
+    if held is not None and held.position > head:
+        raise CursorMismatch(
+            f"{held.place.name} has come to position {held.position}, and the log ends at {head}.",
+            f"Give it up (eventfold projections forget {held.place.name}), then name it again: it is made anew.",
+            position=held.position,
+        )
+
+
+def refused(plan: Plan, failed: Failed, mine: Sequence[StoredEvent]) -> InlineFailed:
+    """Why an append was refused; the error of the user's code is its cause."""
+    error = failed.error
+    type = mine[failed.index or 0].type if mine else ""
+    of = f" of {type}" if type else ""
+    found = InlineFailed(
+        f"{plan.name}, which is kept within every append{of}, failed in {failed.handler}: "
+        f"{error.__class__.__name__}: {str(error)[:2_000].rstrip('.')}.",
+        "Nothing of this append was written: change what it appends, or mend that code and start again.",
+        projection=plan.name,
+        handler=failed.handler,
+        type=type,
+    )
+    found.__cause__ = error
+    return found
+
+
+def _undo(tx: Joined, failed: Failed) -> None:
+    try:
+        tx.execute(UNDO)
+        tx.execute(RELEASE)
+    except Exception as error:  # the whole transaction is gone, and the handler's error says why
+        raise failed.error from error
+
+
+def appends(events: Sequence[StoredEvent]) -> Iterator[list[StoredEvent]]:
+    """Events, append by append."""
+    for _, own in groupby(events, key=lambda event: event.first):
+        yield list(own)

@@ -1,0 +1,307 @@
+"""Operations on projections: pause, resume, retry, skip, accept, begin, forget.
+
+Each is one transaction of the target, which decides by what it reads there, and is recorded in the log afterwards. An
+operation that changes nothing is not recorded. Knows: parked events, which events wait for them. Does not know: how an
+event is folded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+
+import msgspec
+
+from eventfold.concurrency import run
+from eventfold.errors import EventNotParked, InvalidProjection, LeaseHeld, ProjectionDamaged
+from eventfold.log.read import resolve_position
+from eventfold.ports.target import (
+    ELSEWHERE,
+    Checkpoint,
+    ControlTransaction,
+    Disturbed,
+    Entry,
+    Place,
+    Registered,
+    Target,
+)
+from eventfold.projections import generations, inline_operations
+from eventfold.projections.catalog import Named, ProjectionCatalog
+from eventfold.projections.commands import OperatorCommands
+from eventfold.projections.generations import known_in, refuse_other_tables, refuse_unknown, same_code, tables_of
+from eventfold.projections.lease_holders import is_dead_holder
+from eventfold.projections.parked import complete, entries_of, incomplete, with_later_ones
+
+
+class ProjectionOperations:
+    """The operations of one caller on the projections of a catalog. See ProjectionAdmin for each."""
+
+    def __init__(self, catalog: ProjectionCatalog, commands: OperatorCommands) -> None:
+        self._catalog, self._commands, self._log = catalog, commands, catalog.log
+
+    def pause(self, projection: Named, because: str) -> None:
+        """Stop working on it, everywhere, until it is resumed."""
+        name, target = self._catalog.find(projection)
+        if not because.strip():
+            raise InvalidProjection("A pause was given no reason.", "Say why: --because, for whoever wonders later.")
+
+        def attempt() -> None:
+            known_in(target, name)
+            with target.control(name) as tx:
+                known = _record(tx)
+                inline_operations.refuse_act("paused", known, tx.checkpoints(known.live))
+                if known.paused != because:
+                    tx.save_record(msgspec.structs.replace(known, paused=because))
+                    self._commands.save(tx, name, "pause", known.live, because=because)
+
+        self._commands.carry_out(target, name, attempt)
+
+    def resume(self, projection: Named) -> None:
+        """Go on: after a pause, or once more with the event at which it stopped."""
+        name, target = self._catalog.find(projection)
+
+        def attempt() -> None:
+            known_in(target, name)
+            with target.control(name) as tx:
+                known = _record(tx)
+                stopped = [each.place for each in tx.checkpoints(known.live) if each.stopped]
+                for place in stopped:
+                    tx.update_checkpoint(place, stopped="")
+                if known.paused:
+                    tx.save_record(msgspec.structs.replace(known, paused=""))
+                if stopped or known.paused:
+                    self._commands.save(tx, name, "resume", known.live)
+
+        self._commands.carry_out(target, name, attempt)
+
+    def parked(self, projection: Named, generation: int | None = None) -> list[Entry]:
+        """The events that were not handled: parked, due to be tried again, or skipped; by default what readers see."""
+        name, target = self._catalog.find(projection)
+        known = known_in(target, name)
+        if generation is not None:
+            refuse_unknown(target.checkpoints(name), name, generation)
+        held = target.checkpoints(name, generation or known.live)
+        return sorted((e for each in held for e in entries_of(target, each)), key=lambda e: e.position)
+
+    def retry(self, projection: Named, position: int | None = None) -> int:
+        """Have parked events tried again by the runner: one, or all; returns how many. Later ones of a key follow."""
+        name, target = self._catalog.find(projection)
+
+        def attempt() -> int:
+            known_in(target, name)
+            with target.control(name) as tx:
+                known = _record(tx)
+                found = {each.place: _entries(tx, each) for each in tx.checkpoints(known.live)}
+                positions: list[int] = []
+                count = 0
+                for place, entries in found.items():
+                    chosen = [e for e in entries if e.state == "parked" and position in (None, e.position)]
+                    if chosen:
+                        due = with_later_ones(entries, chosen)
+                        tx.save_parked(place, [msgspec.structs.replace(entry, state="due") for entry in due])
+                        positions += [entry.position for entry in chosen]
+                        count += len(due)
+                if positions:
+                    self._commands.save(tx, name, "retry", known.live, positions=positions)
+                elif position is not None:
+                    raise _not_parked(name, position, tx.checkpoints(known.live), found)
+                return count
+
+        return self._commands.carry_out(target, name, attempt)
+
+    def skip(self, projection: Named, position: int, because: str) -> None:
+        """Leave one event out for good, and say why: one that is parked, or the one it stopped at."""
+        name, target = self._catalog.find(projection)
+        if not because.strip():
+            raise InvalidProjection("A skip was given no reason.", "Say why: --because, for whoever wonders later.")
+        identity = (run(self._log.engine.event_id(position)) or b"").hex()
+
+        def attempt() -> None:
+            known_in(target, name)
+            with target.control(name) as tx:
+                known = _record(tx)
+                generations = [known.live] if known.building is None else [known.live, known.building]
+                skipped = [
+                    _skip(tx, held, position, identity, because)
+                    for generation in generations
+                    for held in tx.checkpoints(generation)
+                ]
+                if not any(skipped):  # of a split projection several have it, where the event could not be read
+                    held = tx.checkpoints(known.live)
+                    raise _not_parked(name, position, held, {each.place: _entries(tx, each) for each in held})
+                facts = {"position": position, "because": because, "event_id": identity}
+                self._commands.save(tx, name, "skip", known.live, **facts)
+
+        self._commands.carry_out(target, name, attempt)
+
+    def accept(self, projection: Named) -> None:
+        """Say that the rows are right as they are, though the code has changed."""
+        plan = self._catalog.definition_of(projection)
+        target, query = self._catalog.target_of(plan), msgspec.json.encode(plan.query).decode()
+
+        def attempt() -> None:
+            known = known_in(target, plan.name)
+            judged = target.checkpoints(plan.name, known.live)
+            through = run(refuse_other_tables(plan, self._log, target, judged))
+            with target.control(plan.name) as tx:
+                now, held = _record(tx), tx.checkpoints(known.live)
+                if now.live != known.live or not same_code(judged, held, through):
+                    raise Disturbed
+                others = [each.place for each in held if (each.fingerprint, each.query) != (plan.fingerprint, query)]
+                for place in others:
+                    tx.update_checkpoint(place, fingerprint=plan.fingerprint, query=query)
+                if others:
+                    self._commands.save(tx, plan.name, "accept", known.live, fingerprint=plan.fingerprint)
+            inline_operations.accept(self._log, plan)
+
+        self._commands.carry_out(target, plan.name, attempt)
+
+    def begin(self, projection: Named, at: int | date) -> int:
+        """Let what reacts to events go on behind a position (or moment, or day); returns the position."""
+        plan = self._catalog.definition_of(projection)
+        if plan.kind != "effects":
+            raise InvalidProjection(
+                f"{plan.name} is a read model, which begins at the beginning.",
+                f"Build it again: eventfold projections rebuild {plan.name}.",
+                projection=plan.name,
+            )
+        target = self._catalog.target_of(plan)
+        position = run(resolve_position(self._log, at))
+        begun = run(generations.first_checkpoints(plan, self._log, position))
+
+        def attempt() -> int:
+            with target.control(plan.name) as tx:
+                known, held = tx.record(), tx.checkpoints()
+                if known is not None and known.kind != plan.kind:
+                    raise InvalidProjection(
+                        f"{plan.name} is kept as {known.kind} already.", "Give one of them another name (name=…)."
+                    )
+                _refuse_busy(held, tx.now())
+                token = max((each.token for each in held), default=0) + 1
+                if known is not None:
+                    tx.forget(known.tables)
+                new = Registered(name=plan.name, kind=plan.kind, code=plan.code, live=1)
+                tx.create(new, {}, [msgspec.structs.replace(each, token=token) for each in begun])
+                self._commands.save(tx, plan.name, "begin", 1, position=position)
+            return position
+
+        return self._commands.carry_out(target, plan.name, attempt)
+
+    def forget(self, projection: Named) -> int:
+        """Give up what is kept: of a follower its progress, of a read model every generation and its rows."""
+        try:
+            name, target = self._catalog.find(projection)
+        except ProjectionDamaged:  # what says where it is kept: in the store's own database
+            name, target = str(projection), self._catalog.target_at()
+
+        def attempt() -> int:
+            inline_operations.let_go(self._log, target, known_in(target, name))
+            _refuse_busy(target.checkpoints(name), target.now())
+            target.withdraw(name, None, self._log.engine.store_id)
+            with target.control(name) as tx:
+                known, held = _record(tx), tx.checkpoints()
+                _refuse_busy(held, tx.now())
+                position = min((each.position for each in held if each.place.generation == known.live), default=0)
+                tx.forget(known.tables)
+                self._commands.save(tx, name, "forget", known.live, position=position)
+            return position
+
+        try:
+            position = self._commands.carry_out(target, name, attempt)
+        except ProjectionDamaged as error:
+            if error.fields.get("table") == "eventfold_command":
+                raise
+            position = self._commands.carry_out(target, name, lambda: self._forget_damaged(target, projection, name))
+        self._forget_note(name)
+        return position
+
+    def _forget_damaged(self, target: Target, projection: Named, name: str) -> int:
+        """Give up what is not as it was written: nothing of it is believed, whose lease it is neither."""
+        target.withdraw(name, None, self._log.engine.store_id)
+        with target.control(name) as tx:
+            tables = tx.written_tables()
+            if not isinstance(projection, str):
+                tables = list(dict.fromkeys([*tables, *tables_of(self._catalog.definition_of(projection))]))
+            tx.forget(tables)
+            self._commands.save(tx, name, "forget", 0, position=0, damaged=True)
+        return 0
+
+    def _forget_note(self, name: str) -> None:
+        """That it is kept elsewhere is noted no longer."""
+        own = self._catalog.own_target()
+        if own is not None and own.registered(name) is not None:
+            with own.control(name) as tx:
+                noted = tx.record()
+                if noted is not None and noted.kind == ELSEWHERE:
+                    tx.forget(noted.tables)
+
+
+def _record(tx: ControlTransaction) -> Registered:
+    """What is known, where it was known just now. Raises Disturbed."""
+    known = tx.record()
+    if known is None:
+        raise Disturbed
+    return known
+
+
+def _entries(tx: ControlTransaction, held: Checkpoint) -> list[Entry]:
+    """What was not handled. Raises ProjectionDamaged where some of it is gone."""
+    entries = tx.entries(held.place)
+    if not complete(held, entries):
+        raise incomplete(held)
+    return entries
+
+
+def _not_parked(
+    name: str, position: int, held: list[Checkpoint], entries: Mapping[Place, Sequence[Entry]]
+) -> EventNotParked:
+    """The error for an event that is to be retried or skipped and is not parked; it says what it is instead."""
+    found = next((each for some in entries.values() for each in some if each.position == position), None)
+    reached = min((each.position for each in held), default=0)
+    if found is not None and found.state == "due":
+        state, what = "due", "another command has had it tried again, and its runner has not done so yet"
+    elif found is not None:
+        state, what = "skipped", f"it was skipped ({found.because.rstrip('.')})"
+    elif position <= reached:
+        state, what = "handled", "it was handled, or retried and handled since, or is none that it takes"
+    else:
+        state, what = "ahead", f"it has come to position {reached:,} only"
+    return EventNotParked(
+        f"{name} has not parked event {position}: {what}.",
+        f"See eventfold projections parked {name}, and who did what: eventfold read --tag '$projection:{name}'.",
+        projection=name,
+        position=position,
+        state=state,
+    )
+
+
+def _skip(tx: ControlTransaction, held: Checkpoint, position: int, identity: str, because: str) -> bool:
+    """Leave an event out in one partition, and retry what waits for it; False where the event is not open there."""
+    entries = {entry.position: entry for entry in _entries(tx, held)}
+    entry = entries.get(position)
+    if _stops(held, position):
+        entry = entry or Entry(position, identity, msgspec.json.decode(held.stopped)["type"], "", "skipped")
+        tx.update_checkpoint(held.place, stopped="")
+    elif entry is None or entry.state == "skipped":
+        return False
+    later = [each for each in entries.values() if each.position > position]
+    behind = [each for each in with_later_ones(later, [entry]) if each.position > position]
+    skipped = msgspec.structs.replace(entry, state="skipped", because=because)
+    tx.save_parked(held.place, [skipped, *(msgspec.structs.replace(each, state="due") for each in behind)])
+    return True
+
+
+def _refuse_busy(held: list[Checkpoint], now: int) -> None:
+    """Raises LeaseHeld where a living holder has a lease of any of these. `now` in µs since 1970 UTC."""
+    busy = next((each for each in held if each.holder and each.expires > now), None)
+    if busy is not None and not is_dead_holder(busy.holder):
+        raise LeaseHeld(
+            f"{busy.place.name} is being worked on by {busy.holder}.",
+            "End that one first; a lease ends by itself some seconds after its holder was killed.",
+            projection=busy.place.name,
+            holder=busy.holder,
+        )
+
+
+def _stops(held: Checkpoint, position: int) -> bool:
+    return bool(held.stopped) and msgspec.json.decode(held.stopped)["position"] == position

@@ -1,0 +1,116 @@
+"""Room: events that were parked: which wait for which, and which is next to be tried again.
+
+Knows: entries, keys as text. Does not know: how anything is tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence, Set
+
+from eventfold.core.envelope import StoredEvent
+from eventfold.core.tally import MODULUS, Tally, event_hash
+from eventfold.errors import ProjectionDamaged
+from eventfold.ports.target import Checkpoint, Entry, Target
+from eventfold.projections.page import Item
+
+UNKEYED = ' (it has no key that could be read, so all others wait; without_key="park" would set it aside alone)'
+
+
+def entries_of(target: Target, held: Checkpoint) -> list[Entry]:
+    """The entries that belong to a checkpoint. Raises ProjectionDamaged where some are gone.
+
+    Where the checkpoint was changed between the two readings, nothing is judged: its runner notices.
+    """
+    entries = target.entries(held.place)
+    if not complete(held, entries):
+        now = next((c for c in target.checkpoints(held.place.name) if c.place == held.place), None)
+        if now is not None and (now.token, now.revision) == (held.token, held.revision):
+            raise incomplete(held)
+    return entries
+
+
+def complete(held: Checkpoint, entries: Iterable[Entry]) -> bool:
+    """Whether events that were handled, parked and skipped are those that were seen."""
+    due = [entry for entry in entries if entry.position <= held.position]
+    rest = sum(event_hash(entry.position, bytes.fromhex(entry.event_id)) for entry in due)
+    return held.handled + Tally(len(due), rest % MODULUS) == held.seen
+
+
+def incomplete(held: Checkpoint) -> ProjectionDamaged:
+    """The error for entries that are gone."""
+    name = held.place.name
+    return ProjectionDamaged(
+        f"What is kept about {name} is damaged: handled, parked and skipped events are not those that were seen.",
+        f"Restore that database from a backup; or give up what is kept (eventfold projections forget {name}) and have "
+        "it built again from the log.",
+        projection=name,
+        table="eventfold_entry",
+    )
+
+
+def alone(stored: StoredEvent) -> Item:
+    """An event without a key, under one of its own: nothing waits for it."""
+    return Item(0, stored, (), ((f"(event {stored.position} alone)",),))
+
+
+def keys_of(entry: Entry) -> list[str]:
+    """The keys of an entry's event."""
+    return entry.key.split(" | ")
+
+
+def blocked_keys(entries: Iterable[Entry]) -> set[str]:
+    """The keys of which an event is parked: later ones wait."""
+    return {key for entry in entries if entry.state != "skipped" for key in keys_of(entry)}
+
+
+def waiting(item: Item, blocked: Set[str]) -> bool:
+    """Whether an event must wait for an earlier one of one of its keys."""
+    return bool(blocked) and not blocked.isdisjoint(item.key_text.split(" | "))
+
+
+def parked(item: Item, error: str, attempts: int) -> Entry:
+    """The entry for an event that was not handled."""
+    stored = item.stored
+    return Entry(stored.position, stored.id.hex(), stored.type, item.key_text, "parked", error, attempts)
+
+
+def first_due(entries: Iterable[Entry]) -> Entry | None:
+    """The next parked event to be tried again: one that is due, and the first of each of its keys."""
+    first: dict[str, Entry] = {}
+    for entry in sorted(entries, key=lambda entry: entry.position):
+        if entry.state != "skipped":
+            for key in keys_of(entry):
+                first.setdefault(key, entry)
+    due = (
+        entry for entry in first.values() if entry.state == "due" and all(first[key] is entry for key in keys_of(entry))
+    )
+    return min(due, key=lambda entry: entry.position, default=None)
+
+
+def to_do(items: Sequence[Item], known: Mapping[int, Entry], blocked: Set[str]) -> tuple[Sequence[Item], list[Entry]]:
+    """What is to be handled, and what is to be parked behind others of its key; what is `known` is neither."""
+    if not known:
+        return items, []
+    todo: list[Item] = []
+    behind: list[Entry] = []
+    blocked = set(blocked)  # of this page only, until the page is committed
+    for item in items:
+        if item.stored.position in known:
+            continue
+        if waiting(item, blocked):
+            behind.append(parked(item, f"waits for an earlier event of {item.key_text}", 0))
+            blocked.update(item.key_text.split(" | "))
+        else:
+            todo.append(item)
+    return todo, behind
+
+
+def with_later_ones(entries: Iterable[Entry], first: Iterable[Entry]) -> list[Entry]:
+    """Of some parked entries, those of the `first` ones' keys, and of their keys in turn; by position."""
+    chosen = {entry.position: entry for entry in first}
+    keys = {key for entry in chosen.values() for key in keys_of(entry)}
+    for entry in sorted(entries, key=lambda entry: entry.position):
+        if entry.state == "parked" and not keys.isdisjoint(keys_of(entry)):
+            chosen[entry.position] = entry
+            keys.update(keys_of(entry))
+    return [chosen[position] for position in sorted(chosen)]

@@ -1,0 +1,209 @@
+"""Rebuilds: another generation built beside the one that readers see, compared, switched to, rolled back, discarded.
+
+Knows: the order of these steps, which generation is which. Does not know: how an event is folded, how rows are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import date
+
+import msgspec
+
+from eventfold.concurrency import run
+from eventfold.errors import CursorMismatch, InvalidProjection, LeaseHeld, UnknownProjection
+from eventfold.log.read import resolve_position
+from eventfold.ports.target import Checkpoint, Disturbed, PendingCommand, Place, Registered, Target
+from eventfold.projections import generations, inline_operations
+from eventfold.projections.catalog import Named, ProjectionCatalog
+from eventfold.projections.catch_up import PATIENCE, catch_up_partition, refuse_stopped
+from eventfold.projections.commands import OperatorCommands
+from eventfold.projections.definition import Plan
+from eventfold.projections.generations import Comparison, known_in
+from eventfold.projections.inline_admin import inline
+from eventfold.projections.lease_holders import new_holder_id
+from eventfold.projections.runner import catch_up, means_of
+from eventfold.projections.verify import Progress
+from eventfold.projections.worker import Work
+
+
+class ProjectionRebuilds:
+    """Generations of the projections of a catalog, as one caller changes them. See ProjectionAdmin for each."""
+
+    def __init__(self, catalog: ProjectionCatalog, commands: OperatorCommands) -> None:
+        self._catalog, self._commands, self._log = catalog, commands, catalog.log
+
+    def rebuild(
+        self,
+        projection: Named,
+        *,
+        at: int | date | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> int:
+        """Build it anew beside what readers see; returns the number of the generation."""
+        plan = self._catalog.definition_of(projection)
+        target = self._catalog.target_of(plan)
+        until = None if at is None else run(resolve_position(self._log, at))
+
+        def command(generation: int) -> PendingCommand:
+            return self._commands.prepare(plan.name, "rebuild", generation, until=until)
+
+        building = known_in(target, plan.name).building
+        left = [] if building is None or until is not None else target.checkpoints(plan.name, building)
+        if left and not run(generations.goes_on(plan, self._log, target, left)):
+            target.withdraw(plan.name, building, left[0].store)
+        generation = self._commands.carry_out(
+            target, plan.name, lambda: run(generations.begin(plan, self._log, target, until, command))
+        )
+        self._build(plan, target, generation, until, progress, stop)
+        return generation
+
+    def _build(
+        self,
+        plan: Plan,
+        target: Target,
+        generation: int,
+        until: int | None,
+        progress: Progress | None,
+        stop: Callable[[], bool],
+    ) -> None:
+        head = until if until is not None else run(self._log.engine.head()).position
+        for partition in range(plan.partitions):
+            place = Place(plan.name, generation, partition)
+            work = Work(plan, means_of(self._log, target, self._catalog.lease), place, new_holder_id())
+
+            def tell(position: int, done: int = partition) -> None:
+                if progress is not None:
+                    progress(done * head + position, plan.partitions * head)
+
+            state = catch_up(work, PATIENCE, tell, stop)
+            refuse_stopped(target, place)
+            if state == "held":
+                self._refuse_unfinished(target, place, head)
+
+    def _refuse_unfinished(self, target: Target, place: Place, head: int) -> None:
+        """What somebody else is still building is not built."""
+        held = next(c for c in target.checkpoints(place.name, place.generation) if c.place == place)
+        if held.position < head:
+            raise LeaseHeld(
+                f"Generation {place.generation} of {place.name} is being built by {held.holder}, and has come to "
+                f"position {held.position} of {head}.",
+                "Let that one finish, or end it; then ask again.",
+                projection=place.name,
+                holder=held.holder,
+                position=held.position,
+            )
+
+    def compare(self, projection: Named, generation: int | None = None) -> Comparison:
+        """What readers see beside another generation (by default the one being built, else the previous one)."""
+        plan = self._catalog.definition_of(projection)
+        target = self._catalog.target_of(plan)
+        known = known_in(target, plan.name)
+        other = generation or known.building or known.previous
+        if other is None:
+            raise UnknownProjection(
+                f"{plan.name} has one generation only.", f"Build another: eventfold projections rebuild {plan.name}."
+            )
+        generations.refuse_unknown(target.checkpoints(plan.name), plan.name, other)
+        head = run(self._log.engine.head()).position
+        for held in (*target.checkpoints(plan.name, known.live), *target.checkpoints(plan.name, other)):
+            # Rows as of different positions would differ for that alone; what is of other code is its runner's to move.
+            stands = held.until is not None or known.previous == held.place.generation or inline([held])
+            stands = stands or generations.outdated(plan, target, held.place.generation)
+            if plan.is_code_of(held.fingerprint) and not stands:
+                with suppress(CursorMismatch):  # of a log that was restored: it stays where it is, and is shown so
+                    catch_up_partition(
+                        self._log,
+                        plan,
+                        target,
+                        held.place,
+                        head,
+                        lease=self._catalog.lease,
+                        timeout=PATIENCE,
+                    )
+        return generations.compare(plan, target, (known.live, other))
+
+    def switch(self, projection: Named) -> Registered:
+        """Let readers see what was built: it is brought up to date, then it takes one small transaction."""
+        plan = self._catalog.definition_of(projection)
+        target = self._catalog.target_of(plan)
+
+        def attempt() -> Registered:
+            known = known_in(target, plan.name)
+            if known.building is not None:
+                self.rebuild(projection)
+            new = generations.switched(known_in(target, plan.name))
+            if new.live != known.building:  # what was built meanwhile is another
+                raise Disturbed
+            held = target.checkpoints(plan.name, known.live)
+            command = self._commands.prepare(plan.name, "switch", new.live)
+            if inline(held):
+                inline_operations.switch(self._log, target, plan, new, command)
+                self._drop_unused(target, plan.name, known.previous)
+                return new
+            if known.previous is not None:
+                target.withdraw(plan.name, known.previous, held[0].store)
+            with target.control(plan.name) as tx:
+                if (now := tx.record()) is None or generations.switched(now) != new or now.previous != known.previous:
+                    raise Disturbed
+                if now.previous is not None:
+                    tx.drop(now.previous, now.tables)
+                tx.save_record(new)
+                tx.save_command(command)
+            return new
+
+        return self._commands.carry_out(target, plan.name, attempt)
+
+    @staticmethod
+    def _drop_unused(target: Target, name: str, generation: int | None) -> None:
+        """Drop a generation that readers neither see, nor saw before, nor will see."""
+        if generation is not None:
+            with target.control(name) as tx:
+                known = tx.record()
+                if known is not None and generation not in (known.live, known.previous, known.building):
+                    tx.drop(generation, known.tables)
+
+    def rollback(self, projection: Named) -> Registered:
+        """Let readers see the previous generation again. Its runner goes on where it was, with its own code."""
+        name, target = self._catalog.find(projection)
+
+        def attempt() -> Registered:
+            known_in(target, name)
+            with target.control(name) as tx:
+                if (known := tx.record()) is None:
+                    raise Disturbed
+                inline_operations.refuse_act("rolled back", known, tx.checkpoints(known.live))
+                new = generations.rolled_back(known)
+                tx.save_record(new)
+                self._commands.save(tx, name, "rollback", new.live)
+                return new
+
+        return self._commands.carry_out(target, name, attempt)
+
+    def discard(self, projection: Named, generation: int | None = None) -> None:
+        """Give up what is being built, or drop a generation that was built as of a moment in the past."""
+        name, target = self._catalog.find(projection)
+
+        def chosen(known: Registered, held: Sequence[Checkpoint]) -> int:
+            dropped = generations.switched(known).live if generation is None else generation
+            if dropped in (known.live, known.previous):
+                raise InvalidProjection(
+                    f"Generation {dropped} of {name} is what readers see, or saw before.", "It goes by itself, later."
+                )
+            generations.refuse_unknown(held, name, dropped)
+            return dropped
+
+        def attempt() -> None:
+            dropped = chosen(known_in(target, name), target.checkpoints(name))
+            target.withdraw(name, dropped, self._log.engine.store_id)
+            with target.control(name) as tx:
+                if (known := tx.record()) is None or chosen(known, tx.checkpoints()) != dropped:
+                    raise Disturbed
+                tx.drop(dropped, known.tables)
+                if dropped == known.building:
+                    tx.save_record(msgspec.structs.replace(known, building=None))
+                self._commands.save(tx, name, "discard", dropped)
+
+        self._commands.carry_out(target, name, attempt)

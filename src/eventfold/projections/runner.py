@@ -1,0 +1,250 @@
+"""Room: the runner: a thread for each partition of each projection, woken by the log, stopped without losing anything.
+
+Knows: threads, back-off, when to give a sign of life. Does not know: what a step does.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from eventfold.concurrency import Bell, aside, run
+from eventfold.errors import EventfoldError, ProjectionStopped, StoreClosed, StoreUnavailable, TargetUnavailable
+from eventfold.log.context import Log
+from eventfold.ports.target import Place, Target
+from eventfold.projections.assignment import Share
+from eventfold.projections.definition import Plan
+from eventfold.projections.generations import register
+from eventfold.projections.heartbeat import Heart
+from eventfold.projections.lease_holders import is_dead_holder, new_holder_id
+from eventfold.projections.stop_reason import stopped_error
+from eventfold.projections.worker import Means, Work
+from eventfold.projections.worker_log import Telling
+
+GATHER = 0.002  # seconds to wait after a ring, so that events that come one by one are taken together
+LOOK = 1.0  # seconds: how often an idle worker looks whether somebody did something by hand
+BACK_OFF = (0.05, 5.0)  # seconds: the first pause after a target was away, and the longest
+
+
+def means_of(log: Log, target: Target, lease: float) -> Means:
+    """What workers of this process work with."""
+    # Signal handlers run in the main thread only: what is no Exception in another one was raised by the user's code.
+    catches = Exception if threading.current_thread() is threading.main_thread() else BaseException
+    return Means(log, target, time.perf_counter, is_dead_holder, lease, aside=aside, catches=catches)
+
+
+class _Shared(msgspec.Struct, frozen=True):
+    """What the threads of one runner share. `holder` is the name of them all in leases, which last `lease` seconds."""
+
+    log: Log
+    lease: float
+    holder: str
+    stop: threading.Event
+    failed: dict[str, EventfoldError]
+    trouble: dict[str, EventfoldError]
+
+
+class Runner:
+    """Projections being run: `with store.run(CarrierMonth): …`, or `stop()` it yourself.
+
+    `failed` holds what ended a projection's threads (its code changed, a cursor of another store); `trouble` what is
+    being tried again just now (a database away). What its handlers failed at is in the projection's status. All of it
+    is told to the logger "eventfold", too.
+    """
+
+    def __init__(self, log: Log, plans: Sequence[tuple[Plan, Target]], lease: float) -> None:
+        self.failed: dict[str, EventfoldError] = {}
+        self.trouble: dict[str, EventfoldError] = {}
+        self._stop = threading.Event()
+        self._bells: list[Bell] = []
+        self._threads: list[threading.Thread] = []
+        self._hearts: dict[Target, Heart] = {}
+        shared = _Shared(log, lease, new_holder_id(), self._stop, self.failed, self.trouble)
+        for plan, target in plans:
+            share = Share(plan.partitions, shared.holder, min(LOOK, lease / 3)) if plan.partitions > 1 else None
+            heart = self._hearts.get(target) or self._hearts.setdefault(target, Heart(target, lease))
+            for partition in range(plan.partitions):
+                bell = Bell(log.engine.watch)
+                self._bells.append(bell)
+                name = f"eventfold-{plan.name}-{partition}"
+                job = _Job(shared, plan, target, partition, bell, heart, share)
+                self._threads.append(threading.Thread(target=job.run, name=name, daemon=True))
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def running(self) -> bool:
+        """Whether any of its threads lives."""
+        return any(thread.is_alive() for thread in self._threads)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Until it was stopped, or every projection failed; False if `timeout` (seconds) came first."""
+        ends = None if timeout is None else time.monotonic() + timeout
+        for thread in self._threads:
+            while thread.is_alive():
+                left = 0.2 if ends is None else min(0.2, ends - time.monotonic())  # so that Ctrl-C is heard
+                if left <= 0:
+                    return False
+                thread.join(left)
+        return True
+
+    def stop(self) -> None:
+        """Finish the pages in hand, commit them, give the leases back. Stopping twice is harmless."""
+        self._stop.set()
+        for bell in self._bells:
+            bell.ring()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
+        for heart in self._hearts.values():
+            heart.stop()
+        for bell in self._bells:
+            bell.close()
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+
+class _Job:
+    """One thread's work."""
+
+    def __init__(
+        self,
+        shared: _Shared,
+        plan: Plan,
+        target: Target,
+        partition: int,
+        bell: Bell,
+        heart: Heart,
+        share: Share | None,
+    ) -> None:
+        self._shared, self._plan, self._target, self._partition, self._bell = shared, plan, target, partition, bell
+        self._heart, self._telling = heart, Telling(plan.name)
+        self._share = share
+        self._pause = BACK_OFF[0]
+
+    def run(self) -> None:
+        """Until stopped; a generation that is no longer wanted is exchanged for the one that is."""
+        shared, name = self._shared, self._plan.name
+        while not shared.stop.is_set():
+            try:
+                self._generation()
+            except StoreClosed:
+                return
+            except (TargetUnavailable, StoreUnavailable) as error:
+                shared.trouble[name] = error
+                self._telling.trouble(error)
+                self._wait(self._pause)
+                self._pause = min(self._pause * 2, BACK_OFF[1])
+            except EventfoldError as error:
+                shared.failed[name] = error
+                self._telling.failed(error)
+                return
+            except BaseException as error:  # noqa: BLE001 (it is told): SystemExit, say, which would end the thread without a word
+                stopped = ProjectionStopped(
+                    f"The thread of {name} was ended by {error!r}, which its code raised.",
+                    "Raise an error derived from Exception in handlers, and start the runner again.",
+                    projection=name,
+                )
+                stopped.__cause__ = error
+                shared.failed[name] = stopped
+                self._telling.failed(stopped)
+                return
+
+    def _generation(self) -> None:
+        shared = self._shared
+        known = run(register(self._plan, shared.log, self._target))
+        place = Place(known.name, known.live, self._partition)
+        means = means_of(shared.log, self._target, shared.lease)
+        work = Work(self._plan, means, place, shared.holder)
+        try:
+            self._steps(work, means.lease)
+        finally:
+            if self._share is not None:
+                self._share.has(self._partition, held=False)
+            try:
+                work.release()
+            except (TargetUnavailable, StoreUnavailable) as error:  # it will expire by itself
+                shared.trouble[self._plan.name] = error
+
+    def _steps(self, work: Work, lease: float) -> None:
+        stop, look = self._shared.stop, min(LOOK, lease / 3)
+        beaten = time.monotonic()
+        while not stop.is_set():
+            if self._left_to_others(work):
+                self._wait(look / 4)
+                continue
+            self._bell.clear()
+            with self._heart.during(work):
+                state = run(work.step())
+            self._settled()
+            self._telling.state(state, work)
+            if state == "stopped" and work.ended_by is not None and work.held is not None:
+                raise stopped_error(self._plan.name, work.held) from work.ended_by
+            if state == "worked":
+                beaten = time.monotonic()
+                continue
+            if state == "superseded":
+                return
+            if state == "idle" and self._bell.wait(look):
+                self._wait(GATHER)
+            elif state != "idle":
+                self._wait(look)
+            if time.monotonic() - beaten >= look:
+                work.beat()
+                beaten = time.monotonic()
+
+    def _left_to_others(self, work: Work) -> bool:
+        """Whether this partition is not for us just now; lets go of it where others are to have it."""
+        share, partition = self._share, self._partition
+        if share is None:
+            return False
+        share.has(partition, work.held is not None)
+        if work.held is None:
+            return not share.may_take(partition)
+        place = work.place
+        kept = self._target.checkpoints
+        if not share.lets_go(partition, lambda: [held.holder for held in kept(place.name, place.generation)]):
+            return False
+        work.release()
+        return True
+
+    def _settled(self) -> None:
+        if self._pause != BACK_OFF[0]:
+            self._pause = BACK_OFF[0]
+            self._shared.trouble.pop(self._plan.name, None)
+            self._telling.well()
+
+    def _wait(self, seconds: float) -> None:
+        self._shared.stop.wait(seconds)
+
+
+def catch_up(
+    work: Work, patience: float, progress: Callable[[int], None] | None = None, stop: Callable[[], bool] = lambda: False
+) -> str:
+    """Work until there is nothing to do, in the calling thread; the last state. `progress` is told the position.
+
+    Waits up to `patience` seconds for a lease that somebody else holds. The lease is given back at the end.
+    """
+    waited, heart = 0.0, Heart(work.means.target, work.means.lease)
+    try:
+        while not stop():
+            with heart.during(work):
+                state = run(work.step())
+            if progress is not None and work.held is not None:
+                progress(work.held.position)
+            if state == "held" and waited < patience:
+                time.sleep(0.01)
+                waited += 0.01
+            elif state != "worked":
+                return state
+        return "stopped by request"
+    finally:
+        heart.stop()
+        work.release()

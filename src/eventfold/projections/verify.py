@@ -1,0 +1,222 @@
+"""Room: the proof: the log is counted again, and the ledger of every projection is held against it.
+
+Knows: tallies, marks, how to name the one event that is missing. Does not know: who asks, how it is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Callable, Iterable
+
+import msgspec
+
+from eventfold.core.decoders import decode
+from eventfold.core.envelope import StoredEvent
+from eventfold.core.query import Cursor, Query
+from eventfold.core.tally import EMPTY_TALLY, MODULUS, Tally, event_hash, tally
+from eventfold.errors import CursorMismatch
+from eventfold.log.context import Log
+from eventfold.log.cursors import verify
+from eventfold.ports.engine import Span
+from eventfold.ports.integrity import Problem, Progress
+from eventfold.ports.target import INLINE, Checkpoint, Entry, Target
+from eventfold.projections.definition import Plan
+from eventfold.projections.fold import Reading
+from eventfold.projections.page import Failed
+from eventfold.projections.stop_reason import marks_of
+
+PAGE = 5_000
+
+
+class Flaw(msgspec.Struct, frozen=True):
+    """Something in the log that is not as it was written: `what`, in one sentence; `position` where there is one."""
+
+    what: str
+    position: int | None = None
+
+
+class LogProof(msgspec.Struct, frozen=True):
+    """What the engine's own check of its log found. `checked` is False where the engine has none of its own."""
+
+    engine: str
+    events: int
+    checked: bool
+    flaws: tuple[Flaw, ...] = ()
+
+    @property
+    def proved(self) -> bool:
+        """Whether nothing is wrong, as far as could be looked."""
+        return not self.flaws
+
+
+async def prove_log(log: Log, progress: Progress) -> LogProof:
+    """Have the engine compare what it has written twice. `progress(done, all)` in events."""
+    check: Callable[[Progress], Iterable[Problem] | AsyncIterable[Problem]] | None
+    check = getattr(log.engine, "check", None)
+    events = (await log.engine.head()).position
+    if check is None:
+        return LogProof(log.engine.name, events, False)
+    problems = check(progress)
+    if isinstance(problems, AsyncIterable):
+        found = [each async for each in problems]
+    else:
+        found = list(problems)
+    return LogProof(log.engine.name, events, True, tuple(Flaw(each.what, each.position) for each in found))
+
+
+class Proof(msgspec.Struct, frozen=True):
+    """What was found: `counted` events in the log up to `position`, `handled`, parked, skipped; and the verdict.
+
+    `place` is where it first went wrong, (after, until], or the one event, if it can be told. `provable` is False where
+    rows of history that this log does not have are kept for a rollback: they are not proved, and nothing is wrong
+    with what readers see.
+    """
+
+    name: str
+    generation: int
+    partition: int
+    position: int
+    counted: int
+    handled: int
+    parked: int
+    skipped: int
+    proved: bool
+    verdict: str
+    place: tuple[int, int] | None = None
+    provable: bool = True
+
+    @property
+    def failed(self) -> bool:
+        """Whether something that should be proved is not."""
+        return self.provable and not self.proved
+
+
+def unproved(name: str, error: Exception, held: Checkpoint | None = None) -> Proof:
+    """What is said of a checkpoint that could not be counted at all."""
+    at = (held.place.generation, held.place.partition, held.position) if held else (0, 0, 0)
+    return Proof(name, *at, 0, held.handled.count if held else 0, 0, 0, False, f"It cannot be counted here: {error}")
+
+
+async def prove(
+    log: Log,
+    target: Target,
+    held: Checkpoint,
+    plan: Plan | None,
+    progress: Callable[[int], None] = lambda _position: None,
+    *,
+    for_rollback: bool = False,
+) -> Proof:
+    """Recount the log for one checkpoint. A partition needs its class (`plan`), to tell which events are its own.
+
+    `progress` is told the position counted through. `for_rollback`: it is of a generation that readers do not see.
+    """
+    place, entries = held.place, target.entries(held.place)
+    due = [entry for entry in entries if entry.position <= held.position]
+    parked = [entry for entry in due if entry.state != "skipped"]
+
+    def found(counted: int, verdict: str, where: tuple[int, int] | None = None, good: bool = False) -> Proof:
+        return Proof(
+            *(place.name, place.generation, place.partition, held.position, counted, held.handled.count),
+            *(len(parked), len(due) - len(parked), good, verdict, where),
+        )
+
+    try:
+        await verify(log, Cursor(held.store, held.epoch, held.position, held.event_id))
+    except CursorMismatch as error:
+        if for_rollback and held.store == log.engine.store_id:
+            return msgspec.structs.replace(found(0, _of_lost_history(held)), provable=False)
+        return found(0, str(error), (held.position - 1, held.position))
+    belongs = _belonging(log, held, plan, {entry.position: entry for entry in entries})
+    if belongs is None:
+        return found(
+            0, "It is split by key, so its class is needed to tell which events are its own: name it as MODULE:CLASS."
+        )
+    query = decode(held.query, Query)
+    (start, total), *marks = marks_of(target, place)
+    after = start
+    for position, seen in [*marks, (held.position, held.seen)]:
+        counted = await _tally(log, query, after, position, belongs)
+        progress(position)
+        total += counted
+        if total != seen:
+            return found(total.count, *await _name(log, query, (after, position), total - seen, belongs))
+        after = position
+    rest = sum(event_hash(entry.position, bytes.fromhex(entry.event_id)) for entry in due)
+    if held.handled + Tally(len(due), rest % MODULUS) != held.seen:
+        return found(
+            total.count, "Handled, parked and skipped events do not add up to those that were seen.", (start, after)
+        )
+    if held.holder == INLINE and (left := await _left(log, target, held, query)):
+        stretch = (held.position, (await log.engine.head()).position)
+        return found(total.count, f"{left:,} later events are in the log, and no append has taken them in.", stretch)
+    return found(total.count, f"Every one of {total.count:,} events was taken exactly once.", good=True)
+
+
+def _of_lost_history(held: Checkpoint) -> str:
+    return (
+        f"Kept for a rollback only, and not provable: it had come to position {held.position:,} in epoch {held.epoch}, "
+        "in history that this log does not have. A later rebuild and switch drops it."
+    )
+
+
+async def _left(log: Log, target: Target, held: Checkpoint, query: Query) -> int:
+    """How many events stand behind what every append has kept up; there may be none, unless one was made just now."""
+    count = await log.engine.count(query, held.position)
+    now = next((each for each in target.checkpoints(held.place.name) if each.place == held.place), held)
+    return count if now.position == held.position else 0
+
+
+def _belonging(
+    log: Log, held: Checkpoint, plan: Plan | None, known: dict[int, Entry]
+) -> Callable[[list[StoredEvent]], list[StoredEvent]] | None:
+    if held.partitions == 1:
+        return lambda events: events
+    if plan is None:
+        return None
+    reading = Reading(plan, log.registry, held.place.partition, held.partitions)
+
+    def own(events: list[StoredEvent]) -> list[StoredEvent]:
+        try:
+            return [item.stored for item in reading.items(events, known)]
+        except Failed as failed:
+            raise failed.error from None
+
+    return own
+
+
+async def _tally(
+    log: Log, query: Query, after: int, until: int, belongs: Callable[[list[StoredEvent]], list[StoredEvent]]
+) -> Tally:
+    total = EMPTY_TALLY
+    while after < until:
+        page = await log.engine.read(query, Span(after=after, until=until, limit=PAGE))
+        total += tally(belongs(page.events))
+        after = page.scanned
+        if not page.more:
+            break
+    return total
+
+
+async def _name(
+    log: Log,
+    query: Query,
+    stretch: tuple[int, int],
+    off: Tally,
+    belongs: Callable[[list[StoredEvent]], list[StoredEvent]],
+) -> tuple[str, tuple[int, int]]:
+    """What is wrong in a stretch, and where: the event itself, where the digests differ by just one event's."""
+    after, until = stretch
+    wanted = off.digest if off.count > 0 else -off.digest % MODULUS
+    while after < until and abs(off.count) == 1:
+        page = await log.engine.read(query, Span(after=after, until=until, limit=PAGE))
+        for event in belongs(page.events):
+            if event_hash(event.position, event.id) == wanted:
+                what = "was skipped" if off.count > 0 else "was handled twice"
+                return f"Event {event.position} ({event.type}) {what}.", (event.position - 1, event.position)
+        after = page.scanned
+        if not page.more:
+            break
+    if off.count:
+        what = f"{off.count:,} skipped" if off.count > 0 else f"{-off.count:,} handled that are not there"
+    else:
+        what = "as many as there are, but not the same ones"
+    return f"Between {stretch[0] + 1:,} and {stretch[1]:,} the ledger differs from the log: {what}.", stretch

@@ -1,0 +1,502 @@
+"""Room: one step of a projection: read a page, fold it, write rows and checkpoint together, or say why not.
+
+Knows: the order of these steps, what follows a failure, what the ledger counts. Does not know: clocks (it is given
+one), threads, who runs it, what a target is made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Literal
+
+import msgspec
+
+from eventfold.core.envelope import StoredEvent
+from eventfold.core.query import Cursor
+from eventfold.core.tally import tally
+from eventfold.errors import CursorMismatch, LeaseLost, ProjectionDamaged
+from eventfold.log.context import Log, writing_to
+from eventfold.log.cursors import verify
+from eventfold.ports.engine import Page, Span
+from eventfold.ports.target import Advance, Checkpoint, Disturbed, Entry, Place, Target
+from eventfold.projections.definition import Plan
+from eventfold.projections.fold import Handlers, Reading, Rows, Timing
+from eventfold.projections.page import Failed, Item, storable, stored_of
+from eventfold.projections.parked import (
+    UNKEYED,
+    alone,
+    blocked_keys,
+    entries_of,
+    first_due,
+    keys_of,
+    parked,
+    to_do,
+    waiting,
+)
+from eventfold.projections.prefetch import Ahead, Aside
+from eventfold.projections.stop_reason import Stopped, restored
+from eventfold.projections.throughput import Pace
+
+TRIES = 5  # times it is kept that an effect was done, because commands change something else meanwhile
+MARK_EVERY = 10_000  # positions between two marks of the ledger
+PAGE = 2_000  # events
+FEW = 50  # events of the first page, and of the next one after an event was parked: others like it may follow
+LONG_PAGE = 0.5  # seconds: pages that take longer get shorter, so that a lease outlives them
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 30.0  # seconds before it is tried again: four times as long with every attempt
+State = Literal["worked", "idle", "held", "paused", "stopped", "superseded"]
+
+
+class Means(msgspec.Struct, frozen=True):
+    """What a worker works with. `clock` gives seconds; `dead` knows of holders that were killed.
+
+    `lease` in seconds, `page` in events; `aside` reads ahead while a page is written. `catches`: what the user's code
+    raises that is a failure of its own; in a thread that no signal reaches also SystemExit and the like.
+    """
+
+    log: Log
+    target: Target
+    clock: Callable[[], float]
+    dead: Callable[[str], bool] = lambda _holder: False
+    lease: float = 10.0
+    page: int = PAGE
+    aside: Aside | None = None
+    catches: type[BaseException] = Exception
+
+
+class Work:
+    """One partition of one generation, worked on by one holder: `await step()` again and again."""
+
+    def __init__(self, plan: Plan, means: Means, place: Place, holder: str) -> None:
+        self.plan, self.means, self.place, self.holder = plan, means, place, holder
+        self.held: Checkpoint | None = None
+        self._epoch = -1  # of the store, in which the checkpoint was found to be of its history
+        self._pace = Pace()
+        self.set_aside: list[Entry] = []  # what it parked, for whoever tells of it; those that wait behind are not here
+        self._why: State = "worked"  # other than "worked": nothing may be done now
+        self.entries: dict[int, Entry] = {}
+        self._blocked: set[str] = set()
+        self._attempts: dict[int, int] = {}
+        self._hopeless: set[tuple[type, str]] = set()
+        self._limit = min(FEW, means.page)
+        self._at_once: int = getattr(plan.cls, "at_once", 1)  # effects for one checkpoint: so many may be repeated
+        self._single_to = 0  # up to this position, one append at a time
+        self._rows: Rows | None = None
+        self._ends = 0.0  # when the lease may end, by our own clock
+        self.paused_because = ""
+        self._disturbed = False  # a command changed something while an effect was done
+        self.ended_by: BaseException | None = None  # what is no Exception, and stopped it
+        self._handlers = Handlers(plan, means.catches)
+        self._reading: Reading | None = None
+        self._ahead: Ahead | None = None
+
+    async def step(self) -> State:
+        """Do what there is to do next. Raises TargetUnavailable, CursorMismatch, StoreUnavailable errors."""
+        try:
+            if self._disturbed:
+                self._disturbed = False
+                self._reload()
+            if self.held is not None and self._may_end_within(2 / 3):
+                self.beat()  # also while there is always work to do
+            if self.held is not None and self._is_old():
+                self.release()  # what is in memory may be folded from events that are lost: begin with what is kept
+            if self.held is None and self._is_paused():
+                return "paused"
+            if self.held is None and not await self._claim():
+                return "held"
+            if self._why == "paused":
+                self.release()  # so that a command that pauses it can tell when what was in hand is done
+            if self._why != "worked":
+                return self._why
+            if due := first_due(self.entries.values()):
+                await self._retry(due)
+                return "worked"
+            return await self._forward()
+        except Disturbed:
+            self._reload()
+            return "worked"
+        except LeaseLost:
+            self.held = None
+            return "held"
+        except CursorMismatch as error:
+            raise restored(self.place.name, self.plan.kind, error) from error
+
+    # Holding the work
+
+    def _is_paused(self) -> bool:
+        """Whether it is paused, and why: `paused_because`."""
+        known = self.means.target.registered(self.place.name)
+        self.paused_because = "" if known is None else known.paused
+        return bool(self.paused_because)
+
+    def _is_old(self) -> bool:
+        """Whether the store has come to another epoch since it was found that what is kept is of its history."""
+        return self.means.log.engine.epoch != self._epoch
+
+    def _may_end_within(self, share: float) -> bool:
+        """Whether less than this share of the lease may be left, by our own clock; of one without length, never."""
+        lease = self.means.lease
+        return lease > 0 and self._ends - self.means.clock() < lease * share
+
+    def renewed(self, asked: float) -> None:
+        """The lease was renewed, by a call that was made at this reading of the clock."""
+        self._ends = max(self._ends, asked + self.means.lease)
+
+    def _make_sure(self) -> None:
+        """Before something is done outside: it is only begun while the lease is ours. Raises LeaseLost, Disturbed."""
+        if not self._may_end_within(1 / 3):
+            return
+        held, asked = _held(self.held), self.means.clock()
+        revision = self.means.target.beat(held, self.means.lease)
+        self.renewed(asked)
+        if revision != held.revision:
+            raise Disturbed
+
+    async def _claim(self) -> bool:
+        means, asked = self.means, self.means.clock()
+        held = means.target.claim(self.place, self.holder, means.lease)
+        if held is None:
+            other = next((c.holder for c in means.target.checkpoints(self.place.name) if c.place == self.place), "")
+            if not other or not means.dead(other):
+                return False
+            asked = means.clock()
+            held = means.target.claim(self.place, self.holder, means.lease, heir_of=other)
+            if held is None:
+                return False
+        self._ends = asked + means.lease
+        self._epoch = means.log.engine.epoch
+        try:
+            await verify(means.log, Cursor(held.store, held.epoch, held.position, held.event_id))
+        except BaseException:
+            means.target.release(held)
+            raise
+        self._hold(held)
+        fresh = held.seen.count == 0 and not self.entries
+        self._reading = Reading(self.plan, means.log.registry, self.place.partition, held.partitions, means.catches)
+        if self.plan.kind == "rows":
+            self._ahead = Ahead(means.log, self.plan.query, self._reading, means.aside)
+            self._rows = Rows(self.plan, means.target, self.place, fresh and held.partitions == 1, means.catches)
+        return True
+
+    def _hold(self, held: Checkpoint) -> None:
+        self.held = held
+        try:
+            entries = entries_of(self.means.target, held)
+        except ProjectionDamaged:
+            self.means.target.release(held)
+            raise
+        self.entries = {entry.position: entry for entry in entries}
+        self._blocked = blocked_keys(entries)
+        known = self.means.target.registered(self.place.name)
+        if known is None or (held.until is None and self.place.generation not in (known.live, known.building)):
+            self._why = "superseded"
+        elif known.paused:
+            self._why, self.paused_because = "paused", known.paused
+        else:
+            self._why = "stopped" if held.stopped else "worked"
+
+    def _reload(self) -> None:
+        """Somebody changed something by hand: look again."""
+        assert self.held is not None
+        self._forget()
+        self._attempts.clear()
+        held = next((c for c in self.means.target.checkpoints(self.place.name) if c.place == self.place), None)
+        if held is None or held.token != self.held.token:
+            self.held = None
+            return
+        self._hold(held)
+
+    def beat(self) -> None:
+        """Keep the lease, and notice what was changed by hand. To be called every few seconds while idle."""
+        if self.held is None:
+            return
+        asked = self.means.clock()
+        try:
+            revision = self.means.target.beat(self.held, self.means.lease)
+            self.renewed(asked)
+            if revision != self.held.revision:
+                self._reload()
+        except LeaseLost:
+            self.held = None
+
+    def release(self) -> None:
+        """Let somebody else have it at once."""
+        self._forget()
+        if self.held is not None:
+            self.means.target.release(self.held)
+            self.held = None
+
+    # Forward
+
+    async def _forward(self) -> State:
+        held, means = self.held, self.means
+        assert held is not None and self._reading is not None
+        began = means.clock()
+        span = Span(after=held.position, until=held.until, limit=self._limit)
+        ready = self._ahead.take(span) if self._ahead is not None else None
+        page = ready.page if ready else await means.log.engine.read(self.plan.query, span)
+        if self._is_old():
+            return "worked"
+        if page.scanned < held.position and (held.until is None or held.until >= held.position):
+            what = f"{self.place.name} has come to position {held.position}, and the log ends at {page.scanned}."
+            raise CursorMismatch(what, "It was restored.", position=held.position)
+        if page.scanned <= held.position:
+            return "idle"
+        events = self._events(page)
+        try:
+            items = ready.items if ready and events is page.events else self._reading.items(events, self.entries)
+        except Failed as failed:
+            return await self._failed(failed, events, failed.index or 0)
+        return await self._tried(page, events, items, began)
+
+    async def _tried(self, page: Page, events: list[StoredEvent], items: Sequence[Item], began: float) -> State:
+        try:
+            return await self._take(page, events, items, began)
+        except Failed as failed:
+            if self._is_old():
+                return "worked"  # what failed may be lost: the next step looks whether it is
+            if failed.index is None:
+                return await self._unlocated(failed, events, items)
+            return await self._failed(failed, events, failed.index)
+
+    def _events(self, page: Page) -> list[StoredEvent]:
+        """The page's events, or only its first append while looking for the one at fault."""
+        events = page.events
+        if self._single_to and events and events[0].position <= self._single_to:
+            first_append = [event for event in events if event.first == events[0].first]
+            return first_append[:1] if self.plan.on_error == "park" else first_append
+        self._single_to = 0
+        return events
+
+    async def _take(self, page: Page, events: list[StoredEvent], items: Sequence[Item], began: float) -> State:
+        """Fold and commit. Failed carries the index into `events`."""
+        todo, behind = to_do(items, self.entries, self._blocked)
+        timing, clock = Timing(), self.means.clock
+        through = len(events)
+        whole = through == len(page.events)
+        scanned = await self._identity(page) if whole else b""
+        if self._is_old():
+            return "worked"
+
+        def page_step() -> Advance:
+            last = events[through - 1] if through < len(events) or not whole else None
+            place = (last.position, last.id) if last else (page.scanned, scanned)
+            seen = stored_of(items, through)
+            made = self._step(place, seen, todo, [entry for entry in behind if entry.position <= place[0]])
+            made.stats = self._pace.told(timing, len(seen), clock() - began)
+            return made
+
+        try:
+            if self._rows is not None:
+                self._rows.fold(todo, timing, clock, each=bool(self._single_to))
+            elif self.plan.kind == "effects":
+                todo = todo[: self._at_once]
+                self._make_sure()
+                self._handlers.handle(todo, None, timing, clock)
+                through = self._cut(items, todo, through)
+            self._read_ahead(page, whole)
+            if self.plan.kind == "effects":
+                entries = self._keep_done(page_step).entries
+            else:
+                with self.means.target.writing(self.place) as tx:
+                    if self._rows is not None:
+                        self._rows.write(tx)
+                    else:
+                        with writing_to(self.means.target.address):
+                            done = self._handlers.handle(todo, tx, timing, clock, LONG_PAGE)
+                        if done < len(todo):
+                            todo = todo[:done]
+                            through = self._cut(items, todo, through)
+                    step = page_step()
+                    self.held, entries = tx.advance(_held(self.held), step), step.entries
+        except Failed as failed:
+            self._forget()
+            index = None if failed.index is None else todo[failed.index].at
+            raise Failed(index, failed.error, failed.handler) from failed.error
+        except BaseException:
+            self._forget()
+            raise
+        self.entries.update((entry.position, entry) for entry in entries)
+        self._blocked.update(key for entry in entries for key in keys_of(entry))
+        self._attempts.clear()
+        long = clock() - began > LONG_PAGE
+        most = FEW if self.plan.kind == "effects" else self.means.page  # what is left of a page is read again
+        self._limit = max(1, self._limit // 4) if long else min(self._limit * 2, most)
+        return "worked"
+
+    def _keep_done(self, step: Callable[[], Advance]) -> Advance:
+        """Keep that effects were done, also where a command (pause, skip) changed something else meanwhile."""
+        tries = 0
+        while True:
+            made = step()
+            try:
+                with self.means.target.writing(self.place) as tx:
+                    self.held = tx.advance(_held(self.held), made)
+                return made
+            except Disturbed:
+                tries += 1
+                if tries == TRIES or not self._stands_where_it_stood():
+                    raise
+                self._disturbed = True
+
+    def _stands_where_it_stood(self) -> bool:
+        """Whether the checkpoint is still ours and has not moved; it is looked at again, with its revision."""
+        was = _held(self.held)
+        now = next((c for c in self.means.target.checkpoints(self.place.name) if c.place == self.place), None)
+        if now is None or (now.token, now.position, now.handled) != (was.token, was.position, was.handled):
+            return False
+        self.held = now
+        return True
+
+    def _read_ahead(self, page: Page, whole: bool) -> None:
+        if self._ahead is not None and page.more and whole and not self.entries:
+            limit = min(self._limit * 2, self.means.page)
+            self._ahead.begin(Span(after=page.scanned, until=_held(self.held).until, limit=limit))
+
+    async def _identity(self, page: Page) -> bytes:
+        if page.events and page.events[-1].position == page.scanned:
+            return page.events[-1].id
+        return await self.means.log.engine.event_id(page.scanned) or b""
+
+    def _cut(self, items: Sequence[Item], todo: Sequence[Item], through: int) -> int:
+        """How far a page was taken when only `todo` of it was handled: up to the next item that is left to be."""
+        last = todo[-1].at if todo else -1
+        known, blocked = self.entries, self._blocked
+        left = (i.at for i in items if i.at > last and i.stored.position not in known and not waiting(i, blocked))
+        return next(left, through)
+
+    def _forget(self) -> None:
+        if self._rows is not None and self._ahead is not None:
+            self._ahead.drop()
+            self._rows.forget()
+
+    def _step(
+        self, place: tuple[int, bytes], seen: list[StoredEvent], handled: Sequence[Item], entries: Sequence[Entry]
+    ) -> Advance:
+        held, (position, identity) = _held(self.held), place
+        sum_seen = self._ahead.tally(seen) if self._ahead is not None else tally(seen)
+        sum_handled = sum_seen if len(handled) == len(seen) else tally(stored_of(handled))
+        return Advance(
+            position=position,
+            event_id=identity.hex(),
+            epoch=self._epoch,
+            seen=held.seen + sum_seen,
+            handled=held.handled + sum_handled,
+            entries=entries,
+            mark=position // MARK_EVERY != held.position // MARK_EVERY,
+            stats=held.stats,
+        )
+
+    # When it fails
+
+    async def _unlocated(self, failed: Failed, events: list[StoredEvent], items: Sequence[Item]) -> State:
+        """Something in the page is at fault: from here one at a time, to find out which."""
+        if len(items) <= 1 or (self._single_to and len({event.first for event in events}) == 1):
+            return await self._failed(failed, events, items[0].at if items else 0)
+        self._single_to = events[-1].position
+        return "worked"
+
+    async def _failed(self, failed: Failed, events: list[StoredEvent], index: int) -> State:
+        """The event at this index failed: first commit what stands before it; then try again; then the policy."""
+        stored = events[index]
+        parks = self.plan.on_error == "park"
+        before = events[:index] if parks else [event for event in events[:index] if event.first != stored.first]
+        if before:
+            return await self._before(before)
+        tried = self._attempts[stored.position] = self._attempts.get(stored.position, 0) + 1
+        kind = (type(failed.error), stored.type)
+        if tried < self.plan.attempts and kind not in self._hopeless:
+            await self.means.log.runtime.sleep(min(FIRST_PAUSE * 4 ** (tried - 1), LONGEST_PAUSE))
+            return "worked"
+        if parks:
+            self._hopeless.add(kind)  # tried often enough: the next of its kind need not wait as long
+        error = _said(failed)
+        if parks and (item := self._item(stored)):
+            return await self._park(item, error, tried)
+        if not isinstance(failed.error, Exception):
+            self.ended_by = failed.error
+        why = error + UNKEYED if parks else error
+        return self._stop(Stopped(stored.position, stored.type, failed.handler, why, tried))
+
+    async def _before(self, events: list[StoredEvent]) -> State:
+        """What stands before a failure does not wait for it."""
+        assert self._reading is not None
+        items = self._reading.items(events, self.entries)
+        return await self._tried(Page(events, events[-1].position, False), events, items, self.means.clock())
+
+    def _item(self, stored: StoredEvent) -> Item | None:
+        assert self._reading is not None
+        with suppress(Failed):
+            item = next(iter(self._reading.items([stored], {})), None)
+            if item is not None and item.keys:
+                return item
+        return alone(stored) if self.plan.without_key == "park" else None
+
+    async def _park(self, item: Item, error: str, tried: int) -> State:
+        entry, stored = parked(item, error, tried), item.stored
+        step = self._step((stored.position, stored.id), [stored], [], [entry])
+        with self.means.target.writing(self.place) as tx:
+            self.held = tx.advance(_held(self.held), step)
+        self.entries[entry.position] = entry
+        self.set_aside = [*self.set_aside[-99:], entry]
+        self._blocked.update(item.key_text.split(" | "))
+        self._attempts.clear()
+        self._limit = FEW
+        return "worked"
+
+    def _stop(self, why: Stopped) -> State:
+        held = _held(self.held)
+        step = self._step((held.position, bytes.fromhex(held.event_id)), [], [], [])
+        step.stopped = msgspec.json.encode(why).decode()
+        with self.means.target.writing(self.place) as tx:
+            self.held = tx.advance(held, step)
+        self._why = "stopped"
+        return "stopped"
+
+    async def _retry(self, entry: Entry) -> None:
+        """Try one parked event again: rows, entry and ledger in one transaction."""
+        held, clock = _held(self.held), self.means.clock
+        assert self._reading is not None
+        page = await self.means.log.engine.read(self.plan.query, Span(after=entry.position - 1, until=entry.position))
+        if self._is_old():
+            return
+        step = self._step((held.position, bytes.fromhex(held.event_id)), [], [], [])
+        try:
+            items = self._reading.items(page.events, {})
+            if self._rows is not None:
+                self._rows.fold(items, Timing(), clock)
+            elif self.plan.kind == "effects":  # it may write to this log, so not while we hold its database
+                self._make_sure()
+                self._handlers.handle(items, None, Timing(), clock)
+            with self.means.target.writing(self.place) as tx:
+                if self._rows is not None:
+                    self._rows.write(tx)
+                elif self.plan.kind == "sql":
+                    with writing_to(self.means.target.address):
+                        self._handlers.handle(items, tx, Timing(), clock)
+                step.handled = held.handled + tally(page.events)
+                step.settled = [entry.position]
+                self.held = tx.advance(held, step)
+            del self.entries[entry.position]
+        except Failed as failed:
+            self._forget()
+            if self._is_old():
+                return
+            again = msgspec.structs.replace(entry, state="parked", error=_said(failed), attempts=entry.attempts + 1)
+            step.handled, step.settled, step.entries = held.handled, [], [again]
+            with self.means.target.writing(self.place) as tx:
+                self.held = tx.advance(held, step)
+            self.entries[entry.position] = again
+        except BaseException:
+            self._forget()
+            raise
+        self._blocked = blocked_keys(self.entries.values())
+
+
+def _said(failed: Failed) -> str:
+    return storable(f"{type(failed.error).__name__}: {failed.error}"[:2_000])
+
+
+def _held(held: Checkpoint | None) -> Checkpoint:
+    assert held is not None
+    return held
