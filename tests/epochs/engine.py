@@ -21,11 +21,11 @@ class Log(MemoryEngine):
         """Lose the last `lost` events, which were acknowledged, and what was kept of them."""
 
         def lose() -> None:
-            self._end -= lost
-            self._take_back()
+            self._complete_through -= lost
+            self._remove_incomplete_append()
             self.epoch += 1
 
-        self._alone(lose)
+        self._run_locked(lose)
 
 
 class Handle:

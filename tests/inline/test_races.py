@@ -301,7 +301,7 @@ def test_verify_finds_an_event_that_nobody_folded(tmp_path: Path) -> None:
     """Written past the library: it is in the log, and no append has taken it in."""
     import apsw
 
-    from eventfold.engines.sqlite.read import with_checksum
+    from eventfold.engines.sqlite.schema import with_checksum
 
     url = str(tmp_path / "store.db")
     with ef.Store(url, inline=[InlineBalance]) as store:

@@ -67,8 +67,8 @@ def test_an_exception_at_any_instruction_is_survived_on_postgresql(act: str) -> 
 # Each instruction of the files in which this call claims something that others would wait for.
 WHOLE = {
     "decide_cold": ("log/pipeline.py",),
-    "append": ("engines/sqlite/pool.py", "engines/sqlite/lock.py"),
-    "lock": ("log/lock_holders.py", "engines/sqlite/named.py"),
+    "append": ("engines/sqlite/pool.py", "engines/sqlite/writer_lock.py"),
+    "lock": ("log/lock_holders.py", "engines/sqlite/named_locks.py"),
 }
 
 

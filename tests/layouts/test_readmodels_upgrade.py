@@ -11,7 +11,7 @@ import pytest
 
 import eventfold as ef
 from eventfold.concurrency import run
-from eventfold.engines import open_engine, upgraded
+from eventfold.engines import open_engine, upgrade_layout
 from eventfold.errors import TargetUnavailable
 from eventfold.ports.target import Place
 from tests.layouts.kept import FOLDER
@@ -50,7 +50,7 @@ def kept(folder: Path) -> str:
 def test_what_the_release_of_layout_1_kept_is_read_on(tmp_path: Path) -> None:
     """After `eventfold upgrade`: entries, ledger and a follower's progress are those that were written."""
     url = kept(tmp_path)
-    run(upgraded(open_engine(url, "sync", False, {}), None, copies=False))
+    run(upgrade_layout(open_engine(url, "sync", False, {}), None, copies=False))
     with ef.Store(url, create=False) as store:
         parked = store.projections.parked("old_flaky")
         assert [(entry.position, entry.state, entry.attempts) for entry in parked] == [
@@ -67,7 +67,7 @@ def test_what_the_release_of_layout_1_kept_is_read_on(tmp_path: Path) -> None:
 def test_processes_of_the_release_before_can_write_nothing_after_an_upgrade(tmp_path: Path) -> None:
     """They would write rows without checksums: the columns that they name are not there any more."""
     url = kept(tmp_path)
-    run(upgraded(open_engine(url, "sync", False, {}), None, copies=False))
+    run(upgrade_layout(open_engine(url, "sync", False, {}), None, copies=False))
     with ef.Store(url, create=False) as store:
         assert store.projections.status()
         target = store.projections.target("old_flaky")

@@ -15,7 +15,7 @@ import eventfold as ef
 from eventfold.concurrency.run import run
 from eventfold.core.envelope import NewEvent, new_id
 from eventfold.core.query import Query
-from eventfold.engines.sqlite import SqliteEngine, layouts, schema
+from eventfold.engines.sqlite import SqliteEngine, schema, upgrade
 from eventfold.errors import NotAStore, StoreBusy, StoreDamaged, StoreFull, StoreVersionMismatch
 from eventfold.ports.engine import AppendRequest, Span
 from eventfold.ports.inline import InlineRegistration
@@ -145,15 +145,15 @@ def test_a_killed_upgrade_leaves_the_old_layout_whole(old: str, point: str) -> N
     dying = f"""
 import os, signal, sys
 from eventfold.concurrency.run import run
-from eventfold.engines.sqlite import SqliteEngine, layouts
+from eventfold.engines.sqlite import SqliteEngine, upgrade
 def dies(*given):
     if {point!r} == "last":
         whole(*given)
     os.kill(os.getpid(), signal.SIGKILL)
 if {point!r} == "last":
-    whole, layouts.check_definitions = layouts.check_definitions, dies
+    whole, upgrade.check_definitions = upgrade.check_definitions, dies
 else:
-    layouts.STEPS[1] = dies
+    upgrade.STEPS[1] = dies
 run(SqliteEngine({old!r}).upgrade())
 """
     killed = subprocess.run([sys.executable, "-c", dying], capture_output=True, timeout=60)
@@ -171,10 +171,10 @@ def test_a_step_that_fails_changes_nothing(old: str, monkeypatch: pytest.MonkeyP
     def full(_connection: Any) -> None:
         raise apsw.FullError("no room")
 
-    monkeypatch.setitem(layouts.STEPS, 1, full)
+    monkeypatch.setitem(upgrade.STEPS, 1, full)
     with pytest.raises(StoreFull):
         upgraded(old)
-    monkeypatch.setitem(layouts.STEPS, 1, lambda connection: connection.execute("DROP TABLE snapshot"))
+    monkeypatch.setitem(upgrade.STEPS, 1, lambda connection: connection.execute("DROP TABLE snapshot"))
     with pytest.raises(StoreDamaged, match="definition of"):
         upgraded(old)
     assert layout_of(old) == 1 and len(rows(old, "SELECT * FROM snapshot")) == 1

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import eventfold as ef
-from eventfold.engines.sqlite.named import NamedLocks
+from eventfold.engines.sqlite.named_locks import NamedLocks
 from eventfold.errors import StoreBusy
 
 HOLDER = """
@@ -121,7 +121,7 @@ def test_a_task_cancelled_while_a_thread_takes_its_lock_leaves_none_taken(
 ) -> None:
     """However often: what the thread takes afterwards is given back, and in this order."""
     path, begun, go = str(tmp_path / "s.db"), threading.Event(), threading.Event()
-    take = NamedLocks.take
+    take = NamedLocks.try_acquire
 
     def slowly(self: NamedLocks, name: str, owner: str) -> str | None:
         begun.set()
@@ -135,7 +135,7 @@ def test_a_task_cancelled_while_a_thread_takes_its_lock_leaves_none_taken(
     async def scenario() -> None:
         async with ef.AsyncStore(path) as store:
             with monkeypatch.context() as patched:
-                patched.setattr(NamedLocks, "take", slowly)
+                patched.setattr(NamedLocks, "try_acquire", slowly)
                 task = asyncio.create_task(hold(store))
                 assert await asyncio.to_thread(begun.wait, 60)
                 for _ in range(times):
@@ -155,16 +155,16 @@ def test_a_task_cancelled_while_a_thread_takes_its_lock_leaves_none_taken(
 def test_a_task_cancelled_while_a_thread_unlocks_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or the thread would take the lock away from the next who has it."""
     path, begun, go = str(tmp_path / "s.db"), threading.Event(), threading.Event()
-    give_back = NamedLocks.give_back
+    release = NamedLocks.release
 
     def slowly(self: NamedLocks, name: str) -> None:
         begun.set()
         assert go.wait(60)
-        give_back(self, name)
+        release(self, name)
 
     async def hold(store: ef.AsyncStore) -> None:
         async with store.lock(GATE):
-            monkeypatch.setattr(NamedLocks, "give_back", slowly)
+            monkeypatch.setattr(NamedLocks, "release", slowly)
 
     async def scenario() -> None:
         async with ef.AsyncStore(path) as store:
@@ -176,7 +176,7 @@ def test_a_task_cancelled_while_a_thread_unlocks_waits_for_it(tmp_path: Path, mo
             go.set()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            monkeypatch.setattr(NamedLocks, "give_back", give_back)
+            monkeypatch.setattr(NamedLocks, "release", release)
             async with ef.AsyncStore(path) as other, other.lock(GATE, timeout=0):
                 with pytest.raises(StoreBusy):
                     async with store.lock(GATE, timeout=0):

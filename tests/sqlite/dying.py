@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import eventfold as ef
-from eventfold.engines.sqlite import duplicate
+from eventfold.engines.sqlite import backup
 from eventfold.errors import StoreNotFound
 from tests.sqlite.faulty import Disk
 from tests.sqlite.noted import assert_whole, noted
@@ -53,7 +53,7 @@ def _child(n: int, work: Callable[[], None]) -> NoReturn:
     try:
         disk = Disk()
         for name in ("fsync", "rename", "ftruncate"):
-            setattr(duplicate.os, name, counted(disk, name, getattr(os, name)))
+            setattr(backup.os, name, counted(disk, name, getattr(os, name)))
         disk.refuse_nth(n, die)
         work()
         os._exit(FINISHED)

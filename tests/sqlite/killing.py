@@ -145,7 +145,7 @@ def _there(engine: SqliteEngine, first: int, last: int, ids: list[bytes]) -> boo
             return [row[0] for row in connection.execute(sql, (first, last))] == ids
         return all(connection.execute("SELECT 1 FROM event WHERE id = ?", (each,)).fetchone() for each in ids)
 
-    return engine._reading(look)
+    return engine._run_read(look)
 
 
 if __name__ == "__main__":

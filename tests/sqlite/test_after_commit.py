@@ -17,12 +17,12 @@ from eventfold.ports.engine import AppendRequest
 from tests.sqlite.noted import engine_of, noted
 
 STEPS: dict[str, Callable[[Any], tuple[Any, str]]] = {
-    "publishing names": lambda engine: (engine._writer.types, "publish"),
-    "looking whether the file is in its place": lambda engine: (engine._file, "in_place"),
-    "noting the head": lambda engine: (engine._writer.end, "committed"),
+    "publishing names": lambda engine: (engine._writer.types, "commit"),
+    "looking whether the file is in its place": lambda engine: (engine._file, "is_in_place"),
+    "noting the head": lambda engine: (engine._writer.head, "record_commit"),
     "the checkpoint": lambda engine: (engine._writer, "_checkpoint"),
     "giving the lock back": lambda engine: (engine._file.lock, "release"),
-    "giving the connection back": lambda engine: (engine._file.pool, "written"),
+    "giving the connection back": lambda engine: (engine._file.pool, "return_writer"),
 }
 ERRORS = [OSError(28, "No space left on device"), apsw.IOError("disk I/O error"), RuntimeError("a mistake")]
 
@@ -64,7 +64,7 @@ def test_a_fault_before_the_commit_is_itself(path: str, monkeypatch: pytest.Monk
             raise apsw.IOError("disk I/O error")
 
         with monkeypatch.context() as planted:
-            planted.setattr(engine._writer.end, "look", fail)
+            planted.setattr(engine._writer.head, "read_head", fail)
             with pytest.raises(ef.errors.StoreUnavailable):
                 run(engine.append_many([AppendRequest((NewEvent(new_id(), "fault.new", 1, b"{}", ()),))]))
         assert store.head() == 1

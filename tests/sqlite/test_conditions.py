@@ -16,7 +16,7 @@ import eventfold as ef
 from eventfold.concurrency.run import run
 from eventfold.core.query import ConditionClause, Query
 from eventfold.engines.sqlite import SqliteEngine, pool, writer
-from eventfold.engines.sqlite.connect import File
+from eventfold.engines.sqlite.file import File
 from eventfold.errors import AppendConflict
 from eventfold.ports.engine import Span
 from tests.sqlite.noted import engine_of, noted, opened, raw, request, written
@@ -28,7 +28,7 @@ LONG = Query.of(types=["Rare", "Rarer"], tags="often")
 @pytest.fixture
 def engine(path: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[SqliteEngine]:
     """A store whose writer finds a hundred events long, with three hundred of them."""
-    monkeypatch.setattr(writer, "LONG", 100)
+    monkeypatch.setattr(writer, "OLD_CONDITION_POSITIONS", 100)
     made = SqliteEngine(path)
     run(made.open())
     run(made.append_many([request(raw(n, "often")) for n in range(300)] + [request(raw(0, "often", type="Rare"))]))
@@ -113,7 +113,7 @@ def test_a_long_condition_that_does_not_hold_is_refused_with_its_first_event(eng
 
 def test_a_long_condition_does_not_keep_other_tasks_from_the_log(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Forty tasks with conditions over the whole log, and forty without, all get their outcome."""
-    monkeypatch.setattr(writer, "LONG", 50)
+    monkeypatch.setattr(writer, "OLD_CONDITION_POSITIONS", 50)
 
     async def main() -> list[int]:
         async with ef.AsyncStore(path) as store:
@@ -149,7 +149,7 @@ def test_many_readers_at_once_leave_few_connections(store: ef.Store) -> None:
     for thread in threads:
         thread.join()
     kept = engine_of(store)._file.pool
-    assert not kept.in_use and len(kept._readers) <= pool.IDLE
+    assert not kept.is_in_use and len(kept._readers) <= pool.MAX_IDLE_READERS
 
 
 def test_stores_that_nobody_closes_leave_no_descriptors(path: str) -> None:

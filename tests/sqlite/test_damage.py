@@ -232,7 +232,7 @@ def test_a_store_cut_to_nothing_is_not_made_anew(
 
 def test_the_checksum_of_a_row_is_the_same_for_ever() -> None:
     """A change of library or version that packed rows differently would make every stored event look corrupt."""
-    from eventfold.engines.sqlite.read import with_checksum
+    from eventfold.engines.sqlite.schema import with_checksum
 
     row = (7, b"\0" * 16, 3, 1, b'{"n":1}', "a:1\nb:2", 1_795_000_000_000_000, None, b"{}", 0, 2, "cbor", "k", None)
     assert with_checksum(row[:-1])[-1] == CHECKSUM

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from eventfold.concurrency.run import run
-from eventfold.engines import open_engine, restored
+from eventfold.engines import begin_epoch_after_restore, open_engine
 from eventfold.errors import StoreDamaged
 from eventfold.store import Store
 from eventfold.testing.conformance.engine_under_test import EngineUnderTest
@@ -24,7 +24,7 @@ def test_a_living_process_notices_that_the_store_was_restored(tmp_path: Path, mo
     store = engine_under_test.open()
     store.append(deposit("a-1", 10))
     assert store.state(Account("a-1")).balance == 10
-    begun = run(restored(open_engine(path, "sync", False, {})))
+    begun = run(begin_epoch_after_restore(open_engine(path, "sync", False, {})))
     assert (begun.ended, begun.epoch) == (1, 2)
     for call in (
         lambda: store.decide(withdraw, Account("a-1"), 1),

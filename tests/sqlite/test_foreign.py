@@ -14,9 +14,9 @@ from uuid import uuid4
 import pytest
 
 import eventfold as ef
-from eventfold.engines.sqlite import connect
-from eventfold.engines.sqlite.guard import Guard
-from eventfold.engines.sqlite.system import file_system
+from eventfold.engines.sqlite import file
+from eventfold.engines.sqlite.errors import memory_file_system
+from eventfold.engines.sqlite.file_guards import FileGuard
 from eventfold.errors import AppendUnconfirmed, StoreDamaged, StoreUnsafe
 from tests.sqlite.noted import assert_whole, engine_of, foreign, noted
 from tests.sqlite.other import Other
@@ -46,7 +46,7 @@ def careless_close(path: str) -> None:
 @pytest.fixture
 def unguarded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A system without locks of open file descriptions."""
-    monkeypatch.setattr(Guard, "set", lambda self: None)
+    monkeypatch.setattr(FileGuard, "lock_shared", lambda self: None)
 
 
 @pytest.mark.skipif(not hasattr(__import__("fcntl"), "F_OFD_SETLK"), reason="locks of descriptions are Linux's")
@@ -223,7 +223,7 @@ def test_the_definitions_are_compared_with_those_of_a_new_store(tmp_path: Path) 
     path = str(tmp_path / "new.db")
     ef.Store(path).close()
     found = foreign(path, "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
-    assert set(found) == connect._definitions()
+    assert set(found) == file._expected_definitions()
 
 
 # ------------------------------------------------------------------------------------------ journal modes
@@ -286,7 +286,7 @@ def store_count(path: str) -> int:
 # ------------------------------------------------------------------------------------------ memory
 
 
-@pytest.mark.skipif(file_system("/dev/shm") != "tmpfs", reason="this system has no file system in memory there")
+@pytest.mark.skipif(memory_file_system("/dev/shm") != "tmpfs", reason="this system has no file system in memory there")
 def test_a_store_in_memory_is_warned_of(memory_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Once a path and process, in the log named eventfold; the facts about the store say it, too."""
     path = str(memory_folder / "log.db")
@@ -300,7 +300,7 @@ def test_a_store_in_memory_is_warned_of(memory_folder: Path, caplog: pytest.LogC
 
 def test_a_store_on_a_disk_is_not_warned_of(path: str, caplog: pytest.LogCaptureFixture) -> None:
     """Unless the tests themselves run in memory."""
-    if file_system(os.path.dirname(path)):
+    if memory_file_system(os.path.dirname(path)):
         pytest.skip("temporary files are in memory here")
     with ef.Store(path) as store:
         assert "file_system" not in store.stats()

@@ -215,7 +215,7 @@ def test_a_child_does_not_hold_the_lock_of_a_parent_that_was_killed(path: str) -
 
 HELD = """
 from eventfold.engines.sqlite import pool
-pool.PATIENCE = 0.1
+pool.FORK_TIMEOUT_S = 0.1
 store = ef.Store(path)
 store.append(noted(1))
 held = engine_of(store)._file.reader()
@@ -231,7 +231,7 @@ def child():
         other.append(noted(1))
 
 ended(forked(child, sys.exit))
-engine_of(store)._file.pool.done(held)
+engine_of(store)._file.pool.return_reader(held)
 store.append(noted(2))
 ended(forked(lambda: ef.Store(path).append(noted(3))))
 print(store.count())

@@ -85,7 +85,7 @@ def test_what_is_in_use_is_not_idle(path: str) -> None:
         other.append(noted(1))
         assert len(next(pages)) == 1
         time.sleep(3 * IDLE_S)
-        assert not engine_of(store)._file.rest()
+        assert not engine_of(store)._file.close_while_idle()
         other.append(noted(2))
         assert len(next(pages)) == 1
 
@@ -97,7 +97,7 @@ def test_threads_that_use_a_store_while_it_closes_itself_get_right_answers(path:
         rested = 0
         for n in range(1, 200):
             store.append(noted(n))
-            rested += file.rest()
+            rested += file.close_while_idle()
             assert store.count() == n
         assert rested > 100
 
@@ -107,7 +107,7 @@ def test_a_file_that_was_replaced_meanwhile_is_noticed(path: str, tmp_path: Path
     with ef.Store(path, max_idle=1000) as store:
         store.append(noted(1))
         store.backup(str(tmp_path / "copy"))
-        assert engine_of(store)._file.rest()
+        assert engine_of(store)._file.close_while_idle()
         os.replace(tmp_path / "copy", path)
         with pytest.raises(StoreDamaged, match="replaced"):
             store.count()

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from eventfold.concurrency import run
 from eventfold.core.query import Query
 from eventfold.engines.memory import MemoryEngine
-from eventfold.engines.sqlite import SqliteEngine, many
+from eventfold.engines.sqlite import SqliteEngine
+from eventfold.engines.sqlite import queries as sql_queries
 from eventfold.ports.engine import AppendRequest, Span
 from tests.model.calls import queries, requests, seen, timeless
 
@@ -30,8 +31,10 @@ def test_it_behaves_as_the_memory_engine_does(
 ) -> None:
     """Any calls: reused ids, known keys, conditions on each other, behind events of any call; then any reads."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("FEW", few), ("MOST_ROWS", 3), ("LEAST_STRETCH", 1)) if few is not None else ():
-            patch.setattr(many, name, value)
+        for name, value in (
+            (("FEW", few), ("MAX_STRETCH_ROWS", 3), ("MIN_STRETCH_POSITIONS", 1)) if few is not None else ()
+        ):
+            patch.setattr(sql_queries, name, value)
         compare(SqliteEngine(str(place / f"{uuid4().hex}.db"), durability="normal"), calls, asked)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import eventfold as ef
-from eventfold.engines.sqlite.duplicate import _claim, partial_of
+from eventfold.engines.sqlite.backup import _create_partial, partial_path
 from eventfold.errors import (
     AppendUnconfirmed,
     EventfoldError,
@@ -203,7 +203,7 @@ def test_a_process_killed_at_any_step_leaves_a_whole_file_or_none(memory_folder:
 def test_what_a_killed_backup_left_is_never_taken_for_a_copy_and_never_in_the_way(path: str, tmp_path: Path) -> None:
     """It has a hidden name of its own, and the next backup to the same path removes it."""
     copy = str(tmp_path / "copy.db")
-    left = Path(partial_of(copy))
+    left = Path(partial_path(copy))
     left.write_bytes(b"half of something")
     Path(f"{left}-wal").write_bytes(b"and more")
     with ef.Store(path) as store:
@@ -227,7 +227,7 @@ def test_of_two_backups_to_one_path_at_once_one_is_refused(path: str, process: C
     """The other goes on undisturbed."""
     with ef.Store(path) as store:
         store.append(noted(1))
-        claimed = _claim(path + ".copy", partial_of(path + ".copy"))
+        claimed = _create_partial(path + ".copy", partial_path(path + ".copy"))
         other = process()
         other.start(f"ef.Store({path!r}).backup({path + '.copy'!r})")
         outcome = other.outcome()

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.engines import sqlite
-from eventfold.engines.sqlite import byte_locks, writer
+from eventfold.engines.sqlite import byte_range_locks, writer
+from eventfold.engines.sqlite import engine as engine_module
 from eventfold.errors import AppendUnconfirmed, EventfoldError, StoreBusy, StoreDamaged
 from tests.sqlite.noted import engine_of, noted
 from tests.sqlite.other import Other
 
-pytestmark = pytest.mark.skipif(not byte_locks.AVAILABLE, reason="the index is held by locks of Linux's")
+pytestmark = pytest.mark.skipif(not byte_range_locks.AVAILABLE, reason="the index is held by locks of Linux's")
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def checkpoint(store: ef.Store) -> None:
     """Bring the log into the file, as each checkpoint does."""
     wrote = engine_of(store)._writer
     assert wrote is not None
-    wrote._in_turn(wrote._checkpoint_at_last)
+    wrote._run_alone(wrote._final_checkpoint)
 
 
 ASKING: tuple[Callable[[ef.Store], Any], ...] = (
@@ -72,14 +72,14 @@ def test_a_read_under_way_returns_nothing(path: str, old: Path, monkeypatch: pyt
     """The file is overwritten between the first row and the answer."""
     with ef.Store(path) as store:
         store.append(noted(2))
-        read_page = sqlite.read_page
+        read_page = engine_module.read_page
 
         def overwritten(*asked: Any) -> Any:
             answer = read_page(*asked)
             shutil.copyfile(old, path)
             return answer
 
-        monkeypatch.setattr(sqlite, "read_page", overwritten)
+        monkeypatch.setattr(engine_module, "read_page", overwritten)
         with pytest.raises(StoreDamaged, match="overwritten"):
             list(store.read())
 
@@ -125,7 +125,7 @@ def test_what_another_process_acknowledged_is_missed_in_a_file_that_was_put_back
         assert store.count() == 1
         other = process()
         other(f"store = ef.Store({path!r}); [store.append(noted(n)).last for n in range(2, 9)]")
-        other("writer = store.engine._writer; writer._in_turn(writer._checkpoint_at_last)")
+        other("writer = store.engine._writer; writer._run_alone(writer._final_checkpoint)")
         shutil.copyfile(old, path)
         with pytest.raises(StoreDamaged):
             store.append(noted(9))

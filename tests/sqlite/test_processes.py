@@ -194,13 +194,15 @@ def test_opening_waits_for_the_one_who_is_creating(path: str, process: Callable[
     """A file that is empty because somebody is about to fill it is no error."""
     open(path, "x").close()
     creator = process()
-    creator(f"from eventfold.engines.sqlite.lock import WriterLock; lock = WriterLock({path!r}, 60); lock.acquire()")
+    creator(
+        f"from eventfold.engines.sqlite.writer_lock import WriterLock; lock = WriterLock({path!r}, 60); lock.acquire()"
+    )
     opener = process()
     opener.start(f"store = ef.Store({path!r}, create=False)")
     time.sleep(0.3)
-    creator("from eventfold.engines.sqlite import schema; from eventfold.engines.sqlite.identity import give_birth")
+    creator("from eventfold.engines.sqlite import schema; from eventfold.engines.sqlite.schema import create_identity")
     creator(f"import apsw; c = apsw.Connection({path!r}); c.pragma('journal_mode', 'wal')")
-    creator("c.execute('BEGIN'); c.execute(schema.CREATE); give_birth(c)")
+    creator("c.execute('BEGIN'); c.execute(schema.CREATE); create_identity(c)")
     creator("c.pragma('application_id', schema.APPLICATION_ID); c.pragma('user_version', schema.LAYOUT)")
     creator("c.execute('COMMIT'); lock.release()")
     opener.answer()
@@ -264,7 +266,7 @@ def test_closing_while_others_read_ends_them_in_our_words(path: str) -> None:
         thread.join(DEADLINE_S)
     assert [type(each).__name__ for each in told] == ["StoreClosed"] * 4
     pool = engine_of(store)._file.pool
-    assert not pool.in_use and not pool._readers and not pool._writers
+    assert not pool.is_in_use and not pool._readers and not pool._writers
 
 
 def test_an_error_kept_by_its_catcher_keeps_no_snapshot(path: str) -> None:
@@ -279,9 +281,9 @@ def test_an_error_kept_by_its_catcher_keeps_no_snapshot(path: str) -> None:
             connection.execute("SELECT * FROM event").fetchone()  # type: ignore[attr-defined]
             raise ef.EventfoldError("It failed.", "Look.")
 
-        engine_of(store)._file.pool.done(connection)
+        engine_of(store)._file.pool.return_reader(connection)
         try:
-            engine_of(store)._reading(fail)
+            engine_of(store)._run_read(fail)
         except ef.EventfoldError as error:
             kept.append(error)
         run(engine_of(store).append_many([request(raw(3))]))

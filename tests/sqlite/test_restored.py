@@ -13,7 +13,7 @@ import pytest
 
 import eventfold as ef
 from eventfold.concurrency.run import run
-from eventfold.engines.sqlite import SqliteEngine, connect
+from eventfold.engines.sqlite import SqliteEngine, file
 from eventfold.errors import CursorMismatch, EventfoldError, NotAStore, StoreDamaged, StoreNotFound
 from tests.cli.commands import run as eventfold
 from tests.sqlite.noted import assert_whole, engine_of, noted
@@ -73,7 +73,7 @@ def test_a_restored_backup_under_a_running_follower_is_noticed(path: str, way: C
 
 def test_a_reader_that_follows_nothing_notices_within_a_second(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that only reads looks now and then whether the path still leads to its file."""
-    monkeypatch.setattr(connect, "GLANCE", 0.0)
+    monkeypatch.setattr(file, "PRESENCE_CHECK_INTERVAL_S", 0.0)
     with ef.Store(path) as store:
         store.append(noted(1))
         store.backup(path + ".backup")
@@ -161,7 +161,7 @@ def test_an_older_copy_written_over_the_very_file_never_gives_wrong_events(path:
     for n in range(10 + 61 * way):
         store.append(noted(1_000 + n))
     if way % 2:  # nothing is left in the write-ahead log, so the file is all there is
-        engine_of(store)._reading(lambda connection: connection.wal_checkpoint(mode=3))
+        engine_of(store)._run_read(lambda connection: connection.wal_checkpoint(mode=3))
     everything, some = numbers(store), ef.Query.of(tags="who:w-3")
     selected = [recorded.event.n for recorded in store.read(some)]
     shutil.copyfile(path + ".copy", path)
@@ -195,7 +195,7 @@ def test_an_older_copy_beside_the_log_of_a_newer_life_gives_no_wrong_log(path: s
     store = ef.Store(path)
     for n in range(gap):
         store.append(noted(1_000 + n))
-    engine_of(store)._reading(lambda connection: connection.wal_checkpoint(mode=3))
+    engine_of(store)._run_read(lambda connection: connection.wal_checkpoint(mode=3))
     for n in range(90):
         store.append(noted(2_000 + n))
     everything, queries = numbers(store), [ef.Query.of(tags=f"who:w-{n}") for n in range(7)]
@@ -336,7 +336,7 @@ def test_a_backup_never_overwrites_and_leaves_no_half(path: str, tmp_path: Path)
         with pytest.raises(StoreNotFound):
             store.backup(str(tmp_path / "nowhere" / "copy.db"))
         with pytest.MonkeyPatch.context() as broken:
-            broken.setattr("eventfold.engines.sqlite.duplicate.STEP", "many")
+            broken.setattr("eventfold.engines.sqlite.backup.PAGES_PER_STEP", "many")
             with pytest.raises(TypeError):
                 store.backup(path + ".half")
         assert sorted(each.name for each in tmp_path.iterdir()) == ["log.db", "log.db-shm", "log.db-wal", "log.db.lock"]

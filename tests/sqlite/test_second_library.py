@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 
 import eventfold as ef
-from eventfold.engines.sqlite import byte_locks
-from eventfold.engines.sqlite.wal_index import CUT_TO, OPENED, hold_index
+from eventfold.engines.sqlite import byte_range_locks
+from eventfold.engines.sqlite.wal_index import OPEN_LOCK_BYTE, TRUNCATED_BYTES, lock_index
 from tests.sqlite.noted import engine_of, noted
 
 ROOT = Path(__file__).parents[2]
 SECONDS = "2"
 TABLES = "SELECT count(*) FROM sqlite_schema"
 
-pytestmark = pytest.mark.skipif(not byte_locks.AVAILABLE, reason="locks of open file descriptions are Linux's")
+pytestmark = pytest.mark.skipif(not byte_range_locks.AVAILABLE, reason="locks of open file descriptions are Linux's")
 
 
 @pytest.mark.parametrize("library", ["sqlite3", "pandas"])
@@ -57,10 +57,10 @@ def test_the_index_is_not_cut_by_the_next_library_to_open_it(path: str, store: e
         sqlite3.connect(path).execute("SELECT count(*) FROM event").connection.close()
         held = os.open(path + "-shm", os.O_RDWR)
         try:
-            assert byte_locks.is_locked(held, OPENED, 1)
+            assert byte_range_locks.is_locked(held, OPEN_LOCK_BYTE, 1)
         finally:
             os.close(held)
-        assert index_size(path) > CUT_TO
+        assert index_size(path) > TRUNCATED_BYTES
     store.append(noted(2))
     assert store.count() == 2
 
@@ -82,7 +82,7 @@ def test_rows_in_a_file_of_their_own_are_held_as_well(path: str, tmp_path: Path)
         sqlite3.connect(rows).execute(TABLES).connection.close()
         code = f"import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute({TABLES!r}).connection.close()"
         subprocess.run([sys.executable, "-c", code, rows], check=True, timeout=30)
-        assert os.path.exists(rows + "-wal") and index_size(rows) > CUT_TO
+        assert os.path.exists(rows + "-wal") and index_size(rows) > TRUNCATED_BYTES
         store.append(noted(2, "a"))
         store.project(Count)
         assert [row.n for row in store.rows(Count)] == [2]
@@ -93,9 +93,9 @@ def test_an_index_that_a_dead_process_left_is_begun_again(path: str) -> None:
     ef.Store(path).close()
     with open(path + "-shm", "wb") as index:
         index.write(os.urandom(32_768))
-    held = hold_index(path)
+    held = lock_index(path)
     assert held is not None
-    assert index_size(path) == CUT_TO
+    assert index_size(path) == TRUNCATED_BYTES
     os.close(held)
     with ef.Store(path) as store:
         assert store.append(noted(1)).last == 1
@@ -108,8 +108,8 @@ def test_an_index_in_use_is_held_as_it_is(path: str) -> None:
     try:
         assert connection.execute("SELECT count(*) FROM event").fetchone() == (0,)
         size = index_size(path)
-        held = hold_index(path)
-        assert held is not None and index_size(path) == size > CUT_TO
+        held = lock_index(path)
+        assert held is not None and index_size(path) == size > TRUNCATED_BYTES
         with ef.Store(path) as store:
             store.append(noted(1))
             assert connection.execute("SELECT count(*) FROM event").fetchone() == (1,)

@@ -14,7 +14,7 @@ import eventfold as ef
 from eventfold.concurrency.run import run
 from eventfold.core.query import ConditionClause, Query
 from eventfold.engines.sqlite import SqliteEngine
-from eventfold.engines.sqlite.connect import File
+from eventfold.engines.sqlite.file import File
 from eventfold.ports.engine import Span
 from tests.sqlite.noted import Noted, foreign, noted, raw, request
 

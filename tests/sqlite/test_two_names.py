@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import eventfold as ef
-from eventfold.engines.sqlite import connect
-from eventfold.engines.sqlite.guard import MARK
+from eventfold.engines.sqlite import file
+from eventfold.engines.sqlite.file_guards import ENTRY_MARK_ATTRIBUTE
 from eventfold.errors import StoreUnsafe, TargetUnavailable
 from tests.programs import Missing, needs_mounts
 from tests.sqlite.noted import Noted, assert_whole, noted
@@ -26,7 +26,7 @@ def marks_are_kept(folder: Path) -> bool:
     probe = folder / "probe"
     probe.touch()
     try:
-        os.setxattr(probe, MARK, b"x")
+        os.setxattr(probe, ENTRY_MARK_ATTRIBUTE, b"x")
     except (OSError, AttributeError):
         return False
     finally:
@@ -93,8 +93,10 @@ def test_an_append_is_not_the_first_to_look_for_a_second_name(
     one, two = names
     with ef.Store(one) as store:
         store.append(noted(1))
-        monkeypatch.setattr(connect, "GLANCE", 1_000.0)  # however long this machine takes from one append to the next
-        monkeypatch.setattr(connect, "refuse_links", lambda path: pytest.fail("looked again at once"))
+        monkeypatch.setattr(
+            file, "PRESENCE_CHECK_INTERVAL_S", 1_000.0
+        )  # however long this machine takes from one append to the next
+        monkeypatch.setattr(file, "refuse_links", lambda path: pytest.fail("looked again at once"))
         os.link(one, two)
         store.append(noted(2))
 
@@ -221,12 +223,12 @@ def test_a_closed_store_has_no_mark_and_an_open_one_has_its_own(names: tuple[str
         raise Missing("extended attributes in the folder of temporary files")
     first, second = ef.Store(one), ef.Store(one)
     first.append(noted(1))
-    assert one in os.getxattr(one, MARK).decode()
+    assert one in os.getxattr(one, ENTRY_MARK_ATTRIBUTE).decode()
     first.close()
     second.append(noted(2))
-    assert one in os.getxattr(one, MARK).decode()
+    assert one in os.getxattr(one, ENTRY_MARK_ATTRIBUTE).decode()
     second.close()
-    assert MARK not in os.listxattr(one)
+    assert ENTRY_MARK_ATTRIBUTE not in os.listxattr(one)
 
 
 def test_read_models_in_a_file_with_two_names_are_refused(names: tuple[str, str]) -> None:

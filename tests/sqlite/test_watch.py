@@ -14,8 +14,8 @@ import pytest
 
 import eventfold as ef
 from eventfold.engines.sqlite import watch
-from eventfold.engines.sqlite.connect import File
-from eventfold.engines.sqlite.notice import Notice, notice_of
+from eventfold.engines.sqlite.file import File
+from eventfold.engines.sqlite.watch import FileNotifier, open_notifier
 from eventfold.errors import StoreClosed
 from tests.sqlite.noted import engine_of, noted
 from tests.sqlite.other import Other
@@ -60,7 +60,7 @@ def test_watching_outlives_trouble_with_the_file(
     path: str, store: ef.Store, monkeypatch: pytest.MonkeyPatch, process: Callable[..., Other]
 ) -> None:
     """A poll that fails rings, so that whoever looks is told, and is tried again."""
-    monkeypatch.setattr(watch, "TROUBLED", 0.01)
+    monkeypatch.setattr(watch, "ERROR_RETRY_INTERVAL_S", 0.01)
     trouble: list[BaseException] = [apsw.IOError("planted"), apsw.BusyError("planted"), apsw.NoMemError("planted")]
     reader = File.reader
     monkeypatch.setattr(File, "reader", lambda self: Troubled(reader(self), trouble))
@@ -116,7 +116,7 @@ def test_closing_ends_followers_and_their_thread(path: str) -> None:
     thread.join(DEADLINE_S)
     assert not thread.is_alive()
     assert [type(each) for each in told] in ([StoreClosed], [])
-    assert not engine_of(store)._file.pool.in_use
+    assert not engine_of(store)._file.pool.is_in_use
 
 
 def test_an_idle_follower_costs_next_to_nothing(path: str, process: Callable[..., Other]) -> None:
@@ -182,7 +182,7 @@ def test_the_system_tells_of_a_write_and_of_nothing_else(tmp_path: Path) -> None
     """A write to the file ends the wait and is told once; being woken ends it, too, and is no write."""
     path = tmp_path / "log"
     path.write_bytes(b"")
-    notice = Notice(str(path))
+    notice = FileNotifier(str(path))
     try:
         assert not notice.wait(0.01)
         path.write_bytes(b"something")
@@ -201,8 +201,8 @@ def test_where_nobody_tells_it_is_still_noticed(
     """Without notices another process's commit is found by asking, and so it is once notices fall silent."""
     other = process()
     other(f"store = ef.Store({path!r})")
-    for told in (lambda _path: None, lambda _path: notice_of(__file__)):
-        monkeypatch.setattr(watch, "notice_of", told)
+    for told in (lambda _path: None, lambda _path: open_notifier(__file__)):
+        monkeypatch.setattr(watch, "open_notifier", told)
         rung = threading.Event()
         with ef.Store(path) as store:
             stop = engine_of(store).watch(rung.set)
@@ -215,4 +215,4 @@ def test_where_nobody_tells_it_is_still_noticed(
 
 def test_there_is_no_notice_of_a_file_that_is_not_there(tmp_path: Path) -> None:
     """Then it is asked for now and then."""
-    assert notice_of(str(tmp_path / "missing")) is None
+    assert open_notifier(str(tmp_path / "missing")) is None

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from eventfold.concurrency.run import run
 from eventfold.core.envelope import NewEvent, Receipt
 from eventfold.core.query import ConditionClause, Item, Query
-from eventfold.engines.sqlite import SqliteEngine, append, writer
-from eventfold.engines.sqlite.window import Window
+from eventfold.engines.sqlite import SqliteEngine, batch, writer
+from eventfold.engines.sqlite.recent_window import RecentWindow
 from eventfold.errors import AppendConflict
 from eventfold.ports.engine import AppendRequest, Outcome
 from tests.sqlite.noted import raw, request
@@ -53,7 +53,7 @@ def first_match(log: list[Kind], query: Query, after: int) -> int | None:
 @given(st.integers(0, 9), st.lists(kinds, max_size=30), queries, st.integers(0, 45))
 def test_a_window_finds_the_first_event_that_matches(start: int, log: list[Kind], query: Query, after: int) -> None:
     """After any position, from its own beginning on."""
-    window = Window()
+    window = RecentWindow()
     window.restart(start)
     for position, (type, tags) in enumerate(log, start=start + 1):
         window.add(position, type, tags)
@@ -66,8 +66,8 @@ def test_a_window_finds_the_first_event_that_matches(start: int, log: list[Kind]
 def small_bounds() -> object:
     """Windows of a few events, and conditions that are long after a few, so that all paths meet."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(append, "MOST", 7)
-        patch.setattr(writer, "LONG", 4)
+        patch.setattr(batch, "MAX_EVENTS", 7)
+        patch.setattr(writer, "OLD_CONDITION_POSITIONS", 4)
         yield
 
 
@@ -139,7 +139,7 @@ def test_a_failed_batch_leaves_nothing_in_the_window(path: str, monkeypatch: pyt
     run(engine.open())
     run(engine.append_many([request(raw(1, "a"))]))
     with monkeypatch.context() as broken:
-        broken.setattr(append.Batch, "insert", lambda self: 1 / 0)
+        broken.setattr(batch.Batch, "insert", lambda self: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run(engine.append_many([request(raw(2, "b"))]))
     outcome = run(engine.append_many([request(raw(3, "b"), unless=[ConditionClause(Query.of(tags="b"), 1)])]))[0]

@@ -15,8 +15,7 @@ from eventfold.cli.formatting import count_of, format_size
 from eventfold.cli.options import STORE_VARIABLE, Json, Url, hide_password, open_store, split_store_argument
 from eventfold.cli.output import Output
 from eventfold.concurrency.run import run
-from eventfold.engines import open_engine, upgraded
-from eventfold.engines import restored as begun
+from eventfold.engines import begin_epoch_after_restore, open_engine, upgrade_layout
 from eventfold.errors import InvalidInput, StoreNotFound
 from eventfold.store import Store
 
@@ -105,7 +104,7 @@ def upgrade(
     if backup is not None and Path(backup).exists():
         raise InvalidInput(f"{backup} is there already.", "Name a path where nothing is, or move the old copy away.")
     output = Output(as_json)
-    done = run(upgraded(open_engine(url, "sync", False, {}), backup, copies=not no_backup))
+    done = run(upgrade_layout(open_engine(url, "sync", False, {}), backup, copies=not no_backup))
     shown = hide_password(url)
     if output.is_json:
         output.write_value({"had": done.had, "layout": done.now, "backup": done.backup})
@@ -128,7 +127,7 @@ def restored(url: Url = None, as_json: Json = None) -> None:
     if not url:
         raise typer.BadParameter(f"name the store, or set {STORE_VARIABLE}.", param_hint="STORE")
     output = Output(as_json)
-    done = run(begun(open_engine(url, "sync", False, {})))
+    done = run(begin_epoch_after_restore(open_engine(url, "sync", False, {})))
     if output.is_json:
         output.write_value({"store": done.store, "ended": done.ended, "epoch": done.epoch})
     else:

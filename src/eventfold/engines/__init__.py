@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
-from eventfold.engines.addresses import MEMORY, file_of, text_of
+from eventfold.engines.addresses import MEMORY, address_text, file_path
 from eventfold.errors import InvalidInput, InvalidUrl, MissingExtra, NotSupported
 from eventfold.ports.engine import Engine, RestoreResult, UpgradeResult
 
@@ -26,25 +26,25 @@ def open_engine(address: str | Engine, colour: Colour, create: bool, options: di
     """
     if not isinstance(address, str) and hasattr(address, "append_many"):
         return address
-    url = text_of(address, "The address of the store")
+    url = address_text(address, "The address of the store")
     if url == MEMORY:
-        return _memory("", create, options)
+        return _open_memory("", create, options)
     scheme, colon, rest = url.partition(":")
     known = scheme.lower()
     if not colon or len(scheme) < 2 or "/" in scheme or "." in scheme:
-        return _sqlite(url, create, options)
+        return _open_sqlite(url, create, options)
     if known == "memory":
-        return _memory(rest, create, options)
+        return _open_memory(rest, create, options)
     if known in ("sqlite", "file"):
-        path = file_of(rest, known, url)
-        return _memory("", create, options) if path == MEMORY else _sqlite(path, create, options)
+        path = file_path(rest, known, url)
+        return _open_memory("", create, options) if path == MEMORY else _open_sqlite(path, create, options)
     if known in ("postgresql", "postgres"):
         try:
             from eventfold.engines.postgres import PostgresEngine
         except ImportError as error:
             if not _is_missing(error, "psycopg"):
                 raise
-            raise missing_extra("postgres", "PostgreSQL", error) from error
+            raise missing_extra_error("postgres", "PostgreSQL", error) from error
         return PostgresEngine(url, colour=colour, create=create, **options)
     near = difflib.get_close_matches(known, SCHEMES, 1)
     raise InvalidUrl(
@@ -55,26 +55,26 @@ def open_engine(address: str | Engine, colour: Colour, create: bool, options: di
     )
 
 
-async def upgraded(engine: Engine, copy: str | None, *, copies: bool) -> UpgradeResult:
+async def upgrade_layout(engine: Engine, copy: str | None, *, copies: bool) -> UpgradeResult:
     """Bring the store of an engine that is not open to this version's layout. Raises NotSupported where none is kept.
 
     `copy`: where a copy is written first; None: beside the store, unless `copies` is false.
     """
     upgrade: Callable[..., Awaitable[UpgradeResult]] | None = getattr(engine, "upgrade", None)
     if upgrade is None:
-        raise _kept_nowhere(engine, "upgrade")
+        raise _no_storage_error(engine, "upgrade")
     return await upgrade(copy, copies=copies)
 
 
-async def restored(engine: Engine) -> RestoreResult:
+async def begin_epoch_after_restore(engine: Engine) -> RestoreResult:
     """Let a new epoch begin in the store of an engine that is not open. Raises NotSupported where none is kept."""
     restored: Callable[[], Awaitable[RestoreResult]] | None = getattr(engine, "restored", None)
     if restored is None:
-        raise _kept_nowhere(engine, "restored")
+        raise _no_storage_error(engine, "restored")
     return await restored()
 
 
-def _kept_nowhere(engine: Engine, capability: str) -> NotSupported:
+def _no_storage_error(engine: Engine, capability: str) -> NotSupported:
     return NotSupported(
         f"What the {engine.name} engine holds outlives no process, and has no older layout and no backup.",
         "Name a file or a PostgreSQL store.",
@@ -83,14 +83,14 @@ def _kept_nowhere(engine: Engine, capability: str) -> NotSupported:
     )
 
 
-def _memory(name: str, create: bool, options: dict[str, Any]) -> Engine:
+def _open_memory(name: str, create: bool, options: dict[str, Any]) -> Engine:
     from eventfold.engines.memory import MemoryEngine
 
-    refuse_unknown(MemoryEngine.__init__, options, "memory")
+    refuse_unknown_options(MemoryEngine.__init__, options, "memory")
     return MemoryEngine.named(name, create=create, **options)
 
 
-def _sqlite(path: str, create: bool, options: dict[str, Any]) -> Engine:
+def _open_sqlite(path: str, create: bool, options: dict[str, Any]) -> Engine:
     try:
         from eventfold.engines.sqlite import SqliteEngine
     except ImportError as error:
@@ -101,11 +101,11 @@ def _sqlite(path: str, create: bool, options: dict[str, Any]) -> Engine:
             "Install it: pip install eventfold (it is a core dependency).",
             extra="apsw",
         ) from error
-    refuse_unknown(SqliteEngine.__init__, options, "sqlite")
+    refuse_unknown_options(SqliteEngine.__init__, options, "sqlite")
     return SqliteEngine(path, create=create, **options)
 
 
-def refuse_unknown(constructor: Callable[..., Any], options: dict[str, Any], engine: str) -> None:
+def refuse_unknown_options(constructor: Callable[..., Any], options: dict[str, Any], engine: str) -> None:
     """Raises InvalidInput on an option that an engine does not have, naming those it has."""
     known = [name for name, each in inspect.signature(constructor).parameters.items() if each.kind == each.KEYWORD_ONLY]
     known = sorted({*known, *({"clock"} if engine == "memory" else ())} - {"create"})
@@ -125,7 +125,7 @@ def _is_missing(error: ImportError, package: str) -> bool:
     return (error.name or package).partition(".")[0].startswith(package)
 
 
-def missing_extra(extra: str, what: str, error: ImportError) -> MissingExtra:
+def missing_extra_error(extra: str, what: str, error: ImportError) -> MissingExtra:
     """The error that names the extra to install."""
     return MissingExtra(
         f"{what} needs a package that is not installed ({error.name or error}).",

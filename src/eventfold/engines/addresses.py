@@ -13,7 +13,7 @@ from eventfold.errors import InvalidUrl
 MEMORY = ":memory:"  # as sqlite3 writes it
 
 
-def text_of(address: Any, called: str) -> str:
+def address_text(address: Any, called: str) -> str:
     """An address as text: a str or a path object. Raises InvalidUrl on anything else, naming `called`."""
     if isinstance(address, os.PathLike):
         address = os.fspath(address)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
@@ -29,7 +29,7 @@ def text_of(address: Any, called: str) -> str:
     raise InvalidUrl(f"{called} is {address!r} ({kind}), and no address.", now, kind=kind)
 
 
-def file_of(rest: str, scheme: str, address: str) -> str:
+def file_path(rest: str, scheme: str, address: str) -> str:
     """The path behind `sqlite:` or `file:`, or `:memory:`.
 
     `sqlite:///x.db` is a relative path and `sqlite:////x.db` an absolute one, as in SQLAlchemy; `sqlite:PATH` is the

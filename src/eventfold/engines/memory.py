@@ -59,7 +59,7 @@ class MemoryEngine:
     name = "memory"
     capabilities = Capabilities(blocks=False, durable=False, shared=False)
     default_target = "memory:"
-    _shared: ClassVar[dict[str, MemoryEngine]] = {}
+    _named: ClassVar[dict[str, MemoryEngine]] = {}
 
     def __init__(self, clock: Clock = now_micros) -> None:
         self.store_id = secrets.token_hex(16)
@@ -67,7 +67,7 @@ class MemoryEngine:
         self._clock = clock
         self._mutex = Mutex()
         self._log: list[StoredEvent] = []
-        self._end = 0  # what stands behind it in the log was being written when an exception ended that
+        self._complete_through = 0  # what stands behind it in the log was being written when an exception ended that
         self._ids: dict[bytes, int] = {}
         self._tags: dict[str, list[int]] = {}
         self._moments: dict[str, list[int]] = {}  # by tags in UTC
@@ -75,41 +75,41 @@ class MemoryEngine:
         self._requests: dict[str, Receipt] = {}
         self._locks: dict[str, str] = {}
         self._snapshots: dict[str, Snapshot] = {}
-        self._bells: list[Callable[[], None]] = []
+        self._watchers: list[Callable[[], None]] = []
 
     @classmethod
     def named(cls, name: str, create: bool = True, **options: Any) -> MemoryEngine:
         """A new log, or, with a name, the process's log of that name: StoreNotFound if it may not be made."""
-        if not create and name and name not in cls._shared:
+        if not create and name and name not in cls._named:
             raise StoreNotFound(
                 f"There is no log memory:{name} in this process.", "Open it with create=True first, in this process."
             )
-        return cls(**options) if not name else cls._shared.setdefault(name, cls(**options))
+        return cls(**options) if not name else cls._named.setdefault(name, cls(**options))
 
     async def open(self) -> None:
         """See the port. There is nothing to open."""
 
     async def append_many(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
         """See the port."""
-        before = self._end
+        before = self._complete_through
         try:
-            return self._alone(lambda: [self._append(request) for request in requests])
+            return self._run_locked(lambda: [self._append(request) for request in requests])
         finally:
-            if self._end > before:
-                call_all(tuple(self._bells))
+            if self._complete_through > before:
+                call_all(tuple(self._watchers))
 
-    def _alone(self, work: Callable[[], T]) -> T:
+    def _run_locked(self, work: Callable[[], T]) -> T:
         """Call `work` while nobody else reads or writes here, over appends that are whole."""
-        return self._mutex.run(self._over_whole_appends, work)
+        return self._mutex.run(self._run_on_complete_appends, work)
 
-    def _over_whole_appends(self, work: Callable[[], T]) -> T:
-        if len(self._log) > self._end:
-            self._take_back()
+    def _run_on_complete_appends(self, work: Callable[[], T]) -> T:
+        if len(self._log) > self._complete_through:
+            self._remove_incomplete_append()
         return work()
 
-    def _take_back(self) -> None:
+    def _remove_incomplete_append(self) -> None:
         """Remove what was not written to its end. May itself be ended at any point, and is then done again."""
-        while len(self._log) > self._end:
+        while len(self._log) > self._complete_through:
             last = self._log[-1]
             if self._ids.get(last.id) == last.position:
                 del self._ids[last.id]
@@ -122,31 +122,31 @@ class MemoryEngine:
                     if not positions:
                         index.pop(name, None)
             del self._log[-1]
-        for key in [key for key, done in self._requests.items() if done.last > self._end]:
+        for key in [key for key, done in self._requests.items() if done.last > self._complete_through]:
             del self._requests[key]
 
     def _append(self, request: AppendRequest) -> Outcome:
         try:
-            known = self._known(request)
+            known = self._find_repeat(request)
             if known is not None:
                 return known
             if request.unless and request.epoch not in (None, self.epoch):
                 return epoch_ended(request.unless[0], request.epoch, self.epoch)
             for number, clause in enumerate(request.unless):
-                self._judge(clause, number)
+                self._check_clause(clause, number)
         except EventfoldError as refusal:
             return refusal
         first, size = len(self._log) + 1, len(request.events)
         time = max(self._clock(), self._log[-1].time if self._log else 0)
         for offset, new in enumerate(request.events):
-            self._write(new.at(first + offset, time, offset, size))
+            self._insert(new.at(first + offset, time, offset, size))
         done = make_receipt(self.store_id, self.epoch, self._log[first - 1 :])
         if request.key is not None:
             self._requests[request.key] = done
-        self._end = len(self._log)  # one step: from here on it is written
+        self._complete_through = len(self._log)  # one step: from here on it is written
         return done
 
-    def _known(self, request: AppendRequest) -> Receipt | None:
+    def _find_repeat(self, request: AppendRequest) -> Receipt | None:
         if request.key is not None and (earlier := self._requests.get(request.key)) is not None:
             return msgspec.structs.replace(earlier, repeated=True)
         at = [self._ids.get(event.id) for event in request.events]
@@ -161,7 +161,7 @@ class MemoryEngine:
             self._requests[request.key] = done
         return msgspec.structs.replace(done, repeated=True)
 
-    def _judge(self, clause: ConditionClause, number: int) -> None:
+    def _check_clause(self, clause: ConditionClause, number: int) -> None:
         if clause.after > len(self._log):
             raise in_the_future(clause, len(self._log))
         after = clause.after
@@ -173,7 +173,7 @@ class MemoryEngine:
         if found is not None:
             raise conflict(clause, found, number)
 
-    def _write(self, stored: StoredEvent) -> None:
+    def _insert(self, stored: StoredEvent) -> None:
         self._log.append(stored)
         self._ids[stored.id] = stored.position
         self._types.setdefault(stored.type, []).append(stored.position)
@@ -198,17 +198,17 @@ class MemoryEngine:
             if matches(event.type, event.tag_set):
                 yield position
 
-    def _tagged(self, tag: str) -> list[int]:
+    def _positions_of_tag(self, tag: str) -> list[int]:
         return self._moments.get(in_utc(tag), []) if is_moment(tag) else self._tags.get(tag, [])
 
     def _candidates(self, item: Item) -> list[list[int]]:
         if item.tags:
-            return [min(map(self._tagged, item.tags), key=len)]
+            return [min(map(self._positions_of_tag, item.tags), key=len)]
         return [self._types.get(name, []) for name in item.types]
 
     async def read(self, query: Query, span: Span) -> Page:
         """See the port."""
-        return self._alone(lambda: self._read(query, span))
+        return self._run_locked(lambda: self._read(query, span))
 
     def _read(self, query: Query, span: Span) -> Page:
         head = len(self._log)
@@ -217,9 +217,9 @@ class MemoryEngine:
         size = 0
         for position in self._positions(query, span.after, until, span.backwards):
             event = self._log[position - 1]
-            if not in_time(event, span):
+            if not is_within_occurred(event, span):
                 continue
-            if (len(events) >= span.limit or size >= PAGE_BYTES) and not same_append(events[-1], event):
+            if (len(events) >= span.limit or size >= PAGE_BYTES) and not is_same_append(events[-1], event):
                 edge = events[-1]
                 return Page(events, edge.position, True)
             events.append(event)
@@ -228,7 +228,7 @@ class MemoryEngine:
 
     async def head(self) -> Head:
         """See the port."""
-        return self._alone(self._head)
+        return self._run_locked(self._head)
 
     def _head(self) -> Head:
         return Head(len(self._log), self._log[-1].time, self._log[-1].id) if self._log else Head(0, 0, b"")
@@ -240,31 +240,31 @@ class MemoryEngine:
             end = len(self._log) if until is None else min(until, len(self._log))
             return sum(1 for _ in self._positions(query, after, end))
 
-        return self._alone(counted)
+        return self._run_locked(counted)
 
     async def position_at(self, time: int) -> int:
         """See the port."""
-        return self._alone(lambda: bisect_right(self._log, time, key=lambda event: event.time))
+        return self._run_locked(lambda: bisect_right(self._log, time, key=lambda event: event.time))
 
     async def event_id(self, position: int) -> bytes | None:
         """See the port."""
-        return self._alone(lambda: self._log[position - 1].id if 0 < position <= len(self._log) else None)
+        return self._run_locked(lambda: self._log[position - 1].id if 0 < position <= len(self._log) else None)
 
     async def position_of(self, id: bytes) -> int | None:
         """See the port."""
-        return self._alone(lambda: self._ids.get(id))
+        return self._run_locked(lambda: self._ids.get(id))
 
     async def boundary(self, position: int) -> int:
         """See the port."""
-        return self._alone(lambda: self._log[position - 1].last if 0 < position <= len(self._log) else position)
+        return self._run_locked(lambda: self._log[position - 1].last if 0 < position <= len(self._log) else position)
 
     async def request(self, key: str) -> Receipt | None:
         """See the port."""
-        return self._alone(lambda: self._requests.get(key))
+        return self._run_locked(lambda: self._requests.get(key))
 
     async def types(self) -> list[TypeCount]:
         """See the port."""
-        return self._alone(
+        return self._run_locked(
             lambda: [TypeCount(name, len(at), at[0], at[-1]) for name, at in sorted(self._types.items())]
         )
 
@@ -277,7 +277,7 @@ class MemoryEngine:
             found = [(name, self._tags[name]) for name in names[start : start + limit] if name.startswith(prefix)]
             return [TagCount(name, len(at), at[0], at[-1]) for name, at in found]
 
-        return self._alone(counted)
+        return self._run_locked(counted)
 
     async def keys(self, after: str = "", limit: int = 1000) -> list[tuple[str, int]]:
         """See the port."""
@@ -286,22 +286,22 @@ class MemoryEngine:
             names = sorted(name for name in self._requests if name > after)[:limit]
             return [(name, self._requests[name].first) for name in names]
 
-        return self._alone(listed)
+        return self._run_locked(listed)
 
     async def adopt(self, events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]] = ()) -> None:
         """See the port."""
-        self._alone(lambda: self._adopt(events, keys))
-        call_all(tuple(self._bells))
+        self._run_locked(lambda: self._adopt(events, keys))
+        call_all(tuple(self._watchers))
 
     def _adopt(self, events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]]) -> None:
         if events and events[0].position != len(self._log) + 1:
             raise import_gap(len(self._log), events[0].position)
         for stored in events:
-            self._write(stored)
+            self._insert(stored)
         for key, first in keys:
             size = self._log[first - 1].size
             self._requests[key] = make_receipt(self.store_id, self.epoch, self._log[first - 1 : first - 1 + size])
-        self._end = len(self._log)
+        self._complete_through = len(self._log)
 
     async def succeed(self, store_id: str, epoch: int) -> None:
         """See the port."""
@@ -326,7 +326,7 @@ class MemoryEngine:
                 del self._snapshots[key]
             return len(found)
 
-        return self._alone(dropped)
+        return self._run_locked(dropped)
 
     async def try_lock(self, name: str, owner: str) -> str | None:
         """See the port."""
@@ -337,7 +337,7 @@ class MemoryEngine:
             self._locks[name] = owner
             return None
 
-        return self._alone(taken)
+        return self._run_locked(taken)
 
     async def unlock(self, name: str) -> None:
         """See the port."""
@@ -369,11 +369,11 @@ class MemoryEngine:
 
     def watch(self, ring: Callable[[], None]) -> Callable[[], None]:
         """See the port."""
-        self._bells.append(ring)
+        self._watchers.append(ring)
 
         def stop() -> None:
-            if ring in self._bells:
-                self._bells.remove(ring)
+            if ring in self._watchers:
+                self._watchers.remove(ring)
 
         return stop
 
@@ -381,7 +381,7 @@ class MemoryEngine:
         """See the port. The log stays for whoever else has it by name."""
 
 
-def in_time(event: StoredEvent, span: Span) -> bool:
+def is_within_occurred(event: StoredEvent, span: Span) -> bool:
     """Whether an event lies within the business's time that a span asks for."""
     moment = event.time if event.occurred is None else event.occurred
     return (span.occurred_since is None or moment >= span.occurred_since) and (
@@ -389,6 +389,6 @@ def in_time(event: StoredEvent, span: Span) -> bool:
     )
 
 
-def same_append(a: StoredEvent, b: StoredEvent) -> bool:
+def is_same_append(a: StoredEvent, b: StoredEvent) -> bool:
     """Whether two events were written together."""
     return a.first == b.first

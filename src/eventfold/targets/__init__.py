@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from eventfold.concurrency import run
-from eventfold.engines.addresses import file_of, text_of
+from eventfold.engines.addresses import address_text, file_path
 from eventfold.errors import InvalidUrl, MissingExtra, NotSupported
 from eventfold.ports.engine import Engine
 from eventfold.ports.sink import Sink
@@ -56,13 +56,13 @@ def open_target(engine: Engine, address: str | Sink, own: Callable[[], Target]) 
     """
     if not isinstance(address, str) and isinstance(address, Sink):  # pyright: ignore[reportUnnecessaryIsInstance]
         return _sending(address, own())
-    address = text_of(address, "The address of the target")
+    address = address_text(address, "The address of the target")
     scheme, colon, rest = address.partition(":")
     scheme = scheme.lower()
     if not colon or len(scheme) < 2 or "/" in scheme or "." in scheme:
         return _sqlite(address)
     if scheme in ("sqlite", "file"):
-        return _sqlite(_named(file_of(rest, scheme, address), address))
+        return _sqlite(_named(file_path(rest, scheme, address), address))
     if address == "memory:":
         return _sqlite(":memory:")
     if scheme in ("postgresql", "postgres"):

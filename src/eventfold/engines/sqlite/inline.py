@@ -11,47 +11,47 @@ from typing import Any
 import apsw
 
 from eventfold.core.query import Query
-from eventfold.engines.sqlite.faults import disagreement
-from eventfold.engines.sqlite.read import with_checksum
+from eventfold.engines.sqlite.errors import inconsistency_error
+from eventfold.engines.sqlite.schema import with_checksum
 from eventfold.ports.engine import Page, Span
 from eventfold.ports.inline import InlineRegistration
 
-INLINED = "SELECT name, code, types, ticket, crc FROM inlined ORDER BY name"
-ENROL = "INSERT OR REPLACE INTO inlined (name, code, types, ticket, crc) VALUES (?,?,?,?,?)"
-DISMISS = "DELETE FROM inlined WHERE name = ?"
-PAGE = 1_000
+SELECT_REGISTRATIONS = "SELECT name, code, types, ticket, crc FROM inlined ORDER BY name"
+INSERT_REGISTRATION = "INSERT OR REPLACE INTO inlined (name, code, types, ticket, crc) VALUES (?,?,?,?,?)"
+DELETE_REGISTRATION = "DELETE FROM inlined WHERE name = ?"
+PAGE_EVENTS = 1_000
 
-Ask = Callable[[Query, Span], Page]
+ReadPage = Callable[[Query, Span], Page]
 
 
-def enrolled(connection: apsw.Connection) -> list[InlineRegistration]:
+def read_registrations(connection: apsw.Connection) -> list[InlineRegistration]:
     """Who is enrolled, as this transaction sees it. Raises StoreDamaged if a row is not as it was written."""
-    rows: list[Any] = connection.execute(INLINED).fetchall()
+    rows: list[Any] = connection.execute(SELECT_REGISTRATIONS).fetchall()
     if not rows:
         return []
     for row in rows:
         if with_checksum(row[:-1]) != row:
-            raise disagreement(f"the registration of {row[0]!r} does not have its checksum")
+            raise inconsistency_error(f"the registration of {row[0]!r} does not have its checksum")
     return [InlineRegistration(name, code, tuple(types.split("\n")), ticket) for name, code, types, ticket, _ in rows]
 
 
-class SqliteTurn:
-    """See engine.Turn."""
+class SqliteExclusiveTransaction:
+    """See engine.ExclusiveTransaction."""
 
-    def __init__(self, connection: apsw.Connection, head: int, ask: Ask) -> None:
+    def __init__(self, connection: apsw.Connection, head: int, ask: ReadPage) -> None:
         self.connection, self.head = connection, head
-        self.inlined: Sequence[InlineRegistration] = enrolled(connection)
+        self.inlined: Sequence[InlineRegistration] = read_registrations(connection)
         self._ask = ask
 
     async def read(self, query: Query, after: int) -> Page:
         """See the port."""
-        return self._ask(query, Span(after=after, limit=PAGE))
+        return self._ask(query, Span(after=after, limit=PAGE_EVENTS))
 
     async def enrol(self, inlined: InlineRegistration) -> None:
         """See the port."""
         row = (inlined.name, inlined.code, "\n".join(inlined.types), inlined.incarnation)
-        self.connection.execute(ENROL, with_checksum(row))
+        self.connection.execute(INSERT_REGISTRATION, with_checksum(row))
 
     async def dismiss(self, name: str) -> None:
         """See the port."""
-        self.connection.execute(DISMISS, (name,))
+        self.connection.execute(DELETE_REGISTRATION, (name,))

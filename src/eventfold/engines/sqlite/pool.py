@@ -17,9 +17,9 @@ import apsw
 from eventfold.concurrency.waiting import Waiters
 from eventfold.core.mutex import Mutex
 
-IDLE = 8  # readers kept for the next caller; each may cache 16 MB of pages
-LOOK_AGAIN_S = 0.05
-PATIENCE = 5.0  # seconds a fork waits for reads and commits in hand
+MAX_IDLE_READERS = 8  # readers kept for the next caller; each may cache 16 MB of pages
+POLL_INTERVAL_S = 0.05
+FORK_TIMEOUT_S = 5.0  # seconds a fork waits for reads and commits in hand
 
 
 class Pool:
@@ -34,15 +34,15 @@ class Pool:
         self,
         reader: Callable[[], apsw.Connection],
         writer: Callable[[], apsw.Connection],
-        ended: Callable[[], None] = lambda: None,
+        on_all_closed: Callable[[], None] = lambda: None,
     ) -> None:
-        self._ended = ended  # called when the pool is closed and its last connection is, too
+        self._on_all_closed = on_all_closed  # called when the pool is closed and its last connection is, too
         self._new_reader, self._new_writer = reader, writer
         self._readers: deque[apsw.Connection] = deque()
         self._writers: deque[apsw.Connection] = deque()  # the one that writes, while it does not
-        self._keeping = True  # False while a fork waits, and for ever once the pool is closed
-        self._made: dict[int, ReferenceType[Any]] = {}  # connections that are kept or used, or being made
-        self._change, self._counting = Waiters(), Mutex()
+        self._accepts_returns = True  # False while a fork waits, and for ever once the pool is closed
+        self._open_connections: dict[int, ReferenceType[Any]] = {}  # connections that are kept or used, or being made
+        self._changed, self._pause_mutex = Waiters(), Mutex()
         self._pauses = 0  # forks that wait
         self._closed = False
 
@@ -51,25 +51,25 @@ class Pool:
         try:
             return self._readers.pop()
         except IndexError:
-            return self._make(self._new_reader)
+            return self._open(self._new_reader)
 
     def writer(self) -> apsw.Connection:
         """The connection to write by, for one thread at a time, to be given back by `written` or `discard`."""
         try:
             return self._writers.pop()
         except IndexError:
-            return self._make(self._new_writer)
+            return self._open(self._new_writer)
 
-    def done(self, connection: apsw.Connection) -> None:
+    def return_reader(self, connection: apsw.Connection) -> None:
         """Take a reader back."""
-        if len(self._readers) < IDLE:
-            self._keep(self._readers, connection)
+        if len(self._readers) < MAX_IDLE_READERS:
+            self._return(self._readers, connection)
         else:
             self.discard(connection)
 
-    def written(self, connection: apsw.Connection) -> None:
+    def return_writer(self, connection: apsw.Connection) -> None:
         """Take the writer back."""
-        self._keep(self._writers, connection)
+        self._return(self._writers, connection)
 
     def discard(self, connection: apsw.Connection) -> None:
         """Take back a connection that cannot be trusted any more, and close it."""
@@ -77,45 +77,45 @@ class Pool:
             with suppress(apsw.Error):  # what was committed does not depend on how a connection ends
                 connection.close(force=True)
         finally:
-            self._gone(connection)
+            self._unregister(connection)
 
-    def _make(self, make: Callable[[], apsw.Connection]) -> apsw.Connection:
-        making = _Making()
+    def _open(self, make: Callable[[], apsw.Connection]) -> apsw.Connection:
+        making = _PendingConnection()
         self._register(making)
         while self._pauses > 0:  # asked afterwards, so that a fork waits for us, or we for it
-            self._gone(making)
+            self._unregister(making)
             while self._pauses > 0:
-                self._change.wait(lambda: self._pauses <= 0, LOOK_AGAIN_S)
+                self._changed.wait(lambda: self._pauses <= 0, POLL_INTERVAL_S)
             self._register(making)
         try:
             connection = make()
             self._register(connection)
         finally:
-            self._gone(making)
+            self._unregister(making)
         return connection
 
-    def _register(self, made: Any) -> None:
-        self._made[id(made)] = ref(made)
+    def _register(self, connection: Any) -> None:
+        self._open_connections[id(connection)] = ref(connection)
 
-    def _gone(self, made: Any) -> None:
-        self._made.pop(id(made), None)
-        self._change.wake()
-        if self._closed and not self._count():
-            self._ended()
+    def _unregister(self, connection: Any) -> None:
+        self._open_connections.pop(id(connection), None)
+        self._changed.wake()
+        if self._closed and not self._count_open():
+            self._on_all_closed()
 
-    def _count(self) -> int:
+    def _count_open(self) -> int:
         """How many connections are open or being made."""
         alive = 0
-        for number, found in tuple(self._made.items()):
+        for number, found in tuple(self._open_connections.items()):
             if found() is not None:
                 alive += 1
-            elif self._made.get(number) is found:
-                self._made.pop(number, None)
+            elif self._open_connections.get(number) is found:
+                self._open_connections.pop(number, None)
         return alive
 
-    def _keep(self, kept: deque[apsw.Connection], connection: apsw.Connection) -> None:
+    def _return(self, kept: deque[apsw.Connection], connection: apsw.Connection) -> None:
         kept.append(connection)
-        if not self._keeping:  # asked afterwards, so that nothing kept in that moment is overlooked
+        if not self._accepts_returns:  # asked afterwards, so that nothing kept in that moment is overlooked
             self.close_idle()
 
     def close_idle(self) -> None:
@@ -130,56 +130,56 @@ class Pool:
 
     def close(self) -> None:
         """Close what is not in use; what is closes when it is given back."""
-        self._closed, self._keeping = True, False
+        self._closed, self._accepts_returns = True, False
         self.close_idle()
-        if not self._count():
-            self._ended()
+        if not self._count_open():
+            self._on_all_closed()
 
-    def rest(self, closed: Callable[[], None]) -> bool:
+    def close_if_unused(self, on_closed: Callable[[], None]) -> bool:
         """Close every connection if none is in use, and call `closed` before another one is made. Returns whether."""
-        if self.in_use or self._closed:
+        if self.is_in_use or self._closed:
             return False
-        self._counting.run(self._pause, 1)  # from here on whoever makes one waits
+        self._pause_mutex.run(self._add_pauses, 1)  # from here on whoever makes one waits
         try:
-            if self.in_use:
+            if self.is_in_use:
                 return False
             self.close_idle()
-            if self._count():  # one was taken in between
+            if self._count_open():  # one was taken in between
                 return False
-            closed()
+            on_closed()
             return True
         finally:
             self.resume()
 
-    # Forks: see forks.py
+    # Forks: see open_files.py
 
     @property
-    def paused(self) -> bool:
+    def is_paused(self) -> bool:
         """Whether a fork waits for connections to be given back."""
         return self._pauses > 0
 
     @property
-    def in_use(self) -> bool:
+    def is_in_use(self) -> bool:
         """Whether somebody has a connection."""
-        return self._count() > len(self._readers) + len(self._writers)
+        return self._count_open() > len(self._readers) + len(self._writers)
 
     def pause(self) -> None:
         """Close every connection, and give out none. Waits for those in use, within reason."""
-        self._counting.run(self._pause, 1)
+        self._pause_mutex.run(self._add_pauses, 1)
         self.close_idle()
-        end = time.monotonic() + PATIENCE
-        while self._count() and (left := end - time.monotonic()) > 0:
-            self._change.wait(lambda: not self._count(), min(left, LOOK_AGAIN_S))
+        end = time.monotonic() + FORK_TIMEOUT_S
+        while self._count_open() and (left := end - time.monotonic()) > 0:
+            self._changed.wait(lambda: not self._count_open(), min(left, POLL_INTERVAL_S))
 
     def resume(self) -> None:
         """Go on: connections are made again as they are needed."""
-        self._counting.run(self._pause, -1)
-        self._change.wake()
+        self._pause_mutex.run(self._add_pauses, -1)
+        self._changed.wake()
 
-    def _pause(self, more: int) -> None:
-        self._pauses = max(0, self._pauses + more)
-        self._keeping = not (self._pauses or self._closed)
+    def _add_pauses(self, by: int) -> None:
+        self._pauses = max(0, self._pauses + by)
+        self._accepts_returns = not (self._pauses or self._closed)
 
 
-class _Making:
+class _PendingConnection:
     """Stands for a connection while it is made."""

@@ -20,79 +20,83 @@ import msgspec
 from eventfold.core.envelope import StoredEvent, page_length
 from eventfold.core.query import Query
 from eventfold.engines.sqlite import schema
-from eventfold.engines.sqlite.faults import disagreement
-from eventfold.engines.sqlite.many import found as found_by_many
-from eventfold.engines.sqlite.many import many
-from eventfold.engines.sqlite.names import Names
-from eventfold.engines.sqlite.queries import Dictionary, Positions, page_sql, positions, rows_sql
+from eventfold.engines.sqlite.dictionary import NameDictionary
+from eventfold.engines.sqlite.errors import inconsistency_error
+from eventfold.engines.sqlite.queries import (
+    NameLookup,
+    PositionQuery,
+    compile_query,
+    has_many_items,
+    page_sql,
+    rows_sql,
+)
+from eventfold.engines.sqlite.queries import find_positions as found_by_many
+from eventfold.engines.sqlite.schema import with_checksum
 from eventfold.errors import CorruptEvent
 from eventfold.ports.engine import PAGE_BYTES, Page, Span
 
-FEW_ROWS = 8  # fetched before anything is known of their size; an event is below 1 MB
-FIRST, LAST = -(2**63), 2**63 - 1
+FIRST_FETCH_ROWS = 8  # fetched before anything is known of their size; an event is below 1 MB
+MIN_INT64, MAX_INT64 = -(2**63), 2**63 - 1
 
-_packed = msgspec.msgpack.Encoder().encode
+_pack = msgspec.msgpack.Encoder().encode
 _body, _checksum = itemgetter(slice(0, -1)), itemgetter(-1)
 
 
-def with_checksum(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A row and its last column: the CRC-32 of all the others, as a MessagePack array."""
-    return (*row, crc32(_packed(row)))
-
-
-def first_of(row: tuple[Any, ...]) -> tuple[str, int]:
+def decode_request_key(row: tuple[Any, ...]) -> tuple[str, int]:
     """A request key and the first position of its append. Raises StoreDamaged if the row is not as it was written."""
     if with_checksum(row[:-1]) != row:
-        raise disagreement(f"the request key {row[0]!r} does not have the checksum it was written with")
+        raise inconsistency_error(f"the request key {row[0]!r} does not have the checksum it was written with")
     return row[0], row[1]
 
 
-class Rows:
+class RowDecoder:
     """Turns rows into events."""
 
-    def __init__(self, types: Names) -> None:
+    def __init__(self, types: NameDictionary) -> None:
         self._types = types
 
-    def all(self, connection: apsw.Connection, rows: Iterable[tuple[Any, ...]]) -> list[StoredEvent]:
+    def decode_all(self, connection: apsw.Connection, rows: Iterable[tuple[Any, ...]]) -> list[StoredEvent]:
         """Rows, verified. Raises CorruptEvent, naming the position."""
         try:
             found = list(rows)
         except UnicodeDecodeError as error:
-            raise corrupt(None) from error
-        return self._verified(connection, found, map(_packed, map(_body, found))) if found else []
+            raise corrupt_error(None) from error
+        return self._decode(connection, found, map(_pack, map(_body, found))) if found else []
 
-    def up_to(self, connection: apsw.Connection, rows: apsw.Cursor, most: int) -> tuple[list[StoredEvent], bool]:
+    def decode_up_to(
+        self, connection: apsw.Connection, rows: apsw.Cursor, max_bytes: int
+    ) -> tuple[list[StoredEvent], bool]:
         """Rows up to the one with which payloads and metadata reach `most` bytes, and one more; whether there is one.
 
         They are fetched a few at a time, fewer the larger those before were, so that not much more is ever held.
         """
-        events, held, step = list[StoredEvent](), 0, FEW_ROWS
+        events, size, step = list[StoredEvent](), 0, FIRST_FETCH_ROWS
         while True:
             try:
                 found = list(islice(rows, step))
             except UnicodeDecodeError as error:
-                raise corrupt(None) from error
+                raise corrupt_error(None) from error
             if not found:
                 return events, False
-            packed = list(map(_packed, map(_body, found)))
-            events += self._verified(connection, found, packed)
-            held += sum(map(len, packed))
-            if held < most:
-                step = max(FEW_ROWS, (most - held) * len(events) // (2 * held))
-            elif (size := page_length(events, len(events), most)) < len(events):
+            packed = list(map(_pack, map(_body, found)))
+            events += self._decode(connection, found, packed)
+            size += sum(map(len, packed))
+            if size < max_bytes:
+                step = max(FIRST_FETCH_ROWS, (max_bytes - size) * len(events) // (2 * size))
+            elif (size := page_length(events, len(events), max_bytes)) < len(events):
                 rows.close(True)
                 del events[size + 1 :]
                 return events, True
             else:
                 step = 1
 
-    def _verified(
+    def _decode(
         self, connection: apsw.Connection, found: list[tuple[Any, ...]], packed: Iterable[bytes]
     ) -> list[StoredEvent]:
         # By the page: checksums in columns, then every row taken apart once.
         if list(map(crc32, packed)) != list(map(_checksum, found)):
-            self._refuse(found)
-        known = self._types.known
+            self._raise_corrupt(found)
+        known = self._types.names_by_id
         for type in {row[2] for row in found}.difference(known):
             self._types.name(connection, type)
         return [  # positional, and without a star: half the time
@@ -100,33 +104,33 @@ class Rows:
             for p, id, type, v, data, tags, time, occurred, meta, at, of, codec, key, _ in found
         ]
 
-    def _refuse(self, rows: list[tuple[Any, ...]]) -> NoReturn:
+    def _raise_corrupt(self, rows: list[tuple[Any, ...]]) -> NoReturn:
         """Raises CorruptEvent for the first row whose checksum is not its own."""
-        wrong = next(row for row in rows if crc32(_packed(row[:-1])) != row[-1])
-        raise corrupt(wrong[0]) if wrong[-1] is not None else missing(wrong[0])
+        wrong = next(row for row in rows if crc32(_pack(row[:-1])) != row[-1])
+        raise corrupt_error(wrong[0]) if wrong[-1] is not None else missing_error(wrong[0])
 
-    def at(self, connection: apsw.Connection, position: int) -> StoredEvent | None:
+    def event_at(self, connection: apsw.Connection, position: int) -> StoredEvent | None:
         """The event at a position, or None where there is none."""
-        if not 0 < position <= LAST:
+        if not 0 < position <= MAX_INT64:
             return None
-        found = self.all(connection, connection.execute(schema.BY_POSITION, (position,)))
+        found = self.decode_all(connection, connection.execute(schema.BY_POSITION, (position,)))
         return found[0] if found else None
 
     def append_at(self, connection: apsw.Connection, first: int) -> list[StoredEvent]:
         """All events of the append that begins at a position."""
-        event = self.at(connection, first)
+        event = self.event_at(connection, first)
         if event is None:
-            raise missing(first)
+            raise missing_error(first)
         if event.size == 1:
             return [event]
-        events = self.all(connection, connection.execute(schema.BETWEEN, (first, event.last)))
+        events = self.decode_all(connection, connection.execute(schema.BETWEEN, (first, event.last)))
         if len(events) != event.size:
             there = {each.position for each in events}
-            raise missing(next(place for place in range(first, event.last + 1) if place not in there))
+            raise missing_error(next(place for place in range(first, event.last + 1) if place not in there))
         return events
 
 
-def corrupt(position: int | None) -> CorruptEvent:
+def corrupt_error(position: int | None) -> CorruptEvent:
     """The error for a row whose checksum is not its own."""
     return CorruptEvent(
         f"Event {position} does not have the checksum it was written with: bytes of it have changed on disk."
@@ -137,7 +141,7 @@ def corrupt(position: int | None) -> CorruptEvent:
     )
 
 
-def missing(position: int) -> CorruptEvent:
+def missing_error(position: int) -> CorruptEvent:
     """The error for a position that must be in the log and is not."""
     return CorruptEvent(
         f"Event {position} is not at its place in the file, which has been damaged.",
@@ -147,7 +151,12 @@ def missing(position: int) -> CorruptEvent:
 
 
 def read_page(
-    connection: apsw.Connection, rows: Rows, names: tuple[Names, Names], head: int, query: Query, span: Span
+    connection: apsw.Connection,
+    rows: RowDecoder,
+    names: tuple[NameDictionary, NameDictionary],
+    head: int,
+    query: Query,
+    span: Span,
 ) -> Page:
     """See the port's `read`. `head` was looked up before."""
     until = head if span.until is None else min(span.until, head)
@@ -155,11 +164,11 @@ def read_page(
     if until <= span.after:
         return Page([], end, False)
     fetch = partial(_fetch, connection, rows, names, query, span)
-    most = PAGE_BYTES if span.limit >= FEW_ROWS else None
+    most = PAGE_BYTES if span.limit >= FIRST_FETCH_ROWS else None
     # One more than asked for tells whether there is more.
     events, full = fetch(span.after, until, span.limit + 1, most)
     size = min(span.limit, len(events) - full)
-    _verify(events, query, span, until, len(events) > size)
+    _verify_matches(events, query, span, until, len(events) > size)
     if len(events) == size:
         return Page(events, end, False)
     extra = events[size]
@@ -174,8 +183,8 @@ def read_page(
 
 def _fetch(
     connection: apsw.Connection,
-    rows: Rows,
-    names: tuple[Names, Names],
+    rows: RowDecoder,
+    names: tuple[NameDictionary, NameDictionary],
     query: Query,
     span: Span,
     after: int,
@@ -186,45 +195,47 @@ def _fetch(
     """The first matching events in (after, until], in the order of the span; with `most` as `up_to` has it."""
     bounds: list[Any] = []
     if occurred := span.occurred_since is not None or span.occurred_until is not None:
-        bounds.append(FIRST if span.occurred_since is None else span.occurred_since)
-        bounds.append(LAST if span.occurred_until is None else span.occurred_until)
-    found: Positions | None = None
+        bounds.append(MIN_INT64 if span.occurred_since is None else span.occurred_since)
+        bounds.append(MAX_INT64 if span.occurred_until is None else span.occurred_until)
+    found: PositionQuery | None = None
     if query.items:
-        dictionary = Dictionary(connection, *names)
-        query = dictionary.spelled(query)
-        if many(query):
+        dictionary = NameLookup(connection, *names)
+        query = dictionary.with_all_spellings(query)
+        if has_many_items(query):
             places = found_by_many(dictionary, query, after, until, backwards=span.backwards)
             sql, events, full = rows_sql(span.backwards, occurred), list[StoredEvent](), False
             while not full and len(events) < limit and (chunk := list(islice(places, limit - len(events)))):
                 cursor = connection.execute(sql, [json.dumps(chunk), *bounds])
                 if most is None:
-                    events += rows.all(connection, cursor)
+                    events += rows.decode_all(connection, cursor)
                     continue
-                events += rows.up_to(connection, cursor, max(1, most - sum(len(event.data) for event in events)))[0]
+                events += rows.decode_up_to(
+                    connection, cursor, max(1, most - sum(len(event.data) for event in events))
+                )[0]
                 full = page_length(events, limit, most) < len(events)
             return events, full
-        found = positions(dictionary, query, after, until)
-        if found.nothing:
+        found = compile_query(dictionary, query, after, until)
+        if found.is_empty:
             return [], False
     bindings = [after, until] if found is None else found.bindings
     sql = page_sql(found, span.backwards, occurred)
     cursor = connection.execute(sql, [*bindings, *bounds, limit])
-    return (rows.all(connection, cursor), False) if most is None else rows.up_to(connection, cursor, most)
+    return (rows.decode_all(connection, cursor), False) if most is None else rows.decode_up_to(connection, cursor, most)
 
 
-def _verify(events: list[StoredEvent], query: Query, span: Span, until: int, more: bool) -> None:
+def _verify_matches(events: list[StoredEvent], query: Query, span: Span, until: int, more: bool) -> None:
     """An index has no checksum, so what it led to is compared with what was asked for."""
     if query.items:
         places = [event.position for event in events]
-        if not all(map(gt if span.backwards else lt, places, places[1:])) or not _meant(query, events):
-            raise disagreement(f"an index leads to events that {query!r} does not mean")
+        if not all(map(gt if span.backwards else lt, places, places[1:])) or not _all_match(query, events):
+            raise inconsistency_error(f"an index leads to events that {query!r} does not mean")
     elif span.occurred_since is None and span.occurred_until is None:
         count = len(events) if more else until - span.after
         low = until - count + 1 if span.backwards else span.after + 1
         if len(events) != count or events[0].position + events[-1].position != 2 * low + count - 1:
             there = {event.position for event in events}
-            raise missing(next(place for place in range(low, low + count) if place not in there))
+            raise missing_error(next(place for place in range(low, low + count) if place not in there))
 
 
-def _meant(query: Query, events: list[StoredEvent]) -> bool:
+def _all_match(query: Query, events: list[StoredEvent]) -> bool:
     return query.matches_all([event.type for event in events], [event.tags for event in events])

@@ -3,13 +3,27 @@
 Knows: SQL. Does not know: connections. Every index earns its place: `event_id` finds repeated appends,
 `event_type` answers questions without tags, `tagged` carries the type, so that a condition is answered
 from the index alone.
+
+Room: who a store is: its id, the epoch of its history and its day of birth, in one row with a checksum.
+
+Knows: that row. Does not know: events, files.
 """
 
 from __future__ import annotations
 
+import secrets
+import time
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import apsw
+import msgspec
+
+from eventfold.engines.sqlite.errors import inconsistency_error
+
 APPLICATION_ID = 0x65666C64  # "efld": how a store is recognised without reading its bytes
-LAYOUT = 2  # PRAGMA user_version; a newer file is refused, an older one is upgraded by a command (layouts.py)
-OLDEST = 1  # the oldest layout that can be upgraded
+LAYOUT = 2  # PRAGMA user_version; a newer file is refused, an older one is upgraded by a command (upgrade.py)
+OLDEST_LAYOUT = 1  # the oldest layout that can be upgraded
 
 _TABLES = """
 CREATE TABLE store (
@@ -147,3 +161,39 @@ BY_POSITION = f"SELECT {COLUMNS} FROM event WHERE position = ?"  # noqa: S608
 BETWEEN = f"SELECT {COLUMNS} FROM event WHERE position BETWEEN ? AND ? ORDER BY position"  # noqa: S608
 TYPES_AT = "SELECT type FROM tagged WHERE tag = ? AND position = ?"
 DEFINITIONS = "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
+
+
+_pack = msgspec.msgpack.Encoder().encode
+
+
+def with_checksum(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A row and its last column: the CRC-32 of all the others, as a MessagePack array."""
+    return (*row, crc32(_pack(row)))
+
+
+class Identity(NamedTuple):
+    """`id` 32 hex digits; `epoch` from 1; `created` µs since 1970 UTC."""
+
+    id: str
+    epoch: int
+    created: int
+
+
+def read_identity(connection: apsw.Connection) -> Identity:
+    """Who this store is. Raises StoreDamaged if it is no longer known."""
+    row = connection.execute("SELECT id, epoch, created, crc FROM store").fetchone()
+    if row is None or with_checksum(row[:-1]) != row:
+        raise inconsistency_error("it has lost its id")
+    return Identity(*row[:-1])
+
+
+def create_identity(connection: apsw.Connection) -> None:
+    """Make a new store somebody, inside the transaction that creates it."""
+    row = with_checksum((secrets.token_hex(16), 1, time.time_ns() // 1000))
+    connection.execute("INSERT INTO store (one, id, epoch, created, crc) VALUES (1, ?, ?, ?, ?)", row)
+
+
+def write_identity(connection: apsw.Connection, store_id: str, epoch: int) -> None:
+    """Let a store become another, or begin another epoch. Inside a transaction of the caller's."""
+    row = with_checksum((store_id, epoch, read_identity(connection).created))
+    connection.execute("UPDATE store SET id = ?, epoch = ?, created = ?, crc = ?", row)

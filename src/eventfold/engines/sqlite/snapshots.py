@@ -10,11 +10,11 @@ import shlex
 import apsw
 
 from eventfold.core.snapshot import Snapshot
-from eventfold.engines.sqlite.read import with_checksum
+from eventfold.engines.sqlite.schema import with_checksum
 from eventfold.errors import StoreDamaged
 
 FIND = "SELECT fingerprint, position, event, state, crc FROM snapshot WHERE key = ?"
-KEEP = "INSERT OR REPLACE INTO snapshot (key, fingerprint, position, event, state, crc) VALUES (?,?,?,?,?,?)"
+SAVE = "INSERT OR REPLACE INTO snapshot (key, fingerprint, position, event, state, crc) VALUES (?,?,?,?,?,?)"
 DROP = "DELETE FROM snapshot WHERE key >= ? AND key < ?"
 DROP_ALL = "DELETE FROM snapshot"  # a damaged key may lie beyond every prefix
 ALL = "SELECT CAST(key AS BLOB), CAST(fingerprint AS BLOB), position, event, state, crc FROM snapshot"
@@ -31,18 +31,18 @@ def find(connection: apsw.Connection, store_id: str, key: str, path: str) -> Sna
     try:
         row = connection.execute(FIND, (key,)).fetchone()
     except UnicodeDecodeError as error:
-        raise damaged(key, path) from error
+        raise damaged_error(key, path) from error
     if row is None:
         return None
     snapshot = Snapshot(*row[:-1])
     if _row(store_id, key, snapshot)[-1] != row[-1]:
-        raise damaged(key, path)
+        raise damaged_error(key, path)
     return snapshot
 
 
-def keep(connection: apsw.Connection, store_id: str, key: str, snapshot: Snapshot) -> None:
+def save(connection: apsw.Connection, store_id: str, key: str, snapshot: Snapshot) -> None:
     """Replace it, inside the writer's transaction."""
-    connection.execute(KEEP, _row(store_id, key, snapshot)[1:])
+    connection.execute(SAVE, _row(store_id, key, snapshot)[1:])
 
 
 def drop(connection: apsw.Connection, prefix: str) -> int:
@@ -54,7 +54,7 @@ def drop(connection: apsw.Connection, prefix: str) -> int:
     return connection.changes()
 
 
-def wrong(connection: apsw.Connection, store_id: str) -> list[str]:
+def damaged_keys(connection: apsw.Connection, store_id: str) -> list[str]:
     """The keys of those that are not as they were written."""
     found: list[str] = []
     for key, fingerprint, position, event, state, crc in connection.execute(ALL):
@@ -65,7 +65,7 @@ def wrong(connection: apsw.Connection, store_id: str) -> list[str]:
     return found
 
 
-def damaged(key: str, path: str) -> StoreDamaged:
+def damaged_error(key: str, path: str) -> StoreDamaged:
     """The error for a snapshot that is not as it was written. It is never used; the log is not concerned."""
     return StoreDamaged(
         f"The snapshot of {key} in {path} does not have the checksum it was written with.",

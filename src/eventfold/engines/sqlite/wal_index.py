@@ -19,15 +19,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from eventfold.engines.sqlite import byte_locks
+from eventfold.engines.sqlite import byte_range_locks
 
-CHECKPOINTING = 121  # the byte that a checkpoint holds a lock on
-MAPPED = 136  # bytes: two copies of the header, and how far checkpoints have come
-FAILED = ctypes.c_void_p(-1).value
-OPENED = 128  # the byte that whoever has the index open holds a shared lock on
-CUT_TO = 3  # bytes: the size to which SQLite cuts an index that nobody has open
-OPENING_TIMEOUT_S = 1.0  # how long another process may be at cutting it
-PAUSE_S = 0.001
+CHECKPOINT_LOCK_BYTE = 121  # the byte that a checkpoint holds a lock on
+MAPPED_BYTES = 136  # bytes: two copies of the header, and how far checkpoints have come
+MAP_FAILED = ctypes.c_void_p(-1).value
+OPEN_LOCK_BYTE = 128  # the byte that whoever has the index open holds a shared lock on
+TRUNCATED_BYTES = 3  # bytes: the size to which SQLite cuts an index that nobody has open
+TRUNCATION_TIMEOUT_S = 1.0  # how long another process may be at cutting it
+POLL_INTERVAL_S = 0.001
 
 
 class _Mapping:
@@ -39,44 +39,44 @@ class _Mapping:
         self._libc.mmap.restype = ctypes.c_void_p
         self._libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long)
         self._libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
-        self.address: int = self._libc.mmap(None, MAPPED, mmap.PROT_READ, mmap.MAP_SHARED, file, 0)
-        if self.address in (None, FAILED):
+        self.address: int = self._libc.mmap(None, MAPPED_BYTES, mmap.PROT_READ, mmap.MAP_SHARED, file, 0)
+        if self.address in (None, MAP_FAILED):
             self.address = 0
             raise OSError(ctypes.get_errno(), "mmap")
 
     def __del__(self) -> None:
         if self.address:
-            self._libc.munmap(self.address, MAPPED)
+            self._libc.munmap(self.address, MAPPED_BYTES)
 
 
-Words = Sequence[int]  # the header of an index by 8 bytes (sqlite.org/walformat), as it is at every moment
+HeaderWords = Sequence[int]  # the header of an index by 8 bytes (sqlite.org/walformat), as it is at every moment
 
 
-class HeldIndex:
+class LockedIndex:
     """A descriptor that holds an index, and what its header says once SQLite has written it."""
 
     def __init__(self, file: int) -> None:
         self.file = file
-        self.words: Words | None = None
+        self.header: HeaderWords | None = None
 
     def close(self, *, unlock: bool = True) -> None:
         """Close the descriptor, and drop the lock, which a mapping that is still in use would keep."""
-        self.words = None
+        self.header = None
         if unlock:
-            byte_locks.unlock(self.file, OPENED, 1)
+            byte_range_locks.unlock(self.file, OPEN_LOCK_BYTE, 1)
         os.close(self.file)
 
-    def map(self) -> None:
+    def map_header(self) -> None:
         """Let `words` tell what the header says. Not a descriptor more: closing one would drop SQLite's locks."""
         with suppress(OSError, AttributeError, ValueError):
-            if self.words is None and os.fstat(self.file).st_size >= MAPPED:
+            if self.header is None and os.fstat(self.file).st_size >= MAPPED_BYTES:
                 mapping = _Mapping(self.file)
-                words: Any = (ctypes.c_uint64 * (MAPPED // 8)).from_address(mapping.address)
+                words: Any = (ctypes.c_uint64 * (MAPPED_BYTES // 8)).from_address(mapping.address)
                 words.mapping = mapping  # there as long as the words are
-                self.words = words
+                self.header = words
 
 
-def hold_index(database: str) -> int | None:
+def lock_index(database: str) -> int | None:
     """A descriptor that holds the index of a database, taken before SQLite opens it or afterwards; None if it cannot.
 
     It must stay open as long as this process uses the database: closing it drops the locks of SQLite's own descriptors.
@@ -87,7 +87,7 @@ def hold_index(database: str) -> int | None:
     except OSError:
         return None
     try:
-        if _hold(file, writable):
+        if _lock(file, writable):
             return file
     except BaseException:
         os.close(file)
@@ -113,16 +113,16 @@ def _open(path: str, database: str) -> tuple[int, bool]:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC), False
 
 
-def _hold(file: int, writable: bool) -> bool:
-    if not writable and not byte_locks.is_locked(file, OPENED, 1):
+def _lock(file: int, writable: bool) -> bool:
+    if not writable and not byte_range_locks.is_locked(file, OPEN_LOCK_BYTE, 1):
         return False  # what is in it may be of a process that died, and cannot be cut: SQLite makes one in memory
-    end = time.monotonic() + OPENING_TIMEOUT_S
+    end = time.monotonic() + TRUNCATION_TIMEOUT_S
     while True:
-        if writable and byte_locks.lock(file, OPENED, 1, exclusive=True):
-            os.ftruncate(file, CUT_TO)
-            return byte_locks.lock(file, OPENED, 1)
-        if byte_locks.lock(file, OPENED, 1):
+        if writable and byte_range_locks.try_lock(file, OPEN_LOCK_BYTE, 1, exclusive=True):
+            os.ftruncate(file, TRUNCATED_BYTES)
+            return byte_range_locks.try_lock(file, OPEN_LOCK_BYTE, 1)
+        if byte_range_locks.try_lock(file, OPEN_LOCK_BYTE, 1):
             return True
         if time.monotonic() > end:
             return False
-        time.sleep(PAUSE_S)
+        time.sleep(POLL_INTERVAL_S)

@@ -24,12 +24,11 @@ from weakref import WeakSet
 import apsw
 
 from eventfold.core.table import ColumnKind, Convert, Table
-from eventfold.engines.sqlite.connect import GLANCE, File
-from eventfold.engines.sqlite.faults import connected, keep_errno, translated
-from eventfold.engines.sqlite.guard import Guard, refuse_links
-from eventfold.engines.sqlite.immutable import connected_immutable, is_closed_for_good
+from eventfold.engines.sqlite.connection import connect_immutable, is_readable_without_locks
+from eventfold.engines.sqlite.errors import connect, record_errno, translate_errno, translate_error
+from eventfold.engines.sqlite.file import PRESENCE_CHECK_INTERVAL_S, File
+from eventfold.engines.sqlite.file_guards import FileGuard, refuse_links
 from eventfold.engines.sqlite.schema import APPLICATION_ID
-from eventfold.engines.sqlite.system import refused_by_system
 from eventfold.errors import EventfoldError, StoreUnavailable, TargetUnavailable
 from eventfold.targets.sql.connections import ForAll, Idle, Turn
 from eventfold.targets.sql.driver import Parameters, text_damaged
@@ -98,7 +97,7 @@ class SqliteDriver:
         self._opening = threading.Lock()
         self._prepared: WeakSet[apsw.Connection] = WeakSet()
         self._known = False  # whether the path leads to a store is known
-        self._guard, self._real, self._links_at = Guard(), self.path, 0.0
+        self._guard, self._real, self._links_at = FileGuard(), self.path, 0.0
         self._immutable = False  # whether the file is closed, in a place where nothing can be written
         self._own: Any = ForAll(self._connect, _close, _clear) if in_memory else Idle(self._connect, _close)
 
@@ -109,7 +108,7 @@ class SqliteDriver:
         if self._file is None:
             if write and time.monotonic() > self._links_at:
                 refuse_links(self._real)
-                self._links_at = time.monotonic() + GLANCE
+                self._links_at = time.monotonic() + PRESENCE_CHECK_INTERVAL_S
             return self._own.take()
         connection = self._file.writer() if write else self._file.reader()
         if connection not in self._prepared:
@@ -131,9 +130,9 @@ class SqliteDriver:
         elif broken:
             self._file.pool.discard(taken)
         elif write:
-            self._file.pool.written(taken)
+            self._file.pool.return_writer(taken)
         else:
-            self._file.pool.done(taken)
+            self._file.pool.return_reader(taken)
         if write and self._turn._is_owned():
             self._release()
 
@@ -141,19 +140,19 @@ class SqliteDriver:
         with self._opening:
             if not self._known and self.path != ":memory:":
                 real = os.path.realpath(self.path)
-                guard = Guard()
+                guard = FileGuard()
                 try:
-                    guard.take(real, create=True)
-                    guard.set_early()
-                    self._immutable = guard.has_log and is_closed_for_good(real)
+                    guard.acquire(real, create=True)
+                    guard.lock_shared_early()
+                    self._immutable = guard.is_wal_mode and is_readable_without_locks(real)
                     if _is_store(real, self._immutable):
-                        self._file = File(self.path, readonly=False, full=False, timeout=PATIENCE)
+                        self._file = File(self.path, readonly=False, full_sync=False, timeout=PATIENCE)
                         self._file.open(create=False)
-                        guard.lift()
+                        guard.release()
                 except OSError as error:
-                    raise refused_by_system(error.errno or 0, self.path) from error
+                    raise translate_errno(error.errno or 0, self.path) from error
                 except BaseException:
-                    guard.lift()
+                    guard.release()
                     self._file = None
                     raise
                 self._guard, self._real = guard, real
@@ -161,21 +160,21 @@ class SqliteDriver:
 
     def _connect(self) -> apsw.Connection:
         if self._immutable:
-            connection = connected_immutable(self._real)
+            connection = connect_immutable(self._real)
             add_functions(connection)
             return connection
-        connection = connected(self.path)
+        connection = connect(self.path)
         try:
-            self._guard.mark()
+            self._guard.write_entry_mark()
             connection.set_busy_timeout(int(PATIENCE * 1000))
             if self.path != ":memory:" and connection.pragma("journal_mode") != "wal":
                 connection.pragma("journal_mode", "wal")
-            self._guard.set()
+            self._guard.lock_shared()
             connection.pragma("synchronous", "normal")
             connection.pragma("cache_size", -16_000)  # KiB
             add_functions(connection)
         except BaseException as error:
-            keep_errno(error, connection)
+            record_errno(error, connection)
             connection.close(force=True)  # at once: as long as it is there it holds its lock
             raise
         return connection
@@ -183,7 +182,7 @@ class SqliteDriver:
     def shut(self) -> None:
         """Close everything. Nothing is checkpointed here: the log belongs to whoever writes next."""
         self._own.close()
-        self._guard.lift()
+        self._guard.release()
         if self._file is not None:
             self._file.close()
         self._file, self._known = None, self.path == ":memory:"
@@ -248,12 +247,12 @@ class SqliteDriver:
         try:
             connection.execute("COMMIT")
             file = self._file
-            if file is not None and not file.in_place() and file.damage is not None:
+            if file is not None and not file.is_in_place() and file.damage is not None:
                 raise file.damage
             if file is not None and file.wal_pages >= CHECKPOINT_PAGES:
                 connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         except BaseException as error:
-            keep_errno(error, connection)
+            record_errno(error, connection)
             if connection.in_transaction:
                 with suppress(apsw.Error):  # the error before it is the one to be raised; the connection is closed
                     connection.execute("ROLLBACK")
@@ -322,7 +321,7 @@ class SqliteDriver:
                 what = f"{self.path} is locked by another program{self._by()}."
                 now = "It is tried again; end that program, or its transaction."
             case apsw.CantOpenError() | apsw.IOError() | apsw.NoMemError():
-                said = translated(error, self.path)
+                said = translate_error(error, self.path)
                 what, now = said.what, said.now
             case apsw.ReadOnlyError() | apsw.PermissionsError() | apsw.AuthError():
                 what = f"{self.path} cannot be written to ({error})."
@@ -355,12 +354,12 @@ class SqliteDriver:
 
 
 def _is_store(path: str, immutable: bool) -> bool:
-    probe = connected_immutable(path) if immutable else connected(path, flags=apsw.SQLITE_OPEN_READWRITE)
+    probe = connect_immutable(path) if immutable else connect(path, flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         probe.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         return probe.pragma("application_id") == APPLICATION_ID
     except BaseException as error:
-        keep_errno(error, probe)
+        record_errno(error, probe)
         raise
     finally:
         _close(probe)

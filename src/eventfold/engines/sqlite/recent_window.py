@@ -12,11 +12,11 @@ from operator import itemgetter
 
 from eventfold.core.query import Item, Query
 
-MOST = 8_192  # events; a condition that looks further back is answered by the file
+MAX_EVENTS = 8_192  # events; a condition that looks further back is answered by the file
 _position = itemgetter(0)
 
 
-class Window:
+class RecentWindow:
     """Events in (start, end], by tag and by type, with what `Query.matches` needs."""
 
     def __init__(self) -> None:
@@ -56,7 +56,9 @@ class Window:
 
     def _first(self, item: Item, after: int) -> int | None:
         if not item.tags:
-            return min([p for name in item.types if (p := _after(self._by_type.get(name, ()), after))], default=None)
+            return min(
+                [p for name in item.types if (p := _first_after(self._by_type.get(name, ()), after))], default=None
+            )
         entries = min((self._by_tag.get(tag, ()) for tag in item.tags), key=len)
         for index in range(bisect_right(entries, after, key=_position), len(entries)):
             position, type, tags = entries[index]
@@ -65,6 +67,6 @@ class Window:
         return None
 
 
-def _after(positions: list[int] | tuple[()], after: int) -> int | None:
+def _first_after(positions: list[int] | tuple[()], after: int) -> int | None:
     index = bisect_right(positions, after)
     return positions[index] if index < len(positions) else None

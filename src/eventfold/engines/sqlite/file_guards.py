@@ -22,22 +22,22 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
-from eventfold.engines.sqlite import byte_locks
-from eventfold.engines.sqlite.overwritten import Pages
-from eventfold.engines.sqlite.wal_index import HeldIndex, hold_index
+from eventfold.engines.sqlite import byte_range_locks
+from eventfold.engines.sqlite.overwrite_detection import OverwriteDetector
+from eventfold.engines.sqlite.wal_index import LockedIndex, lock_index
 from eventfold.errors import StoreUnsafe
 
-SHARED_FIRST, SHARED_SIZE = 0x40000002, 510  # sqlite.org/fileformat: the lock-byte page
-ENTRIES_FIRST = 1 << 61  # bytes that stand for entries of folders: behind every file SQLite can make
-ENTRIES = (1 << 61) - 1
-MARK = "user.eventfold.entry"
+FIRST_SHARED_BYTE, SHARED_BYTES = 0x40000002, 510  # sqlite.org/fileformat: the lock-byte page
+FIRST_ENTRY_BYTE = 1 << 61  # bytes that stand for entries of folders: behind every file SQLite can make
+ENTRY_BYTES = (1 << 61) - 1
+ENTRY_MARK_ATTRIBUTE = "user.eventfold.entry"
 WAL_FORMAT = b"\2\2"  # at byte 18 of a database whose journal is a write-ahead log
-NOWHERE = (0, 0)
+NO_FILE_ID = (0, 0)
 
 FileId = tuple[int, int]  # device and inode
 
 
-class Entry(NamedTuple):
+class DirectoryEntry(NamedTuple):
     """The entry of a folder by which a file is opened; its write-ahead log is in the same folder."""
 
     folder: FileId
@@ -47,10 +47,14 @@ class Entry(NamedTuple):
     def byte(self) -> int:
         """The byte of the file that stands for it."""
         text = f"{self.folder[0]}:{self.folder[1]}:{self.name}".encode("utf-8", "surrogateescape")
-        return ENTRIES_FIRST + int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") % (ENTRIES - 2) + 1
+        return (
+            FIRST_ENTRY_BYTE
+            + int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") % (ENTRY_BYTES - 2)
+            + 1
+        )
 
 
-class _Mark(NamedTuple):
+class _EntryMark(NamedTuple):
     """What is said on the file of the entry by which it was last written to, and of its write-ahead log."""
 
     file: FileId  # a copy carries the attribute of the original, and is another file
@@ -64,12 +68,12 @@ class _Mark(NamedTuple):
         return f"1 {numbers} {self.path}".encode("utf-8", "surrogateescape")
 
 
-class _Held:
+class _GuardedFile:
     """A file that this process has open, for all of its users in the process."""
 
-    def __init__(self, id: FileId, file: int, path: str, entry: Entry) -> None:
+    def __init__(self, id: FileId, file: int, path: str, entry: DirectoryEntry) -> None:
         self.id, self.files, self.path, self.entry = id, [file], path, entry
-        self.index: HeldIndex | None = None  # of the write-ahead log
+        self.index: LockedIndex | None = None  # of the write-ahead log
         self.users = 0
 
     def close(self, *, unlock: bool = True) -> None:
@@ -81,11 +85,11 @@ class _Held:
             self.index = None
 
 
-_held: dict[FileId, _Held] = {}
+_guarded_files: dict[FileId, _GuardedFile] = {}
 _mutex = threading.RLock()  # the garbage collector may lift one guard while another is taken
 
 
-class Guard:
+class FileGuard:
     """One user's hold. Descriptors are shared by all users of a file in the process, and closed after the last one.
 
     They are locked, and a few bytes are read by them: closing one earlier would drop the locks of SQLite's own
@@ -94,9 +98,9 @@ class Guard:
     """
 
     def __init__(self) -> None:
-        self._held: _Held | None = None
+        self._file: _GuardedFile | None = None
 
-    def take(self, path: str, create: bool) -> None:
+    def acquire(self, path: str, create: bool) -> None:
         """Take hold of the file at a path without links; `create` makes an empty one if there is none.
 
         Raises StoreUnsafe if the file has, or is in use by, another name; OSError if it cannot be opened.
@@ -104,114 +108,116 @@ class Guard:
         if not hasattr(os, "O_CLOEXEC"):  # Windows: its locks belong to descriptors anyway
             return
         with _mutex:
-            if self._held is not None:
+            if self._file is not None:
                 return
-            entry = Entry(_id(os.path.dirname(path) or "."), os.path.basename(path))
+            entry = DirectoryEntry(_file_id(os.path.dirname(path) or "."), os.path.basename(path))
             held = self._find(path, entry, create)
             if held.entry != entry:
-                raise _in_use(path, held.path)
+                raise _in_use_error(path, held.path)
             held.users += 1
-            self._held = held
+            self._file = held
 
-    def _find(self, path: str, entry: Entry, create: bool) -> _Held:
+    def _find(self, path: str, entry: DirectoryEntry, create: bool) -> _GuardedFile:
         with suppress(FileNotFoundError):
             found = os.stat(path)
             _refuse_links(path, found)
-            if (known := _held.get((found.st_dev, found.st_ino))) is not None:
+            if (known := _guarded_files.get((found.st_dev, found.st_ino))) is not None:
                 return known
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o644)
         try:
             found = os.fstat(file)
             id = found.st_dev, found.st_ino
-            if (known := _held.get(id)) is not None:  # it was put here since: this descriptor is one more to keep
+            if (
+                known := _guarded_files.get(id)
+            ) is not None:  # it was put here since: this descriptor is one more to keep
                 known.files.append(file)
                 return known
             _refuse_links(path, found)
-            held = _Held(id, file, path, entry)
-            byte_locks.lock(file, entry.byte, 1)
-            mark = _marked(file)
-            if _others(file, entry.byte):
-                raise _in_use(path, mark.path if mark is not None and mark.file == id else "")
-            if mark is not None and _left_elsewhere(mark, id, path, entry):
-                raise _left(path, mark.path)
+            held = _GuardedFile(id, file, path, entry)
+            byte_range_locks.try_lock(file, entry.byte, 1)
+            mark = _read_mark(file)
+            if _is_open_elsewhere(file, entry.byte):
+                raise _in_use_error(path, mark.path if mark is not None and mark.file == id else "")
+            if mark is not None and _has_wal_elsewhere(mark, id, path, entry):
+                raise _wal_elsewhere_error(path, mark.path)
         except BaseException:
             os.close(file)
             raise
-        _held[id] = held
+        _guarded_files[id] = held
         return held
 
-    def set_early(self) -> None:
+    def lock_shared_early(self) -> None:
         """The same as `set`, before SQLite opens the file, if it has a write-ahead log already.
 
         Otherwise nothing is locked: to give it one, or to roll back what a journal holds, SQLite needs the file for
         itself.
         """
-        if self._held is not None and self.has_log and not os.path.exists(f"{self._held.path}-journal"):
-            self.set()
+        if self._file is not None and self.is_wal_mode and not os.path.exists(f"{self._file.path}-journal"):
+            self.lock_shared()
 
     @property
-    def has_log(self) -> bool:
+    def is_wal_mode(self) -> bool:
         """Whether the journal of the file is a write-ahead log."""
         with suppress(OSError):  # SQLite reads the same bytes next, and says why it cannot
-            return self._held is not None and os.pread(self._held.files[0], 2, 18) == WAL_FORMAT
+            return self._file is not None and os.pread(self._file.files[0], 2, 18) == WAL_FORMAT
         return False
 
-    def set(self) -> None:
+    def lock_shared(self) -> None:
         """Keep other programs from taking themselves for the last or the first at the file, until it is lifted."""
-        held = self._held
+        held = self._file
         if held is None or not held.files:
             return
         with _mutex:
-            if byte_locks.lock(held.files[0], SHARED_FIRST, SHARED_SIZE) and held.index is None:
-                index = hold_index(held.path)
-                held.index = None if index is None else HeldIndex(index)
+            if byte_range_locks.try_lock(held.files[0], FIRST_SHARED_BYTE, SHARED_BYTES) and held.index is None:
+                index = lock_index(held.path)
+                held.index = None if index is None else LockedIndex(index)
 
-    def pages(self, is_writing: Callable[[], bool]) -> Pages | None:
+    def open_overwrite_detector(self, is_writing: Callable[[], bool]) -> OverwriteDetector | None:
         """The pages of the file, as they are now; None where no descriptor of it is held. Once SQLite has read it."""
-        held = self._held
+        held = self._file
         if held is None or not held.files:
             return None
         if held.index is not None:
-            held.index.map()
-        return Pages(held.files[0], held.index, f"{held.path}-wal", is_writing)
+            held.index.map_header()
+        return OverwriteDetector(held.files[0], held.index, f"{held.path}-wal", is_writing)
 
     @property
-    def alone(self) -> bool:
+    def is_only_user(self) -> bool:
         """Whether no other user has the file open, here or in another process. False where that cannot be known."""
-        held = self._held
-        if held is None or not held.files or held.users != 1 or not byte_locks.AVAILABLE:
+        held = self._file
+        if held is None or not held.files or held.users != 1 or not byte_range_locks.AVAILABLE:
             return False
-        return not byte_locks.is_locked(held.files[0], held.entry.byte, 1)
+        return not byte_range_locks.is_locked(held.files[0], held.entry.byte, 1)
 
-    def mark(self) -> None:
+    def write_entry_mark(self) -> None:
         """Say on the file by which entry it is written to. Before the first write; costs two calls of the system."""
-        held = self._held
+        held = self._file
         if held is None or not held.files or not hasattr(os, "setxattr"):
             return
-        log = NOWHERE
+        log = NO_FILE_ID
         with suppress(OSError):
-            log = _id(f"{held.path}-wal")
-        text = _Mark(held.id, held.entry.folder, log, held.path).text()
+            log = _file_id(f"{held.path}-wal")
+        text = _EntryMark(held.id, held.entry.folder, log, held.path).text()
         with suppress(OSError):  # a file system without attributes
-            if _attribute(held.files[0]) != text:
-                os.setxattr(held.files[0], MARK, text)
+            if _read_attribute(held.files[0]) != text:
+                os.setxattr(held.files[0], ENTRY_MARK_ATTRIBUTE, text)
 
-    def lift(self) -> None:
+    def release(self) -> None:
         """Let go. The last user in the process takes the mark away, if nothing is left in the log."""
         with _mutex:
-            held, self._held = self._held, None
+            held, self._file = self._file, None
             if held is None:
                 return
             held.users -= 1
             if held.users:
                 return
-            if _held.get(held.id) is held:
-                del _held[held.id]
+            if _guarded_files.get(held.id) is held:
+                del _guarded_files[held.id]
             if held.files:
-                _unmark(held)
+                _remove_mark(held)
             held.close()
 
-    __del__ = lift
+    __del__ = release
 
 
 def refuse_links(path: str) -> None:
@@ -230,7 +236,7 @@ def _refuse_links(path: str, found: os.stat_result) -> None:
         )
 
 
-def _in_use(path: str, other: str) -> StoreUnsafe:
+def _in_use_error(path: str, other: str) -> StoreUnsafe:
     named = f", {other}" if other and other != path else ""
     return StoreUnsafe(
         f"{path} is in use by another name or mount{named}, with a write-ahead log of its own there.",
@@ -240,7 +246,7 @@ def _in_use(path: str, other: str) -> StoreUnsafe:
     )
 
 
-def _left(path: str, other: str) -> StoreUnsafe:
+def _wal_elsewhere_error(path: str, other: str) -> StoreUnsafe:
     return StoreUnsafe(
         f"{path} was last written to as {other}, and events may still be in the write-ahead log there.",
         "Nothing was written: open and close it there, or move that log (-wal) along with the file; if it is lost, "
@@ -250,78 +256,82 @@ def _left(path: str, other: str) -> StoreUnsafe:
     )
 
 
-def _left_elsewhere(mark: _Mark, id: FileId, path: str, entry: Entry) -> bool:
+def _has_wal_elsewhere(mark: _EntryMark, id: FileId, path: str, entry: DirectoryEntry) -> bool:
     """Whether a log with events in it may lie beside another entry of the file."""
     if mark.file != id or (mark.folder == entry.folder and os.path.basename(mark.path) == entry.name):
         return False
     with suppress(OSError):
-        here = _id(f"{path}-wal")
+        here = _file_id(f"{path}-wal")
         if here == mark.log or (path == mark.path and here[1] == mark.log[1]):  # it was moved along
             return False
     with suppress(OSError):
-        if _id(os.path.dirname(mark.path)) == mark.folder:  # that folder can be seen from here
+        if _file_id(os.path.dirname(mark.path)) == mark.folder:  # that folder can be seen from here
             try:
                 found = os.stat(f"{mark.path}-wal")
             except FileNotFoundError:
                 return False
-            return mark.log in (NOWHERE, (found.st_dev, found.st_ino)) and found.st_size > 0
+            return mark.log in (NO_FILE_ID, (found.st_dev, found.st_ino)) and found.st_size > 0
     return True
 
 
-def _id(path: str) -> FileId:
+def _file_id(path: str) -> FileId:
     found = os.stat(path)
     return found.st_dev, found.st_ino
 
 
-def _attribute(file: int) -> bytes:
+def _read_attribute(file: int) -> bytes:
     if not hasattr(os, "getxattr"):
         return b""
     try:
-        return os.getxattr(file, MARK)
+        return os.getxattr(file, ENTRY_MARK_ATTRIBUTE)
     except OSError:  # none there, or a file system without them
         return b""
 
 
-def _marked(file: int) -> _Mark | None:
-    version, _, rest = _attribute(file).decode("utf-8", "surrogateescape").partition(" ")
+def _read_mark(file: int) -> _EntryMark | None:
+    version, _, rest = _read_attribute(file).decode("utf-8", "surrogateescape").partition(" ")
     numbers = rest.split(" ", 6)
     if version != "1" or len(numbers) != 7 or not all(each.isdecimal() for each in numbers[:6]):
         return None
     a, b, c, d, e, f = map(int, numbers[:6])
-    return _Mark((a, b), (c, d), (e, f), numbers[6])
+    return _EntryMark((a, b), (c, d), (e, f), numbers[6])
 
 
-def _unmark(held: _Held) -> None:
+def _remove_mark(held: _GuardedFile) -> None:
     """Take the mark away, unless it is another's, something is in the log, or another process has the file open."""
     file, byte = held.files[0], held.entry.byte
-    mark = _marked(file)
+    mark = _read_mark(file)
     if mark is None or mark.folder != held.entry.folder or os.path.basename(mark.path) != held.entry.name:
         return
     with suppress(OSError):
         with suppress(FileNotFoundError):
             if os.stat(f"{held.path}-wal").st_size:
                 return
-        if not byte_locks.is_locked(file, byte, 1):
-            os.removexattr(file, MARK)
-            if byte_locks.is_locked(file, byte, 1):  # by one that may have found the mark in its place a moment ago
-                os.setxattr(file, MARK, mark.text())
+        if not byte_range_locks.is_locked(file, byte, 1):
+            os.removexattr(file, ENTRY_MARK_ATTRIBUTE)
+            if byte_range_locks.is_locked(
+                file, byte, 1
+            ):  # by one that may have found the mark in its place a moment ago
+                os.setxattr(file, ENTRY_MARK_ATTRIBUTE, mark.text())
 
 
-def _others(file: int, byte: int) -> bool:
+def _is_open_elsewhere(file: int, byte: int) -> bool:
     """Whether the file is open by another entry than the one that this byte stands for."""
-    end = ENTRIES_FIRST + ENTRIES
-    before, after = byte - ENTRIES_FIRST, end - byte - 1
-    return byte_locks.is_locked(file, ENTRIES_FIRST, before) or byte_locks.is_locked(file, byte + 1, after)
+    end = FIRST_ENTRY_BYTE + ENTRY_BYTES
+    before, after = byte - FIRST_ENTRY_BYTE, end - byte - 1
+    return byte_range_locks.is_locked(file, FIRST_ENTRY_BYTE, before) or byte_range_locks.is_locked(
+        file, byte + 1, after
+    )
 
 
-def _in_child() -> None:
+def _after_fork_in_child() -> None:
     """After a fork: the locks are the parent's, and the child has none of SQLite's own to lose."""
     global _mutex
     _mutex = threading.RLock()
-    for held in _held.values():
+    for held in _guarded_files.values():
         held.close(unlock=False)
-    _held.clear()
+    _guarded_files.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
+    os.register_at_fork(after_in_child=_after_fork_in_child)

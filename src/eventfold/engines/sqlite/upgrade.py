@@ -13,19 +13,27 @@ from collections.abc import Callable
 
 import apsw
 
-from eventfold.engines.sqlite.connect import File, check_definitions
-from eventfold.engines.sqlite.duplicate import backup
-from eventfold.engines.sqlite.faults import connected, disagreement
-from eventfold.engines.sqlite.identity import identity_of
-from eventfold.engines.sqlite.read import with_checksum
-from eventfold.engines.sqlite.schema import APPLICATION_ID, HEAD, INLINED, LAYOUT, NO_DELETE, OLDEST, SNAPSHOT
+from eventfold.engines.sqlite.backup import backup
+from eventfold.engines.sqlite.errors import connect, inconsistency_error
+from eventfold.engines.sqlite.file import File, check_definitions
+from eventfold.engines.sqlite.schema import (
+    APPLICATION_ID,
+    HEAD,
+    INLINED,
+    LAYOUT,
+    NO_DELETE,
+    OLDEST_LAYOUT,
+    SNAPSHOT,
+    read_identity,
+    with_checksum,
+)
 from eventfold.errors import NotAStore, StoreBusy, StoreVersionMismatch
 from eventfold.ports.engine import UpgradeResult
 
-MOST_COPIES = 1_000  # names that are tried for the copy
+MAX_COPY_NAMES = 1_000  # names that are tried for the copy
 
 
-def _to_2(connection: apsw.Connection) -> None:
+def _upgrade_to_2(connection: apsw.Connection) -> None:
     """Snapshots and registrations get checksums; `sealed` is guarded. Snapshots are dropped: they cost time only."""
     rows = connection.execute("SELECT name, code, types, ticket FROM inlined").fetchall()
     connection.execute("DROP TABLE snapshot; DROP TABLE inlined; DROP TRIGGER event_no_delete")
@@ -36,7 +44,7 @@ def _to_2(connection: apsw.Connection) -> None:
 
 
 # Layout n to n + 1, in order. When a step is no longer the last, it keeps a copy of the definitions that it makes.
-STEPS: dict[int, Callable[[apsw.Connection], None]] = {1: _to_2}
+STEPS: dict[int, Callable[[apsw.Connection], None]] = {1: _upgrade_to_2}
 
 
 def upgrade(file: File, timeout: float, copy: str | None, copies: bool) -> UpgradeResult:
@@ -47,28 +55,28 @@ def upgrade(file: File, timeout: float, copy: str | None, copies: bool) -> Upgra
     """
     file.check_path(create=False)
     try:
-        file.take()
+        file.acquire_guard()
         return _upgrade(file, timeout, copy, copies)
     finally:
-        file.guard.lift()
+        file.guard.release()
 
 
 def _upgrade(file: File, timeout: float, copy: str | None, copies: bool) -> UpgradeResult:
-    connection = connected(file.real, flags=apsw.SQLITE_OPEN_READWRITE)
+    connection = connect(file.real_path, flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         connection.set_busy_timeout(int(timeout * 1000))
-        had = _layout(connection, file.path)
+        had = _read_layout(connection, file.path)
         if had == LAYOUT:
             return UpgradeResult(had, LAYOUT)
         file.lock.acquire()
-        file.guard.mark()
+        file.guard.write_entry_mark()
         try:
-            _alone(connection, file.path)
-            had = _layout(connection, file.path)
-            kept = (copy or _free(f"{file.path}.layout-{had}")) if copies and had < LAYOUT else None
+            _lock_exclusively(connection, file.path)
+            had = _read_layout(connection, file.path)
+            kept = (copy or _free_path(f"{file.path}.layout-{had}")) if copies and had < LAYOUT else None
             if kept is not None:
                 backup(connection, kept)
-            _run(connection, had, file.path)
+            _run_steps(connection, had, file.path)
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         finally:
             connection.close()  # before the next writer's turn: only then may others come to the file
@@ -79,10 +87,10 @@ def _upgrade(file: File, timeout: float, copy: str | None, copies: bool) -> Upgr
     return UpgradeResult(had, LAYOUT, kept)
 
 
-def _layout(connection: apsw.Connection, path: str) -> int:
+def _read_layout(connection: apsw.Connection, path: str) -> int:
     """The file's layout. Raises NotAStore, StoreVersionMismatch where no step leads from it."""
     application, layout = connection.pragma("application_id"), connection.pragma("user_version")
-    if application != APPLICATION_ID or layout < OLDEST:
+    if application != APPLICATION_ID or layout < OLDEST_LAYOUT:
         raise NotAStore(f"{path} is no store of eventfold's.", "Check the path.", path=path)
     if layout > LAYOUT:
         raise StoreVersionMismatch(
@@ -94,7 +102,7 @@ def _layout(connection: apsw.Connection, path: str) -> int:
     return layout
 
 
-def _alone(connection: apsw.Connection, path: str) -> None:
+def _lock_exclusively(connection: apsw.Connection, path: str) -> None:
     """Hold the file from now on, to the exclusion of everyone. Raises StoreBusy if anyone has it open."""
     connection.set_busy_timeout(0)
     connection.pragma("locking_mode", "exclusive")
@@ -110,11 +118,11 @@ def _alone(connection: apsw.Connection, path: str) -> None:
         ) from error
 
 
-def _run(connection: apsw.Connection, had: int, path: str) -> None:
+def _run_steps(connection: apsw.Connection, had: int, path: str) -> None:
     """The steps and the checks, in one transaction. Whatever fails, the file stays as it was."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        before = connection.execute(HEAD).fetchone(), identity_of(connection)
+        before = connection.execute(HEAD).fetchone(), read_identity(connection)
         for layout in range(had, LAYOUT):
             STEPS[layout](connection)
         connection.execute(f"PRAGMA user_version = {LAYOUT}")
@@ -122,9 +130,9 @@ def _run(connection: apsw.Connection, had: int, path: str) -> None:
         for table in ("store", "snapshot", "inlined", "sealed", "request"):
             found = connection.execute(f"PRAGMA integrity_check({table})").fetchone()
             if found != ("ok",):
-                raise disagreement(f"after its upgrade the table {table} is not whole")
-        if (connection.execute(HEAD).fetchone(), identity_of(connection)) != before:
-            raise disagreement("its upgrade did not keep the log's end and its id")
+                raise inconsistency_error(f"after its upgrade the table {table} is not whole")
+        if (connection.execute(HEAD).fetchone(), read_identity(connection)) != before:
+            raise inconsistency_error("its upgrade did not keep the log's end and its id")
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
@@ -132,10 +140,10 @@ def _run(connection: apsw.Connection, had: int, path: str) -> None:
         raise
 
 
-def _free(path: str) -> str:
+def _free_path(path: str) -> str:
     """The path, or with a number the first at which nothing lies. An upgrade that was interrupted left a copy there."""
-    for number in range(1, MOST_COPIES):
+    for number in range(1, MAX_COPY_NAMES):
         name = path if number == 1 else f"{path}.{number}"
         if not os.path.lexists(name):
             return name
-    return f"{path}.{MOST_COPIES}"
+    return f"{path}.{MAX_COPY_NAMES}"

@@ -12,11 +12,12 @@ import apsw
 
 from eventfold.core.envelope import NewEvent, Receipt, StoredEvent, digest, make_receipt
 from eventfold.core.query import ConditionClause, Query
-from eventfold.engines.sqlite import many, schema
-from eventfold.engines.sqlite.inline import enrolled
-from eventfold.engines.sqlite.queries import Dictionary, positions
-from eventfold.engines.sqlite.read import first_of, with_checksum
-from eventfold.engines.sqlite.window import MOST
+from eventfold.engines.sqlite import queries, schema
+from eventfold.engines.sqlite.inline import read_registrations
+from eventfold.engines.sqlite.queries import NameLookup, compile_query
+from eventfold.engines.sqlite.read import decode_request_key
+from eventfold.engines.sqlite.recent_window import MAX_EVENTS
+from eventfold.engines.sqlite.schema import with_checksum
 from eventfold.errors import EventfoldError, EventIdReused, InvalidQuery, Unreadable
 from eventfold.ports.engine import AppendRequest, Head, InlineTransaction, Outcome
 from eventfold.ports.inline import missing_code
@@ -26,17 +27,17 @@ if TYPE_CHECKING:
     from eventfold.engines.sqlite.writer import Writer
 
 
-def first_match(dictionary: Dictionary, query: Query, after: int, until: int) -> int | None:
+def first_match(dictionary: NameLookup, query: Query, after: int, until: int) -> int | None:
     """The first position in (after, until] that matches, from the indexes alone."""
     if until <= after:
         return None
     if not query.items:
         return after + 1
-    query = dictionary.spelled(query)
-    if many.many(query):
-        return many.first(dictionary, query, after, until)
-    found = positions(dictionary, query, after, until)
-    if found.nothing:
+    query = dictionary.with_all_spellings(query)
+    if queries.has_many_items(query):
+        return queries.first_position(dictionary, query, after, until)
+    found = compile_query(dictionary, query, after, until)
+    if found.is_empty:
         return None
     row = dictionary.connection.execute(f"{found.sql('ASC')} LIMIT 1", found.bindings).fetchone()
     return row[0] if row else None
@@ -54,71 +55,73 @@ class Batch:
     ) -> None:
         self._writer, self._connection, self._judged = writer, connection, judged
         self._at_once = at_once
-        self._names = Dictionary(connection, writer.types, writer.tags, writing=True)
-        before = writer.end.look(connection)
-        self._before, self._head = before, before.position
-        self._inlined = enrolled(connection)
-        self._codes: Mapping[str, str] = writer.folder.codes if writer.folder is not None else {}
+        self._names = NameLookup(connection, writer.types, writer.tags, writing=True)
+        before = writer.head.read_head(connection)
+        self._head_before, self._position = before, before.position
+        self._registrations = read_registrations(connection)
+        self._codes: Mapping[str, str] = writer.projector.codes if writer.projector is not None else {}
         # Whoever repeats an append is told so even where it could not be made any more.
-        self._careful = careful or any(self._codes.get(each.name) != each.code for each in self._inlined)
-        self.folding: InlineTransaction | None = None
-        if self._inlined and writer.folder is not None:
-            self.folding = writer.folder.begin(connection, self._head, self._inlined)
+        self._careful = careful or any(self._codes.get(each.name) != each.code for each in self._registrations)
+        self.inline: InlineTransaction | None = None
+        if self._registrations and writer.projector is not None:
+            self.inline = writer.projector.begin(connection, self._position, self._registrations)
         self._time = max(writer.clock(), before.time)
         self._window = window = writer.window
-        if window.end != self._head or window.end - window.start > MOST:
-            window.restart(self._head)
+        if window.end != self._position or window.end - window.start > MAX_EVENTS:
+            window.restart(self._position)
         self._rows: list[tuple[Any, ...]] = []
         self._tagged: list[tuple[int, int, int]] = []
         self._keys: dict[str, int] = {}
         self._accepted: list[tuple[int, Sequence[NewEvent]]] = []
         self._stored: dict[bytes, StoredEvent] = {}
-        self._ids: set[bytes] = set()  # of the events accepted here
-        self._written: dict[bytes, int] = {}  # the last event of each append accepted here, and where it will stand
+        self._accepted_ids: set[bytes] = set()  # of the events accepted here
+        self._last_positions: dict[
+            bytes, int
+        ] = {}  # the last event of each append accepted here, and where it will stand
 
     @property
-    def written(self) -> Head | None:
+    def new_head(self) -> Head | None:
         """The head that the log has with this batch; None if it wrote nothing, not even a request key."""
         if self._rows:
-            return Head(self._head, self._time, self._rows[-1][1])
-        return self._before if self._keys else None
+            return Head(self._position, self._time, self._rows[-1][1])
+        return self._head_before if self._keys else None
 
-    def take(self, request: AppendRequest) -> Outcome:
+    def judge(self, request: AppendRequest) -> Outcome:
         """Judge one request and, if it holds, give its events their positions."""
         try:
-            known = self._by_key(request)
-            if known is None and (self._careful or self._repeats(request.events)):
-                known = self._by_ids(request)
+            known = self._receipt_by_key(request)
+            if known is None and (self._careful or self._has_repeated_id(request.events)):
+                known = self._receipt_by_ids(request)
             if known is not None:
                 return known
             for number, clause in enumerate(request.unless):
-                refusal = self._judge(clause, number, request.epoch)
+                refusal = self._check_clause(clause, number, request.epoch)
                 if refusal is not None:
                     # A repeated append conflicts with its own events.
-                    return (None if self._careful else self._by_ids(request)) or refusal
+                    return (None if self._careful else self._receipt_by_ids(request)) or refusal
         except (EventIdReused, InvalidQuery, Unreadable) as refusal:
             return refusal
-        return (self._fold(request) if self._inlined else None) or self._accept(request)
+        return (self._fold_inline(request) if self._registrations else None) or self._accept(request)
 
-    def _fold(self, request: AppendRequest) -> EventfoldError | None:
+    def _fold_inline(self, request: AppendRequest) -> EventfoldError | None:
         """Have it folded into what every append keeps up; why it cannot be. Before anything of it is accepted."""
-        events, first = request.events, self._head + 1
-        refusal = missing_code(self._inlined, self._codes, [event.type for event in events])
-        folding = self.folding
+        events, first = request.events, self._position + 1
+        refusal = missing_code(self._registrations, self._codes, [event.type for event in events])
+        folding = self.inline
         if refusal is not None or folding is None or not any(event.type in folding.types for event in events):
             return refusal
         size = len(events)
         placed = [event.at(first + offset, self._time, offset, size) for offset, event in enumerate(events)]
         return folding.take(placed, self._at_once)
 
-    def _judge(self, clause: ConditionClause, number: int, epoch: int | None) -> EventfoldError | None:
+    def _check_clause(self, clause: ConditionClause, number: int, epoch: int | None) -> EventfoldError | None:
         after, window = clause.after, self._window
-        if epoch is not None and epoch != self._writer.end.epoch:
-            return epoch_ended(clause, epoch, self._writer.end.epoch)
-        if after > self._head:
-            return in_the_future(clause, self._head)
+        if epoch is not None and epoch != self._writer.head.epoch:
+            return epoch_ended(clause, epoch, self._writer.head.epoch)
+        if after > self._position:
+            return in_the_future(clause, self._position)
         if clause.after_event is not None:
-            behind = self._written.get(clause.after_event) or self._standing(clause.after_event)
+            behind = self._last_positions.get(clause.after_event) or self._position_of(clause.after_event)
             if behind is None:
                 return base_event_missing(clause, number)
             after = max(after, behind)
@@ -127,23 +130,23 @@ class Batch:
             checked = max(after, self._judged.get(id(clause), 0))
             found = first_match(self._names, clause.query, checked, window.start)
         if found is None:
-            found = window.first_match(self._names.spelled(clause.query), after)
+            found = window.first_match(self._names.with_all_spellings(clause.query), after)
         return None if found is None else conflict(clause, found, number)
 
-    def _standing(self, identity: bytes) -> int | None:
+    def _position_of(self, identity: bytes) -> int | None:
         """Where an event stands by its id, in the log or among those accepted here."""
         row = self._connection.execute(schema.POSITION_OF, (identity,)).fetchone()
-        pending = None if row is not None else self._pending().get(identity)
+        pending = None if row is not None else self._pending_events().get(identity)
         return row[0] if row is not None else pending and pending.position
 
-    def _repeats(self, events: Sequence[NewEvent]) -> bool:
+    def _has_repeated_id(self, events: Sequence[NewEvent]) -> bool:
         """Whether an id comes back within this batch: no guard in the database has seen the first one yet."""
         if len(events) == 1:
-            return events[0].id in self._ids
+            return events[0].id in self._accepted_ids
         mine = {event.id for event in events}
-        return len(mine) < len(events) or not self._ids.isdisjoint(mine)
+        return len(mine) < len(events) or not self._accepted_ids.isdisjoint(mine)
 
-    def _by_key(self, request: AppendRequest) -> Receipt | None:
+    def _receipt_by_key(self, request: AppendRequest) -> Receipt | None:
         """The receipt of the append that was made under the request's key, if it has one and there was one."""
         if request.key is None:
             return None
@@ -152,18 +155,18 @@ class Batch:
             row = self._connection.execute(schema.BY_KEY, (request.key,)).fetchone()
             if row is None:
                 return None
-            first = first_of(row)[1]
-        if first > self._before.position:
-            return self._receipt([event for event in self._pending().values() if event.first == first])
+            first = decode_request_key(row)[1]
+        if first > self._head_before.position:
+            return self._receipt([event for event in self._pending_events().values() if event.first == first])
         return self._receipt(self._writer.rows.append_at(self._connection, first))
 
-    def _by_ids(self, request: AppendRequest) -> Receipt | None:
+    def _receipt_by_ids(self, request: AppendRequest) -> Receipt | None:
         """The receipt of the append that wrote these very events, which claims the request's key.
 
         Raises EventIdReused if another one wrote some.
         """
         events = request.events
-        stored = [self._find(event.id) for event in events]
+        stored = [self._find_event(event.id) for event in events]
         unique = len({event.id for event in events}) == len(events)
         if unique and not any(stored):
             return None
@@ -174,14 +177,14 @@ class Batch:
             self._keys[request.key] = done.first
         return done
 
-    def _find(self, identity: bytes) -> StoredEvent | None:
-        pending = self._pending().get(identity)
+    def _find_event(self, identity: bytes) -> StoredEvent | None:
+        pending = self._pending_events().get(identity)
         if pending is not None:
             return pending
-        found = self._writer.rows.all(self._connection, self._connection.execute(schema.BY_ID, (identity,)))
+        found = self._writer.rows.decode_all(self._connection, self._connection.execute(schema.BY_ID, (identity,)))
         return found[0] if found else None
 
-    def _pending(self) -> dict[bytes, StoredEvent]:
+    def _pending_events(self) -> dict[bytes, StoredEvent]:
         """What this batch has accepted so far, as it will stand in the log."""
         for first, events in self._accepted:
             for offset, event in enumerate(events):
@@ -190,14 +193,14 @@ class Batch:
         return self._stored
 
     def _receipt(self, events: Sequence[StoredEvent]) -> Receipt:
-        return make_receipt(self._writer.end.store_id, self._writer.end.epoch, events, repeated=True)
+        return make_receipt(self._writer.head.store_id, self._writer.head.epoch, events, repeated=True)
 
     def _accept(self, request: AppendRequest) -> Receipt:
         writer, connection, window, time = self._writer, self._connection, self._window, self._time
-        events, first = request.events, self._head + 1
+        events, first = request.events, self._position + 1
         size = len(events)
         alone = size == 1
-        position = self._head
+        position = self._position
         for offset, event in enumerate(events):
             position += 1
             type_id = writer.types.ensure(connection, event.type)
@@ -223,15 +226,15 @@ class Batch:
             for tag in event.tags:
                 self._tagged.append((writer.tags.ensure(connection, tag), position, type_id))
             window.add(position, event.type, event.tags)
-        self._head = position
+        self._position = position
         self._accepted.append((first, events))
-        self._written[events[-1].id] = position
-        self._ids.update([event.id for event in events])
+        self._last_positions[events[-1].id] = position
+        self._accepted_ids.update([event.id for event in events])
         if request.key is not None:
             self._keys[request.key] = first
         return Receipt(
-            store=writer.end.store_id,
-            epoch=writer.end.epoch,
+            store=writer.head.store_id,
+            epoch=writer.head.epoch,
             first=first,
             last=position,
             time=time,
@@ -250,5 +253,5 @@ class Batch:
                 self._connection.executemany(schema.INSERT_TAGGED, self._tagged)
         if self._keys:
             self._connection.executemany(schema.INSERT_REQUEST, map(with_checksum, self._keys.items()))
-        if self.folding is not None and self._rows:
-            self.folding.write()
+        if self.inline is not None and self._rows:
+            self.inline.write()

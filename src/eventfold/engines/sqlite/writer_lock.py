@@ -15,9 +15,9 @@ from collections import deque
 from contextlib import suppress
 
 from eventfold.concurrency.waiting import Waiters
-from eventfold.engines.sqlite.folder import Folder
-from eventfold.engines.sqlite.idle import with_descriptors
-from eventfold.engines.sqlite.system import refused_by_system
+from eventfold.engines.sqlite.errors import translate_errno
+from eventfold.engines.sqlite.file_replacement import DirectoryStamp
+from eventfold.engines.sqlite.open_files import retry_with_free_descriptors
 from eventfold.errors import StoreBusy, StoreUnavailable
 
 try:
@@ -25,16 +25,16 @@ try:
 except ImportError:  # Windows: SQLite's own locking alone, correct and less fair; no notes
     fcntl = None  # type: ignore[assignment]
 
-NOTE_BYTES = 256
-LOOK_AGAIN_S = 0.25  # a caller that waits relies on no single wake-up
+MAX_NOTE_BYTES = 256
+POLL_INTERVAL_S = 0.25  # a caller that waits relies on no single wake-up
 
 
 class WriterLock:
     """Held around every write transaction and checkpoint. Not reentrant; one per store file and opener."""
 
     def __init__(self, path: str, timeout: float) -> None:
-        self._store, self.path = path, path + ".lock"
-        self._folder = Folder(os.path.dirname(os.path.abspath(self.path)))
+        self._store_path, self.path = path, path + ".lock"
+        self._directory = DirectoryStamp(os.path.dirname(os.path.abspath(self.path)))
         self._timeout = timeout
         self._file: int | None = None
         self._waiter: _Waiter | None = None  # of an acquire that gave up: still in the kernel's queue
@@ -52,7 +52,7 @@ class WriterLock:
             except BlockingIOError:
                 self._waiter = _Waiter(file)
             except OSError as error:
-                raise self._refused(error) from error
+                raise self._lock_error(error) from error
         if not self._waiter.wait(seconds):
             if self._waiter.done:  # it came, and went again, before we asked
                 return self.acquire(timeout)
@@ -66,7 +66,7 @@ class WriterLock:
     def release(self) -> None:
         """Let the next writer in. Harmless where it is not held."""
         if self._waiter is not None:
-            self._waiter.forget()
+            self._waiter.cancel()
         if fcntl is not None and self._file is not None:
             fcntl.flock(self._file, fcntl.LOCK_UN)
 
@@ -86,7 +86,7 @@ class WriterLock:
         finally:
             os.close(file)
 
-    def note(self, text: str) -> None:
+    def write_note(self, text: str) -> None:
         """Leave a line for whoever opens the store next. Only while the lock is held; not synced."""
         if self._file is not None:
             try:
@@ -94,36 +94,36 @@ class WriterLock:
             except OSError:  # no room: the note before it stays true, it only says less
                 return
 
-    def noted(self) -> str:
+    def read_note(self) -> str:
         """The line that was left last, or nothing. Raises StoreUnavailable if it is there and cannot be read."""
         if fcntl is None:
             return ""
         try:
             file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                line, end, _ = os.pread(file, NOTE_BYTES, 0).partition(b"\n")
+                line, end, _ = os.pread(file, MAX_NOTE_BYTES, 0).partition(b"\n")
                 return line.decode("ascii", "replace") if end else ""  # half a note is none
             finally:
                 os.close(file)
         except (FileNotFoundError, PermissionError):
             return ""
         except OSError as error:  # without the note a log that lost its end would pass for whole
-            raise refused_by_system(error.errno or 0, self.path) from error
+            raise translate_errno(error.errno or 0, self.path) from error
 
     def close(self) -> None:
         """Give up the file. A thread that still waits for the lock closes it when its turn comes."""
-        if self._file is not None and (self._waiter is None or not self._waiter.leave_file()):
+        if self._file is not None and (self._waiter is None or not self._waiter.defer_close()):
             os.close(self._file)
         self._file = self._waiter = None
 
     __del__ = close
 
-    def rest(self) -> None:
+    def close_unless_waiting(self) -> None:
         """Give up the file until the lock is needed again, unless a thread waits for it. Only where it is not held."""
         if self._waiter is None:
             self.close()
 
-    def disown(self) -> None:
+    def abandon_after_fork(self) -> None:
         """In a forked child: let go of the parent's descriptor, so that the lock ends with the parent."""
         if self._file is not None:
             os.close(self._file)
@@ -131,32 +131,32 @@ class WriterLock:
 
     def _open(self) -> int:
         if self._file is not None:
-            mark = self._folder.look()
-            if self._folder.same(mark):
+            mark = self._directory.current()
+            if self._directory.is_unchanged(mark):
                 return self._file
             if os.fstat(self._file).st_nlink:
-                self._folder.keep(mark)
+                self._directory.remember(mark)
                 return self._file
             os.close(self._file)  # someone has removed it: others queue at another file now
             self._file = None
         try:
             try:
-                self._file = with_descriptors(lambda: os.open(self.path, os.O_RDWR | os.O_CLOEXEC))
+                self._file = retry_with_free_descriptors(lambda: os.open(self.path, os.O_RDWR | os.O_CLOEXEC))
             except FileNotFoundError:
                 self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-                self._share(self._file)
+                self._copy_permissions(self._file)
         except OSError as error:
-            raise refused_by_system(error.errno or 0, self.path) from error
+            raise translate_errno(error.errno or 0, self.path) from error
         return self._file
 
-    def _share(self, file: int) -> None:
+    def _copy_permissions(self, file: int) -> None:
         """Whoever may write the store may queue for it: the same rights, and from root the same owner."""
-        store = os.stat(self._store)
+        store = os.stat(self._store_path)
         os.fchmod(file, store.st_mode & 0o666)
         if os.geteuid() == 0:
             os.fchown(file, store.st_uid, store.st_gid)
 
-    def _refused(self, error: OSError) -> StoreUnavailable:
+    def _lock_error(self, error: OSError) -> StoreUnavailable:
         return StoreUnavailable(
             f"The lock file {self.path} cannot be locked ({error.strerror}).",
             "Nothing was written: keep the store on a local file system.",
@@ -164,11 +164,11 @@ class WriterLock:
         )
 
 
-class _Want:
+class _Request:
     """One who waits for the lock. `given`: it came for this one."""
 
     def __init__(self) -> None:
-        self.given = False
+        self.granted = False
 
 
 class _Waiter:
@@ -181,7 +181,9 @@ class _Waiter:
 
     def __init__(self, file: int) -> None:
         self._file = file
-        self._wanted: deque[_Want] = deque((_Want(),))  # before the thread is there: it would give the lock back
+        self._requests: deque[_Request] = deque(
+            (_Request(),)
+        )  # before the thread is there: it would give the lock back
         self._to_close: deque[int] = deque((file,))  # taken out by the one that closes it
         self._close = False
         self._waiters = Waiters()
@@ -192,37 +194,37 @@ class _Waiter:
         """Whether the lock came within `timeout` seconds."""
         end = time.monotonic() + timeout
         try:
-            want = self._wanted[0]
+            request = self._requests[0]
         except IndexError:
-            want = _Want()
-            self._wanted.append(want)
+            request = _Request()
+            self._requests.append(request)
         try:
             while not self.done and (left := end - time.monotonic()) > 0:
-                self._waiters.wait(self._is_done, min(left, LOOK_AGAIN_S))
+                self._waiters.wait(self._is_done, min(left, POLL_INTERVAL_S))
         except BaseException:
-            if self._came_for(want):  # interrupted as it came
-                self._give_back()
+            if self._end_request(request):  # interrupted as it came
+                self._unlock()
             raise
-        return self._came_for(want)
+        return self._end_request(request)
 
-    def forget(self) -> None:
+    def cancel(self) -> None:
         """Nobody wants it: whoever did has given up, or was ended by an exception before it could."""
-        self._wanted.clear()
+        self._requests.clear()
 
     def _is_done(self) -> bool:
         return self.done
 
-    def _came_for(self, want: _Want) -> bool:
+    def _end_request(self, request: _Request) -> bool:
         """Whether the lock has come for this one; it does not from here on."""
         try:
-            self._wanted.remove(want)
+            self._requests.remove(request)
         except ValueError:  # the thread has taken it out, and is about to say so
             while not self.done:
                 time.sleep(0)
-            return want.given
+            return request.granted
         return False
 
-    def leave_file(self) -> bool:
+    def defer_close(self) -> bool:
         """Whether the thread will close the file, since it is still in use there."""
         self._close = True
         if not self.done:
@@ -237,15 +239,15 @@ class _Waiter:
         assert fcntl is not None
         fcntl.flock(self._file, fcntl.LOCK_EX)
         try:
-            self._wanted.popleft().given = True
+            self._requests.popleft().granted = True
         except IndexError:
-            self._give_back()
+            self._unlock()
         self.done = True
         self._waiters.wake()
         if self._close:
             with suppress(IndexError):
                 os.close(self._to_close.pop())
 
-    def _give_back(self) -> None:
+    def _unlock(self) -> None:
         assert fcntl is not None
         fcntl.flock(self._file, fcntl.LOCK_UN)

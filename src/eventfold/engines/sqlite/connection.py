@@ -12,13 +12,13 @@ from urllib.parse import quote
 
 import apsw
 
-from eventfold.engines.sqlite.faults import connected
+from eventfold.engines.sqlite.errors import connect
 from eventfold.errors import StoreReadOnly
 
-FLAGS = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+IMMUTABLE_FLAGS = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
 
 
-def is_closed_for_good(path: str) -> bool:
+def is_readable_without_locks(path: str) -> bool:
     """Whether a database with a write-ahead log is whole without it, and the process may not create files beside it.
 
     False also where SQLite can open it in its usual way, with locks: it then sees what others write. Raises
@@ -39,12 +39,12 @@ def is_closed_for_good(path: str) -> bool:
     )
 
 
-def connected_immutable(path: str) -> apsw.Connection:
+def connect_immutable(path: str) -> apsw.Connection:
     """A connection by which a file is read that does not change."""
-    return connected(uri(path), flags=FLAGS, statementcachesize=200)
+    return connect(immutable_uri(path), flags=IMMUTABLE_FLAGS, statementcachesize=200)
 
 
-def uri(path: str) -> str:
+def immutable_uri(path: str) -> str:
     """The name by which SQLite opens a file that does not change."""
     return f"file:{quote(os.fsencode(path))}?immutable=1"
 

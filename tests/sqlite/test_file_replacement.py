@@ -8,25 +8,25 @@ from pathlib import Path
 
 import pytest
 
-from eventfold.engines.sqlite import folder as room
-from eventfold.engines.sqlite.folder import Folder
+from eventfold.engines.sqlite import file_replacement as room
+from eventfold.engines.sqlite.file_replacement import DirectoryStamp
 
 
 @pytest.fixture
 def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder whose last change is so long ago that another one would show."""
-    monkeypatch.setattr(room, "COARSE", 20_000_000)
+    monkeypatch.setattr(room, "COARSEST_TIMESTAMP_NS", 20_000_000)
     (tmp_path / "log.db").write_text("log")
     time.sleep(0.05)
     return tmp_path
 
 
-def kept(path: Path) -> Folder:
+def kept(path: Path) -> DirectoryStamp:
     """What was found in order there."""
-    folder = Folder(str(path))
-    mark = folder.look()
-    assert not folder.same(mark)  # nothing is known before the first look
-    folder.keep(mark)
+    folder = DirectoryStamp(str(path))
+    mark = folder.current()
+    assert not folder.is_unchanged(mark)  # nothing is known before the first look
+    folder.remember(mark)
     return folder
 
 
@@ -34,7 +34,7 @@ def test_what_is_written_into_files_changes_nothing(old: Path) -> None:
     """Writing to the files in it leaves a folder the same."""
     folder = kept(old)
     (old / "log.db").write_text("more")
-    assert folder.same(folder.look())
+    assert folder.is_unchanged(folder.current())
 
 
 @pytest.mark.parametrize("what", ["create", "remove", "replace", "rename"])
@@ -43,7 +43,7 @@ def test_a_change_of_its_entries_shows(old: Path, what: str) -> None:
     (old / "other").write_text("another")
     time.sleep(0.05)
     folder = kept(old)
-    assert folder.same(folder.look())
+    assert folder.is_unchanged(folder.current())
     if what == "create":
         (old / "new").touch()
     elif what == "remove":
@@ -52,7 +52,7 @@ def test_a_change_of_its_entries_shows(old: Path, what: str) -> None:
         os.replace(old / "other", old / "log.db")
     else:
         (old / "log.db").rename(old / "elsewhere")
-    assert not folder.same(folder.look())
+    assert not folder.is_unchanged(folder.current())
 
 
 def test_a_folder_put_in_its_place_is_another(old: Path) -> None:
@@ -62,15 +62,15 @@ def test_a_folder_put_in_its_place_is_another(old: Path) -> None:
     time.sleep(0.05)
     folder = kept(inner)
     inner.rename(old / "moved")
-    assert not folder.same(folder.look())
+    assert not folder.is_unchanged(folder.current())
     inner.mkdir()
-    assert not folder.same(folder.look())
+    assert not folder.is_unchanged(folder.current())
 
 
 def test_a_change_just_now_is_not_trusted_to_be_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Within the coarsest time a file system keeps, another change could leave the same mark: look each time."""
-    assert room.COARSE > 2_000_000_000
-    monkeypatch.setattr(room, "COARSE", 1_000_000_000_000)  # however long this machine takes to look
+    assert room.COARSEST_TIMESTAMP_NS > 2_000_000_000
+    monkeypatch.setattr(room, "COARSEST_TIMESTAMP_NS", 1_000_000_000_000)  # however long this machine takes to look
     (tmp_path / "log.db").touch()
     folder = kept(tmp_path)
-    assert not folder.same(folder.look())
+    assert not folder.is_unchanged(folder.current())

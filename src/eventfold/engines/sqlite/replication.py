@@ -12,23 +12,22 @@ import apsw
 
 from eventfold.core.envelope import StoredEvent
 from eventfold.engines.sqlite import schema
-from eventfold.engines.sqlite.identity import take_identity
-from eventfold.engines.sqlite.inline import enrolled
-from eventfold.engines.sqlite.names import Names
-from eventfold.engines.sqlite.read import with_checksum
+from eventfold.engines.sqlite.dictionary import NameDictionary
+from eventfold.engines.sqlite.inline import read_registrations
+from eventfold.engines.sqlite.schema import with_checksum, write_identity
 from eventfold.ports.inline import import_refused
 from eventfold.ports.refusals import import_gap
 
 
-def adopt(
+def import_events(
     connection: apsw.Connection,
-    types: Names,
-    tags: Names,
+    types: NameDictionary,
+    tags: NameDictionary,
     events: Sequence[StoredEvent],
     keys: Sequence[tuple[str, int]],
 ) -> None:
     """Insert events and request keys, inside the writer's transaction. Raises AppendConflict on a gap."""
-    refuse_inlined(connection)
+    refuse_inline_models(connection)
     row = connection.execute(schema.HEAD).fetchone()
     head = row[0] if row else 0
     if events and events[0].position != head + 1:
@@ -63,16 +62,16 @@ def adopt(
     connection.executemany(schema.INSERT_REQUEST, map(with_checksum, keys))
 
 
-def succeed(connection: apsw.Connection, store_id: str, epoch: int) -> None:
+def take_identity(connection: apsw.Connection, store_id: str, epoch: int) -> None:
     """Take over another store's identity, inside the writer's transaction. Raises AppendConflict with events here."""
-    refuse_inlined(connection)
+    refuse_inline_models(connection)
     row = connection.execute(schema.HEAD).fetchone()
     if row:
         raise import_gap(row[0], 1)
-    take_identity(connection, store_id, epoch)
+    write_identity(connection, store_id, epoch)
 
 
-def refuse_inlined(connection: apsw.Connection) -> None:
+def refuse_inline_models(connection: apsw.Connection) -> None:
     """Raises NotSupported where read models are kept within appends: what is taken over would be missing in them."""
-    if inlined := enrolled(connection):
+    if inlined := read_registrations(connection):
         raise import_refused([each.name for each in inlined], "sqlite")

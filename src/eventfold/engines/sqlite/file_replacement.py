@@ -10,20 +10,20 @@ from __future__ import annotations
 import os
 import time
 
-COARSE = 2_500_000_000  # ns: file systems keep times as coarsely as 2 s (FAT)
+COARSEST_TIMESTAMP_NS = 2_500_000_000  # ns: file systems keep times as coarsely as 2 s (FAT)
 
 
-Mark = tuple[int, int, int]  # which folder, and when its entries last changed
+Stamp = tuple[int, int, int]  # which folder, and when its entries last changed
 
 
-class Folder:
+class DirectoryStamp:
     """The entries of a folder, as they were when the files in it were last found in order."""
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._kept: Mark | None = None
+        self._remembered: Stamp | None = None
 
-    def look(self) -> Mark | None:
+    def current(self) -> Stamp | None:
         """How it is now; to be taken before its files are looked at. One stat call, 2 µs."""
         try:
             found = os.stat(self._path)
@@ -31,11 +31,11 @@ class Folder:
             return None
         return found.st_dev, found.st_ino, found.st_ctime_ns
 
-    def same(self, mark: Mark | None) -> bool:
+    def is_unchanged(self, mark: Stamp | None) -> bool:
         """Whether nothing was created, removed or renamed here since what was kept."""
-        return mark is not None and mark == self._kept
+        return mark is not None and mark == self._remembered
 
-    def keep(self, mark: Mark | None) -> None:
+    def remember(self, mark: Stamp | None) -> None:
         """The files were in order after this look; kept once it is so old that any change since would show."""
-        if os.name == "posix" and mark is not None and 0 < mark[2] < time.time_ns() - COARSE:
-            self._kept = mark
+        if os.name == "posix" and mark is not None and 0 < mark[2] < time.time_ns() - COARSEST_TIMESTAMP_NS:
+            self._remembered = mark

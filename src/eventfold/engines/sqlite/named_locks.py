@@ -12,7 +12,7 @@ from contextlib import suppress
 from io import FileIO
 
 from eventfold.core.mutex import Mutex
-from eventfold.engines.sqlite.system import NO_RIGHT, refused_by_system
+from eventfold.engines.sqlite.errors import PERMISSION_ERRNOS, translate_errno
 from eventfold.errors import StoreReadOnly
 
 try:
@@ -20,22 +20,22 @@ try:
 except ImportError:  # Windows: locks hold within the process only
     fcntl = None  # type: ignore[assignment]
 
-OWNER_BYTES = 400
+MAX_OWNER_BYTES = 400
 
 
 class NamedLocks:
     """The locks that one engine holds. Others, in this process or another, are kept out by the file."""
 
     def __init__(self, path: str) -> None:
-        self._folder = path + ".locks"
+        self._directory = path + ".locks"
         self._held: dict[str, tuple[str, FileIO | None]] = {}
         self._mutex = Mutex()
 
-    def take(self, name: str, owner: str) -> str | None:
+    def try_acquire(self, name: str, owner: str) -> str | None:
         """Take a lock if it is free: None; otherwise who has it. Raises StoreReadOnly."""
-        return self._mutex.run(self._take, name, owner)
+        return self._mutex.run(self._try_acquire, name, owner)
 
-    def _take(self, name: str, owner: str) -> str | None:
+    def _try_acquire(self, name: str, owner: str) -> str | None:
         if name in self._held:
             return self._held[name][0]
         if fcntl is None:
@@ -46,18 +46,18 @@ class NamedLocks:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(file.fileno(), OWNER_BYTES, 0).decode("utf-8", "replace").partition("\n")[0]
-            self._give_back(name)
+            holder = os.pread(file.fileno(), MAX_OWNER_BYTES, 0).decode("utf-8", "replace").partition("\n")[0]
+            self._release(name)
             return holder
         os.ftruncate(file.fileno(), 0)
-        os.pwrite(file.fileno(), f"{owner}\n".encode()[:OWNER_BYTES], 0)
+        os.pwrite(file.fileno(), f"{owner}\n".encode()[:MAX_OWNER_BYTES], 0)
         return None
 
-    def give_back(self, name: str) -> None:
+    def release(self, name: str) -> None:
         """Let go of a lock. Harmless where it is not held."""
-        self._mutex.run(self._give_back, name)
+        self._mutex.run(self._release, name)
 
-    def _give_back(self, name: str) -> None:
+    def _release(self, name: str) -> None:
         _, file = self._held.get(name, ("", None))
         if file is not None and fcntl is not None and not file.closed:
             fcntl.flock(file, fcntl.LOCK_UN)  # for a forked child as well, which has the descriptor too
@@ -67,12 +67,12 @@ class NamedLocks:
     def close(self) -> None:
         """Let go of all of them."""
         for name in list(self._held):
-            self.give_back(name)
+            self.release(name)
 
     def _open(self, name: str) -> FileIO:
-        path = os.path.join(self._folder, hashlib.sha256(name.encode()).hexdigest()[:32])
+        path = os.path.join(self._directory, hashlib.sha256(name.encode()).hexdigest()[:32])
         try:
-            os.makedirs(self._folder, exist_ok=True)
+            os.makedirs(self._directory, exist_ok=True)
             while True:  # an object, and no descriptor: it closes by itself if an exception loses it
                 try:
                     return FileIO(path, "r+")
@@ -80,10 +80,10 @@ class NamedLocks:
                     with suppress(FileExistsError):
                         return FileIO(path, "x+")
         except OSError as error:
-            if error.errno not in NO_RIGHT:
-                raise refused_by_system(error.errno or 0, path) from error
+            if error.errno not in PERMISSION_ERRNOS:
+                raise translate_errno(error.errno or 0, path) from error
             raise StoreReadOnly(
-                f"The folder of locks {self._folder} cannot be written ({error.strerror}).",
+                f"The folder of locks {self._directory} cannot be written ({error.strerror}).",
                 "Check the rights of the store's folder, or decide without a lock.",
-                path=self._folder,
+                path=self._directory,
             ) from error

@@ -14,41 +14,41 @@ try:
 except ImportError:  # Windows: its locks belong to descriptors anyway
     fcntl = None  # type: ignore[assignment]
 
-FLOCK = "hhqqi"  # struct flock
+FLOCK_FORMAT = "hhqqi"  # struct flock
 AVAILABLE = hasattr(fcntl, "F_OFD_SETLK")
 
 
-def lock(file: int, first: int, size: int, *, exclusive: bool = False) -> bool:
+def try_lock(file: int, first: int, size: int, *, exclusive: bool = False) -> bool:
     """Take a lock, or change the one that is held, without waiting. Returns whether that was possible."""
     if fcntl is None or not AVAILABLE:
         return False
     kind = fcntl.F_WRLCK if exclusive else fcntl.F_RDLCK
-    return _set(file, first, size, kind)
+    return _set_lock(file, first, size, kind)
 
 
 def unlock(file: int, first: int, size: int) -> None:
     """Release locks on these bytes."""
     if fcntl is not None and AVAILABLE:
-        _set(file, first, size, fcntl.F_UNLCK)
+        _set_lock(file, first, size, fcntl.F_UNLCK)
 
 
 def is_locked(file: int, first: int, size: int) -> bool:
     """Whether another open file description, or a process, has a lock on any of these bytes. False if unknown."""
     if fcntl is None or not AVAILABLE:
         return False
-    request = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, first, size, 0)
+    request = struct.pack(FLOCK_FORMAT, fcntl.F_WRLCK, os.SEEK_SET, first, size, 0)
     try:
         found = fcntl.fcntl(file, fcntl.F_OFD_GETLK, request)
     except OSError:
         return False
-    return struct.unpack_from(FLOCK, found)[0] != fcntl.F_UNLCK
+    return struct.unpack_from(FLOCK_FORMAT, found)[0] != fcntl.F_UNLCK
 
 
-def _set(file: int, first: int, size: int, kind: int) -> bool:
+def _set_lock(file: int, first: int, size: int, kind: int) -> bool:
     if fcntl is None:
         return False
     try:
-        fcntl.fcntl(file, fcntl.F_OFD_SETLK, struct.pack(FLOCK, kind, os.SEEK_SET, first, size, 0))
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, struct.pack(FLOCK_FORMAT, kind, os.SEEK_SET, first, size, 0))
     except OSError:  # held by another, or a file system without such locks
         return False
     return True

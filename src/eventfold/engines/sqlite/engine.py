@@ -1,0 +1,481 @@
+"""Room: the log in one SQLite file, no server: WAL, one writer at a time, readers that never wait.
+
+Knows: which of its rooms answers which call of the port. Does not know: user classes, colours.
+Failure domain: the disk the file is on. An acknowledged append survives kill -9 and power loss of the machine.
+"""
+
+from __future__ import annotations
+
+import os
+import time as _time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import apsw
+
+from eventfold.core.envelope import Receipt, StoredEvent, make_receipt
+from eventfold.core.query import Query
+from eventfold.core.snapshot import Snapshot
+from eventfold.engines.sqlite import queries, schema, snapshots
+from eventfold.engines.sqlite.backup import backup, begin_epoch
+from eventfold.engines.sqlite.dictionary import NameDictionary
+from eventfold.engines.sqlite.errors import (
+    NOT_DURABLE,
+    inconsistency_error,
+    memory_file_system,
+    record_errno,
+    translate_error,
+    translate_errors,
+)
+from eventfold.engines.sqlite.file import File
+from eventfold.engines.sqlite.head import HeadTracker
+from eventfold.engines.sqlite.inline import read_registrations
+from eventfold.engines.sqlite.integrity import find_problems
+from eventfold.engines.sqlite.named_locks import NamedLocks
+from eventfold.engines.sqlite.overwrite_detection import Mark
+from eventfold.engines.sqlite.queries import NameLookup, compile_query
+from eventfold.engines.sqlite.read import RowDecoder, decode_request_key, missing_error, read_page
+from eventfold.engines.sqlite.replication import import_events, take_identity
+from eventfold.engines.sqlite.schema import read_identity
+from eventfold.engines.sqlite.upgrade import upgrade
+from eventfold.engines.sqlite.watch import Watch
+from eventfold.engines.sqlite.writer import Writer
+from eventfold.errors import CorruptEvent, InvalidInput, StoreDamaged, Unreadable
+from eventfold.ports.engine import (
+    AppendRequest,
+    Capabilities,
+    ExclusiveTransaction,
+    Head,
+    InlineProjector,
+    Outcome,
+    Page,
+    RestoreResult,
+    Span,
+    TagCount,
+    TypeCount,
+    UpgradeResult,
+)
+from eventfold.ports.inline import InlineRegistration
+from eventfold.ports.integrity import Problem, Progress
+
+T = TypeVar("T")
+MAX_READ_ATTEMPTS = 5  # of one question, if a checkpoint ran beside every one before
+
+
+def now_micros() -> int:
+    """The clock: µs since 1970 UTC."""
+    return _time.time_ns() // 1000
+
+
+class SqliteEngine:
+    """The port over one file.
+
+    `durability` "full": fsync before every acknowledgement; "normal": a power cut may take every append since the last
+    checkpoint of the WAL, a crash of the process takes none. `timeout` seconds a writer waits for its turn. `readonly`
+    opens the file without the right to write. A file that is not used for `max_idle` seconds is closed until its next
+    use; a store that is followed is in use. `clock` gives µs since 1970 UTC.
+    """
+
+    name = "sqlite"
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        create: bool = True,
+        readonly: bool = False,
+        durability: str = "full",
+        timeout: float = 30.0,
+        max_idle: float | None = None,
+        clock: Callable[[], int] = now_micros,
+    ) -> None:
+        if durability not in ("full", "normal"):
+            raise InvalidInput(f"durability={durability!r} is unknown.", 'Use "full" (the default) or "normal".')
+        if not path:
+            raise InvalidInput("The path of the store is empty.", "Give a path, for example store.db.")
+        self.capabilities = Capabilities(durable=durability == "full", pushes=False, inline=True)
+        self.store_id, self.epoch = "", 0
+        self.path = path
+        self._create, self._clock, self._timeout = create, clock, timeout
+        self._file = File(path, readonly=readonly, full_sync=durability == "full", timeout=timeout, max_idle=max_idle)
+        self._types, self._tags = NameDictionary("type"), NameDictionary("tag")
+        self._rows = RowDecoder(self._types)
+        self._watch = Watch(self._file)
+        self._locks = NamedLocks(self._file.real_path)
+        self._head_tracker: HeadTracker | None = None
+        self._type_counts = (0, 0, dict[str, int]())  # events of each type: in which epoch, up to which position
+        self._writer: Writer | None = None
+
+    @property
+    def default_target(self) -> str:
+        """See the port: the file itself."""
+        path = self._file.path
+        return f"sqlite:{path[1:] if path.startswith('//') else path}"  # sqlite:// would begin a URL
+
+    @translate_errors
+    async def open(self) -> None:
+        """See the port."""
+        self.store_id, self.epoch, _ = self._file.open(self._create)
+        try:
+            self._head_tracker = HeadTracker(self._file, self._rows, self.store_id, self.epoch)
+            self._writer = Writer(self._file, self._types, self._tags, self._rows, self._head_tracker, self._clock)
+            self._run_read(self._head_tracker.read_head)
+        except Unreadable:  # a last event that is corrupt is told to whoever reads; the rest can be looked at
+            return
+        except BaseException:
+            self._file.close()
+            raise
+
+    @translate_errors
+    async def upgrade(self, copy: str | None = None, *, copies: bool = True) -> UpgradeResult:
+        """Bring a store of an older layout to this eventfold's. Call it on an engine that is not open.
+
+        A copy is written first, to `copy` or beside the store, unless `copies` is false. Nothing else may have the
+        file open: StoreBusy otherwise. Whatever fails, or ends the process, the store stays as it was.
+        """
+        return upgrade(self._file, self._timeout, copy, copies)
+
+    @translate_errors
+    async def restored(self) -> RestoreResult:
+        """Let a new epoch begin, after a restore by other tools. Call it on an engine that is not open, before others.
+
+        The engine is closed afterwards. Raises the errors of opening, but not that the last event acknowledged here
+        is gone.
+        """
+        return begin_epoch(self._file, self._timeout)
+
+    @translate_errors
+    async def append_many(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
+        """See the port."""
+        self._file.check()
+        assert self._writer is not None
+        outcomes = self._writer.append(requests)
+        self._watch.notify()
+        return outcomes
+
+    def _run_read(self, work: Callable[[apsw.Connection], T]) -> T:
+        """What `work` reads, of one moment: it is called again if a checkpoint ran beside it, so it keeps nothing."""
+        for _ in range(MAX_READ_ATTEMPTS - 1):
+            connection, mark = self._file.reader(), self._file.read_mark()
+            try:
+                result = work(connection)
+                settled = self._file.is_unchanged_since(mark)
+            except BaseException as error:
+                record_errno(error, connection)
+                # A statement left half done would keep this connection in the snapshot of now.
+                self._file.pool.discard(connection)
+                if self._is_genuine(error, mark):
+                    raise
+                continue
+            self._file.pool.return_reader(connection)
+            if settled:
+                return result
+        return self._run_read_once(work)
+
+    def _is_genuine(self, error: BaseException, mark: Mark) -> bool:
+        """Whether an error is not of a read beside a checkpoint. Raises StoreDamaged if the file was overwritten."""
+        if not isinstance(error, (apsw.Error, StoreDamaged, CorruptEvent)) or error is self._file.overwritten:
+            return True
+        try:
+            settled = self._file.is_unchanged_since(mark)
+        except StoreDamaged as damage:
+            raise damage from error
+        if not settled and self._file.damage is error:
+            self._file.damage = None
+        return settled
+
+    def _run_read_once(self, work: Callable[[apsw.Connection], T]) -> T:
+        connection = self._file.reader()
+        try:
+            self._file.is_unchanged_since(self._file.read_mark())  # raises if it was overwritten
+            result = work(connection)
+            self._file.is_unchanged_since(self._file.read_mark())
+        except BaseException as error:
+            record_errno(error, connection)
+            self._file.pool.discard(connection)
+            raise
+        self._file.pool.return_reader(connection)
+        return result
+
+    def _read_head(self, connection: apsw.Connection) -> Head:
+        assert self._head_tracker is not None
+        return self._head_tracker.read_head(connection)
+
+    def _event_at(self, connection: apsw.Connection, position: int) -> StoredEvent | None:
+        event = self._rows.event_at(connection, position)
+        if event is None and 0 < position <= self._read_head(connection).position:
+            # Between the two looks somebody may have written it.
+            event = self._rows.event_at(connection, position)
+            if event is None:
+                raise missing_error(position)
+        return event
+
+    @translate_errors
+    async def read(self, query: Query, span: Span) -> Page:
+        """See the port."""
+
+        def page(connection: apsw.Connection) -> Page:
+            head = self._read_head(connection).position
+            return read_page(connection, self._rows, (self._types, self._tags), head, query, span)
+
+        return self._run_read(page)
+
+    @translate_errors
+    async def head(self) -> Head:
+        """See the port."""
+        return self._run_read(self._read_head)
+
+    @translate_errors
+    async def count(self, query: Query, after: int = 0, until: int | None = None) -> int:
+        """See the port."""
+
+        def counted(connection: apsw.Connection) -> int:
+            head = self._read_head(connection).position
+            end = head if until is None else min(until, head)
+            if not query.items or end <= after:
+                return max(0, end - after)
+            names = NameLookup(connection, self._types, self._tags)
+            asked = names.with_all_spellings(query)
+            if queries.has_many_items(asked):
+                return queries.count_positions(names, asked, after, end)
+            found = compile_query(names, asked, after, end)
+            if found.is_empty:
+                return 0
+            return connection.execute(f"SELECT count(*) FROM ({found.sql('ASC')})", found.bindings).get  # noqa: S608
+
+        return self._run_read(counted)
+
+    @translate_errors
+    async def position_at(self, time: int) -> int:
+        """See the port. Time never decreases along the log, so bisecting the positions needs no index."""
+
+        def bisected(connection: apsw.Connection) -> int:
+            low, high = 0, self._read_head(connection).position
+            while low < high:
+                middle = (low + high + 1) // 2
+                event = self._event_at(connection, middle)
+                assert event is not None
+                low, high = (middle, high) if event.time <= time else (low, middle - 1)
+            return low
+
+        return self._run_read(bisected)
+
+    @translate_errors
+    async def event_id(self, position: int) -> bytes | None:
+        """See the port."""
+        event = self._run_read(lambda connection: self._event_at(connection, position))
+        return event.id if event else None
+
+    @translate_errors
+    async def position_of(self, id: bytes) -> int | None:
+        """See the port."""
+        row = self._run_read(lambda connection: connection.execute(schema.POSITION_OF, (id,)).fetchone())
+        return None if row is None else row[0]
+
+    @translate_errors
+    async def boundary(self, position: int) -> int:
+        """See the port."""
+        event = self._run_read(lambda connection: self._event_at(connection, position))
+        return event.last if event else position
+
+    @translate_errors
+    async def request(self, key: str) -> Receipt | None:
+        """See the port."""
+
+        def found(connection: apsw.Connection) -> Receipt | None:
+            row = connection.execute(schema.BY_KEY, (key,)).fetchone()
+            if row is None:
+                return None
+            return make_receipt(self.store_id, self.epoch, self._rows.append_at(connection, decode_request_key(row)[1]))
+
+        return self._run_read(found)
+
+    @translate_errors
+    async def types(self) -> list[TypeCount]:
+        """See the port."""
+        # Events are never taken away: of what was counted before, in this epoch, only what came since is counted.
+        sql = """SELECT t.id, (SELECT count(*) FROM event WHERE type = t.id AND position > ? AND position <= ?),
+            (SELECT min(position) FROM event WHERE type = t.id),
+            (SELECT max(position) FROM event WHERE type = t.id AND position <= ?) FROM type t"""
+
+        def counted(connection: apsw.Connection) -> tuple[list[TypeCount], tuple[int, int]]:
+            head, epoch = self._read_head(connection).position, self.epoch
+            known_epoch, through, counts = self._type_counts
+            if known_epoch != epoch or through > head:
+                through, counts = 0, dict[str, int]()
+            found: list[TypeCount] = []
+            for type, more, first, last in connection.execute(sql, (through, head, head)):
+                if last is not None:
+                    name = self._types.name(connection, type)
+                    found.append(TypeCount(name, counts.get(name, 0) + more, first, last))
+            return found, (epoch, head)
+
+        found, through = self._run_read(counted)  # remembered only now: what is read beside a checkpoint is read again
+        self._type_counts = (*through, {each.type: each.count for each in found})
+        return sorted(found, key=lambda each: each.type)
+
+    @translate_errors
+    async def tags(self, prefix: str = "", limit: int = 1000, after: str = "") -> list[TagCount]:
+        """See the port."""
+        # The index gives the names in order, the table those that belong to the numbers: they have to agree.
+        sql = """SELECT name, (SELECT count(*) FROM tagged WHERE tag = t.id),
+            (SELECT min(position) FROM tagged WHERE tag = t.id), (SELECT max(position) FROM tagged WHERE tag = t.id),
+            (SELECT name FROM tag WHERE id = t.id)
+            FROM tag t WHERE name >= ? AND name < ? AND name > ? ORDER BY name LIMIT ?"""
+        bindings = (prefix, prefix + "\U0010ffff", after, limit)
+
+        def counted(connection: apsw.Connection) -> list[TagCount]:
+            found: list[TagCount] = []
+            for name, count, first, last, again in connection.execute(sql, bindings):
+                if name != again:
+                    raise inconsistency_error(f"the tags {name!r} and {again!r} have one number")
+                if not count:
+                    raise inconsistency_error(f"the tag {name!r} has no events")
+                found.append(TagCount(name, count, first, last))
+            return found
+
+        return self._run_read(counted)
+
+    @translate_errors
+    async def keys(self, after: str = "", limit: int = 1000) -> list[tuple[str, int]]:
+        """See the port."""
+        return self._run_read(
+            lambda connection: list(map(decode_request_key, connection.execute(schema.KEYS, (after, limit))))
+        )
+
+    @translate_errors
+    async def adopt(self, events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]] = ()) -> None:
+        """See the port."""
+        assert self._writer is not None
+        self._writer.transact(lambda connection, types, tags: import_events(connection, types, tags, events, keys))
+        self._watch.notify()
+
+    @translate_errors
+    async def succeed(self, store_id: str, epoch: int) -> None:
+        """See the port."""
+        assert self._writer is not None
+        self._writer.transact(lambda connection, _types, _tags: take_identity(connection, store_id, epoch))
+        assert self._head_tracker is not None
+        self.store_id, self.epoch = self._head_tracker.store_id, self._head_tracker.epoch = store_id, epoch
+
+    @translate_errors
+    async def snapshot(self, key: str) -> Snapshot | None:
+        """See the port."""
+        return self._run_read(lambda connection: snapshots.find(connection, self.store_id, key, self.path))
+
+    @translate_errors
+    async def keep_snapshot(self, key: str, snapshot: Snapshot) -> None:
+        """See the port."""
+        assert self._writer is not None
+        self._writer.transact(
+            lambda connection, _types, _tags: snapshots.save(connection, self.store_id, key, snapshot)
+        )
+
+    @translate_errors
+    async def drop_snapshots(self, prefix: str = "") -> int:
+        """See the port."""
+        assert self._writer is not None
+        count: list[int] = []
+        self._writer.transact(lambda connection, _types, _tags: count.append(snapshots.drop(connection, prefix)))
+        return count[0]
+
+    @translate_errors
+    async def try_lock(self, name: str, owner: str) -> str | None:
+        """See the port."""
+        self._file.check()
+        return self._locks.try_acquire(name, owner)
+
+    @translate_errors
+    async def unlock(self, name: str) -> None:
+        """See the port."""
+        self._locks.release(name)
+
+    def fold_with(self, folder: InlineProjector) -> None:
+        """See the port."""
+        assert self._writer is not None
+        self._writer.projector = folder
+
+    @translate_errors
+    async def inlined(self) -> list[InlineRegistration]:
+        """See the port."""
+        return self._run_read(read_registrations)
+
+    @translate_errors
+    async def in_turn(self, work: Callable[[ExclusiveTransaction], Awaitable[None]]) -> None:
+        """See the port."""
+        self._file.check()
+        assert self._writer is not None
+        self._writer.run_exclusive(work)
+        self._watch.notify()
+
+    @translate_errors
+    async def stats(self) -> dict[str, Any]:
+        """See the port."""
+
+        def facts(connection: apsw.Connection) -> dict[str, Any]:
+            return {
+                "engine": self.name,
+                "path": self._file.path,
+                "store": self.store_id,
+                "epoch": self.epoch,
+                "events": self._read_head(connection).position,
+                "types": connection.execute("SELECT count(*) FROM type").get,
+                "tags": connection.execute("SELECT count(*) FROM tag").get,
+                "bytes": connection.pragma("page_count") * connection.pragma("page_size"),
+                "wal_bytes": _file_size(self._file.real_path + "-wal"),
+                "created": read_identity(connection).created,
+                "durability": "full" if self.capabilities.durable else "normal",
+                **(
+                    {"file_system": f"{kind}: {NOT_DURABLE}"}
+                    if (kind := memory_file_system(self._file.real_path))
+                    else {}
+                ),
+                "layout": schema.LAYOUT,
+                "sqlite": apsw.sqlite_lib_version(),
+            }
+
+        return self._run_read(facts)
+
+    def check(self, progress: Progress = lambda _done, _all: None) -> Iterator[Problem]:
+        """Compare everything in the file that is written twice: yields what is not as it was written.
+
+        Reads verify what they find; only this finds what an index hides. `progress` is called with the number of
+        events compared so far and in all. Appends and reads may go on meanwhile.
+        """
+        try:
+            yield from find_problems(self._run_read, progress, self.store_id)
+        except apsw.Error as error:
+            raise translate_error(error, self._file.path) from error
+
+    def watch(self, ring: Callable[[], None]) -> Callable[[], None]:
+        """See the port. Commits of other processes are noticed by a poll every few milliseconds."""
+        self._file.check()
+        return self._watch.add(ring)
+
+    def backup(self, path: str) -> None:
+        """A consistent copy at another path, made while the store is in use; it begins a new epoch."""
+        try:
+            self._run_read_once(lambda connection: backup(connection, path))
+        except apsw.Error as error:
+            raise translate_error(error, self._file.path) from error
+
+    async def close(self) -> None:
+        """See the port. In a forked child nothing is closed: it is the parent's."""
+        if self._file.is_inherited:
+            return
+        self._watch.close()
+        self._locks.close()
+        if self._writer is not None:
+            self._writer.close()
+        self._file.close()
+        self._watch.notify()  # only now: whoever looks finds the store closed
+
+    def __repr__(self) -> str:
+        return f"SqliteEngine({self.path!r})"
+
+
+def _file_size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
