@@ -93,9 +93,8 @@ def test_an_append_is_not_the_first_to_look_for_a_second_name(
     one, two = names
     with ef.Store(one) as store:
         store.append(noted(1))
-        monkeypatch.setattr(
-            file, "PRESENCE_CHECK_INTERVAL_S", 1_000.0
-        )  # however long this machine takes from one append to the next
+        # However long this machine takes from one append to the next.
+        monkeypatch.setattr(file, "PRESENCE_CHECK_INTERVAL_S", 1_000.0)
         monkeypatch.setattr(file, "refuse_links", lambda path: pytest.fail("looked again at once"))
         os.link(one, two)
         store.append(noted(2))
