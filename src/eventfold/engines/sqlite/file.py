@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
 from typing import Any
 
 import apsw
@@ -30,10 +29,10 @@ from eventfold.engines.sqlite.pool import Pool
 from eventfold.engines.sqlite.schema import (
     APPLICATION_ID,
     CREATE,
-    DEFINITIONS,
     LAYOUT,
     OLDEST_LAYOUT,
     Identity,
+    check_definitions,
     create_identity,
     read_identity,
 )
@@ -539,22 +538,3 @@ def _file_id(path: str) -> tuple[int, int] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return found.st_dev, found.st_ino
-
-
-@cache
-def _expected_definitions() -> frozenset[tuple[str, str]]:
-    connection = apsw.Connection(":memory:")
-    connection.execute(CREATE)
-    return frozenset(connection.execute(DEFINITIONS))
-
-
-def check_definitions(connection: apsw.Connection, path: str) -> None:
-    """Tables, indexes and guards must be those that eventfold wrote; what others added beside them is theirs."""
-    lost = _expected_definitions().difference(connection.execute(DEFINITIONS))
-    if lost:
-        names = ", ".join(sorted(name for name, _ in lost))
-        raise StoreDamaged(
-            f"In {path} the definition of {names} is not the one that eventfold wrote.",
-            "Stop writing to it, keep a copy as it is, and restore a backup.",
-            path=path,
-        )

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from functools import cache
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -20,6 +21,7 @@ import apsw
 import msgspec
 
 from eventfold.engines.sqlite.errors import inconsistency_error
+from eventfold.errors import StoreDamaged
 
 APPLICATION_ID = 0x65666C64  # "efld": how a store is recognised without reading its bytes
 LAYOUT = 2  # PRAGMA user_version; a newer file is refused, an older one is upgraded by a command (upgrade.py)
@@ -197,3 +199,22 @@ def write_identity(connection: apsw.Connection, store_id: str, epoch: int) -> No
     """Let a store become another, or begin another epoch. Inside a transaction of the caller's."""
     row = with_checksum((store_id, epoch, read_identity(connection).created))
     connection.execute("UPDATE store SET id = ?, epoch = ?, created = ?, crc = ?", row)
+
+
+@cache
+def _expected_definitions() -> frozenset[tuple[str, str]]:
+    connection = apsw.Connection(":memory:")
+    connection.execute(CREATE)
+    return frozenset(connection.execute(DEFINITIONS))
+
+
+def check_definitions(connection: apsw.Connection, path: str) -> None:
+    """Tables, indexes and guards must be those that eventfold wrote; what others added beside them is theirs."""
+    lost = _expected_definitions().difference(connection.execute(DEFINITIONS))
+    if lost:
+        names = ", ".join(sorted(name for name, _ in lost))
+        raise StoreDamaged(
+            f"In {path} the definition of {names} is not the one that eventfold wrote.",
+            "Stop writing to it, keep a copy as it is, and restore a backup.",
+            path=path,
+        )

@@ -15,7 +15,7 @@ import apsw
 
 from eventfold.engines.sqlite.backup import backup
 from eventfold.engines.sqlite.errors import connect, inconsistency_error
-from eventfold.engines.sqlite.file import File, check_definitions
+from eventfold.engines.sqlite.file import File
 from eventfold.engines.sqlite.schema import (
     APPLICATION_ID,
     HEAD,
@@ -24,6 +24,7 @@ from eventfold.engines.sqlite.schema import (
     NO_DELETE,
     OLDEST_LAYOUT,
     SNAPSHOT,
+    check_definitions,
     read_identity,
     with_checksum,
 )
