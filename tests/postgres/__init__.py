@@ -1,1 +1,1 @@
-"""Room: what only PostgreSQL has: servers that die, proxies that drop answers, roles, replicas, joined transactions."""
+"""What only PostgreSQL has: servers that die, proxies that drop replies, roles, replicas, joined transactions."""

@@ -1,4 +1,4 @@
-"""Room: a server of this process's own, and in it a schema for each test."""
+"""A server started by this process, and a schema on it for each test."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def url(server: PostgresServer) -> str:
 
 @pytest.fixture
 def schema() -> str:
-    """A PostgreSQL schema that is not there yet."""
+    """The name of a schema that does not exist yet."""
     return f"t{uuid4().hex}"
 
 
@@ -63,7 +63,7 @@ def opening(url: str, schema: str) -> Iterator[Open]:
 
 @pytest.fixture(params=["sync", "async"])
 def colour(request: pytest.FixtureRequest) -> str:
-    """Both colours."""
+    """Blocking and asyncio."""
     return request.param
 
 

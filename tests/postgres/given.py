@@ -1,4 +1,4 @@
-"""Room: small words for these tests: an event as the port takes it, a request, an engine opened in either colour."""
+"""Builders for these tests: events and requests as the port takes them, an open engine, blocking or asyncio."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def tagged(*tags: str) -> Query:
 
 
 class Opened:
-    """An engine in a colour, its coroutines run: `opened.append_many(…)`. `inner` is the engine itself."""
+    """An engine whose coroutines are run: `opened.append_many(…)`. `inner` is the engine itself."""
 
     def __init__(self, url: str, colour: str = "sync", **options: Any) -> None:
         self.runner = LoopRunner() if colour == "async" else DirectRunner()
@@ -45,7 +45,7 @@ class Opened:
         return getattr(self._port, name)
 
     def append(self, *events: NewEvent, **more: Any) -> Any:
-        """One request; its outcome, raised if it is an error."""
+        """Append one request. Raises the outcome if it is an error."""
         outcome = self.append_many([request(*events, **more)])[0]
         if isinstance(outcome, Exception):
             raise outcome

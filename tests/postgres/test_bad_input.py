@@ -87,7 +87,7 @@ def test_an_address_that_means_nothing_is_invalid(url: str, options: dict[str, A
 
 
 def test_the_schema_may_stand_in_the_url(url: str, schema: str, opening: Open) -> None:
-    """`?schema=` in the URL is ours; everything else there is libpq's."""
+    """`?schema=` in the URL is eventfold's; every other parameter is libpq's."""
     engine = opening(f"{url}?schema={schema}&application_name=mine")
     engine.append(event())
     assert sql(url, f"SELECT count(*) FROM {schema}.event") == [(1,)]
@@ -99,8 +99,8 @@ def test_nothing_is_made_unasked(url: str, schema: str) -> None:
     assert sql(url, "SELECT count(*) FROM pg_namespace WHERE nspname = %s", values=[schema]) == [(0,)]
 
 
-def test_somebody_elses_table_is_left_alone(url: str, schema: str) -> None:
-    """A table of ours by name only: refused, untouched."""
+def test_a_foreign_table_is_left_alone(url: str, schema: str) -> None:
+    """A table that has only its name in common with a store's: refused, unchanged."""
     sql(url, f"CREATE SCHEMA {schema}", f"CREATE TABLE {schema}.event (x int)")
     refused(url, NotAStore, "not a store's", "event", schema=schema)
     sql(url, f"CREATE TABLE {schema}.store (y int)")
@@ -109,7 +109,7 @@ def test_somebody_elses_table_is_left_alone(url: str, schema: str) -> None:
 
 
 def test_an_empty_schema_made_by_an_administrator_is_used(url: str, schema: str, opening: Open) -> None:
-    """A schema without tables of ours is a place for a store, even with other people's tables in it."""
+    """A schema without a store's tables can hold a store, also beside other tables."""
     sql(url, f"CREATE SCHEMA {schema}", f"CREATE TABLE {schema}.theirs (x int)")
     assert opening().append(event()).first == 1
 
@@ -148,7 +148,7 @@ def test_a_server_that_loses_commits_is_refused(schema: str) -> None:
 
 @pytest.mark.parametrize("value", ["off", "local", "remote_write"])
 def test_a_weaker_synchronous_commit_is_corrected(server: PostgresServer, schema: str, value: str) -> None:
-    """A default of the database, the role or the server that acknowledges before the disk is not ours."""
+    """A default of the database, the role or the server that acknowledges before the disk is overridden."""
     name = f"weak_{uuid4().hex[:8]}"
     sql(server.url(), f"CREATE DATABASE {name}", f"ALTER DATABASE {name} SET synchronous_commit = '{value}'")
     url = server.url(database=name)
@@ -170,7 +170,7 @@ def test_a_weaker_synchronous_commit_is_corrected(server: PostgresServer, schema
 
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])
 def test_a_stricter_default_isolation_is_set_right(server: PostgresServer, schema: str, level: str) -> None:
-    """A database whose transactions are of another level by default: ours are READ COMMITTED all the same."""
+    """A database whose default is another isolation level: the store's transactions are READ COMMITTED."""
     name = f"strict_{uuid4().hex[:8]}"
     sql(server.url(), f"CREATE DATABASE {name}", f"ALTER DATABASE {name} SET default_transaction_isolation = '{level}'")
     engine = Opened(server.url(database=name), schema=schema)
@@ -218,7 +218,7 @@ def test_no_connection_left_is_said(server: PostgresServer, url: str, schema: st
 
 
 def test_a_held_lock_is_waited_for_and_then_busy(url: str, schema: str, opening: Open) -> None:
-    """Another writer that does not let go: StoreBusy after lock_timeout, and nothing was written."""
+    """Another writer that does not release the lock: StoreBusy after lock_timeout, and nothing was written."""
     engine = opening(lock_timeout=0.2)
     engine.append(event())
     with psycopg.connect(url) as other:
@@ -317,9 +317,7 @@ def test_many_processes_may_make_the_store_at_once(url: str, schema: str) -> Non
             engine.end()
 
 
-def test_a_store_that_is_made_while_we_look_is_nobody_elses(
-    url: str, schema: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_that_is_created_meanwhile_is_found(url: str, schema: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between `there is none` and `whose tables are these` another process may have made it: it is found."""
     look = store_schema._foreign_tables
     rival, late = Opened(url, schema=schema), Opened(url, schema=schema)
@@ -344,8 +342,8 @@ def test_several_stores_live_in_one_database(url: str, schema: str, opening: Ope
     plain = opening()
     assert odd.append(event()).first == plain.append(event()).first == 1
     assert odd.inner.store_id != plain.inner.store_id
-    bell: list[int] = []
-    stop = odd.inner.watch(lambda: bell.append(1))
+    notified: list[int] = []
+    stop = odd.inner.watch(lambda: notified.append(1))
     odd.append(event())
     stop()
     assert odd.stats()["schema"].endswith("ä")
@@ -382,7 +380,7 @@ engine.end()
 
 
 def test_a_fork_is_refused(url: str, schema: str) -> None:
-    """A connection cannot be shared by two processes; the child is told, and the parent goes on.
+    """A connection cannot be shared by two processes; the child gets an error, and the parent continues.
 
     In a process that has no threads: forking one that has some may go wrong by itself.
     """
@@ -392,7 +390,7 @@ def test_a_fork_is_refused(url: str, schema: str) -> None:
 
 
 def test_too_many_callers_are_told_to_wait(opening: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All connections in use for longer than the patience."""
+    """All connections in use for longer than the time limit."""
     engine = opening(pool=1, patience=0)
     pool = engine.inner._servers._reader_pool  # pyright: ignore[reportPrivateUsage]
     link = engine.runner.run(pool.acquire())

@@ -270,7 +270,7 @@ def test_moments_do_not_depend_on_the_time_zone_of_a_session(server: PostgresSer
 
 
 def test_followers_one_after_the_other_use_one_connection(server: PostgresServer, database: str) -> None:
-    """What listens stays for a moment, and is gone when nobody follows."""
+    """The listener's connection stays open for a moment after the last follower, and is closed then."""
     with watched(server, database) as most, ef.Store(server.url(database=database)) as store:
         store.append(Paid("a"))
         for _ in range(20):

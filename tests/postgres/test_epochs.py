@@ -120,7 +120,7 @@ def test_a_store_that_went_back_in_its_own_epoch_is_refused(
     store = engine_under_test.open()
     store.append(deposit("a-1", 10), deposit("a-1", 1))
     go_back(url, schema, 1, epoch=False)
-    # Waits, up to the ms given, until each is gone: a dead connection is recognised by what its server said last.
+    # Waits, up to the ms given, until each has ended: a dead connection is recognised by what its server said last.
     ends = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
     sql(url, f"{ends} AND query LIKE '%{schema}%'")
     with pytest.raises(StoreDamaged, match="restored URL") as refused:

@@ -107,11 +107,11 @@ def questions(engine: Opened) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "check", lambda: checked(engine)
 
 
-def checked(engine: Opened, told: list[tuple[int, int]] | None = None) -> list[Problem]:
+def checked(engine: Opened, reported: list[tuple[int, int]] | None = None) -> list[Problem]:
     """What the engine's check finds, and how far it says that it has come."""
 
     async def collect() -> list[Problem]:
-        say: list[tuple[int, int]] = [] if told is None else told
+        say: list[tuple[int, int]] = [] if reported is None else reported
         return [problem async for problem in engine.inner.check(lambda done, whole: say.append((done, whole)))]
 
     return engine.runner.run(collect())
@@ -180,12 +180,12 @@ def unguarded(url: str, schema: str, *statements: str) -> None:
 def test_a_check_names_what_is_wrong_and_where(url: str, schema: str, opening: Open, colour: str) -> None:
     """Over several pages: every event, every index entry; and it tells how far it has come."""
     engine = opening(colour=colour)
-    told: list[tuple[int, int]] = []
-    assert checked(engine, told) == [] and told == []
+    reported: list[tuple[int, int]] = []
+    assert checked(engine, reported) == [] and reported == []
     for _ in range(3):
         engine.append(*[event("Deposited", f"account:a-{n}", "all:1") for n in range(700)], key=f"k-{new_id().hex()}")
-    assert checked(engine, told) == []
-    assert told == [(1_000, 2_100), (2_000, 2_100), (2_100, 2_100)]
+    assert checked(engine, reported) == []
+    assert reported == [(1_000, 2_100), (2_000, 2_100), (2_100, 2_100)]
     unguarded(
         url,
         schema,

@@ -1,4 +1,4 @@
-"""Connections that nobody uses: closed after `max_idle` seconds, and made again by the next call."""
+"""Idle connections: closed after `max_idle` seconds, and opened again by the next call."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_without_max_idle_connections_are_kept(server: PostgresServer, database:
 
 
 @pytest.mark.parametrize("wrong", [0, -1, "nan"])
-def test_what_is_no_length_of_time_is_refused(server: PostgresServer, wrong: object) -> None:
+def test_what_is_not_a_length_of_time_is_refused(server: PostgresServer, wrong: object) -> None:
     """Before anything is connected to."""
     with pytest.raises(InvalidInput, match="max_idle"):
         ef.Store(server.url(), max_idle=wrong)

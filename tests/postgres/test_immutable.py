@@ -65,7 +65,7 @@ def test_no_range_can_be_sealed_so_nothing_can_be_deleted(url: str, schema: str,
 
 
 def tampering(url: str, schema: str, change: str) -> None:
-    """What only somebody can do who may take the guards away."""
+    """What only a role can do that may drop the triggers."""
     guards = [f"ALTER TABLE {schema}.event {verb} TRIGGER ALL" for verb in ("DISABLE", "ENABLE")]
     sql(url, guards[0], change.format(s=schema), guards[1])
 
@@ -82,7 +82,7 @@ def tampering(url: str, schema: str, change: str) -> None:
 def test_what_was_changed_behind_our_back_is_noticed(
     url: str, schema: str, engine: Opened, colour: str, opening: Open, change: str
 ) -> None:
-    """A row changed or taken out by somebody with every right: no read passes over it."""
+    """A row changed or deleted by a superuser: every read that covers it fails."""
     engine.append(*[event("Deposited", "account:a-1") for _ in range(3)])
     tampering(url, schema, change)
     met = opening(colour=colour)

@@ -145,7 +145,7 @@ def test_several_appends_of_one_transaction_follow_one_another(url: str, engine:
     assert [stored.type for stored in engine.everything()] == ["A", "B", "C"]
 
 
-def test_an_idle_joined_transaction_stops_nobody(url: str, opening: Open, engine: Opened, rows: str) -> None:
+def test_an_idle_joined_transaction_blocks_no_other(url: str, opening: Open, engine: Opened, rows: str) -> None:
     """It holds no lock until its COMMIT: others append, and their events stand before its own."""
     other = opening(lock_timeout=60)
     with psycopg.connect(url) as connection, psycopg.connect(url) as another:
@@ -330,7 +330,7 @@ def test_djangos_atomic_can_be_joined(connections: Any, url: str, engine: Opened
 
 
 def test_a_joined_transaction_may_ask_for_its_positions_early(url: str, opening: Open, engine: Opened) -> None:
-    """SET CONSTRAINTS ALL IMMEDIATE assigns them at once; the price is the writers' lock, held until the COMMIT."""
+    """SET CONSTRAINTS ALL IMMEDIATE assigns positions at once, and then keeps the writers' lock until the COMMIT."""
     other = opening()
     with psycopg.connect(url) as connection:
         engine.append_joined(connection, [request(event())])

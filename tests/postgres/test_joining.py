@@ -1,4 +1,4 @@
-"""`store.joining(connection)`: a user's rows and our events commit together, in both colours, or neither does."""
+"""`store.joining(connection)`: a user's rows and the events commit together or not at all, blocking and asyncio."""
 
 from __future__ import annotations
 

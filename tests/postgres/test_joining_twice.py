@@ -119,7 +119,7 @@ def test_what_a_savepoint_took_back_is_forgotten(store: ef.Store, url: str) -> N
 
 @pytest.mark.parametrize("account", ["a", "b"])
 def test_what_others_write_meanwhile_is_a_conflict_still(store: ef.Store, url: str, account: str) -> None:
-    """With the state decided over first, and with one decided over later: read before, written by others, then ours."""
+    """With the state decided over first, and with one decided over later: read, written by others, then here."""
     connection = psycopg.connect(url)
     joined = store.joining(connection)
     joined.decide(deposit, Account("a"), 10)
@@ -187,7 +187,7 @@ def test_what_was_written_early_is_seen_as_well(store: ef.Store, url: str) -> No
     assert store.state(Account("a")) == Account("a", balance=0, steps=3)
 
 
-def test_the_next_transaction_of_a_connection_begins_anew(store: ef.Store, url: str) -> None:
+def test_the_next_transaction_of_a_connection_starts_empty(store: ef.Store, url: str) -> None:
     """Nothing of the one before, committed or not, counts in it as staged."""
     with psycopg.connect(url) as connection:
         joined = store.joining(connection)
@@ -226,7 +226,7 @@ def test_sessions_and_tasks_see_what_is_staged(store: ef.Store, url: str, schema
 
 
 def test_requests_of_django_see_what_is_staged(connections: Any, store: ef.Store) -> None:
-    """Two decisions within `atomic` commit together; of an inner one that is rolled back only its own are gone."""
+    """Two decisions within `atomic` commit together; an inner one that is rolled back loses only its own events."""
     from django.db import connection as default
 
     assert connections

@@ -22,20 +22,20 @@ LISTENERS = (
 
 @pytest.fixture
 def url(server: PostgresServer, database: str) -> str:
-    """The address of a database in which nobody else listens."""
+    """The address of a database in which no other process listens."""
     return server.url(database=database)
 
 
-class Bell:
-    """Counts how often it was rung."""
+class CommitCounter:
+    """Counts how often the engine has notified."""
 
     def __init__(self, engine: Opened) -> None:
-        self.rung = 0
-        self.stop: Callable[[], None] = engine.inner.watch(self.ring)
+        self.count = 0
+        self.stop: Callable[[], None] = engine.inner.watch(self.notify)
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """From any thread."""
-        self.rung += 1
+        self.count += 1
 
 
 def listening(engine: Opened) -> bool:
@@ -43,31 +43,31 @@ def listening(engine: Opened) -> bool:
     return soon(lambda: engine.stats()["listener"] == "listening")
 
 
-def test_a_commit_rings(opening: Open, colour: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_commit_notifies(opening: Open, colour: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Soon after anyone commits, in a few milliseconds on a quiet machine, rather than at the next look."""
-    monkeypatch.setattr(listen, "HEARTBEAT", 60.0)
+    monkeypatch.setattr(listen, "HEAD_CHECK_INTERVAL_S", 60.0)
     engine, writer = opening(colour=colour), opening()
-    bell = Bell(engine)
+    counter = CommitCounter(engine)
     assert listening(engine)
     writer.append(event())
-    assert soon(lambda: bell.rung >= 2)
+    assert soon(lambda: counter.count >= 2)
     waits: list[float] = []
     for _ in range(20):
-        before, began = bell.rung, time.perf_counter()
+        before, began = counter.count, time.perf_counter()
         writer.append(event())
-        assert soon(lambda before=before: bell.rung > before)
+        assert soon(lambda before=before: counter.count > before)
         waits.append(time.perf_counter() - began)
     assert sorted(waits)[10] < 1
-    bell.stop()
+    counter.stop()
 
 
 def test_one_notification_for_each_commit(url: str, schema: str, engine: Opened) -> None:
-    """However many appends share a commit; and none where nothing was written or nobody listens."""
+    """However many appends share a commit; and none if nothing was written or no listener holds the lock."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f'LISTEN "{notify_channel(schema)}"'.encode())
         engine.append_many([request(event()) for _ in range(50)])
-        assert list(connection.notifies(timeout=0.3)) == [], "nobody holds the listeners' lock"
-        bell = Bell(engine)
+        assert list(connection.notifies(timeout=0.3)) == [], "no listener holds the shared lock"
+        counter = CommitCounter(engine)
         assert listening(engine)
         engine.append_many([request(event()) for _ in range(50)])
         repeated = request(event())
@@ -75,21 +75,21 @@ def test_one_notification_for_each_commit(url: str, schema: str, engine: Opened)
         engine.append_many([repeated])
         heard = [int(n.payload) for n in connection.notifies(timeout=60, stop_after=2)]
         heard += [int(n.payload) for n in connection.notifies(timeout=0.5)]
-        bell.stop()
+        counter.stop()
     assert heard == [100, 101]
 
 
 def test_no_commit_stays_unannounced_when_the_listener_dies(url: str, opening: Open) -> None:
-    """Its connection ended again and again: it listens anew, and rings for what it may have missed."""
+    """Its connection ends again and again: it listens again, and notifies of what it may have missed."""
     engine, writer = opening(), opening()
-    bell = Bell(engine)
+    counter = CommitCounter(engine)
     for _ in range(3):
         assert listening(engine)
         sql(url, f"SELECT pg_terminate_backend(pid) {LISTENERS}")
-        before = bell.rung
+        before = counter.count
         writer.append(event())
-        assert soon(lambda before=before: bell.rung > before)
-    bell.stop()
+        assert soon(lambda before=before: counter.count > before)
+    counter.stop()
 
 
 def test_a_lost_notification_is_made_up_for(
@@ -98,52 +98,52 @@ def test_a_lost_notification_is_made_up_for(
     """Should a notification ever be lost on its way, the listener's own look finds the event."""
     monkeypatch.setattr(listen, "HEAD_CHECK_INTERVAL_S", 0.2)
     engine = opening()
-    bell = Bell(engine)
+    counter = CommitCounter(engine)
     assert listening(engine)
     sql(
         url,
         f'INSERT INTO {schema}.event (position, time, version, "offset", size, id, type, codec, tags, data, checksum)'
         " VALUES (1, 1, 1, 0, 1, gen_random_uuid(), 'T', 'json', '', '{}', 0)",
     )
-    assert soon(lambda: bell.rung >= 2)
-    bell.stop()
+    assert soon(lambda: counter.count >= 2)
+    counter.stop()
 
 
 def test_anybody_may_notify(url: str, schema: str, engine: Opened) -> None:
-    """A notification that is none of ours does no harm."""
-    bell = Bell(engine)
+    """A notification from another program has no effect but a needless look at the head."""
+    counter = CommitCounter(engine)
     assert listening(engine)
     sql(url, f"SELECT pg_notify('{notify_channel(schema)}', 'hello')")
-    assert soon(lambda: bell.rung >= 2)
-    before = bell.rung
+    assert soon(lambda: counter.count >= 2)
+    before = counter.count
     engine.append(event())
-    assert soon(lambda: bell.rung > before)
-    bell.stop()
+    assert soon(lambda: counter.count > before)
+    counter.stop()
 
 
 def test_watching_costs_one_connection_and_ends(url: str, schema: str, engine: Opened) -> None:
     """Any number of followers of one engine share it; when the last stops, it is given back."""
     mine = f"SELECT count(*) {LISTENERS}"
-    bells = [Bell(engine) for _ in range(5)]
+    counters = [CommitCounter(engine) for _ in range(5)]
     assert listening(engine)
     assert soon(lambda: sql(url, mine) == [(1,)])
-    for bell in bells:
-        bell.stop()
+    for counter in counters:
+        counter.stop()
     assert soon(lambda: sql(url, mine) == [(0,)])
-    again = Bell(engine)
+    again = CommitCounter(engine)
     assert listening(engine)
     engine.append(event())
-    assert soon(lambda: again.rung >= 2)
+    assert soon(lambda: again.count >= 2)
     again.stop()
 
 
 def test_without_notifications_it_looks(opening: Open) -> None:
     """Behind a pooler: a look every `poll` seconds."""
     engine, writer = opening(pooler=True, poll=0.02), opening()
-    bell = Bell(engine)
+    counter = CommitCounter(engine)
     assert soon(lambda: engine.stats()["listener"] == "polling")
     for _ in range(3):
-        before = bell.rung
+        before = counter.count
         writer.append(event())
-        assert soon(lambda before=before: bell.rung > before)
-    bell.stop()
+        assert soon(lambda before=before: counter.count > before)
+    counter.stop()

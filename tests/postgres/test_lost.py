@@ -77,7 +77,7 @@ def test_a_lost_answer_is_unconfirmed_and_its_repetition_written_once(
 def test_a_lost_request_is_unconfirmed_and_its_repetition_written(
     server: PostgresServer, proxy: Proxy, opening: Open, colour: str
 ) -> None:
-    """It never reached the server; nobody here can know that, so it is unconfirmed too."""
+    """It never reached the server; the client cannot know that, so it is unconfirmed too."""
     engine = opening(through(server, proxy), colour)
     mine = request(event("Taken", "seat:1"), unless=tagged("seat:1"))
     proxy.lose_request(b"Taken")
@@ -177,7 +177,7 @@ def test_a_cancelled_statement_has_not_written(url: str, schema: str, opening: O
 def test_a_read_that_loses_its_connection_is_asked_again(
     server: PostgresServer, proxy: Proxy, opening: Open, colour: str
 ) -> None:
-    """Reading twice harms nobody."""
+    """A read may be repeated."""
     engine = opening(through(server, proxy), colour)
     engine.append(event("Taken", "seat:1"))
     proxy.lose_answer(b"seat:1")
@@ -214,7 +214,7 @@ def test_a_commit_that_no_standby_has_is_unconfirmed(schema: str, colour: str) -
         engine.end()
 
 
-def test_a_cancelled_reader_harms_nobody(url: str, schema: str, opening: Open) -> None:
+def test_a_cancelled_reader_does_no_harm(url: str, schema: str, opening: Open) -> None:
     """A task cancelled in the middle of a question: the connection is none the worse, or replaced."""
     engine = opening(colour="async", pool=2)
     engine.append(event())

@@ -43,9 +43,9 @@ def compare(engine: Opened, calls: list[list[AppendRequest]], asked: list[Query]
             assert [seen(outcome) for outcome in engine.append_many(call)] == [seen(outcome) for outcome in expected]
         for query in [Query(), *asked]:
             for span in (Span(), Span(limit=2), Span(limit=1, backwards=True), Span(after=1, until=3)):
-                ours, theirs = engine.read(query, span), run(model.read(query, span))
-                assert timeless(ours.events) == timeless(theirs.events)
-                assert ours.scanned == theirs.scanned or ours.more
+                found, expected = engine.read(query, span), run(model.read(query, span))
+                assert timeless(found.events) == timeless(expected.events)
+                assert found.scanned == expected.scanned or found.more
             assert engine.count(query) == run(model.count(query))
         assert engine.types() == run(model.types())
         assert engine.tags() == run(model.tags())

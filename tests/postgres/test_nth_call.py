@@ -37,7 +37,7 @@ class Cut:
         """Plan the cut."""
         self.left, self.sent, self.away = number, sent, away
 
-    def mend(self) -> bool:
+    def restore(self) -> bool:
         """Everything works again; whether the cut has happened."""
         happened, self.left = self.left == 0, None
         return happened
@@ -72,7 +72,7 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cut]:
         for name in ("fetch", "execute_script"):
             monkeypatch.setattr(kind, name, planned.wrap(getattr(kind, name)))
     yield planned
-    planned.mend()
+    planned.restore()
 
 
 def plain() -> AppendRequest:
@@ -151,7 +151,7 @@ def test_what_is_said_fits_the_log(url: str, schema: str, opening: Open, cut: Cu
         requests = CALLS[kind](old)
         cut.at(number, sent=sent, away=away)
         check(url, schema, requests, lambda given=requests: engine.append_many(given), old)
-        if not cut.mend():
+        if not cut.restore():
             break
         for each, outcome in zip(requests, engine.append_many(requests), strict=True):
             assert fits(outcome, standing(url, schema, each)) or each.key, outcome
@@ -171,7 +171,7 @@ def test_what_is_said_fits_the_log_where_rows_are_kept_within_appends(
             requests = [old, AppendRequest((store.registry.encode(InlineMoved("a", 1)),))]
             cut.at(number, sent=sent, away=away)
             check(url, schema, requests, lambda given=requests: run(store.engine.append_many(given)), old)
-            if not cut.mend():
+            if not cut.restore():
                 break
             run(store.engine.append_many(requests))
             (rows,) = store.rows(InlineBalance)
@@ -190,5 +190,5 @@ def test_whether_a_joined_append_was_committed_is_unknown_while_the_server_is_aw
     cut.at(1, sent=False, away=True)
     with pytest.raises(AppendUnconfirmed):
         engine.confirm(staged)
-    assert cut.mend()
+    assert cut.restore()
     assert engine.confirm(staged).first == 2

@@ -68,7 +68,7 @@ def test_a_naive_follower_of_a_sequence_skips_events(url: str, schema: str) -> N
 
 @pytest.mark.parametrize("joined", [False, True], ids=["appends", "joined transactions"])
 def test_our_follower_skips_nothing(url: str, opening: Open, joined: bool) -> None:
-    """The same load on ours, plain and in users' own transactions: every position once, in order, without a gap."""
+    """The same load here, plain and in users' own transactions: every position once, in order, without a gap."""
     reader = opening()
     seen: list[int] = []
     writers = [opening() for _ in range(WRITERS)]

@@ -24,7 +24,7 @@ def bouncer(server: PostgresServer) -> Iterator[str]:
 
 
 def test_a_pooler_is_found_out(bouncer: str, url: str, opening: Open, colour: str) -> None:
-    """Without being told: nothing is prepared, no session is set, followers look instead of listening."""
+    """Detected by itself: nothing is prepared, no session parameter is set, followers poll instead of listening."""
     engine = opening(bouncer, colour)
     assert engine.stats()["pooler"] is True
     assert opening(url, colour).stats()["pooler"] is False
@@ -74,7 +74,7 @@ def test_a_store_works_through_a_pooler(bouncer: str, schema: str) -> None:
 def test_commits_are_durable_behind_a_pooler(
     bouncer: str, server: PostgresServer, url: str, schema: str, opening: Open
 ) -> None:
-    """Weaker synchronous_commit is corrected inside each append, not in a session that nobody keeps."""
+    """Weaker synchronous_commit is corrected inside each append, not in a session, which does not last."""
     opening(bouncer)
     sql(
         url,

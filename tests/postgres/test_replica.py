@@ -71,7 +71,7 @@ def test_reads_go_to_the_replica(urls: tuple[str, str], schema: str, opening: Op
     assert engine.request("k-2").first == 2
     conflict = engine.append_many([request(event("Taken", "seat:2"), unless=tagged("seat:2"))])[0]
     assert isinstance(conflict, AppendConflict)
-    assert engine.head().position == 2, "whoever was refused must see what refused it"
+    assert engine.head().position == 2, "a refused writer must see the event that caused the conflict"
     resume(replica)
 
 
@@ -147,7 +147,7 @@ def test_a_follower_is_woken_when_the_replica_has_it(
     urls: tuple[str, str], schema: str, opening: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Announced by the primary, rung when the replica can show it: not at the next look."""
-    monkeypatch.setattr(listen, "HEARTBEAT", 120.0)
+    monkeypatch.setattr(listen, "HEAD_CHECK_INTERVAL_S", 120.0)
     primary, replica = urls
     writer = opening(primary)
     writer.append(event())

@@ -28,7 +28,7 @@ def tool(name: str, *arguments: str) -> None:
 def test_a_dump_restored_in_the_same_cluster_begins_a_new_epoch(
     url: str, schema: str, opening: Open, tmp_path: Path
 ) -> None:
-    """Its last events are gone and their positions given to others, so that receipts and cursors must tell."""
+    """Its last events are lost and their positions reused: receipts and cursors must not be mistaken."""
     engine = opening()
     engine.append(event("Opened", "account:a-1"), key="k-1")
     dump = str(tmp_path / "dump")

@@ -60,7 +60,7 @@ def test_a_writer_may_join_its_own_transactions(as_user: Callable[[str], str], s
 
 
 def test_a_reader_can_read_and_follow(as_user: Callable[[str], str], opening: Open) -> None:
-    """And is told what it lacks when it writes."""
+    """When it writes, the error names the missing right."""
     writer = opening()
     writer.append(event("Taken", "seat:1"))
     reader = opening(as_user("reader"), create=False)
@@ -113,8 +113,8 @@ def test_what_only_the_owner_may_do_is_said(
             call()
 
 
-def test_nobody_else_may_do_anything(server: PostgresServer, url: str, schema: str, opening: Open) -> None:
-    """PUBLIC has no right to the schema, even where somebody grants its use."""
+def test_other_roles_have_no_rights(server: PostgresServer, url: str, schema: str, opening: Open) -> None:
+    """PUBLIC has no right to the schema, even if its use is granted."""
     opening()
     user = f"u{uuid4().hex[:8]}"
     sql(url, f"CREATE USER {user} PASSWORD 'x'", f"GRANT USAGE ON SCHEMA {schema} TO {user}")
