@@ -6,10 +6,24 @@ Knows: names, fingerprints, event types; the words of a refusal. Does not know: 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from enum import Flag, auto
 
 import msgspec
 
 from eventfold.errors import InlineMissing, NotSupported
+
+
+class AppendMode(Flag):
+    """What an engine does in addition when it repeats an append that failed and was rolled back.
+
+    It begins with OPTIMISTIC, which costs least, and adds the flag that belongs to the failure. The same failure with
+    its flag set is final.
+    """
+
+    OPTIMISTIC = 0
+    CHECK_IDS = auto()  #   after a stored event id: look up every id before writing
+    WRITE_EACH = auto()  #  after a row that the database rejects: write rows request by request, to find whose it is
+    REREAD_ROWS = auto()  # after rows that were outdated in the projector's cache, which it has discarded since
 
 
 class InlineRegistration(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ without which requests. Does not know: how events are folded (the projector does
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -32,12 +32,12 @@ from eventfold.ports.engine import (
     Span,
     StaleRows,
 )
-from eventfold.ports.inline import InlineRegistration, missing_code
+from eventfold.ports.inline import AppendMode, InlineRegistration, missing_code
 
 READ_POSITIONS = 2_000  # that one page covers in an exclusive transaction
 
 T = TypeVar("T")
-BuildStatement = Callable[[Connection, AppendBatch, bool], tuple[str, Sequence[Any]]]
+BuildStatement = Callable[[Connection, AppendBatch, AppendMode], tuple[str, Sequence[Any]]]
 DecodeRows = Callable[[ResultRows], list[StoredEvent]]
 
 
@@ -94,47 +94,44 @@ class InlineAppender:
         return result
 
     async def _append(self, connection: Connection, batch: AppendBatch, statement: BuildStatement) -> InlineResult:
+        """Attempt until every request is written or refused; each kind of failure changes the mode once."""
         refused: dict[int, EventfoldError] = {}
-        careful = at_once = again = False
+        mode = AppendMode.OPTIMISTIC
         while True:
-            places = [place for place in range(len(batch.requests)) if place not in refused]
-            if not places:
+            part, indexes = _without_refused(batch, refused)
+            if not indexes:
                 return InlineResult(batch, (), None, refused)
-            part = batch
-            if refused:
-                part = next(split_batches([batch.requests[place] for place in places]))
-                part = msgspec.structs.replace(part, positions=batch.positions)
             try:
-                answer, failed = await self._attempt(connection, part, statement(connection, part, careful), at_once)
-            except pg.UniqueViolation:  # an id is known already
-                if careful:
+                reply, failed = await self._attempt(connection, part, statement(connection, part, mode), mode)
+            except pg.UniqueViolation:  # an event id is stored already
+                if AppendMode.CHECK_IDS in mode:
                     raise
-                careful = True
-            except InlineFailed:  # a row that the database does not take: whose is it?
-                if at_once:
+                mode |= AppendMode.CHECK_IDS
+            except InlineFailed:  # the database rejects a row: of which request?
+                if AppendMode.WRITE_EACH in mode:
                     raise
-                at_once = True
-            except StaleRows as stale:
-                if again:
+                mode |= AppendMode.WRITE_EACH
+            except StaleRows as stale:  # rows in the projector's cache were outdated
+                if AppendMode.REREAD_ROWS in mode:
                     raise stale.__cause__ or stale from None
-                again = True
+                mode |= AppendMode.REREAD_ROWS
             else:
                 if not failed:
-                    return InlineResult(part, places, answer, refused)
-                refused |= {places[index]: error for index, error in failed.items()}
+                    return InlineResult(part, indexes, reply, refused)
+                refused |= {indexes[number]: error for number, error in failed.items()}
 
     async def _attempt(
-        self, connection: Connection, part: AppendBatch, statement: tuple[str, Sequence[Any]], at_once: bool
+        self, connection: Connection, part: AppendBatch, statement: tuple[str, Sequence[Any]], mode: AppendMode
     ) -> tuple[AppendReply, dict[int, EventfoldError]]:
         folding, head = None, None
         assert self.projector is not None
         await self._begin_transaction(connection)
         try:
-            answer = parse_reply(await connection.fetch(statement[0], statement[1], prepare=True))
+            reply = parse_reply(await connection.fetch(statement[0], statement[1], prepare=True))
             folding = self.projector.begin(
-                connection.psycopg_connection, answer.head, parse_registrations(answer.registrations)
+                connection.psycopg_connection, reply.head, parse_registrations(reply.registrations)
             )
-            last, failed = _fold_written(folding, part, answer, at_once)
+            last, failed = _fold_written(folding, part, reply, AppendMode.WRITE_EACH in mode)
             if not failed:
                 folding.write()
                 await connection.fetch("COMMIT")
@@ -151,7 +148,7 @@ class InlineAppender:
                     f"The append was committed, and a step after the commit failed ({type(error).__name__}: {error}).",
                     "Repeat the identical append: it will not be written twice.",
                 ) from error
-        return answer, failed
+        return reply, failed
 
     async def run_exclusive(
         self,
@@ -241,8 +238,19 @@ class PostgresExclusiveTransaction:
         await self._connection.fetch(f"DELETE FROM {self._table} WHERE name = %b", [name])  # noqa: S608
 
 
+def _without_refused(batch: AppendBatch, refused: Mapping[int, object]) -> tuple[AppendBatch, Sequence[int]]:
+    """The batch without these requests, and the indexes of its requests in the whole batch."""
+    if not refused:
+        return batch, range(len(batch.requests))
+    indexes = [index for index in range(len(batch.requests)) if index not in refused]
+    if not indexes:
+        return batch, indexes
+    part = next(split_batches([batch.requests[index] for index in indexes]))
+    return msgspec.structs.replace(part, positions=batch.positions), indexes
+
+
 def _fold_written(
-    folding: InlineTransaction, part: AppendBatch, answer: AppendReply, at_once: bool
+    folding: InlineTransaction, part: AppendBatch, reply: AppendReply, write_each: bool
 ) -> tuple[int | None, dict[int, EventfoldError]]:
     """Fold the written requests. Returns the last position, and the errors of requests that could not be folded.
 
@@ -251,7 +259,7 @@ def _fold_written(
     failed: dict[int, EventfoldError] = {}
     failed_ids: set[bytes] = set()
     last = None
-    for index, first in written_requests(part, answer):
+    for index, first in written_requests(part, reply):
         request = part.requests[index]
         size = len(request.events)
         last = first + size - 1
@@ -259,10 +267,8 @@ def _fold_written(
             failed_ids.add(request.events[-1].id)
             continue
         if any(event.type in folding.types for event in request.events):
-            stored = [
-                event.at(first + offset, answer.time, offset, size) for offset, event in enumerate(request.events)
-            ]
-            error = folding.take(stored, at_once)
+            stored = [event.at(first + offset, reply.time, offset, size) for offset, event in enumerate(request.events)]
+            error = folding.take(stored, write_each)
             if error is not None:
                 failed[index] = error
                 failed_ids.add(request.events[-1].id)

@@ -40,7 +40,7 @@ from eventfold.engines.postgres.servers import Servers
 from eventfold.engines.postgres.statements import ReadStatements
 from eventfold.errors import AppendConflict, CorruptEvent, EventfoldError, EventIdReused, StoreBusy, StoreUnavailable
 from eventfold.ports.engine import AppendRequest, ExclusiveTransaction, InlineProjector, Outcome
-from eventfold.ports.inline import InlineRegistration
+from eventfold.ports.inline import AppendMode, InlineRegistration
 from eventfold.ports.refusals import epoch_ended, id_reused, is_repeat
 
 MAX_RECENT_APPENDS = 2_048  # appends whose last event is remembered with its position
@@ -155,7 +155,8 @@ class PostgresWriter:
                 except pg.UniqueViolation:
                     # An event id is stored already. To look up ids first would slow every append down; to repeat the
                     # call slows only these.
-                    rows = await connection.fetch(*self._append_statement(connection, batch, True), prepare=True)
+                    statement = self._append_statement(connection, batch, AppendMode.CHECK_IDS)
+                    rows = await connection.fetch(*statement, prepare=True)
                 result = InlineResult(batch, range(len(batch.requests)), parse_reply(rows), {})
             self._servers.check_replicated(connection)
         except psycopg.Error as error:
@@ -168,13 +169,13 @@ class PostgresWriter:
         return result, connection.epoch
 
     def _append_statement(
-        self, connection: Connection, batch: AppendBatch, careful: bool = False
+        self, connection: Connection, batch: AppendBatch, mode: AppendMode = AppendMode.OPTIMISTIC
     ) -> tuple[str, tuple[Any, ...]]:
         options = append_options(batch, self._reader.last_seen_position)
         arguments = append_arguments(batch) | options | self._inline.code_argument
         if connection.pooled:
             arguments["patience"] = self._servers.lock_timeout_ms()
-        if careful:
+        if AppendMode.CHECK_IDS in mode:
             arguments["careful"] = True
         names = tuple(arguments)
         if names not in self._statements:
