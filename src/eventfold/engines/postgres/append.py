@@ -261,7 +261,7 @@ def _condition_columns(batch: AppendBatch, clauses: list[tuple[int, ConditionCla
     items = [
         (number, clause.after, item)
         for number, (_, clause) in enumerate(clauses, 1)
-        if clause.after_event is None  # such a clause is judged among the events of this call only
+        if clause.after_event is None  # behind an event of this call there is nothing in the log to judge
         for item in clause.query.items or (_ANY_EVENT,)
     ]
     arguments: dict[str, Any] = {

@@ -56,9 +56,9 @@ class InlineResult(msgspec.Struct, frozen=True):
 class InlineAppender:
     """Appends batches while an inline projector folds their events, in one transaction."""
 
-    def __init__(self, schema: str, patience: Callable[[], int], holders: ThreadCheckouts) -> None:
+    def __init__(self, schema: str, lock_timeout_ms: Callable[[], int], thread_checkouts: ThreadCheckouts) -> None:
         self.projector: InlineProjector | None = None
-        self._schema, self._lock_timeout_ms, self._thread_checkouts = schema, patience, holders
+        self._schema, self._lock_timeout_ms, self._thread_checkouts = schema, lock_timeout_ms, thread_checkouts
         self._was_interrupted = False  # whether the last transaction ended by an exception
         self._mutex = Mutex()  # the projector's cached rows follow one transaction after the other
         self.registrations_sql = (
@@ -81,9 +81,9 @@ class InlineAppender:
             " SET LOCAL enable_seqscan = on; SET LOCAL plan_cache_mode = auto"
         )
 
-    async def append(self, connection: Connection, batch: AppendBatch, statement: BuildStatement) -> InlineResult:
+    async def append(self, connection: Connection, batch: AppendBatch, build: BuildStatement) -> InlineResult:
         """Commit events and rows together. A request that cannot be folded is refused; the others are tried again."""
-        return self._mutex.run_user_code(_run_blocking, self._in_order(self._append(connection, batch, statement)))
+        return self._mutex.run_user_code(_run_blocking, self._in_order(self._append(connection, batch, build)))
 
     async def _in_order(self, work: Coroutine[Any, Any, T]) -> T:
         if self._was_interrupted and self.projector is not None:
@@ -93,7 +93,7 @@ class InlineAppender:
         self._was_interrupted = False
         return result
 
-    async def _append(self, connection: Connection, batch: AppendBatch, statement: BuildStatement) -> InlineResult:
+    async def _append(self, connection: Connection, batch: AppendBatch, build: BuildStatement) -> InlineResult:
         """Attempt until every request is written or refused; each kind of failure changes the mode once."""
         refused: dict[int, EventfoldError] = {}
         mode = AppendMode.OPTIMISTIC
@@ -102,7 +102,7 @@ class InlineAppender:
             if not indexes:
                 return InlineResult(batch, (), None, refused)
             try:
-                reply, failed = await self._attempt(connection, part, statement(connection, part, mode), mode)
+                reply, failed = await self._attempt(connection, part, build(connection, part, mode), mode)
             except pg.UniqueViolation:  # an event id is stored already
                 if AppendMode.CHECK_IDS in mode:
                     raise
@@ -188,7 +188,7 @@ class InlineAppender:
 
 
 class PostgresExclusiveTransaction:
-    """See ports.engine.Turn."""
+    """See ports.engine.ExclusiveTransaction."""
 
     def __init__(
         self,
@@ -323,11 +323,11 @@ def _registration_checksum(inlined: InlineRegistration) -> int:
 
 
 def missing_code_error(
-    inlined: Sequence[InlineRegistration], folder: InlineProjector | None, batch: AppendBatch, place: int
+    inlined: Sequence[InlineRegistration], projector: InlineProjector | None, batch: AppendBatch, index: int
 ) -> EventfoldError | None:
     """The error of a request that needs code this process lacks; None if only other requests of the batch do."""
-    codes = dict[str, str]() if folder is None else folder.codes
-    return missing_code(inlined, codes, [event.type for event in batch.requests[place].events])
+    codes = dict[str, str]() if projector is None else projector.codes
+    return missing_code(inlined, codes, [event.type for event in batch.requests[index].events])
 
 
 def inline_not_supported() -> NotSupported:

@@ -51,11 +51,7 @@ class Servers:
         self.replica: ServerAddress | None = parse_address(options.read_url) if options.read_url else None
         self.store_id: str = ""
         self.epoch: int = 0
-        self._last_seen_event = (
-            0,
-            0,
-            b"",
-        )  # epoch, position and id of the furthest event seen
+        self._last_seen_event = (0, 0, b"")  # epoch, position and id of the furthest event seen
         self._on_new_epoch = on_new_epoch
         self.unplaced = 0  # the last event whose checksum does not include its position
         self.behind_pooler = False
