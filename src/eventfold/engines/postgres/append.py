@@ -145,11 +145,11 @@ def _split_by_matches(requests: Sequence[AppendRequest]) -> Iterator[AppendBatch
         yield AppendBatch(requests, {}, [])
         return
     groups = {query: number for number, query in enumerate(queries, 1)}
-    asked = _QueryIndex(groups)
+    index = _QueryIndex(groups)
     matches: list[tuple[int, int, int]] = []
     for number, request in enumerate(requests, 1):
         for offset, event in enumerate(request.events):
-            matches += [(number, group, offset) for group in asked.groups_matching(event)]
+            matches += [(number, group, offset) for group in index.groups_matching(event)]
         if len(matches) > MAX_MATCHES and number < len(requests):
             yield from _split_by_matches(requests[:number])
             yield from _split_by_matches(requests[number:])
@@ -353,53 +353,53 @@ def parse_reply(rows: Sequence[Sequence[Any]]) -> AppendReply:
 WRITTEN, REPEATED, CONFLICT, ID_REUSED, BEYOND_HEAD, UNKNOWN_EVENT, CODE_MISSING = range(7)
 
 
-def written_requests(batch: AppendBatch, answer: AppendReply) -> Iterator[tuple[int, int]]:
+def written_requests(batch: AppendBatch, reply: AppendReply) -> Iterator[tuple[int, int]]:
     """The requests that were written, by their index in the batch, with their first positions."""
-    first = answer.head + 1
+    first = reply.head + 1
     for index, request in enumerate(batch.requests):
-        if answer.outcomes is None or answer.positions is None:
+        if reply.outcomes is None or reply.positions is None:
             yield index, first
-        elif answer.outcomes[index] == WRITTEN:
-            yield index, answer.positions[index] or 0
+        elif reply.outcomes[index] == WRITTEN:
+            yield index, reply.positions[index] or 0
         first += len(request.events)
 
 
-def decode_outcomes(batch: AppendBatch, answer: AppendReply, store: str, epoch: int) -> list[Outcome | int | None]:
+def decode_outcomes(batch: AppendBatch, reply: AppendReply, store: str, epoch: int) -> list[Outcome | int | None]:
     """One outcome a request. An integer: the first position of the append it repeats. None: inline code is missing."""
-    if answer.outcomes is None or answer.positions is None or answer.details is None:
-        first, done = answer.head + 1, list[Outcome | int | None]()
+    if reply.outcomes is None or reply.positions is None or reply.details is None:
+        first, done = reply.head + 1, list[Outcome | int | None]()
         for request in batch.requests:
-            done.append(_receipt(request, first, answer.time, store, epoch))
+            done.append(_receipt(request, first, reply.time, store, epoch))
             first += len(request.events)
         return done
     clauses = numbered_clauses(batch)
     starts = _event_offsets(batch)
     result: list[Outcome | int | None] = []
     for index, request in enumerate(batch.requests):
-        outcome, place, what = answer.outcomes[index], answer.positions[index] or 0, answer.details[index] or 0
+        outcome, position, number = reply.outcomes[index], reply.positions[index] or 0, reply.details[index] or 0
         if outcome == WRITTEN:
-            result.append(_receipt(request, place, answer.time, store, epoch))
+            result.append(_receipt(request, position, reply.time, store, epoch))
         elif outcome == REPEATED:
-            result.append(place)
+            result.append(position)
         elif outcome == CONFLICT:
-            result.append(conflict(clauses[what - 1][1], place, _clause_index(clauses, what)))
+            result.append(conflict(clauses[number - 1][1], position, _clause_index(clauses, number)))
         elif outcome == BEYOND_HEAD:
-            result.append(in_the_future(clauses[what - 1][1], place))
+            result.append(in_the_future(clauses[number - 1][1], position))
         elif outcome == CODE_MISSING:
             result.append(None)
         elif outcome == UNKNOWN_EVENT:
-            result.append(base_event_missing(clauses[what - 1][1], _clause_index(clauses, what)))
+            result.append(base_event_missing(clauses[number - 1][1], _clause_index(clauses, number)))
         else:
             at: list[int | None] = [None] * len(request.events)
-            at[what - 1 - starts[index]] = place
+            at[number - 1 - starts[index]] = position
             result.append(id_reused(request.events, at))
     return result
 
 
-def _clause_index(clauses: list[tuple[int, ConditionClause]], what: int) -> int:
+def _clause_index(clauses: list[tuple[int, ConditionClause]], number: int) -> int:
     """The index, within its request, of the clause that has this number in the call."""
-    owner = clauses[what - 1][0]
-    return sum(1 for each, _ in clauses[: what - 1] if each == owner)
+    owner = clauses[number - 1][0]
+    return sum(1 for each, _ in clauses[: number - 1] if each == owner)
 
 
 def _event_offsets(batch: AppendBatch) -> list[int]:

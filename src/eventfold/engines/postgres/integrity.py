@@ -46,7 +46,7 @@ class _CheckStatements:
             f" LIMIT {PAGE_ROWS}) p"
             f" WINDOW w AS (ORDER BY position)) e WHERE number = 1 OR bytes <= {MAX_PAGE_BYTES} ORDER BY position"
         )
-        self.places = (
+        self.positions = (
             f"SELECT position FROM {event} WHERE position > %b AND position <= %b ORDER BY position LIMIT {PAGE_ROWS}"
         )
         self.one = f"SELECT {COLUMNS} FROM {event} e WHERE position = %b"
@@ -120,37 +120,37 @@ class IntegrityCheck:
             events = decode_events(await self._query(self._sql.events, [after, head]), self._unplaced)
         except DAMAGE_ERRORS:
             return await self._check_each(after, head)
-        places = [event.position for event in events]
-        return _find_gaps(after, places or [head + 1]), events, places[-1] if places else head
+        positions = [event.position for event in events]
+        return _find_gaps(after, positions or [head + 1]), events, positions[-1] if positions else head
 
     async def _check_each(self, after: int, head: int) -> tuple[list[Problem], list[StoredEvent], int]:
         """The same, event by event, when one of them cannot be read."""
         events = list[StoredEvent]()
-        places: list[int] = [row[0] for row in await self._query(self._sql.places, [after, head])]
-        found = _find_gaps(after, places)
-        for position in places:
+        positions: list[int] = [row[0] for row in await self._query(self._sql.positions, [after, head])]
+        found = _find_gaps(after, positions)
+        for position in positions:
             try:
                 events += decode_events(await self._query(self._sql.one, [position]), self._unplaced)
             except DAMAGE_ERRORS as error:
                 found.append(Problem(error.what, position))
-        return found, events, places[-1]
+        return found, events, positions[-1]
 
     async def _check_indexes(self, events: Sequence[StoredEvent]) -> list[Problem]:
         """Whether the indexes of ids and tags find these events."""
         if not events:
             return []
-        places = {row[0] for row in await self._query(self._sql.ids, [pack_uuids([event.id for event in events])])}
+        positions = {row[0] for row in await self._query(self._sql.ids, [pack_uuids([event.id for event in events])])}
         found = [
             Problem("The index of ids does not lead to it.", event.position)
             for event in events
-            if event.position not in places
+            if event.position not in positions
         ]
         tags = [(tag, event.position, event.type) for event in events for tag in event.tag_set]
         self._tag_count += len(tags)
         self._type_counts.update(event.type for event in events)
         if tags:
-            names, positions, types = zip(*tags, strict=True)
-            values = [pack_texts(names), pack_bigints(positions), pack_texts(types)]
+            names, tag_positions, types = zip(*tags, strict=True)
+            values = [pack_texts(names), pack_bigints(tag_positions), pack_texts(types)]
             found += [
                 Problem(f"The tag index does not lead to it by {tag!r}.", position)
                 for tag, position in await self._query(self._sql.untagged, values)
@@ -179,11 +179,11 @@ class IntegrityCheck:
         done = 0
         while rows := await self._query(self._sql.keys, [done]):
             done += len(rows)
-            for raw, first, size, crc, offset, of_event in rows:
+            for raw, first, size, crc, offset, event_size in rows:
                 key = raw.decode("utf-8", "replace")
                 if crc is not None and text_checksum(f"{key}\n{first}\n{size}") != crc:
                     found.append(Problem(f"The request key {key!r} does not have its checksum."))
-                elif first <= head and (offset, of_event) != (0, size):
+                elif first <= head and (offset, event_size) != (0, size):
                     found.append(Problem(f"The request key {key!r} leads to no beginning of an append.", first))
         return found
 
@@ -195,8 +195,8 @@ class IntegrityCheck:
             done += len(rows)
             for raw, code, position, event, state, crc in rows:
                 key = raw.decode("utf-8", "replace")
-                kept = Snapshot(code.decode("utf-8", "replace"), position, event, state)
-                if snapshot_crc(self._store_id, key, kept) != crc:
+                snapshot = Snapshot(code.decode("utf-8", "replace"), position, event, state)
+                if snapshot_crc(self._store_id, key, snapshot) != crc:
                     found.append(Problem(f"The snapshot of {key} does not have its checksum."))
         return found
 
@@ -217,13 +217,13 @@ async def _as_problems(part: Awaitable[list[Problem]]) -> list[Problem]:
         return [Problem(error.what)]
 
 
-def _find_gaps(after: int, places: Sequence[int]) -> list[Problem]:
+def _find_gaps(after: int, positions: Sequence[int]) -> list[Problem]:
     """A problem for each gap between these positions."""
     found: list[Problem] = []
-    for place in places:
-        if place == after + 2:
+    for position in positions:
+        if position == after + 2:
             found.append(Problem("There is no event at this position.", after + 1))
-        elif place > after + 2:
-            found.append(Problem(f"There is no event at the positions {after + 1} to {place - 1}.", after + 1))
-        after = place
+        elif position > after + 2:
+            found.append(Problem(f"There is no event at the positions {after + 1} to {position - 1}.", after + 1))
+        after = position
     return found

@@ -48,11 +48,11 @@ async def upgrade(connection: Connection, schema: str, where: str) -> int:
         await connection.fetch("BEGIN ISOLATION LEVEL READ COMMITTED")
         try:
             await connection.fetch(f"SELECT pg_advisory_xact_lock({writer_lock_arguments(schema)})")
-            had: int = (await connection.fetch(f"SELECT layout FROM {quoted}.store"))[0][0]  # noqa: S608 (quoted)
-            if had > LAYOUT or had not in {*STEPS, LAYOUT}:
-                check_layout(had, schema, where)
-            if had < LAYOUT:
-                await _run_steps(connection, schema, had)
+            old_layout: int = (await connection.fetch(f"SELECT layout FROM {quoted}.store"))[0][0]  # noqa: S608 (quoted)
+            if old_layout > LAYOUT or old_layout not in {*STEPS, LAYOUT}:
+                check_layout(old_layout, schema, where)
+            if old_layout < LAYOUT:
+                await _run_steps(connection, schema, old_layout)
             await connection.fetch("COMMIT")
         except BaseException:
             if not connection.closed:
@@ -62,23 +62,23 @@ async def upgrade(connection: Connection, schema: str, where: str) -> int:
         raise store_not_found(schema, where) from None
     except psycopg.Error as error:
         raise translate_error(error, where) from None
-    return had
+    return old_layout
 
 
-async def _run_steps(connection: Connection, schema: str, had: int) -> None:
+async def _run_steps(connection: Connection, schema: str, old_layout: int) -> None:
     quoted = quote_identifier(schema)
     before = await _identity_and_head(connection, quoted)
     granted = await connection.fetch(GRANTS_SQL, (quoted,))
     await _drop_functions(connection, schema)
-    for layout in range(had, LAYOUT):
+    for layout in range(old_layout, LAYOUT):
         await connection.execute_script(load_sql(STEPS[layout], schema))
     for name in FUNCTION_FILES:
         await connection.execute_script(load_sql(name, schema))
     await connection.execute_script(revoke_public_sql(schema))
     signatures = await connection.fetch(SIGNATURES_SQL, (quoted,))
     for name, role in granted:
-        for known, signature in signatures:
-            if name in (known, SUCCESSOR_OF.get(known)):
+        for new_name, signature in signatures:
+            if name in (new_name, SUCCESSOR_OF.get(new_name)):
                 await connection.execute_script(f"GRANT EXECUTE ON FUNCTION {signature} TO {role}")
     await connection.fetch(f"UPDATE {quoted}.store SET layout = {LAYOUT}")  # noqa: S608 (quoted, and a number)
     after = await _identity_and_head(connection, quoted)

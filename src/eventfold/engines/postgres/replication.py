@@ -70,9 +70,11 @@ class Replication:
 
 def import_arguments(events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]]) -> list[Any]:
     """Whole appends and request keys, as ADOPTED wants them."""
-    known = [pack_texts([key for key, _ in keys]), pack_bigints([first for _, first in keys])] if keys else [None, None]
+    key_columns = (
+        [pack_texts([key for key, _ in keys]), pack_bigints([first for _, first in keys])] if keys else [None, None]
+    )
     if not events:
-        return [None] * 14 + known
+        return [None] * 14 + key_columns
     return [
         events[0].position,
         pack_bigints([event.time for event in events]),
@@ -88,5 +90,5 @@ def import_arguments(events: Sequence[StoredEvent], keys: Sequence[tuple[str, in
         pack_optional_texts([event.key for event in events]),
         pack_ints([event.offset for event in events]),
         pack_ints([event.size for event in events]),
-        *known,
+        *key_columns,
     ]

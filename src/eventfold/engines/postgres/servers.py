@@ -115,11 +115,11 @@ class Servers:
 
     async def give_up_half(self) -> int:
         """Leave half of the connections to another engine on the same store; returns how many it may have."""
-        theirs = self._pool_size // 2
-        if theirs:
-            self._pool_size -= theirs
+        given_up = self._pool_size // 2
+        if given_up:
+            self._pool_size -= given_up
             await self._reader_pool.shrink(self._pool_size)
-        return max(1, theirs)
+        return max(1, given_up)
 
     async def begin_epoch(self) -> tuple[str, int, int]:
         """Begin a new epoch. Returns the store's id, the epoch that ended and the one that begins."""
