@@ -399,7 +399,7 @@ def test_rows_of_a_commit_that_failed_are_remembered_nowhere(tmp_path: Path, mon
         writer = store.engine._writer
 
         def full(connection: apsw.Connection, _head: object) -> None:
-            writer._abandon(connection)
+            writer._rollback(connection)
             raise apsw.FullError("no room")
 
         with monkeypatch.context() as patched:
