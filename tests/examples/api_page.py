@@ -268,7 +268,7 @@ def page() -> str:
         *one_class(scenario.FoundState, "Answer"),
         *one_class(kit.Clock, "Clock"),
         *one_class(kit.Faulty, "Faulty"),
-        *one_class(kit.LoopRunner, "Loop"),
+        *one_class(kit.LoopRunner, "LoopRunner"),
         *one_class(kit.Synchronous, "Synchronous"),
         "\nStrategies, properties and the suite for engines: [test your rules](../how-to/test-your-rules.md).",
     ]
