@@ -16,7 +16,7 @@ import eventfold as ef
 from benchmarks.measure import Cell, Figure, Sample, interleave, rate, took
 from benchmarks.stage import Stage
 from eventfold.processes import after
-from eventfold.processes.timers import Timetable
+from eventfold.processes.timers import TimerQueue
 
 GROUP = "decisions"
 ACCOUNTS = 100
@@ -142,7 +142,7 @@ def _timers(stage: Stage, path: str) -> Figure:
     with ef.Store(path) as store:
         store.extend(Asked(f"r-{n}") for n in range(count))
         store.settle(Answer, timeout=600)
-        table, later = Timetable("bench_answer", store.projections.log), time.time_ns() // 1000 + 2 * AN_HOUR * 10**6
+        table, later = TimerQueue("bench_answer", store.projections.log), time.time_ns() // 1000 + 2 * AN_HOUR * 10**6
         began, fired = time.perf_counter(), 0
         while now := _driven(table.fire(later)):
             fired += now

@@ -23,11 +23,11 @@ from eventfold.demo.flights.events import FlightDeparted, FlightScheduled
 from eventfold.demo.flights.tables import CarrierMonth
 from eventfold.errors import UnknownProjection
 from eventfold.ports.target import Place
-from eventfold.projections.definition import plan_of
+from eventfold.projections.definition import projection_definition
 from eventfold.projections.generations import register
 from eventfold.projections.lease_holders import new_holder_id
-from eventfold.projections.runner import catch_up, means_of
-from eventfold.projections.worker import Work
+from eventfold.projections.runner import catch_up, worker_context
+from eventfold.projections.worker import PartitionWorker
 
 GROUP = "projections"
 QUICK = 3_000  # flights of a quick run: some 9,000 events
@@ -163,7 +163,7 @@ def _shared(stage: Stage, path: Path, alone: type[ef.Projection], shared: type[e
 
 def _together(store: ef.Store, path: str, kind: type[ef.Projection]) -> float:
     """Seconds until every partition has come to the end, each worked on by a process that stands ready."""
-    desk, plan = store.projections, plan_of(kind)
+    desk, plan = store.projections, projection_definition(kind)
     with suppress(UnknownProjection):
         desk.forget(kind)
     run(register(plan, desk.log, desk.target(kind)))
@@ -185,9 +185,9 @@ def _together(store: ef.Store, path: str, kind: type[ef.Projection]) -> float:
 def _partition(pipe: Connection, path: str, name: str, number: int) -> None:
     kind: type[ef.Projection] = globals()[name]
     with ef.Store(path) as store:
-        desk, plan = store.projections, plan_of(kind)
-        means = means_of(desk.log, desk.target(kind), 10.0)
-        work = Work(plan, means, Place(plan.name, 1, number), new_holder_id())
+        desk, plan = store.projections, projection_definition(kind)
+        means = worker_context(desk.log, desk.target(kind), 10.0)
+        work = PartitionWorker(plan, means, Place(plan.name, 1, number), new_holder_id())
         pipe.send("ready")
         pipe.recv()
         catch_up(work, 5.0)

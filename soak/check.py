@@ -230,9 +230,9 @@ def _rebuild(store: ef.Store, place: Place, findings: Findings) -> None:
 
 def ef_name(model: type[ef.Projection]) -> str:
     """The name a read model is kept under."""
-    from eventfold.projections.definition import plan_of
+    from eventfold.projections.definition import projection_definition
 
-    return plan_of(model).name
+    return projection_definition(model).name
 
 
 def _compare(store: ef.Store, models: list[type[ef.Projection]], events: list[Any], findings: Findings) -> None:

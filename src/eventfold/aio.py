@@ -14,7 +14,7 @@ from uuid import UUID
 
 import msgspec
 
-from eventfold.concurrency import Bell, in_thread, run
+from eventfold.concurrency import CommitSignal, in_thread, run
 from eventfold.core.aggregate import Aggregate
 from eventfold.core.codec import Registry
 from eventfold.core.envelope import MAX_EVENTS_PER_APPEND, NewEvent, Receipt, Staged
@@ -37,7 +37,7 @@ from eventfold.log.copy import verify as verify_log
 from eventfold.log.cursors import cursor_after, known_position, position_of
 from eventfold.log.decide import decide
 from eventfold.log.decided import Decided
-from eventfold.log.follow import Following
+from eventfold.log.follow import LogFollower
 from eventfold.log.lock import acquire, release
 from eventfold.log.lock import names_of as lock_names
 from eventfold.log.lock_holders import LockSet
@@ -47,11 +47,11 @@ from eventfold.ports.engine import Engine, TagCount, TypeCount
 from eventfold.projections.admin import ProjectionAdmin
 from eventfold.projections.async_admin import AsyncProjectionAdmin
 from eventfold.projections.catalog import Named
-from eventfold.projections.catch_up import PATIENCE
+from eventfold.projections.catch_up import CATCH_UP_TIMEOUT_S
 from eventfold.projections.classes import Projection
 from eventfold.projections.copied_progress import Handover
-from eventfold.projections.definition import Kept
-from eventfold.projections.follower_progress import Keeping
+from eventfold.projections.definition import ProjectionLike
+from eventfold.projections.follower_progress import FollowerProgress
 from eventfold.projections.followers import AsyncFollower
 from eventfold.projections.view import View, view
 from eventfold.store import EVERYTHING, backup_of, context, refuse_no_store, whoami, with_options
@@ -59,7 +59,7 @@ from eventfold.transactions import AsyncJoining, confirm
 from eventfold.wiring import Opening
 
 if TYPE_CHECKING:
-    from eventfold.processes.runner import Clock, Runs, Work
+    from eventfold.processes.runner import AsyncProcessRunner, Clock, Work
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -82,7 +82,7 @@ class AsyncStore:
         create: bool = True,
         cache: int = 1_000,
         snapshots: int = 1_000,
-        inline: Sequence[Kept] = (),
+        inline: Sequence[ProjectionLike] = (),
         target: str | None = None,
         **options: Any,
     ) -> None:
@@ -237,12 +237,12 @@ class AsyncStore:
     ) -> AsyncFollower:
         """See Store.follow. The store must be open; `async with store.follow(…) as follower`."""
 
-        async def keeping() -> Keeping:
-            return (await self._opening.admin()).keeping(name or "", query, after)
+        async def keeping() -> FollowerProgress:
+            return (await self._opening.admin()).follower_progress(name or "", query, after)
 
         log = self._opening.opened()
         kept = None if name is None else keeping
-        return AsyncFollower(Following(log, query, after, raw), Bell(log.engine.watch), kept)
+        return AsyncFollower(LogFollower(log, query, after, raw), CommitSignal(log.engine.watch), kept)
 
     async def count(self, query: Query = EVERYTHING, *, after: int = 0, until: int | date | None = None) -> int:
         """See Store.count."""
@@ -288,12 +288,14 @@ class AsyncStore:
 
     # Read models
 
-    async def project(self, *projections: Kept, timeout: float = PATIENCE, progress: Progress | None = None) -> None:
+    async def project(
+        self, *projections: ProjectionLike, timeout: float = CATCH_UP_TIMEOUT_S, progress: Progress | None = None
+    ) -> None:
         """See Store.project."""
         admin = await self._opening.admin()
         await in_thread(lambda: admin.project(*projections, timeout=timeout, progress=progress))
 
-    async def wait(self, projection: Named, position: int | None = None, timeout: float = PATIENCE) -> int:
+    async def wait(self, projection: Named, position: int | None = None, timeout: float = CATCH_UP_TIMEOUT_S) -> int:
         """See Store.wait."""
         return await in_thread((await self._opening.admin()).wait, projection, position, timeout)
 
@@ -338,17 +340,17 @@ class AsyncStore:
 
     # Processes and effects
 
-    def run(self, *work: Work, clock: Clock | None = None) -> Runs:
+    def run(self, *work: Work, clock: Clock | None = None) -> AsyncProcessRunner:
         """See Store.run: `async with store.run(Payment): …`."""
-        from eventfold.processes.runner import Runs, wall_clock
+        from eventfold.processes.runner import AsyncProcessRunner, wall_clock
 
-        return Runs(self._opening.admin, work, clock or wall_clock)
+        return AsyncProcessRunner(self._opening.admin, work, clock or wall_clock)
 
-    async def settle(self, *work: Work, clock: Clock | None = None, timeout: float = PATIENCE) -> None:
+    async def settle(self, *work: Work, clock: Clock | None = None, timeout: float = CATCH_UP_TIMEOUT_S) -> None:
         """See Store.settle."""
-        from eventfold.processes.runner import settled, wall_clock
+        from eventfold.processes.runner import run_until_idle, wall_clock
 
-        await in_thread(settled, await self._opening.admin(), work, clock or wall_clock, timeout)
+        await in_thread(run_until_idle, await self._opening.admin(), work, clock or wall_clock, timeout)
 
     # Keeping
 

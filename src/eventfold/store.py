@@ -18,7 +18,7 @@ from uuid import UUID
 
 import msgspec
 
-from eventfold.concurrency import Bell, run
+from eventfold.concurrency import CommitSignal, run
 from eventfold.core.aggregate import Aggregate
 from eventfold.core.envelope import MAX_EVENTS_PER_APPEND, NewEvent, Receipt, Staged
 from eventfold.core.event import Recorded
@@ -41,7 +41,7 @@ from eventfold.log.copy import verify as verify_log
 from eventfold.log.cursors import cursor_after, known_position, position_of
 from eventfold.log.decide import decide
 from eventfold.log.decided import Decided
-from eventfold.log.follow import Following
+from eventfold.log.follow import LogFollower
 from eventfold.log.lock import acquire, release
 from eventfold.log.lock import names_of as lock_names
 from eventfold.log.lock_holders import LockSet
@@ -50,17 +50,17 @@ from eventfold.log.state_cache import StateCache
 from eventfold.ports.engine import Engine, TagCount, TypeCount
 from eventfold.projections.admin import ProjectionAdmin
 from eventfold.projections.catalog import Named
-from eventfold.projections.catch_up import PATIENCE
+from eventfold.projections.catch_up import CATCH_UP_TIMEOUT_S
 from eventfold.projections.classes import Projection
 from eventfold.projections.copied_progress import Handover
-from eventfold.projections.definition import Kept
+from eventfold.projections.definition import ProjectionLike
 from eventfold.projections.followers import Follower
 from eventfold.projections.view import View, view
 from eventfold.transactions import Joining, confirm
 from eventfold.wiring import open_log, projection_admin
 
 if TYPE_CHECKING:
-    from eventfold.processes.runner import Clock, Running, Work
+    from eventfold.processes.runner import Clock, ProcessRunner, Work
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -91,7 +91,7 @@ class Store:
         create: bool = True,
         cache: int = 1_000,
         snapshots: int = 1_000,
-        inline: Sequence[Kept] = (),
+        inline: Sequence[ProjectionLike] = (),
         target: str | None = None,
         **options: Any,
     ) -> None:
@@ -289,8 +289,8 @@ class Store:
         With a `name` the store keeps how far it has come, whenever you `acknowledge()`: it resumes there, whatever
         `after` says, one follower of a name at a time (LeaseHeld), and `eventfold verify` proves its progress.
         """
-        kept = None if name is None else self._projections.keeping(name, query, after)
-        return Follower(Following(self._log, query, after, raw), Bell(self.engine.watch), kept)
+        kept = None if name is None else self._projections.follower_progress(name, query, after)
+        return Follower(LogFollower(self._log, query, after, raw), CommitSignal(self.engine.watch), kept)
 
     def count(self, query: Query = EVERYTHING, *, after: int = 0, until: int | date | None = None) -> int:
         """How many events match after `after` (exclusive), up to `until` (as in read). Raises PositionBeyondHead."""
@@ -337,7 +337,9 @@ class Store:
 
     # Read models
 
-    def project(self, *projections: Kept, timeout: float = PATIENCE, progress: Progress | None = None) -> None:
+    def project(
+        self, *projections: ProjectionLike, timeout: float = CATCH_UP_TIMEOUT_S, progress: Progress | None = None
+    ) -> None:
         """Bring read models up to the head of the log, here and now; made known and their tables ready if they are not.
 
         Where a runner elsewhere holds one, it is waited for, `timeout` seconds. `progress(position, head)` is called
@@ -347,7 +349,7 @@ class Store:
         """
         self._projections.project(*projections, timeout=timeout, progress=progress)
 
-    def wait(self, projection: Named, position: int | None = None, timeout: float = PATIENCE) -> int:
+    def wait(self, projection: Named, position: int | None = None, timeout: float = CATCH_UP_TIMEOUT_S) -> int:
         """Wait until a read model has taken everything up to a position (by default the head); returns where it is.
 
         Whoever runs it, in whatever process. Raises ProjectionBehind after `timeout` seconds, with the reason.
@@ -399,7 +401,7 @@ class Store:
 
     # Processes and effects
 
-    def run(self, *work: Work, clock: Clock | None = None) -> Running:
+    def run(self, *work: Work, clock: Clock | None = None) -> ProcessRunner:
         """Keep read models, subscriptions, processes and effects going, in threads of this process, until stopped.
 
         `with store.run(CarrierMonth, Payment, mail): …`. Several processes may run the same: they share the work by
@@ -407,20 +409,20 @@ class Store:
 
         Raises InvalidProjection, ProjectionChanged, InvalidProcess, InvalidState, TargetUnavailable, StoreUnavailable.
         """
-        from eventfold.processes.runner import Running, wall_clock
+        from eventfold.processes.runner import ProcessRunner, wall_clock
 
-        return Running(self._projections, work, clock or wall_clock)
+        return ProcessRunner(self._projections, work, clock or wall_clock)
 
-    def settle(self, *work: Work, clock: Clock | None = None, timeout: float = PATIENCE) -> None:
+    def settle(self, *work: Work, clock: Clock | None = None, timeout: float = CATCH_UP_TIMEOUT_S) -> None:
         """Do all there is to do now, timers due by `clock` included, until nothing more comes of it; then return.
 
         For tests and scripts: nothing is left running. What waits to be tried again is tried once, at once. Raises
         ProcessError where something did not get through, ProjectionBehind if a runner elsewhere holds the work for
         longer than `timeout` seconds, and what `run` and `project` raise.
         """
-        from eventfold.processes.runner import settled, wall_clock
+        from eventfold.processes.runner import run_until_idle, wall_clock
 
-        settled(self._projections, work, clock or wall_clock, timeout)
+        run_until_idle(self._projections, work, clock or wall_clock, timeout)
 
     # Keeping
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from eventfold.concurrency import LoopRuntime, ThreadCombiner, ThreadRuntime, in_thread, run
+from eventfold.concurrency import LoopRuntime, ThreadGroupCommit, ThreadRuntime, in_thread, run
 from eventfold.core.codec import Registry
 from eventfold.engines import open_engine
 from eventfold.errors import NotSupported, StoreClosed
@@ -23,7 +23,7 @@ from eventfold.ports.target import Target
 from eventfold.processes.code_address import definitions
 from eventfold.projections.admin import ProjectionAdmin
 from eventfold.projections.catalog import ProjectionCatalog
-from eventfold.projections.definition import Kept
+from eventfold.projections.definition import ProjectionLike
 from eventfold.targets import default_target, open_target, own_target
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def log_of(engine: Engine, registry: Registry, cache: StateCache, appender: Appe
 
 def log_of_threads(engine: Engine, registry: Registry, cache: StateCache) -> Log:
     """The log of an open engine whose calls block, for callers in threads."""
-    return log_of(engine, registry, cache, ThreadCombiner(engine), ThreadRuntime())
+    return log_of(engine, registry, cache, ThreadGroupCommit(engine), ThreadRuntime())
 
 
 def open_log(url: str | Engine, cache: StateCache, *, create: bool, options: dict[str, Any]) -> Log:
@@ -89,18 +89,18 @@ class Opening:
         create: bool,
         options: dict[str, Any],
         registry: Registry,
-        inline: Sequence[Kept],
+        inline: Sequence[ProjectionLike],
         target: str | None,
     ) -> None:
-        from eventfold.concurrency.once import Once  # here, as what else needs asyncio: sync users never load it
+        from eventfold.concurrency.once import AsyncOnce  # here, as what else needs asyncio: sync users never load it
 
         self.url, self._inline, self._target = url, inline, target
         self._create, self._options = create, options
         self._registry, self._cache = registry, cache
         self._log: Log | None = None
         self._admin: ProjectionAdmin | None = None
-        self._log_once: Once[Log] = Once()
-        self._admin_once: Once[ProjectionAdmin] = Once()
+        self._log_once: AsyncOnce[Log] = AsyncOnce()
+        self._admin_once: AsyncOnce[ProjectionAdmin] = AsyncOnce()
         self._own_loop: OwnLoop | None = None
         self._appender: ClosingAppender | None = None
         self._blocking: Engine | None = None
@@ -127,7 +127,7 @@ class Opening:
         return self._log
 
     async def _open(self) -> Log:
-        from eventfold.concurrency import Alone, LoopCombiner, Offload, TaskCombiner
+        from eventfold.concurrency import DirectCommit, LoopGroupCommit, Offload, OffloadedGroupCommit
         from eventfold.concurrency.own_loop import OwnLoop
 
         engine = open_engine(self.url, "async", self._create, self._options)
@@ -135,13 +135,13 @@ class Opening:
         if engine.capabilities.suspends:
             self._own_loop = OwnLoop()
             await engine.open()
-            self._appender = LoopCombiner(engine)
+            self._appender = LoopGroupCommit(engine)
         elif engine.capabilities.blocks:
             await in_thread(run, engine.open())
-            self._appender, engine = TaskCombiner(engine), cast("Engine", Offload(engine))
+            self._appender, engine = OffloadedGroupCommit(engine), cast("Engine", Offload(engine))
         else:
             await engine.open()
-            self._appender = Alone(engine)
+            self._appender = DirectCommit(engine)
         if self._inline:
             try:
                 await self._add_inline(engine)
@@ -152,13 +152,13 @@ class Opening:
 
     async def _add_inline(self, engine: Engine) -> None:
         """Register the read models that appends fold. An engine that blocks then commits for one that suspends."""
-        from eventfold.concurrency import TaskCombiner
+        from eventfold.concurrency import OffloadedGroupCommit
 
         admin = await self._make_admin()
         await in_thread(admin.inline, *self._inline)
         if engine.capabilities.suspends:
             assert self._blocking is not None
-            self._appender = TaskCombiner(self._blocking)
+            self._appender = OffloadedGroupCommit(self._blocking)
 
     async def admin(self) -> ProjectionAdmin:
         """The administration of projections, opened at the first call."""

@@ -396,7 +396,7 @@ class Waiting(Process, name="epochs_waiting", start="beginning"):
 
 def test_a_timer_that_was_lost_does_not_fire() -> None:
     """What waits is read again from the log that is there, even where the failover comes right before it fires."""
-    from eventfold.processes.timers import Timetable
+    from eventfold.processes.timers import TimerQueue
 
     log = Log()
     handle = Handle(log)
@@ -404,8 +404,8 @@ def test_a_timer_that_was_lost_does_not_fire() -> None:
     with Store(planned) as store:  # type: ignore[arg-type]
         store.append(Ordered("o-1"))
         store.settle(Waiting)
-        table = Timetable("epochs_waiting", store.projections.log)
-        run(table.look())
+        table = TimerQueue("epochs_waiting", store.projections.log)
+        run(table.catch_up())
         assert len(table) == 1
         late = table.next_due()
         assert late is not None

@@ -201,7 +201,7 @@ def page() -> str:
     from eventfold.log.copy import Copied
     from eventfold.ports.engine import TagCount, TypeCount
     from eventfold.ports.sink import Batch, Held, Sink
-    from eventfold.processes.runner import Running
+    from eventfold.processes.runner import ProcessRunner
     from eventfold.projections.admin import ProjectionAdmin
     from eventfold.projections.view import View
     from eventfold.store import Follower
@@ -251,7 +251,7 @@ def page() -> str:
         *one_class(Held, "Held"),
         *one_class(RedisSink, "RedisSink"),
         *one_class(HttpSink, "HttpSink"),
-        *one_class(Running, "Running"),
+        *one_class(ProcessRunner, "Running"),
         *one_class(ProjectionAdmin, "ProjectionAdmin"),
         *one_class(View, "View"),
         *one_class(ef.Process, "Process"),

@@ -20,8 +20,8 @@ from eventfold.errors import (
     ProjectionChanged,
     UnknownProjection,
 )
-from eventfold.projections import plan_of
-from eventfold.projections.inline_operations import folder_of
+from eventfold.projections import projection_definition
+from eventfold.projections.inline_operations import inline_projector
 from tests.inline.bank import (
     Forbidden,
     InlineBalance,
@@ -385,7 +385,7 @@ def test_what_was_changed_by_hand_is_noticed(opening: Open) -> None:
         store.append(InlineMoved("a", 1))
         for each in (InlineBalance, InlineLedger):
             target = store.projections.target(each)
-            with target.control(plan_of(each).name) as tx:
+            with target.control(projection_definition(each).name) as tx:
                 tx.save_record(tx.record())
         store.append(InlineMoved("a", 2))
         assert balances(store) == ledger(store) == {"a": 3}
@@ -414,7 +414,7 @@ def test_rows_of_a_commit_that_failed_are_remembered_nowhere(tmp_path: Path, mon
 
 def test_rows_that_are_gone_are_told_of_and_can_be_given_up(tmp_path: Path) -> None:
     """Somebody dropped what the rows are kept by: no append goes past them, and the way out is named."""
-    url, plan = str(tmp_path / "store.db"), plan_of(InlineBalance)
+    url, plan = str(tmp_path / "store.db"), projection_definition(InlineBalance)
     with ef.Store(url, inline=[InlineBalance]) as store:
         store.append(InlineMoved("a", 1))
         connection = apsw.Connection(url)
@@ -425,7 +425,7 @@ def test_rows_that_are_gone_are_told_of_and_can_be_given_up(tmp_path: Path) -> N
         other.append(InlineMoved("a", 1))
     with ef.Store(url) as store:
         store.projections.log.engine.fold_with(
-            folder_of(store.projections.log, store.projections.target(InlineBalance), [plan])
+            inline_projector(store.projections.log, store.projections.target(InlineBalance), [plan])
         )
         with pytest.raises(UnknownProjection, match="forget inline_balance"):
             store.append(InlineMoved("a", 1))

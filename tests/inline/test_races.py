@@ -20,7 +20,7 @@ import pytest
 import eventfold as ef
 from eventfold.errors import InlineFailed, InlineMissing
 from eventfold.ports.engine import AppendRequest
-from eventfold.projections import plan_of
+from eventfold.projections import projection_definition
 from tests.inline.bank import (
     InlineBalance,
     InlineLedger,
@@ -318,4 +318,4 @@ def test_verify_finds_an_event_that_nobody_folded(tmp_path: Path) -> None:
         assert not proof.proved
         assert "no append has taken them in" in proof.verdict
         assert store.projections.status(InlineBalance)[0].state == "stopped"
-        assert plan_of(InlineBalance).name == "inline_balance"
+        assert projection_definition(InlineBalance).name == "inline_balance"

@@ -14,7 +14,7 @@ import pytest
 import eventfold as ef
 from eventfold.errors import InvalidInput, InvalidProcess, InvalidSignature, ProcessError
 from eventfold.processes import effect
-from eventfold.processes.effects import Effect, Policy
+from eventfold.processes.effects import Effect, RetryPolicy
 from eventfold.processes.webhook_effects import sign, verify, webhook
 from tests.process.shop import OrderPlaced, Paid, Reminded, mail
 
@@ -91,7 +91,7 @@ def test_what_fails_too_often_is_parked_until_somebody_acts(memory: ef.Store) ->
 
 def test_pauses_grow_and_are_spread() -> None:
     """Four times as long with each attempt, up to a limit, never two the same."""
-    policy = Policy(attempts=9, first=1.0, most=100.0)
+    policy = RetryPolicy(attempts=9, first=1.0, most=100.0)
     for attempt, expected in ((1, 1), (2, 4), (3, 16), (4, 64), (5, 100), (500, 100)):
         pauses = {policy.pause(attempt) for _ in range(20)}
         assert len(pauses) > 1

@@ -18,8 +18,8 @@ from eventfold.concurrency import run as drive
 from eventfold.engines.memory import MemoryEngine
 from eventfold.errors import InvalidInput, InvalidProcess, ProcessError, StoreFull
 from eventfold.processes import after, at, cancel, decide
-from eventfold.processes.definition import plan_of
-from eventfold.processes.reaction import Reacting
+from eventfold.processes.definition import process_definition
+from eventfold.processes.reaction import ProcessWorker
 from eventfold.testing.clock import Clock
 from eventfold.testing.faults import Faulty
 from tests.process.shop import (
@@ -74,7 +74,7 @@ def test_a_repeated_reaction_writes_nothing_twice(store: ef.Store) -> None:
     store.append(OrderPlaced("o-1"))
     (placed,) = store.read()
     for _ in range(3):
-        drive(Reacting(plan_of(Payment), store.projections.log).take(placed))
+        drive(ProcessWorker(process_definition(Payment), store.projections.log).react(placed))
     assert types(store) == {"shop-order-placed": 1, "shop-reserved": 1, "$timer-set": 1}
 
 
@@ -143,7 +143,7 @@ def test_a_refusal_that_is_foreseen_becomes_an_event(store: ef.Store) -> None:
     store.append(OrderPlaced("o-1", 4), OrderPlaced("o-2", 4), OrderPlaced("o-3", 1))
     store.settle(Reservation)
     for recorded in store.read(ef.Query.of(types=[OrderPlaced])):
-        drive(Reacting(plan_of(Reservation), store.projections.log).take(recorded))
+        drive(ProcessWorker(process_definition(Reservation), store.projections.log).react(recorded))
     assert [r.event for r in store.read(ef.Query.of(types=[Declined]))] == [Declined("o-2", "4 of 5 are gone")]
     assert store.state(Stock("nut")).reserved == 5
 
@@ -176,15 +176,15 @@ def test_a_store_that_is_away_refuses_nothing() -> None:
     engine = Faulty(MemoryEngine())
     with ef.Store(engine) as store:
         store.append(OrderPlaced("o-1", 4))
-        reacting, (placed,) = Reacting(plan_of(Sweeping), store.projections.log), store.read()
+        reacting, (placed,) = ProcessWorker(process_definition(Sweeping), store.projections.log), store.read()
         engine.fail_before(StoreFull("The disk is full.", "Make room."))
         with pytest.raises(ProcessError, match="The disk is full"):
-            drive(reacting.take(placed))
+            drive(reacting.react(placed))
         engine.lose_reply(times=20)  # written, and every answer lost
         with pytest.raises(ProcessError, match="answer"):
-            drive(reacting.take(placed))
+            drive(reacting.react(placed))
         engine.clear()
-        drive(reacting.take(placed))
+        drive(reacting.react(placed))
         assert types(store) == {"shop-order-placed": 1, "shop-reserved": 1}
 
 
@@ -370,7 +370,7 @@ def nameless(**keywords: Any) -> Callable[[], Any]:
 
             def react(self, event: OrderPlaced) -> None: ...
 
-        return plan_of(Strange)
+        return process_definition(Strange)
 
     return make
 
@@ -396,7 +396,7 @@ def reacting_to(hint: Any, asynchronous: bool = False) -> Callable[[], Any]:
             def evolve(self, event: OrderPlaced) -> None: ...
 
         Strange.react = chosen  # type: ignore[method-assign]
-        return plan_of(Strange)
+        return process_definition(Strange)
 
     return make
 
@@ -412,7 +412,7 @@ def reacting_to(hint: Any, asynchronous: bool = False) -> Callable[[], Any]:
         (reacting_to(int), "takes <class 'int'>"),
         (reacting_to(Untagged), "has no tag order"),
         (reacting_to(OrderPlaced, asynchronous=True), "is asynchronous"),
-        (lambda: plan_of(Order), "is no process"),  # type: ignore[arg-type]
+        (lambda: process_definition(Order), "is no process"),  # type: ignore[arg-type]
         (lambda: after(ReminderDue("o-1"), days=-1), "before its cause"),
         (lambda: after("soon", days=1), "is no event"),
         (lambda: after(ReminderDue("o-1"), days=1e12), "cannot be set after that time"),

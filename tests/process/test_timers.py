@@ -15,7 +15,7 @@ from eventfold.core.snapshot import Snapshot
 from eventfold.engines.memory import MemoryEngine
 from eventfold.errors import CursorMismatch, StoreBusy
 from eventfold.processes import after, at, cancel
-from eventfold.processes.timers import Timetable
+from eventfold.processes.timers import TimerQueue
 from eventfold.testing.clock import Clock
 from eventfold.testing.faults import Faulty
 from tests.process.shop import OrderPlaced, Paid, Reminded, ReminderDue
@@ -38,10 +38,10 @@ class Waiting(ef.Process, start="beginning"):
             yield after(ReminderDue(self.order), hours=1 + number)
 
 
-def timetable(store: ef.Store) -> Timetable:
+def timetable(store: ef.Store) -> TimerQueue:
     """The timers as a worker that has just started sees them."""
-    table = Timetable("waiting", store.projections.log)
-    drive(table.look())
+    table = TimerQueue("waiting", store.projections.log)
+    drive(table.catch_up())
     return table
 
 
@@ -70,7 +70,7 @@ def test_two_who_fire_the_same_timers_at_once_fire_each_once(url: str, clock: Cl
         start = threading.Barrier(4)
         counts: list[int] = []
 
-        def fire(table: Timetable) -> None:
+        def fire(table: TimerQueue) -> None:
             start.wait()
             counts.append(drive(table.fire(clock())))
 
@@ -277,10 +277,10 @@ def test_a_snapshot_of_another_history_is_not_believed(memory: ef.Store, clock: 
 def test_a_runner_whose_timers_fail_for_good_ends_as_a_whole(memory: ef.Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing goes on half alive: the reactions end as well, and the reason is kept."""
 
-    async def broken(self: Timetable, now: int) -> int:
+    async def broken(self: TimerQueue, now: int) -> int:
         raise CursorMismatch("The log is another.", "Look.")
 
-    monkeypatch.setattr(Timetable, "fire", broken)
+    monkeypatch.setattr(TimerQueue, "fire", broken)
     with memory.run(Waiting) as running:
         assert running.wait(20)
         assert isinstance(running.failed["timers"], CursorMismatch)
@@ -290,14 +290,14 @@ def test_a_runner_outlives_a_store_that_is_away(
     memory: ef.Store, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
     """It says what is in its way, and goes on when the store is back."""
-    fire, away = Timetable.fire, [True]
+    fire, away = TimerQueue.fire, [True]
 
-    async def sometimes(self: Timetable, now: int) -> int:
+    async def sometimes(self: TimerQueue, now: int) -> int:
         if away:
             raise StoreBusy("It is away.", "Wait.")
         return await fire(self, now)
 
-    monkeypatch.setattr(Timetable, "fire", sometimes)
+    monkeypatch.setattr(TimerQueue, "fire", sometimes)
     memory.append(OrderPlaced("o-1"))
     clock.advance(4_000)
     with memory.run(Waiting, clock=clock) as running, memory.follow(FIRED) as follower:

@@ -95,7 +95,7 @@ def test_a_follower_that_was_away_too_long_is_fenced_off(store: ef.Store) -> Non
     """Its lease ran out and another follows: its acknowledgement is refused, and the ledger counts each event once."""
     store.extend(flights(40))
     desk = store.projections
-    stalled = desk.keeping("billing", ef.Query(), 0)
+    stalled = desk.follower_progress("billing", ef.Query(), 0)
     stalled._lease = 0.2  # pyright: ignore[reportPrivateUsage]
     stalled.take()
     stalled.end()  # no sign of life any more: given back, and believed to be held

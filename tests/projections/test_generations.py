@@ -228,7 +228,7 @@ def test_a_change_that_leaves_the_rows_right_can_be_accepted(store: ef.Store) ->
 
 def test_formatting_and_comments_are_no_change() -> None:
     """The fingerprint is of what the code means: not of blanks, comments, docstrings."""
-    from eventfold.projections import plan_of
+    from eventfold.projections import projection_definition
 
     class One(ef.Projection, name="same"):
         """A docstring."""
@@ -240,7 +240,7 @@ def test_formatting_and_comments_are_no_change() -> None:
             """Another."""
             self.count += 1  # a comment
 
-    first = plan_of(One).fingerprint
+    first = projection_definition(One).fingerprint
 
     class One(ef.Projection, name="same"):  # type: ignore[no-redef]
         carrier: str
@@ -249,7 +249,7 @@ def test_formatting_and_comments_are_no_change() -> None:
         def evolve(self, event: Departed) -> None:
             self.count += 1
 
-    assert plan_of(One).fingerprint == first
+    assert projection_definition(One).fingerprint == first
 
 
 def test_effects_are_not_rebuilt(store: ef.Store) -> None:

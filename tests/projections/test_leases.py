@@ -10,29 +10,29 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.concurrency import aside, run
+from eventfold.concurrency import run, start_in_thread
 from eventfold.errors import LeaseLost
 from eventfold.ports.target import Advance, Place
-from eventfold.projections import plan_of
-from eventfold.projections.assignment import Share
-from eventfold.projections.fold import Reading
-from eventfold.projections.worker import Means, Work
+from eventfold.projections import projection_definition
+from eventfold.projections.assignment import PartitionAssignment
+from eventfold.projections.fold import PageDecoder
+from eventfold.projections.worker import PartitionWorker, WorkerContext
 from eventfold.targets.sqlalchemy import dialects
 from eventfold.wiring import projection_admin
 from tests.projections.flights import CarrierMonth, Departed, Split, flights, folded, proved, rows
 
 
-def work(store: ef.Store, holder: str, lease: float, page: int = 20) -> Work:
+def work(store: ef.Store, holder: str, lease: float, page: int = 20) -> PartitionWorker:
     """A worker of our own on CarrierMonth, driven step by step."""
-    means = Means(
+    means = WorkerContext(
         store.projections.log,
         store.projections.target(CarrierMonth),
         time.perf_counter,
         lease=lease,
         page=page,
-        aside=aside,
+        aside=start_in_thread,
     )
-    return Work(plan_of(CarrierMonth), means, Place("carrier_month", 1), holder)
+    return PartitionWorker(projection_definition(CarrierMonth), means, Place("carrier_month", 1), holder)
 
 
 def test_one_lease_has_one_holder(store: ef.Store) -> None:
@@ -191,29 +191,29 @@ def test_a_runner_that_comes_later_is_given_its_share(shared_url: str) -> None:
 def test_what_is_offered_and_not_taken_is_offered_more_seldom() -> None:
     """A runner that is alone loses little by its offers: later ones are up to a minute of looks apart."""
     now = 0.0
-    share, offers = Share(4, "me", 1.0, lambda: now), list[float]()
+    share, offers = PartitionAssignment(4, "me", 1.0, lambda: now), list[float]()
     for partition in range(4):
-        share.has(partition, held=True)
+        share.note_held(partition, held=True)
     while now < 300:
         now += 0.25
-        if share.lets_go(3, lambda: ["me", "me", "me", "me"]):
+        if share.should_release(3, lambda: ["me", "me", "me", "me"]):
             offers.append(now)
-            assert not share.may_take(3)
-            assert share.may_take(2)
-            share.has(3, held=True)
+            assert not share.may_claim(3)
+            assert share.may_claim(2)
+            share.note_held(3, held=True)
     assert [round(later - earlier) for earlier, later in pairwise(offers)][:6] == [6, 12, 24, 48, 60, 60]
 
 
 def test_whoever_has_too_much_lets_go_of_it_one_by_one() -> None:
     """Five partitions and two runners: three are as many as one may keep."""
     now = 0.0
-    share = Share(5, "me", 1.0, lambda: now)
+    share = PartitionAssignment(5, "me", 1.0, lambda: now)
     for partition in range(5):
-        share.has(partition, held=True)
+        share.note_held(partition, held=True)
     gone: list[int] = []
     for step in range(1, 8):
         now = step * 1.0
-        gone += [each for each in range(4, -1, -1) if share.lets_go(each, lambda: ["me", "you", ""])][:1]
+        gone += [each for each in range(4, -1, -1) if share.should_release(each, lambda: ["me", "you", ""])][:1]
     assert gone[:2] == [4, 3]
 
 
@@ -229,10 +229,10 @@ class Time:
         return self.seconds
 
 
-def worker(store: ef.Store, kept: Any, time: Time, holder: str) -> Work:
+def worker(store: ef.Store, kept: Any, time: Time, holder: str) -> PartitionWorker:
     """A worker with a lease of three seconds of that time, on one event after the other."""
-    means = Means(store.projections.log, store.projections.target(kept), time, lease=3.0, page=1)
-    return Work(plan_of(kept), means, Place(plan_of(kept).name, 1), holder)
+    means = WorkerContext(store.projections.log, store.projections.target(kept), time, lease=3.0, page=1)
+    return PartitionWorker(projection_definition(kept), means, Place(projection_definition(kept).name, 1), holder)
 
 
 class Sends(ef.Subscription, name="lease_sends", start="beginning"):
@@ -276,7 +276,7 @@ def test_no_effect_is_begun_when_the_lease_may_have_ended(
     store.append(Departed("a", 1, 1))
     time = Time(store.projections.target(Sends), monkeypatch)
     stalled, other = worker(store, Sends, time, "stalled"), worker(store, Sends, time, "other")
-    real, left = Reading.items, [1]
+    real, left = PageDecoder.items, [1]
 
     def items(self: Any, *given: Any) -> Any:
         if left and left.pop():
@@ -286,7 +286,7 @@ def test_no_effect_is_begun_when_the_lease_may_have_ended(
                 assert SENT == [1]
         return real(self, *given)
 
-    monkeypatch.setattr(Reading, "items", items)
+    monkeypatch.setattr(PageDecoder, "items", items)
     assert run(stalled.step()) == ("held" if taken else "worked")
     assert SENT == [1]
     (stalled, other)[taken].release()

@@ -9,7 +9,7 @@ import pytest
 
 import eventfold as ef
 from eventfold.errors import InvalidProjection
-from eventfold.projections.definition import plan_of
+from eventfold.projections.definition import projection_definition
 from eventfold.targets.sql.statements import clipped, quoted
 from eventfold.targets.sql.transaction import named
 
@@ -88,7 +88,7 @@ def test_a_name_that_is_no_table_is_refused_with_what_may_be_one() -> None:
     """Before anything is made."""
     for name in ("Weird Name", "x;drop", "ALLCAPS", "1x", "_x", "a__b", "x" * 64, "é" * 32, "e\u0301"):
         with pytest.raises(InvalidProjection, match="cannot be the name of a projection"):
-            plan_of(made("P", ["n"], name=name))
+            projection_definition(made("P", ["n"], name=name))
 
 
 class Declared(ef.SqlProjection, name="names_declared", version=1):

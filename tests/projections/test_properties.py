@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import eventfold as ef
-from eventfold.concurrency import aside, run
+from eventfold.concurrency import run, start_in_thread
 from eventfold.ports.target import Place
-from eventfold.projections import plan_of
+from eventfold.projections import projection_definition
 from eventfold.projections.lease_holders import is_dead_holder
-from eventfold.projections.worker import Means, Work
+from eventfold.projections.worker import PartitionWorker, WorkerContext
 from tests.projections.flights import CarrierMonth, Split, flights, folded, proved, rows
 
 sizes = st.lists(st.integers(1, 40), min_size=1, max_size=6)
@@ -36,13 +36,19 @@ def test_any_way_of_working_gives_the_plain_fold(
             store.append(*flights(size, count))
             count += size
         target = store.projections.target(projection)
-        plan = plan_of(projection)
+        plan = projection_definition(projection)
         for number, (partition, page, steps, polite) in enumerate(turns):
-            means = Means(
-                store.projections.log, target, time.perf_counter, is_dead_holder, lease=0.0, page=page, aside=aside
+            means = WorkerContext(
+                store.projections.log,
+                target,
+                time.perf_counter,
+                is_dead_holder,
+                lease=0.0,
+                page=page,
+                aside=start_in_thread,
             )
             place = Place(plan.name, 1, partition if split else 0)
-            worker = Work(plan, means, place, f"w{number}")
+            worker = PartitionWorker(plan, means, place, f"w{number}")
             for _ in range(steps):
                 run(worker.step())
             if polite:

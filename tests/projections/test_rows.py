@@ -193,7 +193,7 @@ def test_a_view_is_the_same_rows_without_a_table(store: ef.Store) -> None:
 
 def test_classes_that_cannot_be_kept_are_refused_with_the_reason() -> None:
     """No key, no such field on the event, no annotation, None in a key, an unknown index: told when it is used."""
-    from eventfold.projections import plan_of
+    from eventfold.projections import projection_definition
 
     class NoKey(ef.Projection):
         count: int = 0
@@ -241,7 +241,7 @@ def test_classes_that_cannot_be_kept_are_refused_with_the_reason() -> None:
         NoKeyToPark: "does not say what an event's key is",
     }.items():
         with pytest.raises(InvalidProjection, match=words):
-            plan_of(cls)
+            projection_definition(cls)
     with pytest.raises(InvalidProjection, match="on_error"):
         type(ef.SqlProjection)("Odd", (ef.SqlProjection,), {}, on_error="explode")
 

@@ -16,7 +16,7 @@ import pytest
 
 import eventfold as ef
 from eventfold.ports.target import Place
-from eventfold.projections import Kept, plan_of
+from eventfold.projections import ProjectionLike, projection_definition
 from eventfold.projections.runner import Runner
 from tests.projections.flights import Cancelled, CarrierMonth, Departed, flights, folded, proved, rows
 from tests.servers.postgres import PostgresServer
@@ -68,11 +68,11 @@ class SlowEffects(ef.Subscription, start="beginning"):
 
 
 @contextmanager
-def runners(projection: Kept, *stores: ef.Store) -> Iterator[list[Runner]]:
+def runners(projection: ProjectionLike, *stores: ef.Store) -> Iterator[list[Runner]]:
     """A runner with a short lease in each store."""
     for store in stores:
-        store.projections.catalog.register(plan_of(projection))
-    plan = plan_of(projection)
+        store.projections.catalog.register(projection_definition(projection))
+    plan = projection_definition(projection)
     running = [Runner(store.projections.log, [(plan, store.projections.target(projection))], LEASE) for store in stores]
     try:
         yield running
@@ -82,7 +82,7 @@ def runners(projection: Kept, *stores: ef.Store) -> Iterator[list[Runner]]:
 
 
 @pytest.mark.parametrize(("kind", "projection"), [("rows", SlowRows), ("sql", SlowSql), ("effects", SlowEffects)])
-def test_a_handler_slower_than_its_lease_keeps_it(shared_url: str, kind: str, projection: Kept) -> None:
+def test_a_handler_slower_than_its_lease_keeps_it(shared_url: str, kind: str, projection: ProjectionLike) -> None:
     """Two runners, each willing to take over: every event is handed to a handler once, and they get through."""
     taken.clear()
     names = [f"{kind}{number}" for number in range(3)]

@@ -19,9 +19,9 @@ import pytest
 import eventfold as ef
 from eventfold.concurrency import run
 from eventfold.ports.target import Place
-from eventfold.projections import plan_of
-from eventfold.projections.runner import means_of
-from eventfold.projections.worker import Work
+from eventfold.projections import projection_definition
+from eventfold.projections.runner import worker_context
+from eventfold.projections.worker import PartitionWorker
 from tests.projections.flights import CarrierMonth, Departed, edit, flights
 
 Sentence = Callable[[], tuple[str, str]]
@@ -46,11 +46,13 @@ def said(store: ef.Store, name: str = "slow") -> tuple[str, str]:
 
 
 @contextmanager
-def working(store: ef.Store, steps: int, page: int = 10) -> Iterator[Work]:
+def working(store: ef.Store, steps: int, page: int = 10) -> Iterator[PartitionWorker]:
     """A worker that has done some steps and still holds its lease."""
     desk = store.projections
-    means = means_of(desk.log, desk.target(Slow), 10)
-    worker = Work(plan_of(Slow), msgspec.structs.replace(means, page=page), Place("slow", 1), "worker")
+    means = worker_context(desk.log, desk.target(Slow), 10)
+    worker = PartitionWorker(
+        projection_definition(Slow), msgspec.structs.replace(means, page=page), Place("slow", 1), "worker"
+    )
     for _ in range(steps):
         run(worker.step())
     yield worker
@@ -170,7 +172,9 @@ def test_whoever_keeps_a_runner_from_writing_a_file_is_named(tmp_path: Path, how
             desk = store.projections
             place = Place("carrier_month", 1)
             held = desk.target(CarrierMonth)  # a runner that has the lease already
-            worker = Work(plan_of(CarrierMonth), means_of(desk.log, held, 10), place, f"h:{os.getpid()}:1")
+            worker = PartitionWorker(
+                projection_definition(CarrierMonth), worker_context(desk.log, held, 10), place, f"h:{os.getpid()}:1"
+            )
             assert run(worker._claim())  # pyright: ignore[reportPrivateUsage]
             writer.stdout.readline()
             thread = threading.Thread(target=lambda: run(worker.step()))

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.concurrency import ThreadCombiner, run
+from eventfold.concurrency import ThreadGroupCommit, run
 from eventfold.core.envelope import NewEvent, Receipt, new_id
 from eventfold.engines.memory import MemoryEngine
 from eventfold.errors import StoreFull
@@ -32,7 +32,7 @@ def request(name: str = "x") -> AppendRequest:
 
 def queue_of(store: ef.Store) -> Sequence[Any]:
     """The appends that wait in a store, the one that is being committed included."""
-    combiner: ThreadCombiner = store._log.appender  # type: ignore[attr-defined]
+    combiner: ThreadGroupCommit = store._log.appender  # type: ignore[attr-defined]
     return combiner._waiting
 
 
@@ -138,7 +138,7 @@ def test_an_engine_that_miscounts_leaves_no_one_waiting(count: int) -> None:
             return run(MemoryEngine().append_many(requests))[:1] * count
 
     await_all = threading.Event()
-    combiner = ThreadCombiner(Miscounting())
+    combiner = ThreadGroupCommit(Miscounting())
     calls = [lambda: run(combiner.submit(request())) for _ in range(4)]
     threading.Timer(0.2, await_all.set).start()
     results = together(calls)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.concurrency import LoopCombiner, Once
+from eventfold.concurrency import AsyncOnce, LoopGroupCommit
 from eventfold.core.envelope import NewEvent, Receipt, new_id
 from eventfold.core.query import Query
 from eventfold.engines.memory import MemoryEngine
@@ -155,7 +155,7 @@ def test_loops_in_several_threads_share_a_store(address: Address) -> None:
 def test_what_is_made_once_is_made_once() -> None:
     """Whoever asks first makes it; a failure is the asker's own, and the next one tries again; loops do not matter."""
     made: list[int] = []
-    once: Once[int] = Once()
+    once: AsyncOnce[int] = AsyncOnce()
 
     async def make() -> int:
         await asyncio.sleep(0.01)
@@ -456,7 +456,7 @@ def test_an_engine_that_suspends_is_combined_on_its_loop() -> None:
 
     async def main() -> None:
         engine = Suspending()
-        combiner = LoopCombiner(engine)
+        combiner = LoopGroupCommit(engine)
         first = asyncio.create_task(combiner.submit(request()))
         await engine.arrived.wait()
         rest = [asyncio.create_task(combiner.submit(request())) for _ in range(10)]
@@ -483,7 +483,7 @@ def test_an_engine_that_suspends_and_fails_leaves_no_one_waiting(error: Exceptio
 
     async def main() -> None:
         engine = Suspending()
-        combiner = LoopCombiner(engine)
+        combiner = LoopGroupCommit(engine)
         engine.error, engine.miscount = error, error is None
         tasks = [asyncio.create_task(_told(combiner.submit(request()))) for _ in range(5)]
         await engine.arrived.wait()

@@ -14,7 +14,7 @@ import eventfold as ef
 from eventfold.ports.engine import Engine
 from eventfold.ports.target import Target
 from eventfold.projections.catalog import ProjectionCatalog
-from eventfold.projections.definition import Plan
+from eventfold.projections.definition import ProjectionDefinition
 from eventfold.targets import own_target
 from tests.servers import mariadb, redis
 from tests.servers.postgres import shared
@@ -64,7 +64,7 @@ def elsewhere(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
     def opened(engine: Engine, wanted: str | None = None) -> Target:
         return own_target(engine, wanted or address)
 
-    def of(catalog: ProjectionCatalog, plan: Plan) -> Target:
+    def of(catalog: ProjectionCatalog, plan: ProjectionDefinition) -> Target:
         sent = plan.kind == "rows" and plan.target is None
         return own(catalog, msgspec.structs.replace(plan, target=address) if sent else plan)
 

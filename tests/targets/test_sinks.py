@@ -22,9 +22,9 @@ from eventfold.concurrency import run
 from eventfold.errors import InvalidProjection, InvalidUrl, MissingExtra, ProjectionBehind, TargetUnavailable
 from eventfold.ports.sink import Sink
 from eventfold.ports.target import Place
-from eventfold.projections import plan_of
+from eventfold.projections import projection_definition
 from eventfold.projections.lease_holders import is_dead_holder
-from eventfold.projections.worker import Means, Work
+from eventfold.projections.worker import PartitionWorker, WorkerContext
 from eventfold.targets.sinks.http import HttpSink
 from tests.cli.commands import run as do
 from tests.docs.pages import blocks, pages
@@ -124,14 +124,16 @@ def test_any_way_of_failing_gives_the_plain_fold(turns: list[Any], several: bool
     kept = split(sink) if several else elsewhere(sink)
     with ef.Store("memory:") as store:
         store.project(kept)
-        written, plan, target = 0, plan_of(kept), store.projections.target(kept)
+        written, plan, target = 0, projection_definition(kept), store.projections.target(kept)
         for count, trouble, partition, page, steps, polite in turns:
             if count:
                 store.append(*flights(count, written))
             written += count
             sink.trouble = list(trouble)
-            means = Means(store.projections.log, target, time.perf_counter, is_dead_holder, lease=0.0, page=page)
-            worker = Work(plan, means, Place(plan.name, 1, partition if several else 0), f"w{written}")
+            means = WorkerContext(
+                store.projections.log, target, time.perf_counter, is_dead_holder, lease=0.0, page=page
+            )
+            worker = PartitionWorker(plan, means, Place(plan.name, 1, partition if several else 0), f"w{written}")
             try:
                 for _ in range(steps):
                     run(worker.step())

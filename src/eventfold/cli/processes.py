@@ -21,8 +21,8 @@ from eventfold.cli.state import ImportPath
 from eventfold.core.state import state_definition_of as fold_of
 from eventfold.errors import InvalidInput, InvalidProcess
 from eventfold.processes.classes import Process
-from eventfold.processes.definition import plan_of
-from eventfold.processes.inspection import Instance, all_listed, listed, names
+from eventfold.processes.definition import process_definition
+from eventfold.processes.inspection import Instance, list_all_instances, list_instances, names
 from eventfold.store import Store
 
 MAX_DETAILED_ERRORS = 5  # errors shown in full
@@ -87,7 +87,7 @@ def import_process_class(spec: str, import_path: str) -> type[Process]:
     found = import_state_class(spec, import_path)
     if not issubclass(found, Process):
         raise InvalidProcess(f"{spec} is no process.", "Name a class that derives from ef.Process.")
-    plan_of(found)
+    process_definition(found)
     return found
 
 
@@ -103,7 +103,7 @@ def _run_process(store: Store, cls: type[Process] | None) -> None:
         raise typer.BadParameter("say what is to be run, MODULE:PROCESS.", param_hint="--run")
     signals = Signals()
     with signals.installed(), store.run(cls) as running:
-        print_note(f"{plan_of(cls).name} is running; Ctrl-C ends it.")
+        print_note(f"{process_definition(cls).name} is running; Ctrl-C ends it.")
         running.wait()
         for error in running.failed.values():
             raise error
@@ -112,13 +112,13 @@ def _run_process(store: Store, cls: type[Process] | None) -> None:
 def _find_instances(store: Store, cls: type[Process] | None, limit: int) -> list[Instance]:
     admin = store.projections
     if cls is None:
-        return [each for name in names(admin) for each in listed(admin, name)][:limit]
-    return all_listed(admin, cls, islice(_possible_questions(store, cls), limit))
+        return [each for name in names(admin) for each in list_instances(admin, name)][:limit]
+    return list_all_instances(admin, cls, islice(_possible_questions(store, cls), limit))
 
 
 def _possible_questions(store: Store, cls: type[Process]) -> Iterator[Any]:
     """The instances there may be: the values of the question's tag; of several tags nobody knows which go together."""
-    fields, keys = fold_of(cls).question, plan_of(cls).tags
+    fields, keys = fold_of(cls).question, process_definition(cls).tags
     if not fields:
         yield cls()
     if len(fields) != 1:

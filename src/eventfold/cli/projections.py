@@ -19,7 +19,7 @@ from eventfold.cli.output import Column, Output, progress_bar
 from eventfold.cli.run import import_projections
 from eventfold.cli.state import ImportPath
 from eventfold.projections.admin import ProjectionAdmin
-from eventfold.projections.definition import plan_of
+from eventfold.projections.definition import projection_definition
 from eventfold.projections.generations import Comparison
 from eventfold.projections.status import Status
 
@@ -55,7 +55,7 @@ def open_projection(url: str | None, name: str | None, import_path: str) -> Gene
 
 def report(as_json: bool | None, named: Any, text: str, **facts: Any) -> None:
     """Tell what was done: the facts to programs, a sentence to people."""
-    output, name = Output(as_json), named if isinstance(named, str) else plan_of(named).name
+    output, name = Output(as_json), named if isinstance(named, str) else projection_definition(named).name
     if output.is_json:
         output.write_value({"name": name, **facts})
     else:
@@ -293,7 +293,9 @@ def pause(
     with open_projection(url, name, import_path) as (admin, named):
         admin.pause(named, because)
     text = f"is paused: {because.rstrip('.')}. To let it go on: eventfold projections resume … "
-    report(as_json, named, text + (named if isinstance(named, str) else plan_of(named).name), done="paused")
+    report(
+        as_json, named, text + (named if isinstance(named, str) else projection_definition(named).name), done="paused"
+    )
 
 
 @projections.command("resume", cls=Command)

@@ -9,18 +9,18 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from eventfold.concurrency.aside import aside
-from eventfold.concurrency.group_commit import ThreadCombiner
+from eventfold.concurrency.aside import start_in_thread
+from eventfold.concurrency.group_commit import ThreadGroupCommit
 from eventfold.concurrency.run import in_thread, run
 from eventfold.concurrency.runtime import LoopRuntime, ThreadRuntime
 from eventfold.concurrency.waiting import Promise
-from eventfold.concurrency.wakeup import Bell
+from eventfold.concurrency.wakeup import CommitSignal
 from eventfold.core.mutex import Mutex
 
 if TYPE_CHECKING:
-    from eventfold.concurrency.loop import Alone, LoopCombiner
-    from eventfold.concurrency.offload import Lane, Offload, TaskCombiner
-    from eventfold.concurrency.once import Once
+    from eventfold.concurrency.loop import DirectCommit, LoopGroupCommit
+    from eventfold.concurrency.offload import Offload, OffloadedGroupCommit, WorkerThreads
+    from eventfold.concurrency.once import AsyncOnce
 
 # What needs a loop is loaded when it is asked for: asyncio is half of what an import costs, and sync users have none.
 _WITH_A_LOOP = {
@@ -40,19 +40,19 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
-    "Alone",
-    "Bell",
-    "Lane",
-    "LoopCombiner",
+    "AsyncOnce",
+    "CommitSignal",
+    "DirectCommit",
+    "LoopGroupCommit",
     "LoopRuntime",
     "Mutex",
     "Offload",
-    "Once",
+    "OffloadedGroupCommit",
     "Promise",
-    "TaskCombiner",
-    "ThreadCombiner",
+    "ThreadGroupCommit",
     "ThreadRuntime",
-    "aside",
+    "WorkerThreads",
     "in_thread",
     "run",
+    "start_in_thread",
 ]

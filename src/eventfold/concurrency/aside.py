@@ -14,7 +14,7 @@ from eventfold.concurrency.run import run
 T = TypeVar("T")
 
 
-def aside(work: Coroutine[Any, Any, T]) -> Callable[[], T]:
+def start_in_thread(work: Coroutine[Any, Any, T]) -> Callable[[], T]:
     """Begin it now; what is returned waits for it and gives what it gave, or raises what it raised."""
     results: list[T] = []
     errors: list[BaseException] = []

@@ -13,7 +13,7 @@ from eventfold.concurrency.run import run
 from eventfold.errors import EventfoldError
 from eventfold.ports.engine import AppendRequest, Outcome
 
-MOST_AT_ONCE = 512  # requests in one commit: beyond it, waiting grows and fsyncs saved do not
+MAX_BATCH_REQUESTS = 512  # requests in one commit: beyond it, waiting grows and fsyncs saved do not
 
 
 class Appends(Protocol):

@@ -14,7 +14,7 @@ from types import CoroutineType
 from typing import Any
 from weakref import ref
 
-from eventfold.concurrency.batch import MOST_AT_ONCE, Appends, Door, at_once, certain, commit_batch
+from eventfold.concurrency.batch import MAX_BATCH_REQUESTS, Appends, Door, at_once, certain, commit_batch
 from eventfold.concurrency.calls import Call, has_ended
 from eventfold.concurrency.run import refuse_after_fork
 from eventfold.concurrency.waiting import LOOK_AGAIN_S
@@ -48,7 +48,7 @@ class _Ticket:
             return
 
 
-class ThreadCombiner:
+class ThreadGroupCommit:
     """Combines the appends of threads: whoever finds no one leading commits for everyone who waits.
 
     A lone caller leads at once and pays next to nothing. While a batch commits, the next one gathers. A ticket stays
@@ -109,7 +109,7 @@ class ThreadCombiner:
         if len(waiting) == 1:
             batch.append(own)
         else:
-            batch += [ticket for ticket in tuple(waiting)[:MOST_AT_ONCE] if ticket.is_waiting()]
+            batch += [ticket for ticket in tuple(waiting)[:MAX_BATCH_REQUESTS] if ticket.is_waiting()]
         self._last = len(batch)
         try:
             self._commit(batch)

@@ -9,12 +9,12 @@ import asyncio
 import copy
 from collections import deque
 
-from eventfold.concurrency.batch import MOST_AT_ONCE, Appends, Door, at_once, certain, counted
+from eventfold.concurrency.batch import MAX_BATCH_REQUESTS, Appends, Door, at_once, certain, counted
 from eventfold.errors import AppendUnconfirmed, EventfoldError
 from eventfold.ports.engine import AppendRequest, Outcome
 
 
-class LoopCombiner:
+class LoopGroupCommit:
     """Combines the appends of tasks for an engine that suspends: one batch at a time, the rest gathers."""
 
     def __init__(self, engine: Appends) -> None:
@@ -58,8 +58,8 @@ class LoopCombiner:
 
     def _pick(self) -> list[tuple[AppendRequest, asyncio.Future[Outcome]]]:
         """The next batch. Those that are done were in one before, or belong to a loop that is closed."""
-        self._batch = [entry for entry in tuple(self._waiting)[:MOST_AT_ONCE] if not _is_over(entry[1])]
-        for _ in range(min(len(self._waiting), MOST_AT_ONCE)):
+        self._batch = [entry for entry in tuple(self._waiting)[:MAX_BATCH_REQUESTS] if not _is_over(entry[1])]
+        for _ in range(min(len(self._waiting), MAX_BATCH_REQUESTS)):
             self._waiting.popleft()
         return self._batch
 
@@ -95,7 +95,7 @@ def _is_over(future: asyncio.Future[Outcome]) -> bool:
     return future.done() or future.get_loop().is_closed()
 
 
-class Alone:
+class DirectCommit:
     """For an engine that neither blocks nor waits: nothing is gained by combining."""
 
     def __init__(self, engine: Appends) -> None:

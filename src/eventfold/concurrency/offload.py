@@ -16,7 +16,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from eventfold.concurrency.batch import MOST_AT_ONCE, Appends, Door, at_once, certain, commit_batch
+from eventfold.concurrency.batch import MAX_BATCH_REQUESTS, Appends, Door, at_once, certain, commit_batch
 from eventfold.concurrency.run import refuse_after_fork, run
 from eventfold.errors import StoreClosed
 from eventfold.ports.engine import AppendRequest, Outcome
@@ -28,7 +28,7 @@ LASTING = {
 }  # methods with an effect that outlives them, and that is undone in order; they are short
 
 
-class _Job:
+class _QueuedCall:
     """Something to be done off the loop, and the future that waits for it."""
 
     __slots__ = ("claim", "error", "future", "loop", "result", "work")
@@ -55,15 +55,15 @@ class _Job:
                 self.future.set_result(self.result)
 
 
-class Lane:
+class WorkerThreads:
     """Threads that work for event loops: jobs asked for in one turn of a loop are done and answered together.
 
     One hop costs about 100 µs; a hundred jobs in one turn share it.
     """
 
-    def __init__(self, name: str, work: Callable[[list[_Job]], None], threads: int = 1) -> None:
+    def __init__(self, name: str, work: Callable[[list[_QueuedCall]], None], threads: int = 1) -> None:
         self._name, self._work, self._most = name, work, threads
-        self._jobs: deque[_Job] = deque()
+        self._jobs: deque[_QueuedCall] = deque()
         self._something: SimpleQueue[None] = SimpleQueue()  # in C: an exception leaves no lock of it taken
         self._threads: list[threading.Thread] = []
         self._idle = 0
@@ -71,13 +71,13 @@ class Lane:
         self._closed = False
         self._process = os.getpid()
 
-    def enqueue(self, work: Any) -> _Job:
+    def enqueue(self, work: Any) -> _QueuedCall:
         """Ask for work; the returned job's future is settled on the calling loop."""
         refuse_after_fork(self._process)
         if self._closed:
             raise StoreClosed("This store was closed.", "Open it again.")
         loop = asyncio.get_running_loop()
-        job = _Job(work, loop)
+        job = _QueuedCall(work, loop)
         self._jobs.append(job)
         if self._flushing is not loop:  # each loop starts its own: another may have ended before it came to it
             loop.call_soon(self._flush)
@@ -104,9 +104,9 @@ class Lane:
                 self._work(batch)
                 self._answer(batch)
 
-    def _take(self) -> list[_Job]:
-        batch: list[_Job] = []
-        while len(batch) < MOST_AT_ONCE:
+    def _take(self) -> list[_QueuedCall]:
+        batch: list[_QueuedCall] = []
+        while len(batch) < MAX_BATCH_REQUESTS:
             try:
                 job = self._jobs.popleft()
             except IndexError:
@@ -116,8 +116,8 @@ class Lane:
         return batch
 
     @staticmethod
-    def _answer(batch: list[_Job]) -> None:
-        by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+    def _answer(batch: list[_QueuedCall]) -> None:
+        by_loop: dict[asyncio.AbstractEventLoop, list[_QueuedCall]] = {}
         for job in batch:
             by_loop.setdefault(job.loop, []).append(job)
         for loop, jobs in by_loop.items():
@@ -141,17 +141,17 @@ class Lane:
             self._answer([job])
 
 
-def _settle_all(jobs: list[_Job]) -> None:
+def _settle_all(jobs: list[_QueuedCall]) -> None:
     for job in jobs:
         job.settle()
 
 
-class TaskCombiner:
+class OffloadedGroupCommit:
     """Combines the appends of tasks on one writer thread, so that no event loop ever waits for a disk."""
 
     def __init__(self, engine: Appends) -> None:
         self._engine = engine
-        self._lane = Lane("writer", self._commit)
+        self._lane = WorkerThreads("writer", self._commit)
 
     async def submit(self, request: AppendRequest) -> Outcome:
         """Hand in a request; returns its outcome."""
@@ -162,7 +162,7 @@ class TaskCombiner:
 
         A caller cancelled before its turn has written nothing; after it the append may be written.
         """
-        jobs: list[_Job] = []
+        jobs: list[_QueuedCall] = []
         if not door(lambda: jobs.append(self._lane.enqueue(request))):
             return None
         job = jobs[0]
@@ -172,7 +172,7 @@ class TaskCombiner:
             job.claimed()  # before its turn: the request is withdrawn
             raise  # as it is: asyncio.timeout knows no subclass of it (decision 30)
 
-    def _commit(self, batch: list[_Job]) -> None:
+    def _commit(self, batch: list[_QueuedCall]) -> None:
         try:
             outcomes = commit_batch(self._engine, [job.work for job in batch])
         except BaseException as error:  # handed to every waiting task; a thread has nobody else to tell
@@ -192,7 +192,7 @@ class Offload:
 
     def __init__(self, engine: Any, threads: int = 4) -> None:
         self._engine = engine
-        self._lane = Lane("reader", _run_each, threads)
+        self._lane = WorkerThreads("reader", _run_each, threads)
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._engine, name)
@@ -213,7 +213,7 @@ class Offload:
         run(self._engine.close())
 
 
-async def _to_its_end(job: _Job) -> Any:
+async def _to_its_end(job: _QueuedCall) -> Any:
     """The result of a job, and not before: also a caller that is cancelled waits until it is done.
 
     A lock that is taken a moment later, when its caller has given up and unlocked it, would be held by no one.
@@ -230,7 +230,7 @@ async def _to_its_end(job: _Job) -> Any:
     return job.future.result()
 
 
-def _run_each(batch: list[_Job]) -> None:
+def _run_each(batch: list[_QueuedCall]) -> None:
     for job in batch:
         try:
             job.result = run(job.work())

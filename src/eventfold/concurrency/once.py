@@ -17,7 +17,7 @@ from eventfold.core.mutex import Mutex
 T = TypeVar("T")
 
 
-class _Making:
+class _Call:
     """A call that makes the thing, or is about to."""
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class _Making:
         self.promise = Promise()
 
 
-class Once(Generic[T]):
+class AsyncOnce(Generic[T]):
     """`await once.get(make)`: the first caller makes it, the others wait. Whoever fails leaves it to the next.
 
     An asyncio.Lock would not do: it belongs to one loop, and a waiter on another would never be woken.
@@ -33,17 +33,17 @@ class Once(Generic[T]):
 
     def __init__(self) -> None:
         self._made: T | None = None
-        self._making: _Making | None = None
+        self._making: _Call | None = None
         self._mutex = Mutex()
 
     def get(self, make: Callable[[], Awaitable[T]]) -> CoroutineType[Any, Any, T]:
         """The thing, to be awaited. Raises what `make` raises, to the caller it was made for."""
-        mine = _Making()
+        mine = _Call()
         call = self._get(make, mine)
         mine.call = ref(call)
         return call
 
-    async def _get(self, make: Callable[[], Awaitable[T]], mine: _Making) -> T:
+    async def _get(self, make: Callable[[], Awaitable[T]], mine: _Call) -> T:
         while self._made is None:
             others = self._mutex.run(self._claim, mine)
             if others is not None:
@@ -58,7 +58,7 @@ class Once(Generic[T]):
                 mine.promise.set_result(None)
         return self._made
 
-    def _claim(self, mine: _Making) -> _Making | None:
+    def _claim(self, mine: _Call) -> _Call | None:
         """Who makes it, or None: then it is this call. A call that was ended by an exception makes nothing."""
         if self._making is not None and not has_ended(self._making.call):
             return self._making

@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     import asyncio
 
 
-class Bell:
+class CommitSignal:
     """Wakes one waiting follower, in either colour, whenever something may have been committed."""
 
     def __init__(self, watch: Callable[[Callable[[], None]], Callable[[], None]]) -> None:
         self._rung = Flag()
         self._waiter: tuple[asyncio.AbstractEventLoop, asyncio.Future[None]] | None = None
         self.closed = False
-        self._stop = watch(self.ring)
+        self._stop = watch(self.notify)
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """From any thread."""
         self._rung.set()
         waiter = self._waiter
@@ -62,7 +62,7 @@ class Bell:
         """Stop watching and let a waiter go."""
         self.closed = True
         self._stop()
-        self.ring()
+        self.notify()
 
 
 def _wake(future: asyncio.Future[None]) -> None:

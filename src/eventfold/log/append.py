@@ -23,7 +23,7 @@ from eventfold.core.envelope import (
 from eventfold.core.query import ConditionClause, Cursor, Query, check_limits
 from eventfold.core.state import State
 from eventfold.errors import AppendUnconfirmed, InvalidInput, InvalidQuery, NotSupported, StoreUnavailable
-from eventfold.log.context import Door, Log, Options, metadata_of, refuse_inside
+from eventfold.log.context import Door, Log, Options, metadata_of, refuse_nested_append
 from eventfold.log.cursors import LAST_POSITION, check_position, known_position, position_of
 from eventfold.ports.engine import PAGE_BYTES, AppendRequest
 
@@ -121,7 +121,7 @@ async def write(log: Log, options: Options, request: AppendRequest) -> Receipt: 
 async def write(log: Log, options: Options, request: AppendRequest, door: Door) -> Receipt | None: ...
 async def write(log: Log, options: Options, request: AppendRequest, door: Door | None = None) -> Receipt | None:
     """Submit one request, and repeat it, identical, while its answer is lost. None if the door stays shut."""
-    refuse_inside(log)
+    refuse_nested_append(log)
     if request.key is not None:
         check_name("request key", request.key, error=InvalidInput)
     attempts, lost = min(options.attempts, MOST_REPEATS), None

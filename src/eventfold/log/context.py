@@ -98,7 +98,7 @@ class Context(msgspec.Struct, frozen=True):
     encoded: bytes | None
 
 
-MISSPELT = {"retries": "attempts", "retry": "attempts", "tries": "attempts", "max_attempts": "attempts"}
+MISSPELT_OPTIONS = {"retries": "attempts", "retry": "attempts", "tries": "attempts", "max_attempts": "attempts"}
 WRITING: ContextVar[str] = ContextVar("eventfold_writing", default="")  # where this code has a transaction open
 CONTEXT: ContextVar[Context | None] = ContextVar("eventfold_context", default=None)
 
@@ -131,7 +131,7 @@ def metadata_of(options: Options) -> bytes | None:
 def with_options(old: Options, attempts: int | None, command_id: str | None, metadata: dict[str, Any]) -> Options:
     """Options with some of them changed. Raises InvalidInput on metadata that must be a misspelt option."""
     for name in metadata:
-        if (meant := _meant(name)) is not None:
+        if (meant := _meant_option(name)) is not None:
             raise InvalidInput(
                 f"using({name}=…) would write {name!r} beside every event, as metadata.",
                 f"Write {meant}=… if you mean that; metadata of this name can be set by store.context({name}=…).",
@@ -146,11 +146,13 @@ def with_options(old: Options, attempts: int | None, command_id: str | None, met
 
 
 @cache
-def _meant(name: str) -> str | None:
+def _meant_option(name: str) -> str | None:
     """The option that somebody who wrote this name must have had in mind."""
     import difflib  # here: nobody else needs it for an append
 
-    return MISSPELT.get(name) or next(iter(difflib.get_close_matches(name, ("attempts", "command_id"), 1, 0.8)), None)
+    return MISSPELT_OPTIONS.get(name) or next(
+        iter(difflib.get_close_matches(name, ("attempts", "command_id"), 1, 0.8)), None
+    )
 
 
 @contextmanager
@@ -182,7 +184,7 @@ def writing_to(address: str) -> Generator[None, None, None]:
         WRITING.reset(token)
 
 
-def refuse_inside(log: Log) -> None:
+def refuse_nested_append(log: Log) -> None:
     """Refuse an append from a handler whose open transaction it would wait for, for ever."""
     if WRITING.get() and WRITING.get() == getattr(log.engine, "default_target", None):
         raise InvalidInput(

@@ -21,7 +21,7 @@ from eventfold.errors import AppendConflict, CursorMismatch, EventfoldError, Inv
 from eventfold.log.append import encode, join, staged_before, write
 from eventfold.log.context import Log, Options, refuse_unauthorised
 from eventfold.log.decided import Decided
-from eventfold.log.decision import Call
+from eventfold.log.decision import DecisionCall
 from eventfold.log.pipeline import LoadClaim, PendingDecision
 from eventfold.log.read import Bounds, Reader, StateFold, load, load_cached
 from eventfold.ports.engine import AppendRequest
@@ -29,9 +29,9 @@ from eventfold.ports.engine import AppendRequest
 S = TypeVar("S", bound=State)
 R = TypeVar("R")
 Base = list[tuple[State, ConditionClause]]
-MOST_TURNS = 32  # how often others of this process may be quicker before a decision goes its own way
-MOST_SEEN = 32  # staged events named for each question: the last ones tell how far it has seen
-CONFLICT_PAUSE = 0.001  # seconds, doubled with each conflict up to 64 ms, and spread by chance
+MAX_ROUNDS = 32  # how often others of this process may be quicker before a decision goes its own way
+MAX_SEEN_EVENTS = 32  # staged events named for each question: the last ones tell how far it has seen
+CONFLICT_PAUSE_S = 0.001  # seconds, doubled with each conflict up to 64 ms, and spread by chance
 
 
 async def decide(
@@ -39,10 +39,10 @@ async def decide(
 ) -> Decided[R]:
     """Run one decision to its end. Domain errors pass through untouched, without retry."""
     refuse_unauthorised(options, function, args, kwargs)
-    call = Call(function, args, kwargs)
+    call = DecisionCall(function, args, kwargs)
     if (before := await _decided_before(log, options, call)) is not None:
         return before
-    deciding = _Deciding(log, options, call)
+    deciding = DecisionAttempts(log, options, call)
     for attempt in range(1, options.attempts + 1):
         try:
             decided = await deciding.attempt(attempt)
@@ -59,7 +59,7 @@ async def decide(
                     "Try again later, allow more attempts (store.using(attempts=…)), or decide over less.",
                     **conflict.fields,
                 ) from None
-            await log.runtime.sleep(min(CONFLICT_PAUSE * 2**attempt, 0.064), jitter=True)
+            await log.runtime.sleep(min(CONFLICT_PAUSE_S * 2**attempt, 0.064), jitter=True)
         except EventfoldError:
             raise
         except Exception:
@@ -70,21 +70,21 @@ async def decide(
     raise InvalidInput("A decision was given no attempts.", "Use attempts=1 or more.")
 
 
-async def _decided_before(log: Log, options: Options, call: Call) -> Decided[Any] | None:
+async def _decided_before(log: Log, options: Options, call: DecisionCall) -> Decided[Any] | None:
     """What was decided under this command id, if anything was."""
     if options.command_id is None or (done := await log.engine.request(options.command_id)) is None:
         return None
-    return await _repeated(log, call.questions, done)
+    return await _repeat_of(log, call.questions, done)
 
 
-class _Deciding:
+class DecisionAttempts:
     """One decision: over what this process remembers or is just committing, and if that was wrong, over the log.
 
     Whatever it is made over, the condition says that it still holds where the events are written; and a refusal is
     only final over the log itself, at one moment.
     """
 
-    def __init__(self, log: Log, options: Options, call: Call) -> None:
+    def __init__(self, log: Log, options: Options, call: DecisionCall) -> None:
         self._log, self._options, self._call = log, options, call
         self._questions = call.questions
         self._keys = [state_definition_of(type(question)).key(question) for question in self._questions]
@@ -101,9 +101,9 @@ class _Deciding:
 
     async def _attempt(self, attempt: int) -> Decided[Any]:
         if self._options.connection is not None or not _hashable(self._keys):
-            return await self._over_the_log(attempt)
+            return await self._decide_from_log(attempt)
         look, sure = False, False
-        for _ in range(MOST_TURNS):
+        for _ in range(MAX_ROUNDS):
             base, links, sure = await self._base_of(look, sure)
             try:
                 events = self._call.events([state for state, _ in base])
@@ -112,7 +112,7 @@ class _Deciding:
                     raise
                 events = []
             if not events and not sure:
-                await self._settled(links)
+                await self._wait_for_pending(links)
                 sure = True
                 continue
             try:
@@ -126,9 +126,9 @@ class _Deciding:
             if decided is not None:
                 return decided
             sure = False  # others of this process were quicker
-        return await self._over_the_log(attempt)
+        return await self._decide_from_log(attempt)
 
-    async def _over_the_log(self, attempt: int) -> Decided[Any]:
+    async def _decide_from_log(self, attempt: int) -> Decided[Any]:
         base, _, _ = await self._base_of(look=True, sure=True)
         if self._options.connection is not None:
             return await self._in_transaction(base, attempt)
@@ -148,7 +148,7 @@ class _Deciding:
             if own:
                 state = copy_state(state)
                 StateFold(log, question).fold(state, own)
-                seen.update((stored.id, None) for stored in own[-MOST_SEEN:])
+                seen.update((stored.id, None) for stored in own[-MAX_SEEN_EVENTS:])
             over.append((state, clause))
         if options.command_id is not None and (mine := [s for s, key in staged if key == options.command_id]):
             done = Staged(
@@ -163,7 +163,7 @@ class _Deciding:
         done = await join(log, options, request)
         return Decided((), None, self._keyed(self._after(over, new, events)), attempt, done)
 
-    async def _settled(self, links: Sequence[PendingDecision | None]) -> None:
+    async def _wait_for_pending(self, links: Sequence[PendingDecision | None]) -> None:
         """Wait until what is in flight has an outcome."""
         for link in links:
             while link is not None and (outcome := self._log.chains.outcome(link)) is not None:
@@ -181,12 +181,12 @@ class _Deciding:
         while True:
             if (epoch := self._log.engine.epoch) != self._epoch:
                 if self._options.epoch is not None:
-                    raise other_epoch(self._epoch, epoch)
+                    raise epoch_ended_error(self._epoch, epoch)
                 self._epoch = epoch
                 loaded.clear()
             links: list[PendingDecision | None] = [None] * len(questions) if sure else chains.of(self._keys)
             if any(link is not None and link.epoch != epoch for link in links):
-                await self._settled(links)  # it will be refused
+                await self._wait_for_pending(links)  # it will be refused
                 continue
             base: Base = []
             missing: list[int] = []
@@ -288,7 +288,7 @@ class _Deciding:
     ) -> Decided[Any]:
         """What was written; the condition held, so nothing stands between what was read and our events."""
         if receipt.repeated:
-            return await _repeated(self._log, self._questions, receipt)
+            return await _repeat_of(self._log, self._questions, receipt)
         plain = [event_of(event) for event in events]
         stored = [each.at(receipt.first + offset, receipt.time, offset, len(new)) for offset, each in enumerate(new)]
         recorded = tuple([Recorded(s, event) for s, event in zip(stored, plain, strict=True)])
@@ -303,7 +303,7 @@ class _Deciding:
         return dict(zip(self._keys, states, strict=True))
 
 
-def other_epoch(read: int, now: int) -> CursorMismatch:
+def epoch_ended_error(read: int, now: int) -> CursorMismatch:
     """What caused a decision was read in an epoch that has ended: it may be in no log any more."""
     return CursorMismatch(
         f"The event that asks for this was read in epoch {read} of the store, which is in epoch {now} by now.",
@@ -331,7 +331,7 @@ async def _load_all(log: Log, questions: Sequence[State]) -> tuple[list[State], 
     return [state for state, _ in loaded], head
 
 
-async def _repeated(log: Log, questions: Sequence[State], receipt: Receipt) -> Decided[Any]:
+async def _repeat_of(log: Log, questions: Sequence[State], receipt: Receipt) -> Decided[Any]:
     """A command decided before: its events as they were written, the states as they were after them."""
     reader = Reader(log, Query(), Bounds(after=receipt.first - 1, until=receipt.last))
     recorded: list[Recorded[Any]] = []

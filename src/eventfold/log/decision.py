@@ -16,7 +16,7 @@ from eventfold.core.state import State, copy_state, state_definition_of
 from eventfold.errors import InvalidDecision
 
 
-class Call:
+class DecisionCall:
     """A decision with its arguments: `questions` are the states among them, in order.
 
     Raises InvalidDecision where it is no function, or is given a class for a question.
@@ -45,7 +45,7 @@ class Call:
         """
         states = [copy_state(state) for state in folded]
         recorded, answers = record_jointly(states), iter(states)
-        arguments = [_answered(each, answers) for each in self._given]
+        arguments = [_with_answers(each, answers) for each in self._given]
         named = dict(zip(self._names, arguments[self._positional :], strict=True))
         result = self.function(*arguments[: self._positional], **named)
         return _decided_events(self.function, result, recorded, states)
@@ -68,16 +68,16 @@ def _questions_in(function: Callable[..., Any], value: Any) -> Iterator[State]:
         )
 
 
-def _answered(value: Any, answers: Iterator[State]) -> Any:
+def _with_answers(value: Any, answers: Iterator[State]) -> Any:
     """The argument with each state in it replaced by the next answer; the very same object where there is none."""
     if isinstance(value, State):
         return next(answers)
     if type(value) in (list, tuple):
-        parts = [_answered(each, answers) for each in value]
+        parts = [_with_answers(each, answers) for each in value]
         return value if all(map(operator.is_, parts, value)) else type(value)(parts)
     if type(value) is dict:
         given = cast("dict[Any, Any]", value)
-        parts = [_answered(each, answers) for each in given.values()]
+        parts = [_with_answers(each, answers) for each in given.values()]
         return given if all(map(operator.is_, parts, given.values())) else dict(zip(given, parts, strict=True))
     return value
 
@@ -91,7 +91,7 @@ def _decided_events(
     events = events_of(function, result)
     if recorded:
         raise InvalidDecision(
-            f"{place_of(function)} returned a value, and its aggregates have recorded events.",
+            f"{location_of(function)} returned a value, and its aggregates have recorded events.",
             "Let them record everything and return nothing.",
             recorded=len(recorded),
         )
@@ -102,14 +102,14 @@ def events_of(function: Callable[..., Any], result: Any) -> list[Any]:
     """What a decision returned, as a list of events. Raises InvalidDecision if it is anything else."""
     if result is None:
         raise InvalidDecision(
-            f"{place_of(function)} returned None.",
+            f"{location_of(function)} returned None.",
             "Return the events, or an empty list where there is nothing to write.",
         )
     if hasattr(result, "__await__"):
         if hasattr(result, "close"):
             result.close()  # or Python would warn that it was never awaited
         raise InvalidDecision(
-            f"{place_of(function)} is asynchronous, and a decision waits for nothing.",
+            f"{location_of(function)} is asynchronous, and a decision waits for nothing.",
             "Make it a plain function; fetch what it needs beforehand and pass it as an argument.",
         )
     many = (
@@ -120,7 +120,7 @@ def events_of(function: Callable[..., Any], result: Any) -> list[Any]:
         inner = event_of(event)
         if not is_event_class(type(cast(object, inner))):
             raise InvalidDecision(
-                f"{place_of(function)} returned {inner!r}, which is no event.",
+                f"{location_of(function)} returned {inner!r}, which is no event.",
                 "Return an event, or a list of events (ef.Event, @ef.event or ef.Draft).",
             )
     return events
@@ -131,7 +131,7 @@ def name_of(function: Callable[..., Any]) -> str:
     return getattr(function, "__qualname__", None) or repr(function)
 
 
-def place_of(function: Callable[..., Any]) -> str:
+def location_of(function: Callable[..., Any]) -> str:
     """A function and where it is written, for whoever must mend it."""
     code = getattr(inspect.unwrap(function), "__code__", None)
     if code is None:

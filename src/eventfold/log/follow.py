@@ -20,7 +20,7 @@ from eventfold.ports.engine import Page, Span
 START = Cursor("", 0, 0, "")
 
 
-class Following:
+class LogFollower:
     """One follower's progress: `await next_page()` gives new events, or [] when caught up."""
 
     def __init__(self, log: Log, query: Query, after: int | Cursor | str, raw: bool = False) -> None:

@@ -37,7 +37,7 @@ class Decision(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, refusals=(*self.refusals, (errors, then)))
 
     @property
-    def told(self) -> str:
+    def describe(self) -> str:
         """The command, as an operator reads it."""
         given = [*map(repr, self.args), *(f"{key}={value!r}" for key, value in self.kwargs.items())]
         name = getattr(self.function, "__qualname__", None) or repr(self.function)
@@ -105,7 +105,7 @@ def cancel(what: Any = None) -> Cancel:
     return Cancel(what)
 
 
-def means(errors: Refused, error: Exception) -> bool:
+def matches_refusal(errors: Refused, error: Exception) -> bool:
     """Whether an error is the refusal that is meant.
 
     `Exception` means every error of the user's, and none of the store's: that a database was away is no refusal.

@@ -17,7 +17,7 @@ from eventfold.errors import InvalidProcess
 Start = Literal["beginning", "now"]
 
 
-class Terms(msgspec.Struct, frozen=True):
+class ProcessOptions(msgspec.Struct, frozen=True):
     """What a process says about itself by class keywords. See Process."""
 
     name: str | None = None
@@ -27,25 +27,25 @@ class Terms(msgspec.Struct, frozen=True):
     partitions: int = 1
 
 
-_TERMS = "__eventfold_process__"
+_OPTIONS = "__eventfold_process__"
 
 
-def terms_of(cls: type) -> Terms:
+def process_options(cls: type) -> ProcessOptions:
     """What a class says about itself by keywords."""
-    return get_class_data(cls, _TERMS) or Terms()
+    return get_class_data(cls, _OPTIONS) or ProcessOptions()
 
 
-def declare(cls: type, keywords: dict[str, Any]) -> None:
+def set_process_options(cls: type, keywords: dict[str, Any]) -> None:
     """Keep a class's keywords. Raises InvalidProcess on those that mean nothing."""
     try:
-        terms = msgspec.convert(keywords, Terms)
+        terms = msgspec.convert(keywords, ProcessOptions)
     except msgspec.ValidationError as error:
         raise InvalidProcess(
             f"The keywords of {cls.__qualname__} cannot be used: {error}.", "See ef.Process for what they mean."
         ) from None
     if min(terms.attempts, terms.bound, terms.partitions) < 1:
         raise InvalidProcess(f"{cls.__qualname__} has less than one attempt, bound or partition.", "Give 1 or more.")
-    set_class_data(cls, _TERMS, terms)
+    set_class_data(cls, _OPTIONS, terms)
 
 
 if TYPE_CHECKING:
@@ -79,10 +79,10 @@ else:
         """Takes a process's keywords off a State's."""
 
         def __new__(mcls, _name, _bases, _namespace, **keywords):
-            terms = {key: keywords.pop(key) for key in tuple(keywords) if key in Terms.__struct_fields__}
+            terms = {key: keywords.pop(key) for key in tuple(keywords) if key in ProcessOptions.__struct_fields__}
             cls = super().__new__(mcls, _name, _bases, _namespace, **keywords)
             remember_visible_names(cls, sys._getframe(1).f_locals)
-            declare(cls, terms)
+            set_process_options(cls, terms)
             return cls
 
     class _Struct(State, metaclass=ProcessMeta):

@@ -14,7 +14,7 @@ from eventfold.projections import code_address
 if TYPE_CHECKING:
     from eventfold.log.context import Log
     from eventfold.processes.runner import Work
-    from eventfold.projections.definition import Kept
+    from eventfold.projections.definition import ProjectionLike
 
 # What runs processes is imported when something is run: a store that runs nothing does not pay for its import.
 
@@ -24,13 +24,13 @@ def load(address: str) -> list[Work]:
     return code_address.load(address, _declaring_module, "a projection, subscription, process or effect")
 
 
-def definitions(found: Any, log: Log) -> list[Kept]:
+def definitions(found: Any, log: Log) -> list[ProjectionLike]:
     """The read side's classes for a class, an effect or an address MODULE:NAME. Raises InvalidProjection."""
-    from eventfold.processes.runner import sorted_out
-    from eventfold.processes.subscription import subscribed
+    from eventfold.processes.runner import partition_work
+    from eventfold.processes.subscription import as_subscription
 
-    kept, reacting = sorted_out(load(found) if isinstance(found, str) else [found])
-    return [*kept, *(subscribed(each, log) for each in reacting)]
+    kept, reacting = partition_work(load(found) if isinstance(found, str) else [found])
+    return [*kept, *(as_subscription(each, log) for each in reacting)]
 
 
 def _declaring_module(found: Any) -> str | None:
@@ -39,4 +39,4 @@ def _declaring_module(found: Any) -> str | None:
         return found.code.partition(":")[0]
     if isinstance(found, type) and issubclass(found, Process) and found is not Process:
         return found.__module__
-    return code_address.kept(found)
+    return code_address.declaring_module(found)

@@ -28,13 +28,13 @@ from eventfold.core.event import (
 from eventfold.core.state import state_definition_of as fold_of
 from eventfold.errors import InvalidProcess
 from eventfold.processes.actions import class_of
-from eventfold.processes.classes import Process, Start, terms_of
+from eventfold.processes.classes import Process, Start, process_options
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 Key = tuple[Any, ...]
 
 
-class Plan(msgspec.Struct):
+class ProcessDefinition(msgspec.Struct):
     """A process, compiled. `events` are the classes that `react` names; `tags` the tag key of each question field."""
 
     cls: type[Process]
@@ -56,21 +56,21 @@ class Plan(msgspec.Struct):
         return found(event)
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """Where its reaction is written, for whoever must mend it."""
         code = self.cls.react.__code__
         return f"{self.cls.__qualname__}.react ({code.co_filename.rpartition('/')[2]}, line {code.co_firstlineno})"
 
 
-_PLAN = "__eventfold_process_plan__"
+_DEFINITION = "__eventfold_process_plan__"
 
 
-def plan_of(cls: type[Process]) -> Plan:
+def process_definition(cls: type[Process]) -> ProcessDefinition:
     """The plan of a Process class. Raises InvalidProcess, or InvalidState where it cannot be folded."""
-    plan: Plan | None = get_class_data(cls, _PLAN)
+    plan: ProcessDefinition | None = get_class_data(cls, _DEFINITION)
     if plan is None or plan.generation != declarations_version():
         plan = _compile(cls)
-        set_class_data(cls, _PLAN, plan)
+        set_class_data(cls, _DEFINITION, plan)
     return plan
 
 
@@ -81,10 +81,10 @@ def key_text(key: Key) -> str:
     return ", ".join(str(part).replace("\\", "\\\\").replace(", ", "\\, ") for part in key)
 
 
-def _compile(cls: type[Process]) -> Plan:
+def _compile(cls: type[Process]) -> ProcessDefinition:
     if not (isinstance(cls, type) and issubclass(cls, Process)) or cls is Process:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidProcess(f"{cls!r} is no process.", "Derive a class from ef.Process.")
-    terms = terms_of(cls)
+    terms = process_options(cls)
     name = terms.name or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
     if not NAME.fullmatch(name) or "__" in name:
         raise InvalidProcess(
@@ -107,7 +107,7 @@ def _compile(cls: type[Process]) -> Plan:
     tags = tuple(tagged[field] for field in fold.question)
     partitions = terms.partitions if tags else 1
     events = _events(cls)
-    plan = Plan(
+    plan = ProcessDefinition(
         cls, name, terms.start, terms.attempts, terms.bound, partitions, events, tags, declarations_version(), {}
     )
     for event in events:
@@ -150,7 +150,7 @@ def _alternatives(hint: Any) -> Iterable[Any]:
         yield without_parameters(hint)
 
 
-def _keys(plan: Plan, event: type) -> Callable[[Any], list[Key]]:
+def _keys(plan: ProcessDefinition, event: type) -> Callable[[Any], list[Key]]:
     """How an event of a class says which instances it belongs to: by the fields with the question's tag keys."""
     by_key: dict[str, list[str]] = {}
     for field, key in tag_fields(typing.get_type_hints(event, include_extras=True)).items():

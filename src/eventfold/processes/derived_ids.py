@@ -9,7 +9,7 @@ from hashlib import sha256
 from uuid import UUID
 
 
-def derived(time: int, *parts: object) -> UUID:
+def derived_id(time: int, *parts: object) -> UUID:
     """An id made from its parts: a UUIDv8 that begins, as ids in a log do, with a time (µs since 1970 UTC)."""
     digest = sha256("\x1f".join(map(str, parts)).encode("utf-8", "surrogatepass")).digest()
     millis = max(0, min(time // 1000, 2**48 - 1))
@@ -20,4 +20,4 @@ def derived(time: int, *parts: object) -> UUID:
 
 def command_id(process: str, trigger: UUID, key: str, index: int) -> str:
     """The request key of what a process asks for, as number `index`, about one event, for one instance."""
-    return f"{process}:{derived(0, process, trigger, key, index).hex}"
+    return f"{process}:{derived_id(0, process, trigger, key, index).hex}"

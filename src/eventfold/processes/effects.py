@@ -21,10 +21,10 @@ from eventfold.processes.actions import class_of
 from eventfold.processes.classes import Start
 from eventfold.processes.definition import NAME
 
-HOUR = 3600.0
+HOUR_S = 3600.0
 
 
-class Policy(msgspec.Struct, frozen=True):
+class RetryPolicy(msgspec.Struct, frozen=True):
     """How often an event is tried (`attempts`), and how long is waited in between: `first` seconds, then four times
     as long with each attempt, up to `most`; each spread by chance, so that what failed together does not come back
     together.
@@ -32,7 +32,7 @@ class Policy(msgspec.Struct, frozen=True):
 
     attempts: int = 8
     first: float = 1.0
-    most: float = HOUR
+    most: float = HOUR_S
 
     def pause(self, attempts: int) -> float:
         """Seconds to wait after so many attempts."""
@@ -47,7 +47,7 @@ class Effect(msgspec.Struct, frozen=True):
     events: tuple[type, ...]
     recorded: bool
     start: Start
-    policy: Policy
+    policy: RetryPolicy
     key: str | None
     partitions: int
     code: str
@@ -56,7 +56,7 @@ class Effect(msgspec.Struct, frozen=True):
         """Do it, now."""
         return self.function(event)
 
-    def take(self, recorded: Recorded[Any]) -> None:
+    def call_with(self, recorded: Recorded[Any]) -> None:
         """Do it about one event."""
         done = self.function(recorded if self.recorded else recorded.event)
         if hasattr(done, "__await__"):
@@ -83,7 +83,7 @@ def effect(
     name: str | None = None,
     attempts: int = 8,
     first: float = 1.0,
-    most: float = HOUR,
+    most: float = HOUR_S,
     key: str | None = None,
     partitions: int = 1,
 ) -> Callable[[Callable[[Any], Any]], Effect]:
@@ -97,15 +97,15 @@ def effect(
     """
 
     def declare(function: Callable[[Any], Any]) -> Effect:
-        events, recorded = _taken(function, sys._getframe(1).f_locals)  # pyright: ignore[reportPrivateUsage]
+        events, recorded = _event_classes_of(function, sys._getframe(1).f_locals)  # pyright: ignore[reportPrivateUsage]
         code = f"{function.__module__}:{function.__qualname__}"
-        return made(
+        return build_effect(
             function,
             name or function.__name__,
             events,
             recorded,
             start,
-            Policy(attempts, first, most),
+            RetryPolicy(attempts, first, most),
             key,
             partitions,
             code,
@@ -114,13 +114,13 @@ def effect(
     return declare
 
 
-def made(
+def build_effect(
     function: Callable[[Any], Any],
     name: str,
     events: tuple[type, ...],
     recorded: bool,
     start: Start,
-    policy: Policy,
+    policy: RetryPolicy,
     key: str | None,
     partitions: int,
     code: str,
@@ -146,7 +146,7 @@ def made(
     return Effect(function, name, events, recorded, start, policy, key, partitions, code)
 
 
-def _taken(function: Callable[[Any], Any], scope: dict[str, Any]) -> tuple[tuple[type, ...], bool]:
+def _event_classes_of(function: Callable[[Any], Any], scope: dict[str, Any]) -> tuple[tuple[type, ...], bool]:
     parameters = list(inspect.signature(function).parameters)
     if len(parameters) != 1 or inspect.iscoroutinefunction(function):
         raise InvalidProcess(

@@ -16,14 +16,14 @@ from eventfold.core.envelope import from_micros
 from eventfold.core.state import state_definition_of as fold_of
 from eventfold.log.read import load
 from eventfold.processes.classes import Process
-from eventfold.processes.definition import key_text, plan_of
-from eventfold.processes.retries import heads, live_checkpoints
-from eventfold.processes.timers import Timetable
+from eventfold.processes.definition import key_text, process_definition
+from eventfold.processes.retries import first_parked_by_key, live_checkpoints
+from eventfold.processes.timers import TimerQueue
 from eventfold.projections.admin import ProjectionAdmin
-from eventfold.projections.stop_reason import Stopped
+from eventfold.projections.stop_reason import StopReason
 
-Standing = Literal["stuck", "waiting", "running", "finished"]
-ORDER: tuple[Standing, ...] = ("stuck", "waiting", "running", "finished")
+InstanceState = Literal["stuck", "waiting", "running", "finished"]
+ORDER: tuple[InstanceState, ...] = ("stuck", "waiting", "running", "finished")
 
 
 class Instance(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -35,7 +35,7 @@ class Instance(msgspec.Struct, frozen=True, omit_defaults=True):
 
     process: str
     key: str
-    state: Standing
+    state: InstanceState
     timer: str = ""
     due: str = ""
     timers: int = 0
@@ -60,7 +60,7 @@ def stuck(admin: ProjectionAdmin, name: str) -> list[Instance]:
         Instance(name, "", "stuck", position=why.position, error=f"all of it: {why.error}", attempts=why.attempts)
         for held in live_checkpoints(target, name)
         if held.stopped
-        for why in [decode(held.stopped, Stopped)]
+        for why in [decode(held.stopped, StopReason)]
     ]
     entries = [entry for entry in admin.parked(name) if entry.state != "skipped"]
     return stopped + [
@@ -73,14 +73,14 @@ def stuck(admin: ProjectionAdmin, name: str) -> list[Instance]:
             attempts=entry.attempts,
             behind=sum(entry.key == each.key for each in entries) - 1,
         )
-        for entry in heads(entries)
+        for entry in first_parked_by_key(entries)
     ]
 
 
 def waiting(admin: ProjectionAdmin, name: str) -> list[Instance]:
     """What waits for a timer, by when the next one is due."""
-    table = Timetable(name, admin.log)
-    run(table.look())
+    table = TimerQueue(name, admin.log)
+    run(table.catch_up())
     first: dict[str, Instance] = {}
     for each in table.waiting:
         fact = each.fact
@@ -93,17 +93,17 @@ def waiting(admin: ProjectionAdmin, name: str) -> list[Instance]:
     return list(first.values())
 
 
-def listed(admin: ProjectionAdmin, name: str) -> list[Instance]:
+def list_instances(admin: ProjectionAdmin, name: str) -> list[Instance]:
     """What is stuck, then what waits."""
     failed = stuck(admin, name)
     keys = {each.key for each in failed}
     return [*failed, *(each for each in waiting(admin, name) if each.key not in keys)]
 
 
-def all_listed(admin: ProjectionAdmin, cls: type[Process], questions: Iterable[Process]) -> list[Instance]:
+def list_all_instances(admin: ProjectionAdmin, cls: type[Process], questions: Iterable[Process]) -> list[Instance]:
     """The same for one class, and besides what runs and what is finished among these instances."""
-    name = plan_of(cls).name
-    by_key = {each.key: each for each in listed(admin, name)}
+    name = process_definition(cls).name
+    by_key = {each.key: each for each in list_instances(admin, name)}
     for question in questions:
         key = key_text(fold_of(cls).key(question)[1:])
         known = by_key.get(key)

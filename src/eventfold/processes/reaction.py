@@ -17,25 +17,25 @@ from eventfold.core.state import copy_state
 from eventfold.errors import ProcessError, ProcessLoops
 from eventfold.log.append import encode, write
 from eventfold.log.context import Log, Options
-from eventfold.log.decide import decide, other_epoch
+from eventfold.log.decide import decide, epoch_ended_error
 from eventfold.log.read import load_cached
 from eventfold.log.state_cache import StateCache
 from eventfold.ports.engine import AppendRequest
-from eventfold.processes.actions import Cancel, Decision, Timer, class_of, means
+from eventfold.processes.actions import Cancel, Decision, Timer, class_of, matches_refusal
 from eventfold.processes.classes import Process
-from eventfold.processes.definition import Plan, key_text
-from eventfold.processes.derived_ids import command_id, derived
-from eventfold.processes.timer_events import recorded_as, timer_cancelled, timer_set
+from eventfold.processes.definition import ProcessDefinition, key_text
+from eventfold.processes.derived_ids import command_id, derived_id
+from eventfold.processes.timer_events import new_event_of, timer_cancelled, timer_set
 
-Wish = Any  # a Decision, a Timer, a Cancel, or an event
-ATTEMPTS = 10  # at a decision that meets conflicts
-AT_ONCE = 50  # reactions for one checkpoint, to events that were read together: to repeat them is harmless
+Action = Any  # a Decision, a Timer, a Cancel, or an event
+MAX_ATTEMPTS = 10  # at a decision that meets conflicts
+MAX_ACTIONS = 50  # reactions for one checkpoint, to events that were read together: to repeat them is harmless
 
 
-class Reacting:
+class ProcessWorker:
     """A process at work on a log: `await take(recorded)` for each event, in order, and again if in doubt."""
 
-    def __init__(self, plan: Plan, log: Log, kept: int = 10_000) -> None:
+    def __init__(self, plan: ProcessDefinition, log: Log, kept: int = 10_000) -> None:
         self.plan = plan
         # States up to the event in hand, which may lie behind the head: not to be mixed with those of decisions.
         self._log = msgspec.structs.replace(log, cache=StateCache(kept))
@@ -43,7 +43,7 @@ class Reacting:
         self._epoch = -1  # in which the event in hand is in the log
         self._unsure = 0  # how many events may have been read before this epoch was noticed
 
-    async def take(self, recorded: Recorded[Any], keys: Iterable[tuple[Any, ...]] | None = None) -> None:
+    async def react(self, recorded: Recorded[Any], keys: Iterable[tuple[Any, ...]] | None = None) -> None:
         """React to one event, for every instance it belongs to. Raises ProcessError, which names the place.
 
         What it asks for is written only in the epoch in which the event is in the log: after a failover that lost the
@@ -51,18 +51,24 @@ class Reacting:
         """
         engine, stored = self._log.engine, recorded.stored
         if (epoch := engine.epoch) != self._epoch:
-            self._epoch, self._unsure = epoch, AT_ONCE  # that the next one is there says nothing of those behind it
+            self._epoch, self._unsure = epoch, MAX_ACTIONS  # that the next one is there says nothing of those behind it
         if self._unsure:
             if await engine.event_id(stored.position) != stored.id or engine.epoch != epoch:
-                raise other_epoch(self._epoch, engine.epoch)
+                raise epoch_ended_error(self._epoch, engine.epoch)
             self._unsure -= 1
         for key in self.plan.keys_of(recorded.event) if keys is None else keys:
-            await _Reaction(self.plan, self._log, self._deciding, recorded, key, self._epoch).run()
+            await Reaction(self.plan, self._log, self._deciding, recorded, key, self._epoch).run()
 
 
-class _Reaction:
+class Reaction:
     def __init__(
-        self, plan: Plan, log: Log, deciding: Log, recorded: Recorded[Any], key: tuple[Any, ...], epoch: int
+        self,
+        plan: ProcessDefinition,
+        log: Log,
+        deciding: Log,
+        recorded: Recorded[Any],
+        key: tuple[Any, ...],
+        epoch: int,
     ) -> None:
         self._plan, self._log, self._deciding, self._recorded = plan, log, deciding, recorded
         self._epoch = epoch
@@ -84,16 +90,16 @@ class _Reaction:
         state, position = await load_cached(self._log, question, self._recorded.position)
         if self._log.engine.epoch == self._epoch:
             self._log.cache.put((type(question), *self._key), state, position, self._epoch)
-        wishes = self._asked(copy_state(state))
+        wishes = self._actions_for(copy_state(state))
         if wishes and self._hops > self._plan.bound:
             raise self._error(
                 ProcessLoops,
                 f"and its own commands have made it react {self._plan.bound} times in a row, no timer between them",
                 "End the loop there: ask for nothing where nothing is left to do. If it is none, raise bound=….",
                 0,
-                self._told(wishes[0]),
+                self._describe_action(wishes[0]),
             )
-        facts: list[tuple[int, Wish]] = []
+        facts: list[tuple[int, Action]] = []
         for index, wish in enumerate(wishes):
             if not isinstance(wish, Decision):
                 facts.append((index, wish))  # facts that follow each other are written together
@@ -103,15 +109,17 @@ class _Reaction:
             await self._decide(index, wish)
         await self._record(facts)
 
-    def _asked(self, state: Process) -> list[Wish]:
+    def _actions_for(self, state: Process) -> list[Action]:
         try:
             asked = state.react(self._recorded.event)
-            wishes: list[Wish] = []
+            wishes: list[Action] = []
             if asked is not None:
                 several = isinstance(asked, list | tuple) or hasattr(asked, "__next__")
                 wishes = list(cast("Iterable[Wish]", asked)) if several else [asked]
         except Exception as error:
-            raise self._error(ProcessError, f"raised {_said(error)}", "Mend it, then retry the event.") from error
+            raise self._error(
+                ProcessError, f"raised {_describe_error(error)}", "Mend it, then retry the event."
+            ) from error
         for index, wish in enumerate(wishes):
             inner = event_of(wish)
             if not isinstance(wish, Decision | Timer | Cancel) and not is_event_class(class_of(inner)):
@@ -124,23 +132,23 @@ class _Reaction:
         return wishes
 
     async def _decide(self, index: int, wish: Decision) -> None:
-        options = Options(ATTEMPTS, self._id(index), tuple(self._metadata.items()), epoch=self._epoch)
+        options = Options(MAX_ATTEMPTS, self._id(index), tuple(self._metadata.items()), epoch=self._epoch)
         try:
             await decide(self._deciding, options, wish.function, wish.args, wish.kwargs)
         except Exception as error:
             for errors, then in wish.refusals:
-                if means(errors, error):
-                    await self._write(index, self._refused(index, wish, then, error, options), wish.told)
+                if matches_refusal(errors, error):
+                    await self._write(index, self._handle_refusal(index, wish, then, error, options), wish.describe)
                     return
             raise self._error(
                 ProcessError,
-                f"asked for {wish.told}, which failed: {_said(error)}",
+                f"asked for {wish.describe}, which failed: {_describe_error(error)}",
                 "Mend it and retry the event, or say .on_refusal(…) what this error means to the process.",
                 index,
-                wish.told,
+                wish.describe,
             ) from error
 
-    def _refused(
+    def _handle_refusal(
         self, index: int, wish: Decision, then: Any, error: Exception, options: Options
     ) -> tuple[NewEvent, ...]:
         try:
@@ -149,13 +157,13 @@ class _Reaction:
         except Exception as failed:
             raise self._error(
                 ProcessError,
-                f"asked for {wish.told}, which was refused ({_said(error)}), and on_refusal failed: {_said(failed)}",
+                f"asked for {wish.describe}, which was refused ({_describe_error(error)}), and on_refusal failed: {_describe_error(failed)}",
                 "Give on_refusal an event, or a function of the error that returns one; then retry the event.",
                 index,
-                wish.told,
+                wish.describe,
             ) from failed
 
-    async def _record(self, facts: list[tuple[int, Wish]]) -> None:
+    async def _record(self, facts: list[tuple[int, Action]]) -> None:
         """Timers, cancellations and events of the process's own, in one append."""
         if not facts:
             return
@@ -163,26 +171,26 @@ class _Reaction:
         options = Options(metadata=tuple(self._metadata.items()))
         new: list[NewEvent] = []
         for index, wish in facts:
-            identity = derived(stored.time, name, self._cause, self._text, index)
+            identity = derived_id(stored.time, name, self._cause, self._text, index)
             try:
                 if isinstance(wish, Timer):
                     timer = timer_set(registry, wish, name, self._text, stored, self._correlation, self._hops)
-                    new.append(recorded_as(timer, identity, self._metadata))
+                    new.append(new_event_of(timer, identity, self._metadata))
                 elif isinstance(wish, Cancel):
                     end = timer_cancelled(registry, wish, name, self._text)
-                    new.append(recorded_as(end, identity, self._metadata))
+                    new.append(new_event_of(end, identity, self._metadata))
                 else:
                     (event,) = encode(self._log, options, [wish])
                     new.append(msgspec.structs.replace(event, id=identity.bytes))
             except Exception as error:
                 raise self._error(
                     ProcessError,
-                    f"asked for {self._told(wish)}, which cannot be recorded: {_said(error)}",
+                    f"asked for {self._describe_action(wish)}, which cannot be recorded: {_describe_error(error)}",
                     "Mend what it asks for, then retry the event.",
                     index,
-                    self._told(wish),
+                    self._describe_action(wish),
                 ) from error
-        await self._write(facts[0][0], tuple(new), self._told(facts[0][1]))
+        await self._write(facts[0][0], tuple(new), self._describe_action(facts[0][1]))
 
     async def _write(self, index: int, events: tuple[NewEvent, ...], told: str) -> None:
         try:
@@ -190,19 +198,19 @@ class _Reaction:
         except Exception as error:
             raise self._error(
                 ProcessError,
-                f"asked for {told}, which could not be written: {_said(error)}",
+                f"asked for {told}, which could not be written: {_describe_error(error)}",
                 "Retry the event when the store can be written to.",
                 index,
                 told,
             ) from error
 
     def _id(self, index: int) -> str:
-        trigger = derived(0, self._cause)
+        trigger = derived_id(0, self._cause)
         return command_id(self._plan.name, trigger, self._text, index)
 
-    def _told(self, wish: Wish) -> str:
+    def _describe_action(self, wish: Action) -> str:
         if isinstance(wish, Decision):
-            return wish.told
+            return wish.describe
         if isinstance(wish, Timer):
             return f"{'after' if wish.delay is not None else 'at'}({wish.event!r}, {wish.delay or wish.moment})"
         if isinstance(wish, Cancel):
@@ -215,7 +223,7 @@ class _Reaction:
         recorded, plan = self._recorded, self._plan
         which = "" if index is None else f", command {index}"
         return kind(
-            f"{plan.place} reacted to event {recorded.position} ({recorded.type}) of {self._text or plan.name}{which} "
+            f"{plan.location} reacted to event {recorded.position} ({recorded.type}) of {self._text or plan.name}{which} "
             f"{what}.",
             now,
             process=plan.name,
@@ -236,5 +244,5 @@ def _part(log: Log, recorded: Recorded[Any]) -> str:
     return f"/{at}" if at else ""
 
 
-def _said(error: BaseException) -> str:
+def _describe_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".rstrip(". ")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import msgspec
 
 from eventfold.ports.target import Checkpoint, Disturbed, Entry, Place, Target
-from eventfold.processes.effects import Policy
+from eventfold.processes.effects import RetryPolicy
 from eventfold.projections.lease_holders import is_held_here
 
 
@@ -20,7 +20,7 @@ def live_checkpoints(target: Target, name: str) -> list[Checkpoint]:
     return [] if known is None else target.checkpoints(name, known.live)
 
 
-def heads(entries: list[Entry]) -> list[Entry]:
+def first_parked_by_key(entries: list[Entry]) -> list[Entry]:
     """The first event of each key that is not done: the one that others of the key wait for."""
     first: dict[str, Entry] = {}
     for entry in sorted(entries, key=lambda each: each.position):
@@ -30,10 +30,10 @@ def heads(entries: list[Entry]) -> list[Entry]:
     return list({entry.position: entry for entry in first.values()}.values())
 
 
-class Retrying:
+class RetryScheduler:
     """What is parked in a target, and when each is to be tried again."""
 
-    def __init__(self, target: Target, policies: Mapping[str, Policy]) -> None:
+    def __init__(self, target: Target, policies: Mapping[str, RetryPolicy]) -> None:
         self._target, self._policies = target, policies
         self._due: dict[tuple[Place, int, int], float] = {}
 
@@ -45,7 +45,7 @@ class Retrying:
             for held in live_checkpoints(self._target, name):
                 if not is_held_here(held.holder):
                     continue  # whoever holds it has it tried again
-                for entry in heads(self._target.entries(held.place)):
+                for entry in first_parked_by_key(self._target.entries(held.place)):
                     waits = entry.state == "parked" and entry.attempts < policy.attempts
                     if not waits:
                         continue
@@ -53,7 +53,7 @@ class Retrying:
                     pause = policy.pause(entry.attempts) if entry.attempts else 0.0
                     due = seen[at] = self._due.get(at, now + pause)
                     if due <= now:
-                        count += again(self._target, held.place, entry)
+                        count += mark_due(self._target, held.place, entry)
         self._due = seen
         return count
 
@@ -62,13 +62,13 @@ class Retrying:
         count = 0
         for name, policy in self._policies.items():
             for held in live_checkpoints(self._target, name):
-                for entry in heads(self._target.entries(held.place)):
+                for entry in first_parked_by_key(self._target.entries(held.place)):
                     if entry.state == "parked" and entry.attempts < policy.attempts:
-                        count += again(self._target, held.place, entry)
+                        count += mark_due(self._target, held.place, entry)
         return count
 
 
-def again(target: Target, place: Place, entry: Entry) -> bool:
+def mark_due(target: Target, place: Place, entry: Entry) -> bool:
     """Have one parked event tried again; False where it is not any more as it was read."""
     try:
         with target.control(place.name) as tx:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Generator, Sequence
 from types import TracebackType
 from typing import Any
 
-from eventfold.concurrency import Bell, in_thread, run
+from eventfold.concurrency import CommitSignal, in_thread, run
 from eventfold.errors import (
     EventfoldError,
     InvalidProcess,
@@ -24,22 +24,22 @@ from eventfold.errors import (
 )
 from eventfold.processes.classes import Process
 from eventfold.processes.effects import Effect
-from eventfold.processes.retries import Retrying
-from eventfold.processes.subscription import Reacts, name_of, policy_of, subscribed
-from eventfold.processes.timers import Timetable
+from eventfold.processes.retries import RetryScheduler
+from eventfold.processes.subscription import ProcessOrEffect, as_subscription, name_of, policy_of
+from eventfold.processes.timers import TimerQueue
 from eventfold.projections.admin import ProjectionAdmin
-from eventfold.projections.catch_up import PATIENCE
+from eventfold.projections.catch_up import CATCH_UP_TIMEOUT_S
 from eventfold.projections.classes import Subscription
-from eventfold.projections.definition import Kept
-from eventfold.projections.definition import plan_of as kept_plan
+from eventfold.projections.definition import ProjectionLike
+from eventfold.projections.definition import projection_definition as kept_plan
 from eventfold.projections.generations import register
 from eventfold.projections.runner import Runner
 
-LOOK = 1.0  # seconds: how often the clock, which may have been set, and what was parked are looked at
-GATHER = 0.005  # seconds to wait after a ring, so that what comes together is looked at together
-BACK_OFF = (0.05, 5.0)  # seconds after the store was away: the first pause, and the longest
+LOOK_EVERY_S = 1.0  # seconds: how often the clock, which may have been set, and what was parked are looked at
+GATHER_S = 0.005  # seconds to wait after a ring, so that what comes together is looked at together
+BACK_OFF_S = (0.05, 5.0)  # seconds after the store was away: the first pause, and the longest
 Clock = Callable[[], int]
-Work = Kept | Reacts
+Work = ProjectionLike | ProcessOrEffect
 
 
 def wall_clock() -> int:
@@ -47,7 +47,7 @@ def wall_clock() -> int:
     return time.time_ns() // 1000
 
 
-class Running:
+class ProcessRunner:
     """What is run: `with store.run(CarrierMonth, Payment): …`, or `stop()` it yourself.
 
     `failed` holds what ended a part of it for good, by name (code that changed, a cursor of another store); `trouble`
@@ -56,15 +56,17 @@ class Running:
     """
 
     def __init__(self, admin: ProjectionAdmin, work: Sequence[Work], clock: Clock = wall_clock) -> None:
-        kept, reacting = sorted_out(work)
-        subscriptions = ready(admin, reacting)
+        kept, reacting = partition_work(work)
+        subscriptions = register_all(admin, reacting)
         self._failed: dict[str, EventfoldError] = {}
         self._trouble: dict[str, EventfoldError] = {}
-        self._tables = [Timetable(name_of(each), admin.log) for each in reacting if not isinstance(each, Effect)]
-        self._retrying = Retrying(admin.catalog.target_at(), {name_of(each): policy_of(each) for each in reacting})
+        self._tables = [TimerQueue(name_of(each), admin.log) for each in reacting if not isinstance(each, Effect)]
+        self._retrying = RetryScheduler(
+            admin.catalog.target_at(), {name_of(each): policy_of(each) for each in reacting}
+        )
         self._clock = clock
         self._stop = threading.Event()
-        self._bell = Bell(admin.log.engine.watch)
+        self._bell = CommitSignal(admin.log.engine.watch)
         self._reactions: Runner = admin.run(*kept, *subscriptions)
         self._keeper = threading.Thread(target=self._keep, name="eventfold-timers", daemon=True)
         if reacting:
@@ -97,7 +99,7 @@ class Running:
         if self._keeper.is_alive() and self._keeper is not threading.current_thread():
             self._keeper.join()
 
-    def __enter__(self) -> Running:
+    def __enter__(self) -> ProcessRunner:
         return self
 
     def __exit__(
@@ -106,23 +108,23 @@ class Running:
         self.stop()
 
     def _keep(self) -> None:
-        pause, looked = BACK_OFF[0], 0.0
+        pause, looked = BACK_OFF_S[0], 0.0
         while not self._stop.is_set():
             self._bell.clear()
             try:
                 for table in self._tables:
                     run(table.fire(self._clock()))
-                if time.monotonic() - looked >= LOOK:
+                if time.monotonic() - looked >= LOOK_EVERY_S:
                     self._retrying.tick(time.monotonic())
                     looked = time.monotonic()
                 self._trouble.pop("timers", None)
-                pause = BACK_OFF[0]
+                pause = BACK_OFF_S[0]
             except StoreClosed:
                 return
             except (StoreUnavailable, TargetUnavailable) as error:
                 self._trouble["timers"] = error
                 self._stop.wait(pause)
-                pause = min(pause * 2, BACK_OFF[1])
+                pause = min(pause * 2, BACK_OFF_S[1])
                 continue
             except EventfoldError as error:
                 self._end_with(error)
@@ -137,7 +139,7 @@ class Running:
                 self._end_with(found)
                 return
             if self._bell.wait(self._until_due()):
-                self._stop.wait(GATHER)
+                self._stop.wait(GATHER_S)
 
     def _end_with(self, error: EventfoldError) -> None:
         self._failed["timers"] = error
@@ -147,23 +149,23 @@ class Running:
         """Seconds until there is something to do: never long, since the clock may be set and another store's too."""
         dues = [due for table in self._tables if (due := table.next_due()) is not None]
         if not dues:
-            return LOOK
-        return min(LOOK, max(GATHER, (min(dues) - self._clock()) / 1e6))
+            return LOOK_EVERY_S
+        return min(LOOK_EVERY_S, max(GATHER_S, (min(dues) - self._clock()) / 1e6))
 
 
-class Runs:
+class AsyncProcessRunner:
     """The twin of `Running`: `async with store.run(Payment) as running: …`, or `running = await store.run(Payment)`."""
 
     def __init__(
         self, admin: Callable[[], Awaitable[ProjectionAdmin]], work: Sequence[Work], clock: Clock = wall_clock
     ) -> None:
         self._admin, self._work, self._clock = admin, work, clock
-        self._running: Running | None = None
+        self._running: ProcessRunner | None = None
 
-    async def start(self) -> Runs:
+    async def start(self) -> AsyncProcessRunner:
         """Start now; `async with` and `await` do it by themselves. Raises what Store.run raises."""
         if self._running is None:
-            self._running = await in_thread(Running, await self._admin(), self._work, self._clock)
+            self._running = await in_thread(ProcessRunner, await self._admin(), self._work, self._clock)
         return self
 
     async def stop(self) -> None:
@@ -177,10 +179,10 @@ class Runs:
         assert self._running is not None
         return await in_thread(self._running.wait, timeout)
 
-    def __await__(self) -> Generator[Any, None, Runs]:
+    def __await__(self) -> Generator[Any, None, AsyncProcessRunner]:
         return self.start().__await__()
 
-    async def __aenter__(self) -> Running:
+    async def __aenter__(self) -> ProcessRunner:
         await self.start()
         assert self._running is not None
         return self._running
@@ -189,10 +191,10 @@ class Runs:
         await self.stop()
 
 
-def sorted_out(work: Sequence[Work]) -> tuple[list[Kept], list[Reacts]]:
+def partition_work(work: Sequence[Work]) -> tuple[list[ProjectionLike], list[ProcessOrEffect]]:
     """What is kept up to date, and what reacts. Raises InvalidProcess where there is nothing, or two of a name."""
-    reacting: list[Reacts] = []
-    kept: list[Kept] = []
+    reacting: list[ProcessOrEffect] = []
+    kept: list[ProjectionLike] = []
     for each in work:
         if isinstance(each, Effect) or (isinstance(each, type) and issubclass(each, Process)):
             reacting.append(each)
@@ -208,12 +210,12 @@ def sorted_out(work: Sequence[Work]) -> tuple[list[Kept], list[Reacts]]:
     return kept, reacting
 
 
-def ready(admin: ProjectionAdmin, work: Sequence[Reacts]) -> list[Subscription]:
+def register_all(admin: ProjectionAdmin, work: Sequence[ProcessOrEffect]) -> list[Subscription]:
     """Processes and effects as subscriptions. Changed code is accepted: nothing was made by it but progress."""
     target = admin.catalog.target_at()
     subscriptions: list[Subscription] = []
     for each in work:
-        made = subscribed(each, admin.log)
+        made = as_subscription(each, admin.log)
         try:
             with warnings.catch_warnings():
                 if not isinstance(each, Effect):  # of events that timers will record there are none yet
@@ -225,17 +227,19 @@ def ready(admin: ProjectionAdmin, work: Sequence[Reacts]) -> list[Subscription]:
     return subscriptions
 
 
-def settled(admin: ProjectionAdmin, work: Sequence[Work], clock: Clock = wall_clock, timeout: float = PATIENCE) -> None:
+def run_until_idle(
+    admin: ProjectionAdmin, work: Sequence[Work], clock: Clock = wall_clock, timeout: float = CATCH_UP_TIMEOUT_S
+) -> None:
     """Do in the calling thread all there is to do now, what is due by `clock` included, until nothing more comes of it.
 
     What waits to be tried again is tried once, without waiting. Raises ProcessError if something did not get through,
     ProjectionBehind if a runner elsewhere holds it for longer than `timeout` seconds.
     """
-    kept, reacting = sorted_out(work)
-    subscriptions = ready(admin, reacting)
+    kept, reacting = partition_work(work)
+    subscriptions = register_all(admin, reacting)
     target = admin.catalog.target_at()
-    tables = [Timetable(name_of(each), admin.log) for each in reacting if not isinstance(each, Effect)]
-    retrying = Retrying(target, {name_of(each): policy_of(each) for each in reacting})
+    tables = [TimerQueue(name_of(each), admin.log) for each in reacting if not isinstance(each, Effect)]
+    retrying = RetryScheduler(target, {name_of(each): policy_of(each) for each in reacting})
     retrying.tick_all()
     head = -1
     while True:

@@ -14,42 +14,42 @@ from eventfold.core.class_data import set_class_data
 from eventfold.core.event import Recorded
 from eventfold.log.context import Log
 from eventfold.processes.classes import Process, Start
-from eventfold.processes.definition import Plan, key_text, plan_of
-from eventfold.processes.effects import Effect, Policy
-from eventfold.processes.reaction import AT_ONCE, Reacting
+from eventfold.processes.definition import ProcessDefinition, key_text, process_definition
+from eventfold.processes.effects import Effect, RetryPolicy
+from eventfold.processes.reaction import MAX_ACTIONS, ProcessWorker
 from eventfold.projections.classes import RECORDED, Subscription
 
-Reacts = type[Process] | Effect
+ProcessOrEffect = type[Process] | Effect
 
 
-def name_of(work: Reacts) -> str:
+def name_of(work: ProcessOrEffect) -> str:
     """The name under which it is kept."""
-    return work.name if isinstance(work, Effect) else plan_of(work).name
+    return work.name if isinstance(work, Effect) else process_definition(work).name
 
 
-def policy_of(work: Reacts) -> Policy:
+def policy_of(work: ProcessOrEffect) -> RetryPolicy:
     """How often it is tried again, and when."""
     if isinstance(work, Effect):
         return work.policy
-    return Policy(plan_of(work).attempts, 0.25, 60.0)
+    return RetryPolicy(process_definition(work).attempts, 0.25, 60.0)
 
 
-def subscribed(work: Reacts, log: Log) -> Subscription:
+def as_subscription(work: ProcessOrEffect, log: Log) -> Subscription:
     """Something to be done about events, as the read side runs it: an instance of a class made for it."""
     if isinstance(work, Effect):
         module, _, place = work.code.partition(":")
-        return _subscription(work, work.name, (module, place), work.take, work.keys_of)
-    plan = plan_of(work)
-    reacting = Reacting(plan, log)
+        return _subscription(work, work.name, (module, place), work.call_with, work.keys_of)
+    plan = process_definition(work)
+    reacting = ProcessWorker(plan, log)
 
     def take(recorded: Recorded[Any]) -> None:
-        run(reacting.take(recorded))
+        run(reacting.react(recorded))
 
     return _subscription(plan, plan.name, (work.__module__, work.__qualname__), take, plan.keys_of)
 
 
 def _subscription(
-    work: Plan | Effect,
+    work: ProcessDefinition | Effect,
     name: str,
     place: tuple[str, str],
     take: Callable[[Recorded[Any]], None],
@@ -68,7 +68,7 @@ def _subscription(
             return [(key_text(each),) for each in keys(event)]
 
         namespace.update(__module__=place[0], __qualname__=place[1], handle=handle, key=staticmethod(key))
-        namespace["at_once"] = AT_ONCE if isinstance(work, Plan) else 1
+        namespace["at_once"] = MAX_ACTIONS if isinstance(work, ProcessDefinition) else 1
 
     # One attempt at a time: what comes after a failure waits for its key only, never for all of them.
     terms = {"name": name, "start": start, "on_error": "park", "attempts": 1, "partitions": work.partitions}

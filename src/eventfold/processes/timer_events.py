@@ -22,7 +22,7 @@ from eventfold.core.event import Event, declaration_of, stored_names_of
 from eventfold.core.query import Item, Query
 from eventfold.errors import InvalidProcess
 from eventfold.processes.actions import Cancel, Timer, class_of
-from eventfold.processes.derived_ids import derived
+from eventfold.processes.derived_ids import derived_id
 
 ANY = msgspec.Raw(b"null")
 SET, CANCELLED = "$timer-set", "$timer-cancelled"
@@ -59,12 +59,12 @@ read_set = decoder_of(TimerSet).decode
 read_cancelled = decoder_of(TimerCancelled).decode
 
 
-def all_about(process: str) -> Query:
+def timer_query(process: str) -> Query:
     """Every fact about a process's timers."""
     return Query((Item((SET, CANCELLED), (f"$process:{process}",)), Item((), (f"$fired:{process}",))))
 
 
-def ends(process: str) -> Query:
+def timer_end_query(process: str) -> Query:
     """What ends timers: cancellations, and timers that fired. Nothing of it may come between looking and firing."""
     return Query((Item((CANCELLED,), (f"$process:{process}",)), Item((), (f"$fired:{process}",))))
 
@@ -98,7 +98,7 @@ def timer_cancelled(registry: Registry, wish: Cancel, process: str, key: str) ->
     return TimerCancelled(process, key, kind, msgspec.Raw(registry.encode(wish.what).data))
 
 
-def recorded_as(fact: TimerSet | TimerCancelled, identity: UUID, metadata: dict[str, Any]) -> NewEvent:
+def new_event_of(fact: TimerSet | TimerCancelled, identity: UUID, metadata: dict[str, Any]) -> NewEvent:
     """A fact as it is written."""
     kind = SET if isinstance(fact, TimerSet) else CANCELLED
     tags = (f"$process:{fact.process}",)
@@ -107,10 +107,10 @@ def recorded_as(fact: TimerSet | TimerCancelled, identity: UUID, metadata: dict[
 
 def fired_id(timer: UUID, due: int) -> UUID:
     """The id of the event by which a timer fires: the same, whoever fires it, and however often."""
-    return derived(due, "fired", timer)
+    return derived_id(due, "fired", timer)
 
 
-def fired(timer: UUID, fact: TimerSet) -> NewEvent:
+def fired_event(timer: UUID, fact: TimerSet) -> NewEvent:
     """The event by which a timer fires, as it is written, byte for byte the same whoever writes it.
 
     It occurred when it was due; that it was recorded later is the log's to say.

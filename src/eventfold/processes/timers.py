@@ -25,23 +25,25 @@ from eventfold.processes.timer_events import (
     SET,
     TimerCancelled,
     TimerSet,
-    all_about,
-    ends,
-    fired,
+    fired_event,
     fired_id,
     read_cancelled,
     read_set,
+    timer_end_query,
+    timer_query,
 )
 
 PAGE = 1_000
 BATCH = 500  # timers fired in one append
-SIZE = 4_000_000  # bytes of events in one append
-ROUNDS = 100  # rivals we give way to before we come again later
-KEEP_EVERY = 5_000  # facts after which what waits is kept as a snapshot, so that a restart need not read them again
+MAX_SNAPSHOT_BYTES = 4_000_000  # bytes of events in one append
+MAX_ROUNDS = 100  # rivals we give way to before we come again later
+SNAPSHOT_EVERY_EVENTS = (
+    5_000  # facts after which what waits is kept as a snapshot, so that a restart need not read them again
+)
 FINGERPRINT = "timers-1"  # of the snapshot's form
 
 
-class Waiting(msgspec.Struct, frozen=True):
+class PendingTimer(msgspec.Struct, frozen=True):
     """A timer that has not fired: its id, what was set, and where in the log."""
 
     id: UUID
@@ -54,10 +56,10 @@ class Waiting(msgspec.Struct, frozen=True):
         return fired_id(self.id, self.fact.due)
 
 
-_unpack = decoder_of(list[Waiting]).decode
+_unpack = decoder_of(list[PendingTimer]).decode
 
 
-class Timetable:
+class TimerQueue:
     """The timers of one process. `await look()` to hear what is new, `await fire(now)` to fire what is due."""
 
     def __init__(self, process: str, log: Log) -> None:
@@ -67,7 +69,7 @@ class Timetable:
     def _forget(self) -> None:
         self.position = 0  # every fact about timers up to here is in
         self._epoch = self._log.engine.epoch  # in which they were read
-        self._waiting: dict[UUID, Waiting] = {}
+        self._waiting: dict[UUID, PendingTimer] = {}
         self._by_instance: dict[str, set[UUID]] = {}
         self._by_fired: dict[bytes, UUID] = {}
         self._heap: list[tuple[int, int, UUID]] = []  # due, position, id; those that are gone are dropped when met
@@ -77,7 +79,7 @@ class Timetable:
         return len(self._waiting)
 
     @property
-    def waiting(self) -> list[Waiting]:
+    def waiting(self) -> list[PendingTimer]:
         """The timers that have not fired, by when they are due."""
         return sorted(self._waiting.values(), key=lambda each: (each.fact.due, each.position))
 
@@ -87,26 +89,26 @@ class Timetable:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
-    async def look(self) -> None:
+    async def catch_up(self) -> None:
         """Take in what was recorded about timers since the last look."""
         while True:
             if self._log.engine.epoch != self._epoch:  # history may be lost: what was known is worth nothing
                 self._forget()
             if self.position == 0:
                 await self._restore()
-            page = await self._log.engine.read(all_about(self.process), Span(after=self.position, limit=PAGE))
+            page = await self._log.engine.read(timer_query(self.process), Span(after=self.position, limit=PAGE))
             if self._log.engine.epoch != self._epoch:
                 continue
             if page.scanned < self.position:
                 self._forget()
                 continue
-            self._take(page.events)
+            self._apply(page.events)
             self.position = page.scanned
             self._unkept += len(page.events)
             if not page.more:
                 break
-        if self._unkept >= max(KEEP_EVERY, len(self._waiting)):
-            await self._keep()
+        if self._unkept >= max(SNAPSHOT_EVERY_EVENTS, len(self._waiting)):
+            await self._save_snapshot()
 
     async def fire(self, now: int) -> int:
         """Fire what is due at `now` (µs since 1970 UTC), in the order in which it was due; returns how many did.
@@ -115,8 +117,8 @@ class Timetable:
         of the process was cancelled or has fired since we looked. Raises what an append raises.
         """
         count = 0
-        for _ in range(ROUNDS):
-            await self.look()
+        for _ in range(MAX_ROUNDS):
+            await self.catch_up()
             batch = self._due(now)
             while batch:
                 outcome = await self._write(batch)
@@ -135,17 +137,17 @@ class Timetable:
                 return count
         return count
 
-    async def _write(self, batch: Sequence[Waiting]) -> Outcome:
-        events = tuple([fired(each.id, each.fact) for each in batch])
-        condition = (ConditionClause(ends(self.process), self.position),)
+    async def _write(self, batch: Sequence[PendingTimer]) -> Outcome:
+        events = tuple([fired_event(each.id, each.fact) for each in batch])
+        condition = (ConditionClause(timer_end_query(self.process), self.position),)
         return await self._log.appender.submit(AppendRequest(events, condition, epoch=self._epoch))
 
-    def _due(self, now: int) -> list[Waiting]:
+    def _due(self, now: int) -> list[PendingTimer]:
         """The next batch: it stays on the heap until it is settled."""
-        batch: list[Waiting] = []
+        batch: list[PendingTimer] = []
         held: list[tuple[int, int, UUID]] = []
         size = 0
-        while (due := self.next_due()) is not None and due <= now and len(batch) < BATCH and size < SIZE:
+        while (due := self.next_due()) is not None and due <= now and len(batch) < BATCH and size < MAX_SNAPSHOT_BYTES:
             entry = heapq.heappop(self._heap)
             held.append(entry)
             waiting = self._waiting[entry[2]]
@@ -171,7 +173,7 @@ class Timetable:
             self._set(waiting)
         self.position = kept.position
 
-    async def _keep(self) -> None:
+    async def _save_snapshot(self) -> None:
         identity = await self._log.engine.event_id(self.position)
         if identity is None or self._log.engine.epoch != self._epoch:
             return
@@ -181,16 +183,16 @@ class Timetable:
 
     # Facts
 
-    def _take(self, events: Iterable[StoredEvent]) -> None:
+    def _apply(self, events: Iterable[StoredEvent]) -> None:
         for stored in events:
             if stored.type == SET:
-                self._set(Waiting(UUID(bytes=stored.id), read_set(stored.data), stored.position))
+                self._set(PendingTimer(UUID(bytes=stored.id), read_set(stored.data), stored.position))
             elif stored.type == CANCELLED:
                 self._cancel(read_cancelled(stored.data))
             elif (timer := self._by_fired.get(stored.id)) is not None:
                 self._remove(timer)
 
-    def _set(self, waiting: Waiting) -> None:
+    def _set(self, waiting: PendingTimer) -> None:
         self._waiting[waiting.id] = waiting
         self._by_instance.setdefault(waiting.fact.key, set()).add(waiting.id)
         self._by_fired[waiting.fired_id.bytes] = waiting.id
@@ -203,7 +205,7 @@ class Timetable:
             if same_type and bytes(fact.data) in (bytes(ANY), bytes(found.data)):
                 self._remove(timer)
 
-    def _settle(self, batch: Iterable[Waiting]) -> None:
+    def _settle(self, batch: Iterable[PendingTimer]) -> None:
         for each in batch:
             self._remove(each.id)
 

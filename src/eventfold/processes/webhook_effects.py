@@ -14,7 +14,7 @@ import msgspec
 from eventfold.core.event import Recorded
 from eventfold.errors import InvalidProcess
 from eventfold.processes.classes import Start
-from eventfold.processes.effects import HOUR, Effect, Policy, made
+from eventfold.processes.effects import HOUR_S, Effect, RetryPolicy, build_effect
 from eventfold.webhooks import accepted, is_address, key_of, post, sign, verify
 
 __all__ = ["body_of", "key_of", "sign", "verify", "webhook"]
@@ -29,7 +29,7 @@ def webhook(
     timeout: float = 15.0,
     attempts: int = 8,
     first: float = 5.0,
-    most: float = 10 * HOUR,
+    most: float = 10 * HOUR_S,
     key: str | None = None,
     partitions: int = 1,
     headers: Mapping[str, str] | None = None,
@@ -53,8 +53,8 @@ def webhook(
         given = {"content-type": "application/json", **(headers or {}), **signed}
         accepted(url, post(url, body, given, timeout, str(recorded.id)), str(recorded.id))
 
-    return made(
-        deliver, name, events, True, start, Policy(attempts, first, most), key, partitions, f"{__name__}:{name}"
+    return build_effect(
+        deliver, name, events, True, start, RetryPolicy(attempts, first, most), key, partitions, f"{__name__}:{name}"
     )
 
 

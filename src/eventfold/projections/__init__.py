@@ -7,18 +7,18 @@ no order of steps. Does not know: where rows are kept (targets), who runs it (ru
 from eventfold.core.table import Column, Table
 from eventfold.core.tally import EMPTY_TALLY, Tally, event_hash
 from eventfold.projections.classes import Projection, SqlProjection, Subscription
-from eventfold.projections.definition import Kept, Plan, plan_of
+from eventfold.projections.definition import ProjectionDefinition, ProjectionLike, projection_definition
 
 __all__ = [
     "EMPTY_TALLY",
     "Column",
-    "Kept",
-    "Plan",
     "Projection",
+    "ProjectionDefinition",
+    "ProjectionLike",
     "SqlProjection",
     "Subscription",
     "Table",
     "Tally",
     "event_hash",
-    "plan_of",
+    "projection_definition",
 ]

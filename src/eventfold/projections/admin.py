@@ -32,21 +32,26 @@ from eventfold.log.cursors import verify
 from eventfold.ports.target import ELSEWHERE, Checkpoint, Disturbed, Entry, Place, Registered, RowRefused, Target
 from eventfold.projections import generations, inline_operations
 from eventfold.projections.catalog import Named, ProjectionCatalog
-from eventfold.projections.catch_up import PATIENCE, behind_error, catch_up_partition, refuse_stopped
+from eventfold.projections.catch_up import CATCH_UP_TIMEOUT_S, behind_error, catch_up_partition, refuse_stopped
 from eventfold.projections.classes import Projection
-from eventfold.projections.commands import DISTURBED, OperatorCommands, changed_too_often
-from eventfold.projections.definition import Kept, Plan, plan_of, plans_of
+from eventfold.projections.commands import MAX_DISTURBED, OperatorCommands, changed_too_often
+from eventfold.projections.definition import (
+    ProjectionDefinition,
+    ProjectionLike,
+    projection_definition,
+    projection_definitions,
+)
 from eventfold.projections.fold import name_table
-from eventfold.projections.follower_progress import Keeping
-from eventfold.projections.generations import Comparison, known_in
-from eventfold.projections.inline_admin import inline
+from eventfold.projections.follower_progress import FollowerProgress
+from eventfold.projections.generations import Comparison, require_record
+from eventfold.projections.inline_admin import is_inline
 from eventfold.projections.operations import ProjectionOperations
 from eventfold.projections.rebuilds import ProjectionRebuilds
 from eventfold.projections.row_check import RowCheck, RowProof
 from eventfold.projections.runner import Runner
-from eventfold.projections.status import Status, away, status_of
-from eventfold.projections.stop_reason import restored, stopped_error
-from eventfold.projections.verify import LogProof, Progress, Proof, prove, prove_log, unproved
+from eventfold.projections.status import Status, status_of, unreachable_status
+from eventfold.projections.stop_reason import ahead_of_log_error, stopped_error
+from eventfold.projections.verify import LogProof, Progress, Proof, prove, prove_log, unproved_error
 from eventfold.targets.outbox import SINK
 
 P = TypeVar("P", bound=Projection)
@@ -64,7 +69,7 @@ class ProjectionAdmin:
         options: Options | None = None,
         *,
         runners: list[Runner] | None = None,
-        followers: WeakSet[Keeping] | None = None,
+        followers: WeakSet[FollowerProgress] | None = None,
     ) -> None:
         self.catalog = catalog
         self.log = catalog.log  # for tools: a log whose calls block
@@ -72,7 +77,7 @@ class ProjectionAdmin:
         self._operations = ProjectionOperations(catalog, commands)
         self._rebuilds = ProjectionRebuilds(catalog, commands)
         self._runners: list[Runner] = [] if runners is None else runners  # stopped by close()
-        self._followers: WeakSet[Keeping] = WeakSet() if followers is None else followers
+        self._followers: WeakSet[FollowerProgress] = WeakSet() if followers is None else followers
 
     def using(self, options: Options) -> ProjectionAdmin:
         """The same projections, whose operations are recorded with the metadata of these options."""
@@ -92,36 +97,38 @@ class ProjectionAdmin:
 
     # Running
 
-    def inline(self, *projections: Kept) -> None:
+    def inline(self, *projections: ProjectionLike) -> None:
         """Have every append to the store keep these up, whoever makes it. See Store(inline=…).
 
         Raises NotSupported, InvalidProjection, ProjectionChanged (its code is another now), ProjectionStopped.
         """
-        plans, own = plans_of(projections), self.catalog.target_at()
-        folder = inline_operations.folder_of(self.log, own, plans)
+        plans, own = projection_definitions(projections), self.catalog.target_at()
+        folder = inline_operations.inline_projector(self.log, own, plans)
         known = {plan.name: self.catalog.register(plan)[1] for plan in plans}
         self.log.engine.fold_with(folder)
-        for plan in inline_operations.strangers(self.log, plans):
-            self._take_in(plan, own, known[plan.name])
+        for plan in inline_operations.unregistered(self.log, plans):
+            self._register_inline(plan, own, known[plan.name])
 
-    def _take_in(self, plan: Plan, own: Target, known: Registered) -> None:
+    def _register_inline(self, plan: ProjectionDefinition, own: Target, known: Registered) -> None:
         """Have every append keep its live generation up, whichever that is by then."""
-        for _ in range(DISTURBED):
+        for _ in range(MAX_DISTURBED):
             with suppress(Disturbed):
-                if not inline_operations.take_in(self.log, own, plan, known, self.catalog.lease):
+                if not inline_operations.register_inline(self.log, own, plan, known, self.catalog.lease):
                     refuse_stopped(own, Place(plan.name, known.live))
                 return
             known = self.catalog.register(plan)[1]
         raise changed_too_often(own, plan.name)
 
-    def project(self, *projections: Kept, timeout: float = PATIENCE, progress: Progress | None = None) -> None:
+    def project(
+        self, *projections: ProjectionLike, timeout: float = CATCH_UP_TIMEOUT_S, progress: Progress | None = None
+    ) -> None:
         """See Store.project."""
         head = run(self.log.engine.head()).position
         failed: list[EventfoldError] = []
-        for plan in plans_of(projections):
+        for plan in projection_definitions(projections):
             try:
                 target, known = self.catalog.register(plan)
-                if inline(target.checkpoints(plan.name, known.live)):
+                if is_inline(target.checkpoints(plan.name, known.live)):
                     continue  # every append has done it
                 for partition in range(plan.partitions):
                     catch_up_partition(
@@ -141,21 +148,21 @@ class ProjectionAdmin:
                 failed[0].add_note(str(other))
             raise failed[0]
 
-    def run(self, *projections: Kept) -> Runner:
+    def run(self, *projections: ProjectionLike) -> Runner:
         """See Store.run."""
-        plans = [(plan, self.catalog.register(plan)[0]) for plan in plans_of(projections)]
+        plans = [(plan, self.catalog.register(plan)[0]) for plan in projection_definitions(projections)]
         runner = Runner(self.log, plans, self.catalog.lease)
         self._runners.append(runner)
         return runner
 
-    def wait(self, projection: Named, position: int | None = None, timeout: float = PATIENCE) -> int:
+    def wait(self, projection: Named, position: int | None = None, timeout: float = CATCH_UP_TIMEOUT_S) -> int:
         """See Store.wait."""
         name, target = self.catalog.find(projection)
         wanted = run(self.log.engine.head()).position if position is None else position
         ends, nap = time.monotonic() + timeout, 0.001
         while True:
             try:
-                known = known_in(target, name)
+                known = require_record(target, name)
                 held = min(target.checkpoints(name, known.live), key=lambda each: each.position)
             except TargetUnavailable:
                 if time.monotonic() > ends:
@@ -165,7 +172,7 @@ class ProjectionAdmin:
             if held.position >= wanted and not target.undelivered(name, known.live):
                 self._refuse_restored(known, held)
                 return held.position
-            if inline([held]) and (head := run(self.log.engine.head()).position) >= wanted:
+            if is_inline([held]) and (head := run(self.log.engine.head()).position) >= wanted:
                 return head
             if held.stopped:
                 raise stopped_error(name, held)
@@ -179,11 +186,11 @@ class ProjectionAdmin:
         try:
             run(verify(self.log, Cursor(held.store, held.epoch, held.position, held.event_id)))
         except CursorMismatch as error:
-            raise restored(known.name, known.kind, error) from error
+            raise ahead_of_log_error(known.name, known.kind, error) from error
 
-    def keeping(self, name: str, query: Query, after: int | Cursor | str) -> Keeping:
+    def follower_progress(self, name: str, query: Query, after: int | Cursor | str) -> FollowerProgress:
         """What keeps the progress of a follower: see Store.follow."""
-        kept = Keeping(self.log, self.catalog.target_at(), name, query, after, self.catalog.lease)
+        kept = FollowerProgress(self.log, self.catalog.target_at(), name, query, after, self.catalog.lease)
         self._followers.add(kept)
         return kept
 
@@ -202,7 +209,7 @@ class ProjectionAdmin:
         for name, noted in found.items():
             if noted.kind in (ELSEWHERE, SINK):
                 with suppress(EventfoldError):
-                    found[name] = known_in(self.catalog.find(name)[1], name)
+                    found[name] = require_record(self.catalog.find(name)[1], name)
         return sorted(found.values(), key=lambda each: each.name)
 
     def status(self, *projections: Named) -> list[Status]:
@@ -212,13 +219,13 @@ class ProjectionAdmin:
     def _status(self, projection: Named, one_of_all: bool) -> Status:
         try:
             name, target = self.catalog.find(projection)
-            return run(status_of(self.log, target, known_in(target, name), target.now()))
+            return run(status_of(self.log, target, require_record(target, name), target.now()))
         except (TargetUnavailable, InvalidProjection, UnknownProjection) as error:
             own = self.catalog.own_target()
             noted = own.registered(projection) if own is not None and isinstance(projection, str) else None
             if not one_of_all or noted is None:
                 raise
-            return away(noted, run(self.log.engine.head()).position, error)
+            return unreachable_status(noted, run(self.log.engine.head()).position, error)
 
     def checkpoints(self, projection: Named) -> list[Checkpoint]:
         """Every checkpoint of a projection, with its ledger, of all its generations."""
@@ -235,14 +242,14 @@ class ProjectionAdmin:
     ) -> list[P]:
         """See Store.rows."""
         by = sort_fields(order)
-        plan = plan_of(projection)
+        plan = projection_definition(projection)
         if plan.rows is None:
             raise InvalidProjection(f"{plan.name} has tables of its own.", "Ask them with SQL.")
         refuse_limit(limit)
         target = self.catalog.target_of(plan)
         if generation is not None:
             generations.refuse_unknown(target.checkpoints(plan.name), plan.name, generation)
-        table = name_table(plan.rows.table, generation or known_in(target, plan.name).live)
+        table = name_table(plan.rows.table, generation or require_record(target, plan.name).live)
         packed = {name: filter_value(table, name, value) for name, value in where.items()}
         refuse_unstorable_filter(plan.name, plan.rows.table, packed)
         try:
@@ -259,34 +266,38 @@ class ProjectionAdmin:
         cannot be imported here, its database is away) is not proved and says why; the others are counted all the same.
         `progress` is told (done, all), in positions to be counted.
         """
-        todo: list[tuple[Target, Checkpoint, Plan | None, bool]] = []
+        todo: list[tuple[Target, Checkpoint, ProjectionDefinition | None, bool]] = []
         proofs: list[Proof] = []
         for each in projections or [known.name for known in self.known()]:
             try:
-                todo.extend(self._to_prove(each))
+                todo.extend(self._checkpoints_to_verify(each))
             except TargetUnavailable as error:
                 if projections:
                     raise
-                proofs.append(unproved(str(each), error))  # its database is away: the others can be proved all the same
+                proofs.append(
+                    unproved_error(str(each), error)
+                )  # its database is away: the others can be proved all the same
         whole, done = sum(held.position for _, held, _, _ in todo), 0
         for target, held, plan, for_rollback in todo:
             told = partial(_ahead, progress, done, whole)
             try:
                 proofs.append(run(prove(self.log, target, held, plan, told, for_rollback=for_rollback)))
             except (InvalidInput, ProjectionError, Unreadable) as error:
-                proofs.append(unproved(held.place.name, error, held))
+                proofs.append(unproved_error(held.place.name, error, held))
             done += held.position
             progress(done, whole)
         return proofs
 
-    def _to_prove(self, projection: Named) -> list[tuple[Target, Checkpoint, Plan | None, bool]]:
+    def _checkpoints_to_verify(
+        self, projection: Named
+    ) -> list[tuple[Target, Checkpoint, ProjectionDefinition | None, bool]]:
         """Its checkpoints; with its definition where it is split by key, if that can be imported here.
 
         Last, whether readers neither see that generation nor will.
         """
         name, target = self.catalog.find(projection)
-        known = known_in(target, name)
-        found: list[tuple[Target, Checkpoint, Plan | None, bool]] = []
+        known = require_record(target, name)
+        found: list[tuple[Target, Checkpoint, ProjectionDefinition | None, bool]] = []
         for held in target.checkpoints(name):
             plan = None
             if held.partitions > 1 or not isinstance(projection, str):

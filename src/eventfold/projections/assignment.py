@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 OFFERS = (3, 60)  # looks between two offers: at first, and at the most, where nobody takes any
 
 
-class Share:
+class PartitionAssignment:
     """One runner's part in one projection of several partitions. Safe under threads; `look` in seconds."""
 
     def __init__(self, partitions: int, holder: str, look: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -26,16 +26,16 @@ class Share:
         self._offered = self._looked
         self._lock = threading.Lock()
 
-    def may_take(self, partition: int) -> bool:
+    def may_claim(self, partition: int) -> bool:
         """Whether this partition may be taken: not while it is offered to others."""
         return self._clock() >= self._away.get(partition, 0.0)
 
-    def has(self, partition: int, held: bool) -> None:
+    def note_held(self, partition: int, held: bool) -> None:
         """Note whether this runner has a partition."""
         with self._lock:
             (self._mine.add if held else self._mine.discard)(partition)
 
-    def lets_go(self, partition: int, holders: Callable[[], Iterable[str]]) -> bool:
+    def should_release(self, partition: int, holders: Callable[[], Iterable[str]]) -> bool:
         """Whether a partition that this runner has is to be let go of now. `holders` of all, asked once a look."""
         with self._lock:
             now = self._clock()

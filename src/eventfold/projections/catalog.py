@@ -16,9 +16,9 @@ from eventfold.errors import InvalidProjection
 from eventfold.log.context import Log
 from eventfold.ports.sink import Sink
 from eventfold.ports.target import ELSEWHERE, Registered, Target
-from eventfold.projections.code_address import kept, load
-from eventfold.projections.definition import Kept, Plan, plan_of
-from eventfold.projections.generations import known_in, register
+from eventfold.projections.code_address import declaring_module, load
+from eventfold.projections.definition import ProjectionDefinition, ProjectionLike, projection_definition
+from eventfold.projections.generations import register, require_record
 from eventfold.targets.outbox import SINK, SinkTarget
 
 
@@ -36,12 +36,12 @@ class EffectLike(Protocol):
         ...
 
 
-Named = str | Kept | type[State] | EffectLike  # a process is a State
-Resolve = Callable[[Any, Log], list[Kept]]
+Named = str | ProjectionLike | type[State] | EffectLike  # a process is a State
+Resolve = Callable[[Any, Log], list[ProjectionLike]]
 OpenTarget = Callable[[str | Sink | None, Callable[[], Target]], Target]
 
 
-def only_projections(found: Any, _log: Log) -> list[Kept]:
+def only_projections(found: Any, _log: Log) -> list[ProjectionLike]:
     """What a class, an instance or an address MODULE:NAME stands for on the read side. Raises InvalidProjection."""
     return load(found) if isinstance(found, str) else [found]
 
@@ -67,7 +67,7 @@ class ProjectionCatalog:
         self.lease = lease
         self._open_target, self._has_own_target = open_target, has_own_target
         self._resolve = resolve
-        self._subscriptions: dict[Any, Kept] = {}
+        self._subscriptions: dict[Any, ProjectionLike] = {}
         self._targets: dict[str | int | None, Target] = {}
         self._homes: dict[str, Target] = {}  # of those whose class was seen here
 
@@ -87,7 +87,7 @@ class ProjectionCatalog:
         """The targets that were opened so far."""
         return list(self._targets.values())
 
-    def target_of(self, plan: Plan) -> Target:
+    def target_of(self, plan: ProjectionDefinition) -> Target:
         """Where the rows of a definition are kept. A sink gets the shape of its rows."""
         target = self.target_at(plan.target)
         if isinstance(target, SinkTarget) and plan.rows is not None:
@@ -95,7 +95,7 @@ class ProjectionCatalog:
         self._homes[plan.name] = target
         return target
 
-    def register(self, plan: Plan) -> tuple[Target, Registered]:
+    def register(self, plan: ProjectionDefinition) -> tuple[Target, Registered]:
         """Make a projection known: where its rows are kept, and where that is elsewhere, in the store's own too."""
         target, own = self.target_of(plan), self.own_target()
         if own is None:  # there is no place to note where the rows are: they are found by their class only
@@ -122,20 +122,20 @@ class ProjectionCatalog:
         return target, known
 
     @staticmethod
-    def _kept_here(plan: Plan, how: str) -> InvalidProjection:
+    def _kept_here(plan: ProjectionDefinition, how: str) -> InvalidProjection:
         return InvalidProjection(
             f"{plan.name} is kept in the store's own database already, {how}.",
             f"Give one of them another name; or give that one up: eventfold projections forget {plan.name}.",
             projection=plan.name,
         )
 
-    def compile(self, found: Any) -> Plan:
+    def compile(self, found: Any) -> ProjectionDefinition:
         """The definition of a class or of what stands at MODULE:NAME; a process or an effect is a subscription here."""
-        if isinstance(found, str) or kept(found) is None:
+        if isinstance(found, str) or declaring_module(found) is None:
             if found not in self._subscriptions:
                 self._subscriptions[found] = self._resolve(found, self.log)[0]
             found = self._subscriptions[found]
-        return plan_of(found)
+        return projection_definition(found)
 
     def find(self, projection: Named) -> tuple[str, Target]:
         """The name of a projection, and where it is kept."""
@@ -159,14 +159,14 @@ class ProjectionCatalog:
         """The name of a projection, process or effect."""
         return projection if isinstance(projection, str) else self.compile(projection).name
 
-    def definition_of(self, projection: Named) -> Plan:
+    def definition_of(self, projection: Named) -> ProjectionDefinition:
         """The definition of a projection; by name, its class is imported from where it was recorded to be.
 
         Raises UnknownProjection, InvalidProjection.
         """
         if isinstance(projection, str):
             name, target = self.find(projection)
-            known = known_in(target, name)
+            known = require_record(target, name)
             if known.kind == "follower":
                 raise InvalidProjection(
                     f"{name} is a follower: it has no code and no rows here.",

@@ -11,21 +11,21 @@ from eventfold.concurrency import run
 from eventfold.errors import ProjectionBehind
 from eventfold.log.context import Log
 from eventfold.ports.target import Checkpoint, Place, Target
-from eventfold.projections.definition import Plan
-from eventfold.projections.generations import known_in
+from eventfold.projections.definition import ProjectionDefinition
+from eventfold.projections.generations import require_record
 from eventfold.projections.lease_holders import new_holder_id
-from eventfold.projections.runner import catch_up, means_of
+from eventfold.projections.runner import catch_up, worker_context
 from eventfold.projections.status import status_of
-from eventfold.projections.stop_reason import paused, stopped_error
+from eventfold.projections.stop_reason import paused_error, stopped_error
 from eventfold.projections.verify import Progress
-from eventfold.projections.worker import Work
+from eventfold.projections.worker import PartitionWorker
 
-PATIENCE = 30.0  # seconds to wait for a runner elsewhere that holds the lease
+CATCH_UP_TIMEOUT_S = 30.0  # seconds to wait for a runner elsewhere that holds the lease
 
 
 def catch_up_partition(
     log: Log,
-    plan: Plan,
+    plan: ProjectionDefinition,
     target: Target,
     place: Place,
     head: int,
@@ -38,7 +38,7 @@ def catch_up_partition(
 
     Raises ProjectionStopped, ProjectionBehind.
     """
-    work = Work(plan, means_of(log, target, lease), place, new_holder_id())
+    work = PartitionWorker(plan, worker_context(log, target, lease), place, new_holder_id())
     ends = time.monotonic() + timeout
 
     def tell(position: int) -> None:
@@ -61,9 +61,9 @@ def refuse_stopped(target: Target, place: Place) -> None:
     held = next(c for c in target.checkpoints(place.name, place.generation) if c.place == place)
     if held.stopped:
         raise stopped_error(place.name, held)
-    known = known_in(target, place.name)
+    known = require_record(target, place.name)
     if known.paused:
-        raise paused(place.name, known.paused)
+        raise paused_error(place.name, known.paused)
 
 
 def behind_error(

@@ -18,7 +18,7 @@ from eventfold.ports.sink import Sink
 Policy = Literal["stop", "park"]
 
 
-class Terms(msgspec.Struct, frozen=True):
+class ClassOptions(msgspec.Struct, frozen=True):
     """What a class says about itself by keywords; None: the usual."""
 
     name: str | None = None
@@ -32,23 +32,23 @@ class Terms(msgspec.Struct, frozen=True):
     version: str | int | None = None
 
 
-_TERMS = "__eventfold_projection__"
+_OPTIONS = "__eventfold_projection__"
 # The event classes of a handler that is given a Recorded. An annotation made for it, `Recorded[…]`, would be kept
 # by `typing`, and the classes with it.
 RECORDED = "__eventfold_recorded__"
 
 
-def terms_of(cls: type) -> Terms:
+def class_options(cls: type) -> ClassOptions:
     """What a class says about itself by keywords."""
-    return get_class_data(cls, _TERMS) or Terms()
+    return get_class_data(cls, _OPTIONS) or ClassOptions()
 
 
-def declare(cls: type, terms: dict[str, Any], depth: int) -> None:
+def set_class_options(cls: type, terms: dict[str, Any], depth: int) -> None:
     """Keep a class's keywords, and the names that were visible where it was written, for its annotations."""
     if "indexes" in terms:
         terms["indexes"] = tuple((i,) if isinstance(i, str) else tuple(i) for i in terms["indexes"])
     try:
-        said = msgspec.convert(terms, Terms)
+        said = msgspec.convert(terms, ClassOptions)
     except msgspec.ValidationError as error:
         raise InvalidProjection(
             f"The keywords of {cls.__qualname__} cannot be used: {error}.",
@@ -66,7 +66,7 @@ def declare(cls: type, terms: dict[str, Any], depth: int) -> None:
         )
     if said.attempts < 1 or said.partitions < 1:
         raise InvalidProjection(f"{cls.__qualname__} has less than one attempt or partition.", "Give 1 or more.")
-    set_class_data(cls, _TERMS, said)
+    set_class_data(cls, _OPTIONS, said)
     remember_visible_names(cls, sys._getframe(depth).f_locals)  # pyright: ignore[reportPrivateUsage]
 
 
@@ -105,10 +105,10 @@ else:
         """Takes a projection's keywords off a msgspec struct's."""
 
         def __new__(mcls, _name, _bases, _namespace, **keywords):
-            terms = {key: keywords.pop(key) for key in tuple(keywords) if key in Terms.__struct_fields__}
+            terms = {key: keywords.pop(key) for key in tuple(keywords) if key in ClassOptions.__struct_fields__}
             cls = super().__new__(mcls, _name, _bases, _namespace, **keywords)
             refuse_hidden_methods(cls, InvalidProjection)
-            declare(cls, terms, 2)
+            set_class_options(cls, terms, 2)
             return cls
 
     class _Struct(msgspec.Struct, metaclass=ProjectionMeta):
@@ -159,7 +159,7 @@ class SqlProjection:
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__()
-        declare(cls, keywords, 2)
+        set_class_options(cls, keywords, 2)
 
 
 class Subscription:
@@ -171,4 +171,4 @@ class Subscription:
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__()
-        declare(cls, keywords, 2)
+        set_class_options(cls, keywords, 2)

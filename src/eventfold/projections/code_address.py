@@ -15,7 +15,7 @@ from eventfold.errors import InvalidProjection
 from eventfold.projections.classes import Projection, SqlProjection, Subscription
 
 
-def kept(found: Any) -> str | None:
+def declaring_module(found: Any) -> str | None:
     """The module in which a projection or subscription was declared; None for anything else."""
     bases = (Projection, SqlProjection, Subscription)
     if isinstance(found, type):
@@ -24,7 +24,7 @@ def kept(found: Any) -> str | None:
 
 
 def load(
-    address: str, home: Callable[[Any], str | None] = kept, what: str = "a projection or subscription"
+    address: str, home: Callable[[Any], str | None] = declaring_module, what: str = "a projection or subscription"
 ) -> list[Any]:
     """What is to be run at MODULE:NAME: a class, an instance, or a list of them; MODULE alone: all it declares.
 

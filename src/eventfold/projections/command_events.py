@@ -29,7 +29,7 @@ class ProjectionActed(Event, type="$projection-acted"):
     facts: dict[str, Any]
 
 
-def prepared(log: Log, options: Options, name: str, act: str, generation: int, **facts: Any) -> PendingCommand:
+def command_event(log: Log, options: Options, name: str, act: str, generation: int, **facts: Any) -> PendingCommand:
     """An operator's command as the event it becomes, tagged `$projection:NAME`, its id and metadata fixed."""
     data = msgspec.json.encode(ProjectionActed(name, act, generation, facts))
     metadata = metadata_of(options) or b""

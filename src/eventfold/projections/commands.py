@@ -14,10 +14,10 @@ from eventfold.concurrency import run
 from eventfold.errors import EventfoldError, TargetUnavailable
 from eventfold.log.context import Log, Options
 from eventfold.ports.target import ControlTransaction, Disturbed, PendingCommand, Target
-from eventfold.projections.command_events import prepared, record_pending
+from eventfold.projections.command_events import command_event, record_pending
 
 R = TypeVar("R")
-DISTURBED = 20  # how often a command begins again because what it read was changed meanwhile
+MAX_DISTURBED = 20  # how often a command begins again because what it read was changed meanwhile
 
 
 class OperatorCommands:
@@ -28,7 +28,7 @@ class OperatorCommands:
 
     def prepare(self, name: str, act: str, generation: int, **facts: Any) -> PendingCommand:
         """A command as the event that it becomes in the log."""
-        return prepared(self._log, self._options, name, act, generation, **facts)
+        return command_event(self._log, self._options, name, act, generation, **facts)
 
     def save(self, tx: ControlTransaction, name: str, act: str, generation: int, **facts: Any) -> None:
         """Save a command in the transaction that does it. It is written into the log after the transaction."""
@@ -52,7 +52,7 @@ class OperatorCommands:
 
 def until_undisturbed(target: Target, name: str, attempt: Callable[[], R]) -> R:
     """The result of `attempt`, called again while it raises Disturbed. Raises TargetUnavailable after twenty times."""
-    for _ in range(DISTURBED):
+    for _ in range(MAX_DISTURBED):
         with suppress(Disturbed):
             return attempt()
     raise changed_too_often(target, name)
@@ -61,7 +61,7 @@ def until_undisturbed(target: Target, name: str, attempt: Callable[[], R]) -> R:
 def changed_too_often(target: Target, name: str) -> TargetUnavailable:
     """The error for a command that found something else each time it began."""
     return TargetUnavailable(
-        f"What is known about {name} was changed {DISTURBED} times while it was to be changed.",
+        f"What is known about {name} was changed {MAX_DISTURBED} times while it was to be changed.",
         "Try again.",
         address=target.address,
         projection=name,

@@ -31,13 +31,21 @@ from eventfold.core.query import Item, Query
 from eventfold.core.table import RowCodec, row_codec_of
 from eventfold.errors import InvalidProjection
 from eventfold.ports.sink import Sink
-from eventfold.projections.classes import RECORDED, Policy, Projection, SqlProjection, Subscription, Terms, terms_of
+from eventfold.projections.classes import (
+    RECORDED,
+    ClassOptions,
+    Policy,
+    Projection,
+    SqlProjection,
+    Subscription,
+    class_options,
+)
 from eventfold.projections.fingerprint import fingerprint as first_fingerprint
 
-Kept = type[Projection] | type[SqlProjection] | type[Subscription] | SqlProjection | Subscription
+ProjectionLike = type[Projection] | type[SqlProjection] | type[Subscription] | SqlProjection | Subscription
 Key = tuple[Any, ...]
 KeyOf = Callable[[Any], Any]
-LONGEST_NAME = 63  # bytes: no database that rows may be kept in takes fewer
+MAX_NAME_CHARACTERS = 63  # bytes: no database that rows may be kept in takes fewer
 
 
 class Handler(msgspec.Struct):
@@ -50,7 +58,7 @@ class Handler(msgspec.Struct):
     recorded: bool
 
 
-class Plan(msgspec.Struct):
+class ProjectionDefinition(msgspec.Struct):
     """A projection, compiled. `kind`: "rows" (Projection), "sql" (SqlProjection) or "effects" (Subscription)."""
 
     cls: type
@@ -80,13 +88,13 @@ class Plan(msgspec.Struct):
     @property
     def fingerprint(self) -> str:
         """8 hex digits for its tables, a hyphen, 24 for all that its code means."""
-        return self._prints()[0]
+        return self._fingerprints()[0]
 
     def is_code_of(self, fingerprint: str) -> bool:
         """Whether rows under this fingerprint were made by this code; it may be one of the first releases'."""
-        return fingerprint in self._prints()
+        return fingerprint in self._fingerprints()
 
-    def _prints(self) -> list[str]:
+    def _fingerprints(self) -> list[str]:
         if not self.prints:
             if self.kind == "effects":  # they are not done again, so only their own class counts
                 self.prints = [first_fingerprint(self.cls, self.shape, self.meaning)]
@@ -106,21 +114,21 @@ def keys_of(found: Any) -> tuple[Key, ...]:
     return tuple([cast("Key", each) if isinstance(each, tuple) else (each,) for each in several])
 
 
-_PLAN = "__eventfold_projection_plan__"
+_DEFINITION = "__eventfold_projection_plan__"
 
 
-def plan_of(kept: Kept) -> Plan:
+def projection_definition(kept: ProjectionLike) -> ProjectionDefinition:
     """The plan of a projection class, or of an instance of one with handlers. Raises InvalidProjection."""
-    plan: Plan | None = get_class_data(kept, _PLAN)
+    plan: ProjectionDefinition | None = get_class_data(kept, _DEFINITION)
     if plan is None or plan.generation != declarations_version():
         plan = _compile(kept)
-        set_class_data(kept, _PLAN, plan)
+        set_class_data(kept, _DEFINITION, plan)
     return plan
 
 
-def plans_of(projections: Sequence[Kept]) -> list[Plan]:
+def projection_definitions(projections: Sequence[ProjectionLike]) -> list[ProjectionDefinition]:
     """The plans of several. Raises InvalidProjection where two have one name."""
-    plans = [plan_of(each) for each in projections]
+    plans = [projection_definition(each) for each in projections]
     for plan in plans:
         twin = next((p for p in plans if p.name == plan.name and p.cls is not plan.cls), None)
         if twin is not None:
@@ -132,24 +140,24 @@ def plans_of(projections: Sequence[Kept]) -> list[Plan]:
     return plans
 
 
-def _compile(kept: Kept) -> Plan:
+def _compile(kept: ProjectionLike) -> ProjectionDefinition:
     cls: Any = kept if isinstance(kept, type) else type(kept)
     bases = (Projection, SqlProjection, Subscription)
     if not issubclass(cls, bases) or cls in bases:
         raise InvalidProjection(
             f"{kept!r} is no projection.", "Derive a class from ef.Projection, ef.SqlProjection or ef.Subscription."
         )
-    terms = terms_of(cls)
+    terms = class_options(cls)
     name = terms.name or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
     if not _is_name(name):
         raise InvalidProjection(
             f"{name!r} cannot be the name of a projection.",
-            f"Use small letters, digits and single underscores, a letter first, {LONGEST_NAME} bytes at most: name=….",
+            f"Use small letters, digits and single underscores, a letter first, {MAX_NAME_CHARACTERS} bytes at most: name=….",
         )
     try:
         if issubclass(cls, Projection):
-            return _rows(cls, name, terms)
-        return _handled(kept, cls, name, terms)
+            return _compile_rows(cls, name, terms)
+        return _compile_handlers(kept, cls, name, terms)
     except NameError as error:
         raise InvalidProjection(
             f"The annotations of {cls.__name__} cannot be resolved: {error}.",
@@ -158,11 +166,11 @@ def _compile(kept: Kept) -> Plan:
 
 
 def _is_name(name: str) -> bool:
-    fits = name.isidentifier() and "__" not in name and len(name.encode("utf-8", "replace")) <= LONGEST_NAME
+    fits = name.isidentifier() and "__" not in name and len(name.encode("utf-8", "replace")) <= MAX_NAME_CHARACTERS
     return fits and name[0].isalpha() and name == name.lower() and unicodedata.is_normalized("NFKC", name)
 
 
-def _rows(cls: type[Projection], name: str, terms: Terms) -> Plan:
+def _compile_rows(cls: type[Projection], name: str, terms: ClassOptions) -> ProjectionDefinition:
     hints = typing.get_type_hints(cls, None, visible_names(cls), include_extras=True)
     fields, defaults = cls.__struct_fields__, cls.__struct_defaults__
     key_fields = fields[: len(fields) - len(defaults)]
@@ -180,9 +188,9 @@ def _rows(cls: type[Projection], name: str, terms: Terms) -> Plan:
         key = _key_by_name(cls, key_fields, events)
     else:
         key = getattr(key, "__func__", key)
-    query = _query(events)
+    query = _query_of(events)
     shape = f"{rows.table.columns} {rows.table.key} {rows.table.indexes}"
-    return Plan(
+    return ProjectionDefinition(
         cls,
         "rows",
         name,
@@ -218,7 +226,7 @@ def _key_by_name(cls: type, fields: tuple[str, ...], events: tuple[type, ...]) -
     return (lambda event: (get(event),)) if len(fields) == 1 else get
 
 
-def _handled(kept: Any, cls: type, name: str, terms: Terms) -> Plan:
+def _compile_handlers(kept: Any, cls: type, name: str, terms: ClassOptions) -> ProjectionDefinition:
     instance = kept if not isinstance(kept, type) else cls()
     sql = isinstance(instance, SqlProjection)
     handlers = tuple(_handlers(cls, instance, sql))
@@ -246,8 +254,8 @@ def _handled(kept: Any, cls: type, name: str, terms: Terms) -> Plan:
                 "Use letters, digits and underscores, a letter first: SQL names it as {table}.",
             )
     events = tuple(dict.fromkeys(event for handler in handlers for event in handler.events))
-    query = _query(events)
-    return Plan(
+    query = _query_of(events)
+    return ProjectionDefinition(
         cls,
         "sql" if sql else "effects",
         name,
@@ -290,7 +298,7 @@ def _handlers(cls: type, instance: Any, sql: bool) -> typing.Iterator[Handler]:
         yield Handler(name, getattr(instance, name), events, batch, recorded)
 
 
-def _query(events: tuple[type, ...]) -> Query:
+def _query_of(events: tuple[type, ...]) -> Query:
     if Event in events:
         return Query()
     names: dict[str, None] = {}

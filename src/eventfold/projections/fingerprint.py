@@ -15,7 +15,7 @@ import textwrap
 from types import CodeType
 from typing import Any
 
-NOBODYS = {
+LIBRARY_MODULES = {
     "abc",
     "builtins",
     "msgspec",
@@ -27,7 +27,7 @@ NOBODYS = {
 
 def fingerprint(cls: type, tables: str, more: str) -> str:
     """8 hex digits for its `tables`, a hyphen, 16 for all that it means: its code, and `more` (its query)."""
-    code = "\n".join(_code(each) for each in cls.__mro__ if each.__module__ not in NOBODYS)
+    code = "\n".join(_code(each) for each in cls.__mro__ if each.__module__ not in LIBRARY_MODULES)
     return f"{_hash(tables)[:8]}-{_hash(tables + more + code)[:16]}"
 
 

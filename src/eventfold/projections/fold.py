@@ -19,10 +19,18 @@ from eventfold.core.table import Table
 from eventfold.core.unstorable import refuse_moments, refuse_other_types, unstorable_error
 from eventfold.errors import EventfoldError, InvalidProjection
 from eventfold.ports.target import Entry, Place, RowRefused, Writing, physical
-from eventfold.projections.definition import Handler, Key, Plan, keys_of
-from eventfold.projections.page import Failed, Item, Parts, Straight, key_changed, key_text, returned
+from eventfold.projections.definition import Handler, Key, ProjectionDefinition, keys_of
+from eventfold.projections.page import (
+    ColumnarPage,
+    DecodedEvent,
+    HandlerFailed,
+    Parts,
+    key_changed_error,
+    key_text,
+    result_refused,
+)
 
-MOST_ROWS = 20_000  # rows kept in memory between pages
+MAX_CACHED_ROWS = 20_000  # rows kept in memory between pages
 SLOTS = 1 << 21  # bytes that tell, of a table begun empty, which rows cannot be in it yet
 Clock = Callable[[], float]
 
@@ -32,7 +40,7 @@ def partition_of(key: tuple[Any, ...], partitions: int) -> int:
     return crc32(key_text(key).encode("utf-8", "surrogatepass")) % partitions
 
 
-class Loads(Protocol):
+class RowLoader(Protocol):
     """What rows are loaded from: a target, or its transaction."""
 
     def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
@@ -53,12 +61,12 @@ class Timing:
         self.events[handler] = self.events.get(handler, 0) + events
 
 
-class Reading:
+class PageDecoder:
     """Stored events as items, for one partition. `catches`: what the user's code raises that is its failure."""
 
     def __init__(
         self,
-        plan: Plan,
+        plan: ProjectionDefinition,
         registry: Registry,
         partition: int,
         partitions: int,
@@ -70,21 +78,21 @@ class Reading:
         self._key_size = len(plan.rows.table.key) if plan.rows else 0
         self._partition_of: dict[Key, int] = {}
 
-    def items(self, events: Sequence[StoredEvent], known: Mapping[int, Entry]) -> Sequence[Item]:
+    def items(self, events: Sequence[StoredEvent], known: Mapping[int, Entry]) -> Sequence[DecodedEvent]:
         """Those of this partition; what is `known` to be skipped is not decoded.
 
         Raises Failed, its index into the events, where one cannot be decoded or has no key.
         """
         if events and not known and self._key_size:
-            straight = self._straight(events)
+            straight = self._columns_of(events)
             if straight is not None:
                 return straight
-        found: list[Item] = []
+        found: list[DecodedEvent] = []
         codecs, decode, key_of, size = self._codecs, self._registry.decode_as, self._plan.key, self._key_size
         split = self._partitions > 1
         for at, stored in enumerate(events):
             if known and stored.position in known:
-                found.append(Item(at, stored))
+                found.append(DecodedEvent(at, stored))
                 continue
             try:
                 codec = codecs.get((stored.type, stored.version))
@@ -105,16 +113,16 @@ class Reading:
                     parts = tuple([(e, self._keys(e)) for e in decoded if isinstance(e, self._plan.events)])
                     keys = tuple(dict.fromkeys(key for _, own in parts for key in own))
             except self._catches as error:
-                raise Failed(at, error, "key") from error
+                raise HandlerFailed(at, error, "key") from error
             if split:
                 own = self._own(parts, keys)
                 if own is None:
                     continue
                 parts, keys = own
-            found.append(Item(at, stored, parts, keys))
+            found.append(DecodedEvent(at, stored, parts, keys))
         return found
 
-    def _straight(self, events: Sequence[StoredEvent]) -> Straight | None:
+    def _columns_of(self, events: Sequence[StoredEvent]) -> ColumnarPage | None:
         """A page in columns; None where an event is of the kinds, or has one of the faults, that need looking at."""
         decoded = self._decoded(events)
         if decoded is None:
@@ -128,11 +136,11 @@ class Reading:
                 return None
             keys = list(zip(keys, strict=True))
         if self._partitions == 1:
-            return Straight(range(len(decoded)), list(events), decoded, keys)
+            return ColumnarPage(range(len(decoded)), list(events), decoded, keys)
         mine = [self._is_mine(key) for key in keys]
         places = list(compress(range(len(decoded)), mine))
         stored, own = list(compress(events, mine)), list(compress(decoded, mine))
-        return Straight(places, stored, own, list(compress(keys, mine)))
+        return ColumnarPage(places, stored, own, list(compress(keys, mine)))
 
     def _decoded(self, events: Sequence[StoredEvent]) -> list[Any] | None:
         kinds = [(stored.type, stored.version) for stored in events]
@@ -152,7 +160,7 @@ class Reading:
     def _is_mine(self, key: Key) -> bool:
         partition = self._partition_of.get(key)
         if partition is None:
-            if len(self._partition_of) >= MOST_ROWS:
+            if len(self._partition_of) >= MAX_CACHED_ROWS:
                 self._partition_of.clear()
             partition = self._partition_of[key] = partition_of(key, self._partitions)
         return partition == self._partition
@@ -189,11 +197,16 @@ class Reading:
         )
 
 
-class Rows:
+class RowCache:
     """Keyed rows, folded in memory. This worker alone writes them, so they are kept from page to page."""
 
     def __init__(
-        self, plan: Plan, target: Loads, place: Place, fresh: bool, catches: type[BaseException] = Exception
+        self,
+        plan: ProjectionDefinition,
+        target: RowLoader,
+        place: Place,
+        fresh: bool,
+        catches: type[BaseException] = Exception,
     ) -> None:
         assert plan.rows is not None
         self._plan, self._target, self._of, self._catches = plan, target, plan.rows, catches
@@ -211,7 +224,7 @@ class Rows:
         self._touched = {}
         self._whole, self._begun = whole, None
 
-    def fold(self, items: Sequence[Item], timing: Timing, clock: Clock, *, each: bool = False) -> None:
+    def fold(self, items: Sequence[DecodedEvent], timing: Timing, clock: Clock, *, each: bool = False) -> None:
         """Take events in, in memory. Raises Failed; then `forget` before anything else.
 
         `each`: look at a row's key after every event, so that Failed names the one that changed it.
@@ -222,13 +235,13 @@ class Rows:
         self._evolve(items, each)
         timing.add("evolve", clock() - began, len(items))
 
-    def _evolve(self, items: Sequence[Item], each: bool = False) -> None:
-        if isinstance(items, Straight) and not each:
+    def _evolve(self, items: Sequence[DecodedEvent], each: bool = False) -> None:
+        if isinstance(items, ColumnarPage) and not each:
             items.evolve(self._plan, self._cache, self._catches)
         else:
             self._one_by_one(items, each)
 
-    def _one_by_one(self, items: Sequence[Item], each: bool) -> None:
+    def _one_by_one(self, items: Sequence[DecodedEvent], each: bool) -> None:
         plan, cache = self._plan, self._cache
         cls, recorded, keeps = plan.cls, plan.recorded, plan.keeps
         index = 0
@@ -241,20 +254,20 @@ class Rows:
                             row = cache[key] = cls(*key)
                         done = row.evolve(event, Recorded(item.stored, event)) if recorded else row.evolve(event)
                         if done is not None:
-                            raise returned(cls)
+                            raise result_refused(cls)
                         if keeps and not row.keep():
                             cache[key] = None
                         elif each and self._of.key_of(row) != key:
-                            raise key_changed(plan, key, row)
+                            raise key_changed_error(plan, key, row)
         except self._catches as error:
-            raise Failed(index, error, "evolve") from error
+            raise HandlerFailed(index, error, "evolve") from error
 
     def _load(self, keys: dict[Key, None]) -> None:
         cache = self._cache
         missing = dict.fromkeys(filterfalse(cache.__contains__, keys))
         if not missing:
             return
-        if len(cache) + len(missing) > MOST_ROWS:
+        if len(cache) + len(missing) > MAX_CACHED_ROWS:
             if self._whole:
                 self._begun, self._whole = bytearray(SLOTS), False
                 self._first_times(cache)
@@ -273,16 +286,18 @@ class Rows:
             try:
                 found_rows = self._target.load(self.table, keys)
             except (RowRefused, TypeError, ValueError, OverflowError) as error:
-                raise Failed(None, unstorable_error(self._plan.name, columns, keys, _cause(error)), "key") from error
+                raise HandlerFailed(
+                    None, unstorable_error(self._plan.name, columns, keys, _cause(error)), "key"
+                ) from error
             for row in found_rows:
                 try:
                     found = self._of.unpack(row)
                 except InvalidProjection as error:  # a check of the class's own
-                    raise Failed(None, error, "evolve") from error
+                    raise HandlerFailed(None, error, "evolve") from error
                 key = self._of.key_of(found)
                 self._cache[key] = found
                 if key not in missing:
-                    raise Failed(None, self._odd(key), "key")
+                    raise HandlerFailed(None, self._odd(key), "key")
                 del missing[key]
         self._cache.update(missing)
 
@@ -316,7 +331,7 @@ class Rows:
             tx.delete(self.table, keys)
         except (RowRefused, TypeError, ValueError, OverflowError) as error:
             columns = self._of.table.columns
-            raise Failed(
+            raise HandlerFailed(
                 None, unstorable_error(self._plan.name, columns, map(self._values, rows), _cause(error)), "evolve"
             ) from error
 
@@ -325,8 +340,8 @@ class Rows:
         found = list(map(self._of.key_of, rows))
         if found != keys:
             key, row = next((k, r) for k, r, f in zip(keys, rows, found, strict=True) if f != k)
-            error = key_changed(self._plan, key, row)
-            raise Failed(None, error, "evolve") from error
+            error = key_changed_error(self._plan, key, row)
+            raise HandlerFailed(None, error, "evolve") from error
 
     def _packed(
         self, pack: Callable[[Any], tuple[Any, ...]], values: Iterable[Any], handler: str
@@ -341,7 +356,7 @@ class Rows:
             return packed
         except Exception as error:
             columns = self._of.table.columns
-            raise Failed(
+            raise HandlerFailed(
                 None, unstorable_error(self._plan.name, columns, map(self._values, every), error), handler
             ) from error
 
@@ -358,15 +373,15 @@ def _cause(error: Exception) -> Exception:
     return cause if isinstance(error, RowRefused) and isinstance(cause, Exception) else error
 
 
-def keys_in(items: Sequence[Item]) -> dict[Key, None]:
+def keys_in(items: Sequence[DecodedEvent]) -> dict[Key, None]:
     """The keys of some items, each once, in order."""
-    return dict.fromkeys(items.keys if isinstance(items, Straight) else [k for item in items for k in item.keys])
+    return dict.fromkeys(items.keys if isinstance(items, ColumnarPage) else [k for item in items for k in item.keys])
 
 
-class Handlers:
+class HandlerDispatch:
     """Handlers of a class, by event. `catches`: what they raise that is their failure."""
 
-    def __init__(self, plan: Plan, catches: type[BaseException] = Exception) -> None:
+    def __init__(self, plan: ProjectionDefinition, catches: type[BaseException] = Exception) -> None:
         self._plan, self._catches = plan, catches
         self._by_type: dict[type, tuple[Handler, ...]] = {}
         self._batches = tuple(h for h in plan.handlers if h.batch)
@@ -381,7 +396,7 @@ class Handlers:
         return found
 
     def handle(
-        self, items: Sequence[Item], tx: Writing | None, timing: Timing, clock: Clock, patience: float = 1e9
+        self, items: Sequence[DecodedEvent], tx: Writing | None, timing: Timing, clock: Clock, patience: float = 1e9
     ) -> int:
         """Hand events to handlers; returns how many were: all, unless others wait or `patience` (seconds) is over.
 
@@ -396,7 +411,7 @@ class Handlers:
                     try:
                         handler.call(Recorded(item.stored, event) if handler.recorded else event, *rest)
                     except self._catches as error:
-                        raise Failed(index, error, handler.name) from error
+                        raise HandlerFailed(index, error, handler.name) from error
                     timing.add(handler.name, clock() - began, 1)
             further = items[index + 1] if index + 1 < len(items) else None
             if tx is not None and further is not None and further.stored.first != item.stored.first:
@@ -410,7 +425,7 @@ class Handlers:
                 try:
                     handler.call(given, *rest)
                 except self._catches as error:
-                    raise Failed(None if len(items) > 1 else 0, error, handler.name) from error
+                    raise HandlerFailed(None if len(items) > 1 else 0, error, handler.name) from error
                 timing.add(handler.name, clock() - began, len(taken))
         return len(items)
 

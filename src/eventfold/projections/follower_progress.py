@@ -33,7 +33,7 @@ from eventfold.log.cursors import cursor_after, verify
 from eventfold.ports.target import Advance, Checkpoint, Disturbed, Place, Registered, Target
 from eventfold.projections.known_progress import refuse_unknown_progress
 from eventfold.projections.lease_holders import is_dead_holder, new_holder_id
-from eventfold.projections.stop_reason import paused, restored
+from eventfold.projections.stop_reason import ahead_of_log_error, paused_error
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 MARK_EVERY = 10_000  # positions between two marks of the ledger
@@ -41,7 +41,7 @@ SELDOM = 1.0  # seconds between two moves past events that nobody asked for
 DISTURBED = 20  # times an acknowledgement is begun again because somebody changed something by hand
 
 
-class Keeping:
+class FollowerProgress:
     """The kept progress of one named follower. `after` counts only when nothing is kept under the name yet."""
 
     def __init__(
@@ -87,11 +87,11 @@ class Keeping:
         except BaseException as error:
             self._target.release(held)
             if isinstance(error, CursorMismatch):
-                raise restored(self.name, "follower", error) from error
+                raise ahead_of_log_error(self.name, "follower", error) from error
             raise
         self._held = held
         arguments = (weakref.ref(self), self._stop, self._target, held, self._lease)
-        heart = threading.Thread(target=_beat, args=arguments, name=f"eventfold-{self.name}", daemon=True)
+        heart = threading.Thread(target=_renew_lease, args=arguments, name=f"eventfold-{self.name}", daemon=True)
         heart.start()
         self._heart = heart  # only now: an exception in between leaves no thread that cannot be joined
         return self._cursor(held)
@@ -127,7 +127,7 @@ class Keeping:
                 name=self.name,
             )
         if known.paused:
-            raise paused(self.name, known.paused)
+            raise paused_error(self.name, known.paused)
         (kept,) = self._target.checkpoints(self.name, 1)
         if kept.query != query:
             raise ProjectionChanged(
@@ -262,7 +262,9 @@ class Keeping:
         self._held = None
 
 
-def _beat(keeping: weakref.ref[Keeping], stop: threading.Event, target: Target, held: Checkpoint, lease: float) -> None:
+def _renew_lease(
+    keeping: weakref.ref[FollowerProgress], stop: threading.Event, target: Target, held: Checkpoint, lease: float
+) -> None:
     """Keep a lease alive, until it is ended, lost, or nobody follows any more."""
     while not stop.wait(lease / 3) and keeping() is not None:
         try:

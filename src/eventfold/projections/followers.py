@@ -9,18 +9,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from operator import length_hint
 from typing import Any
 
-from eventfold.concurrency import Bell, in_thread, run
+from eventfold.concurrency import CommitSignal, in_thread, run
 from eventfold.core.event import Recorded
 from eventfold.core.query import Cursor
 from eventfold.errors import InvalidInput
-from eventfold.log.follow import Following
-from eventfold.projections.follower_progress import Keeping
+from eventfold.log.follow import LogFollower
+from eventfold.projections.follower_progress import FollowerProgress
 
 
 class _Given:
     """What both colours know: which events have been given so far."""
 
-    def __init__(self, following: Following, bell: Bell) -> None:
+    def __init__(self, following: LogFollower, bell: CommitSignal) -> None:
         self._following, self._bell = following, bell
         self._given: Recorded[Any] | None = None  # the last event of a page that is being given one by one
         self._rest: Iterator[Recorded[Any]] = iter(())  # and what is left of that page
@@ -48,7 +48,7 @@ class Follower(_Given):
     a name its progress is kept in the store: `acknowledge()` what you have dealt with.
     """
 
-    def __init__(self, following: Following, bell: Bell, kept: Keeping | None = None) -> None:
+    def __init__(self, following: LogFollower, bell: CommitSignal, kept: FollowerProgress | None = None) -> None:
         super().__init__(following, bell)
         self._kept = kept
 
@@ -124,11 +124,14 @@ class AsyncFollower(_Given):
     """The twin of `Follower`: `async for recorded in follower`."""
 
     def __init__(
-        self, following: Following, bell: Bell, keeping: Callable[[], Awaitable[Keeping]] | None = None
+        self,
+        following: LogFollower,
+        bell: CommitSignal,
+        keeping: Callable[[], Awaitable[FollowerProgress]] | None = None,
     ) -> None:
         super().__init__(following, bell)
         self._keeping = keeping
-        self._kept: Keeping | None = None
+        self._kept: FollowerProgress | None = None
 
     async def pages(self, timeout: float | None = None) -> AsyncIterator[list[Recorded[Any]]]:
         """See Follower.pages."""

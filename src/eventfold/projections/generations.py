@@ -24,7 +24,7 @@ from eventfold.errors import CursorMismatch, InvalidProjection, ProjectionChange
 from eventfold.log.context import Log
 from eventfold.log.cursors import cursor_at, verify
 from eventfold.ports.target import FOREVER, Checkpoint, Disturbed, PendingCommand, Place, Registered, Target
-from eventfold.projections.definition import Plan
+from eventfold.projections.definition import ProjectionDefinition
 from eventfold.projections.fold import name_table
 from eventfold.projections.known_progress import refuse_unknown_progress
 
@@ -57,12 +57,12 @@ class Comparison(msgspec.Struct, frozen=True):
         return self.different == 0
 
 
-def tables_of(plan: Plan) -> dict[str, Table | str]:
+def tables_of(plan: ProjectionDefinition) -> dict[str, Table | str]:
     """The tables of a plan, by name."""
     return dict(plan.tables) if plan.rows is None else {plan.rows.table.name: plan.rows.table}
 
 
-async def register(plan: Plan, log: Log, target: Target) -> Registered:
+async def register(plan: ProjectionDefinition, log: Log, target: Target) -> Registered:
     """Make a projection known and its tables ready, once. Raises ProjectionChanged if its code is another now."""
     known = target.registered(plan.name)
     if known is None:
@@ -90,7 +90,7 @@ async def register(plan: Plan, log: Log, target: Target) -> Registered:
                 if tx.record() == known:
                     tx.save_record(msgspec.structs.replace(known, code=plan.code))
         if live.fingerprint != plan.fingerprint:
-            _take_over_fingerprint(plan, target)
+            _adopt_fingerprint(plan, target)
         return known
     if known.kind != plan.kind or known.code != plan.code:
         raise InvalidProjection(
@@ -114,7 +114,7 @@ async def register(plan: Plan, log: Log, target: Target) -> Registered:
     )
 
 
-def _take_over_fingerprint(plan: Plan, target: Target) -> None:
+def _adopt_fingerprint(plan: ProjectionDefinition, target: Target) -> None:
     """Keep today's fingerprint of the same code in place of that of an older release."""
     with target.control(plan.name) as tx:
         for held in tx.checkpoints():
@@ -122,14 +122,14 @@ def _take_over_fingerprint(plan: Plan, target: Target) -> None:
                 tx.update_checkpoint(held.place, fingerprint=plan.fingerprint)
 
 
-def outdated(plan: Plan, target: Target, generation: int) -> bool:
+def is_outdated(plan: ProjectionDefinition, target: Target, generation: int) -> bool:
     """Whether the rows of a generation were made by a release that told keys apart by their text."""
     return plan.rows is not None and target.outdated(name_table(plan.rows.table, generation))
 
 
-def refuse_outdated(plan: Plan, target: Target, generation: int) -> None:
+def refuse_outdated(plan: ProjectionDefinition, target: Target, generation: int) -> None:
     """Raises ProjectionChanged where rows were made by a release that told decimals and moments apart by their text."""
-    if outdated(plan, target, generation):
+    if is_outdated(plan, target, generation):
         raise ProjectionChanged(
             f"The rows of {plan.name} were made by an older eventfold, which compared the decimals and moments of keys "
             "and indexes by their text: 1.0 and 1.00 were two keys.",
@@ -138,12 +138,14 @@ def refuse_outdated(plan: Plan, target: Target, generation: int) -> None:
         )
 
 
-async def first_checkpoints(plan: Plan, log: Log, start: int) -> list[Checkpoint]:
+async def first_checkpoints(plan: ProjectionDefinition, log: Log, start: int) -> list[Checkpoint]:
     """The checkpoints of a projection that begins behind a position. Raises CursorMismatch beyond the log's end."""
     return await _checkpoints(plan, log, 1, start, None)
 
 
-async def _checkpoints(plan: Plan, log: Log, generation: int, start: int, until: int | None) -> list[Checkpoint]:
+async def _checkpoints(
+    plan: ProjectionDefinition, log: Log, generation: int, start: int, until: int | None
+) -> list[Checkpoint]:
     cursor = await cursor_at(log, start)
     return [
         Checkpoint(
@@ -161,7 +163,7 @@ async def _checkpoints(plan: Plan, log: Log, generation: int, start: int, until:
     ]
 
 
-async def _warn_of_unwritten(plan: Plan, log: Log) -> None:
+async def _warn_of_unwritten(plan: ProjectionDefinition, log: Log) -> None:
     written = [found.type for found in await log.engine.types()]
     for each in plan.events:
         names = stored_names_of(each)  # with aliases and older classes, of which one that is written is enough
@@ -177,14 +179,14 @@ async def _warn_of_unwritten(plan: Plan, log: Log) -> None:
 
 
 async def begin(
-    plan: Plan, log: Log, target: Target, until: int | None, command: Callable[[int], PendingCommand]
+    plan: ProjectionDefinition, log: Log, target: Target, until: int | None, command: Callable[[int], PendingCommand]
 ) -> int:
     """The generation to build: the one left off by an earlier rebuild of the same code, or a new one.
 
     With `until` it is one of the past, which never goes live. `command` is noted where anything changed. Raises
     UnknownProjection, Disturbed.
     """
-    known_in(target, plan.name)
+    require_record(target, plan.name)
     if plan.kind == "effects":
         raise InvalidProjection(f"{plan.name} has effects, and they are not done again.", "Rebuild read models only.")
     with target.control(plan.name) as tx:
@@ -209,9 +211,9 @@ async def begin(
         return generation
 
 
-async def goes_on(plan: Plan, log: Log, target: Target, left: Sequence[Checkpoint]) -> bool:
+async def goes_on(plan: ProjectionDefinition, log: Log, target: Target, left: Sequence[Checkpoint]) -> bool:
     """Whether a rebuild goes on with what an earlier one left: the same code, of this log."""
-    if not left or not plan.is_code_of(left[0].fingerprint) or outdated(plan, target, left[0].place.generation):
+    if not left or not plan.is_code_of(left[0].fingerprint) or is_outdated(plan, target, left[0].place.generation):
         return False
     return await _of_this_log(log, left)
 
@@ -237,7 +239,7 @@ def refuse_unknown(held: Sequence[Checkpoint], name: str, generation: int) -> No
         )
 
 
-async def refuse_other_tables(plan: Plan, log: Log, target: Target, held: list[Checkpoint]) -> int:
+async def refuse_other_tables(plan: ProjectionDefinition, log: Log, target: Target, held: list[Checkpoint]) -> int:
     """Refuse to go on with rows that cannot be right for code that has changed. Raises ProjectionChanged.
 
     Returns the position through which the judgement holds: the old code may still be moving on.
@@ -274,7 +276,7 @@ async def _same_through(log: Log, old: Query, new: Query, position: int) -> int:
     return -1
 
 
-def same_code(judged: Sequence[Checkpoint], now: Sequence[Checkpoint], through: int) -> bool:
+def is_same_code(judged: Sequence[Checkpoint], now: Sequence[Checkpoint], through: int) -> bool:
     """Whether checkpoints are of the code that they were judged to be of, and no further than was judged."""
 
     def facts(held: Sequence[Checkpoint]) -> list[tuple[Any, ...]]:
@@ -283,7 +285,7 @@ def same_code(judged: Sequence[Checkpoint], now: Sequence[Checkpoint], through: 
     return facts(judged) == facts(now) and max(each.position for each in now) <= through
 
 
-def switched(known: Registered) -> Registered:
+def after_switch(known: Registered) -> Registered:
     """What is known after a switch. Raises UnknownProjection where nothing is built."""
     if known.building is None:
         raise UnknownProjection(
@@ -294,7 +296,7 @@ def switched(known: Registered) -> Registered:
     return msgspec.structs.replace(known, live=known.building, previous=known.live, building=None)
 
 
-def rolled_back(known: Registered) -> Registered:
+def after_rollback(known: Registered) -> Registered:
     """What is known after a rollback; the present generation is kept, for another change of mind."""
     if known.previous is None:
         raise UnknownProjection(
@@ -305,7 +307,7 @@ def rolled_back(known: Registered) -> Registered:
     return msgspec.structs.replace(known, live=known.previous, previous=known.live)
 
 
-def known_in(target: Target, name: str) -> Registered:
+def require_record(target: Target, name: str) -> Registered:
     """What is known about a projection. Raises UnknownProjection, with near matches."""
     known = target.registered(name)
     if known is None:
@@ -322,7 +324,7 @@ def known_in(target: Target, name: str) -> Registered:
     return known
 
 
-def compare(plan: Plan, target: Target, generations: tuple[int, int]) -> Comparison:
+def compare(plan: ProjectionDefinition, target: Target, generations: tuple[int, int]) -> Comparison:
     """Compare two generations, row by row."""
     counts, sums, different = [0, 0], [0, 0], 0
     differences: list[Difference] = []
@@ -330,7 +332,7 @@ def compare(plan: Plan, target: Target, generations: tuple[int, int]) -> Compari
         for side, row in enumerate((difference.before, difference.after)):
             if row is not None:
                 counts[side] += 1
-                sums[side] = (sums[side] + _hash(row)) % MODULUS
+                sums[side] = (sums[side] + _row_hash(row)) % MODULUS
         if difference.before != difference.after:
             different += 1
             if len(differences) < SHOWN:
@@ -347,15 +349,17 @@ def compare(plan: Plan, target: Target, generations: tuple[int, int]) -> Compari
     )
 
 
-def _hash(row: tuple[Any, ...]) -> int:
+def _row_hash(row: tuple[Any, ...]) -> int:
     """The same for rows whose values are equal, however they are written."""
     return int.from_bytes(blake2b(repr(tuple(map(canonical, row))).encode(), digest_size=16).digest())
 
 
-def _pairs(plan: Plan, target: Target, generations: tuple[int, int]) -> Iterator[Difference]:
+def _pairs(plan: ProjectionDefinition, target: Target, generations: tuple[int, int]) -> Iterator[Difference]:
     if plan.rows is not None:
         table = plan.rows.table
-        yield from _merged(table, *(_each(target, name_table(table, generation)) for generation in generations))
+        yield from _merge_rows(
+            table, *(_rows_in_order(target, name_table(table, generation)) for generation in generations)
+        )
         return
     for name in plan.tables:
         before, after = (Counter(target.dump(name, generation)) for generation in generations)
@@ -364,12 +368,14 @@ def _pairs(plan: Plan, target: Target, generations: tuple[int, int]) -> Iterator
                 yield Difference(name, row, row if number < before[row] else None, row if number < after[row] else None)
 
 
-def _each(target: Target, table: Table) -> Iterator[tuple[Any, ...]]:
+def _rows_in_order(target: Target, table: Table) -> Iterator[tuple[Any, ...]]:
     for page in target.scan(table):
         yield from page
 
 
-def _merged(table: Table, before: Iterator[tuple[Any, ...]], after: Iterator[tuple[Any, ...]]) -> Iterator[Difference]:
+def _merge_rows(
+    table: Table, before: Iterator[tuple[Any, ...]], after: Iterator[tuple[Any, ...]]
+) -> Iterator[Difference]:
     """Two runs of rows in the order of their keys, side by side.
 
     The order is the database's, so what comes up on one side only is remembered until the other side has it or ends.

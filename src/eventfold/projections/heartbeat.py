@@ -14,21 +14,21 @@ from contextlib import contextmanager, suppress
 
 from eventfold.errors import EventfoldError
 from eventfold.ports.target import Target
-from eventfold.projections.worker import Work
+from eventfold.projections.worker import PartitionWorker
 
 
-class Heart:
+class LeaseHeartbeat:
     """Keeps the leases of those that are at work in one target, while a step takes longer than a third of a lease."""
 
     def __init__(self, target: Target, lease: float) -> None:
         self._target, self._lease = target, lease
-        self._at_work: dict[Work, float] = {}
+        self._at_work: dict[PartitionWorker, float] = {}
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
 
     @contextmanager
-    def during(self, work: Work) -> Generator[None]:
+    def during(self, work: PartitionWorker) -> Generator[None]:
         """Around a step."""
         try:
             self._at_work[work] = time.monotonic()

@@ -17,33 +17,33 @@ from eventfold.errors import CursorMismatch, EventfoldError, InlineFailed, Lease
 from eventfold.ports.engine import Engine, StaleRows
 from eventfold.ports.inline import InlineRegistration
 from eventfold.ports.target import Advance, Checkpoint, Disturbed, Host, Joined, Place
-from eventfold.projections.definition import Plan
-from eventfold.projections.fold import MOST_ROWS, Handlers, Key, Reading, Rows, Timing, keys_in
-from eventfold.projections.page import Failed, Item
-from eventfold.projections.worker import MARK_EVERY
+from eventfold.projections.definition import ProjectionDefinition
+from eventfold.projections.fold import MAX_CACHED_ROWS, HandlerDispatch, Key, PageDecoder, RowCache, Timing, keys_in
+from eventfold.projections.page import DecodedEvent, HandlerFailed
+from eventfold.projections.worker import MARK_EVERY_EVENTS
 
 SAVEPOINT, RELEASE, UNDO = (f"{word} eventfold_inline" for word in ("SAVEPOINT", "RELEASE", "ROLLBACK TO"))
 
 
-def _still() -> float:
+def _no_clock() -> float:
     """The clock of somebody who does not look at it."""
     return 0.0
 
 
-class InlineRows(Rows):
+class InlineRowCache(RowCache):
     """Keyed rows that may be put back as they were before the last request."""
 
-    def __init__(self, plan: Plan, host: Joined, place: Place) -> None:
+    def __init__(self, plan: ProjectionDefinition, host: Joined, place: Place) -> None:
         super().__init__(plan, host, place, fresh=False)
         self._before: dict[Key, tuple[Any, ...] | None] = {}
 
     def begin(self, joined: Joined) -> None:
         """Another transaction."""
         self._target = joined
-        if len(self._cache) > MOST_ROWS:
+        if len(self._cache) > MAX_CACHED_ROWS:
             self._cache.clear()
 
-    def take(self, items: Sequence[Item]) -> None:
+    def take(self, items: Sequence[DecodedEvent]) -> None:
         """Fold a request's events, in memory. Raises Failed; then `undo`."""
         self._before.clear()
         keys, cache, pack = keys_in(items), self._cache, self._of.pack
@@ -52,16 +52,16 @@ class InlineRows(Rows):
         try:
             self._before = {key: None if cache[key] is None else pack(cache[key]) for key in keys}
         except (TypeError, ValueError) as error:  # an earlier request of this transaction left what is no row
-            raise Failed(None, error, "evolve") from error
+            raise HandlerFailed(None, error, "evolve") from error
         shared = not self._touched.keys().isdisjoint(keys)
         self._touched.update(keys)
         try:
             self._evolve(items)
             there = [key for key in keys if cache[key] is not None]
             self.refuse_other_keys(there, [cache[key] for key in there])
-        except Failed as failed:
+        except HandlerFailed as failed:
             if shared:  # what an earlier request left in the row may be at fault: no database has looked at that yet
-                raise Failed(None, failed.error, failed.handler) from failed.error
+                raise HandlerFailed(None, failed.error, failed.handler) from failed.error
             raise
 
     def undo(self) -> None:
@@ -78,17 +78,17 @@ class InlineRows(Rows):
             self._touched.clear()
 
 
-class Kept:
+class InlineModel:
     """One read model, as this process keeps it from append to append. `ticket`: of which rows."""
 
-    def __init__(self, plan: Plan, ticket: str, registry: Registry) -> None:
+    def __init__(self, plan: ProjectionDefinition, ticket: str, registry: Registry) -> None:
         self.plan, self.ticket = plan, ticket
         self.place = Place(plan.name, int(ticket.partition(" ")[0]))
         self.types = frozenset(types_of(plan))
         self.held: Checkpoint | None = None
-        self._reading = Reading(plan, registry, 0, 1)
-        self._handlers = Handlers(plan)
-        self._rows: InlineRows | None = None
+        self._reading = PageDecoder(plan, registry, 0, 1)
+        self._handlers = HandlerDispatch(plan)
+        self._rows: InlineRowCache | None = None
         self._sum = self._last_sum = EMPTY_TALLY
 
     def begin(self, joined: Joined, *, warm: bool) -> None:
@@ -107,7 +107,7 @@ class Kept:
                 self._rows = None
         if self.plan.kind == "rows":
             if self._rows is None:
-                self._rows = InlineRows(self.plan, joined, self.place)
+                self._rows = InlineRowCache(self.plan, joined, self.place)
             self._rows.begin(joined)
 
     def take(self, mine: list[StoredEvent], at_once: bool) -> None:
@@ -119,7 +119,7 @@ class Kept:
             if at_once:
                 self._rows.write_now(self.joined)
         else:
-            self._handlers.handle(items, self.joined, Timing(), _still)
+            self._handlers.handle(items, self.joined, Timing(), _no_clock)
         self._sum += tally(mine)
 
     def undo(self) -> None:
@@ -142,7 +142,7 @@ class Kept:
             epoch=epoch,
             seen=held.seen + self._sum,
             handled=held.handled + self._sum,
-            mark=last.position // MARK_EVERY != held.position // MARK_EVERY,
+            mark=last.position // MARK_EVERY_EVENTS != held.position // MARK_EVERY_EVENTS,
             stats=held.stats,
             at=last.time,
         )
@@ -157,10 +157,10 @@ class Kept:
         self.held, self._rows = None, None
 
 
-class Taking:
+class InlineBatch:
     """See engine.Folding."""
 
-    def __init__(self, owner: Inlining | None, kept: Sequence[Kept], epoch: int) -> None:
+    def __init__(self, owner: LocalInlineProjector | None, kept: Sequence[InlineModel], epoch: int) -> None:
         self.types = frozenset[str]().union(*(each.types for each in kept))
         self._owner, self._kept, self._epoch = owner, kept, epoch
         self._last: StoredEvent | None = None
@@ -168,7 +168,7 @@ class Taking:
 
     def take(self, events: Sequence[StoredEvent], at_once: bool = False) -> EventfoldError | None:
         """See the port."""
-        concerned: list[tuple[Kept, list[StoredEvent]]] = []
+        concerned: list[tuple[InlineModel, list[StoredEvent]]] = []
         for each in self._kept:
             mine = [event for event in events if event.type in each.types]
             if mine:
@@ -183,12 +183,12 @@ class Taking:
         for number, (each, mine) in enumerate(concerned):
             try:
                 each.take(mine, at_once)
-            except Failed as failed:
+            except HandlerFailed as failed:
                 if saves:
                     _undo(tx, failed)
                 for earlier, _ in concerned[: number + 1]:
                     earlier.undo()
-                error = refused(each.plan, failed, mine)
+                error = inline_failed_error(each.plan, failed, mine)
                 if failed.index is None and not at_once:
                     raise error from failed.error
                 return error
@@ -204,8 +204,8 @@ class Taking:
         for each in self._kept:
             try:
                 each.write(self._last, self._epoch)
-            except Failed as failed:
-                raise refused(each.plan, failed, ()) from failed.error
+            except HandlerFailed as failed:
+                raise inline_failed_error(each.plan, failed, ()) from failed.error
 
     def end(self, head: int | None) -> None:
         """See the port."""
@@ -216,17 +216,17 @@ class Taking:
             self._owner.head, self._owner.epoch = head, self._epoch
 
 
-class Inlining:
+class LocalInlineProjector:
     """See engine.Folder: the read models whose code this process has."""
 
     def __init__(self, engine: Engine, registry: Registry, host: Host) -> None:
         self.codes: dict[str, str] = {}
         self.head = self.epoch = -1  # where our own last commit left the log, and in which epoch
         self._engine, self._registry, self._host = engine, registry, host
-        self._plans: dict[str, Plan] = {}
-        self._kept: dict[str, Kept] = {}
+        self._plans: dict[str, ProjectionDefinition] = {}
+        self._kept: dict[str, InlineModel] = {}
 
-    def add(self, plan: Plan) -> None:
+    def add(self, plan: ProjectionDefinition) -> None:
         """Have the code of one more."""
         self._plans[plan.name] = plan
         self.codes[plan.name] = plan.fingerprint
@@ -237,9 +237,9 @@ class Inlining:
         for kept in self._kept.values():
             kept.forget()
 
-    def begin(self, connection: Any, head: int, inlined: Sequence[InlineRegistration]) -> Taking:
+    def begin(self, connection: Any, head: int, inlined: Sequence[InlineRegistration]) -> InlineBatch:
         """See the port."""
-        now: list[Kept] = []
+        now: list[InlineModel] = []
         epoch = self._engine.epoch
         warm = self.head == head and self.epoch == epoch
         for each in inlined:
@@ -247,19 +247,19 @@ class Inlining:
                 continue  # its events are refused
             kept = self._kept.get(each.name)
             if kept is None or kept.ticket != each.incarnation:
-                kept = self._kept[each.name] = Kept(self._plans[each.name], each.incarnation, self._registry)
+                kept = self._kept[each.name] = InlineModel(self._plans[each.name], each.incarnation, self._registry)
             kept.begin(self._host.joined(connection, kept.place), warm=warm)
-            refuse_lost(kept, head)
+            refuse_lost_history(kept, head)
             now.append(kept)
-        return Taking(self, now, epoch)
+        return InlineBatch(self, now, epoch)
 
 
-def types_of(plan: Plan) -> tuple[str, ...]:
+def types_of(plan: ProjectionDefinition) -> tuple[str, ...]:
     """The event types it takes, by name."""
     return tuple(name for item in plan.query.items for name in item.types)
 
 
-def refuse_lost(kept: Kept, head: int) -> None:
+def refuse_lost_history(kept: InlineModel, head: int) -> None:
     """Rows that are further than the log are of another history. Raises CursorMismatch."""
     held = kept.held
     if held is not None and held.position > head:
@@ -270,7 +270,7 @@ def refuse_lost(kept: Kept, head: int) -> None:
         )
 
 
-def refused(plan: Plan, failed: Failed, mine: Sequence[StoredEvent]) -> InlineFailed:
+def inline_failed_error(plan: ProjectionDefinition, failed: HandlerFailed, mine: Sequence[StoredEvent]) -> InlineFailed:
     """Why an append was refused; the error of the user's code is its cause."""
     error = failed.error
     type = mine[failed.index or 0].type if mine else ""
@@ -287,7 +287,7 @@ def refused(plan: Plan, failed: Failed, mine: Sequence[StoredEvent]) -> InlineFa
     return found
 
 
-def _undo(tx: Joined, failed: Failed) -> None:
+def _undo(tx: Joined, failed: HandlerFailed) -> None:
     try:
         tx.execute(UNDO)
         tx.execute(RELEASE)
@@ -295,7 +295,7 @@ def _undo(tx: Joined, failed: Failed) -> None:
         raise failed.error from error
 
 
-def appends(events: Sequence[StoredEvent]) -> Iterator[list[StoredEvent]]:
+def group_by_append(events: Sequence[StoredEvent]) -> Iterator[list[StoredEvent]]:
     """Events, append by append."""
     for _, own in groupby(events, key=lambda event: event.first):
         yield list(own)

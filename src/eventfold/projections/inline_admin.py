@@ -19,9 +19,9 @@ from eventfold.log.cursors import verify
 from eventfold.ports.engine import Engine, ExclusiveTransaction
 from eventfold.ports.inline import InlineRegistration
 from eventfold.ports.target import INLINE, Checkpoint, Disturbed, Host, PendingCommand, Place, Registered
-from eventfold.projections.definition import Plan
-from eventfold.projections.generations import switched
-from eventfold.projections.inline import Kept, Taking, appends, refuse_lost, types_of
+from eventfold.projections.definition import ProjectionDefinition
+from eventfold.projections.generations import after_switch
+from eventfold.projections.inline import InlineBatch, InlineModel, group_by_append, refuse_lost_history, types_of
 
 
 def refuse_engine(engine: Engine) -> None:
@@ -35,7 +35,7 @@ def refuse_engine(engine: Engine) -> None:
         )
 
 
-def refuse_plan(plan: Plan) -> None:
+def refuse_definition(plan: ProjectionDefinition) -> None:
     """Raises InvalidProjection on one that cannot be kept within appends."""
     if plan.kind == "effects":
         what, now = "is a subscription, and effects cannot be taken back", "Run it: store.run(…)."
@@ -53,17 +53,17 @@ def refuse_plan(plan: Plan) -> None:
     raise InvalidProjection(f"{plan.name} cannot be kept within appends: it {what}.", now, projection=plan.name)
 
 
-def inline(held: Sequence[Checkpoint]) -> bool:
+def is_inline(held: Sequence[Checkpoint]) -> bool:
     """Whether these are checkpoints of a read model that every append keeps up."""
     return any(each.holder == INLINE for each in held)
 
 
-async def enrol(log: Log, host: Host, plan: Plan, known: Registered) -> None:
+async def enrol(log: Log, host: Host, plan: ProjectionDefinition, known: Registered) -> None:
     """Have every append keep its live generation up from now on. Raises InlineFailed, CursorMismatch, Disturbed."""
     await log.engine.in_turn(partial(_enrol, log, host, plan, known.live))
 
 
-async def switch(log: Log, host: Host, plan: Plan, new: Registered, command: PendingCommand) -> None:
+async def switch(log: Log, host: Host, plan: ProjectionDefinition, new: Registered, command: PendingCommand) -> None:
     """Exchange the generation that readers see and appends keep up for the one that was built, between two appends.
 
     Raises Disturbed where another one would come of it than `new`.
@@ -72,7 +72,7 @@ async def switch(log: Log, host: Host, plan: Plan, new: Registered, command: Pen
     async def exchanged(turn: ExclusiveTransaction) -> None:
         tx = host.controlled(turn.connection, plan.name)
         old = tx.record()
-        if old is None or switched(old) != new:
+        if old is None or after_switch(old) != new:
             raise Disturbed
         host.joined(turn.connection, Place(plan.name, old.live)).let_go()
         tx.save_record(new)
@@ -82,9 +82,9 @@ async def switch(log: Log, host: Host, plan: Plan, new: Registered, command: Pen
     await log.engine.in_turn(exchanged)
 
 
-async def _enrol(log: Log, host: Host, plan: Plan, generation: int, turn: ExclusiveTransaction) -> None:
+async def _enrol(log: Log, host: Host, plan: ProjectionDefinition, generation: int, turn: ExclusiveTransaction) -> None:
     entry = InlineRegistration(plan.name, plan.fingerprint, types_of(plan), f"{generation} {new_id().hex()}")
-    kept = Kept(plan, entry.incarnation, log.registry)
+    kept = InlineModel(plan, entry.incarnation, log.registry)
     known = host.controlled(turn.connection, plan.name).record()
     if known is not None and known.live != generation:
         raise Disturbed  # it was switched meanwhile
@@ -96,11 +96,11 @@ async def _enrol(log: Log, host: Host, plan: Plan, generation: int, turn: Exclus
         )
     await verify(log, Cursor(held.store, held.epoch, held.position, held.event_id))
     kept.begin(joined, warm=False)
-    refuse_lost(kept, turn.head)
-    taking, after = Taking(None, [kept], log.engine.epoch), held.position
+    refuse_lost_history(kept, turn.head)
+    taking, after = InlineBatch(None, [kept], log.engine.epoch), held.position
     while after < turn.head:
         page = await turn.read(plan.query, after)
-        for events in appends(page.events):
+        for events in group_by_append(page.events):
             error = taking.take(events, at_once=True)
             if error is not None:
                 raise error
@@ -120,7 +120,7 @@ async def let_go(log: Log, host: Host, known: Registered) -> None:
     await log.engine.in_turn(dismissed)
 
 
-async def accept(log: Log, plan: Plan) -> None:
+async def accept(log: Log, plan: ProjectionDefinition) -> None:
     """Let whoever has this code keep it up from now on; those who have the code until now no longer."""
 
     async def accepted(turn: ExclusiveTransaction) -> None:
@@ -131,6 +131,6 @@ async def accept(log: Log, plan: Plan) -> None:
     await log.engine.in_turn(accepted)
 
 
-def same(entry: InlineRegistration | None, plan: Plan) -> bool:
+def is_registered_as(entry: InlineRegistration | None, plan: ProjectionDefinition) -> bool:
     """Whether it is enrolled as it is now."""
     return entry is not None and (entry.code, entry.types) == (plan.fingerprint, types_of(plan))

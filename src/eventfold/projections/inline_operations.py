@@ -15,47 +15,47 @@ from eventfold.log.context import Log
 from eventfold.ports.inline import InlineRegistration
 from eventfold.ports.target import Checkpoint, Host, PendingCommand, Place, Registered, Target
 from eventfold.projections import inline_admin
-from eventfold.projections.definition import Plan
-from eventfold.projections.inline import Inlining
+from eventfold.projections.definition import ProjectionDefinition
+from eventfold.projections.inline import LocalInlineProjector
 from eventfold.projections.lease_holders import new_holder_id
-from eventfold.projections.runner import catch_up, means_of
-from eventfold.projections.worker import Work
+from eventfold.projections.runner import catch_up, worker_context
+from eventfold.projections.worker import PartitionWorker
 
 NAP = 0.01  # seconds between looks at a backfill that somebody else does
 
 
-def folder_of(log: Log, target: Target, plans: Sequence[Plan]) -> Inlining:
+def inline_projector(log: Log, target: Target, plans: Sequence[ProjectionDefinition]) -> LocalInlineProjector:
     """What an engine folds these with. Raises NotSupported, InvalidProjection."""
     inline_admin.refuse_engine(log.engine)
-    folder = Inlining(log.engine, log.registry, _host(target))
+    folder = LocalInlineProjector(log.engine, log.registry, _host(target))
     for plan in plans:
-        inline_admin.refuse_plan(plan)
+        inline_admin.refuse_definition(plan)
         folder.add(plan)
     return folder
 
 
-def enrolled(log: Log) -> dict[str, InlineRegistration]:
+def registered_by_name(log: Log) -> dict[str, InlineRegistration]:
     """Those that every append keeps up, by name."""
     return {each.name: each for each in run(log.engine.inlined())}
 
 
-def strangers(log: Log, plans: Sequence[Plan]) -> list[Plan]:
+def unregistered(log: Log, plans: Sequence[ProjectionDefinition]) -> list[ProjectionDefinition]:
     """Those that are not enrolled yet, or with other code than this."""
-    entries = enrolled(log)
-    return [plan for plan in plans if not inline_admin.same(entries.get(plan.name), plan)]
+    entries = registered_by_name(log)
+    return [plan for plan in plans if not inline_admin.is_registered_as(entries.get(plan.name), plan)]
 
 
-def take_in(log: Log, target: Target, plan: Plan, known: Registered, lease: float) -> bool:
+def register_inline(log: Log, target: Target, plan: ProjectionDefinition, known: Registered, lease: float) -> bool:
     """Fold what is there already, then have every append keep it up. False where it stopped or is paused.
 
     The long part is done while others append, by whoever holds the lease; only the rest in a turn of the writer.
     """
-    work = Work(plan, means_of(log, target, lease), Place(plan.name, known.live), new_holder_id())
+    work = PartitionWorker(plan, worker_context(log, target, lease), Place(plan.name, known.live), new_holder_id())
     while (state := catch_up(work, 0.0)) == "held":
-        if inline_admin.same(enrolled(log).get(plan.name), plan):
+        if inline_admin.is_registered_as(registered_by_name(log).get(plan.name), plan):
             return True
         (held,) = target.checkpoints(plan.name, known.live)
-        if held.position >= run(log.engine.head()).position or inline_admin.inline([held]):
+        if held.position >= run(log.engine.head()).position or inline_admin.is_inline([held]):
             break
         time.sleep(NAP)
     if state in ("stopped", "paused"):
@@ -64,26 +64,26 @@ def take_in(log: Log, target: Target, plan: Plan, known: Registered, lease: floa
     return True
 
 
-def switch(log: Log, target: Target, plan: Plan, new: Registered, command: PendingCommand) -> None:
+def switch(log: Log, target: Target, plan: ProjectionDefinition, new: Registered, command: PendingCommand) -> None:
     """Let readers and appends go over to what was built, between two appends. Raises Disturbed."""
     run(inline_admin.switch(log, _host(target), plan, new, command))
 
 
-def let_go(log: Log, target: Target, known: Registered) -> None:
+def release_inline(log: Log, target: Target, known: Registered) -> None:
     """Have appends keep it up no longer, if they do."""
-    if known.name in enrolled(log) or inline_admin.inline(target.checkpoints(known.name, known.live)):
+    if known.name in registered_by_name(log) or inline_admin.is_inline(target.checkpoints(known.name, known.live)):
         run(inline_admin.let_go(log, _host(target), known))
 
 
-def accept(log: Log, plan: Plan) -> None:
+def accept(log: Log, plan: ProjectionDefinition) -> None:
     """Let appends go on with this code."""
-    if plan.name in enrolled(log):
+    if plan.name in registered_by_name(log):
         run(inline_admin.accept(log, plan))
 
 
-def refuse_act(act: str, known: Registered, held: Sequence[Checkpoint]) -> None:
+def refuse_operation(act: str, known: Registered, held: Sequence[Checkpoint]) -> None:
     """Raises InvalidProjection on what makes no sense where every append keeps a read model up."""
-    if inline_admin.inline(held):
+    if inline_admin.is_inline(held):
         now = {
             "paused": "let go of it instead: eventfold projections forget {0}.",
             "rolled back": "build it with the code of before, and switch: eventfold projections rebuild {0} --switch.",

@@ -36,7 +36,7 @@ def is_dead_holder(holder: str) -> bool:
     if len(parts) != 5 or not parts[1].isdecimal():
         return False
     _, process, place, began, _ = parts
-    here = _place()
+    here = _namespace_id()
     if here == UNKNOWN or place != here:
         return False
     try:
@@ -45,17 +45,17 @@ def is_dead_holder(holder: str) -> bool:
         return True
     except (OSError, OverflowError):
         return False
-    now = _began(process)
+    now = _start_time(process)
     return UNKNOWN not in (began, now) and began != now  # another process has its id
 
 
 def _own_prefix() -> str:
-    place = _place()
-    began = UNKNOWN if place == UNKNOWN else _began("self")
+    place = _namespace_id()
+    began = UNKNOWN if place == UNKNOWN else _start_time("self")
     return f"{socket.gethostname()}:{os.getpid()}:{place}:{began}:"
 
 
-def _place() -> str:
+def _namespace_id() -> str:
     """Where this process's id was given: 12 hex digits of the boot's and the namespaces' identity; or UNKNOWN."""
     try:
         if os.readlink("/proc/self") != str(os.getpid()):
@@ -71,7 +71,7 @@ def _place() -> str:
     return sha256(f"{boot}\n{namespace}\n{clock}".encode()).hexdigest()[:12] if boot else UNKNOWN
 
 
-def _began(process: str) -> str:
+def _start_time(process: str) -> str:
     try:
         with open(f"/proc/{process}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[START].decode("ascii")

@@ -28,9 +28,15 @@ from eventfold.ports.target import (
 from eventfold.projections import generations, inline_operations
 from eventfold.projections.catalog import Named, ProjectionCatalog
 from eventfold.projections.commands import OperatorCommands
-from eventfold.projections.generations import known_in, refuse_other_tables, refuse_unknown, same_code, tables_of
+from eventfold.projections.generations import (
+    is_same_code,
+    refuse_other_tables,
+    refuse_unknown,
+    require_record,
+    tables_of,
+)
 from eventfold.projections.lease_holders import is_dead_holder
-from eventfold.projections.parked import complete, entries_of, incomplete, with_later_ones
+from eventfold.projections.parked import entries_of, incomplete_error, is_complete, with_later_ones
 
 
 class ProjectionOperations:
@@ -46,10 +52,10 @@ class ProjectionOperations:
             raise InvalidProjection("A pause was given no reason.", "Say why: --because, for whoever wonders later.")
 
         def attempt() -> None:
-            known_in(target, name)
+            require_record(target, name)
             with target.control(name) as tx:
                 known = _record(tx)
-                inline_operations.refuse_act("paused", known, tx.checkpoints(known.live))
+                inline_operations.refuse_operation("paused", known, tx.checkpoints(known.live))
                 if known.paused != because:
                     tx.save_record(msgspec.structs.replace(known, paused=because))
                     self._commands.save(tx, name, "pause", known.live, because=because)
@@ -61,7 +67,7 @@ class ProjectionOperations:
         name, target = self._catalog.find(projection)
 
         def attempt() -> None:
-            known_in(target, name)
+            require_record(target, name)
             with target.control(name) as tx:
                 known = _record(tx)
                 stopped = [each.place for each in tx.checkpoints(known.live) if each.stopped]
@@ -77,7 +83,7 @@ class ProjectionOperations:
     def parked(self, projection: Named, generation: int | None = None) -> list[Entry]:
         """The events that were not handled: parked, due to be tried again, or skipped; by default what readers see."""
         name, target = self._catalog.find(projection)
-        known = known_in(target, name)
+        known = require_record(target, name)
         if generation is not None:
             refuse_unknown(target.checkpoints(name), name, generation)
         held = target.checkpoints(name, generation or known.live)
@@ -88,7 +94,7 @@ class ProjectionOperations:
         name, target = self._catalog.find(projection)
 
         def attempt() -> int:
-            known_in(target, name)
+            require_record(target, name)
             with target.control(name) as tx:
                 known = _record(tx)
                 found = {each.place: _entries(tx, each) for each in tx.checkpoints(known.live)}
@@ -117,7 +123,7 @@ class ProjectionOperations:
         identity = (run(self._log.engine.event_id(position)) or b"").hex()
 
         def attempt() -> None:
-            known_in(target, name)
+            require_record(target, name)
             with target.control(name) as tx:
                 known = _record(tx)
                 generations = [known.live] if known.building is None else [known.live, known.building]
@@ -140,12 +146,12 @@ class ProjectionOperations:
         target, query = self._catalog.target_of(plan), msgspec.json.encode(plan.query).decode()
 
         def attempt() -> None:
-            known = known_in(target, plan.name)
+            known = require_record(target, plan.name)
             judged = target.checkpoints(plan.name, known.live)
             through = run(refuse_other_tables(plan, self._log, target, judged))
             with target.control(plan.name) as tx:
                 now, held = _record(tx), tx.checkpoints(known.live)
-                if now.live != known.live or not same_code(judged, held, through):
+                if now.live != known.live or not is_same_code(judged, held, through):
                     raise Disturbed
                 others = [each.place for each in held if (each.fingerprint, each.query) != (plan.fingerprint, query)]
                 for place in others:
@@ -195,7 +201,7 @@ class ProjectionOperations:
             name, target = str(projection), self._catalog.target_at()
 
         def attempt() -> int:
-            inline_operations.let_go(self._log, target, known_in(target, name))
+            inline_operations.release_inline(self._log, target, require_record(target, name))
             _refuse_busy(target.checkpoints(name), target.now())
             target.withdraw(name, None, self._log.engine.store_id)
             with target.control(name) as tx:
@@ -247,8 +253,8 @@ def _record(tx: ControlTransaction) -> Registered:
 def _entries(tx: ControlTransaction, held: Checkpoint) -> list[Entry]:
     """What was not handled. Raises ProjectionDamaged where some of it is gone."""
     entries = tx.entries(held.place)
-    if not complete(held, entries):
-        raise incomplete(held)
+    if not is_complete(held, entries):
+        raise incomplete_error(held)
     return entries
 
 

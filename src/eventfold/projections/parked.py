@@ -11,9 +11,9 @@ from eventfold.core.envelope import StoredEvent
 from eventfold.core.tally import MODULUS, Tally, event_hash
 from eventfold.errors import ProjectionDamaged
 from eventfold.ports.target import Checkpoint, Entry, Target
-from eventfold.projections.page import Item
+from eventfold.projections.page import DecodedEvent
 
-UNKEYED = ' (it has no key that could be read, so all others wait; without_key="park" would set it aside alone)'
+KEYLESS_NOTE = ' (it has no key that could be read, so all others wait; without_key="park" would set it aside alone)'
 
 
 def entries_of(target: Target, held: Checkpoint) -> list[Entry]:
@@ -22,21 +22,21 @@ def entries_of(target: Target, held: Checkpoint) -> list[Entry]:
     Where the checkpoint was changed between the two readings, nothing is judged: its runner notices.
     """
     entries = target.entries(held.place)
-    if not complete(held, entries):
+    if not is_complete(held, entries):
         now = next((c for c in target.checkpoints(held.place.name) if c.place == held.place), None)
         if now is not None and (now.token, now.revision) == (held.token, held.revision):
-            raise incomplete(held)
+            raise incomplete_error(held)
     return entries
 
 
-def complete(held: Checkpoint, entries: Iterable[Entry]) -> bool:
+def is_complete(held: Checkpoint, entries: Iterable[Entry]) -> bool:
     """Whether events that were handled, parked and skipped are those that were seen."""
     due = [entry for entry in entries if entry.position <= held.position]
     rest = sum(event_hash(entry.position, bytes.fromhex(entry.event_id)) for entry in due)
     return held.handled + Tally(len(due), rest % MODULUS) == held.seen
 
 
-def incomplete(held: Checkpoint) -> ProjectionDamaged:
+def incomplete_error(held: Checkpoint) -> ProjectionDamaged:
     """The error for entries that are gone."""
     name = held.place.name
     return ProjectionDamaged(
@@ -48,9 +48,9 @@ def incomplete(held: Checkpoint) -> ProjectionDamaged:
     )
 
 
-def alone(stored: StoredEvent) -> Item:
+def key_for_keyless(stored: StoredEvent) -> DecodedEvent:
     """An event without a key, under one of its own: nothing waits for it."""
-    return Item(0, stored, (), ((f"(event {stored.position} alone)",),))
+    return DecodedEvent(0, stored, (), ((f"(event {stored.position} alone)",),))
 
 
 def keys_of(entry: Entry) -> list[str]:
@@ -63,12 +63,12 @@ def blocked_keys(entries: Iterable[Entry]) -> set[str]:
     return {key for entry in entries if entry.state != "skipped" for key in keys_of(entry)}
 
 
-def waiting(item: Item, blocked: Set[str]) -> bool:
+def must_wait(item: DecodedEvent, blocked: Set[str]) -> bool:
     """Whether an event must wait for an earlier one of one of its keys."""
     return bool(blocked) and not blocked.isdisjoint(item.key_text.split(" | "))
 
 
-def parked(item: Item, error: str, attempts: int) -> Entry:
+def parked_entry(item: DecodedEvent, error: str, attempts: int) -> Entry:
     """The entry for an event that was not handled."""
     stored = item.stored
     return Entry(stored.position, stored.id.hex(), stored.type, item.key_text, "parked", error, attempts)
@@ -87,18 +87,20 @@ def first_due(entries: Iterable[Entry]) -> Entry | None:
     return min(due, key=lambda entry: entry.position, default=None)
 
 
-def to_do(items: Sequence[Item], known: Mapping[int, Entry], blocked: Set[str]) -> tuple[Sequence[Item], list[Entry]]:
+def split_by_blocked(
+    items: Sequence[DecodedEvent], known: Mapping[int, Entry], blocked: Set[str]
+) -> tuple[Sequence[DecodedEvent], list[Entry]]:
     """What is to be handled, and what is to be parked behind others of its key; what is `known` is neither."""
     if not known:
         return items, []
-    todo: list[Item] = []
+    todo: list[DecodedEvent] = []
     behind: list[Entry] = []
     blocked = set(blocked)  # of this page only, until the page is committed
     for item in items:
         if item.stored.position in known:
             continue
-        if waiting(item, blocked):
-            behind.append(parked(item, f"waits for an earlier event of {item.key_text}", 0))
+        if must_wait(item, blocked):
+            behind.append(parked_entry(item, f"waits for an earlier event of {item.key_text}", 0))
             blocked.update(item.key_text.split(" | "))
         else:
             todo.append(item)

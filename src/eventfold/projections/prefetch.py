@@ -16,25 +16,25 @@ from eventfold.core.query import Query
 from eventfold.core.tally import Tally, tally
 from eventfold.log.context import Log
 from eventfold.ports.engine import Page, Span
-from eventfold.projections.fold import Reading
-from eventfold.projections.page import Item, stored_of
+from eventfold.projections.fold import PageDecoder
+from eventfold.projections.page import DecodedEvent, stored_events
 
 
 class Prepared(msgspec.Struct):
     """A page, its events as items, and the tally of them."""
 
     page: Page
-    items: Sequence[Item]
+    items: Sequence[DecodedEvent]
     seen: Tally
 
 
-Aside = Callable[[Coroutine[Any, Any, Prepared]], Callable[[], Prepared]]
+StartInThread = Callable[[Coroutine[Any, Any, Prepared]], Callable[[], Prepared]]
 
 
-class Ahead:
+class Prefetcher:
     """One page at most. Whoever uses `reading` meanwhile calls `take` or `drop` first: it is for one at a time."""
 
-    def __init__(self, log: Log, query: Query, reading: Reading, aside: Aside | None) -> None:
+    def __init__(self, log: Log, query: Query, reading: PageDecoder, aside: StartInThread | None) -> None:
         self._log, self._query, self._reading, self._aside = log, query, reading, aside
         self._coming: tuple[Span, Callable[[], Prepared]] | None = None
         self._known: tuple[list[StoredEvent], Tally] | None = None
@@ -47,7 +47,7 @@ class Ahead:
     async def _prepare(self, span: Span) -> Prepared:
         page = await self._log.engine.read(self._query, span)
         items = self._reading.items(page.events, {})
-        return Prepared(page, items, tally(stored_of(items)))
+        return Prepared(page, items, tally(stored_events(items)))
 
     def take(self, span: Span) -> Prepared | None:
         """The page of this span, if it was begun and nothing went wrong."""
@@ -60,7 +60,7 @@ class Ahead:
             return None
         if coming[0] != span:
             return None
-        self._known = (stored_of(found.items), found.seen)
+        self._known = (stored_events(found.items), found.seen)
         return found
 
     def drop(self) -> None:

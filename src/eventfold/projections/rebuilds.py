@@ -17,15 +17,15 @@ from eventfold.log.read import resolve_position
 from eventfold.ports.target import Checkpoint, Disturbed, PendingCommand, Place, Registered, Target
 from eventfold.projections import generations, inline_operations
 from eventfold.projections.catalog import Named, ProjectionCatalog
-from eventfold.projections.catch_up import PATIENCE, catch_up_partition, refuse_stopped
+from eventfold.projections.catch_up import CATCH_UP_TIMEOUT_S, catch_up_partition, refuse_stopped
 from eventfold.projections.commands import OperatorCommands
-from eventfold.projections.definition import Plan
-from eventfold.projections.generations import Comparison, known_in
-from eventfold.projections.inline_admin import inline
+from eventfold.projections.definition import ProjectionDefinition
+from eventfold.projections.generations import Comparison, require_record
+from eventfold.projections.inline_admin import is_inline
 from eventfold.projections.lease_holders import new_holder_id
-from eventfold.projections.runner import catch_up, means_of
+from eventfold.projections.runner import catch_up, worker_context
 from eventfold.projections.verify import Progress
-from eventfold.projections.worker import Work
+from eventfold.projections.worker import PartitionWorker
 
 
 class ProjectionRebuilds:
@@ -50,7 +50,7 @@ class ProjectionRebuilds:
         def command(generation: int) -> PendingCommand:
             return self._commands.prepare(plan.name, "rebuild", generation, until=until)
 
-        building = known_in(target, plan.name).building
+        building = require_record(target, plan.name).building
         left = [] if building is None or until is not None else target.checkpoints(plan.name, building)
         if left and not run(generations.goes_on(plan, self._log, target, left)):
             target.withdraw(plan.name, building, left[0].store)
@@ -62,7 +62,7 @@ class ProjectionRebuilds:
 
     def _build(
         self,
-        plan: Plan,
+        plan: ProjectionDefinition,
         target: Target,
         generation: int,
         until: int | None,
@@ -72,13 +72,13 @@ class ProjectionRebuilds:
         head = until if until is not None else run(self._log.engine.head()).position
         for partition in range(plan.partitions):
             place = Place(plan.name, generation, partition)
-            work = Work(plan, means_of(self._log, target, self._catalog.lease), place, new_holder_id())
+            work = PartitionWorker(plan, worker_context(self._log, target, self._catalog.lease), place, new_holder_id())
 
             def tell(position: int, done: int = partition) -> None:
                 if progress is not None:
                     progress(done * head + position, plan.partitions * head)
 
-            state = catch_up(work, PATIENCE, tell, stop)
+            state = catch_up(work, CATCH_UP_TIMEOUT_S, tell, stop)
             refuse_stopped(target, place)
             if state == "held":
                 self._refuse_unfinished(target, place, head)
@@ -100,7 +100,7 @@ class ProjectionRebuilds:
         """What readers see beside another generation (by default the one being built, else the previous one)."""
         plan = self._catalog.definition_of(projection)
         target = self._catalog.target_of(plan)
-        known = known_in(target, plan.name)
+        known = require_record(target, plan.name)
         other = generation or known.building or known.previous
         if other is None:
             raise UnknownProjection(
@@ -110,8 +110,8 @@ class ProjectionRebuilds:
         head = run(self._log.engine.head()).position
         for held in (*target.checkpoints(plan.name, known.live), *target.checkpoints(plan.name, other)):
             # Rows as of different positions would differ for that alone; what is of other code is its runner's to move.
-            stands = held.until is not None or known.previous == held.place.generation or inline([held])
-            stands = stands or generations.outdated(plan, target, held.place.generation)
+            stands = held.until is not None or known.previous == held.place.generation or is_inline([held])
+            stands = stands or generations.is_outdated(plan, target, held.place.generation)
             if plan.is_code_of(held.fingerprint) and not stands:
                 with suppress(CursorMismatch):  # of a log that was restored: it stays where it is, and is shown so
                     catch_up_partition(
@@ -121,7 +121,7 @@ class ProjectionRebuilds:
                         held.place,
                         head,
                         lease=self._catalog.lease,
-                        timeout=PATIENCE,
+                        timeout=CATCH_UP_TIMEOUT_S,
                     )
         return generations.compare(plan, target, (known.live, other))
 
@@ -131,22 +131,26 @@ class ProjectionRebuilds:
         target = self._catalog.target_of(plan)
 
         def attempt() -> Registered:
-            known = known_in(target, plan.name)
+            known = require_record(target, plan.name)
             if known.building is not None:
                 self.rebuild(projection)
-            new = generations.switched(known_in(target, plan.name))
+            new = generations.after_switch(require_record(target, plan.name))
             if new.live != known.building:  # what was built meanwhile is another
                 raise Disturbed
             held = target.checkpoints(plan.name, known.live)
             command = self._commands.prepare(plan.name, "switch", new.live)
-            if inline(held):
+            if is_inline(held):
                 inline_operations.switch(self._log, target, plan, new, command)
                 self._drop_unused(target, plan.name, known.previous)
                 return new
             if known.previous is not None:
                 target.withdraw(plan.name, known.previous, held[0].store)
             with target.control(plan.name) as tx:
-                if (now := tx.record()) is None or generations.switched(now) != new or now.previous != known.previous:
+                if (
+                    (now := tx.record()) is None
+                    or generations.after_switch(now) != new
+                    or now.previous != known.previous
+                ):
                     raise Disturbed
                 if now.previous is not None:
                     tx.drop(now.previous, now.tables)
@@ -170,12 +174,12 @@ class ProjectionRebuilds:
         name, target = self._catalog.find(projection)
 
         def attempt() -> Registered:
-            known_in(target, name)
+            require_record(target, name)
             with target.control(name) as tx:
                 if (known := tx.record()) is None:
                     raise Disturbed
-                inline_operations.refuse_act("rolled back", known, tx.checkpoints(known.live))
-                new = generations.rolled_back(known)
+                inline_operations.refuse_operation("rolled back", known, tx.checkpoints(known.live))
+                new = generations.after_rollback(known)
                 tx.save_record(new)
                 self._commands.save(tx, name, "rollback", new.live)
                 return new
@@ -187,7 +191,7 @@ class ProjectionRebuilds:
         name, target = self._catalog.find(projection)
 
         def chosen(known: Registered, held: Sequence[Checkpoint]) -> int:
-            dropped = generations.switched(known).live if generation is None else generation
+            dropped = generations.after_switch(known).live if generation is None else generation
             if dropped in (known.live, known.previous):
                 raise InvalidProjection(
                     f"Generation {dropped} of {name} is what readers see, or saw before.", "It goes by itself, later."
@@ -196,7 +200,7 @@ class ProjectionRebuilds:
             return dropped
 
         def attempt() -> None:
-            dropped = chosen(known_in(target, name), target.checkpoints(name))
+            dropped = chosen(require_record(target, name), target.checkpoints(name))
             target.withdraw(name, dropped, self._log.engine.store_id)
             with target.control(name) as tx:
                 if (known := tx.record()) is None or chosen(known, tx.checkpoints()) != dropped:

@@ -15,12 +15,12 @@ from eventfold.log.context import Log
 from eventfold.log.cursors import cursor_at
 from eventfold.ports.target import Checkpoint, Entry, Place, Registered, Target
 from eventfold.projections import generations
-from eventfold.projections.definition import Plan
-from eventfold.projections.generations import Comparison, Difference, known_in, tables_of
+from eventfold.projections.definition import ProjectionDefinition
+from eventfold.projections.generations import Comparison, Difference, require_record, tables_of
 from eventfold.projections.lease_holders import new_holder_id
-from eventfold.projections.runner import catch_up, means_of
+from eventfold.projections.runner import catch_up, worker_context
 from eventfold.projections.stop_reason import marks_of, stopped_error
-from eventfold.projections.worker import Work
+from eventfold.projections.worker import PartitionWorker
 
 ROUNDS = 5  # times the scratch rows follow live rows that advance while they are compared
 HELD_TIMEOUT_S = 30.0
@@ -46,13 +46,13 @@ class RowProof(msgspec.Struct, frozen=True):
 class RowCheck:
     """One comparison of a read model's live rows with rows folded from the log just now."""
 
-    def __init__(self, plan: Plan, target: Target, log: Log, lease: float) -> None:
+    def __init__(self, plan: ProjectionDefinition, target: Target, log: Log, lease: float) -> None:
         self._plan, self._target, self._log, self._lease = plan, target, log, lease
 
     def compare(self, progress: Callable[[int, int], None]) -> RowProof:
         """Fold and compare. `progress` is called with (position, last position). The scratch rows are dropped."""
         plan, target = self._plan, self._target
-        known = known_in(target, plan.name)
+        known = require_record(target, plan.name)
         live = self._live(known.live)
         if not plan.is_code_of(live[0].fingerprint):
             return self._unproved(live, "Its code is not the code its rows were made by, so it would fold other rows.")
@@ -111,7 +111,7 @@ class RowCheck:
         )
 
     def _fold(self, place: Place, last: int, progress: Callable[[int, int], None]) -> None:
-        work = Work(self._plan, means_of(self._log, self._target, self._lease), place, new_holder_id())
+        work = PartitionWorker(self._plan, worker_context(self._log, self._target, self._lease), place, new_holder_id())
         catch_up(work, HELD_TIMEOUT_S, lambda position: progress(position, last))
         (held,) = (each for each in self._live(place.generation) if each.place == place)
         if held.stopped:

@@ -11,29 +11,29 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from eventfold.concurrency import Bell, aside, run
+from eventfold.concurrency import CommitSignal, run, start_in_thread
 from eventfold.errors import EventfoldError, ProjectionStopped, StoreClosed, StoreUnavailable, TargetUnavailable
 from eventfold.log.context import Log
 from eventfold.ports.target import Place, Target
-from eventfold.projections.assignment import Share
-from eventfold.projections.definition import Plan
+from eventfold.projections.assignment import PartitionAssignment
+from eventfold.projections.definition import ProjectionDefinition
 from eventfold.projections.generations import register
-from eventfold.projections.heartbeat import Heart
+from eventfold.projections.heartbeat import LeaseHeartbeat
 from eventfold.projections.lease_holders import is_dead_holder, new_holder_id
 from eventfold.projections.stop_reason import stopped_error
-from eventfold.projections.worker import Means, Work
-from eventfold.projections.worker_log import Telling
+from eventfold.projections.worker import PartitionWorker, WorkerContext
+from eventfold.projections.worker_log import WorkerLog
 
-GATHER = 0.002  # seconds to wait after a ring, so that events that come one by one are taken together
-LOOK = 1.0  # seconds: how often an idle worker looks whether somebody did something by hand
-BACK_OFF = (0.05, 5.0)  # seconds: the first pause after a target was away, and the longest
+GATHER_S = 0.002  # seconds to wait after a ring, so that events that come one by one are taken together
+LOOK_EVERY_S = 1.0  # seconds: how often an idle worker looks whether somebody did something by hand
+BACK_OFF_S = (0.05, 5.0)  # seconds: the first pause after a target was away, and the longest
 
 
-def means_of(log: Log, target: Target, lease: float) -> Means:
+def worker_context(log: Log, target: Target, lease: float) -> WorkerContext:
     """What workers of this process work with."""
     # Signal handlers run in the main thread only: what is no Exception in another one was raised by the user's code.
     catches = Exception if threading.current_thread() is threading.main_thread() else BaseException
-    return Means(log, target, time.perf_counter, is_dead_holder, lease, aside=aside, catches=catches)
+    return WorkerContext(log, target, time.perf_counter, is_dead_holder, lease, aside=start_in_thread, catches=catches)
 
 
 class _Shared(msgspec.Struct, frozen=True):
@@ -55,22 +55,26 @@ class Runner:
     is told to the logger "eventfold", too.
     """
 
-    def __init__(self, log: Log, plans: Sequence[tuple[Plan, Target]], lease: float) -> None:
+    def __init__(self, log: Log, plans: Sequence[tuple[ProjectionDefinition, Target]], lease: float) -> None:
         self.failed: dict[str, EventfoldError] = {}
         self.trouble: dict[str, EventfoldError] = {}
         self._stop = threading.Event()
-        self._bells: list[Bell] = []
+        self._bells: list[CommitSignal] = []
         self._threads: list[threading.Thread] = []
-        self._hearts: dict[Target, Heart] = {}
+        self._hearts: dict[Target, LeaseHeartbeat] = {}
         shared = _Shared(log, lease, new_holder_id(), self._stop, self.failed, self.trouble)
         for plan, target in plans:
-            share = Share(plan.partitions, shared.holder, min(LOOK, lease / 3)) if plan.partitions > 1 else None
-            heart = self._hearts.get(target) or self._hearts.setdefault(target, Heart(target, lease))
+            share = (
+                PartitionAssignment(plan.partitions, shared.holder, min(LOOK_EVERY_S, lease / 3))
+                if plan.partitions > 1
+                else None
+            )
+            heart = self._hearts.get(target) or self._hearts.setdefault(target, LeaseHeartbeat(target, lease))
             for partition in range(plan.partitions):
-                bell = Bell(log.engine.watch)
+                bell = CommitSignal(log.engine.watch)
                 self._bells.append(bell)
                 name = f"eventfold-{plan.name}-{partition}"
-                job = _Job(shared, plan, target, partition, bell, heart, share)
+                job = _PartitionThread(shared, plan, target, partition, bell, heart, share)
                 self._threads.append(threading.Thread(target=job.run, name=name, daemon=True))
         for thread in self._threads:
             thread.start()
@@ -95,7 +99,7 @@ class Runner:
         """Finish the pages in hand, commit them, give the leases back. Stopping twice is harmless."""
         self._stop.set()
         for bell in self._bells:
-            bell.ring()
+            bell.notify()
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join()
@@ -111,23 +115,23 @@ class Runner:
         self.stop()
 
 
-class _Job:
+class _PartitionThread:
     """One thread's work."""
 
     def __init__(
         self,
         shared: _Shared,
-        plan: Plan,
+        plan: ProjectionDefinition,
         target: Target,
         partition: int,
-        bell: Bell,
-        heart: Heart,
-        share: Share | None,
+        bell: CommitSignal,
+        heart: LeaseHeartbeat,
+        share: PartitionAssignment | None,
     ) -> None:
         self._shared, self._plan, self._target, self._partition, self._bell = shared, plan, target, partition, bell
-        self._heart, self._telling = heart, Telling(plan.name)
+        self._heart, self._telling = heart, WorkerLog(plan.name)
         self._share = share
-        self._pause = BACK_OFF[0]
+        self._pause = BACK_OFF_S[0]
 
     def run(self) -> None:
         """Until stopped; a generation that is no longer wanted is exchanged for the one that is."""
@@ -141,7 +145,7 @@ class _Job:
                 shared.trouble[name] = error
                 self._telling.trouble(error)
                 self._wait(self._pause)
-                self._pause = min(self._pause * 2, BACK_OFF[1])
+                self._pause = min(self._pause * 2, BACK_OFF_S[1])
             except EventfoldError as error:
                 shared.failed[name] = error
                 self._telling.failed(error)
@@ -161,20 +165,20 @@ class _Job:
         shared = self._shared
         known = run(register(self._plan, shared.log, self._target))
         place = Place(known.name, known.live, self._partition)
-        means = means_of(shared.log, self._target, shared.lease)
-        work = Work(self._plan, means, place, shared.holder)
+        means = worker_context(shared.log, self._target, shared.lease)
+        work = PartitionWorker(self._plan, means, place, shared.holder)
         try:
             self._steps(work, means.lease)
         finally:
             if self._share is not None:
-                self._share.has(self._partition, held=False)
+                self._share.note_held(self._partition, held=False)
             try:
                 work.release()
             except (TargetUnavailable, StoreUnavailable) as error:  # it will expire by itself
                 shared.trouble[self._plan.name] = error
 
-    def _steps(self, work: Work, lease: float) -> None:
-        stop, look = self._shared.stop, min(LOOK, lease / 3)
+    def _steps(self, work: PartitionWorker, lease: float) -> None:
+        stop, look = self._shared.stop, min(LOOK_EVERY_S, lease / 3)
         beaten = time.monotonic()
         while not stop.is_set():
             if self._left_to_others(work):
@@ -193,46 +197,49 @@ class _Job:
             if state == "superseded":
                 return
             if state == "idle" and self._bell.wait(look):
-                self._wait(GATHER)
+                self._wait(GATHER_S)
             elif state != "idle":
                 self._wait(look)
             if time.monotonic() - beaten >= look:
-                work.beat()
+                work.renew_lease()
                 beaten = time.monotonic()
 
-    def _left_to_others(self, work: Work) -> bool:
+    def _left_to_others(self, work: PartitionWorker) -> bool:
         """Whether this partition is not for us just now; lets go of it where others are to have it."""
         share, partition = self._share, self._partition
         if share is None:
             return False
-        share.has(partition, work.held is not None)
+        share.note_held(partition, work.held is not None)
         if work.held is None:
-            return not share.may_take(partition)
+            return not share.may_claim(partition)
         place = work.place
         kept = self._target.checkpoints
-        if not share.lets_go(partition, lambda: [held.holder for held in kept(place.name, place.generation)]):
+        if not share.should_release(partition, lambda: [held.holder for held in kept(place.name, place.generation)]):
             return False
         work.release()
         return True
 
     def _settled(self) -> None:
-        if self._pause != BACK_OFF[0]:
-            self._pause = BACK_OFF[0]
+        if self._pause != BACK_OFF_S[0]:
+            self._pause = BACK_OFF_S[0]
             self._shared.trouble.pop(self._plan.name, None)
-            self._telling.well()
+            self._telling.recovered()
 
     def _wait(self, seconds: float) -> None:
         self._shared.stop.wait(seconds)
 
 
 def catch_up(
-    work: Work, patience: float, progress: Callable[[int], None] | None = None, stop: Callable[[], bool] = lambda: False
+    work: PartitionWorker,
+    patience: float,
+    progress: Callable[[int], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> str:
     """Work until there is nothing to do, in the calling thread; the last state. `progress` is told the position.
 
     Waits up to `patience` seconds for a lease that somebody else holds. The lease is given back at the end.
     """
-    waited, heart = 0.0, Heart(work.means.target, work.means.lease)
+    waited, heart = 0.0, LeaseHeartbeat(work.means.target, work.means.lease)
     try:
         while not stop():
             with heart.during(work):

@@ -18,14 +18,16 @@ from eventfold.log.cursors import verify
 from eventfold.ports.engine import Span
 from eventfold.ports.target import INLINE, Checkpoint, Entry, Registered, Target
 from eventfold.projections.parked import entries_of
-from eventfold.projections.stop_reason import Stopped, restored
+from eventfold.projections.stop_reason import StopReason, ahead_of_log_error
 
-BETWEEN = 10_000_000  # µs a partition may be without a holder while others are held: it is on its way to another one
-SILENT = 2_000_000  # µs without a sign of life, after which something is in the way
-BLOCKED = 300_000_000  # µs after the end of a lease, during which its holder may still be waiting for a lock
-RECENT = 10_000_000  # µs: how far back the log's own rate is looked at
+WRITE_STATS_EVERY_US = (
+    10_000_000  # µs a partition may be without a holder while others are held: it is on its way to another one
+)
+SILENT_AFTER_US = 2_000_000  # µs without a sign of life, after which something is in the way
+BLOCKED_AFTER_US = 300_000_000  # µs after the end of a lease, during which its holder may still be waiting for a lock
+RECENT_US = 10_000_000  # µs: how far back the log's own rate is looked at
 
-Standing = Literal["current", "behind", "parked", "paused", "stopped", "idle", "away"]
+ProjectionState = Literal["current", "behind", "parked", "paused", "stopped", "idle", "away"]
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +40,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     kind: str
-    state: Standing
+    state: ProjectionState
     sentence: str
     position: int
     head: int
@@ -80,8 +82,8 @@ async def status_of(log: Log, target: Target, known: Registered, now: int) -> St
         waiting = (await log.engine.read(query, Span(after=least.position, limit=1))).events
         seconds = max(0, now - waiting[0].time) / 1e6 if waiting else 0.0
     stats = decode(max(held, key=lambda c: c.at).stats, _Stats)
-    written = head.position - await log.engine.position_at(now - RECENT)
-    pace = written * 1e6 / RECENT
+    written = head.position - await log.engine.position_at(now - RECENT_US)
+    pace = written * 1e6 / RECENT_US
     trend = "level" if not behind else "gaining" if stats.rate > pace else "losing"
     try:
         await verify(log, Cursor(least.store, least.epoch, least.position, least.event_id))
@@ -90,7 +92,7 @@ async def status_of(log: Log, target: Target, known: Registered, now: int) -> St
         if late and state in ("current", "idle", "behind", "parked"):
             state, sentence = "behind", late
     except CursorMismatch as error:
-        state, sentence = "stopped", restored(known.name, known.kind, error).args[0]
+        state, sentence = "stopped", ahead_of_log_error(known.name, known.kind, error).args[0]
     return Status(
         name=known.name,
         kind=known.kind,
@@ -114,7 +116,7 @@ async def status_of(log: Log, target: Target, known: Registered, now: int) -> St
     )
 
 
-def away(noted: Registered, head: int, error: EventfoldError) -> Status:
+def unreachable_status(noted: Registered, head: int, error: EventfoldError) -> Status:
     """The status of a projection that is kept in another database, which cannot be asked."""
     return Status(
         name=noted.name,
@@ -148,14 +150,14 @@ def _why(
     target: Target,
     parked: list[Entry],
     trend: str,
-) -> tuple[Standing, str]:
+) -> tuple[ProjectionState, str]:
     if held[0].holder == INLINE:
         if behind:
             return "stopped", f"Inline, and {_events(behind)} in the log are not in it: build it anew."
         return "current", "Inline: current with every append."
     stopped = next((each for each in held if each.stopped), None)
     if stopped is not None:
-        why = decode(stopped.stopped, Stopped)
+        why = decode(stopped.stopped, StopReason)
         return "stopped", (
             f"Stopped at event {why.position} ({why.type}) in {why.handler} after {why.attempts} attempts: "
             f"{why.error.rstrip('.')}."
@@ -166,7 +168,7 @@ def _why(
     seen = max(each.beat for each in held)
     if known.kind == "follower":
         return _followed(held[0], behind, stats, now, trend)
-    if behind and idle and all(each.holder and now - each.expires < BLOCKED for each in idle):
+    if behind and idle and all(each.holder and now - each.expires < BLOCKED_AFTER_US for each in idle):
         blocker = target.blocker()  # it may have been kept waiting for longer than its lease
         if blocker:
             return "behind", _silent(behind, now - seen, blocker)
@@ -175,7 +177,7 @@ def _why(
         part = f"Partition {idle[0].place.partition} is not" if len(held) > 1 else "Not"
         return "idle", f"{part} running {since}; {_waiting(behind)}: start a runner (eventfold run)."
     if behind:
-        if now - seen > SILENT:
+        if now - seen > SILENT_AFTER_US:
             return "behind", _silent(behind, now - seen, target.blocker())
         sentence = _behind(behind, stats, trend)
         return "behind", f"{sentence[:-1]}; {len(parked):,} more parked." if parked else sentence
@@ -191,10 +193,10 @@ def _not_run(held: list[Checkpoint], now: int) -> list[Checkpoint]:
     free = [each for each in held if not each.holder or each.expires < now]
     if len(free) == len(held):
         return free
-    return [each for each in free if now - max(each.beat, each.expires) > BETWEEN]
+    return [each for each in free if now - max(each.beat, each.expires) > WRITE_STATS_EVERY_US]
 
 
-def _followed(held: Checkpoint, behind: int, stats: _Stats, now: int, trend: str) -> tuple[Standing, str]:
+def _followed(held: Checkpoint, behind: int, stats: _Stats, now: int, trend: str) -> tuple[ProjectionState, str]:
     if not held.holder or held.expires < now:
         since = f"since {from_micros(held.beat):%Y-%m-%d %H:%M:%S}Z" if held.beat else "yet"
         waits = f"{_waiting(behind)}: start whoever follows it." if behind else "nothing waits."
@@ -204,7 +206,7 @@ def _followed(held: Checkpoint, behind: int, stats: _Stats, now: int, trend: str
     if not held.at:
         return "behind", f"{held.holder} follows it and has acknowledged nothing yet; {_waiting(behind)}."
     silent = now - held.at
-    if silent > SILENT + 3 * stats.micros:
+    if silent > SILENT_AFTER_US + 3 * stats.micros:
         so_far = f"for {silent / 1e6:.0f} s"
         return "behind", f"{held.holder} follows it and has acknowledged nothing {so_far}; {_waiting(behind)}."
     return "behind", _behind(behind, stats, trend)

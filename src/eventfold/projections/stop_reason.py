@@ -13,7 +13,7 @@ from eventfold.errors import CursorMismatch, ProjectionDamaged, ProjectionStoppe
 from eventfold.ports.target import Checkpoint, Place, Target
 
 
-class Stopped(msgspec.Struct, frozen=True):
+class StopReason(msgspec.Struct, frozen=True):
     """Why a projection stopped: the event it cannot take, the error, how often it was tried."""
 
     position: int
@@ -36,7 +36,7 @@ def marks_of(target: Target, place: Place) -> list[tuple[int, Tally]]:
     return marks
 
 
-def paused(name: str, because: str) -> ProjectionStopped:
+def paused_error(name: str, because: str) -> ProjectionStopped:
     """The error for work that was paused."""
     return ProjectionStopped(
         f"{name} is paused: {because.rstrip('.')}.",
@@ -48,7 +48,7 @@ def paused(name: str, because: str) -> ProjectionStopped:
 
 def stopped_error(name: str, held: Checkpoint) -> ProjectionStopped:
     """The error for a checkpoint that says why it stopped."""
-    why = decode(held.stopped, Stopped)
+    why = decode(held.stopped, StopReason)
     return ProjectionStopped(
         f"{name} stopped at event {why.position} ({why.type}), in {why.handler}, after {why.attempts} attempts: "
         f"{why.error.rstrip('.')}.",
@@ -61,7 +61,7 @@ def stopped_error(name: str, held: Checkpoint) -> ProjectionStopped:
     )
 
 
-def restored(name: str, kind: str, error: CursorMismatch) -> CursorMismatch:
+def ahead_of_log_error(name: str, kind: str, error: CursorMismatch) -> CursorMismatch:
     """The same error, with what to do about a projection whose checkpoint is ahead of the log, or of another one."""
     match kind:
         case "follower":

@@ -10,7 +10,7 @@ import msgspec
 from eventfold.projections.fold import Timing
 
 
-class Pace:
+class Throughput:
     """Of one worker, over the pages it has taken; later ones count for more."""
 
     def __init__(self) -> None:
@@ -18,7 +18,7 @@ class Pace:
         self._told = "{}"
         self._slowest: dict[str, float] = {}
 
-    def told(self, timing: Timing, events: int, seconds: float) -> str:
+    def updated(self, timing: Timing, events: int, seconds: float) -> str:
         """The pace after one page more, as it is kept with the checkpoint."""
         if not events:
             return self._told  # what did not concern it says nothing about its pace

@@ -19,9 +19,9 @@ from eventfold.log.cursors import verify
 from eventfold.ports.engine import Span
 from eventfold.ports.integrity import Problem, Progress
 from eventfold.ports.target import INLINE, Checkpoint, Entry, Target
-from eventfold.projections.definition import Plan
-from eventfold.projections.fold import Reading
-from eventfold.projections.page import Failed
+from eventfold.projections.definition import ProjectionDefinition
+from eventfold.projections.fold import PageDecoder
+from eventfold.projections.page import HandlerFailed
 from eventfold.projections.stop_reason import marks_of
 
 PAGE = 5_000
@@ -90,7 +90,7 @@ class Proof(msgspec.Struct, frozen=True):
         return self.provable and not self.proved
 
 
-def unproved(name: str, error: Exception, held: Checkpoint | None = None) -> Proof:
+def unproved_error(name: str, error: Exception, held: Checkpoint | None = None) -> Proof:
     """What is said of a checkpoint that could not be counted at all."""
     at = (held.place.generation, held.place.partition, held.position) if held else (0, 0, 0)
     return Proof(name, *at, 0, held.handled.count if held else 0, 0, 0, False, f"It cannot be counted here: {error}")
@@ -100,7 +100,7 @@ async def prove(
     log: Log,
     target: Target,
     held: Checkpoint,
-    plan: Plan | None,
+    plan: ProjectionDefinition | None,
     progress: Callable[[int], None] = lambda _position: None,
     *,
     for_rollback: bool = False,
@@ -166,18 +166,18 @@ async def _left(log: Log, target: Target, held: Checkpoint, query: Query) -> int
 
 
 def _belonging(
-    log: Log, held: Checkpoint, plan: Plan | None, known: dict[int, Entry]
+    log: Log, held: Checkpoint, plan: ProjectionDefinition | None, known: dict[int, Entry]
 ) -> Callable[[list[StoredEvent]], list[StoredEvent]] | None:
     if held.partitions == 1:
         return lambda events: events
     if plan is None:
         return None
-    reading = Reading(plan, log.registry, held.place.partition, held.partitions)
+    reading = PageDecoder(plan, log.registry, held.place.partition, held.partitions)
 
     def own(events: list[StoredEvent]) -> list[StoredEvent]:
         try:
             return [item.stored for item in reading.items(events, known)]
-        except Failed as failed:
+        except HandlerFailed as failed:
             raise failed.error from None
 
     return own

@@ -15,9 +15,9 @@ from eventfold.log.context import Log
 from eventfold.log.read import last_micros, resolve_position
 from eventfold.ports.engine import Span
 from eventfold.projections.classes import Projection
-from eventfold.projections.definition import Plan, plan_of
-from eventfold.projections.fold import Reading, keys_in
-from eventfold.projections.page import Failed, Item, Straight, key_changed, returned
+from eventfold.projections.definition import ProjectionDefinition, projection_definition
+from eventfold.projections.fold import PageDecoder, keys_in
+from eventfold.projections.page import ColumnarPage, DecodedEvent, HandlerFailed, key_changed_error, result_refused
 
 P = TypeVar("P", bound=Projection)
 PAGE = 2_000
@@ -57,7 +57,7 @@ async def view(
     An earlier view of another store, or of an epoch that has ended, is folded again from the beginning. Raises
     InvalidProjection where an event changes the key of its row; `each`: look for it after every event.
     """
-    plan = plan_of(projection)
+    plan = projection_definition(projection)
     if plan.rows is None:
         raise InvalidProjection(f"{plan.name} is written in SQL, so it needs a table.", "Use store.project(…).")
     if occurred_until is not None and since is not None:
@@ -67,7 +67,7 @@ async def view(
         )
     until = None if at is None else await resolve_position(log, at)
     occurred = None if occurred_until is None else last_micros(occurred_until)
-    reading = Reading(plan, log.registry, 0, 1)
+    reading = PageDecoder(plan, log.registry, 0, 1)
     origin = (log.engine.store_id, log.engine.epoch)
     usable = since is not None and since._origin == origin  # pyright: ignore[reportPrivateUsage]
     rows: dict[tuple[Any, ...], Any] = since._rows if since is not None and usable else {}  # pyright: ignore[reportPrivateUsage]
@@ -78,11 +78,11 @@ async def view(
             return await view(log, projection, at, None, occurred_until, each=each)
         try:
             items = reading.items(page.events, {})
-        except Failed as failed:
+        except HandlerFailed as failed:
             raise failed.error from None
         try:
             changed = _fold(items, plan, rows, each)
-        except Failed as failed:
+        except HandlerFailed as failed:
             raise failed.error from None
         if changed:  # which event it was is found out from the beginning
             return await view(log, projection, page.scanned, None, occurred_until, each=True)
@@ -91,11 +91,13 @@ async def view(
             return View(rows, position, origin)
 
 
-def _fold(items: Sequence[Item], plan: Plan, rows: dict[tuple[Any, ...], Any], each: bool) -> bool:
+def _fold(
+    items: Sequence[DecodedEvent], plan: ProjectionDefinition, rows: dict[tuple[Any, ...], Any], each: bool
+) -> bool:
     """Whether any row has another key now than the one that its events find it by."""
     assert plan.rows is not None
     key_of = plan.rows.key_of
-    if isinstance(items, Straight) and not each:
+    if isinstance(items, ColumnarPage) and not each:
         items.evolve(plan, rows)
         for key in items.keys if plan.keeps else ():
             if rows.get(key, plan) is None:
@@ -105,7 +107,9 @@ def _fold(items: Sequence[Item], plan: Plan, rows: dict[tuple[Any, ...], Any], e
     return any(key in rows and key_of(rows[key]) != key for key in keys_in(items))
 
 
-def _fold_one_by_one(items: Sequence[Item], plan: Plan, rows: dict[tuple[Any, ...], Any], each: bool) -> None:
+def _fold_one_by_one(
+    items: Sequence[DecodedEvent], plan: ProjectionDefinition, rows: dict[tuple[Any, ...], Any], each: bool
+) -> None:
     assert plan.rows is not None
     for item in items:
         for event, keys in item.parts:
@@ -115,10 +119,10 @@ def _fold_one_by_one(items: Sequence[Item], plan: Plan, rows: dict[tuple[Any, ..
                     row = rows[key] = plan.cls(*key)
                 done = row.evolve(event, Recorded(item.stored, event)) if plan.recorded else row.evolve(event)
                 if done is not None:
-                    raise returned(plan.cls)
+                    raise result_refused(plan.cls)
                 if plan.keeps and not row.keep():
                     del rows[key]
                 elif each and plan.rows.key_of(row) != key:
-                    error = key_changed(plan, key, row)
+                    error = key_changed_error(plan, key, row)
                     what = f"Event {item.stored.position} ({item.stored.type}): {error.what}"
                     raise InvalidProjection(what, error.now, **{**error.fields, "position": item.stored.position})

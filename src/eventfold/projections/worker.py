@@ -20,34 +20,34 @@ from eventfold.log.context import Log, writing_to
 from eventfold.log.cursors import verify
 from eventfold.ports.engine import Page, Span
 from eventfold.ports.target import Advance, Checkpoint, Disturbed, Entry, Place, Target
-from eventfold.projections.definition import Plan
-from eventfold.projections.fold import Handlers, Reading, Rows, Timing
-from eventfold.projections.page import Failed, Item, storable, stored_of
+from eventfold.projections.definition import ProjectionDefinition
+from eventfold.projections.fold import HandlerDispatch, PageDecoder, RowCache, Timing
+from eventfold.projections.page import DecodedEvent, HandlerFailed, storable, stored_events
 from eventfold.projections.parked import (
-    UNKEYED,
-    alone,
+    KEYLESS_NOTE,
     blocked_keys,
     entries_of,
     first_due,
+    key_for_keyless,
     keys_of,
-    parked,
-    to_do,
-    waiting,
+    must_wait,
+    parked_entry,
+    split_by_blocked,
 )
-from eventfold.projections.prefetch import Ahead, Aside
-from eventfold.projections.stop_reason import Stopped, restored
-from eventfold.projections.throughput import Pace
+from eventfold.projections.prefetch import Prefetcher, StartInThread
+from eventfold.projections.stop_reason import StopReason, ahead_of_log_error
+from eventfold.projections.throughput import Throughput
 
-TRIES = 5  # times it is kept that an effect was done, because commands change something else meanwhile
-MARK_EVERY = 10_000  # positions between two marks of the ledger
+MAX_ATTEMPTS = 5  # times it is kept that an effect was done, because commands change something else meanwhile
+MARK_EVERY_EVENTS = 10_000  # positions between two marks of the ledger
 PAGE = 2_000  # events
-FEW = 50  # events of the first page, and of the next one after an event was parked: others like it may follow
-LONG_PAGE = 0.5  # seconds: pages that take longer get shorter, so that a lease outlives them
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 30.0  # seconds before it is tried again: four times as long with every attempt
-State = Literal["worked", "idle", "held", "paused", "stopped", "superseded"]
+SMALL_PAGE = 50  # events of the first page, and of the next one after an event was parked: others like it may follow
+LONG_PAGE_S = 0.5  # seconds: pages that take longer get shorter, so that a lease outlives them
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 30.0  # seconds before it is tried again: four times as long with every attempt
+StepResult = Literal["worked", "idle", "held", "paused", "stopped", "superseded"]
 
 
-class Means(msgspec.Struct, frozen=True):
+class WorkerContext(msgspec.Struct, frozen=True):
     """What a worker works with. `clock` gives seconds; `dead` knows of holders that were killed.
 
     `lease` in seconds, `page` in events; `aside` reads ahead while a page is written. `catches`: what the user's code
@@ -60,45 +60,45 @@ class Means(msgspec.Struct, frozen=True):
     dead: Callable[[str], bool] = lambda _holder: False
     lease: float = 10.0
     page: int = PAGE
-    aside: Aside | None = None
+    aside: StartInThread | None = None
     catches: type[BaseException] = Exception
 
 
-class Work:
+class PartitionWorker:
     """One partition of one generation, worked on by one holder: `await step()` again and again."""
 
-    def __init__(self, plan: Plan, means: Means, place: Place, holder: str) -> None:
+    def __init__(self, plan: ProjectionDefinition, means: WorkerContext, place: Place, holder: str) -> None:
         self.plan, self.means, self.place, self.holder = plan, means, place, holder
         self.held: Checkpoint | None = None
         self._epoch = -1  # of the store, in which the checkpoint was found to be of its history
-        self._pace = Pace()
+        self._pace = Throughput()
         self.set_aside: list[Entry] = []  # what it parked, for whoever tells of it; those that wait behind are not here
-        self._why: State = "worked"  # other than "worked": nothing may be done now
+        self._why: StepResult = "worked"  # other than "worked": nothing may be done now
         self.entries: dict[int, Entry] = {}
         self._blocked: set[str] = set()
         self._attempts: dict[int, int] = {}
         self._hopeless: set[tuple[type, str]] = set()
-        self._limit = min(FEW, means.page)
+        self._limit = min(SMALL_PAGE, means.page)
         self._at_once: int = getattr(plan.cls, "at_once", 1)  # effects for one checkpoint: so many may be repeated
         self._single_to = 0  # up to this position, one append at a time
-        self._rows: Rows | None = None
+        self._rows: RowCache | None = None
         self._ends = 0.0  # when the lease may end, by our own clock
         self.paused_because = ""
         self._disturbed = False  # a command changed something while an effect was done
         self.ended_by: BaseException | None = None  # what is no Exception, and stopped it
-        self._handlers = Handlers(plan, means.catches)
-        self._reading: Reading | None = None
-        self._ahead: Ahead | None = None
+        self._handlers = HandlerDispatch(plan, means.catches)
+        self._reading: PageDecoder | None = None
+        self._ahead: Prefetcher | None = None
 
-    async def step(self) -> State:
+    async def step(self) -> StepResult:
         """Do what there is to do next. Raises TargetUnavailable, CursorMismatch, StoreUnavailable errors."""
         try:
             if self._disturbed:
                 self._disturbed = False
                 self._reload()
             if self.held is not None and self._may_end_within(2 / 3):
-                self.beat()  # also while there is always work to do
-            if self.held is not None and self._is_old():
+                self.renew_lease()  # also while there is always work to do
+            if self.held is not None and self._is_of_old_epoch():
                 self.release()  # what is in memory may be folded from events that are lost: begin with what is kept
             if self.held is None and self._is_paused():
                 return "paused"
@@ -119,7 +119,7 @@ class Work:
             self.held = None
             return "held"
         except CursorMismatch as error:
-            raise restored(self.place.name, self.plan.kind, error) from error
+            raise ahead_of_log_error(self.place.name, self.plan.kind, error) from error
 
     # Holding the work
 
@@ -129,7 +129,7 @@ class Work:
         self.paused_because = "" if known is None else known.paused
         return bool(self.paused_because)
 
-    def _is_old(self) -> bool:
+    def _is_of_old_epoch(self) -> bool:
         """Whether the store has come to another epoch since it was found that what is kept is of its history."""
         return self.means.log.engine.epoch != self._epoch
 
@@ -142,7 +142,7 @@ class Work:
         """The lease was renewed, by a call that was made at this reading of the clock."""
         self._ends = max(self._ends, asked + self.means.lease)
 
-    def _make_sure(self) -> None:
+    def _check_lease(self) -> None:
         """Before something is done outside: it is only begun while the lease is ours. Raises LeaseLost, Disturbed."""
         if not self._may_end_within(1 / 3):
             return
@@ -172,10 +172,10 @@ class Work:
             raise
         self._hold(held)
         fresh = held.seen.count == 0 and not self.entries
-        self._reading = Reading(self.plan, means.log.registry, self.place.partition, held.partitions, means.catches)
+        self._reading = PageDecoder(self.plan, means.log.registry, self.place.partition, held.partitions, means.catches)
         if self.plan.kind == "rows":
-            self._ahead = Ahead(means.log, self.plan.query, self._reading, means.aside)
-            self._rows = Rows(self.plan, means.target, self.place, fresh and held.partitions == 1, means.catches)
+            self._ahead = Prefetcher(means.log, self.plan.query, self._reading, means.aside)
+            self._rows = RowCache(self.plan, means.target, self.place, fresh and held.partitions == 1, means.catches)
         return True
 
     def _hold(self, held: Checkpoint) -> None:
@@ -206,7 +206,7 @@ class Work:
             return
         self._hold(held)
 
-    def beat(self) -> None:
+    def renew_lease(self) -> None:
         """Keep the lease, and notice what was changed by hand. To be called every few seconds while idle."""
         if self.held is None:
             return
@@ -228,14 +228,14 @@ class Work:
 
     # Forward
 
-    async def _forward(self) -> State:
+    async def _forward(self) -> StepResult:
         held, means = self.held, self.means
         assert held is not None and self._reading is not None
         began = means.clock()
         span = Span(after=held.position, until=held.until, limit=self._limit)
         ready = self._ahead.take(span) if self._ahead is not None else None
         page = ready.page if ready else await means.log.engine.read(self.plan.query, span)
-        if self._is_old():
+        if self._is_of_old_epoch():
             return "worked"
         if page.scanned < held.position and (held.until is None or held.until >= held.position):
             what = f"{self.place.name} has come to position {held.position}, and the log ends at {page.scanned}."
@@ -245,19 +245,21 @@ class Work:
         events = self._events(page)
         try:
             items = ready.items if ready and events is page.events else self._reading.items(events, self.entries)
-        except Failed as failed:
-            return await self._failed(failed, events, failed.index or 0)
-        return await self._tried(page, events, items, began)
+        except HandlerFailed as failed:
+            return await self._handle_failure(failed, events, failed.index or 0)
+        return await self._fold_or_park(page, events, items, began)
 
-    async def _tried(self, page: Page, events: list[StoredEvent], items: Sequence[Item], began: float) -> State:
+    async def _fold_or_park(
+        self, page: Page, events: list[StoredEvent], items: Sequence[DecodedEvent], began: float
+    ) -> StepResult:
         try:
-            return await self._take(page, events, items, began)
-        except Failed as failed:
-            if self._is_old():
+            return await self._fold_and_commit(page, events, items, began)
+        except HandlerFailed as failed:
+            if self._is_of_old_epoch():
                 return "worked"  # what failed may be lost: the next step looks whether it is
             if failed.index is None:
-                return await self._unlocated(failed, events, items)
-            return await self._failed(failed, events, failed.index)
+                return await self._isolate_failure(failed, events, items)
+            return await self._handle_failure(failed, events, failed.index)
 
     def _events(self, page: Page) -> list[StoredEvent]:
         """The page's events, or only its first append while looking for the one at fault."""
@@ -268,22 +270,24 @@ class Work:
         self._single_to = 0
         return events
 
-    async def _take(self, page: Page, events: list[StoredEvent], items: Sequence[Item], began: float) -> State:
+    async def _fold_and_commit(
+        self, page: Page, events: list[StoredEvent], items: Sequence[DecodedEvent], began: float
+    ) -> StepResult:
         """Fold and commit. Failed carries the index into `events`."""
-        todo, behind = to_do(items, self.entries, self._blocked)
+        todo, behind = split_by_blocked(items, self.entries, self._blocked)
         timing, clock = Timing(), self.means.clock
         through = len(events)
         whole = through == len(page.events)
         scanned = await self._identity(page) if whole else b""
-        if self._is_old():
+        if self._is_of_old_epoch():
             return "worked"
 
         def page_step() -> Advance:
             last = events[through - 1] if through < len(events) or not whole else None
             place = (last.position, last.id) if last else (page.scanned, scanned)
-            seen = stored_of(items, through)
+            seen = stored_events(items, through)
             made = self._step(place, seen, todo, [entry for entry in behind if entry.position <= place[0]])
-            made.stats = self._pace.told(timing, len(seen), clock() - began)
+            made.stats = self._pace.updated(timing, len(seen), clock() - began)
             return made
 
         try:
@@ -291,10 +295,10 @@ class Work:
                 self._rows.fold(todo, timing, clock, each=bool(self._single_to))
             elif self.plan.kind == "effects":
                 todo = todo[: self._at_once]
-                self._make_sure()
+                self._check_lease()
                 self._handlers.handle(todo, None, timing, clock)
                 through = self._cut(items, todo, through)
-            self._read_ahead(page, whole)
+            self._prefetch(page, whole)
             if self.plan.kind == "effects":
                 entries = self._keep_done(page_step).entries
             else:
@@ -303,24 +307,24 @@ class Work:
                         self._rows.write(tx)
                     else:
                         with writing_to(self.means.target.address):
-                            done = self._handlers.handle(todo, tx, timing, clock, LONG_PAGE)
+                            done = self._handlers.handle(todo, tx, timing, clock, LONG_PAGE_S)
                         if done < len(todo):
                             todo = todo[:done]
                             through = self._cut(items, todo, through)
                     step = page_step()
                     self.held, entries = tx.advance(_held(self.held), step), step.entries
-        except Failed as failed:
+        except HandlerFailed as failed:
             self._forget()
             index = None if failed.index is None else todo[failed.index].at
-            raise Failed(index, failed.error, failed.handler) from failed.error
+            raise HandlerFailed(index, failed.error, failed.handler) from failed.error
         except BaseException:
             self._forget()
             raise
         self.entries.update((entry.position, entry) for entry in entries)
         self._blocked.update(key for entry in entries for key in keys_of(entry))
         self._attempts.clear()
-        long = clock() - began > LONG_PAGE
-        most = FEW if self.plan.kind == "effects" else self.means.page  # what is left of a page is read again
+        long = clock() - began > LONG_PAGE_S
+        most = SMALL_PAGE if self.plan.kind == "effects" else self.means.page  # what is left of a page is read again
         self._limit = max(1, self._limit // 4) if long else min(self._limit * 2, most)
         return "worked"
 
@@ -335,11 +339,11 @@ class Work:
                 return made
             except Disturbed:
                 tries += 1
-                if tries == TRIES or not self._stands_where_it_stood():
+                if tries == MAX_ATTEMPTS or not self._has_not_moved():
                     raise
                 self._disturbed = True
 
-    def _stands_where_it_stood(self) -> bool:
+    def _has_not_moved(self) -> bool:
         """Whether the checkpoint is still ours and has not moved; it is looked at again, with its revision."""
         was = _held(self.held)
         now = next((c for c in self.means.target.checkpoints(self.place.name) if c.place == self.place), None)
@@ -348,7 +352,7 @@ class Work:
         self.held = now
         return True
 
-    def _read_ahead(self, page: Page, whole: bool) -> None:
+    def _prefetch(self, page: Page, whole: bool) -> None:
         if self._ahead is not None and page.more and whole and not self.entries:
             limit = min(self._limit * 2, self.means.page)
             self._ahead.begin(Span(after=page.scanned, until=_held(self.held).until, limit=limit))
@@ -358,11 +362,11 @@ class Work:
             return page.events[-1].id
         return await self.means.log.engine.event_id(page.scanned) or b""
 
-    def _cut(self, items: Sequence[Item], todo: Sequence[Item], through: int) -> int:
+    def _cut(self, items: Sequence[DecodedEvent], todo: Sequence[DecodedEvent], through: int) -> int:
         """How far a page was taken when only `todo` of it was handled: up to the next item that is left to be."""
         last = todo[-1].at if todo else -1
         known, blocked = self.entries, self._blocked
-        left = (i.at for i in items if i.at > last and i.stored.position not in known and not waiting(i, blocked))
+        left = (i.at for i in items if i.at > last and i.stored.position not in known and not must_wait(i, blocked))
         return next(left, through)
 
     def _forget(self) -> None:
@@ -371,11 +375,15 @@ class Work:
             self._rows.forget()
 
     def _step(
-        self, place: tuple[int, bytes], seen: list[StoredEvent], handled: Sequence[Item], entries: Sequence[Entry]
+        self,
+        place: tuple[int, bytes],
+        seen: list[StoredEvent],
+        handled: Sequence[DecodedEvent],
+        entries: Sequence[Entry],
     ) -> Advance:
         held, (position, identity) = _held(self.held), place
         sum_seen = self._ahead.tally(seen) if self._ahead is not None else tally(seen)
-        sum_handled = sum_seen if len(handled) == len(seen) else tally(stored_of(handled))
+        sum_handled = sum_seen if len(handled) == len(seen) else tally(stored_events(handled))
         return Advance(
             position=position,
             event_id=identity.hex(),
@@ -383,20 +391,22 @@ class Work:
             seen=held.seen + sum_seen,
             handled=held.handled + sum_handled,
             entries=entries,
-            mark=position // MARK_EVERY != held.position // MARK_EVERY,
+            mark=position // MARK_EVERY_EVENTS != held.position // MARK_EVERY_EVENTS,
             stats=held.stats,
         )
 
     # When it fails
 
-    async def _unlocated(self, failed: Failed, events: list[StoredEvent], items: Sequence[Item]) -> State:
+    async def _isolate_failure(
+        self, failed: HandlerFailed, events: list[StoredEvent], items: Sequence[DecodedEvent]
+    ) -> StepResult:
         """Something in the page is at fault: from here one at a time, to find out which."""
         if len(items) <= 1 or (self._single_to and len({event.first for event in events}) == 1):
-            return await self._failed(failed, events, items[0].at if items else 0)
+            return await self._handle_failure(failed, events, items[0].at if items else 0)
         self._single_to = events[-1].position
         return "worked"
 
-    async def _failed(self, failed: Failed, events: list[StoredEvent], index: int) -> State:
+    async def _handle_failure(self, failed: HandlerFailed, events: list[StoredEvent], index: int) -> StepResult:
         """The event at this index failed: first commit what stands before it; then try again; then the policy."""
         stored = events[index]
         parks = self.plan.on_error == "park"
@@ -406,34 +416,34 @@ class Work:
         tried = self._attempts[stored.position] = self._attempts.get(stored.position, 0) + 1
         kind = (type(failed.error), stored.type)
         if tried < self.plan.attempts and kind not in self._hopeless:
-            await self.means.log.runtime.sleep(min(FIRST_PAUSE * 4 ** (tried - 1), LONGEST_PAUSE))
+            await self.means.log.runtime.sleep(min(FIRST_PAUSE_S * 4 ** (tried - 1), LONGEST_PAUSE_S))
             return "worked"
         if parks:
             self._hopeless.add(kind)  # tried often enough: the next of its kind need not wait as long
-        error = _said(failed)
+        error = _describe_error(failed)
         if parks and (item := self._item(stored)):
             return await self._park(item, error, tried)
         if not isinstance(failed.error, Exception):
             self.ended_by = failed.error
-        why = error + UNKEYED if parks else error
-        return self._stop(Stopped(stored.position, stored.type, failed.handler, why, tried))
+        why = error + KEYLESS_NOTE if parks else error
+        return self._stop(StopReason(stored.position, stored.type, failed.handler, why, tried))
 
-    async def _before(self, events: list[StoredEvent]) -> State:
+    async def _before(self, events: list[StoredEvent]) -> StepResult:
         """What stands before a failure does not wait for it."""
         assert self._reading is not None
         items = self._reading.items(events, self.entries)
-        return await self._tried(Page(events, events[-1].position, False), events, items, self.means.clock())
+        return await self._fold_or_park(Page(events, events[-1].position, False), events, items, self.means.clock())
 
-    def _item(self, stored: StoredEvent) -> Item | None:
+    def _item(self, stored: StoredEvent) -> DecodedEvent | None:
         assert self._reading is not None
-        with suppress(Failed):
+        with suppress(HandlerFailed):
             item = next(iter(self._reading.items([stored], {})), None)
             if item is not None and item.keys:
                 return item
-        return alone(stored) if self.plan.without_key == "park" else None
+        return key_for_keyless(stored) if self.plan.without_key == "park" else None
 
-    async def _park(self, item: Item, error: str, tried: int) -> State:
-        entry, stored = parked(item, error, tried), item.stored
+    async def _park(self, item: DecodedEvent, error: str, tried: int) -> StepResult:
+        entry, stored = parked_entry(item, error, tried), item.stored
         step = self._step((stored.position, stored.id), [stored], [], [entry])
         with self.means.target.writing(self.place) as tx:
             self.held = tx.advance(_held(self.held), step)
@@ -441,10 +451,10 @@ class Work:
         self.set_aside = [*self.set_aside[-99:], entry]
         self._blocked.update(item.key_text.split(" | "))
         self._attempts.clear()
-        self._limit = FEW
+        self._limit = SMALL_PAGE
         return "worked"
 
-    def _stop(self, why: Stopped) -> State:
+    def _stop(self, why: StopReason) -> StepResult:
         held = _held(self.held)
         step = self._step((held.position, bytes.fromhex(held.event_id)), [], [], [])
         step.stopped = msgspec.json.encode(why).decode()
@@ -458,7 +468,7 @@ class Work:
         held, clock = _held(self.held), self.means.clock
         assert self._reading is not None
         page = await self.means.log.engine.read(self.plan.query, Span(after=entry.position - 1, until=entry.position))
-        if self._is_old():
+        if self._is_of_old_epoch():
             return
         step = self._step((held.position, bytes.fromhex(held.event_id)), [], [], [])
         try:
@@ -466,7 +476,7 @@ class Work:
             if self._rows is not None:
                 self._rows.fold(items, Timing(), clock)
             elif self.plan.kind == "effects":  # it may write to this log, so not while we hold its database
-                self._make_sure()
+                self._check_lease()
                 self._handlers.handle(items, None, Timing(), clock)
             with self.means.target.writing(self.place) as tx:
                 if self._rows is not None:
@@ -478,11 +488,13 @@ class Work:
                 step.settled = [entry.position]
                 self.held = tx.advance(held, step)
             del self.entries[entry.position]
-        except Failed as failed:
+        except HandlerFailed as failed:
             self._forget()
-            if self._is_old():
+            if self._is_of_old_epoch():
                 return
-            again = msgspec.structs.replace(entry, state="parked", error=_said(failed), attempts=entry.attempts + 1)
+            again = msgspec.structs.replace(
+                entry, state="parked", error=_describe_error(failed), attempts=entry.attempts + 1
+            )
             step.handled, step.settled, step.entries = held.handled, [], [again]
             with self.means.target.writing(self.place) as tx:
                 self.held = tx.advance(held, step)
@@ -493,7 +505,7 @@ class Work:
         self._blocked = blocked_keys(self.entries.values())
 
 
-def _said(failed: Failed) -> str:
+def _describe_error(failed: HandlerFailed) -> str:
     return storable(f"{type(failed.error).__name__}: {failed.error}"[:2_000])
 
 

@@ -6,13 +6,13 @@ Knows: what was told already, so that nothing is told every second. Does not kno
 from __future__ import annotations
 
 from eventfold.errors import EventfoldError
-from eventfold.projections.stop_reason import paused, stopped_error
-from eventfold.projections.worker import Work
+from eventfold.projections.stop_reason import paused_error, stopped_error
+from eventfold.projections.worker import PartitionWorker
 
-MOST = 10  # parked events that are told one by one
+MAX_REPEATS = 10  # parked events that are told one by one
 
 
-class Telling:
+class WorkerLog:
     """Of one projection."""
 
     def __init__(self, name: str) -> None:
@@ -20,24 +20,24 @@ class Telling:
         self._told = ""
         self._parked = 0
 
-    def state(self, state: str, work: Work) -> None:
+    def state(self, state: str, work: PartitionWorker) -> None:
         """What came of a step."""
         while work.set_aside:
             entry = work.set_aside.pop(0)
             self._parked += 1
-            if self._parked <= MOST:
+            if self._parked <= MAX_REPEATS:
                 self._warn(
                     f"{self._name} parked event {entry.position} ({entry.type}) of {entry.key}, after {entry.attempts} "
                     f"attempts: {entry.error}"
                 )
-            if self._parked == MOST:
+            if self._parked == MAX_REPEATS:
                 self._warn(
                     f"{self._name} parks more, which is told no longer: eventfold projections parked {self._name}"
                 )
         if state == "stopped" and work.held is not None:
             self._once(str(stopped_error(self._name, work.held)))
         elif state == "paused":
-            self._once(str(paused(self._name, work.paused_because)))
+            self._once(str(paused_error(self._name, work.paused_because)))
         elif state in ("worked", "idle"):
             self._told = ""
 
@@ -45,7 +45,7 @@ class Telling:
         """Something that is tried again."""
         self._once(f"{self._name}: {error}")
 
-    def well(self) -> None:
+    def recovered(self) -> None:
         """It went well again."""
         if self._told:
             self._warn(f"{self._name} goes on.")

@@ -21,9 +21,9 @@ from eventfold.core.event import Event
 from eventfold.core.state import State, state_definition_of
 from eventfold.errors import EventfoldError
 from eventfold.processes import Effect, Process
-from eventfold.processes.definition import plan_of as process_plan
+from eventfold.processes.definition import process_definition as process_plan
 from eventfold.projections import Projection, SqlProjection, Subscription
-from eventfold.projections.definition import plan_of as kept_plan
+from eventfold.projections.definition import projection_definition as kept_plan
 from eventfold.schema.describe import event_classes
 
 _READ_MODELS = (Projection, SqlProjection, Subscription)

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, cast
 from eventfold.concurrency import run
 from eventfold.core.envelope import from_micros
 from eventfold.core.event import Recorded, event_of
-from eventfold.processes.definition import plan_of
+from eventfold.processes.definition import process_definition
 from eventfold.processes.effects import Effect
-from eventfold.processes.timer_events import fired
-from eventfold.processes.timers import Timetable
+from eventfold.processes.timer_events import fired_event
+from eventfold.processes.timers import TimerQueue
 from eventfold.store import Store
 from eventfold.testing.clock import Clock
 from eventfold.testing.difference import difference
@@ -85,7 +85,7 @@ class ProcessScenario:
         timers = [each for process in self._processes for each in self._timers_of(process).waiting]
         timers.sort(key=lambda each: (each.fact.due, each.position))
         decode = self._store.registry.decode
-        new = [(fired(each.id, each.fact), each.fact.due) for each in timers]
+        new = [(fired_event(each.id, each.fact), each.fact.due) for each in timers]
         found = [event for each, due in new for event in decode(each.at(1, due, 0, 1))]
         if found != [*expected]:
             raise AssertionError(difference([*expected], found, "the timers differ (- expected, + waiting):"))
@@ -101,9 +101,9 @@ class ProcessScenario:
     def _run_until_idle(self) -> None:
         self._store.settle(*self._processes, clock=self._clock)
 
-    def _timers_of(self, process: type[Process]) -> Timetable:
-        table = Timetable(plan_of(process).name, self._store.projections.log)
-        run(table.look())
+    def _timers_of(self, process: type[Process]) -> TimerQueue:
+        table = TimerQueue(process_definition(process).name, self._store.projections.log)
+        run(table.catch_up())
         return table
 
     def _next_due(self) -> datetime | None:
@@ -116,7 +116,7 @@ class ProcessScenario:
         return [each for each in found if each.position not in self._given_positions and not each.type.startswith("$")]
 
     def _actions_of(self, process: type[Process]) -> list[Any]:
-        plan, store = plan_of(process), self._store
+        plan, store = process_definition(process), self._store
         last: list[Any] = []
         for recorded in store.read(after=self._before):
             if isinstance(recorded.event, plan.events):

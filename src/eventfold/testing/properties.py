@@ -21,8 +21,8 @@ from eventfold.core.state import State, copy_state, evolve_recorded, state_defin
 from eventfold.core.upcast import apply_upcasters
 from eventfold.errors import EventfoldError
 from eventfold.processes import Effect, Process
-from eventfold.processes.definition import plan_of as process_plan
-from eventfold.processes.reaction import Reacting
+from eventfold.processes.definition import process_definition as process_plan
+from eventfold.processes.reaction import ProcessWorker
 from eventfold.projections import Projection, SqlProjection
 from eventfold.store import Store
 from eventfold.testing.clock import Clock
@@ -154,10 +154,10 @@ def effect_takes_repeats(effect: Effect, events: Sequence[Any], outside: Callabl
     store.extend(events)
     taken = [recorded for recorded in store.read() if isinstance(recorded.event, effect.events)]
     for recorded in taken:
-        effect.take(recorded)
+        effect.call_with(recorded)
     once = outside()
     for recorded in taken:
-        effect.take(recorded)
+        effect.call_with(recorded)
     _assert_equal(once, outside(), "called once", "called twice")
 
 
@@ -167,10 +167,10 @@ def process_takes_repeats(process: type[Process], events: Sequence[Any]) -> None
     store.extend(events)
     store.settle(process)
     before = [recorded.event for recorded in store.read()]
-    again = Reacting(process_plan(process), store.projections.log)
+    again = ProcessWorker(process_plan(process), store.projections.log)
     for recorded in store.read():
         if isinstance(recorded.event, process_plan(process).events):
-            run(again.take(recorded))
+            run(again.react(recorded))
     _assert_equal(before, [recorded.event for recorded in store.read()], "reacted once", "reacted twice")
 
 
