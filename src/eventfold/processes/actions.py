@@ -37,7 +37,7 @@ class Decision(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, refusals=(*self.refusals, (errors, then)))
 
     @property
-    def describe(self) -> str:
+    def description(self) -> str:
         """The command, as an operator reads it."""
         given = [*map(repr, self.args), *(f"{key}={value!r}" for key, value in self.kwargs.items())]
         name = getattr(self.function, "__qualname__", None) or repr(self.function)

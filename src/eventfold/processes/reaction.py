@@ -115,7 +115,7 @@ class Reaction:
             wishes: list[Action] = []
             if asked is not None:
                 several = isinstance(asked, list | tuple) or hasattr(asked, "__next__")
-                wishes = list(cast("Iterable[Wish]", asked)) if several else [asked]
+                wishes = list(cast("Iterable[Action]", asked)) if several else [asked]
         except Exception as error:
             raise self._error(
                 ProcessError, f"raised {_describe_error(error)}", "Mend it, then retry the event."
@@ -138,14 +138,14 @@ class Reaction:
         except Exception as error:
             for errors, then in wish.refusals:
                 if matches_refusal(errors, error):
-                    await self._write(index, self._handle_refusal(index, wish, then, error, options), wish.describe)
+                    await self._write(index, self._handle_refusal(index, wish, then, error, options), wish.description)
                     return
             raise self._error(
                 ProcessError,
-                f"asked for {wish.describe}, which failed: {_describe_error(error)}",
+                f"asked for {wish.description}, which failed: {_describe_error(error)}",
                 "Mend it and retry the event, or say .on_refusal(…) what this error means to the process.",
                 index,
-                wish.describe,
+                wish.description,
             ) from error
 
     def _handle_refusal(
@@ -157,10 +157,11 @@ class Reaction:
         except Exception as failed:
             raise self._error(
                 ProcessError,
-                f"asked for {wish.describe}, which was refused ({_describe_error(error)}), and on_refusal failed: {_describe_error(failed)}",
+                f"asked for {wish.description}, which was refused ({_describe_error(error)}), "
+                f"and on_refusal failed: {_describe_error(failed)}",
                 "Give on_refusal an event, or a function of the error that returns one; then retry the event.",
                 index,
-                wish.describe,
+                wish.description,
             ) from failed
 
     async def _record(self, facts: list[tuple[int, Action]]) -> None:
@@ -210,7 +211,7 @@ class Reaction:
 
     def _describe_action(self, wish: Action) -> str:
         if isinstance(wish, Decision):
-            return wish.describe
+            return wish.description
         if isinstance(wish, Timer):
             return f"{'after' if wish.delay is not None else 'at'}({wish.event!r}, {wish.delay or wish.moment})"
         if isinstance(wish, Cancel):
@@ -223,8 +224,8 @@ class Reaction:
         recorded, plan = self._recorded, self._plan
         which = "" if index is None else f", command {index}"
         return kind(
-            f"{plan.location} reacted to event {recorded.position} ({recorded.type}) of {self._text or plan.name}{which} "
-            f"{what}.",
+            f"{plan.location} reacted to event {recorded.position} ({recorded.type}) "
+            f"of {self._text or plan.name}{which} {what}.",
             now,
             process=plan.name,
             key=self._text,

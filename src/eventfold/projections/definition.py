@@ -152,7 +152,8 @@ def _compile(kept: ProjectionLike) -> ProjectionDefinition:
     if not _is_name(name):
         raise InvalidProjection(
             f"{name!r} cannot be the name of a projection.",
-            f"Use small letters, digits and single underscores, a letter first, {MAX_NAME_CHARACTERS} bytes at most: name=….",
+            "Use small letters, digits and single underscores, a letter first, "
+            f"{MAX_NAME_CHARACTERS} bytes at most: name=….",
         )
     try:
         if issubclass(cls, Projection):

@@ -109,8 +109,8 @@ def key_changed_error(plan: ProjectionDefinition, key: Key, row: Any) -> Invalid
     assert plan.rows is not None
     found = plan.rows.key_of(row)
     return InvalidProjection(
-        f"A row of {plan.cls.__name__} is found by the key {_describe_key(key)}, and has the key {_describe_key(found)} after evolve: "
-        "it would be two rows.",
+        f"A row of {plan.cls.__name__} is found by the key {_describe_key(key)}, "
+        f"and has the key {_describe_key(found)} after evolve: it would be two rows.",
         "Leave the key's fields as they are in evolve. A row that is to move is two keys: have key() return both, old "
         "and new, and let keep() drop the old one.",
         projection=plan.name,
