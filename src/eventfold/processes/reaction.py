@@ -61,6 +61,8 @@ class ProcessWorker:
 
 
 class Reaction:
+    """One reaction of one instance of a process to one event."""
+
     def __init__(
         self,
         plan: ProcessDefinition,
@@ -86,6 +88,7 @@ class Reaction:
         }
 
     async def run(self) -> None:
+        """Ask the process what is to be done, and do it."""
         question = self._plan.cls(*self._key)
         state, position = await load_cached(self._log, question, self._recorded.position)
         if self._log.engine.epoch == self._epoch:
