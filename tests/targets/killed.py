@@ -68,7 +68,7 @@ def place(address: str) -> Any:
         return dawdle(HttpSink(address, secret=SECRET))
     import eventfold.targets.duckdb.parquet
 
-    assert eventfold.targets.duckdb.parquet.ROWS
+    assert eventfold.targets.duckdb.parquet.DATABASE_FILE
     return address
 
 

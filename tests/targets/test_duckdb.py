@@ -67,7 +67,7 @@ def test_a_file_that_another_process_holds_is_waited_for(
 ) -> None:
     """For a while; then it is said who holds it, and nothing is lost: it goes on when the file is free."""
     kept, path = elsewhere(f"duckdb:{tmp_path}/rows.duckdb"), f"{tmp_path}/rows.duckdb"
-    monkeypatch.setattr("eventfold.targets.duckdb.connection.PATIENCE", 0.1)
+    monkeypatch.setattr("eventfold.targets.duckdb.connection.LOCK_TIMEOUT_S", 0.1)
     store.append(*flights(50))
     holding = subprocess.Popen(
         [sys.executable, "-c", HOLD, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -44,7 +44,7 @@ def store(tmp_path: Path) -> Iterator[ef.Store]:
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eventfold.targets.sinks.http.PAUSES", (0.0, 0.0))
+    monkeypatch.setattr("eventfold.targets.sinks.http.RETRY_PAUSES_S", (0.0, 0.0))
 
 
 def split(address: Any) -> type[CarrierMonth]:

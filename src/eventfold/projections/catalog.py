@@ -19,7 +19,7 @@ from eventfold.ports.target import ELSEWHERE, Registered, Target
 from eventfold.projections.code_address import declaring_module, load
 from eventfold.projections.definition import ProjectionDefinition, ProjectionLike, projection_definition
 from eventfold.projections.generations import register, require_record
-from eventfold.targets.outbox import SINK, SinkTarget
+from eventfold.targets.outbox import SINK, OutboxTarget
 
 
 class EffectLike(Protocol):
@@ -90,7 +90,7 @@ class ProjectionCatalog:
     def target_of(self, plan: ProjectionDefinition) -> Target:
         """Where the rows of a definition are kept. A sink gets the shape of its rows."""
         target = self.target_at(plan.target)
-        if isinstance(target, SinkTarget) and plan.rows is not None:
+        if isinstance(target, OutboxTarget) and plan.rows is not None:
             target.rows[plan.name] = plan.rows
         self._homes[plan.name] = target
         return target
@@ -101,15 +101,15 @@ class ProjectionCatalog:
         if own is None:  # there is no place to note where the rows are: they are found by their class only
             return target, run(register(plan, self.log, target))
         noted = own.registered(plan.name)
-        here = plan.target is None or isinstance(target, SinkTarget)  # its progress is in the store's own database
+        here = plan.target is None or isinstance(target, OutboxTarget)  # its progress is in the store's own database
         if here and noted is not None and noted.kind == ELSEWHERE:
             with own.control(plan.name) as tx:
                 if tx.record() == noted:
                     tx.forget(noted.tables)  # it has moved here
-        if noted is not None and noted.kind == SINK and not isinstance(target, SinkTarget):
+        if noted is not None and noted.kind == SINK and not isinstance(target, OutboxTarget):
             raise self._kept_here(plan, f"and its rows are sent on from there, by {noted.code}")
         known = run(register(plan, self.log, target))
-        if isinstance(target, SinkTarget) and noted is not None and noted.kind == "rows" and target is not own:
+        if isinstance(target, OutboxTarget) and noted is not None and noted.kind == "rows" and target is not own:
             with target.control(plan.name) as tx:  # its rows, which are here, are to be sent on from now on
                 if (now := tx.record()) is not None:
                     tx.save_record(now)
@@ -149,7 +149,7 @@ class ProjectionCatalog:
         if projection in self._homes:
             return projection, self._homes[projection]
         for target in self._targets.values():
-            if not isinstance(target, SinkTarget) and target is not own and target.registered(projection) is not None:
+            if not isinstance(target, OutboxTarget) and target is not own and target.registered(projection) is not None:
                 return projection, target
         if noted is not None:
             return projection, self.target_of(self.compile(noted.code))

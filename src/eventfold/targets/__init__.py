@@ -55,26 +55,26 @@ def open_target(engine: Engine, address: str | Sink, own: Callable[[], Target]) 
     Raises TargetUnavailable, InvalidUrl on an unknown scheme, MissingExtra where a driver is not installed.
     """
     if not isinstance(address, str) and isinstance(address, Sink):  # pyright: ignore[reportUnnecessaryIsInstance]
-        return _sending(address, own())
+        return _open_outbox(address, own())
     address = address_text(address, "The address of the target")
     scheme, colon, rest = address.partition(":")
     scheme = scheme.lower()
     if not colon or len(scheme) < 2 or "/" in scheme or "." in scheme:
-        return _sqlite(address)
+        return _open_sqlite(address)
     if scheme in ("sqlite", "file"):
-        return _sqlite(_named(file_path(rest, scheme, address), address))
+        return _open_sqlite(_require_path(file_path(rest, scheme, address), address))
     if address == "memory:":
-        return _sqlite(":memory:")
+        return _open_sqlite(":memory:")
     if scheme in ("postgresql", "postgres"):
-        return _postgres(engine, address)
+        return _open_postgres(engine, address)
     if "+" in scheme:
-        return _alchemy(address)
+        return _open_sqlalchemy(address)
     if scheme == "duckdb":
-        return _duck(_path(rest, address), (default_target(engine) or "").removeprefix("sqlite:"))
+        return _open_duckdb(_require_path_in(rest, address), (default_target(engine) or "").removeprefix("sqlite:"))
     if scheme == "parquet":
-        return _parquet(_path(rest, address), address)
-    if (sink := _sink(scheme, address)) is not None:
-        return _sending(sink, own())
+        return _open_parquet(_require_path_in(rest, address), address)
+    if (sink := _open_sink(scheme, address)) is not None:
+        return _open_outbox(sink, own())
     raise InvalidUrl(
         f"No target is known by the scheme {scheme!r}.",
         "Use a path or sqlite:PATH, memory:, postgresql://…, duckdb:PATH, parquet:FOLDER, redis://…, https://…, or "
@@ -83,9 +83,9 @@ def open_target(engine: Engine, address: str | Sink, own: Callable[[], Target]) 
     )
 
 
-def _sink(scheme: str, address: str) -> Sink | None:
+def _open_sink(scheme: str, address: str) -> Sink | None:
     if scheme in ("redis", "rediss"):
-        with _extra("Redis", "redis"):
+        with _require_extra("Redis", "redis"):
             from eventfold.targets.sinks.redis import RedisSink
         return RedisSink(address)
     if scheme in ("http", "https"):
@@ -95,8 +95,8 @@ def _sink(scheme: str, address: str) -> Sink | None:
     return None
 
 
-def _sending(sink: Sink, own: Target) -> Target:
-    from eventfold.targets.outbox import SinkTarget
+def _open_outbox(sink: Sink, own: Target) -> Target:
+    from eventfold.targets.outbox import OutboxTarget
     from eventfold.targets.sql.target import SqlTarget
 
     if not isinstance(own, SqlTarget):
@@ -105,34 +105,34 @@ def _sending(sink: Sink, own: Target) -> Target:
             "Give Store(target=…) a SQLite file or a PostgreSQL database, or leave it away.",
             url=own.address,
         )
-    return SinkTarget(own, sink)
+    return OutboxTarget(own, sink)
 
 
-def _path(rest: str, address: str) -> str:
-    return _named(rest.removeprefix("//"), address)
+def _require_path_in(rest: str, address: str) -> str:
+    return _require_path(rest.removeprefix("//"), address)
 
 
-def _named(path: str, address: str) -> str:
+def _require_path(path: str, address: str) -> str:
     if not path:
         raise InvalidUrl(f"The address {address!r} names no path.", "Write one behind the colon.", url=address)
     return path
 
 
-def _duck(path: str, log: str) -> Target:
+def _open_duckdb(path: str, log: str) -> Target:
     if log and os.path.exists(path) and os.path.exists(log) and os.path.samefile(path, log):
         raise InvalidUrl(f"{path} is the log itself.", "Give the rows a file of their own.", url=path)
-    with _extra("DuckDB", "duckdb"):
-        from eventfold.targets.duckdb.target import DuckTarget
-    return DuckTarget(path)
+    with _require_extra("DuckDB", "duckdb"):
+        from eventfold.targets.duckdb.target import DuckDbTarget
+    return DuckDbTarget(path)
 
 
-def _parquet(path: str, address: str) -> Target:
-    with _extra("Parquet", "duckdb"):
-        from eventfold.targets.duckdb.parquet import EVERY, ParquetTarget
+def _open_parquet(path: str, address: str) -> Target:
+    with _require_extra("Parquet", "duckdb"):
+        from eventfold.targets.duckdb.parquet import DEFAULT_INTERVAL_S, ParquetTarget
     folder, _, options = path.partition("?")
     name, _, given = options.partition("=")
     try:
-        every = float(given) if options else EVERY
+        every = float(given) if options else DEFAULT_INTERVAL_S
     except ValueError:
         every = -1.0
     if options and (name != "every" or not 0 <= every < 1e9):
@@ -145,7 +145,7 @@ def _parquet(path: str, address: str) -> Target:
 
 
 @contextmanager
-def _extra(what: str, extra: str) -> Generator[None]:
+def _require_extra(what: str, extra: str) -> Generator[None]:
     """What is imported here comes with an extra."""
     try:
         yield
@@ -157,7 +157,7 @@ def _extra(what: str, extra: str) -> Generator[None]:
         ) from error
 
 
-def _sqlite(path: str) -> Target:
+def _open_sqlite(path: str) -> Target:
     from eventfold.targets.sql.target import SqlTarget
     from eventfold.targets.sqlite.driver import SqliteDriver
     from eventfold.targets.sqlite.statements import SqliteStatements
@@ -166,8 +166,8 @@ def _sqlite(path: str) -> Target:
     return SqlTarget(driver, SqliteStatements(driver))
 
 
-def _postgres(engine: Engine, url: str) -> Target:
-    with _extra("PostgreSQL", "postgres"):
+def _open_postgres(engine: Engine, url: str) -> Target:
+    with _require_extra("PostgreSQL", "postgres"):
         from eventfold.targets.postgres import PostgresDriver, PostgresStatements
         from eventfold.targets.sql.target import SqlTarget
     lend: Callable[[object], Coroutine[Any, Any, Any]] | None = getattr(engine, "lend", None)
@@ -175,16 +175,16 @@ def _postgres(engine: Engine, url: str) -> Target:
     return SqlTarget(driver, PostgresStatements(driver))
 
 
-def _alchemy(url: str) -> Target:
+def _open_sqlalchemy(url: str) -> Target:
     try:
         import sqlalchemy as sa
         from sqlalchemy import exc
 
-        from eventfold.targets.sqlalchemy.target import AlchemyTarget
+        from eventfold.targets.sqlalchemy.target import SqlAlchemyTarget
 
         try:
             parsed = sa.make_url(url)
-            return AlchemyTarget(parsed)
+            return SqlAlchemyTarget(parsed)
         except (exc.ArgumentError, exc.NoSuchModuleError, ValueError) as error:  # ValueError: a scheme of three parts
             raise InvalidUrl(
                 f"SQLAlchemy cannot use the address of the target: {error}.",

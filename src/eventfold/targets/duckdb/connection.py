@@ -17,27 +17,27 @@ import duckdb
 
 from eventfold.errors import TargetUnavailable
 
-PATIENCE = 20.0  # seconds to wait for a file that another process has open
-IDLE = 0.25  # seconds a file stays open that nobody uses
-HOLD = 5.0  # seconds after which it is let go of though it is used all the time
-REST = 0.1  # … for this long
-NAP = 0.02
-BEGINNING = (8, b"DUCK")  # what stands where in every DuckDB file
+LOCK_TIMEOUT_S = 20.0  # seconds to wait for a file that another process has open
+IDLE_TIMEOUT_S = 0.25  # seconds a file stays open that nobody uses
+MAX_HOLD_S = 5.0  # seconds after which it is let go of though it is used all the time
+PAUSE_AFTER_HOLD_S = 0.1  # … for this long
+RETRY_INTERVAL_S = 0.02
+FILE_MAGIC = (8, b"DUCK")  # what stands where in every DuckDB file
 
 
-_all: dict[str, Opened] = {}
-_making = threading.Lock()
+_open_files: dict[str, SharedDuckDb] = {}
+_open_files_lock = threading.Lock()
 
 
-def opened(path: str) -> Opened:
+def open_shared(path: str) -> SharedDuckDb:
     """The file at a path: one for all who use it in this process. To be `shut` as often as it was asked for."""
-    with _making:
-        found = Opened(path) if path == ":memory:" else _all.setdefault(path, Opened(path))
-        found.shares += 1
+    with _open_files_lock:
+        found = SharedDuckDb(path) if path == ":memory:" else _open_files.setdefault(path, SharedDuckDb(path))
+        found.references += 1
         return found
 
 
-class Opened:
+class SharedDuckDb:
     """One file (or memory, which is never let go of), for all threads of this process.
 
     `turn` is for whoever writes: of two transactions that change one row at once DuckDB refuses the later, at best.
@@ -45,97 +45,97 @@ class Opened:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.turn = threading.RLock()
-        self.shares = 0
+        self.write_lock = threading.RLock()
+        self.references = 0
         self._in_memory = path == ":memory:"
         self._lock = threading.RLock()
-        self._one: duckdb.DuckDBPyConnection | None = None
-        self._users = 0
-        self._since = self._given = self._rest_until = 0.0
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._connections_in_use = 0
+        self._opened_at = self._released_at = self._paused_until = 0.0
         self._timer: threading.Timer | None = None
 
-    def take(self) -> duckdb.DuckDBPyConnection:
+    def acquire(self) -> duckdb.DuckDBPyConnection:
         """A connection of one's own. Raises duckdb.Error, TargetUnavailable."""
         with self._lock:
-            if self._one is None:
-                self._one = self._open()
-                self._since = time.monotonic()
-            self._users += 1
-            return self._one.cursor()
+            if self._connection is None:
+                self._connection = self._open()
+                self._opened_at = time.monotonic()
+            self._connections_in_use += 1
+            return self._connection.cursor()
 
-    def give(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def release(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Done with it."""
         connection.close()
         with self._lock:
-            self._users -= 1
-            self._given = time.monotonic()
-            if self._users or self._in_memory or self._one is None:
+            self._connections_in_use -= 1
+            self._released_at = time.monotonic()
+            if self._connections_in_use or self._in_memory or self._connection is None:
                 return
-            if self._given - self._since > HOLD:
-                self._let_go()
-                self._rest_until = time.monotonic() + REST
+            if self._released_at - self._opened_at > MAX_HOLD_S:
+                self._close_file()
+                self._paused_until = time.monotonic() + PAUSE_AFTER_HOLD_S
             elif self._timer is None:
-                self._watch(IDLE)
+                self._schedule_idle_check(IDLE_TIMEOUT_S)
 
-    def shut(self) -> None:
+    def close(self) -> None:
         """One user less; the last one closes it."""
-        with _making:
-            self.shares -= 1
-            if self.shares:
+        with _open_files_lock:
+            self.references -= 1
+            if self.references:
                 return
-            _all.pop(self.path, None)
+            _open_files.pop(self.path, None)
         with self._lock:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-            self._let_go()
+            self._close_file()
 
     def _open(self) -> duckdb.DuckDBPyConnection:
-        time.sleep(max(0.0, self._rest_until - time.monotonic()))
+        time.sleep(max(0.0, self._paused_until - time.monotonic()))
         if not self._in_memory:
-            self._recognise()
-        ends = time.monotonic() + PATIENCE
+            self._check_header()
+        ends = time.monotonic() + LOCK_TIMEOUT_S
         while True:
             try:
                 return duckdb.connect(self.path)
             except duckdb.IOException as error:
                 if "lock" not in str(error).lower() or time.monotonic() > ends:
                     raise
-                time.sleep(NAP)
+                time.sleep(RETRY_INTERVAL_S)
 
-    def _recognise(self) -> None:
+    def _check_header(self) -> None:
         """DuckDB would fetch what reads other kinds of files from the net."""
         with suppress(FileNotFoundError, IsADirectoryError, PermissionError, NotADirectoryError):
             with Path(self.path).open("rb") as begins:
-                found = begins.read(BEGINNING[0] + len(BEGINNING[1]))
-            if found and found[BEGINNING[0] :] != BEGINNING[1]:
+                found = begins.read(FILE_MAGIC[0] + len(FILE_MAGIC[1]))
+            if found and found[FILE_MAGIC[0] :] != FILE_MAGIC[1]:
                 raise TargetUnavailable(
                     f"{self.path} is no DuckDB file.", "Give the rows a file of their own.", address=self.path
                 )
 
-    def _watch(self, seconds: float) -> None:
-        self._timer = threading.Timer(seconds, self._look)
+    def _schedule_idle_check(self, seconds: float) -> None:
+        self._timer = threading.Timer(seconds, self._close_if_idle)
         self._timer.daemon = True
         self._timer.start()
 
-    def _look(self) -> None:
+    def _close_if_idle(self) -> None:
         with self._lock:
             self._timer = None
-            idle = time.monotonic() - self._given
-            if self._one is None or self._users:
+            idle = time.monotonic() - self._released_at
+            if self._connection is None or self._connections_in_use:
                 return  # whoever gives it back looks again
-            if idle >= IDLE:
-                self._let_go()
+            if idle >= IDLE_TIMEOUT_S:
+                self._close_file()
             else:
-                self._watch(IDLE - idle)
+                self._schedule_idle_check(IDLE_TIMEOUT_S - idle)
 
-    def _let_go(self) -> None:
-        if self._one is not None:
-            self._one.close()
-            self._one = None
+    def _close_file(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
-def holder_in(message: str) -> str:
+def parse_lock_holder(message: str) -> str:
     """Who has the file, as DuckDB says it: "process 12 (python3)"."""
     _, found, rest = message.partition("(PID ")
     number = rest.partition(")")[0]

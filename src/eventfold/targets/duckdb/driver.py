@@ -18,16 +18,16 @@ import duckdb
 
 from eventfold.core.table import ColumnKind, Convert, Table
 from eventfold.errors import EventfoldError, TargetUnavailable
-from eventfold.targets.duckdb.connection import holder_in, opened
+from eventfold.targets.duckdb.connection import open_shared, parse_lock_holder
 from eventfold.targets.sql.driver import Parameters
-from eventfold.targets.sql.statements import Statements, quoted
+from eventfold.targets.sql.statements import Statements, quote_identifier
 
-DIGITS, SCALE = 38, 10  # of a decimal, in all and behind the point
+DECIMAL_DIGITS, DECIMAL_SCALE = 38, 10  # of a decimal, in all and behind the point
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-CHANGES = ("INSERT", "UPDATE", "DELETE", "MERGE")
+WRITE_STATEMENTS = ("INSERT", "UPDATE", "DELETE", "MERGE")
 
 
-def _decimal(value: Any) -> Any:
+def _check_decimal(value: Any) -> Any:
     """Kept exactly, or refused: DuckDB would round it."""
     if value is None:
         return None
@@ -35,23 +35,25 @@ def _decimal(value: Any) -> Any:
         raise ValueError(f"{value!r} has no place in a column of decimals")
     shortest = value.normalize() if len(value.as_tuple().digits) <= 28 else value
     exponent = cast("int", shortest.as_tuple().exponent)
-    if value and (-exponent > SCALE or shortest.adjusted() >= DIGITS - SCALE):
-        raise ValueError(f"{value} has more than {DIGITS - SCALE} digits before or {SCALE} behind the point")
+    if value and (-exponent > DECIMAL_SCALE or shortest.adjusted() >= DECIMAL_DIGITS - DECIMAL_SCALE):
+        raise ValueError(
+            f"{value} has more than {DECIMAL_DIGITS - DECIMAL_SCALE} digits before or {DECIMAL_SCALE} behind the point"
+        )
     return value
 
 
-def _plain(value: Any) -> Any:
+def _strip_zeros(value: Any) -> Any:
     """Without the zeros that the column put behind it."""
     return None if value is None else Decimal(f"{value:f}".rstrip("0").rstrip("."))
 
 
-def _moment(value: Any) -> Any:
+def _to_utc(value: Any) -> Any:
     if value is None:
         return None
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-def _exactly(kind: type) -> Convert:
+def _require_type(kind: type) -> Convert:
     """DuckDB would round 1.5 to 2 and write 5 as '5'."""
 
     def pack(value: Any) -> Any:
@@ -62,96 +64,96 @@ def _exactly(kind: type) -> Convert:
     return pack
 
 
-class DuckDriver:
+class DuckDbDriver:
     """See driver.Driver."""
 
-    types: Mapping[ColumnKind, str] = {
+    column_types: Mapping[ColumnKind, str] = {
         "text": "VARCHAR",
         "int": "BIGINT",
         "float": "DOUBLE",
         "bool": "BOOLEAN",
         "bytes": "BLOB",
-        "decimal": f"DECIMAL({DIGITS},{SCALE})",
+        "decimal": f"DECIMAL({DECIMAL_DIGITS},{DECIMAL_SCALE})",
         "moment": "TIMESTAMPTZ",
         "date": "DATE",
         "uuid": "UUID",
         "json": "JSON",
     }
-    pack: Mapping[ColumnKind, Convert] = {
-        "decimal": _decimal,
-        "moment": _moment,
-        "int": _exactly(int),
-        "text": _exactly(str),
-        "bool": _exactly(bool),
+    encoders: Mapping[ColumnKind, Convert] = {
+        "decimal": _check_decimal,
+        "moment": _to_utc,
+        "int": _require_type(int),
+        "text": _require_type(str),
+        "bool": _require_type(bool),
     }
-    unpack: Mapping[ColumnKind, Convert] = {
+    decoders: Mapping[ColumnKind, Convert] = {
         "moment": lambda micros: None if micros is None else EPOCH + timedelta(microseconds=micros),
-        "decimal": _plain,
+        "decimal": _strip_zeros,
     }
     errors: tuple[type[BaseException], ...] = (duckdb.Error,)
-    refusals: tuple[type[BaseException], ...] = (
+    row_errors: tuple[type[BaseException], ...] = (
         duckdb.ConstraintException,
         duckdb.ConversionException,
         duckdb.OutOfRangeException,
         duckdb.BinderException,
         duckdb.InvalidInputException,
     )
-    unfit: tuple[type[BaseException], ...] = (
+    value_errors: tuple[type[BaseException], ...] = (
         duckdb.ConversionException,
         duckdb.OutOfRangeException,
         duckdb.InvalidInputException,
     )
-    table_end = ""
-    longest_name: int | None = None
-    locking = ""  # whoever writes is alone already
+    table_suffix = ""
+    max_name_bytes: int | None = None
+    row_lock_clause = ""  # whoever writes is alone already
 
     def __init__(self, path: str) -> None:
         self.path = path if path == ":memory:" else os.path.abspath(path)
         self.address = f"duckdb:{self.path}"
-        self._file = opened(self.path)
-        self._shut = False
+        self._file = open_shared(self.path)
+        self._closed = False
 
-    def take(self, write: bool, handling: bool) -> duckdb.DuckDBPyConnection:
+    def acquire(self, write: bool, runs_user_code: bool) -> duckdb.DuckDBPyConnection:
         """A connection of one's own; whoever writes waits for the others of this process."""
         if write:
-            self._file.turn.acquire()
+            self._file.write_lock.acquire()
         try:
-            return self._file.take()
+            return self._file.acquire()
         except BaseException:
             if write:
-                self._file.turn.release()
+                self._file.write_lock.release()
             raise
 
-    def connection(self, taken: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    def connection(self, lent: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
         """It is one."""
-        return taken
+        return lent
 
-    def give(self, taken: duckdb.DuckDBPyConnection, write: bool, broken: bool) -> None:
+    def release(self, lent: duckdb.DuckDBPyConnection, write: bool, broken: bool) -> None:
         """Done with it."""
         try:
-            self._file.give(taken)
+            self._file.release(lent)
         finally:
             if write:
-                self._file.turn.release()
+                self._file.write_lock.release()
 
-    def shut(self) -> None:
+    def close(self) -> None:
         """Let go of the file."""
-        if not self._shut:
-            self._shut = True
-            self._file.shut()
+        if not self._closed:
+            self._closed = True
+            self._file.close()
 
-    def dress(self, connection: Any) -> None:
+    def prepare_foreign_connection(self, connection: Any) -> None:
         """No log's engine has connections to DuckDB."""
 
-    def relation(self, name: str) -> str:
+    def quote_relation(self, name: str) -> str:
         """Quoted."""
-        return quoted(name)
+        return quote_identifier(name)
 
-    def column(self, name: str) -> str:
+    def quote_column(self, name: str) -> str:
         """Quoted."""
-        return quoted(name)
+        return quote_identifier(name)
 
-    def sql(self, text: str) -> str:
+    def adapt_sql(self, text: str) -> str:
         """As it is."""
         return text
 
@@ -162,7 +164,9 @@ class DuckDriver:
         given: Any = parameters
         found = connection.execute(sql, given) if given else connection.execute(sql)
         rows: list[tuple[Any, ...]] = found.fetchall()
-        counts = sql.lstrip()[:6].upper() in CHANGES and [c[0] for c in connection.description or ()] == ["Count"]
+        counts = sql.lstrip()[:6].upper() in WRITE_STATEMENTS and [c[0] for c in connection.description or ()] == [
+            "Count"
+        ]
         return [] if counts else rows
 
     def executemany(self, connection: duckdb.DuckDBPyConnection, sql: str, parameters: Iterable[Parameters]) -> None:
@@ -175,7 +179,7 @@ class DuckDriver:
         self, connection: duckdb.DuckDBPyConnection, statement: str, table: Table, rows: Sequence[Sequence[Any]]
     ) -> None:
         """All rows as one array for each column."""
-        arrays = ", ".join(f"unnest(?::{self.types[column.kind]}[])" for column in table.columns)
+        arrays = ", ".join(f"unnest(?::{self.column_types[column.kind]}[])" for column in table.columns)
         head, _, tail = statement.partition(" VALUES ")
         sql = f"{head} SELECT {arrays} {tail[tail.index('ON CONFLICT') :]}"  # noqa: S608
         connection.execute(sql, [list(values) for values in zip(*rows, strict=True)])
@@ -184,7 +188,7 @@ class DuckDriver:
         """Begin."""
         connection.execute("BEGIN TRANSACTION")
 
-    def exclusive(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def lock_schema_changes(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Whoever writes is alone already: in this process by turns, among processes by the file."""
 
     def commit(self, connection: duckdb.DuckDBPyConnection) -> None:
@@ -198,7 +202,7 @@ class DuckDriver:
         except duckdb.TransactionException:
             return
 
-    def wide(self, connection: duckdb.DuckDBPyConnection) -> AbstractContextManager[object]:
+    def allow_full_scan(self, connection: duckdb.DuckDBPyConnection) -> AbstractContextManager[object]:
         """Nothing to be set."""
         return nullcontext()
 
@@ -206,40 +210,40 @@ class DuckDriver:
         """This machine's clock: a DuckDB file is not shared between machines."""
         return time.time_ns() // 1000
 
-    def dead(self, connection: Any, error: BaseException) -> bool:
+    def is_disconnect(self, connection: Any, error: BaseException) -> bool:
         """A file does not hang up."""
         return False
 
-    def overdue(self) -> bool:
+    def should_yield(self) -> bool:
         """The log is elsewhere."""
         return False
 
-    def keys(self, columns: Sequence[tuple[str, ColumnKind]], count: int) -> str:
+    def key_condition(self, columns: Sequence[tuple[str, ColumnKind]], count: int) -> str:
         """An array for each column of the key."""
-        arrays = ", ".join(f"unnest(?::{self.types[kind]}[])" for _, kind in columns)
+        arrays = ", ".join(f"unnest(?::{self.column_types[kind]}[])" for _, kind in columns)
         names = ", ".join(name for name, _ in columns)
         return f"({names}) IN (SELECT {arrays})"  # noqa: S608
 
-    def exists(self, connection: duckdb.DuckDBPyConnection, name: str) -> bool:
+    def has_relation(self, connection: duckdb.DuckDBPyConnection, name: str) -> bool:
         """Whether there is a table or view of this name, whatever its case."""
         sql = "SELECT 1 FROM information_schema.tables WHERE lower(table_name) = lower(?)"
         return bool(connection.execute(sql, [name]).fetchall())
 
-    def shown(self, connection: duckdb.DuckDBPyConnection, name: str) -> str:
+    def view_columns(self, connection: duckdb.DuckDBPyConnection, name: str) -> str:
         """All of them."""
         return "*"
 
-    def width(self, connection: duckdb.DuckDBPyConnection, name: str) -> int:
+    def count_columns(self, connection: duckdb.DuckDBPyConnection, name: str) -> int:
         """By the catalogue."""
         sql = "SELECT count(*) FROM information_schema.columns WHERE table_name = ?"
         return int(connection.execute(sql, [name]).fetchall()[0][0])
 
-    def translated(self, error: BaseException) -> EventfoldError:
+    def translate_error(self, error: BaseException) -> EventfoldError:
         """TargetUnavailable, with what to do about it."""
         said = str(error).strip().split("\n")[0].removesuffix(".")
         words = said.lower()
         if "conflicting lock" in words or "could not set lock" in words:
-            what = f"{self.path} is held by {holder_in(str(error))}, and DuckDB lets in one process at a time."
+            what = f"{self.path} is held by {parse_lock_holder(str(error))}, and DuckDB lets in one process at a time."
             now = "It is tried again; end that program, or have it let go of the file."
         elif "different configuration" in words:
             what = f"{self.path} is open in this process with other settings."
@@ -253,34 +257,39 @@ class DuckDriver:
             what, now = f"DuckDB refused: {said}.", "Look at the SQL, and at the tables it names."
         return TargetUnavailable(what, now, address=self.address, detail=said)
 
-    def blocker(self) -> str:
+    def lock_holder(self) -> str:
         """Nobody: who has to wait for the file is told so at once."""
         return ""
 
 
-class DuckStatements(Statements):
+class DuckDbStatements(Statements):
     """Statements as DuckDB answers them best."""
 
-    def create(self, table: Table | str, name: str, generation: int) -> Iterator[str]:
+    def create_table_sql(self, table: Table | str, name: str, generation: int) -> Iterator[str]:
         """The key's index only: it reads columns whole, and changing what is indexed costs it dear."""
-        yield next(super().create(table, name, generation))
+        yield next(super().create_table_sql(table, name, generation))
 
-    def columns(self, table: Table) -> str:
+    def selected_columns(self, table: Table) -> str:
         """Moments as numbers: duckdb needs a further package to make them Python's."""
         return ", ".join(
-            f"epoch_us({quoted(c.name)}) AS {quoted(c.name)}" if c.kind == "moment" else quoted(c.name)
+            f"epoch_us({quote_identifier(c.name)}) AS {quote_identifier(c.name)}"
+            if c.kind == "moment"
+            else quote_identifier(c.name)
             for c in table.columns
         )
 
-    def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> tuple[str, list[Any]]:
+    def load_sql(self, table: Table, keys: Sequence[Sequence[Any]]) -> tuple[str, list[Any]]:
         """The rows of some keys."""
-        sql, _ = super().load(table, keys)
-        return sql, [list(values) for values in zip(*self.packed_keys(table, keys), strict=True)]
+        sql, _ = super().load_sql(table, keys)
+        return sql, [list(values) for values in zip(*self.encode_keys(table, keys), strict=True)]
 
-    def scan(self, table: Table, further: bool, page: int) -> str:
+    def scan_sql(self, table: Table, further: bool, page: int) -> str:
         """The next rows in the order of the key."""
         kinds = {column.name: column.kind for column in table.columns}
-        key = ", ".join(f"epoch_us({quoted(k)})" if kinds[k] == "moment" else quoted(k) for k in table.key)
+        key = ", ".join(
+            f"epoch_us({quote_identifier(k)})" if kinds[k] == "moment" else quote_identifier(k) for k in table.key
+        )
         after = f"WHERE ({key}) > ({','.join('?' * len(table.key))})" if further else ""
-        order = self.listed(table.key)
-        return f"SELECT {self.columns(table)} FROM {quoted(table.name)} {after} ORDER BY {order} LIMIT {page}"  # noqa: S608
+        order = self.column_list(table.key)
+        own = quote_identifier(table.name)
+        return f"SELECT {self.selected_columns(table)} FROM {own} {after} ORDER BY {order} LIMIT {page}"  # noqa: S608

@@ -20,44 +20,46 @@ import duckdb
 
 from eventfold.errors import TargetUnavailable
 from eventfold.ports.target import Checkpoint, Place, physical
-from eventfold.targets.duckdb.target import DuckTarget
-from eventfold.targets.sql import control_tables as control
-from eventfold.targets.sql.control_transaction import SqlControl
-from eventfold.targets.sql.transaction import SqlWriting
+from eventfold.targets.duckdb.target import DuckDbTarget
+from eventfold.targets.sql import control_tables
+from eventfold.targets.sql.control_transaction import SqlControlTransaction
+from eventfold.targets.sql.transaction import SqlTransaction
 
-ROWS = "eventfold.duckdb"
-EVERY = 10.0  # seconds between two snapshots, while there is work
-KEPT_WITH = "SELECT key, value FROM parquet_kv_metadata(?)"
-SHARE = 10  # … and ten times as long as the last one took
-
-
-_turns: dict[Path, threading.Lock] = {}  # one snapshot at a time in a folder; other processes are kept out by the file
+DATABASE_FILE = "eventfold.duckdb"
+DEFAULT_INTERVAL_S = 10.0  # seconds between two snapshots, while there is work
+SELECT_METADATA = "SELECT key, value FROM parquet_kv_metadata(?)"
+INTERVAL_PER_DURATION = 10  # … and ten times as long as the last one took
 
 
-class ParquetTarget(DuckTarget):
+_folder_locks: dict[
+    Path, threading.Lock
+] = {}  # one snapshot at a time in a folder; other processes are kept out by the file
+
+
+class ParquetTarget(DuckDbTarget):
     """See the port."""
 
-    def __init__(self, folder: str, every: float = EVERY) -> None:
-        self._folder, self._every = Path(folder).absolute(), every
+    def __init__(self, folder: str, every: float = DEFAULT_INTERVAL_S) -> None:
+        self._folder, self._interval = Path(folder).absolute(), every
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _unusable(self._folder, error) from error
-        super().__init__(str(self._folder / ROWS))
+            raise _folder_error(self._folder, error) from error
+        super().__init__(str(self._folder / DATABASE_FILE))
         self.address = f"parquet:{self._folder}"
-        self._turn = _turns.setdefault(self._folder, threading.Lock())
+        self._lock = _folder_locks.setdefault(self._folder, threading.Lock())
         self._changed: set[str] = set()
-        self._next: dict[str, float] = {}
+        self._next_due: dict[str, float] = {}
 
     # When a snapshot is due
 
     @contextmanager
-    def writing(self, place: Place) -> Generator[SqlWriting]:
+    def writing(self, place: Place) -> Generator[SqlTransaction]:
         """See the port."""
         with super().writing(place) as tx:
             yield tx
         self._changed.add(place.name)
-        due = self._next.setdefault(place.name, time.monotonic() + self._every)
+        due = self._next_due.setdefault(place.name, time.monotonic() + self._interval)
         if time.monotonic() >= due:
             self.publish(place.name)
 
@@ -74,7 +76,7 @@ class ParquetTarget(DuckTarget):
         self.publish(held.place.name)
 
     @contextmanager
-    def control(self, name: str) -> Generator[SqlControl]:
+    def control(self, name: str) -> Generator[SqlControlTransaction]:
         """See the port."""
         with super().control(name) as tx:
             before = tx.record()
@@ -84,34 +86,39 @@ class ParquetTarget(DuckTarget):
             self.publish(name)
         elif before is not None:
             for table in before.tables:
-                self._file(table).unlink(missing_ok=True)
+                self._snapshot_path(table).unlink(missing_ok=True)
 
     # Snapshots
 
     def publish(self, name: str) -> None:
         """Write what readers see, unless the files have it already."""
-        with self._turn:
+        with self._lock:
             self._changed.discard(name)
             began = time.monotonic()
             try:
-                with self._using() as connection:
+                with self._connect() as connection:
                     connection.execute("BEGIN TRANSACTION")  # rows and positions as of one moment
                     try:
-                        self._publish(connection, name)
+                        self._publish_tables(connection, name)
                     finally:
                         connection.execute("ROLLBACK")
             except OSError as error:
-                raise _unusable(self._folder, error) from error
+                raise _folder_error(self._folder, error) from error
             now = time.monotonic()
-            self._next[name] = now + max(self._every, SHARE * (now - began))
+            self._next_due[name] = now + max(self._interval, INTERVAL_PER_DURATION * (now - began))
 
-    def _publish(self, connection: duckdb.DuckDBPyConnection, name: str) -> None:
-        sql = f"SELECT {control.PROJECTION} FROM eventfold_projection WHERE name = ?"  # noqa: S608
-        known = [control.registered_of(row) for row in self._ask(connection, sql, (name,))]
+    def _publish_tables(self, connection: duckdb.DuckDBPyConnection, name: str) -> None:
+        sql = f"SELECT {control_tables.RECORD_COLUMNS} FROM eventfold_projection WHERE name = ?"  # noqa: S608
+        known = [control_tables.record_from_row(row) for row in self._execute(connection, sql, (name,))]
         if not known:
             return
-        sql = f"SELECT {control.CHECKPOINT} FROM eventfold_checkpoint WHERE name = ? AND generation = ? ORDER BY part"  # noqa: S608
-        held = [control.checkpoint_of(row) for row in self._ask(connection, sql, (name, known[0].live))]
+        sql = (
+            f"SELECT {control_tables.CHECKPOINT_COLUMNS} FROM eventfold_checkpoint "  # noqa: S608
+            "WHERE name = ? AND generation = ? ORDER BY part"
+        )
+        held = [
+            control_tables.checkpoint_from_row(row) for row in self._execute(connection, sql, (name, known[0].live))
+        ]
         if not held:  # what is kept of effects' progress has no place of its own, and no rows
             return
         of = {
@@ -122,23 +129,23 @@ class ParquetTarget(DuckTarget):
             "eventfold.handled": " ".join(f"{each.handled.count}:{each.handled.hex}" for each in held),
         }
         for table in known[0].tables:
-            if not self._has(table, of):
-                self._write(connection, table, self._driver.relation(physical(table, known[0].live)), of)
+            if not self._is_current(table, of):
+                self._write_snapshot(connection, table, self._driver.quote_relation(physical(table, known[0].live)), of)
 
-    def _has(self, table: str, of: dict[str, str]) -> bool:
+    def _is_current(self, table: str, of: dict[str, str]) -> bool:
         """Whether the snapshot there is is of the same events by the same generation."""
-        path = self._file(table)
+        path = self._snapshot_path(table)
         if not path.exists():
             return False
         try:
             with duckdb.connect(":memory:") as aside:  # an unreadable file must not spoil the transaction
-                found: list[tuple[Any, Any]] = aside.execute(KEPT_WITH, [str(path)]).fetchall()
+                found: list[tuple[Any, Any]] = aside.execute(SELECT_METADATA, [str(path)]).fetchall()
         except duckdb.Error:
             return False
         known = {bytes(key).decode(): bytes(value).decode() for key, value in found}
         return all(known.get(key) == value for key, value in of.items() if key != "eventfold.position")
 
-    def _write(self, connection: duckdb.DuckDBPyConnection, table: str, own: str, of: dict[str, str]) -> None:
+    def _write_snapshot(self, connection: duckdb.DuckDBPyConnection, table: str, own: str, of: dict[str, str]) -> None:
         for left in self._folder.glob(f".{table}.*.tmp"):  # of a process that was killed: the file of rows is ours now
             left.unlink(missing_ok=True)
         path = self._folder / f".{table}.{os.getpid()}.tmp"
@@ -148,19 +155,19 @@ class ParquetTarget(DuckTarget):
                 f"COPY (SELECT * FROM {own} ORDER BY ALL) TO '{str(path).replace(chr(39), chr(39) * 2)}' "  # noqa: S608
                 f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{facts}}})"
             )
-            _sync(path, os.O_RDWR)
-            os.replace(path, self._file(table))
-            _sync(self._folder, os.O_RDONLY)
+            _fsync(path, os.O_RDWR)
+            os.replace(path, self._snapshot_path(table))
+            _fsync(self._folder, os.O_RDONLY)
         except BaseException:
             with suppress(OSError):
                 path.unlink(missing_ok=True)
             raise
 
-    def _file(self, table: str) -> Path:
+    def _snapshot_path(self, table: str) -> Path:
         return self._folder / f"{table}.parquet"
 
 
-def _sync(path: Path, flags: int) -> None:
+def _fsync(path: Path, flags: int) -> None:
     if os.name != "posix" and path.is_dir():
         return
     opened = os.open(path, flags)
@@ -170,7 +177,7 @@ def _sync(path: Path, flags: int) -> None:
         os.close(opened)
 
 
-def _unusable(folder: Path, error: OSError) -> TargetUnavailable:
+def _folder_error(folder: Path, error: OSError) -> TargetUnavailable:
     return TargetUnavailable(
         f"{folder} cannot be used ({error.strerror or error}).",
         "Check the path, the rights of the folder, and the room on the disk.",

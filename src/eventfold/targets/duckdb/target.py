@@ -1,6 +1,6 @@
 """Room: a target in a DuckDB file: rows and checkpoint in one transaction, hence exactly once.
 
-Knows: what differs from other SQL databases. Does not know: connections (opened.py does).
+Knows: what differs from other SQL databases. Does not know: connections (connection.py does).
 """
 
 from __future__ import annotations
@@ -10,32 +10,32 @@ from collections.abc import Iterator
 from typing import Any
 
 from eventfold.ports.target import Checkpoint, Place, physical
-from eventfold.targets.duckdb.driver import DuckDriver, DuckStatements
+from eventfold.targets.duckdb.driver import DuckDbDriver, DuckDbStatements
 from eventfold.targets.sql.target import SqlTarget
 
 
-class DuckTarget(SqlTarget):
+class DuckDbTarget(SqlTarget):
     """See the port."""
 
     def __init__(self, path: str) -> None:
-        driver = DuckDriver(path)
-        super().__init__(driver, DuckStatements(driver))
-        self._beaten: dict[Place, tuple[int, int, float]] = {}  # token, revision, when
+        driver = DuckDbDriver(path)
+        super().__init__(driver, DuckDbStatements(driver))
+        self._last_renewals: dict[Place, tuple[int, int, float]] = {}  # token, revision, when
 
     def beat(self, held: Checkpoint, seconds: float, quietly: bool = False) -> int:
         """Not more often than a lease needs: each time the file is opened, and is nobody else's meanwhile."""
         now = time.monotonic()
-        token, revision, beaten = self._beaten.get(held.place, (0, 0, 0.0))
+        token, revision, beaten = self._last_renewals.get(held.place, (0, 0, 0.0))
         if (token, revision) == (held.token, held.revision) and now - beaten < seconds / 3:
             return revision
         revision = super().beat(held, seconds, quietly)
-        self._beaten[held.place] = (held.token, revision, now)
+        self._last_renewals[held.place] = (held.token, revision, now)
         return revision
 
     def dump(self, name: str, generation: int) -> Iterator[tuple[Any, ...]]:
         """Every row as text: that is all a comparison needs."""
-        with self._using() as connection:
-            own = self._driver.relation(physical(name, generation))
+        with self._connect() as connection:
+            own = self._driver.quote_relation(physical(name, generation))
             sql = f"SELECT COLUMNS(*)::VARCHAR FROM {own} ORDER BY ALL"  # noqa: S608
-            rows = self._ask(connection, sql)
+            rows = self._execute(connection, sql)
         yield from rows

@@ -24,9 +24,9 @@ from eventfold.errors import DeliveryFailed, InvalidProcess, InvalidUrl, TargetU
 from eventfold.ports.sink import Batch, Held
 from eventfold.webhooks import Answer, accepted, is_address, key_of, post, sign
 
-SECRET = "EVENTFOLD_SINK_SECRET"  # noqa: S105 (the name of a variable of the environment, where the secret is)
-PAUSES = (0.2, 1.0)  # seconds before it is tried again, each time; then the runner's own back-off goes on
-MISSING = 409
+SECRET_VARIABLE = "EVENTFOLD_SINK_SECRET"  # noqa: S105 (the name of a variable of the environment, where the secret is)
+RETRY_PAUSES_S = (0.2, 1.0)  # seconds before it is tried again, each time; then the runner's own back-off goes on
+STATUS_MISSING = 409
 
 
 class HttpSink:
@@ -44,12 +44,12 @@ class HttpSink:
         clock: Callable[[], float] = time.time,
     ) -> None:
         given = [secret] if isinstance(secret, str) else list(secret)
-        given = given or os.environ.get(SECRET, "").split()
+        given = given or os.environ.get(SECRET_VARIABLE, "").split()
         parts = urlsplit(url)
         if not is_address(url) or not given:
             raise InvalidUrl(
                 f"{parts.hostname or url} is no address to post rows to, or there is no secret to sign them with.",
-                f"Give https://HOST/PATH, and a secret: {SECRET}=whsec_… in the environment, or "
+                f"Give https://HOST/PATH, and a secret: {SECRET_VARIABLE}=whsec_… in the environment, or "
                 "target=HttpSink(url, secret=…).",
             )
         try:
@@ -67,30 +67,30 @@ class HttpSink:
         """See the port."""
         data = msgspec.to_builtins(batch, builtin_types=(datetime,))
         del data["time"]
-        return self._post(batch.id, f"{batch.projection}.rows", batch.time, data).status != MISSING
+        return self._post(batch.id, f"{batch.projection}.rows", batch.time, data).status != STATUS_MISSING
 
     def show(self, projection: str, generation: int, store: str) -> None:
         """See the port."""
-        self._say(f"{projection}.shown", {"store": store, "projection": projection, "generation": generation})
+        self._post_now(f"{projection}.shown", {"store": store, "projection": projection, "generation": generation})
 
     def drop(self, projection: str, generation: int | None, store: str) -> None:
         """See the port."""
-        self._say(f"{projection}.dropped", {"store": store, "projection": projection, "generation": generation})
+        self._post_now(f"{projection}.dropped", {"store": store, "projection": projection, "generation": generation})
 
     def close(self) -> None:
         """Nothing is kept open."""
 
-    def _say(self, kind: str, data: dict[str, Any]) -> None:
+    def _post_now(self, kind: str, data: dict[str, Any]) -> None:
         self._post(uuid4().hex, kind, datetime.fromtimestamp(self._clock(), UTC), data)
 
     def _post(self, identity: str, kind: str, moment: datetime, data: dict[str, Any]) -> Answer:
         body = msgspec.json.encode({"type": kind, "timestamp": moment, "data": data})
-        for pause in (*PAUSES, None):
+        for pause in (*RETRY_PAUSES_S, None):
             try:
                 signed = sign(identity, int(self._clock()), body, self._keys)
                 headers = {"content-type": "application/json", "idempotency-key": identity, **self._headers, **signed}
                 answer = post(self._url, body, headers, self._timeout, identity)
-                if answer.status != MISSING:
+                if answer.status != STATUS_MISSING:
                     accepted(self._url, answer, identity)
                 return answer
             except DeliveryFailed as error:

@@ -20,10 +20,10 @@ import redis
 from eventfold.errors import InvalidUrl, TargetUnavailable
 from eventfold.ports.sink import Batch, Held
 
-TIMEOUT = 5.0  # seconds to wait for an answer
+TIMEOUT_S = 5.0  # seconds to wait for an answer
 
 # What every script begins with: the hash of a generation, which has the plain name while it is live.
-HEAD = """
+SCRIPT_HEADER = """
 local facts, name = KEYS[1], KEYS[2]
 local function hash(generation)
   if redis.call('HGET', facts, 'live') == generation then return name end
@@ -39,14 +39,14 @@ local function ours(store)
   end
 end
 """
-HELD = f"""{HEAD}
+STATE_SCRIPT = f"""{SCRIPT_HEADER}
 local number = tonumber(redis.call('HGET', facts, 'number:' .. ARGV[1] .. ':' .. ARGV[2]) or 0)
 local rows = tonumber(redis.call('HGET', facts, 'rows:' .. ARGV[1]) or 0)
 if number > 0 and redis.call('HLEN', hash(ARGV[1])) ~= rows then number = -1 end
 return {{redis.call('HGET', facts, 'store') or '', number, tonumber(redis.call('HGET', facts, 'live') or 0)}}
 """
 # ARGV: store, generation, partition, number, after, position, chunk, more, how many puts; field, value, …; field, …
-WRITE = f"""{HEAD}
+WRITE_SCRIPT = f"""{SCRIPT_HEADER}
 local refused = ours(ARGV[1])
 if refused then return refused end
 local generation, number, after, chunk = ARGV[2], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[7])
@@ -74,7 +74,7 @@ else
 end
 return 1
 """
-SHOW = f"""{HEAD}
+SHOW_SCRIPT = f"""{SCRIPT_HEADER}
 local refused = ours(ARGV[1])
 if refused then return refused end
 local live, wanted = redis.call('HGET', facts, 'live'), ARGV[2]
@@ -85,7 +85,7 @@ if live ~= wanted then
 end
 return 1
 """
-DROP = f"""{HEAD}
+DROP_SCRIPT = f"""{SCRIPT_HEADER}
 local known = redis.call('HGET', facts, 'store')
 if known and known ~= ARGV[1] then return redis.error_reply('FOREIGN rows of another store') end
 for _, field in ipairs(redis.call('HKEYS', facts)) do
@@ -112,8 +112,8 @@ class RedisSink:
         parts = urlsplit(url)
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
         self._prefix = query.pop("prefix", prefix)
-        query.setdefault("socket_timeout", str(TIMEOUT))
-        query.setdefault("socket_connect_timeout", str(TIMEOUT))
+        query.setdefault("socket_timeout", str(TIMEOUT_S))
+        query.setdefault("socket_connect_timeout", str(TIMEOUT_S))
         try:
             self._client: Any = redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
                 urlunsplit(parts._replace(query=urlencode(query)))
@@ -124,7 +124,9 @@ class RedisSink:
             ) from None
         host = parts.hostname or "localhost"
         self.address = f"{parts.scheme}://{host}:{parts.port or 6379}{parts.path.rstrip('/') or '/0'}"
-        self._held, self._write, self._show, self._drop = map(self._client.register_script, (HELD, WRITE, SHOW, DROP))
+        self._held, self._write, self._show, self._drop = map(
+            self._client.register_script, (STATE_SCRIPT, WRITE_SCRIPT, SHOW_SCRIPT, DROP_SCRIPT)
+        )
 
     def held(self, projection: str, generation: int, partition: int) -> Held | None:
         """See the port."""
@@ -138,8 +140,8 @@ class RedisSink:
             *(batch.chunk, int(batch.more), len(batch.puts)),
         ]
         for row in batch.puts:
-            words += (field(batch.key, row), msgspec.json.encode(row))
-        words += [field(batch.key, row) for row in batch.deletes]
+            words += (hash_field(batch.key, row), msgspec.json.encode(row))
+        words += [hash_field(batch.key, row) for row in batch.deletes]
         return bool(self._run(self._write, batch.projection, words))
 
     def show(self, projection: str, generation: int, store: str) -> None:
@@ -155,9 +157,9 @@ class RedisSink:
         try:
             return script(keys=[f"{name}:eventfold", name], args=words)
         except redis.RedisError as error:
-            raise self._translated(error, name) from error
+            raise self._translate_error(error, name) from error
 
-    def _translated(self, error: redis.RedisError, name: str) -> TargetUnavailable:
+    def _translate_error(self, error: redis.RedisError, name: str) -> TargetUnavailable:
         said = str(error).strip().rstrip(".")
         if "FOREIGN" in said:
             kind = said.partition("FOREIGN ")[2].partition(" script")[0]
@@ -181,7 +183,7 @@ class RedisSink:
         self._client.close()
 
 
-def field(key: Sequence[str], row: Mapping[str, Any]) -> str:
+def hash_field(key: Sequence[str], row: Mapping[str, Any]) -> str:
     """The field of a row: a key of one text is that text; any other is a JSON array of its values."""
     values = [row[name] for name in key]
     if len(values) == 1 and isinstance(values[0], str):

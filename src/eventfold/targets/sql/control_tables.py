@@ -16,9 +16,9 @@ from eventfold.core.tally import Tally
 from eventfold.errors import ProjectionDamaged, TargetUnavailable
 from eventfold.ports.target import Advance, Checkpoint, Entry, PendingCommand, Place, Registered
 
-PLACE = "name = ? AND generation = ? AND part = ?"
+WHERE_PARTITION = "name = ? AND generation = ? AND part = ?"
 
-CREATE = (
+CREATE_TABLES = (
     """CREATE TABLE IF NOT EXISTS eventfold_projection (
         name TEXT PRIMARY KEY, kind TEXT NOT NULL, code TEXT NOT NULL, live BIGINT NOT NULL, previous BIGINT,
         building BIGINT, paused TEXT NOT NULL, tables TEXT NOT NULL, checksum BIGINT)""",
@@ -47,7 +47,7 @@ CREATE = (
 )
 LAYOUT = 2
 # Columns are renamed so that a process of the release before, which writes no checksums, can write nothing at all.
-UPGRADE = (
+UPGRADE_TABLES = (
     "ALTER TABLE eventfold_projection ADD COLUMN checksum BIGINT",
     "ALTER TABLE eventfold_checkpoint RENAME COLUMN expires TO expires_at",
     "ALTER TABLE eventfold_checkpoint RENAME COLUMN beat TO renewed_at",
@@ -56,44 +56,50 @@ UPGRADE = (
     "ALTER TABLE eventfold_entry ADD COLUMN checksum BIGINT",
     "ALTER TABLE eventfold_mark ADD COLUMN checksum BIGINT",
 )
-UPGRADE_SENDING = "ALTER TABLE eventfold_sending ADD COLUMN checksum BIGINT"
-TABLES = ("eventfold_checkpoint", "eventfold_entry", "eventfold_mark")
+UPGRADE_OUTBOX = "ALTER TABLE eventfold_sending ADD COLUMN checksum BIGINT"
+PARTITION_TABLES = ("eventfold_checkpoint", "eventfold_entry", "eventfold_mark")
 
-COMMAND = "id, store, name, data, metadata, checksum"
-SAVE_COMMAND = f"INSERT INTO eventfold_command ({COMMAND}) VALUES (?,?,?,?,?,?)"  # noqa: S608
-COMMANDS = f"SELECT {COMMAND} FROM eventfold_command ORDER BY id"  # noqa: S608
-REMOVE_COMMAND = "DELETE FROM eventfold_command WHERE id = ?"
+COMMAND_COLUMNS = "id, store, name, data, metadata, checksum"
+INSERT_COMMAND = f"INSERT INTO eventfold_command ({COMMAND_COLUMNS}) VALUES (?,?,?,?,?,?)"  # noqa: S608
+SELECT_COMMANDS = f"SELECT {COMMAND_COLUMNS} FROM eventfold_command ORDER BY id"  # noqa: S608
+DELETE_COMMAND = "DELETE FROM eventfold_command WHERE id = ?"
 
-PROJECTION = "name, kind, code, live, previous, building, paused, tables, checksum"
-SAVE_PROJECTION = f"""INSERT INTO eventfold_projection ({PROJECTION}) VALUES (?,?,?,?,?,?,?,?,?)
+RECORD_COLUMNS = "name, kind, code, live, previous, building, paused, tables, checksum"
+UPSERT_RECORD = f"""INSERT INTO eventfold_projection ({RECORD_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?)
     ON CONFLICT (name) DO UPDATE SET kind = excluded.kind, code = excluded.code, live = excluded.live,
     previous = excluded.previous, building = excluded.building, paused = excluded.paused, tables = excluded.tables,
     checksum = excluded.checksum"""  # noqa: S608
 
-CHECKPOINT = """name, generation, part, store, epoch, position, event_id, seen, seen_digest, handled, handled_digest,
-    query, fingerprint, partitions, until, revision, token, holder, expires_at, stopped, stats, "at", renewed_at,
-    checksum, lease_checksum"""
-NEW_CHECKPOINT = f"INSERT INTO eventfold_checkpoint ({CHECKPOINT}) VALUES ({','.join('?' * 25)})"  # noqa: S608
-SAVE_CHECKPOINT = f"""UPDATE eventfold_checkpoint SET
-    {", ".join(f"{name.strip()} = ?" for name in CHECKPOINT.split(",")[3:])} WHERE {PLACE}"""  # noqa: S608
-ADVANCE = f"""UPDATE eventfold_checkpoint SET position = ?, event_id = ?, epoch = ?, seen = ?, seen_digest = ?,
-    handled = ?, handled_digest = ?, stopped = ?, stats = ?, "at" = ?, checksum = ?, revision = revision + 1
-    WHERE {PLACE} AND token = ? AND revision = ? RETURNING revision"""  # noqa: S608
-LOOK = f"SELECT {CHECKPOINT} FROM eventfold_checkpoint WHERE {PLACE}"  # noqa: S608
-GENERATIONS = "SELECT DISTINCT generation FROM eventfold_checkpoint WHERE name = ?"
-OF_NAME = f"SELECT {CHECKPOINT} FROM eventfold_checkpoint WHERE name = ? ORDER BY generation, part"  # noqa: S608
+CHECKPOINT_COLUMNS = """name, generation, part, store, epoch, position, event_id, seen, seen_digest, handled,
+    handled_digest, query, fingerprint, partitions, until, revision, token, holder, expires_at, stopped, stats, "at",
+    renewed_at, checksum, lease_checksum"""
+INSERT_CHECKPOINT = f"INSERT INTO eventfold_checkpoint ({CHECKPOINT_COLUMNS}) VALUES ({','.join('?' * 25)})"  # noqa: S608
+UPDATE_CHECKPOINT = f"""UPDATE eventfold_checkpoint SET
+    {", ".join(f"{name.strip()} = ?" for name in CHECKPOINT_COLUMNS.split(",")[3:])} WHERE {WHERE_PARTITION}"""  # noqa: S608
+ADVANCE_CHECKPOINT = f"""UPDATE eventfold_checkpoint SET position = ?, event_id = ?, epoch = ?, seen = ?,
+    seen_digest = ?, handled = ?, handled_digest = ?, stopped = ?, stats = ?, "at" = ?, checksum = ?,
+    revision = revision + 1
+    WHERE {WHERE_PARTITION} AND token = ? AND revision = ? RETURNING revision"""  # noqa: S608
+SELECT_CHECKPOINT = f"SELECT {CHECKPOINT_COLUMNS} FROM eventfold_checkpoint WHERE {WHERE_PARTITION}"  # noqa: S608
+SELECT_GENERATIONS = "SELECT DISTINCT generation FROM eventfold_checkpoint WHERE name = ?"
+SELECT_CHECKPOINTS = f"SELECT {CHECKPOINT_COLUMNS} FROM eventfold_checkpoint WHERE name = ? ORDER BY generation, part"  # noqa: S608
 
-ENTRY = "position, event_id, type, key, state, error, attempts, because, checksum"
-SAVE_ENTRY = f"""INSERT INTO eventfold_entry (name, generation, part, {ENTRY}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)
+PARKED_COLUMNS = "position, event_id, type, key, state, error, attempts, because, checksum"
+UPSERT_PARKED = f"""INSERT INTO eventfold_entry (name, generation, part, {PARKED_COLUMNS})
+    VALUES (?,?,?,?,?,?,?,?,?,?,?,?)
     ON CONFLICT (name, generation, part, position) DO UPDATE SET state = excluded.state, error = excluded.error,
     attempts = excluded.attempts, because = excluded.because, key = excluded.key,
     checksum = excluded.checksum"""  # noqa: S608
-MARK = "position, seen, seen_digest, checksum"
-NEW_MARK = f"""INSERT INTO eventfold_mark (name, generation, part, {MARK}) VALUES (?,?,?,?,?,?,?)
+SELECT_PARKED = f"SELECT {PARKED_COLUMNS} FROM eventfold_entry WHERE {WHERE_PARTITION} ORDER BY position"  # noqa: S608
+DELETE_PARKED = f"DELETE FROM eventfold_entry WHERE {WHERE_PARTITION} AND position = ?"  # noqa: S608
+MARK_COLUMNS = "position, seen, seen_digest, checksum"
+INSERT_MARK = f"""INSERT INTO eventfold_mark (name, generation, part, {MARK_COLUMNS}) VALUES (?,?,?,?,?,?,?)
     ON CONFLICT (name, generation, part, position) DO NOTHING"""  # noqa: S608
 
+SELECT_MARKS = f"SELECT {MARK_COLUMNS} FROM eventfold_mark WHERE {WHERE_PARTITION} ORDER BY position"  # noqa: S608
 
-def place_of(place: Place) -> tuple[str, int, int]:
+
+def key_columns(place: Place) -> tuple[str, int, int]:
     """A place as the three columns of PLACE."""
     return place.name, place.generation, place.partition
 
@@ -105,7 +111,7 @@ def checksum(table: str, *values: Any) -> int:
     )
 
 
-def damaged(table: str, name: Any, *at: Any) -> ProjectionDamaged:
+def damaged_row_error(table: str, name: Any, *at: Any) -> ProjectionDamaged:
     """The error for a row that does not have the checksum it was written with."""
     row = " ".join(f"{each}" for each in (name, *at))
     return ProjectionDamaged(
@@ -118,31 +124,31 @@ def damaged(table: str, name: Any, *at: Any) -> ProjectionDamaged:
     )
 
 
-def registered_row(p: Registered) -> tuple[Any, ...]:
+def record_row(p: Registered) -> tuple[Any, ...]:
     """The row of PROJECTION."""
     row = (p.name, p.kind, p.code, p.live, p.previous, p.building, p.paused, ",".join(p.tables))
     return (*row, checksum("eventfold_projection", *row))
 
 
-def registered_of(row: tuple[Any, ...]) -> Registered:
+def record_from_row(row: tuple[Any, ...]) -> Registered:
     """A row of PROJECTION. Raises ProjectionDamaged."""
     name, kind, code, live, previous, building, paused, tables, stored = row
     if stored != checksum("eventfold_projection", *row[:-1]):
-        raise damaged("eventfold_projection", name)
+        raise damaged_row_error("eventfold_projection", name)
     names = tuple(name for name in (tables or "").split(",") if name)
     return Registered(
         name=name, kind=kind, code=code, live=live, previous=previous, building=building, paused=paused, tables=names
     )
 
 
-def checkpoint_of(row: tuple[Any, ...]) -> Checkpoint:
+def checkpoint_from_row(row: tuple[Any, ...]) -> Checkpoint:
     """A row of CHECKPOINT. Raises ProjectionDamaged.
 
     `beat` is the last sign of life: the lease was renewed, or the checkpoint advanced.
     """
     columns = row[:-2]
-    if row[-2:] != sums_of(columns):
-        raise damaged("eventfold_checkpoint", *row[:3])
+    if row[-2:] != checkpoint_checksums(columns):
+        raise damaged_row_error("eventfold_checkpoint", *row[:3])
     place, (store, epoch, position, event_id, seen, seen_digest, handled, handled_digest, *rest) = row[:3], columns[3:]
     names = "query fingerprint partitions until revision token holder expires stopped stats at beat".split()
     facts = dict(zip(names, rest, strict=True))
@@ -159,7 +165,7 @@ def checkpoint_of(row: tuple[Any, ...]) -> Checkpoint:
     )
 
 
-def sums_of(columns: tuple[Any, ...]) -> tuple[int, int]:
+def checkpoint_checksums(columns: tuple[Any, ...]) -> tuple[int, int]:
     """The checksums of a row of CHECKPOINT: of what an advance writes and judges by, and of the lease.
 
     They are two, because a lease is renewed beside an advance and without it.
@@ -170,15 +176,15 @@ def sums_of(columns: tuple[Any, ...]) -> tuple[int, int]:
     )
 
 
-def row_of(c: Checkpoint) -> tuple[Any, ...]:
+def checkpoint_row(c: Checkpoint) -> tuple[Any, ...]:
     """The row of a checkpoint."""
     columns = (
-        *place_of(c.place),
+        *key_columns(c.place),
         *(c.store, c.epoch, c.position, c.event_id, c.seen.count, c.seen.hex, c.handled.count, c.handled.hex),
         *(c.query, c.fingerprint, c.partitions, c.until, c.revision, c.token, c.holder, c.expires),
         *(c.stopped, c.stats, c.at, c.beat),
     )
-    return (*columns, *sums_of(columns))
+    return (*columns, *checkpoint_checksums(columns))
 
 
 def advanced(held: Checkpoint, step: Advance, now: int) -> Checkpoint:
@@ -198,7 +204,7 @@ def advanced(held: Checkpoint, step: Advance, now: int) -> Checkpoint:
     )
 
 
-def claimed(held: Checkpoint, holder: str, now: int, seconds: float, heir_of: str) -> Checkpoint | None:
+def claim_lease(held: Checkpoint, holder: str, now: int, seconds: float, heir_of: str) -> Checkpoint | None:
     """A checkpoint whose lease is another holder's from now on, with a greater token; None while it is not free.
 
     A sign of life from the future: the clock was set back, and a living holder has given another since.
@@ -206,48 +212,48 @@ def claimed(held: Checkpoint, holder: str, now: int, seconds: float, heir_of: st
     expires = now + int(seconds * 1e6)
     if held.holder not in ("", heir_of) and held.expires >= now and held.beat <= expires:
         return None
-    return changed(held, {"token": held.token + 1, "holder": holder, "expires": expires, "beat": now})
+    return change_checkpoint(held, {"token": held.token + 1, "holder": holder, "expires": expires, "beat": now})
 
 
-def renewed(held: Checkpoint, now: int, seconds: float, quietly: bool) -> Checkpoint:
+def renew_lease(held: Checkpoint, now: int, seconds: float, quietly: bool) -> Checkpoint:
     """A checkpoint whose lease ends later."""
     beat = held.beat if quietly else now
     return msgspec.structs.replace(held, expires=now + int(seconds * 1e6), beat=beat)
 
 
-def released(held: Checkpoint) -> Checkpoint:
+def release_lease(held: Checkpoint) -> Checkpoint:
     """A checkpoint whose lease was given back."""
     return msgspec.structs.replace(held, holder="", expires=0)
 
 
-def entry_row(place: Place, entry: Entry) -> tuple[Any, ...]:
+def parked_row(place: Place, entry: Entry) -> tuple[Any, ...]:
     """The row of an entry."""
-    row = (*place_of(place), *msgspec.structs.astuple(entry))
+    row = (*key_columns(place), *msgspec.structs.astuple(entry))
     return (*row, checksum("eventfold_entry", *row))
 
 
-def entry_of(place: Place, row: Sequence[Any]) -> Entry:
+def parked_from_row(place: Place, row: Sequence[Any]) -> Entry:
     """A row of ENTRY. Raises ProjectionDamaged."""
-    if row[-1] != checksum("eventfold_entry", *place_of(place), *row[:-1]):
-        raise damaged("eventfold_entry", *place_of(place), row[0])
+    if row[-1] != checksum("eventfold_entry", *key_columns(place), *row[:-1]):
+        raise damaged_row_error("eventfold_entry", *key_columns(place), row[0])
     return Entry(*row[:-1])
 
 
 def mark_row(place: Place, position: int, seen: Tally) -> tuple[Any, ...]:
     """The row of a mark."""
-    row = (*place_of(place), position, seen.count, seen.hex)
+    row = (*key_columns(place), position, seen.count, seen.hex)
     return (*row, checksum("eventfold_mark", *row))
 
 
-def mark_of(place: Place, row: Sequence[Any]) -> tuple[int, Tally]:
+def mark_from_row(place: Place, row: Sequence[Any]) -> tuple[int, Tally]:
     """A row of MARK. Raises ProjectionDamaged."""
     position, count, digest, stored = row
-    if stored != checksum("eventfold_mark", *place_of(place), position, count, digest):
-        raise damaged("eventfold_mark", *place_of(place), position)
+    if stored != checksum("eventfold_mark", *key_columns(place), position, count, digest):
+        raise damaged_row_error("eventfold_mark", *key_columns(place), position)
     return position, Tally.of(count, digest)
 
 
-def changed(held: Checkpoint, fields: Mapping[str, Any]) -> Checkpoint:
+def change_checkpoint(held: Checkpoint, fields: Mapping[str, Any]) -> Checkpoint:
     """A checkpoint with other fields and the next revision."""
     return msgspec.structs.replace(held, **fields, revision=held.revision + 1)
 
@@ -258,7 +264,7 @@ def command_row(command: PendingCommand) -> tuple[Any, ...]:
     return (*row, checksum("eventfold_command", *row))
 
 
-def command_of(row: Sequence[Any]) -> PendingCommand:
+def command_from_row(row: Sequence[Any]) -> PendingCommand:
     """A row of COMMAND. Raises ProjectionDamaged."""
     if row[-1] != checksum("eventfold_command", *row[:-1]):
         raise ProjectionDamaged(
@@ -278,7 +284,7 @@ def refuse_partial(found: Sequence[Checkpoint], name: str) -> None:
         of_generation.setdefault(each.place.generation, []).append(each)
     for generation, its in of_generation.items():
         if [each.place.partition for each in its] != list(range(its[0].partitions)):
-            raise damaged("eventfold_checkpoint", name, generation)
+            raise damaged_row_error("eventfold_checkpoint", name, generation)
 
 
 def refuse_layout(address: str, layout: int) -> None:
@@ -292,6 +298,6 @@ def refuse_layout(address: str, layout: int) -> None:
         )
 
 
-def names_in(tables: Any) -> list[str]:
+def parse_table_names(tables: Any) -> list[str]:
     """The names of tables in a row that may be damaged, as far as they are names."""
     return [name for name in f"{tables}".split(",") if re.fullmatch(r"\w{1,200}", name)]

@@ -11,21 +11,21 @@ from typing import Any
 from eventfold.core.table import Table
 from eventfold.errors import TargetUnavailable
 from eventfold.ports.target import Checkpoint, Disturbed, Entry, PendingCommand, Place, Registered, physical
-from eventfold.targets.sql import control_tables as control
+from eventfold.targets.sql import control_tables
 from eventfold.targets.sql.driver import Driver, Parameters
 from eventfold.targets.sql.statements import Statements
-from eventfold.targets.sql.transaction import enter, put
+from eventfold.targets.sql.transaction import save_checkpoint, save_parked
 
 
-class SqlControl:
+class SqlControlTransaction:
     """See ControlTransaction. One command at a time in a target: `Driver.exclusive`."""
 
     def __init__(self, driver: Driver, connection: Any, name: str, statements: Statements) -> None:
         self._driver, self._connection, self._name, self._statements = driver, connection, name, statements
-        driver.exclusive(connection)
+        driver.lock_schema_changes(connection)
 
-    def _ask(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
-        return self._driver.execute(self._connection, self._driver.sql(sql), parameters)
+    def _execute(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
+        return self._driver.execute(self._connection, self._driver.adapt_sql(sql), parameters)
 
     def now(self) -> int:
         """See the port."""
@@ -33,25 +33,27 @@ class SqlControl:
 
     def record(self) -> Registered | None:
         """See the port."""
-        sql = f"SELECT {control.PROJECTION} FROM eventfold_projection WHERE name = ?"  # noqa: S608
-        found = self._ask(sql + self._driver.locking, (self._name,))
-        return control.registered_of(tuple(found[0])) if found else None
+        sql = f"SELECT {control_tables.RECORD_COLUMNS} FROM eventfold_projection WHERE name = ?"  # noqa: S608
+        found = self._execute(sql + self._driver.row_lock_clause, (self._name,))
+        return control_tables.record_from_row(tuple(found[0])) if found else None
 
     def checkpoints(self, generation: int | None = None) -> list[Checkpoint]:
         """See the port. Rows are locked in the order of their keys."""
-        sql = f"SELECT {control.CHECKPOINT} FROM eventfold_checkpoint WHERE name = ?"  # noqa: S608
+        sql = f"SELECT {control_tables.CHECKPOINT_COLUMNS} FROM eventfold_checkpoint WHERE name = ?"  # noqa: S608
         parameters: list[Any] = [self._name]
         if generation is not None:
             sql, parameters = f"{sql} AND generation = ?", [self._name, generation]
-        found = self._ask(f"{sql} ORDER BY generation, part{self._driver.locking}", parameters)
-        checkpoints = [control.checkpoint_of(tuple(row)) for row in found]
-        control.refuse_partial(checkpoints, self._name)
+        found = self._execute(f"{sql} ORDER BY generation, part{self._driver.row_lock_clause}", parameters)
+        checkpoints = [control_tables.checkpoint_from_row(tuple(row)) for row in found]
+        control_tables.refuse_partial(checkpoints, self._name)
         return checkpoints
 
     def entries(self, place: Place) -> list[Entry]:
         """See the port."""
-        sql = f"SELECT {control.ENTRY} FROM eventfold_entry WHERE {control.PLACE} ORDER BY position"  # noqa: S608
-        return [control.entry_of(place, row) for row in self._ask(sql, control.place_of(place))]
+        return [
+            control_tables.parked_from_row(place, row)
+            for row in self._execute(control_tables.SELECT_PARKED, control_tables.key_columns(place))
+        ]
 
     def create(
         self, projection: Registered, tables: Mapping[str, Table | str], checkpoints: Sequence[Checkpoint]
@@ -59,80 +61,80 @@ class SqlControl:
         """See the port."""
         generation, driver, connection = checkpoints[0].place.generation, self._driver, self._connection
         known = self.record()
-        place = control.place_of(checkpoints[0].place)
-        if self._ask(f"SELECT 1 FROM eventfold_checkpoint WHERE {control.PLACE}", place):  # noqa: S608
-            raise Disturbed if known else control.damaged("eventfold_projection", self._name)
+        place = control_tables.key_columns(checkpoints[0].place)
+        if self._execute(f"SELECT 1 FROM eventfold_checkpoint WHERE {control_tables.WHERE_PARTITION}", place):  # noqa: S608
+            raise Disturbed if known else control_tables.damaged_row_error("eventfold_projection", self._name)
         for name, table in tables.items():
-            if known is None and driver.exists(connection, name):
-                raise table_taken(driver.address, name)
-            driver.execute(connection, f"DROP TABLE IF EXISTS {driver.relation(physical(name, generation))}")
-            for statement in self._statements.create(table, name, generation):
+            if known is None and driver.has_relation(connection, name):
+                raise table_exists_error(driver.address, name)
+            driver.execute(connection, f"DROP TABLE IF EXISTS {driver.quote_relation(physical(name, generation))}")
+            for statement in self._statements.create_table_sql(table, name, generation):
                 driver.execute(connection, statement)
         for each in checkpoints:
-            self._ask(control.NEW_CHECKPOINT, control.row_of(each))
-            self._ask(control.NEW_MARK, control.mark_row(each.place, each.position, each.seen))
+            self._execute(control_tables.INSERT_CHECKPOINT, control_tables.checkpoint_row(each))
+            self._execute(control_tables.INSERT_MARK, control_tables.mark_row(each.place, each.position, each.seen))
         self.save_record(projection)
 
     def save_record(self, projection: Registered) -> None:
         """See the port. Views are made again only where readers are to see another table: rights go with a view."""
         p, known = projection, self.record()
-        self._ask(control.SAVE_PROJECTION, control.registered_row(p))
-        self._notice()
+        self._execute(control_tables.UPSERT_RECORD, control_tables.record_row(p))
+        self._bump_revisions()
         if known is None or (known.live, known.tables) != (p.live, p.tables):
             for name in p.tables:
                 table = physical(name, p.live)
-                columns = self._driver.shown(self._connection, table)
-                view, own = self._driver.relation(name), self._driver.relation(table)
+                columns = self._driver.view_columns(self._connection, table)
+                view, own = self._driver.quote_relation(name), self._driver.quote_relation(table)
                 self._driver.execute(self._connection, f"DROP VIEW IF EXISTS {view}")
                 self._driver.execute(self._connection, f"CREATE VIEW {view} AS SELECT {columns} FROM {own}")  # noqa: S608
 
-    def _notice(self) -> None:
+    def _bump_revisions(self) -> None:
         for each in self.checkpoints():
-            put(self._driver, self._connection, control.changed(each, {}))
+            save_checkpoint(self._driver, self._connection, control_tables.change_checkpoint(each, {}))
 
     def update_checkpoint(self, place: Place, **fields: Any) -> None:
         """See the port."""
         for each in self.checkpoints(place.generation):
             if each.place == place:
-                put(self._driver, self._connection, control.changed(each, fields))
+                save_checkpoint(self._driver, self._connection, control_tables.change_checkpoint(each, fields))
 
     def save_parked(self, place: Place, entries: Sequence[Entry]) -> None:
         """See the port."""
-        self._notice()
-        enter(self._driver, self._connection, place, entries)
+        self._bump_revisions()
+        save_parked(self._driver, self._connection, place, entries)
 
     def drop(self, generation: int, tables: Sequence[str]) -> None:
         """See the port. Tables first: a runner that writes to them holds no lock that we have."""
-        relation = self._driver.relation
+        relation = self._driver.quote_relation
         for table in tables:
             self._driver.execute(self._connection, f"DROP TABLE IF EXISTS {relation(physical(table, generation))}")
-        for table in control.TABLES:
-            self._ask(f"DELETE FROM {table} WHERE name = ? AND generation = ?", (self._name, generation))  # noqa: S608
+        for table in control_tables.PARTITION_TABLES:
+            self._execute(f"DELETE FROM {table} WHERE name = ? AND generation = ?", (self._name, generation))  # noqa: S608
 
     def written_tables(self) -> list[str]:
         """See the port."""
         try:
-            found = self._ask("SELECT tables FROM eventfold_projection WHERE name = ?", (self._name,))
+            found = self._execute("SELECT tables FROM eventfold_projection WHERE name = ?", (self._name,))
         except UnicodeDecodeError:  # it is that which is damaged
             return []
-        return control.names_in(found[0][0]) if found else []
+        return control_tables.parse_table_names(found[0][0]) if found else []
 
     def forget(self, tables: Sequence[str]) -> None:
         """See the port."""
-        found, relation = self._ask(control.GENERATIONS, (self._name,)), self._driver.relation
+        found, relation = self._execute(control_tables.SELECT_GENERATIONS, (self._name,)), self._driver.quote_relation
         for table in tables:
             self._driver.execute(self._connection, f"DROP VIEW IF EXISTS {relation(table)}")
             for (generation,) in found:
                 self._driver.execute(self._connection, f"DROP TABLE IF EXISTS {relation(physical(table, generation))}")
-        for table in (*control.TABLES, "eventfold_projection"):
-            self._ask(f"DELETE FROM {table} WHERE name = ?", (self._name,))  # noqa: S608
+        for table in (*control_tables.PARTITION_TABLES, "eventfold_projection"):
+            self._execute(f"DELETE FROM {table} WHERE name = ?", (self._name,))  # noqa: S608
 
     def save_command(self, command: PendingCommand) -> None:
         """See the port."""
-        self._ask(control.SAVE_COMMAND, control.command_row(command))
+        self._execute(control_tables.INSERT_COMMAND, control_tables.command_row(command))
 
 
-def table_taken(address: str, name: str) -> TargetUnavailable:
+def table_exists_error(address: str, name: str) -> TargetUnavailable:
     """The error for a table that has a projection's name and is none."""
     return TargetUnavailable(
         f"{address} has a table {name!r} already, and it is not a projection's.",

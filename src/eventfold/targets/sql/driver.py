@@ -1,6 +1,6 @@
 """Room: the little that differs between SQL databases, as one protocol.
 
-Knows: what `sql.py` needs of a driver. Does not know: any driver.
+Knows: what the SQL target needs of a driver. Does not know: any driver.
 """
 
 from __future__ import annotations
@@ -19,44 +19,44 @@ class Driver(Protocol):
     """One database, by its driver. Control SQL has `?` for parameters; users' SQL has the driver's own marks."""
 
     address: str
-    types: Mapping[ColumnKind, str]
-    pack: Mapping[ColumnKind, Convert]
-    unpack: Mapping[ColumnKind, Convert]
+    column_types: Mapping[ColumnKind, str]
+    encoders: Mapping[ColumnKind, Convert]
+    decoders: Mapping[ColumnKind, Convert]
     errors: tuple[type[BaseException], ...]
-    refusals: tuple[type[BaseException], ...]  # of errors, those that are a row's fault
-    unfit: tuple[type[BaseException], ...]  # of errors, those that a value is to blame for, in a key or a filter
-    table_end: str
-    longest_name: int | None  # bytes of a table's or an index's name; None: any number
-    locking: str  # behind a SELECT: lock the rows until the end of the transaction, where it has not locked all
+    row_errors: tuple[type[BaseException], ...]  # of errors, those that are a row's fault
+    value_errors: tuple[type[BaseException], ...]  # of errors, those that a value is to blame for, in a key or a filter
+    table_suffix: str
+    max_name_bytes: int | None  # bytes of a table's or an index's name; None: any number
+    row_lock_clause: str  # behind a SELECT: lock the rows until the end of the transaction, where it has not locked all
 
-    def take(self, write: bool, handling: bool) -> Any:
+    def acquire(self, write: bool, runs_user_code: bool) -> Any:
         """Something that holds a connection for the calling thread alone: see `connection`.
 
-        To write by or to read by; `handling`: a user's code runs meanwhile, perhaps for long.
+        To write by or to read by; `runs_user_code`: a user's code runs meanwhile, perhaps for long.
         """
         ...
 
-    def connection(self, taken: Any) -> Any:
+    def connection(self, lent: Any) -> Any:
         """The connection of what `take` gave."""
         ...
 
-    def give(self, taken: Any, write: bool, broken: bool) -> None:
+    def release(self, lent: Any, write: bool, broken: bool) -> None:
         """Give back what `take` gave; `broken`: its connection is not to be used again."""
         ...
 
-    def shut(self) -> None:
+    def close(self) -> None:
         """Close everything."""
         ...
 
-    def relation(self, name: str) -> str:
+    def quote_relation(self, name: str) -> str:
         """A table or view by its name, as SQL names it: whatever that name is."""
         ...
 
-    def column(self, name: str) -> str:
+    def quote_column(self, name: str) -> str:
         """A column of rows by its field, as SQL names it."""
         ...
 
-    def sql(self, text: str) -> str:
+    def adapt_sql(self, text: str) -> str:
         """Control SQL in the driver's own parameter style."""
         ...
 
@@ -76,11 +76,11 @@ class Driver(Protocol):
         """Begin a transaction that will write."""
         ...
 
-    def dress(self, connection: Any) -> None:
+    def prepare_foreign_connection(self, connection: Any) -> None:
         """Make a connection of the log's engine read what it finds as one of ours does."""
         ...
 
-    def exclusive(self, connection: Any) -> None:
+    def lock_schema_changes(self, connection: Any) -> None:
         """In a transaction: be the only one who makes or exchanges tables, until its end."""
         ...
 
@@ -92,7 +92,7 @@ class Driver(Protocol):
         """Roll it back; harmless where there is none."""
         ...
 
-    def wide(self, connection: Any) -> AbstractContextManager[object]:
+    def allow_full_scan(self, connection: Any) -> AbstractContextManager[object]:
         """For a question that neither a key nor an index answers: the block in which it is asked."""
         ...
 
@@ -100,35 +100,35 @@ class Driver(Protocol):
         """The target's clock, in µs since 1970 UTC: all runners of a target share it."""
         ...
 
-    def dead(self, connection: Any, error: BaseException) -> bool:
+    def is_disconnect(self, connection: Any, error: BaseException) -> bool:
         """Whether an error means that this connection is gone, and a new one may do."""
         ...
 
-    def overdue(self) -> bool:
+    def should_yield(self) -> bool:
         """Whether others have waited for this thread's transaction long enough."""
         ...
 
-    def keys(self, columns: Sequence[tuple[str, ColumnKind]], count: int) -> str:
+    def key_condition(self, columns: Sequence[tuple[str, ColumnKind]], count: int) -> str:
         """The condition for `count` keys of these columns, with a `?` for every value."""
         ...
 
-    def exists(self, connection: Any, name: str) -> bool:
+    def has_relation(self, connection: Any, name: str) -> bool:
         """Whether there is a table or view of this name."""
         ...
 
-    def shown(self, connection: Any, name: str) -> str:
+    def view_columns(self, connection: Any, name: str) -> str:
         """The columns of a table that readers are to see, as SQL."""
         ...
 
-    def width(self, connection: Any, name: str) -> int:
+    def count_columns(self, connection: Any, name: str) -> int:
         """How many columns a table has."""
         ...
 
-    def translated(self, error: BaseException) -> EventfoldError:
+    def translate_error(self, error: BaseException) -> EventfoldError:
         """The library's error for one of the driver's."""
         ...
 
-    def blocker(self) -> str:
+    def lock_holder(self) -> str:
         """See Target.blocker."""
         ...
 
@@ -136,7 +136,7 @@ class Driver(Protocol):
 Translate = Callable[[BaseException], EventfoldError]
 
 
-def text_damaged(address: str, error: UnicodeDecodeError) -> ProjectionDamaged:
+def damaged_text_error(address: str, error: UnicodeDecodeError) -> ProjectionDamaged:
     """The error for text in a database that is no text any more."""
     return ProjectionDamaged(
         f"{address} is damaged: a text of a read model, or of what is kept about it, is no UTF-8 ({error.reason}).",

@@ -26,17 +26,20 @@ from eventfold.ports.target import (
     RowRefused,
     physical,
 )
-from eventfold.targets.sql import control_tables as control
-from eventfold.targets.sql.control_transaction import SqlControl
+from eventfold.targets.sql import control_tables
+from eventfold.targets.sql.control_transaction import SqlControlTransaction
 from eventfold.targets.sql.driver import Driver, Parameters
 from eventfold.targets.sql.statements import Statements, is_keyed
-from eventfold.targets.sql.transaction import SqlWriting, locked, lost, put
-from eventfold.targets.sql.upgrade import upgrade
+from eventfold.targets.sql.transaction import SqlTransaction, lease_lost_error, lock_checkpoint, save_checkpoint
+from eventfold.targets.sql.upgrade import upgrade_tables
 
 PAGE = 1_000
 
 T = TypeVar("T")
-AGAIN = ("40P01", "40001")  # a deadlock, or a conflict: nothing was done, and the transaction may begin again
+RETRYABLE_SQLSTATES = (
+    "40P01",
+    "40001",
+)  # a deadlock, or a conflict: nothing was done, and the transaction may begin again
 
 
 class SqlTarget:
@@ -51,15 +54,15 @@ class SqlTarget:
     # Connections
 
     @contextmanager
-    def _using(self, write: bool = False, handling: bool = False) -> Generator[Any]:
-        """A connection, in a transaction if `write`; the driver's errors in our words. `handling`: see Driver.take."""
+    def _connect(self, write: bool = False, runs_user_code: bool = False) -> Generator[Any]:
+        """A connection, in a transaction if `write`; translates the driver's errors. See `Driver.acquire`."""
         driver = self._driver
         try:
-            taken, broken = driver.take(write, handling), True
+            taken, broken = driver.acquire(write, runs_user_code), True
             try:
                 connection = driver.connection(taken)
                 if write:
-                    self._prepare(connection)
+                    self._ensure_tables(connection)
                     try:
                         driver.begin(connection)  # within: an exception right after it must end the transaction, too
                         yield connection
@@ -72,119 +75,119 @@ class SqlTarget:
                     yield connection
                 broken = False
             finally:
-                driver.give(taken, write, broken)
+                driver.release(taken, write, broken)
         except driver.errors as error:
-            raise driver.translated(error) from error
+            raise driver.translate_error(error) from error
 
-    def _read(self, work: Callable[[Any], T]) -> T:
+    def _read_with_retry(self, work: Callable[[Any], T]) -> T:
         """What only reads: again, once, over a new connection, if the one that was kept turns out to be dead."""
         dead = False
         try:
-            with self._using() as connection:
+            with self._connect() as connection:
                 try:
                     return work(connection)
                 except self._driver.errors as error:
-                    dead = self._driver.dead(connection, error)
+                    dead = self._driver.is_disconnect(connection, error)
                     raise
         except EventfoldError:
             if not dead:
                 raise
-        with self._using() as connection:
+        with self._connect() as connection:
             return work(connection)
 
-    def _prepare(self, connection: Any) -> None:
+    def _ensure_tables(self, connection: Any) -> None:
         """Make the tables, or bring them to this layout, once."""
         if self._ready:
             return
-        if self._layout(connection) < control.LAYOUT:
-            self._make(connection, self._upgrade)
+        if self._read_layout(connection) < control_tables.LAYOUT:
+            self._change_schema(connection, self._create_or_upgrade)
         self._ready = True
 
-    def _layout(self, connection: Any) -> int:
+    def _read_layout(self, connection: Any) -> int:
         """Of the tables: 0 where there are none. Raises TargetUnavailable on that of a later release."""
-        if not self._driver.exists(connection, "eventfold_layout"):
-            return int(self._driver.exists(connection, "eventfold_mark"))
-        found = self._ask(connection, "SELECT layout FROM eventfold_layout")
-        layout = max((row[0] for row in found), default=control.LAYOUT)
-        control.refuse_layout(self.address, layout)
+        if not self._driver.has_relation(connection, "eventfold_layout"):
+            return int(self._driver.has_relation(connection, "eventfold_mark"))
+        found = self._execute(connection, "SELECT layout FROM eventfold_layout")
+        layout = max((row[0] for row in found), default=control_tables.LAYOUT)
+        control_tables.refuse_layout(self.address, layout)
         return layout
 
-    def _upgrade(self, connection: Any) -> None:
-        had = self._layout(connection)
+    def _create_or_upgrade(self, connection: Any) -> None:
+        had = self._read_layout(connection)
         if had == 1:
-            upgrade(self._driver, connection)
-        if had < control.LAYOUT:
-            for statement in control.CREATE:
-                self._ask(connection, statement)
+            upgrade_tables(self._driver, connection)
+        if had < control_tables.LAYOUT:
+            for statement in control_tables.CREATE_TABLES:
+                self._execute(connection, statement)
 
-    def _make(self, connection: Any, work: Callable[[Any], None]) -> None:
+    def _change_schema(self, connection: Any, work: Callable[[Any], None]) -> None:
         self._driver.begin(connection)
         try:
-            self._driver.exclusive(connection)
+            self._driver.lock_schema_changes(connection)
             work(connection)
             self._driver.commit(connection)
         except BaseException:
             self._driver.rollback(connection)
             raise
 
-    def _ask(self, connection: Any, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
-        return self._driver.execute(connection, self._driver.sql(sql), parameters)
+    def _execute(self, connection: Any, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
+        return self._driver.execute(connection, self._driver.adapt_sql(sql), parameters)
 
-    def _look(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
+    def _query(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
         """Ask without making the tables: nothing there means nothing kept."""
         if not self._ready:
-            layout = self._read(self._layout)
+            layout = self._read_with_retry(self._read_layout)
             if not layout:
                 return []
-            if layout < control.LAYOUT:
-                with self._using(write=True):  # brings them to this layout
+            if layout < control_tables.LAYOUT:
+                with self._connect(write=True):  # brings them to this layout
                     pass
             self._ready = True
-        return self._read(lambda connection: self._ask(connection, sql, parameters))
+        return self._read_with_retry(lambda connection: self._execute(connection, sql, parameters))
 
     # Projections
 
     def registered(self, name: str) -> Registered | None:
         """See the port."""
-        found = self._look(f"SELECT {control.PROJECTION} FROM eventfold_projection WHERE name = ?", (name,))  # noqa: S608
-        return control.registered_of(tuple(found[0])) if found else None
+        found = self._query(f"SELECT {control_tables.RECORD_COLUMNS} FROM eventfold_projection WHERE name = ?", (name,))  # noqa: S608
+        return control_tables.record_from_row(tuple(found[0])) if found else None
 
     def all(self) -> list[Registered]:
         """See the port."""
         return [
-            control.registered_of(tuple(r))
-            for r in self._look(f"SELECT {control.PROJECTION} FROM eventfold_projection ORDER BY name")  # noqa: S608
+            control_tables.record_from_row(tuple(r))
+            for r in self._query(f"SELECT {control_tables.RECORD_COLUMNS} FROM eventfold_projection ORDER BY name")  # noqa: S608
             if not r[0].startswith("$")
         ]
 
     @contextmanager
-    def control(self, name: str) -> Generator[SqlControl]:
+    def control(self, name: str) -> Generator[SqlControlTransaction]:
         """See the port."""
         try:
-            with self._using(write=True) as connection:
+            with self._connect(write=True) as connection:
                 yield self.controlled(connection, name)
         except TargetUnavailable as error:
-            if error.fields.get("sqlstate") in AGAIN:
+            if error.fields.get("sqlstate") in RETRYABLE_SQLSTATES:
                 raise Disturbed from error
             raise
 
-    def controlled(self, connection: Any, name: str) -> SqlControl:
+    def controlled(self, connection: Any, name: str) -> SqlControlTransaction:
         """See Host.controlled."""
-        self._driver.dress(connection)
-        return SqlControl(self._driver, connection, name, self._statements)
+        self._driver.prepare_foreign_connection(connection)
+        return SqlControlTransaction(self._driver, connection, name, self._statements)
 
     def withdraw(self, name: str, generation: int | None, store: str) -> None:
         """Rows are kept here alone."""
 
     def pending_commands(self, store: str) -> list[PendingCommand]:
         """See the port."""
-        every = [control.command_of(row) for row in self._look(control.COMMANDS)]
+        every = [control_tables.command_from_row(row) for row in self._query(control_tables.SELECT_COMMANDS)]
         return [command for command in every if command.store == store]
 
     def remove_command(self, command: PendingCommand) -> None:
         """See the port."""
-        with self._using(write=True) as connection:
-            self._ask(connection, control.REMOVE_COMMAND, (command.id,))
+        with self._connect(write=True) as connection:
+            self._execute(connection, control_tables.DELETE_COMMAND, (command.id,))
 
     # Checkpoints
 
@@ -196,69 +199,75 @@ class SqlTarget:
             if known is not None and known.kind != ELSEWHERE and generation in known.generations:
                 found = self._checkpoints(name, generation)  # dropped meanwhile, it is in no record any more
                 if not found:
-                    raise control.damaged("eventfold_checkpoint", name, generation)
-        control.refuse_partial(found, name)
+                    raise control_tables.damaged_row_error("eventfold_checkpoint", name, generation)
+        control_tables.refuse_partial(found, name)
         return found
 
     def _checkpoints(self, name: str, generation: int | None) -> list[Checkpoint]:
-        rows = self._look(control.OF_NAME, (name,))
-        return [control.checkpoint_of(tuple(row)) for row in rows if generation in (None, row[1])]
+        rows = self._query(control_tables.SELECT_CHECKPOINTS, (name,))
+        return [control_tables.checkpoint_from_row(tuple(row)) for row in rows if generation in (None, row[1])]
 
     def entries(self, place: Place) -> list[Entry]:
         """See the port."""
-        sql = f"SELECT {control.ENTRY} FROM eventfold_entry WHERE {control.PLACE} ORDER BY position"  # noqa: S608
-        return [control.entry_of(place, row) for row in self._look(sql, control.place_of(place))]
+        return [
+            control_tables.parked_from_row(place, row)
+            for row in self._query(control_tables.SELECT_PARKED, control_tables.key_columns(place))
+        ]
 
     def marks(self, place: Place) -> list[tuple[int, Tally]]:
         """See the port."""
-        sql = f"SELECT {control.MARK} FROM eventfold_mark WHERE {control.PLACE} ORDER BY position"  # noqa: S608
-        return [control.mark_of(place, row) for row in self._look(sql, control.place_of(place))]
+        return [
+            control_tables.mark_from_row(place, row)
+            for row in self._query(control_tables.SELECT_MARKS, control_tables.key_columns(place))
+        ]
 
     # Leases
 
     def claim(self, place: Place, holder: str, seconds: float, heir_of: str = "") -> Checkpoint | None:
         """See the port."""
         driver = self._driver
-        with self._using(write=True) as connection:
-            held = locked(driver, connection, place)
+        with self._connect(write=True) as connection:
+            held = lock_checkpoint(driver, connection, place)
             if held is None:
                 raise UnknownProjection(
                     f"Generation {place.generation} of {place.name} is no longer kept in {self.address}.",
                     "Ask for the one that is: eventfold projections show.",
                     projection=place.name,
                 )
-            new = control.claimed(held, holder, driver.now(connection), seconds, heir_of)
-            return None if new is None else put(driver, connection, new)
+            new = control_tables.claim_lease(held, holder, driver.now(connection), seconds, heir_of)
+            return None if new is None else save_checkpoint(driver, connection, new)
 
     def beat(self, held: Checkpoint, seconds: float, quietly: bool = False) -> int:
         """See the port."""
         driver = self._driver
-        with self._using(write=True) as connection:
-            now = locked(driver, connection, held.place)
+        with self._connect(write=True) as connection:
+            now = lock_checkpoint(driver, connection, held.place)
             if now is None or now.token != held.token:
-                raise lost(held)
-            put(driver, connection, control.renewed(now, driver.now(connection), seconds, quietly))
+                raise lease_lost_error(held)
+            save_checkpoint(
+                driver, connection, control_tables.renew_lease(now, driver.now(connection), seconds, quietly)
+            )
             return now.revision
 
     def release(self, held: Checkpoint) -> None:
         """See the port."""
-        with self._using(write=True) as connection:
-            now = locked(self._driver, connection, held.place)
+        with self._connect(write=True) as connection:
+            now = lock_checkpoint(self._driver, connection, held.place)
             if now is not None and now.token == held.token:
-                put(self._driver, connection, control.released(now))
+                save_checkpoint(self._driver, connection, control_tables.release_lease(now))
 
     # Rows
 
     @contextmanager
-    def writing(self, place: Place) -> Generator[SqlWriting]:
+    def writing(self, place: Place) -> Generator[SqlTransaction]:
         """See the port."""
-        with self._using(write=True, handling=True) as connection:
-            yield SqlWriting(self._driver, connection, place, self._statements)
+        with self._connect(write=True, runs_user_code=True) as connection:
+            yield SqlTransaction(self._driver, connection, place, self._statements)
 
-    def joined(self, connection: Any, place: Place) -> SqlWriting:
+    def joined(self, connection: Any, place: Place) -> SqlTransaction:
         """See Host.joined."""
-        self._driver.dress(connection)
-        return SqlWriting(self._driver, connection, place, self._statements)
+        self._driver.prepare_foreign_connection(connection)
+        return SqlTransaction(self._driver, connection, place, self._statements)
 
     def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
         """See the port."""
@@ -268,13 +277,13 @@ class SqlTarget:
             rest = iter(keys)
             try:
                 while chunk := list(islice(rest, PAGE)):
-                    sql, parameters = self._statements.load(table, chunk)
-                    found += self._ask(connection, sql, parameters)
-            except self._driver.unfit as error:
+                    sql, parameters = self._statements.load_sql(table, chunk)
+                    found += self._execute(connection, sql, parameters)
+            except self._driver.value_errors as error:
                 raise RowRefused(str(error)) from error
             return found
 
-        return self._statements.unpacked(table, self._read(load))
+        return self._statements.decode_rows(table, self._read_with_retry(load))
 
     def select(
         self, table: Table, where: Mapping[str, Any], order: Sequence[str], limit: int | None
@@ -282,53 +291,53 @@ class SqlTarget:
         """See the port."""
 
         def select(connection: Any) -> list[tuple[Any, ...]]:
-            self._statements.look(connection, table)
-            sql, parameters = self._statements.select(table, where, order, limit)
+            self._statements.is_outdated(connection, table)
+            sql, parameters = self._statements.select_sql(table, where, order, limit)
             keyed = is_keyed(table, where, order)
             try:
-                with nullcontext() if keyed else self._driver.wide(connection):
-                    found = self._ask(connection, sql, parameters)
-            except self._driver.unfit as error:
+                with nullcontext() if keyed else self._driver.allow_full_scan(connection):
+                    found = self._execute(connection, sql, parameters)
+            except self._driver.value_errors as error:
                 raise RowRefused(str(error)) from error
-            return self._statements.unpacked(table, found)
+            return self._statements.decode_rows(table, found)
 
-        return self._read(select)
+        return self._read_with_retry(select)
 
     def scan(self, table: Table) -> Iterator[list[tuple[Any, ...]]]:
         """See the port."""
         after: tuple[Any, ...] = ()
 
         def following(connection: Any) -> list[tuple[Any, ...]]:
-            self._statements.look(connection, table)
-            return self._ask(connection, self._statements.scan(table, bool(after), PAGE), after)
+            self._statements.is_outdated(connection, table)
+            return self._execute(connection, self._statements.scan_sql(table, bool(after), PAGE), after)
 
         while True:
-            page = self._read(following)
+            page = self._read_with_retry(following)
             if page:
-                yield self._statements.unpacked(table, page)
-                after = self._statements.after(table, page[-1])
+                yield self._statements.decode_rows(table, page)
+                after = self._statements.scan_cursor(table, page[-1])
             if len(page) < PAGE:
                 return
 
     def outdated(self, table: Table) -> bool:
         """See the port."""
-        return self._read(lambda connection: self._statements.look(connection, table))
+        return self._read_with_retry(lambda connection: self._statements.is_outdated(connection, table))
 
     def dump(self, name: str, generation: int) -> Iterator[tuple[Any, ...]]:
         """See the port."""
 
         def everything(connection: Any) -> list[tuple[Any, ...]]:
             table = physical(name, generation)
-            width, own = self._driver.width(connection, table), self._driver.relation(table)
+            width, own = self._driver.count_columns(connection, table), self._driver.quote_relation(table)
             order = ", ".join(str(n) for n in range(1, width + 1))
-            with self._driver.wide(connection):
-                return self._ask(connection, f"SELECT * FROM {own} ORDER BY {order}")  # noqa: S608
+            with self._driver.allow_full_scan(connection):
+                return self._execute(connection, f"SELECT * FROM {own} ORDER BY {order}")  # noqa: S608
 
-        yield from self._read(everything)
+        yield from self._read_with_retry(everything)
 
     def now(self) -> int:
         """See the port."""
-        return self._read(self._driver.now)
+        return self._read_with_retry(self._driver.now)
 
     def undelivered(self, name: str, generation: int) -> str:
         """Nothing: rows are where readers look as soon as they are committed."""
@@ -336,9 +345,9 @@ class SqlTarget:
 
     def blocker(self) -> str:
         """See the port."""
-        return self._driver.blocker()
+        return self._driver.lock_holder()
 
     def close(self) -> None:
         """See the port."""
         self._ready = False
-        self._driver.shut()
+        self._driver.close()

@@ -1,6 +1,6 @@
 """Room: a target's open transaction: rows written, the checkpoint moved, by whoever holds the lease.
 
-Knows: the fence (token and revision). Does not know: how a transaction begins and ends (sql.py does).
+Knows: the fence (token and revision). Does not know: how a transaction begins and ends (target.py does).
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from eventfold.ports.target import (
     RowRefused,
     physical,
 )
-from eventfold.targets.sql import control_tables as control
+from eventfold.targets.sql import control_tables
 from eventfold.targets.sql.driver import Driver, Parameters
-from eventfold.targets.sql.statements import Statements, clipped
+from eventfold.targets.sql.statements import Statements, shorten_name
 
 PAGE = 1_000  # keys asked for at once
-NAMES = re.compile(r"""(["`\[]?)\{(\w+)\}""")
-PLAIN = re.compile("[a-z_][a-z0-9_]*")
+TABLE_REFERENCE = re.compile(r"""(["`\[]?)\{(\w+)\}""")
+UNQUOTED_NAME = re.compile("[a-z_][a-z0-9_]*")
 
 
-class SqlWriting:
+class SqlTransaction:
     """An open transaction of a target."""
 
     def __init__(self, driver: Driver, connection: Any, place: Place, statements: Statements) -> None:
@@ -40,57 +40,68 @@ class SqlWriting:
 
     def execute(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
         """See the port."""
-        return self._driver.execute(self.connection, self._named(sql), parameters)
+        return self._driver.execute(self.connection, self._expand_tables(sql), parameters)
 
     def executemany(self, sql: str, parameters: Iterable[Parameters]) -> None:
         """See the port."""
-        self._driver.executemany(self.connection, self._named(sql), parameters)
+        self._driver.executemany(self.connection, self._expand_tables(sql), parameters)
 
-    def _named(self, sql: str) -> str:
-        return named(sql, self._place.generation, self._driver.relation, self._driver.longest_name)
+    def _expand_tables(self, sql: str) -> str:
+        return expand_table_names(sql, self._place.generation, self._driver.quote_relation, self._driver.max_name_bytes)
 
     def upsert(self, table: Table, rows: Sequence[Sequence[Any]]) -> None:
         """See the port."""
         if rows:
-            packed = self._statements.packed(table, rows)
+            packed = self._statements.encode_rows(table, rows)
             try:
-                self._driver.upsert(self.connection, self._driver.sql(self._statements.upsert(table)), table, packed)
-            except self._driver.refusals as error:
+                self._driver.upsert(
+                    self.connection, self._driver.adapt_sql(self._statements.upsert_sql(table)), table, packed
+                )
+            except self._driver.row_errors as error:
                 raise RowRefused(str(error)) from error
 
     def delete(self, table: Table, keys: Sequence[Sequence[Any]]) -> None:
         """See the port."""
         if keys:
-            packed = self._statements.packed_keys(table, keys)
-            self._driver.executemany(self.connection, self._driver.sql(self._statements.delete(table)), packed)
+            packed = self._statements.encode_keys(table, keys)
+            self._driver.executemany(
+                self.connection, self._driver.adapt_sql(self._statements.delete_sql(table)), packed
+            )
 
     def advance(self, held: Checkpoint, step: Advance) -> Checkpoint:
         """See the port."""
-        driver, connection, place = self._driver, self.connection, control.place_of(held.place)
-        moved = control.advanced(held, step, driver.now(connection) if step.at is None else step.at)
+        driver, connection, place = self._driver, self.connection, control_tables.key_columns(held.place)
+        moved = control_tables.advanced(held, step, driver.now(connection) if step.at is None else step.at)
         row = (
             *(step.position, step.event_id, step.epoch, step.seen.count, step.seen.hex),
-            *(step.handled.count, step.handled.hex, step.stopped, step.stats, moved.at, control.row_of(moved)[-2]),
+            *(
+                step.handled.count,
+                step.handled.hex,
+                step.stopped,
+                step.stats,
+                moved.at,
+                control_tables.checkpoint_row(moved)[-2],
+            ),
             *(*place, held.token, held.revision),
         )
-        if not driver.execute(connection, driver.sql(control.ADVANCE), row):
-            sql = driver.sql(f"SELECT token FROM eventfold_checkpoint WHERE {control.PLACE}")  # noqa: S608
+        if not driver.execute(connection, driver.adapt_sql(control_tables.ADVANCE_CHECKPOINT), row):
+            sql = driver.adapt_sql(f"SELECT token FROM eventfold_checkpoint WHERE {control_tables.WHERE_PARTITION}")  # noqa: S608
             if driver.execute(connection, sql, place) == [(held.token,)]:
                 raise Disturbed
-            raise lost(held)
+            raise lease_lost_error(held)
         if step.entries:
-            enter(driver, connection, held.place, step.entries)
+            save_parked(driver, connection, held.place, step.entries)
         if step.settled:
-            sql = driver.sql(f"DELETE FROM eventfold_entry WHERE {control.PLACE} AND position = ?")  # noqa: S608
+            sql = driver.adapt_sql(control_tables.DELETE_PARKED)
             driver.executemany(connection, sql, [(*place, position) for position in step.settled])
         if step.mark:
-            mark = control.mark_row(held.place, step.position, step.seen)
-            driver.execute(connection, driver.sql(control.NEW_MARK), mark)
+            mark = control_tables.mark_row(held.place, step.position, step.seen)
+            driver.execute(connection, driver.adapt_sql(control_tables.INSERT_MARK), mark)
         return moved
 
     def overdue(self) -> bool:
         """See the port."""
-        return self._driver.overdue()
+        return self._driver.should_yield()
 
     # In the engine's own transaction
 
@@ -98,58 +109,60 @@ class SqlWriting:
         """See the port."""
         found: list[tuple[Any, ...]] = []
         for at in range(0, len(keys), PAGE):
-            sql, parameters = self._statements.load(table, keys[at : at + PAGE])
+            sql, parameters = self._statements.load_sql(table, keys[at : at + PAGE])
             try:
-                found += self._driver.execute(self.connection, self._driver.sql(sql), parameters)
-            except self._driver.unfit as error:
+                found += self._driver.execute(self.connection, self._driver.adapt_sql(sql), parameters)
+            except self._driver.value_errors as error:
                 raise RowRefused(str(error)) from error
-        return self._statements.unpacked(table, found)
+        return self._statements.decode_rows(table, found)
 
     def look(self) -> Checkpoint | None:
         """See the port."""
-        return locked(self._driver, self.connection, self._place, locking="")
+        return lock_checkpoint(self._driver, self.connection, self._place, locking="")
 
     def seize(self) -> Checkpoint | None:
         """See the port."""
-        held = locked(self._driver, self.connection, self._place)
+        held = lock_checkpoint(self._driver, self.connection, self._place)
         if held is None:
             return None
         fields = {"token": held.token + 1, "holder": INLINE, "expires": FOREVER, "stopped": ""}
-        return put(self._driver, self.connection, control.changed(held, fields))
+        return save_checkpoint(self._driver, self.connection, control_tables.change_checkpoint(held, fields))
 
     def let_go(self) -> None:
         """See the port."""
-        held = locked(self._driver, self.connection, self._place)
+        held = lock_checkpoint(self._driver, self.connection, self._place)
         if held is not None:
             fields = {"token": held.token + 1, "holder": "", "expires": 0}
-            put(self._driver, self.connection, control.changed(held, fields))
+            save_checkpoint(self._driver, self.connection, control_tables.change_checkpoint(held, fields))
 
 
-def locked(driver: Driver, connection: Any, place: Place, locking: str | None = None) -> Checkpoint | None:
+def lock_checkpoint(driver: Driver, connection: Any, place: Place, locking: str | None = None) -> Checkpoint | None:
     """The checkpoint of a place, locked until the end of the transaction."""
-    behind = driver.locking if locking is None else locking
-    found = driver.execute(connection, driver.sql(control.LOOK + behind), control.place_of(place))
-    return control.checkpoint_of(tuple(found[0])) if found else None
+    behind = driver.row_lock_clause if locking is None else locking
+    found = driver.execute(
+        connection, driver.adapt_sql(control_tables.SELECT_CHECKPOINT + behind), control_tables.key_columns(place)
+    )
+    return control_tables.checkpoint_from_row(tuple(found[0])) if found else None
 
 
-def put(driver: Driver, connection: Any, held: Checkpoint) -> Checkpoint:
+def save_checkpoint(driver: Driver, connection: Any, held: Checkpoint) -> Checkpoint:
     """Write a checkpoint, whole, that was locked."""
-    key, row = control.place_of(held.place), control.row_of(held)
-    driver.execute(connection, driver.sql(control.SAVE_CHECKPOINT), (*row[len(key) :], *key))
+    key, row = control_tables.key_columns(held.place), control_tables.checkpoint_row(held)
+    driver.execute(connection, driver.adapt_sql(control_tables.UPDATE_CHECKPOINT), (*row[len(key) :], *key))
     return held
 
 
-def named(sql: str, generation: int, relation: Callable[[str], str], longest: int | None) -> str:
+def expand_table_names(sql: str, generation: int, relation: Callable[[str], str], longest: int | None) -> str:
     """SQL with `{table}` become the name of a generation's own table, quoted where that is needed."""
 
     def name(found: re.Match[str]) -> str:
-        own = clipped(physical(found[2], generation), longest)
-        return f"{found[1]}{own}" if found[1] or PLAIN.fullmatch(own) else relation(own)
+        own = shorten_name(physical(found[2], generation), longest)
+        return f"{found[1]}{own}" if found[1] or UNQUOTED_NAME.fullmatch(own) else relation(own)
 
-    return NAMES.sub(name, sql) if "{" in sql else sql
+    return TABLE_REFERENCE.sub(name, sql) if "{" in sql else sql
 
 
-def lost(held: Checkpoint) -> EventfoldError:
+def lease_lost_error(held: Checkpoint) -> EventfoldError:
     """The lease is somebody else's."""
     return LeaseLost(
         f"The lease of {held.place.name} has passed to another runner while this one (token {held.token}) was away.",
@@ -159,7 +172,7 @@ def lost(held: Checkpoint) -> EventfoldError:
     )
 
 
-def enter(driver: Driver, connection: Any, place: Place, entries: Sequence[Entry]) -> None:
+def save_parked(driver: Driver, connection: Any, place: Place, entries: Sequence[Entry]) -> None:
     """Write entries."""
-    rows = [control.entry_row(place, entry) for entry in entries]
-    driver.executemany(connection, driver.sql(control.SAVE_ENTRY), rows)
+    rows = [control_tables.parked_row(place, entry) for entry in entries]
+    driver.executemany(connection, driver.adapt_sql(control_tables.UPSERT_PARKED), rows)

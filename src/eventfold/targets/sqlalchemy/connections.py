@@ -14,43 +14,43 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
-from eventfold.targets.sqlalchemy.dialects import SERVERS, options, set_up
+from eventfold.targets.sqlalchemy.dialects import SERVERS, configure_connections, engine_options
 
-MOST = 4  # connections for single statements and short transactions, and as many for handlers
-WAIT_S = 30.0  # for one of them
+POOL_SIZE = 4  # connections for single statements and short transactions, and as many for handlers
+POOL_TIMEOUT_S = 30.0  # for one of them
 
 
-class Connections:
+class ConnectionPools:
     """Of one target. What is no server has one pool, SQLAlchemy's usual."""
 
     def __init__(self, url: sa.URL) -> None:
-        given = options(url)
+        given = engine_options(url)
         if url.get_backend_name() in SERVERS:
-            given |= {"pool_size": MOST, "max_overflow": 0, "pool_timeout": WAIT_S}
-        self.short = self._long = self._beyond = sa.create_engine(url, **given)
-        set_up(self.short)
+            given |= {"pool_size": POOL_SIZE, "max_overflow": 0, "pool_timeout": POOL_TIMEOUT_S}
+        self.default_pool = self._handler_pool = self._unpooled = sa.create_engine(url, **given)
+        configure_connections(self.default_pool)
         if url.get_backend_name() in SERVERS:
-            self._long = sa.create_engine(url, **given)
+            self._handler_pool = sa.create_engine(url, **given)
             kept = ("pool_size", "max_overflow", "pool_timeout", "pool_pre_ping", "pool_recycle")
             rest: dict[str, Any] = {name: value for name, value in given.items() if name not in kept}
-            self._beyond = sa.create_engine(url, **rest, poolclass=NullPool)
-            set_up(self._long)
-            set_up(self._beyond)
-        self._own = threading.local()
+            self._unpooled = sa.create_engine(url, **rest, poolclass=NullPool)
+            configure_connections(self._handler_pool)
+            configure_connections(self._unpooled)
+        self._local = threading.local()
 
     @contextmanager
-    def connected(self, handling: bool) -> Generator[sa.Connection]:
-        """A connection; `handling`: a user's code runs meanwhile, perhaps for long."""
-        held: int = getattr(self._own, "held", 0)
-        engine = self._beyond if held else self._long if handling else self.short
+    def connect(self, runs_user_code: bool) -> Generator[sa.Connection]:
+        """A connection; `runs_user_code`: a user's code runs meanwhile, perhaps for long."""
+        held: int = getattr(self._local, "held", 0)
+        engine = self._unpooled if held else self._handler_pool if runs_user_code else self.default_pool
         try:
-            self._own.held = held + handling
+            self._local.held = held + runs_user_code
             with engine.connect() as connection:
                 yield connection
         finally:
-            self._own.held = held
+            self._local.held = held
 
     def close(self) -> None:
         """Hang up."""
-        for engine in (self.short, self._long, self._beyond):
+        for engine in (self.default_pool, self._handler_pool, self._unpooled):
             engine.dispose()

@@ -14,20 +14,20 @@ import sqlalchemy as sa
 
 from eventfold.core.table import Table
 from eventfold.ports.target import Checkpoint, Disturbed, Entry, PendingCommand, Place, Registered, physical
-from eventfold.targets.sql import control_tables as control
-from eventfold.targets.sql.control_transaction import table_taken
-from eventfold.targets.sql.statements import clipped
+from eventfold.targets.sql import control_tables
+from eventfold.targets.sql.control_transaction import table_exists_error
+from eventfold.targets.sql.statements import shorten_name
 from eventfold.targets.sqlalchemy import dialects, statements
-from eventfold.targets.sqlalchemy.tables import CHECKPOINT, COMMAND, ENTRY, LONGEST, MARK, PROJECTION
-from eventfold.targets.sqlalchemy.transaction import at, enter, put
+from eventfold.targets.sqlalchemy.tables import CHECKPOINT, COMMAND, ENTRY, MARK, MAX_TABLE_NAME_BYTES, PROJECTION
+from eventfold.targets.sqlalchemy.transaction import partition_rows, save_checkpoint, save_parked
 
 
-class AlchemyControl:
+class SqlAlchemyControlTransaction:
     """See ControlTransaction."""
 
     def __init__(self, connection: sa.Connection, name: str, address: str) -> None:
         self._connection, self._name, self._address = connection, name, address
-        self._later: list[Callable[[], None]] = []  # of tables and views
+        self._schema_changes: list[Callable[[], None]] = []  # of tables and views
 
     def now(self) -> int:
         """See the port."""
@@ -35,8 +35,8 @@ class AlchemyControl:
 
     def record(self) -> Registered | None:
         """See the port."""
-        found = self._rows(PROJECTION, sa.select(PROJECTION).where(PROJECTION.c.name == self._name))
-        return control.registered_of(found[0]) if found else None
+        found = self._select_locked(PROJECTION, sa.select(PROJECTION).where(PROJECTION.c.name == self._name))
+        return control_tables.record_from_row(found[0]) if found else None
 
     def checkpoints(self, generation: int | None = None) -> list[Checkpoint]:
         """See the port."""
@@ -44,16 +44,16 @@ class AlchemyControl:
         if generation is not None:
             found = found.where(CHECKPOINT.c.generation == generation)
         ordered = found.order_by(CHECKPOINT.c.generation, CHECKPOINT.c.part)
-        checkpoints = [control.checkpoint_of(row) for row in self._rows(CHECKPOINT, ordered)]
-        control.refuse_partial(checkpoints, self._name)
+        checkpoints = [control_tables.checkpoint_from_row(row) for row in self._select_locked(CHECKPOINT, ordered)]
+        control_tables.refuse_partial(checkpoints, self._name)
         return checkpoints
 
     def entries(self, place: Place) -> list[Entry]:
         """See the port."""
-        found = sa.select(ENTRY).where(at(ENTRY, place)).order_by(ENTRY.c.position)
-        return [control.entry_of(place, row[3:]) for row in self._rows(ENTRY, found)]
+        found = sa.select(ENTRY).where(partition_rows(ENTRY, place)).order_by(ENTRY.c.position)
+        return [control_tables.parked_from_row(place, row[3:]) for row in self._select_locked(ENTRY, found)]
 
-    def _rows(self, table: sa.Table, select: sa.Select[Any]) -> list[tuple[Any, ...]]:
+    def _select_locked(self, table: sa.Table, select: sa.Select[Any]) -> list[tuple[Any, ...]]:
         """Rows, locked until the end: another snapshot than the transaction's first, where a database keeps one."""
         locking = select.with_for_update().with_hint(table, "WITH (UPDLOCK, ROWLOCK)", "mssql")
         return [tuple(row) for row in self._connection.execute(locking)]
@@ -66,77 +66,81 @@ class AlchemyControl:
         if known and generation in (known.live, known.building):
             raise Disturbed
         if known is None and self.checkpoints(generation):
-            raise control.damaged("eventfold_projection", self._name)
+            raise control_tables.damaged_row_error("eventfold_projection", self._name)
         for name, table in tables.items():
-            if not known and sa.inspect(connection).has_table(clipped(name, LONGEST)):
-                raise table_taken(self._address, name)
-            statements.make(connection, table, name, generation)
-        self._delete(generation)  # of a generation whose making was cut short
+            if not known and sa.inspect(connection).has_table(shorten_name(name, MAX_TABLE_NAME_BYTES)):
+                raise table_exists_error(self._address, name)
+            statements.create_table(connection, table, name, generation)
+        self._delete_rows(generation)  # of a generation whose making was cut short
         for each in checkpoints:
-            connection.execute(sa.insert(CHECKPOINT).values(control.row_of(each)))
-            connection.execute(sa.insert(MARK).values(control.mark_row(each.place, each.position, each.seen)))
+            connection.execute(sa.insert(CHECKPOINT).values(control_tables.checkpoint_row(each)))
+            connection.execute(sa.insert(MARK).values(control_tables.mark_row(each.place, each.position, each.seen)))
         self.save_record(projection)
 
     def save_record(self, projection: Registered) -> None:
         """See the port."""
         p, known = projection, self.record()
         self._connection.execute(sa.delete(PROJECTION).where(PROJECTION.c.name == p.name))
-        self._connection.execute(sa.insert(PROJECTION).values(control.registered_row(p)))
-        self._notice()
+        self._connection.execute(sa.insert(PROJECTION).values(control_tables.record_row(p)))
+        self._bump_revisions()
         if known is None or (known.live, known.tables) != (p.live, p.tables):
             for name in p.tables:
-                self._later.append(partial(statements.show, self._connection, name, physical(name, p.live)))
+                self._schema_changes.append(
+                    partial(statements.create_view, self._connection, name, physical(name, p.live))
+                )
 
-    def _notice(self) -> None:
+    def _bump_revisions(self) -> None:
         for each in self.checkpoints():
-            put(self._connection, control.changed(each, {}))
+            save_checkpoint(self._connection, control_tables.change_checkpoint(each, {}))
 
     def update_checkpoint(self, place: Place, **fields: Any) -> None:
         """See the port."""
         for each in self.checkpoints(place.generation):
             if each.place == place:
-                put(self._connection, control.changed(each, fields))
+                save_checkpoint(self._connection, control_tables.change_checkpoint(each, fields))
 
     def save_parked(self, place: Place, entries: Sequence[Entry]) -> None:
         """See the port."""
-        self._notice()
-        enter(self._connection, place, entries)
+        self._bump_revisions()
+        save_parked(self._connection, place, entries)
 
     def drop(self, generation: int, tables: Sequence[str]) -> None:
         """See the port."""
-        self._delete(generation)
-        self._unmake(tables, [generation])
+        self._delete_rows(generation)
+        self._drop_tables(tables, [generation])
 
     def written_tables(self) -> list[str]:
         """See the port."""
         found = self._connection.execute(sa.select(PROJECTION.c.tables).where(PROJECTION.c.name == self._name)).first()
-        return control.names_in(found[0]) if found else []
+        return control_tables.parse_table_names(found[0]) if found else []
 
     def forget(self, tables: Sequence[str]) -> None:
         """See the port."""
         found = sa.select(CHECKPOINT.c.generation).where(CHECKPOINT.c.name == self._name).distinct()
         generations = [row[0] for row in self._connection.execute(found)]
-        self._delete(None)
+        self._delete_rows(None)
         self._connection.execute(sa.delete(PROJECTION).where(PROJECTION.c.name == self._name))
         for each in tables:
-            self._later.append(partial(statements.hide, self._connection, each))
-        self._unmake(tables, generations)
+            self._schema_changes.append(partial(statements.drop_view, self._connection, each))
+        self._drop_tables(tables, generations)
 
-    def _delete(self, generation: int | None) -> None:
+    def _delete_rows(self, generation: int | None) -> None:
         for table in (CHECKPOINT, ENTRY, MARK):
             gone = sa.delete(table).where(table.c.name == self._name)
             self._connection.execute(gone if generation is None else gone.where(table.c.generation == generation))
 
-    def _unmake(self, tables: Sequence[str], generations: Sequence[int]) -> None:
+    def _drop_tables(self, tables: Sequence[str], generations: Sequence[int]) -> None:
         for table in tables:
             for generation in generations:
-                self._later.append(partial(statements.unmake, self._connection, physical(table, generation)))
+                self._schema_changes.append(
+                    partial(statements.drop_table, self._connection, physical(table, generation))
+                )
 
     def save_command(self, command: PendingCommand) -> None:
         """See the port."""
-        self._connection.execute(sa.insert(COMMAND).values(control.command_row(command)))
+        self._connection.execute(sa.insert(COMMAND).values(control_tables.command_row(command)))
 
-    def make_tables(self) -> None:
+    def apply_schema_changes(self) -> None:
         """Make, show and drop what was asked for: the last thing of the transaction."""
-        while self._later:
-            self._later.pop(0)()
+        while self._schema_changes:
+            self._schema_changes.pop(0)()

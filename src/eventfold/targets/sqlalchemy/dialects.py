@@ -19,22 +19,22 @@ from eventfold.engines.sqlite.schema import APPLICATION_ID
 from eventfold.errors import EventfoldError, TargetUnavailable
 from eventfold.ports.target import RowRefused
 
-PATIENCE = 30  # seconds to wait for a lock
-CLOCKS = {
+LOCK_TIMEOUT_S = 30  # seconds to wait for a lock
+CLOCK_SQL = {
     "postgresql": "SELECT CAST(extract(epoch from clock_timestamp()) * 1000000 AS BIGINT)",
     "mysql": "SELECT CAST(unix_timestamp(sysdate(6)) * 1000000 AS SIGNED)",
     "mariadb": "SELECT CAST(unix_timestamp(sysdate(6)) * 1000000 AS SIGNED)",
     "mssql": "SELECT DATEDIFF_BIG(microsecond, '1970-01-01', SYSUTCDATETIME())",
 }
 SERVERS = ("postgresql", "mysql", "mariadb", "mssql", "oracle")
-KEEPS_TABLES = ("mysql", "mariadb", "oracle")  # making a table commits there, and cannot be rolled back
+COMMITS_ON_DDL = ("mysql", "mariadb", "oracle")  # making a table commits there, and cannot be rolled back
 # What MySQL and MariaDB say of a row that does not fit, and SQLAlchemy files under the server's own troubles.
-ROWS_FAULT = frozenset({1048, 1264, 1265, 1292, 1364, 1366, 1367, 1406, 1411, 3140, 4025})
-NO_RIGHT = frozenset({1044, 1045, 1142, 1143, 1227, 1290, 1792, 1836})
-FULL = frozenset({1021, 1114, 28})
+ROW_ERROR_NUMBERS = frozenset({1048, 1264, 1265, 1292, 1364, 1366, 1367, 1406, 1411, 3140, 4025})
+PERMISSION_ERROR_NUMBERS = frozenset({1044, 1045, 1142, 1143, 1227, 1290, 1792, 1836})
+DISK_FULL_ERROR_NUMBERS = frozenset({1021, 1114, 28})
 
 
-def set_up(engine: sa.Engine) -> None:
+def configure_connections(engine: sa.Engine) -> None:
     """What every new connection is told first."""
     name = engine.dialect.name
 
@@ -64,18 +64,18 @@ def set_up(engine: sa.Engine) -> None:
     event.listen(engine, "connect", connected)
 
 
-def options(url: sa.URL) -> dict[str, Any]:
+def engine_options(url: sa.URL) -> dict[str, Any]:
     """What an engine is made with."""
     match url.get_backend_name():
         case "sqlite":
-            return {"connect_args": {"timeout": PATIENCE}}
+            return {"connect_args": {"timeout": LOCK_TIMEOUT_S}}
         case name if name in SERVERS:
             return {"isolation_level": "READ COMMITTED", "pool_pre_ping": True, "pool_recycle": 3600}
         case _:
             return {}
 
 
-def upsert(table: sa.Table, name: str) -> sa.Executable | None:
+def upsert_statement(table: sa.Table, name: str) -> sa.Executable | None:
     """The statement that writes a row, whole; None where the dialect has none: then it is deleted and inserted."""
     own = list(table.primary_key)
     key = [column.key for column in own]
@@ -91,7 +91,7 @@ def upsert(table: sa.Table, name: str) -> sa.Executable | None:
     return None
 
 
-def lock(connection: sa.Connection) -> None:
+def lock_schema_changes(connection: sa.Connection) -> None:
     """Be the only one who makes or exchanges tables."""
     match connection.dialect.name:
         case "postgresql":
@@ -100,9 +100,9 @@ def lock(connection: sa.Connection) -> None:
             )
         case "mysql" | "mariadb":
             sql = sa.text("SELECT get_lock(concat('eventfold.', left(database(), 50)), :patience)")
-            if connection.execute(sql, {"patience": PATIENCE}).scalar() != 1:
+            if connection.execute(sql, {"patience": LOCK_TIMEOUT_S}).scalar() != 1:
                 raise TargetUnavailable(
-                    f"Somebody else has been making tables there for {PATIENCE} s.", "It is tried again."
+                    f"Somebody else has been making tables there for {LOCK_TIMEOUT_S} s.", "It is tried again."
                 )
         case "mssql":
             connection.exec_driver_sql(
@@ -112,7 +112,7 @@ def lock(connection: sa.Connection) -> None:
             return  # one writer at a time, or no such lock
 
 
-def unlock(connection: sa.Connection) -> None:
+def unlock_schema_changes(connection: sa.Connection) -> None:
     """Let the next one in, where the end of the transaction does not."""
     if connection.dialect.name in ("mysql", "mariadb") and not connection.invalidated and not connection.closed:
         connection.execute(sa.text("SELECT release_lock(concat('eventfold.', left(database(), 50)))"))
@@ -121,26 +121,26 @@ def unlock(connection: sa.Connection) -> None:
 
 def now(connection: sa.Connection) -> int:
     """The database's clock, in µs since 1970 UTC; of a file, or an unknown database: this machine's."""
-    sql = CLOCKS.get(connection.dialect.name)
+    sql = CLOCK_SQL.get(connection.dialect.name)
     return time.time_ns() // 1000 if sql is None else int(connection.exec_driver_sql(sql).scalar_one())
 
 
-def rows_fault(error: exc.SQLAlchemyError) -> bool:
+def is_row_error(error: exc.SQLAlchemyError) -> bool:
     """Whether a database refused a row as it is."""
     if isinstance(error, exc.DBAPIError):
         if error.connection_invalidated:
             return False
         if isinstance(error, exc.DataError | exc.IntegrityError):
             return True
-        number = _number(error)
-        if number in NO_RIGHT:
+        number = _error_number(error)
+        if number in PERMISSION_ERROR_NUMBERS:
             return False
-        return isinstance(error, exc.ProgrammingError) or number in ROWS_FAULT
+        return isinstance(error, exc.ProgrammingError) or number in ROW_ERROR_NUMBERS
     return isinstance(error, exc.StatementError)  # it never left Python
 
 
 @contextmanager
-def refusing() -> Generator[None]:
+def translate_value_errors() -> Generator[None]:
     """Raises RowRefused on a key or a filter that cannot be what a column holds."""
     try:
         yield
@@ -153,22 +153,22 @@ def refusing() -> Generator[None]:
         raise
 
 
-def _number(error: exc.DBAPIError) -> int:
+def _error_number(error: exc.DBAPIError) -> int:
     arguments: Any = getattr(error.orig, "args", ())
     return arguments[0] if arguments and isinstance(arguments[0], int) else 0
 
 
-def translated(error: exc.SQLAlchemyError, address: str) -> EventfoldError:
+def translate_error(error: exc.SQLAlchemyError, address: str) -> EventfoldError:
     """TargetUnavailable, with the database's words."""
     origin = error.orig if isinstance(error, exc.DBAPIError) else error
     arguments: Any = getattr(origin, "args", ())
     said = str(arguments[1] if len(arguments) > 1 else origin).strip().split("\n")[0].rstrip(".")
-    number = _number(error) if isinstance(error, exc.DBAPIError) else 0
+    number = _error_number(error) if isinstance(error, exc.DBAPIError) else 0
     state = getattr(origin, "sqlstate", None) or ""
     words = said.lower()
-    if number in NO_RIGHT or state in ("25006", "42501") or "readonly" in words or "read-only" in words:
+    if number in PERMISSION_ERROR_NUMBERS or state in ("25006", "42501") or "readonly" in words or "read-only" in words:
         now_what = "Grant the user the right to write there, or name another database (target=…)."
-    elif number in FULL or state == "53100" or " is full" in words:
+    elif number in DISK_FULL_ERROR_NUMBERS or state == "53100" or " is full" in words:
         now_what = "Make room; it goes on where it was."
     elif isinstance(error, exc.ProgrammingError | exc.NotSupportedError | exc.CompileError):
         now_what = "Look at the SQL, and at the tables it names."
@@ -181,4 +181,4 @@ def is_conflict(error: BaseException | None) -> bool:
     """Whether a database ended a transaction for the sake of another: it may begin again."""
     if not isinstance(error, exc.DBAPIError):
         return False
-    return _number(error) in (1205, 1213) or getattr(error.orig, "sqlstate", None) in ("40P01", "40001")
+    return _error_number(error) in (1205, 1213) or getattr(error.orig, "sqlstate", None) in ("40P01", "40001")

@@ -14,15 +14,15 @@ from sqlalchemy import exc
 
 from eventfold.core.table import Table
 from eventfold.ports.target import Advance, Checkpoint, Disturbed, Entry, Place, RowRefused
-from eventfold.targets.sql import control_tables as control
+from eventfold.targets.sql import control_tables
 from eventfold.targets.sql.driver import Parameters
-from eventfold.targets.sql.transaction import lost, named
+from eventfold.targets.sql.transaction import expand_table_names, lease_lost_error
 from eventfold.targets.sqlalchemy import dialects
-from eventfold.targets.sqlalchemy.statements import quoted
-from eventfold.targets.sqlalchemy.tables import CHECKPOINT, ENTRY, LONGEST, MARK, rows_table
+from eventfold.targets.sqlalchemy.statements import quote_identifier
+from eventfold.targets.sqlalchemy.tables import CHECKPOINT, ENTRY, MARK, MAX_TABLE_NAME_BYTES, rows_table
 
 
-class AlchemyWriting:
+class SqlAlchemyTransaction:
     """See the port. `connection` is SQLAlchemy's: Core constructs are executed on it.
 
     SQL given as text has the driver's own parameter marks with a sequence, `:name` with a mapping, in any database.
@@ -34,19 +34,21 @@ class AlchemyWriting:
 
     def execute(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
         """See the port."""
-        sql = self._named(sql)
+        sql = self._expand_tables(sql)
         if isinstance(parameters, Mapping):
             found = self.connection.execute(sa.text(sql), dict(parameters))
         else:
             found = self.connection.exec_driver_sql(sql, tuple(parameters) or None)
         return [tuple(row) for row in found] if found.returns_rows else []
 
-    def _named(self, sql: str) -> str:
-        return named(sql, self._place.generation, partial(quoted, self.connection), LONGEST)
+    def _expand_tables(self, sql: str) -> str:
+        return expand_table_names(
+            sql, self._place.generation, partial(quote_identifier, self.connection), MAX_TABLE_NAME_BYTES
+        )
 
     def executemany(self, sql: str, parameters: Iterable[Parameters]) -> None:
         """See the port."""
-        sql, every = self._named(sql), list(parameters)
+        sql, every = self._expand_tables(sql), list(parameters)
         if every and isinstance(every[0], Mapping):
             self.connection.execute(sa.text(sql), [dict(each) for each in every])  # type: ignore[arg-type]
         elif every:
@@ -57,14 +59,14 @@ class AlchemyWriting:
         if not rows:
             return
         made = rows_table(table, self.connection.dialect)
-        statement = dialects.upsert(made, self.connection.dialect.name)
+        statement = dialects.upsert_statement(made, self.connection.dialect.name)
         try:
             if statement is None:
                 self.delete(table, [row[: len(table.key)] for row in rows])
                 statement = sa.insert(made)
             self.connection.execute(statement, [dict(zip(table.fields, row, strict=True)) for row in rows])
         except exc.SQLAlchemyError as error:
-            if dialects.rows_fault(error):
+            if dialects.is_row_error(error):
                 raise RowRefused(str(getattr(error, "orig", error))) from error
             raise
 
@@ -81,25 +83,29 @@ class AlchemyWriting:
     def advance(self, held: Checkpoint, step: Advance) -> Checkpoint:
         """See the port."""
         connection, place = self.connection, held.place
-        moved = control.advanced(held, step, dialects.now(connection))
+        moved = control_tables.advanced(held, step, dialects.now(connection))
         names = (
             "position event_id epoch seen seen_digest handled handled_digest stopped stats at revision checksum".split()
         )
-        row = dict(zip(CHECKPOINT.c.keys(), control.row_of(moved), strict=True))
-        fence = at(CHECKPOINT, place) & (CHECKPOINT.c.token == held.token) & (CHECKPOINT.c.revision == held.revision)
+        row = dict(zip(CHECKPOINT.c.keys(), control_tables.checkpoint_row(moved), strict=True))
+        fence = (
+            partition_rows(CHECKPOINT, place)
+            & (CHECKPOINT.c.token == held.token)
+            & (CHECKPOINT.c.revision == held.revision)
+        )
         done = connection.execute(sa.update(CHECKPOINT).where(fence).values({name: row[name] for name in names}))
         if not done.rowcount:
-            found = connection.execute(sa.select(CHECKPOINT.c.token).where(at(CHECKPOINT, place))).scalar()
+            found = connection.execute(sa.select(CHECKPOINT.c.token).where(partition_rows(CHECKPOINT, place))).scalar()
             if found == held.token:
                 raise Disturbed
-            raise lost(held)
-        enter(connection, place, step.entries)
+            raise lease_lost_error(held)
+        save_parked(connection, place, step.entries)
         if step.settled:
-            gone = at(ENTRY, place) & ENTRY.c.position.in_(step.settled)
+            gone = partition_rows(ENTRY, place) & ENTRY.c.position.in_(step.settled)
             connection.execute(sa.delete(ENTRY).where(gone))
         if step.mark:
-            mark = control.mark_row(place, step.position, step.seen)
-            known = at(MARK, place) & (MARK.c.position == step.position)
+            mark = control_tables.mark_row(place, step.position, step.seen)
+            known = partition_rows(MARK, place) & (MARK.c.position == step.position)
             if connection.execute(sa.select(MARK.c.position).where(known)).first() is None:
                 connection.execute(sa.insert(MARK).values(mark))
         return moved
@@ -109,23 +115,23 @@ class AlchemyWriting:
         return False
 
 
-def at(table: sa.Table, place: Place) -> sa.ColumnElement[bool]:
+def partition_rows(table: sa.Table, place: Place) -> sa.ColumnElement[bool]:
     """The rows of a place."""
     c = table.c
     return sa.and_(c.name == place.name, c.generation == place.generation, c.part == place.partition)
 
 
-def enter(connection: sa.Connection, place: Place, entries: Sequence[Entry]) -> None:
+def save_parked(connection: sa.Connection, place: Place, entries: Sequence[Entry]) -> None:
     """Write entries."""
     if entries:
-        positions = at(ENTRY, place) & ENTRY.c.position.in_([entry.position for entry in entries])
+        positions = partition_rows(ENTRY, place) & ENTRY.c.position.in_([entry.position for entry in entries])
         connection.execute(sa.delete(ENTRY).where(positions))
-        rows = [control.entry_row(place, entry) for entry in entries]
+        rows = [control_tables.parked_row(place, entry) for entry in entries]
         connection.execute(sa.insert(ENTRY), [dict(zip(ENTRY.c.keys(), row, strict=True)) for row in rows])
 
 
-def put(connection: sa.Connection, held: Checkpoint) -> Checkpoint:
+def save_checkpoint(connection: sa.Connection, held: Checkpoint) -> Checkpoint:
     """Write a checkpoint, whole, that was locked."""
-    values = dict(zip(CHECKPOINT.c.keys(), control.row_of(held), strict=True))
-    connection.execute(sa.update(CHECKPOINT).where(at(CHECKPOINT, held.place)).values(values))
+    values = dict(zip(CHECKPOINT.c.keys(), control_tables.checkpoint_row(held), strict=True))
+    connection.execute(sa.update(CHECKPOINT).where(partition_rows(CHECKPOINT, held.place)).values(values))
     return held

@@ -18,19 +18,19 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from eventfold.core.table import ColumnKind
 from eventfold.core.value_order import canonical
-from eventfold.targets.sql.nul_escaping import escaped, unescaped
+from eventfold.targets.sql.nul_escaping import escape, unescape
 
-KEY = 255  # characters of a text in a key or an index, where a database wants a limit
-MYSQL_KEY = 760  # … and of all texts of one key together: InnoDB's 3,072 bytes, at four a character
-MSSQL_KEY = 440
-FIXED = {"mysql": (65, 30), "mariadb": (65, 30)}  # digits in all, digits behind the point
-FIXED_ELSEWHERE = (38, 12)
-LONG = 1 << 24
+KEY_CHARS = 255  # characters of a text in a key or an index, where a database wants a limit
+MYSQL_KEY_CHARS = 760  # … and of all texts of one key together: InnoDB's 3,072 bytes, at four a character
+MSSQL_KEY_CHARS = 440
+DECIMAL_PRECISION = {"mysql": (65, 30), "mariadb": (65, 30)}  # digits in all, digits behind the point
+DEFAULT_DECIMAL_PRECISION = (38, 12)
+LONG_TEXT_BYTES = 1 << 24
 
 Convert = Callable[[Any], Any]
 
 
-class Exactly(TypeDecorator[Any]):
+class ExactType(TypeDecorator[Any]):
     """A kind of column. `keyed`: how many texts there are in its table's keys and indexes, 0 if it is in none."""
 
     impl = sa.Text
@@ -53,7 +53,7 @@ class Exactly(TypeDecorator[Any]):
             case "mssql":
                 found = _mssql(self.kind, self.keyed)
             case _:
-                found = _elsewhere(self.kind, self.keyed)
+                found = _other(self.kind, self.keyed)
         return dialect.type_descriptor(found)
 
     def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
@@ -62,13 +62,13 @@ class Exactly(TypeDecorator[Any]):
             return None
         match self.kind, dialect.name:
             case "text", "postgresql":
-                return escaped(value) if isinstance(value, str) else value
+                return escape(value) if isinstance(value, str) else value
             case _, "postgresql":
                 return value
             case "decimal", "sqlite":
                 return str(canonical(value) if self.keyed else value)  # equal keys are one key
             case "decimal", name:
-                return _fitting(value, *FIXED.get(name, FIXED_ELSEWHERE))
+                return _check_decimal(value, *DECIMAL_PRECISION.get(name, DEFAULT_DECIMAL_PRECISION))
             case "moment", name:
                 moment = _utc(value)
                 return moment.isoformat() if name == "sqlite" else moment.replace(tzinfo=None)
@@ -87,11 +87,11 @@ class Exactly(TypeDecorator[Any]):
             case "bool":
                 return bool(value)
             case "text" if dialect.name == "postgresql":
-                return unescaped(value)
+                return unescape(value)
             case "decimal":
                 if isinstance(value, str):
                     return Decimal(value)
-                return value if dialect.name == "postgresql" else _plain(value)
+                return value if dialect.name == "postgresql" else _strip_zeros(value)
             case "moment":
                 return _utc(datetime.fromisoformat(value) if isinstance(value, str) else value)
             case "date":
@@ -104,16 +104,16 @@ class Exactly(TypeDecorator[Any]):
                 return value
 
 
-def words(keyed: int = -1) -> Exactly:
+def non_null_text(keyed: int = -1) -> ExactType:
     """Text that is never NULL: one database takes the empty text for it."""
-    return Exactly("text", keyed)
+    return ExactType("text", keyed)
 
 
 def _utc(value: datetime) -> datetime:
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-def _fitting(value: Any, digits: int, scale: int) -> Any:
+def _check_decimal(value: Any, digits: int, scale: int) -> Any:
     if not isinstance(value, Decimal):
         raise ValueError(f"{value!r} is no Decimal")
     if not value.is_finite():
@@ -125,7 +125,7 @@ def _fitting(value: Any, digits: int, scale: int) -> Any:
     return value
 
 
-def _plain(value: Decimal) -> Decimal:
+def _strip_zeros(value: Decimal) -> Decimal:
     """Without the zeros that a fixed number of places adds."""
     text = f"{value:f}"
     return Decimal(text.rstrip("0").rstrip(".") if "." in text else text)
@@ -172,7 +172,7 @@ def _common(kind: ColumnKind) -> TypeEngine[Any]:
         case "uuid":
             return sa.CHAR(36)
         case _:
-            return sa.Text(LONG)
+            return sa.Text(LONG_TEXT_BYTES)
 
 
 def _collation(dialect: sa.Dialect) -> str:
@@ -181,7 +181,7 @@ def _collation(dialect: sa.Dialect) -> str:
 
 
 def _mysql(kind: ColumnKind, keyed: int, collation: str) -> TypeEngine[Any]:
-    size = min(KEY, MYSQL_KEY // keyed) if keyed > 0 else 0
+    size = min(KEY_CHARS, MYSQL_KEY_CHARS // keyed) if keyed > 0 else 0
     match kind:
         case "text" if size:
             return mysql.VARCHAR(size, charset="utf8mb4", collation=collation)
@@ -190,7 +190,7 @@ def _mysql(kind: ColumnKind, keyed: int, collation: str) -> TypeEngine[Any]:
         case "bytes":
             return mysql.VARBINARY(size) if size else mysql.LONGBLOB()
         case "decimal":
-            return mysql.DECIMAL(*FIXED["mysql"])
+            return mysql.DECIMAL(*DECIMAL_PRECISION["mysql"])
         case "moment":
             return mysql.DATETIME(fsp=6)
         case "float":
@@ -200,28 +200,28 @@ def _mysql(kind: ColumnKind, keyed: int, collation: str) -> TypeEngine[Any]:
 
 
 def _mssql(kind: ColumnKind, keyed: int) -> TypeEngine[Any]:
-    size = min(KEY, MSSQL_KEY // keyed) if keyed > 0 else None
+    size = min(KEY_CHARS, MSSQL_KEY_CHARS // keyed) if keyed > 0 else None
     match kind:
         case "text" | "json":
             return mssql.NVARCHAR(size, collation="Latin1_General_100_BIN2")
         case "bytes":
             return mssql.VARBINARY(size or "max")
         case "decimal":
-            return mssql.DECIMAL(*FIXED_ELSEWHERE)
+            return mssql.DECIMAL(*DEFAULT_DECIMAL_PRECISION)
         case "moment":
             return mssql.DATETIME2(6)
         case _:
             return _common(kind)
 
 
-def _elsewhere(kind: ColumnKind, keyed: int) -> TypeEngine[Any]:
+def _other(kind: ColumnKind, keyed: int) -> TypeEngine[Any]:
     match kind:
         case "text" if keyed > 0:
-            return sa.String(KEY)
+            return sa.String(KEY_CHARS)
         case "bytes":
-            return sa.LargeBinary(LONG)
+            return sa.LargeBinary(LONG_TEXT_BYTES)
         case "decimal":
-            return sa.Numeric(*FIXED_ELSEWHERE)
+            return sa.Numeric(*DEFAULT_DECIMAL_PRECISION)
         case "moment":
             return sa.TIMESTAMP()
         case _:

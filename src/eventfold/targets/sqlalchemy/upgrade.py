@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from eventfold.targets.sql import control_tables as control
+from eventfold.targets.sql import control_tables
 from eventfold.targets.sqlalchemy.tables import CHECKPOINT, ENTRY, MARK, PROJECTION
 
 
-def upgrade(connection: sa.Connection) -> None:
+def upgrade_tables(connection: sa.Connection) -> None:
     """From layout 1 to 2; the tables that layout 2 adds are made afterwards."""
-    for statement in control.UPGRADE:
+    for statement in control_tables.UPGRADE_TABLES:
         table, new = statement.split()[2], statement.split()
         name = new[new.index("COLUMN") + 1] if "ADD" in new else new[-1]
         if all(column["name"] != name for column in sa.inspect(connection).get_columns(table)):
@@ -22,9 +22,9 @@ def upgrade(connection: sa.Connection) -> None:
     for table in (PROJECTION, ENTRY, MARK):
         for row in connection.execute(sa.select(table)).all():
             own = sa.and_(*(column == row[index] for index, column in enumerate(table.primary_key.columns)))
-            sum_of = control.checksum(table.name, *row[:-1])
+            sum_of = control_tables.checksum(table.name, *row[:-1])
             connection.execute(sa.update(table).where(own).values(checksum=sum_of))
     for row in connection.execute(sa.select(CHECKPOINT)).all():
         own = sa.and_(*(column == row[index] for index, column in enumerate(CHECKPOINT.primary_key.columns)))
-        main, lease = control.sums_of(tuple(row[:-2]))
+        main, lease = control_tables.checkpoint_checksums(tuple(row[:-2]))
         connection.execute(sa.update(CHECKPOINT).where(own).values(checksum=main, lease_checksum=lease))

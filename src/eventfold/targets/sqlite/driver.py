@@ -30,31 +30,31 @@ from eventfold.engines.sqlite.file import PRESENCE_CHECK_INTERVAL_S, File
 from eventfold.engines.sqlite.file_guards import FileGuard, refuse_links
 from eventfold.engines.sqlite.schema import APPLICATION_ID
 from eventfold.errors import EventfoldError, StoreUnavailable, TargetUnavailable
-from eventfold.targets.sql.connections import ForAll, Idle, Turn
-from eventfold.targets.sql.driver import Parameters, text_damaged
-from eventfold.targets.sql.statements import quoted
-from eventfold.targets.sqlite.statements import add_functions, order_name
+from eventfold.targets.sql.connections import ConnectionPool, Loan, SharedConnection
+from eventfold.targets.sql.driver import Parameters, damaged_text_error
+from eventfold.targets.sql.statements import quote_identifier
+from eventfold.targets.sqlite.statements import add_functions, order_column_name
 
-PATIENCE = 30.0  # seconds to wait for the writers' turn
-SLICE = 0.05  # seconds a transaction of handlers may keep appenders of the same file waiting
-WRITE_LOCK = "120"  # the byte of the -shm file that SQLite locks for whoever writes
-AT_ONCE = 500  # rows written by one statement
-MOST_TEXT = 15_000  # characters of one: the driver keeps none prepared that is longer than 16,384
+LOCK_TIMEOUT_S = 30.0  # seconds to wait for the writers' turn
+MAX_TRANSACTION_S = 0.05  # seconds a transaction of handlers may keep appenders of the same file waiting
+WRITE_LOCK_BYTE = "120"  # the byte of the -shm file that SQLite locks for whoever writes
+MAX_ROWS_PER_STATEMENT = 500  # rows written by one statement
+MAX_STATEMENT_CHARS = 15_000  # characters of one: the driver keeps none prepared that is longer than 16,384
 CHECKPOINT_PAGES = 4_000  # 16 MB of WAL
 
 
-def _text(value: Any) -> Any:
+def _to_text(value: Any) -> Any:
     return None if value is None else str(value)
 
 
-def _iso(value: Any) -> Any:
+def _to_iso(value: Any) -> Any:
     return None if value is None else value.isoformat()
 
 
 class SqliteDriver:
     """See driver.Driver. Exact kinds that SQLite has no type for are kept as text: decimals, moments, dates, UUIDs."""
 
-    types: Mapping[ColumnKind, str] = {
+    column_types: Mapping[ColumnKind, str] = {
         "text": "TEXT",
         "int": "INTEGER",
         "float": "REAL",
@@ -66,8 +66,8 @@ class SqliteDriver:
         "uuid": "TEXT",
         "json": "TEXT",
     }
-    pack: Mapping[ColumnKind, Convert] = {"decimal": _text, "moment": _iso, "date": _iso, "uuid": _text}
-    unpack: Mapping[ColumnKind, Convert] = {
+    encoders: Mapping[ColumnKind, Convert] = {"decimal": _to_text, "moment": _to_iso, "date": _to_iso, "uuid": _to_text}
+    decoders: Mapping[ColumnKind, Convert] = {
         "bool": lambda v: None if v is None else bool(v),
         "decimal": lambda v: None if v is None else Decimal(v),
         "moment": lambda v: None if v is None else datetime.fromisoformat(v),
@@ -75,16 +75,16 @@ class SqliteDriver:
         "uuid": lambda v: None if v is None else UUID(v),
     }
     errors: tuple[type[BaseException], ...] = (apsw.Error, StoreUnavailable, UnicodeDecodeError)
-    refusals: tuple[type[BaseException], ...] = (
+    row_errors: tuple[type[BaseException], ...] = (
         apsw.ConstraintError,
         apsw.MismatchError,
         apsw.TooBigError,
         apsw.RangeError,
     )
-    unfit: tuple[type[BaseException], ...] = (apsw.MismatchError, apsw.TooBigError, apsw.RangeError)
-    longest_name: int | None = None
-    table_end = "STRICT, WITHOUT ROWID"
-    locking = ""  # whoever writes is alone already
+    value_errors: tuple[type[BaseException], ...] = (apsw.MismatchError, apsw.TooBigError, apsw.RangeError)
+    max_name_bytes: int | None = None
+    table_suffix = "STRICT, WITHOUT ROWID"
+    row_lock_clause = ""  # whoever writes is alone already
 
     def __init__(self, path: str) -> None:
         in_memory = path == ":memory:"
@@ -92,53 +92,57 @@ class SqliteDriver:
         self.address = f"sqlite:{self.path}"
         self._file: File | None = None
         # The writers' lock is for processes; this one is for our threads. It knows which thread has it, at any moment.
-        self._turn: Any = threading.RLock()
-        self._since = 0.0
-        self._opening = threading.Lock()
+        self._writer_lock: Any = threading.RLock()
+        self._began_at = 0.0
+        self._open_lock = threading.Lock()
         self._prepared: WeakSet[apsw.Connection] = WeakSet()
-        self._known = False  # whether the path leads to a store is known
-        self._guard, self._real, self._links_at = FileGuard(), self.path, 0.0
+        self._inspected = False  # whether the path leads to a store is known
+        self._guard, self._real_path, self._next_link_check = FileGuard(), self.path, 0.0
         self._immutable = False  # whether the file is closed, in a place where nothing can be written
-        self._own: Any = ForAll(self._connect, _close, _clear) if in_memory else Idle(self._connect, _close)
+        self._own_connections: Any = (
+            SharedConnection(self._connect, _close_connection, _rollback_if_open)
+            if in_memory
+            else ConnectionPool(self._connect, _close_connection)
+        )
 
-    def take(self, write: bool, handling: bool) -> apsw.Connection | Turn[apsw.Connection]:
+    def acquire(self, write: bool, runs_user_code: bool) -> apsw.Connection | Loan[apsw.Connection]:
         """From the store file's own pool, or one of this driver's own."""
-        if not self._known:
-            self._recognise()
+        if not self._inspected:
+            self._inspect_path()
         if self._file is None:
-            if write and time.monotonic() > self._links_at:
-                refuse_links(self._real)
-                self._links_at = time.monotonic() + PRESENCE_CHECK_INTERVAL_S
-            return self._own.take()
+            if write and time.monotonic() > self._next_link_check:
+                refuse_links(self._real_path)
+                self._next_link_check = time.monotonic() + PRESENCE_CHECK_INTERVAL_S
+            return self._own_connections.acquire()
         connection = self._file.writer() if write else self._file.reader()
         if connection not in self._prepared:
             add_functions(connection)
             self._prepared.add(connection)
         return connection
 
-    def connection(self, taken: apsw.Connection | Turn[apsw.Connection]) -> apsw.Connection:
+    def connection(self, lent: apsw.Connection | Loan[apsw.Connection]) -> apsw.Connection:
         """It is one; of what is in memory, that of the turn."""
-        if isinstance(taken, Turn):
-            assert taken.connection is not None
-            return taken.connection
-        return taken
+        if isinstance(lent, Loan):
+            assert lent.connection is not None
+            return lent.connection
+        return lent
 
-    def give(self, taken: Any, write: bool, broken: bool) -> None:
+    def release(self, lent: Any, write: bool, broken: bool) -> None:
         """Back to where it came from. The turn that an exception kept `begin` from giving back goes with it."""
         if self._file is None:
-            self._own.give(taken, broken)
+            self._own_connections.release(lent, broken)
         elif broken:
-            self._file.pool.discard(taken)
+            self._file.pool.discard(lent)
         elif write:
-            self._file.pool.return_writer(taken)
+            self._file.pool.return_writer(lent)
         else:
-            self._file.pool.return_reader(taken)
-        if write and self._turn._is_owned():
-            self._release()
+            self._file.pool.return_reader(lent)
+        if write and self._writer_lock._is_owned():
+            self._release_writer_lock()
 
-    def _recognise(self) -> None:
-        with self._opening:
-            if not self._known and self.path != ":memory:":
+    def _inspect_path(self) -> None:
+        with self._open_lock:
+            if not self._inspected and self.path != ":memory:":
                 real = os.path.realpath(self.path)
                 guard = FileGuard()
                 try:
@@ -146,7 +150,7 @@ class SqliteDriver:
                     guard.lock_shared_early()
                     self._immutable = guard.is_wal_mode and is_readable_without_locks(real)
                     if _is_store(real, self._immutable):
-                        self._file = File(self.path, readonly=False, full_sync=False, timeout=PATIENCE)
+                        self._file = File(self.path, readonly=False, full_sync=False, timeout=LOCK_TIMEOUT_S)
                         self._file.open(create=False)
                         guard.release()
                 except OSError as error:
@@ -155,18 +159,18 @@ class SqliteDriver:
                     guard.release()
                     self._file = None
                     raise
-                self._guard, self._real = guard, real
-            self._known = True
+                self._guard, self._real_path = guard, real
+            self._inspected = True
 
     def _connect(self) -> apsw.Connection:
         if self._immutable:
-            connection = connect_immutable(self._real)
+            connection = connect_immutable(self._real_path)
             add_functions(connection)
             return connection
         connection = connect(self.path)
         try:
             self._guard.write_entry_mark()
-            connection.set_busy_timeout(int(PATIENCE * 1000))
+            connection.set_busy_timeout(int(LOCK_TIMEOUT_S * 1000))
             if self.path != ":memory:" and connection.pragma("journal_mode") != "wal":
                 connection.pragma("journal_mode", "wal")
             self._guard.lock_shared()
@@ -179,23 +183,23 @@ class SqliteDriver:
             raise
         return connection
 
-    def shut(self) -> None:
+    def close(self) -> None:
         """Close everything. Nothing is checkpointed here: the log belongs to whoever writes next."""
-        self._own.close()
+        self._own_connections.close()
         self._guard.release()
         if self._file is not None:
             self._file.close()
-        self._file, self._known = None, self.path == ":memory:"
+        self._file, self._inspected = None, self.path == ":memory:"
 
-    def relation(self, name: str) -> str:
+    def quote_relation(self, name: str) -> str:
         """Quoted."""
-        return quoted(name)
+        return quote_identifier(name)
 
-    def column(self, name: str) -> str:
+    def quote_column(self, name: str) -> str:
         """Quoted."""
-        return quoted(name)
+        return quote_identifier(name)
 
-    def sql(self, text: str) -> str:
+    def adapt_sql(self, text: str) -> str:
         """As it is."""
         return text
 
@@ -214,7 +218,7 @@ class SqliteDriver:
         """
         ordered = sorted(rows, key=itemgetter(slice(len(table.key))))
         width = len(rows[0])  # the table's columns, and those that statements.py adds
-        at_once = max(1, min(AT_ONCE, MOST_TEXT // (2 * width + 2)))
+        at_once = max(1, min(MAX_ROWS_PER_STATEMENT, MAX_STATEMENT_CHARS // (2 * width + 2)))
         rest = len(ordered) % at_once
         if len(ordered) > rest:
             head, one, tail = statement.partition(f"({','.join('?' * width)})")
@@ -226,20 +230,20 @@ class SqliteDriver:
     def begin(self, connection: apsw.Connection) -> None:
         """Take the writers' turn, then the write lock."""
         if self._file is not None:
-            self._turn.acquire()
+            self._writer_lock.acquire()
         try:
             if self._file is not None:
                 self._file.lock.acquire()
             connection.execute("BEGIN IMMEDIATE")
         except BaseException:
-            self._release()
+            self._release_writer_lock()
             raise
-        self._since = time.monotonic()
+        self._began_at = time.monotonic()
 
-    def dress(self, connection: apsw.Connection) -> None:
+    def prepare_foreign_connection(self, connection: apsw.Connection) -> None:
         """It does."""
 
-    def exclusive(self, connection: apsw.Connection) -> None:
+    def lock_schema_changes(self, connection: apsw.Connection) -> None:
         """Whoever writes is alone already."""
 
     def commit(self, connection: apsw.Connection) -> None:
@@ -258,7 +262,7 @@ class SqliteDriver:
                     connection.execute("ROLLBACK")
             raise
         finally:
-            self._release()
+            self._release_writer_lock()
 
     def rollback(self, connection: apsw.Connection) -> None:
         """Roll back and let the next writer in."""
@@ -267,15 +271,15 @@ class SqliteDriver:
                 with suppress(apsw.Error):  # as above
                     connection.execute("ROLLBACK")
         finally:
-            self._release()
+            self._release_writer_lock()
 
-    def _release(self) -> None:
+    def _release_writer_lock(self) -> None:
         if self._file is not None:
             self._file.lock.release()
-            if self._turn._is_owned():
-                self._turn.release()
+            if self._writer_lock._is_owned():
+                self._writer_lock.release()
 
-    def wide(self, connection: apsw.Connection) -> AbstractContextManager[object]:
+    def allow_full_scan(self, connection: apsw.Connection) -> AbstractContextManager[object]:
         """Nothing to be set."""
         return nullcontext()
 
@@ -283,42 +287,42 @@ class SqliteDriver:
         """This machine's clock: a SQLite file is not shared between machines."""
         return time.time_ns() // 1000
 
-    def dead(self, connection: Any, error: BaseException) -> bool:
+    def is_disconnect(self, connection: Any, error: BaseException) -> bool:
         """A file does not hang up."""
         return False
 
-    def overdue(self) -> bool:
+    def should_yield(self) -> bool:
         """In the store's own file: after a twentieth of a second."""
-        return self._file is not None and time.monotonic() - self._since > SLICE
+        return self._file is not None and time.monotonic() - self._began_at > MAX_TRANSACTION_S
 
-    def keys(self, columns: Sequence[tuple[str, ColumnKind]], count: int) -> str:
+    def key_condition(self, columns: Sequence[tuple[str, ColumnKind]], count: int) -> str:
         """A list of row values, answered from the primary key."""
         if len(columns) == 1:
             return f"{columns[0][0]} IN ({','.join('?' * count)})"
         one = f"({','.join('?' * len(columns))})"
         return f"({','.join(name for name, _ in columns)}) IN (VALUES {','.join([one] * count)})"
 
-    def exists(self, connection: apsw.Connection, name: str) -> bool:
+    def has_relation(self, connection: apsw.Connection, name: str) -> bool:
         """Whether anything of this name is there, whatever its case."""
         return bool(connection.execute("SELECT 1 FROM sqlite_schema WHERE lower(name) = lower(?)", (name,)).fetchall())
 
-    def shown(self, connection: apsw.Connection, name: str) -> str:
+    def view_columns(self, connection: apsw.Connection, name: str) -> str:
         """Those of the row; not those that are only sorted by (see statements.py)."""
         found = [row[0] for row in connection.execute("SELECT name FROM pragma_table_info(?)", (name,))]
-        second = {order_name(each) for each in found}
-        return ", ".join(quoted(each) for each in found if each not in second) or "*"
+        second = {order_column_name(each) for each in found}
+        return ", ".join(quote_identifier(each) for each in found if each not in second) or "*"
 
-    def width(self, connection: apsw.Connection, name: str) -> int:
+    def count_columns(self, connection: apsw.Connection, name: str) -> int:
         """By the table's own description."""
         return connection.execute("SELECT count(*) FROM pragma_table_info(?)", (name,)).fetchone()[0]  # type: ignore[index]
 
-    def translated(self, error: BaseException) -> EventfoldError:
+    def translate_error(self, error: BaseException) -> EventfoldError:
         """TargetUnavailable, with what to do about it."""
         match error:
             case EventfoldError():
                 what, now = error.what, error.now
             case apsw.BusyError() | apsw.LockedError():
-                what = f"{self.path} is locked by another program{self._by()}."
+                what = f"{self.path} is locked by another program{self._describe_holder()}."
                 now = "It is tried again; end that program, or its transaction."
             case apsw.CantOpenError() | apsw.IOError() | apsw.NoMemError():
                 said = translate_error(error, self.path)
@@ -334,23 +338,26 @@ class SqliteDriver:
             case apsw.NotADBError():
                 what, now = f"{self.path} is no SQLite file.", "Give the rows a file of their own."
             case UnicodeDecodeError():
-                return text_damaged(self.address, error)
+                return damaged_text_error(self.address, error)
             case _:
                 what = f"SQLite refused: {error} ({type(error).__name__})."
                 now = "Look at the SQL, and at the tables it names."
         return TargetUnavailable(what, now, address=self.address, detail=str(error))
 
-    def blocker(self) -> str:
+    def lock_holder(self) -> str:
         """The process that others wait for, where Linux tells: a writer in turn, or a program that takes no turns."""
-        turn = _locks(f"{self.path}.lock", "FLOCK")
-        writing = _locks(f"{self.path}-shm", "POSIX", WRITE_LOCK)
+        turn = _find_lock(f"{self.path}.lock", "FLOCK")
+        writing = _find_lock(f"{self.path}-shm", "POSIX", WRITE_LOCK_BYTE)
         if writing.holder and turn.holder and writing.holder != turn.holder:
-            return _process(writing.holder)
-        return _process(turn.holder) if turn.waiting else ""
+            return _describe_process(writing.holder)
+        return _describe_process(turn.holder) if turn.waiting else ""
 
-    def _by(self) -> str:
-        holder = _locks(f"{self.path}-shm", "POSIX", WRITE_LOCK).holder or _locks(f"{self.path}.lock", "FLOCK").holder
-        return f" ({_process(holder)})" if holder and holder != str(os.getpid()) else ""
+    def _describe_holder(self) -> str:
+        holder = (
+            _find_lock(f"{self.path}-shm", "POSIX", WRITE_LOCK_BYTE).holder
+            or _find_lock(f"{self.path}.lock", "FLOCK").holder
+        )
+        return f" ({_describe_process(holder)})" if holder and holder != str(os.getpid()) else ""
 
 
 def _is_store(path: str, immutable: bool) -> bool:
@@ -362,40 +369,40 @@ def _is_store(path: str, immutable: bool) -> bool:
         record_errno(error, probe)
         raise
     finally:
-        _close(probe)
+        _close_connection(probe)
 
 
-def _clear(connection: apsw.Connection) -> None:
+def _rollback_if_open(connection: apsw.Connection) -> None:
     """End the transaction of a call that could not end it itself."""
     if connection.in_transaction:
         connection.execute("ROLLBACK")
 
 
-def _close(connection: apsw.Connection) -> None:
+def _close_connection(connection: apsw.Connection) -> None:
     with suppress(apsw.Error):  # what was committed does not depend on how a connection ends
         connection.close(force=True)
 
 
-class _Locks(NamedTuple):
+class _FileLock(NamedTuple):
     holder: str  # its process id, or ""
     waiting: bool
 
 
-def _locks(path: str, kind: str, first: str = "0") -> _Locks:
+def _find_lock(path: str, kind: str, first: str = "0") -> _FileLock:
     """Who has a lock on a file, and whether others wait for it; nobody, where the system does not tell."""
     try:
         inode = os.stat(path).st_ino
         lines = [line.split() for line in Path("/proc/locks").read_text("ascii").splitlines()]
     except OSError:
-        return _Locks("", False)
+        return _FileLock("", False)
     for words in lines:
         mine = words[1] == kind and words[3] == "WRITE" and words[5].endswith(f":{inode}") and words[6] == first
         if mine:
-            return _Locks(words[4], any(each[0] == words[0] and each[1] == "->" for each in lines))
-    return _Locks("", False)
+            return _FileLock(words[4], any(each[0] == words[0] and each[1] == "->" for each in lines))
+    return _FileLock("", False)
 
 
-def _process(number: str) -> str:
+def _describe_process(number: str) -> str:
     try:
         return f"process {number} ({Path(f'/proc/{number}/comm').read_text().strip()})"
     except OSError:
