@@ -13,7 +13,8 @@ from eventfold.concurrency import run
 from eventfold.core.envelope import NewEvent
 from eventfold.core.query import ConditionClause, Query
 from eventfold.engines.memory import MemoryEngine
-from eventfold.engines.postgres import append, large_queries, reader
+from eventfold.engines.postgres import batch as batching
+from eventfold.engines.postgres import large_queries, reader
 from eventfold.ports.engine import AppendRequest, Span
 from tests.model.calls import queries, requests, seen, timeless
 from tests.postgres.given import Opened
@@ -61,18 +62,18 @@ def test_calls_are_cut_where_one_request_repeats_another() -> None:
         return AppendRequest((NewEvent(bytes([number]) * 16, "T", 1, b"{}", ("a:1",)),), unless, key)
 
     same_id = [asking(1), asking(2), asking(1), asking(3)]
-    assert [len(batch.requests) for batch in append.split_batches(same_id)] == [2, 2]
+    assert [len(batch.requests) for batch in batching.split_batches(same_id)] == [2, 2]
     same_key = [asking(1, "k"), asking(2), asking(3, "k")]
-    assert [len(batch.requests) for batch in append.split_batches(same_key)] == [2, 1]
+    assert [len(batch.requests) for batch in batching.split_batches(same_key)] == [2, 1]
     apart = [asking(n, unless=(ConditionClause(Query.of(tags="b:1"), 0),)) for n in range(9)]
-    assert [(len(batch.requests), batch.matches) for batch in append.split_batches(apart)] == [(9, [])]
+    assert [(len(batch.requests), batch.matches) for batch in batching.split_batches(apart)] == [(9, [])]
     close = [asking(n, unless=(ConditionClause(Query.of(tags="a:1"), n),)) for n in range(9)]
-    (batch,) = append.split_batches(close)
+    (batch,) = batching.split_batches(close)
     assert batch.matches == [(n, 1, 0) for n in range(1, 10)]
     many = [
         asking(n % 250, unless=tuple(ConditionClause(Query.of(types=["T", f"U{i}"]), 0) for i in range(n, n + 30)))
         for n in range(200)
     ]
-    cut = list(append.split_batches(many))
+    cut = list(batching.split_batches(many))
     assert sum(len(batch.requests) for batch in cut) == 200
     assert len(cut) > 1

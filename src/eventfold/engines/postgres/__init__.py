@@ -2,7 +2,8 @@
 
     engine.py          the port: each call to the part that answers it
     reader.py          pages, single events and counts        statements.py, large_queries.py   their SQL
-    writer.py          appends: batches, retries, outcomes    append.py   one batch as one call, and its reply
+    writer.py          appends: retries, outcomes             batch.py    requests that one call can judge
+    append.py          one batch as one call, and its reply
     inline.py          appends in which read models are folded
     transactions.py    appends within the user's transaction
     replication.py     another log's events, as they are there

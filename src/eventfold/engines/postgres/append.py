@@ -5,14 +5,13 @@ Knows: the arguments and result codes of `append` in sql/append.sql. Does not kn
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from eventfold.core.envelope import NewEvent, Receipt, digest
-from eventfold.core.moment_tags import in_utc
-from eventfold.core.query import ConditionClause, Item, Query
+from eventfold.core.query import ConditionClause, Item
 from eventfold.engines.postgres.arrays import (
     pack_bigints,
     pack_blob,
@@ -27,6 +26,7 @@ from eventfold.engines.postgres.arrays import (
     pack_uuid,
     pack_uuids,
 )
+from eventfold.engines.postgres.batch import AppendBatch, numbered_clauses
 from eventfold.engines.postgres.checksums import new_event_crc
 from eventfold.engines.postgres.large_queries import rarest_tag_first
 from eventfold.engines.postgres.schema import LAYOUT
@@ -67,119 +67,11 @@ APPEND_OPTIONS: dict[str, str] = {  # the arguments that only `append` has, not 
     "c_follows": "integer[]",
     "brought": "text[]",
 }
-MAX_MATCHES = 4_000  # pairs of a clause and an event of the same call that matches it: more are divided into two calls
 MIN_ITEMS_JUDGED_IN_SETS = 64  # items of conditions: more are judged as sets (the SQL function `judge`)
 PREJUDGE_EVENTS = 1_000  # a condition that spans more events than this is also judged before the lock is taken
 
 
 _ANY_EVENT = Item()
-
-
-class AppendBatch(msgspec.Struct, frozen=True):
-    """Requests that one call can judge: no event id and no request key occurs twice.
-
-    `groups`: the distinct queries of the conditions, numbered from 1. `matches`: (request, group, offset of the event
-    in its request) for each event that matches a query. `positions`: of stored events behind which conditions begin.
-    """
-
-    requests: Sequence[AppendRequest]
-    groups: dict[Query, int]
-    matches: list[tuple[int, int, int]]
-    positions: Mapping[bytes, int] = {}
-
-    def after_event_ids(self, *, all: bool = False) -> list[bytes]:
-        """The ids of events behind which conditions begin: those not in this call, or `all`."""
-        asked = [c.after_event for request in self.requests for c in request.unless if c.after_event is not None]
-        if not asked or all:
-            return asked
-        here = {event.id for request in self.requests for event in request.events}
-        return [identity for identity in asked if identity not in here]
-
-    def clauses(self) -> list[tuple[int, ConditionClause]]:
-        """Every clause with the number of its request, from 1, in the order of the call's arguments.
-
-        A clause that begins behind an event of known position begins at that position. The reply refers to the clause
-        as it was requested.
-        """
-        return [(number, self._with_position(clause)) for number, clause in numbered_clauses(self)]
-
-    def _with_position(self, clause: ConditionClause) -> ConditionClause:
-        if clause.after_event is None or clause.after_event not in self.positions:
-            return clause
-        return ConditionClause(clause.query, max(clause.after, self.positions[clause.after_event]))
-
-
-def split_batches(requests: Sequence[AppendRequest]) -> Iterator[AppendBatch]:
-    """The requests in order, divided before a repeated id or key, or where too many match each other's conditions.
-
-    A request with a repeated id, which no log can hold, is a batch of its own.
-    """
-    if len(requests) == 1:
-        yield AppendBatch(requests, {}, [])
-        return
-    begun = 0
-    ids: set[bytes] = set()
-    keys: set[str | None] = set()
-    for index, request in enumerate(requests):
-        own_ids = [event.id for event in request.events]
-        alone = has_repeated_ids(request)
-        if index > begun and (alone or request.key in keys or not ids.isdisjoint(own_ids)):
-            yield from _split_by_matches(requests[begun:index])
-            begun = index
-            ids, keys = set[bytes](), set[str | None]()
-        if alone:
-            yield AppendBatch([request], {}, [])
-            begun = index + 1
-            continue
-        ids.update(own_ids)
-        if request.key is not None:
-            keys.add(request.key)
-    if begun < len(requests):
-        yield from _split_by_matches(requests[begun:])
-
-
-def _split_by_matches(requests: Sequence[AppendRequest]) -> Iterator[AppendBatch]:
-    """Batches with the matches of each request's events and the other requests' conditions."""
-    queries = dict.fromkeys(clause.query for request in requests for clause in request.unless)
-    if len(requests) == 1 or not queries:
-        yield AppendBatch(requests, {}, [])
-        return
-    groups = {query: number for number, query in enumerate(queries, 1)}
-    index = _QueryIndex(groups)
-    matches: list[tuple[int, int, int]] = []
-    for number, request in enumerate(requests, 1):
-        for offset, event in enumerate(request.events):
-            matches += [(number, group, offset) for group in index.groups_matching(event)]
-        if len(matches) > MAX_MATCHES and number < len(requests):
-            yield from _split_by_matches(requests[:number])
-            yield from _split_by_matches(requests[number:])
-            return
-    yield AppendBatch(requests, groups if matches else {}, matches)
-
-
-class _QueryIndex:
-    """Finds which of several queries an event matches, by its tags and type instead of by trying all."""
-
-    def __init__(self, groups: dict[Query, int]) -> None:
-        self._by_tag: dict[str, dict[Query, int]] = {}
-        self._by_type: dict[str, dict[Query, int]] = {}
-        self._always: dict[Query, int] = {}
-        for query, group in groups.items():
-            if not query.items:
-                self._always[query] = group
-            for item in query.items:
-                if item.tags:
-                    self._by_tag.setdefault(item.tags[0], {})[query] = group
-                for name in () if item.tags else item.types:
-                    self._by_type.setdefault(name, {})[query] = group
-
-    def groups_matching(self, event: NewEvent) -> list[int]:
-        """The numbers of the queries that this event matches."""
-        maybe = self._always | self._by_type.get(event.type, {})
-        for tag in {*event.tags, *map(in_utc, event.tags)}:
-            if tag in self._by_tag:
-                maybe = maybe | self._by_tag[tag]
-        return [group for query, group in maybe.items() if query.matches(event.type, event.tags)]
 
 
 def call_sql(function: str, arguments: dict[str, Any]) -> str:
@@ -293,11 +185,6 @@ def _after_event_numbers(batch: AppendBatch, clauses: list[tuple[int, ConditionC
     return [None if clause.after_event is None else numbers.get(clause.after_event, 0) for _, clause in clauses]
 
 
-def numbered_clauses(batch: AppendBatch) -> list[tuple[int, ConditionClause]]:
-    """Every clause as it was requested, with the number of its request, from 1."""
-    return [(number, clause) for number, request in enumerate(batch.requests, 1) for clause in request.unless]
-
-
 def append_options(batch: AppendBatch, seen: int) -> dict[str, Any]:
     """The greatest `after` of the conditions, and whether to judge long conditions before the lock is taken.
 
@@ -313,16 +200,6 @@ def append_options(batch: AppendBatch, seen: int) -> dict[str, Any]:
         if looking and min(looking) + PREJUDGE_EVENTS < seen
         else {"furthest": furthest}
     )
-
-
-def has_repeated_ids(request: AppendRequest) -> bool:
-    """Whether two events of the request have the same id, which no log can hold."""
-    return len(request.events) > 1 and len({event.id for event in request.events}) < len(request.events)
-
-
-def is_stale(request: AppendRequest, epoch: int) -> bool:
-    """Whether the request's condition was read in another epoch."""
-    return request.epoch is not None and request.epoch != epoch and bool(request.unless)
 
 
 class AppendReply(msgspec.Struct, frozen=True):

@@ -16,8 +16,9 @@ from psycopg import errors as pg
 from eventfold.core.envelope import StoredEvent, page_length
 from eventfold.core.mutex import Mutex
 from eventfold.core.query import Query
-from eventfold.engines.postgres.append import AppendBatch, AppendReply, parse_reply, split_batches, written_requests
+from eventfold.engines.postgres.append import AppendReply, parse_reply, written_requests
 from eventfold.engines.postgres.arrays import pack_texts
+from eventfold.engines.postgres.batch import AppendBatch, split_batches
 from eventfold.engines.postgres.checksums import text_checksum
 from eventfold.engines.postgres.connection import Connection, ResultRows
 from eventfold.engines.postgres.options import quote_identifier, writer_lock_arguments

@@ -16,18 +16,9 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from eventfold.core.envelope import Receipt, Staged, StoredEvent, digest, now_micros
-from eventfold.engines.postgres.append import (
-    AppendBatch,
-    EpochChanged,
-    append_arguments,
-    call_sql,
-    guard_epoch,
-    has_repeated_ids,
-    is_stale,
-    numbered_clauses,
-    split_batches,
-)
+from eventfold.engines.postgres.append import EpochChanged, append_arguments, call_sql, guard_epoch
 from eventfold.engines.postgres.arrays import ArrayDumpers, pack_texts, pack_uuids
+from eventfold.engines.postgres.batch import AppendBatch, has_repeated_ids, is_stale, numbered_clauses, split_batches
 from eventfold.engines.postgres.errors import translate_error
 from eventfold.engines.postgres.options import quote_identifier
 from eventfold.engines.postgres.reader import PostgresReader

@@ -18,19 +18,16 @@ from eventfold.core.envelope import Receipt, make_receipt
 from eventfold.core.moment_tags import is_moment
 from eventfold.engines.postgres import inline
 from eventfold.engines.postgres.append import (
-    AppendBatch,
     EpochChanged,
     append_arguments,
     append_options,
     call_sql,
     decode_outcomes,
     guard_epoch,
-    has_repeated_ids,
-    is_stale,
     parse_reply,
-    split_batches,
 )
 from eventfold.engines.postgres.arrays import pack_uuids
+from eventfold.engines.postgres.batch import AppendBatch, has_repeated_ids, is_stale, split_batches
 from eventfold.engines.postgres.connection import Connection
 from eventfold.engines.postgres.errors import receipt_unavailable
 from eventfold.engines.postgres.inline import InlineAppender, InlineResult
@@ -175,7 +172,7 @@ class PostgresWriter:
         arguments = append_arguments(batch) | options | self._inline.code_argument
         if connection.pooled:
             arguments["patience"] = self._servers.lock_timeout_ms()
-        if AppendMode.CHECK_IDS in mode:
+        if mode is not AppendMode.OPTIMISTIC and AppendMode.CHECK_IDS in mode:  # the first test alone is fast
             arguments["careful"] = True
         names = tuple(arguments)
         if names not in self._statements:
