@@ -63,11 +63,11 @@ def test_memory_as_sqlite_writes_it_is_memory(address: str, tmp_path: Path, monk
 def test_what_is_no_address_is_refused(address: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """None, bytes, numbers and other objects make no file named by their repr, as a store and as a target."""
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InvalidUrl, match=r"no address\. Give "):
+    with pytest.raises(InvalidUrl, match=r"not an address\. Give "):
         ef.Store(address)
-    with pytest.raises(InvalidUrl, match=r"no address\. Give "):
+    with pytest.raises(InvalidUrl, match=r"not an address\. Give "):
         asyncio.run(ef.AsyncStore(address).open())
-    with pytest.raises(InvalidUrl, match=r"no address\. Give "):
+    with pytest.raises(InvalidUrl, match=r"not an address\. Give "):
         open_target(MemoryEngine(Clock()), address, unused)
     assert not list(tmp_path.iterdir())
 

@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 
 import eventfold as ef
-from eventfold.engines.sqlite import file
+from eventfold.engines.sqlite import schema
 from eventfold.engines.sqlite.errors import memory_file_system
 from eventfold.engines.sqlite.file_guards import FileGuard
 from eventfold.errors import AppendUnconfirmed, StoreDamaged, StoreUnsafe
@@ -223,7 +223,7 @@ def test_the_definitions_are_compared_with_those_of_a_new_store(tmp_path: Path) 
     path = str(tmp_path / "new.db")
     ef.Store(path).close()
     found = foreign(path, "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
-    assert set(found) == file._expected_definitions()
+    assert set(found) == schema._expected_definitions()
 
 
 # ------------------------------------------------------------------------------------------ journal modes

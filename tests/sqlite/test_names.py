@@ -125,7 +125,7 @@ def test_a_name_and_its_number_must_agree_in_both_directions(store: ef.Store) ->
     run(engine.append_many([request(raw(1, "a:1")), request(raw(2, "b:1"))]))
     engine._tags._ids_by_name.clear()
     engine._tags._by_id = "SELECT 'b:1' WHERE ? > 0"  # what a changed page would answer
-    with pytest.raises(StoreDamaged, match="number of another"):
+    with pytest.raises(StoreDamaged, match="id of another"):
         run(engine.read(Query.of(tags="a:1"), Span()))
     engine._types.names_by_id.clear()
     engine._types._by_name = "SELECT 77 WHERE ? > ''"

@@ -1,6 +1,6 @@
-"""Room: which address means which engine. Engines know nothing of each other; each is imported when first used.
+"""Which address means which engine. Engines do not know each other; each is imported on first use.
 
-Knows: URL schemes. Does not know: how any engine works.
+Knows: URL schemes. Does not know: how an engine works.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ SCHEMES = ("memory", "sqlite", "postgresql", "postgres", "file")
 def open_engine(address: str | Engine, colour: Colour, create: bool, options: dict[str, Any]) -> Engine:
     """The engine behind an address: a path or sqlite: is a SQLite file; memory:, postgresql:// are the others.
 
-    `:memory:` is memory: too, and sqlite:///PATH means what it means to SQLAlchemy. An engine is its own address.
-    Raises InvalidUrl on an unknown scheme and on what is no address, MissingExtra where its driver is not installed.
+    `:memory:` is memory: too, and sqlite:///PATH means the same as in SQLAlchemy. An engine is returned as it is.
+    Raises InvalidUrl for an unknown scheme or an invalid address, MissingExtra if the driver is not installed.
     """
     if not isinstance(address, str) and hasattr(address, "append_many"):
         return address
@@ -56,7 +56,7 @@ def open_engine(address: str | Engine, colour: Colour, create: bool, options: di
 
 
 async def upgrade_layout(engine: Engine, copy: str | None, *, copies: bool) -> UpgradeResult:
-    """Bring the store of an engine that is not open to this version's layout. Raises NotSupported where none is kept.
+    """Upgrade the store of an engine that is not open to the current layout. Raises NotSupported without a layout.
 
     `copy`: where a copy is written first; None: beside the store, unless `copies` is false.
     """
@@ -67,7 +67,7 @@ async def upgrade_layout(engine: Engine, copy: str | None, *, copies: bool) -> U
 
 
 async def begin_epoch_after_restore(engine: Engine) -> RestoreResult:
-    """Let a new epoch begin in the store of an engine that is not open. Raises NotSupported where none is kept."""
+    """Begin a new epoch in the store of an engine that is not open. Raises NotSupported without storage."""
     restored: Callable[[], Awaitable[RestoreResult]] | None = getattr(engine, "restored", None)
     if restored is None:
         raise _no_storage_error(engine, "restored")
@@ -76,7 +76,7 @@ async def begin_epoch_after_restore(engine: Engine) -> RestoreResult:
 
 def _no_storage_error(engine: Engine, capability: str) -> NotSupported:
     return NotSupported(
-        f"What the {engine.name} engine holds outlives no process, and has no older layout and no backup.",
+        f"The {engine.name} engine keeps its log in memory: it has no older layout and no backup.",
         "Name a file or a PostgreSQL store.",
         engine=engine.name,
         capability=capability,
@@ -106,7 +106,7 @@ def _open_sqlite(path: str, create: bool, options: dict[str, Any]) -> Engine:
 
 
 def refuse_unknown_options(constructor: Callable[..., Any], options: dict[str, Any], engine: str) -> None:
-    """Raises InvalidInput on an option that an engine does not have, naming those it has."""
+    """Raises InvalidInput for an option that an engine does not have, and lists those it has."""
     known = [name for name, each in inspect.signature(constructor).parameters.items() if each.kind == each.KEYWORD_ONLY]
     known = sorted({*known, *({"clock"} if engine == "memory" else ())} - {"create"})
     for name in options:
@@ -121,7 +121,7 @@ def refuse_unknown_options(constructor: Callable[..., Any], options: dict[str, A
 
 
 def _is_missing(error: ImportError, package: str) -> bool:
-    """Whether it is that package which is not there, rather than something in our own rooms that is broken."""
+    """Whether this package is missing, rather than an import within eventfold failing."""
     return (error.name or package).partition(".")[0].startswith(package)
 
 

@@ -1,4 +1,4 @@
-"""Room: the log in memory: the reference every engine is compared with, and the smallest example of the port.
+"""The log in memory: the reference that every engine is compared with, and the smallest example of the port.
 
 Knows: lists and positions. Does not know: bytes on disk. Nothing survives the process.
 """
@@ -49,12 +49,12 @@ T = TypeVar("T")
 
 
 def now_micros() -> int:
-    """The clock: µs since 1970 UTC."""
+    """The current time: µs since 1970 UTC."""
     return _time.time_ns() // 1000
 
 
 class MemoryEngine:
-    """One log in this process's memory. `MemoryEngine.named("x")` gives everyone in the process the same one."""
+    """One log in the memory of this process. `MemoryEngine.named("x")` always returns the same log."""
 
     name = "memory"
     capabilities = Capabilities(blocks=False, durable=False, shared=False)
@@ -67,10 +67,10 @@ class MemoryEngine:
         self._clock = clock
         self._mutex = Mutex()
         self._log: list[StoredEvent] = []
-        self._complete_through = 0  # what stands behind it in the log was being written when an exception ended that
+        self._complete_through = 0  # later events belong to an append that an exception interrupted
         self._ids: dict[bytes, int] = {}
         self._tags: dict[str, list[int]] = {}
-        self._moments: dict[str, list[int]] = {}  # by tags in UTC
+        self._moments: dict[str, list[int]] = {}  # by tag, in UTC
         self._types: dict[str, list[int]] = {}
         self._requests: dict[str, Receipt] = {}
         self._locks: dict[str, str] = {}
@@ -79,7 +79,10 @@ class MemoryEngine:
 
     @classmethod
     def named(cls, name: str, create: bool = True, **options: Any) -> MemoryEngine:
-        """A new log, or, with a name, the process's log of that name: StoreNotFound if it may not be made."""
+        """A new log, or the process's log with this name.
+
+        Raises StoreNotFound if it is missing and `create` is False.
+        """
         if not create and name and name not in cls._named:
             raise StoreNotFound(
                 f"There is no log memory:{name} in this process.", "Open it with create=True first, in this process."
@@ -99,7 +102,7 @@ class MemoryEngine:
                 call_all(tuple(self._watchers))
 
     def _run_locked(self, work: Callable[[], T]) -> T:
-        """Call `work` while nobody else reads or writes here, over appends that are whole."""
+        """Call `work` under the mutex, after any interrupted append was removed."""
         return self._mutex.run(self._run_on_complete_appends, work)
 
     def _run_on_complete_appends(self, work: Callable[[], T]) -> T:
@@ -108,7 +111,7 @@ class MemoryEngine:
         return work()
 
     def _remove_incomplete_append(self) -> None:
-        """Remove what was not written to its end. May itself be ended at any point, and is then done again."""
+        """Remove an interrupted append. If an exception ends this too, the next call repeats it."""
         while len(self._log) > self._complete_through:
             last = self._log[-1]
             if self._ids.get(last.id) == last.position:
@@ -143,7 +146,7 @@ class MemoryEngine:
         done = make_receipt(self.store_id, self.epoch, self._log[first - 1 :])
         if request.key is not None:
             self._requests[request.key] = done
-        self._complete_through = len(self._log)  # one step: from here on it is written
+        self._complete_through = len(self._log)  # one assignment: from here on the append is complete
         return done
 
     def _find_repeat(self, request: AppendRequest) -> Receipt | None:
@@ -183,7 +186,7 @@ class MemoryEngine:
                 self._moments.setdefault(in_utc(tag), []).append(stored.position)
 
     def _positions(self, query: Query, after: int, until: int, backwards: bool = False) -> Iterator[int]:
-        """Matching positions in (after, until], in order: the narrowest index, checked by `matches`."""
+        """Matching positions in (after, until], in order: candidates of the smallest index, checked by `matches`."""
         if not query.items:
             yield from range(until, after, -1) if backwards else range(after + 1, until + 1)
             return
@@ -357,7 +360,7 @@ class MemoryEngine:
 
     def _no_inline(self) -> NotSupported:
         return NotSupported(
-            "A log in memory folds no read models within its appends.",
+            "A log in memory has no inline read models.",
             "Keep it in a SQLite file for that.",
             engine=self.name,
             capability="inline",
@@ -378,11 +381,11 @@ class MemoryEngine:
         return stop
 
     async def close(self) -> None:
-        """See the port. The log stays for whoever else has it by name."""
+        """See the port. A named log stays in memory."""
 
 
 def is_within_occurred(event: StoredEvent, span: Span) -> bool:
-    """Whether an event lies within the business's time that a span asks for."""
+    """Whether the time at which an event occurred is within the bounds of a span."""
     moment = event.time if event.occurred is None else event.occurred
     return (span.occurred_since is None or moment >= span.occurred_since) and (
         span.occurred_until is None or moment <= span.occurred_until
@@ -390,5 +393,5 @@ def is_within_occurred(event: StoredEvent, span: Span) -> bool:
 
 
 def is_same_append(a: StoredEvent, b: StoredEvent) -> bool:
-    """Whether two events were written together."""
+    """Whether two events belong to the same append."""
     return a.first == b.first

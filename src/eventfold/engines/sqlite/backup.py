@@ -1,12 +1,8 @@
-"""A copy of a store, made while it is in use: under its name there is the whole copy, in its own epoch, or nothing.
+"""Backups of a store in use, and the new epoch that begins after a restore by other tools.
 
-It is written beside, under a name of its own, and renamed once it is whole and on the disk. What a killed process has
-left under that name is removed by the next backup to the same path.
-Knows: SQLite's own way of copying pages, files and their folder. Does not know: what is in them, but for the epoch.
-
-A new epoch for a file that other tools have put back: what came after the copy is gone, and its positions are free.
-
-Knows: the store's own row, the writers' lock, the note of the last event that was acknowledged. Does not know: events.
+A backup is written to a temporary name, and renamed once it is complete and on disk: at its path is the whole copy, in
+an epoch of its own, or nothing. A temporary file that a killed process left is removed by the next backup to that path.
+Knows: SQLite's backup API, the store's identity row, the note in the lock file. Does not know: events.
 """
 
 from __future__ import annotations
@@ -24,15 +20,15 @@ from eventfold.ports.engine import RestoreResult
 
 try:
     import fcntl
-except ImportError:  # Windows: of two backups to one path at once the later fails, in the system's words
+except ImportError:  # Windows: of two concurrent backups to one path the later fails with an error of the system
     fcntl = None  # type: ignore[assignment]
 
-PAGES_PER_STEP = 1_000  # pages between two moments at which an interrupt is heard
+PAGES_PER_STEP = 1_000  # an interrupt is handled between two steps
 SIDE_FILE_SUFFIXES = ("-wal", "-journal", "-shm")
 
 
 def backup(source: apsw.Connection, path: str) -> None:
-    """Copy a store page by page; the copy begins a new epoch, so that cursors are verified. All of it, or no file.
+    """Copy a store page by page. The copy begins a new epoch, so that cursors are verified. On failure no file is left.
 
     Raises NotAStore if something is at `path`, StoreBusy if another backup to `path` is being made, StoreFull without
     room for the copy.
@@ -56,7 +52,7 @@ def backup(source: apsw.Connection, path: str) -> None:
             raise _backup_error(translate_errno(error.errno or 0, path), path) from error
         if isinstance(error, apsw.Error):
             found = translate_error(error, path)
-            if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):  # what was read, not what was written
+            if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):  # the source is damaged, not the copy
                 found = translate_error(error, source.db_filename("main"))
             raise _backup_error(found, path) from error
         raise
@@ -65,7 +61,7 @@ def backup(source: apsw.Connection, path: str) -> None:
 
 
 def partial_path(path: str) -> str:
-    """Where a copy is written until it is whole."""
+    """The temporary name under which a copy is written."""
     folder, name = os.path.split(path)
     return os.path.join(folder, f".{name}.eventfold-partial")
 
@@ -75,7 +71,7 @@ def _refuse_existing(path: str) -> None:
         raise NotAStore(f"{path} exists already.", "Give the backup a path of its own.", path=path)
     for end in ("-wal", "-journal"):
         with suppress(FileNotFoundError, NotADirectoryError):
-            if os.stat(path + end).st_size:  # SQLite would take it for a part of the copy
+            if os.stat(path + end).st_size:  # SQLite would read it as part of the copy
                 raise NotAStore(
                     f"{path}{end} belongs to a database that is no longer at {path}.",
                     "Give the backup a path of its own, or move that file away.",
@@ -84,7 +80,7 @@ def _refuse_existing(path: str) -> None:
 
 
 def _create_partial(path: str, partial: str) -> int:
-    """An empty file to copy into, which no other process copies into. Its descriptor is to be closed."""
+    """Create an empty, locked file to copy into. The caller closes the descriptor."""
     while True:
         file = os.open(partial, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
         try:
@@ -104,7 +100,7 @@ def _create_partial(path: str, partial: str) -> int:
         except BaseException:
             os.close(file)
             raise
-        os.close(file)  # the process before us has renamed or removed it since
+        os.close(file)  # another process has renamed or removed it since
 
 
 def _is_same_file(file: int, path: str) -> bool:
@@ -117,16 +113,16 @@ def _is_same_file(file: int, path: str) -> bool:
 def _copy(source: apsw.Connection, partial: str) -> None:
     target = connect(partial)
     try:
-        # Nobody reads this file before it is whole and synced by the caller, so it needs no journal meanwhile.
+        # The file is not read before it is complete and synced, so it needs no journal meanwhile.
         target.pragma("journal_mode", "off")
         target.pragma("synchronous", "off")
-        source.execute("BEGIN; SELECT 1 FROM store")  # a snapshot: or every commit meanwhile makes it begin again
+        source.execute("BEGIN; SELECT 1 FROM store")  # a read snapshot: otherwise each commit restarts the backup
         try:
             with target.backup("main", source, "main") as copying:
                 while not copying.done:
                     copying.step(PAGES_PER_STEP)
         finally:
-            if source.in_transaction:  # an error may have ended it, and is the one to be raised
+            if source.in_transaction:  # an error may have ended it; that error is the one to raise
                 source.execute("ROLLBACK")
         identity = read_identity(target)
         write_identity(target, identity.id, identity.epoch + 1)
@@ -155,12 +151,12 @@ def _sync_directory(path: str) -> None:
 
 def _remove(partial: str) -> None:
     for each in (partial, *(partial + end for end in SIDE_FILE_SUFFIXES)):
-        with suppress(OSError):  # it stays, and the next backup to this path removes it
+        with suppress(OSError):  # the next backup to this path removes it
             os.remove(each)
 
 
 def _backup_error(error: EventfoldError, path: str) -> EventfoldError:
-    """The same error, about a copy."""
+    """The same error, worded for the copy."""
     if isinstance(error, StoreFull):
         return StoreFull(
             f"There is no room for a copy at {path}: the disk or quota is full.",
@@ -171,9 +167,9 @@ def _backup_error(error: EventfoldError, path: str) -> EventfoldError:
 
 
 def begin_epoch(file: File, timeout: float) -> RestoreResult:
-    """Let a new epoch begin, greater than any that was noted here. Raises the errors of opening a store.
+    """Begin a new epoch, greater than any epoch noted in the lock file. Raises the errors of opening a store.
 
-    An older copy lacks the last event that was acknowledged, so that it cannot be opened in the usual way before this.
+    An older copy lacks the last acknowledged event, so a normal `open` refuses it before this.
     """
     file.open(create=False)
     try:
@@ -197,6 +193,6 @@ def begin_epoch(file: File, timeout: float) -> RestoreResult:
 
 
 def _noted_epoch(file: File, store_id: str) -> int:
-    """The epoch in which the last event was acknowledged here: the copy may be from before it. 0 if none is known."""
+    """The epoch noted in the lock file, which may be later than that of the copy; 0 if there is no note."""
     words = file.lock.read_note().split(" ")
     return int(words[1]) if len(words) > 1 and words[0] == store_id and words[1].isdigit() else 0

@@ -1,6 +1,6 @@
-"""Room: a batch of requests: each judged against the log and those before it, given its place, and written.
+"""A batch of append requests: each is judged against the log and earlier requests, given positions, and inserted.
 
-Knows: the order in which a request is judged. Does not know: transactions, locks (the writer does), what events mean.
+Knows: the order of checks for a request. Does not know: transactions and locks (the writer does), what events mean.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def first_match(dictionary: NameLookup, query: Query, after: int, until: int) -> int | None:
-    """The first position in (after, until] that matches, from the indexes alone."""
+    """The first matching position in (after, until], found by the indexes alone."""
     if until <= after:
         return None
     if not query.items:
@@ -44,10 +44,11 @@ def first_match(dictionary: NameLookup, query: Query, after: int, until: int) ->
 
 
 class Batch:
-    """One transaction's requests: judged in order against the log and against each other, then inserted together.
+    """The requests of one transaction: judged in order against the log and each other, then inserted together.
 
-    `judged` tells through which position a long condition (by its id) is known to hold. `careful`: every event id
-    is looked up; without it ids are taken to be new, and `insert` fails if one is not.
+    `judged`: id of a clause -> position through which it is already known to hold. `careful`: look up every event id;
+    otherwise ids are assumed to be new, and `insert` fails if one is not. `at_once`: write the rows of inline read
+    models after each request, not at the end.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Batch:
         self._head_before, self._position = before, before.position
         self._registrations = read_registrations(connection)
         self._codes: Mapping[str, str] = writer.projector.codes if writer.projector is not None else {}
-        # Whoever repeats an append is told so even where it could not be made any more.
+        # A repeated append returns its receipt even if this process lacks the code of an inline read model.
         self._careful = careful or any(self._codes.get(each.name) != each.code for each in self._registrations)
         self.inline: InlineTransaction | None = None
         if self._registrations and writer.projector is not None:
@@ -74,20 +75,18 @@ class Batch:
         self._keys: dict[str, int] = {}
         self._accepted: list[tuple[int, Sequence[NewEvent]]] = []
         self._stored: dict[bytes, StoredEvent] = {}
-        self._accepted_ids: set[bytes] = set()  # of the events accepted here
-        self._last_positions: dict[
-            bytes, int
-        ] = {}  # the last event of each append accepted here, and where it will stand
+        self._accepted_ids: set[bytes] = set()  # event ids accepted in this batch
+        self._last_positions: dict[bytes, int] = {}  # last event of each accepted append -> its position
 
     @property
     def new_head(self) -> Head | None:
-        """The head that the log has with this batch; None if it wrote nothing, not even a request key."""
+        """The head of the log after this batch; None if it writes nothing, not even a request key."""
         if self._rows:
             return Head(self._position, self._time, self._rows[-1][1])
         return self._head_before if self._keys else None
 
     def judge(self, request: AppendRequest) -> Outcome:
-        """Judge one request and, if it holds, give its events their positions."""
+        """Check one request and, if its conditions hold, assign positions to its events."""
         try:
             known = self._receipt_by_key(request)
             if known is None and (self._careful or self._has_repeated_id(request.events)):
@@ -97,14 +96,14 @@ class Batch:
             for number, clause in enumerate(request.unless):
                 refusal = self._check_clause(clause, number, request.epoch)
                 if refusal is not None:
-                    # A repeated append conflicts with its own events.
+                    # A repeated append conflicts with its own earlier events.
                     return (None if self._careful else self._receipt_by_ids(request)) or refusal
         except (EventIdReused, InvalidQuery, Unreadable) as refusal:
             return refusal
         return (self._fold_inline(request) if self._registrations else None) or self._accept(request)
 
     def _fold_inline(self, request: AppendRequest) -> EventfoldError | None:
-        """Have it folded into what every append keeps up; why it cannot be. Before anything of it is accepted."""
+        """Fold a request into the inline read models before it is accepted. Returns why it is refused, or None."""
         events, first = request.events, self._position + 1
         refusal = missing_code(self._registrations, self._codes, [event.type for event in events])
         folding = self.inline
@@ -134,20 +133,20 @@ class Batch:
         return None if found is None else conflict(clause, found, number)
 
     def _position_of(self, identity: bytes) -> int | None:
-        """Where an event stands by its id, in the log or among those accepted here."""
+        """The position of an event by its id, in the log or in this batch."""
         row = self._connection.execute(schema.POSITION_OF, (identity,)).fetchone()
         pending = None if row is not None else self._pending_events().get(identity)
         return row[0] if row is not None else pending and pending.position
 
     def _has_repeated_id(self, events: Sequence[NewEvent]) -> bool:
-        """Whether an id comes back within this batch: no guard in the database has seen the first one yet."""
+        """Whether an id occurs twice within this batch, before the trigger of the database can find it."""
         if len(events) == 1:
             return events[0].id in self._accepted_ids
         mine = {event.id for event in events}
         return len(mine) < len(events) or not self._accepted_ids.isdisjoint(mine)
 
     def _receipt_by_key(self, request: AppendRequest) -> Receipt | None:
-        """The receipt of the append that was made under the request's key, if it has one and there was one."""
+        """The receipt of the earlier append with the same request key, or None."""
         if request.key is None:
             return None
         first = self._keys.get(request.key)
@@ -161,9 +160,9 @@ class Batch:
         return self._receipt(self._writer.rows.append_at(self._connection, first))
 
     def _receipt_by_ids(self, request: AppendRequest) -> Receipt | None:
-        """The receipt of the append that wrote these very events, which claims the request's key.
+        """The receipt of the append that wrote exactly these events; the request's key is stored for it.
 
-        Raises EventIdReused if another one wrote some.
+        Raises EventIdReused if a different append wrote some of them.
         """
         events = request.events
         stored = [self._find_event(event.id) for event in events]
@@ -185,7 +184,7 @@ class Batch:
         return found[0] if found else None
 
     def _pending_events(self) -> dict[bytes, StoredEvent]:
-        """What this batch has accepted so far, as it will stand in the log."""
+        """The events accepted so far, as they will be stored, by id."""
         for first, events in self._accepted:
             for offset, event in enumerate(events):
                 self._stored[event.id] = event.at(first + offset, self._time, offset, len(events))
@@ -243,9 +242,9 @@ class Batch:
         )
 
     def insert(self) -> None:
-        """Write what was accepted, and what was folded from it.
+        """Insert the accepted events and the rows of inline read models.
 
-        Raises StaleRows, InlineFailed, apsw.ConstraintError if an id turns out to be known.
+        Raises StaleRows, InlineFailed, and apsw.ConstraintError for a duplicate event id.
         """
         if self._rows:
             self._connection.executemany(schema.INSERT_EVENT, self._rows)

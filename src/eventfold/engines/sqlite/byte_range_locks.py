@@ -1,7 +1,7 @@
-"""Locks on bytes of a file that belong to an open file description (Linux), not to the process.
+"""Byte-range locks that belong to an open file description (Linux), not to the process.
 
-Every SQLite library sees them, in this process and in others, and no closing of another descriptor drops them.
-Knows: fcntl. Does not know: what a byte stands for.
+Every SQLite library sees them, in this process and in others, and closing another descriptor does not drop them.
+Knows: fcntl. Does not know: the meaning of a byte.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ AVAILABLE = hasattr(fcntl, "F_OFD_SETLK")
 
 
 def try_lock(file: int, first: int, size: int, *, exclusive: bool = False) -> bool:
-    """Take a lock, or change the one that is held, without waiting. Returns whether that was possible."""
+    """Acquire a lock, or convert the held one, without waiting. Returns whether it was acquired."""
     if fcntl is None or not AVAILABLE:
         return False
     kind = fcntl.F_WRLCK if exclusive else fcntl.F_RDLCK
@@ -33,7 +33,7 @@ def unlock(file: int, first: int, size: int) -> None:
 
 
 def is_locked(file: int, first: int, size: int) -> bool:
-    """Whether another open file description, or a process, has a lock on any of these bytes. False if unknown."""
+    """Whether another open file description or process has a lock on any of these bytes. False if unknown."""
     if fcntl is None or not AVAILABLE:
         return False
     request = struct.pack(FLOCK_FORMAT, fcntl.F_WRLCK, os.SEEK_SET, first, size, 0)
@@ -49,6 +49,6 @@ def _set_lock(file: int, first: int, size: int, kind: int) -> bool:
         return False
     try:
         fcntl.fcntl(file, fcntl.F_OFD_SETLK, struct.pack(FLOCK_FORMAT, kind, os.SEEK_SET, first, size, 0))
-    except OSError:  # held by another, or a file system without such locks
+    except OSError:  # held elsewhere, or a file system without such locks
         return False
     return True

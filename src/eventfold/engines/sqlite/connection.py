@@ -1,8 +1,8 @@
-"""Files that can be read without locks: closed ones, in a place where nothing can be created.
+"""Connections to files that can be read without locks: closed databases where nothing can be created.
 
-A file with a write-ahead log cannot be opened by SQLite where neither the log nor its index is there and neither can be
-made: on a read-only mount, or in a folder of another user. If nothing is in the log, the file itself is whole.
-Knows: which files stand beside a database, rights. Does not know: connections, events.
+SQLite cannot open a database in WAL mode if its -wal and -shm files are missing and cannot be created: on a read-only
+mount, or in a directory of another user. If the WAL is empty, the database file itself is complete.
+Knows: which files are beside a database, permissions. Does not know: events.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ IMMUTABLE_FLAGS = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
 
 
 def is_readable_without_locks(path: str) -> bool:
-    """Whether a database with a write-ahead log is whole without it, and the process may not create files beside it.
+    """Whether a database in WAL mode is complete without its WAL, and this process may not create files beside it.
 
-    False also where SQLite can open it in its usual way, with locks: it then sees what others write. Raises
-    StoreReadOnly if it is not whole and cannot be opened either.
+    False also if SQLite can open it normally, with locks: it then sees what other processes write. Raises
+    StoreReadOnly if the database is incomplete and cannot be opened normally.
     """
     folder = os.path.dirname(path) or "."
     if os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
@@ -40,17 +40,17 @@ def is_readable_without_locks(path: str) -> bool:
 
 
 def connect_immutable(path: str) -> apsw.Connection:
-    """A connection by which a file is read that does not change."""
+    """Open a connection that reads a file as immutable, without locks."""
     return connect(immutable_uri(path), flags=IMMUTABLE_FLAGS, statementcachesize=200)
 
 
 def immutable_uri(path: str) -> str:
-    """The name by which SQLite opens a file that does not change."""
+    """The URI by which SQLite opens a file as immutable."""
     return f"file:{quote(os.fsencode(path))}?immutable=1"
 
 
 def size_of(path: str) -> int | None:
-    """In bytes; None where there is no file."""
+    """The size of a file in bytes, or None if there is none."""
     try:
         return os.stat(path).st_size
     except OSError:

@@ -1,12 +1,8 @@
-"""Room: the dictionaries: type and tag names as small integers, cached in the process.
+"""The dictionaries of type and tag names: small integers for names, cached in the process; spellings of moments.
 
-A name's id enters the cache only after the transaction that made it has committed: an id rolled back is
-given to another name later, and a cached one would file events under the wrong entity.
-Knows: two tables. Does not know: events.
-
-Tags of moments that an older eventfold, or a hand, has spelled in another time zone than UTC.
-
-Knows: the dictionary of tags, whose ids grow as tags are added and are never given twice. Does not know: events.
+The id of a name is cached only after the transaction that created it has committed: an id that was rolled back is
+assigned to another name later, and a stale cache entry would store events under the wrong tag.
+Knows: the tables `type` and `tag`; ids grow and are never reused. Does not know: events.
 """
 
 from __future__ import annotations
@@ -19,7 +15,7 @@ from eventfold.core.moment_tags import in_utc, is_moment
 from eventfold.engines.sqlite.errors import inconsistency_error
 
 _LAST_TAG = "SELECT ifnull(max(id), 0) FROM tag"
-# A tag in UTC is what is asked for anyway.
+# Tags in UTC need no other spelling.
 _NEW_MOMENT_TAGS = (
     "SELECT name FROM tag WHERE id > ? AND id <= ? AND name NOT GLOB '*+00:00'"
     " AND name GLOB '*:[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9]:*'"
@@ -27,14 +23,17 @@ _NEW_MOMENT_TAGS = (
 
 
 class MomentSpellings:
-    """The other spellings of each moment. The dictionary is read once, when a moment is asked for, then what is new."""
+    """Tags of moments in other time zones than UTC. Reads the whole dictionary once, then only new tags."""
 
     def __init__(self) -> None:
-        self._known_through = 0  # the id up to which the committed dictionary is known
+        self._known_through = 0  # the id up to which committed tags have been read
         self._others: dict[str, dict[str, None]] = {}
 
     def others_of(self, connection: apsw.Connection, tag: str, writing: bool) -> list[str]:
-        """Other spellings of a tag in UTC. `writing`: inside the writer's transaction, whose new tags are not kept."""
+        """Other spellings of a tag in UTC.
+
+        `writing`: inside the writer's transaction, whose new tags are not cached.
+        """
         last: int = connection.execute(_LAST_TAG).get
         if last <= self._known_through:
             return list(self._others.get(tag, ()))
@@ -51,7 +50,7 @@ MAX_CACHED_NAMES = 200_000
 
 
 class NameDictionary:
-    """One dictionary table. Reads may run on any connection, `ensure` only inside the writer's transaction."""
+    """One dictionary table. Look-ups may use any connection, `ensure` only the writer's transaction."""
 
     def __init__(self, table: str) -> None:
         self._table = table
@@ -64,52 +63,55 @@ class NameDictionary:
         self.spellings = MomentSpellings()  # of tags
 
     def id(self, connection: apsw.Connection, name: str, writing: bool = False) -> int | None:
-        """The id of a name that some event has, or None. `writing`: inside the writer's transaction."""
+        """The id of a name, or None if no event uses it. `writing`: inside the writer's transaction."""
         known = self._ids_by_name.get(name)
         if known is None and writing:
             known = self._uncommitted.get(name)
         return self._look_up(connection, name) if known is None else known
 
     def ids(self, connection: apsw.Connection, names: Iterable[str], writing: bool = False) -> list[int]:
-        """The ids of those names that are known."""
+        """The ids of those names that exist."""
         return [found for name in names if (found := self.id(connection, name, writing)) is not None]
 
     def ensure(self, connection: apsw.Connection, name: str) -> int:
-        """The id of a name, made if need be. Only inside the writer's transaction, ended by `publish` or `forget`."""
+        """The id of a name, created if needed.
+
+        Only inside the writer's transaction; then call `commit` or `rollback`.
+        """
         known = self._ids_by_name.get(name) or self._uncommitted.get(name) or self._look_up(connection, name)
         if known is None:
             known = self._uncommitted[name] = connection.execute(self._insert, (name,)).get
         return known
 
     def commit(self) -> None:
-        """The transaction has committed: what it made may be cached."""
+        """After a COMMIT: cache the ids that the transaction created."""
         if self._uncommitted:
             for name, number in self._uncommitted.items():
                 self._cache(name, number)
             self._uncommitted.clear()
 
     def rollback(self) -> None:
-        """The transaction was rolled back: what it made never was."""
+        """After a ROLLBACK: discard the ids that the transaction created."""
         self._uncommitted.clear()
 
     def name(self, connection: apsw.Connection, number: int) -> str:
-        """The name behind the id that a committed event has."""
+        """The name for the id of a committed event."""
         known = self.names_by_id.get(number)
         if known is None:
             row = connection.execute(self._by_id, (number,)).fetchone()
             if row is None or connection.execute(self._by_name, row).fetchone() != (number,):
-                raise inconsistency_error(f"the {self._table} number {number} has no name of its own")
+                raise inconsistency_error(f"the {self._table} id {number} has no name of its own")
             known = row[0]
             self._cache(known, number)
         return known
 
     def _look_up(self, connection: apsw.Connection, name: str) -> int | None:
-        """What is visible and not made by us just now is committed. The index and the table have to agree on it."""
+        """Look up a committed name. The index and the table must agree on it."""
         row = connection.execute(self._by_name, (name,)).fetchone()
         if row is None:
             return None
         if connection.execute(self._by_id, row).fetchone() != (name,):
-            raise inconsistency_error(f"the {self._table} {name!r} has the number of another")
+            raise inconsistency_error(f"the {self._table} {name!r} has the id of another name")
         return self._cache(name, row[0])
 
     def _cache(self, name: str, number: int) -> int:

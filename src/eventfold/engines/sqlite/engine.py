@@ -1,7 +1,8 @@
-"""Room: the log in one SQLite file, no server: WAL, one writer at a time, readers that never wait.
+"""The SQLite engine: the log in one file, without a server. WAL mode, one writer at a time, readers never wait.
 
-Knows: which of its rooms answers which call of the port. Does not know: user classes, colours.
-Failure domain: the disk the file is on. An acknowledged append survives kill -9 and power loss of the machine.
+Knows: which module answers which call of the engine port. Does not know: user classes, sync or async callers.
+Failure domain: the disk that holds the file. An acknowledged append survives kill -9 and a power failure of the
+machine.
 """
 
 from __future__ import annotations
@@ -59,21 +60,21 @@ from eventfold.ports.inline import InlineRegistration
 from eventfold.ports.integrity import Problem, Progress
 
 T = TypeVar("T")
-MAX_READ_ATTEMPTS = 5  # of one question, if a checkpoint ran beside every one before
+MAX_READ_ATTEMPTS = 5  # attempts at one read, each disturbed by a checkpoint
 
 
 def now_micros() -> int:
-    """The clock: µs since 1970 UTC."""
+    """The current time: µs since 1970 UTC."""
     return _time.time_ns() // 1000
 
 
 class SqliteEngine:
-    """The port over one file.
+    """The engine port, implemented over one file.
 
-    `durability` "full": fsync before every acknowledgement; "normal": a power cut may take every append since the last
-    checkpoint of the WAL, a crash of the process takes none. `timeout` seconds a writer waits for its turn. `readonly`
-    opens the file without the right to write. A file that is not used for `max_idle` seconds is closed until its next
-    use; a store that is followed is in use. `clock` gives µs since 1970 UTC.
+    `durability` "full": fsync before every acknowledgement. "normal": a power failure may lose every append since the
+    last checkpoint of the WAL; a crash of the process loses none. `timeout`: seconds that a writer waits for the writer
+    lock. `readonly`: open the file without write access. A file that is unused for `max_idle` seconds is closed until
+    its next use; a follower keeps the store in use. `clock` returns µs since 1970 UTC.
     """
 
     name = "sqlite"
@@ -103,12 +104,12 @@ class SqliteEngine:
         self._watch = Watch(self._file)
         self._locks = NamedLocks(self._file.real_path)
         self._head_tracker: HeadTracker | None = None
-        self._type_counts = (0, 0, dict[str, int]())  # events of each type: in which epoch, up to which position
+        self._type_counts = (0, 0, dict[str, int]())  # cached by `types`: epoch, last counted position, events per type
         self._writer: Writer | None = None
 
     @property
     def default_target(self) -> str:
-        """See the port: the file itself."""
+        """See the port. Read models are kept in the store's own file."""
         path = self._file.path
         return f"sqlite:{path[1:] if path.startswith('//') else path}"  # sqlite:// would begin a URL
 
@@ -120,7 +121,7 @@ class SqliteEngine:
             self._head_tracker = HeadTracker(self._file, self._rows, self.store_id, self.epoch)
             self._writer = Writer(self._file, self._types, self._tags, self._rows, self._head_tracker, self._clock)
             self._run_read(self._head_tracker.read_head)
-        except Unreadable:  # a last event that is corrupt is told to whoever reads; the rest can be looked at
+        except Unreadable:  # if the last event is corrupt, reads report it; earlier events stay readable
             return
         except BaseException:
             self._file.close()
@@ -128,19 +129,18 @@ class SqliteEngine:
 
     @translate_errors
     async def upgrade(self, copy: str | None = None, *, copies: bool = True) -> UpgradeResult:
-        """Bring a store of an older layout to this eventfold's. Call it on an engine that is not open.
+        """Upgrade a store of an older layout to the current one. Call it on an engine that is not open.
 
-        A copy is written first, to `copy` or beside the store, unless `copies` is false. Nothing else may have the
-        file open: StoreBusy otherwise. Whatever fails, or ends the process, the store stays as it was.
+        A copy is written first, to `copy` or beside the store, unless `copies` is false. Raises StoreBusy if anything
+        else has the file open. If a step fails or the process ends, the store is unchanged.
         """
         return upgrade(self._file, self._timeout, copy, copies)
 
     @translate_errors
     async def restored(self) -> RestoreResult:
-        """Let a new epoch begin, after a restore by other tools. Call it on an engine that is not open, before others.
+        """Begin a new epoch after other tools restored the file. Call it before the engine is opened.
 
-        The engine is closed afterwards. Raises the errors of opening, but not that the last event acknowledged here
-        is gone.
+        The engine is closed afterwards. Raises the errors of `open`, except the one for a lost acknowledged event.
         """
         return begin_epoch(self._file, self._timeout)
 
@@ -154,7 +154,7 @@ class SqliteEngine:
         return outcomes
 
     def _run_read(self, work: Callable[[apsw.Connection], T]) -> T:
-        """What `work` reads, of one moment: it is called again if a checkpoint ran beside it, so it keeps nothing."""
+        """Run a read on a consistent file: `work` is called again after a checkpoint, and must keep no state."""
         for _ in range(MAX_READ_ATTEMPTS - 1):
             connection, mark = self._file.reader(), self._file.read_mark()
             try:
@@ -162,7 +162,7 @@ class SqliteEngine:
                 settled = self._file.is_unchanged_since(mark)
             except BaseException as error:
                 record_errno(error, connection)
-                # A statement left half done would keep this connection in the snapshot of now.
+                # An unfinished statement would keep this connection in its read snapshot.
                 self._file.pool.discard(connection)
                 if self._is_genuine(error, mark):
                     raise
@@ -173,7 +173,10 @@ class SqliteEngine:
         return self._run_read_once(work)
 
     def _is_genuine(self, error: BaseException, mark: Mark) -> bool:
-        """Whether an error is not of a read beside a checkpoint. Raises StoreDamaged if the file was overwritten."""
+        """Whether an error was not caused by a concurrent checkpoint.
+
+        Raises StoreDamaged if the file was overwritten.
+        """
         if not isinstance(error, (apsw.Error, StoreDamaged, CorruptEvent)) or error is self._file.overwritten:
             return True
         try:
@@ -204,7 +207,7 @@ class SqliteEngine:
     def _event_at(self, connection: apsw.Connection, position: int) -> StoredEvent | None:
         event = self._rows.event_at(connection, position)
         if event is None and 0 < position <= self._read_head(connection).position:
-            # Between the two looks somebody may have written it.
+            # Another writer may have appended it between the two queries.
             event = self._rows.event_at(connection, position)
             if event is None:
                 raise missing_error(position)
@@ -293,7 +296,7 @@ class SqliteEngine:
     @translate_errors
     async def types(self) -> list[TypeCount]:
         """See the port."""
-        # Events are never taken away: of what was counted before, in this epoch, only what came since is counted.
+        # Events are never deleted: within an epoch only events after the last count have to be counted.
         sql = """SELECT t.id, (SELECT count(*) FROM event WHERE type = t.id AND position > ? AND position <= ?),
             (SELECT min(position) FROM event WHERE type = t.id),
             (SELECT max(position) FROM event WHERE type = t.id AND position <= ?) FROM type t"""
@@ -310,14 +313,14 @@ class SqliteEngine:
                     found.append(TypeCount(name, counts.get(name, 0) + more, first, last))
             return found, (epoch, head)
 
-        found, through = self._run_read(counted)  # remembered only now: what is read beside a checkpoint is read again
+        found, through = self._run_read(counted)  # cached only after a consistent read
         self._type_counts = (*through, {each.type: each.count for each in found})
         return sorted(found, key=lambda each: each.type)
 
     @translate_errors
     async def tags(self, prefix: str = "", limit: int = 1000, after: str = "") -> list[TagCount]:
         """See the port."""
-        # The index gives the names in order, the table those that belong to the numbers: they have to agree.
+        # The index returns names in order, the table returns the name of an id: both must agree.
         sql = """SELECT name, (SELECT count(*) FROM tagged WHERE tag = t.id),
             (SELECT min(position) FROM tagged WHERE tag = t.id), (SELECT max(position) FROM tagged WHERE tag = t.id),
             (SELECT name FROM tag WHERE id = t.id)
@@ -328,7 +331,7 @@ class SqliteEngine:
             found: list[TagCount] = []
             for name, count, first, last, again in connection.execute(sql, bindings):
                 if name != again:
-                    raise inconsistency_error(f"the tags {name!r} and {again!r} have one number")
+                    raise inconsistency_error(f"the tags {name!r} and {again!r} have the same id")
                 if not count:
                     raise inconsistency_error(f"the tag {name!r} has no events")
                 found.append(TagCount(name, count, first, last))
@@ -437,10 +440,10 @@ class SqliteEngine:
         return self._run_read(facts)
 
     def check(self, progress: Progress = lambda _done, _all: None) -> Iterator[Problem]:
-        """Compare everything in the file that is written twice: yields what is not as it was written.
+        """Compare all redundant data in the file and yield each difference.
 
-        Reads verify what they find; only this finds what an index hides. `progress` is called with the number of
-        events compared so far and in all. Appends and reads may go on meanwhile.
+        Reads verify the rows that they find; only this check finds rows that a damaged index hides. `progress` is
+        called with the number of events compared so far and the total. Appends and reads may continue meanwhile.
         """
         try:
             yield from find_problems(self._run_read, progress, self.store_id)
@@ -448,19 +451,19 @@ class SqliteEngine:
             raise translate_error(error, self._file.path) from error
 
     def watch(self, ring: Callable[[], None]) -> Callable[[], None]:
-        """See the port. Commits of other processes are noticed by a poll every few milliseconds."""
+        """See the port. Commits of other processes are detected by polling every few milliseconds."""
         self._file.check()
         return self._watch.add(ring)
 
     def backup(self, path: str) -> None:
-        """A consistent copy at another path, made while the store is in use; it begins a new epoch."""
+        """Write a consistent copy to another path while the store is in use. The copy begins a new epoch."""
         try:
             self._run_read_once(lambda connection: backup(connection, path))
         except apsw.Error as error:
             raise translate_error(error, self._file.path) from error
 
     async def close(self) -> None:
-        """See the port. In a forked child nothing is closed: it is the parent's."""
+        """See the port. A forked child closes nothing: the file belongs to the parent."""
         if self._file.is_inherited:
             return
         self._watch.close()
@@ -468,7 +471,7 @@ class SqliteEngine:
         if self._writer is not None:
             self._writer.close()
         self._file.close()
-        self._watch.notify()  # only now: whoever looks finds the store closed
+        self._watch.notify()  # last, so that notified followers find the store closed
 
     def __repr__(self) -> str:
         return f"SqliteEngine({self.path!r})"

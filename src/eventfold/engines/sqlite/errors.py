@@ -1,10 +1,7 @@
-"""Room: what SQLite reports, in the library's words. No driver's traceback reaches a user.
+"""Errors of SQLite and of the operating system, translated to the library's errors: users see none of the driver's.
 
-Knows: apsw's exceptions. Does not know: what was being done; whoever calls says it.
-
-What the operating system refuses at a file of a store, in the library's words.
-
-Knows: error numbers, and how to find out why a file could not be opened without opening it. Does not know: SQLite.
+Knows: the exceptions of apsw, error numbers, how to find out why a file cannot be opened without opening it. Does
+not know: what was being done (the caller says it).
 """
 
 from __future__ import annotations
@@ -46,7 +43,7 @@ _warned_paths: set[str] = set()
 
 
 def translate_errno(number: int, path: str) -> EventfoldError:
-    """The library's error for an error number of the operating system, met at a file of a store."""
+    """The library's error for an error number of the operating system at a file of a store."""
     reason = os.strerror(number)
     if number in DISK_FULL_ERRNOS:
         return StoreFull(
@@ -105,10 +102,10 @@ def _libc() -> ctypes.CDLL:
 
 
 def memory_file_system(path: str) -> str:
-    """The kind of file system a file is on, where it is one in memory ("tmpfs", "ramfs"); otherwise nothing."""
+    """The type of a file's file system if it is in memory ("tmpfs", "ramfs"), otherwise an empty string."""
     if sys.platform != "linux":
         return ""
-    found = ctypes.create_string_buffer(1024)  # struct statfs, which begins with the kind
+    found = ctypes.create_string_buffer(1024)  # struct statfs, which begins with the type
     with suppress(OSError, AttributeError):
         if _libc().statfs(os.fsencode(path), found) == 0:
             return MEMORY_FILE_SYSTEMS.get(ctypes.c_long.from_buffer(found).value & 0xFFFFFFFF, "")
@@ -116,19 +113,19 @@ def memory_file_system(path: str) -> str:
 
 
 def warn_if_in_memory(path: str, real: str) -> None:
-    """A warning in the log named "eventfold", once a path, if the file will not survive a restart of the machine."""
+    """Log a warning, once per path, if the file will not survive a restart of the machine. Logger: "eventfold"."""
     if path not in _warned_paths and (kind := memory_file_system(real)):
-        import logging  # here: most stores are on a disk
+        import logging  # imported here: most stores are on a disk
 
         _warned_paths.add(path)
         logging.getLogger("eventfold").warning("%s is on a %s: %s.", path, kind, NOT_DURABLE)
 
 
 def disk_error(path: str, reason: str, number: int = 0) -> StoreUnavailable:
-    """The error for a disk that did not answer, of which it is not known that anything on it is damaged."""
+    """The error for a failed read or write of the disk; the data may be undamaged."""
     return StoreUnavailable(
         f"The system could not read or write {path} ({reason}).",
-        "Nothing is known to be damaged: look at the disk and at the system's log (dmesg), then try again.",
+        "Nothing is known to be damaged: check the disk and the system log (dmesg), then try again.",
         path=path,
         detail=reason,
         errno=number,
@@ -136,7 +133,7 @@ def disk_error(path: str, reason: str, number: int = 0) -> StoreUnavailable:
 
 
 def diagnose_open_failure(path: str) -> int:
-    """Why a file could not be opened, where SQLite does not say: found out without opening that file."""
+    """The error number that explains why SQLite could not open a file, found without opening that file."""
     try:
         os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
     except OSError as error:
@@ -170,9 +167,9 @@ T = TypeVar("T")
 
 
 def is_uncommitted(error: apsw.Error, connection: apsw.Connection) -> bool:
-    """Whether a commit that failed like this cannot have happened: there was no room for the frame that makes it one.
+    """Whether a failed COMMIT certainly wrote nothing: the disk had no room for its commit frame.
 
-    After any other failure, of an fsync for example, that frame may be there, and survive.
+    After any other failure, for example of fsync, the frame may be in the file and survive.
     """
     if isinstance(error, apsw.FullError):
         return True
@@ -182,18 +179,18 @@ def is_uncommitted(error: apsw.Error, connection: apsw.Connection) -> bool:
 
 
 def record_errno(error: BaseException, connection: apsw.Connection) -> None:
-    """Remember with an error of SQLite's what the operating system had answered, for `translated`."""
+    """Store the error number of the operating system on an error of SQLite, for `translate_error`."""
     if isinstance(error, (apsw.CantOpenError, apsw.IOError)):
         number = connection.system_errno
         if isinstance(error, apsw.CantOpenError) and number in (0, errno.ENOENT):
-            # SQLite has tried again without making the file, and no longer says why it could not be made.
+            # SQLite retried without creating the file and has lost the reason why it could not be created.
             number = diagnose_open_failure(connection.db_filename("main"))
         error.system_errno = number  # type: ignore[attr-defined]
 
 
 def connect(path: str, **options: Any) -> apsw.Connection:
-    """A connection to a file, with `apsw.Connection`'s options. SQLite does not say why one cannot be made: it is found
-    out at once, before what stands in its way has gone.
+    """Open a connection, with the options of `apsw.Connection`. SQLite does not report why opening fails, so the reason
+    is determined at once.
     """
     try:
         return apsw.Connection(path, **options)
@@ -209,8 +206,8 @@ def translate_error(error: apsw.Error, path: str) -> EventfoldError:
     match error:
         case apsw.BusyError() | apsw.LockedError():
             return StoreBusy(
-                f"{path} was locked by another program for too long.",
-                "Nothing was written: try again, or find who holds it (a backup, an open transaction).",
+                f"{path} was locked by another program until the timeout.",
+                "Nothing was written: try again, or find the program that holds it (a backup, an open transaction).",
                 path=path,
             )
         case apsw.FullError():
@@ -223,11 +220,13 @@ def translate_error(error: apsw.Error, path: str) -> EventfoldError:
             )
         case apsw.NotADBError():
             return NotAStore(
-                f"{path} is no SQLite file, or its beginning was overwritten.",
+                f"{path} is not an SQLite file, or its header was overwritten.",
                 "Check the path; if it was a store, restore a backup.",
                 path=path,
             )
-        case apsw.CorruptError() | apsw.SQLError():  # our SQL is the same for every store: what it names is gone
+        case (
+            apsw.CorruptError() | apsw.SQLError()
+        ):  # the SQL is constant: an unknown table or column means a damaged schema
             return StoreDamaged(
                 f"{path} is damaged ({detail}).",
                 "Stop writing to it, keep a copy as it is, and restore a backup.",
@@ -238,7 +237,7 @@ def translate_error(error: apsw.Error, path: str) -> EventfoldError:
                 number = diagnose_open_failure(path)
             return translate_errno(number, path) if number else disk_error(path, detail)
         case apsw.IOError():
-            # Of reads, writes and syncs only what is beyond doubt: SQLite's own word for the rest is "disk I/O error".
+            # Only error numbers that are certain; SQLite reports all others as "disk I/O error".
             known = DISK_FULL_ERRNOS | DESCRIPTOR_ERRNOS | {errno.EROFS, errno.ESTALE}
             return translate_errno(number, path) if number in known else disk_error(path, detail, number)
         case apsw.NoMemError():
@@ -257,14 +256,14 @@ def translate_error(error: apsw.Error, path: str) -> EventfoldError:
 
 
 def inconsistency_error(what: str) -> StoreDamaged:
-    """The error for two places of the file that must agree and do not."""
+    """The error for two parts of the file that must agree and do not."""
     return StoreDamaged(
         f"The file is damaged: {what}.", "Stop writing to it, keep a copy as it is, and restore a backup.", detail=what
     )
 
 
 def translate_errors(method: Callable[P, CoroutineType[Any, Any, T]]) -> Callable[P, CoroutineType[Any, Any, T]]:
-    """Translates whatever SQLite raises inside an engine's method. The engine's first argument has `.path`."""
+    """Decorator: translate errors of SQLite raised by an engine's method. The engine has an attribute `path`."""
 
     @wraps(method)
     async def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -273,10 +272,10 @@ def translate_errors(method: Callable[P, CoroutineType[Any, Any, T]]) -> Callabl
         except apsw.Error as error:
             raise translate_error(error, getattr(args[0], "path", "the store")) from error
         except UnicodeDecodeError as error:
-            raise inconsistency_error(f"a text in it is no text any more ({error.reason})") from error
+            raise inconsistency_error(f"a text in it is not valid UTF-8 ({error.reason})") from error
         except UnicodeEncodeError as error:
             raise InvalidInput(
-                f"{error.object!r} is no text that can be stored.", "Use text without lone surrogates."
+                f"{error.object!r} cannot be stored as text.", "Use text without lone surrogates."
             ) from error
 
     return wrapped

@@ -1,7 +1,7 @@
-"""Room: opening a store file: recognising it, creating it, the settings that make it durable, staying alive.
+"""A store file: how it is recognized, created and configured, and whether it is still the file that was opened.
 
-Knows: files, pragmas, forks. Does not know: events. But for its guard, the file is never opened outside SQLite:
-closing such a descriptor drops SQLite's locks for the whole process, and acknowledged commits with them.
+Knows: files, pragmas, forks. Does not know: events. Apart from the guard's descriptor, the file is never opened outside
+SQLite: closing such a descriptor drops SQLite's locks for the whole process, and acknowledged commits may be lost.
 """
 
 from __future__ import annotations
@@ -48,21 +48,21 @@ from eventfold.errors import (
     StoreVersionMismatch,
 )
 
-JOURNAL_MODE_TIMEOUT_S = 2.0  # seconds to wait for others to leave a file whose journal mode is to be set again
-PRESENCE_CHECK_INTERVAL_S = 1.0  # seconds between looks at whether the file is still the one at its path
+JOURNAL_MODE_TIMEOUT_S = 2.0  # to wait for other programs to close a file whose journal mode must be reset
+PRESENCE_CHECK_INTERVAL_S = 1.0  # between checks that the file is still the one at its path
 
 
 class File:
-    """A store file opened by this process: its connections, and whether it is still the file that was opened."""
+    """A store file that this process has open: its connections, and whether it is still the file that was opened."""
 
     def __init__(
         self, path: str, *, readonly: bool, full_sync: bool, timeout: float, max_idle: float | None = None
     ) -> None:
         open_files.check_max_idle(max_idle)
         if "\0" in path or path != path.encode("utf-8", "replace").decode():
-            raise InvalidInput(f"{path!r} is no path that SQLite can open.", "Use a path in valid UTF-8.", path=path)
+            raise InvalidInput(f"SQLite cannot open the path {path!r}.", "Use a path in valid UTF-8.", path=path)
         self.path = os.path.abspath(path)
-        self.real_path = os.path.realpath(path)  # where SQLite keeps the log's files, whatever links lead there
+        self.real_path = os.path.realpath(path)  # without links: SQLite keeps the WAL beside it
         self.readonly, self.full_sync, self._timeout = readonly, full_sync, timeout
         self.lock = WriterLock(self.real_path, timeout)
         self.damage: StoreDamaged | None = None
@@ -77,12 +77,12 @@ class File:
         self._next_presence_check = self._next_link_check = 0.0
         self._detector: OverwriteDetector | None = None
         self.overwritten: StoreDamaged | None = None
-        self.on_checkpoint: Callable[[], None] = lambda: None  # called when a checkpoint has changed the file
-        self.max_idle, self.last_used = max_idle, time.monotonic()  # seconds; when a connection was asked for last
+        self.on_checkpoint: Callable[[], None] = lambda: None  # called after a checkpoint changed the file
+        self.max_idle, self.last_used = max_idle, time.monotonic()  # seconds; monotonic time of the last use
         self._is_idle = False
 
     def open(self, create: bool) -> Identity:
-        """Recognise or create the store. Returns who it is. Raises the errors that `Store` documents."""
+        """Recognize or create the store. Returns its identity. Raises the errors that `Store` documents."""
         return open_files.retry_with_free_descriptors(lambda: self._open(create))
 
     def _open(self, create: bool) -> Identity:
@@ -119,14 +119,14 @@ class File:
         return found
 
     def acquire_guard(self) -> None:
-        """Take hold of the file by the entry at the path. Raises StoreUnsafe if it has, or is used by, another one."""
+        """Acquire the guard for the file at the path. Raises StoreUnsafe if it has, or is used by, another name."""
         try:
             open_files.retry_with_free_descriptors(lambda: self.guard.acquire(self.real_path, self._may_create))
         except OSError as error:
             raise translate_errno(error.errno or 0, self.path) from error
 
     def check_path(self, create: bool) -> bool:
-        """Refuse a path at which no store can be, or is not and may not be made. Returns whether a file is there.
+        """Refuse a path where a store cannot exist, or is missing and may not be created. Returns whether one exists.
 
         Raises the errors of `open`.
         """
@@ -140,14 +140,14 @@ class File:
             raise translate_errno(error.errno or 0, self.path) from error
         if found is not None and stat.S_ISDIR(found.st_mode):
             raise translate_errno(errno.EISDIR, self.path)
-        if found is not None and not stat.S_ISREG(found.st_mode):  # opening a pipe would wait for its other end
+        if found is not None and not stat.S_ISREG(found.st_mode):  # opening a pipe would block
             raise NotAStore(
-                f"{self.path} is no file, but a pipe or a device.", "Give the path of a file.", path=self.path
+                f"{self.path} is a pipe or a device, not a file.", "Give the path of a file.", path=self.path
             )
         if found is not None and (found.st_dev, found.st_ino) in open_files.inherited_files:
             raise StoreClosed(
-                f"{self.path} was in use when this process was forked, and SQLite cannot begin anew in the child.",
-                "Fork when nobody reads or writes, or start processes by spawn.",
+                f"{self.path} was in use when this process was forked, and SQLite cannot use it in the child.",
+                "Fork when no call is in progress, or start processes by spawn.",
                 path=self.path,
             )
         if found is not None:
@@ -169,26 +169,26 @@ class File:
         return False
 
     def _is_new(self, connection: apsw.Connection) -> bool:
-        """Whether the file is empty. Raises NotAStore or StoreVersionMismatch if it is someone else's."""
-        connection.execute("BEGIN")  # one snapshot: somebody may be creating the store between two looks
+        """Whether the file is empty. Raises NotAStore or StoreVersionMismatch if it is not a store of this layout."""
+        connection.execute("BEGIN")  # one snapshot: another process may be creating the store
         try:
             application, layout = connection.pragma("application_id"), connection.pragma("user_version")
             empty = not connection.execute("SELECT 1 FROM sqlite_schema").fetchone()
         finally:
-            if connection.in_transaction:  # an error may have ended it, and is the one to be raised
+            if connection.in_transaction:  # an error may have ended it; that error is the one to raise
                 connection.execute("ROLLBACK")
         if application == APPLICATION_ID and layout == LAYOUT:
             return False
         if application == APPLICATION_ID and layout > LAYOUT:
             raise StoreVersionMismatch(
-                f"{self.path} has layout {layout}, and this eventfold knows layouts up to {LAYOUT}.",
+                f"{self.path} has layout {layout}, and this version of eventfold supports layouts up to {LAYOUT}.",
                 "Upgrade eventfold: pip install -U eventfold.",
                 path=self.path,
                 layout=layout,
             )
         if application == APPLICATION_ID and layout >= OLDEST_LAYOUT:
             raise StoreVersionMismatch(
-                f"{self.path} has layout {layout}, and this eventfold writes layout {LAYOUT}.",
+                f"{self.path} has layout {layout}, and this version of eventfold writes layout {LAYOUT}.",
                 f"Stop the processes that use it, then upgrade it once: eventfold upgrade {shlex.quote(self.path)}.",
                 path=self.path,
                 layout=layout,
@@ -202,13 +202,13 @@ class File:
         )
 
     def _create(self, connection: apsw.Connection, create: bool, existed: bool) -> None:
-        """Under the writers' lock, so that of several processes one creates and the others find a store."""
+        """Create the tables under the writer lock, so that only one of several processes creates them."""
         if self.readonly or connection.readonly("main"):
             create = False
         else:
             self.lock.acquire()
         try:
-            if not self._is_new(connection):  # another process was first
+            if not self._is_new(connection):  # another process created it
                 return
             if not create:
                 raise NotAStore(
@@ -216,10 +216,10 @@ class File:
                     f"Create a store in it: eventfold init {shlex.quote(self.path)}.",
                     path=self.path,
                 )
-            if existed and self.lock.read_note():  # a store that lost its content is not to be made anew by accident
+            if existed and self.lock.read_note():  # do not recreate a store that lost its content
                 raise StoreDamaged(
-                    f"{self.path} is an empty file, and it was a store with events in it.",
-                    f"Restore a backup; to begin anew, remove the file and {self.lock.path}.",
+                    f"{self.path} is an empty file, and it was a store with events.",
+                    f"Restore a backup; to create a new store, remove the file and {self.lock.path}.",
                     path=self.path,
                 )
             connection.pragma("journal_mode", "wal")
@@ -231,7 +231,7 @@ class File:
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 connection.execute(f"PRAGMA user_version = {LAYOUT}")
                 connection.execute("COMMIT")
-                # From now on the file itself says what it is, also to someone who lost the log beside it.
+                # Now the database file itself identifies the store, even if its WAL is lost.
                 connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
             except BaseException:
                 if connection.in_transaction:
@@ -241,9 +241,9 @@ class File:
             self.lock.release()
 
     def _ensure_wal_mode(self, connection: apsw.Connection) -> bool:
-        """Whether the file has a write-ahead log, which is set again where another program has set another journal.
+        """Set journal_mode=WAL again if another program changed it. Returns whether the file is in WAL mode.
 
-        Raises StoreUnsafe if that cannot be done since the file is in use. Who only reads may do without.
+        Raises StoreUnsafe if the file is in use and the mode cannot be set. Read-only stores leave the mode as it is.
         """
         mode = connection.pragma("journal_mode")
         if mode == "wal" or self.readonly or connection.readonly("main"):
@@ -284,7 +284,7 @@ class File:
             connection = connect(self.real_path, flags=flags, statementcachesize=200)
         try:
             self._configure(connection)
-            if self._opened:  # it opens the log as well: should that not be possible, it is said here
+            if self._opened:  # this also opens the WAL, so that a failure is reported here
                 mode = connection.pragma("journal_mode")
                 if self._detector is None:
                     self._detector = self.guard.open_overwrite_detector(self.lock.is_held)
@@ -298,7 +298,7 @@ class File:
 
     def _configure(self, connection: apsw.Connection) -> None:
         self.set_busy_timeout(connection)
-        # Closing must neither checkpoint outside the writers' lock nor unlink a WAL someone still writes to.
+        # Closing must not checkpoint outside the writer lock, nor remove a WAL that another process writes to.
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         keep = ctypes.c_int(1)
         connection.file_control("main", apsw.SQLITE_FCNTL_PERSIST_WAL, ctypes.addressof(keep))
@@ -307,14 +307,14 @@ class File:
         connection.pragma("cache_size", -16_000)  # KiB
         connection.pragma("temp_store", "memory")
         if sys.platform == "darwin":
-            connection.pragma("fullfsync", 1)  # there, a plain fsync leaves data in the drive's cache
+            connection.pragma("fullfsync", 1)  # on macOS a plain fsync leaves data in the drive's cache
 
     def set_busy_timeout(self, connection: apsw.Connection) -> None:
-        """Let a connection wait for another program's lock as long as a writer waits for its turn."""
+        """Let a connection wait for locks of other programs for the store's timeout."""
         connection.set_busy_timeout(int(self._timeout * 1000))
 
     def reader(self) -> apsw.Connection:
-        """A connection for the caller alone, to be given back by `done` or `discard`."""
+        """A connection for reading, for this caller only. Return it by `pool.return_reader` or `pool.discard`."""
         self.check()
         self.last_used = now = time.monotonic()
         if now > self._next_presence_check or self._immutable:
@@ -324,7 +324,7 @@ class File:
         return self.pool.reader()
 
     def writer(self) -> apsw.Connection:
-        """The connection for the writer, to be given back to the pool. Raises StoreReadOnly, StoreUnsafe."""
+        """The connection for writing. Return it to the pool. Raises StoreReadOnly, StoreUnsafe."""
         self.check()
         self.last_used = now = time.monotonic()
         self.is_unchanged_since(self.read_mark())
@@ -332,7 +332,7 @@ class File:
             refuse_links(self.real_path)
             self._next_link_check = (
                 now + PRESENCE_CHECK_INTERVAL_S
-            )  # only now: where it is refused, it is looked at again the next time
+            )  # set after the check: a refused file is checked again by the next call
         return self.pool.writer()
 
     def _connect_writer(self) -> apsw.Connection:
@@ -352,21 +352,21 @@ class File:
         return apsw.SQLITE_OK
 
     def close_before_fork(self) -> None:
-        """Before a fork: no connection is open in the moment of it."""
+        """Before a fork: close all connections."""
         self.pool.pause()
-        self._wal_id = None  # with nobody here at the file, another program may rightly end its log
+        self._wal_id = None  # while the file is closed here, another program may remove its WAL
 
     def reopen_after_fork(self) -> None:
-        """After it, in the parent."""
+        """After a fork, in the parent."""
         self.pool.resume()
 
     def abandon_after_fork(self) -> open_files.FileId | None:
-        """After it, in the child: see open_files.py."""
+        """After a fork, in the child: see open_files.py."""
         self.lock.abandon_after_fork()
         return self._file_id if self.pool.is_in_use else None
 
     def close_while_idle(self) -> bool:
-        """Close everything, if nothing is in use, until the next connection is asked for. Returns whether it did."""
+        """Close everything until the next use, unless something is in use. Returns whether it was closed."""
         return (
             not self._is_idle
             and not self._closed
@@ -376,17 +376,17 @@ class File:
 
     def _release_all(self) -> None:
         self._is_idle = True
-        self._wal_id = None  # with nobody here at the file, another program may rightly end its log
+        self._wal_id = None  # while the file is closed here, another program may remove its WAL
         self.lock.close_unless_waiting()
         self._release_guard()
 
     def _release_guard(self) -> None:
-        """No connection is open any more: neither is anything else of the file, nor mapped into memory."""
+        """After the last connection was closed: close the guard's descriptors and unmap the WAL index."""
         self._detector = None
         self.guard.release()
 
     def _reacquire(self) -> None:
-        """Hold the file again, which must be the one that was opened. Its head is verified by the next read."""
+        """Open the file again, which must be the same file. The next read verifies its head."""
         self.acquire_guard()
         self.guard.lock_shared_early()
         self._is_idle = False
@@ -395,11 +395,11 @@ class File:
 
     @property
     def is_inherited(self) -> bool:
-        """Whether this process is a child, by fork, of the one that opened the file."""
+        """Whether this process is a forked child of the process that opened the file."""
         return self._fork_generation != open_files.fork_generation
 
     def check(self) -> None:
-        """Raise if this file may not be used: closed, inherited over a fork, or no longer the file at its path."""
+        """Raises StoreClosed or StoreDamaged if the file may not be used: closed, inherited by a fork, replaced."""
         if self._closed or self.damage is not None or self._fork_generation != open_files.fork_generation:
             raise self._unusable_error()
 
@@ -407,7 +407,7 @@ class File:
         if self.is_inherited:
             return StoreClosed(
                 f"{self.path} was opened before this process was forked.",
-                "Open a new Store in the child; the parent's connections cannot be shared.",
+                "Open a new Store in the child: connections of the parent cannot be shared.",
                 path=self.path,
             )
         if self.damage is not None and not self._closed:
@@ -415,15 +415,15 @@ class File:
         return StoreClosed(f"The store {self.path} was closed.", "Open it again.", path=self.path)
 
     def read_mark(self) -> Mark:
-        """To be taken before a read, and given to `is_settled` after it."""
+        """Call it before a read, and pass the result to `is_unchanged_since` afterwards."""
         pages = self._detector
         return None if pages is None else pages.read_mark()
 
     def is_unchanged_since(self, mark: Mark) -> bool:
-        """Whether what was read since `mark` is of one moment: it is read again if not. 1 µs.
+        """Whether no checkpoint ran since `mark`; if one did, read again. 1 µs.
 
-        A checkpoint ran meanwhile: another SQLite library in this process may have dropped the locks that would have
-        kept it from what was being read. Raises StoreDamaged if the file was overwritten.
+        A second SQLite library in this process may have dropped the locks that keep a checkpoint from overwriting pages
+        that are being read. Raises StoreDamaged if the file was overwritten.
         """
         pages = self._detector
         if pages is None or pages.is_unchanged_since(mark):
@@ -435,17 +435,17 @@ class File:
         if not pages.accept_checkpoint():
             self.damage = self.overwritten = StoreDamaged(
                 f"{self.path} was overwritten (cp, rsync --inplace) while this process had it open.",
-                "Nothing was read or acknowledged after it: stop every process that uses the store, put the copy there "
+                "Nothing was read or acknowledged since: stop every process that uses the store, put the copy there "
                 f"without a -wal and -shm file beside it, then say so: eventfold restored {shlex.quote(self.path)}.",
                 path=self.path,
             )
             raise self.damage
-        if self._immutable:  # a program that may write here has done so: what is in memory does not hold
+        if self._immutable:  # another program wrote to the file: cached pages are stale
             self.pool.close_idle()
         self.on_checkpoint()
 
     def is_in_place(self) -> bool:
-        """Whether the path still leads to the file, and the WAL, that this process has open. 3 µs, or 6."""
+        """Whether the path still leads to the file and the WAL that this process has open. 3 or 6 µs."""
         try:
             self.is_unchanged_since(self.read_mark())
         except StoreDamaged:
@@ -453,8 +453,8 @@ class File:
         if self._detector is not None and not self._detector.wal.is_intact():
             self.damage = self.overwritten = StoreDamaged(
                 f"The write-ahead log of {self.path} was overwritten or cut while this process had it open.",
-                "Nothing is acknowledged after it: stop every process that uses the store, copy its files as they are, "
-                "and open it again, which says what is lost.",
+                "Nothing is acknowledged any more: stop every process that uses the store, copy its files as they are, "
+                "and open it again: it reports what is lost.",
                 path=self.path,
             )
             return False
@@ -463,12 +463,12 @@ class File:
             return True
         try:
             here, wal = _file_id(self.path), _file_id(self.real_path + "-wal")
-        except OSError:  # the disk, or a right, is missing: this tells nothing about where the file is
+        except OSError:  # no access at the moment: the file may still be in place
             return True
         if here != self._file_id:
             self.damage = self._replaced_error("was replaced or removed")
             return False
-        if self._immutable and wal is not None:  # a program that may write here has opened the file
+        if self._immutable and wal is not None:  # another program with write access has opened the file
             self._immutable = False
             self.pool.close_idle()
         if wal != self._wal_id:
@@ -477,7 +477,7 @@ class File:
             else:
                 self.damage = self._replaced_error("lost its write-ahead log")
                 return False
-        if self.path == self.real_path:  # a link could be turned elsewhere without a trace in this folder
+        if self.path == self.real_path:  # a link could be changed without a trace in this directory
             self._directory.remember(mark)
         return True
 
@@ -489,10 +489,10 @@ class File:
         )
 
     def epoch_changed(self, known: int, found: int) -> StoreDamaged:
-        """The error for a store that is in another epoch than when it was opened here. Nothing is read after it."""
+        """Mark the file as unusable: its epoch is not the one it was opened in. Returns the error to raise."""
         self.damage = StoreDamaged(
             f"{self.path} was opened in epoch {known}, and is in epoch {found} now: it was restored meanwhile.",
-            "Close the store and open it again; what was remembered of it may be gone.",
+            "Close the store and open it again: data cached in this process may be gone.",
             path=self.path,
             known=known,
             found=found,
@@ -500,7 +500,7 @@ class File:
         return self.damage
 
     def history_lost(self, acknowledged: int, head: int) -> StoreDamaged:
-        """The error for a log without the last event that is known to have been committed. Nothing is read after it."""
+        """Mark the file as unusable: the last acknowledged event is gone. Returns the error to raise."""
         self.damage = StoreDamaged(
             f"{self.path} ends at position {head} and does not hold the event acknowledged at position {acknowledged}.",
             f"If its write-ahead log ({self.real_path}-wal) was removed, put it back; if an older copy was put here on "
@@ -513,7 +513,7 @@ class File:
 
     @property
     def has_leftover_wal(self) -> bool:
-        """Whether the log holds what a process left that died, and only this process is there to bring it in."""
+        """Whether a process that died left events in the WAL, and only this process can checkpoint them."""
         if self.readonly or not self.guard.is_only_user:
             return False
         with suppress(OSError):
@@ -521,7 +521,7 @@ class File:
         return False
 
     def close(self) -> None:
-        """Close every connection that is not in use; those that are close when they are given back."""
+        """Close every unused connection. Those in use are closed when they are returned."""
         if self._closed or self.is_inherited:
             return
         self._closed = True
@@ -532,7 +532,7 @@ class File:
 
 
 def _file_id(path: str) -> tuple[int, int] | None:
-    """Which file is there, or None. Raises OSError where that cannot be found out."""
+    """Device and inode of the file at a path, or None. Raises OSError if they cannot be read."""
     try:
         found = os.stat(path)  # stat opens nothing, so no lock is touched
     except (FileNotFoundError, NotADirectoryError):

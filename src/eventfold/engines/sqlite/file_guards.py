@@ -1,16 +1,16 @@
-"""A hold on a database file: against careless closes, and against a second name by which it has a second log.
+"""Guards a database file against careless closes in this process, and against use by a second name.
 
-SQLite tells the last connection of all from the others by a POSIX lock, and every such lock of a process goes when
-the process closes any descriptor of the file: `open("store.db").read(16)` is enough. The next program that closes
-the store then takes itself for the last, removes the write-ahead log, and what is acknowledged afterwards goes to
-a file that is not there any more. A lock of an open file description (Linux) on the same bytes does not go.
+SQLite recognizes the last connection by a POSIX lock, and a process loses all its POSIX locks on a file when it
+closes any descriptor of it: `open("store.db").read(16)` is enough. The next program that closes the store then
+believes it is the last, removes the write-ahead log, and later commits go to a deleted file. A lock of an open file
+description (Linux) on the same bytes is not lost.
 
-The write-ahead log lies beside the name by which a file is opened. A hard link, or the file alone mounted elsewhere,
-gives one file two of them, and each overwrites what the other holds. So who has the file open locks a byte, far behind
-its end, that stands for the entry of the folder it was opened by: other entries have other bytes. What a process that
-died has left in its log is known from a mark on the file itself, an extended attribute: it names the entry, from the
-first write until the log is empty.
-Knows: locks of the system, entries of folders, marks. Does not know: connections, and what is in the file.
+The write-ahead log is beside the name by which a file is opened. With a hard link, or the file alone mounted
+elsewhere, one file has two logs, and each overwrites the events of the other. So every process locks a byte far
+behind the end of the file, which represents the directory entry by which it opened the file: other entries have
+other bytes. An extended attribute of the file, the entry mark, names the entry from the first write until the log is
+empty, so that a log left by a process that died is found.
+Knows: locks of the operating system, directory entries, marks. Does not know: connections, the content of the file.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from eventfold.engines.sqlite.wal_index import LockedIndex, lock_index
 from eventfold.errors import StoreUnsafe
 
 FIRST_SHARED_BYTE, SHARED_BYTES = 0x40000002, 510  # sqlite.org/fileformat: the lock-byte page
-FIRST_ENTRY_BYTE = 1 << 61  # bytes that stand for entries of folders: behind every file SQLite can make
+FIRST_ENTRY_BYTE = 1 << 61  # bytes that represent directory entries, beyond the largest file of SQLite
 ENTRY_BYTES = (1 << 61) - 1
 ENTRY_MARK_ATTRIBUTE = "user.eventfold.entry"
-WAL_FORMAT = b"\2\2"  # at byte 18 of a database whose journal is a write-ahead log
+WAL_FORMAT = b"\2\2"  # at byte 18 of a database in WAL mode
 NO_FILE_ID = (0, 0)
 
 FileId = tuple[int, int]  # device and inode
 
 
 class DirectoryEntry(NamedTuple):
-    """The entry of a folder by which a file is opened; its write-ahead log is in the same folder."""
+    """The directory entry by which a file is opened; its write-ahead log is in the same directory."""
 
     folder: FileId
     name: str
 
     @property
     def byte(self) -> int:
-        """The byte of the file that stands for it."""
+        """The byte of the file that represents this entry."""
         text = f"{self.folder[0]}:{self.folder[1]}:{self.name}".encode("utf-8", "surrogateescape")
         return (
             FIRST_ENTRY_BYTE
@@ -55,21 +55,21 @@ class DirectoryEntry(NamedTuple):
 
 
 class _EntryMark(NamedTuple):
-    """What is said on the file of the entry by which it was last written to, and of its write-ahead log."""
+    """The mark on a file: the entry by which it was last written to, and its write-ahead log."""
 
-    file: FileId  # a copy carries the attribute of the original, and is another file
+    file: FileId  # a copy has the attribute of the original, and another id
     folder: FileId
     log: FileId
     path: str
 
     def text(self) -> bytes:
-        """As it stands in the attribute."""
+        """The content of the attribute."""
         numbers = " ".join(str(number) for pair in self[:3] for number in pair)
         return f"1 {numbers} {self.path}".encode("utf-8", "surrogateescape")
 
 
 class _GuardedFile:
-    """A file that this process has open, for all of its users in the process."""
+    """A file that this process has open, shared by all its users in the process."""
 
     def __init__(self, id: FileId, file: int, path: str, entry: DirectoryEntry) -> None:
         self.id, self.files, self.path, self.entry = id, [file], path, entry
@@ -77,7 +77,7 @@ class _GuardedFile:
         self.users = 0
 
     def close(self, *, unlock: bool = True) -> None:
-        """Close every descriptor, and with them drop the locks; not in a forked child: they are the parent's."""
+        """Close every descriptor and release the locks. `unlock` is False in a forked child."""
         while self.files:
             os.close(self.files.pop())
         if self.index is not None:
@@ -86,22 +86,22 @@ class _GuardedFile:
 
 
 _guarded_files: dict[FileId, _GuardedFile] = {}
-_mutex = threading.RLock()  # the garbage collector may lift one guard while another is taken
+_mutex = threading.RLock()  # reentrant: the garbage collector may release one guard while another is acquired
 
 
 class FileGuard:
-    """One user's hold. Descriptors are shared by all users of a file in the process, and closed after the last one.
+    """The guard of one user. All users of a file in the process share its descriptors; the last one closes them.
 
-    They are locked, and a few bytes are read by them: closing one earlier would drop the locks of SQLite's own
-    descriptors. Where the system has no such locks, a lost log is noticed only afterwards; where the file system has no
-    attributes, what a process that died has left under another name is not noticed.
+    Closing a descriptor earlier would drop the locks of SQLite's own descriptors. On systems without locks of open file
+    descriptions a lost log is detected only later; on file systems without extended attributes a log that a
+    dead process left under another name is not detected.
     """
 
     def __init__(self) -> None:
         self._file: _GuardedFile | None = None
 
     def acquire(self, path: str, create: bool) -> None:
-        """Take hold of the file at a path without links; `create` makes an empty one if there is none.
+        """Acquire the guard of the file at a path without links; `create`: create an empty file if there is none.
 
         Raises StoreUnsafe if the file has, or is in use by, another name; OSError if it cannot be opened.
         """
@@ -127,9 +127,7 @@ class FileGuard:
         try:
             found = os.fstat(file)
             id = found.st_dev, found.st_ino
-            if (
-                known := _guarded_files.get(id)
-            ) is not None:  # it was put here since: this descriptor is one more to keep
+            if (known := _guarded_files.get(id)) is not None:  # it was moved here since: keep this descriptor too
                 known.files.append(file)
                 return known
             _refuse_links(path, found)
@@ -147,23 +145,22 @@ class FileGuard:
         return held
 
     def lock_shared_early(self) -> None:
-        """The same as `set`, before SQLite opens the file, if it has a write-ahead log already.
+        """Do `lock_shared` before SQLite opens the file, if the file is in WAL mode already.
 
-        Otherwise nothing is locked: to give it one, or to roll back what a journal holds, SQLite needs the file for
-        itself.
+        Otherwise nothing is locked: to set WAL mode, or to roll back a journal, SQLite needs exclusive access.
         """
         if self._file is not None and self.is_wal_mode and not os.path.exists(f"{self._file.path}-journal"):
             self.lock_shared()
 
     @property
     def is_wal_mode(self) -> bool:
-        """Whether the journal of the file is a write-ahead log."""
-        with suppress(OSError):  # SQLite reads the same bytes next, and says why it cannot
+        """Whether the file is in WAL mode."""
+        with suppress(OSError):  # SQLite reads the same bytes next and reports the error
             return self._file is not None and os.pread(self._file.files[0], 2, 18) == WAL_FORMAT
         return False
 
     def lock_shared(self) -> None:
-        """Keep other programs from taking themselves for the last or the first at the file, until it is lifted."""
+        """Prevent other programs from believing that they are the first or last to open the file, until `release`."""
         held = self._file
         if held is None or not held.files:
             return
@@ -173,7 +170,7 @@ class FileGuard:
                 held.index = None if index is None else LockedIndex(index)
 
     def open_overwrite_detector(self, is_writing: Callable[[], bool]) -> OverwriteDetector | None:
-        """The pages of the file, as they are now; None where no descriptor of it is held. Once SQLite has read it."""
+        """A detector of overwrites, or None without a descriptor. Call it after SQLite has read the file."""
         held = self._file
         if held is None or not held.files:
             return None
@@ -183,14 +180,14 @@ class FileGuard:
 
     @property
     def is_only_user(self) -> bool:
-        """Whether no other user has the file open, here or in another process. False where that cannot be known."""
+        """Whether no other user, here or in another process, has the file open. False if unknown."""
         held = self._file
         if held is None or not held.files or held.users != 1 or not byte_range_locks.AVAILABLE:
             return False
         return not byte_range_locks.is_locked(held.files[0], held.entry.byte, 1)
 
     def write_entry_mark(self) -> None:
-        """Say on the file by which entry it is written to. Before the first write; costs two calls of the system."""
+        """Mark the file with the entry by which it is written to. Call it before the first write; two system calls."""
         held = self._file
         if held is None or not held.files or not hasattr(os, "setxattr"):
             return
@@ -203,7 +200,7 @@ class FileGuard:
                 os.setxattr(held.files[0], ENTRY_MARK_ATTRIBUTE, text)
 
     def release(self) -> None:
-        """Let go. The last user in the process takes the mark away, if nothing is left in the log."""
+        """Release the guard. The last user in the process removes the mark if the log is empty."""
         with _mutex:
             held, self._file = self._file, None
             if held is None:
@@ -221,7 +218,7 @@ class FileGuard:
 
 
 def refuse_links(path: str) -> None:
-    """Raises StoreUnsafe if the file at a path has a second name. One stat call; it may be away, too."""
+    """Raises StoreUnsafe if the file at a path has a second hard link. One stat call; a missing file is allowed."""
     with suppress(FileNotFoundError):
         _refuse_links(path, os.stat(path))
 
@@ -229,7 +226,7 @@ def refuse_links(path: str) -> None:
 def _refuse_links(path: str, found: os.stat_result) -> None:
     if found.st_nlink > 1:
         raise StoreUnsafe(
-            f"{path} has {found.st_nlink} names (hard links): by each of them it has a write-ahead log of its own.",
+            f"{path} has {found.st_nlink} names (hard links): each of them has a write-ahead log of its own.",
             "Nothing was written: remove the other names (find them with: find -samefile); use symbolic links instead.",
             path=path,
             links=found.st_nlink,
@@ -257,15 +254,15 @@ def _wal_elsewhere_error(path: str, other: str) -> StoreUnsafe:
 
 
 def _has_wal_elsewhere(mark: _EntryMark, id: FileId, path: str, entry: DirectoryEntry) -> bool:
-    """Whether a log with events in it may lie beside another entry of the file."""
+    """Whether a non-empty log may exist beside another entry of the file."""
     if mark.file != id or (mark.folder == entry.folder and os.path.basename(mark.path) == entry.name):
         return False
     with suppress(OSError):
         here = _file_id(f"{path}-wal")
-        if here == mark.log or (path == mark.path and here[1] == mark.log[1]):  # it was moved along
+        if here == mark.log or (path == mark.path and here[1] == mark.log[1]):  # the log was moved with the file
             return False
     with suppress(OSError):
-        if _file_id(os.path.dirname(mark.path)) == mark.folder:  # that folder can be seen from here
+        if _file_id(os.path.dirname(mark.path)) == mark.folder:  # the other directory is visible here
             try:
                 found = os.stat(f"{mark.path}-wal")
             except FileNotFoundError:
@@ -284,7 +281,7 @@ def _read_attribute(file: int) -> bytes:
         return b""
     try:
         return os.getxattr(file, ENTRY_MARK_ATTRIBUTE)
-    except OSError:  # none there, or a file system without them
+    except OSError:  # no mark, or a file system without attributes
         return b""
 
 
@@ -298,7 +295,7 @@ def _read_mark(file: int) -> _EntryMark | None:
 
 
 def _remove_mark(held: _GuardedFile) -> None:
-    """Take the mark away, unless it is another's, something is in the log, or another process has the file open."""
+    """Remove the mark, unless it names another entry, the log is not empty, or another process has the file open."""
     file, byte = held.files[0], held.entry.byte
     mark = _read_mark(file)
     if mark is None or mark.folder != held.entry.folder or os.path.basename(mark.path) != held.entry.name:
@@ -311,12 +308,12 @@ def _remove_mark(held: _GuardedFile) -> None:
             os.removexattr(file, ENTRY_MARK_ATTRIBUTE)
             if byte_range_locks.is_locked(
                 file, byte, 1
-            ):  # by one that may have found the mark in its place a moment ago
+            ):  # another process opened the file meanwhile and relies on the mark
                 os.setxattr(file, ENTRY_MARK_ATTRIBUTE, mark.text())
 
 
 def _is_open_elsewhere(file: int, byte: int) -> bool:
-    """Whether the file is open by another entry than the one that this byte stands for."""
+    """Whether the file is open by another entry than the one of this byte."""
     end = FIRST_ENTRY_BYTE + ENTRY_BYTES
     before, after = byte - FIRST_ENTRY_BYTE, end - byte - 1
     return byte_range_locks.is_locked(file, FIRST_ENTRY_BYTE, before) or byte_range_locks.is_locked(
@@ -325,7 +322,7 @@ def _is_open_elsewhere(file: int, byte: int) -> bool:
 
 
 def _after_fork_in_child() -> None:
-    """After a fork: the locks are the parent's, and the child has none of SQLite's own to lose."""
+    """After a fork, in the child: the locks belong to the parent, and SQLite has none in the child."""
     global _mutex
     _mutex = threading.RLock()
     for held in _guarded_files.values():

@@ -1,8 +1,8 @@
-"""Room: whether files are still where they were, without touching them: a folder tells when its entries changed.
+"""Whether files are still in place, without touching them: a directory's change time shows when its entries changed.
 
-To ask each file would be a stat call on it, and since Linux 6.13 a file whose times were asked for gets new ones with
-its next write: the commit after that waits for one more write to the disk (0.1 ms on ext4 without a journal).
-Knows: one folder. Does not know: which files matter.
+A stat call on each file is costly: since Linux 6.13, if the times of a file were read, its next write updates them, and
+the next commit waits for one more disk write (0.1 ms on ext4 without a journal).
+Knows: one directory. Does not know: which of its files matter.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ from __future__ import annotations
 import os
 import time
 
-COARSEST_TIMESTAMP_NS = 2_500_000_000  # ns: file systems keep times as coarsely as 2 s (FAT)
+COARSEST_TIMESTAMP_NS = 2_500_000_000  # FAT keeps times with a resolution of 2 s
 
 
-Stamp = tuple[int, int, int]  # which folder, and when its entries last changed
+Stamp = tuple[int, int, int]  # device, inode, change time
 
 
 class DirectoryStamp:
-    """The entries of a folder, as they were when the files in it were last found in order."""
+    """The state of a directory when its files were last verified."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._remembered: Stamp | None = None
 
     def current(self) -> Stamp | None:
-        """How it is now; to be taken before its files are looked at. One stat call, 2 µs."""
+        """The current stamp. Read it before the files are checked. One stat call, 2 µs."""
         try:
             found = os.stat(self._path)
         except OSError:
@@ -32,10 +32,10 @@ class DirectoryStamp:
         return found.st_dev, found.st_ino, found.st_ctime_ns
 
     def is_unchanged(self, mark: Stamp | None) -> bool:
-        """Whether nothing was created, removed or renamed here since what was kept."""
+        """Whether no entry was created, removed or renamed since the remembered stamp."""
         return mark is not None and mark == self._remembered
 
     def remember(self, mark: Stamp | None) -> None:
-        """The files were in order after this look; kept once it is so old that any change since would show."""
+        """Remember the stamp of verified files, if it is old enough that a later change has another time."""
         if os.name == "posix" and mark is not None and 0 < mark[2] < time.time_ns() - COARSEST_TIMESTAMP_NS:
             self._remembered = mark

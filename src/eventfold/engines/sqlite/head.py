@@ -1,8 +1,8 @@
-"""Room: the end of the log as this process last saw it: how a log that went back is noticed.
+"""The head of the log as this process last saw it: detects a log that lost acknowledged events.
 
-An older copy put in the file's place, or a write-ahead log that was removed, takes acknowledged events away and
-gives their positions to others. So whoever looks at the end checks that the last event seen before is still there.
-Knows: one head, and the note of it beside the file. Does not know: queries, transactions.
+If an older copy replaces the file, or its write-ahead log is removed, acknowledged events disappear and their positions
+are assigned again. So each query of the head verifies that the last event seen before is still there.
+Knows: one head, and the note of it in the lock file. Does not know: queries, transactions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ EMPTY_HEAD = Head(0, 0, b"")
 
 
 class HeadTracker:
-    """The last event that is known to have been committed, by this process or by one before it."""
+    """Tracks the last event that is known to be committed, by this process or an earlier one."""
 
     def __init__(self, file: File, rows: RowDecoder, store_id: str, epoch: int) -> None:
         self._file, self._rows = file, rows
@@ -27,13 +27,13 @@ class HeadTracker:
         file.on_checkpoint = self._reload_note
 
     def read_head(self, connection: apsw.Connection) -> Head:
-        """The head now, verified. Raises StoreDamaged if the last one seen is no longer in the log, or its epoch ended.
+        """The current head, verified. Raises StoreDamaged if the head seen before is gone, or the epoch changed.
 
-        In another epoch nothing holds that this process remembers: names, recent events, states, how far it had come.
+        After a change of epoch everything cached in this process is invalid: names, recent events, states, progress.
         """
-        before = self.last_seen  # taken first: other threads may see more meanwhile, never less
+        before = self.last_seen  # read first: other threads can only advance it meanwhile
         row = connection.execute(schema.HEAD_AND_EPOCH).fetchone()
-        if row is not None and row[2] != self.epoch:  # in an empty log there is nothing that could be lost
+        if row is not None and row[2] != self.epoch:  # an empty log cannot have lost an event
             raise self._file.epoch_changed(self.epoch, row[2])
         if row is not None and row[0] == before.position and row[1] == before.id:
             return before
@@ -52,25 +52,25 @@ class HeadTracker:
         return Head(event.position, event.time, event.id)
 
     def record_commit(self, head: Head) -> None:
-        """This process has committed up to here, durably. Only while the writers' lock is held."""
+        """Record a durable commit of this process up to `head`. Call it only while the writer lock is held."""
         self.last_seen = head
         if self._file.full_sync:
             note = f"{self.store_id} {self.epoch} {head.position} {head.time} {head.id.hex()}"
             self._file.lock.write_note(note)
 
     def _reload_note(self) -> None:
-        """The file was written to, by a checkpoint or not: what any process has acknowledged must be in it still."""
+        """After a change of the file: the last event acknowledged by any process must still be in it."""
         noted = self._read_note()
         if noted.position > self.last_seen.position:
             self.last_seen = noted
 
     def _read_note(self) -> Head:
-        """What the lock file tells of this history. A backup, having an epoch of its own, begins another."""
+        """The head noted in the lock file, if it is of this store and epoch. A backup has an epoch of its own."""
         store_id, _, rest = self._file.lock.read_note().partition(" ")
         try:
             epoch, position, time, identity = rest.split(" ")
             if (store_id, int(epoch)) == (self.store_id, self.epoch):
                 return Head(int(position), int(time), bytes.fromhex(identity))
-        except ValueError:  # no note, or what a power cut has left of one
+        except ValueError:  # no note, or one that a power failure has cut
             pass
         return EMPTY_HEAD

@@ -1,6 +1,6 @@
-"""Room: read models that every append keeps up: who is enrolled in the file, and a turn in which nobody appends.
+"""Inline read models: the table of registrations, and the transaction that excludes appends.
 
-Knows: the table of names. Does not know: how events are folded (the folder does), when a transaction ends.
+Knows: that table. Does not know: how events are folded (the projector does), when a transaction ends.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ReadPage = Callable[[Query, Span], Page]
 
 
 def read_registrations(connection: apsw.Connection) -> list[InlineRegistration]:
-    """Who is enrolled, as this transaction sees it. Raises StoreDamaged if a row is not as it was written."""
+    """The registrations that this transaction sees. Raises StoreDamaged if the checksum of a row does not match."""
     rows: list[Any] = connection.execute(SELECT_REGISTRATIONS).fetchall()
     if not rows:
         return []

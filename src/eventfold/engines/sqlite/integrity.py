@@ -1,12 +1,12 @@
-"""Room: the whole file compared with itself: what reads cannot notice, since an index that hides an event is silent.
+"""Compares the whole file with itself, to find damage that reads cannot detect: an index entry that hides an event.
 
-Every event that is read has its checksum verified, and every event that an index leads to is compared with what was
-asked. An entry that has changed and leads nowhere is not noticed by that: queries by tag or type, counts, conditions
-and repeated ids are without its event until this finds it. Not even this finds a request key or a whole append that
-has gone from every place at once; a removed end of the log is noticed by the note beside the file.
+Each read verifies the checksum of every row, and compares every row that an index finds with the query. An index
+entry that changed and leads nowhere is not detected so: queries by tag or type, counts, conditions and the look-up
+of repeated ids miss its event until this check. Even this check does not find a request key or a whole append that
+is gone from every place at once; a removed end of the log is detected by the note in the lock file.
 
-Knows: everything that is written twice: events and the indexes that lead to them, tags in rows and in the tag index,
-names and their numbers, append boundaries, times in order. Does not know: how to mend any of it.
+Knows: all redundant data: events and their indexes, tags in rows and in the tag index, names and ids, append
+boundaries, order of times. Does not know: how to repair damage.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from eventfold.engines.sqlite.snapshots import damaged_keys
 from eventfold.errors import EventfoldError
 from eventfold.ports.integrity import Problem, Progress, placement_problems
 
-EVENTS_PER_STEP = 1_000  # events between two reports of progress, each step in a snapshot of its own
-MAX_SQLITE_PROBLEMS = 100  # complaints of SQLite itself: beyond these a list says no more
+EVENTS_PER_STEP = 1_000  # each step has a snapshot of its own and reports progress
+MAX_SQLITE_PROBLEMS = 100  # reported by SQLite's own check
 
 REQUEST_KEYS = """SELECT CAST(r.key AS BLOB), r.first, r.crc, e.position, ifnull(e."offset", 0)
     FROM request r LEFT JOIN event e ON e.position = r.first"""
@@ -36,9 +36,9 @@ RunRead = Callable[[Callable[[apsw.Connection], list[Problem]]], list[Problem]]
 
 
 def find_problems(reading: RunRead, progress: Progress, store_id: str) -> Iterator[Problem]:
-    """Everything that is wrong up to the head of now. `progress` is told how many events of how many are compared.
+    """Yield all problems up to the current head. `progress` is called with the events compared and their total.
 
-    `reading` runs a step with a connection, which is held for no longer than the step.
+    `reading` runs one step with a connection, which is borrowed for that step only.
     """
     whole = _Comparison(store_id)
     yield from reading(whole.begin)
@@ -50,7 +50,7 @@ def find_problems(reading: RunRead, progress: Progress, store_id: str) -> Iterat
 
 
 def _check_structure(connection: apsw.Connection) -> Iterator[Problem]:
-    """Pages, order of keys, each row in each of SQLite's own indexes."""
+    """Run SQLite's own check: pages, order of keys, each row in each index."""
     try:
         for (text,) in connection.execute(f"PRAGMA integrity_check({MAX_SQLITE_PROBLEMS})"):
             if text != "ok":
@@ -60,7 +60,7 @@ def _check_structure(connection: apsw.Connection) -> Iterator[Problem]:
 
 
 class _Comparison:
-    """Events against the tag index and the dictionaries, step by step."""
+    """Compares events with the tag index and the dictionaries, step by step."""
 
     def __init__(self, store_id: str) -> None:
         self._store_id = store_id
@@ -71,12 +71,12 @@ class _Comparison:
         self.head = 0
 
     def begin(self, connection: apsw.Connection) -> list[Problem]:
-        """How far to look, and what SQLite itself finds."""
+        """Read the head, and run SQLite's own check."""
         self.head = connection.execute("SELECT ifnull(max(position), 0) FROM event").get
         return list(_check_structure(connection))
 
     def compare(self, connection: apsw.Connection, span: range) -> list[Problem]:
-        """The events at these positions."""
+        """Compare the events at these positions."""
         found: list[Problem] = []
         for position in span:
             before, self._last = self._last, None
@@ -104,7 +104,7 @@ class _Comparison:
                 yield Problem(f"The tag index does not lead to it by {tag!r}.", event.position)
 
     def end(self, connection: apsw.Connection) -> list[Problem]:
-        """What no event has led to."""
+        """Check what events do not refer to: request keys, snapshots, registrations, surplus index entries."""
         found: list[Problem] = []
         for raw, first, crc, position, offset in connection.execute(REQUEST_KEYS):
             key = raw.decode("utf-8", "replace")

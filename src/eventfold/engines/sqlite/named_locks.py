@@ -1,7 +1,7 @@
-"""Room: locks by name, for whoever wants to decide alone: a file for each name, locked by flock, in a folder
-beside the store. A process that dies lets go of its locks.
+"""Named locks for exclusive decisions: a file per name, locked by flock, in a directory beside the store.
 
-Knows: files. Does not know: what a name stands for, SQL.
+If a process dies, its locks are released.
+Knows: files. Does not know: the meaning of a name, SQL.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_OWNER_BYTES = 400
 
 
 class NamedLocks:
-    """The locks that one engine holds. Others, in this process or another, are kept out by the file."""
+    """The locks that one engine holds. flock excludes other engines, in this process and in others."""
 
     def __init__(self, path: str) -> None:
         self._directory = path + ".locks"
@@ -32,7 +32,7 @@ class NamedLocks:
         self._mutex = Mutex()
 
     def try_acquire(self, name: str, owner: str) -> str | None:
-        """Take a lock if it is free: None; otherwise who has it. Raises StoreReadOnly."""
+        """Acquire a lock if it is free. Returns None, or the owner of the held lock. Raises StoreReadOnly."""
         return self._mutex.run(self._try_acquire, name, owner)
 
     def _try_acquire(self, name: str, owner: str) -> str | None:
@@ -42,7 +42,7 @@ class NamedLocks:
             self._held[name] = (owner, None)
             return None
         file = self._open(name)
-        self._held[name] = (owner, file)  # first: an exception leaves no lock that nobody knows of
+        self._held[name] = (owner, file)  # recorded first: an exception cannot leave an unknown lock
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -54,18 +54,18 @@ class NamedLocks:
         return None
 
     def release(self, name: str) -> None:
-        """Let go of a lock. Harmless where it is not held."""
+        """Release a lock, if it is held."""
         self._mutex.run(self._release, name)
 
     def _release(self, name: str) -> None:
         _, file = self._held.get(name, ("", None))
         if file is not None and fcntl is not None and not file.closed:
-            fcntl.flock(file, fcntl.LOCK_UN)  # for a forked child as well, which has the descriptor too
+            fcntl.flock(file, fcntl.LOCK_UN)  # a forked child may have the descriptor too
             file.close()
         self._held.pop(name, None)
 
     def close(self) -> None:
-        """Let go of all of them."""
+        """Release all locks."""
         for name in list(self._held):
             self.release(name)
 
@@ -73,7 +73,7 @@ class NamedLocks:
         path = os.path.join(self._directory, hashlib.sha256(name.encode()).hexdigest()[:32])
         try:
             os.makedirs(self._directory, exist_ok=True)
-            while True:  # an object, and no descriptor: it closes by itself if an exception loses it
+            while True:  # an object, not a descriptor: it is closed automatically after an exception
                 try:
                     return FileIO(path, "r+")
                 except FileNotFoundError:
@@ -83,7 +83,7 @@ class NamedLocks:
             if error.errno not in PERMISSION_ERRNOS:
                 raise translate_errno(error.errno or 0, path) from error
             raise StoreReadOnly(
-                f"The folder of locks {self._directory} cannot be written ({error.strerror}).",
-                "Check the rights of the store's folder, or decide without a lock.",
+                f"The directory of locks {self._directory} cannot be written to ({error.strerror}).",
+                "Check the permissions of the store's directory, or decide without a lock.",
                 path=self._directory,
             ) from error

@@ -1,15 +1,11 @@
-"""Files that are not used close what they have open: after a time, or when the process has no descriptor left.
+"""Files that this process has open: closed when idle, when no file descriptor is left, and before the process forks.
 
-A file that was closed so is opened again by its next use, and is then compared with what it was.
-Knows: which files are open in this process, when each was used. Does not know: how a file closes and opens itself.
-
-Room: forks of the process, and what SQLite remembers over them.
-
-SQLite keeps in memory which locks its process holds on a file. A forked child inherits that memory, and not one of
-the locks, so even a connection that it opens itself would work without them. Hence no file is open in the moment
-of a fork: connections are closed before it and opened again when next they are needed. Where that could not be
-done in time, the child is told so when it opens the file.
-Knows: the system's hooks. Does not know: connections.
+A file that was closed because it is idle is opened again by its next use, and then compared with what it was.
+SQLite keeps in memory which locks its process holds on a file. A forked child inherits that memory but none of the
+locks, so even a new connection in the child would work without locks. Hence no file may be open at the moment of a
+fork: connections are closed before it and opened again on demand. If that was not possible in time, the child gets an
+error when it opens the file.
+Knows: which files are open, when each was used, the fork hooks. Does not know: how a file closes and opens itself.
 """
 
 from __future__ import annotations
@@ -29,18 +25,18 @@ from eventfold.errors import InvalidInput, StoreUnavailable
 
 T = TypeVar("T")
 MIN_CHECK_INTERVAL_S, MAX_CHECK_INTERVAL_S = 0.05, 5.0
-MIN_FILES_CLOSED = 8  # files closed when a descriptor is missing
+MIN_FILES_CLOSED = 8  # closed at once when no descriptor is left
 
 
 class IdleFile(Protocol):
-    """Something that has a file open, and may let go of it for a while."""
+    """A file that can be closed while it is idle."""
 
     real_path: str
     max_idle: float | None
-    last_used: float  # when, by the monotonic clock
+    last_used: float  # monotonic clock, in seconds
 
     def close_while_idle(self) -> bool:
-        """Close everything, unless something is in use. Returns whether nothing is open any more."""
+        """Close everything, unless something is in use. Returns whether everything is closed."""
         ...
 
 
@@ -50,25 +46,25 @@ _thread: threading.Thread | None = None
 
 
 def check_max_idle(seconds: object) -> None:
-    """Raises InvalidInput for what is no length of time."""
+    """Raises InvalidInput if `seconds` is not a positive number or None."""
     if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0):
         raise InvalidInput(
-            f"max_idle={seconds!r} is no length of time.", "Give a number of seconds above 0, or None for never."
+            f"max_idle={seconds!r} is not a length of time.", "Give a number of seconds above 0, or None for never."
         )
 
 
 def register(file: IdleFile) -> None:
-    """Look after a file from now on."""
+    """Close this file when it is idle, from now on."""
     _mutex.run(_register, file)
 
 
 def unregister(file: IdleFile) -> None:
-    """It is closed."""
+    """Forget a file that was closed."""
     _mutex.run(files.discard, file)
 
 
 def retry_with_free_descriptors(work: Callable[[], T]) -> T:
-    """What `work` returns; if the process has no descriptor left, again, once files not used for longest are closed."""
+    """Call `work`. If no file descriptor is left, close the files that are idle for longest and call it again."""
     try:
         return work()
     except (OSError, apsw.CantOpenError, apsw.IOError, StoreUnavailable) as error:
@@ -108,13 +104,13 @@ def _register(file: IdleFile) -> None:
 
 
 def _run_idle_check() -> None:
-    """Close files that are idle for too long, until no open file has such a time."""
+    """Close idle files periodically, until no open file has `max_idle` set."""
     while (pause := _mutex.run(_check_idle)) is not None:
         time.sleep(pause)
 
 
 def _check_idle() -> float | None:
-    """One look at all files. Returns how long to wait for the next, or None if none is needed."""
+    """Check all files once. Returns the seconds to the next check, or None if none is needed."""
     global _thread
     limits: dict[str, float] = {}
     for file in tuple(files):
@@ -124,7 +120,7 @@ def _check_idle() -> float | None:
         _thread = None
         return None
     now = time.monotonic()
-    for file in tuple(files):  # rows in a store's own file are kept by another object, to which its limit applies, too
+    for file in tuple(files):  # the read models in a store's file are another object, to which its limit applies too
         if (limit := limits.get(file.real_path)) is not None and now - file.last_used > limit:
             file.close_while_idle()
     return min(max(min(limits.values()) / 4, MIN_CHECK_INTERVAL_S), MAX_CHECK_INTERVAL_S)
@@ -132,23 +128,23 @@ def _check_idle() -> float | None:
 
 FileId = tuple[int, int]
 
-fork_generation: int = 0  # how many forks lie between the first process and this one
-inherited_files: set[FileId] = set()  # files that SQLite takes for open in this process, and are not
+fork_generation: int = 0  # number of forks between the first process and this one
+inherited_files: set[FileId] = set()  # files that SQLite wrongly regards as open in this process
 
 
 class Forkable(Protocol):
-    """Something that has a file open."""
+    """An open file that takes part in forks."""
 
     def close_before_fork(self) -> None:
-        """Before a fork: let go of the file, and keep others from using it."""
+        """Before a fork: close the file and block its use."""
         ...
 
     def reopen_after_fork(self) -> None:
-        """After it, in the parent."""
+        """After a fork, in the parent: allow its use again."""
         ...
 
     def abandon_after_fork(self) -> FileId | None:
-        """After it, in the child, for ever: which file could not be let go of, if it is one."""
+        """After a fork, in the child: give up the file. Returns its id if it was still open at the fork."""
         ...
 
 
@@ -172,7 +168,7 @@ def _after_fork_in_child() -> None:
         identity for each in tuple(forkable_files) if (identity := each.abandon_after_fork()) is not None
     )
     forkable_files.clear()
-    _mutex, _thread = Mutex(), None  # the thread is the parent's, and so are the files
+    _mutex, _thread = Mutex(), None  # the thread and the files belong to the parent
     files.clear()
 
 

@@ -1,6 +1,6 @@
-"""Room: the connections of one file: given out, taken back, and all closed before the process forks.
+"""The connections of one file: lent to callers, returned, and all closed before the process forks.
 
-Knows: how many are in use. Does not know: how one is made.
+Knows: how many are in use. Does not know: how a connection is opened.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import apsw
 from eventfold.concurrency.waiting import Waiters
 from eventfold.core.mutex import Mutex
 
-MAX_IDLE_READERS = 8  # readers kept for the next caller; each may cache 16 MB of pages
+MAX_IDLE_READERS = 8  # each may cache 16 MB of pages
 POLL_INTERVAL_S = 0.05
-FORK_TIMEOUT_S = 5.0  # seconds a fork waits for reads and commits in hand
+FORK_TIMEOUT_S = 5.0  # a fork waits for current reads and commits
 
 
 class Pool:
-    """Readers for whoever asks, and one writer. A connection is its taker's alone until it is given back.
+    """Connections for reading, and one for writing. A lent connection belongs to one caller until it is returned.
 
-    Taking one that is kept, and giving it back to be kept, are single steps of a deque and need no lock. What is open
-    is counted by weak references: a connection whose taker was ended by an exception, before it could give it back,
-    is closed and counted no more once nothing refers to it.
+    Borrowing and returning are single operations of a deque and need no lock. Open connections are counted by weak
+    references: a connection that an exception kept from being returned is closed by the garbage collector, and is no
+    longer counted.
     """
 
     def __init__(
@@ -36,45 +36,45 @@ class Pool:
         writer: Callable[[], apsw.Connection],
         on_all_closed: Callable[[], None] = lambda: None,
     ) -> None:
-        self._on_all_closed = on_all_closed  # called when the pool is closed and its last connection is, too
+        self._on_all_closed = on_all_closed  # called when the pool and its last connection are closed
         self._new_reader, self._new_writer = reader, writer
         self._readers: deque[apsw.Connection] = deque()
-        self._writers: deque[apsw.Connection] = deque()  # the one that writes, while it does not
-        self._accepts_returns = True  # False while a fork waits, and for ever once the pool is closed
-        self._open_connections: dict[int, ReferenceType[Any]] = {}  # connections that are kept or used, or being made
+        self._writers: deque[apsw.Connection] = deque()  # the writer's connection while it is not in use
+        self._accepts_returns = True  # False while a fork waits, and after the pool is closed
+        self._open_connections: dict[int, ReferenceType[Any]] = {}  # idle, lent, or being opened
         self._changed, self._pause_mutex = Waiters(), Mutex()
-        self._pauses = 0  # forks that wait
+        self._pauses = 0  # number of waiting forks
         self._closed = False
 
     def reader(self) -> apsw.Connection:
-        """A connection to read by, to be given back by `done` or `discard`."""
+        """Borrow a connection for reading; return it by `return_reader` or `discard`."""
         try:
             return self._readers.pop()
         except IndexError:
             return self._open(self._new_reader)
 
     def writer(self) -> apsw.Connection:
-        """The connection to write by, for one thread at a time, to be given back by `written` or `discard`."""
+        """Borrow the connection for writing, one thread at a time; return it by `return_writer` or `discard`."""
         try:
             return self._writers.pop()
         except IndexError:
             return self._open(self._new_writer)
 
     def return_reader(self, connection: apsw.Connection) -> None:
-        """Take a reader back."""
+        """Return a connection for reading."""
         if len(self._readers) < MAX_IDLE_READERS:
             self._return(self._readers, connection)
         else:
             self.discard(connection)
 
     def return_writer(self, connection: apsw.Connection) -> None:
-        """Take the writer back."""
+        """Return the connection for writing."""
         self._return(self._writers, connection)
 
     def discard(self, connection: apsw.Connection) -> None:
-        """Take back a connection that cannot be trusted any more, and close it."""
+        """Return a connection that may be in an unknown state, and close it."""
         try:
-            with suppress(apsw.Error):  # what was committed does not depend on how a connection ends
+            with suppress(apsw.Error):  # closing cannot affect what was committed
                 connection.close(force=True)
         finally:
             self._unregister(connection)
@@ -82,7 +82,9 @@ class Pool:
     def _open(self, make: Callable[[], apsw.Connection]) -> apsw.Connection:
         making = _PendingConnection()
         self._register(making)
-        while self._pauses > 0:  # asked afterwards, so that a fork waits for us, or we for it
+        while (
+            self._pauses > 0
+        ):  # checked after registering: either the fork waits for this thread, or this thread for the fork
             self._unregister(making)
             while self._pauses > 0:
                 self._changed.wait(lambda: self._pauses <= 0, POLL_INTERVAL_S)
@@ -104,7 +106,7 @@ class Pool:
             self._on_all_closed()
 
     def _count_open(self) -> int:
-        """How many connections are open or being made."""
+        """The number of connections that are open or being opened."""
         alive = 0
         for number, found in tuple(self._open_connections.items()):
             if found() is not None:
@@ -115,11 +117,11 @@ class Pool:
 
     def _return(self, kept: deque[apsw.Connection], connection: apsw.Connection) -> None:
         kept.append(connection)
-        if not self._accepts_returns:  # asked afterwards, so that nothing kept in that moment is overlooked
+        if not self._accepts_returns:  # checked after the append, so that no connection is missed
             self.close_idle()
 
     def close_idle(self) -> None:
-        """Close the connections that nobody uses; they are made again as they are needed."""
+        """Close the connections that are not in use; new ones are opened on demand."""
         for kept in (self._readers, self._writers):
             while True:
                 try:
@@ -129,22 +131,25 @@ class Pool:
                 self.discard(connection)
 
     def close(self) -> None:
-        """Close what is not in use; what is closes when it is given back."""
+        """Close connections that are not in use; the others are closed when they are returned."""
         self._closed, self._accepts_returns = True, False
         self.close_idle()
         if not self._count_open():
             self._on_all_closed()
 
     def close_if_unused(self, on_closed: Callable[[], None]) -> bool:
-        """Close every connection if none is in use, and call `closed` before another one is made. Returns whether."""
+        """If no connection is in use, close all and call `on_closed` before another is opened.
+
+        Returns whether it did.
+        """
         if self.is_in_use or self._closed:
             return False
-        self._pause_mutex.run(self._add_pauses, 1)  # from here on whoever makes one waits
+        self._pause_mutex.run(self._add_pauses, 1)  # from here on opening a connection waits
         try:
             if self.is_in_use:
                 return False
             self.close_idle()
-            if self._count_open():  # one was taken in between
+            if self._count_open():  # one was borrowed in between
                 return False
             on_closed()
             return True
@@ -155,16 +160,16 @@ class Pool:
 
     @property
     def is_paused(self) -> bool:
-        """Whether a fork waits for connections to be given back."""
+        """Whether a fork waits for connections to be returned."""
         return self._pauses > 0
 
     @property
     def is_in_use(self) -> bool:
-        """Whether somebody has a connection."""
+        """Whether a connection is lent."""
         return self._count_open() > len(self._readers) + len(self._writers)
 
     def pause(self) -> None:
-        """Close every connection, and give out none. Waits for those in use, within reason."""
+        """Close every connection and lend no more. Waits FORK_TIMEOUT_S for those in use."""
         self._pause_mutex.run(self._add_pauses, 1)
         self.close_idle()
         end = time.monotonic() + FORK_TIMEOUT_S
@@ -172,7 +177,7 @@ class Pool:
             self._changed.wait(lambda: not self._count_open(), min(left, POLL_INTERVAL_S))
 
     def resume(self) -> None:
-        """Go on: connections are made again as they are needed."""
+        """Allow connections to be opened again."""
         self._pause_mutex.run(self._add_pauses, -1)
         self._changed.wake()
 
@@ -182,4 +187,4 @@ class Pool:
 
 
 class _PendingConnection:
-    """Stands for a connection while it is made."""
+    """Represents a connection while it is being opened."""

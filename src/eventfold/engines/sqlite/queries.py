@@ -1,12 +1,9 @@
-"""Room: queries as SQL. Selects exactly what `Query.matches` selects, in position order, from indexes.
+"""Queries as SQL: they select exactly what `Query.matches` selects, in order of position, by indexes.
 
-Knows: the tables, names as ids. Does not know: events' bytes, transactions. Each alternative of a query is a
-select in index order, and a compound select merges them lazily, so a page costs a page, not the log.
-
-Queries with many items: items of one kind are asked in one statement, a stretch of the log at a time.
-
-Knows: the same tables as queries.py, which puts a few items into one statement: SQLite merges those row by row, at a
-cost that grows with their number for every row. Does not know: events' bytes, transactions.
+A query with few items becomes one compound select: each item is a select in index order, merged lazily, so the cost is
+that of a page, not of the log. SQLite merges many items at a cost per row that grows with their number, so they are
+grouped by kind, and each group is one statement over a stretch of the log.
+Knows: the tables, names as ids. Does not know: transactions, the bytes of events.
 """
 
 from __future__ import annotations
@@ -23,18 +20,18 @@ from eventfold.core.query import SCANNED_ITEMS, Item, Query, with_spellings
 from eventfold.engines.sqlite.dictionary import NameDictionary
 from eventfold.engines.sqlite.schema import COLUMNS
 
-MAX_PROBED_ENTRIES = 200  # index entries looked at to see which of an item's tags is the rarer one
+MAX_PROBED_ENTRIES = 200  # index entries read to find the rarest tag of an item
 
 _COLUMNS = [name.strip() for name in COLUMNS.split(",")]
 _E_COLUMNS = ", ".join(f"e.{name}" for name in _COLUMNS)
-# The index says that there is such a position: where the row is gone, a row of nulls says so.
+# The index contains the position: if its row is missing, a row of nulls is returned.
 _P_COLUMNS = ", ".join(["p.position", *(f"e.{name}" for name in _COLUMNS[1:])])
 
 _OCCURRED = " AND (e.crc IS NULL OR ifnull(e.occurred, e.time) BETWEEN ? AND ?)"
 
 
 class NameLookup(NamedTuple):
-    """Where names are looked up: a connection, both dictionaries, and whether it is the writer's transaction."""
+    """How names are looked up: a connection, both dictionaries, and whether it is in the writer's transaction."""
 
     connection: apsw.Connection
     types: NameDictionary
@@ -42,12 +39,12 @@ class NameLookup(NamedTuple):
     writing: bool = False
 
     def with_all_spellings(self, query: Query) -> Query:
-        """The query with every spelling that the log has of the moments among its tags."""
+        """The query with all spellings of the moments in its tags that the log contains."""
         return with_spellings(query, lambda tag: self.tags.spellings.others_of(self.connection, tag, self.writing))
 
 
 class PositionQuery:
-    """A query made ready: SQL that selects matching positions in (after, until], and its bindings."""
+    """A compiled query: SQL that selects matching positions in (after, until], and its bindings."""
 
     __slots__ = ("bindings", "parts")
 
@@ -56,16 +53,16 @@ class PositionQuery:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no event can match, since a name it needs was never used."""
+        """Whether no event can match, because no event has a required name."""
         return not self.parts
 
     def sql(self, direction: str) -> str:
-        """The compound select, ordered."""
+        """The compound select, ordered by position."""
         return f"{' UNION '.join(self.parts)} ORDER BY position {direction}"
 
 
 def compile_query(names: NameLookup, query: Query, after: int, until: int) -> PositionQuery:
-    """Compile a query with a few items (not the one that means everything): those with many are walked below."""
+    """Compile a query with few items (at least one). See `find_positions` for many items."""
     connection, types, _, writing = names
     compiled = PositionQuery([], [])
     for item in query.items:
@@ -110,7 +107,7 @@ def _estimate_frequency(connection: apsw.Connection, tag: int, after: int, until
 
 
 def rows_sql(backwards: bool, occurred: bool) -> str:
-    """Whole rows at given positions: bindings are these as a JSON array, then the bounds of `occurred`."""
+    """SQL for the rows at given positions. Bindings: a JSON array of positions, then the bounds of `occurred`."""
     return (
         f"SELECT {_P_COLUMNS} FROM (SELECT value AS position FROM json_each(?)) p "  # noqa: S608
         f"LEFT JOIN event e ON e.position = p.position WHERE 1{_OCCURRED if occurred else ''} "
@@ -119,9 +116,9 @@ def rows_sql(backwards: bool, occurred: bool) -> str:
 
 
 def page_sql(found: PositionQuery | None, backwards: bool, occurred: bool) -> str:
-    """A page of whole rows: bindings are those of the positions, then the bounds of `occurred`, then the limit.
+    """SQL for a page of rows. Bindings: those of the compiled query, the bounds of `occurred`, the limit.
 
-    Without positions (the query that means everything) the bindings start with (after, until).
+    Without a compiled query (all events) the bindings begin with (after, until).
     """
     direction = "DESC" if backwards else "ASC"
     where = _OCCURRED if occurred else ""
@@ -130,7 +127,7 @@ def page_sql(found: PositionQuery | None, backwards: bool, occurred: bool) -> st
             f"SELECT {_E_COLUMNS} FROM event e WHERE e.position > ? AND e.position <= ?{where} "  # noqa: S608
             f"ORDER BY e.position {direction} LIMIT ?"
         )
-    # A limit inside keeps SQLite from dropping the order there and sorting everything outside instead.
+    # The inner limit keeps the inner order; without it SQLite would sort all rows outside.
     inside, outside = ("LIMIT -1", " LIMIT ?") if occurred else ("LIMIT ?", "")
     return (
         f"SELECT {_P_COLUMNS} FROM ({found.sql(direction)} {inside}) p "  # noqa: S608
@@ -138,20 +135,20 @@ def page_sql(found: PositionQuery | None, backwards: bool, occurred: bool) -> st
     )
 
 
-MAX_STRETCH_ROWS = 20_000  # fetched for a stretch: one with more is asked for in parts
-MIN_STRETCH_POSITIONS = 64  # positions: so few are asked for whole, however many items mean the same event
+MAX_STRETCH_ROWS = 20_000  # a stretch with more rows is divided
+MIN_STRETCH_POSITIONS = 64  # a stretch of this size is never divided
 _position = itemgetter(0)
 
 
 def has_many_items(query: Query) -> bool:
-    """Whether the items of a query are better asked together."""
+    """Whether a query has so many items that they are grouped."""
     return len(query.items) > SCANNED_ITEMS or query.count_names() > SCANNED_ITEMS * SCANNED_ITEMS
 
 
 class ItemGroup(NamedTuple):
-    """What some items ask, in (after, until]: a statement without these bounds, and its bindings before them.
+    """A statement for items of one kind, and its bindings, to which (after, until] is added.
 
-    It gives a position as often as items mean it, in no order.
+    It returns a position once for each matching item, in no order.
     """
 
     sql: str
@@ -159,10 +156,10 @@ class ItemGroup(NamedTuple):
 
 
 def group_items(dictionary: NameLookup, query: Query) -> list[ItemGroup]:
-    """One for all items without tags, and one for all that name the same types and as many tags."""
+    """One group for all items without tags, and one for each combination of types and number of tags."""
     connection, types, tags, writing = dictionary
     alone: set[int] = set()
-    among: dict[tuple[str, ...], list[int] | None] = {(): None}  # names of types as numbers; None: any type
+    among: dict[tuple[str, ...], list[int] | None] = {(): None}  # type names -> ids; None: any type
     alike: dict[tuple[tuple[str, ...], int], list[list[int]]] = {}
     asked = Counter(tag for item in query.items if len(item.tags) > 1 for tag in item.tags)
     for item in query.items:
@@ -172,7 +169,7 @@ def group_items(dictionary: NameLookup, query: Query) -> list[ItemGroup]:
         if not item.tags:
             alone.update(of_types or ())
         elif of_types is None or of_types:
-            # The tag that the fewest items name is walked: more likely an entity's own than one that many events carry.
+            # Begin with the tag in the fewest items: probably that of one entity, not one that many events carry.
             names = sorted(item.tags, key=asked.__getitem__) if len(item.tags) > 1 else item.tags
             ids = tags.ids(connection, names, writing)
             if len(ids) == len(item.tags):
@@ -185,7 +182,7 @@ def group_items(dictionary: NameLookup, query: Query) -> list[ItemGroup]:
 
 
 def _compile_group(types: list[int] | None, tags: int, items: list[list[int]]) -> ItemGroup:
-    """Items that name the same types, and as many tags each."""
+    """Compile items with the same types and the same number of tags."""
     name = "u.value" if tags == 1 else "json_extract(u.value, '$[0]')"
     sql = f"SELECT t.position FROM json_each(?) u CROSS JOIN tagged t WHERE t.tag = {name}"  # noqa: S608
     bindings = [json.dumps([ids[0] for ids in items] if tags == 1 else items)]
@@ -201,7 +198,7 @@ def _compile_group(types: list[int] | None, tags: int, items: list[list[int]]) -
 def find_positions(
     dictionary: NameLookup, query: Query, after: int, until: int, *, backwards: bool = False
 ) -> Iterator[int]:
-    """The positions in (after, until] that match, each once, in order, looked up as they are asked for."""
+    """Yield matching positions in (after, until], each once and in order, looked up lazily."""
     asked = group_items(dictionary, query)
     stretch = until - after
     while asked and after < until:
@@ -216,7 +213,7 @@ def find_positions(
 
 
 def _positions_within(dictionary: NameLookup, asked: Sequence[ItemGroup], low: int, high: int) -> set[int] | None:
-    """Every position in (low, high] that matches; None where these are too many to be fetched at once."""
+    """All matching positions in (low, high], or None if they are too many for one fetch."""
     positions: set[int] = set()
     left = MAX_STRETCH_ROWS if high - low > MIN_STRETCH_POSITIONS else -1
     for each in asked:
@@ -230,7 +227,7 @@ def _positions_within(dictionary: NameLookup, asked: Sequence[ItemGroup], low: i
 
 
 def count_positions(dictionary: NameLookup, query: Query, after: int, until: int) -> int:
-    """How many positions in (after, until] match."""
+    """The number of matching positions in (after, until]."""
     positions: set[int] = set()
     for each in group_items(dictionary, query):
         positions.update(map(_position, dictionary.connection.execute(each.sql, [*each.bindings, after, until])))
@@ -238,5 +235,5 @@ def count_positions(dictionary: NameLookup, query: Query, after: int, until: int
 
 
 def first_position(dictionary: NameLookup, query: Query, after: int, until: int) -> int | None:
-    """The first position in (after, until] that matches; None where there is none."""
+    """The first matching position in (after, until], or None."""
     return next(find_positions(dictionary, query, after, until), None)

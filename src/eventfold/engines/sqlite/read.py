@@ -1,7 +1,7 @@
-"""Room: rows as events, and pages of them. Every row's checksum is verified as it is read.
+"""Rows as events, and pages of events. The checksum of every row is verified when it is read.
 
-Knows: the tables' columns. Does not know: transactions: each statement is its own snapshot, and since positions
-only ever grow, the head read before a page is a bound up to which that page is complete.
+Knows: the columns of the tables. Does not know: transactions. Each statement is a snapshot of its own; since positions
+only grow, a page is complete up to the head that was read before it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from eventfold.engines.sqlite.schema import with_checksum
 from eventfold.errors import CorruptEvent
 from eventfold.ports.engine import PAGE_BYTES, Page, Span
 
-FIRST_FETCH_ROWS = 8  # fetched before anything is known of their size; an event is below 1 MB
+FIRST_FETCH_ROWS = 8  # fetched first, while the size of rows is unknown; an event is below 1 MB
 MIN_INT64, MAX_INT64 = -(2**63), 2**63 - 1
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -43,20 +43,20 @@ _body, _checksum = itemgetter(slice(0, -1)), itemgetter(-1)
 
 
 def decode_request_key(row: tuple[Any, ...]) -> tuple[str, int]:
-    """A request key and the first position of its append. Raises StoreDamaged if the row is not as it was written."""
+    """The request key and the first position of its append. Raises StoreDamaged if the checksum does not match."""
     if with_checksum(row[:-1]) != row:
         raise inconsistency_error(f"the request key {row[0]!r} does not have the checksum it was written with")
     return row[0], row[1]
 
 
 class RowDecoder:
-    """Turns rows into events."""
+    """Decodes rows to events and verifies their checksums."""
 
     def __init__(self, types: NameDictionary) -> None:
         self._types = types
 
     def decode_all(self, connection: apsw.Connection, rows: Iterable[tuple[Any, ...]]) -> list[StoredEvent]:
-        """Rows, verified. Raises CorruptEvent, naming the position."""
+        """Decode all rows. Raises CorruptEvent with the position of a damaged row."""
         try:
             found = list(rows)
         except UnicodeDecodeError as error:
@@ -68,7 +68,7 @@ class RowDecoder:
     ) -> tuple[list[StoredEvent], bool]:
         """Rows up to the one with which payloads and metadata reach `most` bytes, and one more; whether there is one.
 
-        They are fetched a few at a time, fewer the larger those before were, so that not much more is ever held.
+        Rows are fetched in steps, smaller ones after large rows, to limit memory.
         """
         events, size, step = list[StoredEvent](), 0, FIRST_FETCH_ROWS
         while True:
@@ -93,24 +93,24 @@ class RowDecoder:
     def _decode(
         self, connection: apsw.Connection, found: list[tuple[Any, ...]], packed: Iterable[bytes]
     ) -> list[StoredEvent]:
-        # By the page: checksums in columns, then every row taken apart once.
+        # For speed: compare all checksums of the page at once, then unpack each row once.
         if list(map(crc32, packed)) != list(map(_checksum, found)):
             self._raise_corrupt(found)
         known = self._types.names_by_id
         for type in {row[2] for row in found}.difference(known):
             self._types.name(connection, type)
-        return [  # positional, and without a star: half the time
+        return [  # positional arguments without a star: half the time
             StoredEvent(p, id, known[type], v, data, tags, time, occurred, meta, at or 0, of or 1, codec or "json", key)
             for p, id, type, v, data, tags, time, occurred, meta, at, of, codec, key, _ in found
         ]
 
     def _raise_corrupt(self, rows: list[tuple[Any, ...]]) -> NoReturn:
-        """Raises CorruptEvent for the first row whose checksum is not its own."""
+        """Raises CorruptEvent for the first row whose checksum does not match."""
         wrong = next(row for row in rows if crc32(_pack(row[:-1])) != row[-1])
         raise corrupt_error(wrong[0]) if wrong[-1] is not None else missing_error(wrong[0])
 
     def event_at(self, connection: apsw.Connection, position: int) -> StoredEvent | None:
-        """The event at a position, or None where there is none."""
+        """The event at a position, or None."""
         if not 0 < position <= MAX_INT64:
             return None
         found = self.decode_all(connection, connection.execute(schema.BY_POSITION, (position,)))
@@ -131,20 +131,20 @@ class RowDecoder:
 
 
 def corrupt_error(position: int | None) -> CorruptEvent:
-    """The error for a row whose checksum is not its own."""
+    """The error for a row whose checksum does not match."""
     return CorruptEvent(
         f"Event {position} does not have the checksum it was written with: bytes of it have changed on disk."
         if position is not None
-        else "An event has a text that is no text any more: bytes of it have changed on disk.",
+        else "An event has a text that is not valid UTF-8: bytes of it have changed on disk.",
         "Keep a copy of the file as it is, check the disk, and restore a backup.",
         position=position,
     )
 
 
 def missing_error(position: int) -> CorruptEvent:
-    """The error for a position that must be in the log and is not."""
+    """The error for a position below the head without an event."""
     return CorruptEvent(
-        f"Event {position} is not at its place in the file, which has been damaged.",
+        f"Event {position} is missing in the file, which has been damaged.",
         "Keep a copy of the file as it is, check the disk, and restore a backup.",
         position=position,
     )
@@ -158,14 +158,14 @@ def read_page(
     query: Query,
     span: Span,
 ) -> Page:
-    """See the port's `read`. `head` was looked up before."""
+    """Read one page, see the port's `read`. `head` was read before."""
     until = head if span.until is None else min(span.until, head)
     end = span.after + 1 if span.backwards else until
     if until <= span.after:
         return Page([], end, False)
     fetch = partial(_fetch, connection, rows, names, query, span)
     most = PAGE_BYTES if span.limit >= FIRST_FETCH_ROWS else None
-    # One more than asked for tells whether there is more.
+    # One additional event shows whether more follow.
     events, full = fetch(span.after, until, span.limit + 1, most)
     size = min(span.limit, len(events) - full)
     _verify_matches(events, query, span, until, len(events) > size)
@@ -174,7 +174,7 @@ def read_page(
     extra = events[size]
     del events[size:]
     edge = events[-1]
-    if edge.first == extra.first:  # it would cut an append: take the rest of it along
+    if edge.first == extra.first:  # the page would split an append: add its remaining events
         low, high = (edge.first - 1, edge.position - 1) if span.backwards else (edge.position, edge.last)
         events += fetch(max(low, span.after), min(high, until), edge.size, None)[0]
         edge = events[-1]
@@ -224,11 +224,11 @@ def _fetch(
 
 
 def _verify_matches(events: list[StoredEvent], query: Query, span: Span, until: int, more: bool) -> None:
-    """An index has no checksum, so what it led to is compared with what was asked for."""
+    """An index has no checksum, so the events that it found are compared with the query."""
     if query.items:
         places = [event.position for event in events]
         if not all(map(gt if span.backwards else lt, places, places[1:])) or not _all_match(query, events):
-            raise inconsistency_error(f"an index leads to events that {query!r} does not mean")
+            raise inconsistency_error(f"an index leads to events that do not match {query!r}")
     elif span.occurred_since is None and span.occurred_until is None:
         count = len(events) if more else until - span.after
         low = until - count + 1 if span.backwards else span.after + 1

@@ -1,8 +1,7 @@
-"""Room: the last few thousand events this process wrote, indexed in memory to judge conditions.
+"""The last few thousand events that this process wrote, indexed in memory to check append conditions.
 
-A decision has usually looked at the log a moment ago, so what could conflict with it was written since, and
-mostly by us. Knows: `matches`, for events after `start`. Does not know: the file; whoever uses it checks that
-the window still ends where the log does.
+A decision has usually read the log a moment ago, so conflicting events were written since then, mostly by this process.
+Knows: how to match events after `start`. Does not know: the file. The user checks that `end` is still the head.
 """
 
 from __future__ import annotations
@@ -12,12 +11,12 @@ from operator import itemgetter
 
 from eventfold.core.query import Item, Query
 
-MAX_EVENTS = 8_192  # events; a condition that looks further back is answered by the file
+MAX_EVENTS = 8_192  # a condition on older events is checked in the file
 _position = itemgetter(0)
 
 
 class RecentWindow:
-    """Events in (start, end], by tag and by type, with what `Query.matches` needs."""
+    """The events in (start, end], indexed by tag and by type."""
 
     def __init__(self) -> None:
         self.start = self.end = -1
@@ -25,13 +24,13 @@ class RecentWindow:
         self._by_type: dict[str, list[int]] = {}
 
     def restart(self, head: int) -> None:
-        """Know nothing before `head`."""
+        """Become empty, to begin after `head`."""
         self.start = self.end = head
         self._by_tag.clear()
         self._by_type.clear()
 
     def add(self, position: int, type: str, tags: tuple[str, ...]) -> None:
-        """The next event."""
+        """Add the next event."""
         entry = (position, type, tags)
         by_tag = self._by_tag
         for tag in tags:
@@ -48,7 +47,7 @@ class RecentWindow:
         self.end = position
 
     def first_match(self, query: Query, after: int) -> int | None:
-        """The first matching position greater than `after` (and than `start`), or None."""
+        """The first matching position after both `after` and `start`, or None."""
         if not query.items:
             after = max(after, self.start)
             return after + 1 if after < self.end else None

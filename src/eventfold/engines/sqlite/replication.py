@@ -1,4 +1,4 @@
-"""Room: taking over events of another log exactly as they stand there: the way from one store to another.
+"""Importing events of another log unchanged, and taking over its identity: how a store is copied.
 
 Knows: the writer's transaction. Does not know: where the events come from.
 """
@@ -63,7 +63,10 @@ def import_events(
 
 
 def take_identity(connection: apsw.Connection, store_id: str, epoch: int) -> None:
-    """Take over another store's identity, inside the writer's transaction. Raises AppendConflict with events here."""
+    """Take over the identity of another store, in the writer's transaction.
+
+    Raises AppendConflict if there are events.
+    """
     refuse_inline_models(connection)
     row = connection.execute(schema.HEAD).fetchone()
     if row:
@@ -72,6 +75,6 @@ def take_identity(connection: apsw.Connection, store_id: str, epoch: int) -> Non
 
 
 def refuse_inline_models(connection: apsw.Connection) -> None:
-    """Raises NotSupported where read models are kept within appends: what is taken over would be missing in them."""
+    """Raises NotSupported if there are inline read models: imported events would be missing in them."""
     if inlined := read_registrations(connection):
         raise import_refused([each.name for each in inlined], "sqlite")

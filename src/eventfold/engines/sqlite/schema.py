@@ -1,12 +1,8 @@
-"""Room: the tables of a store file, and the guards that make the log append-only for everyone who opens it.
+"""The tables of a store file, the triggers that make the log append-only, and the row that identifies the store.
 
-Knows: SQL. Does not know: connections. Every index earns its place: `event_id` finds repeated appends,
-`event_type` answers questions without tags, `tagged` carries the type, so that a condition is answered
-from the index alone.
-
-Room: who a store is: its id, the epoch of its history and its day of birth, in one row with a checksum.
-
-Knows: that row. Does not know: events, files.
+Knows: SQL, the checksum of a row, the store's id, epoch and time of creation. Does not know: events, files.
+Each index has a purpose: `event_id` finds repeated appends, `event_type` serves queries without tags, `tagged` carries
+the type, so that a condition is checked in the index alone.
 """
 
 from __future__ import annotations
@@ -23,7 +19,7 @@ import msgspec
 from eventfold.engines.sqlite.errors import inconsistency_error
 from eventfold.errors import StoreDamaged
 
-APPLICATION_ID = 0x65666C64  # "efld": how a store is recognised without reading its bytes
+APPLICATION_ID = 0x65666C64  # "efld": identifies a store file
 LAYOUT = 2  # PRAGMA user_version; a newer file is refused, an older one is upgraded by a command (upgrade.py)
 OLDEST_LAYOUT = 1  # the oldest layout that can be upgraded
 
@@ -80,7 +76,7 @@ CREATE TRIGGER event_no_update BEFORE UPDATE ON event
 BEGIN SELECT RAISE(ABORT, 'eventfold: the log is append-only'); END;
 """
 
-# Beside the log, never a source of truth.
+# A cache, not part of the log.
 SNAPSHOT = """
 CREATE TABLE snapshot (
     key TEXT PRIMARY KEY,
@@ -91,7 +87,7 @@ CREATE TABLE snapshot (
     crc INTEGER NOT NULL         -- of the store's id and the columns above, as in event
 ) STRICT, WITHOUT ROWID;
 """
-# Read models that are folded within every append: a process that lacks the code writes no event of these types.
+# Inline read models: a process without their code may not append events of these types.
 INLINED = """
 CREATE TABLE inlined (
     name TEXT PRIMARY KEY,
@@ -101,7 +97,8 @@ CREATE TABLE inlined (
     crc INTEGER NOT NULL         -- of the columns above, as in event
 ) STRICT, WITHOUT ROWID;
 """
-# Nothing is deleted until events can be kept elsewhere: then `sealed` will say which, and its guard will let them in.
+# No event is deleted until archives exist: `sealed` will list archived ranges, and its triggers will then allow
+# inserts.
 NO_DELETE = """
 CREATE TRIGGER event_no_delete BEFORE DELETE ON event
 BEGIN SELECT RAISE(ABORT, 'eventfold: the log is append-only'); END;
@@ -113,7 +110,7 @@ CREATE TRIGGER sealed_no_delete BEFORE DELETE ON sealed
 BEGIN SELECT RAISE(ABORT, 'eventfold: no event can be moved away yet'); END;
 """
 
-# The dictionaries and the tag index are part of the log: a changed name would change what events mean.
+# The dictionaries and the tag index are part of the log: a changed name would change the meaning of events.
 _FROZEN = """
 CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table}
 BEGIN SELECT RAISE(ABORT, 'eventfold: the log is append-only'); END;
@@ -169,7 +166,7 @@ _pack = msgspec.msgpack.Encoder().encode
 
 
 def with_checksum(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A row and its last column: the CRC-32 of all the others, as a MessagePack array."""
+    """Append the checksum to a row: the CRC-32 of its columns as a MessagePack array."""
     return (*row, crc32(_pack(row)))
 
 
@@ -182,7 +179,7 @@ class Identity(NamedTuple):
 
 
 def read_identity(connection: apsw.Connection) -> Identity:
-    """Who this store is. Raises StoreDamaged if it is no longer known."""
+    """Read the store's id, epoch and time of creation. Raises StoreDamaged if the row is missing or damaged."""
     row = connection.execute("SELECT id, epoch, created, crc FROM store").fetchone()
     if row is None or with_checksum(row[:-1]) != row:
         raise inconsistency_error("it has lost its id")
@@ -190,13 +187,13 @@ def read_identity(connection: apsw.Connection) -> Identity:
 
 
 def create_identity(connection: apsw.Connection) -> None:
-    """Make a new store somebody, inside the transaction that creates it."""
+    """Assign the store's id and epoch, inside the transaction that creates the store."""
     row = with_checksum((secrets.token_hex(16), 1, time.time_ns() // 1000))
     connection.execute("INSERT INTO store (one, id, epoch, created, crc) VALUES (1, ?, ?, ?, ?)", row)
 
 
 def write_identity(connection: apsw.Connection, store_id: str, epoch: int) -> None:
-    """Let a store become another, or begin another epoch. Inside a transaction of the caller's."""
+    """Set the store's id and epoch, inside a transaction of the caller."""
     row = with_checksum((store_id, epoch, read_identity(connection).created))
     connection.execute("UPDATE store SET id = ?, epoch = ?, created = ?, crc = ?", row)
 
@@ -209,12 +206,12 @@ def _expected_definitions() -> frozenset[tuple[str, str]]:
 
 
 def check_definitions(connection: apsw.Connection, path: str) -> None:
-    """Tables, indexes and guards must be those that eventfold wrote; what others added beside them is theirs."""
+    """Verify that the tables, indexes and triggers of eventfold are unchanged. Additional ones are allowed."""
     lost = _expected_definitions().difference(connection.execute(DEFINITIONS))
     if lost:
         names = ", ".join(sorted(name for name, _ in lost))
         raise StoreDamaged(
-            f"In {path} the definition of {names} is not the one that eventfold wrote.",
+            f"The definition of {names} in {path} is not the one that eventfold wrote.",
             "Stop writing to it, keep a copy as it is, and restore a backup.",
             path=path,
         )

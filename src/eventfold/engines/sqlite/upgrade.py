@@ -1,8 +1,8 @@
-"""Older layouts of a store file, brought to today's: one step from each layout to the next, in one transaction.
+"""Upgrades a store file of an older layout: one step from each layout to the next, all in one transaction.
 
-No step rewrites an event: rows that were written keep their bytes and their checksums. While an upgrade runs no other
-process has the file open: SQLite's own exclusive lock sees to it, which every open store stands against.
-Knows: what each layout changed; the lock, the copy and the checks around it. Does not know: how a store is opened.
+No step rewrites an event: existing rows keep their bytes and checksums. During an upgrade no other process has the file
+open: SQLite's exclusive lock ensures it, which every open store prevents.
+Knows: what each layout changed; the lock, the copy and the checks of an upgrade. Does not know: how a store is opened.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from eventfold.engines.sqlite.schema import (
 from eventfold.errors import NotAStore, StoreBusy, StoreVersionMismatch
 from eventfold.ports.engine import UpgradeResult
 
-MAX_COPY_NAMES = 1_000  # names that are tried for the copy
+MAX_COPY_NAMES = 1_000  # names tried for the copy
 
 
 def _upgrade_to_2(connection: apsw.Connection) -> None:
-    """Snapshots and registrations get checksums; `sealed` is guarded. Snapshots are dropped: they cost time only."""
+    """Add checksums to snapshots and registrations, and triggers to `sealed`. Snapshots are dropped: a cache."""
     rows = connection.execute("SELECT name, code, types, ticket FROM inlined").fetchall()
     connection.execute("DROP TABLE snapshot; DROP TABLE inlined; DROP TRIGGER event_no_delete")
     connection.execute(SNAPSHOT + INLINED + NO_DELETE)
@@ -44,15 +44,15 @@ def _upgrade_to_2(connection: apsw.Connection) -> None:
     )
 
 
-# Layout n to n + 1, in order. When a step is no longer the last, it keeps a copy of the definitions that it makes.
+# From layout n to n + 1. A step that is no longer the last needs its own copy of the definitions that it creates.
 STEPS: dict[int, Callable[[apsw.Connection], None]] = {1: _upgrade_to_2}
 
 
 def upgrade(file: File, timeout: float, copy: str | None, copies: bool) -> UpgradeResult:
-    """Bring the file to today's layout; with nothing to do, nothing is touched.
+    """Upgrade the file to the current layout; a file of the current layout is not touched.
 
     `copy`: where a copy is written first; None: beside the store, unless `copies` is false. Raises StoreNotFound,
-    NotAStore, StoreVersionMismatch, StoreDamaged, StoreBusy: the file is then as it was.
+    NotAStore, StoreVersionMismatch, StoreDamaged, StoreBusy: the file is then unchanged.
     """
     file.check_path(create=False)
     try:
@@ -80,7 +80,7 @@ def _upgrade(file: File, timeout: float, copy: str | None, copies: bool) -> Upgr
             _run_steps(connection, had, file.path)
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         finally:
-            connection.close()  # before the next writer's turn: only then may others come to the file
+            connection.close()  # before the lock is released: only then may others open the file
             file.lock.release()
     finally:
         connection.close()
@@ -89,13 +89,13 @@ def _upgrade(file: File, timeout: float, copy: str | None, copies: bool) -> Upgr
 
 
 def _read_layout(connection: apsw.Connection, path: str) -> int:
-    """The file's layout. Raises NotAStore, StoreVersionMismatch where no step leads from it."""
+    """Read the file's layout. Raises NotAStore, or StoreVersionMismatch if it cannot be upgraded."""
     application, layout = connection.pragma("application_id"), connection.pragma("user_version")
     if application != APPLICATION_ID or layout < OLDEST_LAYOUT:
-        raise NotAStore(f"{path} is no store of eventfold's.", "Check the path.", path=path)
+        raise NotAStore(f"{path} is not a store of eventfold.", "Check the path.", path=path)
     if layout > LAYOUT:
         raise StoreVersionMismatch(
-            f"{path} has layout {layout}, and this eventfold knows layouts up to {LAYOUT}.",
+            f"{path} has layout {layout}, and this version of eventfold supports layouts up to {LAYOUT}.",
             "Upgrade eventfold: pip install -U eventfold.",
             path=path,
             layout=layout,
@@ -104,7 +104,7 @@ def _read_layout(connection: apsw.Connection, path: str) -> int:
 
 
 def _lock_exclusively(connection: apsw.Connection, path: str) -> None:
-    """Hold the file from now on, to the exclusion of everyone. Raises StoreBusy if anyone has it open."""
+    """Lock the file exclusively. Raises StoreBusy if it is open elsewhere."""
     connection.set_busy_timeout(0)
     connection.pragma("locking_mode", "exclusive")
     connection.pragma("synchronous", "full")
@@ -120,7 +120,7 @@ def _lock_exclusively(connection: apsw.Connection, path: str) -> None:
 
 
 def _run_steps(connection: apsw.Connection, had: int, path: str) -> None:
-    """The steps and the checks, in one transaction. Whatever fails, the file stays as it was."""
+    """Run the steps and checks in one transaction. After a failure the file is unchanged."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         before = connection.execute(HEAD).fetchone(), read_identity(connection)
@@ -131,9 +131,9 @@ def _run_steps(connection: apsw.Connection, had: int, path: str) -> None:
         for table in ("store", "snapshot", "inlined", "sealed", "request"):
             found = connection.execute(f"PRAGMA integrity_check({table})").fetchone()
             if found != ("ok",):
-                raise inconsistency_error(f"after its upgrade the table {table} is not whole")
+                raise inconsistency_error(f"the table {table} is damaged after the upgrade")
         if (connection.execute(HEAD).fetchone(), read_identity(connection)) != before:
-            raise inconsistency_error("its upgrade did not keep the log's end and its id")
+            raise inconsistency_error("the upgrade changed the head of the log or the store's id")
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
@@ -142,7 +142,7 @@ def _run_steps(connection: apsw.Connection, had: int, path: str) -> None:
 
 
 def _free_path(path: str) -> str:
-    """The path, or with a number the first at which nothing lies. An upgrade that was interrupted left a copy there."""
+    """The first unused path: `path`, or `path` with a number. An interrupted upgrade may have left a copy."""
     for number in range(1, MAX_COPY_NAMES):
         name = path if number == 1 else f"{path}.{number}"
         if not os.path.lexists(name):

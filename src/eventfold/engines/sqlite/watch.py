@@ -1,12 +1,9 @@
-"""Room: noticing commits: our own at once, those of other processes by asking SQLite every few milliseconds.
+"""Detects commits: those of this engine at once, those of other processes by polling SQLite every few milliseconds.
 
-While nothing happens it waits for the system to tell that the log was written to, where the system does (Linux).
-Knows: `PRAGMA data_version`, which changes when another connection has committed. Does not know: followers.
-
-Room: being told by Linux that a file was written to, so that whoever waits for that need not keep asking.
-
-Knows: inotify, which Python lacks and the C library has; nothing is opened. Does not know: SQLite, what was written.
-A hint and no more: where nobody tells, or it is told too early, asking now and then must do.
+While nothing happens, the thread waits for the operating system to report a write to the WAL (inotify, Linux only).
+That is only a hint: where no notification comes, or it comes too early, polling finds the commit.
+Knows: `PRAGMA data_version`, which changes when another connection has committed; inotify, by ctypes. Does not know:
+followers, what was written.
 """
 
 from __future__ import annotations
@@ -28,16 +25,16 @@ from eventfold.core.mutex import Mutex
 from eventfold.engines.sqlite.file import File
 from eventfold.errors import EventfoldError
 
-IN_MODIFY = 2  # IN_MODIFY
+IN_MODIFY = 2  # of <sys/inotify.h>
 
 
 class FileNotifier:
-    """Waits until one file is written to. `wake` from any thread; waiting and closing are for one."""
+    """Waits until one file is written to. `wake` may be called by any thread, `wait` and `close` by one."""
 
     def __init__(self, path: str) -> None:
-        """Raises OSError where the system does not tell: it is not Linux, or too many files are watched already."""
+        """Raises OSError without inotify: on other systems than Linux, or if too many files are watched."""
         if sys.platform != "linux":
-            raise OSError("only Linux tells")
+            raise OSError("inotify exists on Linux only")
         libc = ctypes.CDLL(None, use_errno=True)
         self._inotify = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self._inotify < 0:
@@ -53,14 +50,14 @@ class FileNotifier:
             self._poll.register(each, select.POLLIN)
 
     def wait(self, seconds: float) -> bool:
-        """Whether the file was written to since the last wait; at the latest when the time is over, or on `wake`."""
+        """Wait for a write, `wake`, or the timeout. Returns whether the file was written to since the last wait."""
         self._poll.poll(seconds * 1000)
         with suppress(BlockingIOError):
             return bool(os.read(self._inotify, 65_536))
         return False
 
     def wake(self) -> None:
-        """End a wait, this one or the next."""
+        """End the current wait, or the next one."""
         if sys.platform == "linux":
             self._mutex.run(self._wake)
 
@@ -69,7 +66,7 @@ class FileNotifier:
             os.eventfd_write(self._wake_event, 1)
 
     def close(self) -> None:
-        """Let go of both descriptors."""
+        """Close both descriptors."""
         self._mutex.run(self._close)
 
     def _close(self) -> None:
@@ -79,34 +76,30 @@ class FileNotifier:
             os.close(self._wake_event)
 
     def __del__(self) -> None:
-        if hasattr(self, "_woken") and hasattr(self, "_closed"):  # no thread came to wait, and to close it
+        if hasattr(self, "_wake_event") and hasattr(self, "_closed"):  # the thread that closes it was never started
             self._close()
 
 
 def open_notifier(path: str) -> FileNotifier | None:
-    """A notice of a file, or None where the system does not tell."""
+    """A notifier for a file, or None where inotify is not available."""
     try:
         return FileNotifier(path)
     except (OSError, AttributeError):
         return None
 
 
-POLL_INTERVAL_S = 0.004  # seconds: p50 of 2 ms to notice another process, while there is traffic
-SLOW_POLL_INTERVAL_S = (
-    0.008  # seconds, once nothing has come for LONG, where nobody tells: p50 of 4 ms, at half the cost
-)
-NOTIFIER_TIMEOUT_S = 0.1  # seconds, where the system tells, should it ever not
-NOTIFIER_AFTER_S, SLOW_POLL_AFTER_S = (
-    0.05,
-    2.0,
-)  # seconds without a change: a commit follows soon on the write that is told of, if not at once
-ERROR_RETRY_INTERVAL_S = 0.25  # seconds between looks while the file cannot be asked
-IDLE_THREAD_S = 0.25  # seconds the thread stays when nobody follows: one follower after the other needs no thread each
-PRESENCE_CHECK_INTERVAL_S = 0.5  # seconds: how often to look whether the file was replaced
+POLL_INTERVAL_S = 0.004  # under load: median 2 ms to detect a commit of another process
+SLOW_POLL_INTERVAL_S = 0.008  # after SLOW_POLL_AFTER_S, without inotify: median 4 ms, half the cost
+NOTIFIER_TIMEOUT_S = 0.1  # with inotify, in case a notification is lost
+NOTIFIER_AFTER_S = 0.05  # after the last change: a commit follows a reported write soon, if not at once
+SLOW_POLL_AFTER_S = 2.0  # after the last change
+ERROR_RETRY_INTERVAL_S = 0.25  # while the file cannot be read
+IDLE_THREAD_S = 0.25  # without followers the thread ends after this time: the next follower may reuse it
+PRESENCE_CHECK_INTERVAL_S = 0.5  # how often to check whether the file was replaced
 
 
 class Watch:
-    """Rings bells. One thread for all of an engine's followers: it stays a moment for the next one."""
+    """Calls callbacks after commits. One thread serves all followers of an engine."""
 
     def __init__(self, file: File) -> None:
         self._file = file
@@ -117,30 +110,30 @@ class Watch:
         self._notifier: FileNotifier | None = None
 
     def notify(self) -> None:
-        """Something was committed by this engine."""
+        """Call all callbacks, after a commit of this engine."""
         call_all(tuple(self._callbacks))
 
     def add(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Ring this bell from now on; returns how to stop."""
+        """Call `callback` after each commit. Returns a function that removes it."""
         self._mutex.run(self._add, callback)
         return lambda: self._mutex.run(self._remove, callback)
 
     def _add(self, callback: Callable[[], None]) -> None:
         self._callbacks.append(callback)
         if self._thread is None:
-            self._stop.set()  # of a thread that was started when an exception fell, before it could be kept
+            self._stop.set()  # ends a thread that an interrupted call started and did not record
             self._stop, self._notifier = Flag(), open_notifier(self._file.real_path + "-wal")
             run, name = self._run, "eventfold-watch"
             thread = threading.Thread(target=run, args=(self._stop, self._notifier), name=name, daemon=True)
             thread.start()
-            self._thread = thread  # only now: an interrupt in between leaves nothing that cannot be joined
+            self._thread = thread  # after start: a recorded thread can always be joined
 
     def _remove(self, callback: Callable[[], None]) -> None:
         if callback in self._callbacks:
             self._callbacks.remove(callback)
 
     def _end_unused(self, stop: Flag) -> bool:
-        """End the thread that this flag stops, unless somebody follows again."""
+        """End the thread that this flag stops, unless a new follower has come."""
         if self._callbacks and self._stop is stop:
             return False
         stop.set()
@@ -149,7 +142,7 @@ class Watch:
         return True
 
     def close(self) -> None:
-        """Stop the thread, and wait for it."""
+        """Stop the thread and wait for its end."""
         thread = self._mutex.run(self._end)
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout=10)
@@ -162,7 +155,7 @@ class Watch:
         return ended
 
     def _run(self, stop: Flag, notifier: FileNotifier | None) -> None:
-        """Poll until told to stop. While the file cannot be asked, whoever looks is to find out why, and is rung."""
+        """Poll until stopped. While the file cannot be read, notify followers: their own read reports the error."""
         pause = 0.0
         while not stop.wait(pause):
             try:
@@ -182,7 +175,7 @@ class Watch:
             while not self._file.pool.is_paused:
                 if notifier is not None and now - changed > NOTIFIER_AFTER_S:
                     if notifier.wait(NOTIFIER_TIMEOUT_S):
-                        changed = time.monotonic()  # the commit comes after what is written of it
+                        changed = time.monotonic()  # the commit follows the write
                 else:
                     stop.wait(POLL_INTERVAL_S if now - changed < SLOW_POLL_AFTER_S else SLOW_POLL_INTERVAL_S)
                 if stop.is_set():

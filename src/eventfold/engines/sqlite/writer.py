@@ -1,7 +1,7 @@
-"""Room: the writer: one transaction at a time, under the lock that all writers of the file share; commit, checkpoint.
+"""The writer: one transaction at a time, under the lock that all writers of the file share; commit and checkpoint.
 
-Knows: the order of a commit, and what may be said when one fails. Does not know: who waits for it (the bridge
-does), how requests are judged.
+Knows: the order of steps of a commit, and what a failed commit may have written. Does not know: the callers that wait
+for a commit (`concurrency`), how requests are judged (`batch`).
 """
 
 from __future__ import annotations
@@ -37,15 +37,13 @@ from eventfold.ports.engine import (
 )
 
 T = TypeVar("T")
-OLD_CONDITION_POSITIONS = (
-    10_000  # positions: a condition that looks back further is judged before the lock is taken, too
-)
+OLD_CONDITION_POSITIONS = 10_000  # conditions on more positions are also checked before the lock is taken
 CHECKPOINT_PAGES = 10_000  # 40 MB of WAL; at 1,000 pages bulk appends are 1.4 to 2 times slower
-RESET_TIMEOUT_MS = 20  # ms that readers may take to leave a WAL that is about to be used again from its beginning
+RESET_TIMEOUT_MS = 20  # time for readers to leave the WAL before it is restarted
 
 
 class Writer:
-    """The one writer of an engine."""
+    """Writes for one engine, one transaction at a time."""
 
     def __init__(
         self,
@@ -58,23 +56,28 @@ class Writer:
     ) -> None:
         self.types, self.tags, self.rows, self.head, self.clock = types, tags, rows, end, clock
         self.window = RecentWindow()
-        self.projector: InlineProjector | None = None  # folds read models within what is written here
+        self.projector: InlineProjector | None = None  # folds inline read models within the transaction
         self._file = file
         self._mutex = Mutex()
-        self._unreturned: apsw.Connection | None = None  # of a call that was ended before it could give it back
+        self._unreturned: apsw.Connection | None = (
+            None  # connection of a call that an exception ended before it was returned
+        )
         self._checkpoint_at = CHECKPOINT_PAGES
-        self._committed = False  # whether the call that is under way has committed
+        self._committed = False  # whether the current call has committed
 
     def append(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
-        """One commit. Raises AppendUnconfirmed if the commit failed, another error if nothing was written."""
+        """Append in one commit.
+
+        Raises AppendUnconfirmed if the commit failed, any other error if nothing was written.
+        """
         return self._run_alone(lambda connection: self._append(connection, requests))
 
     def transact(self, work: Callable[[apsw.Connection, NameDictionary, NameDictionary], None]) -> None:
-        """One commit of something else than requests: what is copied from another log, or kept beside this one."""
+        """Run `work` in one transaction: imported events, snapshots, registrations."""
         self._run_alone(lambda connection: self._transact_alone(connection, work))
 
     def run_exclusive(self, work: Callable[[ExclusiveTransaction], Awaitable[None]]) -> None:
-        """One commit of something that nobody may append during. `work` never suspends."""
+        """Run `work` in one transaction, during which no append can commit. `work` must not suspend."""
 
         def within(connection: apsw.Connection, types: NameDictionary, tags: NameDictionary) -> None:
             head = self.head.read_head(connection).position
@@ -85,15 +88,15 @@ class Writer:
             driven = work(SqliteExclusiveTransaction(connection, head, ask)).__await__()
             with suppress(StopIteration):
                 next(driven)
-                raise RuntimeError("what is done in a turn of the writer may not wait for anything else")
+                raise RuntimeError("work in an exclusive transaction must not suspend")
 
         self.transact(within)
 
     def _run_alone(self, work: Callable[[apsw.Connection], T]) -> T:
-        """Work alone on the connection, which is given back however it ends, as the lock is, if work has taken it.
+        """Run `work` with exclusive use of the writer's connection; then return it and release the lock.
 
-        Once the COMMIT succeeded, an error of whatever follows it is raised as AppendUnconfirmed: any other one says
-        that nothing was written.
+        After a successful COMMIT any later error is raised as AppendUnconfirmed: every other error means that nothing
+        was written.
         """
         return self._mutex.run_user_code(self._alone, work)
 
@@ -111,7 +114,9 @@ class Writer:
                 raise
             finally:
                 self._file.lock.release()
-            self._unreturned = None  # it ended well: before it is given back, so that nobody else's is taken for it
+            self._unreturned = (
+                None  # success: reset before the connection is returned, or a later user's could be discarded
+            )
             self._file.pool.return_writer(connection)
         except AppendUnconfirmed:
             raise
@@ -122,11 +127,11 @@ class Writer:
         return result
 
     def _clean_up(self, left: apsw.Connection) -> None:
-        """After a call that failed. An exception at any point may have kept it from rolling back and forgetting.
+        """Clean up after a failed call: an exception may have prevented its rollback.
 
-        It may itself be ended by one, and is then done again.
+        If an exception ends this method too, the next call repeats it.
         """
-        self._file.pool.discard(left)  # and with it the transaction
+        self._file.pool.discard(left)  # ends its transaction
         self._file.lock.release()
         self._discard_uncommitted()
         if self.projector is not None:
@@ -144,9 +149,9 @@ class Writer:
     def _append(self, connection: apsw.Connection, requests: Sequence[AppendRequest]) -> list[Outcome]:
         judged = self._precheck_old_conditions(connection, requests)
         self._file.lock.acquire()
-        # First in good faith: ids are taken to be new, as ids made here are. If the guard in the database finds a
-        # known one, everything is rolled back and done again with every id looked up. So with rows that the database
-        # does not take: again, writing each request's at once, to find out whose they are.
+        # Optimistic first attempt: event ids are assumed to be new, without a look-up. If a trigger of the database
+        # finds a duplicate, the transaction is repeated with a look-up of every id. If the database refuses rows of an
+        # inline read model, it is repeated with one write per request, to find the failing request.
         careful = at_once = again = False
         while True:
             try:
@@ -183,7 +188,7 @@ class Writer:
     def _precheck_old_conditions(
         self, connection: apsw.Connection, requests: Sequence[AppendRequest]
     ) -> dict[int, int]:
-        """Judge conditions that look far back before the lock is taken: id of clause -> position it holds through."""
+        """Check old conditions before the lock is taken. Returns id of clause -> position through which it holds."""
         clauses = [clause for request in requests for clause in request.unless]
         if not clauses:
             return {}
@@ -195,7 +200,7 @@ class Writer:
         until = self.head.read_head(connection).position
         names = NameLookup(connection, self.types, self.tags)
         judged = {id(c): until for c in long if first_match(names, c.query, c.after, until) is None}
-        return judged if self._file.is_unchanged_since(mark) else {}  # else all of it is judged under the lock
+        return judged if self._file.is_unchanged_since(mark) else {}  # otherwise everything is checked under the lock
 
     def _append_once(
         self,
@@ -245,7 +250,7 @@ class Writer:
         self.tags.commit()
         if not self._file.is_in_place():
             assert self._file.damage is not None
-            raise self._unconfirmed_error("The commit went to a file that is no longer in its place", self._file.damage)
+            raise self._unconfirmed_error("The commit went to a file that is no longer at its path", self._file.damage)
         self.head.record_commit(head)
         if self._file.wal_pages >= self._checkpoint_at:
             self._checkpoint(connection)
@@ -253,7 +258,7 @@ class Writer:
     def _unconfirmed_error(self, what: str, cause: EventfoldError) -> AppendUnconfirmed:
         return AppendUnconfirmed(
             f"{what}: {cause.what}",
-            "Repeat the identical append once the cause is mended; it will not be written twice.",
+            "Repeat the identical append once the cause is fixed; it will not be written twice.",
             cause=cause.code,
             path=self._file.path,
         )
@@ -261,36 +266,37 @@ class Writer:
     def _rollback(self, connection: apsw.Connection) -> None:
         self._discard_uncommitted()
         if connection.in_transaction:
-            with suppress(apsw.Error):  # the error before it is the one to be raised; the connection is closed
+            with suppress(apsw.Error):  # the earlier error is the one to raise; the connection is closed anyway
                 connection.execute("ROLLBACK")
 
     def _discard_uncommitted(self) -> None:
-        """Believe nothing of what was noted within a transaction that did not commit."""
+        """Discard cached names and recent events of a transaction that did not commit."""
         self.types.rollback()
         self.tags.rollback()
         self.window.restart(-1)
 
     def _checkpoint(self, connection: apsw.Connection) -> None:
-        """Move the WAL into the file and begin it anew, as far as readers allow; always under the writers' lock.
+        """Copy the WAL into the database file and restart it, as far as readers allow; always under the writer lock.
 
-        So it does not matter whether this SQLite has the fix for the WAL-reset bug (sqlite.org/wal.html#walresetbug):
-        no one who keeps to the lock writes meanwhile. Writers in other programs are not ours to hold back.
+        Because of the lock, the WAL-reset bug of older SQLite versions (sqlite.org/wal.html#walresetbug) cannot occur:
+        no eventfold process writes meanwhile. Other programs do not respect the lock.
         """
         connection.set_busy_timeout(RESET_TIMEOUT_MS)
         try:
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
             self._checkpoint_at = CHECKPOINT_PAGES
         except apsw.Error:
-            # A reader in an old snapshot holds the WAL back, or there is no room in the file. The commit stands all
-            # the same: try again when the WAL has grown some more.
+            # A reader uses an old snapshot, or the disk is full. The commit is still valid: retry when the WAL has
+            # grown further.
             self._checkpoint_at = self._file.wal_pages + CHECKPOINT_PAGES // 4
         finally:
             self._file.set_busy_timeout(connection)
 
     def close(self) -> None:
-        """Checkpoint a last time, unless someone else is writing or reading, so that the file is whole by itself.
+        """Run a final checkpoint unless the file is in use, so that the database file is complete without its WAL.
 
-        Where that cannot be, whoever closes last, or opens next, does it: the WAL is part of the store.
+        If it is in use, the last process to close the store, or the next to open it, runs the checkpoint: until then
+        the WAL is part of the store.
         """
         if not (self._file.wal_pages or self._file.has_leftover_wal):
             return

@@ -1,8 +1,8 @@
-"""Room: the queue of writers. Processes that share a file take turns by flock, in a file of its own.
+"""The writer lock: processes that share a file take turns to write, by flock on a separate file.
 
-SQLite's own busy handler lets one of two writers starve (1,757 commits/s against 1); a blocking flock is fair.
-The lock is never on the store file itself: closing any descriptor of that would drop SQLite's own locks.
-The file also holds a note: the last event that was acknowledged, so that a log that lost its end is noticed.
+SQLite's own busy handler can starve one of two writers (1,757 commits/s against 1); a blocking flock is fair.
+The lock is never on the store file itself: closing any descriptor of that file would drop SQLite's own locks.
+The lock file also contains a note of the last acknowledged event, so that a log that lost its end is detected.
 Knows: files and threads. Does not know: SQL.
 """
 
@@ -26,7 +26,7 @@ except ImportError:  # Windows: SQLite's own locking alone, correct and less fai
     fcntl = None  # type: ignore[assignment]
 
 MAX_NOTE_BYTES = 256
-POLL_INTERVAL_S = 0.25  # a caller that waits relies on no single wake-up
+POLL_INTERVAL_S = 0.25  # a waiting caller does not depend on a single wake-up
 
 
 class WriterLock:
@@ -37,10 +37,10 @@ class WriterLock:
         self._directory = DirectoryStamp(os.path.dirname(os.path.abspath(self.path)))
         self._timeout = timeout
         self._file: int | None = None
-        self._waiter: _Waiter | None = None  # of an acquire that gave up: still in the kernel's queue
+        self._waiter: _Waiter | None = None  # of an acquire that timed out: still in the kernel's queue
 
     def acquire(self, timeout: float | None = None) -> None:
-        """Take the lock, within `timeout` seconds, by default the store's. Raises StoreBusy, holding nothing."""
+        """Acquire the lock within `timeout` seconds, by default the store's timeout. Raises StoreBusy."""
         if fcntl is None:
             return
         seconds = self._timeout if timeout is None else timeout
@@ -54,7 +54,7 @@ class WriterLock:
             except OSError as error:
                 raise self._lock_error(error) from error
         if not self._waiter.wait(seconds):
-            if self._waiter.done:  # it came, and went again, before we asked
+            if self._waiter.done:  # it was granted and released before this call
                 return self.acquire(timeout)
             raise StoreBusy(
                 f"Another process has been writing for {seconds:g} s without a pause ({self.path}).",
@@ -64,19 +64,19 @@ class WriterLock:
             )
 
     def release(self) -> None:
-        """Let the next writer in. Harmless where it is not held."""
+        """Release the lock, if it is held."""
         if self._waiter is not None:
             self._waiter.cancel()
         if fcntl is not None and self._file is not None:
             fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def is_held(self) -> bool:
-        """Whether it is held, here or in another process."""
+        """Whether any process, also this one, holds the lock."""
         if fcntl is None:
             return False
         try:
             file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:  # no one has written yet
+        except OSError:  # no writer has created it yet
             return False
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -87,31 +87,31 @@ class WriterLock:
             os.close(file)
 
     def write_note(self, text: str) -> None:
-        """Leave a line for whoever opens the store next. Only while the lock is held; not synced."""
+        """Write the note, one line. Only while the lock is held; not synced."""
         if self._file is not None:
             try:
                 os.pwrite(self._file, f"{text}\n".encode(), 0)
-            except OSError:  # no room: the note before it stays true, it only says less
+            except OSError:  # no room: the earlier note is still true, only older
                 return
 
     def read_note(self) -> str:
-        """The line that was left last, or nothing. Raises StoreUnavailable if it is there and cannot be read."""
+        """The last note, or an empty string. Raises StoreUnavailable if it exists and cannot be read."""
         if fcntl is None:
             return ""
         try:
             file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 line, end, _ = os.pread(file, MAX_NOTE_BYTES, 0).partition(b"\n")
-                return line.decode("ascii", "replace") if end else ""  # half a note is none
+                return line.decode("ascii", "replace") if end else ""  # an incomplete note is ignored
             finally:
                 os.close(file)
         except (FileNotFoundError, PermissionError):
             return ""
-        except OSError as error:  # without the note a log that lost its end would pass for whole
+        except OSError as error:  # without the note a log that lost its end would not be detected
             raise translate_errno(error.errno or 0, self.path) from error
 
     def close(self) -> None:
-        """Give up the file. A thread that still waits for the lock closes it when its turn comes."""
+        """Close the file. A thread that still waits for the lock closes it when the lock is granted."""
         if self._file is not None and (self._waiter is None or not self._waiter.defer_close()):
             os.close(self._file)
         self._file = self._waiter = None
@@ -119,12 +119,12 @@ class WriterLock:
     __del__ = close
 
     def close_unless_waiting(self) -> None:
-        """Give up the file until the lock is needed again, unless a thread waits for it. Only where it is not held."""
+        """Close the file until the lock is needed again, unless a thread waits for it. Only while it is not held."""
         if self._waiter is None:
             self.close()
 
     def abandon_after_fork(self) -> None:
-        """In a forked child: let go of the parent's descriptor, so that the lock ends with the parent."""
+        """In a forked child: close the parent's descriptor, so that the lock ends with the parent."""
         if self._file is not None:
             os.close(self._file)
         self._file = self._waiter = None
@@ -137,7 +137,7 @@ class WriterLock:
             if os.fstat(self._file).st_nlink:
                 self._directory.remember(mark)
                 return self._file
-            os.close(self._file)  # someone has removed it: others queue at another file now
+            os.close(self._file)  # it was removed: other processes lock a new file
             self._file = None
         try:
             try:
@@ -150,7 +150,7 @@ class WriterLock:
         return self._file
 
     def _copy_permissions(self, file: int) -> None:
-        """Whoever may write the store may queue for it: the same rights, and from root the same owner."""
+        """Give the lock file the permissions of the store, and as root its owner: all its writers need the lock."""
         store = os.stat(self._store_path)
         os.fchmod(file, store.st_mode & 0o666)
         if os.geteuid() == 0:
@@ -165,7 +165,7 @@ class WriterLock:
 
 
 class _Request:
-    """One who waits for the lock. `given`: it came for this one."""
+    """A caller that waits for the lock. `granted`: the lock was acquired for this caller."""
 
     def __init__(self) -> None:
         self.granted = False
@@ -174,24 +174,22 @@ class _Request:
 class _Waiter:
     """A blocking flock in a thread, since it queues fairly and cannot time out.
 
-    Whoever gives up leaves it in the queue, for the next to wait in; if the lock comes when nobody wants it, it is
-    given back. Who wants it is an entry of a deque, taken out in a single step: of a lock that comes and a caller that
-    gives up, exactly one does that.
+    After a timeout the thread stays in the kernel's queue, for the next caller; if the lock is granted when no caller
+    waits, it is released. A waiting caller is an entry of a deque, removed in one operation: by the thread that
+    acquires the lock or by the caller that gives up, never by both.
     """
 
     def __init__(self, file: int) -> None:
         self._file = file
-        self._requests: deque[_Request] = deque(
-            (_Request(),)
-        )  # before the thread is there: it would give the lock back
-        self._to_close: deque[int] = deque((file,))  # taken out by the one that closes it
+        self._requests: deque[_Request] = deque((_Request(),))  # before the thread starts, or it would release the lock
+        self._to_close: deque[int] = deque((file,))  # removed by whichever thread closes it
         self._close = False
         self._waiters = Waiters()
         self.done = False
         threading.Thread(target=self._run, name="eventfold-flock", daemon=True).start()
 
     def wait(self, timeout: float) -> bool:
-        """Whether the lock came within `timeout` seconds."""
+        """Wait up to `timeout` seconds. Returns whether the lock was acquired."""
         end = time.monotonic() + timeout
         try:
             request = self._requests[0]
@@ -202,30 +200,30 @@ class _Waiter:
             while not self.done and (left := end - time.monotonic()) > 0:
                 self._waiters.wait(self._is_done, min(left, POLL_INTERVAL_S))
         except BaseException:
-            if self._end_request(request):  # interrupted as it came
+            if self._end_request(request):  # interrupted while the lock was granted
                 self._unlock()
             raise
         return self._end_request(request)
 
     def cancel(self) -> None:
-        """Nobody wants it: whoever did has given up, or was ended by an exception before it could."""
+        """Remove the waiting callers: they timed out, or an exception ended them."""
         self._requests.clear()
 
     def _is_done(self) -> bool:
         return self.done
 
     def _end_request(self, request: _Request) -> bool:
-        """Whether the lock has come for this one; it does not from here on."""
+        """Withdraw a request. Returns whether the lock was already acquired for it."""
         try:
             self._requests.remove(request)
-        except ValueError:  # the thread has taken it out, and is about to say so
+        except ValueError:  # the thread has removed it, and sets `granted` next
             while not self.done:
                 time.sleep(0)
             return request.granted
         return False
 
     def defer_close(self) -> bool:
-        """Whether the thread will close the file, since it is still in use there."""
+        """Let the thread close the file when it is done. Returns False if it is done and the caller must close it."""
         self._close = True
         if not self.done:
             return True
