@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 # What needs a loop is loaded when it is asked for: asyncio is half of what an import costs, and sync users have none.
 _WITH_A_LOOP = {
-    "Lane": "offload",
+    "WorkerThreads": "offload",
     "Offload": "offload",
-    "TaskCombiner": "offload",
-    "Alone": "loop",
-    "LoopCombiner": "loop",
-    "Once": "once",
+    "OffloadedGroupCommit": "offload",
+    "DirectCommit": "loop",
+    "LoopGroupCommit": "loop",
+    "AsyncOnce": "once",
 }
 
 
