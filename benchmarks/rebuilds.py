@@ -22,7 +22,7 @@ from eventfold.concurrency import run
 from eventfold.demo.flights.events import FlightDeparted, FlightScheduled
 from eventfold.demo.flights.tables import CarrierMonth
 from eventfold.errors import UnknownProjection
-from eventfold.ports.target import Place
+from eventfold.ports.target import PartitionKey
 from eventfold.projections.definition import projection_definition
 from eventfold.projections.generations import register
 from eventfold.projections.lease_holders import new_holder_id
@@ -187,7 +187,7 @@ def _partition(pipe: Connection, path: str, name: str, number: int) -> None:
     with ef.Store(path) as store:
         desk, plan = store.projections, projection_definition(kind)
         means = worker_context(desk.log, desk.target(kind), 10.0)
-        work = PartitionWorker(plan, means, Place(plan.name, 1, number), new_holder_id())
+        work = PartitionWorker(plan, means, PartitionKey(plan.name, 1, number), new_holder_id())
         pipe.send("ready")
         pipe.recv()
         catch_up(work, 5.0)

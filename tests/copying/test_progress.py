@@ -15,7 +15,7 @@ import pytest
 
 import eventfold as ef
 from eventfold.errors import LeaseLost, ProgressUnknown, ProjectionStopped, TargetUnavailable
-from eventfold.ports.target import Disturbed
+from eventfold.ports.target import CheckpointChanged
 from eventfold.processes import Process, after, effect
 from tests.cli.commands import run as run_command
 from tests.servers.postgres import shared
@@ -231,7 +231,7 @@ def test_a_copy_does_not_succeed_while_effects_cannot_be_ended_at_the_old_place(
             with real(name) as tx:
                 yield tx
                 if step == "pause" or len(asked) > 1:
-                    raise Disturbed
+                    raise CheckpointChanged
 
         monkeypatch.setattr(target, "control", disturbed)
         with pytest.raises(TargetUnavailable, match="Try again"):

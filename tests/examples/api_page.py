@@ -200,7 +200,7 @@ def page() -> str:
     from eventfold.core.state import Change, Step
     from eventfold.log.copy import Copied
     from eventfold.ports.engine import TagCount, TypeCount
-    from eventfold.ports.sink import Batch, Held, Sink
+    from eventfold.ports.sink import Batch, Sink, SinkState
     from eventfold.processes.runner import ProcessRunner
     from eventfold.projections.admin import ProjectionAdmin
     from eventfold.projections.view import View
@@ -248,7 +248,7 @@ def page() -> str:
         "\n#### Sinks: `eventfold.ports.sink`, `eventfold.targets.sinks`",
         *one_class(Sink, "Sink"),
         *one_class(Batch, "Batch"),
-        *one_class(Held, "Held"),
+        *one_class(SinkState, "SinkState"),
         *one_class(RedisSink, "RedisSink"),
         *one_class(HttpSink, "HttpSink"),
         *one_class(ProcessRunner, "Running"),

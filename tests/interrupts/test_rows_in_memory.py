@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from eventfold.ports.target import Registered, Target
+from eventfold.ports.target import ProjectionRecord, Target
 from eventfold.targets import open_target
 from tests.interrupts.raising import Raiser
 
@@ -19,7 +19,7 @@ def used_by_another_thread(target: Target) -> list[str]:
 
     def use() -> None:
         with target.control("kept") as tx:
-            tx.save_record(Registered(name="kept", kind="effects", code="", live=1))
+            tx.save_record(ProjectionRecord(name="kept", kind="effects", code="", live=1))
         found.extend(each.name for each in target.all())
 
     thread = threading.Thread(target=use, daemon=True)
@@ -31,7 +31,7 @@ def used_by_another_thread(target: Target) -> list[str]:
 def write(target: Target) -> None:
     """A command's transaction, with a look within it, as a handler has it."""
     with target.control("other") as tx:
-        tx.save_record(Registered(name="other", kind="effects", code="", live=1))
+        tx.save_record(ProjectionRecord(name="other", kind="effects", code="", live=1))
         target.all()
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import eventfold as ef
 from eventfold.errors import CursorMismatch, InvalidProjection, LeaseHeld, ProjectionChanged, UnknownProjection
-from eventfold.ports.target import Place
+from eventfold.ports.target import PartitionKey
 from eventfold.projections import admin as desks
 from eventfold.projections import projection_definition
 from eventfold.projections.generations import require_record
@@ -50,7 +50,7 @@ def test_a_generation_that_somebody_builds_is_not_switched_to(store: ef.Store, m
         CarrierMonth, progress=lambda position, _head: told.append(position), stop=lambda: bool(told and told[-1])
     )
     target = store.projections.target(CarrierMonth)
-    builder = target.claim(Place("carrier_month", generation), "elsewhere:1:x", 60)
+    builder = target.claim(PartitionKey("carrier_month", generation), "elsewhere:1:x", 60)
     assert builder is not None
     assert builder.position < 300
     for act in (store.projections.switch, store.projections.rebuild):

@@ -10,7 +10,7 @@ import pytest
 
 import eventfold as ef
 from eventfold.errors import InvalidProjection, ProjectionChanged, UnknownProjection
-from eventfold.ports.target import Place
+from eventfold.ports.target import PartitionKey
 from eventfold.projections.fingerprint import fingerprint
 from tests.projections.flights import Cancelled, CarrierMonth, Departed, flights, folded, proved, rows
 
@@ -87,7 +87,7 @@ def test_a_comparison_counts_rows_and_shows_differences(store: ef.Store) -> None
     assert compared.rows[0] == compared.rows[1] == len(rows(store))
     assert compared.digests[0] == compared.digests[1]
     (carrier, month, *_), (other, another, *_) = rows(store)[:2]
-    with store.projections.target(CarrierMonth).writing(Place("carrier_month", 1)) as tx:
+    with store.projections.target(CarrierMonth).writing(PartitionKey("carrier_month", 1)) as tx:
         where = "WHERE carrier = '{}' AND month = {}"
         tx.execute("UPDATE {carrier_month} SET flights = flights + 1 " + where.format(carrier, month))
         tx.execute("DELETE FROM {carrier_month} " + where.format(other, another))

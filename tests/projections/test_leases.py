@@ -12,7 +12,7 @@ import pytest
 import eventfold as ef
 from eventfold.concurrency import run, start_in_thread
 from eventfold.errors import LeaseLost
-from eventfold.ports.target import Advance, Place
+from eventfold.ports.target import CheckpointUpdate, PartitionKey
 from eventfold.projections import projection_definition
 from eventfold.projections.assignment import PartitionAssignment
 from eventfold.projections.fold import PageDecoder
@@ -32,7 +32,7 @@ def work(store: ef.Store, holder: str, lease: float, page: int = 20) -> Partitio
         page=page,
         aside=start_in_thread,
     )
-    return PartitionWorker(projection_definition(CarrierMonth), means, Place("carrier_month", 1), holder)
+    return PartitionWorker(projection_definition(CarrierMonth), means, PartitionKey("carrier_month", 1), holder)
 
 
 def test_one_lease_has_one_holder(store: ef.Store) -> None:
@@ -73,18 +73,18 @@ def test_the_fence_is_in_the_target(store: ef.Store) -> None:
     """A commit with an old token is refused by the database, whatever its holder believes."""
     store.project(CarrierMonth)
     target = store.projections.target(CarrierMonth)
-    place = Place("carrier_month", 1)
+    place = PartitionKey("carrier_month", 1)
     old = target.claim(place, "old", 0.0)
     assert old is not None
     time.sleep(0.01)
     new = target.claim(place, "new", 10)
     assert new is not None
     assert new.token > old.token
-    step = Advance(position=0, event_id="", epoch=1, seen=old.seen, handled=old.handled)
+    step = CheckpointUpdate(position=0, event_id="", epoch=1, seen=old.seen, handled=old.handled)
     with pytest.raises(LeaseLost), target.writing(place) as tx:
         tx.advance(old, step)
     with pytest.raises(LeaseLost):
-        target.beat(old, 10)
+        target.renew_lease(old, 10)
     target.release(old)  # not ours any more: nothing happens
     assert target.claim(place, "third", 10) is None
     target.release(new)
@@ -232,7 +232,9 @@ class Time:
 def worker(store: ef.Store, kept: Any, time: Time, holder: str) -> PartitionWorker:
     """A worker with a lease of three seconds of that time, on one event after the other."""
     means = WorkerContext(store.projections.log, store.projections.target(kept), time, lease=3.0, page=1)
-    return PartitionWorker(projection_definition(kept), means, Place(projection_definition(kept).name, 1), holder)
+    return PartitionWorker(
+        projection_definition(kept), means, PartitionKey(projection_definition(kept).name, 1), holder
+    )
 
 
 class Sends(ef.Subscription, name="lease_sends", start="beginning"):

@@ -8,7 +8,7 @@ import pytest
 import eventfold as ef
 from eventfold.core.tally import EMPTY_TALLY, Tally, event_hash
 from eventfold.errors import CursorMismatch
-from eventfold.ports.target import Advance, Checkpoint, Place
+from eventfold.ports.target import Checkpoint, CheckpointUpdate, PartitionKey
 from eventfold.targets.sql.control_tables import mark_row
 from tests.projections.flights import CarrierMonth, edit, flights
 
@@ -84,7 +84,7 @@ def test_the_first_stretch_that_differs_is_named(file_store: ef.Store) -> None:
     lost = sum((Tally(1, hash_at(file_store, position)) for position in (12_000, 12_001, 13_000)), EMPTY_TALLY)
     target = file_store.projections.target(CarrierMonth)
     held = checkpoint(file_store)
-    marks = target.marks(held.place)
+    marks = target.ledger_marks(held.place)
     assert len(marks) >= 3  # where it began, and two
     forge(file_store, seen=held.seen - lost, handled=held.handled - lost)
     with target.writing(held.place) as tx:
@@ -171,12 +171,12 @@ def test_an_advance_leaves_rows_and_ledger_together_or_neither(store: ef.Store) 
     store.project(CarrierMonth)
     target = store.projections.target(CarrierMonth)
     before = sorted(map(repr, store.rows(CarrierMonth)))
-    place = Place("carrier_month", 1)
+    place = PartitionKey("carrier_month", 1)
     held = target.claim(place, "test", 10)
     assert held is not None
     with pytest.raises(RuntimeError), target.writing(place) as tx:
         tx.execute("DELETE FROM {carrier_month}")
-        tx.advance(held, Advance(position=21, event_id="", epoch=1, seen=held.seen, handled=held.handled))
+        tx.advance(held, CheckpointUpdate(position=21, event_id="", epoch=1, seen=held.seen, handled=held.handled))
         raise RuntimeError
     target.release(held)
     assert sorted(map(repr, store.rows(CarrierMonth))) == before

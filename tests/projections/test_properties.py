@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import eventfold as ef
 from eventfold.concurrency import run, start_in_thread
-from eventfold.ports.target import Place
+from eventfold.ports.target import PartitionKey
 from eventfold.projections import projection_definition
 from eventfold.projections.lease_holders import is_dead_holder
 from eventfold.projections.worker import PartitionWorker, WorkerContext
@@ -47,7 +47,7 @@ def test_any_way_of_working_gives_the_plain_fold(
                 page=page,
                 aside=start_in_thread,
             )
-            place = Place(plan.name, 1, partition if split else 0)
+            place = PartitionKey(plan.name, 1, partition if split else 0)
             worker = PartitionWorker(plan, means, place, f"w{number}")
             for _ in range(steps):
                 run(worker.step())

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 import eventfold as ef
-from eventfold.ports.target import Place
+from eventfold.ports.target import PartitionKey
 from eventfold.projections import ProjectionLike, projection_definition
 from eventfold.projections.runner import Runner
 from tests.projections.flights import Cancelled, CarrierMonth, Departed, flights, folded, proved, rows
@@ -120,7 +120,7 @@ def test_a_handler_that_hangs_is_told_though_its_lease_is_kept(shared_url: str) 
 def test_a_clock_set_back_keeps_nobody_waiting_for_the_dead(store: ef.Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever was killed before the clock was set back by an hour has no lease for an hour."""
     store.project(CarrierMonth)
-    target, place = store.projections.target(CarrierMonth), Place("carrier_month", 1)
+    target, place = store.projections.target(CarrierMonth), PartitionKey("carrier_month", 1)
     driver = target._driver  # type: ignore[attr-defined]  # pyright: ignore
     now = type(driver).now
     with monkeypatch.context() as later:

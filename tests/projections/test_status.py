@@ -18,7 +18,7 @@ import pytest
 
 import eventfold as ef
 from eventfold.concurrency import run
-from eventfold.ports.target import Place
+from eventfold.ports.target import PartitionKey
 from eventfold.projections import projection_definition
 from eventfold.projections.runner import worker_context
 from eventfold.projections.worker import PartitionWorker
@@ -51,7 +51,7 @@ def working(store: ef.Store, steps: int, page: int = 10) -> Iterator[PartitionWo
     desk = store.projections
     means = worker_context(desk.log, desk.target(Slow), 10)
     worker = PartitionWorker(
-        projection_definition(Slow), msgspec.structs.replace(means, page=page), Place("slow", 1), "worker"
+        projection_definition(Slow), msgspec.structs.replace(means, page=page), PartitionKey("slow", 1), "worker"
     )
     for _ in range(steps):
         run(worker.step())
@@ -170,7 +170,7 @@ def test_whoever_keeps_a_runner_from_writing_a_file_is_named(tmp_path: Path, how
         assert writer.stdout is not None
         try:
             desk = store.projections
-            place = Place("carrier_month", 1)
+            place = PartitionKey("carrier_month", 1)
             held = desk.target(CarrierMonth)  # a runner that has the lease already
             worker = PartitionWorker(
                 projection_definition(CarrierMonth), worker_context(desk.log, held, 10), place, f"h:{os.getpid()}:1"
@@ -231,5 +231,7 @@ def test_a_follower_that_acknowledges_nothing_is_told(store: ef.Store) -> None:
         follower.acknowledge()
         assert said(store, "billing")[0] == "behind"
         target = store.projections.target("billing")
-        edit(target, Place("billing", 1), at=(time.time_ns() // 1_000) - 60_000_000, stats="{}")  # a minute has gone by
+        edit(
+            target, PartitionKey("billing", 1), at=(time.time_ns() // 1_000) - 60_000_000, stats="{}"
+        )  # a minute has gone by
         assert re.search(r"has acknowledged nothing for (59|60|61) s; 9 events wait\.$", said(store, "billing")[1])

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from eventfold.ports.sink import Batch, Held
+from eventfold.ports.sink import Batch, SinkState
 from eventfold.webhooks import verify
 
 SECRET = "whsec_" + "QUJD" * 8
@@ -47,12 +47,12 @@ class MemorySink:
             self.live.clear()
             self.store = ""
 
-    def held(self, projection: str, generation: int, partition: int) -> Held | None:
+    def held(self, projection: str, generation: int, partition: int) -> SinkState | None:
         """See the port."""
         if not self._askable:
             return None
         number = self.numbers.get((projection, generation, partition), 0)
-        return Held(self.store, number, self.live.get(projection, 0))
+        return SinkState(self.store, number, self.live.get(projection, 0))
 
     def write(self, batch: Batch) -> bool:
         """See the port."""

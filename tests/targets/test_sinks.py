@@ -21,7 +21,7 @@ import eventfold as ef
 from eventfold.concurrency import run
 from eventfold.errors import InvalidProjection, InvalidUrl, MissingExtra, ProjectionBehind, TargetUnavailable
 from eventfold.ports.sink import Sink
-from eventfold.ports.target import Place
+from eventfold.ports.target import PartitionKey
 from eventfold.projections import projection_definition
 from eventfold.projections.lease_holders import is_dead_holder
 from eventfold.projections.worker import PartitionWorker, WorkerContext
@@ -133,7 +133,9 @@ def test_any_way_of_failing_gives_the_plain_fold(turns: list[Any], several: bool
             means = WorkerContext(
                 store.projections.log, target, time.perf_counter, is_dead_holder, lease=0.0, page=page
             )
-            worker = PartitionWorker(plan, means, Place(plan.name, 1, partition if several else 0), f"w{written}")
+            worker = PartitionWorker(
+                plan, means, PartitionKey(plan.name, 1, partition if several else 0), f"w{written}"
+            )
             try:
                 for _ in range(steps):
                     run(worker.step())
@@ -661,13 +663,13 @@ def test_killed_runners_skip_and_repeat_nothing(kind: str, store: ef.Store, tmp_
                     before, at = max(positions, default=0), 0
                     while at < written and time.monotonic() < ends:
                         at = max(held.position for held in store.projections.checkpoints(kept))
-                        if at > before and target.undelivered("carrier_month", 1):
+                        if at > before and target.delivery_lag("carrier_month", 1):
                             break
                         time.sleep(0.001)
                 time.sleep(chance.random() * (0.005 if number % 2 else 0.05))
                 os.kill(child, signal.SIGKILL)
                 positions.update(held.position for held in store.projections.checkpoints(kept))
-                caught += bool(target.undelivered("carrier_month", 1))
+                caught += bool(target.delivery_lag("carrier_month", 1))
         finally:
             ward.stdin.close()
             ward.wait(20)

@@ -44,7 +44,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
         return f"{place}/{self.chunk}" if self.chunk else place
 
 
-class Held(msgspec.Struct, frozen=True):
+class SinkState(msgspec.Struct, frozen=True):
     """What a sink has of a partition: the `number` of its last batch (0: nothing), of which `store`, and which
     generation readers see (`live`, 0: none). A number of -1: it has lost part of it.
     """
@@ -63,7 +63,7 @@ class Sink(Protocol):
 
     address: str
 
-    def held(self, projection: str, generation: int, partition: int) -> Held | None:
+    def held(self, projection: str, generation: int, partition: int) -> SinkState | None:
         """What is there; None where that cannot be asked. Asked at every start, and every second or so without work."""
         ...
 

@@ -22,7 +22,7 @@ FOREVER = 1 << 62
 ELSEWHERE = "elsewhere"  # the kind of a name whose rows and progress are kept in another database
 
 
-class Disturbed(Exception):
+class CheckpointChanged(Exception):
     """Somebody changed the checkpoint by hand since it was read (retry, skip, pause): read it again and go on."""
 
 
@@ -30,7 +30,7 @@ class RowRefused(Exception):
     """The database does not take a row as it is (a wrong type, a broken constraint): the handler's fault."""
 
 
-class Place(msgspec.Struct, frozen=True):
+class PartitionKey(msgspec.Struct, frozen=True):
     """Whose checkpoint: one partition of one generation of a projection."""
 
     name: str
@@ -48,7 +48,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     further than this. Times are µs since 1970 UTC; `at` the last advance, `beat` the last sign of life.
     """
 
-    place: Place
+    place: PartitionKey
     store: str
     epoch: int
     position: int = 0
@@ -69,7 +69,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     beat: int = 0
 
 
-class Entry(msgspec.Struct, frozen=True):
+class ParkedEvent(msgspec.Struct, frozen=True):
     """An event that was not handled: parked with its error, due to be tried again, or skipped `because`.
 
     `key` is the projection's key of the event, as text; several events of a parked key wait in order.
@@ -85,7 +85,7 @@ class Entry(msgspec.Struct, frozen=True):
     because: str = ""
 
 
-class Registered(msgspec.Struct, frozen=True, kw_only=True):
+class ProjectionRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A projection as its target knows it. Generations are counted from 1; `live` is the one that readers see."""
 
     name: str
@@ -103,7 +103,7 @@ class Registered(msgspec.Struct, frozen=True, kw_only=True):
         return self.live, self.previous, self.building
 
 
-class Advance(msgspec.Struct, kw_only=True):
+class CheckpointUpdate(msgspec.Struct, kw_only=True):
     """One step forward of a checkpoint, to be written with the rows it stands for.
 
     `entries` are added or changed, `settled` are positions of entries that are no more; `mark`: leave a mark of
@@ -115,7 +115,7 @@ class Advance(msgspec.Struct, kw_only=True):
     epoch: int
     seen: Tally
     handled: Tally
-    entries: Sequence[Entry] = ()
+    entries: Sequence[ParkedEvent] = ()
     settled: Sequence[int] = ()
     mark: bool = False
     stopped: str = ""
@@ -153,7 +153,7 @@ class Transaction(Protocol):
         ...
 
 
-class Writing(Transaction, Protocol):
+class TargetTransaction(Transaction, Protocol):
     """The same transaction, as the order of steps sees it."""
 
     def upsert(self, table: Table, rows: Sequence[Sequence[Any]]) -> None:
@@ -164,16 +164,16 @@ class Writing(Transaction, Protocol):
         """Delete rows by their keys."""
         ...
 
-    def advance(self, held: Checkpoint, step: Advance) -> Checkpoint:
-        """Move the checkpoint. Raises LeaseLost if the token is another's, Disturbed if the revision is."""
+    def advance(self, held: Checkpoint, step: CheckpointUpdate) -> Checkpoint:
+        """Move the checkpoint. Raises LeaseLost if the token is another's, CheckpointChanged if the revision is."""
         ...
 
-    def overdue(self) -> bool:
+    def should_yield(self) -> bool:
         """Whether others have been waiting for this transaction long enough."""
         ...
 
 
-class Joined(Writing, Protocol):
+class InlineTargetTransaction(TargetTransaction, Protocol):
     """A transaction of the log's own engine, joined by the rows that live in the same database."""
 
     def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
@@ -184,11 +184,11 @@ class Joined(Writing, Protocol):
         """The checkpoint of the place, as it is now."""
         ...
 
-    def seize(self) -> Checkpoint | None:
+    def acquire_inline(self) -> Checkpoint | None:
         """Take the lease for the appends themselves, whoever has it: it does not end."""
         ...
 
-    def let_go(self) -> None:
+    def release_inline(self) -> None:
         """Give that lease back."""
         ...
 
@@ -205,7 +205,7 @@ class ControlTransaction(Protocol):
         """The target's clock, in µs since 1970 UTC."""
         ...
 
-    def record(self) -> Registered | None:
+    def record(self) -> ProjectionRecord | None:
         """What is known about the projection."""
         ...
 
@@ -213,29 +213,29 @@ class ControlTransaction(Protocol):
         """Its checkpoints, or those of one generation, by generation and partition."""
         ...
 
-    def entries(self, place: Place) -> list[Entry]:
+    def entries(self, place: PartitionKey) -> list[ParkedEvent]:
         """The events not handled, by position. Read its checkpoint first: that is what locks them."""
         ...
 
     def create(
-        self, projection: Registered, tables: Mapping[str, Table | str], checkpoints: Sequence[Checkpoint]
+        self, projection: ProjectionRecord, tables: Mapping[str, Table | str], checkpoints: Sequence[Checkpoint]
     ) -> None:
         """Make a generation: its tables and checkpoints; the first one is live at once.
 
-        Raises TargetUnavailable where a table that is no projection's has the name, Disturbed where the generation is
+        Raises TargetUnavailable where a foreign table has the name, CheckpointChanged where the generation is
         there already.
         """
         ...
 
-    def save_record(self, projection: Registered) -> None:
+    def save_record(self, projection: ProjectionRecord) -> None:
         """Write what is known about it; readers see the tables of `live` from the commit on."""
         ...
 
-    def update_checkpoint(self, place: Place, **fields: Any) -> None:
+    def update_checkpoint(self, place: PartitionKey, **fields: Any) -> None:
         """Change fields of a checkpoint (`stopped`, `fingerprint`, …), with the next `revision`."""
         ...
 
-    def save_parked(self, place: Place, entries: Sequence[Entry]) -> None:
+    def save_parked(self, place: PartitionKey, entries: Sequence[ParkedEvent]) -> None:
         """Add or change entries."""
         ...
 
@@ -259,14 +259,14 @@ class ControlTransaction(Protocol):
         ...
 
 
-class Host(Protocol):
+class InlineTarget(Protocol):
     """A target in the log's own database."""
 
     def controlled(self, connection: Any, name: str) -> ControlTransaction:
         """See Target.control, within a transaction that the engine has begun, and will end."""
         ...
 
-    def joined(self, connection: Any, place: Place) -> Joined:
+    def joined(self, connection: Any, place: PartitionKey) -> InlineTargetTransaction:
         """The place's rows and checkpoint within a transaction that the engine has begun, and will end."""
         ...
 
@@ -276,18 +276,18 @@ class Target(Protocol):
 
     address: str
 
-    def registered(self, name: str) -> Registered | None:
+    def registered(self, name: str) -> ProjectionRecord | None:
         """What is known about a projection."""
         ...
 
-    def all(self) -> list[Registered]:
+    def all(self) -> list[ProjectionRecord]:
         """Every projection kept here, by name; records whose names begin with `$` are no projections."""
         ...
 
     def control(self, name: str) -> AbstractContextManager[ControlTransaction]:
         """One transaction of an operator's command on this projection: committed at the end of the block.
 
-        Rolled back by whatever is raised in it. Raises Disturbed where the database asks to begin again.
+        Rolled back by whatever is raised in it. Raises CheckpointChanged where the database asks to begin again.
         """
         ...
 
@@ -310,19 +310,19 @@ class Target(Protocol):
         """The checkpoints of a projection, or of one generation of it."""
         ...
 
-    def entries(self, place: Place) -> list[Entry]:
+    def entries(self, place: PartitionKey) -> list[ParkedEvent]:
         """The events not handled, by position."""
         ...
 
-    def marks(self, place: Place) -> list[tuple[int, Tally]]:
+    def ledger_marks(self, place: PartitionKey) -> list[tuple[int, Tally]]:
         """(position, seen) where marks were left, by position."""
         ...
 
-    def claim(self, place: Place, holder: str, seconds: float, heir_of: str = "") -> Checkpoint | None:
-        """Take the lease, with a token greater than all before; None while somebody else (not `heir_of`) holds it."""
+    def claim(self, place: PartitionKey, holder: str, seconds: float, take_over_from: str = "") -> Checkpoint | None:
+        """Take the lease, with a token greater than all before; None while any but `take_over_from` has it."""
         ...
 
-    def beat(self, held: Checkpoint, seconds: float, quietly: bool = False) -> int:
+    def renew_lease(self, held: Checkpoint, seconds: float, quietly: bool = False) -> int:
         """Keep the lease; returns the checkpoint's revision. Raises LeaseLost.
 
         `quietly`: this is no sign that anything moves (a handler may hang), so `beat` stays what it was.
@@ -333,7 +333,7 @@ class Target(Protocol):
         """Give the lease back, if it is still ours."""
         ...
 
-    def writing(self, place: Place) -> AbstractContextManager[Writing]:
+    def writing(self, place: PartitionKey) -> AbstractContextManager[TargetTransaction]:
         """A transaction: committed at the end of the block, rolled back by whatever is raised in it."""
         ...
 
@@ -363,11 +363,11 @@ class Target(Protocol):
         """The target's clock, in µs since 1970 UTC: what leases are judged by, whatever the asking machine's says."""
         ...
 
-    def undelivered(self, name: str, generation: int) -> str:
+    def delivery_lag(self, name: str, generation: int) -> str:
         """What is committed and not yet where readers look for it, in words; "" where nothing is."""
         ...
 
-    def blocker(self) -> str:
+    def lock_holder(self) -> str:
         """Who holds a lock that somebody waits for here, in words; "" where nobody does, or that cannot be known."""
         ...
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from eventfold.ports.target import Checkpoint, Disturbed, Entry, Place, Target
+from eventfold.ports.target import Checkpoint, CheckpointChanged, ParkedEvent, PartitionKey, Target
 from eventfold.processes.effects import RetryPolicy
 from eventfold.projections.lease_holders import is_held_here
 
@@ -20,9 +20,9 @@ def live_checkpoints(target: Target, name: str) -> list[Checkpoint]:
     return [] if known is None else target.checkpoints(name, known.live)
 
 
-def first_parked_by_key(entries: list[Entry]) -> list[Entry]:
+def first_parked_by_key(entries: list[ParkedEvent]) -> list[ParkedEvent]:
     """The first event of each key that is not done: the one that others of the key wait for."""
-    first: dict[str, Entry] = {}
+    first: dict[str, ParkedEvent] = {}
     for entry in sorted(entries, key=lambda each: each.position):
         if entry.state != "skipped":
             for key in entry.key.split(" | "):
@@ -35,11 +35,11 @@ class RetryScheduler:
 
     def __init__(self, target: Target, policies: Mapping[str, RetryPolicy]) -> None:
         self._target, self._policies = target, policies
-        self._due: dict[tuple[Place, int, int], float] = {}
+        self._due: dict[tuple[PartitionKey, int, int], float] = {}
 
     def tick(self, now: float) -> int:
         """Have everything tried again whose time has come; returns how many. `now` in seconds of any clock."""
-        seen: dict[tuple[Place, int, int], float] = {}
+        seen: dict[tuple[PartitionKey, int, int], float] = {}
         count = 0
         for name, policy in self._policies.items():
             for held in live_checkpoints(self._target, name):
@@ -68,7 +68,7 @@ class RetryScheduler:
         return count
 
 
-def mark_due(target: Target, place: Place, entry: Entry) -> bool:
+def mark_due(target: Target, place: PartitionKey, entry: ParkedEvent) -> bool:
     """Have one parked event tried again; False where it is not any more as it was read."""
     try:
         with target.control(place.name) as tx:
@@ -77,5 +77,5 @@ def mark_due(target: Target, place: Place, entry: Entry) -> bool:
                 return False
             tx.save_parked(place, [msgspec.structs.replace(entry, state="due")])
             return True
-    except Disturbed:
+    except CheckpointChanged:
         return False

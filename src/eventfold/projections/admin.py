@@ -29,7 +29,16 @@ from eventfold.errors import (
 )
 from eventfold.log.context import Options
 from eventfold.log.cursors import verify
-from eventfold.ports.target import ELSEWHERE, Checkpoint, Disturbed, Entry, Place, Registered, RowRefused, Target
+from eventfold.ports.target import (
+    ELSEWHERE,
+    Checkpoint,
+    CheckpointChanged,
+    ParkedEvent,
+    PartitionKey,
+    ProjectionRecord,
+    RowRefused,
+    Target,
+)
 from eventfold.projections import generations, inline_operations
 from eventfold.projections.catalog import Named, ProjectionCatalog
 from eventfold.projections.catch_up import CATCH_UP_TIMEOUT_S, behind_error, catch_up_partition, refuse_stopped
@@ -109,12 +118,12 @@ class ProjectionAdmin:
         for plan in inline_operations.unregistered(self.log, plans):
             self._register_inline(plan, own, known[plan.name])
 
-    def _register_inline(self, plan: ProjectionDefinition, own: Target, known: Registered) -> None:
+    def _register_inline(self, plan: ProjectionDefinition, own: Target, known: ProjectionRecord) -> None:
         """Have every append keep its live generation up, whichever that is by then."""
         for _ in range(MAX_DISTURBED):
-            with suppress(Disturbed):
+            with suppress(CheckpointChanged):
                 if not inline_operations.register_inline(self.log, own, plan, known, self.catalog.lease):
-                    refuse_stopped(own, Place(plan.name, known.live))
+                    refuse_stopped(own, PartitionKey(plan.name, known.live))
                 return
             known = self.catalog.register(plan)[1]
         raise changed_too_often(own, plan.name)
@@ -135,7 +144,7 @@ class ProjectionAdmin:
                         self.log,
                         plan,
                         target,
-                        Place(plan.name, known.live, partition),
+                        PartitionKey(plan.name, known.live, partition),
                         head,
                         lease=self.catalog.lease,
                         timeout=timeout,
@@ -169,7 +178,7 @@ class ProjectionAdmin:
                     raise
                 time.sleep(0.05)  # away for a moment, like whoever writes there: it is waited for all the same
                 continue
-            if held.position >= wanted and not target.undelivered(name, known.live):
+            if held.position >= wanted and not target.delivery_lag(name, known.live):
                 self._refuse_restored(known, held)
                 return held.position
             if is_inline([held]) and (head := run(self.log.engine.head()).position) >= wanted:
@@ -181,7 +190,7 @@ class ProjectionAdmin:
             time.sleep(nap)
             nap = min(nap * 1.5, 0.02)
 
-    def _refuse_restored(self, known: Registered, held: Checkpoint) -> None:
+    def _refuse_restored(self, known: ProjectionRecord, held: Checkpoint) -> None:
         """Rows of history that this log does not have answer for nothing that is in it."""
         try:
             run(verify(self.log, Cursor(held.store, held.epoch, held.position, held.event_id)))
@@ -196,7 +205,7 @@ class ProjectionAdmin:
 
     # Looking
 
-    def known(self) -> list[Registered]:
+    def known(self) -> list[ProjectionRecord]:
         """Every projection and follower of the store, by name; of those in a database that is away, what is noted here.
 
         `kind` is rows, sql, effects, follower or, where only its name is known here, elsewhere.
@@ -336,7 +345,7 @@ class ProjectionAdmin:
         """Go on: after a pause, or once more with the event at which it stopped."""
         self._operations.resume(projection)
 
-    def parked(self, projection: Named, generation: int | None = None) -> list[Entry]:
+    def parked(self, projection: Named, generation: int | None = None) -> list[ParkedEvent]:
         """The events that were not handled: parked, due to be tried again, or skipped; by default what readers see."""
         return self._operations.parked(projection, generation)
 
@@ -401,11 +410,11 @@ class ProjectionAdmin:
         """
         return self._rebuilds.compare(projection, generation)
 
-    def switch(self, projection: Named) -> Registered:
+    def switch(self, projection: Named) -> ProjectionRecord:
         """Let readers see what was built: it is brought up to date, then it takes one small transaction."""
         return self._rebuilds.switch(projection)
 
-    def rollback(self, projection: Named) -> Registered:
+    def rollback(self, projection: Named) -> ProjectionRecord:
         """Let readers see the previous generation again. Its runner goes on where it was, with its own code."""
         return self._rebuilds.rollback(projection)
 

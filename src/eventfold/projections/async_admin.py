@@ -10,7 +10,7 @@ from datetime import date
 from typing import TypeVar
 
 from eventfold.concurrency import in_thread
-from eventfold.ports.target import Checkpoint, Entry, Registered
+from eventfold.ports.target import Checkpoint, ParkedEvent, ProjectionRecord
 from eventfold.projections.admin import ProjectionAdmin
 from eventfold.projections.catalog import Named
 from eventfold.projections.generations import Comparison
@@ -33,7 +33,7 @@ class AsyncProjectionAdmin:
 
     # Looking
 
-    async def known(self) -> list[Registered]:
+    async def known(self) -> list[ProjectionRecord]:
         """See ProjectionAdmin.known."""
         return await self.ask(lambda admin: admin.known())
 
@@ -67,7 +67,7 @@ class AsyncProjectionAdmin:
         """See ProjectionAdmin.resume."""
         await self.ask(lambda admin: admin.resume(projection))
 
-    async def parked(self, projection: Named, generation: int | None = None) -> list[Entry]:
+    async def parked(self, projection: Named, generation: int | None = None) -> list[ParkedEvent]:
         """See ProjectionAdmin.parked."""
         return await self.ask(lambda admin: admin.parked(projection, generation))
 
@@ -118,11 +118,11 @@ class AsyncProjectionAdmin:
         """See ProjectionAdmin.compare."""
         return await self.ask(lambda admin: admin.compare(projection, generation))
 
-    async def switch(self, projection: Named) -> Registered:
+    async def switch(self, projection: Named) -> ProjectionRecord:
         """See ProjectionAdmin.switch."""
         return await self.ask(lambda admin: admin.switch(projection))
 
-    async def rollback(self, projection: Named) -> Registered:
+    async def rollback(self, projection: Named) -> ProjectionRecord:
         """See ProjectionAdmin.rollback."""
         return await self.ask(lambda admin: admin.rollback(projection))
 

@@ -15,7 +15,7 @@ from eventfold.core.state import State
 from eventfold.errors import InvalidProjection
 from eventfold.log.context import Log
 from eventfold.ports.sink import Sink
-from eventfold.ports.target import ELSEWHERE, Registered, Target
+from eventfold.ports.target import ELSEWHERE, ProjectionRecord, Target
 from eventfold.projections.code_address import declaring_module, load
 from eventfold.projections.definition import ProjectionDefinition, ProjectionLike, projection_definition
 from eventfold.projections.generations import register, require_record
@@ -95,7 +95,7 @@ class ProjectionCatalog:
         self._homes[plan.name] = target
         return target
 
-    def register(self, plan: ProjectionDefinition) -> tuple[Target, Registered]:
+    def register(self, plan: ProjectionDefinition) -> tuple[Target, ProjectionRecord]:
         """Make a projection known: where its rows are kept, and where that is elsewhere, in the store's own too."""
         target, own = self.target_of(plan), self.own_target()
         if own is None:  # there is no place to note where the rows are: they are found by their class only
@@ -118,7 +118,7 @@ class ProjectionCatalog:
                 raise self._kept_here(plan, f"by {noted.code or 'a follower'}")
             with own.control(plan.name) as tx:
                 if tx.record() == noted:
-                    tx.save_record(Registered(name=plan.name, kind=ELSEWHERE, code=plan.code, live=1))
+                    tx.save_record(ProjectionRecord(name=plan.name, kind=ELSEWHERE, code=plan.code, live=1))
         return target, known
 
     @staticmethod

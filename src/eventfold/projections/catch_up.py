@@ -10,7 +10,7 @@ import time
 from eventfold.concurrency import run
 from eventfold.errors import ProjectionBehind
 from eventfold.log.context import Log
-from eventfold.ports.target import Checkpoint, Place, Target
+from eventfold.ports.target import Checkpoint, PartitionKey, Target
 from eventfold.projections.definition import ProjectionDefinition
 from eventfold.projections.generations import require_record
 from eventfold.projections.lease_holders import new_holder_id
@@ -27,7 +27,7 @@ def catch_up_partition(
     log: Log,
     plan: ProjectionDefinition,
     target: Target,
-    place: Place,
+    place: PartitionKey,
     head: int,
     *,
     lease: float,
@@ -47,7 +47,7 @@ def catch_up_partition(
 
     while catch_up(work, 0.02, tell) == "held":
         held = next(c for c in target.checkpoints(place.name, place.generation) if c.place == place)
-        if held.position >= head and not target.undelivered(place.name, place.generation):
+        if held.position >= head and not target.delivery_lag(place.name, place.generation):
             return  # its runner has done it
         if held.stopped:
             raise stopped_error(place.name, held)
@@ -56,7 +56,7 @@ def catch_up_partition(
     refuse_stopped(target, place)
 
 
-def refuse_stopped(target: Target, place: Place) -> None:
+def refuse_stopped(target: Target, place: PartitionKey) -> None:
     """Raises ProjectionStopped where a partition stopped at an event or its projection is paused."""
     held = next(c for c in target.checkpoints(place.name, place.generation) if c.place == place)
     if held.stopped:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from eventfold.concurrency import run
 from eventfold.errors import EventfoldError, TargetUnavailable
 from eventfold.log.context import Log, Options
-from eventfold.ports.target import ControlTransaction, Disturbed, PendingCommand, Target
+from eventfold.ports.target import CheckpointChanged, ControlTransaction, PendingCommand, Target
 from eventfold.projections.command_events import command_event, record_pending
 
 R = TypeVar("R")
@@ -35,7 +35,7 @@ class OperatorCommands:
         tx.save_command(self.prepare(name, act, generation, **facts))
 
     def carry_out(self, target: Target, name: str, attempt: Callable[[], R]) -> R:
-        """Do a command: `attempt` makes its transaction, and raises Disturbed to be called again.
+        """Do a command: `attempt` makes its transaction, and raises CheckpointChanged to be called again.
 
         Commands saved earlier are written into the log before it, those that it saves after it. Raises
         TargetUnavailable where others change the same projection for too long.
@@ -51,9 +51,9 @@ class OperatorCommands:
 
 
 def until_undisturbed(target: Target, name: str, attempt: Callable[[], R]) -> R:
-    """The result of `attempt`, called again while it raises Disturbed. Raises TargetUnavailable after twenty times."""
+    """Result of `attempt`, repeated while it raises CheckpointChanged. Raises TargetUnavailable after twenty times."""
     for _ in range(MAX_DISTURBED):
-        with suppress(Disturbed):
+        with suppress(CheckpointChanged):
             return attempt()
     raise changed_too_often(target, name)
 

@@ -16,7 +16,15 @@ import msgspec
 from eventfold.core.tally import Tally
 from eventfold.log.copy import Copied, has_succeeded
 from eventfold.ports.engine import Engine
-from eventfold.ports.target import Advance, Checkpoint, ControlTransaction, Entry, Place, Registered, Target
+from eventfold.ports.target import (
+    Checkpoint,
+    CheckpointUpdate,
+    ControlTransaction,
+    ParkedEvent,
+    PartitionKey,
+    ProjectionRecord,
+    Target,
+)
 from eventfold.projections.commands import until_undisturbed
 from eventfold.projections.known_progress import KNOWN, keeps_progress, known_record
 from eventfold.projections.lease_holders import is_dead_holder
@@ -65,10 +73,10 @@ def _is_same_place(here: Target, there: Target) -> bool:
 class KeptProgress(msgspec.Struct, frozen=True):
     """What one target keeps of one follower, effect or process: `marks` and `entries` for each of its checkpoints."""
 
-    record: Registered
+    record: ProjectionRecord
     checkpoints: tuple[Checkpoint, ...]
     marks: tuple[tuple[tuple[int, Tally], ...], ...]
-    entries: tuple[tuple[Entry, ...], ...]
+    entries: tuple[tuple[ParkedEvent, ...], ...]
 
 
 def read_progress(target: Target) -> list[KeptProgress]:
@@ -100,11 +108,11 @@ def write_progress(target: Target, progress: Sequence[KeptProgress], store: str,
     return names
 
 
-def _moves(record: Registered) -> bool:
+def _moves(record: ProjectionRecord) -> bool:
     return record.kind in keeps_progress
 
 
-def _read(target: Target, record: Registered, held: Sequence[Checkpoint]) -> KeptProgress:
+def _read(target: Target, record: ProjectionRecord, held: Sequence[Checkpoint]) -> KeptProgress:
     return KeptProgress(
         record,
         tuple(held),
@@ -123,7 +131,7 @@ def _pause(target: Target, name: str, because: str) -> None:
     until_undisturbed(target, name, attempt)
 
 
-def _end(target: Target, record: Registered) -> KeptProgress:
+def _end(target: Target, record: ProjectionRecord) -> KeptProgress:
     """Wait until a runner has noticed that it is paused; then take its lease from it, whether it has or not."""
     ends = time.monotonic() + QUIET_TIMEOUT_S
     while record.kind != "follower" and time.monotonic() < ends and _is_worked_on(target, record):
@@ -138,7 +146,7 @@ def _end(target: Target, record: Registered) -> KeptProgress:
     return _read(target, record, target.checkpoints(record.name, record.live))
 
 
-def _is_worked_on(target: Target, record: Registered) -> bool:
+def _is_worked_on(target: Target, record: ProjectionRecord) -> bool:
     now = target.now()
     held = target.checkpoints(record.name, record.live)
     return any(each.holder and each.expires > now and not is_dead_holder(each.holder) for each in held)
@@ -162,12 +170,14 @@ def _write(target: Target, progress: KeptProgress, store: str, epoch: int) -> bo
     for held, was, marks, entries in zip(begun, progress.checkpoints, progress.marks, progress.entries, strict=True):
         for position, seen in marks[1:]:
             held = _advance(
-                target, held, Advance(position=position, event_id="", epoch=epoch, seen=seen, handled=seen, mark=True)
+                target,
+                held,
+                CheckpointUpdate(position=position, event_id="", epoch=epoch, seen=seen, handled=seen, mark=True),
             )
         _advance(
             target,
             held,
-            Advance(
+            CheckpointUpdate(
                 position=was.position,
                 event_id=was.event_id,
                 epoch=epoch,
@@ -181,7 +191,7 @@ def _write(target: Target, progress: KeptProgress, store: str, epoch: int) -> bo
     return True
 
 
-def _replace(tx: ControlTransaction, record: Registered, begun: Sequence[Checkpoint]) -> None:
+def _replace(tx: ControlTransaction, record: ProjectionRecord, begun: Sequence[Checkpoint]) -> None:
     if tx.record() is not None:  # of an earlier copy, which went no further
         tx.forget(())
     tx.create(record, {}, begun)
@@ -190,7 +200,7 @@ def _replace(tx: ControlTransaction, record: Registered, begun: Sequence[Checkpo
 def _begun(held: Checkpoint, partition: int, mark: tuple[int, Tally], store: str, epoch: int) -> Checkpoint:
     position, seen = mark
     return Checkpoint(
-        place=Place(held.place.name, 1, partition),
+        place=PartitionKey(held.place.name, 1, partition),
         store=store,
         epoch=epoch,
         position=position,
@@ -202,6 +212,6 @@ def _begun(held: Checkpoint, partition: int, mark: tuple[int, Tally], store: str
     )
 
 
-def _advance(target: Target, held: Checkpoint, step: Advance) -> Checkpoint:
+def _advance(target: Target, held: Checkpoint, step: CheckpointUpdate) -> Checkpoint:
     with target.writing(held.place) as tx:
         return tx.advance(held, step)

@@ -18,7 +18,7 @@ from eventfold.core.event import Recorded
 from eventfold.core.table import Table
 from eventfold.core.unstorable import refuse_moments, refuse_other_types, unstorable_error
 from eventfold.errors import EventfoldError, InvalidProjection
-from eventfold.ports.target import Entry, Place, RowRefused, Writing, physical
+from eventfold.ports.target import ParkedEvent, PartitionKey, RowRefused, TargetTransaction, physical
 from eventfold.projections.definition import Handler, Key, ProjectionDefinition, keys_of
 from eventfold.projections.page import (
     ColumnarPage,
@@ -78,7 +78,7 @@ class PageDecoder:
         self._key_size = len(plan.rows.table.key) if plan.rows else 0
         self._partition_of: dict[Key, int] = {}
 
-    def items(self, events: Sequence[StoredEvent], known: Mapping[int, Entry]) -> Sequence[DecodedEvent]:
+    def items(self, events: Sequence[StoredEvent], known: Mapping[int, ParkedEvent]) -> Sequence[DecodedEvent]:
         """Those of this partition; what is `known` to be skipped is not decoded.
 
         Raises Failed, its index into the events, where one cannot be decoded or has no key.
@@ -204,7 +204,7 @@ class RowCache:
         self,
         plan: ProjectionDefinition,
         target: RowLoader,
-        place: Place,
+        place: PartitionKey,
         fresh: bool,
         catches: type[BaseException] = Exception,
     ) -> None:
@@ -317,7 +317,7 @@ class RowCache:
             "Return values of exactly the types that the key's fields declare.",
         )
 
-    def write(self, tx: Writing) -> None:
+    def write(self, tx: TargetTransaction) -> None:
         """Write what was touched. Raises Failed where the database does not take a row, or a row has another key."""
         cache, touched = self._cache, self._touched
         gone = [key for key in touched if cache[key] is None] if self._plan.keeps else []
@@ -396,7 +396,12 @@ class HandlerDispatch:
         return found
 
     def handle(
-        self, items: Sequence[DecodedEvent], tx: Writing | None, timing: Timing, clock: Clock, patience: float = 1e9
+        self,
+        items: Sequence[DecodedEvent],
+        tx: TargetTransaction | None,
+        timing: Timing,
+        clock: Clock,
+        patience: float = 1e9,
     ) -> int:
         """Hand events to handlers; returns how many were: all, unless others wait or `patience` (seconds) is over.
 
@@ -415,7 +420,7 @@ class HandlerDispatch:
                     timing.add(handler.name, clock() - began, 1)
             further = items[index + 1] if index + 1 < len(items) else None
             if tx is not None and further is not None and further.stored.first != item.stored.first:
-                if not self._batches and (tx.overdue() or clock() - first > patience):
+                if not self._batches and (tx.should_yield() or clock() - first > patience):
                     return index + 1
         for handler in self._batches:
             taken = [(i.stored, e) for i in items for e, _ in i.parts if isinstance(e, handler.events)]

@@ -30,7 +30,14 @@ from eventfold.errors import (
 from eventfold.log.append import query_of
 from eventfold.log.context import Log
 from eventfold.log.cursors import cursor_after, verify
-from eventfold.ports.target import Advance, Checkpoint, Disturbed, Place, Registered, Target
+from eventfold.ports.target import (
+    Checkpoint,
+    CheckpointChanged,
+    CheckpointUpdate,
+    PartitionKey,
+    ProjectionRecord,
+    Target,
+)
 from eventfold.projections.known_progress import refuse_unknown_progress
 from eventfold.projections.lease_holders import is_dead_holder, new_holder_id
 from eventfold.projections.stop_reason import ahead_of_log_error, paused_error
@@ -54,7 +61,7 @@ class FollowerProgress:
             )
         self.name, self._query, self._after = name, query_of(query), after
         self._log, self._target, self._lease = log, target, lease
-        self._place = Place(name, 1)
+        self._place = PartitionKey(name, 1)
         self._held: Checkpoint | None = None
         self._epoch = -1  # of the store, in which the kept progress was found to be of its history
         self._given, self._last = EMPTY_TALLY, 0  # of whole pages, not yet acknowledged; the last of these events
@@ -78,7 +85,7 @@ class FollowerProgress:
         if held is None:
             (other,) = self._target.checkpoints(self.name, 1)
             if is_dead_holder(other.holder):
-                held = self._target.claim(self._place, me, self._lease, heir_of=other.holder)
+                held = self._target.claim(self._place, me, self._lease, take_over_from=other.holder)
             if held is None:
                 raise self._taken(other)
         self._epoch = self._log.engine.epoch
@@ -118,7 +125,7 @@ class FollowerProgress:
             with self._target.control(self.name) as tx:
                 known = tx.record()
                 if known is None:  # else another process was first
-                    known = Registered(name=self.name, kind="follower", code="", live=1)
+                    known = ProjectionRecord(name=self.name, kind="follower", code="", live=1)
                     tx.create(known, {}, [new])
         if known.kind != "follower":
             raise InvalidInput(
@@ -196,7 +203,7 @@ class FollowerProgress:
             held = self._held
             if held is None:
                 raise self._lost()
-            step = Advance(
+            step = CheckpointUpdate(
                 position=cursor.position,
                 event_id=cursor.event_id,
                 epoch=cursor.epoch,
@@ -209,7 +216,7 @@ class FollowerProgress:
                 with self._target.writing(self._place) as tx:
                     self._held = tx.advance(held, step)
                 return
-            except Disturbed:
+            except CheckpointChanged:
                 (now,) = self._target.checkpoints(self.name, 1)
                 self._held = now if (now.token, now.position) == (held.token, held.position) else None
             except LeaseLost:
@@ -268,7 +275,7 @@ def _renew_lease(
     """Keep a lease alive, until it is ended, lost, or nobody follows any more."""
     while not stop.wait(lease / 3) and keeping() is not None:
         try:
-            target.beat(held, lease)
+            target.renew_lease(held, lease)
         except LeaseLost:
             return  # whoever acknowledges next is told
         except (TargetUnavailable, StoreUnavailable):

@@ -23,7 +23,15 @@ from eventfold.core.value_order import canonical
 from eventfold.errors import CursorMismatch, InvalidProjection, ProjectionChanged, UnknownProjection
 from eventfold.log.context import Log
 from eventfold.log.cursors import cursor_at, verify
-from eventfold.ports.target import FOREVER, Checkpoint, Disturbed, PendingCommand, Place, Registered, Target
+from eventfold.ports.target import (
+    FOREVER,
+    Checkpoint,
+    CheckpointChanged,
+    PartitionKey,
+    PendingCommand,
+    ProjectionRecord,
+    Target,
+)
 from eventfold.projections.definition import ProjectionDefinition
 from eventfold.projections.fold import name_table
 from eventfold.projections.known_progress import refuse_unknown_progress
@@ -62,13 +70,13 @@ def tables_of(plan: ProjectionDefinition) -> dict[str, Table | str]:
     return dict(plan.tables) if plan.rows is None else {plan.rows.table.name: plan.rows.table}
 
 
-async def register(plan: ProjectionDefinition, log: Log, target: Target) -> Registered:
+async def register(plan: ProjectionDefinition, log: Log, target: Target) -> ProjectionRecord:
     """Make a projection known and its tables ready, once. Raises ProjectionChanged if its code is another now."""
     known = target.registered(plan.name)
     if known is None:
         await refuse_unknown_progress(log, target, plan.name, plan.kind, plan.code)
         await _warn_of_unwritten(plan, log)
-        new = Registered(name=plan.name, kind=plan.kind, code=plan.code, live=1, tables=tuple(tables_of(plan)))
+        new = ProjectionRecord(name=plan.name, kind=plan.kind, code=plan.code, live=1, tables=tuple(tables_of(plan)))
         start = (await log.engine.head()).position if plan.start == "now" else 0
         checkpoints = await first_checkpoints(plan, log, start)
         with target.control(plan.name) as tx:
@@ -149,7 +157,7 @@ async def _checkpoints(
     cursor = await cursor_at(log, start)
     return [
         Checkpoint(
-            place=Place(plan.name, generation, partition),
+            place=PartitionKey(plan.name, generation, partition),
             store=cursor.store,
             epoch=cursor.epoch,
             position=cursor.position,
@@ -184,7 +192,7 @@ async def begin(
     """The generation to build: the one left off by an earlier rebuild of the same code, or a new one.
 
     With `until` it is one of the past, which never goes live. `command` is noted where anything changed. Raises
-    UnknownProjection, Disturbed.
+    UnknownProjection, CheckpointChanged.
     """
     require_record(target, plan.name)
     if plan.kind == "effects":
@@ -192,7 +200,7 @@ async def begin(
     with target.control(plan.name) as tx:
         known, every = tx.record(), tx.checkpoints()
         if known is None:
-            raise Disturbed
+            raise CheckpointChanged
         left = [each for each in every if each.place.generation == known.building] if until is None else []
         if await goes_on(plan, log, target, left):
             stopped = [each.place for each in left if each.stopped]
@@ -285,7 +293,7 @@ def is_same_code(judged: Sequence[Checkpoint], now: Sequence[Checkpoint], throug
     return facts(judged) == facts(now) and max(each.position for each in now) <= through
 
 
-def after_switch(known: Registered) -> Registered:
+def after_switch(known: ProjectionRecord) -> ProjectionRecord:
     """What is known after a switch. Raises UnknownProjection where nothing is built."""
     if known.building is None:
         raise UnknownProjection(
@@ -296,7 +304,7 @@ def after_switch(known: Registered) -> Registered:
     return msgspec.structs.replace(known, live=known.building, previous=known.live, building=None)
 
 
-def after_rollback(known: Registered) -> Registered:
+def after_rollback(known: ProjectionRecord) -> ProjectionRecord:
     """What is known after a rollback; the present generation is kept, for another change of mind."""
     if known.previous is None:
         raise UnknownProjection(
@@ -307,7 +315,7 @@ def after_rollback(known: Registered) -> Registered:
     return msgspec.structs.replace(known, live=known.previous, previous=known.live)
 
 
-def require_record(target: Target, name: str) -> Registered:
+def require_record(target: Target, name: str) -> ProjectionRecord:
     """What is known about a projection. Raises UnknownProjection, with near matches."""
     known = target.registered(name)
     if known is None:

@@ -53,7 +53,7 @@ class LeaseHeartbeat:
                 if held is not None and time.monotonic() - began >= every:
                     asked = work.means.clock()
                     with suppress(EventfoldError):  # lost, or the database is away: whoever is at work finds out itself
-                        self._target.beat(held, self._lease, quietly=True)
+                        self._target.renew_lease(held, self._lease, quietly=True)
                         work.renewed(asked)
 
     def stop(self) -> None:

@@ -16,7 +16,14 @@ from eventfold.core.tally import EMPTY_TALLY, tally
 from eventfold.errors import CursorMismatch, EventfoldError, InlineFailed, LeaseLost, UnknownProjection
 from eventfold.ports.engine import Engine, StaleRows
 from eventfold.ports.inline import InlineRegistration
-from eventfold.ports.target import Advance, Checkpoint, Disturbed, Host, Joined, Place
+from eventfold.ports.target import (
+    Checkpoint,
+    CheckpointChanged,
+    CheckpointUpdate,
+    InlineTarget,
+    InlineTargetTransaction,
+    PartitionKey,
+)
 from eventfold.projections.definition import ProjectionDefinition
 from eventfold.projections.fold import MAX_CACHED_ROWS, HandlerDispatch, Key, PageDecoder, RowCache, Timing, keys_in
 from eventfold.projections.page import DecodedEvent, HandlerFailed
@@ -33,11 +40,11 @@ def _no_clock() -> float:
 class InlineRowCache(RowCache):
     """Keyed rows that may be put back as they were before the last request."""
 
-    def __init__(self, plan: ProjectionDefinition, host: Joined, place: Place) -> None:
+    def __init__(self, plan: ProjectionDefinition, host: InlineTargetTransaction, place: PartitionKey) -> None:
         super().__init__(plan, host, place, fresh=False)
         self._before: dict[Key, tuple[Any, ...] | None] = {}
 
-    def begin(self, joined: Joined) -> None:
+    def begin(self, joined: InlineTargetTransaction) -> None:
         """Another transaction."""
         self._target = joined
         if len(self._cache) > MAX_CACHED_ROWS:
@@ -70,7 +77,7 @@ class InlineRowCache(RowCache):
             self._cache[key] = None if packed is None else self._of.unpack(packed)
         self._before.clear()
 
-    def write_now(self, tx: Joined) -> None:
+    def write_now(self, tx: InlineTargetTransaction) -> None:
         """Write what was touched since the last time. Raises Failed."""
         try:
             self.write(tx)
@@ -83,7 +90,7 @@ class InlineModel:
 
     def __init__(self, plan: ProjectionDefinition, ticket: str, registry: Registry) -> None:
         self.plan, self.ticket = plan, ticket
-        self.place = Place(plan.name, int(ticket.partition(" ")[0]))
+        self.place = PartitionKey(plan.name, int(ticket.partition(" ")[0]))
         self.types = frozenset(types_of(plan))
         self.held: Checkpoint | None = None
         self._reading = PageDecoder(plan, registry, 0, 1)
@@ -91,7 +98,7 @@ class InlineModel:
         self._rows: InlineRowCache | None = None
         self._sum = self._last_sum = EMPTY_TALLY
 
-    def begin(self, joined: Joined, *, warm: bool) -> None:
+    def begin(self, joined: InlineTargetTransaction, *, warm: bool) -> None:
         """A transaction. `warm`: nobody has appended since ours, in this epoch, so that what is remembered holds."""
         self.joined = joined
         self._sum = EMPTY_TALLY
@@ -136,7 +143,7 @@ class InlineModel:
             return
         if self._rows is not None:
             self._rows.write_now(self.joined)
-        step = Advance(
+        step = CheckpointUpdate(
             position=last.position,
             event_id=last.id.hex(),
             epoch=epoch,
@@ -148,7 +155,7 @@ class InlineModel:
         )
         try:
             self.held = self.joined.advance(held, step)
-        except (Disturbed, LeaseLost) as error:
+        except (CheckpointChanged, LeaseLost) as error:
             raise StaleRows from error
         self._sum = EMPTY_TALLY
 
@@ -219,7 +226,7 @@ class InlineBatch:
 class LocalInlineProjector:
     """See engine.Folder: the read models whose code this process has."""
 
-    def __init__(self, engine: Engine, registry: Registry, host: Host) -> None:
+    def __init__(self, engine: Engine, registry: Registry, host: InlineTarget) -> None:
         self.codes: dict[str, str] = {}
         self.head = self.epoch = -1  # where our own last commit left the log, and in which epoch
         self._engine, self._registry, self._host = engine, registry, host
@@ -287,7 +294,7 @@ def inline_failed_error(plan: ProjectionDefinition, failed: HandlerFailed, mine:
     return found
 
 
-def _undo(tx: Joined, failed: HandlerFailed) -> None:
+def _undo(tx: InlineTargetTransaction, failed: HandlerFailed) -> None:
     try:
         tx.execute(UNDO)
         tx.execute(RELEASE)

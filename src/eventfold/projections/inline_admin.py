@@ -18,7 +18,15 @@ from eventfold.log.context import Log
 from eventfold.log.cursors import verify
 from eventfold.ports.engine import Engine, ExclusiveTransaction
 from eventfold.ports.inline import InlineRegistration
-from eventfold.ports.target import INLINE, Checkpoint, Disturbed, Host, PendingCommand, Place, Registered
+from eventfold.ports.target import (
+    INLINE,
+    Checkpoint,
+    CheckpointChanged,
+    InlineTarget,
+    PartitionKey,
+    PendingCommand,
+    ProjectionRecord,
+)
 from eventfold.projections.definition import ProjectionDefinition
 from eventfold.projections.generations import after_switch
 from eventfold.projections.inline import InlineBatch, InlineModel, group_by_append, refuse_lost_history, types_of
@@ -58,23 +66,25 @@ def is_inline(held: Sequence[Checkpoint]) -> bool:
     return any(each.holder == INLINE for each in held)
 
 
-async def enrol(log: Log, host: Host, plan: ProjectionDefinition, known: Registered) -> None:
-    """Have every append keep its live generation up from now on. Raises InlineFailed, CursorMismatch, Disturbed."""
+async def enrol(log: Log, host: InlineTarget, plan: ProjectionDefinition, known: ProjectionRecord) -> None:
+    """Let every append update its live generation. Raises InlineFailed, CursorMismatch, CheckpointChanged."""
     await log.engine.in_turn(partial(_enrol, log, host, plan, known.live))
 
 
-async def switch(log: Log, host: Host, plan: ProjectionDefinition, new: Registered, command: PendingCommand) -> None:
+async def switch(
+    log: Log, host: InlineTarget, plan: ProjectionDefinition, new: ProjectionRecord, command: PendingCommand
+) -> None:
     """Exchange the generation that readers see and appends keep up for the one that was built, between two appends.
 
-    Raises Disturbed where another one would come of it than `new`.
+    Raises CheckpointChanged where another one would come of it than `new`.
     """
 
     async def exchanged(turn: ExclusiveTransaction) -> None:
         tx = host.controlled(turn.connection, plan.name)
         old = tx.record()
         if old is None or after_switch(old) != new:
-            raise Disturbed
-        host.joined(turn.connection, Place(plan.name, old.live)).let_go()
+            raise CheckpointChanged
+        host.joined(turn.connection, PartitionKey(plan.name, old.live)).release_inline()
         tx.save_record(new)
         tx.save_command(command)
         await _enrol(log, host, plan, new.live, turn)
@@ -82,14 +92,16 @@ async def switch(log: Log, host: Host, plan: ProjectionDefinition, new: Register
     await log.engine.in_turn(exchanged)
 
 
-async def _enrol(log: Log, host: Host, plan: ProjectionDefinition, generation: int, turn: ExclusiveTransaction) -> None:
+async def _enrol(
+    log: Log, host: InlineTarget, plan: ProjectionDefinition, generation: int, turn: ExclusiveTransaction
+) -> None:
     entry = InlineRegistration(plan.name, plan.fingerprint, types_of(plan), f"{generation} {new_id().hex()}")
     kept = InlineModel(plan, entry.incarnation, log.registry)
     known = host.controlled(turn.connection, plan.name).record()
     if known is not None and known.live != generation:
-        raise Disturbed  # it was switched meanwhile
+        raise CheckpointChanged  # it was switched meanwhile
     joined = host.joined(turn.connection, kept.place)
-    held = joined.seize()
+    held = joined.acquire_inline()
     if held is None:
         raise UnknownProjection(
             f"Generation {generation} of {plan.name} is no longer kept.", "Build it anew.", projection=plan.name
@@ -109,13 +121,13 @@ async def _enrol(log: Log, host: Host, plan: ProjectionDefinition, generation: i
     await turn.enrol(entry)
 
 
-async def let_go(log: Log, host: Host, known: Registered) -> None:
+async def release_inline(log: Log, host: InlineTarget, known: ProjectionRecord) -> None:
     """Have appends keep it up no longer: it is a read model like any other, and stands where the log ends."""
 
     async def dismissed(turn: ExclusiveTransaction) -> None:
         await turn.dismiss(known.name)
         now = host.controlled(turn.connection, known.name).record() or known
-        host.joined(turn.connection, Place(known.name, now.live)).let_go()
+        host.joined(turn.connection, PartitionKey(known.name, now.live)).release_inline()
 
     await log.engine.in_turn(dismissed)
 

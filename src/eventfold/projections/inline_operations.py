@@ -13,7 +13,7 @@ from eventfold.concurrency import run
 from eventfold.errors import InvalidProjection
 from eventfold.log.context import Log
 from eventfold.ports.inline import InlineRegistration
-from eventfold.ports.target import Checkpoint, Host, PendingCommand, Place, Registered, Target
+from eventfold.ports.target import Checkpoint, InlineTarget, PartitionKey, PendingCommand, ProjectionRecord, Target
 from eventfold.projections import inline_admin
 from eventfold.projections.definition import ProjectionDefinition
 from eventfold.projections.inline import LocalInlineProjector
@@ -45,12 +45,16 @@ def unregistered(log: Log, plans: Sequence[ProjectionDefinition]) -> list[Projec
     return [plan for plan in plans if not inline_admin.is_registered_as(entries.get(plan.name), plan)]
 
 
-def register_inline(log: Log, target: Target, plan: ProjectionDefinition, known: Registered, lease: float) -> bool:
+def register_inline(
+    log: Log, target: Target, plan: ProjectionDefinition, known: ProjectionRecord, lease: float
+) -> bool:
     """Fold what is there already, then have every append keep it up. False where it stopped or is paused.
 
     The long part is done while others append, by whoever holds the lease; only the rest in a turn of the writer.
     """
-    work = PartitionWorker(plan, worker_context(log, target, lease), Place(plan.name, known.live), new_holder_id())
+    work = PartitionWorker(
+        plan, worker_context(log, target, lease), PartitionKey(plan.name, known.live), new_holder_id()
+    )
     while (state := catch_up(work, 0.0)) == "held":
         if inline_admin.is_registered_as(registered_by_name(log).get(plan.name), plan):
             return True
@@ -64,15 +68,17 @@ def register_inline(log: Log, target: Target, plan: ProjectionDefinition, known:
     return True
 
 
-def switch(log: Log, target: Target, plan: ProjectionDefinition, new: Registered, command: PendingCommand) -> None:
-    """Let readers and appends go over to what was built, between two appends. Raises Disturbed."""
+def switch(
+    log: Log, target: Target, plan: ProjectionDefinition, new: ProjectionRecord, command: PendingCommand
+) -> None:
+    """Let readers and appends go over to what was built, between two appends. Raises CheckpointChanged."""
     run(inline_admin.switch(log, _host(target), plan, new, command))
 
 
-def release_inline(log: Log, target: Target, known: Registered) -> None:
+def release_inline(log: Log, target: Target, known: ProjectionRecord) -> None:
     """Have appends keep it up no longer, if they do."""
     if known.name in registered_by_name(log) or inline_admin.is_inline(target.checkpoints(known.name, known.live)):
-        run(inline_admin.let_go(log, _host(target), known))
+        run(inline_admin.release_inline(log, _host(target), known))
 
 
 def accept(log: Log, plan: ProjectionDefinition) -> None:
@@ -81,7 +87,7 @@ def accept(log: Log, plan: ProjectionDefinition) -> None:
         run(inline_admin.accept(log, plan))
 
 
-def refuse_operation(act: str, known: Registered, held: Sequence[Checkpoint]) -> None:
+def refuse_operation(act: str, known: ProjectionRecord, held: Sequence[Checkpoint]) -> None:
     """Raises InvalidProjection on what makes no sense where every append keeps a read model up."""
     if inline_admin.is_inline(held):
         now = {
@@ -95,5 +101,5 @@ def refuse_operation(act: str, known: Registered, held: Sequence[Checkpoint]) ->
         )
 
 
-def _host(target: Target) -> Host:
-    return cast("Host", target)
+def _host(target: Target) -> InlineTarget:
+    return cast("InlineTarget", target)

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from eventfold.errors import ProgressUnknown
 from eventfold.log.context import Log
-from eventfold.ports.target import Registered, Target
+from eventfold.ports.target import ProjectionRecord, Target
 
 KNOWN = "$progress"  # the record of a target that knows all progress there is; no projection can be called so
 keeps_progress = ("effects", "follower")  # the kinds of what cannot be built again from the log
 
 
-def known_record() -> Registered:
+def known_record() -> ProjectionRecord:
     """The record that says it."""
-    return Registered(name=KNOWN, kind="progress", code="", live=1)
+    return ProjectionRecord(name=KNOWN, kind="progress", code="", live=1)
 
 
 async def refuse_unknown_progress(log: Log, target: Target, name: str, kind: str, code: str = "") -> None:

@@ -18,11 +18,11 @@ from eventfold.log.read import resolve_position
 from eventfold.ports.target import (
     ELSEWHERE,
     Checkpoint,
+    CheckpointChanged,
     ControlTransaction,
-    Disturbed,
-    Entry,
-    Place,
-    Registered,
+    ParkedEvent,
+    PartitionKey,
+    ProjectionRecord,
     Target,
 )
 from eventfold.projections import generations, inline_operations
@@ -80,7 +80,7 @@ class ProjectionOperations:
 
         self._commands.carry_out(target, name, attempt)
 
-    def parked(self, projection: Named, generation: int | None = None) -> list[Entry]:
+    def parked(self, projection: Named, generation: int | None = None) -> list[ParkedEvent]:
         """The events that were not handled: parked, due to be tried again, or skipped; by default what readers see."""
         name, target = self._catalog.find(projection)
         known = require_record(target, name)
@@ -152,7 +152,7 @@ class ProjectionOperations:
             with target.control(plan.name) as tx:
                 now, held = _record(tx), tx.checkpoints(known.live)
                 if now.live != known.live or not is_same_code(judged, held, through):
-                    raise Disturbed
+                    raise CheckpointChanged
                 others = [each.place for each in held if (each.fingerprint, each.query) != (plan.fingerprint, query)]
                 for place in others:
                     tx.update_checkpoint(place, fingerprint=plan.fingerprint, query=query)
@@ -186,7 +186,7 @@ class ProjectionOperations:
                 token = max((each.token for each in held), default=0) + 1
                 if known is not None:
                     tx.forget(known.tables)
-                new = Registered(name=plan.name, kind=plan.kind, code=plan.code, live=1)
+                new = ProjectionRecord(name=plan.name, kind=plan.kind, code=plan.code, live=1)
                 tx.create(new, {}, [msgspec.structs.replace(each, token=token) for each in begun])
                 self._commands.save(tx, plan.name, "begin", 1, position=position)
             return position
@@ -242,15 +242,15 @@ class ProjectionOperations:
                     tx.forget(noted.tables)
 
 
-def _record(tx: ControlTransaction) -> Registered:
-    """What is known, where it was known just now. Raises Disturbed."""
+def _record(tx: ControlTransaction) -> ProjectionRecord:
+    """What is known, where it was known just now. Raises CheckpointChanged."""
     known = tx.record()
     if known is None:
-        raise Disturbed
+        raise CheckpointChanged
     return known
 
 
-def _entries(tx: ControlTransaction, held: Checkpoint) -> list[Entry]:
+def _entries(tx: ControlTransaction, held: Checkpoint) -> list[ParkedEvent]:
     """What was not handled. Raises ProjectionDamaged where some of it is gone."""
     entries = tx.entries(held.place)
     if not is_complete(held, entries):
@@ -259,7 +259,7 @@ def _entries(tx: ControlTransaction, held: Checkpoint) -> list[Entry]:
 
 
 def _not_parked(
-    name: str, position: int, held: list[Checkpoint], entries: Mapping[Place, Sequence[Entry]]
+    name: str, position: int, held: list[Checkpoint], entries: Mapping[PartitionKey, Sequence[ParkedEvent]]
 ) -> EventNotParked:
     """The error for an event that is to be retried or skipped and is not parked; it says what it is instead."""
     found = next((each for some in entries.values() for each in some if each.position == position), None)
@@ -286,7 +286,7 @@ def _skip(tx: ControlTransaction, held: Checkpoint, position: int, identity: str
     entries = {entry.position: entry for entry in _entries(tx, held)}
     entry = entries.get(position)
     if _stops(held, position):
-        entry = entry or Entry(position, identity, msgspec.json.decode(held.stopped)["type"], "", "skipped")
+        entry = entry or ParkedEvent(position, identity, msgspec.json.decode(held.stopped)["type"], "", "skipped")
         tx.update_checkpoint(held.place, stopped="")
     elif entry is None or entry.state == "skipped":
         return False

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.tally import MODULUS, Tally, event_hash
 from eventfold.errors import ProjectionDamaged
-from eventfold.ports.target import Checkpoint, Entry, Target
+from eventfold.ports.target import Checkpoint, ParkedEvent, Target
 from eventfold.projections.page import DecodedEvent
 
 KEYLESS_NOTE = ' (it has no key that could be read, so all others wait; without_key="park" would set it aside alone)'
 
 
-def entries_of(target: Target, held: Checkpoint) -> list[Entry]:
+def entries_of(target: Target, held: Checkpoint) -> list[ParkedEvent]:
     """The entries that belong to a checkpoint. Raises ProjectionDamaged where some are gone.
 
     Where the checkpoint was changed between the two readings, nothing is judged: its runner notices.
@@ -29,7 +29,7 @@ def entries_of(target: Target, held: Checkpoint) -> list[Entry]:
     return entries
 
 
-def is_complete(held: Checkpoint, entries: Iterable[Entry]) -> bool:
+def is_complete(held: Checkpoint, entries: Iterable[ParkedEvent]) -> bool:
     """Whether events that were handled, parked and skipped are those that were seen."""
     due = [entry for entry in entries if entry.position <= held.position]
     rest = sum(event_hash(entry.position, bytes.fromhex(entry.event_id)) for entry in due)
@@ -53,12 +53,12 @@ def key_for_keyless(stored: StoredEvent) -> DecodedEvent:
     return DecodedEvent(0, stored, (), ((f"(event {stored.position} alone)",),))
 
 
-def keys_of(entry: Entry) -> list[str]:
+def keys_of(entry: ParkedEvent) -> list[str]:
     """The keys of an entry's event."""
     return entry.key.split(" | ")
 
 
-def blocked_keys(entries: Iterable[Entry]) -> set[str]:
+def blocked_keys(entries: Iterable[ParkedEvent]) -> set[str]:
     """The keys of which an event is parked: later ones wait."""
     return {key for entry in entries if entry.state != "skipped" for key in keys_of(entry)}
 
@@ -68,15 +68,15 @@ def must_wait(item: DecodedEvent, blocked: Set[str]) -> bool:
     return bool(blocked) and not blocked.isdisjoint(item.key_text.split(" | "))
 
 
-def parked_entry(item: DecodedEvent, error: str, attempts: int) -> Entry:
+def parked_entry(item: DecodedEvent, error: str, attempts: int) -> ParkedEvent:
     """The entry for an event that was not handled."""
     stored = item.stored
-    return Entry(stored.position, stored.id.hex(), stored.type, item.key_text, "parked", error, attempts)
+    return ParkedEvent(stored.position, stored.id.hex(), stored.type, item.key_text, "parked", error, attempts)
 
 
-def first_due(entries: Iterable[Entry]) -> Entry | None:
+def first_due(entries: Iterable[ParkedEvent]) -> ParkedEvent | None:
     """The next parked event to be tried again: one that is due, and the first of each of its keys."""
-    first: dict[str, Entry] = {}
+    first: dict[str, ParkedEvent] = {}
     for entry in sorted(entries, key=lambda entry: entry.position):
         if entry.state != "skipped":
             for key in keys_of(entry):
@@ -88,13 +88,13 @@ def first_due(entries: Iterable[Entry]) -> Entry | None:
 
 
 def split_by_blocked(
-    items: Sequence[DecodedEvent], known: Mapping[int, Entry], blocked: Set[str]
-) -> tuple[Sequence[DecodedEvent], list[Entry]]:
+    items: Sequence[DecodedEvent], known: Mapping[int, ParkedEvent], blocked: Set[str]
+) -> tuple[Sequence[DecodedEvent], list[ParkedEvent]]:
     """What is to be handled, and what is to be parked behind others of its key; what is `known` is neither."""
     if not known:
         return items, []
     todo: list[DecodedEvent] = []
-    behind: list[Entry] = []
+    behind: list[ParkedEvent] = []
     blocked = set(blocked)  # of this page only, until the page is committed
     for item in items:
         if item.stored.position in known:
@@ -107,7 +107,7 @@ def split_by_blocked(
     return todo, behind
 
 
-def with_later_ones(entries: Iterable[Entry], first: Iterable[Entry]) -> list[Entry]:
+def with_later_ones(entries: Iterable[ParkedEvent], first: Iterable[ParkedEvent]) -> list[ParkedEvent]:
     """Of some parked entries, those of the `first` ones' keys, and of their keys in turn; by position."""
     chosen = {entry.position: entry for entry in first}
     keys = {key for entry in chosen.values() for key in keys_of(entry)}

@@ -14,7 +14,7 @@ import msgspec
 from eventfold.concurrency import run
 from eventfold.errors import CursorMismatch, InvalidProjection, LeaseHeld, UnknownProjection
 from eventfold.log.read import resolve_position
-from eventfold.ports.target import Checkpoint, Disturbed, PendingCommand, Place, Registered, Target
+from eventfold.ports.target import Checkpoint, CheckpointChanged, PartitionKey, PendingCommand, ProjectionRecord, Target
 from eventfold.projections import generations, inline_operations
 from eventfold.projections.catalog import Named, ProjectionCatalog
 from eventfold.projections.catch_up import CATCH_UP_TIMEOUT_S, catch_up_partition, refuse_stopped
@@ -71,7 +71,7 @@ class ProjectionRebuilds:
     ) -> None:
         head = until if until is not None else run(self._log.engine.head()).position
         for partition in range(plan.partitions):
-            place = Place(plan.name, generation, partition)
+            place = PartitionKey(plan.name, generation, partition)
             work = PartitionWorker(plan, worker_context(self._log, target, self._catalog.lease), place, new_holder_id())
 
             def tell(position: int, done: int = partition) -> None:
@@ -83,7 +83,7 @@ class ProjectionRebuilds:
             if state == "held":
                 self._refuse_unfinished(target, place, head)
 
-    def _refuse_unfinished(self, target: Target, place: Place, head: int) -> None:
+    def _refuse_unfinished(self, target: Target, place: PartitionKey, head: int) -> None:
         """What somebody else is still building is not built."""
         held = next(c for c in target.checkpoints(place.name, place.generation) if c.place == place)
         if held.position < head:
@@ -125,18 +125,18 @@ class ProjectionRebuilds:
                     )
         return generations.compare(plan, target, (known.live, other))
 
-    def switch(self, projection: Named) -> Registered:
+    def switch(self, projection: Named) -> ProjectionRecord:
         """Let readers see what was built: it is brought up to date, then it takes one small transaction."""
         plan = self._catalog.definition_of(projection)
         target = self._catalog.target_of(plan)
 
-        def attempt() -> Registered:
+        def attempt() -> ProjectionRecord:
             known = require_record(target, plan.name)
             if known.building is not None:
                 self.rebuild(projection)
             new = generations.after_switch(require_record(target, plan.name))
             if new.live != known.building:  # what was built meanwhile is another
-                raise Disturbed
+                raise CheckpointChanged
             held = target.checkpoints(plan.name, known.live)
             command = self._commands.prepare(plan.name, "switch", new.live)
             if is_inline(held):
@@ -151,7 +151,7 @@ class ProjectionRebuilds:
                     or generations.after_switch(now) != new
                     or now.previous != known.previous
                 ):
-                    raise Disturbed
+                    raise CheckpointChanged
                 if now.previous is not None:
                     tx.drop(now.previous, now.tables)
                 tx.save_record(new)
@@ -169,15 +169,15 @@ class ProjectionRebuilds:
                 if known is not None and generation not in (known.live, known.previous, known.building):
                     tx.drop(generation, known.tables)
 
-    def rollback(self, projection: Named) -> Registered:
+    def rollback(self, projection: Named) -> ProjectionRecord:
         """Let readers see the previous generation again. Its runner goes on where it was, with its own code."""
         name, target = self._catalog.find(projection)
 
-        def attempt() -> Registered:
+        def attempt() -> ProjectionRecord:
             require_record(target, name)
             with target.control(name) as tx:
                 if (known := tx.record()) is None:
-                    raise Disturbed
+                    raise CheckpointChanged
                 inline_operations.refuse_operation("rolled back", known, tx.checkpoints(known.live))
                 new = generations.after_rollback(known)
                 tx.save_record(new)
@@ -190,7 +190,7 @@ class ProjectionRebuilds:
         """Give up what is being built, or drop a generation that was built as of a moment in the past."""
         name, target = self._catalog.find(projection)
 
-        def chosen(known: Registered, held: Sequence[Checkpoint]) -> int:
+        def chosen(known: ProjectionRecord, held: Sequence[Checkpoint]) -> int:
             dropped = generations.after_switch(known).live if generation is None else generation
             if dropped in (known.live, known.previous):
                 raise InvalidProjection(
@@ -204,7 +204,7 @@ class ProjectionRebuilds:
             target.withdraw(name, dropped, self._log.engine.store_id)
             with target.control(name) as tx:
                 if (known := tx.record()) is None or chosen(known, tx.checkpoints()) != dropped:
-                    raise Disturbed
+                    raise CheckpointChanged
                 tx.drop(dropped, known.tables)
                 if dropped == known.building:
                     tx.save_record(msgspec.structs.replace(known, building=None))

@@ -13,7 +13,7 @@ from eventfold.concurrency import run
 from eventfold.errors import ProjectionError
 from eventfold.log.context import Log
 from eventfold.log.cursors import cursor_at
-from eventfold.ports.target import Checkpoint, Entry, Place, Registered, Target
+from eventfold.ports.target import Checkpoint, ParkedEvent, PartitionKey, ProjectionRecord, Target
 from eventfold.projections import generations
 from eventfold.projections.definition import ProjectionDefinition
 from eventfold.projections.generations import Comparison, Difference, require_record, tables_of
@@ -56,7 +56,7 @@ class RowCheck:
         live = self._live(known.live)
         if not plan.is_code_of(live[0].fingerprint):
             return self._unproved(live, "Its code is not the code its rows were made by, so it would fold other rows.")
-        left_out: dict[Place, list[Entry]] = {}
+        left_out: dict[PartitionKey, list[ParkedEvent]] = {}
         scratch: int | None = None
         try:
             for _ in range(ROUNDS):
@@ -82,7 +82,11 @@ class RowCheck:
                     tx.drop(scratch, known.tables)
 
     def _begin(
-        self, known: Registered, live: Sequence[Checkpoint], entries: dict[Place, list[Entry]], scratch: int | None
+        self,
+        known: ProjectionRecord,
+        live: Sequence[Checkpoint],
+        entries: dict[PartitionKey, list[ParkedEvent]],
+        scratch: int | None,
     ) -> int:
         """Create the scratch generation, in place of an earlier one; returns its number.
 
@@ -110,7 +114,7 @@ class RowCheck:
             projection=self._plan.name,
         )
 
-    def _fold(self, place: Place, last: int, progress: Callable[[int, int], None]) -> None:
+    def _fold(self, place: PartitionKey, last: int, progress: Callable[[int, int], None]) -> None:
         work = PartitionWorker(self._plan, worker_context(self._log, self._target, self._lease), place, new_holder_id())
         catch_up(work, HELD_TIMEOUT_S, lambda position: progress(position, last))
         (held,) = (each for each in self._live(place.generation) if each.place == place)
@@ -157,5 +161,5 @@ def _proof(found: Comparison, position: int) -> RowProof:
     return RowProof(name, generation, position, count, different, found.differences, not different, verdict)
 
 
-def _place(held: Checkpoint, generation: int) -> Place:
-    return Place(held.place.name, generation, held.place.partition)
+def _place(held: Checkpoint, generation: int) -> PartitionKey:
+    return PartitionKey(held.place.name, generation, held.place.partition)

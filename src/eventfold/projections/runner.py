@@ -14,7 +14,7 @@ import msgspec
 from eventfold.concurrency import CommitSignal, run, start_in_thread
 from eventfold.errors import EventfoldError, ProjectionStopped, StoreClosed, StoreUnavailable, TargetUnavailable
 from eventfold.log.context import Log
-from eventfold.ports.target import Place, Target
+from eventfold.ports.target import PartitionKey, Target
 from eventfold.projections.assignment import PartitionAssignment
 from eventfold.projections.definition import ProjectionDefinition
 from eventfold.projections.generations import register
@@ -164,7 +164,7 @@ class _PartitionThread:
     def _generation(self) -> None:
         shared = self._shared
         known = run(register(self._plan, shared.log, self._target))
-        place = Place(known.name, known.live, self._partition)
+        place = PartitionKey(known.name, known.live, self._partition)
         means = worker_context(shared.log, self._target, shared.lease)
         work = PartitionWorker(self._plan, means, place, shared.holder)
         try:

@@ -16,7 +16,7 @@ from eventfold.errors import CursorMismatch, EventfoldError
 from eventfold.log.context import Log
 from eventfold.log.cursors import verify
 from eventfold.ports.engine import Span
-from eventfold.ports.target import INLINE, Checkpoint, Entry, Registered, Target
+from eventfold.ports.target import INLINE, Checkpoint, ParkedEvent, ProjectionRecord, Target
 from eventfold.projections.parked import entries_of
 from eventfold.projections.stop_reason import StopReason, ahead_of_log_error
 
@@ -65,7 +65,7 @@ class _Stats(msgspec.Struct):
     micros: float = 0.0
 
 
-async def status_of(log: Log, target: Target, known: Registered, now: int) -> Status:
+async def status_of(log: Log, target: Target, known: ProjectionRecord, now: int) -> Status:
     """The status of what readers see: the live generation. `now` in µs since 1970 UTC, by the target's clock."""
     head = await log.engine.head()  # before the checkpoint: an append moves both of an inline one
     held = target.checkpoints(known.name, known.live)
@@ -88,7 +88,7 @@ async def status_of(log: Log, target: Target, known: Registered, now: int) -> St
     try:
         await verify(log, Cursor(least.store, least.epoch, least.position, least.event_id))
         state, sentence = _why(known, held, behind, stats, now, target, parked, trend)
-        late = target.undelivered(known.name, known.live)
+        late = target.delivery_lag(known.name, known.live)
         if late and state in ("current", "idle", "behind", "parked"):
             state, sentence = "behind", late
     except CursorMismatch as error:
@@ -116,7 +116,7 @@ async def status_of(log: Log, target: Target, known: Registered, now: int) -> St
     )
 
 
-def unreachable_status(noted: Registered, head: int, error: EventfoldError) -> Status:
+def unreachable_status(noted: ProjectionRecord, head: int, error: EventfoldError) -> Status:
     """The status of a projection that is kept in another database, which cannot be asked."""
     return Status(
         name=noted.name,
@@ -142,13 +142,13 @@ def unreachable_status(noted: Registered, head: int, error: EventfoldError) -> S
 
 
 def _why(
-    known: Registered,
+    known: ProjectionRecord,
     held: list[Checkpoint],
     behind: int,
     stats: _Stats,
     now: int,
     target: Target,
-    parked: list[Entry],
+    parked: list[ParkedEvent],
     trend: str,
 ) -> tuple[ProjectionState, str]:
     if held[0].holder == INLINE:
@@ -169,7 +169,7 @@ def _why(
     if known.kind == "follower":
         return _followed(held[0], behind, stats, now, trend)
     if behind and idle and all(each.holder and now - each.expires < BLOCKED_AFTER_US for each in idle):
-        blocker = target.blocker()  # it may have been kept waiting for longer than its lease
+        blocker = target.lock_holder()  # it may have been kept waiting for longer than its lease
         if blocker:
             return "behind", _silent(behind, now - seen, blocker)
     if behind and idle:
@@ -178,7 +178,7 @@ def _why(
         return "idle", f"{part} running {since}; {_waiting(behind)}: start a runner (eventfold run)."
     if behind:
         if now - seen > SILENT_AFTER_US:
-            return "behind", _silent(behind, now - seen, target.blocker())
+            return "behind", _silent(behind, now - seen, target.lock_holder())
         sentence = _behind(behind, stats, trend)
         return "behind", f"{sentence[:-1]}; {len(parked):,} more parked." if parked else sentence
     if parked:
@@ -212,7 +212,7 @@ def _followed(held: Checkpoint, behind: int, stats: _Stats, now: int, trend: str
     return "behind", _behind(behind, stats, trend)
 
 
-def _parked(entries: list[Entry]) -> str:
+def _parked(entries: list[ParkedEvent]) -> str:
     keys = list(dict.fromkeys(entry.key for entry in entries))
     first = min(entries, key=lambda entry: (not entry.attempts, entry.position))
     shown = ", ".join(keys[:3]) + ("…" if len(keys) > 3 else "")

@@ -10,7 +10,7 @@ import msgspec
 from eventfold.core.decoders import decode
 from eventfold.core.tally import Tally
 from eventfold.errors import CursorMismatch, ProjectionDamaged, ProjectionStopped
-from eventfold.ports.target import Checkpoint, Place, Target
+from eventfold.ports.target import Checkpoint, PartitionKey, Target
 
 
 class StopReason(msgspec.Struct, frozen=True):
@@ -23,9 +23,9 @@ class StopReason(msgspec.Struct, frozen=True):
     attempts: int
 
 
-def marks_of(target: Target, place: Place) -> list[tuple[int, Tally]]:
+def marks_of(target: Target, place: PartitionKey) -> list[tuple[int, Tally]]:
     """The marks of a place; the first one is where it began. Raises ProjectionDamaged where that is missing."""
-    marks = target.marks(place)
+    marks = target.ledger_marks(place)
     if not marks:
         raise ProjectionDamaged(
             f"What is kept about {place.name} is damaged: the mark of where its ledger began is gone.",

@@ -18,7 +18,7 @@ from eventfold.log.context import Log
 from eventfold.log.cursors import verify
 from eventfold.ports.engine import Span
 from eventfold.ports.integrity import Problem, Progress
-from eventfold.ports.target import INLINE, Checkpoint, Entry, Target
+from eventfold.ports.target import INLINE, Checkpoint, ParkedEvent, Target
 from eventfold.projections.definition import ProjectionDefinition
 from eventfold.projections.fold import PageDecoder
 from eventfold.projections.page import HandlerFailed
@@ -166,7 +166,7 @@ async def _left(log: Log, target: Target, held: Checkpoint, query: Query) -> int
 
 
 def _belonging(
-    log: Log, held: Checkpoint, plan: ProjectionDefinition | None, known: dict[int, Entry]
+    log: Log, held: Checkpoint, plan: ProjectionDefinition | None, known: dict[int, ParkedEvent]
 ) -> Callable[[list[StoredEvent]], list[StoredEvent]] | None:
     if held.partitions == 1:
         return lambda events: events

@@ -19,7 +19,7 @@ from eventfold.errors import CursorMismatch, LeaseLost, ProjectionDamaged
 from eventfold.log.context import Log, writing_to
 from eventfold.log.cursors import verify
 from eventfold.ports.engine import Page, Span
-from eventfold.ports.target import Advance, Checkpoint, Disturbed, Entry, Place, Target
+from eventfold.ports.target import Checkpoint, CheckpointChanged, CheckpointUpdate, ParkedEvent, PartitionKey, Target
 from eventfold.projections.definition import ProjectionDefinition
 from eventfold.projections.fold import HandlerDispatch, PageDecoder, RowCache, Timing
 from eventfold.projections.page import DecodedEvent, HandlerFailed, storable, stored_events
@@ -67,14 +67,16 @@ class WorkerContext(msgspec.Struct, frozen=True):
 class PartitionWorker:
     """One partition of one generation, worked on by one holder: `await step()` again and again."""
 
-    def __init__(self, plan: ProjectionDefinition, means: WorkerContext, place: Place, holder: str) -> None:
+    def __init__(self, plan: ProjectionDefinition, means: WorkerContext, place: PartitionKey, holder: str) -> None:
         self.plan, self.means, self.place, self.holder = plan, means, place, holder
         self.held: Checkpoint | None = None
         self._epoch = -1  # of the store, in which the checkpoint was found to be of its history
         self._pace = Throughput()
-        self.set_aside: list[Entry] = []  # what it parked, for whoever tells of it; those that wait behind are not here
+        self.set_aside: list[
+            ParkedEvent
+        ] = []  # what it parked, for whoever tells of it; those that wait behind are not here
         self._why: StepResult = "worked"  # other than "worked": nothing may be done now
-        self.entries: dict[int, Entry] = {}
+        self.entries: dict[int, ParkedEvent] = {}
         self._blocked: set[str] = set()
         self._attempts: dict[int, int] = {}
         self._hopeless: set[tuple[type, str]] = set()
@@ -112,7 +114,7 @@ class PartitionWorker:
                 await self._retry(due)
                 return "worked"
             return await self._forward()
-        except Disturbed:
+        except CheckpointChanged:
             self._reload()
             return "worked"
         except LeaseLost:
@@ -143,14 +145,14 @@ class PartitionWorker:
         self._ends = max(self._ends, asked + self.means.lease)
 
     def _check_lease(self) -> None:
-        """Before something is done outside: it is only begun while the lease is ours. Raises LeaseLost, Disturbed."""
+        """Called before an effect: it begins only under our lease. Raises LeaseLost, CheckpointChanged."""
         if not self._may_end_within(1 / 3):
             return
         held, asked = _held(self.held), self.means.clock()
-        revision = self.means.target.beat(held, self.means.lease)
+        revision = self.means.target.renew_lease(held, self.means.lease)
         self.renewed(asked)
         if revision != held.revision:
-            raise Disturbed
+            raise CheckpointChanged
 
     async def _claim(self) -> bool:
         means, asked = self.means, self.means.clock()
@@ -160,7 +162,7 @@ class PartitionWorker:
             if not other or not means.dead(other):
                 return False
             asked = means.clock()
-            held = means.target.claim(self.place, self.holder, means.lease, heir_of=other)
+            held = means.target.claim(self.place, self.holder, means.lease, take_over_from=other)
             if held is None:
                 return False
         self._ends = asked + means.lease
@@ -212,7 +214,7 @@ class PartitionWorker:
             return
         asked = self.means.clock()
         try:
-            revision = self.means.target.beat(self.held, self.means.lease)
+            revision = self.means.target.renew_lease(self.held, self.means.lease)
             self.renewed(asked)
             if revision != self.held.revision:
                 self._reload()
@@ -282,7 +284,7 @@ class PartitionWorker:
         if self._is_of_old_epoch():
             return "worked"
 
-        def page_step() -> Advance:
+        def page_step() -> CheckpointUpdate:
             last = events[through - 1] if through < len(events) or not whole else None
             place = (last.position, last.id) if last else (page.scanned, scanned)
             seen = stored_events(items, through)
@@ -328,7 +330,7 @@ class PartitionWorker:
         self._limit = max(1, self._limit // 4) if long else min(self._limit * 2, most)
         return "worked"
 
-    def _keep_done(self, step: Callable[[], Advance]) -> Advance:
+    def _keep_done(self, step: Callable[[], CheckpointUpdate]) -> CheckpointUpdate:
         """Keep that effects were done, also where a command (pause, skip) changed something else meanwhile."""
         tries = 0
         while True:
@@ -337,7 +339,7 @@ class PartitionWorker:
                 with self.means.target.writing(self.place) as tx:
                     self.held = tx.advance(_held(self.held), made)
                 return made
-            except Disturbed:
+            except CheckpointChanged:
                 tries += 1
                 if tries == MAX_ATTEMPTS or not self._has_not_moved():
                     raise
@@ -379,12 +381,12 @@ class PartitionWorker:
         place: tuple[int, bytes],
         seen: list[StoredEvent],
         handled: Sequence[DecodedEvent],
-        entries: Sequence[Entry],
-    ) -> Advance:
+        entries: Sequence[ParkedEvent],
+    ) -> CheckpointUpdate:
         held, (position, identity) = _held(self.held), place
         sum_seen = self._ahead.tally(seen) if self._ahead is not None else tally(seen)
         sum_handled = sum_seen if len(handled) == len(seen) else tally(stored_events(handled))
-        return Advance(
+        return CheckpointUpdate(
             position=position,
             event_id=identity.hex(),
             epoch=self._epoch,
@@ -463,7 +465,7 @@ class PartitionWorker:
         self._why = "stopped"
         return "stopped"
 
-    async def _retry(self, entry: Entry) -> None:
+    async def _retry(self, entry: ParkedEvent) -> None:
         """Try one parked event again: rows, entry and ledger in one transaction."""
         held, clock = _held(self.held), self.means.clock
         assert self._reading is not None

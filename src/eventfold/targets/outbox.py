@@ -18,8 +18,8 @@ from eventfold.core.decoders import decode
 from eventfold.core.envelope import from_micros
 from eventfold.core.table import RowCodec, Table
 from eventfold.errors import EventfoldError, InvalidProjection, TargetUnavailable
-from eventfold.ports.sink import Batch, Held, Sink
-from eventfold.ports.target import Advance, Checkpoint, Place, Registered
+from eventfold.ports.sink import Batch, Sink, SinkState
+from eventfold.ports.target import Checkpoint, CheckpointUpdate, PartitionKey, ProjectionRecord
 from eventfold.projections.fold import name_table, partition_of
 from eventfold.targets.sql import control_tables
 from eventfold.targets.sql.control_transaction import SqlControlTransaction
@@ -72,7 +72,7 @@ class OutboxTransaction(SqlTransaction):
         if keys:
             self._changes_of(table)[1].extend(keys)
 
-    def advance(self, held: Checkpoint, step: Advance) -> Checkpoint:
+    def advance(self, held: Checkpoint, step: CheckpointUpdate) -> Checkpoint:
         """See the port."""
         moved = super().advance(held, step)
         if self.changes is not None:
@@ -146,12 +146,12 @@ class OutboxControlTransaction(SqlControlTransaction):
         self._address = address
         self.generation_to_show: tuple[int, str] | None = None  # the generation that readers are to see, and its store
 
-    def record(self) -> Registered | None:
+    def record(self) -> ProjectionRecord | None:
         """See the port."""
         return _as_rows(super().record())
 
     def create(
-        self, projection: Registered, tables: Mapping[str, Table | str], checkpoints: Sequence[Checkpoint]
+        self, projection: ProjectionRecord, tables: Mapping[str, Table | str], checkpoints: Sequence[Checkpoint]
     ) -> None:
         """See the port."""
         if projection.kind != "rows":
@@ -163,7 +163,7 @@ class OutboxControlTransaction(SqlControlTransaction):
         super().create(projection, tables, checkpoints)
         self.generation_to_show = None  # whoever claims the work says what readers are to see
 
-    def save_record(self, projection: Registered) -> None:
+    def save_record(self, projection: ProjectionRecord) -> None:
         """See the port."""
         super().save_record(_as_sink(projection))
         held = self.checkpoints(projection.live)
@@ -187,7 +187,7 @@ class OutboxTarget(SqlTarget):
         super().__init__(own.driver, own.statements)
         self.sink, self.address = sink, sink.address
         self.rows: dict[str, RowCodec] = {}  # of the projections that this process has the code of
-        self._unsent: dict[Place, Checkpoint] = {}
+        self._unsent: dict[PartitionKey, Checkpoint] = {}
         self._has_table = False
 
     def _ensure_tables(self, connection: Any) -> None:
@@ -202,11 +202,11 @@ class OutboxTarget(SqlTarget):
 
     # Projections: known in the store's own database under a kind of their own
 
-    def registered(self, name: str) -> Registered | None:
+    def registered(self, name: str) -> ProjectionRecord | None:
         """See the port."""
         return _as_rows(super().registered(name))
 
-    def all(self) -> list[Registered]:
+    def all(self) -> list[ProjectionRecord]:
         """See the port."""
         return [known for each in super().all() if (known := _as_rows(each))]
 
@@ -229,9 +229,9 @@ class OutboxTarget(SqlTarget):
 
     # Work: whoever holds it sees to it that the sink has what it should have
 
-    def claim(self, place: Place, holder: str, seconds: float, heir_of: str = "") -> Checkpoint | None:
+    def claim(self, place: PartitionKey, holder: str, seconds: float, take_over_from: str = "") -> Checkpoint | None:
         """See the port."""
-        held = super().claim(place, holder, seconds, heir_of)
+        held = super().claim(place, holder, seconds, take_over_from)
         if held is not None:
             try:
                 self._reconcile(held, seconds)
@@ -240,15 +240,15 @@ class OutboxTarget(SqlTarget):
                 raise
         return held
 
-    def beat(self, held: Checkpoint, seconds: float, quietly: bool = False) -> int:
+    def renew_lease(self, held: Checkpoint, seconds: float, quietly: bool = False) -> int:
         """See the port."""
-        revision = super().beat(held, seconds, quietly)
+        revision = super().renew_lease(held, seconds, quietly)
         if not quietly:  # then its owner is at work in another thread, and settles what is to be sent itself
             self._reconcile(held, seconds)
         return revision
 
     @contextmanager
-    def writing(self, place: Place) -> Generator[OutboxTransaction]:
+    def writing(self, place: PartitionKey) -> Generator[OutboxTransaction]:
         """See the port."""
         if place in self._unsent:
             self._reconcile(self._unsent[place])
@@ -259,7 +259,7 @@ class OutboxTarget(SqlTarget):
         if tx.unsent is not None:
             self._send(*tx.unsent)
 
-    def undelivered(self, name: str, generation: int) -> str:
+    def delivery_lag(self, name: str, generation: int) -> str:
         """See the port."""
         try:
             found = self._query(SELECT_UNSENT, (name, generation)) if self._find_table() else []
@@ -289,7 +289,7 @@ class OutboxTarget(SqlTarget):
         elif has is not None and has.number != number:
             self._resend_all(held, number, seconds, clear=has.number != 0)
 
-    def _query_sink(self, held: Checkpoint, lost: bool = False) -> Held | None:
+    def _query_sink(self, held: Checkpoint, lost: bool = False) -> SinkState | None:
         """What the sink says that it has; it is told what readers are to see where it does not know."""
         place = held.place
         has = self._call_sink(lambda: self.sink.held(place.name, place.generation, place.partition))
@@ -372,7 +372,7 @@ class OutboxTarget(SqlTarget):
                 return True
             page, following, chunk = following, next(pages, None), chunk + 1
             if seconds:
-                super().beat(mine, seconds)
+                super().renew_lease(mine, seconds)
 
     def _partition_pages(self, held: Checkpoint) -> Iterator[list[tuple[Any, ...]]]:
         """The rows of a partition, in pages."""
@@ -385,7 +385,7 @@ class OutboxTarget(SqlTarget):
                 ]
             yield page
 
-    def _generation_table(self, place: Place) -> Table:
+    def _generation_table(self, place: PartitionKey) -> Table:
         if place.name not in self.rows:
             raise InvalidProjection(
                 f"The code of {place.name} is not known here, and its rows are to be sent to {self.address}.",
@@ -398,7 +398,7 @@ class OutboxTarget(SqlTarget):
         with self._connect(write=True) as connection:
             self._execute(connection, sql, parameters)
 
-    def _update_row(self, place: Place, number: int, body: str = "", said: str = "") -> None:
+    def _update_row(self, place: PartitionKey, number: int, body: str = "", said: str = "") -> None:
         """Strike a batch out, or note why it was not taken."""
         *key, _, _, _, sum_of = outbox_row(control_tables.key_columns(place), number, body, said)
         self._execute_write(UPDATE_ROW, (body, said, sum_of, *key, number))
@@ -423,9 +423,9 @@ class OutboxTarget(SqlTarget):
         self.sink.close()
 
 
-def _as_rows(known: Registered | None) -> Registered | None:
+def _as_rows(known: ProjectionRecord | None) -> ProjectionRecord | None:
     return known if known is None or known.kind != SINK else msgspec.structs.replace(known, kind="rows")
 
 
-def _as_sink(known: Registered) -> Registered:
+def _as_sink(known: ProjectionRecord) -> ProjectionRecord:
     return known if known.kind != "rows" else msgspec.structs.replace(known, kind=SINK)

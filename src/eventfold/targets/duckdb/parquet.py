@@ -19,7 +19,7 @@ from typing import Any
 import duckdb
 
 from eventfold.errors import TargetUnavailable
-from eventfold.ports.target import Checkpoint, Place, physical
+from eventfold.ports.target import Checkpoint, PartitionKey, physical
 from eventfold.targets.duckdb.target import DuckDbTarget
 from eventfold.targets.sql import control_tables
 from eventfold.targets.sql.control_transaction import SqlControlTransaction
@@ -54,7 +54,7 @@ class ParquetTarget(DuckDbTarget):
     # When a snapshot is due
 
     @contextmanager
-    def writing(self, place: Place) -> Generator[SqlTransaction]:
+    def writing(self, place: PartitionKey) -> Generator[SqlTransaction]:
         """See the port."""
         with super().writing(place) as tx:
             yield tx
@@ -63,9 +63,9 @@ class ParquetTarget(DuckDbTarget):
         if time.monotonic() >= due:
             self.publish(place.name)
 
-    def beat(self, held: Checkpoint, seconds: float, quietly: bool = False) -> int:
+    def renew_lease(self, held: Checkpoint, seconds: float, quietly: bool = False) -> int:
         """See the port: there is nothing to do, so this is the time for what was done."""
-        revision = super().beat(held, seconds, quietly)
+        revision = super().renew_lease(held, seconds, quietly)
         if not quietly and held.place.name in self._changed:
             self.publish(held.place.name)
         return revision

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from eventfold.ports.target import Checkpoint, Place, physical
+from eventfold.ports.target import Checkpoint, PartitionKey, physical
 from eventfold.targets.duckdb.driver import DuckDbDriver, DuckDbStatements
 from eventfold.targets.sql.target import SqlTarget
 
@@ -20,15 +20,15 @@ class DuckDbTarget(SqlTarget):
     def __init__(self, path: str) -> None:
         driver = DuckDbDriver(path)
         super().__init__(driver, DuckDbStatements(driver))
-        self._last_renewals: dict[Place, tuple[int, int, float]] = {}  # token, revision, when
+        self._last_renewals: dict[PartitionKey, tuple[int, int, float]] = {}  # token, revision, when
 
-    def beat(self, held: Checkpoint, seconds: float, quietly: bool = False) -> int:
+    def renew_lease(self, held: Checkpoint, seconds: float, quietly: bool = False) -> int:
         """Not more often than a lease needs: each time the file is opened, and is nobody else's meanwhile."""
         now = time.monotonic()
         token, revision, beaten = self._last_renewals.get(held.place, (0, 0, 0.0))
         if (token, revision) == (held.token, held.revision) and now - beaten < seconds / 3:
             return revision
-        revision = super().beat(held, seconds, quietly)
+        revision = super().renew_lease(held, seconds, quietly)
         self._last_renewals[held.place] = (held.token, revision, now)
         return revision
 

@@ -21,7 +21,7 @@ from uuid import uuid4
 import msgspec
 
 from eventfold.errors import DeliveryFailed, InvalidProcess, InvalidUrl, TargetUnavailable
-from eventfold.ports.sink import Batch, Held
+from eventfold.ports.sink import Batch, SinkState
 from eventfold.webhooks import Answer, accepted, is_address, key_of, post, sign
 
 SECRET_VARIABLE = "EVENTFOLD_SINK_SECRET"  # noqa: S105 (the name of a variable of the environment, where the secret is)
@@ -59,7 +59,7 @@ class HttpSink:
         self._url, self._timeout, self._headers, self._clock = url, timeout, dict(headers or {}), clock
         self.address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
-    def held(self, projection: str, generation: int, partition: int) -> Held | None:
+    def held(self, projection: str, generation: int, partition: int) -> SinkState | None:
         """It cannot be asked."""
         return None
 

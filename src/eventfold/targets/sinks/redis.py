@@ -18,7 +18,7 @@ import msgspec
 import redis
 
 from eventfold.errors import InvalidUrl, TargetUnavailable
-from eventfold.ports.sink import Batch, Held
+from eventfold.ports.sink import Batch, SinkState
 
 TIMEOUT_S = 5.0  # seconds to wait for an answer
 
@@ -128,10 +128,10 @@ class RedisSink:
             self._client.register_script, (STATE_SCRIPT, WRITE_SCRIPT, SHOW_SCRIPT, DROP_SCRIPT)
         )
 
-    def held(self, projection: str, generation: int, partition: int) -> Held | None:
+    def held(self, projection: str, generation: int, partition: int) -> SinkState | None:
         """See the port."""
         store, number, live = cast("list[Any]", self._run(self._held, projection, (generation, partition)))
-        return Held(bytes(store).decode(), int(number), int(live))
+        return SinkState(bytes(store).decode(), int(number), int(live))
 
     def write(self, batch: Batch) -> bool:
         """See the port."""

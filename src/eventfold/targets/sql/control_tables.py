@@ -14,7 +14,14 @@ import msgspec
 
 from eventfold.core.tally import Tally
 from eventfold.errors import ProjectionDamaged, TargetUnavailable
-from eventfold.ports.target import Advance, Checkpoint, Entry, PendingCommand, Place, Registered
+from eventfold.ports.target import (
+    Checkpoint,
+    CheckpointUpdate,
+    ParkedEvent,
+    PartitionKey,
+    PendingCommand,
+    ProjectionRecord,
+)
 
 WHERE_PARTITION = "name = ? AND generation = ? AND part = ?"
 
@@ -99,7 +106,7 @@ INSERT_MARK = f"""INSERT INTO eventfold_mark (name, generation, part, {MARK_COLU
 SELECT_MARKS = f"SELECT {MARK_COLUMNS} FROM eventfold_mark WHERE {WHERE_PARTITION} ORDER BY position"  # noqa: S608
 
 
-def key_columns(place: Place) -> tuple[str, int, int]:
+def key_columns(place: PartitionKey) -> tuple[str, int, int]:
     """A place as the three columns of PLACE."""
     return place.name, place.generation, place.partition
 
@@ -124,19 +131,19 @@ def damaged_row_error(table: str, name: Any, *at: Any) -> ProjectionDamaged:
     )
 
 
-def record_row(p: Registered) -> tuple[Any, ...]:
+def record_row(p: ProjectionRecord) -> tuple[Any, ...]:
     """The row of PROJECTION."""
     row = (p.name, p.kind, p.code, p.live, p.previous, p.building, p.paused, ",".join(p.tables))
     return (*row, checksum("eventfold_projection", *row))
 
 
-def record_from_row(row: tuple[Any, ...]) -> Registered:
+def record_from_row(row: tuple[Any, ...]) -> ProjectionRecord:
     """A row of PROJECTION. Raises ProjectionDamaged."""
     name, kind, code, live, previous, building, paused, tables, stored = row
     if stored != checksum("eventfold_projection", *row[:-1]):
         raise damaged_row_error("eventfold_projection", name)
     names = tuple(name for name in (tables or "").split(",") if name)
-    return Registered(
+    return ProjectionRecord(
         name=name, kind=kind, code=code, live=live, previous=previous, building=building, paused=paused, tables=names
     )
 
@@ -154,7 +161,7 @@ def checkpoint_from_row(row: tuple[Any, ...]) -> Checkpoint:
     facts = dict(zip(names, rest, strict=True))
     facts["beat"] = max(facts["beat"], facts["at"])
     return Checkpoint(
-        place=Place(*place),
+        place=PartitionKey(*place),
         store=store,
         epoch=epoch,
         position=position,
@@ -187,7 +194,7 @@ def checkpoint_row(c: Checkpoint) -> tuple[Any, ...]:
     return (*columns, *checkpoint_checksums(columns))
 
 
-def advanced(held: Checkpoint, step: Advance, now: int) -> Checkpoint:
+def advanced(held: Checkpoint, step: CheckpointUpdate, now: int) -> Checkpoint:
     """A checkpoint after a step."""
     return msgspec.structs.replace(
         held,
@@ -204,13 +211,13 @@ def advanced(held: Checkpoint, step: Advance, now: int) -> Checkpoint:
     )
 
 
-def claim_lease(held: Checkpoint, holder: str, now: int, seconds: float, heir_of: str) -> Checkpoint | None:
+def claim_lease(held: Checkpoint, holder: str, now: int, seconds: float, take_over_from: str) -> Checkpoint | None:
     """A checkpoint whose lease is another holder's from now on, with a greater token; None while it is not free.
 
     A sign of life from the future: the clock was set back, and a living holder has given another since.
     """
     expires = now + int(seconds * 1e6)
-    if held.holder not in ("", heir_of) and held.expires >= now and held.beat <= expires:
+    if held.holder not in ("", take_over_from) and held.expires >= now and held.beat <= expires:
         return None
     return change_checkpoint(held, {"token": held.token + 1, "holder": holder, "expires": expires, "beat": now})
 
@@ -226,26 +233,26 @@ def release_lease(held: Checkpoint) -> Checkpoint:
     return msgspec.structs.replace(held, holder="", expires=0)
 
 
-def parked_row(place: Place, entry: Entry) -> tuple[Any, ...]:
+def parked_row(place: PartitionKey, entry: ParkedEvent) -> tuple[Any, ...]:
     """The row of an entry."""
     row = (*key_columns(place), *msgspec.structs.astuple(entry))
     return (*row, checksum("eventfold_entry", *row))
 
 
-def parked_from_row(place: Place, row: Sequence[Any]) -> Entry:
+def parked_from_row(place: PartitionKey, row: Sequence[Any]) -> ParkedEvent:
     """A row of ENTRY. Raises ProjectionDamaged."""
     if row[-1] != checksum("eventfold_entry", *key_columns(place), *row[:-1]):
         raise damaged_row_error("eventfold_entry", *key_columns(place), row[0])
-    return Entry(*row[:-1])
+    return ParkedEvent(*row[:-1])
 
 
-def mark_row(place: Place, position: int, seen: Tally) -> tuple[Any, ...]:
+def mark_row(place: PartitionKey, position: int, seen: Tally) -> tuple[Any, ...]:
     """The row of a mark."""
     row = (*key_columns(place), position, seen.count, seen.hex)
     return (*row, checksum("eventfold_mark", *row))
 
 
-def mark_from_row(place: Place, row: Sequence[Any]) -> tuple[int, Tally]:
+def mark_from_row(place: PartitionKey, row: Sequence[Any]) -> tuple[int, Tally]:
     """A row of MARK. Raises ProjectionDamaged."""
     position, count, digest, stored = row
     if stored != checksum("eventfold_mark", *key_columns(place), position, count, digest):

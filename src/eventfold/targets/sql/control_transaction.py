@@ -10,7 +10,15 @@ from typing import Any
 
 from eventfold.core.table import Table
 from eventfold.errors import TargetUnavailable
-from eventfold.ports.target import Checkpoint, Disturbed, Entry, PendingCommand, Place, Registered, physical
+from eventfold.ports.target import (
+    Checkpoint,
+    CheckpointChanged,
+    ParkedEvent,
+    PartitionKey,
+    PendingCommand,
+    ProjectionRecord,
+    physical,
+)
 from eventfold.targets.sql import control_tables
 from eventfold.targets.sql.driver import Driver, Parameters
 from eventfold.targets.sql.statements import Statements
@@ -31,7 +39,7 @@ class SqlControlTransaction:
         """See the port."""
         return self._driver.now(self._connection)
 
-    def record(self) -> Registered | None:
+    def record(self) -> ProjectionRecord | None:
         """See the port."""
         sql = f"SELECT {control_tables.RECORD_COLUMNS} FROM eventfold_projection WHERE name = ?"  # noqa: S608
         found = self._execute(sql + self._driver.row_lock_clause, (self._name,))
@@ -48,7 +56,7 @@ class SqlControlTransaction:
         control_tables.refuse_partial(checkpoints, self._name)
         return checkpoints
 
-    def entries(self, place: Place) -> list[Entry]:
+    def entries(self, place: PartitionKey) -> list[ParkedEvent]:
         """See the port."""
         return [
             control_tables.parked_from_row(place, row)
@@ -56,14 +64,14 @@ class SqlControlTransaction:
         ]
 
     def create(
-        self, projection: Registered, tables: Mapping[str, Table | str], checkpoints: Sequence[Checkpoint]
+        self, projection: ProjectionRecord, tables: Mapping[str, Table | str], checkpoints: Sequence[Checkpoint]
     ) -> None:
         """See the port."""
         generation, driver, connection = checkpoints[0].place.generation, self._driver, self._connection
         known = self.record()
         place = control_tables.key_columns(checkpoints[0].place)
         if self._execute(f"SELECT 1 FROM eventfold_checkpoint WHERE {control_tables.WHERE_PARTITION}", place):  # noqa: S608
-            raise Disturbed if known else control_tables.damaged_row_error("eventfold_projection", self._name)
+            raise CheckpointChanged if known else control_tables.damaged_row_error("eventfold_projection", self._name)
         for name, table in tables.items():
             if known is None and driver.has_relation(connection, name):
                 raise table_exists_error(driver.address, name)
@@ -75,7 +83,7 @@ class SqlControlTransaction:
             self._execute(control_tables.INSERT_MARK, control_tables.mark_row(each.place, each.position, each.seen))
         self.save_record(projection)
 
-    def save_record(self, projection: Registered) -> None:
+    def save_record(self, projection: ProjectionRecord) -> None:
         """See the port. Views are made again only where readers are to see another table: rights go with a view."""
         p, known = projection, self.record()
         self._execute(control_tables.UPSERT_RECORD, control_tables.record_row(p))
@@ -92,13 +100,13 @@ class SqlControlTransaction:
         for each in self.checkpoints():
             save_checkpoint(self._driver, self._connection, control_tables.change_checkpoint(each, {}))
 
-    def update_checkpoint(self, place: Place, **fields: Any) -> None:
+    def update_checkpoint(self, place: PartitionKey, **fields: Any) -> None:
         """See the port."""
         for each in self.checkpoints(place.generation):
             if each.place == place:
                 save_checkpoint(self._driver, self._connection, control_tables.change_checkpoint(each, fields))
 
-    def save_parked(self, place: Place, entries: Sequence[Entry]) -> None:
+    def save_parked(self, place: PartitionKey, entries: Sequence[ParkedEvent]) -> None:
         """See the port."""
         self._bump_revisions()
         save_parked(self._driver, self._connection, place, entries)

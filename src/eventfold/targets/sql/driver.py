@@ -129,7 +129,7 @@ class Driver(Protocol):
         ...
 
     def lock_holder(self) -> str:
-        """See Target.blocker."""
+        """See Target.lock_holder."""
         ...
 
 

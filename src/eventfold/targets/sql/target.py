@@ -18,11 +18,11 @@ from eventfold.errors import EventfoldError, TargetUnavailable, UnknownProjectio
 from eventfold.ports.target import (
     ELSEWHERE,
     Checkpoint,
-    Disturbed,
-    Entry,
+    CheckpointChanged,
+    ParkedEvent,
+    PartitionKey,
     PendingCommand,
-    Place,
-    Registered,
+    ProjectionRecord,
     RowRefused,
     physical,
 )
@@ -147,12 +147,12 @@ class SqlTarget:
 
     # Projections
 
-    def registered(self, name: str) -> Registered | None:
+    def registered(self, name: str) -> ProjectionRecord | None:
         """See the port."""
         found = self._query(f"SELECT {control_tables.RECORD_COLUMNS} FROM eventfold_projection WHERE name = ?", (name,))  # noqa: S608
         return control_tables.record_from_row(tuple(found[0])) if found else None
 
-    def all(self) -> list[Registered]:
+    def all(self) -> list[ProjectionRecord]:
         """See the port."""
         return [
             control_tables.record_from_row(tuple(r))
@@ -168,7 +168,7 @@ class SqlTarget:
                 yield self.controlled(connection, name)
         except TargetUnavailable as error:
             if error.fields.get("sqlstate") in RETRYABLE_SQLSTATES:
-                raise Disturbed from error
+                raise CheckpointChanged from error
             raise
 
     def controlled(self, connection: Any, name: str) -> SqlControlTransaction:
@@ -207,14 +207,14 @@ class SqlTarget:
         rows = self._query(control_tables.SELECT_CHECKPOINTS, (name,))
         return [control_tables.checkpoint_from_row(tuple(row)) for row in rows if generation in (None, row[1])]
 
-    def entries(self, place: Place) -> list[Entry]:
+    def entries(self, place: PartitionKey) -> list[ParkedEvent]:
         """See the port."""
         return [
             control_tables.parked_from_row(place, row)
             for row in self._query(control_tables.SELECT_PARKED, control_tables.key_columns(place))
         ]
 
-    def marks(self, place: Place) -> list[tuple[int, Tally]]:
+    def ledger_marks(self, place: PartitionKey) -> list[tuple[int, Tally]]:
         """See the port."""
         return [
             control_tables.mark_from_row(place, row)
@@ -223,7 +223,7 @@ class SqlTarget:
 
     # Leases
 
-    def claim(self, place: Place, holder: str, seconds: float, heir_of: str = "") -> Checkpoint | None:
+    def claim(self, place: PartitionKey, holder: str, seconds: float, take_over_from: str = "") -> Checkpoint | None:
         """See the port."""
         driver = self._driver
         with self._connect(write=True) as connection:
@@ -234,10 +234,10 @@ class SqlTarget:
                     "Ask for the one that is: eventfold projections show.",
                     projection=place.name,
                 )
-            new = control_tables.claim_lease(held, holder, driver.now(connection), seconds, heir_of)
+            new = control_tables.claim_lease(held, holder, driver.now(connection), seconds, take_over_from)
             return None if new is None else save_checkpoint(driver, connection, new)
 
-    def beat(self, held: Checkpoint, seconds: float, quietly: bool = False) -> int:
+    def renew_lease(self, held: Checkpoint, seconds: float, quietly: bool = False) -> int:
         """See the port."""
         driver = self._driver
         with self._connect(write=True) as connection:
@@ -259,12 +259,12 @@ class SqlTarget:
     # Rows
 
     @contextmanager
-    def writing(self, place: Place) -> Generator[SqlTransaction]:
+    def writing(self, place: PartitionKey) -> Generator[SqlTransaction]:
         """See the port."""
         with self._connect(write=True, runs_user_code=True) as connection:
             yield SqlTransaction(self._driver, connection, place, self._statements)
 
-    def joined(self, connection: Any, place: Place) -> SqlTransaction:
+    def joined(self, connection: Any, place: PartitionKey) -> SqlTransaction:
         """See Host.joined."""
         self._driver.prepare_foreign_connection(connection)
         return SqlTransaction(self._driver, connection, place, self._statements)
@@ -339,11 +339,11 @@ class SqlTarget:
         """See the port."""
         return self._read_with_retry(self._driver.now)
 
-    def undelivered(self, name: str, generation: int) -> str:
+    def delivery_lag(self, name: str, generation: int) -> str:
         """Nothing: rows are where readers look as soon as they are committed."""
         return ""
 
-    def blocker(self) -> str:
+    def lock_holder(self) -> str:
         """See the port."""
         return self._driver.lock_holder()
 

@@ -14,11 +14,11 @@ from eventfold.errors import EventfoldError, LeaseLost
 from eventfold.ports.target import (
     FOREVER,
     INLINE,
-    Advance,
     Checkpoint,
-    Disturbed,
-    Entry,
-    Place,
+    CheckpointChanged,
+    CheckpointUpdate,
+    ParkedEvent,
+    PartitionKey,
     RowRefused,
     physical,
 )
@@ -34,7 +34,7 @@ UNQUOTED_NAME = re.compile("[a-z_][a-z0-9_]*")
 class SqlTransaction:
     """An open transaction of a target."""
 
-    def __init__(self, driver: Driver, connection: Any, place: Place, statements: Statements) -> None:
+    def __init__(self, driver: Driver, connection: Any, place: PartitionKey, statements: Statements) -> None:
         self._driver, self._place, self._statements = driver, place, statements
         self.connection = connection
 
@@ -68,7 +68,7 @@ class SqlTransaction:
                 self.connection, self._driver.adapt_sql(self._statements.delete_sql(table)), packed
             )
 
-    def advance(self, held: Checkpoint, step: Advance) -> Checkpoint:
+    def advance(self, held: Checkpoint, step: CheckpointUpdate) -> Checkpoint:
         """See the port."""
         driver, connection, place = self._driver, self.connection, control_tables.key_columns(held.place)
         moved = control_tables.advanced(held, step, driver.now(connection) if step.at is None else step.at)
@@ -87,7 +87,7 @@ class SqlTransaction:
         if not driver.execute(connection, driver.adapt_sql(control_tables.ADVANCE_CHECKPOINT), row):
             sql = driver.adapt_sql(f"SELECT token FROM eventfold_checkpoint WHERE {control_tables.WHERE_PARTITION}")  # noqa: S608
             if driver.execute(connection, sql, place) == [(held.token,)]:
-                raise Disturbed
+                raise CheckpointChanged
             raise lease_lost_error(held)
         if step.entries:
             save_parked(driver, connection, held.place, step.entries)
@@ -99,7 +99,7 @@ class SqlTransaction:
             driver.execute(connection, driver.adapt_sql(control_tables.INSERT_MARK), mark)
         return moved
 
-    def overdue(self) -> bool:
+    def should_yield(self) -> bool:
         """See the port."""
         return self._driver.should_yield()
 
@@ -120,7 +120,7 @@ class SqlTransaction:
         """See the port."""
         return lock_checkpoint(self._driver, self.connection, self._place, locking="")
 
-    def seize(self) -> Checkpoint | None:
+    def acquire_inline(self) -> Checkpoint | None:
         """See the port."""
         held = lock_checkpoint(self._driver, self.connection, self._place)
         if held is None:
@@ -128,7 +128,7 @@ class SqlTransaction:
         fields = {"token": held.token + 1, "holder": INLINE, "expires": FOREVER, "stopped": ""}
         return save_checkpoint(self._driver, self.connection, control_tables.change_checkpoint(held, fields))
 
-    def let_go(self) -> None:
+    def release_inline(self) -> None:
         """See the port."""
         held = lock_checkpoint(self._driver, self.connection, self._place)
         if held is not None:
@@ -136,7 +136,9 @@ class SqlTransaction:
             save_checkpoint(self._driver, self.connection, control_tables.change_checkpoint(held, fields))
 
 
-def lock_checkpoint(driver: Driver, connection: Any, place: Place, locking: str | None = None) -> Checkpoint | None:
+def lock_checkpoint(
+    driver: Driver, connection: Any, place: PartitionKey, locking: str | None = None
+) -> Checkpoint | None:
     """The checkpoint of a place, locked until the end of the transaction."""
     behind = driver.row_lock_clause if locking is None else locking
     found = driver.execute(
@@ -172,7 +174,7 @@ def lease_lost_error(held: Checkpoint) -> EventfoldError:
     )
 
 
-def save_parked(driver: Driver, connection: Any, place: Place, entries: Sequence[Entry]) -> None:
+def save_parked(driver: Driver, connection: Any, place: PartitionKey, entries: Sequence[ParkedEvent]) -> None:
     """Write entries."""
     rows = [control_tables.parked_row(place, entry) for entry in entries]
     driver.executemany(connection, driver.adapt_sql(control_tables.UPSERT_PARKED), rows)

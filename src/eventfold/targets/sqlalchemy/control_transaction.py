@@ -13,7 +13,15 @@ from typing import Any
 import sqlalchemy as sa
 
 from eventfold.core.table import Table
-from eventfold.ports.target import Checkpoint, Disturbed, Entry, PendingCommand, Place, Registered, physical
+from eventfold.ports.target import (
+    Checkpoint,
+    CheckpointChanged,
+    ParkedEvent,
+    PartitionKey,
+    PendingCommand,
+    ProjectionRecord,
+    physical,
+)
 from eventfold.targets.sql import control_tables
 from eventfold.targets.sql.control_transaction import table_exists_error
 from eventfold.targets.sql.statements import shorten_name
@@ -33,7 +41,7 @@ class SqlAlchemyControlTransaction:
         """See the port."""
         return dialects.now(self._connection)
 
-    def record(self) -> Registered | None:
+    def record(self) -> ProjectionRecord | None:
         """See the port."""
         found = self._select_locked(PROJECTION, sa.select(PROJECTION).where(PROJECTION.c.name == self._name))
         return control_tables.record_from_row(found[0]) if found else None
@@ -48,7 +56,7 @@ class SqlAlchemyControlTransaction:
         control_tables.refuse_partial(checkpoints, self._name)
         return checkpoints
 
-    def entries(self, place: Place) -> list[Entry]:
+    def entries(self, place: PartitionKey) -> list[ParkedEvent]:
         """See the port."""
         found = sa.select(ENTRY).where(partition_rows(ENTRY, place)).order_by(ENTRY.c.position)
         return [control_tables.parked_from_row(place, row[3:]) for row in self._select_locked(ENTRY, found)]
@@ -59,12 +67,12 @@ class SqlAlchemyControlTransaction:
         return [tuple(row) for row in self._connection.execute(locking)]
 
     def create(
-        self, projection: Registered, tables: Mapping[str, Table | str], checkpoints: Sequence[Checkpoint]
+        self, projection: ProjectionRecord, tables: Mapping[str, Table | str], checkpoints: Sequence[Checkpoint]
     ) -> None:
         """See the port."""
         generation, connection, known = checkpoints[0].place.generation, self._connection, self.record()
         if known and generation in (known.live, known.building):
-            raise Disturbed
+            raise CheckpointChanged
         if known is None and self.checkpoints(generation):
             raise control_tables.damaged_row_error("eventfold_projection", self._name)
         for name, table in tables.items():
@@ -77,7 +85,7 @@ class SqlAlchemyControlTransaction:
             connection.execute(sa.insert(MARK).values(control_tables.mark_row(each.place, each.position, each.seen)))
         self.save_record(projection)
 
-    def save_record(self, projection: Registered) -> None:
+    def save_record(self, projection: ProjectionRecord) -> None:
         """See the port."""
         p, known = projection, self.record()
         self._connection.execute(sa.delete(PROJECTION).where(PROJECTION.c.name == p.name))
@@ -93,13 +101,13 @@ class SqlAlchemyControlTransaction:
         for each in self.checkpoints():
             save_checkpoint(self._connection, control_tables.change_checkpoint(each, {}))
 
-    def update_checkpoint(self, place: Place, **fields: Any) -> None:
+    def update_checkpoint(self, place: PartitionKey, **fields: Any) -> None:
         """See the port."""
         for each in self.checkpoints(place.generation):
             if each.place == place:
                 save_checkpoint(self._connection, control_tables.change_checkpoint(each, fields))
 
-    def save_parked(self, place: Place, entries: Sequence[Entry]) -> None:
+    def save_parked(self, place: PartitionKey, entries: Sequence[ParkedEvent]) -> None:
         """See the port."""
         self._bump_revisions()
         save_parked(self._connection, place, entries)

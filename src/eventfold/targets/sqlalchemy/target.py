@@ -17,7 +17,16 @@ from sqlalchemy import exc
 from eventfold.core.table import Table
 from eventfold.core.tally import Tally
 from eventfold.errors import EventfoldError, TargetUnavailable, UnknownProjection
-from eventfold.ports.target import ELSEWHERE, Checkpoint, Disturbed, Entry, PendingCommand, Place, Registered, physical
+from eventfold.ports.target import (
+    ELSEWHERE,
+    Checkpoint,
+    CheckpointChanged,
+    ParkedEvent,
+    PartitionKey,
+    PendingCommand,
+    ProjectionRecord,
+    physical,
+)
 from eventfold.targets.sql import control_tables
 from eventfold.targets.sql.statements import refuse_unknown
 from eventfold.targets.sql.transaction import lease_lost_error
@@ -143,12 +152,12 @@ class SqlAlchemyTarget:
 
     # Projections
 
-    def registered(self, name: str) -> Registered | None:
+    def registered(self, name: str) -> ProjectionRecord | None:
         """See the port."""
         found = self._query(sa.select(PROJECTION).where(PROJECTION.c.name == name))
         return control_tables.record_from_row(found[0]) if found else None
 
-    def all(self) -> list[Registered]:
+    def all(self) -> list[ProjectionRecord]:
         """See the port."""
         found = self._query(sa.select(PROJECTION).order_by(PROJECTION.c.name))
         return [control_tables.record_from_row(row) for row in found if not row[0].startswith("$")]
@@ -163,7 +172,7 @@ class SqlAlchemyTarget:
                 tx.apply_schema_changes()
         except TargetUnavailable as error:
             if dialects.is_conflict(error.__cause__):
-                raise Disturbed from error
+                raise CheckpointChanged from error
             raise
 
     def withdraw(self, name: str, generation: int | None, store: str) -> None:
@@ -200,19 +209,19 @@ class SqlAlchemyTarget:
         ordered = found.order_by(CHECKPOINT.c.generation, CHECKPOINT.c.part)
         return [control_tables.checkpoint_from_row(row) for row in self._query(ordered)]
 
-    def entries(self, place: Place) -> list[Entry]:
+    def entries(self, place: PartitionKey) -> list[ParkedEvent]:
         """See the port."""
         rows = self._query(sa.select(ENTRY).where(partition_rows(ENTRY, place)).order_by(ENTRY.c.position))
         return [control_tables.parked_from_row(place, row[3:]) for row in rows]
 
-    def marks(self, place: Place) -> list[tuple[int, Tally]]:
+    def ledger_marks(self, place: PartitionKey) -> list[tuple[int, Tally]]:
         """See the port."""
         rows = self._query(sa.select(MARK).where(partition_rows(MARK, place)).order_by(MARK.c.position))
         return [control_tables.mark_from_row(place, row[3:]) for row in rows]
 
     # Leases
 
-    def claim(self, place: Place, holder: str, seconds: float, heir_of: str = "") -> Checkpoint | None:
+    def claim(self, place: PartitionKey, holder: str, seconds: float, take_over_from: str = "") -> Checkpoint | None:
         """See the port."""
         with self._connect(write=True) as connection:
             held = self._lock_checkpoint(connection, place)
@@ -222,10 +231,10 @@ class SqlAlchemyTarget:
                     "Ask for the one that is: eventfold projections show.",
                     projection=place.name,
                 )
-            new = control_tables.claim_lease(held, holder, dialects.now(connection), seconds, heir_of)
+            new = control_tables.claim_lease(held, holder, dialects.now(connection), seconds, take_over_from)
             return None if new is None else save_checkpoint(connection, new)
 
-    def beat(self, held: Checkpoint, seconds: float, quietly: bool = False) -> int:
+    def renew_lease(self, held: Checkpoint, seconds: float, quietly: bool = False) -> int:
         """See the port."""
         with self._connect(write=True) as connection:
             now = self._lock_checkpoint(connection, held.place)
@@ -241,7 +250,7 @@ class SqlAlchemyTarget:
             if now is not None and now.token == held.token:
                 save_checkpoint(connection, control_tables.release_lease(now))
 
-    def _lock_checkpoint(self, connection: sa.Connection, place: Place) -> Checkpoint | None:
+    def _lock_checkpoint(self, connection: sa.Connection, place: PartitionKey) -> Checkpoint | None:
         found = sa.select(CHECKPOINT).where(partition_rows(CHECKPOINT, place)).with_for_update()
         row = connection.execute(found.with_hint(CHECKPOINT, "WITH (UPDLOCK, ROWLOCK)", "mssql")).first()
         return None if row is None else control_tables.checkpoint_from_row(tuple(row))
@@ -249,7 +258,7 @@ class SqlAlchemyTarget:
     # Rows
 
     @contextmanager
-    def writing(self, place: Place) -> Generator[SqlAlchemyTransaction]:
+    def writing(self, place: PartitionKey) -> Generator[SqlAlchemyTransaction]:
         """See the port."""
         with self._connect(write=True, runs_user_code=True) as connection:
             yield SqlAlchemyTransaction(connection, place, self.address)
@@ -304,11 +313,11 @@ class SqlAlchemyTarget:
             rows = statements.select_all(connection, physical(name, generation))
         yield from rows
 
-    def undelivered(self, name: str, generation: int) -> str:
+    def delivery_lag(self, name: str, generation: int) -> str:
         """Nothing: rows are where readers look as soon as they are committed."""
         return ""
 
-    def blocker(self) -> str:
+    def lock_holder(self) -> str:
         """Not known here."""
         return ""
 

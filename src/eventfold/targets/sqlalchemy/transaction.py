@@ -13,7 +13,14 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from eventfold.core.table import Table
-from eventfold.ports.target import Advance, Checkpoint, Disturbed, Entry, Place, RowRefused
+from eventfold.ports.target import (
+    Checkpoint,
+    CheckpointChanged,
+    CheckpointUpdate,
+    ParkedEvent,
+    PartitionKey,
+    RowRefused,
+)
 from eventfold.targets.sql import control_tables
 from eventfold.targets.sql.driver import Parameters
 from eventfold.targets.sql.transaction import expand_table_names, lease_lost_error
@@ -28,7 +35,7 @@ class SqlAlchemyTransaction:
     SQL given as text has the driver's own parameter marks with a sequence, `:name` with a mapping, in any database.
     """
 
-    def __init__(self, connection: sa.Connection, place: Place, address: str) -> None:
+    def __init__(self, connection: sa.Connection, place: PartitionKey, address: str) -> None:
         self.connection = connection
         self._place, self._address = place, address
 
@@ -80,7 +87,7 @@ class SqlAlchemyTransaction:
             rows = [dict(zip(marks, key, strict=True)) for key in keys]
             self.connection.execute(sa.delete(made).where(condition), rows)
 
-    def advance(self, held: Checkpoint, step: Advance) -> Checkpoint:
+    def advance(self, held: Checkpoint, step: CheckpointUpdate) -> Checkpoint:
         """See the port."""
         connection, place = self.connection, held.place
         moved = control_tables.advanced(held, step, dialects.now(connection))
@@ -97,7 +104,7 @@ class SqlAlchemyTransaction:
         if not done.rowcount:
             found = connection.execute(sa.select(CHECKPOINT.c.token).where(partition_rows(CHECKPOINT, place))).scalar()
             if found == held.token:
-                raise Disturbed
+                raise CheckpointChanged
             raise lease_lost_error(held)
         save_parked(connection, place, step.entries)
         if step.settled:
@@ -110,18 +117,18 @@ class SqlAlchemyTransaction:
                 connection.execute(sa.insert(MARK).values(mark))
         return moved
 
-    def overdue(self) -> bool:
+    def should_yield(self) -> bool:
         """Nobody waits for our rows."""
         return False
 
 
-def partition_rows(table: sa.Table, place: Place) -> sa.ColumnElement[bool]:
+def partition_rows(table: sa.Table, place: PartitionKey) -> sa.ColumnElement[bool]:
     """The rows of a place."""
     c = table.c
     return sa.and_(c.name == place.name, c.generation == place.generation, c.part == place.partition)
 
 
-def save_parked(connection: sa.Connection, place: Place, entries: Sequence[Entry]) -> None:
+def save_parked(connection: sa.Connection, place: PartitionKey, entries: Sequence[ParkedEvent]) -> None:
     """Write entries."""
     if entries:
         positions = partition_rows(ENTRY, place) & ENTRY.c.position.in_([entry.position for entry in entries])
