@@ -1,4 +1,4 @@
-# One door to everything. All that is needed beforehand is Python 3.11 or newer, on the PATH.
+# The way in to everything. All that is needed beforehand is Python 3.11 or newer, on the PATH.
 #
 #   make demo      what the library does, on real flights
 #   make test      the whole test suite
@@ -31,9 +31,9 @@ check: $(VENV)/.dev ## style, types, layers, documents and public names
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-logo --no-cache
-	$(BIN)/python -m pytest -q tests/test_house.py tests/docs
+	$(BIN)/python -m pytest -q tests/test_conventions.py tests/test_architecture.py tests/test_retired_words.py tests/docs
 
-fix: $(VENV)/.dev ## let ruff mend what it can
+fix: $(VENV)/.dev ## let ruff fix what it can
 	$(BIN)/ruff check -q --fix .
 	$(BIN)/ruff format .
 

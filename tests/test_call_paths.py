@@ -25,7 +25,7 @@ WARM = 3
 BOUNDS = {
     "append": (23, 9, 94, 28),
     "decide": (23, 10, 175, 40),
-    "project": (12, 8, 280, 46),
+    "project": (12, 9, 280, 46),
     "rows": (7, 4, 64, 18),
 }
 UNTIL = {
@@ -36,7 +36,7 @@ UNTIL = {
 }
 
 
-class Deposited(ef.Event):
+class CallDeposited(ef.Event):
     """Money came to an account."""
 
     account: ef.Tag
@@ -49,7 +49,7 @@ class Account(ef.State):
     account: ef.Tag
     balance: int = 0
 
-    def evolve(self, event: Deposited) -> None:
+    def evolve(self, event: CallDeposited) -> None:
         """More."""
         self.balance += event.amount
 
@@ -60,14 +60,14 @@ class Balance(ef.Projection):
     account: str
     balance: int = 0
 
-    def evolve(self, event: Deposited) -> None:
+    def evolve(self, event: CallDeposited) -> None:
         """More."""
         self.balance += event.amount
 
 
 def deposit(account: Account) -> ef.Event:
     """Always one more."""
-    return Deposited(account.account, 1)
+    return CallDeposited(account.account, 1)
 
 
 @dataclass
@@ -149,7 +149,7 @@ def measure(folder: str) -> dict[str, CallPath]:
     """The four paths, each warm: after other calls of its kind."""
     with traced() as trace, ef.Store(f"{folder}/log.db") as store:
         calls: dict[str, tuple[Callable[[], object], str]] = {
-            "append": (lambda: store.append(Deposited("a", 1)), "COMMIT"),
+            "append": (lambda: store.append(CallDeposited("a", 1)), "COMMIT"),
             "decide": (lambda: store.decide(deposit, Account("a")), "COMMIT"),
             "project": (lambda: store.project(Balance), "INSERT INTO .*balance"),
             "rows": (lambda: store.rows(Balance, account="a"), "SELECT .* FROM .*balance"),
@@ -157,10 +157,10 @@ def measure(folder: str) -> dict[str, CallPath]:
         paths: dict[str, CallPath] = {}
         for name, (call, statement) in calls.items():
             for _ in range(WARM):
-                store.append(Deposited("b", 1))  # what a page of `project` has to fold
+                store.append(CallDeposited("b", 1))  # what a page of `project` has to fold
                 call()
             if name == "project":
-                store.append(Deposited("b", 1))
+                store.append(CallDeposited("b", 1))
             paths[name] = path_of(call, statement, trace)
     return paths
 

@@ -1,4 +1,4 @@
-"""Room: the house rules: public names, docstrings, sizes, what an import costs, what must not be committed."""
+"""The conventions of the project: public names, docstrings, sizes, what an import costs, what must not be committed."""
 
 from __future__ import annotations
 
@@ -66,10 +66,10 @@ def test_the_public_names_are_these() -> None:
     assert not missing
 
 
-def test_the_front_room_holds_public_names_only() -> None:
-    """`dir(eventfold)` shows a newcomer the public names and the rooms, and nothing that was only passing through."""
-    rooms = {path.stem for path in SOURCE.iterdir()}
-    assert {name for name in dir(eventfold) if not name.startswith("_")} <= {*PUBLIC, *rooms}
+def test_the_package_shows_public_names_only() -> None:
+    """`dir(eventfold)` shows a newcomer the public names and the modules, and nothing that was only imported."""
+    modules = {path.stem for path in SOURCE.iterdir()}
+    assert {name for name in dir(eventfold) if not name.startswith("_")} <= {*PUBLIC, *modules}
 
 
 def methods(cls: type) -> dict[str, list[tuple[str, object]]]:
@@ -117,10 +117,10 @@ def port() -> set[str]:
 
 @pytest.mark.parametrize("path", MODULES, ids=inside)
 def test_everything_public_has_a_docstring(path: Path) -> None:
-    """Each module opens with its room; each public class, function and method says what it is for."""
+    """Each module says what it is; each public class, function and method says what it is for."""
     tree = parse(path)
     opening = ast.get_docstring(tree) or ""
-    assert opening, "say which room this is, what it knows and what it does not know"
+    assert opening, "say what this module is, what it knows and what it does not know"
     kept = port() if {"engines", "testing"} & set(path.parts) else set[str]()
     silent = [
         f"{name} (line {node.lineno})"
@@ -136,7 +136,7 @@ def functions(tree: ast.AST) -> Iterator[Function]:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=inside)
-def test_rooms_are_small(path: Path) -> None:
+def test_files_are_small(path: Path) -> None:
     """No file under src is over 550 lines long, and no function over 60."""
     lines = len(path.read_text("utf-8").splitlines())
     assert lines <= FILE_LINES
@@ -190,14 +190,6 @@ def test_every_error_has_a_code_of_its_own() -> None:
         assert issubclass(cls, other), f"{cls.__name__} and {other.__name__} share the code {cls.code}"
 
 
-def test_the_map_shows_every_room() -> None:
-    """ARCHITECTURE.md names every file and folder that stands directly under src/eventfold, and no other."""
-    text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
-    rooms = {p.name + "/" * p.is_dir() for p in SOURCE.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()}
-    shown = set(re.findall(r"^\|[^|]*\| `([\w.]+/?)`", text, re.M))
-    assert shown == rooms
-
-
 def test_the_version_has_an_entry_in_the_changelog() -> None:
     """What pyproject.toml is about to release is told in CHANGELOG.md."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
@@ -224,7 +216,7 @@ def python(code: str, directory: Path) -> str:
 
 
 def test_an_import_loads_no_driver(tmp_path: Path) -> None:
-    """`import eventfold` loads no database, no terminal library, no wing that was not asked for."""
+    """`import eventfold` loads no database, no terminal library, no part that was not asked for."""
     loaded = python("import eventfold, sys; print(*sys.modules)", tmp_path).split()
     assert "eventfold.core.event" in loaded
     assert not set(loaded) & {*LAZY, "asyncio", "eventfold.store", "eventfold.aio"}
