@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import apsw
 
 from eventfold.core.envelope import NewEvent, Receipt, StoredEvent, digest, make_receipt
-from eventfold.core.query import ConditionClause, Query
-from eventfold.engines.sqlite import queries, schema
+from eventfold.core.query import ConditionClause
+from eventfold.engines.sqlite import schema
 from eventfold.engines.sqlite.inline import read_registrations
-from eventfold.engines.sqlite.queries import NameLookup, compile_query
+from eventfold.engines.sqlite.queries import NameLookup, first_match
 from eventfold.engines.sqlite.read import decode_request_key
 from eventfold.engines.sqlite.recent_window import MAX_EVENTS
 from eventfold.engines.sqlite.schema import with_checksum
@@ -25,22 +25,6 @@ from eventfold.ports.refusals import base_event_missing, conflict, epoch_ended, 
 
 if TYPE_CHECKING:
     from eventfold.engines.sqlite.writer import Writer
-
-
-def first_match(dictionary: NameLookup, query: Query, after: int, until: int) -> int | None:
-    """The first matching position in (after, until], found by the indexes alone."""
-    if until <= after:
-        return None
-    if not query.items:
-        return after + 1
-    query = dictionary.with_all_spellings(query)
-    if queries.has_many_items(query):
-        return queries.first_position(dictionary, query, after, until)
-    found = compile_query(dictionary, query, after, until)
-    if found.is_empty:
-        return None
-    row = dictionary.connection.execute(f"{found.sql('ASC')} LIMIT 1", found.bindings).fetchone()
-    return row[0] if row else None
 
 
 class Batch:

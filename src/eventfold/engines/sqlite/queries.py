@@ -237,3 +237,19 @@ def count_positions(dictionary: NameLookup, query: Query, after: int, until: int
 def first_position(dictionary: NameLookup, query: Query, after: int, until: int) -> int | None:
     """The first matching position in (after, until], or None."""
     return next(find_positions(dictionary, query, after, until), None)
+
+
+def first_match(dictionary: NameLookup, query: Query, after: int, until: int) -> int | None:
+    """The first matching position in (after, until], found by the indexes alone."""
+    if until <= after:
+        return None
+    if not query.items:
+        return after + 1
+    query = dictionary.with_all_spellings(query)
+    if has_many_items(query):
+        return first_position(dictionary, query, after, until)
+    found = compile_query(dictionary, query, after, until)
+    if found.is_empty:
+        return None
+    row = dictionary.connection.execute(f"{found.sql('ASC')} LIMIT 1", found.bindings).fetchone()
+    return row[0] if row else None

@@ -15,13 +15,13 @@ import apsw
 from eventfold.core.mutex import Mutex
 from eventfold.core.query import Query
 from eventfold.engines.sqlite import schema
-from eventfold.engines.sqlite.batch import Batch, first_match
+from eventfold.engines.sqlite.batch import Batch
 from eventfold.engines.sqlite.dictionary import NameDictionary
 from eventfold.engines.sqlite.errors import is_uncommitted, record_errno, translate_error
 from eventfold.engines.sqlite.file import File
 from eventfold.engines.sqlite.head import HeadTracker
 from eventfold.engines.sqlite.inline import SqliteExclusiveTransaction
-from eventfold.engines.sqlite.queries import NameLookup
+from eventfold.engines.sqlite.queries import NameLookup, first_match
 from eventfold.engines.sqlite.read import RowDecoder, read_page
 from eventfold.engines.sqlite.recent_window import RecentWindow
 from eventfold.errors import AppendUnconfirmed, EventfoldError, InlineFailed, StoreUnavailable
