@@ -20,7 +20,7 @@ from eventfold.engines.sqlite.recent_window import MAX_EVENTS
 from eventfold.engines.sqlite.schema import with_checksum
 from eventfold.errors import EventfoldError, EventIdReused, InvalidQuery, Unreadable
 from eventfold.ports.engine import AppendRequest, Head, InlineTransaction, Outcome
-from eventfold.ports.inline import missing_code
+from eventfold.ports.inline import AppendMode, missing_code
 from eventfold.ports.refusals import base_event_missing, conflict, epoch_ended, id_reused, in_the_future, is_repeat
 
 if TYPE_CHECKING:
@@ -30,23 +30,22 @@ if TYPE_CHECKING:
 class Batch:
     """The requests of one transaction: judged in order against the log and each other, then inserted together.
 
-    `judged`: id of a clause -> position through which it is already known to hold. `careful`: look up every event id;
-    otherwise ids are assumed to be new, and `insert` fails if one is not. `at_once`: write the rows of inline read
-    models after each request, not at the end.
+    `judged`: id of a clause -> position through which it is already known to hold. `mode`: what to do in
+    addition after a failed attempt. Without CHECK_IDS event ids are assumed to be new; if not, `insert` fails.
     """
 
-    def __init__(
-        self, writer: Writer, connection: apsw.Connection, judged: dict[int, int], careful: bool, at_once: bool
-    ) -> None:
+    def __init__(self, writer: Writer, connection: apsw.Connection, judged: dict[int, int], mode: AppendMode) -> None:
         self._writer, self._connection, self._judged = writer, connection, judged
-        self._at_once = at_once
+        self._mode = mode
         self._names = NameLookup(connection, writer.types, writer.tags, writing=True)
         before = writer.head.read_head(connection)
         self._head_before, self._position = before, before.position
         self._registrations = read_registrations(connection)
         self._codes: Mapping[str, str] = writer.projector.codes if writer.projector is not None else {}
         # A repeated append returns its receipt even if this process lacks the code of an inline read model.
-        self._careful = careful or any(self._codes.get(each.name) != each.code for each in self._registrations)
+        self._careful = AppendMode.CHECK_IDS in mode or any(
+            self._codes.get(each.name) != each.code for each in self._registrations
+        )
         self.inline: InlineTransaction | None = None
         if self._registrations and writer.projector is not None:
             self.inline = writer.projector.begin(connection, self._position, self._registrations)
@@ -95,7 +94,7 @@ class Batch:
             return refusal
         size = len(events)
         placed = [event.at(first + offset, self._time, offset, size) for offset, event in enumerate(events)]
-        return folding.take(placed, self._at_once)
+        return folding.take(placed, AppendMode.WRITE_EACH in self._mode)
 
     def _check_clause(self, clause: ConditionClause, number: int, epoch: int | None) -> EventfoldError | None:
         after, window = clause.after, self._window

@@ -35,6 +35,7 @@ from eventfold.ports.engine import (
     Span,
     StaleRows,
 )
+from eventfold.ports.inline import AppendMode
 
 T = TypeVar("T")
 OLD_CONDITION_POSITIONS = 10_000  # conditions on more positions are also checked before the lock is taken
@@ -152,22 +153,22 @@ class Writer:
         # Optimistic first attempt: event ids are assumed to be new, without a look-up. If a trigger of the database
         # finds a duplicate, the transaction is repeated with a look-up of every id. If the database refuses rows of an
         # inline read model, it is repeated with one write per request, to find the failing request.
-        careful = at_once = again = False
+        mode = AppendMode.OPTIMISTIC
         while True:
             try:
-                return self._append_once(connection, requests, judged, careful, at_once)
+                return self._append_once(connection, requests, judged, mode)
             except apsw.ConstraintError:
-                if careful:
+                if AppendMode.CHECK_IDS in mode:
                     raise
-                careful = True
+                mode |= AppendMode.CHECK_IDS
             except InlineFailed:
-                if at_once:
+                if AppendMode.WRITE_EACH in mode:
                     raise
-                at_once = True
+                mode |= AppendMode.WRITE_EACH
             except StaleRows as stale:
-                if again:
+                if AppendMode.REREAD_ROWS in mode:
                     raise stale.__cause__ or stale from None
-                again = True
+                mode |= AppendMode.REREAD_ROWS
 
     def _transact_alone(
         self, connection: apsw.Connection, work: Callable[[apsw.Connection, NameDictionary, NameDictionary], None]
@@ -207,14 +208,13 @@ class Writer:
         connection: apsw.Connection,
         requests: Sequence[AppendRequest],
         judged: dict[int, int],
-        careful: bool,
-        at_once: bool,
+        mode: AppendMode,
     ) -> list[Outcome]:
         batch, head = None, None
         try:
             try:
                 connection.execute("BEGIN IMMEDIATE")
-                batch = Batch(self, connection, judged, careful, at_once)
+                batch = Batch(self, connection, judged, mode)
                 outcomes = [batch.judge(request) for request in requests]
                 batch.insert()
             except BaseException:
