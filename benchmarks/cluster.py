@@ -1,4 +1,4 @@
-"""Room: a PostgreSQL server, and who writes to it: eventfold, `eventsourcing`, and a raw psycopg connection.
+"""A PostgreSQL server, and who writes to it: eventfold, `eventsourcing`, and a raw psycopg connection.
 
 Knows: SQL of the floor, how a server is found or started. Does not know: figures, rounds. The floor maintains the
 engine's own tables in the fewest round trips there are: one statement a commit for one event, COPY for many.

@@ -1,4 +1,4 @@
-"""Room: the group "decisions": what deciding, waiting, old event classes and a very long entity cost.
+"""The group "decisions": what deciding, waiting, old event classes and a very long entity cost.
 
 Knows: a small ledger of accounts, a process that only waits, an event class of an earlier year. Does not know: how
 states are kept warm, how timers are found, how an upcaster is found.

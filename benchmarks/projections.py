@@ -1,4 +1,4 @@
-"""Room: the group "projections": read models kept from the log, beside the raw work of writing the same rows.
+"""The group "projections": read models kept from the log, beside the raw work of writing the same rows.
 
 Knows: two read models over the stored parcels' kind of events. Does not know: how rows are kept. The floor is
 unfair on purpose: it has its rows in memory and only writes them; we read, decode, fold, count the ledger and write.

@@ -1,4 +1,4 @@
-"""Room: read models of a million flights: how long a rebuild takes, what it needs, whether four share the work.
+"""Read models of a million flights: how long a rebuild takes, what it needs, whether four share the work.
 
 Knows: the demonstration's events and tables, processes of their own. Does not know: how rows are kept. Figures of
 the group "projections", over one file; each is taken in fresh processes, as `eventfold run` would be one.

@@ -1,4 +1,4 @@
-"""Room: every error the library raises, as one tree.
+"""Every error the library raises, as one tree.
 
     EventfoldError
     ├── InvalidInput                what the caller gave cannot be used; nothing was written

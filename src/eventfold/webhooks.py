@@ -1,4 +1,4 @@
-"""Room: signed POSTs, after the Standard Webhooks specification; and checking signatures.
+"""Signed POSTs, after the Standard Webhooks specification; and checking signatures.
 
     webhook-id: the message's id      webhook-timestamp: seconds since 1970      webhook-signature: v1,BASE64
     signed: HMAC-SHA256 over "{id}.{timestamp}.{body}"

@@ -1,4 +1,4 @@
-"""Room: the generated parts of docs/reference/cli.md, written from what the commands themselves know.
+"""The generated parts of docs/reference/cli.md, written from what the commands themselves know.
 
     python -m tests.cli.reference        writes them anew
 

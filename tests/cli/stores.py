@@ -1,4 +1,4 @@
-"""Room: the stores that tests look at: a small bank whose classes are not known in this process.
+"""The stores that tests look at: a small bank whose classes are not known in this process.
 
 Knows: encoded events. Does not know: commands.
 """

@@ -1,4 +1,4 @@
-"""Room: `eventfold append`, `init` and `backup`: what is written, under which condition, and what is refused."""
+"""`eventfold append`, `init` and `backup`: what is written, under which condition, and what is refused."""
 
 from __future__ import annotations
 

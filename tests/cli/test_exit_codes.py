@@ -1,4 +1,4 @@
-"""Room: how commands end: exit codes, words instead of tracebacks, pipes that break, and how quickly one begins."""
+"""How commands end: exit codes, words instead of tracebacks, pipes that break, and how quickly one begins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room: help: it fits the terminal, its examples run, and the reference page says the same."""
+"""Help: it fits the terminal, its examples run, and the reference page says the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room: an event as a line of JSON, and back: nothing is lost, nothing is added."""
+"""An event as a line of JSON, and back: nothing is lost, nothing is added."""
 
 from __future__ import annotations
 

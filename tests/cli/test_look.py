@@ -1,4 +1,4 @@
-"""Room: how it looks: tables on a terminal of 80 columns, whose times stand still because the clock does."""
+"""How it looks: tables on a terminal of 80 columns, whose times stand still because the clock does."""
 
 from __future__ import annotations
 
@@ -272,7 +272,7 @@ def test_elastic_columns_share_what_is_left() -> None:
     assert fit_widths(columns, [60, 50, 60, 100], 80) == [60, 6, 6, 6]
 
 
-def test_a_terminal_gets_a_table_with_colours_and_a_pipe_does_not(bank: str, tmp_path: Path) -> None:
+def test_a_terminal_gets_a_table_with_modes_and_a_pipe_does_not(bank: str, tmp_path: Path) -> None:
     """Without a flag: tables on a terminal, lines in a pipe; NO_COLOR is heeded."""
     code, shown = on_terminal("read", bank, folder=tmp_path)
     assert code == 0

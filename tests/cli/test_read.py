@@ -1,4 +1,4 @@
-"""Room: `eventfold read`: which events are shown, and the same lines from every engine."""
+"""`eventfold read`: which events are shown, and the same lines from every engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room: `eventfold state` and `history`: folds of somebody's classes, and last values without any."""
+"""`eventfold state` and `history`: folds of somebody's classes, and last values without any."""
 
 from __future__ import annotations
 

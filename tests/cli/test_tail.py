@@ -1,4 +1,4 @@
-"""Room: `eventfold tail`: live events, and progress that survives kill -9, without a gap."""
+"""`eventfold tail`: live events, and progress that survives kill -9, without a gap."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room: what people type: moments, positions, cursors, alternatives, and which argument is the store."""
+"""What people type: moments, positions, cursors, alternatives, and which argument is the store."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Room: commands: who may give them, and that each is carried out once."""
+"""Commands: who may give them, and that each is carried out once."""

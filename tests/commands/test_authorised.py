@@ -1,4 +1,4 @@
-"""A decision is shown to whoever authorises before anything is read, in both colours."""
+"""A decision is shown to whoever authorises before anything is read, in both modes."""
 
 from __future__ import annotations
 

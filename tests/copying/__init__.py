@@ -1,1 +1,1 @@
-"""Room: copying a log from one store to another, whatever their engines."""
+"""Copying a log from one store to another, whatever their engines."""

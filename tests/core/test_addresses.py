@@ -53,8 +53,8 @@ def test_a_url_of_sqlite_means_what_it_means_elsewhere(
 def test_memory_as_sqlite_writes_it_is_memory(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`:memory:` and SQLAlchemy's names of it make no file of that name, as a store, async too, and as a target."""
     monkeypatch.chdir(tmp_path)
-    for colour in ("sync", "async"):
-        assert open_engine(address, colour, True, {}).name == "memory"
+    for mode in ("sync", "async"):
+        assert open_engine(address, mode, True, {}).name == "memory"
     assert open_target(MemoryEngine(Clock()), address, unused).address == "sqlite::memory:"
     assert not list(tmp_path.iterdir())
 

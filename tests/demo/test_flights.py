@@ -1,4 +1,4 @@
-"""Room: the whole run on 2,000 flights: what it prints, what it leaves, what it refuses, what it notices."""
+"""The whole run on 2,000 flights: what it prints, what it leaves, what it refuses, what it notices."""
 
 from __future__ import annotations
 

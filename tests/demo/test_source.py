@@ -1,4 +1,4 @@
-"""Room: what rows of the source become, one real row for each trap, and the clocks of every hundredth row."""
+"""What rows of the source become, one real row for each trap, and the clocks of every hundredth row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room: docs/reference/api.md, made from the classes themselves, so that it cannot say what is not so.
+"""Docs/reference/api.md, made from the classes themselves, so that it cannot say what is not so.
 
     python -m tests.examples.api_page
 

@@ -1,4 +1,4 @@
-"""The web applications among the examples, spoken to as a server would, on both colours."""
+"""The web applications among the examples, spoken to as a server would, on both modes."""
 
 from __future__ import annotations
 

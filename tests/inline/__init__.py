@@ -1,1 +1,1 @@
-"""Room: tests of read models that every append keeps up."""
+"""Tests of read models that every append keeps up."""

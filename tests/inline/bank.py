@@ -1,4 +1,4 @@
-"""Room: accounts whose balances every append keeps up, and the plain fold that they must equal."""
+"""Accounts whose balances every append keeps up, and the plain fold that they must equal."""
 
 from __future__ import annotations
 

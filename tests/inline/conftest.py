@@ -1,4 +1,4 @@
-"""Room: the stores that inline read models are tried on: a SQLite file and PostgreSQL, in both colours."""
+"""The stores that inline read models are tried on: a SQLite file and PostgreSQL, in both modes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.projections.colours import opened
+from tests.projections.modes import opened
 from tests.servers.postgres import PostgresServer
 
 Open = Callable[..., AbstractContextManager[Any]]
@@ -34,12 +34,12 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture(params=["sync", "async"])
-def colour(request: pytest.FixtureRequest) -> str:
-    """Both colours."""
+def mode(request: pytest.FixtureRequest) -> str:
+    """Both modes."""
     return request.param
 
 
 @pytest.fixture
-def opening(url: str, colour: str) -> Open:
-    """Opens the store in a colour, with options: `with opening(inline=[…]) as store`."""
-    return lambda **options: opened(url, colour, **options)
+def opening(url: str, mode: str) -> Open:
+    """Opens the store in a mode, with options: `with opening(inline=[…]) as store`."""
+    return lambda **options: opened(url, mode, **options)

@@ -1,4 +1,4 @@
-"""Room: the bank, as the documents have it, both as functions and as an aggregate."""
+"""The bank, as the documents have it, both as functions and as an aggregate."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Room: locks by name, across processes and colours."""
+"""Locks by name, across processes and modes."""

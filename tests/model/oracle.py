@@ -1,4 +1,4 @@
-"""Room: the log as a list: what every engine must agree with, written as plainly as the promises are.
+"""The log as a list: what every engine must agree with, written as plainly as the promises are.
 
 Knows: queries and what they match. Does not know: engines, bytes, speed.
 """

@@ -23,7 +23,7 @@ from eventfold.testing import Clock
 from eventfold.testing.conformance.engine_under_test import EngineUnderTest
 from eventfold.testing.conformance.events import Account, Deposited, Noted, Withdrawn
 from eventfold.testing.conformance.follow import until_caught_up
-from tests.conformance.engines import COLOURS, ENGINES, MEMORY
+from tests.conformance.engines import ENGINES, MEMORY, MODES
 from tests.model.oracle import Oracle, Outcome, Written
 
 ACCOUNTS = ["a", "b", "c"]
@@ -56,14 +56,14 @@ class Histories(RuleBasedStateMachine):
     """Two handles on one store, three followers, one list."""
 
     engine: ClassVar[str]
-    colour: ClassVar[Any]
+    mode: ClassVar[Any]
 
     @initialize()
     def begin(self) -> None:
         """A store where nothing was."""
         self.folder = Path(mkdtemp(prefix="eventfold-", dir=MEMORY if MEMORY.is_dir() else None))
         self.clock = Clock()
-        self.engine_under_test = EngineUnderTest(mode=self.colour, **ENGINES[self.engine](self.folder))
+        self.engine_under_test = EngineUnderTest(mode=self.mode, **ENGINES[self.engine](self.folder))
         self.options: dict[str, Any] = {"clock": self.clock} if self.engine_under_test.clock else {}
         self.stores = [self.engine_under_test.open(**self.options), self.engine_under_test.open(**self.options)]
         self.oracle = Oracle(self.clock)
@@ -286,15 +286,15 @@ EMBEDDED = ("memory", "sqlite")  # the others have a server, and each history co
 MOST = settings.default.max_examples if settings.default is not None else 50
 
 
-def machine(engine: str, colour: str) -> Any:
-    """The test of one engine in one colour."""
-    histories = type(f"Histories_{engine}_{colour}", (Histories,), {"engine": engine, "colour": colour})
+def machine(engine: str, mode: str) -> Any:
+    """The test of one engine in one mode."""
+    histories = type(f"Histories_{engine}_{mode}", (Histories,), {"engine": engine, "mode": mode})
     test = histories.TestCase
-    examples = MOST // ((1 if colour == "sync" else 3) * (1 if engine in EMBEDDED else 6))
+    examples = MOST // ((1 if mode == "sync" else 3) * (1 if engine in EMBEDDED else 6))
     test.settings = settings(max_examples=examples, stateful_step_count=30, report_multiple_bugs=False)
     return test
 
 
 for _engine in ENGINES:
-    for _colour in COLOURS:
-        globals()[f"Test_{_engine}_{_colour}"] = machine(_engine, _colour)
+    for _mode in MODES:
+        globals()[f"Test_{_engine}_{_mode}"] = machine(_engine, _mode)

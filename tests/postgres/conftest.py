@@ -50,8 +50,8 @@ def opening(url: str, schema: str) -> Iterator[Open]:
     """Opens engines on the test's schema, with options; closes them afterwards."""
     opened: list[Opened] = []
 
-    def open_(address: str = "", colour: str = "sync", **options: Any) -> Opened:
-        engine = Opened(address or url, colour, **{"schema": schema, **options})
+    def open_(address: str = "", mode: str = "sync", **options: Any) -> Opened:
+        engine = Opened(address or url, mode, **{"schema": schema, **options})
         opened.append(engine)
         engine.open()
         return engine
@@ -62,7 +62,7 @@ def opening(url: str, schema: str) -> Iterator[Open]:
 
 
 @pytest.fixture(params=["sync", "async"])
-def colour(request: pytest.FixtureRequest) -> str:
+def mode(request: pytest.FixtureRequest) -> str:
     """Blocking and asyncio."""
     return request.param
 

@@ -36,9 +36,9 @@ def tagged(*tags: str) -> Query:
 class Opened:
     """An engine whose coroutines are run: `opened.append_many(…)`. `inner` is the engine itself."""
 
-    def __init__(self, url: str, colour: str = "sync", **options: Any) -> None:
-        self.runner = LoopRunner() if colour == "async" else DirectRunner()
-        self.inner = PostgresEngine(url, colour=colour, **options)  # pyright: ignore[reportArgumentType]
+    def __init__(self, url: str, mode: str = "sync", **options: Any) -> None:
+        self.runner = LoopRunner() if mode == "async" else DirectRunner()
+        self.inner = PostgresEngine(url, mode=mode, **options)  # pyright: ignore[reportArgumentType]
         self._port = Synchronous(self.inner, self.runner)
 
     def __getattr__(self, name: str) -> Any:

@@ -36,8 +36,8 @@ ROOT = Path(__file__).parents[2]
 
 def refused(url: str, kind: type[EventfoldError], *words: str, **options: Any) -> EventfoldError:
     """Opening is refused with this error, in two sentences that have these words and not the password."""
-    for colour in ("sync", "async"):
-        engine = Opened(url, colour, **options)
+    for mode in ("sync", "async"):
+        engine = Opened(url, mode, **options)
         try:
             with pytest.raises(kind) as caught:
                 engine.open()
@@ -268,7 +268,7 @@ def test_a_statement_timeout_is_busy(server: PostgresServer, schema: str) -> Non
     ],
 )
 def test_whatever_the_server_refuses_has_a_name(
-    url: str, schema: str, engine: Opened, colour: str, opening: Open, state: str, kind: type[EventfoldError]
+    url: str, schema: str, engine: Opened, mode: str, opening: Open, state: str, kind: type[EventfoldError]
 ) -> None:
     """A full disk, a deadlock, damaged data, planted in the middle of an append: its error, and nothing written."""
     engine.append(event("Deposited", "account:a-1"))
@@ -279,7 +279,7 @@ def test_whatever_the_server_refuses_has_a_name(
         " RETURN NEW; END $$",
         f"CREATE TRIGGER fail BEFORE INSERT ON {schema}.tag FOR EACH ROW EXECUTE FUNCTION {schema}.fail()",
     )
-    met = opening(colour=colour)
+    met = opening(mode=mode)
     with pytest.raises(kind, match="planted") as caught:
         met.append_many([request(event("A", "x"), key="k"), request(event("B", "boom"))])
     assert type(caught.value) is kind

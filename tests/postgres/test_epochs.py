@@ -163,7 +163,7 @@ def test_after_a_failover_nothing_lost_is_answered_or_decided_upon(
 ) -> None:
     """A process lives through it: states, decisions, rows, a runner, followers with a name and without one."""
     url = either(pair)
-    places = [EngineUnderTest(url, colour, schema=schema, patience=30) for colour in ("sync", "async")]  # pyright: ignore[reportArgumentType]
+    places = [EngineUnderTest(url, mode, schema=schema, patience=30) for mode in ("sync", "async")]  # pyright: ignore[reportArgumentType]
     stores = [engine_under_test.open() for engine_under_test in places]
     stores[0].append(deposit("a-1", 11))
     stores[0].decide(withdraw, Account("a-1"), 1)

@@ -176,10 +176,10 @@ def unguarded(url: str, schema: str, *statements: str) -> None:
     sql(url, *off, *(statement.format(s=schema) for statement in statements), *on)
 
 
-@pytest.mark.parametrize("colour", ["sync", "async"])
-def test_a_check_names_what_is_wrong_and_where(url: str, schema: str, opening: Open, colour: str) -> None:
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_a_check_names_what_is_wrong_and_where(url: str, schema: str, opening: Open, mode: str) -> None:
     """Over several pages: every event, every index entry; and it tells how far it has come."""
-    engine = opening(colour=colour)
+    engine = opening(mode=mode)
     reported: list[tuple[int, int]] = []
     assert checked(engine, reported) == [] and reported == []
     for _ in range(3):

@@ -80,12 +80,12 @@ def tampering(url: str, schema: str, change: str) -> None:
     ],
 )
 def test_what_was_changed_behind_our_back_is_noticed(
-    url: str, schema: str, engine: Opened, colour: str, opening: Open, change: str
+    url: str, schema: str, engine: Opened, mode: str, opening: Open, change: str
 ) -> None:
     """A row changed or deleted by a superuser: every read that covers it fails."""
     engine.append(*[event("Deposited", "account:a-1") for _ in range(3)])
     tampering(url, schema, change)
-    met = opening(colour=colour)
+    met = opening(mode=mode)
     for span in (Span(), Span(backwards=True), Span(limit=1, after=1), Span(limit=1, until=2, backwards=True)):
         with pytest.raises(CorruptEvent) as caught:
             met.read(Query(), span)

@@ -225,7 +225,7 @@ def test_the_users_habits_do_not_matter(url: str, engine: Opened) -> None:
 
 def test_an_async_connection_can_be_joined(url: str, opening: Open) -> None:
     """psycopg's AsyncConnection, from the async engine."""
-    engine = opening(colour="async")
+    engine = opening(mode="async")
 
     async def go(commit: bool) -> None:
         async with await psycopg.AsyncConnection.connect(url) as connection:
@@ -269,7 +269,7 @@ def test_sqlalchemy_can_be_joined(alchemy: sa.Engine, url: str, engine: Opened, 
 
 def test_async_sqlalchemy_can_be_joined(server: PostgresServer, url: str, opening: Open, rows: str) -> None:
     """AsyncConnection and AsyncSession."""
-    engine = opening(colour="async")
+    engine = opening(mode="async")
 
     async def go() -> None:
         theirs = create_async_engine(server.url().replace("postgresql://", "postgresql+psycopg://"))

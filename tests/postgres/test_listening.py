@@ -43,10 +43,10 @@ def listening(engine: Opened) -> bool:
     return soon(lambda: engine.stats()["listener"] == "listening")
 
 
-def test_a_commit_notifies(opening: Open, colour: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_commit_notifies(opening: Open, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Soon after anyone commits, in a few milliseconds on a quiet machine, rather than at the next look."""
     monkeypatch.setattr(listen, "HEAD_CHECK_INTERVAL_S", 60.0)
-    engine, writer = opening(colour=colour), opening()
+    engine, writer = opening(mode=mode), opening()
     counter = CommitCounter(engine)
     assert listening(engine)
     writer.append(event())

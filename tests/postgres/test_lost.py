@@ -41,26 +41,26 @@ def through(server: PostgresServer, proxy: Proxy) -> str:
 )
 @pytest.mark.parametrize("lose", ["lose_answer", "lose_request"])
 def test_a_connection_lost_while_opening_leaves_a_store_or_none(
-    server: PostgresServer, proxy: Proxy, schema: str, colour: str, word: bytes, lose: str
+    server: PostgresServer, proxy: Proxy, schema: str, mode: str, word: bytes, lose: str
 ) -> None:
     """At whatever step of opening and making it: an error, never half a store; the next opening succeeds."""
     getattr(proxy, lose)(word)
-    engine = Opened(through(server, proxy), colour, schema=schema)
+    engine = Opened(through(server, proxy), mode, schema=schema)
     with pytest.raises(StoreUnavailable):
         engine.open()
     assert proxy.lost.is_set()
     engine.end()
-    again = Opened(through(server, proxy), colour, schema=schema)
+    again = Opened(through(server, proxy), mode, schema=schema)
     again.open()
     assert again.append(event()).first == 1
     again.end()
 
 
 def test_a_lost_answer_is_unconfirmed_and_its_repetition_written_once(
-    server: PostgresServer, proxy: Proxy, opening: Open, colour: str
+    server: PostgresServer, proxy: Proxy, opening: Open, mode: str
 ) -> None:
     """COMMIT went through, its answer did not: AppendUnconfirmed; the repetition finds what was written."""
-    engine = opening(through(server, proxy), colour)
+    engine = opening(through(server, proxy), mode)
     engine.append(event())
     mine = request(event("Taken", "seat:1"), event("Paid", "seat:1"), unless=tagged("seat:1"))
     proxy.lose_answer(b"Taken")
@@ -75,10 +75,10 @@ def test_a_lost_answer_is_unconfirmed_and_its_repetition_written_once(
 
 
 def test_a_lost_request_is_unconfirmed_and_its_repetition_written(
-    server: PostgresServer, proxy: Proxy, opening: Open, colour: str
+    server: PostgresServer, proxy: Proxy, opening: Open, mode: str
 ) -> None:
     """It never reached the server; the client cannot know that, so it is unconfirmed too."""
-    engine = opening(through(server, proxy), colour)
+    engine = opening(through(server, proxy), mode)
     mine = request(event("Taken", "seat:1"), unless=tagged("seat:1"))
     proxy.lose_request(b"Taken")
     with pytest.raises(AppendUnconfirmed):
@@ -99,11 +99,11 @@ def test_a_store_repeats_by_itself(server: PostgresServer, proxy: Proxy, schema:
 
 
 def test_a_connection_lost_before_anything_was_sent_is_not_noticed(
-    server: PostgresServer, database: str, opening: Open, colour: str
+    server: PostgresServer, database: str, opening: Open, mode: str
 ) -> None:
     """An idle connection that the server has closed is replaced before it is used: no error, nothing to repeat."""
     url = server.url(database=database)
-    engine = opening(url, colour=colour)
+    engine = opening(url, mode=mode)
     for turn in range(1, 4):
         end_all(url)
         assert engine.append(event()).first == turn
@@ -121,9 +121,9 @@ def end_all(url: str) -> None:
     assert soon(lambda: not sql(url, others))
 
 
-def test_a_writer_ended_while_it_waits_has_not_written(url: str, schema: str, opening: Open, colour: str) -> None:
+def test_a_writer_ended_while_it_waits_has_not_written(url: str, schema: str, opening: Open, mode: str) -> None:
     """Ended in the middle of the statement: unconfirmed, to be safe; the repetition is written once."""
-    engine, rival = opening(colour=colour), opening()
+    engine, rival = opening(mode=mode), opening()
     mine = request(event("Taken", "seat:1"), unless=tagged("seat:1"))
     with psycopg.connect(url) as holding:
         rival.append_joined(holding, [request(event())])
@@ -175,20 +175,20 @@ def test_a_cancelled_statement_has_not_written(url: str, schema: str, opening: O
 
 
 def test_a_read_that_loses_its_connection_is_asked_again(
-    server: PostgresServer, proxy: Proxy, opening: Open, colour: str
+    server: PostgresServer, proxy: Proxy, opening: Open, mode: str
 ) -> None:
     """A read may be repeated."""
-    engine = opening(through(server, proxy), colour)
+    engine = opening(through(server, proxy), mode)
     engine.append(event("Taken", "seat:1"))
     proxy.lose_answer(b"seat:1")
     assert engine.count(tagged("seat:1")) == 1
     assert proxy.lost.is_set()
 
 
-def test_a_commit_that_no_standby_has_is_unconfirmed(schema: str, colour: str) -> None:
+def test_a_commit_that_no_standby_has_is_unconfirmed(schema: str, mode: str) -> None:
     """Where commits are to wait for a standby and that wait is cancelled, the server reports success. We do not."""
     with own() as server:
-        engine = Opened(server.url(), colour, schema=schema)
+        engine = Opened(server.url(), mode, schema=schema)
         engine.open()
         engine.append(event())
         sql(server.url(), "ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()")
@@ -216,7 +216,7 @@ def test_a_commit_that_no_standby_has_is_unconfirmed(schema: str, colour: str) -
 
 def test_a_cancelled_reader_does_no_harm(url: str, schema: str, opening: Open) -> None:
     """A task cancelled in the middle of a question: the connection is none the worse, or replaced."""
-    engine = opening(colour="async", pool=2)
+    engine = opening(mode="async", pool=2)
     engine.append(event())
     with psycopg.connect(url) as holding:
         holding.execute(f"LOCK TABLE {schema}.event IN ACCESS EXCLUSIVE MODE".encode())
@@ -282,10 +282,10 @@ def test_a_server_killed_under_load_keeps_what_it_acknowledged(schema: str) -> N
             assert problems == [], "lost answers were asked for again"
 
 
-def test_a_server_that_stays_away_is_unavailable(schema: str, colour: str) -> None:
+def test_a_server_that_stays_away_is_unavailable(schema: str, mode: str) -> None:
     """After the patience has run out, the reason is said; when it is back, the next call goes through."""
     with own() as server:
-        engine = Opened(server.url(), colour, schema=schema, patience=0.2)
+        engine = Opened(server.url(), mode, schema=schema, patience=0.2)
         engine.open()
         engine.append(event())
         server.stop()

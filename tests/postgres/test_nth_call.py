@@ -144,7 +144,7 @@ HOW = {"request lost": (False, False), "answer lost": (True, False), "server awa
 def test_what_is_said_fits_the_log(url: str, schema: str, opening: Open, cut: Cut, kind: str, how: str) -> None:
     """Whichever round trip is lost: AppendUnconfirmed, or the truth; and the same call again completes it."""
     sent, away = HOW[how]
-    engine = opening(colour="async" if how == "answer lost" else "sync", patience=0)
+    engine = opening(mode="async" if how == "answer lost" else "sync", patience=0)
     old = request(event("Noted", "n:0"), key="old")
     engine.append_many([old])
     for number in range(1, MOST):

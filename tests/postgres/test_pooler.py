@@ -23,11 +23,11 @@ def bouncer(server: PostgresServer) -> Iterator[str]:
         yield server.url().replace(f":{server.port}/", f":{port}/")
 
 
-def test_a_pooler_is_found_out(bouncer: str, url: str, opening: Open, colour: str) -> None:
+def test_a_pooler_is_found_out(bouncer: str, url: str, opening: Open, mode: str) -> None:
     """Detected by itself: nothing is prepared, no session parameter is set, followers poll instead of listening."""
-    engine = opening(bouncer, colour)
+    engine = opening(bouncer, mode)
     assert engine.stats()["pooler"] is True
-    assert opening(url, colour).stats()["pooler"] is False
+    assert opening(url, mode).stats()["pooler"] is False
     for turn in range(1, 40):
         assert engine.append(event("Deposited", "account:a-1")).first == turn
         assert len(engine.everything()) == turn

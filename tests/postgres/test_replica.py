@@ -57,12 +57,12 @@ def caught_up(replica: str, schema: str, head: int) -> bool:
     return soon(there)
 
 
-def test_reads_go_to_the_replica(urls: tuple[str, str], schema: str, opening: Open, colour: str) -> None:
+def test_reads_go_to_the_replica(urls: tuple[str, str], schema: str, opening: Open, mode: str) -> None:
     """What only reads is asked there; appends, conditions and idempotency stay on the primary."""
     primary, replica = urls
     opening(primary).append(event("Taken", "seat:1"))
     assert caught_up(replica, schema, 1)
-    engine = opening(primary, colour, read_url=replica, replica_wait=0.0)
+    engine = opening(primary, mode, read_url=replica, replica_wait=0.0)
     pause(replica)
     mine = request(event("Taken", "seat:2"), unless=tagged("seat:2"), key="k-2")
     engine.append_many([mine])

@@ -60,11 +60,11 @@ def test_maintenance_keeps_the_epoch(url: str, schema: str, opening: Open) -> No
     assert opening().epoch == 1
 
 
-@pytest.mark.parametrize("colour", ["sync", "async"])
-def test_restored_begins_a_new_epoch(url: str, schema: str, opening: Open, colour: str) -> None:
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_restored_begins_a_new_epoch(url: str, schema: str, opening: Open, mode: str) -> None:
     """For what the database cannot know: a recovery to a point in time on the same timeline, a volume rolled back."""
     opening().append(event())
-    done = Opened(url, colour, schema=schema).restored()
+    done = Opened(url, mode, schema=schema).restored()
     assert (done.store, done.ended, done.epoch) == (opening().store_id, 1, 2)
     assert opening().epoch == 2
     (line,) = eventfold("restored", f"{url}?schema={schema}", "--json").lines

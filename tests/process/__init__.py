@@ -1,1 +1,1 @@
-"""Room: processes, timers and effects: each rule, on every engine, and through kill -9."""
+"""Processes, timers and effects: each rule, on every engine, and through kill -9."""

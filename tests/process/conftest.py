@@ -1,4 +1,4 @@
-"""Room: the stores that processes are tried on: memory, a SQLite file, PostgreSQL; and a clock."""
+"""The stores that processes are tried on: memory, a SQLite file, PostgreSQL; and a clock."""
 
 from __future__ import annotations
 

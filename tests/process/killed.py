@@ -1,4 +1,4 @@
-"""Room: an application that is killed again and again. Started as a process that forks one life after another.
+"""An application that is killed again and again. Started as a process that forks one life after another.
 
     python -m tests.process.killed URL LIVES SEED LONGEST
 

@@ -1,4 +1,4 @@
-"""Room: a small shop: orders that are paid or reminded of, stock that is reserved, mails that are sent."""
+"""A small shop: orders that are paid or reminded of, stock that is reserved, mails that are sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room: `eventfold processes`: what an operator sees, and does."""
+"""`eventfold processes`: what an operator sees, and does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room: what an effect promises: at least once with the event's id, tried again, parked in the end; webhooks signed."""
+"""What an effect promises: at least once with the event's id, tried again, parked in the end; webhooks signed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room: processes, timers and effects on a store whose answers get lost, whose commits fail, and which is away."""
+"""Processes, timers and effects on a store whose answers get lost, whose commits fail, and which is away."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room: which instance an event belongs to, and which of its parts: no two are taken for each other."""
+"""Which instance an event belongs to, and which of its parts: no two are taken for each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room: processes through kill -9: more than a hundred lives, each ended at a random moment, and what is left."""
+"""Processes through kill -9: more than a hundred lives, each ended at a random moment, and what is left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room: what a process promises: each reaction once, at the state as it was, and failures that name the place."""
+"""What a process promises: each reaction once, at the state as it was, and failures that name the place."""
 
 from __future__ import annotations
 

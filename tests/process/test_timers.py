@@ -1,4 +1,4 @@
-"""Room: what a timer promises: it fires once, as an event, when it is due by the clock, unless it was cancelled."""
+"""What a timer promises: it fires once, as an event, when it is due by the clock, unless it was cancelled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room: events and read models for the tests, and the plain fold that every one of them must equal."""
+"""Events and read models for the tests, and the plain fold that every one of them must equal."""
 
 from __future__ import annotations
 

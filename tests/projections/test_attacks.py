@@ -1,4 +1,4 @@
-"""Room: attacks on what is done by hand: half-built generations, acts at once, rows that cannot be right any more."""
+"""Attacks on what is done by hand: half-built generations, acts at once, rows that cannot be right any more."""
 
 from __future__ import annotations
 

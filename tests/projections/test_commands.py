@@ -1,4 +1,4 @@
-"""Room: `eventfold projections …` and `eventfold run` as people see them: in 80 columns, on both engines."""
+"""`eventfold projections …` and `eventfold run` as people see them: in 80 columns, on both engines."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ def test_a_postgres_engine_given_as_an_object_has_read_models(server: PostgresSe
     schema = f"s{uuid4().hex[:12]}"
     address = server.url(schema=schema)
     given = server.url() if form == "url" else make_conninfo(server.url())
-    engine = PostgresEngine(given, schema=schema, colour="async" if mode == "async" else "sync")
+    engine = PostgresEngine(given, schema=schema, mode="async" if mode == "async" else "sync")
     if mode == "sync":
         with ef.Store(engine) as store:
             store.append(*flights(20))
@@ -178,7 +178,7 @@ def test_an_engine_that_only_works_on_a_loop_says_what_it_lacks(server: Postgres
         blocking: Any = None
 
     async def use() -> None:
-        engine = OnlyLoops(server.url(schema=f"s{uuid4().hex[:12]}"), colour="async")
+        engine = OnlyLoops(server.url(schema=f"s{uuid4().hex[:12]}"), mode="async")
         async with ef.AsyncStore(engine) as store:
             with pytest.raises(NotSupported) as refused:
                 await store.project(CarrierMonth)

@@ -1,4 +1,4 @@
-"""Room: what follows when a handler fails: tries again, stops or parks, says why, and loses nothing."""
+"""What follows when a handler fails: tries again, stops or parks, says why, and loses nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ POISON: set[int] = set()  # delays that no handler can bear, for now
 
 @pytest.fixture
 def store(either: ef.Store) -> ef.Store:
-    """Every test of this room is true of both colours."""
+    """Every test of this room is true of both modes."""
     return either
 
 

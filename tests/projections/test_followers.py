@@ -1,4 +1,4 @@
-"""Room: followers by name: their progress is kept in the store, held by one at a time, and proved."""
+"""Followers by name: their progress is kept in the store, held by one at a time, and proved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room: rebuilding beside what readers see: compared, switched, rolled back, of the past, with writers at work."""
+"""Rebuilding beside what readers see: compared, switched, rolled back, of the past, with writers at work."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.projections.flights import Cancelled, CarrierMonth, Departed, flights
 
 @pytest.fixture
 def store(either: ef.Store) -> ef.Store:
-    """Every test of this room is true of both colours."""
+    """Every test of this room is true of both modes."""
     return either
 
 

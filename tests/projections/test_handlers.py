@@ -1,4 +1,4 @@
-"""Room: handlers in SQL, subscriptions with effects, rows in other databases, both colours, and what status says."""
+"""Handlers in SQL, subscriptions with effects, rows in other databases, both modes, and what status says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room: runners killed at any moment (kill -9): rows are those of the plain fold, and the ledger proves it."""
+"""Runners killed at any moment (kill -9): rows are those of the plain fold, and the ledger proves it."""
 
 from __future__ import annotations
 

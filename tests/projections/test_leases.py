@@ -1,4 +1,4 @@
-"""Room: several runners: one lease, a fencing token, and what happens to a runner that was away too long."""
+"""Several runners: one lease, a fencing token, and what happens to a runner that was away too long."""
 
 from __future__ import annotations
 

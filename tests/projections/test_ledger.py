@@ -1,4 +1,4 @@
-"""Room: the completeness ledger: it proves what is right, and names the place of what is not."""
+"""The completeness ledger: it proves what is right, and names the place of what is not."""
 
 from __future__ import annotations
 

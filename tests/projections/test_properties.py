@@ -1,4 +1,4 @@
-"""Room: the property: any batching, any interruption, any partitioning gives the rows of the plain fold."""
+"""The property: any batching, any interruption, any partitioning gives the rows of the plain fold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room: a log restored from a backup, with read models ahead of it: refused, and mended as the message says."""
+"""A log restored from a backup, with read models ahead of it: refused, and mended as the message says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room: keyed rows: what a class of them means, and that its table is the plain fold."""
+"""Keyed rows: what a class of them means, and that its table is the plain fold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room: handlers that are slow, and clocks that jump: nobody who works loses the work, nobody who is gone keeps it."""
+"""Handlers that are slow, and clocks that jump: nobody who works loses the work, nobody who is gone keeps it."""
 
 from __future__ import annotations
 

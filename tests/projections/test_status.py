@@ -1,4 +1,4 @@
-"""Room: why a read model is behind: every sentence of its status, brought about for real."""
+"""Why a read model is behind: every sentence of its status, brought about for real."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room: `verify`, over a whole store: the log by its engine's own check, then every ledger; in both colours."""
+"""`verify`, over a whole store: the log by its engine's own check, then every ledger; in both modes."""
 
 from __future__ import annotations
 

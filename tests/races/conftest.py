@@ -1,4 +1,4 @@
-"""Room: addresses of stores to race on, one for each engine; and threads that cannot hang a test.
+"""Addresses of stores to race on, one for each engine; and threads that cannot hang a test.
 
 Knows: engines by their addresses. Does not know: what is raced for.
 """

@@ -1,4 +1,4 @@
-"""Room: threads and processes that start together, end in time, and hand back what they raised.
+"""Threads and processes that start together, end in time, and hand back what they raised.
 
 Knows: time limits. Does not know: stores.
 """

@@ -1,4 +1,4 @@
-"""Room: what the races are about: seats to be taken once, a counter to be counted up.
+"""What the races are about: seats to be taken once, a counter to be counted up.
 
 Knows: event classes. Does not know: threads, tasks, processes.
 """

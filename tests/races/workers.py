@@ -1,4 +1,4 @@
-"""Room: what the other processes of a race do. Run as `python -m tests.races.workers FUNCTION ARGUMENTS`.
+"""What the other processes of a race do. Run as `python -m tests.races.workers FUNCTION ARGUMENTS`.
 
 Knows: stores. Does not know: how many others there are.
 """

@@ -1,1 +1,1 @@
-"""Room: servers that tests start for themselves, on loopback, and stop again."""
+"""Servers that tests start for themselves, on loopback, and stop again."""

@@ -1,4 +1,4 @@
-"""Room: a MariaDB of the tests' own: a new data directory on a free loopback port, gone afterwards.
+"""A MariaDB of the tests' own: a new data directory on a free loopback port, gone afterwards.
 
 Knows: where Debian puts the server's programs. Does not know: eventfold.
 """

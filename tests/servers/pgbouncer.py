@@ -1,4 +1,4 @@
-"""Room: PgBouncer in transaction mode before a PostgreSQL of the tests' own, where the program is installed.
+"""PgBouncer in transaction mode before a PostgreSQL of the tests' own, where the program is installed.
 
 Knows: its settings. Does not know: eventfold.
 """

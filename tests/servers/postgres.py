@@ -1,4 +1,4 @@
-"""Room: a PostgreSQL of the tests' own: a new cluster on a free loopback port, fsync on, gone afterwards.
+"""A PostgreSQL of the tests' own: a new cluster on a free loopback port, fsync on, gone afterwards.
 
 Knows: where the server's programs may be, and that they refuse to run as root. Does not know: eventfold.
 """

@@ -1,4 +1,4 @@
-"""Room: a TCP proxy on loopback that can lose what passes through it.
+"""A TCP proxy on loopback that can lose what passes through it.
 
 Knows: bytes in two directions. Does not know: any protocol, but for one word to wait for.
 """

@@ -1,4 +1,4 @@
-"""Room: a Redis of the tests' own: on a free loopback port, in a new folder, gone afterwards.
+"""A Redis of the tests' own: on a free loopback port, in a new folder, gone afterwards.
 
 Knows: where Debian puts the server's program. Does not know: eventfold.
 """

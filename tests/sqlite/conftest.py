@@ -1,4 +1,4 @@
-"""Room: a store to work on, and other processes that end with the test."""
+"""A store to work on, and other processes that end with the test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room: a disk that fails when told to: SQLite's own file system with writes and syncs that can be refused."""
+"""A disk that fails when told to: SQLite's own file system with writes and syncs that can be refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room: a program that forks writers of one store, kills them at random moments and looks for what they acknowledged.
+"""A program that forks writers of one store, kills them at random moments and looks for what they acknowledged.
 
 Run as `python -m tests.sqlite.killing STORE ROUNDS SEED`; prints what it has seen as JSON.
 """

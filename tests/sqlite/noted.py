@@ -1,4 +1,4 @@
-"""Room: what these tests write to a store file, and how they ask, outside the library, whether all of it is there."""
+"""What these tests write to a store file, and how they ask, outside the library, whether all of it is there."""
 
 from __future__ import annotations
 

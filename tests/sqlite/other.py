@@ -1,4 +1,4 @@
-"""Room: another process, told line by line what to do, so that a test can say who does what before whom."""
+"""Another process, told line by line what to do, so that a test can say who does what before whom."""
 
 from __future__ import annotations
 

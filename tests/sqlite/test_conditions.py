@@ -1,4 +1,4 @@
-"""Room: conditions that look far back: judged before the lock is taken, and again for what came between."""
+"""Conditions that look far back: judged before the lock is taken, and again for what came between."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room: files with flipped bits and cut ends: reads give exactly what was written, or an error; what an index hides
+"""Files with flipped bits and cut ends: reads give exactly what was written, or an error; what an index hides
 is found by a check.
 
 Not noticed by a read: an entry of an index that has changed so that it no longer leads to its event. Queries by tag

@@ -1,4 +1,4 @@
-"""Room: other programs at the file: careless closes, last closers, statements that would change the log."""
+"""Other programs at the file: careless closes, last closers, statements that would change the log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room: forks: the child may not use what it inherits, may open its own, and cannot harm the parent by ending."""
+"""Forks: the child may not use what it inherits, may open its own, and cannot harm the parent by ending."""
 
 from __future__ import annotations
 

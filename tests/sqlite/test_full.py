@@ -1,4 +1,4 @@
-"""Room: disks without room and disks that fail: nothing acknowledged is lost, and no one is told what is not so."""
+"""Disks without room and disks that fail: nothing acknowledged is lost, and no one is told what is not so."""
 
 from __future__ import annotations
 

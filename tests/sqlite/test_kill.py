@@ -1,4 +1,4 @@
-"""Room: `kill -9` of writers, a hundred times over: what was acknowledged is there, and nothing is there by halves."""
+"""`kill -9` of writers, a hundred times over: what was acknowledged is there, and nothing is there by halves."""
 
 from __future__ import annotations
 

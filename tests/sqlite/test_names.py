@@ -1,4 +1,4 @@
-"""Room: the dictionaries under faults: a number given back by a rollback must not be remembered for its old name."""
+"""The dictionaries under faults: a number given back by a rollback must not be remembered for its old name."""
 
 from __future__ import annotations
 

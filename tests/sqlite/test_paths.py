@@ -1,4 +1,4 @@
-"""Room: what stands at the path: other people's files, links, folders, odd names, rights that are missing."""
+"""What stands at the path: other people's files, links, folders, odd names, rights that are missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room: several processes, stores and colours at one file: turns are fair, the stuck are survived, nothing is lost."""
+"""Several processes, stores and modes at one file: turns are fair, the stuck are survived, nothing is lost."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def test_opening_waits_for_the_one_who_is_creating(path: str, process: Callable[
 # ------------------------------------------------------------------------------------------ within one process
 
 
-def test_stores_of_both_colours_share_a_file(path: str) -> None:
+def test_stores_of_both_modes_share_a_file(path: str) -> None:
     """Two Stores and two AsyncStores in one process write, conditions included, without losing an event."""
 
     def through(store: ef.Store, name: str) -> None:
@@ -237,7 +237,7 @@ def test_stores_of_both_colours_share_a_file(path: str) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        for name in [f"{colour}{n}" for colour in "st" for n in range(4)]:
+        for name in [f"{mode}{n}" for mode in "st" for n in range(4)]:
             assert [each.event.n for each in one.read(ef.Query.of(tags=f"who:{name}"))] == list(range(30))
     assert assert_whole(path) == 240
 

@@ -1,4 +1,4 @@
-"""Room: logs that go back: older copies put in place, write-ahead logs removed, backups and what their epoch says."""
+"""Logs that go back: older copies put in place, write-ahead logs removed, backups and what their epoch says."""
 
 from __future__ import annotations
 

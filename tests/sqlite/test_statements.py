@@ -1,4 +1,4 @@
-"""Room: how many statements everything takes, by which indexes they are answered, and how much work they are."""
+"""How many statements everything takes, by which indexes they are answered, and how much work they are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room: clocks that step: recorded time never decreases along the log, whatever the machine's clock does."""
+"""Clocks that step: recorded time never decreases along the log, whatever the machine's clock does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room: noticing commits, and interrupts: no commit stays unannounced, no lock stays held."""
+"""Noticing commits, and interrupts: no commit stays unannounced, no lock stays held."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room: conditions judged from memory and from the file: they mean what `Query.matches` means, whoever wrote."""
+"""Conditions judged from memory and from the file: they mean what `Query.matches` means, whoever wrote."""
 
 from __future__ import annotations
 

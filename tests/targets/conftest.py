@@ -1,4 +1,4 @@
-"""Room: stores whose read models live elsewhere: the suite of tests/projections runs over each of these places."""
+"""Stores whose read models live elsewhere: the suite of tests/projections runs over each of these places."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def shared_url(url: str) -> str:
 
 @pytest.fixture
 def either(store: ef.Store) -> ef.Store:
-    """The same: which colour asks is no concern of a target."""
+    """The same: which mode asks is no concern of a target."""
     return store
 
 

@@ -1,4 +1,4 @@
-"""Room: a process that forks runners of a read model kept elsewhere, one whenever it is told to, to be killed at work.
+"""A process that forks runners of a read model kept elsewhere, one whenever it is told to, to be killed at work.
 
     python -m tests.targets.killed STORE TARGET
 

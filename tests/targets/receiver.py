@@ -1,4 +1,4 @@
-"""Room: two that take rows: one in memory, one behind HTTP; each can be told to fail, to repeat itself, to forget.
+"""Two that take rows: one in memory, one behind HTTP; each can be told to fail, to repeat itself, to forget.
 
 Knows: what the port asks of a sink, and nothing else. Does not know: the store.
 """

@@ -1,4 +1,4 @@
-"""Room: rows in DuckDB files and Parquet folders: exactly once, readable by others, refused in words."""
+"""Rows in DuckDB files and Parquet folders: exactly once, readable by others, refused in words."""
 
 from __future__ import annotations
 

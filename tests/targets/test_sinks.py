@@ -1,4 +1,4 @@
-"""Room: rows sent to what is no SQL database: whatever fails, repeats itself or forgets, they are the plain fold's."""
+"""Rows sent to what is no SQL database: whatever fails, repeats itself or forgets, they are the plain fold's."""
 
 from __future__ import annotations
 

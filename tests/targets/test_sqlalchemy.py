@@ -1,4 +1,4 @@
-"""Room: the suite of read models over SQL databases that are not the log's, by SQLAlchemy and by psycopg."""
+"""The suite of read models over SQL databases that are not the log's, by SQLAlchemy and by psycopg."""
 
 from tests.projections.test_failures import *
 from tests.projections.test_failures import _no_poison as _no_poison

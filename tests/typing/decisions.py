@@ -1,4 +1,4 @@
-"""Room: what type checkers say of the events that a decision wrote: they are of the types that it returns.
+"""What type checkers say of the events that a decision wrote: they are of the types that it returns.
 
 Checked, never imported. An ignored line is a mistake that has to be reported.
 """

@@ -1,4 +1,4 @@
-"""Room: the command line. One file for each group of verbs; this one is the door.
+"""The command line. One file for each group of verbs; this one is the door.
 
 Knows: how a process begins and ends. Does not know: any command, and nothing of what commands need, so that
 `eventfold --version` is quick and a missing extra is told in words.

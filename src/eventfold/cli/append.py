@@ -1,4 +1,4 @@
-"""Room: `eventfold append`: one event from flags, or many from JSON lines, under a condition.
+"""`eventfold append`: one event from flags, or many from JSON lines, under a condition.
 
 Knows: how flags and lines become events. Does not know: user classes: what is appended here is checked to be a
 sound event, not to fit the class that will read it.

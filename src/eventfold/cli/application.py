@@ -1,4 +1,4 @@
-"""Room: the typer application: every command under its name.
+"""The typer application: every command under its name.
 
 Knows: which commands there are, and their order. Does not know: what they do.
 """

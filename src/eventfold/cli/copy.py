@@ -1,4 +1,4 @@
-"""Room: `eventfold copy`: a whole log into another store, whatever the engines, and proven equal.
+"""`eventfold copy`: a whole log into another store, whatever the engines, and proven equal.
 
 Knows: two addresses and a progress bar. Does not know: how a log is copied.
 """

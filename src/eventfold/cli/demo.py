@@ -1,4 +1,4 @@
-"""Room: `eventfold demo`: runs on real data, from an empty file to a report.
+"""`eventfold demo`: runs on real data, from an empty file to a report.
 
 Knows: which demos there are. Does not know: what they do; each is imported when it is asked for.
 """

@@ -1,4 +1,4 @@
-"""Room: events as rows of a table, page after page in the same columns.
+"""Events as rows of a table, page after page in the same columns.
 
 Knows: which columns tell an event to a person. Does not know: where events come from.
 """

@@ -1,4 +1,4 @@
-"""Room: how a command ends: which exit code an error means, and how errors are told.
+"""How a command ends: which exit code an error means, and how errors are told.
 
 Knows: error codes, the streams of a process. Does not know: any command, any engine.
 """

@@ -1,4 +1,4 @@
-"""Room: a recorded history as a test: what happened to one entity, as code that replays it.
+"""A recorded history as a test: what happened to one entity, as code that replays it.
 
 Knows: how events, states and the values in them are written in Python. Does not know: any test runner. A value of a
 class that has no fields to go by stands there as it prints.

@@ -1,4 +1,4 @@
-"""Room: `eventfold history`: a state, step by step: each event, and what it changed.
+"""`eventfold history`: a state, step by step: each event, and what it changed.
 
 Knows: how steps are shown. Does not know: how they are folded.
 """

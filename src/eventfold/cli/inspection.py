@@ -1,4 +1,4 @@
-"""Room: `eventfold types`, `tags`, `stats` and `cursor`: what there is, how much of it, and how far it goes.
+"""`eventfold types`, `tags`, `stats` and `cursor`: what there is, how much of it, and how far it goes.
 
 Knows: what an operator looks for. Does not know: any engine; its facts are shown as it names them.
 """

@@ -1,4 +1,4 @@
-"""Room: `eventfold processes`: which instances wait, run, are stuck or finished; and what can be done about it by hand.
+"""`eventfold processes`: which instances wait, run, are stuck or finished; and what can be done about it by hand.
 
 Knows: words for operators. Does not know: how a process reacts, how a timer fires.
 """

@@ -1,4 +1,4 @@
-"""Room: `eventfold projections …`: read models looked at, and what may be done to them by hand.
+"""`eventfold projections …`: read models looked at, and what may be done to them by hand.
 
 Knows: names, tables, a progress bar. Does not know: how any of it is done (the administration of projections does).
 """

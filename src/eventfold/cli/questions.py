@@ -1,4 +1,4 @@
-"""Room: `MODULE:State key=value …` as a question: the user's class, imported, and its fields, converted.
+"""`MODULE:State key=value …` as a question: the user's class, imported, and its fields, converted.
 
 Knows: how to import, and how to say what went wrong in code that is not ours. Does not know: stores.
 """

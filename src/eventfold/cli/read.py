@@ -1,4 +1,4 @@
-"""Room: `eventfold read`: events that are there, once.
+"""`eventfold read`: events that are there, once.
 
 Knows: how flags become the bounds of a read. Does not know: how events are shown or found.
 """

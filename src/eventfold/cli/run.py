@@ -1,4 +1,4 @@
-"""Room: `eventfold run`: read models kept up to date by a process of their own.
+"""`eventfold run`: read models kept up to date by a process of their own.
 
 Knows: MODULE:NAME, signals. Does not know: how a projection is run.
 """

@@ -1,4 +1,4 @@
-"""Room: `eventfold schema`: export, check, diff, scan and catalogue: event types over the years.
+"""`eventfold schema`: export, check, diff, scan and catalogue: event types over the years.
 
 Knows: modules to import, files to read and write. Does not know: what makes a change a break.
 """

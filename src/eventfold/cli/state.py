@@ -1,4 +1,4 @@
-"""Room: `eventfold state`: what is so now, what was so then, and what changed between.
+"""`eventfold state`: what is so now, what was so then, and what changed between.
 
 Knows: that every state is a fold, and moments are positions in the end. Does not know: how folding is done.
 """

@@ -1,4 +1,4 @@
-"""Room: `eventfold tail`: events as they come, and progress that outlives the process.
+"""`eventfold tail`: events as they come, and progress that outlives the process.
 
 Knows: that progress is kept after events were delivered, never before. Does not know: how events are found.
 """

@@ -1,4 +1,4 @@
-"""Room: the terminal, as rich draws on it. Imported when the first table is drawn.
+"""The terminal, as rich draws on it. Imported when the first table is drawn.
 
 Knows: rich. Does not know: what is drawn.
 """

@@ -1,4 +1,4 @@
-"""Room: a state without a class: of every field that some events have, the last value, and where it came from.
+"""A state without a class: of every field that some events have, the last value, and where it came from.
 
 Knows: payloads that are JSON objects. Does not know: user classes, terminals. Pure.
 """

@@ -1,4 +1,4 @@
-"""Room: `eventfold verify`: the log is as it was written, and nobody who follows it skipped or repeated anything.
+"""`eventfold verify`: the log is as it was written, and nobody who follows it skipped or repeated anything.
 
 Knows: tables, a progress bar, exit codes. Does not know: what a proof is made of.
 """

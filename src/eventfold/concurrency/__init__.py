@@ -1,4 +1,4 @@
-"""Room: colour. The only place that knows threads, loops and locks: how a coroutine is run for a sync caller,
+"""The only package that knows threads, loops and locks: how a coroutine is run for a sync caller,
 offloaded for an async one, and how concurrent appends are combined into one commit.
 
 Knows: the port's promise that a non-suspending engine never waits. Does not know: any engine, any SQL.

@@ -1,4 +1,4 @@
-"""Room: a coroutine run in a thread of its own while its caller does something else.
+"""A coroutine run in a thread of its own while its caller does something else.
 
 Knows: threads. Does not know: what is done.
 """

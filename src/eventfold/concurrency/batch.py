@@ -1,4 +1,4 @@
-"""Room: one batch of waiting appends, committed, with an outcome for each whatever happens.
+"""One batch of waiting appends, committed, with an outcome for each whatever happens.
 
 Knows: the port's append. Does not know: who waits, or how.
 """

@@ -1,4 +1,4 @@
-"""Room: combining the appends of threads: whoever finds no one leading commits for everyone who waits.
+"""Combining the appends of threads: whoever finds no one leading commits for everyone who waits.
 
 Knows: locks. Does not know: loops, engines.
 """

@@ -1,4 +1,4 @@
-"""Room: combining the appends of tasks for an engine that really waits on a loop (a network engine).
+"""Combining the appends of tasks for an engine that really waits on a loop (a network engine).
 
 Knows: tasks and futures. Does not know: threads, engines.
 """

@@ -1,4 +1,4 @@
-"""Room: threads that work for event loops: appends combined on one of them, reads offloaded to a few.
+"""Threads that work for event loops: appends combined on one of them, reads offloaded to a few.
 
 Knows: loops and threads. Does not know: engines, what is read or written.
 """

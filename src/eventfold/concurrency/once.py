@@ -1,4 +1,4 @@
-"""Room: something made once, by whoever asks first, from whichever event loop it is asked.
+"""Something made once, by whoever asks first, from whichever event loop it is asked.
 
 Knows: loops and threads. Does not know: what is made.
 """

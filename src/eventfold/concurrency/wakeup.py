@@ -1,4 +1,4 @@
-"""Room: waiting until there may be something new, in either colour.
+"""Waiting until there may be something new, in either mode.
 
 Knows: an engine's `watch`. Does not know: what was written.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class CommitSignal:
-    """Wakes one waiting follower, in either colour, whenever something may have been committed."""
+    """Wakes one waiting follower, in either mode, whenever something may have been committed."""
 
     def __init__(self, watch: Callable[[Callable[[], None]], Callable[[], None]]) -> None:
         self._rung = Flag()

@@ -1,4 +1,4 @@
-"""Room: aggregates, for those who write rules as methods: a State whose methods decide, and record what they decide.
+"""Aggregates, for those who write rules as methods: a State whose methods decide, and record what they decide.
 
     class Account(ef.Aggregate):
         account: ef.Tag

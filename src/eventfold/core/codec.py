@@ -1,4 +1,4 @@
-"""Room: type names <-> classes, objects <-> bytes. The only room that sees bytes AND classes.
+"""Type names <-> classes, objects <-> bytes. The only room that sees bytes AND classes.
 
 Knows: codecs, the known classes. Does not know: positions as anything but a number to name in an error,
 engines, order of steps. What it encodes it has decoded again once: what is appended can be read (P10).

@@ -1,4 +1,4 @@
-"""Room: events as engines see them: bytes and envelope, before (NewEvent) and after (Stored) the log.
+"""Events as engines see them: bytes and envelope, before (NewEvent) and after (Stored) the log.
 
 Knows: the envelope, its limits, its digest. Does not know: user classes (registry does), databases.
 """

@@ -1,4 +1,4 @@
-"""Room: what a user writes: event classes, tag fields, drafts; and what a user reads: Recorded.
+"""What a user writes: event classes, tag fields, drafts; and what a user reads: Recorded.
 
 Knows: classes and their names, versions and tag fields. Does not know: bytes (registry), queries, engines.
 """

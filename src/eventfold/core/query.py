@@ -1,4 +1,4 @@
-"""Room: what a reader asks for, and the one meaning of "matches".
+"""What a reader asks for, and the one meaning of "matches".
 
 Knows: types, tags, positions. Does not know: bytes, classes, databases. Engines may answer a query in
 any way they like, as long as it selects what `Query.matches` selects.

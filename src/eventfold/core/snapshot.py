@@ -1,4 +1,4 @@
-"""Room: a folded state as bytes, beside the fingerprint that says whether those bytes may still be believed.
+"""A folded state as bytes, beside the fingerprint that says whether those bytes may still be believed.
 
 A snapshot is never a source of truth: dropping all of them changes nothing but time. It is believed only while the
 code that folded it is the same (core/fingerprint.py). Knows: states and JSON. Does not know: where snapshots are kept.

@@ -1,4 +1,4 @@
-"""Room: State and the fold. Pure: no clock, thread, database or order of steps.
+"""State and the fold. Pure: no clock, thread, database or order of steps.
 
 A State's fields without a default are the question, the others the answer; `evolve` is the fold's one step.
 Knows: event classes, queries. Does not know: bytes, the log, where events come from.

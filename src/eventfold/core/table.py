@@ -1,4 +1,4 @@
-"""Room: fields as columns: which kind of column a field becomes, and how a row object becomes a tuple and back.
+"""Fields as columns: which kind of column a field becomes, and how a row object becomes a tuple and back.
 
 Knows: Python types and a dozen kinds of columns. Does not know: any database's names for them (targets do).
 """

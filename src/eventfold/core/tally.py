@@ -1,4 +1,4 @@
-"""Room: the arithmetic of the completeness ledger: how many events, and which, as a sum that forgets their order.
+"""The arithmetic of the completeness ledger: how many events, and which, as a sum that forgets their order.
 
 A set of events is summed up as a count and the sum, modulo 2^128, of a hash of (position, id) of each. Sums do not
 mind order, batches or partitions, and they can be subtracted: the difference of two that differ by one event is that

@@ -1,4 +1,4 @@
-"""Room: stored fields that a class does not know: ignored unless it has a field that keeps them.
+"""Stored fields that a class does not know: ignored unless it has a field that keeps them.
 
     class PriceSet(ef.Event):
         item: ef.Tag

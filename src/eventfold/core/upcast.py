@@ -1,4 +1,4 @@
-"""Room: upcasters: plain typed functions that turn an event of an old class into today's.
+"""Upcasters: plain typed functions that turn an event of an old class into today's.
 
     @ef.upcast
     def with_currency(old: PricedV1) -> Priced:

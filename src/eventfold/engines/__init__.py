@@ -14,11 +14,11 @@ from eventfold.engines.addresses import MEMORY, address_text, file_path
 from eventfold.errors import InvalidInput, InvalidUrl, MissingExtra, NotSupported
 from eventfold.ports.engine import Engine, RestoreResult, UpgradeResult
 
-Colour = Literal["sync", "async"]
+Mode = Literal["sync", "async"]
 SCHEMES = ("memory", "sqlite", "postgresql", "postgres", "file")
 
 
-def open_engine(address: str | Engine, colour: Colour, create: bool, options: dict[str, Any]) -> Engine:
+def open_engine(address: str | Engine, mode: Mode, create: bool, options: dict[str, Any]) -> Engine:
     """The engine behind an address: a path or sqlite: is a SQLite file; memory:, postgresql:// are the others.
 
     `:memory:` is memory: too, and sqlite:///PATH means the same as in SQLAlchemy. An engine is returned as it is.
@@ -45,7 +45,7 @@ def open_engine(address: str | Engine, colour: Colour, create: bool, options: di
             if not _is_missing(error, "psycopg"):
                 raise
             raise missing_extra_error("postgres", "PostgreSQL", error) from error
-        return PostgresEngine(url, colour=colour, create=create, **options)
+        return PostgresEngine(url, mode=mode, create=create, **options)
     near = difflib.get_close_matches(known, SCHEMES, 1)
     raise InvalidUrl(
         f"{url!r} starts with the unknown scheme {scheme!r}{f' (did you mean {near[0]}:?)' if near else ''}.",

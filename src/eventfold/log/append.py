@@ -1,4 +1,4 @@
-"""Room: appending: encode, submit, and say again what got no answer.
+"""Appending: encode, submit, and say again what got no answer.
 
 Knows: the limits of a request, what an outcome means. Does not know: how requests are combined.
 """

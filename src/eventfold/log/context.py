@@ -157,7 +157,7 @@ def _meant_option(name: str) -> str | None:
 
 @contextmanager
 def context(metadata: dict[str, Any]) -> Generator[None, None, None]:
-    """Metadata for everything written inside, by any store of any colour.
+    """Metadata for everything written inside, by any store of any mode.
 
     Frameworks may leave it in another `contextvars.Context` than they entered it in (a thread pool runs each half of a
     generator in a copy of its own). Nothing is raised then: what is to be undone has gone with the first context.

@@ -1,4 +1,4 @@
-"""Room: copying a whole log into another store: page by page, resumable, and proven equal at the end.
+"""Copying a whole log into another store: page by page, resumable, and proven equal at the end.
 
 Knows: two engines. Does not know: which; any two will do, and positions, times, ids and boundaries are kept.
 """

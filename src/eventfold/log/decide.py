@@ -1,4 +1,4 @@
-"""Room: deciding: load, decide, append under exactly the condition that was read, retry on conflict.
+"""Deciding: load, decide, append under exactly the condition that was read, retry on conflict.
 
 Knows: the order of these steps. Does not know: what any decision is about.
 """

@@ -1,4 +1,4 @@
-"""Room: calling a decision: the states among its arguments, and what it returned or recorded as events.
+"""Calling a decision: the states among its arguments, and what it returned or recorded as events.
 
 Knows: what a decision may be given, and may give. Does not know: logs, conditions, retries.
 """

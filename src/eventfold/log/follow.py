@@ -1,4 +1,4 @@
-"""Room: following: catch up, then live, with one cursor that is verified at every page.
+"""Following: catch up, then live, with one cursor that is verified at every page.
 
 Knows: what "caught up" means: the last page was the end of the log as it was when asked for.
 Does not know: how a caller waits until there may be more (`concurrency` does).

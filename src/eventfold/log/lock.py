@@ -1,4 +1,4 @@
-"""Room: locking a question: for decisions that would lose every race, or are too dear to be made twice.
+"""Locking a question: for decisions that would lose every race, or are too dear to be made twice.
 
 A lock keeps others out who ask for it too; it is a courtesy. The append condition stays the safety: whoever
 decides without the lock is refused, or refuses us, as ever. Knows: the port's `try_lock`. Does not know: clocks;

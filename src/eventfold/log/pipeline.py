@@ -1,4 +1,4 @@
-"""Room: chains: decisions of this process over one question, each built on the one before while that is committed.
+"""Chains: decisions of this process over one question, each built on the one before while that is committed.
 
 Decisions over a hot question would meet each other's conflicts. Here the next one begins with the state that the one
 before will leave, under the condition that it was written and that nobody else wrote since; both then share a commit.

@@ -1,6 +1,6 @@
-"""Room: reading: bounds resolved once, then page after page, decoded; states folded, warm or cold.
+"""Reading: bounds resolved once, then page after page, decoded; states folded, warm or cold.
 
-Knows: what `at`, `until` and `since` mean. Does not know: which colour is waiting for the page.
+Knows: what `at`, `until` and `since` mean. Does not know: which mode is waiting for the page.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Room: using snapshots: believed only if the fold's code is the same and the log still holds what was folded.
+"""Using snapshots: believed only if the fold's code is the same and the log still holds what was folded.
 
 Knows: the port, fingerprints. Does not know: where an engine keeps them. Failing to keep one is no failure.
 """

@@ -1,4 +1,4 @@
-"""Room: states already folded, kept to be caught up instead of folded again.
+"""States already folded, kept to be caught up instead of folded again.
 
 What is kept is never changed and never handed out: callers get copies. A state is believed in the epoch of the store
 in which it was folded, and in no other: events that it counts may be lost there. Knows: states, positions, epochs.

@@ -1,6 +1,6 @@
-"""Room: THE PORT. Everything a reader must believe about a store is said here, once.
+"""THE PORT. Everything a reader must believe about a store is said here, once.
 
-Knows: records, queries, receipts. Does not know: user classes, colours, threads, databases.
+Knows: records, queries, receipts. Does not know: user classes, modes, threads, databases.
 Each sentence marked (P1) … (P9) is a promise with a test of that number in `testing/conformance`.
 
 Every method is a coroutine, so that it is written once for sync and async users. An engine whose

@@ -1,4 +1,4 @@
-"""Room: read models that every append keeps up, as an engine sees them: names, and who may append without them.
+"""Read models that every append keeps up, as an engine sees them: names, and who may append without them.
 
 Knows: names, fingerprints, event types; the words of a refusal. Does not know: how anything is folded, who enrols one.
 """

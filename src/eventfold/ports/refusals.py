@@ -1,4 +1,4 @@
-"""Room: the words every engine refuses an append with, so that all of them raise identical errors.
+"""The words every engine refuses an append with, so that all of them raise identical errors.
 
 Knows: clauses, events, positions. Does not know: how an engine found out.
 """

@@ -1,4 +1,4 @@
-"""Room: THE SINK PORT: a place for rows that is no SQL database. What a sink does, said once.
+"""THE SINK PORT: a place for rows that is no SQL database. What a sink does, said once.
 
 Rows and their checkpoint are kept in the store's own database, in one transaction; with them, what has to be sent. So a
 sink is only ever told what rows *are*, never how they change: whatever arrives twice, late, or after a crash, does no

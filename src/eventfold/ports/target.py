@@ -1,7 +1,7 @@
-"""Room: THE OTHER PORT: where rows and checkpoints are kept. What a target promises, said once.
+"""THE OTHER PORT: where rows and checkpoints are kept. What a target promises, said once.
 
 A target keeps, beside the rows, everything that is known about a projection's progress, and changes both in one
-transaction. Its methods block and never suspend: projections run in threads of their own, in either colour.
+transaction. Its methods block and never suspend: projections run in threads of their own, in either mode.
 Knows: rows as tuples, checkpoints, leases. Does not know: user classes, the log, SQL.
 """
 

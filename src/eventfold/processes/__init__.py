@@ -1,4 +1,4 @@
-"""Room: processes, timers and effects: work that takes days, survives restarts, and reaches outside.
+"""Processes, timers and effects: work that takes days, survives restarts, and reaches outside.
 
 Knows: states that react (classes, plan, wishes), carrying out what they ask for (react), timers (facts, timers),
 effects and webhooks, running all of it. Does not know: how a checkpoint is kept (the read side does).

@@ -1,4 +1,4 @@
-"""Room: what a reaction may ask for: a decision, a timer, the end of timers. Plain values; nothing is done here.
+"""What a reaction may ask for: a decision, a timer, the end of timers. Plain values; nothing is done here.
 
 Knows: functions, events, moments. Does not know: the log, when or how often any of it is carried out.
 """

@@ -1,4 +1,4 @@
-"""Room: what a user derives a process from: a State whose `react` asks for commands, timers and facts.
+"""What a user derives a process from: a State whose `react` asks for commands, timers and facts.
 
 Knows: its class keywords. Does not know: what its annotations come to (plan.py does), the log, who runs it.
 """

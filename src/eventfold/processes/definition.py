@@ -1,4 +1,4 @@
-"""Room: what a Process class means, compiled once: its name, the events it reacts to, which instance one belongs to.
+"""What a Process class means, compiled once: its name, the events it reacts to, which instance one belongs to.
 
 Knows: annotations, tag fields. Does not know: positions, the log, the order of steps.
 """

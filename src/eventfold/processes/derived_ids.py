@@ -1,4 +1,4 @@
-"""Room: ids that come out the same however often they are made, so that whatever is repeated is recognised.
+"""Ids that come out the same however often they are made, so that whatever is repeated is recognised.
 
 Knows: UUIDs (RFC 9562). Does not know: what they are given to.
 """

@@ -1,4 +1,4 @@
-"""Room: effects, what is done outside the log about an event: a plain function, at least once for each.
+"""Effects, what is done outside the log about an event: a plain function, at least once for each.
 
 Knows: functions, annotations, policies. Does not know: the log, how far it has come, what the function does.
 """

@@ -1,4 +1,4 @@
-"""Room: what can be seen of processes and effects from outside: what waits and for what, what is stuck and why.
+"""What can be seen of processes and effects from outside: what waits and for what, what is stuck and why.
 
 Knows: timers and parked events; with the class, states. Does not know: terminals, who runs anything.
 """

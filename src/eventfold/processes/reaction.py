@@ -1,4 +1,4 @@
-"""Room: one reaction: the state as it was right after the event, what the process asks for, each carried out once.
+"""One reaction: the state as it was right after the event, what the process asks for, each carried out once.
 
 Knows: the order of these steps, and the ids that make repeating them harmless. Does not know: threads, clocks, who
 repeats it and when.

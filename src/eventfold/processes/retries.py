@@ -1,4 +1,4 @@
-"""Room: trying again what was parked, when its time has come, until its attempts are used up.
+"""Trying again what was parked, when its time has come, until its attempts are used up.
 
 Knows: entries, policies. Does not know: clocks (it is told seconds), what is tried, who does it.
 """

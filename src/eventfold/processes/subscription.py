@@ -1,4 +1,4 @@
-"""Room: processes and effects as subscriptions of the read side, which keeps checkpoints, leases, parked events.
+"""Processes and effects as subscriptions of the read side, which keeps checkpoints, leases, parked events.
 
 Knows: how a subscription is declared. Does not know: how one is run.
 """

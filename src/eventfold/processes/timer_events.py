@@ -1,4 +1,4 @@
-"""Room: timers as facts in the log: set, cancelled, and the event by which one fires; and one query that finds them.
+"""Timers as facts in the log: set, cancelled, and the event by which one fires; and one query that finds them.
 
     $timer-set         tagged $process:NAME   its id is the timer's id
     $timer-cancelled   tagged $process:NAME   ends the timers set before it

@@ -1,4 +1,4 @@
-"""Room: timers that have not fired yet, kept up to date from the log; and firing those that are due, once.
+"""Timers that have not fired yet, kept up to date from the log; and firing those that are due, once.
 
 Only the facts about timers are asked for, never the whole log, and each of them once. Knows: the order of these
 steps. Does not know: clocks (it is told the time), threads, who else is doing the same at the same time.

@@ -1,4 +1,4 @@
-"""Room: HTTP effects: an event as a signed POST.
+"""HTTP effects: an event as a signed POST.
 
 Knows: what is said about an event. Does not know: HTTP and signatures (webhooks.py does), when it is tried again.
 """

@@ -1,4 +1,4 @@
-"""Room: read models, the user's half: classes whose rows are folded from events, and what they mean.
+"""Read models, the user's half: classes whose rows are folded from events, and what they mean.
 
 Knows: event classes, columns, keys, handlers, the ledger's arithmetic. Pure: no clock, no thread, no database,
 no order of steps. Does not know: where rows are kept (targets), who runs it (running), how far it has come.

@@ -1,4 +1,4 @@
-"""Room: sharing: which partitions of a projection a runner keeps when others are there to take some.
+"""Sharing: which partitions of a projection a runner keeps when others are there to take some.
 
 Nobody can see who waits for work, only who has some. So whoever has several lets one go for a moment, now and then; a
 runner that has none takes it, is seen from then on, and is given its share. Knows: who holds what. Does not know: how

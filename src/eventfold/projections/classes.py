@@ -1,4 +1,4 @@
-"""Room: the three classes a user derives from: rows by key, handlers with SQL, subscriptions with effects.
+"""The three classes a user derives from: rows by key, handlers with SQL, subscriptions with effects.
 
 Knows: their class keywords. Does not know: what their annotations come to (plan.py does).
 """

@@ -1,4 +1,4 @@
-"""Room: finding a projection's class by its address, MODULE:NAME.
+"""Finding a projection's class by its address, MODULE:NAME.
 
 Knows: imports, the current directory. Does not know: what is done with the class.
 """

@@ -1,4 +1,4 @@
-"""Room: manual acts on a projection, as events of their own in the log: who skipped what, and why.
+"""Manual acts on a projection, as events of their own in the log: who skipped what, and why.
 
 The target's transaction decides: a command is done there, and is written into the log afterwards, under an id that was
 fixed in that transaction. Their types begin with `$`, which is kept for eventfold's own. Knows: how they are written.

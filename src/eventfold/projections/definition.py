@@ -1,4 +1,4 @@
-"""Room: what a projection class means, compiled once: its query, its key, its handlers, its fingerprint.
+"""What a projection class means, compiled once: its query, its key, its handlers, its fingerprint.
 
 Knows: annotations. Does not know: positions, targets, the order of steps.
 """

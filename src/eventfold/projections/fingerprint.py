@@ -1,4 +1,4 @@
-"""Room: the fingerprint of a projection's code: does a class still mean what it meant when its rows were made?
+"""The fingerprint of a projection's code: does a class still mean what it meant when its rows were made?
 
 Formatting, comments and docstrings do not count; the fields, the query and every method do, those it inherits from
 the user's own classes too; a function outside a class does not. Knows: source and byte code. Does not know: what is

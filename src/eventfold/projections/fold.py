@@ -1,4 +1,4 @@
-"""Room: a page of events taken into a read model: decoded, given to their keys, folded into rows or handed to handlers.
+"""A page of events taken into a read model: decoded, given to their keys, folded into rows or handed to handlers.
 
 Knows: plans, rows in memory, whose fault an error is. Does not know: checkpoints, leases, what happens after a failure.
 """

@@ -1,7 +1,7 @@
-"""Room: a follower's progress kept by name: cursor, count and digest, in the store's own database, held by a lease.
+"""A follower's progress kept by name: cursor, count and digest, in the store's own database, held by a lease.
 
 Knows: what was given and not yet acknowledged, a thread that keeps the lease alive. Does not know: how events are
-found, colour (its calls block).
+found, mode (its calls block).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Room: followers, as a user holds them, in either colour: events as they come, and progress by name.
+"""Followers, as a user holds them, in either mode: events as they come, and progress by name.
 
 Knows: pages, the event in hand, when to wait. Does not know: how events are found, how progress is kept.
 """
@@ -18,7 +18,7 @@ from eventfold.projections.follower_progress import FollowerProgress
 
 
 class _Given:
-    """What both colours know: which events have been given so far."""
+    """What both modes know: which events have been given so far."""
 
     def __init__(self, following: LogFollower, bell: CommitSignal) -> None:
         self._following, self._bell = following, bell

@@ -1,4 +1,4 @@
-"""Room: generations of a projection: registering it, building another beside it, comparing, switching, going back.
+"""Generations of a projection: registering it, building another beside it, comparing, switching, going back.
 
 Knows: what must be true before each step. Does not know: how events are folded, who runs what.
 """

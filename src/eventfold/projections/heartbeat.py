@@ -1,4 +1,4 @@
-"""Room: signs of life for whoever is long at one step, so that a slow handler is not taken for a dead one.
+"""Signs of life for whoever is long at one step, so that a slow handler is not taken for a dead one.
 
 Without them a handler that needs longer than its lease would lose it, and another runner would begin the same event,
 and lose it too: effects would be done again and again, and nothing would ever be done with. Knows: a thread for each

@@ -1,4 +1,4 @@
-"""Room: read models folded within the append that writes their events: what an engine is given to fold with.
+"""Read models folded within the append that writes their events: what an engine is given to fold with.
 
 Knows: plans, rows in memory, what must be undone when a request is refused. Does not know: how a transaction begins or
 ends (the engine does), who enrols a read model (enrol.py), threads.

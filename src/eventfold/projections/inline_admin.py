@@ -1,4 +1,4 @@
-"""Room: making a read model one that every append keeps up, exchanging its generation, letting go of it.
+"""Making a read model one that every append keeps up, exchanging its generation, letting go of it.
 
 All of it happens in a turn of the engine, in which nobody appends: what is not folded yet is folded there, and the same
 commit says so to every writer. Knows: the order of these steps. Does not know: how events are folded, who asks.

@@ -1,4 +1,4 @@
-"""Room: read models that every append keeps up, as the desk handles them: named at the store, exchanged, let go of.
+"""Read models that every append keeps up, as the desk handles them: named at the store, exchanged, let go of.
 
 Knows: where they are enrolled, what may not be done to them. Does not know: how they are folded, how a turn is taken.
 """

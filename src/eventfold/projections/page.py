@@ -1,4 +1,4 @@
-"""Room: events of a page, ready to be folded: one by one as items, or, where every one is simple, in columns.
+"""Events of a page, ready to be folded: one by one as items, or, where every one is simple, in columns.
 
 Knows: which row each event concerns; whose fault an error is. Does not know: bytes, where rows are kept.
 """

@@ -1,4 +1,4 @@
-"""Room: events that were parked: which wait for which, and which is next to be tried again.
+"""Events that were parked: which wait for which, and which is next to be tried again.
 
 Knows: entries, keys as text. Does not know: how anything is tried.
 """

@@ -1,4 +1,4 @@
-"""Room: the next page of a read model, read, decoded and tallied while the one in hand is written.
+"""The next page of a read model, read, decoded and tallied while the one in hand is written.
 
 Knows: that a log only grows, so that what was read early is as good as what is read in time. Does not know: threads
 (it is given one), what is done with a page. Nothing is changed here: a page that is not wanted is dropped.

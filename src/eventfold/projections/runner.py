@@ -1,4 +1,4 @@
-"""Room: the runner: a thread for each partition of each projection, woken by the log, stopped without losing anything.
+"""The runner: a thread for each partition of each projection, woken by the log, stopped without losing anything.
 
 Knows: threads, back-off, when to give a sign of life. Does not know: what a step does.
 """

@@ -1,4 +1,4 @@
-"""Room: where a projection stands, and, if it is behind, why: in one sentence.
+"""Where a projection stands, and, if it is behind, why: in one sentence.
 
 Knows: what a checkpoint tells of its runner. Does not know: clocks (it is told the time), who asks.
 """

@@ -1,4 +1,4 @@
-"""Room: why a projection does not go on, kept with its checkpoint and told as an error.
+"""Why a projection does not go on, kept with its checkpoint and told as an error.
 
 Knows: the words. Does not know: what stopped it.
 """

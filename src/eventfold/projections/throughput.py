@@ -1,4 +1,4 @@
-"""Room: how fast a projection goes, and which of its handlers is the slowest: what its status tells.
+"""How fast a projection goes, and which of its handlers is the slowest: what its status tells.
 
 Knows: arithmetic. Does not know: clocks.
 """

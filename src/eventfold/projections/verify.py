@@ -1,4 +1,4 @@
-"""Room: the proof: the log is counted again, and the ledger of every projection is held against it.
+"""The proof: the log is counted again, and the ledger of every projection is held against it.
 
 Knows: tallies, marks, how to name the one event that is missing. Does not know: who asks, how it is shown.
 """

@@ -1,4 +1,4 @@
-"""Room: a live view: a projection's rows folded in memory, no table, now or at a moment of the past.
+"""A live view: a projection's rows folded in memory, no table, now or at a moment of the past.
 
 Knows: the fold. Does not know: targets, checkpoints.
 """

@@ -1,4 +1,4 @@
-"""Room: one step of a projection: read a page, fold it, write rows and checkpoint together, or say why not.
+"""One step of a projection: read a page, fold it, write rows and checkpoint together, or say why not.
 
 Knows: the order of these steps, what follows a failure, what the ledger counts. Does not know: clocks (it is given
 one), threads, who runs it, what a target is made of.

@@ -1,4 +1,4 @@
-"""Room: what a runner in the background has to tell, to the logger "eventfold": to stderr, unless told otherwise.
+"""What a runner in the background has to tell, to the logger "eventfold": to stderr, unless told otherwise.
 
 Knows: what was told already, so that nothing is told every second. Does not know: threads, how an event is folded.
 """

@@ -1,4 +1,4 @@
-"""Room: event types over the years: described as JSON Schema, locked in a file, compared, held against a whole log.
+"""Event types over the years: described as JSON Schema, locked in a file, compared, held against a whole log.
 
 Knows: declared classes. Does not know: engines, commands, files (those who call it read and write them).
 """

@@ -1,4 +1,4 @@
-"""Room: the event catalogue, a page for people: what events there are, their fields, who decides and projects them.
+"""The event catalogue, a page for people: what events there are, their fields, who decides and projects them.
 
 Knows: declared classes. Does not know: how it is found who has to do with them (usage.py does), files.
 """

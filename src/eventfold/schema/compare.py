@@ -1,4 +1,4 @@
-"""Room: which change of a schema breaks the reading of old events, and what to write instead.
+"""Which change of a schema breaks the reading of old events, and what to write instead.
 
 The question is always the same: can today's classes read every event the locked ones have written, and does
 a query by tag still find what it found? Knows: lock files as data. Does not know: classes, files.

@@ -1,4 +1,4 @@
-"""Room: an event class as plain data: its name, version, fields as JSON Schema, tags, and where it leads on to.
+"""An event class as plain data: its name, version, fields as JSON Schema, tags, and where it leads on to.
 
 Knows: msgspec's and pydantic's schemas. Does not know: which change is a break (compare does).
 """

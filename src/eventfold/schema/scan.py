@@ -1,4 +1,4 @@
-"""Room: a whole log read through today's classes: what no longer fits, by type, version and field.
+"""A whole log read through today's classes: what no longer fits, by type, version and field.
 
 Knows: the store. Does not know: who shows the findings. One misfit is never the end of the scan.
 """

@@ -1,4 +1,4 @@
-"""Room: the code to begin with: an old event class as the lock file remembers it, and an upcaster that leads on.
+"""The code to begin with: an old event class as the lock file remembers it, and an upcaster that leads on.
 
 Knows: JSON Schema as the lock keeps it. Does not know: which change needs it.
 """

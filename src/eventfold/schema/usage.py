@@ -1,4 +1,4 @@
-"""Room: who has to do with an event: what decides, folds, projects it, or reacts to it, by annotations and code.
+"""Who has to do with an event: what decides, folds, projects it, or reacts to it, by annotations and code.
 
 Knows: functions, states, read models, processes and effects of the modules it is shown. Does not know: pages, files.
 """

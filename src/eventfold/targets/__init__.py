@@ -1,4 +1,4 @@
-"""Room: where rows may live: which address means which target. Targets know nothing of each other.
+"""Where rows may live: which address means which target. Targets know nothing of each other.
 
 Knows: URL schemes. Does not know: how a target works, where an engine keeps its log (it says so itself).
 """

@@ -1,4 +1,4 @@
-"""Room: a target whose rows are sent to a sink: kept beside the checkpoint, in the store's own database, and sent on.
+"""A target whose rows are sent to a sink: kept beside the checkpoint, in the store's own database, and sent on.
 
 A transaction writes the rows, moves the checkpoint, and keeps the batch that tells a sink of it; after the commit the
 batch is sent, and then struck out. Whatever is not struck out is sent again by whoever claims the work next, before

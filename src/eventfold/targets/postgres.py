@@ -1,6 +1,6 @@
-"""Room: rows in PostgreSQL: beside the log, in the store's schema, or in any other database.
+"""Rows in PostgreSQL: beside the log, in the store's schema, or in any other database.
 
-Knows: psycopg, in its blocking colour. Does not know: projections, how the log is kept.
+Knows: psycopg, in its blocking mode. Does not know: projections, how the log is kept.
 """
 
 from __future__ import annotations

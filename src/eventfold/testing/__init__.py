@@ -1,4 +1,4 @@
-"""Room: what is shipped for tests: a clock to set, faults to plan, AsyncStore made to look synchronous, and the
+"""What is shipped for tests: a clock to set, faults to plan, AsyncStore made to look synchronous, and the
 conformance suite that every engine passes (`eventfold.testing.conformance`); given / when / then, Hypothesis
 strategies (`.strategies`) and ready properties (`.properties`) for a user's own rules.
 

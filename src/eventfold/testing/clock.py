@@ -1,4 +1,4 @@
-"""Room: a clock that stands still until it is told otherwise, for engines that take `clock=`.
+"""A clock that stands still until it is told otherwise, for engines that take `clock=`.
 
 Knows: µs since 1970 UTC. Does not know: engines.
 """

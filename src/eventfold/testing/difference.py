@@ -1,4 +1,4 @@
-"""Room: telling what differs between what a test expected and what it found.
+"""Telling what differs between what a test expected and what it found.
 
 Knows: events, rows, wishes as plain values. Does not know: where they come from.
 """

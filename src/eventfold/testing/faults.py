@@ -1,6 +1,6 @@
-"""Room: an engine that goes wrong on request, to see that whoever stands on it survives.
+"""An engine that goes wrong on request, to see that whoever stands on it survives.
 
-Knows: the port. Does not know: which engine is inside, colours, databases.
+Knows: the port. Does not know: which engine is inside, modes, databases.
 """
 
 from __future__ import annotations

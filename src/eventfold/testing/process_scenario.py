@@ -1,4 +1,4 @@
-"""Room: given / when / then for what goes on by itself: processes, timers, effects; with time under control.
+"""Given / when / then for what goes on by itself: processes, timers, effects; with time under control.
 
     given(OrderPlaced("o-1", 80)) \\
         .run(Payment) \\

@@ -1,4 +1,4 @@
-"""Room: properties that every fold, decision and upcaster should have, ready to be held against your own.
+"""Properties that every fold, decision and upcaster should have, ready to be held against your own.
 
 Each is a plain function that raises AssertionError with the smallest fact that breaks it. Feed them with examples,
 or with the strategies beside this file. Knows: states, the store. Does not know: any test runner.

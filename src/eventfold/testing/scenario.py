@@ -1,4 +1,4 @@
-"""Room: given / when / then: decisions, states, rows and processes tested on a store in memory, in one sentence.
+"""Given / when / then: decisions, states, rows and processes tested on a store in memory, in one sentence.
 
     given(MoneyDeposited("a-1", Decimal(80))) \\
         .when(transfer, Account("a-1"), Account("a-2"), amount=Decimal(50)) \\

@@ -1,4 +1,4 @@
-"""Room: Hypothesis strategies made from event and state classes, for tests that try what no one thought of.
+"""Hypothesis strategies made from event and state classes, for tests that try what no one thought of.
 
     @hypothesis.given(events_of(MoneyDeposited, MoneyWithdrawn, account="a-1"))
     def test_the_balance_is_the_sum(events): ...

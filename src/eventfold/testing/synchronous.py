@@ -1,4 +1,4 @@
-"""Room: async things that look synchronous, so that a test is written once for both colours.
+"""Async things that look synchronous, so that a test is written once for both modes.
 
 Knows: coroutines, async generators, one event loop on a thread. Does not know: what any method does.
 """

@@ -50,26 +50,26 @@ from eventfold.ports.integrity import Problem, Progress
 class PostgresEngine:
     """One log in one schema of a PostgreSQL database; any number of processes may use it at once.
 
-    `colour`: whether calls block ("sync") or run on an asyncio event loop ("async"). `create`: whether to create a
+    `mode`: whether calls block ("sync") or run on an asyncio event loop ("async"). `create`: whether to create a
     store that does not exist. For the other options see `PostgresOptions`.
     """
 
     name = "postgres"
 
-    def __init__(self, url: str, *, colour: Mode = "sync", create: bool = True, **options: Any) -> None:
+    def __init__(self, url: str, *, mode: Mode = "sync", create: bool = True, **options: Any) -> None:
         plain_url, self.options = parse_url(url, options)
-        self.capabilities = Capabilities(suspends=colour == "async", blocks=colour == "sync", inline=colour == "sync")
+        self.capabilities = Capabilities(suspends=mode == "async", blocks=mode == "sync", inline=mode == "sync")
         self._default_target = target_url(plain_url, self.options.schema)
         self._given_options: dict[str, Any] = {**options, "schema": self.options.schema}
         self._blocking_pool_size = self.options.pool  # of the engine that `blocking` returns
         self._schema = quote_identifier(self.options.schema)
         self._sql = ReadStatements(self._schema)
-        self._servers = Servers(plain_url, self.options, colour, create, self._forget_epoch)
+        self._servers = Servers(plain_url, self.options, mode, create, self._forget_epoch)
         self._reader = PostgresReader(self._servers)
         self._writer = PostgresWriter(self._servers, self._reader)
         self._replication = Replication(self._servers, self._writer)
         self._transactions = TransactionalAppends(self._servers, self._reader)
-        self._locks = NamedLocks(self._servers, colour)
+        self._locks = NamedLocks(self._servers, mode)
         self._listener: Listener | None = None
 
     def _forget_epoch(self) -> None:

@@ -1,4 +1,4 @@
-"""Room: a DuckDB file, held only while it is worked with: DuckDB lets one process at a time have it open.
+"""A DuckDB file, held only while it is worked with: DuckDB lets one process at a time have it open.
 
 It is opened when somebody needs it, kept for the moment in which they probably need it again, and let go of, so that an
 analyst, a command or another runner gets in. Under steady work it is let go of every few seconds all the same.

@@ -1,4 +1,4 @@
-"""Room: DuckDB as one of the SQL databases that rows may live in.
+"""DuckDB as one of the SQL databases that rows may live in.
 
 It is a database for looking at many rows at once: pages are written and looked up as arrays, and indexes other than
 the key's are left out, since it reads columns whole. Knows: duckdb. Does not know: projections.

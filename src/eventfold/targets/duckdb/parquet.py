@@ -1,4 +1,4 @@
-"""Room: rows as Parquet files in a folder: snapshots that are always whole, of rows kept in a DuckDB file beside them.
+"""Rows as Parquet files in a folder: snapshots that are always whole, of rows kept in a DuckDB file beside them.
 
 A Parquet file cannot be changed, so rows and checkpoint live in `eventfold.duckdb`, exactly once, and each table is
 written anew as `TABLE.parquet` when its projection has caught up, and every few seconds while it has not. Under its

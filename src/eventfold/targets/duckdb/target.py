@@ -1,4 +1,4 @@
-"""Room: a target in a DuckDB file: rows and checkpoint in one transaction, hence exactly once.
+"""A target in a DuckDB file: rows and checkpoint in one transaction, hence exactly once.
 
 Knows: what differs from other SQL databases. Does not know: connections (connection.py does).
 """

@@ -1,4 +1,4 @@
-"""Room: rows told to whatever answers to HTTP: a signed POST for each batch, with an idempotency key.
+"""Rows told to whatever answers to HTTP: a signed POST for each batch, with an idempotency key.
 
     {"type": "carrier_month.rows", "timestamp": …, "data": {"puts": […], "deletes": […], "number": 12, "after": 11, …}}
     {"type": "carrier_month.shown", …: readers see generation 2}      {"type": "carrier_month.dropped", …}

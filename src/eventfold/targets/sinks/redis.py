@@ -1,4 +1,4 @@
-"""Room: rows in Redis: a hash for each read model, a field for each row, its value the row as JSON.
+"""Rows in Redis: a hash for each read model, a field for each row, its value the row as JSON.
 
     HGET carrier_month '["UA",1]'      a key of one text is that text; any other is a JSON array
     carrier_month:2                    another generation: one that is being built, or the one before

@@ -1,4 +1,4 @@
-"""Room: connections of a driver: one for each call, of which a few are kept, or one for all threads in turn.
+"""Connections of a driver: one for each call, of which a few are kept, or one for all threads in turn.
 
 Knows: threads. Does not know: any driver.
 """

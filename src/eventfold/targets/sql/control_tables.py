@@ -1,4 +1,4 @@
-"""Room: the tables in which a SQL target keeps what is known about projections, each row with its checksum.
+"""The tables in which a SQL target keeps what is known about projections, each row with its checksum.
 
 Knows: SQL that SQLite and PostgreSQL read alike (`?` becomes the driver's own mark). Does not know: rows.
 """

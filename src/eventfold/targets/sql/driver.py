@@ -1,4 +1,4 @@
-"""Room: the little that differs between SQL databases, as one protocol.
+"""The little that differs between SQL databases, as one protocol.
 
 Knows: what the SQL target needs of a driver. Does not know: any driver.
 """

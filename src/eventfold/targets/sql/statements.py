@@ -1,4 +1,4 @@
-"""Room: statements for rows: how a table is made, and its rows written, found and walked through.
+"""Statements for rows: how a table is made, and its rows written, found and walked through.
 
 Knows: SQL for tables of keyed rows; kinds of columns. Does not know: connections, checkpoints.
 """

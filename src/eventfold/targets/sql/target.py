@@ -1,4 +1,4 @@
-"""Room: a target in a SQL database: rows, checkpoints and leases in tables, over any driver.
+"""A target in a SQL database: rows, checkpoints and leases in tables, over any driver.
 
 Knows: tables, views, statements, transactions. Does not know: which database it is.
 Readers see views; the rows stand in tables with the generation's number behind their names, so that a switch is one

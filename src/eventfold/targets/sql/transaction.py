@@ -1,4 +1,4 @@
-"""Room: a target's open transaction: rows written, the checkpoint moved, by whoever holds the lease.
+"""A target's open transaction: rows written, the checkpoint moved, by whoever holds the lease.
 
 Knows: the fence (token and revision). Does not know: how a transaction begins and ends (target.py does).
 """

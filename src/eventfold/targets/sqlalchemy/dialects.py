@@ -1,4 +1,4 @@
-"""Room: what else differs between the databases that SQLAlchemy speaks to: upserts, locks, clocks, what went wrong.
+"""What else differs between the databases that SQLAlchemy speaks to: upserts, locks, clocks, what went wrong.
 
 Knows: dialects by name. Does not know: projections, transactions (ports/target.py does).
 """

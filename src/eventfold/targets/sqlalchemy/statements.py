@@ -1,4 +1,4 @@
-"""Room: how tables of rows are made and shown, and how rows are found, in Core's words.
+"""How tables of rows are made and shown, and how rows are found, in Core's words.
 
 Knows: statements. Does not know: checkpoints, when a transaction ends.
 """

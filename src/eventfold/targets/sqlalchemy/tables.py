@@ -1,4 +1,4 @@
-"""Room: tables as SQLAlchemy knows them: those of the checkpoints, and those of the rows.
+"""Tables as SQLAlchemy knows them: those of the checkpoints, and those of the rows.
 
 Knows: columns, keys, indexes. Does not know: connections, statements.
 """

@@ -1,4 +1,4 @@
-"""Room: a target in any SQL database that SQLAlchemy has a dialect for: rows, checkpoints and leases in tables.
+"""A target in any SQL database that SQLAlchemy has a dialect for: rows, checkpoints and leases in tables.
 
 Knows: Core statements, transactions; that some databases commit whenever a table is made. Does not know: projections.
 Where making a view commits, what is known is written first and the view after it; views are put right by whoever

@@ -1,4 +1,4 @@
-"""Room: an open transaction over SQLAlchemy: rows written, the checkpoint moved, by whoever holds the lease.
+"""An open transaction over SQLAlchemy: rows written, the checkpoint moved, by whoever holds the lease.
 
 Knows: the fence (token and revision), Core statements. Does not know: how a transaction begins and ends.
 """

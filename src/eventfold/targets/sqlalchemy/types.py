@@ -1,4 +1,4 @@
-"""Room: kinds of columns as SQLAlchemy types: what goes in comes out, exactly, or is refused.
+"""Kinds of columns as SQLAlchemy types: what goes in comes out, exactly, or is refused.
 
 Text is compared byte by byte (a key "A" is not a key "a"), decimals keep every digit, moments are UTC.
 Knows: how databases store things. Does not know: tables, statements.

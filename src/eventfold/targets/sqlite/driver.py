@@ -1,4 +1,4 @@
-"""Room: rows in a SQLite file: the store's own, another one, or memory.
+"""Rows in a SQLite file: the store's own, another one, or memory.
 
 In the store's own file every transaction takes the writers' turn (the same lock as appends) and is kept short;
 its commits are not fsynced one by one, since rows and checkpoint are lost or kept together and what is lost is folded

@@ -1,4 +1,4 @@
-"""Room: the whole suite in one namespace, for a test file to import.
+"""The whole suite in one namespace, for a test file to import.
 
 Knows: its chapters. Does not know: anything else.
 """

@@ -1,6 +1,6 @@
-"""Room: where an engine keeps one store while a test runs, opened in either colour as often as it likes.
+"""Where an engine keeps one store while a test runs, opened in either mode as often as it likes.
 
-Knows: addresses, colours. Does not know: pytest, engines.
+Knows: addresses, modes. Does not know: pytest, engines.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from eventfold.aio import AsyncStore
-from eventfold.engines import Colour, open_engine
+from eventfold.engines import Mode, open_engine
 from eventfold.ports.engine import Engine
 from eventfold.store import Store
 from eventfold.testing.faults import Faulty
@@ -16,15 +16,15 @@ from eventfold.testing.synchronous import DirectRunner, LoopRunner, Runner, Sync
 
 
 class EngineUnderTest:
-    """An address where nothing is yet, a colour, and the engine's options.
+    """An address where nothing is yet, a mode, and the engine's options.
 
     `clock` whether the engine takes `clock=` as an option (a database server has a clock of its own).
     Whatever it opens it closes again, in `close()`.
     """
 
-    def __init__(self, url: str, mode: Colour = "sync", *, clock: bool = False, **options: Any) -> None:
+    def __init__(self, url: str, mode: Mode = "sync", *, clock: bool = False, **options: Any) -> None:
         self.url, self.clock = url, clock
-        self.mode: Colour = mode
+        self.mode: Mode = mode
         self.options = options
         self._opened: list[Store] = []
         self._rivals: list[Store] = []
@@ -32,11 +32,11 @@ class EngineUnderTest:
 
     @property
     def runner(self) -> Runner:
-        """How a coroutine of the port is run in this colour."""
+        """How a coroutine of the port is run in this mode."""
         return self._loop or DirectRunner()
 
     def open(self, address: str | Engine | None = None, **options: Any) -> Store:
-        """A new handle on the store, which looks synchronous in both colours; made if nothing is there yet."""
+        """A new handle on the store, which looks synchronous in both modes; made if nothing is there yet."""
         where = address or self.url
         options = options if address else self.options | options
         if self._loop is None:
@@ -47,7 +47,7 @@ class EngineUnderTest:
         return store
 
     def rival(self) -> Store:
-        """A plain sync handle in either colour: what another thread, or a fault, writes through."""
+        """A plain sync handle in either mode: what another thread, or a fault, writes through."""
         store = Store(self.url, **self.options)
         self._rivals.append(store)
         return store

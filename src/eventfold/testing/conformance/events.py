@@ -1,4 +1,4 @@
-"""Room: the small bank that the suite plays with. Names start with `conformance` so that they meet no user's.
+"""The small bank that the suite plays with. Names start with `conformance` so that they meet no user's.
 
 Knows: event classes and one State. Does not know: stores.
 """

@@ -1,4 +1,4 @@
-"""Room: the fixtures the suite runs on, all made from one that the engine's author gives: `place`.
+"""The fixtures the suite runs on, all made from one that the engine's author gives: `place`.
 
 Knows: pytest, places. Does not know: engines.
 """
@@ -21,7 +21,7 @@ __all__ = ["capabilities", "clock", "faults", "open_again", "port", "reopen", "s
 
 @pytest.fixture
 def store(engine_under_test: EngineUnderTest, request: pytest.FixtureRequest) -> Store:
-    """An empty store, looking synchronous in either colour. Where a test asks for `clock`, it goes by that."""
+    """An empty store, looking synchronous in either mode. Where a test asks for `clock`, it goes by that."""
     if "clock" in request.fixturenames:
         return engine_under_test.open(clock=request.getfixturevalue("clock"))
     return engine_under_test.open()

@@ -1,4 +1,4 @@
-"""Room: an AsyncStore that a test may use as if it were a Store, so that one test is true of both colours.
+"""An AsyncStore that a test may use as if it were a Store, so that one test is true of both modes.
 
 Knows: a loop in a thread of its own. Does not know: what is asked: every name is the async store's own.
 """
@@ -86,9 +86,9 @@ class AwaitedDesk(Awaited):
 
 
 @contextmanager
-def opened(url: str, colour: str, **options: Any) -> Iterator[Any]:
-    """A store of either colour, for tests that block."""
-    if colour == "sync":
+def opened(url: str, mode: str, **options: Any) -> Iterator[Any]:
+    """A store of either mode, for tests that block."""
+    if mode == "sync":
         with ef.Store(url, **options) as store:
             yield store
         return
