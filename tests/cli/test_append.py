@@ -86,7 +86,7 @@ def test_a_key_or_an_id_makes_an_append_repeatable(bank: str) -> None:
         assert first["ids"] == second["ids"]
     ran = run("append", bank, "Other", "--id", str(identity(50)))
     assert ran.code == 3 and "already" in ran.err
-    assert "stood there already" in run("append", bank, "Noted", "--id", str(identity(50)), "--table").out
+    assert "already in the log" in run("append", bank, "Noted", "--id", str(identity(50)), "--table").out
 
 
 def test_lines_go_from_one_store_into_another_unchanged(bank: str, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_lines_go_from_one_store_into_another_unchanged(bank: str, tmp_path: Pat
     assert content(other) == content(bank)
     again = run("append", other, "--batch", "4", "--table", input=lines)
     assert again.code == 0
-    assert "Appended 0 events" in again.out and "6 events stood there already" in again.out
+    assert "Appended 0 events" in again.out and "6 events were already in the log" in again.out
     assert run("read", other, "--count").out == "6\n"
 
 
@@ -135,7 +135,7 @@ def test_a_bad_line_is_named_and_its_batch_is_not_written(tmp_path: Path) -> Non
     ran = run("append", url, "--create", "--batch", "2", input=lines)
     assert ran.code == 2
     assert "Line 6 cannot be appended" in ran.err and "unknown field `tag`" in ran.err
-    assert "the first 4 events stand in the log" in ran.err
+    assert "The first 4 events of the input are in the log" in ran.err
     assert run("read", url, "--count").out == "4\n"
 
 
@@ -157,9 +157,9 @@ def test_atomic_lines_are_one_append_or_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["A", "--data", "{a}"], "The data is no JSON"),
+        (["A", "--data", "{a}"], "The data is not JSON"),
         (["A", "--data", "@nowhere.json"], "nowhere.json cannot be read"),
-        (["A", "--meta", "eve"], "is no pair"),
+        (["A", "--meta", "eve"], "is not a pair"),
         (["A", "--tag", "x\ny"], "control character"),
         (["A", "--tag", "x" * 300], "too long"),
         (["$A"], "kept for eventfold's own"),
@@ -169,8 +169,8 @@ def test_atomic_lines_are_one_append_or_none(tmp_path: Path) -> None:
         (["A", "--unless-tag", "x:1", "--after", "70"], "70"),
         (["A", "--data", json.dumps("x" * 1_000_001)], "1,000,000 is the most"),
         (["A", *[word for n in range(65) for word in ("--tag", f"x:{n}")]], "64 is the most"),
-        (["--tag", "x:1"], "belongs to one event"),
-        (["-", "--data", "{}"], "belongs to one event"),
+        (["--tag", "x:1"], "applies to a single event"),
+        (["-", "--data", "{}"], "applies to a single event"),
     ],
 )
 def test_what_cannot_be_used_is_refused_and_nothing_is_written(bank: str, words: list[str], says: str) -> None:
@@ -205,6 +205,6 @@ def test_a_backup_is_the_same_log_in_a_new_epoch(bank: str, tmp_path: Path) -> N
     assert (made["head"], made["epoch"], made["path"]) == (6, 2, copy)
     assert run("read", copy).out == run("read", bank).out
     again = run("backup", bank, copy)
-    assert again.code == 2 and "there already" in again.err
+    assert again.code == 2 and "exists already" in again.err
     assert run("backup", "memory:", str(tmp_path / "no.db")).code == 1
     assert run("backup", bank).code == 2

@@ -146,7 +146,7 @@ def test_an_import_is_interrupted_cleanly(tmp_path: Path) -> None:
     finally:
         running.kill()
     assert running.returncode == 130
-    assert told == "Of the input, the first 1 event stand in the log.\n"
+    assert told == "The first 1 event of the input is in the log.\n"
     assert run("read", url, "--count").out == "1\n"
 
 

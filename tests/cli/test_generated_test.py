@@ -123,4 +123,4 @@ def test_an_entity_without_events_makes_no_test(tmp_path: Path) -> None:
     run(tmp_path, "accounts.py")
     empty = run(tmp_path, "-m", "eventfold", "history", "s.db", "accounts:Account", "nobody", "--as-test")
     assert empty.returncode == 2
-    assert "Nothing happened" in empty.stderr
+    assert "has no events" in empty.stderr

@@ -64,7 +64,7 @@ def test_events_that_say_much() -> None:
         ]
         store.append_encoded(*events)
     assert looks("read", url) == text("""
-        position  time UTC  type             tags, and below them data
+        position  time UTC  type             tags, and data below them
         ────────────────────────────────────────────────────────────────────────────────
         2026-11-23
                1  12:00:01  FlightScheduled  account:f-1 carrier:UA day:2013-01-01
@@ -110,8 +110,8 @@ def test_types_and_tags(steady: str) -> None:
         ───────────────────
         account:a-1       3
 
-        1 tag shown, and there are more.
-        --limit N or --all shows more; --after account:a-1 goes on.
+        1 tag shown; there are more.
+        --limit N or --all shows more; --after account:a-1 shows the next ones.
     """)
     assert run("tags", steady, "account:", "--after", "account:a-1").lines == [
         {"tag": "account:a-2", "count": 3, "first": 3, "last": 6}
@@ -133,8 +133,8 @@ def test_last_values_and_their_history(steady: str) -> None:
     """)
     assert looks("history", steady, "--tag", "account:a-1") == text("""
         account:a-1  (step by step)
-        position  when UTC             type, and below it what changed
-        ──────────────────────────────────────────────────────────────
+        position  when UTC             type, and its changes below
+        ──────────────────────────────────────────────────────────
                1  2026-11-23 12:00:01  Opened
                   account  a-1
                   owner    Ann Example
@@ -164,7 +164,7 @@ def test_objects_change_field_by_field() -> None:
         "    to     null",
         "  legs[8]",
         "    to     null → BUF",
-        "  legs[9]  from=JFK → (gone)",
+        "  legs[9]  from=JFK → (removed)",
         "  count    1 → 2",
     ]
 
@@ -292,14 +292,14 @@ def test_a_terminal_shows_fifty_events_and_says_how_to_see_more(tmp_path: Path) 
     code, shown = on_terminal("read", url, folder=tmp_path)
     assert code == 0
     assert plain(shown).endswith(
-        "50 events shown, and there are more.\n--limit N or --all shows more; --after 50 goes on."
+        "50 events shown; there are more.\n--limit N or --all shows more; --after 50 shows the next ones."
     )
     assert "    50  " in plain(shown) and "    51  " not in plain(shown)
     assert "    60  " in plain(on_terminal("read", url, "--all", folder=tmp_path)[1])
     assert plain(on_terminal("read", url, "--count", folder=tmp_path)[1]) == "60"
     history = plain(on_terminal("history", url, "--type", "Counted", folder=tmp_path)[1])
     assert history.endswith(
-        "50 steps shown, and there are more.\n--limit N or --all shows more; --after POSITION goes on."
+        "50 steps shown; there are more.\n--limit N or --all shows more; --after POSITION shows the next ones."
     )
 
 

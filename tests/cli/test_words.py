@@ -49,12 +49,12 @@ def test_a_moment_may_be_some_time_ago(text: str, before: int) -> None:
     [
         ("2026-11-23T10:15", "Write 2026-11-23T10:15Z if you mean UTC"),
         ("2026-11-23 10:15", "Write 2026-11-23T10:15Z if you mean UTC"),
-        ("yesterday", "'yesterday' is no time"),
-        ("2026-02-30", "is no time"),
+        ("yesterday", "'yesterday' is not a time"),
+        ("2026-02-30", "is not a time"),
         ("17", "'17' is a position, not a time"),
-        ("", "is no time"),
-        ("999999w", "is no time"),
-        ("0001-01-01T00:00+05:00", "is no time"),
+        ("", "is not a time"),
+        ("999999w", "is not a time"),
+        ("0001-01-01T00:00+05:00", "is not a time"),
     ],
 )
 def test_what_names_no_moment_is_refused_with_how_to_write_one(text: str, says: str) -> None:

@@ -91,7 +91,7 @@ def test_what_differs_is_told() -> None:
     going = given(Placed("o-1")).run(Payment)
     with pytest.raises(AssertionError, match="timers differ"):
         going.waits(ReminderDue("o-2"))
-    with pytest.raises(AssertionError, match="wishes differ"):
+    with pytest.raises(AssertionError, match="actions differ"):
         going.happens(Placed("o-2")).asks(after(ReminderDue("o-2"), days=4))
     with pytest.raises(AssertionError, match="events differ") as told:
         given(Placed("o-1")).run(Payment).later(days=3).then(ReminderDue("o-1"), Reminded("o-1", 2))

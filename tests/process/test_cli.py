@@ -115,11 +115,11 @@ def test_it_runs_a_process_until_it_is_asked_to_end(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("tests.process.shop:Order",), "is no process"),
-        (("--skip", "fragile"), "names no event"),
-        (("--retry", "fragile:x"), "names no event"),
+        (("tests.process.shop:Order",), "is not a process"),
+        (("--skip", "fragile"), "does not name an event"),
+        (("--retry", "fragile:x"), "does not name an event"),
         (("--skip", "fragile:99", "--because", "x"), "has not parked event 99"),
-        (("--run",), "say what is to be run"),
+        (("--run",), "name what to run"),
     ],
 )
 def test_what_cannot_be_is_refused_in_words(folder: Path, words: tuple[str, ...], told: str) -> None:

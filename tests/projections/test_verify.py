@@ -65,19 +65,19 @@ def test_a_terminal_shows_what_is_wrong_in_80_columns(tmp_path: Path) -> None:
     forged(tmp_path / "store.db")
     code, shown = on_terminal("verify", "store.db", folder=tmp_path)
     assert code == 1
-    assert "The log is not as it was written" in shown
+    assert "The log is damaged" in shown
     assert "✓  carrier_month        50  50 events, each exactly once" in ANSI.sub("", shown)
     code, shown = on_terminal("verify", "store.db", "--no-log", folder=tmp_path)
     assert code == 0
-    assert "not as it was written" not in shown
+    assert "is damaged" not in shown
 
 
 def test_a_store_with_nothing_kept_says_so(tmp_path: Path) -> None:
     """Nothing to prove but the log."""
     url = str(tmp_path / "store.db")
     ef.Store(url).close()
-    assert run("verify", url, "--no-log", "--table").out.startswith("Nothing is kept in this store")
-    assert run("verify", url, "--table").out.startswith("The log is as it was written: 0 events")
+    assert run("verify", url, "--no-log", "--table").out.startswith("This store has no read model")
+    assert run("verify", url, "--table").out.startswith("The log is unchanged: 0 events")
     assert run("verify", f"memory:{tmp_path.name}").code == 4
 
 

@@ -115,7 +115,7 @@ def test_a_field_may_only_go_where_unknown_fields_are_read() -> None:
     (found,) = [f for f in changed(old, new) if f.breaking]
     assert (found.field, "forbid_unknown_fields" in found.write) == ("m", True)
     strict = [f.what for f in changed(event({"n": int}), event({"n": int}, forbid_unknown_fields=True))]
-    assert strict == ["refuses unknown fields from now on; scan your log for fields of former years"]
+    assert strict == ["now refuses unknown fields; scan your log for fields of earlier versions"]
 
 
 class Sum(msgspec.Struct):
@@ -141,7 +141,7 @@ def test_a_change_within_a_value_object_is_told_where_it_is() -> None:
 def test_another_default_is_told_since_it_changes_what_old_events_mean() -> None:
     """It breaks no reading, and should not come unnoticed."""
     (found,) = changed(event({"n": (int, 1)}), event({"n": (int, 2)}))
-    assert (found.breaking, found.what) == (False, "has the default 2, was 1: events without it mean that now")
+    assert (found.breaking, found.what) == (False, "has the default 2, was 1: events without it get the new one")
 
 
 def test_the_code_to_begin_with_reads_what_was_locked() -> None:

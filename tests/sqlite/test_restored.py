@@ -145,7 +145,7 @@ def test_the_command_restored_says_what_it_did(path: str) -> None:
     ef.Store(path).close()
     (line,) = eventfold("restored", path, "--json").lines
     assert (line["ended"], line["epoch"]) == (1, 2)
-    assert "in epoch 3 now; it was in 2" in " ".join(eventfold("restored", path, "--table").out.split())
+    assert "is now in epoch 3; it was in 2" in " ".join(eventfold("restored", path, "--table").out.split())
     assert eventfold("restored", path + ".none").code == 4
     assert not os.path.exists(path + ".none")
 

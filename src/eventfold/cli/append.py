@@ -1,7 +1,7 @@
 """`eventfold append`: one event from flags, or many from JSON lines, under a condition.
 
-Knows: how flags and lines become events. Does not know: user classes: what is appended here is checked to be a
-sound event, not to fit the class that will read it.
+Knows: how flags and lines become events. Does not know: user classes. It checks that an event is valid, not that it
+fits the class that will read it.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from eventfold.store import Store
 
 CONDITION, LINES = "Condition", "Lines"
 STANDARD_INPUT = "-"
-DATA_HELP = "The payload; - reads it from the input. Without it: {}."
-AFTER_HELP = "… stands after this position (else anywhere)."
+DATA_HELP = "The payload; - reads it from standard input. Default: {}."
+AFTER_HELP = "… was written after this position (default: 0)."
 
 Type = Annotated[
     str | None,
@@ -45,13 +45,14 @@ Type = Annotated[
 Data = Annotated[str | None, typer.Option("--data", "-d", metavar="JSON|@FILE|-", help=DATA_HELP)]
 Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="A tag. Repeat it for more.")]
 Id = Annotated[
-    UUID | None, typer.Option("--id", metavar="UUID", help="Your own id: then repeating it writes nothing twice.")
+    UUID | None,
+    typer.Option("--id", metavar="UUID", help="The event's id; an append that is repeated with it writes nothing."),
 ]
 Occurred = Annotated[str | None, typer.Option("--occurred", metavar="TIME", help="When it happened, if not now.")]
 Meta = Annotated[list[str] | None, typer.Option("--meta", metavar="KEY=VALUE", help="Metadata, like actor=teller-7.")]
 UnlessTypes = Annotated[
     list[str] | None,
-    typer.Option("--unless-type", metavar="TYPE", help="Refuse if one of this type …", rich_help_panel=CONDITION),
+    typer.Option("--unless-type", metavar="TYPE", help="Refuse if an event of this type …", rich_help_panel=CONDITION),
 ]
 UnlessTags = Annotated[
     list[str] | None,
@@ -66,12 +67,12 @@ Key = Annotated[
     typer.Option(
         "--key",
         metavar="KEY",
-        help="A request key: a second append under it writes nothing.",
+        help="A request key; a second append with it writes nothing.",
         rich_help_panel=CONDITION,
     ),
 ]
 Atomic = Annotated[
-    bool, typer.Option("--atomic", help="All lines in one append, 1,000 at the most.", rich_help_panel=LINES)
+    bool, typer.Option("--atomic", help="Write all lines in one append, at most 1,000.", rich_help_panel=LINES)
 ]
 Batch = Annotated[
     int,
@@ -80,11 +81,11 @@ Batch = Annotated[
         min=1,
         max=MAX_EVENTS_PER_APPEND,
         metavar="N",
-        help="Lines in one append; 1 writes each as it comes.",
+        help="Lines per append; 1 writes each line as it arrives.",
         rich_help_panel=LINES,
     ),
 ]
-Create = Annotated[bool, typer.Option("--create", help="Make the store if there is none.")]
+Create = Annotated[bool, typer.Option("--create", help="Create the store if there is none.")]
 
 
 def append(
@@ -114,7 +115,9 @@ def append(
     output = Output(as_json)
     condition = build_condition(unless_types, unless_tags)
     if after is not None and condition is None:
-        raise typer.BadParameter("say what must not stand there: --unless-tag or --unless-type.", param_hint="--after")
+        raise typer.BadParameter(
+            "name the events that must not exist: --unless-tag or --unless-type.", param_hint="--after"
+        )
     if event_type is not None:
         event = build_event(
             event_type,
@@ -130,7 +133,7 @@ def append(
         return
     refuse_event_options(data=data, tag=tags, id=event_id, occurred=occurred, meta=meta)
     if not atomic and (condition is not None or key is not None):
-        raise typer.BadParameter("a condition or key holds for one append: add --atomic.", param_hint="--atomic")
+        raise typer.BadParameter("a condition or key applies to one append. Add --atomic.", param_hint="--atomic")
     with open_store(url, create=create) as store:
         if atomic:
             events = read_all_events(stdin())
@@ -152,10 +155,10 @@ def split_arguments(url: str | None, event_type: str | None) -> tuple[str | None
 
 
 def refuse_event_options(**of_one_event: Any) -> None:
-    """What belongs to one event cannot be given for lines, and lines come from a pipe."""
+    """Refuse options of a single event for JSON lines, and lines from a terminal."""
     for name, value in of_one_event.items():
         if value:
-            raise typer.BadParameter(f"--{name} belongs to one event: name its TYPE.", param_hint="TYPE")
+            raise typer.BadParameter(f"--{name} applies to a single event. Name its TYPE.", param_hint="TYPE")
     if sys.stdin.isatty():
         raise typer.BadParameter("name the event's type, or pipe JSON lines in.", param_hint="TYPE")
 
@@ -166,7 +169,7 @@ def stdin() -> IO[bytes]:
 
 
 def append_lines(output: Output, store: Store, batch: int) -> None:
-    """Append the lines of the input, batch after batch. Whatever ends it early says how far it came."""
+    """Append the lines of standard input in batches. On an error or Ctrl-C, print how many were appended."""
     read, written, repeated = 0, 0, 0
     try:
         for events in read_batches(stdin(), batch):
@@ -179,20 +182,24 @@ def append_lines(output: Output, store: Store, batch: int) -> None:
                 output.flush()
     except (EventfoldError, KeyboardInterrupt):
         if read:
-            print_note(f"Of the input, the first {count_of(read, 'event')} stand in the log.")
+            print_note(f"The first {count_of(read, 'event')} of the input {'is' if read == 1 else 'are'} in the log.")
         raise
     if not output.is_json:
-        again = f" {count_of(repeated, 'event')} stood there already." if repeated else ""
+        again = (
+            f" {count_of(repeated, 'event')} {'was' if repeated == 1 else 'were'} already in the log."
+            if repeated
+            else ""
+        )
         output.print(f"Appended {count_of(written, 'event')}; the log ends at position {store.head():,}.{again}")
 
 
 def build_condition(types: list[str] | None, tags: list[str] | None) -> Query | None:
-    """The events whose existence forbids the append."""
+    """The query of events whose existence refuses the append."""
     return Query.of(types or (), tags or ()) if types or tags else None
 
 
 def read_payload(text: str | None) -> bytes:
-    """The payload of `--data`, without blanks. Raises InvalidInput."""
+    """The payload of `--data`, without whitespace. Raises InvalidInput."""
     if text is None:
         return b"{}"
     if text == STANDARD_INPUT:
@@ -201,32 +208,34 @@ def read_payload(text: str | None) -> bytes:
         try:
             raw = Path(text[1:]).read_bytes()
         except OSError as error:
-            raise InvalidInput(f"{text[1:]} cannot be read: {error.strerror}.", "Name a file of JSON.") from error
+            raise InvalidInput(
+                f"{text[1:]} cannot be read: {error.strerror}.", "Name a readable file of JSON."
+            ) from error
     else:
         raw = text.encode("utf-8", "surrogateescape")
     try:
         msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInput(
-            f"The data is no JSON: {error}.",
+            f"The data is not JSON: {error}.",
             """Write a JSON object in quotes, for example --data '{"amount": "80"}'.""",
         ) from error
     return msgspec.json.format(raw, indent=-1)
 
 
 def build_metadata(pairs: list[str]) -> bytes:
-    """The metadata of `--meta`: text, by key. Raises InvalidInput."""
+    """The metadata of `--meta`, as JSON. Raises InvalidInput."""
     metadata: dict[str, str] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
-            raise InvalidInput(f"--meta {pair!r} is no pair.", "Write --meta actor=teller-7.")
+            raise InvalidInput(f"--meta {pair!r} is not a pair.", "Write KEY=VALUE, as in --meta actor=teller-7.")
         metadata[key] = value
     return encode_metadata(metadata) or b"{}"
 
 
 def receipt_to_json(receipt: Receipt) -> dict[str, Any]:
-    """A receipt in JSON: with it, its holder can prove later what was acknowledged."""
+    """A receipt in JSON; it proves later which events were acknowledged."""
     return {
         "store": receipt.store,
         "epoch": receipt.epoch,
@@ -240,12 +249,12 @@ def receipt_to_json(receipt: Receipt) -> dict[str, Any]:
 
 
 def print_receipt(output: Output, receipt: Receipt) -> None:
-    """What was written, and where."""
+    """Print a receipt."""
     if output.is_json:
         output.write_value(receipt_to_json(receipt))
         return
     many = receipt.last > receipt.first
     where = f"positions {receipt.first:,} to {receipt.last:,}" if many else f"position {receipt.first:,}"
     name = "" if many else f", id {format_id(receipt.ids[0])}"
-    done = "Nothing written: it stood there already, at" if receipt.repeated else "Appended at"
+    done = "Nothing written: already in the log at" if receipt.repeated else "Appended at"
     output.print(f"{done} {where}, recorded {format_second(receipt.time)} UTC{name}.")

@@ -1,6 +1,6 @@
 """The typer application: every command under its name.
 
-Knows: which commands there are, and their order. Does not know: what they do.
+Knows: the commands and their order in the help. Does not know: what they do.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from eventfold.cli.state import state
 from eventfold.cli.tail import tail
 from eventfold.cli.verify import verify
 
-HELP = """One ordered log of events, and every state a fold over it.
+HELP = """One ordered log of events; every state is a fold over it.
 
-The first argument is the store: a path, sqlite:PATH, memory:NAME or postgresql://…; with EVENTFOLD_URL set it
-may be left out. Tables on a terminal, JSON lines in a pipe or with --json."""
+The first argument is the store: a path, sqlite:PATH, memory:NAME or postgresql://…. It may be left out if EVENTFOLD_URL
+is set. Output is tables on a terminal, JSON lines in a pipe or with --json."""
 
-EXIT_CODES = """Exit codes: 0 done, 1 failed, 2 unusable input, 3 conflict, 4 no such store, 5 store unavailable,
-6 unconfirmed, 7 cursor of another store, 130 Ctrl-C."""
+EXIT_CODES = """Exit codes: 0 done, 1 failed, 2 invalid input, 3 conflict, 4 no such store, 5 store unavailable,
+6 unconfirmed append, 7 cursor of another store, 130 Ctrl-C."""
 
 app = typer.Typer(
     name="eventfold",
@@ -44,21 +44,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["--help", "-h"]},
 )
 
-LOOK_PANEL, STATE_PANEL, WRITE_PANEL, MODELS_PANEL, PROCESSES_PANEL = (
-    "Look",
-    "Fold",
-    "Write",
-    "Read models",
-    "Work that takes days",
-)
-MAINTENANCE_PANEL = "Years"
+EVENTS_PANEL, STATE_PANEL, WRITE_PANEL = "Events", "State", "Write"
+MODELS_PANEL, PROCESSES_PANEL, MAINTENANCE_PANEL = "Read models", "Processes", "Maintenance"
 for panel, command in (
-    (LOOK_PANEL, read),
-    (LOOK_PANEL, tail),
-    (LOOK_PANEL, types),
-    (LOOK_PANEL, tags),
-    (LOOK_PANEL, stats),
-    (LOOK_PANEL, cursor),
+    (EVENTS_PANEL, read),
+    (EVENTS_PANEL, tail),
+    (EVENTS_PANEL, types),
+    (EVENTS_PANEL, tags),
+    (EVENTS_PANEL, stats),
+    (EVENTS_PANEL, cursor),
     (STATE_PANEL, state),
     (STATE_PANEL, history),
     (WRITE_PANEL, init),
@@ -76,14 +70,14 @@ for panel, command in (
 app.add_typer(projections, name="projections", rich_help_panel=MODELS_PANEL)
 app.add_typer(snapshots, name="snapshots", rich_help_panel=MAINTENANCE_PANEL)
 app.add_typer(schema, name="schema", rich_help_panel=MAINTENANCE_PANEL)
-app.add_typer(demo, name="demo", rich_help_panel="See")
+app.add_typer(demo, name="demo", rich_help_panel="Demo")
 
 
 @app.callback()
 def root(
     version: Annotated[
         bool,
-        typer.Option("--version", "-V", help="The version, and nothing else.", callback=print_version, is_eager=True),
+        typer.Option("--version", "-V", help="Print the version.", callback=print_version, is_eager=True),
     ] = False,
 ) -> None:
     """The options of `eventfold` itself."""

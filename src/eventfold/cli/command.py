@@ -14,7 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 import eventfold.cli
 from eventfold.cli.exit_codes import JSON_REQUESTED, run_command
 
-Example = tuple[str, str]  # what for, and the line to type: at most 74 characters, so that it stands in one
+Example = tuple[str, str]  # a title, and a line to type of at most 74 characters, so that it is not wrapped
 
 EXAMPLES: dict[str, tuple[Example, ...]] = {
     "init": (("a store in a file", "eventfold init bank.db"),),
@@ -27,63 +27,69 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
             "only if no such account was opened",
             "eventfold append bank.db Opened --tag account:a-9 --unless-tag account:a-9",
         ),
-        ("with who did it, and when", "eventfold append bank.db Closed --meta actor=eve --occurred 2026-11-20"),
+        (
+            "with the actor, and when it happened",
+            "eventfold append bank.db Closed --meta actor=eve --occurred 2026-11-20",
+        ),
         ("copy some events", "eventfold read bank.db --type Opened | eventfold append new.db --create"),
     ),
     "read": (
-        ("everything", "eventfold read bank.db"),
+        ("all events", "eventfold read bank.db"),
         ("one account, the newest first", "eventfold read bank.db --tag account:a-1 --backwards --limit 10"),
-        ("either of two questions", "eventfold read bank.db --where type=Opened --where tag=account:a-1"),
+        (
+            "events that match either of two queries",
+            "eventfold read bank.db --where type=Opened --where tag=account:a-1",
+        ),
         ("the last two hours, as JSON lines", "eventfold read bank.db --since 2h --json"),
-        ("how many", "eventfold read bank.db --type Opened --count"),
+        ("the number of events", "eventfold read bank.db --type Opened --count"),
     ),
     "tail": (
-        ("what comes, as it comes", "eventfold tail bank.db"),
-        ("each event once, over many runs", "eventfold tail bank.db --json --cursor mailer.cursor --once"),
+        ("new events, as they are written", "eventfold tail bank.db"),
+        ("each event once, across runs", "eventfold tail bank.db --json --cursor mailer.cursor --once"),
     ),
     "state": (
-        ("a State of yours", "eventfold state bank.db bank:Account a-1"),
+        ("a State class of your own", "eventfold state bank.db bank:Account a-1"),
         ("as it was at a position", "eventfold state bank.db bank:Account account=a-1 --at 3"),
-        ("what changed since", "eventfold state bank.db bank:Account a-1 --diff 3 now"),
-        ("without a class: last values", "eventfold state bank.db --tag account:a-1"),
+        ("what has changed since", "eventfold state bank.db bank:Account a-1 --diff 3 now"),
+        ("without a class: the last value of each field", "eventfold state bank.db --tag account:a-1"),
     ),
     "history": (
         ("every change of one account", "eventfold history bank.db bank:Account a-1"),
         ("without a class", "eventfold history bank.db --tag account:a-1 --until 2026-12-31"),
     ),
-    "types": (("what happens here", "eventfold types bank.db"),),
+    "types": (("the types of events", "eventfold types bank.db"),),
     "tags": (
         ("the accounts", "eventfold tags bank.db account:"),
-        ("the kinds of tags there are", "eventfold tags bank.db --keys"),
+        ("the keys of tags", "eventfold tags bank.db --keys"),
     ),
-    "stats": (("sizes and settings", "eventfold stats bank.db"),),
+    "stats": (("size and settings", "eventfold stats bank.db"),),
     "cursor": (
-        ("go on from here later", """eventfold read bank.db --after "$(eventfold cursor bank.db)\""""),
-        ("what is in a cursor", "eventfold cursor bank.db 3 --json"),
+        ("continue from here later", """eventfold read bank.db --after "$(eventfold cursor bank.db)\""""),
+        ("the parts of a cursor", "eventfold cursor bank.db 3 --json"),
     ),
     "copy": (("into another store, on any engine", "eventfold copy bank.db other.db"),),
     "backup": (("a copy of a store in use", "eventfold backup bank.db bank-copy.db"),),
-    "restored": (("a file that was copied back", "eventfold restored bank.db"),),
+    "restored": (("after a file was copied back", "eventfold restored bank.db"),),
     "upgrade": (
         ("a file of an older version", "eventfold upgrade bank.db"),
-        ("its copy from before elsewhere", "eventfold upgrade bank.db --backup bank-before.db"),
+        ("with the copy of the old file elsewhere", "eventfold upgrade bank.db --backup bank-before.db"),
     ),
-    "drop": (("all of them", "eventfold snapshots drop bank.db"),),
+    "drop": (("all snapshots", "eventfold snapshots drop bank.db"),),
     "run": (("bring a read model up to date", "eventfold run bank.db bank:Balance --once"),),
-    "verify": (("prove that nothing was skipped", "eventfold verify bank.db"),),
+    "verify": (("prove that no event was skipped", "eventfold verify bank.db"),),
     "flights": (
         ("a year of flights", "eventfold demo flights"),
-        ("a first look, in seconds", "eventfold demo flights --limit 2000 --db first.db"),
+        ("a small one, in seconds", "eventfold demo flights --limit 2000 --db first.db"),
     ),
     "processes": (
-        ("what waits, and what is stuck", "eventfold processes bank.db"),
+        ("waiting and stuck instances", "eventfold processes bank.db"),
         ("as JSON lines", "eventfold processes bank.db --json"),
     ),
 }
 
 
 def hide_flag_metavars(parameters: list[Any]) -> list[Any]:
-    """Flags need no word for their values: typer would write <bool> beside each."""
+    """Show no value name for flags: typer would write <bool> beside each."""
     for each in parameters:
         if getattr(each, "is_flag", False) and each.metavar is None:
             each.metavar = ""
@@ -91,20 +97,20 @@ def hide_flag_metavars(parameters: list[Any]) -> list[Any]:
 
 
 class Group(TyperGroup):
-    """A group of commands; the outermost one turns errors into words and exit codes."""
+    """A group of commands; the outermost one turns errors into messages and exit codes."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """The parameters, as help shows them."""
+        """The parameters, as the help shows them."""
         return hide_flag_metavars(super().get_params(ctx))
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command that was asked for."""
+        """Run the command that was given."""
         if ctx.parent is not None:
             return super().invoke(ctx)
         return run_command(lambda: super(Group, self).invoke(ctx), lambda: bool(ctx.meta.get(JSON_REQUESTED)))
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """The commands in the order in which one meets them."""
+        """The commands in the order of their declaration."""
         return list(self.commands)
 
 
@@ -116,11 +122,11 @@ class Command(TyperCommand):
         self.help = help_text(self.help)
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """The parameters, as help shows them."""
+        """The parameters, as the help shows them."""
         return hide_flag_metavars(super().get_params(ctx))
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """The help, then the examples, each a line that can be typed as it stands."""
+        """Print the help, then the examples; each can be typed as shown."""
         super().format_help(ctx, formatter)
         examples = EXAMPLES.get(self.name or "", ())
         if examples:
@@ -128,7 +134,7 @@ class Command(TyperCommand):
 
 
 def print_examples(examples: tuple[tuple[str, str], ...]) -> None:
-    """Examples under a help text."""
+    """Print examples under a help text."""
     from rich.console import Console
     from rich.text import Text
 
@@ -141,12 +147,12 @@ def print_examples(examples: tuple[tuple[str, str], ...]) -> None:
 
 
 def help_text(docstring: str | None) -> str:
-    """A docstring as help: each paragraph is one line, which the terminal breaks where it needs to."""
+    """A docstring as help text: each paragraph is one line, wrapped by the terminal."""
     return "\n\n".join(" ".join(each.split()) for each in inspect.cleandoc(docstring or "").split("\n\n"))
 
 
 def print_version(wanted: bool) -> None:
-    """`--version`."""
+    """Handle `--version`."""
     if wanted:
         typer.echo(eventfold.cli.version_text())
         raise typer.Exit

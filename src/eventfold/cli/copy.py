@@ -1,4 +1,4 @@
-"""`eventfold copy`: a whole log into another store, whatever the engines, and proven equal.
+"""`eventfold copy`: a whole log into another store of any engine, compared afterwards.
 
 Knows: two addresses and a progress bar. Does not know: how a log is copied.
 """
@@ -19,25 +19,25 @@ from eventfold.log.copy import verify as compared
 def copy(
     url: Url = None,
     target: Annotated[
-        str | None, typer.Argument(metavar="TO", help="The other store; made if nothing is there.", show_default=False)
+        str | None, typer.Argument(metavar="TO", help="The other store; created if there is none.", show_default=False)
     ] = None,
     verify: Annotated[
-        bool, typer.Option("--verify/--no-verify", help="Read both afterwards, and compare every event.")
+        bool, typer.Option("--verify/--no-verify", help="Read both logs afterwards, and compare every event.")
     ] = True,
     succeed: Annotated[
         bool,
-        typer.Option("--succeed", help="Let an empty TO take over the store's identity, so that cursors hold."),
+        typer.Option("--succeed", help="Give an empty TO the store's identity, so that cursors stay valid."),
     ] = False,
     as_json: Json = None,
 ) -> None:
     """Copy a whole log into another store.
 
-    Ids, positions, times, metadata, append boundaries and request keys are kept, whatever the engines. Stopped, it
-    goes on where it was when it is called again. Nobody else may write to TO meanwhile.
+    Ids, positions, times, metadata, append boundaries and request keys are copied, between any engines. An interrupted
+    copy continues when the command is repeated. No other process may write to TO during the copy.
     """
     url, others = split_store_argument(url, [] if target is None else [target], needed=1)
     if len(others) != 1:
-        raise typer.BadParameter("say where the copy goes.", param_hint="TO")
+        raise typer.BadParameter("name the other store.", param_hint="TO")
     output = Output(as_json)
     with open_store(url) as source, open_store(others[0], create=True) as other:
         with progress_bar(output, "copying") as bar:
@@ -59,13 +59,13 @@ def copy(
             }
         )
         return
-    new = "" if copied.written == copied.events else f", {copied.written:,} of them now"
+    new = "" if copied.written == copied.events else f", {copied.written:,} of them in this run"
     output.print(f"Copied {count_of(copied.events, 'event')} to {others[0]}{new}.")
     if copied.succeeded:
-        output.print(f"{others[0]} has the identity of the store now: cursors and receipts hold there.")
+        output.print(f"{others[0]} now has the identity of the store: cursors and receipts are valid there.")
     if copied.progress:
-        output.print(f"How far {', '.join(copied.progress)} had come is known there.")
+        output.print(f"The progress of {', '.join(copied.progress)} was copied.")
         if copied.succeeded:
-            output.print("They go on there only: at the old place they are paused.")
+            output.print("They continue there only: in the old store they are paused.")
     if proven:
         output.print(f"Both logs were read and are equal; their digest is {proven[:16]}….")

@@ -1,6 +1,6 @@
 """Events as rows of a table, page after page in the same columns.
 
-Knows: which columns tell an event to a person. Does not know: where events come from.
+Knows: the columns that show an event. Does not know: where events come from.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ POSITION = Column("position", align_right=True, style="cyan")
 TYPE = Column("type", elastic=True, style="bold", min_width=12)
 TAGS = Column("tags", elastic=True, style="green", min_width=10)
 DATA = Column("data", elastic=True, min_width=10)
-TAGS_AND_DATA = Column("tags, and below them data", elastic=True, style="green", min_width=10)
+TAGS_AND_DATA = Column("tags, and data below them", elastic=True, style="green", min_width=10)
 RECORDED = Column("time UTC", style="dim")
 OCCURRED = Column("occurred UTC", style="yellow")
 WIDE_COLUMNS = (
@@ -45,10 +45,10 @@ WIDE_COLUMNS = (
 
 
 class EventTable:
-    """A growing table of events. A line tells the date whenever it changes; times are UTC.
+    """A growing table of events. A line of its own shows the date whenever it changes; times are UTC.
 
-    Where events say when they occurred, that is what is shown; of those that do not, the time of recording.
-    Where tags and payloads would be cut in most rows, each event has a second line for its payload.
+    If any event of the first page has an `occurred` time, the table shows `occurred`, or the recorded time of events
+    without it. If tags and payloads would be truncated in most rows, each event gets a second line for its payload.
     """
 
     def __init__(self, output: Output) -> None:
@@ -59,7 +59,7 @@ class EventTable:
         self._show_occurred = self._two_lines = False
 
     def print_page(self, page: Sequence[Recorded[Any]]) -> None:
-        """Add some events to the table."""
+        """Print more events."""
         if not page:
             return
         if self.output.is_wide:
@@ -119,7 +119,7 @@ class EventTable:
         )
 
     def _two_line_row(self, row: Row) -> Iterator[Text]:
-        """A row as two lines: payloads stand under the types."""
+        """A row as two lines: the payload is below the type."""
         from rich.text import Text
 
         line = Text()

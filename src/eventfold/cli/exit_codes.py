@@ -1,4 +1,4 @@
-"""How a command ends: which exit code an error means, and how errors are told.
+"""How a command ends: the exit code of each error, error messages, and signals.
 
 Knows: error codes, the streams of a process. Does not know: any command, any engine.
 """
@@ -33,7 +33,7 @@ UNUSABLE = 2
 INTERRUPTED = 130
 TERMINATED = 143
 
-# The first class that fits decides. What scripts must tell apart has a code of its own, the rest is 1.
+# The first class that matches decides. Errors that scripts must distinguish have their own code; all others are 1.
 ERROR_EXIT_CODES: tuple[tuple[type[EventfoldError], int], ...] = (
     (InvalidInput, UNUSABLE),
     (AppendConflict, 3),
@@ -46,34 +46,34 @@ ERROR_EXIT_CODES: tuple[tuple[type[EventfoldError], int], ...] = (
 )
 
 EXIT_CODE_MEANINGS: tuple[tuple[int, str], ...] = (
-    (DONE, "done; also when the reader of a pipe has had enough (`eventfold read bank.db | head`)"),
-    (FAILED, "any other error: an unreadable event, a missing extra, something the engine cannot do"),
-    (UNUSABLE, "the command line or its input cannot be used; nothing was written"),
-    (3, "conflict: someone else wrote first, or an event id came back with other content"),
-    (4, "no store is there"),
-    (5, "the store is there and cannot be used now: busy, full, read-only, damaged, of another version"),
-    (6, "the append is unconfirmed; repeating it with the same ids is safe"),
+    (DONE, "done; also if the reader of a pipe closes it early (`eventfold read bank.db | head`)"),
+    (FAILED, "any other error: an unreadable event, a missing extra, an operation the engine does not support"),
+    (UNUSABLE, "invalid arguments or input; nothing was written"),
+    (3, "conflict: another writer was first, or an event id was reused with other content"),
+    (4, "there is no store at the address"),
+    (5, "the store exists and cannot be used now: busy, full, read-only, damaged, of another version"),
+    (6, "the append is unconfirmed; it is safe to repeat it with the same ids"),
     (7, "the cursor belongs to another store, or to history this store no longer has"),
     (
         INTERRUPTED,
-        "interrupted by Ctrl-C, `tail` included; `run` ends with 0, and with this at a second one",
+        "interrupted by Ctrl-C, also `tail`; `run` exits with 0, and with this code at a second Ctrl-C",
     ),
     (
         TERMINATED,
-        "`tail` was asked to end (SIGTERM); `run` ends with 0, and with this when asked twice",
+        "`tail` was terminated (SIGTERM); `run` exits with 0, and with this code at a second SIGTERM",
     ),
 )
 
-JSON_REQUESTED = "eventfold.json"  # in the context's meta: whether --json was given
+JSON_REQUESTED = "eventfold.json"  # key in the context's meta: whether --json was given
 
 
 def exit_code_of(error: EventfoldError) -> int:
-    """The exit code that an error means."""
+    """The exit code of an error."""
     return next((code for kind, code in ERROR_EXIT_CODES if isinstance(error, kind)), FAILED)
 
 
 def run_command(run: Callable[[], Any], json_requested: Callable[[], bool]) -> Any:
-    """Run a command; whatever goes wrong that is not our own fault becomes words and an exit code."""
+    """Run a command; print an EventfoldError or a system error as a message, and exit with its code."""
     try:
         result = run()
         sys.stdout.flush()
@@ -97,15 +97,15 @@ def _system_error(error: OSError) -> EventfoldError:
     where = f" ({error.filename})" if error.filename else ""
     return EventfoldError(
         f"The system refused to read or write{where}: {error.strerror or error}.",
-        "Check that there is room, and that you may use it.",
+        "Check the free disk space and your permissions.",
         errno=error.errno,
     )
 
 
 def print_error(error: EventfoldError, as_json: bool = False) -> None:
-    """An error on standard error: two sentences, red on a terminal; or one JSON object, with its facts."""
+    """Print an error on standard error: two sentences, red on a terminal; or one JSON object with its fields."""
     with contextlib.suppress(OSError):
-        sys.stdout.flush()  # what was shown before it comes first
+        sys.stdout.flush()  # output that was printed before the error comes first
     if as_json:
         facts: dict[str, Any] = {"error": error.code, "what": error.what, "now": error.now}
         facts |= {name: value for name, value in error.fields.items() if name not in facts}
@@ -124,18 +124,18 @@ def print_error(error: EventfoldError, as_json: bool = False) -> None:
 
 
 def print_note(text: str) -> None:
-    """A remark beside the output, on standard error."""
+    """Print a remark on standard error."""
     sys.stderr.write(_escape_control_characters(text) + "\n")
     sys.stderr.flush()
 
 
 def _escape_control_characters(text: str) -> str:
-    """Text that cannot drive a terminal: an error may quote what someone else wrote."""
+    """Escape control characters: an error may quote text of unknown origin."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def silence_stdout() -> None:
-    """Nobody reads any more: let the interpreter's last flush go nowhere instead of complaining."""
+    """Redirect standard output to the null device: its reader is gone, and the interpreter's last flush would fail."""
     with contextlib.suppress(OSError, ValueError):
         sink = os.open(os.devnull, os.O_WRONLY)
         os.dup2(sink, sys.stdout.fileno())
@@ -143,7 +143,7 @@ def silence_stdout() -> None:
 
 
 class Signals:
-    """Ctrl-C and SIGTERM, which end a command cleanly, but not in the middle of what is `held` together."""
+    """Handler of Ctrl-C and SIGTERM: ends the command cleanly, but not within a `deferred` block."""
 
     def __init__(self) -> None:
         self._deferring = False
@@ -151,13 +151,13 @@ class Signals:
 
     def __call__(self, number: int, frame: object) -> None:
         end = SystemExit(TERMINATED) if number == signal.SIGTERM else KeyboardInterrupt()
-        if not self._deferring or self._deferred is not None:  # who asks twice means at once
+        if not self._deferring or self._deferred is not None:  # a second signal ends it at once
             raise end
         self._deferred = end
 
     @contextlib.contextmanager
     def deferred(self) -> Generator[None, None, None]:
-        """What is done inside is done to its end; a signal that came meanwhile ends the command after it."""
+        """Run the block to its end; a signal received meanwhile ends the command afterwards."""
         self._deferring = True
         try:
             yield
@@ -168,10 +168,10 @@ class Signals:
 
     @contextlib.contextmanager
     def installed(self) -> Generator[None, None, None]:
-        """Take over both signals, and give them back afterwards."""
+        """Install the handler for both signals, and restore the earlier ones afterwards."""
         try:
             earlier = {number: signal.signal(number, self) for number in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not in the main thread: then the process's owner decides
+        except ValueError:  # not in the main thread: the caller of this process handles signals
             earlier = {}
         try:
             yield

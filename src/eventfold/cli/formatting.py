@@ -29,7 +29,7 @@ UNQUOTED_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTU
 
 
 def escape_control(text: str) -> str:
-    """The text with every control character written out, so that it cannot drive a terminal."""
+    """The text with control characters escaped, so that it cannot control the terminal."""
     return text if text.isprintable() else "".join(c if c.isprintable() else _escape_character(c) for c in text)
 
 
@@ -38,7 +38,7 @@ def _escape_character(character: str) -> str:
 
 
 def format_value(value: Any) -> str:
-    """Any value in one line: text and numbers as they are, the fields of an object as pairs, the rest as JSON."""
+    """Any value in one line: text and numbers unchanged, the fields of an object as pairs, others as JSON."""
     if isinstance(value, str) and not isinstance(value, Enum):
         return escape_control(value) if value else '""'
     if isinstance(value, datetime):
@@ -54,7 +54,7 @@ def format_value(value: Any) -> str:
 
 
 def to_json_value(value: Any) -> Any:
-    """A value as JSON can hold it; what has no JSON form as its repr."""
+    """A value as plain JSON data; parts without a JSON form become their repr."""
     try:
         return msgspec.to_builtins(value, enc_hook=repr, str_keys=True)
     except (TypeError, ValueError, RecursionError):
@@ -65,7 +65,7 @@ def to_json_value(value: Any) -> Any:
 
 
 def format_payload(recorded: Recorded[Any], *, whole: bool = False) -> Text:
-    """A payload in one line, `field=value …`; fields that its tags tell already are left out, unless it is `whole`."""
+    """A payload in one line, `field=value …`, without fields that are also tags unless `whole`."""
     from rich.text import Text
 
     stored = recorded.stored
@@ -80,7 +80,7 @@ def format_payload(recorded: Recorded[Any], *, whole: bool = False) -> Text:
 
 
 def format_pairs(pairs: Mapping[str, Any]) -> Text:
-    """`name=value` for each, in one line; text with spaces in quotes."""
+    """Pairs as `name=value` in one line; text with spaces is quoted."""
     from rich.text import Text
 
     shown = Text()
@@ -99,7 +99,7 @@ def _format_pair_value(value: Any) -> str:
 
 
 def format_size(size: int) -> str:
-    """A number of bytes as people say it: 1.4 MiB."""
+    """A number of bytes with a unit: 1.4 MiB."""
     amount, unit = float(size), 0
     while amount >= 1024 and unit < len(SIZE_UNITS) - 1:
         amount, unit = amount / 1024, unit + 1
@@ -131,11 +131,11 @@ def count_of(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-MAX_NAME_WIDTH = 32  # columns for the name of a field, where the terminal is the limit
+MAX_NAME_WIDTH = 32  # cells for the name of a field, unless output is wide
 
 
 class ChangeLine(NamedTuple):
-    """A line to be: how deep it stands, the name of a field, what is said of it."""
+    """A line of output: its depth, the name of a field, its change as text."""
 
     depth: int
     name: str
@@ -143,13 +143,13 @@ class ChangeLine(NamedTuple):
 
 
 def change_to_json(change: Change) -> dict[str, Any]:
-    """A change in JSON: `before` and `after`; the one that was absent is left out."""
+    """A change in JSON: `before` and `after`, without the one that was absent."""
     pairs = (("before", change.before), ("after", change.after))
     return {name: to_json_value(value) for name, value in pairs if value is not ABSENT}
 
 
 def change_lines(changes: Mapping[str, Change]) -> Iterator[ChangeLine]:
-    """Changes as lines to be, in their order."""
+    """Changes as lines, in their order; a changed object gets a line for each of its fields."""
     for name, change in changes.items():
         inner = _changed_fields(change)
         if inner is None:
@@ -161,7 +161,7 @@ def change_lines(changes: Mapping[str, Change]) -> Iterator[ChangeLine]:
 
 
 def _changed_fields(change: Change) -> dict[str, Change] | None:
-    """The changed fields of an object; None where it is none, or is gone."""
+    """The changed fields of an object; None for other values, and for a removed object."""
     before, after = (None if value is ABSENT else to_json_value(value) for value in change)
     if not isinstance(after, dict) or not after or not (change.before is ABSENT or isinstance(before, dict)):
         return None
@@ -171,21 +171,21 @@ def _changed_fields(change: Change) -> dict[str, Change] | None:
 
 
 def format_change(change: Change) -> str:
-    """A change in words: before → after."""
+    """A change as text: before → after."""
     if change.before is ABSENT:
         return format_value(change.after)
-    after = "(gone)" if change.after is ABSENT else format_value(change.after)
+    after = "(removed)" if change.after is ABSENT else format_value(change.after)
     return f"{format_value(change.before)} → {after}"
 
 
 def name_width(lines: list[ChangeLine], wide: bool) -> int:
-    """How wide the names of some lines are."""
+    """The width of the column of names."""
     longest = max((len(line.name) + 2 * line.depth for line in lines if line.text), default=0)
     return longest if wide else min(longest, MAX_NAME_WIDTH)
 
 
 def render_change_lines(lines: list[ChangeLine], indent: int, width: int) -> Iterator[Text]:
-    """The lines, their names cut at `width` columns where something is said beside them."""
+    """The lines as text; names are truncated at `width` cells where a value follows."""
     from rich.text import Text
 
     for line in lines:

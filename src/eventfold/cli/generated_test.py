@@ -1,7 +1,7 @@
-"""A recorded history as a test: what happened to one entity, as code that replays it.
+"""`eventfold history --as-test`: the recorded events of one entity as Python code that replays them.
 
-Knows: how events, states and the values in them are written in Python. Does not know: any test runner. A value of a
-class that has no fields to go by stands there as it prints.
+Knows: how events, states and their values are written in Python. Does not know: any test runner. A value of a class
+without known fields is written as its repr.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ IMPORT_LINES = {
 
 
 def generate_test(spec: str, question: State, steps: Iterable[Step]) -> str:
-    """A test module. Raises InvalidInput if the question was never answered."""
+    """The source of a test module. Raises InvalidInput if the state has no events."""
     taken = list(steps)
     if not taken:
-        raise InvalidInput(f"Nothing happened to {question!r}.", "Ask for an entity that has events.")
+        raise InvalidInput(f"{question!r} has no events.", "Name an entity that has events.")
     answer: State = taken[-1].state
     fields = [name for name in answer.__struct_fields__ if name not in state_definition_of(type(answer)).question]
     expected = {name: getattr(answer, name) for name in fields}
@@ -36,7 +36,7 @@ def generate_test(spec: str, question: State, steps: Iterable[Step]) -> str:
     body = "\n".join(_test_body(question, taken, expected, classes))
     name = re.sub(r"\W+", "_", " ".join(str(v) for v in _question_values(question))).strip("_").lower() or "it"
     head = [
-        f'"""What happened to {question!r}, as {spec} was folded from it."""',
+        f'"""The recorded history of {question!r}, folded by {spec}."""',
         "",
         *_import_lines(body, classes),
         "",
@@ -60,7 +60,7 @@ def _test_body(question: State, steps: list[Step], expected: dict[str, Any], use
 
 
 def _event_code(recorded: Recorded[Any], used: set[type]) -> str:
-    """An event, in a Draft where it has tags that no field of it gives."""
+    """The code of an event, in a Draft if it has tags that are not fields."""
     event = recorded.event
     hints = typing.get_type_hints(cast("type[Any]", type(event)), include_extras=True)
     own = {f"{key}:{text}" for field, key in tag_fields(hints).items() for text in tag_values(getattr(event, field))}
@@ -74,7 +74,7 @@ def _question_values(question: State) -> list[Any]:
 
 
 def _python_code(value: Any, used: set[type]) -> str:
-    """A value as Python; the classes that it needs are added to those `used`."""
+    """A value as Python code; its classes are added to `used`."""
     cls = cast("type[Any]", type(value))
     if isinstance(value, Enum):
         used.add(cls)

@@ -1,4 +1,4 @@
-"""`eventfold history`: a state, step by step: each event, and what it changed.
+"""`eventfold history`: a state step by step: each event and its changes.
 
 Knows: how steps are shown. Does not know: how they are folded.
 """
@@ -49,12 +49,12 @@ if TYPE_CHECKING:
 COLUMNS = (
     Column("position", align_right=True),
     Column("when UTC"),
-    Column("type, and below it what changed", elastic=True, min_width=32),
+    Column("type, and its changes below", elastic=True, min_width=32),
 )
 
 
 class HistoryStep(NamedTuple):
-    """One step: an event, and what it changed."""
+    """One step: an event and its changes."""
 
     stored: StoredEvent
     changes: Mapping[str, Change]
@@ -69,32 +69,35 @@ def history(
     where: Where = None,
     after: Annotated[
         int,
-        typer.Option("--after", min=0, metavar="POSITION", help="Only steps after it; earlier ones are folded unseen."),
+        typer.Option(
+            "--after", min=0, metavar="POSITION", help="Only steps after it; earlier ones are folded, not shown."
+        ),
     ] = 0,
     until: Until = None,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", min=0, metavar="N", help="At the most so many; on a terminal 50.", show_default=False),
+        typer.Option(
+            "--limit", min=0, metavar="N", help="At most N; the default on a terminal is 50.", show_default=False
+        ),
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="No limit, on a terminal either.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="No limit, also on a terminal.")] = False,
     import_path: ImportPath = ".",
     as_a_test: Annotated[
-        bool, typer.Option("--as-test", help="As a test in Python that replays it.", rich_help_panel="Output")
+        bool, typer.Option("--as-test", help="Print a Python test that replays it.", rich_help_panel="Output")
     ] = False,
     as_json: Json = None,
     wide: Wide = False,
 ) -> None:
-    """Tell how a state came to be, step by step.
+    """Show how a state developed, step by step.
 
-    Each event, in order, with the fields it changed, before → after. What can be asked for is what `eventfold state`
-    takes: a State of yours, or the events of some tag.
+    Each event in order, with the fields it changed, before → after. Name the state as for `eventfold state`.
     """
     output = Output(as_json, wide)
     url, asked = parse_state_request(url, cls, words, build_query(types, tags, where), import_path)
     with open_store(url) as store:
         if as_a_test:
             if asked.question is None:
-                raise typer.BadParameter("name a State of yours: MODULE:STATE.", param_hint="--as-test")
+                raise typer.BadParameter("name a State class of your own: MODULE:STATE.", param_hint="--as-test")
             steps = store.history(asked.question, until=resolve_position(store, until))
             output.write_text(generate_test(asked.spec, asked.question, steps).rstrip())
             return
@@ -112,15 +115,15 @@ def history(
         print_title(output, asked, "step by step")
         shown = print_steps(output, islice(steps, most))
         if most is not None and next(steps, None) is not None:
-            output.print_hint(f"\n{count_of(shown, 'step')} shown, and there are more.")
-            output.print_hint("--limit N or --all shows more; --after POSITION goes on.")
+            output.print_hint(f"\n{count_of(shown, 'step')} shown; there are more.")
+            output.print_hint("--limit N or --all shows more; --after POSITION shows the next ones.")
         elif not shown:
             output.print_hint("No events.")
             print_suggestions(store, asked.query)
 
 
 def read_steps(store: Store, asked: StateRequest, after: int, until: int) -> Iterator[HistoryStep]:
-    """The steps up to a position, inclusive."""
+    """Fold up to a position, inclusive, and yield the steps after `after`."""
     if asked.question is None:
         merged = UntypedState()
         for recorded in store.read(asked.query, raw=True, until=until):
@@ -144,29 +147,30 @@ def step_to_json(step: HistoryStep) -> dict[str, Any]:
 
 
 def print_steps(output: Output, steps: Iterator[HistoryStep]) -> int:
-    """Steps in words: each event in a line, and under it a line for each field it changed; returns how many."""
+    """Print each event on a line, and a line for each field it changed; returns the number of steps."""
     shown, widths, names = 0, list[int](), 0
     for chunk in split_into_chunks(steps, CHUNK_EVENTS):
-        told_steps = [(step_heading(step), list(change_lines(step.changes))) for step in chunk]
+        headed_steps = [(step_heading(step), list(change_lines(step.changes))) for step in chunk]
         if not shown:
-            widths = output.print_table(COLUMNS, [lead for lead, _ in told_steps], body=False)
-            names = name_width([line for _, lines in told_steps for line in lines], output.is_wide)
+            widths = output.print_table(COLUMNS, [lead for lead, _ in headed_steps], body=False)
+            names = name_width([line for _, lines in headed_steps for line in lines], output.is_wide)
         output.console.print_lines(
-            (line for lead, lines in told_steps for line in render_step(lead, lines, widths[0], names)), output.is_wide
+            (line for lead, lines in headed_steps for line in render_step(lead, lines, widths[0], names)),
+            output.is_wide,
         )
         shown += len(chunk)
     return shown
 
 
 def step_heading(step: HistoryStep) -> tuple[str, str, str]:
-    """What a step begins with: its position, when it happened, its type."""
+    """The first line of a step: its position, its time (occurred, else recorded), its type."""
     stored = step.stored
     when = format_second(stored.time if stored.occurred is None else stored.occurred)
     return (f"{stored.position:,}", when, escape_control(stored.type))
 
 
 def render_step(lead: tuple[str, str, str], lines: list[ChangeLine], width: int, names: int) -> Iterator[Text]:
-    """A step as lines; its changes stand where the positions end."""
+    """A step as lines; its changes are indented by the width of the positions."""
     from rich.text import Text
 
     position, when, kind = lead

@@ -1,6 +1,6 @@
-"""`eventfold types`, `tags`, `stats` and `cursor`: what there is, how much of it, and how far it goes.
+"""`eventfold types`, `tags`, `stats` and `cursor`: what a store contains, its size, and its cursors.
 
-Knows: what an operator looks for. Does not know: any engine; its facts are shown as it names them.
+Knows: how facts are shown. Does not know: any engine; its facts are shown under the names it gives.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from eventfold.ports.engine import TagCount
 from eventfold.store import Store
 
 PAGE_TAGS = 1_000
-TERMINAL_LIMIT = 50  # tags shown where nobody said how many
+TERMINAL_LIMIT = 50  # tags shown on a terminal without --limit
 TIME_FACTS = {"created", "first_recorded", "last_recorded"}  # facts in µs since 1970
 COUNT_COLUMN = Column("events", align_right=True, style="cyan")
 
@@ -30,7 +30,7 @@ COUNT_COLUMN = Column("events", align_right=True, style="cyan")
 def types(url: Url = None, as_json: Json = None, wide: Wide = False) -> None:
     """List the types of events.
 
-    With how many there are of each, and the first and last position of each.
+    For each type the number of its events, and its first and last position.
     """
     output = Output(as_json, wide)
     with open_store(url) as store:
@@ -54,23 +54,26 @@ def types(url: Url = None, as_json: Json = None, wide: Wide = False) -> None:
 def tags(
     url: Url = None,
     prefix: Annotated[
-        str | None, typer.Argument(metavar="PREFIX", help="Only tags that begin so: account:", show_default=False)
+        str | None,
+        typer.Argument(metavar="PREFIX", help="Only tags with this prefix, for example account:", show_default=False),
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", min=0, metavar="N", help="At the most so many; on a terminal 50.", show_default=False),
+        typer.Option(
+            "--limit", min=0, metavar="N", help="At most N; the default on a terminal is 50.", show_default=False
+        ),
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="No limit, on a terminal either.")] = False,
-    after: Annotated[str, typer.Option("--after", metavar="TAG", help="Only those after this tag, in order.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="No limit, also on a terminal.")] = False,
+    after: Annotated[str, typer.Option("--after", metavar="TAG", help="Only tags after this one, in order.")] = "",
     keys: Annotated[
-        bool, typer.Option("--keys", help="Only what stands before the colon, and how many tags have it.")
+        bool, typer.Option("--keys", help="Only the part before the colon, with the number of its tags.")
     ] = False,
     as_json: Json = None,
     wide: Wide = False,
 ) -> None:
-    """List tags, and how many events carry each.
+    """List tags, and the number of events with each.
 
-    In order; with --keys the kinds of tags there are.
+    In order of the tags; with --keys only the parts before the colon.
     """
     url, others = split_store_argument(url, [] if prefix is None else [prefix])
     if len(others) > 1:
@@ -86,14 +89,14 @@ def tags(
 
 
 def read_tags(store: Store, prefix: str, after: str) -> Iterator[TagCount]:
-    """The tags, page after page."""
+    """Read tags, page after page."""
     while page := store.tags(prefix, limit=PAGE_TAGS, after=after):
         yield from page
         after = page[-1].tag
 
 
 def print_tags(output: Output, found: Iterator[TagCount], most: int | None) -> None:
-    """Tags with their counts."""
+    """Print tags with their counts."""
     shown: list[TagCount] = []
     columns = (Column("tag", elastic=True, style="green", min_width=20), COUNT_COLUMN)
     for each in found:
@@ -112,14 +115,14 @@ def print_tags(output: Output, found: Iterator[TagCount], most: int | None) -> N
     else:
         output.print_hint("No such tags.")
     if more:
-        onward = f"; --after {escape_control(shown[-1].tag)} goes on." if shown else "."
+        onward = f"; --after {escape_control(shown[-1].tag)} shows the next ones." if shown else "."
         output.print_hint(
-            f"\n{count_of(len(shown), 'tag')} shown, and there are more.\n--limit N or --all shows more{onward}"
+            f"\n{count_of(len(shown), 'tag')} shown; there are more.\n--limit N or --all shows more{onward}"
         )
 
 
 def print_tag_keys(output: Output, found: Iterator[TagCount]) -> None:
-    """What stands before the colon, with the number of different tags and of events that carry them."""
+    """Print the parts before the colon, with the number of different tags and of their events."""
     numbers: dict[str, list[int]] = {}
     for each in found:
         key, colon, _ = each.tag.partition(":")
@@ -143,9 +146,9 @@ def print_tag_keys(output: Output, found: Iterator[TagCount]) -> None:
 
 
 def stats(url: Url = None, as_json: Json = None) -> None:
-    """Tell the facts about a store.
+    """Show facts about a store.
 
-    Its id, how much it holds, its size on disk, how durable its writes are.
+    Its id, the number of its events, its size on disk, and the durability of its writes.
     """
     output = Output(as_json)
     with open_store(url) as store:
@@ -163,7 +166,7 @@ def stats(url: Url = None, as_json: Json = None) -> None:
 
 
 def collect_stats(store: Store) -> dict[str, Any]:
-    """The engine's facts, and those that every store has."""
+    """The facts of the engine, and those that every store has."""
     ends = [
         next(store.read(raw=True, limit=1, backwards=backwards), None) for backwards in (False, True)
     ]  # an empty store has neither
@@ -179,12 +182,12 @@ def collect_stats(store: Store) -> dict[str, Any]:
 
 
 def format_fact_name(name: str) -> str:
-    """The name of a fact, in words: wal_bytes is the wal size."""
+    """The name of a fact as words: wal_bytes becomes wal size."""
     return re.sub(r"(^|_)bytes$", r"\1size", name).replace("_", " ")
 
 
 def format_fact(name: str, value: Any) -> str:
-    """A fact in words; its name tells its unit."""
+    """The value of a fact as text; the unit follows from its name."""
     if isinstance(value, bool) or not isinstance(value, int):
         return format_value(value)
     if name.endswith("bytes"):
@@ -197,15 +200,15 @@ def cursor(
     at: Annotated[
         str | None,
         typer.Argument(
-            metavar="AT", help="A position, a time, or a cursor to look into; else the head.", show_default=False
+            metavar="AT", help="A position or a time, or a cursor to verify. Default: the head.", show_default=False
         ),
     ] = None,
     as_json: Json = None,
 ) -> None:
-    """Give the cursor at a moment, or verify one.
+    """Print the cursor at a position or time, or verify one.
 
-    A cursor is the text that --after takes: a position that cannot be mistaken for one of another store. It is printed
-    bare, in a pipe too; --json tells its parts.
+    A cursor is a position with the identity of its store and event, so that another store refuses it; --after takes it.
+    It is printed as plain text, also in a pipe; --json prints its parts.
     """
     url, others = split_store_argument(url, [] if at is None else [at])
     if len(others) > 1:
@@ -217,7 +220,7 @@ def cursor(
             found = Cursor.parse(text)
             store.verify(found)
             if as_json is not True:
-                output.write_text(f"It is a cursor of this store, at position {found.position:,}.")
+                output.write_text(f"This is a cursor of this store, at position {found.position:,}.")
         else:
             found = store.cursor(resolve_position(store, text))
             if as_json is not True:

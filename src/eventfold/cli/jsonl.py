@@ -40,7 +40,7 @@ EMPTY_OBJECT = msgspec.Raw(b"{}")
 
 
 class EventLine(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """An event in JSON: the keys in this order, the last two only where they say something."""
+    """An event in JSON, with the keys in this order; the last two only if they differ from their defaults."""
 
     position: int
     id: str
@@ -54,7 +54,7 @@ class EventLine(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class OpaquePayload(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """A payload that is not JSON, inside a line."""
+    """A payload that is not JSON, within a line."""
 
     bytes: str = msgspec.field(name="$bytes")
     codec: str = msgspec.field(name="$codec")
@@ -65,7 +65,7 @@ AwareDatetime = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class InputLine(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A line on its way in: only `type` is needed; `position` and `time` are given anew, so they are ignored."""
+    """A line of input: only `type` is required; `position` and `time` are ignored, because the store assigns them."""
 
     type: str
     data: msgspec.Raw = EMPTY_OBJECT
@@ -88,7 +88,7 @@ def encode_line(stored: StoredEvent) -> bytes:
 
 
 def to_line(stored: StoredEvent) -> EventLine:
-    """An event in the shape of a line."""
+    """An event as an EventLine."""
     return EventLine(
         position=stored.position,
         id=format_id(stored.id),
@@ -103,7 +103,7 @@ def to_line(stored: StoredEvent) -> EventLine:
 
 
 def payload_to_json(stored: StoredEvent) -> msgspec.Raw:
-    """The payload as it stands in a line."""
+    """The payload as it is written in a line."""
     data = stored.data
     if stored.codec == "json" and stored.key is None and is_json(data) and not data.startswith(OPAQUE_PREFIX):
         return _without_line_breaks(data)
@@ -120,14 +120,14 @@ def is_json(data: bytes) -> bool:
 
 
 def format_id(identity: bytes) -> str:
-    """16 bytes as people write a UUID."""
+    """16 bytes as the text of a UUID."""
     h = identity.hex()
     return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
 
 
-@lru_cache(maxsize=1024)  # the events of one append share their time
+@lru_cache(maxsize=1024)  # the events of one append have the same time
 def format_time(micros: int) -> str:
-    """µs since 1970 as text of one length, in UTC: 2026-11-23T10:15:00.000000Z."""
+    """µs since 1970 as text of a fixed length, in UTC: 2026-11-23T10:15:00.000000Z."""
     return from_micros(micros).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
@@ -137,12 +137,12 @@ def format_datetime(moment: datetime) -> str:
 
 
 def parse_line(text: bytes | str) -> NewEvent:
-    """The event that a line describes, checked, ready to be appended. Raises InvalidEvent."""
+    """Parse and check a line; returns an event to append. Raises InvalidEvent."""
     try:
         given = _input_decoder.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidEvent(
-            f"This is no event: {_reason(error)}.",
+            f"This line is not an event: {_reason(error)}.",
             'Write one JSON object, as `eventfold read --json` does: {"type": "…", "tags": […], "data": {…}}.',
         ) from error
     return build_event(
@@ -166,11 +166,11 @@ def build_event(
     metadata: bytes = b"{}",
     version: int = 1,
 ) -> NewEvent:
-    """An encoded event whose class need not be known here; its payload is kept as it is. Raises InvalidEvent."""
+    """An encoded event whose class need not be importable; its payload is not changed. Raises InvalidEvent."""
     check_name("event type", event_type)
     if not 1 <= version < 2**31:
         raise InvalidEvent(
-            f"The event {event_type} has version {version}.", "Versions are counted from 1.", type=event_type
+            f"The event {event_type} has version {version}.", "Give a version of 1 or more.", type=event_type
         )
     payload, codec, key = _parse_payload(event_type, data)
     return check_new(
@@ -195,13 +195,13 @@ def _parse_payload(event_type: str, data: bytes) -> tuple[bytes, str, str | None
             return base64.b64decode(opaque.bytes, validate=True), opaque.codec, opaque.key
         except (msgspec.DecodeError, binascii.Error) as error:
             raise InvalidEvent(
-                f"The payload of this {event_type} begins with $bytes and is not one: {_reason(error)}.",
+                f"The payload of this {event_type} begins with $bytes and cannot be decoded: {_reason(error)}.",
                 'Write {"$bytes": base64, "$codec": "…"}, or plain JSON.',
                 type=event_type,
             ) from error
     if not is_json(data):
         raise InvalidEvent(
-            f"The data of this {event_type} is no JSON: {data[:60].decode(errors='replace')!r}.",
+            f"The data of this {event_type} is not JSON: {data[:60].decode(errors='replace')!r}.",
             """Write one JSON value, for example '{"amount": "80"}'.""",
             type=event_type,
         )
@@ -213,7 +213,7 @@ def _check_metadata(event_type: str, metadata: bytes) -> bytes | None:
         values: dict[str, Any] = msgspec.json.decode(metadata, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidEvent(
-            f"The metadata of this {event_type} is no JSON object: {_reason(error)}.",
+            f"The metadata of this {event_type} is not a JSON object: {_reason(error)}.",
             'Write an object, for example {"actor": "teller-7"}.',
             type=event_type,
         ) from error
@@ -221,7 +221,7 @@ def _check_metadata(event_type: str, metadata: bytes) -> bytes | None:
 
 
 def _without_line_breaks(text: bytes) -> msgspec.Raw:
-    """JSON without line breaks; inside strings they are escaped already."""
+    """JSON without line breaks; within strings they are escaped already."""
     return msgspec.Raw(msgspec.json.format(text, indent=-1) if b"\n" in text or b"\r" in text else text)
 
 
@@ -230,11 +230,11 @@ def _reason(error: Exception) -> str:
     return text[:1].lower() + text[1:]
 
 
-MAX_LINE_BYTES = 16 * 2**20  # bytes: an event below 1 MB, however wastefully its characters are escaped
+MAX_LINE_BYTES = 16 * 2**20  # an event of up to 1 MB, even if each of its characters is escaped
 
 
 def read_events(source: IO[bytes]) -> Iterator[NewEvent]:
-    """The events of some lines; blank lines are passed over. Raises InvalidEvent, which names the line."""
+    """Parse lines as events; blank lines are skipped. Raises InvalidEvent with the number of the line."""
     number = 0
     while line := source.readline(MAX_LINE_BYTES):
         number += 1
@@ -244,7 +244,7 @@ def read_events(source: IO[bytes]) -> Iterator[NewEvent]:
         if len(line) == MAX_LINE_BYTES:
             raise InvalidEvent(
                 f"Line {number} is longer than {MAX_LINE_BYTES:,} bytes.",
-                "Give each event a line of its own.",
+                "Write one event per line.",
                 line=number,
             )
         try:
@@ -254,9 +254,9 @@ def read_events(source: IO[bytes]) -> Iterator[NewEvent]:
 
 
 def read_batches(source: IO[bytes], size: int) -> Iterator[list[NewEvent]]:
-    """The events of some lines, so many at a time, fewer where they are large.
+    """Parse lines as events, in batches of `size`, or fewer if they are large.
 
-    A batch with a bad line in it is not given at all.
+    A batch that contains an invalid line is not yielded.
     """
     batch, held = list[NewEvent](), 0
     for event in read_events(source):
@@ -270,13 +270,13 @@ def read_batches(source: IO[bytes], size: int) -> Iterator[list[NewEvent]]:
 
 
 def read_all_events(source: IO[bytes]) -> list[NewEvent]:
-    """The events of all lines, for one append. Raises InvalidInput if there are none, or too many."""
+    """Parse all lines, for one append. Raises InvalidInput if there are none or too many."""
     events = list(islice(read_events(source), MAX_EVENTS_PER_APPEND + 1))
     if not events:
-        raise InvalidInput("The input holds no events.", "Pipe JSON lines in, as `eventfold read --json` writes them.")
+        raise InvalidInput("The input has no events.", "Pipe JSON lines in, as `eventfold read --json` writes them.")
     if len(events) > MAX_EVENTS_PER_APPEND:
         raise InvalidInput(
-            f"The input holds more than {MAX_EVENTS_PER_APPEND:,} events, and one append takes no more.",
-            "Leave --atomic out: then they are written in appends of up to 1,000.",
+            f"The input has more than {MAX_EVENTS_PER_APPEND:,} events, the limit of one append.",
+            "Omit --atomic to write them in several appends.",
         )
     return events

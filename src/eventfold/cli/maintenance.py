@@ -21,9 +21,9 @@ from eventfold.store import Store
 
 
 def init(url: Url = None, as_json: Json = None) -> None:
-    """Make a store, if there is none yet.
+    """Create a store, if there is none.
 
-    Making one that is there already changes nothing.
+    If there is a store already, nothing is changed.
     """
     output = Output(as_json)
     shown, made = hide_password(url or ""), False
@@ -37,7 +37,7 @@ def init(url: Url = None, as_json: Json = None) -> None:
     if output.is_json:
         output.write_value({"created": made, **facts})
     elif made:
-        output.print(f"Made {shown}, an empty store. Its id is {facts['store']}.")
+        output.print(f"Created {shown}, an empty store. Its id is {facts['store']}.")
     else:
         output.print(
             f"{shown} is a store already, with {count_of(facts['head'], 'event')}. Its id is {facts['store']}."
@@ -45,27 +45,27 @@ def init(url: Url = None, as_json: Json = None) -> None:
 
 
 def store_identity(store: Store) -> dict[str, Any]:
-    """What tells a store from others."""
+    """The identity of a store, and its head."""
     return {"store": store.engine.store_id, "epoch": store.engine.epoch, "head": store.head()}
 
 
 def backup(
     url: Url = None,
-    path: Annotated[str | None, typer.Argument(metavar="PATH", help="Where the copy goes.", show_default=False)] = None,
+    path: Annotated[str | None, typer.Argument(metavar="PATH", help="Path of the copy.", show_default=False)] = None,
     as_json: Json = None,
 ) -> None:
     """Copy a store, while it is in use.
 
-    The copy is consistent, and begins a new epoch: followers of the original notice it if it takes its place. It is
-    written to a hidden file beside PATH and renamed once it is whole: until then nothing is at PATH.
+    The copy is consistent and begins a new epoch, so that followers of the original notice if the copy replaces it. It
+    is written to a hidden file beside PATH and renamed to PATH when it is complete.
     """
     url, others = split_store_argument(url, [] if path is None else [path], needed=1)
     if len(others) != 1:
-        raise typer.BadParameter("say where the copy goes.", param_hint="PATH")
+        raise typer.BadParameter("name the path of the copy.", param_hint="PATH")
     output = Output(as_json)
     target = others[0]
     if Path(target).exists():
-        raise InvalidInput(f"{target} is there already.", "Name a path where nothing is, or move the old copy away.")
+        raise InvalidInput(f"{target} exists already.", "Name another path, or move the old file away.")
     with open_store(url) as store:
         store.backup(target)
     with open_store(f"sqlite:{target}") as copy:
@@ -85,44 +85,44 @@ def upgrade(
     backup: Annotated[
         str | None,
         typer.Option(
-            "--backup", metavar="FILE", help="Where the copy goes. Else beside the store.", show_default=False
+            "--backup", metavar="FILE", help="Path of the copy. Default: beside the store.", show_default=False
         ),
     ] = None,
-    no_backup: Annotated[bool, typer.Option("--no-backup", help="Write no copy of the file first.")] = False,
+    no_backup: Annotated[bool, typer.Option("--no-backup", help="Do not copy the file first.")] = False,
     as_json: Json = None,
 ) -> None:
-    """Bring a store of an older layout to this version's.
+    """Upgrade a store of an older layout to the layout of this version.
 
-    Stop every process that uses the store first. One transaction: whatever fails, or ends it, leaves the store as it
-    was. No event is rewritten. A copy of a file is written first; a PostgreSQL store is yours to dump (pg_dump). A
-    store that has the newest layout already is left as it is.
+    Stop every process that uses the store first. The upgrade is one transaction: if it fails or is interrupted, the
+    store is unchanged. No event is rewritten. A file is copied first; dump a PostgreSQL store yourself (pg_dump). A
+    store that has the newest layout is not changed.
     """
     if not url:
         raise typer.BadParameter(f"name the store, or set {STORE_VARIABLE}.", param_hint="STORE")
     if backup is not None and no_backup:
         raise InvalidInput("--backup and --no-backup contradict each other.", "Give one of them.")
     if backup is not None and Path(backup).exists():
-        raise InvalidInput(f"{backup} is there already.", "Name a path where nothing is, or move the old copy away.")
+        raise InvalidInput(f"{backup} exists already.", "Name another path, or move the old file away.")
     output = Output(as_json)
     done = run(upgrade_layout(open_engine(url, "sync", False, {}), backup, copies=not no_backup))
     shown = hide_password(url)
     if output.is_json:
         output.write_value({"had": done.had, "layout": done.now, "backup": done.backup})
     elif done.had == done.now:
-        output.print(f"{shown} has layout {done.now} already, the newest: nothing was done.")
+        output.print(f"{shown} has layout {done.now} already, the newest. Nothing was changed.")
     else:
-        output.print(f"{shown} had layout {done.had}, and has {done.now} now. No event was rewritten.")
+        output.print(f"{shown} was upgraded from layout {done.had} to {done.now}. No event was rewritten.")
         if done.backup is not None:
-            output.print(f"A copy from before is at {done.backup}: remove it when all is well.")
+            output.print(f"The copy from before is {done.backup}. Remove it when the upgraded store works.")
 
 
 def restored(url: Url = None, as_json: Json = None) -> None:
-    """Let a new epoch begin, after a restore by other tools.
+    """Begin a new epoch after a restore by other tools.
 
-    For a file that was copied back, a volume that was rolled back, a PostgreSQL server recovered to a point in time:
-    call it before anything uses the store. Progress that was kept against events which are gone is then refused, and
-    not taken for progress in the history that takes their place. A restored dump, a failover and a copy by `eventfold
-    backup` begin a new epoch by themselves.
+    Run it after a file was copied back, a volume was rolled back, or a PostgreSQL server was recovered to a point in
+    time, and before anything uses the store. Progress past events that are lost is then refused, and not mistaken for
+    progress in the events written afterwards. A restored dump, a failover and a copy by `eventfold backup` begin a new
+    epoch by themselves.
     """
     if not url:
         raise typer.BadParameter(f"name the store, or set {STORE_VARIABLE}.", param_hint="STORE")
@@ -131,25 +131,24 @@ def restored(url: Url = None, as_json: Json = None) -> None:
     if output.is_json:
         output.write_value({"store": done.store, "ended": done.ended, "epoch": done.epoch})
     else:
-        output.print(f"{hide_password(url)} is in epoch {done.epoch} now; it was in {done.ended}.")
+        output.print(f"{hide_password(url)} is now in epoch {done.epoch}; it was in {done.ended}.")
 
 
-snapshots = typer.Typer(
-    name="snapshots", cls=Group, help="Folded states that are kept for speed.", no_args_is_help=True
-)
+snapshots = typer.Typer(name="snapshots", cls=Group, help="Snapshots: stored states, for speed.", no_args_is_help=True)
 
 
 def drop(
     url: Url = None,
     prefix: Annotated[
-        str | None, typer.Argument(metavar="PREFIX", help="Only those whose key starts so.", show_default=False)
+        str | None,
+        typer.Argument(metavar="PREFIX", help="Only snapshots whose key has this prefix.", show_default=False),
     ] = None,
     as_json: Json = None,
 ) -> None:
     """Drop the snapshots of folded states.
 
-    This costs time and no event: states are folded from the log again. A key is the class and the question, as
-    in `bank.Account ["a-1"]`.
+    No event is lost: states are folded from the log again, which takes longer. A key is the class and the values that
+    identify the state, as in `bank.Account ["a-1"]`.
     """
     url, others = split_store_argument(url, [] if prefix is None else [prefix])
     output = Output(as_json)

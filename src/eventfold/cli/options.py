@@ -33,19 +33,19 @@ TIME_SYNTAX = (
 
 
 def parse_time(text: str, *, end_of_day: bool = False) -> datetime:
-    """A moment in time; a bare date is its first moment in UTC, or its last if `late`. Raises InvalidInput."""
+    """Parse a time; a bare date is its first instant in UTC, or its last if `end_of_day`. Raises InvalidInput."""
     text = text.strip()
     try:
         moment = _parse_time(text, end_of_day)
     except (ValueError, OverflowError):
         moment = None
     if moment is None:
-        kind = "a position, not a time" if text.isdecimal() else "no time"
+        kind = "a position, not a time" if text.isdecimal() else "not a time"
         raise InvalidInput(f"{text!r} is {kind}.", TIME_SYNTAX, given=text)
     if moment.utcoffset() is None:
         zoned = text.replace(" ", "T")
         raise InvalidInput(
-            f"{text!r} has no time zone, so it names no moment.",
+            f"{text!r} has no time zone, so it is ambiguous.",
             f"Write {zoned}Z if you mean UTC, or add an offset: {zoned}+01:00.",
             given=text,
         )
@@ -62,18 +62,18 @@ def _parse_time(text: str, end_of_day: bool) -> datetime | None:
 
 
 def parse_position_or_time(text: str, *, end_of_day: bool = True) -> int | datetime:
-    """A position, or a moment; a bare date is its last moment. Raises InvalidInput."""
+    """A position or a time; a bare date is its last instant. Raises InvalidInput."""
     stripped = text.strip().replace(",", "").replace("_", "")
     return int(stripped) if stripped.isdecimal() and len(stripped) < 19 else parse_time(text, end_of_day=end_of_day)
 
 
 def parse_since(text: str | None) -> datetime | None:
-    """The moment of a `--since`: a date begins with its first moment."""
+    """The time of `--since`: a date counts from its first instant."""
     return None if text is None else parse_time(text)
 
 
 def parse_until(text: str | None) -> datetime | None:
-    """The moment of an `--occurred-until`: a date ends with its last moment."""
+    """The time of `--occurred-until`: a date counts up to its last instant."""
     return None if text is None else parse_time(text, end_of_day=True)
 
 
@@ -81,7 +81,7 @@ WHERE_SYNTAX = 'Write type=A,B and tag=x:1, separated by spaces: --where "type=O
 
 
 def build_query(types: list[str] | None, tags: list[str] | None, where: list[str] | None) -> Query:
-    """The events meant: --type with --tag, or else any --where; without all three, everything. Raises InvalidQuery."""
+    """The query of --type, --tag and --where; the one for all events if none is given. Raises InvalidQuery."""
     queries = [parse_where(text) for text in where or ()]
     if types or tags:
         queries.insert(0, Query.of(types or (), tags or ()))
@@ -94,11 +94,11 @@ def build_query(types: list[str] | None, tags: list[str] | None, where: list[str
 
 
 def parse_where(text: str) -> Query:
-    """One `--where`. Raises InvalidQuery if it means nothing."""
+    """One `--where` as a query. Raises InvalidQuery if it cannot be parsed or is empty."""
     try:
         words = shlex.split(text)
     except ValueError as error:
-        raise InvalidQuery(f"--where {text!r} cannot be read: {str(error).lower()}.", WHERE_SYNTAX) from error
+        raise InvalidQuery(f"--where {text!r} cannot be parsed: {str(error).lower()}.", WHERE_SYNTAX) from error
     types: list[str] = []
     tags: list[str] = []
     for word in words:
@@ -110,7 +110,7 @@ def parse_where(text: str) -> Query:
         else:
             types.extend(value.split(","))
     if not types and not tags:
-        raise InvalidQuery("An empty --where means nothing.", WHERE_SYNTAX)
+        raise InvalidQuery("A --where is empty.", WHERE_SYNTAX)
     return Query.of(types, tags)
 
 
@@ -118,7 +118,7 @@ MAX_COMPLETIONS = 50
 
 
 def complete_type(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Types of events in the store, that begin so."""
+    """Shell completion: event types in the store with this prefix."""
 
     def matching_types(store: Store) -> Iterable[str]:
         return (each.type for each in store.types() if each.type.startswith(incomplete))
@@ -127,7 +127,7 @@ def complete_type(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def complete_tag(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Tags in the store, that begin so."""
+    """Shell completion: tags in the store with this prefix."""
     return _complete(ctx, lambda store: (each.tag for each in store.tags(incomplete, limit=MAX_COMPLETIONS)))
 
 
@@ -168,7 +168,7 @@ Json = Annotated[
     typer.Option(
         "--json/--no-json",
         " /--table",
-        help="JSON lines, or tables. Without either: tables on a terminal, JSON lines in a pipe.",
+        help="JSON lines, or tables. Default: tables on a terminal, JSON lines in a pipe.",
         callback=_remember_json,
         is_eager=True,
         show_default=False,
@@ -176,14 +176,15 @@ Json = Annotated[
     ),
 ]
 Wide = Annotated[
-    bool, typer.Option("--wide", help="Cut nothing; lines may be longer than the terminal.", rich_help_panel="Output")
+    bool,
+    typer.Option("--wide", help="Do not truncate; lines may be longer than the terminal.", rich_help_panel="Output"),
 ]
 Types = Annotated[
     list[str] | None,
     typer.Option(
         "--type",
         metavar="TYPE",
-        help="Events of this type. Repeat it: any of them.",
+        help="Events of this type. Repeated: of any of these types.",
         rich_help_panel="Which",
         autocompletion=complete_type,
     ),
@@ -193,7 +194,7 @@ Tags = Annotated[
     typer.Option(
         "--tag",
         metavar="TAG",
-        help="Events with this tag. Repeat it: all of them.",
+        help="Events with this tag. Repeated: with all of these tags.",
         rich_help_panel="Which",
         autocompletion=complete_tag,
     ),
@@ -203,28 +204,30 @@ Where = Annotated[
     typer.Option(
         "--where",
         metavar="ITEM",
-        help="Another alternative, like 'type=A,B tag=x:1 tag=y:2'. Repeat it: either of them.",
+        help="An alternative, like 'type=A,B tag=x:1 tag=y:2'. Repeated: events that match any.",
         rich_help_panel="Which",
     ),
 ]
 After = Annotated[
     str | None,
-    typer.Option("--after", metavar="POSITION|CURSOR", help="Only what comes after it.", rich_help_panel="Which"),
+    typer.Option("--after", metavar="POSITION|CURSOR", help="Only events after it.", rich_help_panel="Which"),
 ]
 Since = Annotated[
     str | None,
-    typer.Option("--since", metavar="TIME", help="Recorded at this time or later.", rich_help_panel="Which"),
+    typer.Option(
+        "--since", metavar="TIME", help="Only events recorded at this time or later.", rich_help_panel="Which"
+    ),
 ]
 Until = Annotated[
     str | None,
-    typer.Option("--until", metavar="POSITION|TIME", help="Up to and including it.", rich_help_panel="Which"),
+    typer.Option("--until", metavar="POSITION|TIME", help="Only events up to it, inclusive.", rich_help_panel="Which"),
 ]
 OccurredSince = Annotated[
     str | None,
     typer.Option(
         "--occurred-since",
         metavar="TIME",
-        help="Occurred at this time or later (else recorded); the order stays that of recording.",
+        help="Occurred (else recorded) at this time or later; still in log order.",
         rich_help_panel="Which",
     ),
 ]
@@ -233,17 +236,18 @@ OccurredUntil = Annotated[
     typer.Option(
         "--occurred-until",
         metavar="TIME",
-        help="Occurred by this time, inclusive (else recorded); the order stays that of recording.",
+        help="Occurred (else recorded) by this time, inclusive; still in log order.",
         rich_help_panel="Which",
     ),
 ]
 
 
 def split_store_argument(url: str | None, others: list[str], needed: int = 0) -> tuple[str | None, list[str]]:
-    """Which of the arguments names the store, and which are left.
+    """Split the arguments into the store and the rest.
 
-    The first does, unless EVENTFOLD_URL is set and it does not look like a store (`needed`: how many others
-    there must be at least). It looks like one with a scheme, a slash, or .db, .sqlite or .sqlite3 at its end.
+    The first argument is the store, unless EVENTFOLD_URL is set and the argument does not look like a store, or fewer
+    than `needed` arguments would be left. It looks like a store if it has a scheme, a slash, or ends in .db, .sqlite
+    or .sqlite3.
     """
     default = os.environ.get(STORE_VARIABLE)
     if url and default and url != default and (len(others) < needed or not STORE_PATTERN.fullmatch(url)):
@@ -253,17 +257,17 @@ def split_store_argument(url: str | None, others: list[str], needed: int = 0) ->
 
 @contextmanager
 def open_store(url: str | None, *, create: bool = False) -> Generator[Store, None, None]:
-    """The store at an address, closed afterwards. It is made only if `create`. Raises StoreNotFound and its kin."""
+    """Open the store at an address, and close it afterwards. It is created only if `create`. Raises StoreNotFound."""
     if not url:
         raise typer.BadParameter(f"name the store, or set {STORE_VARIABLE}.", param_hint="STORE")
     try:
         store = Store(url, create=create)
     except StoreNotFound as error:
-        if create or not error.fields.get("creatable"):  # `init` would fail for the same reason
+        if create or not error.fields.get("creatable"):  # `eventfold init` would fail for the same reason
             raise
         raise StoreNotFound(
             error.what,
-            f"Check the address, or make a store there: eventfold init {shlex.quote(hide_password(url))}",
+            f"Check the address, or create a store there: eventfold init {shlex.quote(hide_password(url))}",
             **error.fields,
         ) from error
     with store:
@@ -271,12 +275,12 @@ def open_store(url: str | None, *, create: bool = False) -> Generator[Store, Non
 
 
 def hide_password(url: str) -> str:
-    """An address as it may be shown."""
+    """An address without its password."""
     return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:…@", url)
 
 
 def parse_position_or_cursor(text: str | None) -> int | Cursor:
-    """What `--after` means; nothing given is the beginning. Raises InvalidInput, CursorMismatch."""
+    """The value of `--after`; None is the beginning of the log. Raises InvalidInput, CursorMismatch."""
     if text is None:
         return 0
     plain = text.strip().replace(",", "").replace("_", "")
@@ -286,7 +290,7 @@ def parse_position_or_cursor(text: str | None) -> int | Cursor:
         return Cursor.parse(text.strip())
     raise InvalidInput(
         f"--after {text[:60]!r} is neither a position nor a cursor.",
-        "Write a number, or the text that `eventfold cursor` or `eventfold tail` gave.",
+        "Write a number, or the text that `eventfold cursor` or `eventfold tail` printed.",
     )
 
 

@@ -29,7 +29,7 @@ COLUMN_GAP = 2  # blank columns between two columns
 
 
 class Column(NamedTuple):
-    """A column of a table. An `elastic` one may be cut, with …, so that the table fits; never below `min_width`."""
+    """A column of a table. An `elastic` one is truncated, with …, so that the table fits, but not below `min_width`."""
 
     title: str
     align_right: bool = False
@@ -42,7 +42,7 @@ Row = Sequence["str | Text"]
 
 
 class Output:
-    """Standard output. `as_json` None: JSON unless it is a terminal. `wide`: nothing is cut, however long."""
+    """Standard output. `as_json` None: JSON unless it is a terminal. `wide`: nothing is truncated."""
 
     def __init__(self, as_json: bool | None = None, wide: bool = False) -> None:
         self.is_terminal = sys.stdout.isatty()
@@ -51,35 +51,35 @@ class Output:
 
     @cached_property
     def console(self) -> Terminal:
-        """The terminal, as wide as it is."""
+        """The terminal, with its width."""
         from eventfold.cli.terminal import Terminal
 
         return Terminal()
 
     def write_lines(self, lines: Iterable[bytes]) -> None:
-        """JSON lines, as they are."""
-        sys.stdout.flush()  # the text layer and its buffer take turns
+        """Write lines of bytes, each with a line break."""
+        sys.stdout.flush()  # text written before must come first
         sys.stdout.buffer.write(b"".join([line + b"\n" for line in lines]))
 
     def write_value(self, value: Any) -> None:
-        """One value as a JSON line."""
+        """Write one value as a JSON line."""
         self.write_lines((msgspec.json.encode(value, enc_hook=str),))
 
     def flush(self) -> None:
-        """What was shown is with its reader. Raises BrokenPipeError if there is none any more."""
+        """Flush the output. Raises BrokenPipeError if the reader has closed the pipe."""
         sys.stdout.flush()
         sys.stdout.buffer.flush()
 
     def write_text(self, text: str) -> None:
-        """Plain text for people and programs alike."""
+        """Write plain text, the same on a terminal and in a pipe."""
         sys.stdout.write(text + "\n")
 
     def print(self, text: RenderableType, style: str = "") -> None:
-        """Text for people, wrapped between words."""
+        """Print text for people, wrapped between words."""
         self.console.print(text, style=style)
 
     def print_hint(self, text: str) -> None:
-        """A remark under a table."""
+        """Print a remark under a table."""
         self.print(text, style="dim")
 
     def print_table(
@@ -91,9 +91,9 @@ class Output:
         header: bool = True,
         body: bool = True,
     ) -> list[int]:
-        """Draw a table, each row in one line; returns the widths, so that more rows can follow in line.
+        """Print a table, one line for each row. Returns the widths, so that more rows can follow in the same columns.
 
-        Without `body` only the header, as wide as the rows would need it.
+        Without `body`, print only the header, with the widths that the rows need.
         """
         from eventfold.cli.terminal import Terminal, build_grid
 
@@ -123,7 +123,7 @@ class Output:
 
 
 def natural_widths(columns: Sequence[Column], rows: Sequence[Row]) -> list[int]:
-    """How wide each column would be if nothing were cut, in terminal cells."""
+    """The width of each column if nothing is truncated, in terminal cells."""
     from rich.cells import cell_len
 
     widths = [len(column.title) for column in columns]
@@ -136,7 +136,7 @@ def natural_widths(columns: Sequence[Column], rows: Sequence[Row]) -> list[int]:
 
 
 def fit_widths(columns: Sequence[Column], natural: Sequence[int], available: int) -> list[int]:
-    """Widths that fit into `room`: rigid columns stay as they are, elastic ones share the rest, short ones first."""
+    """Widths that fit into `available` cells: elastic columns share what the others leave, short ones first."""
     widths = list(natural)
     elastic = sorted((i for i, column in enumerate(columns) if column.elastic), key=lambda i: natural[i])
     left = available - COLUMN_GAP * (len(columns) - 1) - sum(w for i, w in enumerate(natural) if not columns[i].elastic)
@@ -148,14 +148,14 @@ def fit_widths(columns: Sequence[Column], natural: Sequence[int], available: int
 
 
 def write_file_atomically(file: Path, data: bytes, what: str) -> None:
-    """Write a file durably: whoever reads it, at any moment, finds what was there or what is new, whole.
+    """Write a file durably and atomically: a reader finds the old content or the new content, never a part.
 
-    `what` is what cannot be kept, if it cannot: the beginning of the error's sentence.
+    `what` begins the error message: "{what} cannot be saved in …".
     """
     place = file.resolve()  # a symbolic link stays one
     fresh = place.with_name(f"{place.name}.new")
     try:
-        if place.exists() and not place.is_file():  # a pipe or a device: nothing can be renamed to it
+        if place.exists() and not place.is_file():  # a pipe or a device cannot be replaced by a rename
             place.write_bytes(data)
             return
         with fresh.open("wb") as out:
@@ -169,15 +169,15 @@ def write_file_atomically(file: Path, data: bytes, what: str) -> None:
         with suppress(OSError):
             fresh.unlink(missing_ok=True)
         raise EventfoldError(
-            f"{what} cannot be kept in {file}: {error.strerror}.",
-            "Name a file in a folder that may be written to and has room.",
+            f"{what} cannot be saved in {file}: {error.strerror}.",
+            "Name a file in a writable folder with free space.",
             path=str(file),
         ) from error
 
 
 @contextmanager
 def progress_bar(output: Output, what: str) -> Generator[Progress, None, None]:
-    """A progress bar on a terminal, with events a second and the time left; nothing in a pipe."""
+    """A progress bar on a terminal, with events per second and the time left; nothing in a pipe."""
     if not output.is_terminal or output.is_json:
         yield lambda done, total: None
         return

@@ -1,6 +1,6 @@
-"""`eventfold processes`: which instances wait, run, are stuck or finished; and what can be done about it by hand.
+"""`eventfold processes`: the instances of processes that wait, run, are stuck or finished; retry and skip.
 
-Knows: words for operators. Does not know: how a process reacts, how a timer fires.
+Knows: how instances are shown. Does not know: how a process reacts, how a timer fires.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from eventfold.processes.inspection import Instance, list_all_instances, list_in
 from eventfold.store import Store
 
 MAX_DETAILED_ERRORS = 5  # errors shown in full
-DEFAULT_LIMIT = 1_000  # instances looked at, where nobody said how many
+DEFAULT_LIMIT = 1_000  # instances examined without --limit
 COLUMNS = (
     Column("process", style="bold"),
     Column("instance", elastic=True, style="green", min_width=8),
@@ -41,28 +41,28 @@ def processes(
         str | None,
         typer.Argument(metavar="MODULE:PROCESS", help="A process class: list its instances.", show_default=False),
     ] = None,
-    run_: Annotated[bool, typer.Option("--run", help="Run it, until Ctrl-C.", rich_help_panel="Act")] = False,
+    run_: Annotated[bool, typer.Option("--run", help="Run it until Ctrl-C.", rich_help_panel="Act")] = False,
     retry: Annotated[
         str | None,
-        typer.Option("--retry", metavar="NAME[:POSITION]", help="Try what is stuck again.", rich_help_panel="Act"),
+        typer.Option("--retry", metavar="NAME[:POSITION]", help="Retry stuck events.", rich_help_panel="Act"),
     ] = None,
     skip: Annotated[
         str | None,
-        typer.Option("--skip", metavar="NAME:POSITION", help="Give one event up.", rich_help_panel="Act"),
+        typer.Option("--skip", metavar="NAME:POSITION", help="Skip one event for good.", rich_help_panel="Act"),
     ] = None,
     because: Annotated[
-        str, typer.Option("--because", metavar="WHY", help="Why it is given up.", rich_help_panel="Act")
+        str, typer.Option("--because", metavar="WHY", help="The reason for --skip.", rich_help_panel="Act")
     ] = "",
     limit: Annotated[
-        int, typer.Option("--limit", min=1, metavar="N", help="Look at so many instances.")
+        int, typer.Option("--limit", min=1, metavar="N", help="Examine at most N instances.")
     ] = DEFAULT_LIMIT,
     import_path: ImportPath = ".",
     as_json: Json = None,
     wide: Wide = False,
 ) -> None:
-    """List processes: what waits for which timer, and what is stuck, at which event, with which error.
+    """List instances of processes that wait for a timer or are stuck at an event, with the error.
 
-    With MODULE:PROCESS also what runs and what is finished. Effects that were not delivered are listed as well.
+    With MODULE:PROCESS also those that run or are finished. Effects that were not delivered are listed as well.
     """
     url, others = split_store_argument(url, [] if process is None else [process])
     output = Output(as_json, wide)
@@ -74,7 +74,7 @@ def processes(
         if skip is not None:
             name, position = _parse_name_and_position(skip)
             if position is None:
-                raise InvalidProcess(f"--skip {skip!r} names no event.", "Write NAME:POSITION.")
+                raise InvalidProcess(f"--skip {skip!r} does not name an event.", "Write NAME:POSITION.")
             store.projections.skip(name, position, because)
         if run_:
             _run_process(store, cls)
@@ -83,10 +83,10 @@ def processes(
 
 
 def import_process_class(spec: str, import_path: str) -> type[Process]:
-    """The Process class that MODULE:PROCESS names. Raises InvalidInput."""
+    """Import the Process class named MODULE:PROCESS. Raises InvalidInput."""
     found = import_state_class(spec, import_path)
     if not issubclass(found, Process):
-        raise InvalidProcess(f"{spec} is no process.", "Name a class that derives from ef.Process.")
+        raise InvalidProcess(f"{spec} is not a process.", "Name a class that derives from ef.Process.")
     process_definition(found)
     return found
 
@@ -94,16 +94,16 @@ def import_process_class(spec: str, import_path: str) -> type[Process]:
 def _parse_name_and_position(text: str) -> tuple[str, int | None]:
     name, colon, position = text.partition(":")
     if colon and not position.isdecimal():
-        raise InvalidInput(f"{text!r} names no event.", "Write NAME:POSITION, as the list shows them.")
+        raise InvalidInput(f"{text!r} does not name an event.", "Write NAME:POSITION, as in the list.")
     return name, int(position) if colon else None
 
 
 def _run_process(store: Store, cls: type[Process] | None) -> None:
     if cls is None:
-        raise typer.BadParameter("say what is to be run, MODULE:PROCESS.", param_hint="--run")
+        raise typer.BadParameter("name what to run: MODULE:PROCESS.", param_hint="--run")
     signals = Signals()
     with signals.installed(), store.run(cls) as running:
-        print_note(f"{process_definition(cls).name} is running; Ctrl-C ends it.")
+        print_note(f"{process_definition(cls).name} is running. Press Ctrl-C to stop.")
         running.wait()
         for error in running.failed.values():
             raise error
@@ -117,7 +117,7 @@ def _find_instances(store: Store, cls: type[Process] | None, limit: int) -> list
 
 
 def _possible_questions(store: Store, cls: type[Process]) -> Iterator[Any]:
-    """The instances there may be: the values of the question's tag; of several tags nobody knows which go together."""
+    """The possible instances, from the values of the tag; with several tags the combinations are unknown: none."""
     fields, keys = fold_of(cls).question, process_definition(cls).tags
     if not fields:
         yield cls()
@@ -135,7 +135,7 @@ def _print_instances(output: Output, found: list[Instance]) -> None:
         output.write_lines(msgspec.json.encode(each) for each in found)
         return
     if not found:
-        output.print_hint("Nothing waits, and nothing is stuck.")
+        output.print_hint("No instance waits or is stuck.")
         return
     output.print_table(COLUMNS, [_instance_row(each) for each in found])
     counts = {
@@ -153,17 +153,19 @@ def _instance_row(each: Instance) -> Row:
         what = f"event {each.position:,}{behind}: {_short_error(each)}"
     elif each.state == "waiting":
         more = f" and {each.timers - 1:,} more" if each.timers > 1 else ""
-        what = f"due {each.due[:16].replace('T', ' ')}Z {each.timer}{more}"  # the minute first: names may be long
+        what = (
+            f"due {each.due[:16].replace('T', ' ')}Z {each.timer}{more}"  # the minute first, because names may be long
+        )
     return (each.process, escape_control(each.key), each.state, escape_control(what))
 
 
 def _short_error(each: Instance) -> str:
-    """The error, without what the list has columns for."""
+    """The error, without the process and instance, which have columns of their own."""
     return each.error.partition(f") of {each.key}")[2].lstrip(", ") or each.error
 
 
 def _print_stuck(output: Output, stuck: list[Instance]) -> None:
-    """What a row has no room for: the whole error of the first few, and what to type."""
+    """Print the whole error of the first stuck instances, and the command to continue."""
     from rich.padding import Padding
     from rich.text import Text
 
@@ -180,4 +182,4 @@ def _print_stuck(output: Output, stuck: list[Instance]) -> None:
     names = {each.process for each in stuck}
     place = f"{stuck[0].process}:{stuck[0].position}"
     name = stuck[0].process if len(names) == 1 else "NAME"
-    output.print_hint(f"\nMend it, then --retry {name}; or give one up, --skip {place} --because …")
+    output.print_hint(f"\nFix the cause, then --retry {name}; or skip an event: --skip {place} --because …")

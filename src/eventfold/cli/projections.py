@@ -1,6 +1,6 @@
-"""`eventfold projections …`: read models looked at, and what may be done to them by hand.
+"""`eventfold projections …`: the status and the administration of read models.
 
-Knows: names, tables, a progress bar. Does not know: how any of it is done (the administration of projections does).
+Knows: names, tables, a progress bar. Does not know: how an operation is carried out (ProjectionAdmin does).
 """
 
 from __future__ import annotations
@@ -25,21 +25,23 @@ from eventfold.projections.status import Status
 
 projections = typer.Typer(
     cls=Group,
-    help="Read models: where they stand, rebuild, compare, switch, mend.",
+    help="Read models: status, rebuild, compare, switch, retry.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
 
 Name = Annotated[
     str | None,
-    typer.Argument(metavar="NAME", help="Its name, or MODULE:CLASS.", show_default=False),
+    typer.Argument(metavar="NAME", help="The name of a projection, or MODULE:CLASS.", show_default=False),
 ]
-Names = Annotated[list[str] | None, typer.Argument(metavar="NAME…", help="Their names; else all.", show_default=False)]
+Names = Annotated[
+    list[str] | None, typer.Argument(metavar="NAME…", help="Names of projections. Default: all.", show_default=False)
+]
 Position = Annotated[int | None, typer.Argument(metavar="POSITION", help="The event's position.", show_default=False)]
 Generation = Annotated[
-    int | None, typer.Option("--generation", metavar="N", help="Another than the one that readers see.")
+    int | None, typer.Option("--generation", metavar="N", help="A generation other than the live one.")
 ]
-Because = Annotated[str, typer.Option("--because", metavar="WHY", help="The reason, kept in the log.")]
+Because = Annotated[str, typer.Option("--because", metavar="WHY", help="The reason, recorded in the log.")]
 
 
 @contextmanager
@@ -54,7 +56,7 @@ def open_projection(url: str | None, name: str | None, import_path: str) -> Gene
 
 
 def report(as_json: bool | None, named: Any, text: str, **facts: Any) -> None:
-    """Tell what was done: the facts to programs, a sentence to people."""
+    """Print the result of an operation: facts as JSON, or a sentence for people."""
     output, name = Output(as_json), named if isinstance(named, str) else projection_definition(named).name
     if output.is_json:
         output.write_value({"name": name, **facts})
@@ -64,7 +66,7 @@ def report(as_json: bool | None, named: Any, text: str, **facts: Any) -> None:
 
 @projections.command("list", cls=Command)
 def list_projections(url: Url = None, import_path: ImportPath = ".", as_json: Json = None, wide: Wide = False) -> None:
-    """List the read models, subscriptions and followers by name that a store keeps, or knows to be kept elsewhere."""
+    """List the read models, subscriptions and named followers of a store, also those in other targets."""
     output = Output(as_json, wide)
     import_projections([], import_path)
     with open_store(url) as store:
@@ -85,7 +87,7 @@ def list_projections(url: Url = None, import_path: ImportPath = ".", as_json: Js
 def status(
     url: Url = None, names: Names = None, import_path: ImportPath = ".", as_json: Json = None, wide: Wide = False
 ) -> None:
-    """Tell where read models stand, and why they are behind if they are."""
+    """Show the position of read models, and why they are behind."""
     output = Output(as_json, wide)
     store_url, others = split_store_argument(url, names or [])
     with open_store(store_url) as store:
@@ -112,15 +114,15 @@ STATUS_COLUMNS = (
 
 
 def describe_slowest_handler(each: Status) -> str:
-    """Its slowest handler, and how long that needs for an event."""
+    """The slowest handler, and its time per event."""
     if not each.slowest:
         return ""
     needs = f"{each.micros / 1000:,.1f} ms" if each.micros >= 1000 else f"{each.micros:.1f} µs"
-    return f" Slowest handler: {each.slowest}, {needs} an event."
+    return f" Slowest handler: {each.slowest}, {needs} per event."
 
 
 def status_row(each: Status) -> tuple[str, ...]:
-    """One line of the table."""
+    """A row of the table."""
     return (
         *(each.name, each.state, f"{each.position:,}", f"{each.behind:,}"),
         *(f"{each.seconds:,.1f}", f"{each.rate:,}", each.trend, f"{each.parked:,}"),
@@ -131,7 +133,8 @@ def status_row(each: Status) -> tuple[str, ...]:
 def show(url: Url = None, name: Name = None, import_path: ImportPath = ".", as_json: Json = None) -> None:
     """Show a read model's checkpoints: query, cursor, ledger, lease.
 
-    For every generation and partition: how far it was scanned, how many events were seen and handled, their digests.
+    For every generation and partition: the position up to which the log was read, the numbers of events seen and
+    handled, and their digests.
     """
     output = Output(as_json)
     with open_projection(url, name, import_path) as (admin, named):
@@ -170,16 +173,19 @@ def rebuild(
     url: Url = None,
     name: Name = None,
     at: Annotated[
-        str | None, typer.Option("--at", metavar="POSITION|TIME", help="As of then, to look at; it never goes live.")
+        str | None,
+        typer.Option(
+            "--at", metavar="POSITION|TIME", help="Build it as of then, for inspection; it cannot become live."
+        ),
     ] = None,
-    switch: Annotated[bool, typer.Option("--switch", help="Switch to it at once, without a look.")] = False,
+    switch: Annotated[bool, typer.Option("--switch", help="Make it live at once.")] = False,
     import_path: ImportPath = ".",
     as_json: Json = None,
 ) -> None:
-    """Build a read model anew beside what readers see.
+    """Rebuild a read model in a new generation beside the live one.
 
-    Ctrl-C keeps what is done; the next rebuild of the same code goes on there. Then it is compared with what
-    readers see; `switch` lets them see it.
+    Ctrl-C keeps the rows built so far; the next rebuild of the same code continues there. The new generation is then
+    compared with the live one; `switch` makes it live.
     """
     output = Output(as_json)
     with open_projection(url, name, import_path) as (admin, named):
@@ -196,11 +202,11 @@ def rebuild(
             see = f"eventfold projections parked … {found.name} --generation {generation}"
             output.print(f"{count_of(len(apart), 'event')} parked in generation {generation}: {see}", style="bold")
         if at is None:
-            then = "Readers see it now. To go back" if switch else "Readers still see the old one. To let them see it"
+            then = "It is live now. To go back" if switch else "The old generation is still live. To make this one live"
             output.print(f"{then}: eventfold projections {'rollback' if switch else 'switch'} … {found.name}")
             return
         drop = f"eventfold projections discard … {found.name} --generation {generation}"
-        output.print(f"It is there to look at: store.rows(…, generation={generation}). To drop it: {drop}")
+        output.print(f"Read it with store.rows(…, generation={generation}). To drop it: {drop}")
 
 
 @projections.command("compare", cls=Command)
@@ -208,12 +214,15 @@ def compare(
     url: Url = None,
     name: Name = None,
     generation: Annotated[
-        int | None, typer.Option("--generation", metavar="N", help="Which one; else what is built, or was before.")
+        int | None,
+        typer.Option(
+            "--generation", metavar="N", help="The other generation. Default: the one being built, or the previous one."
+        ),
     ] = None,
     import_path: ImportPath = ".",
     as_json: Json = None,
 ) -> None:
-    """Compare what readers see with another generation, row by row. Exits 1 if they differ."""
+    """Compare the live generation with another one, row by row. Exits 1 if they differ."""
     with open_projection(url, name, import_path) as (admin, named):
         found = admin.compare(named, generation)
     print_comparison(Output(as_json), found)
@@ -222,7 +231,7 @@ def compare(
 
 
 def print_comparison(output: Output, found: Comparison) -> None:
-    """Counts, digests, the first differences."""
+    """Print counts, digests and the first differences."""
     if output.is_json:
         output.write_value(found)
         return
@@ -232,9 +241,12 @@ def print_comparison(output: Output, found: Comparison) -> None:
             f"{found.digests[side][:16]}…, at position {found.positions[side]:,}"
         )
     if found.equal:
-        output.print("Every row is the same.")
+        output.print("All rows are equal.")
         return
-    output.print(f"{count_of(found.different, 'row')} not the same" + (":" if found.differences else "."))
+    output.print(
+        f"{count_of(found.different, 'row')} differ{'s' if found.different == 1 else ''}"
+        + (":" if found.differences else ".")
+    )
     for each in found.differences:
         for sign, row in (("-", each.before), ("+", each.after)):
             if row is not None:
@@ -243,21 +255,21 @@ def print_comparison(output: Output, found: Comparison) -> None:
 
 @projections.command("switch", cls=Command)
 def switch(url: Url = None, name: Name = None, import_path: ImportPath = ".", as_json: Json = None) -> None:
-    """Let readers see what was built; it is brought up to date first."""
+    """Make the generation that was built live; it is brought up to date first."""
     with open_projection(url, name, import_path) as (admin, named):
         record = admin.switch(named)
-    text = f"was switched: readers see generation {record.live} now. To go back: eventfold projections rollback … "
+    text = f"was switched: generation {record.live} is live now. To go back: eventfold projections rollback … "
     report(as_json, named, text + record.name, done="switched", live=record.live)
 
 
 @projections.command("rollback", cls=Command)
 def rollback(url: Url = None, name: Name = None, import_path: ImportPath = ".", as_json: Json = None) -> None:
-    """Let readers see the generation before the last switch."""
+    """Make the generation before the last switch live again."""
     with open_projection(url, name, import_path) as (admin, named):
         record = admin.rollback(named)
         (now,) = admin.status(named)
-    text = f"was rolled back: readers see generation {record.live} again, at position {now.position:,}. {now.sentence} "
-    text += "The code it was made by keeps it up to date."
+    text = f"was rolled back: generation {record.live} is live again, at position {now.position:,}. {now.sentence} "
+    text += "Only the code that built it keeps it up to date."
     report(as_json, named, text, done="rolled back", live=record.live, position=now.position)
 
 
@@ -266,33 +278,34 @@ def discard(
     url: Url = None,
     name: Name = None,
     generation: Annotated[
-        int | None, typer.Option("--generation", metavar="N", help="One built by rebuild --at; else what is built.")
+        int | None,
+        typer.Option("--generation", metavar="N", help="One built by rebuild --at. Default: the one being built."),
     ] = None,
     import_path: ImportPath = ".",
     as_json: Json = None,
 ) -> None:
-    """Give up what is being built, or drop a generation of the past."""
+    """Drop the generation that is being built, or one built by rebuild --at."""
     with open_projection(url, name, import_path) as (admin, named):
         admin.discard(named, generation)
-    report(as_json, named, "has one generation less.", done="discarded")
+    report(as_json, named, "has one generation fewer.", done="discarded")
 
 
 @projections.command("accept", cls=Command)
 def accept(url: Url = None, name: Name = None, import_path: ImportPath = ".", as_json: Json = None) -> None:
-    """Say that the rows are right as they are, though the code has changed."""
+    """Declare that the rows are right although the code has changed."""
     with open_projection(url, name, import_path) as (admin, named):
         admin.accept(named)
-    report(as_json, named, "goes on from where it is, by its code as it is now.", done="accepted")
+    report(as_json, named, "continues from its position, with its present code.", done="accepted")
 
 
 @projections.command("pause", cls=Command)
 def pause(
     because: Because, url: Url = None, name: Name = None, import_path: ImportPath = ".", as_json: Json = None
 ) -> None:
-    """Let nobody work on a read model, until it is resumed."""
+    """Stop all work on a read model until it is resumed."""
     with open_projection(url, name, import_path) as (admin, named):
         admin.pause(named, because)
-    text = f"is paused: {because.rstrip('.')}. To let it go on: eventfold projections resume … "
+    text = f"is paused: {because.rstrip('.')}. To continue: eventfold projections resume … "
     report(
         as_json, named, text + (named if isinstance(named, str) else projection_definition(named).name), done="paused"
     )
@@ -300,11 +313,11 @@ def pause(
 
 @projections.command("resume", cls=Command)
 def resume(url: Url = None, name: Name = None, import_path: ImportPath = ".", as_json: Json = None) -> None:
-    """Let it go on: after a pause, or once more with the event at which it stopped."""
+    """Continue after a pause, or retry the event at which it stopped."""
     with open_projection(url, name, import_path) as (admin, named):
         admin.resume(named)
         (now,) = admin.status(named)
-    report(as_json, named, f"may go on. {now.sentence}", done="resumed")
+    report(as_json, named, f"is resumed. {now.sentence}", done="resumed")
 
 
 @projections.command("parked", cls=Command)
@@ -312,14 +325,14 @@ def parked(
     url: Url = None,
     name: Name = None,
     generation: Generation = None,
-    all_: Annotated[bool, typer.Option("--all", help="Those, too, that only wait for an earlier one.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Also events that only wait for an earlier one.")] = False,
     import_path: ImportPath = ".",
     as_json: Json = None,
     wide: Wide = False,
 ) -> None:
-    """List the events that were not handled: parked, due to be tried again, skipped.
+    """List the events that were not handled: parked, due for a retry, skipped.
 
-    Events that only wait for an earlier one of their key are counted; `--all`, or JSON, lists them.
+    Events that only wait for an earlier one of their key are counted; `--all` or JSON lists them.
     """
     output = Output(as_json, wide)
     with open_projection(url, name, import_path) as (admin, named):
@@ -344,7 +357,9 @@ def parked(
     ]
     output.print_table(columns, rows)
     if waiting:
-        output.print_hint(f"{count_of(len(waiting), 'later event')} of these keys only wait; --all lists them.")
+        output.print_hint(
+            f"{count_of(len(waiting), 'later event')} of these keys only wait for these; --all lists them."
+        )
 
 
 @projections.command("retry", cls=Command)
@@ -355,10 +370,10 @@ def retry(
     import_path: ImportPath = ".",
     as_json: Json = None,
 ) -> None:
-    """Have parked events tried again by their runner: one with its key's later ones, or all."""
+    """Mark parked events for a retry by their runner: one and the later ones of its key, or all."""
     with open_projection(url, name, import_path) as (admin, named):
         count = admin.retry(named, position)
-    text = f"has {count_of(count, 'event')} due: its runner tries them again within about a second."
+    text = f"has {count_of(count, 'event')} due: its runner retries within about a second."
     report(as_json, named, text, due=count, done="due to be tried again")
 
 
@@ -371,12 +386,12 @@ def skip(
     import_path: ImportPath = ".",
     as_json: Json = None,
 ) -> None:
-    """Leave one event out for good: one that is parked, or the one it stopped at."""
+    """Skip an event for good: a parked one, or the one at which it stopped."""
     if position is None:
-        raise typer.BadParameter("say which event.", param_hint="POSITION")
+        raise typer.BadParameter("name the event by its position.", param_hint="POSITION")
     with open_projection(url, name, import_path) as (admin, named):
         admin.skip(named, position, because)
-    report(as_json, named, f"leaves event {position:,} out: {because.rstrip('.')}.", position=position, done="skipped")
+    report(as_json, named, f"skips event {position:,}: {because.rstrip('.')}.", position=position, done="skipped")
 
 
 @projections.command("begin", cls=Command)
@@ -384,28 +399,28 @@ def begin(
     url: Url = None,
     name: Name = None,
     at: Annotated[
-        str | None, typer.Option("--at", metavar="POSITION|TIME", help="The last event that is done with; 0: none.")
+        str | None, typer.Option("--at", metavar="POSITION|TIME", help="The last event that is done; 0: none.")
     ] = None,
     import_path: ImportPath = ".",
     as_json: Json = None,
 ) -> None:
-    """Say behind which event an effect, a process or a subscription goes on.
+    """Set the event after which an effect, a process or a subscription continues.
 
-    For stores that were copied or restored where it is not known how far it had come. What comes after is done, again
-    if it was done before; what was parked is given up.
+    For copied or restored stores in which its progress is unknown. Later events are handled, also those that were
+    handled before; parked events are dropped.
     """
     if at is None:
-        raise typer.BadParameter("say behind which event.", param_hint="--at")
+        raise typer.BadParameter("name the last event that is done.", param_hint="--at")
     with open_projection(url, name, import_path) as (admin, named):
         position = admin.begin(named, parse_position_or_time(at))
     known_as = admin.catalog.name_of(named)
-    report(as_json, known_as, f"goes on behind position {position:,}.", done="begun", position=position)
+    report(as_json, known_as, f"continues after position {position:,}.", done="begun", position=position)
 
 
 @projections.command("forget", cls=Command)
 def forget(url: Url = None, name: Name = None, import_path: ImportPath = ".", as_json: Json = None) -> None:
-    """Give up what is kept: a follower's progress, or a read model with all its rows."""
+    """Remove a follower's progress, or a read model with all its rows."""
     with open_projection(url, name, import_path) as (admin, named):
         position = admin.forget(named)
-    text = f"is forgotten; it had come to position {position:,}."
+    text = f"is removed; it was at position {position:,}."
     report(as_json, named, text, done="forgotten", position=position)

@@ -1,6 +1,6 @@
-"""`MODULE:State key=value …` as a question: the user's class, imported, and its fields, converted.
+"""`MODULE:State key=value …` as a State: imports the user's class and converts its fields.
 
-Knows: how to import, and how to say what went wrong in code that is not ours. Does not know: stores.
+Knows: imports, and how to report errors of user code. Does not know: stores.
 """
 
 from __future__ import annotations
@@ -21,18 +21,16 @@ import msgspec
 from eventfold.core.state import State, state_definition_of
 from eventfold.errors import EventfoldError, InvalidState
 
-LIBRARY_FOLDER = str(
-    Path(__file__).parents[1]
-)  # the library's own folder: a fault in it is ours, and keeps its traceback
+LIBRARY_FOLDER = str(Path(__file__).parents[1])  # an error raised in the library itself keeps its traceback
 STATE_SYNTAX = "Write MODULE:State, for example bank:Account; --import-path says where modules are looked for."
 
 
 def import_state_class(spec: str, import_path: str) -> type[State]:
-    """The State class that MODULE:State names. Raises InvalidState when it cannot be had."""
+    """Import the State class named MODULE:State. Raises InvalidState."""
     module_name, colon, name = spec.partition(":")
     if not colon or not re.fullmatch(r"\w+(\.\w+)*", module_name) or not re.fullmatch(r"\w+(\.\w+)*", name):
         hint = f" If you mean a tag, write --tag {spec}." if colon else ""
-        raise InvalidState(f"{spec!r} names no class.", STATE_SYNTAX + hint, given=spec)
+        raise InvalidState(f"{spec!r} does not name a class.", STATE_SYNTAX + hint, given=spec)
     folder = str(Path(import_path).resolve())
     if folder not in sys.path:
         sys.path.insert(0, folder)
@@ -42,7 +40,7 @@ def import_state_class(spec: str, import_path: str) -> type[State]:
         except ModuleNotFoundError as error:
             if error.name and f"{module_name}.".startswith(f"{error.name}."):
                 raise InvalidState(
-                    f"There is no module {error.name} in {folder} or among what is installed.",
+                    f"There is no module {error.name} in {folder} or among the installed packages.",
                     f"{STATE_SYNTAX} If you mean a tag, write --tag {spec}.",
                     module=module_name,
                 ) from error
@@ -51,11 +49,11 @@ def import_state_class(spec: str, import_path: str) -> type[State]:
         if not hasattr(found, part):
             known = ", ".join(n for n, v in cast("dict[str, Any]", vars(found)).items() if _is_state(v)) or "none"
             raise InvalidState(
-                f"{module_name} has no {part}.", f"The State classes it has: {known}.", module=module_name
+                f"{module_name} has no {part}.", f"Name one of its State classes: {known}.", module=module_name
             )
         found = getattr(found, part)
     if not _is_state(found):
-        raise InvalidState(f"{spec} is no State.", "Name a class that derives from ef.State.", given=spec)
+        raise InvalidState(f"{spec} is not a State.", "Name a class that derives from ef.State.", given=spec)
     state_definition_of(found)
     return found
 
@@ -65,7 +63,7 @@ def _is_state(value: object) -> bool:
 
 
 def build_question(cls: type[State], words: list[str]) -> State:
-    """The question: values in the order of the fields, key=value pairs, or one JSON object. Raises InvalidState."""
+    """The State to fold, from values in field order, key=value pairs, or one JSON object. Raises InvalidState."""
     fields = state_definition_of(cls).question
     given = (
         _parse_object(cls, words[0])
@@ -73,9 +71,9 @@ def build_question(cls: type[State], words: list[str]) -> State:
         else _parse_pairs(cls, fields, words)
     )
     if unknown := [name for name in given if name not in fields]:
-        raise InvalidState(f"{cls.__name__} asks by no {unknown[0]}.", _usage(cls, fields), field=unknown[0])
+        raise InvalidState(f"{cls.__name__} has no key {unknown[0]}.", _usage(cls, fields), field=unknown[0])
     if missing := [name for name in fields if name not in given]:
-        raise InvalidState(f"{cls.__name__} asks by {', '.join(missing)} too.", _usage(cls, fields), missing=missing)
+        raise InvalidState(f"{cls.__name__} also needs {', '.join(missing)}.", _usage(cls, fields), missing=missing)
     hints = typing.get_type_hints(cls, include_extras=True)
     with user_code_errors(f"Making {cls.__name__}"):
         return cls(**{name: _convert(cls, name, value, hints[name]) for name, value in given.items()})
@@ -86,7 +84,7 @@ def _parse_object(cls: type[State], text: str) -> dict[str, Any]:
         return msgspec.json.decode(text, type=dict[str, Any])
     except msgspec.DecodeError as error:
         raise InvalidState(
-            f"The question of {cls.__name__} is no JSON object: {error}.",
+            f"The key of {cls.__name__} is not a JSON object: {error}.",
             _usage(cls, state_definition_of(cls).question),
         ) from error
 
@@ -114,7 +112,7 @@ def _convert(cls: type[State], name: str, value: Any, hint: Any) -> Any:
         return msgspec.convert(value, type=hint, strict=False)
     except (msgspec.ValidationError, TypeError) as error:
         raise InvalidState(
-            f"{value!r} is no {name} for {cls.__name__}: {error}.",
+            f"{value!r} is not a valid {name} of {cls.__name__}: {error}.",
             _usage(cls, state_definition_of(cls).question),
             field=name,
         ) from error
@@ -128,14 +126,12 @@ def _generic_origin(hint: Any) -> Any:
 
 def _usage(cls: type[State], fields: tuple[str, ...]) -> str:
     pairs = " ".join(f"{name}=…" for name in fields)
-    return (
-        f"Ask with {cls.__module__}:{cls.__name__} {pairs}." if fields else f"{cls.__name__} is asked without a value."
-    )
+    return f"Write {cls.__module__}:{cls.__name__} {pairs}." if fields else f"Write {cls.__name__} without values."
 
 
 @contextmanager
 def user_code_errors(what: str) -> Generator[None, None, None]:
-    """Whatever the user's own code raises becomes two sentences that name the place; our own faults stay ours."""
+    """Turn an exception of user code into InvalidState with its location; errors of the library pass unchanged."""
     try:
         yield
     except EventfoldError:
@@ -149,7 +145,7 @@ def user_code_errors(what: str) -> Generator[None, None, None]:
         place = f"{syntax.filename}, line {syntax.lineno}" if syntax else _source_line(theirs)
         raise InvalidState(
             f"{what} failed: {type(error).__name__}: {syntax.msg if syntax else error}.",
-            f"Mend it at {place}." if place else "Mend it there.",
+            f"Fix it at {place}." if place else "Fix it there.",
             raised=type(error).__name__,
         ) from error
 

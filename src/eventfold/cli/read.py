@@ -1,4 +1,4 @@
-"""`eventfold read`: events that are there, once.
+"""`eventfold read`: the events in the log, once.
 
 Knows: how flags become the bounds of a read. Does not know: how events are shown or found.
 """
@@ -43,16 +43,16 @@ from eventfold.store import Store
 
 
 class HasStoredEvent(Protocol):
-    """A step or an event that was read."""
+    """A step of a history, or a recorded event."""
 
     @property
     def stored(self) -> StoredEvent:
-        """As it stands in the log."""
+        """The event as stored in the log."""
         ...
 
 
 T = TypeVar("T", bound=HasStoredEvent)
-TERMINAL_LIMIT = 50  # events shown where nobody said how many
+TERMINAL_LIMIT = 50  # events shown on a terminal without --limit
 CHUNK_EVENTS = 500
 
 
@@ -68,18 +68,20 @@ def read(
     occurred_until: OccurredUntil = None,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", min=0, metavar="N", help="At the most so many; on a terminal 50.", show_default=False),
+        typer.Option(
+            "--limit", min=0, metavar="N", help="At most N; the default on a terminal is 50.", show_default=False
+        ),
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="No limit, on a terminal either.")] = False,
-    backwards: Annotated[bool, typer.Option("--backwards", help="The newest first.")] = False,
-    count: Annotated[bool, typer.Option("--count", help="Only how many there are.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="No limit, also on a terminal.")] = False,
+    backwards: Annotated[bool, typer.Option("--backwards", help="Newest first.")] = False,
+    count: Annotated[bool, typer.Option("--count", help="Print only their number.")] = False,
     as_json: Json = None,
     wide: Wide = False,
 ) -> None:
-    """Show the events that are there.
+    """Show the events in the log.
 
-    All of them, or those of some types, with some tags, in some stretch of time. Their classes need not be known here:
-    payloads are shown as they were written. Times are UTC.
+    All of them, or those with given types, tags and times. Their classes need not be importable: payloads are shown as
+    they were written. Times are UTC.
     """
     output = Output(as_json, wide)
     query = build_query(types, tags, where)
@@ -109,7 +111,7 @@ def read(
 
 
 def count_events(store: Store, query: Query, bounds: dict[str, Any], limit: int | None) -> int:
-    """How many events a read would give."""
+    """The number of events that a read would return."""
     after, end = bounds["after"], bounds["until"]
     if limit is None and bounds["since"] is bounds["occurred_since"] is bounds["occurred_until"] is None:
         return store.count(query, after=store.verify(after) if isinstance(after, Cursor) else after, until=end)
@@ -117,23 +119,23 @@ def count_events(store: Store, query: Query, bounds: dict[str, Any], limit: int 
 
 
 def print_events(output: Output, events: Iterator[Recorded[Any]], most: int | None, backwards: bool) -> int:
-    """A table of at most so many events, and what to do to see more; returns how many are shown."""
+    """Print at most `most` events as a table, and how to see more; returns their number."""
     table = EventTable(output)
     last = 0
     for chunk in split_into_chunks(islice(events, most), CHUNK_EVENTS):
         table.print_page(chunk)
         last = chunk[-1].position
     if next(events, None) is not None:
-        output.print_hint(f"\n{count_of(table.row_count, 'event')} shown, and there are more.")
-        onward = "." if backwards else f"; --after {last} goes on."
+        output.print_hint(f"\n{count_of(table.row_count, 'event')} shown; there are more.")
+        onward = "." if backwards else f"; --after {last} shows the next ones."
         output.print_hint(f"--limit N or --all shows more{onward}")
     elif not table.row_count:
-        output.print_hint("No events. `eventfold types` and `eventfold tags` tell what there is.")
+        output.print_hint("No events. `eventfold types` and `eventfold tags` list what is in the store.")
     return table.row_count
 
 
 def split_into_chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """What has a stored event each, so many at a time; fewer where the events are large."""
+    """Split items into lists of `size`, or fewer if their events are large."""
     chunk, held = list[T](), 0
     for item in items:
         chunk.append(item)

@@ -1,4 +1,4 @@
-"""`eventfold run`: read models kept up to date by a process of their own.
+"""`eventfold run`: a process that keeps read models up to date, and runs processes and effects.
 
 Knows: MODULE:NAME, signals. Does not know: how a projection is run.
 """
@@ -29,7 +29,7 @@ Codes = Annotated[
 
 
 def import_projections(names: Sequence[str], import_path: str) -> list[Any]:
-    """Projections as they are named: MODULE:CLASS is imported, a plain name stays one."""
+    """Import each MODULE:CLASS; a plain name is returned unchanged."""
     folder = str(Path(import_path).resolve())
     if folder not in sys.path:
         sys.path.insert(0, folder)
@@ -39,19 +39,19 @@ def import_projections(names: Sequence[str], import_path: str) -> list[Any]:
 def run(
     url: Url = None,
     codes: Codes = None,
-    once: Annotated[bool, typer.Option("--once", help="End when all there is to do now is done.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Exit when there is nothing more to do.")] = False,
     import_path: ImportPath = ".",
 ) -> None:
-    """Keep read models, subscriptions, processes and effects going, until Ctrl-C.
+    """Run read models, subscriptions, processes and effects, until Ctrl-C.
 
-    Start it as often as you like, on as many machines: they share the work. Asked to end (Ctrl-C, SIGTERM), it
-    finishes what it has in hand and exits with 0. Asked a second time, it ends at once, with 130 or 143; nothing is
-    lost. With --once, Ctrl-C exits with 130.
+    Start it any number of times, on any number of machines: the runners share the work. On Ctrl-C or SIGTERM it
+    finishes the current page and exits with 0. On a second signal it exits at once, with 130 or 143; nothing is lost.
+    With --once, Ctrl-C exits with 130.
     """
     stop = None if once else stop_on_signals()
     store_url, others = split_store_argument(url, codes or [], needed=1)
     if not others:
-        raise typer.BadParameter("name what is to run.", param_hint="MODULE:NAME")
+        raise typer.BadParameter("name what to run.", param_hint="MODULE:NAME")
     import_projections([], import_path)
     found = [each for code in others for each in load(code)]
     warnings.showwarning = print_warning
@@ -63,19 +63,19 @@ def run(
             return
         with store.run(*found) as running:
             if sys.stderr.isatty():
-                sys.stderr.write(f"Running {', '.join(others)}. Ctrl-C ends it.\n")
+                sys.stderr.write(f"Running {', '.join(others)}. Press Ctrl-C to stop.\n")
             while not stop.wait(0.5) and running.running:
-                continue  # what there is to tell, the threads tell
+                continue  # the threads print their messages
         if running.failed:
             raise final_error(running.failed)
 
 
 def stop_on_signals() -> threading.Event:
-    """Set at the first Ctrl-C or SIGTERM, from now on; the second one ends the process, with 128 and its number."""
+    """An event that the first Ctrl-C or SIGTERM sets; a second signal exits with 128 plus its number."""
     stop = threading.Event()
 
     def on_signal(number: int, _frame: object) -> None:
-        if stop.is_set():  # progress is kept with the rows, so there is nothing that would have to be finished
+        if stop.is_set():  # progress is saved with the rows, so nothing has to be finished
             os._exit(128 + number)
         stop.set()
 
@@ -85,12 +85,12 @@ def stop_on_signals() -> threading.Event:
 
 
 def print_warning(message: Warning | str, *_place: Any, **_more: Any) -> None:
-    """A warning without its place, which is in our own code."""
+    """Print a warning without its source line, which is in the library."""
     sys.stderr.write(f"{message}\n")
 
 
 def run_until_idle(store: Store, found: Sequence[Any]) -> None:
-    """All that can be done, and then what went wrong: the first of it ends the command, the rest is told before."""
+    """Do all work there is; print all errors but the first, which is raised."""
     try:
         store.settle(*found)
     except EventfoldError as error:
@@ -100,5 +100,5 @@ def run_until_idle(store: Store, found: Sequence[Any]) -> None:
 
 
 def final_error(failed: dict[str, EventfoldError]) -> EventfoldError:
-    """What ended the run; the others were told when they ended."""
+    """The error that ended the run; the others were printed when they occurred."""
     return next(reversed(failed.values()))

@@ -1,6 +1,6 @@
-"""`eventfold schema`: export, check, diff, scan and catalogue: event types over the years.
+"""`eventfold schema`: export, check, diff, scan and catalogue.
 
-Knows: modules to import, files to read and write. Does not know: what makes a change a break.
+Knows: modules to import, files to read and write. Does not know: which change is breaking.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ DEFAULT_LOCK_FILE = "eventfold.lock.json"
 
 schema = typer.Typer(
     cls=Group,
-    help="Event types over the years: lock them, check a change, scan a log.",
+    help="Schemas of event types: lock them, check a change, scan a log.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
 
-Modules = Annotated[list[str], typer.Argument(metavar="MODULE…", help="Where the event classes are declared.")]
-Lock = Annotated[Path, typer.Option("--lock", metavar="FILE", help="The lock file, kept in your repository.")]
+Modules = Annotated[list[str], typer.Argument(metavar="MODULE…", help="Modules that declare event classes.")]
+Lock = Annotated[Path, typer.Option("--lock", metavar="FILE", help="The lock file, in your repository.")]
 
 
 def import_event_classes(modules: list[str], path: str) -> list[type]:
-    """The event classes of some modules. Raises InvalidInput on a module that cannot be imported, or has none."""
+    """Import modules and return their event classes. Raises InvalidInput if one cannot be imported, or has none."""
     if path not in sys.path:
         sys.path.insert(0, path)
     for name in modules:
@@ -55,17 +55,21 @@ def import_event_classes(modules: list[str], path: str) -> list[type]:
 
 
 def read_lock_file(path: Path) -> dict[str, Any]:
-    """A lock file. Raises InvalidInput if there is none, or it is something else."""
+    """Read a lock file. Raises InvalidInput if there is none, or the file is not one."""
     try:
         lock = msgspec.json.decode(path.read_bytes())
     except FileNotFoundError:
         raise InvalidInput(
-            f"There is no lock file at {path}.", f"Make one: eventfold schema export MODULE --lock {path}"
+            f"There is no lock file at {path}.", f"Create it: eventfold schema export MODULE --lock {path}"
         ) from None
     except (OSError, msgspec.DecodeError) as error:
-        raise InvalidInput(f"{path} cannot be read as a lock file: {error}.", "Make it again by export.") from error
+        raise InvalidInput(
+            f"{path} cannot be read as a lock file: {error}.", "Write it again: eventfold schema export."
+        ) from error
     if not isinstance(lock, dict) or "types" not in lock:
-        raise InvalidInput(f"{path} is no lock file of eventfold.", "Give the file that export has written.")
+        raise InvalidInput(
+            f"{path} is not a lock file of eventfold.", "Name the file that eventfold schema export wrote."
+        )
     return lock  # pyright: ignore[reportUnknownVariableType]
 
 
@@ -75,7 +79,7 @@ def export(
 ) -> None:
     """Write the lock file: JSON Schema of every type and version.
 
-    Commit it. It changes when, and only when, a schema does.
+    Commit it. It changes if and only if a schema changes.
     """
     output = Output(as_json)
     found = build_lock(import_event_classes(modules, import_path))
@@ -91,7 +95,7 @@ def export(
 def diff(
     modules: Modules, lock: Lock = Path(DEFAULT_LOCK_FILE), import_path: ImportPath = ".", as_json: Json = None
 ) -> None:
-    """Show what changed since the lock file was written. Always exits 0."""
+    """Show the changes since the lock file was written. Always exits 0."""
     print_findings(
         Output(as_json), compare(read_lock_file(lock), build_lock(import_event_classes(modules, import_path)))
     )
@@ -101,27 +105,29 @@ def diff(
 def check(
     modules: Modules, lock: Lock = Path(DEFAULT_LOCK_FILE), import_path: ImportPath = ".", as_json: Json = None
 ) -> None:
-    """Fail if old events could no longer be read, or found: for CI.
+    """Fail if old events could no longer be read or found, for use in CI.
 
-    Exits 1 on a breaking change and says what to write, or where the lock file is out of date; 0 otherwise.
+    Exits 1 on a breaking change, with the code to write, and if the lock file is out of date; 0 otherwise.
     """
     output = Output(as_json)
     found = compare(read_lock_file(lock), build_lock(import_event_classes(modules, import_path)))
     print_findings(output, found)
     breaking = sum(each.breaking for each in found)
     if found and not breaking and not output.is_json:
-        output.print(f"Nothing breaks, but {lock} is out of date: eventfold schema export {' '.join(modules)}")
+        output.print(
+            f"No change is breaking, but {lock} is out of date. Update it: eventfold schema export {' '.join(modules)}"
+        )
     if found:
         raise typer.Exit(1)
 
 
 def print_findings(output: Output, found: list[Finding]) -> None:
-    """Findings, breaking ones first."""
+    """Print findings, breaking ones first."""
     if output.is_json:
         output.write_lines(msgspec.json.encode(each) for each in found)
         return
     if not found:
-        output.print("Nothing has changed.")
+        output.print("No schema has changed.")
         return
     from rich.padding import Padding
     from rich.text import Text
@@ -141,14 +147,14 @@ def print_findings(output: Output, found: list[Finding]) -> None:
 def scan_log(
     url: Url = None,
     modules: Annotated[
-        list[str] | None, typer.Argument(metavar="MODULE…", help="Where the event classes are declared.")
+        list[str] | None, typer.Argument(metavar="MODULE…", help="Modules that declare event classes.")
     ] = None,
     import_path: ImportPath = ".",
     as_json: Json = None,
 ) -> None:
-    """Read a whole log through today's classes, and report what no longer fits.
+    """Read a whole log with the present classes, and report events that do not fit.
 
-    By type, version and field, with the first position of each. Exits 1 if anything does not fit.
+    By type, version and field, with the first position of each. Exits 1 if any event does not fit.
     """
     url, names = split_store_argument(url, list(modules or ()), needed=1)
     if not names:
@@ -187,13 +193,13 @@ def scan_log(
 def write_catalogue(
     modules: Modules,
     file: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to; .html makes a page.")
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="The file; HTML if it ends in .html.")
     ] = None,
     import_path: ImportPath = ".",
 ) -> None:
-    """Write the event catalogue: types, versions, fields, tags, who decides and who projects them.
+    """Write the event catalogue: types, versions, fields, tags, and the code that decides and projects them.
 
-    Markdown on standard output, or Markdown or HTML in a file, by its ending.
+    Markdown on standard output; in a file, Markdown or HTML by its ending.
     """
     output = Output(False)
     import_event_classes(modules, import_path)

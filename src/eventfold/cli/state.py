@@ -1,6 +1,6 @@
-"""`eventfold state`: what is so now, what was so then, and what changed between.
+"""`eventfold state`: a state now or at an earlier position, and the differences between two positions.
 
-Knows: that every state is a fold, and moments are positions in the end. Does not know: how folding is done.
+Knows: that every state is a fold, and that times become positions. Does not know: how folding is done.
 """
 
 from __future__ import annotations
@@ -46,31 +46,31 @@ from eventfold.core.query import Query
 from eventfold.core.state import Change, State, diff, state_definition_of
 from eventfold.store import Store
 
-MAX_DICT_ROWS = 40  # of one dict, in a table that is not wide
+MAX_DICT_ROWS = 40  # rows of one dict, unless output is wide
 
 Class = Annotated[
     str | None,
-    typer.Argument(metavar="MODULE:STATE", help="A State to fold; without it, last values.", show_default=False),
+    typer.Argument(metavar="MODULE:STATE", help="A State to fold. Without it: last values.", show_default=False),
 ]
 Words = Annotated[
     list[str] | None,
-    typer.Argument(metavar="KEY=VALUE", help="Its question: pairs, values in order, or JSON.", show_default=False),
+    typer.Argument(metavar="KEY=VALUE", help="Its key: pairs, values in order, or a JSON object.", show_default=False),
 ]
 ImportPath = Annotated[
-    str, typer.Option("--import-path", metavar="FOLDER", help="Where modules are looked for first.", file_okay=False)
+    str, typer.Option("--import-path", metavar="FOLDER", help="Where modules are searched first.", file_okay=False)
 ]
 FIELD = Column("field", style="bold", elastic=True, min_width=12)
 
 
 class StateRequest(NamedTuple):
-    """What is asked of a store: a State's question, or (without one) the last values of a query's events."""
+    """What to fold: a State, or (without one) the last values of the events of a query."""
 
     query: Query
     question: State | None = None
     spec: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """What is asked, in JSON."""
+        """The request, in JSON."""
         if self.question is None:
             return {"query": [{"types": each.types, "tags": each.tags} for each in self.query.items]}
         return {"state": self.spec, "question": question_to_json(self.question)}
@@ -84,13 +84,13 @@ def state(
     tags: Tags = None,
     where: Where = None,
     at: Annotated[
-        str | None, typer.Option("--at", metavar="POSITION|TIME", help="As it was then; else as it is now.")
+        str | None, typer.Option("--at", metavar="POSITION|TIME", help="The state at that point. Default: now.")
     ] = None,
     occurred_until: OccurredUntil = None,
     between: Annotated[
         tuple[str, str] | None,
         typer.Option(
-            "--diff", metavar="A B", help="What changed from A to B: positions, times or now.", show_default=False
+            "--diff", metavar="A B", help="The changes from A to B: positions, times or now.", show_default=False
         ),
     ] = None,
     import_path: ImportPath = ".",
@@ -99,14 +99,14 @@ def state(
 ) -> None:
     """Fold events into a state, now or then.
 
-    Into one of your State classes; or without a class, into the last value that the events of some tag (or --type,
-    --where) gave to each field, and which event gave it. Events are folded in the order they were recorded: a late
-    fact counts after later ones, and without --occurred-until one that is dated ahead counts at once.
+    Into a State class of your own; or without a class, into the last value of each field of the events with a tag (or
+    --type, --where), and the event that set it. Events are folded in the order of the log: one that was recorded late
+    is folded late, and without --occurred-until one whose `occurred` is in the future is folded at once.
     """
     output = Output(as_json, wide)
     url, asked = parse_state_request(url, cls, words, build_query(types, tags, where), import_path)
     if between is not None and at is not None:
-        raise typer.BadParameter("it compares two moments: leave --at out.", param_hint="--diff")
+        raise typer.BadParameter("it compares two points in the log. Omit --at.", param_hint="--diff")
     occurred_by = parse_until(occurred_until)
     with open_store(url) as store:
         if between is not None:
@@ -126,15 +126,17 @@ def state(
 def parse_state_request(
     url: str | None, cls: str | None, words: list[str] | None, query: Query, import_path: str
 ) -> tuple[str | None, StateRequest]:
-    """What the arguments ask for, and the store they name. Raises InvalidState, and usage errors."""
+    """The store and the request that the arguments name. Raises InvalidState, and usage errors."""
     url, others = split_store_argument(url, [each for each in (cls, *(words or ())) if each is not None])
     if not others:
         if not query.items:
-            raise typer.BadParameter("say what: MODULE:STATE, or --tag, --type or --where.", param_hint="MODULE:STATE")
+            raise typer.BadParameter(
+                "name what to fold: MODULE:STATE, or --tag, --type or --where.", param_hint="MODULE:STATE"
+            )
         return url, StateRequest(query)
     if query.items:
         raise typer.BadParameter(
-            "a State says itself which events it is folded from: leave it out.", param_hint="--tag"
+            "a State selects its events by itself. Omit --tag, --type and --where.", param_hint="--tag"
         )
     question = build_question(import_state_class(others[0], import_path), others[1:])
     with user_code_errors(f"{type(question).__name__}.query"):
@@ -142,7 +144,7 @@ def parse_state_request(
 
 
 def resolve_position(store: Store, text: str | None) -> int:
-    """A moment as a position: the last one of the append that stood there then. Raises PositionBeyondHead."""
+    """A position or time as a position: that of the last event by then. Raises PositionBeyondHead."""
     if text is None:
         return store.head()
     place = parse_position_or_time(text)
@@ -151,21 +153,21 @@ def resolve_position(store: Store, text: str | None) -> int:
 
 
 def fold_state(store: Store, asked: StateRequest, position: int, occurred_by: datetime | None) -> State:
-    """The State at a position."""
+    """Fold the State up to a position."""
     assert asked.question is not None
     with user_code_errors(f"Folding {asked.spec}"):
         return store.state(asked.question, at=position, occurred_until=occurred_by)
 
 
 def fold_untyped_state(store: Store, query: Query, position: int, occurred_by: datetime | None) -> UntypedState:
-    """The last values at a position."""
+    """Fold the last values up to a position."""
     return UntypedState(store.read(query, raw=True, until=position, occurred_until=occurred_by))
 
 
 def changes_between(
     store: Store, asked: StateRequest, first: int, last: int, occurred_by: datetime | None
 ) -> Mapping[str, Change]:
-    """What differs between two positions."""
+    """The differences between two positions."""
     if asked.question is None:
         return fold_untyped_state(store, asked.query, first, occurred_by).diff(
             fold_untyped_state(store, asked.query, last, occurred_by)
@@ -174,18 +176,18 @@ def changes_between(
 
 
 def question_to_json(question: State) -> dict[str, Any]:
-    """The values asked by, in JSON."""
+    """The fields of a State that are its key, in JSON."""
     return {name: to_json_value(getattr(question, name)) for name in state_definition_of(type(question)).question}
 
 
 def answer_fields(question: State) -> dict[str, Any]:
-    """The fields that are the answer, as they are."""
+    """The folded fields of a State."""
     asked = state_definition_of(type(question)).question
     return {name: getattr(question, name) for name in question.__struct_fields__ if name not in asked}
 
 
 def print_state(output: Output, asked: StateRequest, position: int, found: State) -> None:
-    """A folded State."""
+    """Print a folded State."""
     answer = answer_fields(found)
     if output.is_json:
         output.write_value(
@@ -198,7 +200,7 @@ def print_state(output: Output, asked: StateRequest, position: int, found: State
 
 
 def field_rows(output: Output, field: str, value: Any) -> list[tuple[str, str]]:
-    """A field as rows: one, or of a dict one for each key."""
+    """A field as rows: one row, or for a dict one row for each key."""
     if not isinstance(value, dict) or not value:
         return [(field, format_value(value))]
     items = list(cast("dict[Any, Any]", value).items())
@@ -210,12 +212,12 @@ def field_rows(output: Output, field: str, value: Any) -> list[tuple[str, str]]:
 
 
 def format_key(key: Any) -> str:
-    """A dict's key."""
+    """A key of a dict as text."""
     return escape_control(key) if isinstance(key, str) else format_value(key)
 
 
 def print_untyped_state(output: Output, asked: StateRequest, position: int, found: UntypedState) -> None:
-    """Last values, each with the event that gave it."""
+    """Print last values, each with the event that set it."""
     if output.is_json:
         output.write_value(
             {
@@ -230,7 +232,7 @@ def print_untyped_state(output: Output, asked: StateRequest, position: int, foun
         return
     print_title(output, asked, f"{count_of(found.events, 'event')} up to position {position:,}")
     if found.opaque:
-        output.print_hint(f"{count_of(found.opaque, 'event')} among them have no fields to show.")
+        output.print_hint(f"{count_of(found.opaque, 'event')} among them have no fields.")
     output.print_table(
         (
             FIELD,
@@ -253,13 +255,13 @@ def print_untyped_state(output: Output, asked: StateRequest, position: int, foun
 
 
 def event_origin(stored: StoredEvent) -> dict[str, Any]:
-    """Which event it was, in JSON."""
+    """Position, type and times of an event, in JSON."""
     origin: dict[str, Any] = {"position": stored.position, "type": stored.type, "time": format_time(stored.time)}
     return origin if stored.occurred is None else origin | {"occurred": format_time(stored.occurred)}
 
 
 def print_title(output: Output, asked: StateRequest, where: str) -> None:
-    """What is shown, and of which moment."""
+    """Print what is shown, and for which position."""
     from rich.text import Text
 
     from eventfold.cli.formatting import format_pairs
@@ -274,10 +276,10 @@ def print_title(output: Output, asked: StateRequest, where: str) -> None:
 
 
 def print_changes(output: Output, asked: StateRequest, first: int, last: int, changes: Mapping[str, Change]) -> None:
-    """What differs between two moments."""
+    """Print the differences between two positions."""
     if output.is_json:
-        told_changes = {name: change_to_json(change) for name, change in changes.items()}
-        output.write_value(asked.to_json() | {"from": first, "to": last, "changes": told_changes})
+        json_changes = {name: change_to_json(change) for name, change in changes.items()}
+        output.write_value(asked.to_json() | {"from": first, "to": last, "changes": json_changes})
         return
     print_title(output, asked, f"{first:,} → {last:,}")
     if not changes:

@@ -1,6 +1,6 @@
-"""What somebody may have meant who asked for a type or a tag that no event has.
+"""Suggestions for types and tags that no event has: the most similar name in the store.
 
-Knows: how names are misspelled. Does not know: how events are shown.
+Knows: similarity of names. Does not know: how events are shown.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from eventfold.cli.exit_codes import print_note
 from eventfold.core.query import Query
 from eventfold.store import Store
 
-MIN_SIMILARITY = 0.6  # of difflib: half a word may differ
-MAX_TAG_KEYS = 200  # of tags, looked at for one that is like the one asked for
+MIN_SIMILARITY = 0.6  # the ratio of difflib: up to about half a word may differ
+MAX_TAG_KEYS = 200  # keys of tags that are compared
 MAX_TAGS = 1_000
 LAST_CHARACTER = "\U0010ffff"
 
 
 def print_suggestions(store: Store, query: Query) -> None:
-    """Say on standard error which names of a query no event has, and which that are there come nearest."""
+    """Print on standard error the types and tags of a query that no event has, with the most similar ones."""
     for line in suggestions(store, query):
         print_note(line)
 
 
 def suggestions(store: Store, query: Query) -> Iterator[str]:
-    """A sentence for each type and tag of a query that no event has; none where all are there."""
+    """A sentence for each type and tag of a query that no event has."""
     types = dict.fromkeys(name for item in query.items for name in item.types)
     tags = dict.fromkeys(tag for item in query.items for tag in item.tags)
     known = [each.type for each in store.types()] if types else []
@@ -42,13 +42,13 @@ def _sentence(what: str, meant: str | None) -> str:
 
 
 def closest_name(name: str, known: list[str]) -> str | None:
-    """The name that comes nearest, whatever its capitals."""
+    """The most similar name, ignoring case."""
     folded = {each.casefold(): each for each in reversed(known)}
     return next((folded[each] for each in get_close_matches(name.casefold(), list(folded), 1, MIN_SIMILARITY)), None)
 
 
 def _closest_tag(store: Store, tag: str) -> str | None:
-    """The tag that comes nearest: with a colon after its key, with another key, or with another value."""
+    """The most similar tag: with a colon after its key, with another key, or with another value."""
     key, colon, value = tag.partition(":")
     if not colon:
         key, _, value = tag.partition("=")
@@ -65,7 +65,7 @@ def _closest_tag(store: Store, tag: str) -> str | None:
 
 
 def _tag_keys(store: Store) -> list[str]:
-    """The keys of tags, by jumping from one to the next."""
+    """The keys of tags, by a seek from each key to the next."""
     keys: list[str] = []
     after = ""
     while len(keys) < MAX_TAG_KEYS and (found := store.tags(after=after, limit=1)):

@@ -1,6 +1,6 @@
-"""`eventfold tail`: events as they come, and progress that outlives the process.
+"""`eventfold tail`: new events as they are written, with progress that is saved between runs.
 
-Knows: that progress is kept after events were delivered, never before. Does not know: how events are found.
+Knows: that progress is saved after delivery, never before. Does not know: how events are found.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from eventfold.errors import CursorMismatch
 from eventfold.projections.followers import Follower
 from eventfold.store import Store
 
-DEFAULT_LAST = 10  # events shown before the live ones where nobody said from where
-IDLE_TIMEOUT_S = 1.0  # seconds without an event after which progress past unasked-for events is kept
+DEFAULT_LAST = 10  # events shown before live ones, unless another start is given
+IDLE_TIMEOUT_S = 1.0  # seconds without a matching event after which progress past other events is saved
 
 Page = list[Recorded[Any]]
 
@@ -58,39 +58,39 @@ def tail(
     occurred_until: OccurredUntil = None,
     last: Annotated[
         int | None,
-        typer.Option("--last", "-n", min=0, metavar="N", help="Begin with the last N (10).", show_default=False),
+        typer.Option("--last", "-n", min=0, metavar="N", help="Start with the last N events (10).", show_default=False),
     ] = None,
     cursor: Annotated[
         Path | None,
         typer.Option(
             "--cursor",
             metavar="FILE",
-            help="Keep progress in this file, and resume from it; without it there, begin at --after or the beginning.",
+            help="Save progress in FILE and resume from it. A new FILE starts at --after, or at 0.",
             dir_okay=False,
         ),
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option("--name", metavar="NAME", help="Keep progress in the store, under this name, and resume from it."),
+        typer.Option("--name", metavar="NAME", help="Save progress in the store under this name, and resume from it."),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, metavar="N", help="End after N events.", show_default=False)
+        int | None, typer.Option("--limit", min=1, metavar="N", help="Exit after N events.", show_default=False)
     ] = None,
-    once: Annotated[bool, typer.Option("--once", help="End when all there is has been shown.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Exit when all events so far were shown.")] = False,
     as_json: Json = None,
     wide: Wide = False,
 ) -> None:
-    """Show events as they come, until Ctrl-C.
+    """Show new events as they are written, until Ctrl-C.
 
-    First the last ten, then each as it is written, by anyone. With --cursor FILE or --name NAME nothing is missed
-    between two runs: progress is kept after events were delivered, so a run that is killed may repeat some; tell them
-    by their ids. A name is proved by `verify`, and shown by `projections status`.
+    First the last ten, then each new event, from any writer. With --cursor FILE or --name NAME no event is missed
+    between two runs. Progress is saved after delivery, so a run that is killed may repeat some events; recognise them
+    by their ids. `verify` checks a name, and `projections status` shows it.
     """
     output = Output(as_json, wide)
     if cursor and name:
-        raise typer.BadParameter("progress is kept in one place: give --cursor or --name.", param_hint="--name")
+        raise typer.BadParameter("progress is saved in one place. Give --cursor or --name.", param_hint="--name")
     if last is not None and (after or since or cursor or name):
-        raise typer.BadParameter("it says where to begin, and so does another option: give one.", param_hint="--last")
+        raise typer.BadParameter("another option sets the start as well. Give one of them.", param_hint="--last")
     query = build_query(types, tags, where)
     window = (parse_since(occurred_since), parse_until(occurred_until))
     signals = Signals()
@@ -102,7 +102,7 @@ def tail(
     ):
         print_suggestions(store, query)
         start = find_start(store, delivery, query, after, since, DEFAULT_LAST if last is None else last)
-        with signals.deferred():  # it starts a thread that watches the store
+        with signals.deferred():  # it starts a thread that watches the store, which must not be interrupted
             follower = store.follow(query, name=name, after=start, raw=True)
         with follower:
             delivery.run(follower, once)
@@ -111,7 +111,7 @@ def tail(
 def find_start(
     store: Store, delivery: Delivery, query: Query, after: str | None, since: str | None, last: int
 ) -> int | Cursor:
-    """Where to begin to follow. The last few, if they are asked for, are delivered here."""
+    """Where to start following. Delivers the last events, if they are requested."""
     kept = read_cursor(delivery.progress_place) if isinstance(delivery.progress_place, Path) else None
     if kept is not None:
         return kept
@@ -128,7 +128,7 @@ def find_start(
 
 
 class Delivery:
-    """Hands events to the output, and keeps how far its reader has come. When it ends, it tells how to go on."""
+    """Prints events, then saves progress. On exit it prints how to resume."""
 
     def __init__(
         self,
@@ -149,7 +149,7 @@ class Delivery:
 
     @property
     def is_complete(self) -> bool:
-        """Whether as many as were asked for were given."""
+        """Whether --limit is reached."""
         return self.limit is not None and self.delivered >= self.limit
 
     def __enter__(self) -> Delivery:
@@ -160,7 +160,7 @@ class Delivery:
             self._print_how_to_resume()
 
     def run(self, follower: Follower, once: bool) -> None:
-        """Deliver until enough were given, or (`once`) all there is, or for ever."""
+        """Deliver until --limit is reached, or (`once`) the end of the log, or forever."""
         if self.is_complete:
             return
         self._follower = follower
@@ -170,7 +170,7 @@ class Delivery:
                 return
 
     def deliver(self, page: Page, end: Cursor) -> None:
-        """Show what of a page is wanted, then keep the progress: `end` is how far the whole page reaches."""
+        """Print the matching events of a page, then save progress; `end` is the cursor after the whole page."""
         wanted = [each for each in page if self._in_window(each)]
         if self.limit is not None and len(wanted) > self.limit - self.delivered:
             wanted = wanted[: self.limit - self.delivered]
@@ -206,14 +206,14 @@ class Delivery:
             case None:
                 onward = f"--after {self.reached_cursor}"
         print_note(
-            f"{count_of(self.delivered, 'event')} shown. Go on with {onward}"
+            f"{count_of(self.delivered, 'event')} shown. Resume with {onward}"
             if self.reached_cursor
-            else "Nothing was shown."
+            else "No events were shown."
         )
 
 
 def read_cursor(file: Path) -> Cursor | None:
-    """The cursor kept in a file; None if there is no file yet. Raises CursorMismatch on anything else in it."""
+    """The cursor saved in a file; None if there is no file. Raises CursorMismatch on other content."""
     if not file.exists():
         return None
     text = file.read_text("utf-8", errors="replace").strip()
@@ -221,10 +221,10 @@ def read_cursor(file: Path) -> Cursor | None:
         return Cursor.parse(text)
     except CursorMismatch as error:
         raise CursorMismatch(
-            f"{file} holds no cursor.", "Name another file, or remove it to begin again.", path=str(file)
+            f"{file} does not contain a cursor.", "Name another file, or remove it to start again.", path=str(file)
         ) from error
 
 
 def write_cursor(file: Path, cursor: str) -> None:
-    """Keep a cursor durably: whoever reads the file, at any moment, finds the old one or the new one, whole."""
+    """Save a cursor durably and atomically."""
     write_file_atomically(file, f"{cursor}\n".encode(), "Progress")

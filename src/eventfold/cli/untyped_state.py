@@ -1,4 +1,4 @@
-"""A state without a class: of every field that some events have, the last value, and where it came from.
+"""A state without a class: the last value of each field of some events, and the event that set it.
 
 Knows: payloads that are JSON objects. Does not know: user classes, terminals. Pure.
 """
@@ -17,14 +17,14 @@ from eventfold.core.state import ABSENT, Change
 
 
 class LastValue(NamedTuple):
-    """The last value of a field, and the event that said so."""
+    """The last value of a field, and the event that set it."""
 
     value: Any
     stored: StoredEvent
 
 
 class UntypedState:
-    """What some events say together. `events` counts them; `opaque` those whose payload has no fields."""
+    """The last values of some events. `events` counts them; `opaque` counts those whose payload has no fields."""
 
     def __init__(self, events: Iterable[Recorded[Any]] = ()) -> None:
         self.fields: dict[str, LastValue] = {}
@@ -33,7 +33,7 @@ class UntypedState:
             self.fold(recorded)
 
     def fold(self, recorded: Recorded[Any]) -> dict[str, Change]:
-        """Take one event in; returns what it changed, as field -> (before, after)."""
+        """Fold one event; returns its changes, as field -> (before, after)."""
         self.events += 1
         fields = payload_fields(recorded.stored)
         if fields is None:
@@ -48,7 +48,7 @@ class UntypedState:
         return changes
 
     def diff(self, later: UntypedState) -> dict[str, Change]:
-        """What differs between this moment and a later one (or an earlier one: then fields become absent)."""
+        """The differences between this state and a later one; for an earlier one, fields may become absent."""
         changes: dict[str, Change] = {}
         for name in dict.fromkeys([*self.fields, *later.fields]):
             before = self.fields[name].value if name in self.fields else ABSENT
@@ -59,7 +59,7 @@ class UntypedState:
 
 
 def payload_fields(stored: StoredEvent) -> dict[str, Any] | None:
-    """The fields of a payload; None if it has none that can be read here."""
+    """The fields of a payload; None if it is not a JSON object."""
     if stored.codec != "json" or stored.key is not None or not is_json(stored.data):
         return None
     data = msgspec.json.decode(stored.data)

@@ -1,6 +1,6 @@
-"""`eventfold verify`: the log is as it was written, and nobody who follows it skipped or repeated anything.
+"""`eventfold verify`: checks that the log is unchanged, and that no follower skipped or repeated an event.
 
-Knows: tables, a progress bar, exit codes. Does not know: what a proof is made of.
+Knows: tables, a progress bar, exit codes. Does not know: how a proof is made.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ from eventfold.cli.state import ImportPath
 from eventfold.projections.row_check import RowProof
 from eventfold.projections.verify import LogProof, Proof
 
-MAX_FLAWS_SHOWN = 20  # flaws of a log that are shown; all are counted
+MAX_FLAWS_SHOWN = 20  # flaws of a log that are shown
 
 
 def verify(
     url: Url = None,
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME…", help="Names, or MODULE:CLASS; else all, and the log.", show_default=False),
+        typer.Argument(metavar="NAME…", help="Names, or MODULE:CLASS. Default: all, and the log.", show_default=False),
     ] = None,
     log: Annotated[
         bool | None,
-        typer.Option("--log/--no-log", help="Check the log itself as well, or not.", show_default=False),
+        typer.Option("--log/--no-log", help="Check the log itself as well, or do not.", show_default=False),
     ] = None,
     rows: Annotated[
-        bool, typer.Option("--rows", help="Fold read models again into scratch rows, and compare every row.")
+        bool, typer.Option("--rows", help="Fold read models again into temporary rows, and compare every row.")
     ] = False,
     import_path: ImportPath = ".",
     as_json: Json = None,
     wide: Wide = False,
 ) -> None:
-    """Prove that the log is as it was written, and that read models and followers took every event exactly once.
+    """Prove that the log is unchanged, and that read models and followers processed every event exactly once.
 
-    The engine compares what it has written twice. Then the log is counted again and held against the ledger of every
-    checkpoint, which proves that each event was taken once, not what the rows hold: --rows proves that, and needs room
-    for a second copy of the rows while it runs. Exits 1 if something is not proved, and names the first place where
-    it went wrong.
+    The engine compares the data that it stores twice. Then the log is counted again and compared with the ledger of
+    every checkpoint. This proves that each event was processed once, not the content of rows: --rows proves that, and
+    needs space for a second copy of the rows while it runs. Exits 1 if something is not proved, and names the first
+    difference.
     """
     output = Output(as_json, wide)
     store_url, others = split_store_argument(url, names or [])
@@ -65,7 +65,7 @@ def verify(
     elif proofs:
         print_proofs(output, proofs)
     elif found is None:
-        output.print("Nothing is kept in this store: no read model, no subscription, no follower by name.")
+        output.print("This store has no read model, no subscription and no named follower.")
     if compared and not output.is_json:
         print_row_proofs(output, compared)
     wrong = [*(each for each in proofs if each.failed), *(each for each in compared if not each.proved)]
@@ -74,20 +74,18 @@ def verify(
 
 
 def print_log_proof(output: Output, found: LogProof) -> None:
-    """What the engine found."""
+    """Print the result of the engine's check."""
     if output.is_json:
         output.write_value({"log": found.engine, "proved": found.proved, **msgspec.structs.asdict(found)})
         return
     if not found.checked:
         size = count_of(found.events, "event")
-        output.print(
-            f"{found.engine} has no check of its own for its log of {size}; they are read to be counted below."
-        )
+        output.print(f"{found.engine} cannot check its log of {size} by itself; they are counted below.")
         return
     if found.proved:
-        output.print(f"The log is as it was written: {count_of(found.events, 'event')}, every index of them compared.")
+        output.print(f"The log is unchanged: {count_of(found.events, 'event')}, compared with every index.")
         return
-    output.print(f"The log is not as it was written: {count_of(len(found.flaws), 'flaw')}.", style="bold red")
+    output.print(f"The log is damaged: {count_of(len(found.flaws), 'flaw')}.", style="bold red")
     for flaw in found.flaws[:MAX_FLAWS_SHOWN]:
         where = "" if flaw.position is None else f"event {flaw.position:,}: "
         output.print(f"  {where}{escape_control(flaw.what)}")
@@ -96,17 +94,17 @@ def print_log_proof(output: Output, found: LogProof) -> None:
 
 
 def describe_proof(proof: Proof) -> str:
-    """A proof in few words."""
+    """A proof in a few words."""
     apart = [f"{n:,} {what}" for n, what in ((proof.parked, "parked"), (proof.skipped, "skipped")) if n]
     return f"{count_of(proof.counted, 'event')}, each exactly once" + (f"; {', '.join(apart)}" if apart else "")
 
 
 def print_proofs(output: Output, proofs: list[Proof]) -> None:
-    """One line for each checkpoint; what is not proved is told in full below."""
+    """Print a line for each checkpoint, and below it the full verdict of those that are not proved."""
     columns = [Column(" "), Column("name", style="bold", elastic=True, min_width=12)]
     rows = [["✓" if p.proved else "✗" if p.failed else "–", p.name] for p in proofs]
     for title, values in (("gen", [p.generation for p in proofs]), ("part", [p.partition for p in proofs])):
-        if len(set(values)) > 1:  # where there is one only, nobody needs its number
+        if len(set(values)) > 1:  # a number that is the same everywhere is left out
             columns.append(Column(title, True))
             rows = [[*row, str(value)] for row, value in zip(rows, values, strict=True)]
     columns += [Column("position", True), Column("verdict", elastic=True, min_width=24)]
@@ -119,7 +117,7 @@ def print_proofs(output: Output, proofs: list[Proof]) -> None:
 
 
 def print_row_proofs(output: Output, compared: list[RowProof]) -> None:
-    """One line for each read model; below it the rows that differ, as far as they were kept."""
+    """Print a line for each read model, and below it the rows that differ, as far as they were collected."""
     columns = (Column(" "), Column("rows of", style="bold", elastic=True, min_width=12), Column("position", True))
     columns += (Column("verdict", elastic=True, min_width=24),)
     marks = ["✓" if each.proved else "✗" for each in compared]
@@ -136,4 +134,4 @@ def print_row_proofs(output: Output, compared: list[RowProof]) -> None:
 
 
 def _format_row(row: tuple[Any, ...] | None) -> str:
-    return "there is none" if row is None else ", ".join(map(str, row))
+    return "no row" if row is None else ", ".join(map(str, row))

@@ -1,6 +1,6 @@
-"""Event types over the years: described as JSON Schema, locked in a file, compared, held against a whole log.
+"""Schemas of event types: described as JSON Schema, locked in a file, compared, and checked against a whole log.
 
-Knows: declared classes. Does not know: engines, commands, files (those who call it read and write them).
+Knows: declared classes. Does not know: engines, commands, files (the caller reads and writes them).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The event catalogue, a page for people: what events there are, their fields, who decides and projects them.
+"""The event catalogue, a page for people: all events, their fields, and the code that decides and projects them.
 
-Knows: declared classes. Does not know: how it is found who has to do with them (usage.py does), files.
+Knows: declared classes. Does not know: how the code that uses an event is found (usage.py does), files.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ def catalogue(modules: Iterable[str]) -> str:
             )
         if one.unknown != "ignored":
             lines += ["", f"Stored fields that it does not know are {one.unknown}."]
-        if current_classes(cls) == (cls,):  # else its readers are those of what it is read as
+        if current_classes(cls) == (cls,):  # an upcast event is used as the class it is read as
             lines += ["", _usage_sentences(who[cls])]
         lines += ["", f"Declared in `{one.source}`."]
     return "\n".join(lines) + "\n"
 
 
 def to_html(markdown: str, title: str = "Event catalogue") -> str:
-    """The catalogue's own Markdown as one HTML page that needs nothing else. Not a general converter."""
+    """The catalogue as one HTML page without other files. It converts only the Markdown that `catalogue` writes."""
     body: list[str] = []
     table = False
     for line in markdown.splitlines():
@@ -120,7 +120,7 @@ def _tag_list(tags: dict[str, str]) -> str:
 
 
 def _usage_sentences(who: EventUsage) -> str:
-    """A sentence for each relation there is; that nobody decides or folds an event is worth a sentence, too."""
+    """A sentence for each kind of use; also if no code decides or folds the event."""
     said = [f"Decided by {_name_list(who.decide)}.", f"Folded by {_name_list(who.fold)}."]
     if who.project:
         said.append(f"Projected by {_name_list(who.project)}.")

@@ -1,7 +1,7 @@
-"""Which change of a schema breaks the reading of old events, and what to write instead.
+"""Which changes of a schema are breaking for stored events, and what to write instead.
 
-The question is always the same: can today's classes read every event the locked ones have written, and does
-a query by tag still find what it found? Knows: lock files as data. Does not know: classes, files.
+A change is breaking if the present classes cannot read an event that the locked ones have written, or a query by tag no
+longer finds it. Knows: lock files as data. Does not know: classes, files.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from eventfold.schema.stub import upcaster_stub
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One difference. `breaking`: old events would not be read, or not found. `write`, `code`: what mends it."""
+    """One difference. `breaking`: old events would not be read, or not found. `write`, `code`: how to fix it."""
 
     type: str
     version: int
@@ -31,7 +31,7 @@ def compare(locked: dict[str, Any], current: dict[str, Any]) -> list[Finding]:
     found = list(_compare_types(locked["types"], current["types"]))
     found.sort(key=lambda f: (not f.breaking, f.type, f.version, f.field or ""))
     said = set[str]()
-    for index, each in enumerate(found):  # the same code once: several fields are mended by one upcaster
+    for index, each in enumerate(found):  # one upcaster fixes several fields: show its code once
         if each.code in said:
             found[index] = msgspec.structs.replace(each, code="")
         said.add(each.code)
@@ -50,8 +50,8 @@ def _compare_types(locked: dict[str, Any], current: dict[str, Any]) -> Iterator[
                 name,
                 0,
                 None,
-                "has no class any more",
-                f'Keep the class, or give the one that takes its place aliases=("{name}",).',
+                "has no class now",
+                f'Keep the class, or give its replacement aliases=("{name}",).',
             )
             continue
         yield from _compare_versions(name, entry["versions"], now["versions"])
@@ -72,13 +72,15 @@ def _compare_versions(name: str, locked: dict[str, Any], current: dict[str, Any]
                     name,
                     number,
                     None,
-                    "has no upcaster that leads on",
+                    "has no upcaster to the next version",
                     "Write the upcaster.",
                     upcaster_stub(name, number, old),
                 )
             continue
         if number > newest:
-            yield _breaking(name, number, None, f"is newer than version {newest} of today", "Never lower a version.")
+            yield _breaking(
+                name, number, None, f"is newer than the present version {newest}", "Do not lower the version."
+            )
             continue
         chained = any(entry["upcast"] for entry in current.values())
         weak = list(_compare_fields(name, number, old, current[str(newest)]))
@@ -87,12 +89,12 @@ def _compare_versions(name: str, locked: dict[str, Any], current: dict[str, Any]
                 name,
                 number,
                 None,
-                "has no class of its version any more",
-                "Keep the old class, and an upcaster from it.",
+                "has no class of its version now",
+                "Keep the old class, and write an upcaster from it.",
                 upcaster_stub(name, number, old),
             )
         else:
-            yield _compatible(name, number, None, f"is read as version {newest}, which fits it")
+            yield _compatible(name, number, None, f"is read as version {newest}, which accepts it")
     for version in current.keys() - locked.keys():
         yield _compatible(name, int(version), None, "is a new version")
 
@@ -105,7 +107,7 @@ def _compare_fields(name: str, version: int, old: dict[str, Any], new: dict[str,
                 name,
                 version,
                 field,
-                "is new and required, and old events have none",
+                "is new and required, and old events do not have it",
                 f"Give it a default, or raise the version to {version + 1} and write an upcaster.",
                 upcaster_stub(name, version, old),
             )
@@ -118,11 +120,11 @@ def _compare_fields(name: str, version: int, old: dict[str, Any], new: dict[str,
                 name,
                 version,
                 field,
-                "is gone, and the class refuses stored fields that it does not know",
-                "Keep the field, or take forbid_unknown_fields=True away.",
+                "is removed, and the class refuses unknown stored fields",
+                "Keep the field, or remove forbid_unknown_fields=True.",
             )
         else:
-            yield _compatible(name, version, field, f"is gone; its old values stay in the log and are {unknown}")
+            yield _compatible(name, version, field, f"is removed; its old values stay in the log and are {unknown}")
     yield from _compare_unknown_fields(name, version, old, unknown)
     for field in was.keys() & now.keys():
         if not _accepts(now[field], was[field]):
@@ -140,16 +142,19 @@ def _compare_fields(name: str, version: int, old: dict[str, Any], new: dict[str,
                 name,
                 version,
                 field,
-                f"was {describe_type(was[field])} and is {describe_type(now[field])}, which reads it too",
+                f"was {describe_type(was[field])} and is {describe_type(now[field])}, which accepts it too",
             )
         elif field not in new["required"] and now[field].get("default") != was[field].get("default", ...):
             if field not in old["required"]:
                 before, after = was[field].get("default"), now[field].get("default")
                 yield _compatible(
-                    name, version, field, f"has the default {after!r}, was {before!r}: events without it mean that now"
+                    name,
+                    version,
+                    field,
+                    f"has the default {after!r}, was {before!r}: events without it get the new one",
                 )
             else:
-                yield _compatible(name, version, field, "has a default now; every stored event has a value")
+                yield _compatible(name, version, field, "now has a default; every stored event has a value")
         if field in new["required"] and field not in old["required"]:
             yield _compatible(name, version, field, "lost its default; every stored event has a value")
     yield from _compare_tags(name, version, old, new)
@@ -157,26 +162,24 @@ def _compare_fields(name: str, version: int, old: dict[str, Any], new: dict[str,
 
 def _compare_unknown_fields(name: str, version: int, old: dict[str, Any], unknown: str) -> Iterator[Finding]:
     if unknown == "refused" != old.get("unknown"):
-        what = "refuses unknown fields from now on; scan your log for fields of former years"
+        what = "now refuses unknown fields; scan your log for fields of earlier versions"
         yield _compatible(name, version, None, what)
     elif unknown != old.get("unknown", "ignored"):
-        yield _compatible(name, version, None, f"has unknown fields {unknown} from now on")
+        yield _compatible(name, version, None, f"now has unknown fields {unknown}")
 
 
 def _compare_tags(name: str, version: int, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Finding]:
     for field in old["tags"].keys() | new["tags"].keys():
         before, after = old["tags"].get(field), new["tags"].get(field)
         if before is None and after is not None:
-            yield _compatible(
-                name, version, field, f"is tagged {after!r} from now on; older events are not found by it"
-            )
+            yield _compatible(name, version, field, f"is now tagged {after!r}; older events are not found by it")
         elif before != after:
             now = f"tagged {after!r}" if after else "no tag"
             yield _breaking(
                 name,
                 version,
                 field,
-                f"was tagged {before!r} and is {now} now: queries would miss events",
+                f"was tagged {before!r} and is {now} now: queries would miss old events",
                 'Keep the tag key: a new name for the field takes Annotated[…, ef.tag("' + str(before) + '")].',
             )
 
@@ -225,7 +228,7 @@ def _limits_accept(new: dict[str, Any], old: dict[str, Any]) -> bool:
 
 
 def _locate_misfit(new: Any, old: Any, place: str) -> tuple[str, str, str]:
-    """Where a value of the old schema does not fit the new one, as deep as can be told, and what was and is there."""
+    """Where a value of the old schema does not fit the new one, as deep as possible, with the old and the new type."""
     was, now = old.get("properties"), new.get("properties")
     if was and now:
         for name in was.keys() & now.keys():
@@ -244,8 +247,8 @@ def _locate_misfit(new: Any, old: Any, place: str) -> tuple[str, str, str]:
 
 
 def _limits(schema: dict[str, Any]) -> str:
-    told = {key: value for key, value in schema.items() if key not in ("type", "format", "default", "items")}
-    return ", ".join(f"{key} {value}" for key, value in told.items()) or "no limit"
+    limits = {key: value for key, value in schema.items() if key not in ("type", "format", "default", "items")}
+    return ", ".join(f"{key} {value}" for key, value in limits.items()) or "no limit"
 
 
 def _without_default(schema: dict[str, Any]) -> dict[str, Any]:
@@ -262,7 +265,7 @@ def _alternatives(schema: Any) -> list[dict[str, Any]]:
 
 
 def describe_type(schema: Any) -> str:
-    """A field's type in a word or two, for people."""
+    """A field's type in a few words."""
     names: list[str] = []
     for each in _alternatives(schema):
         if "enum" in each:

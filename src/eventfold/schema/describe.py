@@ -1,6 +1,6 @@
-"""An event class as plain data: its name, version, fields as JSON Schema, tags, and where it leads on to.
+"""An event class as plain data: its name, version, fields as JSON Schema, tags, and the classes it is upcast to.
 
-Knows: msgspec's and pydantic's schemas. Does not know: which change is a break (compare does).
+Knows: msgspec's and pydantic's schemas. Does not know: which change is breaking (compare.py does).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LOCK_FORMAT = 1
 class EventDescription(msgspec.Struct, frozen=True, kw_only=True):
     """One version of one event type. `tags`: field -> tag key; `upcast`: names of the classes it is read as.
 
-    `unknown`: what becomes of stored fields that the class does not know: "ignored", "kept" or "refused".
+    `unknown`: the treatment of stored fields that the class does not have: "ignored", "kept" or "refused".
     """
 
     type: str
@@ -67,7 +67,7 @@ def describe(cls: type) -> EventDescription:
     keeper = unknown_field_of(hints)
     unknown = "refused" if schema.get("additionalProperties") is False else "ignored"
     if keeper is not None:
-        del schema["properties"][keeper]  # what it keeps stands beside the other fields
+        del schema["properties"][keeper]  # the unknown fields are stored beside the others
         unknown = "kept"
     return EventDescription(
         type=name.type,
@@ -83,9 +83,9 @@ def describe(cls: type) -> EventDescription:
 
 
 def build_lock(classes: Iterable[type]) -> dict[str, Any]:
-    """What is kept in the user's repository: every version of every type, without what may change freely.
+    """The content of a lock file: every version of every type, without what may change freely.
 
-    Documentation and source places are left out, so that the file changes when, and only when, a schema does.
+    Documentation and source locations are omitted, so that the file changes if and only if a schema changes.
     """
     types: dict[str, dict[str, Any]] = {}
     for described in map(describe, classes):
@@ -95,7 +95,7 @@ def build_lock(classes: Iterable[type]) -> dict[str, Any]:
         if key in versions["versions"]:
             raise InvalidInput(
                 f"Two classes are {described.type} version {key}; one is {described.source}.",
-                "Give one of them a name or a version of its own.",
+                "Give one of them another name or version.",
                 type=described.type,
             )
         entry = versions["versions"][key] = {
@@ -125,7 +125,7 @@ def _inline_definitions(schema: Any, definitions: dict[str, Any], above: tuple[s
     if isinstance(reference, str):
         name = reference.rpartition("/")[2]
         if name in above:
-            return {"$ref": name}  # a type that holds itself
+            return {"$ref": name}  # a recursive type
         rest = {key: value for key, value in plain.items() if key != "$ref"}
         return _inline_definitions(definitions.get(name, {}), definitions, (*above, name)) | rest
     return {key: _inline_definitions(each, definitions, above) for key, each in _relevant_items(plain)}

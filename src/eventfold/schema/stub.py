@@ -1,6 +1,6 @@
-"""The code to begin with: an old event class as the lock file remembers it, and an upcaster that leads on.
+"""Code to start from: an old event class as in the lock file, and its upcaster.
 
-Knows: JSON Schema as the lock keeps it. Does not know: which change needs it.
+Knows: JSON Schema as in a lock file. Does not know: which change needs it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _TYPE_BY_KIND = {"string": "str", "integer": "int", "number": "float", "boolean"
 
 
 def upcaster_stub(name: str, version: int, entry: dict[str, Any] | None = None, newest: str = "") -> str:
-    """The class of this version, with the fields it had, and the beginning of its upcaster to the class `newest`."""
+    """The class of this version with its fields, and a stub of its upcaster to the class `newest`."""
     word = _class_name(name)
     step = re.sub(r"\W+|(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
     fields = _field_lines(entry) if entry else ["...  # the fields as they were"]
@@ -59,7 +59,7 @@ def _field_lines(entry: dict[str, Any]) -> list[str]:
 
 
 def python_type(schema: Any) -> str:
-    """A field's type as Python: a nested object is a plain dict, which reads whatever it was."""
+    """A field's type as Python; a nested object is a plain dict, which accepts any content."""
     plain = cast("dict[str, Any]", schema)
     if "anyOf" in plain:
         return " | ".join(dict.fromkeys(python_type(each) for each in plain["anyOf"]))

@@ -1,6 +1,6 @@
-"""Who has to do with an event: what decides, folds, projects it, or reacts to it, by annotations and code.
+"""The code that uses an event: what decides, folds or projects it, or reacts to it, by annotations and source code.
 
-Knows: functions, states, read models, processes and effects of the modules it is shown. Does not know: pages, files.
+Knows: functions, states, read models, processes and effects of given modules. Does not know: pages, files.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _BASES = (State, Aggregate, Process, *_READ_MODELS)
 
 
 class EventUsage(msgspec.Struct):
-    """Names, for one event class. `decide` includes processes that record it by a timer."""
+    """The names of the code that uses one event class. `decide` includes processes that record it by a timer."""
 
     decide: set[str] = msgspec.field(default_factory=set[str])
     fold: set[str] = msgspec.field(default_factory=set[str])
@@ -40,7 +40,7 @@ class EventUsage(msgspec.Struct):
 
 
 def find_usage(modules: Iterable[str]) -> dict[type, EventUsage]:
-    """For every known event class, who has to do with it in these modules and packages."""
+    """For every known event class, the code of these modules and packages that uses it."""
     found = {cls: EventUsage() for cls in event_classes()}
     for name, value in _members(list(modules)):
         try:
@@ -51,7 +51,7 @@ def find_usage(modules: Iterable[str]) -> dict[type, EventUsage]:
                 for event in _events_made_by(function, found):
                     found[event].decide.add(where)
         except EventfoldError:
-            continue  # a base class, say, without an evolve of its own: it folds nothing
+            continue  # for example a base class without an evolve method, which folds nothing
     return found
 
 
@@ -65,7 +65,7 @@ def _members(modules: list[str]) -> Iterator[tuple[str, Any]]:
 
 
 def _consumed_events(value: Any) -> Iterator[tuple[str, Iterable[type]]]:
-    """The events that something takes, and as what."""
+    """The events that a class or effect consumes, with the kind of use."""
     if isinstance(value, Effect):
         yield "react", value.events
     elif not inspect.isclass(value):
@@ -87,7 +87,7 @@ def _with_subclasses(events: Iterable[type], found: dict[type, EventUsage]) -> I
 
 
 def _deciding_functions(name: str, value: Any) -> Iterator[tuple[str, FunctionType]]:
-    """The functions that may decide: those that take a state, methods of aggregates, and reactions."""
+    """The functions that may decide: those with a parameter that is a State, methods of aggregates, and reactions."""
     if inspect.isfunction(value):
         if any(inspect.isclass(hint) and issubclass(hint, State) for hint in _hints(value).values()):
             yield name, value
@@ -98,7 +98,7 @@ def _deciding_functions(name: str, value: Any) -> Iterator[tuple[str, FunctionTy
 
 
 def _events_made_by(function: FunctionType, found: dict[type, EventUsage]) -> set[type]:
-    """The event classes that a function says it returns, or calls by name."""
+    """The event classes in the return annotation of a function, and those it calls by name."""
     made = {cls for cls in _classes(_hints(function).get("return")) if cls in found}
     for place, name in _called_names(function):
         value = function.__globals__.get(place or name)
@@ -110,10 +110,10 @@ def _events_made_by(function: FunctionType, found: dict[type, EventUsage]) -> se
 
 
 def _called_names(function: FunctionType) -> Iterator[tuple[str, str]]:
-    """What is called in a function's source, as (module or "", name); a pattern of `match` is no call."""
+    """The names that a function's source calls, as (module or "", name); patterns of `match` are not calls."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    except (OSError, SyntaxError):  # written at a prompt
+    except (OSError, SyntaxError):  # the function was defined at a prompt
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):

@@ -1,8 +1,8 @@
-"""What is shipped for tests: a clock to set, faults to plan, AsyncStore made to look synchronous, and the
-conformance suite that every engine passes (`eventfold.testing.conformance`); given / when / then, Hypothesis
-strategies (`.strategies`) and ready properties (`.properties`) for a user's own rules.
+"""Tools for tests: a clock to set, planned faults, a synchronous wrapper of AsyncStore, given / when / then, Hypothesis
+strategies (`.strategies`), properties of folds and decisions (`.properties`), and the conformance suite that every
+engine passes (`.conformance`).
 
-Knows: the stores, the port. Does not know: pytest, except in `conformance`, which is imported by tests alone.
+Knows: the stores, the port. Does not know: pytest, except in `conformance`, which only tests import.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Telling what differs between what a test expected and what it found.
+"""The difference between the expected and the found values of a test, as text.
 
-Knows: events, rows, wishes as plain values. Does not know: where they come from.
+Knows: events, rows, actions as plain values. Does not know: where they come from. A file of its own because scenarios
+and process scenarios share it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from typing import Any, cast
 
 
 def difference(wanted: list[Any], found: list[Any], words: str = "the events differ (- expected, + written):") -> str:
-    """Two lists line by line, and of what is nearly the same the fields that differ."""
+    """Compare two lists line by line; for two values of one class, list the fields that differ."""
     lines = [words]
     for index in range(max(len(wanted), len(found))):
         a = wanted[index] if index < len(wanted) else None

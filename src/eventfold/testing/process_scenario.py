@@ -1,4 +1,4 @@
-"""Given / when / then for what goes on by itself: processes, timers, effects; with time under control.
+"""Given / when / then for processes, timers and effects, with a clock that the test sets.
 
     given(OrderPlaced("o-1", 80)) \\
         .run(Payment) \\
@@ -6,7 +6,7 @@
         .later(days=3) \\
         .then(ReminderDue("o-1"), Reminded("o-1"))
 
-Knows: a scenario's store and clock, what can be run. Does not know: any test runner.
+Knows: a store, a clock, processes. Does not know: any test runner.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 
 
 class ProcessScenario:
-    """Processes at work on a past: whatever `happens`, or comes `later`, is reacted to before the next line."""
+    """Processes that run on given events. They react to each event and timer before the next call returns."""
 
     def __init__(self, store: Store, clock: Clock, processes: tuple[type[Process], ...]) -> None:
         self._store, self._clock, self._processes = store, clock, processes
         self._before = store.head()
-        self._given_positions: set[int] = set()  # positions of what was given rather than come to
+        self._given_positions: set[int] = set()  # positions of given events, which are not results
         self._run_until_idle()
 
     def happens(self, *events: Any) -> ProcessScenario:
-        """These events are recorded, one after the other, and reacted to; `then` looks at what comes of them."""
+        """Record these events, one after the other, and let processes react; `then` checks the results."""
         self._before = self._store.head()
         for event in events:
             self._given_positions.update(self._store.append(event).positions)
@@ -48,7 +48,7 @@ class ProcessScenario:
         return self
 
     def later(self, **time: float) -> ProcessScenario:
-        """So much time passes, `later(days=3)`: the timers that are due by then fire, in order, and are reacted to."""
+        """Advance the clock, `later(days=3)`: timers that are due by then fire in order, and processes react."""
         self._before = self._store.head()
         clock, end = self._clock, self._clock.now + timedelta(**time)
         while (due := self._next_due()) is not None and due <= end:
@@ -59,7 +59,7 @@ class ProcessScenario:
         return self
 
     def then(self, *expected: Any) -> ProcessScenario:
-        """Exactly these events came of it, in this order: by decisions, by timers, or of the processes' own."""
+        """Assert that exactly these events resulted, in this order: by decisions, by timers, or by the processes."""
         wanted = [event_of(e) for e in expected]
         found = [each.event for each in self._recorded_since()]
         if found != wanted:
@@ -67,21 +67,21 @@ class ProcessScenario:
         return self
 
     def nothing(self) -> ProcessScenario:
-        """Nothing came of it."""
+        """Assert that no event resulted."""
         return self.then()
 
-    def asks(self, *wishes: Any) -> ProcessScenario:
-        """The last reaction of each process, to what happened or came later, asked for these wishes, in order.
+    def asks(self, *actions: Any) -> ProcessScenario:
+        """Assert that the last reaction of each process returned exactly these actions, in order.
 
-        `decide(…)`, `after(…)`, `at(…)`, `cancel(…)` and events are plain values: they are equal if they say the same.
+        `decide(…)`, `after(…)`, `at(…)`, `cancel(…)` and events are plain values, compared by value.
         """
-        found = [wish for process in self._processes for wish in self._actions_of(process)]
-        if found != [*wishes]:
-            raise AssertionError(difference([*wishes], found, "the wishes differ (- expected, + asked for):"))
+        found = [action for process in self._processes for action in self._actions_of(process)]
+        if found != [*actions]:
+            raise AssertionError(difference([*actions], found, "the actions differ (- expected, + returned):"))
         return self
 
     def waits(self, *expected: Any) -> ProcessScenario:
-        """Exactly these events will be recorded by timers, in the order in which they are due."""
+        """Assert that exactly these events are pending on timers, in the order of their due times."""
         timers = [each for process in self._processes for each in self._timers_of(process).waiting]
         timers.sort(key=lambda each: (each.fact.due, each.position))
         decode = self._store.registry.decode
@@ -92,10 +92,10 @@ class ProcessScenario:
         return self
 
     def gives(self, effect: Effect, *expected: Any) -> ProcessScenario:
-        """The effect will be called with exactly these events, of all there are; it is not called here."""
+        """Assert that exactly these events of the log are passed to the effect; it is not called."""
         found = [each.event for each in self._store.read() if isinstance(each.event, effect.events)]
         if found != [*expected]:
-            raise AssertionError(difference([*expected], found, f"{effect.name} differs (- expected, + given):"))
+            raise AssertionError(difference([*expected], found, f"{effect.name} differs (- expected, + passed):"))
         return self
 
     def _run_until_idle(self) -> None:
@@ -111,7 +111,7 @@ class ProcessScenario:
         return from_micros(min(dues)) if dues else None
 
     def _recorded_since(self) -> list[Recorded[Any]]:
-        """What came of it: all that was recorded, but for what was given and for what the processes note of timers."""
+        """The events recorded since the last step, except given ones and the records of timers."""
         found = self._store.read(after=self._before)
         return [each for each in found if each.position not in self._given_positions and not each.type.startswith("$")]
 

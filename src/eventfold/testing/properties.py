@@ -1,7 +1,7 @@
-"""Properties that every fold, decision and upcaster should have, ready to be held against your own.
+"""Properties that every fold, decision and upcaster should have, to check your own.
 
-Each is a plain function that raises AssertionError with the smallest fact that breaks it. Feed them with examples,
-or with the strategies beside this file. Knows: states, the store. Does not know: any test runner.
+Each is a plain function that raises AssertionError with the first difference. Call them with examples, or with values
+of the strategies in `strategies.py`. Knows: states, the store. Does not know: any test runner.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from eventfold.testing.clock import Clock
 
 
 def replay_equals_incremental(question: State, events: Sequence[Any]) -> None:
-    """Folding everything at once, step by step, or catching up a kept state gives the same answer."""
+    """Folding all events at once, one by one, or on top of a cached state gives the same state."""
     at_once = state_definition_of(type(question)).initial(question)
     asked = _matching_events(question, events)
     evolve_recorded(at_once, asked)
@@ -38,7 +38,7 @@ def replay_equals_incremental(question: State, events: Sequence[Any]) -> None:
         step_by_step = copy_state(step_by_step)
         evolve_recorded(step_by_step, [recorded])
     _assert_equal(at_once, step_by_step, "folded at once", "folded step by step")
-    clock = Clock()  # the envelopes are equal, too
+    clock = Clock()  # so that the envelopes are equal, too
     kept, fresh = Store("memory:", clock=clock), Store("memory:", cache=0, clock=clock)
     for event in events:
         draft = cast(Draft[Any], event) if isinstance(event, Draft) else Draft(event)
@@ -46,12 +46,12 @@ def replay_equals_incremental(question: State, events: Sequence[Any]) -> None:
         kept.append(draft)
         fresh.append(draft)
         _assert_equal(
-            kept.state(question), fresh.state(question), "caught up from a kept state", "folded from the beginning"
+            kept.state(question), fresh.state(question), "caught up from a cached state", "folded from the beginning"
         )
 
 
 def events_come_back(events: Sequence[Any]) -> None:
-    """Every event is stored and read again equal, with the same bytes when it is stored once more."""
+    """Every event is read back equal, and encodes to the same bytes again."""
     registry, store = Registry(), Store("memory:")
     for event in events:
         store.append(event)
@@ -61,7 +61,7 @@ def events_come_back(events: Sequence[Any]) -> None:
 
 
 def snapshot_equals_replay(question: State, events: Sequence[Any]) -> None:
-    """Folding on from a snapshot, kept after any of the events, gives the state that folding everything gives."""
+    """Folding on from a snapshot, taken after any of the events, gives the same state as folding all events."""
     plan = state_definition_of(type(question))
     asked = _matching_events(question, events)
     replayed = plan.initial(question)
@@ -70,7 +70,9 @@ def snapshot_equals_replay(question: State, events: Sequence[Any]) -> None:
     for at, event in enumerate([*asked, None]):
         packed = pack(kept)
         if packed is None:
-            raise AssertionError(f"after {at} events this cannot be kept as a snapshot, and come back equal: {kept!r}")
+            raise AssertionError(
+                f"after {at} events this state is not equal when it is read back from a snapshot: {kept!r}"
+            )
         resumed = unpack(type(question), packed)
         assert resumed is not None
         evolve_recorded(resumed, asked[at:])
@@ -80,7 +82,7 @@ def snapshot_equals_replay(question: State, events: Sequence[Any]) -> None:
 
 
 def _matching_events(question: State, events: Sequence[Any]) -> list[Recorded[Any]]:
-    """The events that a question asks for, recorded one by one, a second apart."""
+    """The events that a state folds, recorded one by one, a second apart."""
     registry, wanted, clock = Registry(), state_definition_of(type(question)).events, Clock()
     found: list[Recorded[Any]] = []
     for position, event in enumerate(events, 1):
@@ -91,13 +93,13 @@ def _matching_events(question: State, events: Sequence[Any]) -> list[Recorded[An
 
 
 def state_survives_storage(state: State) -> None:
-    """A state can be kept as a snapshot: it comes back equal from its JSON form."""
+    """A state is equal after encoding to JSON and decoding, as in a snapshot."""
     back = msgspec.json.decode(msgspec.json.encode(state), type=type(state))
     _assert_equal(state, back, "before", "after a snapshot")
 
 
 def decision_is_deterministic(decision: Callable[..., Any], past: Sequence[Any], *args: Any, **kwargs: Any) -> None:
-    """Deciding twice on the same past comes to the same events, or to the same refusal."""
+    """Two decisions on the same events return the same events, or raise the same error."""
     _assert_equal(
         _decision_result(decision, past, args, kwargs),
         _decision_result(decision, past, args, kwargs),
@@ -107,12 +109,12 @@ def decision_is_deterministic(decision: Callable[..., Any], past: Sequence[Any],
 
 
 def upcasts_to(old: Any, *expected: Any) -> None:
-    """An event of an old class is read as these events of today's."""
+    """An event of an old class is upcast to these events."""
     _assert_equal(apply_upcasters(old), expected, "upcast", "expected")
 
 
 def upcasts_round_trip(olds: Sequence[Any]) -> None:
-    """Events of old classes, as they were stored, are read as today's; and those are stored and read again equal."""
+    """Stored events of old classes are read as current ones, and these are read back equal when stored again."""
     old, new = Store("memory:"), Store("memory:")
     for event in olds:
         old.append(event)
@@ -126,9 +128,9 @@ def upcasts_round_trip(olds: Sequence[Any]) -> None:
 
 
 def projection_folds_soundly(projection: type[Projection] | type[SqlProjection], events: Sequence[Any]) -> None:
-    """A read model has the same rows taken at once, event by event, or built anew beside the one that is kept.
+    """A read model has the same rows if it is projected at once, event by event, or rebuilt.
 
-    Building anew delivers every event a second time: rows that depend on anything but the events are found by it.
+    A rebuild delivers every event a second time, which finds rows that depend on anything but the events.
     """
     at_once, step_by_step = Store("memory:"), Store("memory:")
     at_once.extend(events)
@@ -139,16 +141,18 @@ def projection_folds_soundly(projection: type[Projection] | type[SqlProjection],
     step_by_step.projections.rebuild(projection)
     compared = step_by_step.projections.compare(projection)
     if not compared.equal:
-        raise AssertionError(f"built anew, rows differ: {compared.differences[0]}")
+        raise AssertionError(f"after a rebuild, rows differ: {compared.differences[0]}")
     if issubclass(projection, Projection):
-        _assert_equal(at_once.rows(projection), step_by_step.rows(projection), "taken at once", "taken one by one")
+        _assert_equal(
+            at_once.rows(projection), step_by_step.rows(projection), "projected at once", "projected one by one"
+        )
 
 
 def effect_takes_repeats(effect: Effect, events: Sequence[Any], outside: Callable[[], Any]) -> None:
-    """What an effect did `outside` is the same after it was called once for each event, and after a second time.
+    """`outside()` returns the same after an effect was called once for each event, and after a second time.
 
-    Effects are called at least once: one that cannot bear a repeat does its work twice after a crash. Give it the
-    same `Recorded.id` to go by, as here.
+    Effects are called at least once: one that is not idempotent does its work twice after a crash. It can recognise a
+    repeat by `Recorded.id`.
     """
     store = Store("memory:")
     store.extend(events)
@@ -162,7 +166,7 @@ def effect_takes_repeats(effect: Effect, events: Sequence[Any], outside: Callabl
 
 
 def process_takes_repeats(process: type[Process], events: Sequence[Any]) -> None:
-    """Reacting a second time to everything writes nothing more."""
+    """A second reaction to every event writes nothing."""
     store = Store("memory:")
     store.extend(events)
     store.settle(process)

@@ -120,7 +120,7 @@ def compute_figures(database: str, limit: int | None, progress: Progress) -> Fig
     """Run everything on one store. Raises EventfoldErrors; a figure that differs is no error but a mismatch."""
     clock = Clock()
     with tempfile.TemporaryDirectory(prefix="eventfold-flights-") as folder:
-        files = unpack(Path(folder))  # before a store is made: what is missing is told without leaving an empty one
+        files = unpack(Path(folder))  # before a store is created, so that a missing extra leaves no empty store
         with ef.Store(database) as store:
             with clock.chapter("load"), closing(Source(files, limit)) as source:
                 loaded = load(store, source, partial(progress, "events"))
@@ -224,7 +224,7 @@ def _gates(store: ef.Store, database: str, airport: str, day: str) -> tuple[set[
     plan = f"{airport}-{day}-{len(store.tags(f'plan:{airport}-{day}-')) + 1}"
     contest = asyncio.run(gates.contest(database, plan, airport, wanted))
     given, breaches = gates.double_booked(store, plan)
-    return {wish.flight for wish in wanted}, Gates(day, airport, contest, given, breaches)
+    return {request.flight for request in wanted}, Gates(day, airport, contest, given, breaches)
 
 
 def _gate_figures(held: Gates) -> dict[str, int]:
@@ -272,7 +272,7 @@ def _size(database: str) -> int:
 
 
 def peak_memory() -> int | None:
-    """The most memory this process has held, in bytes, where the system tells."""
+    """The peak memory of this process in bytes, if the system reports it."""
     try:
         status = Path("/proc/self/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) * 1024

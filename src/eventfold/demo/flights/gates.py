@@ -1,10 +1,10 @@
-"""Gates: a decision under contention. Two agents ask for each flight's gate; 32 tasks carry the requests out at once.
+"""A decision under contention: two agents request a gate for each flight, and 32 tasks process the requests at once.
 
 Knows: the rule, the order of steps of a request. Does not know: where flights come from, how anything is shown.
 
 The rule spans two things, and no table row or aggregate holds both: a flight gets one gate, and a gate holds one
-flight at a time. Each decision is therefore over two states, asked by two tags, and its boundary is exactly that:
-whoever assigned the same gate or the same flight meanwhile makes it decide again, anyone else does not.
+flight at a time. Each decision therefore reads two states, by two tags, and its consistency boundary is exactly that: a
+concurrent assignment of the same gate or flight makes it decide again, any other does not.
 """
 
 from __future__ import annotations
@@ -23,10 +23,8 @@ from eventfold.demo.flights.models import FlightGate, GateDay, Line
 
 TASKS = 32
 AGENTS = 2
-ATTEMPTS = 100  # 31 others may want the same gate at the same moment, again and again
-STAY_BEFORE_DEPARTURE = timedelta(
-    minutes=45
-)  # a flight stands at its gate from here before its schedule until it leaves
+ATTEMPTS = 100  # 31 other tasks may want the same gate at the same time, repeatedly
+STAY_BEFORE_DEPARTURE = timedelta(minutes=45)  # a flight is at its gate from then until it leaves
 
 
 class GateRequest(NamedTuple):
@@ -38,8 +36,8 @@ class GateRequest(NamedTuple):
 
 
 class Contest(msgspec.Struct, frozen=True, kw_only=True):
-    """How it went: `requests` made; `assigned` got a gate, `second` found that the other agent had been faster,
-    `unplaced` found no gate free; `decisions` were taken for it, and `conflicts` of them decided again.
+    """The result: `requests` made; `assigned` got a gate, `second` found one assigned by the other agent,
+    `unplaced` found no free gate; `decisions` were made, and `conflicts` of them were repeated.
     """
 
     plan: str
@@ -55,15 +53,15 @@ class Contest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GateTaken(Exception):
-    """Someone else stands there at that time: try the next gate."""
+    """Another flight has the gate at that time."""
 
 
 class NoGateFree(Exception):
-    """No gate was free."""
+    """No gate is free."""
 
 
 def assign(gate: GateDay, flight: FlightGate, since: datetime, until: datetime) -> list[GateAssigned]:
-    """The decision: one gate for the flight, nobody else there meanwhile."""
+    """The decision: one gate for the flight, and no other flight there at the same time."""
     if flight.gate is not None:
         return []
     if not gate.free(since, until):
@@ -72,7 +70,7 @@ def assign(gate: GateDay, flight: FlightGate, since: datetime, until: datetime) 
 
 
 def gate_requests(lines: Sequence[Line]) -> list[GateRequest]:
-    """What the flights of a day need that left."""
+    """The requests of the flights of a day that left."""
     return [
         GateRequest(line.flight, line.departs - STAY_BEFORE_DEPARTURE, line.departs + timedelta(minutes=line.delay))
         for line in lines
@@ -81,7 +79,7 @@ def gate_requests(lines: Sequence[Line]) -> list[GateRequest]:
 
 
 def gates_needed(wanted: Sequence[GateRequest]) -> int:
-    """A tenth more than the most flights that stand at once; as gates fill in any order, a few more may be short."""
+    """A tenth more than the largest number of flights at gates at once."""
     ends = sorted([(each.since, 1) for each in wanted] + [(each.until, -1) for each in wanted])
     standing = most = 0
     for _, change in ends:
@@ -91,28 +89,28 @@ def gates_needed(wanted: Sequence[GateRequest]) -> int:
 
 
 async def contest(url: str, plan: str, airport: str, wanted: Sequence[GateRequest]) -> Contest:
-    """Let 32 tasks, all at once, carry out two requests for each flight."""
+    """Process two requests for each flight, with 32 tasks at once."""
     gates = [f"{airport}-{number:02d}" for number in range(1, gates_needed(wanted) + 1)]
-    queue = iter([wish for wish in wanted for _ in range(AGENTS)])
+    queue = iter([request for request in wanted for _ in range(AGENTS)])
     async with ef.AsyncStore(url, create=False) as store:
-        desks = [GateAgent(store, plan, gates) for _ in range(TASKS)]
-        await asyncio.gather(*[desk.work(queue) for desk in desks])
+        agents = [GateAgent(store, plan, gates) for _ in range(TASKS)]
+        await asyncio.gather(*[agent.work(queue) for agent in agents])
     return Contest(
         plan=plan,
         flights=len(wanted),
         gates=len(gates),
         tasks=TASKS,
-        requests=sum(desk.requests for desk in desks),
-        assigned=sum(desk.assigned for desk in desks),
-        second=sum(desk.second for desk in desks),
-        unplaced=sum(desk.unplaced for desk in desks),
-        decisions=sum(desk.decisions for desk in desks),
-        conflicts=sum(desk.conflicts for desk in desks),
+        requests=sum(agent.requests for agent in agents),
+        assigned=sum(agent.assigned for agent in agents),
+        second=sum(agent.second for agent in agents),
+        unplaced=sum(agent.unplaced for agent in agents),
+        decisions=sum(agent.decisions for agent in agents),
+        conflicts=sum(agent.conflicts for agent in agents),
     )
 
 
 class GateAgent:
-    """One of the tasks, with its counts. `conflicts` are decisions that had to be made again."""
+    """One of the tasks, with its counts. `conflicts` are decisions that had to be repeated."""
 
     def __init__(self, store: ef.AsyncStore, plan: str, gates: Sequence[str]) -> None:
         self._store = store.using(attempts=ATTEMPTS)
@@ -120,24 +118,24 @@ class GateAgent:
         self.requests = self.assigned = self.second = self.unplaced = self.decisions = self.conflicts = 0
 
     async def work(self, queue: Iterator[GateRequest]) -> None:
-        """Take one request after another until there are none left."""
-        for wish in queue:
+        """Process requests until there are none left."""
+        for request in queue:
             self.requests += 1
             try:
-                if await self._assign(wish):
+                if await self._assign(request):
                     self.assigned += 1
                 else:
                     self.second += 1
             except NoGateFree:
                 self.unplaced += 1
 
-    async def _assign(self, wish: GateRequest) -> bool:
-        """Try gate after gate. False: it had one already."""
+    async def _assign(self, request: GateRequest) -> bool:
+        """Try gate after gate. Returns False if the flight has one already."""
         for gate in self._gates:
             self.decisions += 1
             try:
-                place, flight = GateDay(self._plan, gate), FlightGate(self._plan, wish.flight)
-                decided = await self._store.decide(assign, place, flight, wish.since, wish.until)
+                place, flight = GateDay(self._plan, gate), FlightGate(self._plan, request.flight)
+                decided = await self._store.decide(assign, place, flight, request.since, request.until)
             except GateTaken:
                 continue
             self.conflicts += max(0, decided.attempts - 1)
@@ -146,7 +144,7 @@ class GateAgent:
 
 
 def double_booked(store: ef.Store, plan: str) -> tuple[int, list[str]]:
-    """The plan read back from the log: how many gates were given, and every breach of the rule, in words."""
+    """Read the plan from the log: the number of assigned gates, and every breach of the rule as a sentence."""
     stays: dict[str, list[tuple[datetime, datetime, str]]] = {}
     given: dict[str, str] = {}
     breaches: list[str] = []

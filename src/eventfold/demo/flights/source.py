@@ -71,7 +71,7 @@ FROM instants
 
 # One SELECT for each kind of thing that happens to a flight: when, which kind, and what is known of it.
 _FIRST = "ORDER BY departs, carrier, number, origin LIMIT $limit"  # left out where it would sort everything for nothing
-_HAPPENINGS = """
+_ROWS = """
 SELECT * FROM (
     SELECT departs - $lead AS moment, $scheduled AS kind, flight, carrier, origin, dest, NULL AS aircraft,
            day, departs, arrives, distance, NULL AS delay, NULL AS air_time, NULL AS clock FROM flights
@@ -144,7 +144,7 @@ class Source:
             self._db.execute(_FLIGHTS.format(first=_FIRST), {**given, "limit": limit})
 
     def close(self) -> None:
-        """Let go of the memory."""
+        """Free the memory."""
         self._db.close()
 
     def flights(self) -> int:
@@ -159,7 +159,7 @@ class Source:
         )
         for since in range(first - LEAD_MINUTES, last + 1, WINDOW_MINUTES):
             given = {**_KINDS, "lead": LEAD_MINUTES, "since": since, "until": since + WINDOW_MINUTES}
-            found = self._db.execute(_HAPPENINGS, given)
+            found = self._db.execute(_ROWS, given)
             while rows := found.fetchmany(FETCH):
                 yield from map(SourceRow._make, rows)
 

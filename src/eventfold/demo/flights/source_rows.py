@@ -1,4 +1,4 @@
-"""Happenings: a row of the source in order of time, and the event it becomes.
+"""Rows of the source in order of time, and the events they become.
 
 Knows: rows, event classes. Does not know: where rows come from, SQL, stores.
 """
@@ -25,7 +25,7 @@ LEAD_MINUTES = 24 * 60  # a flight is announced one day before its scheduled dep
 
 
 class SourceRow(NamedTuple):
-    """Something that happened to a flight. Moments are minutes since 1970, UTC; delays and air time are minutes."""
+    """Something that happened to a flight. Times are minutes since 1970, UTC; delays and air time are minutes."""
 
     at: int
     kind: int
@@ -49,12 +49,12 @@ def moment(minutes: int) -> datetime:
 
 
 def draft(row: SourceRow) -> ef.Draft:
-    """The event of a happening, with the moment it occurred."""
+    """The event of a row, with the time it occurred."""
     return ef.Draft(event(row), occurred=moment(row.at))
 
 
 def event(row: SourceRow) -> Happened:
-    """The event of a happening."""
+    """The event of a row."""
     common = (row.flight, row.carrier, row.origin, row.dest, row.day)
     if row.kind == SCHEDULED:
         return FlightScheduled(*common, moment(row.departs), moment(row.arrives), row.distance)
@@ -70,6 +70,6 @@ def event(row: SourceRow) -> Happened:
 
 
 def required(value: V | None) -> V:
-    """A column that the source fills in every row of this kind."""
+    """A value that the source has in every row of this kind."""
     assert value is not None
     return value

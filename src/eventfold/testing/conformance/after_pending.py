@@ -1,4 +1,4 @@
-"""A condition may begin behind an event whose position nobody knows yet: one that is just being written."""
+"""A condition may start after an event whose position is not known yet, because it is still being written."""
 
 # Mistakes are made here on purpose.
 # pyright: basic
@@ -43,7 +43,7 @@ def test_a_request_may_be_built_on_one_before_it_in_the_call(store: Store, port:
 
 
 def test_what_stands_between_is_a_conflict(store: Store, port: Any) -> None:
-    """An event that matches and stands behind the one named refuses the request, and whatever is built on it."""
+    """A matching event after the named one refuses the request, and all requests that depend on it."""
     first = plain(store, deposit("a-1", 1), unless=about("a-1"))
     second = built(store, deposit("a-1", 3), on=first, asking=about("a-1"))
     third = built(store, deposit("a-1", 4), on=second, asking=about("a-1"))
@@ -66,7 +66,7 @@ def test_nothing_is_built_on_what_was_refused(store: Store, port: Any) -> None:
 
 
 def test_an_event_that_stands_in_the_log_already_will_do(store: Store, port: Any) -> None:
-    """The event named may have been written by an earlier call, or by anyone; positions before it do not count."""
+    """The named event may have been written by an earlier call or another writer; positions before it do not count."""
     receipt = store.append(deposit("a-1", 1), deposit("a-1", 2))
     (built_on_last,) = port.append_many([built(store, deposit("a-1", 3), on=receipt.ids[1], asking=about("a-1"))])
     assert built_on_last.first == 3
@@ -162,7 +162,7 @@ def test_an_event_that_the_call_writes_and_repeats_will_do(store: Store, port: A
     assert _told(outcomes) == [(1, False), (1, True), (2, False), (1, True), (3, False), (2, True)]
 
 
-def test_an_id_that_comes_back_with_other_content_stands_where_it_stood(store: Store, port: Any) -> None:
+def test_an_id_reused_with_other_content_keeps_its_position(store: Store, port: Any) -> None:
     """A request with a known id and other content is refused; what begins behind the event of that id is written."""
     first = plain(store, deposit("a-1", 1))
     other = AppendRequest((msgspec.structs.replace(first.events[0], data=b'{"amount":"9"}'),))
@@ -171,7 +171,7 @@ def test_an_id_that_comes_back_with_other_content_stands_where_it_stood(store: S
 
 
 def test_what_stands_behind_a_repeated_event_is_a_conflict(store: Store, port: Any) -> None:
-    """An event in the log that matches and stands behind the one repeated refuses, and its position is told."""
+    """A matching event in the log after the repeated one refuses, and the error has its position."""
     first = plain(store, deposit("a-1", 1))
     port.append_many([first])
     store.append(deposit("b-1", 2))

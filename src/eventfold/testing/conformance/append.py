@@ -1,4 +1,4 @@
-"""An append is all or nothing: its events stand in order, adjacent, durable; a refused one leaves no trace."""
+"""An append is all or nothing: its events are in order, adjacent and durable; a refused one leaves nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Open = Callable[[], Store]
 
 
 def test_positions_are_counted_from_one(store: Store) -> None:
-    """The first event stands at position 1, the next at 2."""
+    """The first event is at position 1, the next at 2."""
     assert [store.append(deposit()).first, store.append(deposit()).first] == [1, 2]
     assert positions(store.read()) == [1, 2]
 
@@ -149,10 +149,10 @@ def test_an_append_may_hold_a_thousand_events(store: Store) -> None:
 
 
 def test_extend_writes_any_number_in_batches(store: Store) -> None:
-    """`extend` takes an iterable of any length, writes it in order in atomic batches, and tells how far it is."""
-    told: list[int] = []
-    assert store.extend((deposit(amount=n) for n in range(25)), batch=10, progress=told.append) == 25
-    assert told == [10, 20, 25]
+    """`extend` takes an iterable of any length, writes it in order in atomic batches, and reports progress."""
+    counts: list[int] = []
+    assert store.extend((deposit(amount=n) for n in range(25)), batch=10, progress=counts.append) == 25
+    assert counts == [10, 20, 25]
     assert amounts(store.read()) == list(range(25))
     assert sorted({(r.first, r.last) for r in store.read()}) == [(1, 10), (11, 20), (21, 25)]
 
@@ -180,7 +180,7 @@ def test_extend_refuses_a_batch_that_no_append_could_be(store: Store, batch: int
 
 
 def test_extend_is_not_one_command(store: Store) -> None:
-    """`extend` makes several appends, so a command id, which stands for one, is refused."""
+    """`extend` makes several appends, so a command id, which is for one append, is refused."""
     with pytest.raises(InvalidInput):
         store.using(command_id="import-1").extend(deposits(3), batch=2)
     assert store.head() == 0

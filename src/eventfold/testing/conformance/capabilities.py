@@ -1,4 +1,4 @@
-"""An engine declares what it can do; what it cannot raises NotSupported and says what can."""
+"""An engine declares its capabilities; any other operation raises NotSupported and names an alternative."""
 
 # Mistakes are made here on purpose.
 # pyright: basic
@@ -140,7 +140,7 @@ CLOSED: dict[str, Callable[[Store], Any]] = {
 
 
 def holds_something(capabilities: Capabilities) -> bool:
-    """Whether there is anything to close: a file or a connection. A log in memory stays for whoever has it by name."""
+    """Whether there is something to close: a file, a connection. A named log in memory stays open for other handles."""
     return capabilities.blocks or capabilities.suspends
 
 
@@ -167,7 +167,7 @@ def test_closing_one_handle_leaves_the_others(store: Store, open_again: Callable
 
 
 def test_closing_a_store_ends_its_followers(store: Store, capabilities: Capabilities) -> None:
-    """A follower that waits when its file or connection is closed is told so: it does not wait for ever."""
+    """A follower that waits while its file or connection is closed gets an error, and does not wait forever."""
     import threading
 
     from eventfold.testing.conformance.follow import SOON, soon

@@ -1,4 +1,4 @@
-"""A condition is a list of (query, after): refused if, for any of them, a matching event stands after its position."""
+"""A condition is a list of (query, after): refused if, for any of them, a matching event is after its position."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_condition_that_holds_lets_the_append_through(store: Store) -> None:
 
 
 def test_a_conflict_names_what_stood_in_the_way(store: Store) -> None:
-    """AppendConflict tells the position looked up to, and the position of the first event in the way."""
+    """AppendConflict has the position that was read up to, and the position of the first conflicting event."""
     for account in ("a-1", "a-2", "a-1", "a-1"):
         store.append(deposit(account))
     with pytest.raises(ef.AppendConflict) as refused:
@@ -199,7 +199,7 @@ def test_a_class_stands_for_all_its_names(store: Store) -> None:
 
 @pytest.mark.parametrize("after", [4, 1_000_000])
 def test_a_condition_in_the_future_is_refused(store: Store, after: int) -> None:
-    """A condition that looked further than the log reaches is a mistake, and is told so: InvalidQuery."""
+    """A condition with a position beyond the head is a mistake: InvalidQuery."""
     store.append(*deposits(3))
     for unless in (about("a-1"), about("nobody"), [(about("a-1"), 3), (about("x"), after)]):
         with pytest.raises(InvalidQuery):

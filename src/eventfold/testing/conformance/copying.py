@@ -1,4 +1,4 @@
-"""Copying: events taken over from another log stand exactly as they stood there."""
+"""Copying: imported events are exactly as in the log they come from."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def original() -> tuple[Store, list[StoredEvent]]:
     return source, run(source.engine.read(Query(), Span())).events
 
 
-def test_adopted_events_stand_as_they_stood(store: Store, port: Any) -> None:
+def test_imported_events_are_unchanged(store: Store, port: Any) -> None:
     """Ids, positions, times, occurred, tags, metadata, payloads and append boundaries are kept."""
     _, events = original()
     port.adopt(events)
@@ -34,7 +34,7 @@ def test_adopted_events_stand_as_they_stood(store: Store, port: Any) -> None:
 
 
 def test_adopted_events_can_be_taken_over_in_pieces(store: Store, port: Any) -> None:
-    """Whole appends follow one another, directly behind the head; then the log goes on by itself."""
+    """Whole appends are imported in order, directly after the head; then the log accepts appends of its own."""
     _, events = original()
     port.adopt(events[:1])
     port.adopt(events[1:5])

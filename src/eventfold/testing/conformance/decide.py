@@ -167,7 +167,7 @@ def test_every_state_is_part_of_the_condition(faults: Faults, engine_under_test:
 
 
 def test_conflicts_have_a_limit(faults: Faults, engine_under_test: EngineUnderTest) -> None:
-    """After `attempts` conflicts AppendConflict is raised, with what stood in the way; nothing of it was written."""
+    """After `attempts` conflicts AppendConflict is raised, with the conflicting event; nothing was written."""
     store, planned = faults()
     rival = engine_under_test.rival()
     for _ in range(3):
@@ -279,7 +279,7 @@ def test_a_command_is_decided_once(store: Store) -> None:
     assert store.state(Account("a-1")).balance == 106
 
 
-def test_a_command_decided_by_someone_else_meanwhile_is_theirs(
+def test_a_command_decided_concurrently_returns_the_first_decision(
     faults: Faults, engine_under_test: EngineUnderTest
 ) -> None:
     """If the same command is decided elsewhere meanwhile, that outcome is given, and it is written once."""

@@ -1,4 +1,4 @@
-"""Where an engine keeps one store while a test runs, opened in either mode as often as it likes.
+"""One store of an engine during a test, opened in sync or async mode any number of times.
 
 Knows: addresses, modes. Does not know: pytest, engines.
 """
@@ -16,10 +16,10 @@ from eventfold.testing.synchronous import DirectRunner, LoopRunner, Runner, Sync
 
 
 class EngineUnderTest:
-    """An address where nothing is yet, a mode, and the engine's options.
+    """An address without a store, a mode, and the engine's options.
 
-    `clock` whether the engine takes `clock=` as an option (a database server has a clock of its own).
-    Whatever it opens it closes again, in `close()`.
+    `clock`: whether the engine takes `clock=` as an option (a database server has a clock of its own). `close()` closes
+    all handles that were opened.
     """
 
     def __init__(self, url: str, mode: Mode = "sync", *, clock: bool = False, **options: Any) -> None:
@@ -32,11 +32,11 @@ class EngineUnderTest:
 
     @property
     def runner(self) -> Runner:
-        """How a coroutine of the port is run in this mode."""
+        """Runs coroutines of the port in this mode."""
         return self._loop or DirectRunner()
 
     def open(self, address: str | Engine | None = None, **options: Any) -> Store:
-        """A new handle on the store, which looks synchronous in both modes; made if nothing is there yet."""
+        """Open a new handle on the store, synchronous in both modes; the store is created if there is none."""
         where = address or self.url
         options = options if address else self.options | options
         if self._loop is None:
@@ -47,17 +47,17 @@ class EngineUnderTest:
         return store
 
     def rival(self) -> Store:
-        """A plain sync handle in either mode: what another thread, or a fault, writes through."""
+        """Open a sync handle in either mode, for writes by another thread or a fault."""
         store = Store(self.url, **self.options)
         self._rivals.append(store)
         return store
 
     def engine(self) -> Engine:
-        """The engine of the address, not opened yet."""
+        """The engine of the address, not yet opened."""
         return open_engine(self.url, self.mode, True, dict(self.options))
 
     def faulty(self, *, blocks: bool | None = None) -> tuple[Store, Faulty]:
-        """A handle on the store with faults to plan between it and its engine."""
+        """Open a handle with planned faults between the store and its engine."""
         faults = Faulty(self.engine(), blocks=blocks)
         return self.open(cast(Engine, faults)), faults
 

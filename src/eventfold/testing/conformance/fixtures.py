@@ -1,6 +1,6 @@
-"""The fixtures the suite runs on, all made from one that the engine's author gives: `place`.
+"""The fixtures of the suite, all derived from one that the engine's author defines: `engine_under_test`.
 
-Knows: pytest, places. Does not know: engines.
+Knows: pytest. Does not know: engines.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["capabilities", "clock", "faults", "open_again", "port", "reopen", "s
 
 @pytest.fixture
 def store(engine_under_test: EngineUnderTest, request: pytest.FixtureRequest) -> Store:
-    """An empty store, looking synchronous in either mode. Where a test asks for `clock`, it goes by that."""
+    """An empty store, synchronous in both modes, with the fixture `clock` if the test uses it."""
     if "clock" in request.fixturenames:
         return engine_under_test.open(clock=request.getfixturevalue("clock"))
     return engine_under_test.open()
@@ -52,19 +52,19 @@ def port(store: Store, engine_under_test: EngineUnderTest) -> Any:
 
 @pytest.fixture
 def capabilities(store: Store) -> Capabilities:
-    """What the engine declares."""
+    """The declared capabilities of the engine."""
     return store.engine.capabilities
 
 
 @pytest.fixture
 def clock(engine_under_test: EngineUnderTest) -> Clock:
-    """A clock that stands still until it is moved; for engines that let it be set."""
+    """A clock that only moves when it is set; for engines that take one."""
     if not engine_under_test.clock:
-        pytest.skip("this engine goes by its server's clock, which no test can set")
+        pytest.skip("this engine uses the clock of its server, which no test can set")
     return Clock()
 
 
 @pytest.fixture
 def faults(engine_under_test: EngineUnderTest) -> Callable[..., tuple[Store, Faulty]]:
-    """Opens the store with faults to plan: `store, faults = faults()`."""
+    """Opens the store with planned faults: `store, faults = faults()`."""
     return engine_under_test.faulty

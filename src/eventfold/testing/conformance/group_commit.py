@@ -1,4 +1,4 @@
-"""Many requests are committed as one, in their order, and each is judged for itself and has its own outcome."""
+"""Many requests are committed together, in order; each is checked separately and has its own outcome."""
 
 # Mistakes are made here on purpose.
 # pyright: basic

@@ -213,7 +213,7 @@ def test_a_refused_append_does_not_take_its_key(store: Store) -> None:
 
 
 def test_a_repeat_by_its_ids_claims_its_key(store: Store, reopen: Callable[[], Store]) -> None:
-    """Events that had been written without a key, repeated under one: whoever comes under it repeats them, too."""
+    """Events written without a key and repeated with one: a later append with that key is a repeat, too."""
     first = store.append(*several())
     store.append(deposit("a-9"))
     assert store.append(*several(), key="k").repeated

@@ -81,7 +81,7 @@ def test_a_repeat_is_not_folded_again(engine_under_test: EngineUnderTest) -> Non
 
 
 def test_who_lacks_the_code_writes_none_of_its_events(engine_under_test: EngineUnderTest) -> None:
-    """(P8) Whenever the store was opened; other events are written, and a repeat is told as one."""
+    """(P8) Whenever the store was opened; other events are written, and a repeat is reported as one."""
     before = engine_under_test.open()
     store = open_with_sums(engine_under_test)
     if store is not None:

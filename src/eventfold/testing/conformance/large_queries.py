@@ -1,4 +1,4 @@
-"""A query may have tens of thousands of items: it means what each of them means; more than the limit is refused."""
+"""A query may have tens of thousands of items and matches what any of them matches; above the limit it is refused."""
 
 # Mistakes are made here on purpose.
 # pyright: basic

@@ -1,4 +1,4 @@
-"""Locks: a question can be kept to oneself for a while; the append condition stays the safety."""
+"""Advisory locks on a query; safety still comes from the append condition."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from eventfold.testing.conformance.events import Account, deposit
 
 
 def test_a_lock_is_held_by_one_and_names_its_holder(store: Store, port: Any) -> None:
-    """Whoever asks while it is held is told by whom; once it is let go, it is free."""
+    """A second caller gets the name of the holder; after a release the lock is free."""
     assert port.try_lock("gate", "ann") is None
     assert port.try_lock("gate", "bob") == "ann"
     assert port.try_lock("other gate", "bob") is None
@@ -23,8 +23,8 @@ def test_a_lock_is_held_by_one_and_names_its_holder(store: Store, port: Any) -> 
     assert port.try_lock("gate", "bob") is None
 
 
-def test_letting_go_of_what_is_not_held_is_harmless(store: Store, port: Any) -> None:
-    """As closing twice is."""
+def test_a_release_of_a_lock_that_is_not_held_is_harmless(store: Store, port: Any) -> None:
+    """As a second close is."""
     port.unlock("gate")
     port.unlock("gate")
 
@@ -32,7 +32,7 @@ def test_letting_go_of_what_is_not_held_is_harmless(store: Store, port: Any) -> 
 def test_a_lock_keeps_other_handles_on_the_store_out(
     store: Store, port: Any, open_again: Callable[[], Store], engine_under_test: Any
 ) -> None:
-    """A second handle, as another process would have, finds it taken."""
+    """A second handle, as in another process, finds it held."""
     other = engine_under_test.port(open_again())
     assert port.try_lock("gate", "ann") is None
     assert other.try_lock("gate", "bob") == "ann"
@@ -40,15 +40,15 @@ def test_a_lock_keeps_other_handles_on_the_store_out(
     assert other.try_lock("gate", "bob") is None
 
 
-def test_closing_a_store_lets_go_of_its_locks(
+def test_closing_a_store_releases_its_locks(
     store: Store, port: Any, open_again: Callable[[], Store], engine_under_test: Any
 ) -> None:
-    """Nothing is locked by someone who has left."""
+    """A closed store holds no lock."""
     second = open_again()
     other = engine_under_test.port(second)
     assert other.try_lock("gate", "ann") is None
     second.close()
-    # A log that one process has for itself is one engine behind every handle: it goes on holding.
+    # A log of a single process has one engine behind every handle, which keeps the lock.
     assert port.try_lock("gate", "bob") == (None if store.engine.capabilities.shared else "ann")
 
 

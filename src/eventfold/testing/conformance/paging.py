@@ -28,7 +28,7 @@ def log(store: Store) -> list[int]:
 
 
 def pages(port: Any, query: Query, span: Span) -> list[Page]:
-    """Every page of a span, as whoever follows the rule of the port gets them."""
+    """Every page of a span, read by the rule of the port."""
     from msgspec.structs import replace
 
     found: list[Page] = []

@@ -1,4 +1,4 @@
-"""Reading gives the events that match, all of them, in order; what was read before never changes later."""
+"""A read returns all matching events in order; the events of an earlier read never change."""
 
 # Mistakes are made here on purpose.
 # pyright: basic
@@ -131,7 +131,7 @@ def test_what_was_read_never_changes(store: Store) -> None:
 
 
 def test_a_read_may_be_left_early(store: Store) -> None:
-    """Whoever stops reading half way holds nothing up: others read and write on."""
+    """A reader that stops half way blocks no other reader or writer."""
     store.extend(deposits(1_500))
     reading = iter(store.read())
     assert next(reading).position == 1
@@ -265,7 +265,7 @@ def test_the_business_time_is_kept(store: Store) -> None:
 
 
 def test_an_event_is_found_by_its_id(store: Store, port: Any) -> None:
-    """An event of a known id is given as reading gives it, wherever it stands; None where no event has that id."""
+    """An event looked up by its id is as a read returns it; None if no event has that id."""
     first = store.append(*deposits(3))
     store.append(draft(deposit(amount=9), 1, tags=("x:1",)))
     for recorded in list(store.read()):

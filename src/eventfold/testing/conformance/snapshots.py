@@ -38,7 +38,7 @@ def test_snapshots_are_dropped_by_their_beginning(store: Store, port: Any) -> No
 
 
 def test_a_long_fold_is_kept_and_believed(store: Store, port: Any, reopen: Any) -> None:
-    """After a thousand events a state is kept; a store opened later goes on from it, to the same answer."""
+    """After a thousand events a snapshot is stored; a store opened later folds on from it, to the same state."""
     store.extend(deposits(1_200))
     expected = store.state(Account("a-1"))
     again = reopen()

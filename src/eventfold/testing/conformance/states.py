@@ -117,7 +117,7 @@ def test_a_history_can_be_cut(store: Store) -> None:
 
 
 def test_two_moments_can_be_compared(store: Store) -> None:
-    """`ef.diff` tells the fields that differ between two moments, of dict fields key by key."""
+    """`ef.diff` returns the fields that differ between two states, and of dict fields the keys."""
     store.append(deposit("a-1", 5))
     before = store.state(Account("a-1"))
     store.append(Withdrawn("a-1", Decimal(2)))

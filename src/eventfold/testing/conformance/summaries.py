@@ -1,4 +1,4 @@
-"""What is in the log, at a glance: its head, how many events match, its types, its tags."""
+"""Summaries of the log: its head, the number of matching events, its types, its tags."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_tags_are_listed_with_their_counts(store: Store) -> None:
 
 
 def test_one_tag_is_looked_up(store: Store) -> None:
-    """Of one tag the same is told, zeros where no event has it; its last position is what a condition asks for."""
+    """The same for one tag, with zeros if no event has it; its last position is what a condition needs."""
     store.append(deposit("a-10"), *deposits(3), deposit("a-2"))
     store.append(deposit("a-1"))
     assert store.tag("account:a-1") == TagCount("account:a-1", 4, 2, 6)

@@ -1,4 +1,4 @@
-"""Time: recorded time never decreases along the log, so every moment of the past is a prefix of it."""
+"""Time: recorded time never decreases along the log, so the log as of any time is a prefix of it."""
 
 # Mistakes are made here on purpose.
 # pyright: basic
@@ -32,7 +32,7 @@ def test_recorded_time_is_the_clocks(store: Store, clock: Clock) -> None:
 
 
 def test_recorded_time_never_decreases(store: Store, clock: Clock) -> None:
-    """When the clock steps back, time stands still along the log until the clock has caught up."""
+    """If the clock steps back, recorded time stays the same until the clock has caught up."""
     start = clock.now
     for step in (0, 10, -3_600, 5, 3_700):
         clock.advance(step)

@@ -1,4 +1,4 @@
-"""A lost answer is another thing than a refusal: AppendUnconfirmed may be repeated as it is, and is written once."""
+"""A lost reply is not a refusal: the append may be repeated after AppendUnconfirmed, and is written once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Faults = Callable[..., tuple[Store, Faulty]]
 def test_a_lost_answer_is_asked_for_again(faults: Faults, fault: str) -> None:
     """When the answer is lost, written or not, `append` repeats the identical events; they are written once.
 
-    That is one append, its caller's first: it is not told as a repeated one.
+    That is one append, its caller's first: it is not reported as a repeat.
     """
     store, planned = faults()
     getattr(planned, fault)(times=2)
@@ -32,7 +32,7 @@ def test_a_lost_answer_is_asked_for_again(faults: Faults, fault: str) -> None:
     assert amounts(store.read()) == [7]
 
 
-def test_whoever_must_not_wait_is_told_that_the_outcome_is_open(faults: Faults) -> None:
+def test_a_caller_that_must_not_wait_gets_the_unconfirmed_error(faults: Faults) -> None:
     """With one attempt a lost answer is AppendUnconfirmed; repeating the same ids afterwards writes once."""
     store, planned = faults()
     planned.lose_reply()
@@ -124,7 +124,7 @@ def test_a_watcher_that_raises_harms_no_append(store: Store, caplog: pytest.LogC
     called = threading.Event()
 
     def fail() -> None:
-        raise RuntimeError("a watcher of somebody else's")
+        raise RuntimeError("a watcher of another caller")
 
     stops = [store.engine.watch(fail), store.engine.watch(called.set)]
     try:
