@@ -122,6 +122,22 @@ class CheckpointUpdate(msgspec.Struct, kw_only=True):
     stats: str = "{}"
     at: int | None = None
 
+    def applied_to(self, checkpoint: Checkpoint, now: int) -> Checkpoint:
+        """The checkpoint after this update, with the next revision. `now`: the target's clock."""
+        return msgspec.structs.replace(
+            checkpoint,
+            position=self.position,
+            event_id=self.event_id,
+            epoch=self.epoch,
+            seen=self.seen,
+            handled=self.handled,
+            stopped=self.stopped,
+            stats=self.stats,
+            at=now,
+            beat=now,
+            revision=checkpoint.revision + 1,
+        )
+
 
 class PendingCommand(msgspec.Struct, frozen=True):
     """An operator's command that was done here and is not yet in the log of `store`: the event it becomes.

@@ -16,7 +16,6 @@ from eventfold.core.tally import Tally
 from eventfold.errors import ProjectionDamaged, TargetUnavailable
 from eventfold.ports.target import (
     Checkpoint,
-    CheckpointUpdate,
     ParkedEvent,
     PartitionKey,
     PendingCommand,
@@ -192,23 +191,6 @@ def checkpoint_row(c: Checkpoint) -> tuple[Any, ...]:
         *(c.stopped, c.stats, c.at, c.beat),
     )
     return (*columns, *checkpoint_checksums(columns))
-
-
-def advanced(held: Checkpoint, step: CheckpointUpdate, now: int) -> Checkpoint:
-    """A checkpoint after a step."""
-    return msgspec.structs.replace(
-        held,
-        position=step.position,
-        event_id=step.event_id,
-        epoch=step.epoch,
-        seen=step.seen,
-        handled=step.handled,
-        stopped=step.stopped,
-        stats=step.stats,
-        at=now,
-        beat=now,
-        revision=held.revision + 1,
-    )
 
 
 def claim_lease(held: Checkpoint, holder: str, now: int, seconds: float, take_over_from: str) -> Checkpoint | None:

@@ -71,7 +71,7 @@ class SqlTransaction:
     def advance(self, held: Checkpoint, step: CheckpointUpdate) -> Checkpoint:
         """See the port."""
         driver, connection, place = self._driver, self.connection, control_tables.key_columns(held.place)
-        moved = control_tables.advanced(held, step, driver.now(connection) if step.at is None else step.at)
+        moved = step.applied_to(held, driver.now(connection) if step.at is None else step.at)
         row = (
             *(step.position, step.event_id, step.epoch, step.seen.count, step.seen.hex),
             *(

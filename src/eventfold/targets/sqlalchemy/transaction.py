@@ -90,7 +90,7 @@ class SqlAlchemyTransaction:
     def advance(self, held: Checkpoint, step: CheckpointUpdate) -> Checkpoint:
         """See the port."""
         connection, place = self.connection, held.place
-        moved = control_tables.advanced(held, step, dialects.now(connection))
+        moved = step.applied_to(held, dialects.now(connection))
         names = (
             "position event_id epoch seen seen_digest handled handled_digest stopped stats at revision checksum".split()
         )
