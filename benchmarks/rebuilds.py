@@ -23,10 +23,10 @@ from eventfold.demo.flights.events import FlightDeparted, FlightScheduled
 from eventfold.demo.flights.tables import CarrierMonth
 from eventfold.errors import UnknownProjection
 from eventfold.ports.target import PartitionKey
+from eventfold.projections.catch_up import catch_up, worker_context
 from eventfold.projections.definition import projection_definition
 from eventfold.projections.generations import register
-from eventfold.projections.lease_holders import new_holder_id
-from eventfold.projections.runner import catch_up, worker_context
+from eventfold.projections.leases import new_holder_id
 from eventfold.projections.worker import PartitionWorker
 
 GROUP = "projections"

@@ -49,10 +49,10 @@ from eventfold.projections.async_admin import AsyncProjectionAdmin
 from eventfold.projections.catalog import Named
 from eventfold.projections.catch_up import CATCH_UP_TIMEOUT_S
 from eventfold.projections.classes import Projection
-from eventfold.projections.copied_progress import Handover
 from eventfold.projections.definition import ProjectionLike
 from eventfold.projections.follower_progress import FollowerProgress
 from eventfold.projections.followers import AsyncFollower
+from eventfold.projections.handover import Handover
 from eventfold.projections.view import View, view
 from eventfold.store import EVERYTHING, backup_of, context, refuse_no_store, whoami, with_options
 from eventfold.transactions import AsyncJoining, confirm

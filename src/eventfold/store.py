@@ -52,9 +52,9 @@ from eventfold.projections.admin import ProjectionAdmin
 from eventfold.projections.catalog import Named
 from eventfold.projections.catch_up import CATCH_UP_TIMEOUT_S
 from eventfold.projections.classes import Projection
-from eventfold.projections.copied_progress import Handover
 from eventfold.projections.definition import ProjectionLike
 from eventfold.projections.followers import Follower
+from eventfold.projections.handover import Handover
 from eventfold.projections.view import View, view
 from eventfold.transactions import Joining, confirm
 from eventfold.wiring import open_log, projection_admin

@@ -21,7 +21,7 @@ from eventfold.errors import (
     UnknownProjection,
 )
 from eventfold.projections import projection_definition
-from eventfold.projections.inline_operations import inline_projector
+from eventfold.projections.inline_admin import inline_projector
 from tests.inline.bank import (
     Forbidden,
     InlineBalance,

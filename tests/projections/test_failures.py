@@ -13,7 +13,7 @@ from eventfold.concurrency import run
 from eventfold.core.envelope import NewEvent, new_id
 from eventfold.errors import EventNotParked, InvalidProjection, ProjectionStopped, UnknownProjection
 from eventfold.ports.engine import AppendRequest
-from eventfold.projections.command_events import ProjectionActed
+from eventfold.projections.commands import ProjectionActed
 from tests.projections.flights import Departed, flights, proved
 
 POISON: set[int] = set()  # delays that no handler can bear, for now

@@ -11,7 +11,7 @@ import pytest
 import eventfold as ef
 from eventfold.errors import InvalidProjection, ProjectionChanged, UnknownProjection
 from eventfold.ports.target import PartitionKey
-from eventfold.projections.fingerprint import fingerprint
+from eventfold.projections.definition import class_fingerprint
 from tests.projections.flights import Cancelled, CarrierMonth, Departed, flights, folded, proved, rows
 
 
@@ -268,4 +268,4 @@ def test_a_class_without_source_has_a_fingerprint_whatever_its_code_is_like() ->
     """Code without a single constant, such as a comprehension's, is code too."""
     space: dict[str, Any] = {"__name__": "typed_at_a_prompt"}
     exec("class Typed:\n    def keys(self, event):\n        return [(x,) for x in event]\n", space)  # noqa: S102
-    assert len(fingerprint(space["Typed"], "", "")) == 8 + 1 + 16
+    assert len(class_fingerprint(space["Typed"], "", "")) == 8 + 1 + 16

@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.projections import lease_holders
-from eventfold.projections.lease_holders import is_dead_holder, is_held_here, new_holder_id
+from eventfold.projections import leases
+from eventfold.projections.leases import is_dead_holder, is_held_here, new_holder_id
 from tests.programs import Missing
 
 ROOT = Path(__file__).parents[2]
 NAMESPACED = ["unshare", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc"]
 on_linux = pytest.mark.skipif(not Path("/proc/self/ns/pid").exists(), reason="process ids are placed by Linux's /proc")
 
-HOLDER = "from eventfold.projections.lease_holders import new_holder_id; print(new_holder_id(), flush=True)"
+HOLDER = "from eventfold.projections.leases import new_holder_id; print(new_holder_id(), flush=True)"
 
 
 def ended() -> str:
@@ -76,7 +76,7 @@ def test_without_proc_nothing_is_taken_for_dead(monkeypatch: pytest.MonkeyPatch)
     gone = ended()
     monkeypatch.setattr(os, "readlink", lambda path: "0" if path == "/proc/self" else os.fsdecode(path))
     mine = new_holder_id()
-    assert mine.rsplit(":", 4)[2:4] == [lease_holders.UNKNOWN, lease_holders.UNKNOWN]
+    assert mine.rsplit(":", 4)[2:4] == [leases.UNKNOWN, leases.UNKNOWN]
     assert is_held_here(mine)
     assert not is_dead_holder(mine)
     assert not is_dead_holder(gone)
@@ -99,7 +99,7 @@ import os, socket, sys
 socket.sethostname("container")
 import eventfold as ef
 from eventfold.errors import LeaseHeld
-from eventfold.projections.lease_holders import is_dead_holder
+from eventfold.projections.leases import is_dead_holder
 from tests.programs import Missing
 store = ef.Store(sys.argv[1])
 (held,) = store.projections.checkpoints("mails")

@@ -58,7 +58,7 @@ PAIRS = [
 @pytest.fixture(autouse=True)
 def _bearable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(
-        "eventfold.projections.rebuilds.PATIENCE", 0.05
+        "eventfold.projections.rebuilds.CATCH_UP_TIMEOUT_S", 0.05
     )  # what one has begun the other does not wait for
     BAD.clear()
     yield
@@ -137,7 +137,7 @@ def test_a_command_cut_short_before_it_is_in_the_log_is_written_by_the_next(
             else:
                 log = store.projections.log
                 appender = log.appender
-                patched.setattr("eventfold.projections.command_events.AppendRequest", killed)
+                patched.setattr("eventfold.projections.commands.AppendRequest", killed)
                 assert appender is log.appender
             with pytest.raises(KeyboardInterrupt):
                 store.using(actor="teller-7").projections.skip(Flaky, 2, because="chance")

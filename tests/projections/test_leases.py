@@ -14,8 +14,8 @@ from eventfold.concurrency import run, start_in_thread
 from eventfold.errors import LeaseLost
 from eventfold.ports.target import CheckpointUpdate, PartitionKey
 from eventfold.projections import projection_definition
-from eventfold.projections.assignment import PartitionAssignment
-from eventfold.projections.fold import PageDecoder
+from eventfold.projections.leases import PartitionAssignment
+from eventfold.projections.page import PageDecoder
 from eventfold.projections.worker import PartitionWorker, WorkerContext
 from eventfold.targets.sqlalchemy import dialects
 from eventfold.wiring import projection_admin

@@ -11,7 +11,7 @@ import eventfold as ef
 from eventfold.concurrency import run, start_in_thread
 from eventfold.ports.target import PartitionKey
 from eventfold.projections import projection_definition
-from eventfold.projections.lease_holders import is_dead_holder
+from eventfold.projections.leases import is_dead_holder
 from eventfold.projections.worker import PartitionWorker, WorkerContext
 from tests.projections.flights import CarrierMonth, Split, flights, folded, proved, rows
 

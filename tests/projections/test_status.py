@@ -20,7 +20,7 @@ import eventfold as ef
 from eventfold.concurrency import run
 from eventfold.ports.target import PartitionKey
 from eventfold.projections import projection_definition
-from eventfold.projections.runner import worker_context
+from eventfold.projections.catch_up import worker_context
 from eventfold.projections.worker import PartitionWorker
 from tests.projections.flights import CarrierMonth, Departed, edit, flights
 

@@ -23,7 +23,7 @@ from eventfold.errors import InvalidProjection, InvalidUrl, MissingExtra, Projec
 from eventfold.ports.sink import Sink
 from eventfold.ports.target import PartitionKey
 from eventfold.projections import projection_definition
-from eventfold.projections.lease_holders import is_dead_holder
+from eventfold.projections.leases import is_dead_holder
 from eventfold.projections.worker import PartitionWorker, WorkerContext
 from eventfold.targets.sinks.http import HttpSink
 from tests.cli.commands import run as do

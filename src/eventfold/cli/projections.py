@@ -19,8 +19,8 @@ from eventfold.cli.output import Column, Output, progress_bar
 from eventfold.cli.run import import_projections
 from eventfold.cli.state import ImportPath
 from eventfold.projections.admin import ProjectionAdmin
+from eventfold.projections.comparison import Comparison
 from eventfold.projections.definition import projection_definition
-from eventfold.projections.generations import Comparison
 from eventfold.projections.status import Status
 
 projections = typer.Typer(

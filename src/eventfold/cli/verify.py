@@ -15,7 +15,7 @@ from eventfold.cli.options import Json, Url, Wide, open_store, split_store_argum
 from eventfold.cli.output import Column, Output, progress_bar
 from eventfold.cli.run import import_projections
 from eventfold.cli.state import ImportPath
-from eventfold.projections.row_check import RowProof
+from eventfold.projections.comparison import RowProof
 from eventfold.projections.verify import LogProof, Proof
 
 MAX_FLAWS_SHOWN = 20  # flaws of a log that are shown

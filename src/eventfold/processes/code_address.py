@@ -1,6 +1,6 @@
 """Finding what is to be run by its address, MODULE:NAME: read models, subscriptions, processes, effects.
 
-Knows: what can be run. Does not know: how it is imported (projections/code_address.py does).
+Knows: what can be run. Does not know: how it is imported (projections/catalog.py does).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from eventfold.processes.classes import Process
 from eventfold.processes.effects import Effect
-from eventfold.projections import code_address
+from eventfold.projections import catalog
 
 if TYPE_CHECKING:
     from eventfold.log.context import Log
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def load(address: str) -> list[Work]:
     """All that can be run at MODULE:NAME: one, or a list; MODULE alone: all it declares. Raises InvalidProjection."""
-    return code_address.load(address, _declaring_module, "a projection, subscription, process or effect")
+    return catalog.load(address, _declaring_module, "a projection, subscription, process or effect")
 
 
 def definitions(found: Any, log: Log) -> list[ProjectionLike]:
@@ -39,4 +39,4 @@ def _declaring_module(found: Any) -> str | None:
         return found.code.partition(":")[0]
     if isinstance(found, type) and issubclass(found, Process) and found is not Process:
         return found.__module__
-    return code_address.declaring_module(found)
+    return catalog.declaring_module(found)

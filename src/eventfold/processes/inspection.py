@@ -20,7 +20,7 @@ from eventfold.processes.definition import key_text, process_definition
 from eventfold.processes.retries import first_parked_by_key, live_checkpoints
 from eventfold.processes.timers import TimerQueue
 from eventfold.projections.admin import ProjectionAdmin
-from eventfold.projections.stop_reason import StopReason
+from eventfold.projections.failures import StopReason
 
 InstanceState = Literal["stuck", "waiting", "running", "finished"]
 ORDER: tuple[InstanceState, ...] = ("stuck", "waiting", "running", "finished")

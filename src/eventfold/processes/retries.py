@@ -11,7 +11,7 @@ import msgspec
 
 from eventfold.ports.target import Checkpoint, CheckpointChanged, ParkedEvent, PartitionKey, Target
 from eventfold.processes.effects import RetryPolicy
-from eventfold.projections.lease_holders import is_held_here
+from eventfold.projections.leases import is_held_here
 
 
 def live_checkpoints(target: Target, name: str) -> list[Checkpoint]:

@@ -39,27 +39,27 @@ from eventfold.ports.target import (
     RowRefused,
     Target,
 )
-from eventfold.projections import generations, inline_operations
+from eventfold.projections import generations, inline_admin
 from eventfold.projections.catalog import Named, ProjectionCatalog
 from eventfold.projections.catch_up import CATCH_UP_TIMEOUT_S, behind_error, catch_up_partition, refuse_stopped
 from eventfold.projections.classes import Projection
 from eventfold.projections.commands import MAX_DISTURBED, OperatorCommands, changed_too_often
+from eventfold.projections.comparison import Comparison, RowCheck, RowProof
 from eventfold.projections.definition import (
     ProjectionDefinition,
     ProjectionLike,
     projection_definition,
     projection_definitions,
 )
+from eventfold.projections.failures import ahead_of_log_error, stopped_error
 from eventfold.projections.fold import name_table
 from eventfold.projections.follower_progress import FollowerProgress
-from eventfold.projections.generations import Comparison, require_record
+from eventfold.projections.generations import require_record
 from eventfold.projections.inline_admin import is_inline
 from eventfold.projections.operations import ProjectionOperations
 from eventfold.projections.rebuilds import ProjectionRebuilds
-from eventfold.projections.row_check import RowCheck, RowProof
 from eventfold.projections.runner import Runner
 from eventfold.projections.status import Status, status_of, unreachable_status
-from eventfold.projections.stop_reason import ahead_of_log_error, stopped_error
 from eventfold.projections.verify import LogProof, Progress, Proof, prove, prove_log, unproved_error
 from eventfold.targets.outbox import SINK
 
@@ -112,17 +112,17 @@ class ProjectionAdmin:
         Raises NotSupported, InvalidProjection, ProjectionChanged (its code is another now), ProjectionStopped.
         """
         plans, own = projection_definitions(projections), self.catalog.target_at()
-        folder = inline_operations.inline_projector(self.log, own, plans)
+        folder = inline_admin.inline_projector(self.log, own, plans)
         known = {plan.name: self.catalog.register(plan)[1] for plan in plans}
         self.log.engine.fold_with(folder)
-        for plan in inline_operations.unregistered(self.log, plans):
+        for plan in inline_admin.unregistered(self.log, plans):
             self._register_inline(plan, own, known[plan.name])
 
     def _register_inline(self, plan: ProjectionDefinition, own: Target, known: ProjectionRecord) -> None:
         """Have every append keep its live generation up, whichever that is by then."""
         for _ in range(MAX_DISTURBED):
             with suppress(CheckpointChanged):
-                if not inline_operations.register_inline(self.log, own, plan, known, self.catalog.lease):
+                if not inline_admin.register_inline(self.log, own, plan, known, self.catalog.lease):
                     refuse_stopped(own, PartitionKey(plan.name, known.live))
                 return
             known = self.catalog.register(plan)[1]

@@ -13,8 +13,7 @@ from eventfold.concurrency import in_thread
 from eventfold.ports.target import Checkpoint, ParkedEvent, ProjectionRecord
 from eventfold.projections.admin import ProjectionAdmin
 from eventfold.projections.catalog import Named
-from eventfold.projections.generations import Comparison
-from eventfold.projections.row_check import RowProof
+from eventfold.projections.comparison import Comparison, RowProof
 from eventfold.projections.status import Status
 from eventfold.projections.verify import LogProof, Progress, Proof
 

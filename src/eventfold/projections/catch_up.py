@@ -5,22 +5,58 @@ Knows: leases of other runners, how long to wait for them. Does not know: which 
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable
 
-from eventfold.concurrency import run
+from eventfold.concurrency import run, start_in_thread
 from eventfold.errors import ProjectionBehind
 from eventfold.log.context import Log
 from eventfold.ports.target import Checkpoint, PartitionKey, Target
 from eventfold.projections.definition import ProjectionDefinition
+from eventfold.projections.failures import paused_error, stopped_error
 from eventfold.projections.generations import require_record
-from eventfold.projections.lease_holders import new_holder_id
-from eventfold.projections.runner import catch_up, worker_context
+from eventfold.projections.leases import LeaseHeartbeat, is_dead_holder, new_holder_id
 from eventfold.projections.status import status_of
-from eventfold.projections.stop_reason import paused_error, stopped_error
 from eventfold.projections.verify import Progress
-from eventfold.projections.worker import PartitionWorker
+from eventfold.projections.worker import PartitionWorker, WorkerContext
 
 CATCH_UP_TIMEOUT_S = 30.0  # seconds to wait for a runner elsewhere that holds the lease
+
+
+def worker_context(log: Log, target: Target, lease: float) -> WorkerContext:
+    """What workers of this process work with."""
+    # Signal handlers run in the main thread only: what is no Exception in another one was raised by the user's code.
+    catches = Exception if threading.current_thread() is threading.main_thread() else BaseException
+    return WorkerContext(log, target, time.perf_counter, is_dead_holder, lease, aside=start_in_thread, catches=catches)
+
+
+def catch_up(
+    work: PartitionWorker,
+    patience: float,
+    progress: Callable[[int], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> str:
+    """Work until there is nothing to do, in the calling thread; the last state. `progress` is told the position.
+
+    Waits up to `patience` seconds for a lease that somebody else holds. The lease is given back at the end.
+    """
+    waited, heart = 0.0, LeaseHeartbeat(work.means.target, work.means.lease)
+    try:
+        while not stop():
+            with heart.during(work):
+                state = run(work.step())
+            if progress is not None and work.held is not None:
+                progress(work.held.position)
+            if state == "held" and waited < patience:
+                time.sleep(0.01)
+                waited += 0.01
+            elif state != "worked":
+                return state
+        return "stopped by request"
+    finally:
+        heart.stop()
+        work.release()
 
 
 def catch_up_partition(

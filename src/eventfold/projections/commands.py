@@ -1,7 +1,8 @@
-"""Operator commands: done in one transaction of a target, then recorded in the log.
+"""Operator commands: done in one transaction of a target, then recorded in the log as events.
 
-Knows: who gives the command (the options of a call), that a command begins again where another came first.
-Does not know: what a command does.
+The target's transaction decides. The event is written into the log afterwards, under an id that was fixed in that
+transaction. Its type begins with `$`, which is reserved for eventfold. Knows: who gives the command (the options of a
+call), that a command begins again where another came first. Does not know: what a command does.
 """
 
 from __future__ import annotations
@@ -10,11 +11,49 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
+import msgspec
+
 from eventfold.concurrency import run
+from eventfold.core.envelope import NewEvent, Receipt, new_id
+from eventfold.core.event import Event
 from eventfold.errors import EventfoldError, TargetUnavailable
-from eventfold.log.context import Log, Options
+from eventfold.log.context import Log, Options, metadata_of
+from eventfold.ports.engine import AppendRequest
 from eventfold.ports.target import CheckpointChanged, ControlTransaction, PendingCommand, Target
-from eventfold.projections.command_events import command_event, record_pending
+
+TYPE = "$projection-acted"
+
+
+class ProjectionActed(Event, type="$projection-acted"):
+    """Somebody did something to a projection by hand: `act` is the command's name, `facts` what it was given."""
+
+    projection: str
+    act: str
+    generation: int
+    facts: dict[str, Any]
+
+
+def command_event(log: Log, options: Options, name: str, act: str, generation: int, **facts: Any) -> PendingCommand:
+    """An operator's command as the event it becomes, tagged `$projection:NAME`, its id and metadata fixed."""
+    data = msgspec.json.encode(ProjectionActed(name, act, generation, facts))
+    metadata = metadata_of(options) or b""
+    return PendingCommand(new_id().hex(), log.engine.store_id, name, data.decode(), metadata.decode())
+
+
+async def record_pending(log: Log, target: Target) -> None:
+    """Write into the log what was done in a target and is not in the log yet. Raises what an append raises.
+
+    An event's id is the command's, so that what was written before a crash is not written again.
+    """
+    for command in target.pending_commands(log.engine.store_id):
+        metadata = command.metadata.encode() or None
+        tags = (f"$projection:{command.name}",)
+        event = NewEvent(bytes.fromhex(command.id), TYPE, 1, command.data.encode(), tags, None, metadata)
+        outcome = await log.appender.submit(AppendRequest((event,)))
+        if not isinstance(outcome, Receipt):
+            raise outcome
+        target.remove_command(command)
+
 
 R = TypeVar("R")
 MAX_DISTURBED = 20  # how often a command begins again because what it read was changed meanwhile

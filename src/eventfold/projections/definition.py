@@ -1,17 +1,22 @@
 """What a projection class means, compiled once: its query, its key, its handlers, its fingerprint.
 
-Knows: annotations. Does not know: positions, targets, the order of steps.
+Knows: annotations, source and byte code. Does not know: positions, targets, the order of steps.
 """
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import inspect
 import re
+import sys
+import textwrap
 import types
 import typing
 import unicodedata
 from collections.abc import Callable, Sequence
 from operator import attrgetter
+from types import CodeType
 from typing import Any, Literal, Union, cast, get_args, get_origin
 
 import msgspec
@@ -40,12 +45,19 @@ from eventfold.projections.classes import (
     Subscription,
     class_options,
 )
-from eventfold.projections.fingerprint import fingerprint as first_fingerprint
 
 ProjectionLike = type[Projection] | type[SqlProjection] | type[Subscription] | SqlProjection | Subscription
 Key = tuple[Any, ...]
 KeyOf = Callable[[Any], Any]
 MAX_NAME_CHARACTERS = 63  # bytes: no database that rows may be kept in takes fewer
+LIBRARY_MODULES = {
+    "abc",
+    "builtins",
+    "msgspec",
+    "msgspec._core",
+    "typing",
+    "eventfold.projections.classes",
+}  # no user's modules
 
 
 class Handler(msgspec.Struct):
@@ -97,11 +109,11 @@ class ProjectionDefinition(msgspec.Struct):
     def _fingerprints(self) -> list[str]:
         if not self.prints:
             if self.kind == "effects":  # they are not done again, so only their own class counts
-                self.prints = [first_fingerprint(self.cls, self.shape, self.meaning)]
+                self.prints = [class_fingerprint(self.cls, self.shape, self.meaning)]
             else:
                 found = fingerprint_of_rules(self.cls, self.events, (self.key, self.meaning), self.version)
                 report_unknown(self.name, found, "A change there goes unnoticed.")
-                tables = first_fingerprint(self.cls, self.shape, self.meaning)
+                tables = class_fingerprint(self.cls, self.shape, self.meaning)
                 self.prints = [f"{tables.partition('-')[0]}-{found.digest}", tables]
         return self.prints
 
@@ -341,3 +353,46 @@ def _alternatives(hint: Any) -> list[Any]:
     if isinstance(hint, getattr(typing, "TypeAliasType", ())):
         return _alternatives(hint.__value__)
     return [without_parameters(hint)]
+
+
+def class_fingerprint(cls: type, tables: str, more: str) -> str:
+    """8 hex digits for its `tables`, a hyphen, 16 for all that it means: its code, and `more` (its query)."""
+    code = "\n".join(_source_of(each) for each in cls.__mro__ if each.__module__ not in LIBRARY_MODULES)
+    return f"{_digest(tables)[:8]}-{_digest(tables + more + code)[:16]}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _source_of(cls: type) -> str:
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
+    except (OSError, TypeError, SyntaxError):  # a console, a generated class: what it was compiled to must do
+        return f"{sys.implementation.cache_tag}\n{_byte_code_of(cls)}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            first = node.body[0]
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                node.body = node.body[1:] or [ast.Pass()]
+    return "".join(ast.unparse(tree).split())
+
+
+def _byte_code_of(cls: type) -> str:
+    parts: list[str] = []
+    for name, value in sorted(vars(cls).items()):
+        function: Any = getattr(value, "__func__", value)
+        if inspect.isfunction(function):
+            parts.append(name + _of(function.__code__))
+    return "\n".join(parts)
+
+
+def _of(code: CodeType) -> str:
+    doc = code.co_consts[0] if code.co_consts and isinstance(code.co_consts[0], str) else None
+    constants = [_of(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts if each != doc]
+    first = code.co_consts[0] if code.co_consts and not code.co_flags & 0x4000000 else ""
+    return f"{code.co_code.hex()} {code.co_names} {constants} {first}"

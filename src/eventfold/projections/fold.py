@@ -1,43 +1,34 @@
-"""A page of events taken into a read model: decoded, given to their keys, folded into rows or handed to handlers.
+"""Folding a page of decoded events: into rows kept in memory, or by a class's handlers.
 
-Knows: plans, rows in memory, whose fault an error is. Does not know: checkpoints, leases, what happens after a failure.
+Knows: definitions, rows in memory, how long each handler takes, which event an error belongs to. Does not know: clocks
+(it is given one), checkpoints, leases, what happens after a failure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import compress, filterfalse
 from typing import Any, Protocol, cast
-from zlib import crc32
 
 import msgspec
 
-from eventfold.core.codec import Codec, Registry
-from eventfold.core.envelope import StoredEvent
 from eventfold.core.event import Recorded
 from eventfold.core.table import Table
 from eventfold.core.unstorable import refuse_moments, refuse_other_types, unstorable_error
 from eventfold.errors import EventfoldError, InvalidProjection
-from eventfold.ports.target import ParkedEvent, PartitionKey, RowRefused, TargetTransaction, physical
-from eventfold.projections.definition import Handler, Key, ProjectionDefinition, keys_of
+from eventfold.ports.target import PartitionKey, RowRefused, TargetTransaction, physical
+from eventfold.projections.definition import Handler, Key, ProjectionDefinition
 from eventfold.projections.page import (
+    MAX_CACHED_ROWS,
     ColumnarPage,
     DecodedEvent,
     HandlerFailed,
-    Parts,
     key_changed_error,
-    key_text,
     result_refused,
 )
 
-MAX_CACHED_ROWS = 20_000  # rows kept in memory between pages
 SLOTS = 1 << 21  # bytes that tell, of a table begun empty, which rows cannot be in it yet
 Clock = Callable[[], float]
-
-
-def partition_of(key: tuple[Any, ...], partitions: int) -> int:
-    """Which partition a key belongs to, on every machine alike."""
-    return crc32(key_text(key).encode("utf-8", "surrogatepass")) % partitions
 
 
 class RowLoader(Protocol):
@@ -61,140 +52,26 @@ class Timing:
         self.events[handler] = self.events.get(handler, 0) + events
 
 
-class PageDecoder:
-    """Stored events as items, for one partition. `catches`: what the user's code raises that is its failure."""
+class Throughput:
+    """Of one worker, over the pages it has taken; later ones count for more."""
 
-    def __init__(
-        self,
-        plan: ProjectionDefinition,
-        registry: Registry,
-        partition: int,
-        partitions: int,
-        catches: type[BaseException] = Exception,
-    ) -> None:
-        self._plan, self._registry, self._catches = plan, registry, catches
-        self._partition, self._partitions = partition, partitions
-        self._codecs: dict[tuple[str, int], Codec] = {}
-        self._key_size = len(plan.rows.table.key) if plan.rows else 0
-        self._partition_of: dict[Key, int] = {}
+    def __init__(self) -> None:
+        self._rate = 0.0
+        self._told = "{}"
+        self._slowest: dict[str, float] = {}
 
-    def items(self, events: Sequence[StoredEvent], known: Mapping[int, ParkedEvent]) -> Sequence[DecodedEvent]:
-        """Those of this partition; what is `known` to be skipped is not decoded.
-
-        Raises Failed, its index into the events, where one cannot be decoded or has no key.
-        """
-        if events and not known and self._key_size:
-            straight = self._columns_of(events)
-            if straight is not None:
-                return straight
-        found: list[DecodedEvent] = []
-        codecs, decode, key_of, size = self._codecs, self._registry.decode_as, self._plan.key, self._key_size
-        split = self._partitions > 1
-        for at, stored in enumerate(events):
-            if known and stored.position in known:
-                found.append(DecodedEvent(at, stored))
-                continue
-            try:
-                codec = codecs.get((stored.type, stored.version))
-                if codec is None:
-                    codec = self._codec(stored)
-                decoded = decode(codec, stored)
-                if codec.upcaster is None:
-                    event = decoded[0]
-                    key: Any = None if key_of is None else key_of(event)
-                    keys: tuple[Key, ...]
-                    if type(key) is tuple and (not size or len(cast("Key", key)) == size):
-                        keys = (cast("Key", key),)
-                    else:
-                        keys = self._checked(key)
-                    parts: Parts = ((event, keys),)
-                else:
-                    # What an upcaster split off for others is left out.
-                    parts = tuple([(e, self._keys(e)) for e in decoded if isinstance(e, self._plan.events)])
-                    keys = tuple(dict.fromkeys(key for _, own in parts for key in own))
-            except self._catches as error:
-                raise HandlerFailed(at, error, "key") from error
-            if split:
-                own = self._own(parts, keys)
-                if own is None:
-                    continue
-                parts, keys = own
-            found.append(DecodedEvent(at, stored, parts, keys))
-        return found
-
-    def _columns_of(self, events: Sequence[StoredEvent]) -> ColumnarPage | None:
-        """A page in columns; None where an event is of the kinds, or has one of the faults, that need looking at."""
-        decoded = self._decoded(events)
-        if decoded is None:
-            return None
-        try:
-            keys = list(map(cast("Callable[[Any], Any]", self._plan.key), decoded))
-        except self._catches:  # the user's; which event it was is found out one by one
-            return None
-        if set(map(type, keys)) != {tuple} or set(map(len, keys)) != {self._key_size}:
-            if self._key_size > 1 or any(isinstance(key, (tuple, list)) or key is None for key in keys):
-                return None
-            keys = list(zip(keys, strict=True))
-        if self._partitions == 1:
-            return ColumnarPage(range(len(decoded)), list(events), decoded, keys)
-        mine = [self._is_mine(key) for key in keys]
-        places = list(compress(range(len(decoded)), mine))
-        stored, own = list(compress(events, mine)), list(compress(decoded, mine))
-        return ColumnarPage(places, stored, own, list(compress(keys, mine)))
-
-    def _decoded(self, events: Sequence[StoredEvent]) -> list[Any] | None:
-        kinds = [(stored.type, stored.version) for stored in events]
-        of: dict[tuple[str, int], Iterator[Any]] = {}
-        for kind in dict.fromkeys(kinds):
-            own = [stored for stored, each in zip(events, kinds, strict=True) if each == kind]
-            try:
-                codec = self._codecs.get(kind) or self._codec(own[0])
-            except EventfoldError:
-                return None
-            found = self._registry.decode_all(codec, own)
-            if found is None or len(found) == len(kinds):
-                return found
-            of[kind] = iter(found)
-        return [next(of[kind]) for kind in kinds]
-
-    def _is_mine(self, key: Key) -> bool:
-        partition = self._partition_of.get(key)
-        if partition is None:
-            if len(self._partition_of) >= MAX_CACHED_ROWS:
-                self._partition_of.clear()
-            partition = self._partition_of[key] = partition_of(key, self._partitions)
-        return partition == self._partition
-
-    def _codec(self, stored: StoredEvent) -> Codec:
-        codec = self._registry.codec_among(self._plan.events, stored)
-        self._codecs[stored.type, stored.version] = codec
-        return codec
-
-    def _keys(self, event: Any) -> tuple[Key, ...]:
-        return () if self._plan.key is None else self._checked(self._plan.key(event))
-
-    def _checked(self, given: Any) -> tuple[Key, ...]:
-        keys = keys_of(given)
-        if self._key_size:
-            for key in keys:
-                if len(key) != self._key_size:
-                    raise self._wrong_key(key)
-        return keys
-
-    def _own(self, parts: Parts, keys: tuple[Key, ...]) -> tuple[Parts, tuple[Key, ...]] | None:
-        """What of an event is this partition's; None where nothing is. One without a key is the first one's."""
-        if not keys:
-            return None if self._partition else (parts, keys)
-        mine = tuple(k for k in keys if partition_of(k, self._partitions) == self._partition)
-        if not mine:
-            return None
-        return tuple((event, tuple(k for k in own if k in mine)) for event, own in parts), mine
-
-    def _wrong_key(self, key: Any) -> InvalidProjection:
-        return InvalidProjection(
-            f"{self._plan.cls.__name__}.key gave {key!r}, and the key has {self._key_size} fields.",
-            "Return one value for each field of the key, in their order.",
-        )
+    def updated(self, timing: Timing, events: int, seconds: float) -> str:
+        """The pace after one page more, as it is kept with the checkpoint."""
+        if not events:
+            return self._told  # what did not concern it says nothing about its pace
+        if seconds > 0:
+            self._rate = events / seconds if not self._rate else 0.7 * self._rate + 0.3 * events / seconds
+        for name, spent in timing.spent.items():
+            self._slowest[name] = 1e6 * spent / max(1, timing.events[name])
+        slowest = max(self._slowest, key=self._slowest.__getitem__, default="")
+        facts = {"rate": round(self._rate), "slowest": slowest, "micros": round(self._slowest.get(slowest, 0.0), 1)}
+        self._told = msgspec.json.encode(facts).decode()
+        return self._told
 
 
 class RowCache:

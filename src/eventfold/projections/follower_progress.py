@@ -38,9 +38,9 @@ from eventfold.ports.target import (
     ProjectionRecord,
     Target,
 )
-from eventfold.projections.known_progress import refuse_unknown_progress
-from eventfold.projections.lease_holders import is_dead_holder, new_holder_id
-from eventfold.projections.stop_reason import ahead_of_log_error, paused_error
+from eventfold.projections.failures import ahead_of_log_error, paused_error
+from eventfold.projections.generations import refuse_unknown_progress
+from eventfold.projections.leases import is_dead_holder, new_holder_id
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 MARK_EVERY = 10_000  # positions between two marks of the ledger

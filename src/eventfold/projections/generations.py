@@ -1,15 +1,16 @@
-"""Generations of a projection: registering it, building another beside it, comparing, switching, going back.
+"""Generations of a projection: registering it, beginning another beside it, accepting changed code.
 
-Knows: what must be true before each step. Does not know: how events are folded, who runs what.
+A log that was copied or restored into another epoch has events that were dealt with already. A target that was with it
+from the beginning, or was given the progress of the store before it, has a record that says so; without it effects,
+processes and followers do not start. Knows: what must be true before each step. Does not know: how events are folded,
+who runs what.
 """
 
 from __future__ import annotations
 
 import difflib
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from hashlib import blake2b
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -18,9 +19,7 @@ from eventfold.core.decoders import decode
 from eventfold.core.event import declaration_of, stored_names_of
 from eventfold.core.query import Cursor, Query
 from eventfold.core.table import Table
-from eventfold.core.tally import MODULUS
-from eventfold.core.value_order import canonical
-from eventfold.errors import CursorMismatch, InvalidProjection, ProjectionChanged, UnknownProjection
+from eventfold.errors import CursorMismatch, InvalidProjection, ProgressUnknown, ProjectionChanged, UnknownProjection
 from eventfold.log.context import Log
 from eventfold.log.cursors import cursor_at, verify
 from eventfold.ports.target import (
@@ -34,35 +33,9 @@ from eventfold.ports.target import (
 )
 from eventfold.projections.definition import ProjectionDefinition
 from eventfold.projections.fold import name_table
-from eventfold.projections.known_progress import refuse_unknown_progress
 
-SHOWN = 20  # differences that a comparison keeps; it counts all of them
-
-
-class Difference(msgspec.Struct, frozen=True):
-    """A row that is not the same in two generations: as tuples, None where there is none."""
-
-    table: str
-    key: tuple[Any, ...]
-    before: tuple[Any, ...] | None
-    after: tuple[Any, ...] | None
-
-
-class Comparison(msgspec.Struct, frozen=True):
-    """Two generations side by side: where they stand, how many rows, digests of them, the first differences."""
-
-    name: str
-    generations: tuple[int, int]
-    positions: tuple[int, int]
-    rows: tuple[int, int]
-    digests: tuple[str, str]
-    different: int
-    differences: tuple[Difference, ...]
-
-    @property
-    def equal(self) -> bool:
-        """Whether every row is the same."""
-        return self.different == 0
+KNOWN = "$progress"  # the record of a target that knows all progress there is; no projection can be called so
+keeps_progress = ("effects", "follower")  # the kinds of what cannot be built again from the log
 
 
 def tables_of(plan: ProjectionDefinition) -> dict[str, Table | str]:
@@ -332,78 +305,33 @@ def require_record(target: Target, name: str) -> ProjectionRecord:
     return known
 
 
-def compare(plan: ProjectionDefinition, target: Target, generations: tuple[int, int]) -> Comparison:
-    """Compare two generations, row by row."""
-    counts, sums, different = [0, 0], [0, 0], 0
-    differences: list[Difference] = []
-    for difference in _pairs(plan, target, generations):
-        for side, row in enumerate((difference.before, difference.after)):
-            if row is not None:
-                counts[side] += 1
-                sums[side] = (sums[side] + _row_hash(row)) % MODULUS
-        if difference.before != difference.after:
-            different += 1
-            if len(differences) < SHOWN:
-                differences.append(difference)
-    a, b = (min(c.position for c in target.checkpoints(plan.name, generation)) for generation in generations)
-    return Comparison(
-        plan.name,
-        generations,
-        (a, b),
-        (counts[0], counts[1]),
-        (f"{sums[0]:032x}", f"{sums[1]:032x}"),
-        different,
-        tuple(differences),
-    )
+def known_record() -> ProjectionRecord:
+    """The record that says it."""
+    return ProjectionRecord(name=KNOWN, kind="progress", code="", live=1)
 
 
-def _row_hash(row: tuple[Any, ...]) -> int:
-    """The same for rows whose values are equal, however they are written."""
-    return int.from_bytes(blake2b(repr(tuple(map(canonical, row))).encode(), digest_size=16).digest())
+async def refuse_unknown_progress(log: Log, target: Target, name: str, kind: str, code: str = "") -> None:
+    """Refuse to let an effect, a process or a follower begin where it may have been at work before.
 
-
-def _pairs(plan: ProjectionDefinition, target: Target, generations: tuple[int, int]) -> Iterator[Difference]:
-    if plan.rows is not None:
-        table = plan.rows.table
-        yield from _merge_rows(
-            table, *(_rows_in_order(target, name_table(table, generation)) for generation in generations)
-        )
-        return
-    for name in plan.tables:
-        before, after = (Counter(target.dump(name, generation)) for generation in generations)
-        for row in {**before, **after}:
-            for number in range(max(before[row], after[row])):
-                yield Difference(name, row, row if number < before[row] else None, row if number < after[row] else None)
-
-
-def _rows_in_order(target: Target, table: Table) -> Iterator[tuple[Any, ...]]:
-    for page in target.scan(table):
-        yield from page
-
-
-def _merge_rows(
-    table: Table, before: Iterator[tuple[Any, ...]], after: Iterator[tuple[Any, ...]]
-) -> Iterator[Difference]:
-    """Two runs of rows in the order of their keys, side by side.
-
-    The order is the database's, so what comes up on one side only is remembered until the other side has it or ends.
+    Raises ProgressUnknown: the store is not in its first epoch, and the target knows nothing of before it.
     """
-    size = len(table.key)
-    waiting: tuple[dict[Any, Any], dict[Any, Any]] = ({}, {})
-    while True:
-        rows = (next(before, None), next(after, None))
-        if rows == (None, None):
-            break
-        for side, row in enumerate(rows):
-            if row is None:
-                continue
-            other = waiting[1 - side].pop(row[:size], None)
-            if other is None:
-                waiting[side][row[:size]] = row
-            else:
-                pair = (row, other) if side == 0 else (other, row)
-                yield Difference(table.name, row[:size], *pair)
-    for key, row in waiting[0].items():
-        yield Difference(table.name, key, row, None)
-    for key, row in waiting[1].items():
-        yield Difference(table.name, key, None, row)
+    if kind not in keeps_progress or target.registered(KNOWN) is not None:
+        return
+    if log.engine.epoch > 1 and (await log.engine.head()).position:
+        if any(each.kind in keeps_progress for each in target.all()):
+            return
+        raise ProgressUnknown(
+            f"{name} has no progress here, and the store is in epoch {log.engine.epoch}: it took over another store's "
+            "history or was restored, so that all this may have been done already.",
+            (
+                f"Say behind which position it begins: eventfold projections begin {code or name} --at POSITION (0: "
+                "all is done again)."
+                if kind == "effects"
+                else "Follow it after a cursor, which says where it begins: after=store.cursor(POSITION)."
+            ),
+            projection=name,
+            epoch=log.engine.epoch,
+        )
+    with target.control(KNOWN) as tx:
+        if tx.record() is None:
+            tx.save_record(known_record())

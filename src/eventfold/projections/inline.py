@@ -25,8 +25,8 @@ from eventfold.ports.target import (
     PartitionKey,
 )
 from eventfold.projections.definition import ProjectionDefinition
-from eventfold.projections.fold import MAX_CACHED_ROWS, HandlerDispatch, Key, PageDecoder, RowCache, Timing, keys_in
-from eventfold.projections.page import DecodedEvent, HandlerFailed
+from eventfold.projections.fold import HandlerDispatch, Key, RowCache, Timing, keys_in
+from eventfold.projections.page import MAX_CACHED_ROWS, DecodedEvent, HandlerFailed, PageDecoder
 from eventfold.projections.worker import MARK_EVERY_EVENTS
 
 SAVEPOINT, RELEASE, UNDO = (f"{word} eventfold_inline" for word in ("SAVEPOINT", "RELEASE", "ROLLBACK TO"))

@@ -1,16 +1,20 @@
-"""Making a read model one that every append keeps up, exchanging its generation, letting go of it.
+"""Administration of read models that every append updates: registered, switched to another generation, released.
 
-All of it happens in a turn of the engine, in which nobody appends: what is not folded yet is folded there, and the same
-commit says so to every writer. Knows: the order of these steps. Does not know: how events are folded, who asks.
+The last step of each runs in an exclusive transaction of the engine, during which nobody appends: events not folded yet
+are folded there, and the same commit makes the change visible to every writer. Knows: the order of these steps, what
+must not be done to such a read model. Does not know: how events are folded, how the engine excludes appends.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from functools import partial
+from typing import cast
 
 import msgspec
 
+from eventfold.concurrency import run
 from eventfold.core.envelope import new_id
 from eventfold.core.query import Cursor
 from eventfold.errors import InvalidProjection, NotSupported, UnknownProjection
@@ -26,10 +30,104 @@ from eventfold.ports.target import (
     PartitionKey,
     PendingCommand,
     ProjectionRecord,
+    Target,
 )
+from eventfold.projections.catch_up import catch_up, worker_context
 from eventfold.projections.definition import ProjectionDefinition
 from eventfold.projections.generations import after_switch
-from eventfold.projections.inline import InlineBatch, InlineModel, group_by_append, refuse_lost_history, types_of
+from eventfold.projections.inline import (
+    InlineBatch,
+    InlineModel,
+    LocalInlineProjector,
+    group_by_append,
+    refuse_lost_history,
+    types_of,
+)
+from eventfold.projections.leases import new_holder_id
+from eventfold.projections.worker import PartitionWorker
+
+NAP = 0.01  # seconds between looks at a backfill that somebody else does
+
+
+def inline_projector(log: Log, target: Target, plans: Sequence[ProjectionDefinition]) -> LocalInlineProjector:
+    """What an engine folds these with. Raises NotSupported, InvalidProjection."""
+    refuse_engine(log.engine)
+    folder = LocalInlineProjector(log.engine, log.registry, _host(target))
+    for plan in plans:
+        refuse_definition(plan)
+        folder.add(plan)
+    return folder
+
+
+def registered_by_name(log: Log) -> dict[str, InlineRegistration]:
+    """Those that every append keeps up, by name."""
+    return {each.name: each for each in run(log.engine.inlined())}
+
+
+def unregistered(log: Log, plans: Sequence[ProjectionDefinition]) -> list[ProjectionDefinition]:
+    """Those that are not enrolled yet, or with other code than this."""
+    entries = registered_by_name(log)
+    return [plan for plan in plans if not is_registered_as(entries.get(plan.name), plan)]
+
+
+def register_inline(
+    log: Log, target: Target, plan: ProjectionDefinition, known: ProjectionRecord, lease: float
+) -> bool:
+    """Fold what is there already, then have every append keep it up. False where it stopped or is paused.
+
+    The long part is done while others append, by whoever holds the lease; only the rest in a turn of the writer.
+    """
+    work = PartitionWorker(
+        plan, worker_context(log, target, lease), PartitionKey(plan.name, known.live), new_holder_id()
+    )
+    while (state := catch_up(work, 0.0)) == "held":
+        if is_registered_as(registered_by_name(log).get(plan.name), plan):
+            return True
+        (held,) = target.checkpoints(plan.name, known.live)
+        if held.position >= run(log.engine.head()).position or is_inline([held]):
+            break
+        time.sleep(NAP)
+    if state in ("stopped", "paused"):
+        return False
+    run(_enrol(log, _host(target), plan, known))
+    return True
+
+
+def switch(
+    log: Log, target: Target, plan: ProjectionDefinition, new: ProjectionRecord, command: PendingCommand
+) -> None:
+    """Let readers and appends go over to what was built, between two appends. Raises CheckpointChanged."""
+    run(_switch(log, _host(target), plan, new, command))
+
+
+def release_inline(log: Log, target: Target, known: ProjectionRecord) -> None:
+    """Have appends keep it up no longer, if they do."""
+    if known.name in registered_by_name(log) or is_inline(target.checkpoints(known.name, known.live)):
+        run(_release_inline(log, _host(target), known))
+
+
+def accept(log: Log, plan: ProjectionDefinition) -> None:
+    """Let appends go on with this code."""
+    if plan.name in registered_by_name(log):
+        run(_accept(log, plan))
+
+
+def refuse_operation(act: str, known: ProjectionRecord, held: Sequence[Checkpoint]) -> None:
+    """Raises InvalidProjection on what makes no sense where every append keeps a read model up."""
+    if is_inline(held):
+        now = {
+            "paused": "let go of it instead: eventfold projections forget {0}.",
+            "rolled back": "build it with the code of before, and switch: eventfold projections rebuild {0} --switch.",
+        }[act]
+        raise InvalidProjection(
+            f"{known.name} is kept within every append, so it cannot be {act}.",
+            now[0].upper() + now[1:].format(known.name),
+            projection=known.name,
+        )
+
+
+def _host(target: Target) -> InlineTarget:
+    return cast("InlineTarget", target)
 
 
 def refuse_engine(engine: Engine) -> None:
@@ -66,12 +164,12 @@ def is_inline(held: Sequence[Checkpoint]) -> bool:
     return any(each.holder == INLINE for each in held)
 
 
-async def enrol(log: Log, host: InlineTarget, plan: ProjectionDefinition, known: ProjectionRecord) -> None:
+async def _enrol(log: Log, host: InlineTarget, plan: ProjectionDefinition, known: ProjectionRecord) -> None:
     """Let every append update its live generation. Raises InlineFailed, CursorMismatch, CheckpointChanged."""
-    await log.engine.in_turn(partial(_enrol, log, host, plan, known.live))
+    await log.engine.in_turn(partial(_enrol_now, log, host, plan, known.live))
 
 
-async def switch(
+async def _switch(
     log: Log, host: InlineTarget, plan: ProjectionDefinition, new: ProjectionRecord, command: PendingCommand
 ) -> None:
     """Exchange the generation that readers see and appends keep up for the one that was built, between two appends.
@@ -87,12 +185,12 @@ async def switch(
         host.joined(turn.connection, PartitionKey(plan.name, old.live)).release_inline()
         tx.save_record(new)
         tx.save_command(command)
-        await _enrol(log, host, plan, new.live, turn)
+        await _enrol_now(log, host, plan, new.live, turn)
 
     await log.engine.in_turn(exchanged)
 
 
-async def _enrol(
+async def _enrol_now(
     log: Log, host: InlineTarget, plan: ProjectionDefinition, generation: int, turn: ExclusiveTransaction
 ) -> None:
     entry = InlineRegistration(plan.name, plan.fingerprint, types_of(plan), f"{generation} {new_id().hex()}")
@@ -121,7 +219,7 @@ async def _enrol(
     await turn.enrol(entry)
 
 
-async def release_inline(log: Log, host: InlineTarget, known: ProjectionRecord) -> None:
+async def _release_inline(log: Log, host: InlineTarget, known: ProjectionRecord) -> None:
     """Have appends keep it up no longer: it is a read model like any other, and stands where the log ends."""
 
     async def dismissed(turn: ExclusiveTransaction) -> None:
@@ -132,7 +230,7 @@ async def release_inline(log: Log, host: InlineTarget, known: ProjectionRecord) 
     await log.engine.in_turn(dismissed)
 
 
-async def accept(log: Log, plan: ProjectionDefinition) -> None:
+async def _accept(log: Log, plan: ProjectionDefinition) -> None:
     """Let whoever has this code keep it up from now on; those who have the code until now no longer."""
 
     async def accepted(turn: ExclusiveTransaction) -> None:

@@ -25,9 +25,10 @@ from eventfold.ports.target import (
     ProjectionRecord,
     Target,
 )
-from eventfold.projections import generations, inline_operations
+from eventfold.projections import generations, inline_admin
 from eventfold.projections.catalog import Named, ProjectionCatalog
 from eventfold.projections.commands import OperatorCommands
+from eventfold.projections.failures import entries_of, incomplete_error, is_complete, with_later_ones
 from eventfold.projections.generations import (
     is_same_code,
     refuse_other_tables,
@@ -35,8 +36,7 @@ from eventfold.projections.generations import (
     require_record,
     tables_of,
 )
-from eventfold.projections.lease_holders import is_dead_holder
-from eventfold.projections.parked import entries_of, incomplete_error, is_complete, with_later_ones
+from eventfold.projections.leases import is_dead_holder
 
 
 class ProjectionOperations:
@@ -55,7 +55,7 @@ class ProjectionOperations:
             require_record(target, name)
             with target.control(name) as tx:
                 known = _record(tx)
-                inline_operations.refuse_operation("paused", known, tx.checkpoints(known.live))
+                inline_admin.refuse_operation("paused", known, tx.checkpoints(known.live))
                 if known.paused != because:
                     tx.save_record(msgspec.structs.replace(known, paused=because))
                     self._commands.save(tx, name, "pause", known.live, because=because)
@@ -158,7 +158,7 @@ class ProjectionOperations:
                     tx.update_checkpoint(place, fingerprint=plan.fingerprint, query=query)
                 if others:
                     self._commands.save(tx, plan.name, "accept", known.live, fingerprint=plan.fingerprint)
-            inline_operations.accept(self._log, plan)
+            inline_admin.accept(self._log, plan)
 
         self._commands.carry_out(target, plan.name, attempt)
 
@@ -201,7 +201,7 @@ class ProjectionOperations:
             name, target = str(projection), self._catalog.target_at()
 
         def attempt() -> int:
-            inline_operations.release_inline(self._log, target, require_record(target, name))
+            inline_admin.release_inline(self._log, target, require_record(target, name))
             _refuse_busy(target.checkpoints(name), target.now())
             target.withdraw(name, None, self._log.engine.store_id)
             with target.control(name) as tx:

@@ -1,24 +1,29 @@
-"""Events of a page, ready to be folded: one by one as items, or, where every one is simple, in columns.
+"""A page of events, decoded: one by one, or in columns where every event reads as one and concerns one key.
 
-Knows: which row each event concerns; whose fault an error is. Does not know: bytes, where rows are kept.
+Knows: codecs, which rows and which partition each event belongs to. Does not know: how events are folded, where rows
+are kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import repeat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import compress, repeat
 from operator import length_hint
-from typing import Any, overload
+from typing import Any, cast, overload
+from zlib import crc32
 
 import msgspec
 
+from eventfold.core.codec import Codec, Registry
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.event import Recorded
 from eventfold.core.value_order import canonical
-from eventfold.errors import InvalidProjection
-from eventfold.projections.definition import Key, ProjectionDefinition
+from eventfold.errors import EventfoldError, InvalidProjection
+from eventfold.ports.target import ParkedEvent
+from eventfold.projections.definition import Key, ProjectionDefinition, keys_of
 
 Parts = tuple[tuple[Any, tuple[Key, ...]], ...]  # events, each with the keys it concerns
+MAX_CACHED_ROWS = 20_000  # rows kept in memory between pages, and keys whose partition is
 
 
 class HandlerFailed(Exception):
@@ -57,6 +62,11 @@ def key_text(key: tuple[Any, ...]) -> str:
         return ", ".join([str(canonical(value)) for value in key])
     except OverflowError:  # a moment that is in UTC in no year of the calendar: no row has such a key
         return ", ".join(map(str, key))
+
+
+def partition_of(key: tuple[Any, ...], partitions: int) -> int:
+    """Which partition a key belongs to, on every machine alike."""
+    return crc32(key_text(key).encode("utf-8", "surrogatepass")) % partitions
 
 
 class ColumnarPage(Sequence[DecodedEvent]):
@@ -129,3 +139,139 @@ def result_refused(cls: type) -> InvalidProjection:
         f"{cls.__name__}.evolve returned a value, and evolve changes self.",
         "Assign to self and return nothing; a row that is to go says so in keep().",
     )
+
+
+class PageDecoder:
+    """Stored events as items, for one partition. `catches`: what the user's code raises that is its failure."""
+
+    def __init__(
+        self,
+        plan: ProjectionDefinition,
+        registry: Registry,
+        partition: int,
+        partitions: int,
+        catches: type[BaseException] = Exception,
+    ) -> None:
+        self._plan, self._registry, self._catches = plan, registry, catches
+        self._partition, self._partitions = partition, partitions
+        self._codecs: dict[tuple[str, int], Codec] = {}
+        self._key_size = len(plan.rows.table.key) if plan.rows else 0
+        self._partition_of: dict[Key, int] = {}
+
+    def items(self, events: Sequence[StoredEvent], known: Mapping[int, ParkedEvent]) -> Sequence[DecodedEvent]:
+        """Those of this partition; what is `known` to be skipped is not decoded.
+
+        Raises Failed, its index into the events, where one cannot be decoded or has no key.
+        """
+        if events and not known and self._key_size:
+            straight = self._columns_of(events)
+            if straight is not None:
+                return straight
+        found: list[DecodedEvent] = []
+        codecs, decode, key_of, size = self._codecs, self._registry.decode_as, self._plan.key, self._key_size
+        split = self._partitions > 1
+        for at, stored in enumerate(events):
+            if known and stored.position in known:
+                found.append(DecodedEvent(at, stored))
+                continue
+            try:
+                codec = codecs.get((stored.type, stored.version))
+                if codec is None:
+                    codec = self._codec(stored)
+                decoded = decode(codec, stored)
+                if codec.upcaster is None:
+                    event = decoded[0]
+                    key: Any = None if key_of is None else key_of(event)
+                    keys: tuple[Key, ...]
+                    if type(key) is tuple and (not size or len(cast("Key", key)) == size):
+                        keys = (cast("Key", key),)
+                    else:
+                        keys = self._checked(key)
+                    parts: Parts = ((event, keys),)
+                else:
+                    # What an upcaster split off for others is left out.
+                    parts = tuple([(e, self._keys(e)) for e in decoded if isinstance(e, self._plan.events)])
+                    keys = tuple(dict.fromkeys(key for _, own in parts for key in own))
+            except self._catches as error:
+                raise HandlerFailed(at, error, "key") from error
+            if split:
+                own = self._own(parts, keys)
+                if own is None:
+                    continue
+                parts, keys = own
+            found.append(DecodedEvent(at, stored, parts, keys))
+        return found
+
+    def _columns_of(self, events: Sequence[StoredEvent]) -> ColumnarPage | None:
+        """A page in columns; None where an event is of the kinds, or has one of the faults, that need looking at."""
+        decoded = self._decoded(events)
+        if decoded is None:
+            return None
+        try:
+            keys = list(map(cast("Callable[[Any], Any]", self._plan.key), decoded))
+        except self._catches:  # the user's; which event it was is found out one by one
+            return None
+        if set(map(type, keys)) != {tuple} or set(map(len, keys)) != {self._key_size}:
+            if self._key_size > 1 or any(isinstance(key, (tuple, list)) or key is None for key in keys):
+                return None
+            keys = list(zip(keys, strict=True))
+        if self._partitions == 1:
+            return ColumnarPage(range(len(decoded)), list(events), decoded, keys)
+        mine = [self._is_mine(key) for key in keys]
+        places = list(compress(range(len(decoded)), mine))
+        stored, own = list(compress(events, mine)), list(compress(decoded, mine))
+        return ColumnarPage(places, stored, own, list(compress(keys, mine)))
+
+    def _decoded(self, events: Sequence[StoredEvent]) -> list[Any] | None:
+        kinds = [(stored.type, stored.version) for stored in events]
+        of: dict[tuple[str, int], Iterator[Any]] = {}
+        for kind in dict.fromkeys(kinds):
+            own = [stored for stored, each in zip(events, kinds, strict=True) if each == kind]
+            try:
+                codec = self._codecs.get(kind) or self._codec(own[0])
+            except EventfoldError:
+                return None
+            found = self._registry.decode_all(codec, own)
+            if found is None or len(found) == len(kinds):
+                return found
+            of[kind] = iter(found)
+        return [next(of[kind]) for kind in kinds]
+
+    def _is_mine(self, key: Key) -> bool:
+        partition = self._partition_of.get(key)
+        if partition is None:
+            if len(self._partition_of) >= MAX_CACHED_ROWS:
+                self._partition_of.clear()
+            partition = self._partition_of[key] = partition_of(key, self._partitions)
+        return partition == self._partition
+
+    def _codec(self, stored: StoredEvent) -> Codec:
+        codec = self._registry.codec_among(self._plan.events, stored)
+        self._codecs[stored.type, stored.version] = codec
+        return codec
+
+    def _keys(self, event: Any) -> tuple[Key, ...]:
+        return () if self._plan.key is None else self._checked(self._plan.key(event))
+
+    def _checked(self, given: Any) -> tuple[Key, ...]:
+        keys = keys_of(given)
+        if self._key_size:
+            for key in keys:
+                if len(key) != self._key_size:
+                    raise self._wrong_key(key)
+        return keys
+
+    def _own(self, parts: Parts, keys: tuple[Key, ...]) -> tuple[Parts, tuple[Key, ...]] | None:
+        """What of an event is this partition's; None where nothing is. One without a key is the first one's."""
+        if not keys:
+            return None if self._partition else (parts, keys)
+        mine = tuple(k for k in keys if partition_of(k, self._partitions) == self._partition)
+        if not mine:
+            return None
+        return tuple((event, tuple(k for k in own if k in mine)) for event, own in parts), mine
+
+    def _wrong_key(self, key: Any) -> InvalidProjection:
+        return InvalidProjection(
+            f"{self._plan.cls.__name__}.key gave {key!r}, and the key has {self._key_size} fields.",
+            "Return one value for each field of the key, in their order.",
+        )

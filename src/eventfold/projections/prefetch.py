@@ -16,8 +16,7 @@ from eventfold.core.query import Query
 from eventfold.core.tally import Tally, tally
 from eventfold.log.context import Log
 from eventfold.ports.engine import Page, Span
-from eventfold.projections.fold import PageDecoder
-from eventfold.projections.page import DecodedEvent, stored_events
+from eventfold.projections.page import DecodedEvent, PageDecoder, stored_events
 
 
 class Prepared(msgspec.Struct):

@@ -15,15 +15,21 @@ from eventfold.concurrency import run
 from eventfold.errors import CursorMismatch, InvalidProjection, LeaseHeld, UnknownProjection
 from eventfold.log.read import resolve_position
 from eventfold.ports.target import Checkpoint, CheckpointChanged, PartitionKey, PendingCommand, ProjectionRecord, Target
-from eventfold.projections import generations, inline_operations
+from eventfold.projections import generations, inline_admin
 from eventfold.projections.catalog import Named, ProjectionCatalog
-from eventfold.projections.catch_up import CATCH_UP_TIMEOUT_S, catch_up_partition, refuse_stopped
+from eventfold.projections.catch_up import (
+    CATCH_UP_TIMEOUT_S,
+    catch_up,
+    catch_up_partition,
+    refuse_stopped,
+    worker_context,
+)
 from eventfold.projections.commands import OperatorCommands
+from eventfold.projections.comparison import Comparison, compare
 from eventfold.projections.definition import ProjectionDefinition
-from eventfold.projections.generations import Comparison, require_record
+from eventfold.projections.generations import require_record
 from eventfold.projections.inline_admin import is_inline
-from eventfold.projections.lease_holders import new_holder_id
-from eventfold.projections.runner import catch_up, worker_context
+from eventfold.projections.leases import new_holder_id
 from eventfold.projections.verify import Progress
 from eventfold.projections.worker import PartitionWorker
 
@@ -123,7 +129,7 @@ class ProjectionRebuilds:
                         lease=self._catalog.lease,
                         timeout=CATCH_UP_TIMEOUT_S,
                     )
-        return generations.compare(plan, target, (known.live, other))
+        return compare(plan, target, (known.live, other))
 
     def switch(self, projection: Named) -> ProjectionRecord:
         """Let readers see what was built: it is brought up to date, then it takes one small transaction."""
@@ -140,7 +146,7 @@ class ProjectionRebuilds:
             held = target.checkpoints(plan.name, known.live)
             command = self._commands.prepare(plan.name, "switch", new.live)
             if is_inline(held):
-                inline_operations.switch(self._log, target, plan, new, command)
+                inline_admin.switch(self._log, target, plan, new, command)
                 self._drop_unused(target, plan.name, known.previous)
                 return new
             if known.previous is not None:
@@ -178,7 +184,7 @@ class ProjectionRebuilds:
             with target.control(name) as tx:
                 if (known := tx.record()) is None:
                     raise CheckpointChanged
-                inline_operations.refuse_operation("rolled back", known, tx.checkpoints(known.live))
+                inline_admin.refuse_operation("rolled back", known, tx.checkpoints(known.live))
                 new = generations.after_rollback(known)
                 tx.save_record(new)
                 self._commands.save(tx, name, "rollback", new.live)

@@ -1,39 +1,31 @@
-"""The runner: a thread for each partition of each projection, woken by the log, stopped without losing anything.
+"""The runner: a thread for each partition of each projection, woken by commits; what it logs.
 
-Knows: threads, back-off, when to give a sign of life. Does not know: what a step does.
+Knows: threads, back-off, when to renew a lease, what was logged already. Does not know: what a step does.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
-from eventfold.concurrency import CommitSignal, run, start_in_thread
+from eventfold.concurrency import CommitSignal, run
 from eventfold.errors import EventfoldError, ProjectionStopped, StoreClosed, StoreUnavailable, TargetUnavailable
 from eventfold.log.context import Log
 from eventfold.ports.target import PartitionKey, Target
-from eventfold.projections.assignment import PartitionAssignment
+from eventfold.projections.catch_up import worker_context
 from eventfold.projections.definition import ProjectionDefinition
+from eventfold.projections.failures import paused_error, stopped_error
 from eventfold.projections.generations import register
-from eventfold.projections.heartbeat import LeaseHeartbeat
-from eventfold.projections.lease_holders import is_dead_holder, new_holder_id
-from eventfold.projections.stop_reason import stopped_error
-from eventfold.projections.worker import PartitionWorker, WorkerContext
-from eventfold.projections.worker_log import WorkerLog
+from eventfold.projections.leases import LeaseHeartbeat, PartitionAssignment, new_holder_id
+from eventfold.projections.worker import PartitionWorker
 
 GATHER_S = 0.002  # seconds to wait after a ring, so that events that come one by one are taken together
 LOOK_EVERY_S = 1.0  # seconds: how often an idle worker looks whether somebody did something by hand
 BACK_OFF_S = (0.05, 5.0)  # seconds: the first pause after a target was away, and the longest
-
-
-def worker_context(log: Log, target: Target, lease: float) -> WorkerContext:
-    """What workers of this process work with."""
-    # Signal handlers run in the main thread only: what is no Exception in another one was raised by the user's code.
-    catches = Exception if threading.current_thread() is threading.main_thread() else BaseException
-    return WorkerContext(log, target, time.perf_counter, is_dead_holder, lease, aside=start_in_thread, catches=catches)
+MAX_REPEATS = 10  # parked events that are told one by one
 
 
 class _Shared(msgspec.Struct, frozen=True):
@@ -229,29 +221,56 @@ class _PartitionThread:
         self._shared.stop.wait(seconds)
 
 
-def catch_up(
-    work: PartitionWorker,
-    patience: float,
-    progress: Callable[[int], None] | None = None,
-    stop: Callable[[], bool] = lambda: False,
-) -> str:
-    """Work until there is nothing to do, in the calling thread; the last state. `progress` is told the position.
+class WorkerLog:
+    """Of one projection."""
 
-    Waits up to `patience` seconds for a lease that somebody else holds. The lease is given back at the end.
-    """
-    waited, heart = 0.0, LeaseHeartbeat(work.means.target, work.means.lease)
-    try:
-        while not stop():
-            with heart.during(work):
-                state = run(work.step())
-            if progress is not None and work.held is not None:
-                progress(work.held.position)
-            if state == "held" and waited < patience:
-                time.sleep(0.01)
-                waited += 0.01
-            elif state != "worked":
-                return state
-        return "stopped by request"
-    finally:
-        heart.stop()
-        work.release()
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._told = ""
+        self._parked = 0
+
+    def state(self, state: str, work: PartitionWorker) -> None:
+        """What came of a step."""
+        while work.set_aside:
+            entry = work.set_aside.pop(0)
+            self._parked += 1
+            if self._parked <= MAX_REPEATS:
+                self._warn(
+                    f"{self._name} parked event {entry.position} ({entry.type}) of {entry.key}, after {entry.attempts} "
+                    f"attempts: {entry.error}"
+                )
+            if self._parked == MAX_REPEATS:
+                self._warn(
+                    f"{self._name} parks more, which is told no longer: eventfold projections parked {self._name}"
+                )
+        if state == "stopped" and work.held is not None:
+            self._once(str(stopped_error(self._name, work.held)))
+        elif state == "paused":
+            self._once(str(paused_error(self._name, work.paused_because)))
+        elif state in ("worked", "idle"):
+            self._told = ""
+
+    def trouble(self, error: EventfoldError) -> None:
+        """Something that is tried again."""
+        self._once(f"{self._name}: {error}")
+
+    def recovered(self) -> None:
+        """It went well again."""
+        if self._told:
+            self._warn(f"{self._name} goes on.")
+        self._told = ""
+
+    def failed(self, error: EventfoldError) -> None:
+        """Something that ended it."""
+        self._once(f"{self._name} is run no longer: {error}")
+
+    def _once(self, text: str) -> None:
+        if self._told != text:
+            self._told = text
+            self._warn(text)
+
+    @staticmethod
+    def _warn(text: str) -> None:
+        import logging  # here: most processes that open a store have nothing to tell
+
+        logging.getLogger("eventfold").warning("%s", text)

@@ -17,8 +17,7 @@ from eventfold.log.context import Log
 from eventfold.log.cursors import verify
 from eventfold.ports.engine import Span
 from eventfold.ports.target import INLINE, Checkpoint, ParkedEvent, ProjectionRecord, Target
-from eventfold.projections.parked import entries_of
-from eventfold.projections.stop_reason import StopReason, ahead_of_log_error
+from eventfold.projections.failures import StopReason, ahead_of_log_error, entries_of
 
 WRITE_STATS_EVERY_US = (
     10_000_000  # µs a partition may be without a holder while others are held: it is on its way to another one

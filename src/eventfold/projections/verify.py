@@ -20,9 +20,8 @@ from eventfold.ports.engine import Span
 from eventfold.ports.integrity import Problem, Progress
 from eventfold.ports.target import INLINE, Checkpoint, ParkedEvent, Target
 from eventfold.projections.definition import ProjectionDefinition
-from eventfold.projections.fold import PageDecoder
-from eventfold.projections.page import HandlerFailed
-from eventfold.projections.stop_reason import marks_of
+from eventfold.projections.failures import marks_of
+from eventfold.projections.page import HandlerFailed, PageDecoder
 
 PAGE = 5_000
 

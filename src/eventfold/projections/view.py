@@ -16,8 +16,15 @@ from eventfold.log.read import last_micros, resolve_position
 from eventfold.ports.engine import Span
 from eventfold.projections.classes import Projection
 from eventfold.projections.definition import ProjectionDefinition, projection_definition
-from eventfold.projections.fold import PageDecoder, keys_in
-from eventfold.projections.page import ColumnarPage, DecodedEvent, HandlerFailed, key_changed_error, result_refused
+from eventfold.projections.fold import keys_in
+from eventfold.projections.page import (
+    ColumnarPage,
+    DecodedEvent,
+    HandlerFailed,
+    PageDecoder,
+    key_changed_error,
+    result_refused,
+)
 
 P = TypeVar("P", bound=Projection)
 PAGE = 2_000

@@ -21,10 +21,10 @@ from eventfold.log.cursors import verify
 from eventfold.ports.engine import Page, Span
 from eventfold.ports.target import Checkpoint, CheckpointChanged, CheckpointUpdate, ParkedEvent, PartitionKey, Target
 from eventfold.projections.definition import ProjectionDefinition
-from eventfold.projections.fold import HandlerDispatch, PageDecoder, RowCache, Timing
-from eventfold.projections.page import DecodedEvent, HandlerFailed, storable, stored_events
-from eventfold.projections.parked import (
+from eventfold.projections.failures import (
     KEYLESS_NOTE,
+    StopReason,
+    ahead_of_log_error,
     blocked_keys,
     entries_of,
     first_due,
@@ -34,9 +34,9 @@ from eventfold.projections.parked import (
     parked_entry,
     split_by_blocked,
 )
+from eventfold.projections.fold import HandlerDispatch, RowCache, Throughput, Timing
+from eventfold.projections.page import DecodedEvent, HandlerFailed, PageDecoder, storable, stored_events
 from eventfold.projections.prefetch import Prefetcher, StartInThread
-from eventfold.projections.stop_reason import StopReason, ahead_of_log_error
-from eventfold.projections.throughput import Throughput
 
 MAX_ATTEMPTS = 5  # times it is kept that an effect was done, because commands change something else meanwhile
 MARK_EVERY_EVENTS = 10_000  # positions between two marks of the ledger

@@ -20,7 +20,8 @@ from eventfold.core.table import RowCodec, Table
 from eventfold.errors import EventfoldError, InvalidProjection, TargetUnavailable
 from eventfold.ports.sink import Batch, Sink, SinkState
 from eventfold.ports.target import Checkpoint, CheckpointUpdate, PartitionKey, ProjectionRecord
-from eventfold.projections.fold import name_table, partition_of
+from eventfold.projections.fold import name_table
+from eventfold.projections.page import partition_of
 from eventfold.targets.sql import control_tables
 from eventfold.targets.sql.control_transaction import SqlControlTransaction
 from eventfold.targets.sql.driver import Driver

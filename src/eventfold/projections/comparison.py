@@ -1,29 +1,145 @@
-"""Rows compared with the log: a read model is folded again into a scratch generation, and every row is compared.
+"""Rows compared: two generations with each other, and the rows that readers see with rows folded again from the log.
 
-Knows: generations, workers. Does not know: terminals, SQL.
+Knows: generations, workers, how to fold into a generation that is dropped afterwards. Does not know: terminals, SQL.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import blake2b
+from typing import Any
 
 import msgspec
 
 from eventfold.concurrency import run
+from eventfold.core.table import Table
+from eventfold.core.tally import MODULUS
+from eventfold.core.value_order import canonical
 from eventfold.errors import ProjectionError
 from eventfold.log.context import Log
 from eventfold.log.cursors import cursor_at
-from eventfold.ports.target import Checkpoint, ParkedEvent, PartitionKey, ProjectionRecord, Target
-from eventfold.projections import generations
+from eventfold.ports.target import (
+    Checkpoint,
+    ParkedEvent,
+    PartitionKey,
+    ProjectionRecord,
+    Target,
+)
+from eventfold.projections.catch_up import catch_up, worker_context
 from eventfold.projections.definition import ProjectionDefinition
-from eventfold.projections.generations import Comparison, Difference, require_record, tables_of
-from eventfold.projections.lease_holders import new_holder_id
-from eventfold.projections.runner import catch_up, worker_context
-from eventfold.projections.stop_reason import marks_of, stopped_error
+from eventfold.projections.failures import marks_of, stopped_error
+from eventfold.projections.fold import name_table
+from eventfold.projections.generations import require_record, tables_of
+from eventfold.projections.leases import new_holder_id
 from eventfold.projections.worker import PartitionWorker
 
 ROUNDS = 5  # times the scratch rows follow live rows that advance while they are compared
 HELD_TIMEOUT_S = 30.0
+SHOWN = 20  # differences that a comparison keeps; it counts all of them
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """A row that is not the same in two generations: as tuples, None where there is none."""
+
+    table: str
+    key: tuple[Any, ...]
+    before: tuple[Any, ...] | None
+    after: tuple[Any, ...] | None
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """Two generations side by side: where they stand, how many rows, digests of them, the first differences."""
+
+    name: str
+    generations: tuple[int, int]
+    positions: tuple[int, int]
+    rows: tuple[int, int]
+    digests: tuple[str, str]
+    different: int
+    differences: tuple[Difference, ...]
+
+    @property
+    def equal(self) -> bool:
+        """Whether every row is the same."""
+        return self.different == 0
+
+
+def compare(plan: ProjectionDefinition, target: Target, generations: tuple[int, int]) -> Comparison:
+    """Compare two generations, row by row."""
+    counts, sums, different = [0, 0], [0, 0], 0
+    differences: list[Difference] = []
+    for difference in _pairs(plan, target, generations):
+        for side, row in enumerate((difference.before, difference.after)):
+            if row is not None:
+                counts[side] += 1
+                sums[side] = (sums[side] + _row_hash(row)) % MODULUS
+        if difference.before != difference.after:
+            different += 1
+            if len(differences) < SHOWN:
+                differences.append(difference)
+    a, b = (min(c.position for c in target.checkpoints(plan.name, generation)) for generation in generations)
+    return Comparison(
+        plan.name,
+        generations,
+        (a, b),
+        (counts[0], counts[1]),
+        (f"{sums[0]:032x}", f"{sums[1]:032x}"),
+        different,
+        tuple(differences),
+    )
+
+
+def _row_hash(row: tuple[Any, ...]) -> int:
+    """The same for rows whose values are equal, however they are written."""
+    return int.from_bytes(blake2b(repr(tuple(map(canonical, row))).encode(), digest_size=16).digest())
+
+
+def _pairs(plan: ProjectionDefinition, target: Target, generations: tuple[int, int]) -> Iterator[Difference]:
+    if plan.rows is not None:
+        table = plan.rows.table
+        yield from _merge_rows(
+            table, *(_rows_in_order(target, name_table(table, generation)) for generation in generations)
+        )
+        return
+    for name in plan.tables:
+        before, after = (Counter(target.dump(name, generation)) for generation in generations)
+        for row in {**before, **after}:
+            for number in range(max(before[row], after[row])):
+                yield Difference(name, row, row if number < before[row] else None, row if number < after[row] else None)
+
+
+def _rows_in_order(target: Target, table: Table) -> Iterator[tuple[Any, ...]]:
+    for page in target.scan(table):
+        yield from page
+
+
+def _merge_rows(
+    table: Table, before: Iterator[tuple[Any, ...]], after: Iterator[tuple[Any, ...]]
+) -> Iterator[Difference]:
+    """Two runs of rows in the order of their keys, side by side.
+
+    The order is the database's, so what comes up on one side only is remembered until the other side has it or ends.
+    """
+    size = len(table.key)
+    waiting: tuple[dict[Any, Any], dict[Any, Any]] = ({}, {})
+    while True:
+        rows = (next(before, None), next(after, None))
+        if rows == (None, None):
+            break
+        for side, row in enumerate(rows):
+            if row is None:
+                continue
+            other = waiting[1 - side].pop(row[:size], None)
+            if other is None:
+                waiting[side][row[:size]] = row
+            else:
+                pair = (row, other) if side == 0 else (other, row)
+                yield Difference(table.name, row[:size], *pair)
+    for key, row in waiting[0].items():
+        yield Difference(table.name, key, row, None)
+    for key, row in waiting[1].items():
+        yield Difference(table.name, key, None, row)
 
 
 class RowProof(msgspec.Struct, frozen=True):
@@ -70,7 +186,7 @@ class RowCheck:
                     with target.control(plan.name) as tx:
                         tx.update_checkpoint(_place(held, scratch), until=held.position)
                     self._fold(_place(held, scratch), last, progress)
-                found = generations.compare(plan, target, (known.live, scratch))
+                found = compare(plan, target, (known.live, scratch))
                 before, live = live, self._live(known.live)
                 if list(map(_version, live)) == list(map(_version, before)):
                     return _proof(found, last)

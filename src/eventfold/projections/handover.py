@@ -26,9 +26,9 @@ from eventfold.ports.target import (
     Target,
 )
 from eventfold.projections.commands import until_undisturbed
-from eventfold.projections.known_progress import KNOWN, keeps_progress, known_record
-from eventfold.projections.lease_holders import is_dead_holder
-from eventfold.projections.stop_reason import marks_of
+from eventfold.projections.failures import marks_of
+from eventfold.projections.generations import KNOWN, keeps_progress, known_record
+from eventfold.projections.leases import is_dead_holder
 
 QUIET_TIMEOUT_S = 30.0  # how long what is in hand at the old place may take
 LOOK_S = 0.05
