@@ -43,7 +43,8 @@ from eventfold.log.lock import names_of as lock_names
 from eventfold.log.lock_holders import LockSet
 from eventfold.log.read import Bounds, History, Reader, event_of, resolve_position, state_at, tag_of
 from eventfold.log.state_cache import StateCache
-from eventfold.ports.engine import Engine, TagCount, TypeCount
+from eventfold.ports.engine import Engine
+from eventfold.ports.messages import TagCount, TypeCount
 from eventfold.projections.admin import ProjectionAdmin
 from eventfold.projections.async_admin import AsyncProjectionAdmin
 from eventfold.projections.catalog import Named

@@ -11,7 +11,7 @@ import pytest
 import eventfold as ef
 from eventfold.concurrency import run
 from eventfold.errors import CursorMismatch, InvalidInput
-from eventfold.ports.engine import Span
+from eventfold.ports.messages import Span
 from tests.cli.commands import run as run_command
 
 

@@ -134,7 +134,7 @@ def test_a_condition_is_broken_by_what_its_query_matches(
     from eventfold.core.envelope import NewEvent, Receipt, new_id
     from eventfold.engines.memory import MemoryEngine
     from eventfold.errors import AppendConflict
-    from eventfold.ports.engine import AppendRequest
+    from eventfold.ports.messages import AppendRequest
 
     after = min(after, len(log))
     engine = MemoryEngine()

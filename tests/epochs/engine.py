@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from eventfold.engines.memory import MemoryEngine
-from eventfold.ports.engine import AppendRequest, Outcome
+from eventfold.ports.messages import AppendRequest, Outcome
 
 
 class Log(MemoryEngine):

@@ -199,7 +199,7 @@ def page() -> str:
     from eventfold.core.query import Cursor
     from eventfold.core.state import Change, Step
     from eventfold.log.copy import Copied
-    from eventfold.ports.engine import TagCount, TypeCount
+    from eventfold.ports.messages import TagCount, TypeCount
     from eventfold.ports.sink import Batch, Sink, SinkState
     from eventfold.processes.runner import ProcessRunner
     from eventfold.projections.admin import ProjectionAdmin

@@ -19,7 +19,7 @@ import pytest
 
 import eventfold as ef
 from eventfold.errors import InlineFailed, InlineMissing
-from eventfold.ports.engine import AppendRequest
+from eventfold.ports.messages import AppendRequest
 from eventfold.projections import projection_definition
 from tests.inline.bank import (
     InlineBalance,

@@ -17,8 +17,8 @@ from eventfold.concurrency.run import run
 from eventfold.core.envelope import NewEvent, new_id
 from eventfold.core.query import Query
 from eventfold.core.snapshot import Snapshot
-from eventfold.ports.engine import AppendRequest, Span
 from eventfold.ports.inline import InlineRegistration
+from eventfold.ports.messages import AppendRequest, Span
 
 SPECIAL = '{"text":"ä \\u0000 🂡"}'.encode()
 

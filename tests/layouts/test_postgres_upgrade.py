@@ -14,8 +14,8 @@ from eventfold.engines.postgres import layouts
 from eventfold.engines.postgres import schema as store_schema
 from eventfold.engines.postgres.roles import roles_sql
 from eventfold.errors import EventfoldError, NotSupported, StoreVersionMismatch
-from eventfold.ports.engine import Span
 from eventfold.ports.inline import InlineRegistration
+from eventfold.ports.messages import Span
 from tests.cli.commands import run as eventfold
 from tests.layouts.kept import LAYOUTS, as_described, described, postgres_store
 from tests.postgres.conftest import Open, opening, schema, server, url  # noqa: F401 (fixtures)

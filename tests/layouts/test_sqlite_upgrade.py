@@ -17,8 +17,8 @@ from eventfold.core.envelope import NewEvent, new_id
 from eventfold.core.query import Query
 from eventfold.engines.sqlite import SqliteEngine, schema, upgrade
 from eventfold.errors import NotAStore, StoreBusy, StoreDamaged, StoreFull, StoreVersionMismatch
-from eventfold.ports.engine import AppendRequest, Span
 from eventfold.ports.inline import InlineRegistration
+from eventfold.ports.messages import AppendRequest, Span
 from tests.cli.commands import run as eventfold
 from tests.layouts.kept import LAYOUTS, as_described, described, sqlite_store
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from eventfold.core.envelope import NewEvent, Receipt
 from eventfold.core.query import ConditionClause, Item, Query
 from eventfold.errors import EventfoldError
-from eventfold.ports.engine import AppendRequest
+from eventfold.ports.messages import AppendRequest
 
 TAGS = ("a:1", "a:2", "b:1")
 TYPES = ("T", "U")

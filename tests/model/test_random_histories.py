@@ -125,7 +125,7 @@ class Histories(RuleBasedStateMachine):
         """Several requests in one commit."""
         from eventfold.core.envelope import Receipt
         from eventfold.core.query import ConditionClause
-        from eventfold.ports.engine import AppendRequest
+        from eventfold.ports.messages import AppendRequest
 
         store, head = self.stores[handle], self.oracle.head
         asked = [

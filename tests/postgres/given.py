@@ -12,7 +12,7 @@ import psycopg
 from eventfold.core.envelope import NewEvent, new_id
 from eventfold.core.query import ConditionClause, Query
 from eventfold.engines.postgres import PostgresEngine
-from eventfold.ports.engine import AppendRequest, Page, Span
+from eventfold.ports.messages import AppendRequest, Page, Span
 from eventfold.testing.synchronous import DirectRunner, LoopRunner, Synchronous
 
 EVERYTHING = Query()

@@ -18,7 +18,7 @@ from eventfold.engines.postgres.arrays import ArrayDumpers
 from eventfold.engines.postgres.large_queries import MAX_POSITIONS_PER_RANGE, LargeQuery, is_large
 from eventfold.engines.postgres.statements import MAX_POSITION, ReadStatements
 from eventfold.errors import AppendConflict
-from eventfold.ports.engine import AppendRequest, Span
+from eventfold.ports.messages import AppendRequest, Span
 from tests.postgres.conftest import Open
 from tests.postgres.given import Opened, event, request, sql, tagged, together
 from tests.servers.postgres import PostgresServer

@@ -15,7 +15,7 @@ import pytest
 import eventfold as ef
 from eventfold.core.query import ConditionClause, Query
 from eventfold.errors import AppendConflict, CursorMismatch, StoreDamaged, TargetUnavailable
-from eventfold.ports.engine import AppendRequest
+from eventfold.ports.messages import AppendRequest
 from eventfold.store import Store
 from eventfold.testing.conformance.engine_under_test import EngineUnderTest
 from eventfold.testing.conformance.events import Account, Deposited, Withdrawn, about, deposit, withdraw

@@ -15,9 +15,9 @@ from eventfold.core.envelope import new_id
 from eventfold.core.query import Query
 from eventfold.core.snapshot import Snapshot
 from eventfold.errors import CorruptEvent, EventfoldError, StoreDamaged
-from eventfold.ports.engine import Span
 from eventfold.ports.inline import InlineRegistration
 from eventfold.ports.integrity import Problem
+from eventfold.ports.messages import Span
 from tests.cli.commands import run as eventfold
 from tests.postgres.conftest import Open
 from tests.postgres.given import Opened, event, request, sql, tagged

@@ -7,7 +7,7 @@ import pytest
 
 from eventfold.core.query import Query
 from eventfold.errors import CorruptEvent
-from eventfold.ports.engine import Span
+from eventfold.ports.messages import Span
 from tests.postgres.conftest import Open
 from tests.postgres.given import Opened, event, request, sql
 

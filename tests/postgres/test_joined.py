@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from eventfold.core.query import ConditionClause
 from eventfold.engines.postgres import refusal
 from eventfold.errors import AppendConflict, EventIdReused, InvalidInput, InvalidQuery, NotSupported, StoreUnavailable
-from eventfold.ports.engine import AppendRequest
+from eventfold.ports.messages import AppendRequest
 from tests.postgres.conftest import Open
 from tests.postgres.given import Opened, event, request, sql, tagged
 from tests.servers.postgres import PostgresServer

@@ -15,7 +15,7 @@ from eventfold.core.query import ConditionClause, Query
 from eventfold.engines.memory import MemoryEngine
 from eventfold.engines.postgres import batch as batching
 from eventfold.engines.postgres import large_queries, reader
-from eventfold.ports.engine import AppendRequest, Span
+from eventfold.ports.messages import AppendRequest, Span
 from tests.model.calls import queries, requests, seen, timeless
 from tests.postgres.given import Opened
 

@@ -15,7 +15,7 @@ from eventfold.core.envelope import NewEvent, Receipt
 from eventfold.core.query import ConditionClause
 from eventfold.engines.postgres.connection import AsyncConnection, SyncConnection
 from eventfold.errors import AppendUnconfirmed, EventfoldError, EventIdReused
-from eventfold.ports.engine import AppendRequest
+from eventfold.ports.messages import AppendRequest
 from tests.inline.bank import InlineBalance, InlineMoved
 from tests.postgres.conftest import Open
 from tests.postgres.given import event, request, sql, tagged

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from eventfold.ports.engine import Span
+from eventfold.ports.messages import Span
 from tests.postgres.conftest import Open
 from tests.postgres.given import EVERYTHING, Opened, event, request, soon, sql, together
 

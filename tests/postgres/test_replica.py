@@ -13,7 +13,7 @@ import pytest
 import eventfold as ef
 from eventfold.engines.postgres import listen
 from eventfold.errors import AppendConflict, StoreReadOnly, StoreUnavailable
-from eventfold.ports.engine import Span
+from eventfold.ports.messages import Span
 from eventfold.testing.conformance.events import Account, deposit, withdraw
 from tests.postgres.conftest import Open
 from tests.postgres.given import EVERYTHING, event, request, soon, sql, tagged, together

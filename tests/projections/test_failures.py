@@ -12,7 +12,7 @@ import eventfold as ef
 from eventfold.concurrency import run
 from eventfold.core.envelope import NewEvent, new_id
 from eventfold.errors import EventNotParked, InvalidProjection, ProjectionStopped, UnknownProjection
-from eventfold.ports.engine import AppendRequest
+from eventfold.ports.messages import AppendRequest
 from eventfold.projections.commands import ProjectionActed
 from tests.projections.flights import Departed, flights, proved
 

@@ -17,7 +17,7 @@ from eventfold.concurrency import ThreadGroupCommit, run
 from eventfold.core.envelope import NewEvent, Receipt, new_id
 from eventfold.engines.memory import MemoryEngine
 from eventfold.errors import StoreFull
-from eventfold.ports.engine import AppendRequest, Outcome
+from eventfold.ports.messages import AppendRequest, Outcome
 from eventfold.testing import Faulty
 from eventfold.testing.conformance.follow import soon
 from eventfold.testing.faults import Gate

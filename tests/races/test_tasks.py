@@ -17,7 +17,7 @@ from eventfold.core.envelope import NewEvent, Receipt, new_id
 from eventfold.core.query import Query
 from eventfold.engines.memory import MemoryEngine
 from eventfold.errors import StoreClosed, StoreFull
-from eventfold.ports.engine import AppendRequest, Outcome
+from eventfold.ports.messages import AppendRequest, Outcome
 from eventfold.testing import Faulty
 from tests.races.conftest import every_engine
 from tests.races.crowd import fine, together
@@ -363,7 +363,7 @@ def test_closing_refuses_what_still_waits() -> None:
 
 
 def _everything() -> Any:
-    from eventfold.ports.engine import Span
+    from eventfold.ports.messages import Span
 
     return Span()
 

@@ -124,7 +124,7 @@ def test_a_gap_between_versions_is_an_error() -> None:
 
     from eventfold.concurrency import run
     from eventfold.core.envelope import NewEvent, new_id
-    from eventfold.ports.engine import AppendRequest
+    from eventfold.ports.messages import AppendRequest
 
     run(writer.engine.append_many([AppendRequest((NewEvent(new_id(), "schema-gap", 1, b"{}", ()),))]))
     with pytest.raises(UndecodableEvent, match="gap"):

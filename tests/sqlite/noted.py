@@ -12,7 +12,7 @@ import eventfold as ef
 from eventfold.core.envelope import NewEvent, Receipt, new_id
 from eventfold.core.query import ConditionClause
 from eventfold.engines.sqlite import SqliteEngine
-from eventfold.ports.engine import AppendRequest, Outcome
+from eventfold.ports.messages import AppendRequest, Outcome
 
 
 class Noted(ef.Event):

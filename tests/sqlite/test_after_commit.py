@@ -13,7 +13,7 @@ from eventfold.concurrency import run
 from eventfold.core.envelope import NewEvent, Receipt, new_id
 from eventfold.engines.sqlite import writer
 from eventfold.errors import AppendUnconfirmed
-from eventfold.ports.engine import AppendRequest
+from eventfold.ports.messages import AppendRequest
 from tests.sqlite.noted import engine_of, noted
 
 STEPS: dict[str, Callable[[Any], tuple[Any, str]]] = {

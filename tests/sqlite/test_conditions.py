@@ -18,7 +18,7 @@ from eventfold.core.query import ConditionClause, Query
 from eventfold.engines.sqlite import SqliteEngine, pool, writer
 from eventfold.engines.sqlite.file import File
 from eventfold.errors import AppendConflict
-from eventfold.ports.engine import Span
+from eventfold.ports.messages import Span
 from tests.sqlite.noted import engine_of, noted, opened, raw, request, written
 from tests.sqlite.other import ROOT
 
@@ -169,7 +169,7 @@ MEMORY = """
 import resource, sys
 import eventfold as ef
 from eventfold.concurrency.run import run
-from eventfold.ports.engine import Span
+from eventfold.ports.messages import Span
 from eventfold.core.query import Query
 from tests.sqlite.noted import *
 store = ef.Store(sys.argv[1])

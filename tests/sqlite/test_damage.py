@@ -19,7 +19,7 @@ from eventfold.core.envelope import NewEvent, new_id
 from eventfold.core.query import Query
 from eventfold.engines.sqlite import SqliteEngine
 from eventfold.errors import EventfoldError, NotAStore, StoreDamaged
-from eventfold.ports.engine import Span
+from eventfold.ports.messages import Span
 from tests.sqlite.noted import request
 
 EVENTS = 120

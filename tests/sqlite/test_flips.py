@@ -20,8 +20,8 @@ from eventfold.core.query import Query
 from eventfold.core.snapshot import Snapshot
 from eventfold.engines.sqlite import SqliteEngine
 from eventfold.errors import CorruptEvent, EventfoldError, StoreDamaged
-from eventfold.ports.engine import Span
 from eventfold.ports.inline import InlineRegistration
+from eventfold.ports.messages import Span
 from tests.cli.commands import run as eventfold
 from tests.sqlite.noted import request
 

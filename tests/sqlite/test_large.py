@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import eventfold as ef
 from eventfold.cli.jsonl import read_batches
 from eventfold.cli.read import split_into_chunks
-from eventfold.ports.engine import PAGE_BYTES
+from eventfold.ports.messages import PAGE_BYTES
 
 LARGE = 900_000  # ten of them reach PAGE_BYTES, nine do not
 

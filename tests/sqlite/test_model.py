@@ -14,7 +14,7 @@ from eventfold.core.query import Query
 from eventfold.engines.memory import MemoryEngine
 from eventfold.engines.sqlite import SqliteEngine
 from eventfold.engines.sqlite import queries as sql_queries
-from eventfold.ports.engine import AppendRequest, Span
+from eventfold.ports.messages import AppendRequest, Span
 from tests.model.calls import queries, requests, seen, timeless
 
 

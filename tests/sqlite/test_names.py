@@ -14,7 +14,7 @@ from eventfold.core.envelope import new_id
 from eventfold.core.query import Query
 from eventfold.engines.sqlite.batch import Batch
 from eventfold.errors import EventIdReused, StoreDamaged
-from eventfold.ports.engine import Span
+from eventfold.ports.messages import Span
 from tests.sqlite.noted import assert_whole, engine_of, foreign, raw, request, written
 
 

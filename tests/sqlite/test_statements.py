@@ -15,7 +15,7 @@ from eventfold.concurrency.run import run
 from eventfold.core.query import ConditionClause, Query
 from eventfold.engines.sqlite import SqliteEngine
 from eventfold.engines.sqlite.file import File
-from eventfold.ports.engine import Span
+from eventfold.ports.messages import Span
 from tests.sqlite.noted import Noted, foreign, noted, raw, request
 
 Statement = tuple[str, Any]

@@ -9,7 +9,7 @@ import eventfold as ef
 from eventfold.concurrency.run import run
 from eventfold.core.query import Query
 from eventfold.engines.sqlite import SqliteEngine
-from eventfold.ports.engine import Span
+from eventfold.ports.messages import Span
 from tests.sqlite.noted import noted, raw, request
 from tests.sqlite.other import Other
 

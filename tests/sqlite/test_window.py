@@ -16,7 +16,7 @@ from eventfold.core.query import ConditionClause, Item, Query
 from eventfold.engines.sqlite import SqliteEngine, batch, writer
 from eventfold.engines.sqlite.recent_window import RecentWindow
 from eventfold.errors import AppendConflict
-from eventfold.ports.engine import AppendRequest, Outcome
+from eventfold.ports.messages import AppendRequest, Outcome
 from tests.sqlite.noted import raw, request
 
 TYPES, TAGS = ("T0", "T1", "T2"), ("a", "b", "c", "d")

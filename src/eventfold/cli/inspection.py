@@ -18,7 +18,7 @@ from eventfold.cli.options import Json, Url, Wide, open_store, split_store_argum
 from eventfold.cli.output import Column, Output
 from eventfold.cli.state import resolve_position
 from eventfold.core.query import Cursor
-from eventfold.ports.engine import TagCount
+from eventfold.ports.messages import TagCount
 from eventfold.store import Store
 
 PAGE_TAGS = 1_000

@@ -32,7 +32,7 @@ from eventfold.core.envelope import (
     to_micros,
 )
 from eventfold.errors import InvalidEvent, InvalidInput
-from eventfold.ports.engine import PAGE_BYTES
+from eventfold.ports.messages import PAGE_BYTES
 
 KEYS = ("position", "id", "type", "tags", "data", "metadata", "time")
 OPAQUE_PREFIX = b'{"$bytes"'

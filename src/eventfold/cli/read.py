@@ -38,7 +38,7 @@ from eventfold.cli.suggestions import print_suggestions
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.event import Recorded
 from eventfold.core.query import Cursor, Query
-from eventfold.ports.engine import PAGE_BYTES
+from eventfold.ports.messages import PAGE_BYTES
 from eventfold.store import Store
 
 

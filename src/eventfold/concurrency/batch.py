@@ -11,7 +11,7 @@ from typing import Protocol
 
 from eventfold.concurrency.run import run
 from eventfold.errors import EventfoldError
-from eventfold.ports.engine import AppendRequest, Outcome
+from eventfold.ports.messages import AppendRequest, Outcome
 
 MAX_BATCH_REQUESTS = 512  # requests in one commit: beyond it, waiting grows and fsyncs saved do not
 

@@ -21,7 +21,7 @@ from eventfold.concurrency.waiting import LOOK_AGAIN_S
 from eventfold.core.envelope import Receipt, as_first_answer
 from eventfold.core.mutex import Mutex
 from eventfold.errors import EventfoldError
-from eventfold.ports.engine import AppendRequest, Outcome
+from eventfold.ports.messages import AppendRequest, Outcome
 
 
 class _Ticket:

@@ -11,7 +11,7 @@ from collections import deque
 
 from eventfold.concurrency.batch import MAX_BATCH_REQUESTS, Appends, Door, at_once, certain, counted
 from eventfold.errors import AppendUnconfirmed, EventfoldError
-from eventfold.ports.engine import AppendRequest, Outcome
+from eventfold.ports.messages import AppendRequest, Outcome
 
 
 class LoopGroupCommit:

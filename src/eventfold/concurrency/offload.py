@@ -19,7 +19,7 @@ from typing import Any
 from eventfold.concurrency.batch import MAX_BATCH_REQUESTS, Appends, Door, at_once, certain, commit_batch
 from eventfold.concurrency.run import refuse_after_fork, run
 from eventfold.errors import StoreClosed
-from eventfold.ports.engine import AppendRequest, Outcome
+from eventfold.ports.messages import AppendRequest, Outcome
 
 LOOK_AGAIN_S = 1.0
 LASTING = {

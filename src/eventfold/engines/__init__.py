@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from eventfold.engines.addresses import MEMORY, address_text, file_path
 from eventfold.errors import InvalidInput, InvalidUrl, MissingExtra, NotSupported
-from eventfold.ports.engine import Engine, RestoreResult, UpgradeResult
+from eventfold.ports.engine import Engine
+from eventfold.ports.services import RestoreResult, UpgradeResult
 
 Mode = Literal["sync", "async"]
 SCHEMES = ("memory", "sqlite", "postgresql", "postgres", "file")

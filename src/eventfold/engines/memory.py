@@ -20,20 +20,18 @@ from eventfold.core.mutex import Mutex
 from eventfold.core.query import ConditionClause, Item, Matcher, Query
 from eventfold.core.snapshot import Snapshot
 from eventfold.errors import EventfoldError, NotSupported, StoreNotFound
-from eventfold.ports.engine import (
+from eventfold.ports.inline import ExclusiveTransaction, InlineProjector, InlineRegistration
+from eventfold.ports.messages import (
     PAGE_BYTES,
     AppendRequest,
     Capabilities,
-    ExclusiveTransaction,
     Head,
-    InlineProjector,
     Outcome,
     Page,
     Span,
     TagCount,
     TypeCount,
 )
-from eventfold.ports.inline import InlineRegistration
 from eventfold.ports.refusals import (
     base_event_missing,
     conflict,

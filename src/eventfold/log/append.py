@@ -25,7 +25,7 @@ from eventfold.core.state import State
 from eventfold.errors import AppendUnconfirmed, InvalidInput, InvalidQuery, NotSupported, StoreUnavailable
 from eventfold.log.context import Door, Log, Options, metadata_of, refuse_nested_append
 from eventfold.log.cursors import LAST_POSITION, check_position, known_position, position_of
-from eventfold.ports.engine import PAGE_BYTES, AppendRequest
+from eventfold.ports.messages import PAGE_BYTES, AppendRequest
 
 Asked = Query | State
 Unless = Asked | Sequence[tuple[Asked, int]] | None

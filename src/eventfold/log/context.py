@@ -18,7 +18,8 @@ from eventfold.errors import InvalidInput
 from eventfold.log.lock_holders import LockTable
 from eventfold.log.pipeline import DecisionPipeline, Exclusive, Promise
 from eventfold.log.state_cache import StateCache
-from eventfold.ports.engine import AppendRequest, Engine, Outcome
+from eventfold.ports.engine import Engine
+from eventfold.ports.messages import AppendRequest, Outcome
 
 Door = Callable[[Callable[[], object]], bool]  # calls what it is given, which hands the request in, or says no
 

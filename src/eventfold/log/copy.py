@@ -13,7 +13,8 @@ import msgspec
 from eventfold.core.envelope import StoredEvent, digest
 from eventfold.core.query import Query
 from eventfold.errors import CursorMismatch, InvalidInput
-from eventfold.ports.engine import Engine, Span
+from eventfold.ports.engine import Engine
+from eventfold.ports.messages import Span
 
 PAGE = 1_000
 EVERYTHING = Query()

@@ -24,7 +24,7 @@ from eventfold.log.decided import Decided
 from eventfold.log.decision import DecisionCall
 from eventfold.log.pipeline import LoadClaim, PendingDecision
 from eventfold.log.read import Bounds, Reader, StateFold, load, load_cached
-from eventfold.ports.engine import AppendRequest
+from eventfold.ports.messages import AppendRequest
 
 S = TypeVar("S", bound=State)
 R = TypeVar("R")

@@ -15,7 +15,7 @@ from eventfold.log.append import query_of
 from eventfold.log.context import Log
 from eventfold.log.cursors import cursor_after, cursor_at, verify
 from eventfold.log.read import PAGE, decoder_for
-from eventfold.ports.engine import Page, Span
+from eventfold.ports.messages import Page, Span
 
 START = Cursor("", 0, 0, "")
 

@@ -22,7 +22,7 @@ from eventfold.log.append import query_of
 from eventfold.log.context import Log
 from eventfold.log.cursors import LAST_POSITION, check_position, known_position, position_of
 from eventfold.log.snapshots import is_snapshot_due, load_snapshot, save_snapshot
-from eventfold.ports.engine import Page, Span, TagCount
+from eventfold.ports.messages import Page, Span, TagCount
 from eventfold.ports.refusals import beyond_head
 
 S = TypeVar("S", bound=State)

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Flag, auto
+from typing import Any, Protocol
 
 import msgspec
 
-from eventfold.errors import InlineMissing, NotSupported
+from eventfold.core.envelope import StoredEvent
+from eventfold.core.query import Query
+from eventfold.errors import EventfoldError, InlineMissing, NotSupported
+from eventfold.ports.messages import Page
 
 
 class AppendMode(Flag):
@@ -36,6 +40,79 @@ class InlineRegistration(msgspec.Struct, frozen=True):
     code: str
     types: tuple[str, ...]
     incarnation: str
+
+
+class StaleRows(Exception):
+    """What was folded was folded from rows that are no longer those: fold it again, in a new transaction."""
+
+
+class InlineTransaction(Protocol):
+    """Read models in one transaction of an append. `types`: the events they take."""
+
+    types: frozenset[str]
+
+    def take(self, events: Sequence[StoredEvent], at_once: bool = False) -> EventfoldError | None:
+        """Fold the events of one request; or say why not: then it is as though they had never been given.
+
+        Raises InlineFailed where it cannot be told which request is at fault: roll back, and begin again `at_once`.
+        """
+        ...
+
+    def write(self) -> None:
+        """Write whatever was taken. Raises StaleRows, and InlineFailed as `take` does."""
+        ...
+
+    def end(self, head: int | None) -> None:
+        """The transaction was committed and the log has this head; None: it was rolled back."""
+        ...
+
+
+class InlineProjector(Protocol):
+    """Who folds read models within appends: given to an engine, which knows nothing of them."""
+
+    @property
+    def codes(self) -> Mapping[str, str]:
+        """The fingerprints of the code it has, by name."""
+        ...
+
+    def begin(self, connection: Any, head: int, inlined: Sequence[InlineRegistration]) -> InlineTransaction:
+        """Begin within a transaction of `connection` that holds the writers' lock; `head` as it was before it."""
+        ...
+
+    def forget(self) -> None:
+        """Believe nothing of what is remembered: a transaction was ended by an exception, before `Folding.end`."""
+        ...
+
+
+class ExclusiveTransaction(Protocol):
+    """A transaction in which nobody appends: it is committed, or rolled back, as a whole."""
+
+    @property
+    def connection(self) -> Any:
+        """The driver's own."""
+        ...
+
+    @property
+    def head(self) -> int:
+        """Where the log ends."""
+        ...
+
+    @property
+    def inlined(self) -> Sequence[InlineRegistration]:
+        """Those that are enrolled."""
+        ...
+
+    async def read(self, query: Query, after: int) -> Page:
+        """The next matching events."""
+        ...
+
+    async def enrol(self, inlined: InlineRegistration) -> None:
+        """From this commit on every append folds it, or is refused. In place of one of the same name."""
+        ...
+
+    async def dismiss(self, name: str) -> None:
+        """From this commit on no append folds it."""
+        ...
 
 
 def missing_code(

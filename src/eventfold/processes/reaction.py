@@ -20,7 +20,7 @@ from eventfold.log.context import Log, Options
 from eventfold.log.decide import decide, epoch_ended_error
 from eventfold.log.read import load_cached
 from eventfold.log.state_cache import StateCache
-from eventfold.ports.engine import AppendRequest
+from eventfold.ports.messages import AppendRequest
 from eventfold.processes.actions import Cancel, Decision, Timer, class_of, matches_refusal
 from eventfold.processes.classes import Process
 from eventfold.processes.definition import ProcessDefinition, key_text

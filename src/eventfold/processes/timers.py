@@ -18,7 +18,7 @@ from eventfold.core.query import ConditionClause
 from eventfold.core.snapshot import Snapshot
 from eventfold.errors import AppendConflict, AppendUnconfirmed, EventIdReused
 from eventfold.log.context import Log
-from eventfold.ports.engine import AppendRequest, Outcome, Span
+from eventfold.ports.messages import AppendRequest, Outcome, Span
 from eventfold.processes.timer_events import (
     ANY,
     CANCELLED,

@@ -18,7 +18,7 @@ from eventfold.core.envelope import NewEvent, Receipt, new_id
 from eventfold.core.event import Event
 from eventfold.errors import EventfoldError, TargetUnavailable
 from eventfold.log.context import Log, Options, metadata_of
-from eventfold.ports.engine import AppendRequest
+from eventfold.ports.messages import AppendRequest
 from eventfold.ports.target import CheckpointChanged, ControlTransaction, PendingCommand, Target
 
 TYPE = "$projection-acted"

@@ -14,8 +14,8 @@ from eventfold.core.codec import Registry
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.tally import EMPTY_TALLY, tally
 from eventfold.errors import CursorMismatch, EventfoldError, InlineFailed, LeaseLost, UnknownProjection
-from eventfold.ports.engine import Engine, StaleRows
-from eventfold.ports.inline import InlineRegistration
+from eventfold.ports.engine import Engine
+from eventfold.ports.inline import InlineRegistration, StaleRows
 from eventfold.ports.target import (
     Checkpoint,
     CheckpointChanged,

@@ -20,8 +20,8 @@ from eventfold.core.query import Cursor
 from eventfold.errors import InvalidProjection, NotSupported, UnknownProjection
 from eventfold.log.context import Log
 from eventfold.log.cursors import verify
-from eventfold.ports.engine import Engine, ExclusiveTransaction
-from eventfold.ports.inline import InlineRegistration
+from eventfold.ports.engine import Engine
+from eventfold.ports.inline import ExclusiveTransaction, InlineRegistration
 from eventfold.ports.target import (
     INLINE,
     Checkpoint,

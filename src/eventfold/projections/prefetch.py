@@ -15,7 +15,7 @@ from eventfold.core.envelope import StoredEvent
 from eventfold.core.query import Query
 from eventfold.core.tally import Tally, tally
 from eventfold.log.context import Log
-from eventfold.ports.engine import Page, Span
+from eventfold.ports.messages import Page, Span
 from eventfold.projections.page import DecodedEvent, PageDecoder, stored_events
 
 

@@ -15,7 +15,7 @@ from eventfold.core.query import Cursor, Query
 from eventfold.errors import CursorMismatch, EventfoldError
 from eventfold.log.context import Log
 from eventfold.log.cursors import verify
-from eventfold.ports.engine import Span
+from eventfold.ports.messages import Span
 from eventfold.ports.target import INLINE, Checkpoint, ParkedEvent, ProjectionRecord, Target
 from eventfold.projections.failures import StopReason, ahead_of_log_error, entries_of
 

@@ -16,8 +16,8 @@ from eventfold.core.tally import EMPTY_TALLY, MODULUS, Tally, event_hash, tally
 from eventfold.errors import CursorMismatch
 from eventfold.log.context import Log
 from eventfold.log.cursors import verify
-from eventfold.ports.engine import Span
 from eventfold.ports.integrity import Problem, Progress
+from eventfold.ports.messages import Span
 from eventfold.ports.target import INLINE, Checkpoint, ParkedEvent, Target
 from eventfold.projections.definition import ProjectionDefinition
 from eventfold.projections.failures import marks_of

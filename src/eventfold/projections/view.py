@@ -13,7 +13,7 @@ from eventfold.core.event import Recorded
 from eventfold.errors import InvalidInput, InvalidProjection
 from eventfold.log.context import Log
 from eventfold.log.read import last_micros, resolve_position
-from eventfold.ports.engine import Span
+from eventfold.ports.messages import Span
 from eventfold.projections.classes import Projection
 from eventfold.projections.definition import ProjectionDefinition, projection_definition
 from eventfold.projections.fold import keys_in

@@ -18,7 +18,7 @@ from eventfold.core.tally import tally
 from eventfold.errors import CursorMismatch, LeaseLost, ProjectionDamaged
 from eventfold.log.context import Log, writing_to
 from eventfold.log.cursors import verify
-from eventfold.ports.engine import Page, Span
+from eventfold.ports.messages import Page, Span
 from eventfold.ports.target import Checkpoint, CheckpointChanged, CheckpointUpdate, ParkedEvent, PartitionKey, Target
 from eventfold.projections.definition import ProjectionDefinition
 from eventfold.projections.failures import (

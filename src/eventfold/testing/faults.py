@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from eventfold.errors import AppendUnconfirmed, StoreBusy
-from eventfold.ports.engine import AppendRequest, Capabilities, Engine, Outcome
+from eventfold.ports.engine import Engine
+from eventfold.ports.messages import AppendRequest, Capabilities, Outcome
 
 NO_FAULT: tuple[str, Any] = ("nothing", None)
 

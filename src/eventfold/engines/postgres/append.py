@@ -30,7 +30,7 @@ from eventfold.engines.postgres.batch import AppendBatch, numbered_clauses
 from eventfold.engines.postgres.checksums import new_event_crc
 from eventfold.engines.postgres.large_queries import rarest_tag_first
 from eventfold.engines.postgres.schema import LAYOUT
-from eventfold.ports.engine import AppendRequest, Outcome
+from eventfold.ports.messages import AppendRequest, Outcome
 from eventfold.ports.refusals import base_event_missing, conflict, id_reused, in_the_future
 
 APPEND_ARGUMENTS: dict[str, str] = {  # name and type, in the order in which the SQL functions declare them

@@ -18,7 +18,7 @@ from eventfold.core.envelope import NewEvent, StoredEvent
 from eventfold.core.query import Query
 from eventfold.core.snapshot import Snapshot
 from eventfold.errors import CorruptEvent, StoreDamaged
-from eventfold.ports.engine import Span
+from eventfold.ports.messages import Span
 
 _pack = msgspec.msgpack.Encoder().encode
 _SIGN = 1 << 31

@@ -29,22 +29,10 @@ from eventfold.engines.postgres.statements import STATS_COLUMNS, ReadStatements
 from eventfold.engines.postgres.transactions import TransactionalAppends
 from eventfold.engines.postgres.writer import PostgresWriter
 from eventfold.errors import NotSupported
-from eventfold.ports.engine import (
-    AppendRequest,
-    Capabilities,
-    ExclusiveTransaction,
-    Head,
-    InlineProjector,
-    Outcome,
-    Page,
-    RestoreResult,
-    Span,
-    TagCount,
-    TypeCount,
-    UpgradeResult,
-)
-from eventfold.ports.inline import InlineRegistration
+from eventfold.ports.inline import ExclusiveTransaction, InlineProjector, InlineRegistration
 from eventfold.ports.integrity import Problem, Progress
+from eventfold.ports.messages import AppendRequest, Capabilities, Head, Outcome, Page, Span, TagCount, TypeCount
+from eventfold.ports.services import RestoreResult, UpgradeResult
 
 
 class PostgresEngine:

@@ -24,16 +24,16 @@ from eventfold.engines.postgres.connection import Connection, ResultRows
 from eventfold.engines.postgres.options import quote_identifier, writer_lock_arguments
 from eventfold.engines.postgres.pool import ThreadCheckouts
 from eventfold.errors import AppendUnconfirmed, EventfoldError, InlineFailed, NotSupported, StoreDamaged
-from eventfold.ports.engine import (
-    PAGE_BYTES,
+from eventfold.ports.inline import (
+    AppendMode,
     ExclusiveTransaction,
     InlineProjector,
+    InlineRegistration,
     InlineTransaction,
-    Page,
-    Span,
     StaleRows,
+    missing_code,
 )
-from eventfold.ports.inline import AppendMode, InlineRegistration, missing_code
+from eventfold.ports.messages import PAGE_BYTES, Page, Span
 
 READ_POSITIONS = 2_000  # that one page covers in an exclusive transaction
 
@@ -189,7 +189,7 @@ class InlineAppender:
 
 
 class PostgresExclusiveTransaction:
-    """See ports.engine.ExclusiveTransaction."""
+    """See ports.inline.ExclusiveTransaction."""
 
     def __init__(
         self,

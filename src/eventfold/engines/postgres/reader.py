@@ -32,7 +32,7 @@ from eventfold.engines.postgres.moment_variants import MomentVariants
 from eventfold.engines.postgres.options import quote_identifier
 from eventfold.engines.postgres.servers import Servers
 from eventfold.engines.postgres.statements import MAX_POSITION, ReadStatements
-from eventfold.ports.engine import PAGE_BYTES, AppendRequest, Head, Page, Span, TypeCount
+from eventfold.ports.messages import PAGE_BYTES, AppendRequest, Head, Page, Span, TypeCount
 
 
 class PostgresReader:

@@ -12,7 +12,7 @@ from typing import Any
 from eventfold.core.envelope import MAX_EVENT_BYTES
 from eventfold.core.query import Item, Query
 from eventfold.engines.postgres.large_queries import LargeQuery, is_large
-from eventfold.ports.engine import PAGE_BYTES, Span
+from eventfold.ports.messages import PAGE_BYTES, Span
 
 MAX_POSITION = 2**63 - 1
 COLUMNS = (

@@ -25,7 +25,7 @@ from eventfold.engines.postgres.reader import PostgresReader
 from eventfold.engines.postgres.servers import Servers
 from eventfold.engines.postgres.statements import ReadStatements
 from eventfold.errors import AppendUnconfirmed, InvalidInput, NotSupported, StoreUnavailable
-from eventfold.ports.engine import AppendRequest
+from eventfold.ports.messages import AppendRequest
 from eventfold.ports.refusals import epoch_ended, id_reused
 
 UserConnection = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]

@@ -36,8 +36,8 @@ from eventfold.engines.postgres.reader import PostgresReader
 from eventfold.engines.postgres.servers import Servers
 from eventfold.engines.postgres.statements import ReadStatements
 from eventfold.errors import AppendConflict, CorruptEvent, EventfoldError, EventIdReused, StoreBusy, StoreUnavailable
-from eventfold.ports.engine import AppendRequest, ExclusiveTransaction, InlineProjector, Outcome
-from eventfold.ports.inline import AppendMode, InlineRegistration
+from eventfold.ports.inline import AppendMode, ExclusiveTransaction, InlineProjector, InlineRegistration
+from eventfold.ports.messages import AppendRequest, Outcome
 from eventfold.ports.refusals import epoch_ended, id_reused, is_repeat
 
 MAX_RECENT_APPENDS = 2_048  # appends whose last event is remembered with its position

@@ -16,7 +16,7 @@ from eventfold.engines.sqlite.errors import connect, record_errno, translate_err
 from eventfold.engines.sqlite.file import File
 from eventfold.engines.sqlite.schema import read_identity, write_identity
 from eventfold.errors import EventfoldError, NotAStore, StoreBusy, StoreFull
-from eventfold.ports.engine import RestoreResult
+from eventfold.ports.services import RestoreResult
 
 try:
     import fcntl

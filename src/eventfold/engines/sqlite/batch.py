@@ -19,8 +19,8 @@ from eventfold.engines.sqlite.read import decode_request_key
 from eventfold.engines.sqlite.recent_window import MAX_EVENTS
 from eventfold.engines.sqlite.schema import with_checksum
 from eventfold.errors import EventfoldError, EventIdReused, InvalidQuery, Unreadable
-from eventfold.ports.engine import AppendRequest, Head, InlineTransaction, Outcome
-from eventfold.ports.inline import AppendMode, missing_code
+from eventfold.ports.inline import AppendMode, InlineTransaction, missing_code
+from eventfold.ports.messages import AppendRequest, Head, Outcome
 from eventfold.ports.refusals import base_event_missing, conflict, epoch_ended, id_reused, in_the_future, is_repeat
 
 if TYPE_CHECKING:

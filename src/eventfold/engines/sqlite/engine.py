@@ -42,22 +42,10 @@ from eventfold.engines.sqlite.upgrade import upgrade
 from eventfold.engines.sqlite.watch import Watch
 from eventfold.engines.sqlite.writer import Writer
 from eventfold.errors import CorruptEvent, InvalidInput, StoreDamaged, Unreadable
-from eventfold.ports.engine import (
-    AppendRequest,
-    Capabilities,
-    ExclusiveTransaction,
-    Head,
-    InlineProjector,
-    Outcome,
-    Page,
-    RestoreResult,
-    Span,
-    TagCount,
-    TypeCount,
-    UpgradeResult,
-)
-from eventfold.ports.inline import InlineRegistration
+from eventfold.ports.inline import ExclusiveTransaction, InlineProjector, InlineRegistration
 from eventfold.ports.integrity import Problem, Progress
+from eventfold.ports.messages import AppendRequest, Capabilities, Head, Outcome, Page, Span, TagCount, TypeCount
+from eventfold.ports.services import RestoreResult, UpgradeResult
 
 T = TypeVar("T")
 MAX_READ_ATTEMPTS = 5  # attempts at one read, each disturbed by a checkpoint

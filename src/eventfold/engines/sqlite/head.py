@@ -12,7 +12,7 @@ import apsw
 from eventfold.engines.sqlite import schema
 from eventfold.engines.sqlite.file import File
 from eventfold.engines.sqlite.read import RowDecoder, missing_error
-from eventfold.ports.engine import Head
+from eventfold.ports.messages import Head
 
 EMPTY_HEAD = Head(0, 0, b"")
 

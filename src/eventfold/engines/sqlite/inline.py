@@ -13,8 +13,8 @@ import apsw
 from eventfold.core.query import Query
 from eventfold.engines.sqlite.errors import inconsistency_error
 from eventfold.engines.sqlite.schema import with_checksum
-from eventfold.ports.engine import Page, Span
 from eventfold.ports.inline import InlineRegistration
+from eventfold.ports.messages import Page, Span
 
 SELECT_REGISTRATIONS = "SELECT name, code, types, ticket, crc FROM inlined ORDER BY name"
 INSERT_REGISTRATION = "INSERT OR REPLACE INTO inlined (name, code, types, ticket, crc) VALUES (?,?,?,?,?)"
@@ -36,7 +36,7 @@ def read_registrations(connection: apsw.Connection) -> list[InlineRegistration]:
 
 
 class SqliteExclusiveTransaction:
-    """See engine.ExclusiveTransaction."""
+    """See ports.inline.ExclusiveTransaction."""
 
     def __init__(self, connection: apsw.Connection, head: int, ask: ReadPage) -> None:
         self.connection, self.head = connection, head

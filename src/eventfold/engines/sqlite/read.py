@@ -33,7 +33,7 @@ from eventfold.engines.sqlite.queries import (
 from eventfold.engines.sqlite.queries import find_positions as found_by_many
 from eventfold.engines.sqlite.schema import with_checksum
 from eventfold.errors import CorruptEvent
-from eventfold.ports.engine import PAGE_BYTES, Page, Span
+from eventfold.ports.messages import PAGE_BYTES, Page, Span
 
 FIRST_FETCH_ROWS = 8  # fetched first, while the size of rows is unknown; an event is below 1 MB
 MIN_INT64, MAX_INT64 = -(2**63), 2**63 - 1

@@ -29,7 +29,7 @@ from eventfold.engines.sqlite.schema import (
     with_checksum,
 )
 from eventfold.errors import NotAStore, StoreBusy, StoreVersionMismatch
-from eventfold.ports.engine import UpgradeResult
+from eventfold.ports.services import UpgradeResult
 
 MAX_COPY_NAMES = 1_000  # names tried for the copy
 

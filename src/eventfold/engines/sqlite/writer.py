@@ -25,17 +25,8 @@ from eventfold.engines.sqlite.queries import NameLookup, first_match
 from eventfold.engines.sqlite.read import RowDecoder, read_page
 from eventfold.engines.sqlite.recent_window import RecentWindow
 from eventfold.errors import AppendUnconfirmed, EventfoldError, InlineFailed, StoreUnavailable
-from eventfold.ports.engine import (
-    AppendRequest,
-    ExclusiveTransaction,
-    Head,
-    InlineProjector,
-    Outcome,
-    Page,
-    Span,
-    StaleRows,
-)
-from eventfold.ports.inline import AppendMode
+from eventfold.ports.inline import AppendMode, ExclusiveTransaction, InlineProjector, StaleRows
+from eventfold.ports.messages import AppendRequest, Head, Outcome, Page, Span
 
 T = TypeVar("T")
 OLD_CONDITION_POSITIONS = 10_000  # conditions on more positions are also checked before the lock is taken

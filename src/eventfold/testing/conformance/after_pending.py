@@ -15,7 +15,7 @@ import eventfold as ef
 from eventfold.core.envelope import Receipt, new_id
 from eventfold.core.query import ConditionClause, Query
 from eventfold.errors import AppendConflict, EventIdReused, InvalidQuery
-from eventfold.ports.engine import AppendRequest
+from eventfold.ports.messages import AppendRequest
 from eventfold.store import Store
 from eventfold.testing.conformance.events import about, amounts, deposit
 

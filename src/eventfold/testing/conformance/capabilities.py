@@ -15,7 +15,7 @@ import pytest
 import eventfold as ef
 from eventfold.core.query import Query
 from eventfold.errors import NotSupported, StoreClosed
-from eventfold.ports.engine import Capabilities
+from eventfold.ports.messages import Capabilities
 from eventfold.store import Store
 from eventfold.testing.conformance.engine_under_test import EngineUnderTest
 from eventfold.testing.conformance.events import Account, Deposited, Noted, about, amounts, deposit, deposits

@@ -10,7 +10,7 @@ import pytest
 import eventfold as ef
 from eventfold.core.query import ConditionClause, Item, Query
 from eventfold.errors import InvalidInput, InvalidQuery
-from eventfold.ports.engine import AppendRequest
+from eventfold.ports.messages import AppendRequest
 from eventfold.store import Store
 from eventfold.testing.conformance.events import (
     Account,

@@ -11,7 +11,7 @@ from eventfold.concurrency import run
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.query import Query
 from eventfold.errors import AppendConflict
-from eventfold.ports.engine import Span
+from eventfold.ports.messages import Span
 from eventfold.store import Store
 from eventfold.testing.conformance.events import about, deposit, deposits, draft, positions
 

@@ -13,7 +13,8 @@ import pytest
 
 import eventfold as ef
 from eventfold.core.query import Query
-from eventfold.ports.engine import Engine, Page, Span
+from eventfold.ports.engine import Engine
+from eventfold.ports.messages import Page, Span
 from eventfold.store import Store
 from eventfold.testing.conformance.engine_under_test import EngineUnderTest
 from eventfold.testing.conformance.events import (

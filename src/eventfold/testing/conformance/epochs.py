@@ -7,7 +7,7 @@ from typing import Any
 from eventfold.core.envelope import Receipt
 from eventfold.core.query import ConditionClause
 from eventfold.errors import AppendConflict
-from eventfold.ports.engine import AppendRequest
+from eventfold.ports.messages import AppendRequest
 from eventfold.store import Store
 from eventfold.testing.conformance.events import about, deposit
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from eventfold.ports.engine import Capabilities
+from eventfold.ports.messages import Capabilities
 from eventfold.store import Store
 from eventfold.testing.clock import Clock
 from eventfold.testing.conformance.engine_under_test import EngineUnderTest

@@ -14,7 +14,7 @@ import eventfold as ef
 from eventfold.core.envelope import Receipt
 from eventfold.core.query import ConditionClause, Query
 from eventfold.errors import EventIdReused, PositionBeyondHead
-from eventfold.ports.engine import AppendRequest
+from eventfold.ports.messages import AppendRequest
 from eventfold.store import Store
 from eventfold.testing.conformance.events import Noted, about, amounts, deposit, draft, positions
 

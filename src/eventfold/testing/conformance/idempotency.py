@@ -102,7 +102,7 @@ def test_a_known_id_in_another_version_is_refused(store: Store, port: Any) -> No
     def outcome(**change: Any) -> Any:
         from msgspec.structs import replace
 
-        from eventfold.ports.engine import AppendRequest
+        from eventfold.ports.messages import AppendRequest
 
         return port.append_many([AppendRequest((replace(new, **change),))])[0]
 
@@ -251,7 +251,7 @@ def test_a_reused_id_claims_no_key(store: Store) -> None:
 
 def test_a_repeat_claims_its_key_within_one_commit(store: Store, port: Any) -> None:
     """Beside others that are written: an append, its repeat under a key, and one that comes under that key."""
-    from eventfold.ports.engine import AppendRequest
+    from eventfold.ports.messages import AppendRequest
 
     first, other, last = (tuple(store.registry.encode(e) for e in each) for each in (several(), [deposit()], [Noted()]))
     outcomes: list[Any] = port.append_many(

@@ -10,8 +10,7 @@ import pytest
 import eventfold as ef
 from eventfold.core.query import Query
 from eventfold.errors import InlineFailed, InlineMissing, NotSupported
-from eventfold.ports.engine import ExclusiveTransaction
-from eventfold.ports.inline import InlineRegistration
+from eventfold.ports.inline import ExclusiveTransaction, InlineRegistration
 from eventfold.store import Store
 from eventfold.testing.conformance.engine_under_test import EngineUnderTest
 from eventfold.testing.conformance.events import Deposited, Noted, deposit

@@ -9,7 +9,7 @@ import pytest
 
 from eventfold.core.envelope import NewEvent
 from eventfold.core.query import Query
-from eventfold.ports.engine import PAGE_BYTES, Page, Span
+from eventfold.ports.messages import PAGE_BYTES, Page, Span
 from eventfold.store import Store
 from eventfold.testing.conformance.events import about, deposit, deposits
 

@@ -18,7 +18,7 @@ from eventfold.core.envelope import NewEvent, new_id
 from eventfold.core.event import RawEvent
 from eventfold.core.query import Item, Query
 from eventfold.errors import InvalidInput, InvalidQuery, UndecodableEvent, UnknownEventType
-from eventfold.ports.engine import AppendRequest
+from eventfold.ports.messages import AppendRequest
 from eventfold.store import Store
 from eventfold.testing.conformance.events import (
     Deposited,

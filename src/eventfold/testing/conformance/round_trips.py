@@ -17,7 +17,7 @@ import pytest
 import eventfold as ef
 from eventfold.core.envelope import NewEvent, new_id
 from eventfold.errors import CorruptEvent, UndecodableEvent
-from eventfold.ports.engine import AppendRequest
+from eventfold.ports.messages import AppendRequest
 from eventfold.store import Store
 from eventfold.testing.conformance.events import Noted, positions
 

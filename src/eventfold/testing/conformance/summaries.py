@@ -10,7 +10,7 @@ import eventfold as ef
 from eventfold.core.envelope import to_micros
 from eventfold.core.query import Query
 from eventfold.errors import InvalidQuery
-from eventfold.ports.engine import TagCount, TypeCount
+from eventfold.ports.messages import TagCount, TypeCount
 from eventfold.store import Store
 from eventfold.testing.conformance.engine_under_test import EngineUnderTest
 from eventfold.testing.conformance.events import Noted, Opened, about, deposit, deposits

@@ -11,7 +11,7 @@ import pytest
 import eventfold as ef
 from eventfold.core.envelope import NewEvent
 from eventfold.core.query import Query
-from eventfold.ports.engine import Span
+from eventfold.ports.messages import Span
 from eventfold.store import Store
 from eventfold.testing.conformance.engine_under_test import EngineUnderTest
 
