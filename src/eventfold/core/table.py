@@ -60,6 +60,16 @@ class Table(msgspec.Struct, frozen=True):
         return tuple(column.name for column in self.columns)
 
 
+def stored_name(table: str, generation: int) -> str:
+    """The name under which a generation's own table is kept."""
+    return f"{table}__{generation}"
+
+
+def generation_table(table: Table, generation: int) -> Table:
+    """The table of one generation."""
+    return msgspec.structs.replace(table, name=stored_name(table.name, generation))
+
+
 class RowCodec(msgspec.Struct):
     """How the rows of one class travel: `pack` makes the tuple to store, `unpack` the row object of a stored tuple."""
 

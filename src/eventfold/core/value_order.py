@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
+from zlib import crc32
 
 from eventfold.core.table import ColumnKind
 
@@ -28,6 +29,19 @@ def canonical(value: Any) -> Any:
     if type(value) is float:
         return value + 0.0  # -0.0 becomes 0.0
     return value
+
+
+def key_text(key: tuple[Any, ...]) -> str:
+    """A key as text, the same for equal keys: parked events are grouped by it, and it decides the partition."""
+    try:
+        return ", ".join([str(canonical(value)) for value in key])
+    except OverflowError:  # a time that no year of the calendar contains in UTC: no row has such a key
+        return ", ".join(map(str, key))
+
+
+def partition_of(key: tuple[Any, ...], partitions: int) -> int:
+    """The partition of a key, the same on every machine."""
+    return crc32(key_text(key).encode("utf-8", "surrogatepass")) % partitions
 
 
 def _shortest(value: Decimal) -> Decimal:

@@ -390,8 +390,3 @@ class Target(Protocol):
     def close(self) -> None:
         """Release everything. Closing twice is harmless."""
         ...
-
-
-def physical(table: str, generation: int) -> str:
-    """The name of a generation's own table."""
-    return f"{table}__{generation}"

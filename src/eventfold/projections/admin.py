@@ -15,7 +15,7 @@ from weakref import WeakSet
 
 from eventfold.concurrency import run
 from eventfold.core.query import Cursor, Query
-from eventfold.core.table import filter_value
+from eventfold.core.table import filter_value, generation_table
 from eventfold.core.unstorable import refuse_limit, refuse_unstorable_filter, sort_fields, unstorable_filter_error
 from eventfold.errors import (
     CursorMismatch,
@@ -52,7 +52,6 @@ from eventfold.projections.definition import (
     projection_definitions,
 )
 from eventfold.projections.failures import ahead_of_log_error, stopped_error
-from eventfold.projections.fold import name_table
 from eventfold.projections.follower_progress import FollowerProgress
 from eventfold.projections.generations import require_record
 from eventfold.projections.inline_admin import is_inline
@@ -258,7 +257,7 @@ class ProjectionAdmin:
         target = self.catalog.target_of(plan)
         if generation is not None:
             generations.refuse_unknown(target.checkpoints(plan.name), plan.name, generation)
-        table = name_table(plan.rows.table, generation or require_record(target, plan.name).live)
+        table = generation_table(plan.rows.table, generation or require_record(target, plan.name).live)
         packed = {name: filter_value(table, name, value) for name, value in where.items()}
         refuse_unstorable_filter(plan.name, plan.rows.table, packed)
         try:

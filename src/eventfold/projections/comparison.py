@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from eventfold.concurrency import run
-from eventfold.core.table import Table
+from eventfold.core.table import Table, generation_table
 from eventfold.core.tally import MODULUS
 from eventfold.core.value_order import canonical
 from eventfold.errors import ProjectionError
@@ -29,7 +29,6 @@ from eventfold.ports.target import (
 from eventfold.projections.catch_up import catch_up, worker_context
 from eventfold.projections.definition import ProjectionDefinition
 from eventfold.projections.failures import marks_of, stopped_error
-from eventfold.projections.fold import name_table
 from eventfold.projections.generations import require_record, tables_of
 from eventfold.projections.leases import new_holder_id
 from eventfold.projections.worker import PartitionWorker
@@ -99,7 +98,7 @@ def _pairs(plan: ProjectionDefinition, target: Target, generations: tuple[int, i
     if plan.rows is not None:
         table = plan.rows.table
         yield from _merge_rows(
-            table, *(_rows_in_order(target, name_table(table, generation)) for generation in generations)
+            table, *(_rows_in_order(target, generation_table(table, generation)) for generation in generations)
         )
         return
     for name in plan.tables:

@@ -13,10 +13,10 @@ from typing import Any, Protocol, cast
 import msgspec
 
 from eventfold.core.event import Recorded
-from eventfold.core.table import Table
+from eventfold.core.table import Table, generation_table
 from eventfold.core.unstorable import refuse_moments, refuse_other_types, unstorable_error
 from eventfold.errors import EventfoldError, InvalidProjection
-from eventfold.ports.target import PartitionKey, RowRefused, TargetTransaction, physical
+from eventfold.ports.target import PartitionKey, RowRefused, TargetTransaction
 from eventfold.projections.definition import Handler, Key, ProjectionDefinition
 from eventfold.projections.page import (
     MAX_CACHED_ROWS,
@@ -88,7 +88,7 @@ class RowCache:
         assert plan.rows is not None
         self._plan, self._target, self._of, self._catches = plan, target, plan.rows, catches
         table = plan.rows.table
-        self.table = name_table(table, place.generation)
+        self.table = generation_table(table, place.generation)
         self._moments = any(column.kind == "moment" for column in table.columns)
         self._cache: dict[tuple[Any, ...], Any] = {}
         self._whole = fresh  # whatever is not in memory does not exist
@@ -310,8 +310,3 @@ class HandlerDispatch:
                     raise HandlerFailed(None if len(items) > 1 else 0, error, handler.name) from error
                 timing.add(handler.name, clock() - began, len(taken))
         return len(items)
-
-
-def name_table(table: Table, generation: int) -> Table:
-    """The table of one generation."""
-    return msgspec.structs.replace(table, name=physical(table.name, generation))

@@ -18,7 +18,7 @@ import msgspec
 from eventfold.core.decoders import decode
 from eventfold.core.event import declaration_of, stored_names_of
 from eventfold.core.query import Cursor, Query
-from eventfold.core.table import Table
+from eventfold.core.table import Table, generation_table
 from eventfold.errors import CursorMismatch, InvalidProjection, ProgressUnknown, ProjectionChanged, UnknownProjection
 from eventfold.log.context import Log
 from eventfold.log.cursors import cursor_at, verify
@@ -32,7 +32,6 @@ from eventfold.ports.target import (
     Target,
 )
 from eventfold.projections.definition import ProjectionDefinition
-from eventfold.projections.fold import name_table
 
 KNOWN = "$progress"  # the record of a target that knows all progress there is; no projection can be called so
 keeps_progress = ("effects", "follower")  # the kinds of what cannot be built again from the log
@@ -105,7 +104,7 @@ def _adopt_fingerprint(plan: ProjectionDefinition, target: Target) -> None:
 
 def is_outdated(plan: ProjectionDefinition, target: Target, generation: int) -> bool:
     """Whether the rows of a generation were made by a release that told keys apart by their text."""
-    return plan.rows is not None and target.outdated(name_table(plan.rows.table, generation))
+    return plan.rows is not None and target.outdated(generation_table(plan.rows.table, generation))
 
 
 def refuse_outdated(plan: ProjectionDefinition, target: Target, generation: int) -> None:

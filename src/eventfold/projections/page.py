@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import compress, repeat
 from operator import length_hint
 from typing import Any, cast, overload
-from zlib import crc32
 
 import msgspec
 
 from eventfold.core.codec import Codec, Registry
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.event import Recorded
-from eventfold.core.value_order import canonical
+from eventfold.core.value_order import key_text, partition_of
 from eventfold.errors import EventfoldError, InvalidProjection
 from eventfold.ports.target import ParkedEvent
 from eventfold.projections.definition import Key, ProjectionDefinition, keys_of
@@ -54,19 +53,6 @@ class DecodedEvent(msgspec.Struct, gc=False):
 def storable(text: str) -> str:
     """A text for people as every database takes it."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
-
-
-def key_text(key: tuple[Any, ...]) -> str:
-    """A key as text, the same for equal keys: what parked events are grouped by, and partitions are chosen by."""
-    try:
-        return ", ".join([str(canonical(value)) for value in key])
-    except OverflowError:  # a moment that is in UTC in no year of the calendar: no row has such a key
-        return ", ".join(map(str, key))
-
-
-def partition_of(key: tuple[Any, ...], partitions: int) -> int:
-    """Which partition a key belongs to, on every machine alike."""
-    return crc32(key_text(key).encode("utf-8", "surrogatepass")) % partitions
 
 
 class ColumnarPage(Sequence[DecodedEvent]):

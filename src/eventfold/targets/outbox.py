@@ -16,12 +16,11 @@ import msgspec
 
 from eventfold.core.decoders import decode
 from eventfold.core.envelope import from_micros
-from eventfold.core.table import RowCodec, Table
+from eventfold.core.table import RowCodec, Table, generation_table
+from eventfold.core.value_order import partition_of
 from eventfold.errors import EventfoldError, InvalidProjection, TargetUnavailable
 from eventfold.ports.sink import Batch, Sink, SinkState
 from eventfold.ports.target import Checkpoint, CheckpointUpdate, PartitionKey, ProjectionRecord
-from eventfold.projections.fold import name_table
-from eventfold.projections.page import partition_of
 from eventfold.targets.sql import control_tables
 from eventfold.targets.sql.control_transaction import SqlControlTransaction
 from eventfold.targets.sql.driver import Driver
@@ -393,7 +392,7 @@ class OutboxTarget(SqlTarget):
                 "Name it by its class, or as MODULE:CLASS.",
                 projection=place.name,
             )
-        return name_table(self.rows[place.name].table, place.generation)
+        return generation_table(self.rows[place.name].table, place.generation)
 
     def _execute_write(self, sql: str, parameters: Sequence[Any]) -> None:
         with self._connect(write=True) as connection:

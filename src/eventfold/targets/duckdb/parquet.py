@@ -18,8 +18,9 @@ from typing import Any
 
 import duckdb
 
+from eventfold.core.table import stored_name
 from eventfold.errors import TargetUnavailable
-from eventfold.ports.target import Checkpoint, PartitionKey, physical
+from eventfold.ports.target import Checkpoint, PartitionKey
 from eventfold.targets.duckdb.target import DuckDbTarget
 from eventfold.targets.sql import control_tables
 from eventfold.targets.sql.control_transaction import SqlControlTransaction
@@ -130,7 +131,9 @@ class ParquetTarget(DuckDbTarget):
         }
         for table in known[0].tables:
             if not self._is_current(table, of):
-                self._write_snapshot(connection, table, self._driver.quote_relation(physical(table, known[0].live)), of)
+                self._write_snapshot(
+                    connection, table, self._driver.quote_relation(stored_name(table, known[0].live)), of
+                )
 
     def _is_current(self, table: str, of: dict[str, str]) -> bool:
         """Whether the snapshot there is is of the same events by the same generation."""

@@ -9,7 +9,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from eventfold.ports.target import Checkpoint, PartitionKey, physical
+from eventfold.core.table import stored_name
+from eventfold.ports.target import Checkpoint, PartitionKey
 from eventfold.targets.duckdb.driver import DuckDbDriver, DuckDbStatements
 from eventfold.targets.sql.target import SqlTarget
 
@@ -35,7 +36,7 @@ class DuckDbTarget(SqlTarget):
     def dump(self, name: str, generation: int) -> Iterator[tuple[Any, ...]]:
         """Every row as text: that is all a comparison needs."""
         with self._connect() as connection:
-            own = self._driver.quote_relation(physical(name, generation))
+            own = self._driver.quote_relation(stored_name(name, generation))
             sql = f"SELECT COLUMNS(*)::VARCHAR FROM {own} ORDER BY ALL"  # noqa: S608
             rows = self._execute(connection, sql)
         yield from rows

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eventfold.core.table import Table
+from eventfold.core.table import Table, stored_name
 from eventfold.errors import TargetUnavailable
 from eventfold.ports.target import (
     Checkpoint,
@@ -17,7 +17,6 @@ from eventfold.ports.target import (
     PartitionKey,
     PendingCommand,
     ProjectionRecord,
-    physical,
 )
 from eventfold.targets.sql import control_tables
 from eventfold.targets.sql.driver import Driver, Parameters
@@ -75,7 +74,7 @@ class SqlControlTransaction:
         for name, table in tables.items():
             if known is None and driver.has_relation(connection, name):
                 raise table_exists_error(driver.address, name)
-            driver.execute(connection, f"DROP TABLE IF EXISTS {driver.quote_relation(physical(name, generation))}")
+            driver.execute(connection, f"DROP TABLE IF EXISTS {driver.quote_relation(stored_name(name, generation))}")
             for statement in self._statements.create_table_sql(table, name, generation):
                 driver.execute(connection, statement)
         for each in checkpoints:
@@ -90,7 +89,7 @@ class SqlControlTransaction:
         self._bump_revisions()
         if known is None or (known.live, known.tables) != (p.live, p.tables):
             for name in p.tables:
-                table = physical(name, p.live)
+                table = stored_name(name, p.live)
                 columns = self._driver.view_columns(self._connection, table)
                 view, own = self._driver.quote_relation(name), self._driver.quote_relation(table)
                 self._driver.execute(self._connection, f"DROP VIEW IF EXISTS {view}")
@@ -115,7 +114,7 @@ class SqlControlTransaction:
         """See the port. Tables first: a runner that writes to them holds no lock that we have."""
         relation = self._driver.quote_relation
         for table in tables:
-            self._driver.execute(self._connection, f"DROP TABLE IF EXISTS {relation(physical(table, generation))}")
+            self._driver.execute(self._connection, f"DROP TABLE IF EXISTS {relation(stored_name(table, generation))}")
         for table in control_tables.PARTITION_TABLES:
             self._execute(f"DELETE FROM {table} WHERE name = ? AND generation = ?", (self._name, generation))  # noqa: S608
 
@@ -133,7 +132,9 @@ class SqlControlTransaction:
         for table in tables:
             self._driver.execute(self._connection, f"DROP VIEW IF EXISTS {relation(table)}")
             for (generation,) in found:
-                self._driver.execute(self._connection, f"DROP TABLE IF EXISTS {relation(physical(table, generation))}")
+                self._driver.execute(
+                    self._connection, f"DROP TABLE IF EXISTS {relation(stored_name(table, generation))}"
+                )
         for table in (*control_tables.PARTITION_TABLES, "eventfold_projection"):
             self._execute(f"DELETE FROM {table} WHERE name = ?", (self._name,))  # noqa: S608
 

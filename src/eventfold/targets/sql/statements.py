@@ -9,9 +9,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Any
 from zlib import crc32
 
-from eventfold.core.table import ColumnKind, Table, unreadable_row
+from eventfold.core.table import ColumnKind, Table, stored_name, unreadable_row
 from eventfold.errors import InvalidProjection
-from eventfold.ports.target import physical
 from eventfold.targets.sql.driver import Driver
 
 Converter = Callable[[Any], Any]
@@ -34,7 +33,7 @@ class Statements:
 
     def create_table_sql(self, table: Table | str, name: str, generation: int) -> Iterator[str]:
         """The statements that make a generation's table."""
-        own = self._driver.quote_relation(physical(name, generation))
+        own = self._driver.quote_relation(stored_name(name, generation))
         if isinstance(table, str):
             yield f"CREATE TABLE {own} ({table})"
             return
@@ -51,7 +50,7 @@ class Statements:
     def index_name(self, name: str, generation: int, index: Sequence[str]) -> str:
         """What the index of a generation's table on these columns is called."""
         return quote_identifier(
-            shorten_name(f"{physical(name, generation)}__{'_'.join(index)}", self._driver.max_name_bytes)
+            shorten_name(f"{stored_name(name, generation)}__{'_'.join(index)}", self._driver.max_name_bytes)
         )
 
     def quote_column(self, name: str) -> str:

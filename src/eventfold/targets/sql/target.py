@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext
 from itertools import islice
 from typing import Any, TypeVar
 
-from eventfold.core.table import Table
+from eventfold.core.table import Table, stored_name
 from eventfold.core.tally import Tally
 from eventfold.errors import EventfoldError, TargetUnavailable, UnknownProjection
 from eventfold.ports.target import (
@@ -24,7 +24,6 @@ from eventfold.ports.target import (
     PendingCommand,
     ProjectionRecord,
     RowRefused,
-    physical,
 )
 from eventfold.targets.sql import control_tables
 from eventfold.targets.sql.control_transaction import SqlControlTransaction
@@ -327,7 +326,7 @@ class SqlTarget:
         """See the port."""
 
         def everything(connection: Any) -> list[tuple[Any, ...]]:
-            table = physical(name, generation)
+            table = stored_name(name, generation)
             width, own = self._driver.count_columns(connection, table), self._driver.quote_relation(table)
             order = ", ".join(str(n) for n in range(1, width + 1))
             with self._driver.allow_full_scan(connection):

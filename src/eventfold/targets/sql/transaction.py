@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from eventfold.core.table import Table
+from eventfold.core.table import Table, stored_name
 from eventfold.errors import EventfoldError, LeaseLost
 from eventfold.ports.target import (
     FOREVER,
@@ -20,7 +20,6 @@ from eventfold.ports.target import (
     ParkedEvent,
     PartitionKey,
     RowRefused,
-    physical,
 )
 from eventfold.targets.sql import control_tables
 from eventfold.targets.sql.driver import Driver, Parameters
@@ -158,7 +157,7 @@ def expand_table_names(sql: str, generation: int, relation: Callable[[str], str]
     """SQL with `{table}` become the name of a generation's own table, quoted where that is needed."""
 
     def name(found: re.Match[str]) -> str:
-        own = shorten_name(physical(found[2], generation), longest)
+        own = shorten_name(stored_name(found[2], generation), longest)
         return f"{found[1]}{own}" if found[1] or UNQUOTED_NAME.fullmatch(own) else relation(own)
 
     return TABLE_REFERENCE.sub(name, sql) if "{" in sql else sql

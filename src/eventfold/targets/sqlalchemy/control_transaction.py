@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from eventfold.core.table import Table
+from eventfold.core.table import Table, stored_name
 from eventfold.ports.target import (
     Checkpoint,
     CheckpointChanged,
@@ -20,7 +20,6 @@ from eventfold.ports.target import (
     PartitionKey,
     PendingCommand,
     ProjectionRecord,
-    physical,
 )
 from eventfold.targets.sql import control_tables
 from eventfold.targets.sql.control_transaction import table_exists_error
@@ -94,7 +93,7 @@ class SqlAlchemyControlTransaction:
         if known is None or (known.live, known.tables) != (p.live, p.tables):
             for name in p.tables:
                 self._schema_changes.append(
-                    partial(statements.create_view, self._connection, name, physical(name, p.live))
+                    partial(statements.create_view, self._connection, name, stored_name(name, p.live))
                 )
 
     def _bump_revisions(self) -> None:
@@ -141,7 +140,7 @@ class SqlAlchemyControlTransaction:
         for table in tables:
             for generation in generations:
                 self._schema_changes.append(
-                    partial(statements.drop_table, self._connection, physical(table, generation))
+                    partial(statements.drop_table, self._connection, stored_name(table, generation))
                 )
 
     def save_command(self, command: PendingCommand) -> None:

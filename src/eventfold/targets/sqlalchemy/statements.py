@@ -10,9 +10,8 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 
-from eventfold.core.table import Table
+from eventfold.core.table import Table, stored_name
 from eventfold.core.value_order import FUNCTIONS, ORDER
-from eventfold.ports.target import physical
 from eventfold.targets.sql.statements import aliased_columns, shorten_name
 from eventfold.targets.sqlalchemy.dialects import COMMITS_ON_DDL
 from eventfold.targets.sqlalchemy.tables import MAX_TABLE_NAME_BYTES, rows_table
@@ -25,7 +24,7 @@ HAS_ROW_VALUES = ("sqlite", "postgresql", "mysql", "mariadb", "oracle")
 
 def create_table(connection: sa.Connection, table: Table | str, name: str, generation: int) -> None:
     """Make a generation's table, in place of what an interrupted attempt may have left."""
-    own = shorten_name(physical(name, generation), MAX_TABLE_NAME_BYTES)
+    own = shorten_name(stored_name(name, generation), MAX_TABLE_NAME_BYTES)
     drop_table(connection, own)
     if isinstance(table, str):
         connection.exec_driver_sql(f"CREATE TABLE {quote_identifier(connection, own)} ({table})")

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from eventfold.core.table import Table
+from eventfold.core.table import Table, stored_name
 from eventfold.core.tally import Tally
 from eventfold.errors import EventfoldError, TargetUnavailable, UnknownProjection
 from eventfold.ports.target import (
@@ -25,7 +25,6 @@ from eventfold.ports.target import (
     PartitionKey,
     PendingCommand,
     ProjectionRecord,
-    physical,
 )
 from eventfold.targets.sql import control_tables
 from eventfold.targets.sql.statements import refuse_unknown
@@ -125,7 +124,7 @@ class SqlAlchemyTarget:
                 for row in connection.execute(sa.select(PROJECTION)).all():
                     known = control_tables.record_from_row(tuple(row))
                     for name in known.tables:
-                        statements.create_view(connection, name, physical(name, known.live))
+                        statements.create_view(connection, name, stored_name(name, known.live))
         self._ready = True
 
     def _read_layout(self, connection: sa.Connection) -> int:
@@ -310,7 +309,7 @@ class SqlAlchemyTarget:
     def dump(self, name: str, generation: int) -> Iterator[tuple[Any, ...]]:
         """See the port."""
         with self._connect() as connection:
-            rows = statements.select_all(connection, physical(name, generation))
+            rows = statements.select_all(connection, stored_name(name, generation))
         yield from rows
 
     def delivery_lag(self, name: str, generation: int) -> str:

@@ -12,9 +12,8 @@ from typing import Any, cast
 
 import apsw
 
-from eventfold.core.table import Column, ColumnKind, Table
+from eventfold.core.table import Column, ColumnKind, Table, stored_name
 from eventfold.core.value_order import FUNCTIONS, ORDER, TEXT_ORDER
-from eventfold.ports.target import physical
 from eventfold.targets.sql.driver import Driver
 from eventfold.targets.sql.statements import Statements, quote_identifier, refuse_unknown
 
@@ -78,8 +77,8 @@ class SqliteStatements(Statements):
 
     def create_table_sql(self, table: Table | str, name: str, generation: int) -> Iterator[str]:
         """The statements that make a generation's table."""
-        physical_name = physical(name, generation)
-        own = quote_identifier(physical_name)
+        table_name = stored_name(name, generation)
+        own = quote_identifier(table_name)
         if isinstance(table, str):
             yield f"CREATE TABLE {own} ({table})"
             return
@@ -87,7 +86,7 @@ class SqliteStatements(Statements):
         every = [(quote_identifier(c.name), self._driver.column_types[c.kind], c.nullable) for c in table.columns]
         every += [(quote_identifier(order_column_name(c.name)), "TEXT", c.nullable) for c in second]
         described = [f"{each} {kind}{'' if nullable else ' NOT NULL'}" for each, kind, nullable in every]
-        fresh = Table(physical_name, table.columns, table.key, table.indexes)
+        fresh = Table(table_name, table.columns, table.key, table.indexes)
         described.append(f"PRIMARY KEY ({', '.join(self._sort_columns(fresh, table.key))})")
         yield f"CREATE TABLE {own} ({', '.join(described)}) {self._driver.table_suffix}"
         for index in table.indexes:
