@@ -20,7 +20,6 @@ from eventfold.log.state_cache import StateCache
 from eventfold.ports.engine import Engine
 from eventfold.ports.sink import Sink
 from eventfold.ports.target import Target
-from eventfold.processes.code_address import definitions
 from eventfold.projections.admin import ProjectionAdmin
 from eventfold.projections.catalog import ProjectionCatalog
 from eventfold.projections.definition import ProjectionLike
@@ -63,6 +62,13 @@ def open_log(url: str | Engine, cache: StateCache, *, create: bool, options: dic
     return log_of_threads(engine, Registry(), cache)
 
 
+def _definitions(found: Any, log: Log) -> list[ProjectionLike]:
+    """What the read side runs for a class, an effect or an address MODULE:NAME. Raises InvalidProjection."""
+    from eventfold.processes.work import definitions  # here: a store that runs nothing does not pay for its import
+
+    return definitions(found, log)
+
+
 def projection_admin(log: Log, target: str | None = None, *, lease: float = 10.0) -> ProjectionAdmin:
     """The administration of a store's projections, by a log whose calls block.
 
@@ -74,7 +80,7 @@ def projection_admin(log: Log, target: str | None = None, *, lease: float = 10.0
         return own_target(engine, target) if address is None else open_target(engine, address, own)
 
     has_own_target = bool(target or default_target(engine))
-    catalog = ProjectionCatalog(log, open_at, has_own_target=has_own_target, resolve=definitions, lease=lease)
+    catalog = ProjectionCatalog(log, open_at, has_own_target=has_own_target, resolve=_definitions, lease=lease)
     return ProjectionAdmin(catalog)
 
 

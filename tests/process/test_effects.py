@@ -14,8 +14,8 @@ import pytest
 import eventfold as ef
 from eventfold.errors import InvalidInput, InvalidProcess, InvalidSignature, ProcessError
 from eventfold.processes import effect
-from eventfold.processes.effects import Effect, RetryPolicy
-from eventfold.processes.webhook_effects import sign, verify, webhook
+from eventfold.processes.effects import Effect, RetryPolicy, webhook
+from eventfold.webhooks import sign, verify
 from tests.process.shop import OrderPlaced, Paid, Reminded, mail
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -172,7 +172,7 @@ def test_a_receiver_that_is_not_there_is_an_error_in_words(memory: ef.Store, rec
 
 def test_the_signature_is_the_one_of_the_specification() -> None:
     """The example that the reference libraries of Standard Webhooks are tested with."""
-    from eventfold.processes.webhook_effects import key_of
+    from eventfold.webhooks import key_of
 
     body = b'{"test": 2432232314}'
     headers = sign("msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, body, [key_of(SECRET)])
@@ -193,7 +193,7 @@ def test_the_signature_is_the_one_of_the_specification() -> None:
 )
 def test_what_was_changed_or_is_old_is_refused(change: Any, told: str) -> None:
     """Another id, body, signature or time than what was signed."""
-    from eventfold.processes.webhook_effects import key_of
+    from eventfold.webhooks import key_of
 
     headers, body = change(sign("a", 1_000_000, b"{}", [key_of(SECRET)]), b"{}")
     with pytest.raises(InvalidSignature, match=told):
@@ -202,7 +202,7 @@ def test_what_was_changed_or_is_old_is_refused(change: Any, told: str) -> None:
 
 def test_two_secrets_sign_while_one_replaces_the_other() -> None:
     """A receiver that has either of them accepts the message."""
-    from eventfold.processes.webhook_effects import key_of
+    from eventfold.webhooks import key_of
 
     other = "whsec_" + "QUJD" * 8
     headers = sign("a", 1_000, b"{}", [key_of(SECRET), key_of(other)])

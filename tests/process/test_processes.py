@@ -181,7 +181,7 @@ def test_a_store_that_is_away_refuses_nothing() -> None:
         with pytest.raises(ProcessError, match="The disk is full"):
             drive(reacting.react(placed))
         engine.lose_reply(times=20)  # written, and every answer lost
-        with pytest.raises(ProcessError, match="answer"):
+        with pytest.raises(ProcessError, match="reply"):
             drive(reacting.react(placed))
         engine.clear()
         drive(reacting.react(placed))

@@ -19,7 +19,7 @@ import typer
 from eventfold.cli.options import Url, open_store, split_store_argument
 from eventfold.cli.state import ImportPath
 from eventfold.errors import EventfoldError
-from eventfold.processes.code_address import load
+from eventfold.processes.work import load
 from eventfold.store import Store
 
 Codes = Annotated[

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from eventfold.processes.actions import Cancel, Decision, Timer, after, at, cancel, decide
 from eventfold.processes.classes import Process
-from eventfold.processes.effects import Effect, effect
+from eventfold.processes.effects import Effect, effect, webhook
 
 __all__ = [
     "Cancel",
@@ -21,4 +21,5 @@ __all__ = [
     "cancel",
     "decide",
     "effect",
+    "webhook",
 ]

@@ -1,6 +1,7 @@
-"""Effects, what is done outside the log about an event: a plain function, at least once for each.
+"""Effects, what is done outside the log about an event: a plain function, or a signed POST, at least once for each.
 
-Knows: functions, annotations, policies. Does not know: the log, how far it has come, what the function does.
+Knows: functions, annotations, policies; what is said about an event. Does not know: the log, how far it has come, what
+the function does, HTTP and signatures (webhooks.py does).
 """
 
 from __future__ import annotations
@@ -8,9 +9,10 @@ from __future__ import annotations
 import inspect
 import random
 import sys
+import time
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Union, get_args, get_origin
 
 import msgspec
@@ -181,3 +183,50 @@ def _alternatives(hint: Any) -> Iterable[tuple[Any, bool]]:
             yield event, True
     else:
         yield without_parameters(hint), False
+
+
+def webhook(
+    url: str,
+    *events: type,
+    secret: str | Sequence[str],
+    start: Start,
+    name: str,
+    timeout: float = 15.0,
+    attempts: int = 8,
+    first: float = 5.0,
+    most: float = 10 * HOUR_S,
+    key: str | None = None,
+    partitions: int = 1,
+    headers: Mapping[str, str] | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Effect:
+    """An effect that POSTs events to `url`, signed with `secret` (`whsec_…`; several while one replaces another).
+
+    The body is `{"type", "timestamp", "data"}`; `webhook-id` is the event's id, the same at every attempt. Delivered is
+    what is answered by 2xx within `timeout` seconds; redirects are not followed. See `effect` for the rest.
+    Raises InvalidProcess on an address or a secret that is none.
+    """
+    from eventfold.webhooks import accepted, is_address, key_of, post, sign  # here: HTTP is for those who post
+
+    secrets = [key_of(each) for each in ([secret] if isinstance(secret, str) else secret)]
+    if not is_address(url) or not secrets:
+        raise InvalidProcess(
+            f"The webhook {name} has no address to post to, or no secret.", "Give https://HOST/PATH and secret=…."
+        )
+
+    def deliver(recorded: Recorded[Any]) -> None:
+        body = body_of(recorded)
+        signed = sign(str(recorded.id), int(clock()), body, secrets)
+        given = {"content-type": "application/json", **(headers or {}), **signed}
+        accepted(url, post(url, body, given, timeout, str(recorded.id)), str(recorded.id))
+
+    return build_effect(
+        deliver, name, events, True, start, RetryPolicy(attempts, first, most), key, partitions, f"{__name__}:{name}"
+    )
+
+
+def body_of(recorded: Recorded[Any]) -> bytes:
+    """What is posted about an event."""
+    moment = recorded.occurred or recorded.time
+    data = msgspec.Raw(recorded.stored.data) if recorded.stored.codec == "json" else recorded.event
+    return msgspec.json.encode({"type": recorded.type, "timestamp": moment, "data": data})

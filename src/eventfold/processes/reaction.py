@@ -24,8 +24,7 @@ from eventfold.ports.messages import AppendRequest
 from eventfold.processes.actions import Cancel, Decision, Timer, class_of, matches_refusal
 from eventfold.processes.classes import Process
 from eventfold.processes.definition import ProcessDefinition, key_text
-from eventfold.processes.derived_ids import command_id, derived_id
-from eventfold.processes.timer_events import new_event_of, timer_cancelled, timer_set
+from eventfold.processes.timer_events import command_id, derived_id, new_event_of, timer_cancelled, timer_set
 
 Action = Any  # a Decision, a Timer, a Cancel, or an event
 MAX_ATTEMPTS = 10  # at a decision that meets conflicts

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 import time
-import warnings
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from types import TracebackType
 from typing import Any
@@ -15,31 +14,23 @@ from typing import Any
 from eventfold.concurrency import CommitSignal, in_thread, run
 from eventfold.errors import (
     EventfoldError,
-    InvalidProcess,
     ProcessError,
-    ProjectionChanged,
     StoreClosed,
     StoreUnavailable,
     TargetUnavailable,
 )
-from eventfold.processes.classes import Process
 from eventfold.processes.effects import Effect
 from eventfold.processes.retries import RetryScheduler
-from eventfold.processes.subscription import ProcessOrEffect, as_subscription, name_of, policy_of
 from eventfold.processes.timers import TimerQueue
+from eventfold.processes.work import Work, name_of, partition_work, policy_of, register_all
 from eventfold.projections.admin import ProjectionAdmin
 from eventfold.projections.catch_up import CATCH_UP_TIMEOUT_S
-from eventfold.projections.classes import Subscription
-from eventfold.projections.definition import ProjectionLike
-from eventfold.projections.definition import projection_definition as kept_plan
-from eventfold.projections.generations import register
 from eventfold.projections.runner import Runner
 
 LOOK_EVERY_S = 1.0  # seconds: how often the clock, which may have been set, and what was parked are looked at
 GATHER_S = 0.005  # seconds to wait after a ring, so that what comes together is looked at together
 BACK_OFF_S = (0.05, 5.0)  # seconds after the store was away: the first pause, and the longest
 Clock = Callable[[], int]
-Work = ProjectionLike | ProcessOrEffect
 
 
 def wall_clock() -> int:
@@ -189,42 +180,6 @@ class AsyncProcessRunner:
 
     async def __aexit__(self, *error: object) -> None:
         await self.stop()
-
-
-def partition_work(work: Sequence[Work]) -> tuple[list[ProjectionLike], list[ProcessOrEffect]]:
-    """What is kept up to date, and what reacts. Raises InvalidProcess where there is nothing, or two of a name."""
-    reacting: list[ProcessOrEffect] = []
-    kept: list[ProjectionLike] = []
-    for each in work:
-        if isinstance(each, Effect) or (isinstance(each, type) and issubclass(each, Process)):
-            reacting.append(each)
-        else:
-            kept.append(each)
-    names = [name_of(each) for each in reacting] + [kept_plan(each).name for each in kept]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None or not names:
-        raise InvalidProcess(
-            "There is nothing to run." if twice is None else f"Two of what is to be run are called {twice}.",
-            "Name a projection, a process or an effect." if twice is None else "Give one another name (name=…).",
-        )
-    return kept, reacting
-
-
-def register_all(admin: ProjectionAdmin, work: Sequence[ProcessOrEffect]) -> list[Subscription]:
-    """Processes and effects as subscriptions. Changed code is accepted: nothing was made by it but progress."""
-    target = admin.catalog.target_at()
-    subscriptions: list[Subscription] = []
-    for each in work:
-        made = as_subscription(each, admin.log)
-        try:
-            with warnings.catch_warnings():
-                if not isinstance(each, Effect):  # of events that timers will record there are none yet
-                    warnings.simplefilter("ignore", UserWarning)
-                run(register(kept_plan(made), admin.log, target))
-        except ProjectionChanged:
-            admin.accept(made)
-        subscriptions.append(made)
-    return subscriptions
 
 
 def run_until_idle(

@@ -10,6 +10,7 @@ Knows: the envelope. Does not know: when anything is due.
 from __future__ import annotations
 
 from datetime import timedelta
+from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
@@ -22,7 +23,21 @@ from eventfold.core.event import Event, declaration_of, stored_names_of
 from eventfold.core.query import Item, Query
 from eventfold.errors import InvalidProcess
 from eventfold.processes.actions import Cancel, Timer, class_of
-from eventfold.processes.derived_ids import derived_id
+
+
+def derived_id(time: int, *parts: object) -> UUID:
+    """An id made from its parts: a UUIDv8 that begins, as ids in a log do, with a time (µs since 1970 UTC)."""
+    digest = sha256("\x1f".join(map(str, parts)).encode("utf-8", "surrogatepass")).digest()
+    millis = max(0, min(time // 1000, 2**48 - 1))
+    return UUID(
+        bytes=millis.to_bytes(6) + bytes((0x80 | digest[0] & 0x0F, digest[1], 0x80 | digest[2] & 0x3F)) + digest[3:10]
+    )
+
+
+def command_id(process: str, trigger: UUID, key: str, index: int) -> str:
+    """The request key of what a process asks for, as number `index`, about one event, for one instance."""
+    return f"{process}:{derived_id(0, process, trigger, key, index).hex}"
+
 
 ANY = msgspec.Raw(b"null")
 SET, CANCELLED = "$timer-set", "$timer-cancelled"

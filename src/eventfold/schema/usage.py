@@ -60,7 +60,7 @@ def _members(modules: list[str]) -> Iterator[tuple[str, Any]]:
         if any(name == m or name.startswith(m + ".") for m in modules):
             for key, value in list(vars(module).items()):
                 home = value.function.__module__ if isinstance(value, Effect) else getattr(value, "__module__", None)
-                if home in (name, "eventfold.processes.webhook_effects") and value not in _BASES:
+                if home in (name, "eventfold.processes.effects") and value not in _BASES:
                     yield key, value
 
 
