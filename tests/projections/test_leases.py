@@ -59,9 +59,9 @@ def test_a_runner_whose_clock_stood_still_is_fenced_off(store: ef.Store) -> None
     assert run(stalled.step()) == "worked"
     time.sleep(0.1)  # the lease runs out by the target's clock, which the stalled one does not look at
     assert run(other.step()) == "worked"
-    assert stalled.held is not None
+    assert stalled.checkpoint is not None
     assert run(stalled.step()) == "held"  # it read, folded and tried to commit with the old token
-    assert stalled.held is None
+    assert stalled.checkpoint is None
     while run(other.step()) == "worked":
         assert run(stalled.step()) == "held"
     other.release()

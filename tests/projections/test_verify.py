@@ -15,7 +15,19 @@ from tests.cli.commands import ANSI, on_terminal, run
 from tests.projections.flights import CarrierMonth, flights
 from tests.sqlite.noted import foreign
 
-OF_THE_STORE = {"close", "inline", "keeping", "log", "own_target", "project", "rows", "run", "target", "using", "wait"}
+OF_THE_STORE = {
+    "close",
+    "inline",
+    "follower_progress",
+    "log",
+    "own_target",
+    "project",
+    "rows",
+    "run",
+    "target",
+    "using",
+    "wait",
+}
 
 
 def forged(path: Path) -> None:

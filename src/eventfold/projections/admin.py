@@ -110,22 +110,22 @@ class ProjectionAdmin:
 
         Raises NotSupported, InvalidProjection, ProjectionChanged (its code is another now), ProjectionStopped.
         """
-        plans, own = projection_definitions(projections), self.catalog.target_at()
-        folder = inline_admin.inline_projector(self.log, own, plans)
-        known = {plan.name: self.catalog.register(plan)[1] for plan in plans}
+        definitions, own = projection_definitions(projections), self.catalog.target_at()
+        folder = inline_admin.inline_projector(self.log, own, definitions)
+        records = {definition.name: self.catalog.register(definition)[1] for definition in definitions}
         self.log.engine.fold_with(folder)
-        for plan in inline_admin.unregistered(self.log, plans):
-            self._register_inline(plan, own, known[plan.name])
+        for definition in inline_admin.unregistered(self.log, definitions):
+            self._register_inline(definition, own, records[definition.name])
 
-    def _register_inline(self, plan: ProjectionDefinition, own: Target, known: ProjectionRecord) -> None:
+    def _register_inline(self, definition: ProjectionDefinition, own: Target, record: ProjectionRecord) -> None:
         """Have every append keep its live generation up, whichever that is by then."""
         for _ in range(MAX_DISTURBED):
             with suppress(CheckpointChanged):
-                if not inline_admin.register_inline(self.log, own, plan, known, self.catalog.lease):
-                    refuse_stopped(own, PartitionKey(plan.name, known.live))
+                if not inline_admin.register_inline(self.log, own, definition, record, self.catalog.lease):
+                    refuse_stopped(own, PartitionKey(definition.name, record.live))
                 return
-            known = self.catalog.register(plan)[1]
-        raise changed_too_often(own, plan.name)
+            record = self.catalog.register(definition)[1]
+        raise changed_too_often(own, definition.name)
 
     def project(
         self, *projections: ProjectionLike, timeout: float = CATCH_UP_TIMEOUT_S, progress: Progress | None = None
@@ -133,17 +133,17 @@ class ProjectionAdmin:
         """See Store.project."""
         head = run(self.log.engine.head()).position
         failed: list[EventfoldError] = []
-        for plan in projection_definitions(projections):
+        for definition in projection_definitions(projections):
             try:
-                target, known = self.catalog.register(plan)
-                if is_inline(target.checkpoints(plan.name, known.live)):
+                target, record = self.catalog.register(definition)
+                if is_inline(target.checkpoints(definition.name, record.live)):
                     continue  # every append has done it
-                for partition in range(plan.partitions):
+                for partition in range(definition.partitions):
                     catch_up_partition(
                         self.log,
-                        plan,
+                        definition,
                         target,
-                        PartitionKey(plan.name, known.live, partition),
+                        PartitionKey(definition.name, record.live, partition),
                         head,
                         lease=self.catalog.lease,
                         timeout=timeout,
@@ -158,8 +158,10 @@ class ProjectionAdmin:
 
     def run(self, *projections: ProjectionLike) -> Runner:
         """See Store.run."""
-        plans = [(plan, self.catalog.register(plan)[0]) for plan in projection_definitions(projections)]
-        runner = Runner(self.log, plans, self.catalog.lease)
+        definitions = [
+            (definition, self.catalog.register(definition)[0]) for definition in projection_definitions(projections)
+        ]
+        runner = Runner(self.log, definitions, self.catalog.lease)
         self._runners.append(runner)
         return runner
 
@@ -170,37 +172,37 @@ class ProjectionAdmin:
         ends, nap = time.monotonic() + timeout, 0.001
         while True:
             try:
-                known = require_record(target, name)
-                held = min(target.checkpoints(name, known.live), key=lambda each: each.position)
+                record = require_record(target, name)
+                checkpoint = min(target.checkpoints(name, record.live), key=lambda each: each.position)
             except TargetUnavailable:
                 if time.monotonic() > ends:
                     raise
                 time.sleep(0.05)  # away for a moment, like whoever writes there: it is waited for all the same
                 continue
-            if held.position >= wanted and not target.delivery_lag(name, known.live):
-                self._refuse_restored(known, held)
-                return held.position
-            if is_inline([held]) and (head := run(self.log.engine.head()).position) >= wanted:
+            if checkpoint.position >= wanted and not target.delivery_lag(name, record.live):
+                self._refuse_restored(record, checkpoint)
+                return checkpoint.position
+            if is_inline([checkpoint]) and (head := run(self.log.engine.head()).position) >= wanted:
                 return head
-            if held.stopped:
-                raise stopped_error(name, held)
+            if checkpoint.stopped:
+                raise stopped_error(name, checkpoint)
             if time.monotonic() > ends:
-                raise behind_error(self.log, target, name, held, wanted, timeout)
+                raise behind_error(self.log, target, name, checkpoint, wanted, timeout)
             time.sleep(nap)
             nap = min(nap * 1.5, 0.02)
 
-    def _refuse_restored(self, known: ProjectionRecord, held: Checkpoint) -> None:
+    def _refuse_restored(self, record: ProjectionRecord, checkpoint: Checkpoint) -> None:
         """Rows of history that this log does not have answer for nothing that is in it."""
         try:
-            run(verify(self.log, Cursor(held.store, held.epoch, held.position, held.event_id)))
+            run(verify(self.log, Cursor(checkpoint.store, checkpoint.epoch, checkpoint.position, checkpoint.event_id)))
         except CursorMismatch as error:
-            raise ahead_of_log_error(known.name, known.kind, error) from error
+            raise ahead_of_log_error(record.name, record.kind, error) from error
 
     def follower_progress(self, name: str, query: Query, after: int | Cursor | str) -> FollowerProgress:
         """What keeps the progress of a follower: see Store.follow."""
-        kept = FollowerProgress(self.log, self.catalog.target_at(), name, query, after, self.catalog.lease)
-        self._followers.add(kept)
-        return kept
+        progress = FollowerProgress(self.log, self.catalog.target_at(), name, query, after, self.catalog.lease)
+        self._followers.add(progress)
+        return progress
 
     # Looking
 
@@ -222,7 +224,7 @@ class ProjectionAdmin:
 
     def status(self, *projections: Named) -> list[Status]:
         """Where projections stand, by default all of `known()`, and why they are behind if they are."""
-        return [self._status(each, not projections) for each in projections or [known.name for known in self.known()]]
+        return [self._status(each, not projections) for each in projections or [record.name for record in self.known()]]
 
     def _status(self, projection: Named, one_of_all: bool) -> Status:
         try:
@@ -250,21 +252,21 @@ class ProjectionAdmin:
     ) -> list[P]:
         """See Store.rows."""
         by = sort_fields(order)
-        plan = projection_definition(projection)
-        if plan.rows is None:
-            raise InvalidProjection(f"{plan.name} has tables of its own.", "Ask them with SQL.")
+        definition = projection_definition(projection)
+        if definition.rows is None:
+            raise InvalidProjection(f"{definition.name} has tables of its own.", "Ask them with SQL.")
         refuse_limit(limit)
-        target = self.catalog.target_of(plan)
+        target = self.catalog.target_of(definition)
         if generation is not None:
-            generations.refuse_unknown(target.checkpoints(plan.name), plan.name, generation)
-        table = generation_table(plan.rows.table, generation or require_record(target, plan.name).live)
+            generations.refuse_unknown(target.checkpoints(definition.name), definition.name, generation)
+        table = generation_table(definition.rows.table, generation or require_record(target, definition.name).live)
         packed = {name: filter_value(table, name, value) for name, value in where.items()}
-        refuse_unstorable_filter(plan.name, plan.rows.table, packed)
+        refuse_unstorable_filter(definition.name, definition.rows.table, packed)
         try:
             found = target.select(table, packed, by, limit)
         except (RowRefused, TypeError, ValueError, OverflowError) as error:  # no row can be like that
-            raise unstorable_filter_error(plan.name, plan.rows.table, packed, error) from error
-        return [plan.rows.unpack(row) for row in found]
+            raise unstorable_filter_error(definition.name, definition.rows.table, packed, error) from error
+        return [definition.rows.unpack(row) for row in found]
 
     def verify(self, *projections: Named, progress: Progress = lambda _done, _all: None) -> list[Proof]:
         """Count the log again and hold every ledger against it: of these projections and followers, or of all.
@@ -276,7 +278,7 @@ class ProjectionAdmin:
         """
         todo: list[tuple[Target, Checkpoint, ProjectionDefinition | None, bool]] = []
         proofs: list[Proof] = []
-        for each in projections or [known.name for known in self.known()]:
+        for each in projections or [record.name for record in self.known()]:
             try:
                 todo.extend(self._checkpoints_to_verify(each))
             except TargetUnavailable as error:
@@ -285,14 +287,14 @@ class ProjectionAdmin:
                 proofs.append(
                     unproved_error(str(each), error)
                 )  # its database is away: the others can be proved all the same
-        whole, done = sum(held.position for _, held, _, _ in todo), 0
-        for target, held, plan, for_rollback in todo:
-            told = partial(_ahead, progress, done, whole)
+        whole, done = sum(checkpoint.position for _, checkpoint, _, _ in todo), 0
+        for target, checkpoint, definition, for_rollback in todo:
+            report = partial(_ahead, progress, done, whole)
             try:
-                proofs.append(run(prove(self.log, target, held, plan, told, for_rollback=for_rollback)))
+                proofs.append(run(prove(self.log, target, checkpoint, definition, report, for_rollback=for_rollback)))
             except (InvalidInput, ProjectionError, Unreadable) as error:
-                proofs.append(unproved_error(held.place.name, error, held))
-            done += held.position
+                proofs.append(unproved_error(checkpoint.place.name, error, checkpoint))
+            done += checkpoint.position
             progress(done, whole)
         return proofs
 
@@ -304,14 +306,16 @@ class ProjectionAdmin:
         Last, whether readers neither see that generation nor will.
         """
         name, target = self.catalog.find(projection)
-        known = require_record(target, name)
+        record = require_record(target, name)
         found: list[tuple[Target, Checkpoint, ProjectionDefinition | None, bool]] = []
-        for held in target.checkpoints(name):
-            plan = None
-            if held.partitions > 1 or not isinstance(projection, str):
+        for checkpoint in target.checkpoints(name):
+            definition = None
+            if checkpoint.partitions > 1 or not isinstance(projection, str):
                 with suppress(InvalidInput):
-                    plan = self.catalog.definition_of(projection)
-            found.append((target, held, plan, held.place.generation not in (known.live, known.building)))
+                    definition = self.catalog.definition_of(projection)
+            found.append(
+                (target, checkpoint, definition, checkpoint.place.generation not in (record.live, record.building))
+            )
         return found
 
     def verify_rows(self, *projections: Named, progress: Progress = lambda _done, _all: None) -> list[RowProof]:
@@ -324,10 +328,14 @@ class ProjectionAdmin:
         named = projections or [each.name for each in self.known() if each.kind not in ("effects", "follower")]
         found: list[RowProof] = []
         for each in named:
-            plan = self.catalog.definition_of(each)
-            if plan.kind == "effects":
-                raise InvalidProjection(f"{plan.name} keeps no rows.", "Name a read model.", projection=plan.name)
-            found.append(RowCheck(plan, self.catalog.target_of(plan), self.log, self.catalog.lease).compare(progress))
+            definition = self.catalog.definition_of(each)
+            if definition.kind == "effects":
+                raise InvalidProjection(
+                    f"{definition.name} keeps no rows.", "Name a read model.", projection=definition.name
+                )
+            found.append(
+                RowCheck(definition, self.catalog.target_of(definition), self.log, self.catalog.lease).compare(progress)
+            )
         return found
 
     def verify_log(self, progress: Progress = lambda _done, _all: None) -> LogProof:

@@ -133,46 +133,48 @@ class ProjectionCatalog:
         """The targets that were opened so far."""
         return list(self._targets.values())
 
-    def target_of(self, plan: ProjectionDefinition) -> Target:
+    def target_of(self, definition: ProjectionDefinition) -> Target:
         """Where the rows of a definition are kept. A sink gets the shape of its rows."""
-        target = self.target_at(plan.target)
-        if isinstance(target, OutboxTarget) and plan.rows is not None:
-            target.rows[plan.name] = plan.rows
-        self._homes[plan.name] = target
+        target = self.target_at(definition.target)
+        if isinstance(target, OutboxTarget) and definition.rows is not None:
+            target.rows[definition.name] = definition.rows
+        self._homes[definition.name] = target
         return target
 
-    def register(self, plan: ProjectionDefinition) -> tuple[Target, ProjectionRecord]:
+    def register(self, definition: ProjectionDefinition) -> tuple[Target, ProjectionRecord]:
         """Make a projection known: where its rows are kept, and where that is elsewhere, in the store's own too."""
-        target, own = self.target_of(plan), self.own_target()
+        target, own = self.target_of(definition), self.own_target()
         if own is None:  # there is no place to note where the rows are: they are found by their class only
-            return target, run(register(plan, self.log, target))
-        noted = own.registered(plan.name)
-        here = plan.target is None or isinstance(target, OutboxTarget)  # its progress is in the store's own database
+            return target, run(register(definition, self.log, target))
+        noted = own.registered(definition.name)
+        here = definition.target is None or isinstance(
+            target, OutboxTarget
+        )  # its progress is in the store's own database
         if here and noted is not None and noted.kind == ELSEWHERE:
-            with own.control(plan.name) as tx:
+            with own.control(definition.name) as tx:
                 if tx.record() == noted:
                     tx.forget(noted.tables)  # it has moved here
         if noted is not None and noted.kind == SINK and not isinstance(target, OutboxTarget):
-            raise self._kept_here(plan, f"and its rows are sent on from there, by {noted.code}")
-        known = run(register(plan, self.log, target))
+            raise self._kept_here(definition, f"and its rows are sent on from there, by {noted.code}")
+        record = run(register(definition, self.log, target))
         if isinstance(target, OutboxTarget) and noted is not None and noted.kind == "rows" and target is not own:
-            with target.control(plan.name) as tx:  # its rows, which are here, are to be sent on from now on
+            with target.control(definition.name) as tx:  # its rows, which are here, are to be sent on from now on
                 if (now := tx.record()) is not None:
                     tx.save_record(now)
-        if not here and target.address != own.address and (noted is None or noted.code != plan.code):
+        if not here and target.address != own.address and (noted is None or noted.code != definition.code):
             if noted is not None and noted.kind != ELSEWHERE:
-                raise self._kept_here(plan, f"by {noted.code or 'a follower'}")
-            with own.control(plan.name) as tx:
+                raise self._kept_here(definition, f"by {noted.code or 'a follower'}")
+            with own.control(definition.name) as tx:
                 if tx.record() == noted:
-                    tx.save_record(ProjectionRecord(name=plan.name, kind=ELSEWHERE, code=plan.code, live=1))
-        return target, known
+                    tx.save_record(ProjectionRecord(name=definition.name, kind=ELSEWHERE, code=definition.code, live=1))
+        return target, record
 
     @staticmethod
-    def _kept_here(plan: ProjectionDefinition, how: str) -> InvalidProjection:
+    def _kept_here(definition: ProjectionDefinition, how: str) -> InvalidProjection:
         return InvalidProjection(
-            f"{plan.name} is kept in the store's own database already, {how}.",
-            f"Give one of them another name; or give that one up: eventfold projections forget {plan.name}.",
-            projection=plan.name,
+            f"{definition.name} is kept in the store's own database already, {how}.",
+            f"Give one of them another name; or give that one up: eventfold projections forget {definition.name}.",
+            projection=definition.name,
         )
 
     def compile(self, found: Any) -> ProjectionDefinition:
@@ -186,8 +188,8 @@ class ProjectionCatalog:
     def find(self, projection: Named) -> tuple[str, Target]:
         """The name of a projection, and where it is kept."""
         if not isinstance(projection, str):
-            plan = self.compile(projection)
-            return plan.name, self.target_of(plan)
+            definition = self.compile(projection)
+            return definition.name, self.target_of(definition)
         own = self.own_target()
         noted = None if own is None else own.registered(projection)
         if own is not None and noted is not None and noted.kind not in (ELSEWHERE, SINK):
@@ -212,14 +214,14 @@ class ProjectionCatalog:
         """
         if isinstance(projection, str):
             name, target = self.find(projection)
-            known = require_record(target, name)
-            if known.kind == "follower":
+            record = require_record(target, name)
+            if record.kind == "follower":
                 raise InvalidProjection(
                     f"{name} is a follower: it has no code and no rows here.",
                     f"See eventfold projections status {name}; to begin anew: eventfold projections forget {name}.",
                     projection=name,
                 )
-            return self.compile(known.code)
+            return self.compile(record.code)
         return self.compile(projection)
 
     def close(self) -> None:

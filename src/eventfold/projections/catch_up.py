@@ -32,7 +32,7 @@ def worker_context(log: Log, target: Target, lease: float) -> WorkerContext:
 
 
 def catch_up(
-    work: PartitionWorker,
+    worker: PartitionWorker,
     patience: float,
     progress: Callable[[int], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
@@ -41,13 +41,13 @@ def catch_up(
 
     Waits up to `patience` seconds for a lease that somebody else holds. The lease is given back at the end.
     """
-    waited, heart = 0.0, LeaseHeartbeat(work.means.target, work.means.lease)
+    waited, heart = 0.0, LeaseHeartbeat(worker.context.target, worker.context.lease)
     try:
         while not stop():
-            with heart.during(work):
-                state = run(work.step())
-            if progress is not None and work.held is not None:
-                progress(work.held.position)
+            with heart.during(worker):
+                state = run(worker.step())
+            if progress is not None and worker.checkpoint is not None:
+                progress(worker.checkpoint.position)
             if state == "held" and waited < patience:
                 time.sleep(0.01)
                 waited += 0.01
@@ -56,12 +56,12 @@ def catch_up(
         return "stopped by request"
     finally:
         heart.stop()
-        work.release()
+        worker.release()
 
 
 def catch_up_partition(
     log: Log,
-    plan: ProjectionDefinition,
+    definition: ProjectionDefinition,
     target: Target,
     place: PartitionKey,
     head: int,
@@ -74,44 +74,44 @@ def catch_up_partition(
 
     Raises ProjectionStopped, ProjectionBehind.
     """
-    work = PartitionWorker(plan, worker_context(log, target, lease), place, new_holder_id())
+    worker = PartitionWorker(definition, worker_context(log, target, lease), place, new_holder_id())
     ends = time.monotonic() + timeout
 
     def tell(position: int) -> None:
         if progress is not None:
             progress(position, head)
 
-    while catch_up(work, 0.02, tell) == "held":
-        held = next(c for c in target.checkpoints(place.name, place.generation) if c.place == place)
-        if held.position >= head and not target.delivery_lag(place.name, place.generation):
+    while catch_up(worker, 0.02, tell) == "held":
+        checkpoint = next(c for c in target.checkpoints(place.name, place.generation) if c.place == place)
+        if checkpoint.position >= head and not target.delivery_lag(place.name, place.generation):
             return  # its runner has done it
-        if held.stopped:
-            raise stopped_error(place.name, held)
+        if checkpoint.stopped:
+            raise stopped_error(place.name, checkpoint)
         if time.monotonic() > ends:
-            raise behind_error(log, target, place.name, held, head, timeout)
+            raise behind_error(log, target, place.name, checkpoint, head, timeout)
     refuse_stopped(target, place)
 
 
 def refuse_stopped(target: Target, place: PartitionKey) -> None:
     """Raises ProjectionStopped where a partition stopped at an event or its projection is paused."""
-    held = next(c for c in target.checkpoints(place.name, place.generation) if c.place == place)
-    if held.stopped:
-        raise stopped_error(place.name, held)
-    known = require_record(target, place.name)
-    if known.paused:
-        raise paused_error(place.name, known.paused)
+    checkpoint = next(c for c in target.checkpoints(place.name, place.generation) if c.place == place)
+    if checkpoint.stopped:
+        raise stopped_error(place.name, checkpoint)
+    record = require_record(target, place.name)
+    if record.paused:
+        raise paused_error(place.name, record.paused)
 
 
 def behind_error(
-    log: Log, target: Target, name: str, held: Checkpoint, wanted: int, timeout: float
+    log: Log, target: Target, name: str, checkpoint: Checkpoint, wanted: int, timeout: float
 ) -> ProjectionBehind:
     """The error for a projection that did not come to a position in time, with the reason."""
-    known = target.registered(name)
-    sentence = run(status_of(log, target, known, target.now())).sentence if known is not None else ""
+    record = target.registered(name)
+    sentence = run(status_of(log, target, record, target.now())).sentence if record is not None else ""
     return ProjectionBehind(
-        f"{name} has come to position {held.position} and not to {wanted} within {timeout:g} s. {sentence}",
+        f"{name} has come to position {checkpoint.position} and not to {wanted} within {timeout:g} s. {sentence}",
         "Allow more time (timeout=…), or see eventfold projections status.",
         projection=name,
-        position=held.position,
+        position=checkpoint.position,
         wanted=wanted,
     )

@@ -1,6 +1,6 @@
 """The three classes a user derives from: rows by key, handlers with SQL, subscriptions with effects.
 
-Knows: their class keywords. Does not know: what their annotations come to (plan.py does).
+Knows: their class keywords. Does not know: what their annotations come to (definition.py does).
 """
 
 from __future__ import annotations

@@ -64,11 +64,11 @@ class Comparison(msgspec.Struct, frozen=True):
         return self.different == 0
 
 
-def compare(plan: ProjectionDefinition, target: Target, generations: tuple[int, int]) -> Comparison:
+def compare(definition: ProjectionDefinition, target: Target, generations: tuple[int, int]) -> Comparison:
     """Compare two generations, row by row."""
     counts, sums, different = [0, 0], [0, 0], 0
     differences: list[Difference] = []
-    for difference in _pairs(plan, target, generations):
+    for difference in _pairs(definition, target, generations):
         for side, row in enumerate((difference.before, difference.after)):
             if row is not None:
                 counts[side] += 1
@@ -77,9 +77,9 @@ def compare(plan: ProjectionDefinition, target: Target, generations: tuple[int, 
             different += 1
             if len(differences) < SHOWN:
                 differences.append(difference)
-    a, b = (min(c.position for c in target.checkpoints(plan.name, generation)) for generation in generations)
+    a, b = (min(c.position for c in target.checkpoints(definition.name, generation)) for generation in generations)
     return Comparison(
-        plan.name,
+        definition.name,
         generations,
         (a, b),
         (counts[0], counts[1]),
@@ -94,14 +94,14 @@ def _row_hash(row: tuple[Any, ...]) -> int:
     return int.from_bytes(blake2b(repr(tuple(map(canonical, row))).encode(), digest_size=16).digest())
 
 
-def _pairs(plan: ProjectionDefinition, target: Target, generations: tuple[int, int]) -> Iterator[Difference]:
-    if plan.rows is not None:
-        table = plan.rows.table
+def _pairs(definition: ProjectionDefinition, target: Target, generations: tuple[int, int]) -> Iterator[Difference]:
+    if definition.rows is not None:
+        table = definition.rows.table
         yield from _merge_rows(
             table, *(_rows_in_order(target, generation_table(table, generation)) for generation in generations)
         )
         return
-    for name in plan.tables:
+    for name in definition.tables:
         before, after = (Counter(target.dump(name, generation)) for generation in generations)
         for row in {**before, **after}:
             for number in range(max(before[row], after[row])):
@@ -161,44 +161,44 @@ class RowProof(msgspec.Struct, frozen=True):
 class RowCheck:
     """One comparison of a read model's live rows with rows folded from the log just now."""
 
-    def __init__(self, plan: ProjectionDefinition, target: Target, log: Log, lease: float) -> None:
-        self._plan, self._target, self._log, self._lease = plan, target, log, lease
+    def __init__(self, definition: ProjectionDefinition, target: Target, log: Log, lease: float) -> None:
+        self._definition, self._target, self._log, self._lease = definition, target, log, lease
 
     def compare(self, progress: Callable[[int, int], None]) -> RowProof:
         """Fold and compare. `progress` is called with (position, last position). The scratch rows are dropped."""
-        plan, target = self._plan, self._target
-        known = require_record(target, plan.name)
-        live = self._live(known.live)
-        if not plan.is_code_of(live[0].fingerprint):
+        definition, target = self._definition, self._target
+        record = require_record(target, definition.name)
+        live = self._live(record.live)
+        if not definition.is_code_of(live[0].fingerprint):
             return self._unproved(live, "Its code is not the code its rows were made by, so it would fold other rows.")
         left_out: dict[PartitionKey, list[ParkedEvent]] = {}
         scratch: int | None = None
         try:
             for _ in range(ROUNDS):
-                entries = {held.place: target.entries(held.place) for held in live}
+                entries = {checkpoint.place: target.entries(checkpoint.place) for checkpoint in live}
                 if entries != left_out:  # at first; and where an event was retried, skipped or parked meanwhile
-                    scratch = self._begin(known, live, entries, scratch)
+                    scratch = self._begin(record, live, entries, scratch)
                     left_out = entries
                 assert scratch is not None
-                last = max(held.position for held in live)
-                for held in live:
-                    with target.control(plan.name) as tx:
-                        tx.update_checkpoint(_place(held, scratch), until=held.position)
-                    self._fold(_place(held, scratch), last, progress)
-                found = compare(plan, target, (known.live, scratch))
-                before, live = live, self._live(known.live)
+                last = max(checkpoint.position for checkpoint in live)
+                for checkpoint in live:
+                    with target.control(definition.name) as tx:
+                        tx.update_checkpoint(_place(checkpoint, scratch), until=checkpoint.position)
+                    self._fold(_place(checkpoint, scratch), last, progress)
+                found = compare(definition, target, (record.live, scratch))
+                before, live = live, self._live(record.live)
                 if list(map(_version, live)) == list(map(_version, before)):
                     return _proof(found, last)
             why = f"Its rows changed during each of {ROUNDS} comparisons: pause it first (eventfold projections pause)."
             return self._unproved(live, why)
         finally:
             if scratch is not None:
-                with target.control(plan.name) as tx:
-                    tx.drop(scratch, known.tables)
+                with target.control(definition.name) as tx:
+                    tx.drop(scratch, record.tables)
 
     def _begin(
         self,
-        known: ProjectionRecord,
+        record: ProjectionRecord,
         live: Sequence[Checkpoint],
         entries: dict[PartitionKey, list[ParkedEvent]],
         scratch: int | None,
@@ -207,64 +207,68 @@ class RowCheck:
 
         What is parked or skipped is in no row, so it is left out there, too.
         """
-        with self._target.control(known.name) as tx:
+        with self._target.control(record.name) as tx:
             now = tx.record()
-            if now is None or now.live != known.live:
+            if now is None or now.live != record.live:
                 raise self._changed()
             if scratch is None:
                 scratch = 1 + max(each.place.generation for each in tx.checkpoints())
             else:
-                tx.drop(scratch, known.tables)
-            tx.create(now, tables_of(self._plan), [run(self._checkpoint(held, scratch)) for held in live])
-            for held in live:
-                skipped = [msgspec.structs.replace(each, state="skipped") for each in entries[held.place]]
+                tx.drop(scratch, record.tables)
+            tx.create(
+                now, tables_of(self._definition), [run(self._checkpoint(checkpoint, scratch)) for checkpoint in live]
+            )
+            for checkpoint in live:
+                skipped = [msgspec.structs.replace(each, state="skipped") for each in entries[checkpoint.place]]
                 if skipped:
-                    tx.save_parked(_place(held, scratch), skipped)
+                    tx.save_parked(_place(checkpoint, scratch), skipped)
         return scratch
 
     def _changed(self) -> ProjectionError:
         return ProjectionError(
-            f"{self._plan.name} was changed by another command while its rows were compared.",
+            f"{self._definition.name} was changed by another command while its rows were compared.",
             "Compare them again.",
-            projection=self._plan.name,
+            projection=self._definition.name,
         )
 
     def _fold(self, place: PartitionKey, last: int, progress: Callable[[int, int], None]) -> None:
-        work = PartitionWorker(self._plan, worker_context(self._log, self._target, self._lease), place, new_holder_id())
-        catch_up(work, HELD_TIMEOUT_S, lambda position: progress(position, last))
-        (held,) = (each for each in self._live(place.generation) if each.place == place)
-        if held.stopped:
-            raise stopped_error(place.name, held)
+        worker = PartitionWorker(
+            self._definition, worker_context(self._log, self._target, self._lease), place, new_holder_id()
+        )
+        catch_up(worker, HELD_TIMEOUT_S, lambda position: progress(position, last))
+        (checkpoint,) = (each for each in self._live(place.generation) if each.place == place)
+        if checkpoint.stopped:
+            raise stopped_error(place.name, checkpoint)
 
     def _live(self, generation: int) -> list[Checkpoint]:
-        found = self._target.checkpoints(self._plan.name, generation)
+        found = self._target.checkpoints(self._definition.name, generation)
         if not found:
             raise self._changed()
         return found
 
-    async def _checkpoint(self, held: Checkpoint, scratch: int) -> Checkpoint:
+    async def _checkpoint(self, checkpoint: Checkpoint, scratch: int) -> Checkpoint:
         """Where the scratch rows of one partition begin, which is where the live ones began."""
-        start = marks_of(self._target, held.place)[0][0]
+        start = marks_of(self._target, checkpoint.place)[0][0]
         cursor = await cursor_at(self._log, start)
         return Checkpoint(
-            place=_place(held, scratch),
+            place=_place(checkpoint, scratch),
             store=cursor.store,
             epoch=cursor.epoch,
             position=cursor.position,
             event_id=cursor.event_id,
-            query=held.query,
-            fingerprint=held.fingerprint,
-            partitions=held.partitions,
-            until=held.position,
+            query=checkpoint.query,
+            fingerprint=checkpoint.fingerprint,
+            partitions=checkpoint.partitions,
+            until=checkpoint.position,
         )
 
     def _unproved(self, live: Sequence[Checkpoint], why: str) -> RowProof:
-        position = max(held.position for held in live)
-        return RowProof(self._plan.name, live[0].place.generation, position, 0, 0, (), False, why)
+        position = max(checkpoint.position for checkpoint in live)
+        return RowProof(self._definition.name, live[0].place.generation, position, 0, 0, (), False, why)
 
 
-def _version(held: Checkpoint) -> tuple[int, int, int]:
-    return held.place.partition, held.position, held.revision
+def _version(checkpoint: Checkpoint) -> tuple[int, int, int]:
+    return checkpoint.place.partition, checkpoint.position, checkpoint.revision
 
 
 def _proof(found: Comparison, position: int) -> RowProof:
@@ -276,5 +280,5 @@ def _proof(found: Comparison, position: int) -> RowProof:
     return RowProof(name, generation, position, count, different, found.differences, not different, verdict)
 
 
-def _place(held: Checkpoint, generation: int) -> PartitionKey:
-    return PartitionKey(held.place.name, generation, held.place.partition)
+def _place(checkpoint: Checkpoint, generation: int) -> PartitionKey:
+    return PartitionKey(checkpoint.place.name, generation, checkpoint.place.partition)

@@ -129,35 +129,36 @@ def keys_of(found: Any) -> tuple[Key, ...]:
 _DEFINITION = "__eventfold_projection_plan__"
 
 
-def projection_definition(kept: ProjectionLike) -> ProjectionDefinition:
-    """The plan of a projection class, or of an instance of one with handlers. Raises InvalidProjection."""
-    plan: ProjectionDefinition | None = get_class_data(kept, _DEFINITION)
-    if plan is None or plan.generation != declarations_version():
-        plan = _compile(kept)
-        set_class_data(kept, _DEFINITION, plan)
-    return plan
+def projection_definition(projection: ProjectionLike) -> ProjectionDefinition:
+    """The definition of a projection class, or of an instance of one with handlers. Raises InvalidProjection."""
+    definition: ProjectionDefinition | None = get_class_data(projection, _DEFINITION)
+    if definition is None or definition.generation != declarations_version():
+        definition = _compile(projection)
+        set_class_data(projection, _DEFINITION, definition)
+    return definition
 
 
 def projection_definitions(projections: Sequence[ProjectionLike]) -> list[ProjectionDefinition]:
-    """The plans of several. Raises InvalidProjection where two have one name."""
-    plans = [projection_definition(each) for each in projections]
-    for plan in plans:
-        twin = next((p for p in plans if p.name == plan.name and p.cls is not plan.cls), None)
+    """The definitions of several. Raises InvalidProjection where two have one name."""
+    definitions = [projection_definition(each) for each in projections]
+    for definition in definitions:
+        twin = next((p for p in definitions if p.name == definition.name and p.cls is not definition.cls), None)
         if twin is not None:
             raise InvalidProjection(
-                f"{plan.code} and {twin.code} are both called {plan.name}.",
+                f"{definition.code} and {twin.code} are both called {definition.name}.",
                 "Give one of them another name (name=…).",
-                name=plan.name,
+                name=definition.name,
             )
-    return plans
+    return definitions
 
 
-def _compile(kept: ProjectionLike) -> ProjectionDefinition:
-    cls: Any = kept if isinstance(kept, type) else type(kept)
+def _compile(projection: ProjectionLike) -> ProjectionDefinition:
+    cls: Any = projection if isinstance(projection, type) else type(projection)
     bases = (Projection, SqlProjection, Subscription)
     if not issubclass(cls, bases) or cls in bases:
         raise InvalidProjection(
-            f"{kept!r} is no projection.", "Derive a class from ef.Projection, ef.SqlProjection or ef.Subscription."
+            f"{projection!r} is no projection.",
+            "Derive a class from ef.Projection, ef.SqlProjection or ef.Subscription.",
         )
     terms = class_options(cls)
     name = terms.name or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
@@ -170,7 +171,7 @@ def _compile(kept: ProjectionLike) -> ProjectionDefinition:
     try:
         if issubclass(cls, Projection):
             return _compile_rows(cls, name, terms)
-        return _compile_handlers(kept, cls, name, terms)
+        return _compile_handlers(projection, cls, name, terms)
     except NameError as error:
         raise InvalidProjection(
             f"The annotations of {cls.__name__} cannot be resolved: {error}.",
@@ -239,8 +240,8 @@ def _key_by_name(cls: type, fields: tuple[str, ...], events: tuple[type, ...]) -
     return (lambda event: (get(event),)) if len(fields) == 1 else get
 
 
-def _compile_handlers(kept: Any, cls: type, name: str, terms: ClassOptions) -> ProjectionDefinition:
-    instance = kept if not isinstance(kept, type) else cls()
+def _compile_handlers(projection: Any, cls: type, name: str, terms: ClassOptions) -> ProjectionDefinition:
+    instance = projection if not isinstance(projection, type) else cls()
     sql = isinstance(instance, SqlProjection)
     handlers = tuple(_handlers(cls, instance, sql))
     if not handlers:

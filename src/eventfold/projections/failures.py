@@ -50,9 +50,9 @@ def paused_error(name: str, because: str) -> ProjectionStopped:
     )
 
 
-def stopped_error(name: str, held: Checkpoint) -> ProjectionStopped:
+def stopped_error(name: str, checkpoint: Checkpoint) -> ProjectionStopped:
     """The error for a checkpoint that says why it stopped."""
-    why = decode(held.stopped, StopReason)
+    why = decode(checkpoint.stopped, StopReason)
     return ProjectionStopped(
         f"{name} stopped at event {why.position} ({why.type}), in {why.handler}, after {why.attempts} attempts: "
         f"{why.error.rstrip('.')}.",
@@ -84,29 +84,29 @@ def ahead_of_log_error(name: str, kind: str, error: CursorMismatch) -> CursorMis
 KEYLESS_NOTE = ' (it has no key that could be read, so all others wait; without_key="park" would set it aside alone)'
 
 
-def entries_of(target: Target, held: Checkpoint) -> list[ParkedEvent]:
+def entries_of(target: Target, checkpoint: Checkpoint) -> list[ParkedEvent]:
     """The entries that belong to a checkpoint. Raises ProjectionDamaged where some are gone.
 
     Where the checkpoint was changed between the two readings, nothing is judged: its runner notices.
     """
-    entries = target.entries(held.place)
-    if not is_complete(held, entries):
-        now = next((c for c in target.checkpoints(held.place.name) if c.place == held.place), None)
-        if now is not None and (now.token, now.revision) == (held.token, held.revision):
-            raise incomplete_error(held)
+    entries = target.entries(checkpoint.place)
+    if not is_complete(checkpoint, entries):
+        now = next((c for c in target.checkpoints(checkpoint.place.name) if c.place == checkpoint.place), None)
+        if now is not None and (now.token, now.revision) == (checkpoint.token, checkpoint.revision):
+            raise incomplete_error(checkpoint)
     return entries
 
 
-def is_complete(held: Checkpoint, entries: Iterable[ParkedEvent]) -> bool:
+def is_complete(checkpoint: Checkpoint, entries: Iterable[ParkedEvent]) -> bool:
     """Whether events that were handled, parked and skipped are those that were seen."""
-    due = [entry for entry in entries if entry.position <= held.position]
+    due = [entry for entry in entries if entry.position <= checkpoint.position]
     rest = sum(event_hash(entry.position, bytes.fromhex(entry.event_id)) for entry in due)
-    return held.handled + Tally(len(due), rest % MODULUS) == held.seen
+    return checkpoint.handled + Tally(len(due), rest % MODULUS) == checkpoint.seen
 
 
-def incomplete_error(held: Checkpoint) -> ProjectionDamaged:
+def incomplete_error(checkpoint: Checkpoint) -> ProjectionDamaged:
     """The error for entries that are gone."""
-    name = held.place.name
+    name = checkpoint.place.name
     return ProjectionDamaged(
         f"What is kept about {name} is damaged: handled, parked and skipped events are not those that were seen.",
         f"Restore that database from a backup; or give up what is kept (eventfold projections forget {name}) and have "
@@ -156,16 +156,16 @@ def first_due(entries: Iterable[ParkedEvent]) -> ParkedEvent | None:
 
 
 def split_by_blocked(
-    items: Sequence[DecodedEvent], known: Mapping[int, ParkedEvent], blocked: Set[str]
+    items: Sequence[DecodedEvent], entries: Mapping[int, ParkedEvent], blocked: Set[str]
 ) -> tuple[Sequence[DecodedEvent], list[ParkedEvent]]:
     """What is to be handled, and what is to be parked behind others of its key; what is `known` is neither."""
-    if not known:
+    if not entries:
         return items, []
     todo: list[DecodedEvent] = []
     behind: list[ParkedEvent] = []
     blocked = set(blocked)  # of this page only, until the page is committed
     for item in items:
-        if item.stored.position in known:
+        if item.stored.position in entries:
             continue
         if must_wait(item, blocked):
             behind.append(parked_entry(item, f"waits for an earlier event of {item.key_text}", 0))

@@ -79,15 +79,15 @@ class RowCache:
 
     def __init__(
         self,
-        plan: ProjectionDefinition,
+        definition: ProjectionDefinition,
         target: RowLoader,
         place: PartitionKey,
         fresh: bool,
         catches: type[BaseException] = Exception,
     ) -> None:
-        assert plan.rows is not None
-        self._plan, self._target, self._of, self._catches = plan, target, plan.rows, catches
-        table = plan.rows.table
+        assert definition.rows is not None
+        self._definition, self._target, self._of, self._catches = definition, target, definition.rows, catches
+        table = definition.rows.table
         self.table = generation_table(table, place.generation)
         self._moments = any(column.kind == "moment" for column in table.columns)
         self._cache: dict[tuple[Any, ...], Any] = {}
@@ -114,13 +114,13 @@ class RowCache:
 
     def _evolve(self, items: Sequence[DecodedEvent], each: bool = False) -> None:
         if isinstance(items, ColumnarPage) and not each:
-            items.evolve(self._plan, self._cache, self._catches)
+            items.evolve(self._definition, self._cache, self._catches)
         else:
             self._one_by_one(items, each)
 
     def _one_by_one(self, items: Sequence[DecodedEvent], each: bool) -> None:
-        plan, cache = self._plan, self._cache
-        cls, recorded, keeps = plan.cls, plan.recorded, plan.keeps
+        definition, cache = self._definition, self._cache
+        cls, recorded, keeps = definition.cls, definition.recorded, definition.keeps
         index = 0
         try:
             for index, item in enumerate(items):  # noqa: B007
@@ -135,7 +135,7 @@ class RowCache:
                         if keeps and not row.keep():
                             cache[key] = None
                         elif each and self._of.key_of(row) != key:
-                            raise key_changed_error(plan, key, row)
+                            raise key_changed_error(definition, key, row)
         except self._catches as error:
             raise HandlerFailed(index, error, "evolve") from error
 
@@ -164,7 +164,7 @@ class RowCache:
                 found_rows = self._target.load(self.table, keys)
             except (RowRefused, TypeError, ValueError, OverflowError) as error:
                 raise HandlerFailed(
-                    None, unstorable_error(self._plan.name, columns, keys, _cause(error)), "key"
+                    None, unstorable_error(self._definition.name, columns, keys, _cause(error)), "key"
                 ) from error
             for row in found_rows:
                 try:
@@ -190,14 +190,15 @@ class RowCache:
 
     def _odd(self, key: Any) -> EventfoldError:
         return InvalidProjection(
-            f"{self._plan.cls.__name__}.key gave values of other types than its fields have: the table has {key!r}.",
+            f"{self._definition.cls.__name__}.key gave values of other types than its fields have: "
+            f"the table has {key!r}.",
             "Return values of exactly the types that the key's fields declare.",
         )
 
     def write(self, tx: TargetTransaction) -> None:
         """Write what was touched. Raises Failed where the database does not take a row, or a row has another key."""
         cache, touched = self._cache, self._touched
-        gone = [key for key in touched if cache[key] is None] if self._plan.keeps else []
+        gone = [key for key in touched if cache[key] is None] if self._definition.keeps else []
         there = list(filterfalse(set(gone).__contains__, touched) if gone else touched)
         rows = list(map(cache.__getitem__, there))
         self.refuse_other_keys(there, rows)
@@ -209,7 +210,7 @@ class RowCache:
         except (RowRefused, TypeError, ValueError, OverflowError) as error:
             columns = self._of.table.columns
             raise HandlerFailed(
-                None, unstorable_error(self._plan.name, columns, map(self._values, rows), _cause(error)), "evolve"
+                None, unstorable_error(self._definition.name, columns, map(self._values, rows), _cause(error)), "evolve"
             ) from error
 
     def refuse_other_keys(self, keys: list[Key], rows: list[Any]) -> None:
@@ -217,7 +218,7 @@ class RowCache:
         found = list(map(self._of.key_of, rows))
         if found != keys:
             key, row = next((k, r) for k, r, f in zip(keys, rows, found, strict=True) if f != k)
-            error = key_changed_error(self._plan, key, row)
+            error = key_changed_error(self._definition, key, row)
             raise HandlerFailed(None, error, "evolve") from error
 
     def _packed(
@@ -234,7 +235,7 @@ class RowCache:
         except Exception as error:
             columns = self._of.table.columns
             raise HandlerFailed(
-                None, unstorable_error(self._plan.name, columns, map(self._values, every), error), handler
+                None, unstorable_error(self._definition.name, columns, map(self._values, every), error), handler
             ) from error
 
     def _values(self, each: Any) -> Sequence[Any]:
@@ -258,17 +259,17 @@ def keys_in(items: Sequence[DecodedEvent]) -> dict[Key, None]:
 class HandlerDispatch:
     """Handlers of a class, by event. `catches`: what they raise that is their failure."""
 
-    def __init__(self, plan: ProjectionDefinition, catches: type[BaseException] = Exception) -> None:
-        self._plan, self._catches = plan, catches
+    def __init__(self, definition: ProjectionDefinition, catches: type[BaseException] = Exception) -> None:
+        self._definition, self._catches = definition, catches
         self._by_type: dict[type, tuple[Handler, ...]] = {}
-        self._batches = tuple(h for h in plan.handlers if h.batch)
+        self._batches = tuple(h for h in definition.handlers if h.batch)
 
     def of(self, event: Any) -> tuple[Handler, ...]:
         """Those that take one event of this class at a time."""
         kind = cast("type[Any]", type(event))
         found = self._by_type.get(kind)
         if found is None:
-            found = tuple(h for h in self._plan.handlers if isinstance(event, h.events) and not h.batch)
+            found = tuple(h for h in self._definition.handlers if isinstance(event, h.events) and not h.batch)
             self._by_type[kind] = found
         return found
 

@@ -62,7 +62,7 @@ class FollowerProgress:
         self.name, self._query, self._after = name, query_of(query), after
         self._log, self._target, self._lease = log, target, lease
         self._place = PartitionKey(name, 1)
-        self._held: Checkpoint | None = None
+        self._checkpoint: Checkpoint | None = None
         self._epoch = -1  # of the store, in which the kept progress was found to be of its history
         self._given, self._last = EMPTY_TALLY, 0  # of whole pages, not yet acknowledged; the last of these events
         self._page: Sequence[StoredEvent] = ()  # the page in hand, as far as it is not acknowledged
@@ -77,36 +77,36 @@ class FollowerProgress:
         Raises LeaseHeld, ProjectionChanged (another query is kept under the name), ProjectionStopped (it is paused),
         ProgressUnknown, CursorMismatch, TargetUnavailable.
         """
-        if self._held is not None:
-            return self._cursor(self._held)
+        if self._checkpoint is not None:
+            return self._cursor(self._checkpoint)
         self._register()
         me = new_holder_id()
-        held = self._target.claim(self._place, me, self._lease)
-        if held is None:
+        checkpoint = self._target.claim(self._place, me, self._lease)
+        if checkpoint is None:
             (other,) = self._target.checkpoints(self.name, 1)
             if is_dead_holder(other.holder):
-                held = self._target.claim(self._place, me, self._lease, take_over_from=other.holder)
-            if held is None:
+                checkpoint = self._target.claim(self._place, me, self._lease, take_over_from=other.holder)
+            if checkpoint is None:
                 raise self._taken(other)
         self._epoch = self._log.engine.epoch
         try:
-            run(verify(self._log, self._cursor(held)))
+            run(verify(self._log, self._cursor(checkpoint)))
         except BaseException as error:
-            self._target.release(held)
+            self._target.release(checkpoint)
             if isinstance(error, CursorMismatch):
                 raise ahead_of_log_error(self.name, "follower", error) from error
             raise
-        self._held = held
-        arguments = (weakref.ref(self), self._stop, self._target, held, self._lease)
+        self._checkpoint = checkpoint
+        arguments = (weakref.ref(self), self._stop, self._target, checkpoint, self._lease)
         heart = threading.Thread(target=_renew_lease, args=arguments, name=f"eventfold-{self.name}", daemon=True)
         heart.start()
         self._heart = heart  # only now: an exception in between leaves no thread that cannot be joined
-        return self._cursor(held)
+        return self._cursor(checkpoint)
 
     def _register(self) -> None:
         query = msgspec.json.encode(self._query).decode()
-        known = self._target.registered(self.name)
-        if known is None:
+        record = self._target.registered(self.name)
+        if record is None:
             after = Cursor.parse(self._after) if isinstance(self._after, str) else self._after
             if isinstance(after, Cursor):
                 run(verify(self._log, after))
@@ -123,18 +123,18 @@ class FollowerProgress:
                 fingerprint="",
             )
             with self._target.control(self.name) as tx:
-                known = tx.record()
-                if known is None:  # else another process was first
-                    known = ProjectionRecord(name=self.name, kind="follower", code="", live=1)
-                    tx.create(known, {}, [new])
-        if known.kind != "follower":
+                record = tx.record()
+                if record is None:  # else another process was first
+                    record = ProjectionRecord(name=self.name, kind="follower", code="", live=1)
+                    tx.create(record, {}, [new])
+        if record.kind != "follower":
             raise InvalidInput(
-                f"{self.name} is a read model or subscription of this store ({known.code}).",
+                f"{self.name} is a read model or subscription of this store ({record.code}).",
                 "Give the follower another name.",
                 name=self.name,
             )
-        if known.paused:
-            raise paused_error(self.name, known.paused)
+        if record.paused:
+            raise paused_error(self.name, record.paused)
         (kept,) = self._target.checkpoints(self.name, 1)
         if kept.query != query:
             raise ProjectionChanged(
@@ -156,8 +156,8 @@ class FollowerProgress:
         )
 
     @staticmethod
-    def _cursor(held: Checkpoint) -> Cursor:
-        return Cursor(held.store, held.epoch, held.position, held.event_id)
+    def _cursor(checkpoint: Checkpoint) -> Cursor:
+        return Cursor(checkpoint.store, checkpoint.epoch, checkpoint.position, checkpoint.event_id)
 
     def note(self, page: Sequence[StoredEvent]) -> None:
         """These events are being given, and all before them have been. Raises LeaseLost."""
@@ -172,12 +172,12 @@ class FollowerProgress:
 
         Raises LeaseLost, InvalidInput, TargetUnavailable; CursorMismatch where the store has lost what was given.
         """
-        if self._log.engine.epoch != self._epoch and self._held is not None:
+        if self._log.engine.epoch != self._epoch and self._checkpoint is not None:
             run(verify(self._log, cursor))
-        held = self._still_held()
-        if held is None:
+        checkpoint = self._still_held()
+        if checkpoint is None:
             raise self._lost()
-        if cursor.position <= held.position and not self._given.count:
+        if cursor.position <= checkpoint.position and not self._given.count:
             return
         done = [stored for stored in self._page if stored.position <= cursor.position]
         if self._given.count and cursor.position < self._last:
@@ -190,9 +190,9 @@ class FollowerProgress:
 
     def idle(self, cursor: Cursor) -> None:
         """Nothing came: move past what nobody asked for, if everything given is acknowledged; once in a while."""
-        held, now = self._still_held(), time.monotonic()
+        checkpoint, now = self._still_held(), time.monotonic()
         outstanding = self._given.count or self._page
-        if held is None or outstanding or cursor.position == held.position or now - self._moved < SELDOM:
+        if checkpoint is None or outstanding or cursor.position == checkpoint.position or now - self._moved < SELDOM:
             return
         self._moved = now
         self._advance(cursor, EMPTY_TALLY)
@@ -200,27 +200,27 @@ class FollowerProgress:
     def _advance(self, cursor: Cursor, taken: Tally) -> None:
         stats = self._measured(taken.count)
         for _ in range(DISTURBED):
-            held = self._held
-            if held is None:
+            checkpoint = self._checkpoint
+            if checkpoint is None:
                 raise self._lost()
             step = CheckpointUpdate(
                 position=cursor.position,
                 event_id=cursor.event_id,
                 epoch=cursor.epoch,
-                seen=held.seen + taken,
-                handled=held.handled + taken,
-                mark=cursor.position // MARK_EVERY != held.position // MARK_EVERY,
-                stats=stats or held.stats,
+                seen=checkpoint.seen + taken,
+                handled=checkpoint.handled + taken,
+                mark=cursor.position // MARK_EVERY != checkpoint.position // MARK_EVERY,
+                stats=stats or checkpoint.stats,
             )
             try:
                 with self._target.writing(self._place) as tx:
-                    self._held = tx.advance(held, step)
+                    self._checkpoint = tx.advance(checkpoint, step)
                 return
             except CheckpointChanged:
                 (now,) = self._target.checkpoints(self.name, 1)
-                self._held = now if (now.token, now.position) == (held.token, held.position) else None
+                self._checkpoint = now if (now.token, now.position) == (checkpoint.token, checkpoint.position) else None
             except LeaseLost:
-                self._held = None
+                self._checkpoint = None
                 raise
         raise TargetUnavailable(
             f"The progress of {self.name} was changed by hand {DISTURBED} times while it was written.",
@@ -239,15 +239,15 @@ class FollowerProgress:
 
     def _still_held(self) -> Checkpoint | None:
         """The checkpoint; None where it is held no longer, or where a failover has taken back what was kept of it."""
-        held, epoch = self._held, self._log.engine.epoch
-        if held is not None and epoch != self._epoch:
-            same = (held.token, held.revision, held.position, held.event_id)
+        checkpoint, epoch = self._checkpoint, self._log.engine.epoch
+        if checkpoint is not None and epoch != self._epoch:
+            same = (checkpoint.token, checkpoint.revision, checkpoint.position, checkpoint.event_id)
             kept = [(c.token, c.revision, c.position, c.event_id) for c in self._target.checkpoints(self.name, 1)]
             if kept == [same]:
                 self._epoch = epoch
             else:
-                self._held = None
-        return self._held
+                self._checkpoint = None
+        return self._checkpoint
 
     def _lost(self) -> LeaseLost:
         return LeaseLost(
@@ -266,21 +266,21 @@ class FollowerProgress:
         heart = self._heart
         if heart is not None and heart is not threading.current_thread():
             heart.join()
-        self._held = None
+        self._checkpoint = None
 
 
 def _renew_lease(
-    keeping: weakref.ref[FollowerProgress], stop: threading.Event, target: Target, held: Checkpoint, lease: float
+    keeping: weakref.ref[FollowerProgress], stop: threading.Event, target: Target, checkpoint: Checkpoint, lease: float
 ) -> None:
     """Keep a lease alive, until it is ended, lost, or nobody follows any more."""
     while not stop.wait(lease / 3) and keeping() is not None:
         try:
-            target.renew_lease(held, lease)
+            target.renew_lease(checkpoint, lease)
         except LeaseLost:
             return  # whoever acknowledges next is told
         except (TargetUnavailable, StoreUnavailable):
             continue  # away for a moment; if for longer, the lease ends and the next acknowledgement says so
     try:
-        target.release(held)
+        target.release(checkpoint)
     except (TargetUnavailable, StoreUnavailable):
         return  # it ends by itself

@@ -37,115 +37,122 @@ KNOWN = "$progress"  # the record of a target that knows all progress there is; 
 keeps_progress = ("effects", "follower")  # the kinds of what cannot be built again from the log
 
 
-def tables_of(plan: ProjectionDefinition) -> dict[str, Table | str]:
-    """The tables of a plan, by name."""
-    return dict(plan.tables) if plan.rows is None else {plan.rows.table.name: plan.rows.table}
+def tables_of(definition: ProjectionDefinition) -> dict[str, Table | str]:
+    """The tables of a definition, by name."""
+    return dict(definition.tables) if definition.rows is None else {definition.rows.table.name: definition.rows.table}
 
 
-async def register(plan: ProjectionDefinition, log: Log, target: Target) -> ProjectionRecord:
+async def register(definition: ProjectionDefinition, log: Log, target: Target) -> ProjectionRecord:
     """Make a projection known and its tables ready, once. Raises ProjectionChanged if its code is another now."""
-    known = target.registered(plan.name)
-    if known is None:
-        await refuse_unknown_progress(log, target, plan.name, plan.kind, plan.code)
-        await _warn_of_unwritten(plan, log)
-        new = ProjectionRecord(name=plan.name, kind=plan.kind, code=plan.code, live=1, tables=tuple(tables_of(plan)))
-        start = (await log.engine.head()).position if plan.start == "now" else 0
-        checkpoints = await first_checkpoints(plan, log, start)
-        with target.control(plan.name) as tx:
-            known = tx.record()
-            if known is None:  # else another process was first
-                known = new
-                tx.create(new, tables_of(plan), checkpoints)
-    if known.kind == "follower":
-        raise InvalidProjection(
-            f"{plan.name} is the name of a follower of this store.",
-            f"Give one of them another name, or give the follower up: eventfold projections forget {plan.name}.",
-            projection=plan.name,
+    record = target.registered(definition.name)
+    if record is None:
+        await refuse_unknown_progress(log, target, definition.name, definition.kind, definition.code)
+        await _warn_of_unwritten(definition, log)
+        new = ProjectionRecord(
+            name=definition.name,
+            kind=definition.kind,
+            code=definition.code,
+            live=1,
+            tables=tuple(tables_of(definition)),
         )
-    live = target.checkpoints(plan.name, known.live)[0]
-    if plan.is_code_of(live.fingerprint):
-        refuse_outdated(plan, target, known.live)
-        if known.code != plan.code:  # the same class, moved: found by its name at its new place from now on
-            with target.control(plan.name) as tx:
-                if tx.record() == known:
-                    tx.save_record(msgspec.structs.replace(known, code=plan.code))
-        if live.fingerprint != plan.fingerprint:
-            _adopt_fingerprint(plan, target)
-        return known
-    if known.kind != plan.kind or known.code != plan.code:
+        start = (await log.engine.head()).position if definition.start == "now" else 0
+        checkpoints = await first_checkpoints(definition, log, start)
+        with target.control(definition.name) as tx:
+            record = tx.record()
+            if record is None:  # else another process was first
+                record = new
+                tx.create(new, tables_of(definition), checkpoints)
+    if record.kind == "follower":
         raise InvalidProjection(
-            f"{plan.name} is kept by {known.code}, and {plan.code} has the same name and is not the same.",
+            f"{definition.name} is the name of a follower of this store.",
+            f"Give one of them another name, or give the follower up: eventfold projections forget {definition.name}.",
+            projection=definition.name,
+        )
+    live = target.checkpoints(definition.name, record.live)[0]
+    if definition.is_code_of(live.fingerprint):
+        refuse_outdated(definition, target, record.live)
+        if record.code != definition.code:  # the same class, moved: found by its name at its new place from now on
+            with target.control(definition.name) as tx:
+                if tx.record() == record:
+                    tx.save_record(msgspec.structs.replace(record, code=definition.code))
+        if live.fingerprint != definition.fingerprint:
+            _adopt_fingerprint(definition, target)
+        return record
+    if record.kind != definition.kind or record.code != definition.code:
+        raise InvalidProjection(
+            f"{definition.name} is kept by {record.code}, and {definition.code} has the same name and is not the same.",
             f"Give one of them another name (name=…); if it was moved and changed, build it anew: "
-            f"eventfold projections rebuild {plan.code} --switch.",
-            projection=plan.name,
+            f"eventfold projections rebuild {definition.code} --switch.",
+            projection=definition.name,
         )
     raise ProjectionChanged(
-        f"The code of {plan.name} is not the code its rows were made by (fingerprint {live.fingerprint} then, "
-        f"{plan.fingerprint} now).",
+        f"The code of {definition.name} is not the code its rows were made by (fingerprint {live.fingerprint} then, "
+        f"{definition.fingerprint} now).",
         (
-            f"Build it anew beside the old one: eventfold projections rebuild {plan.name} (with --switch: and let "
-            f"readers see it); or, if the rows stay right as they are: eventfold projections accept {plan.name}."
-            if plan.kind != "effects"
-            else f"Effects are not done again, so say that it may go on: eventfold projections accept {plan.name}."
+            f"Rebuild it beside the old rows: eventfold projections rebuild {definition.name} (with --switch, "
+            f"readers see the new rows); or, if the old rows are right: eventfold projections accept {definition.name}."
+            if definition.kind != "effects"
+            else "Effects are not done again, so say that it may go on: "
+            f"eventfold projections accept {definition.name}."
         ),
-        projection=plan.name,
+        projection=definition.name,
         was=live.fingerprint,
-        fingerprint=plan.fingerprint,
+        fingerprint=definition.fingerprint,
     )
 
 
-def _adopt_fingerprint(plan: ProjectionDefinition, target: Target) -> None:
+def _adopt_fingerprint(definition: ProjectionDefinition, target: Target) -> None:
     """Keep today's fingerprint of the same code in place of that of an older release."""
-    with target.control(plan.name) as tx:
-        for held in tx.checkpoints():
-            if held.fingerprint != plan.fingerprint and plan.is_code_of(held.fingerprint):
-                tx.update_checkpoint(held.place, fingerprint=plan.fingerprint)
+    with target.control(definition.name) as tx:
+        for checkpoint in tx.checkpoints():
+            if checkpoint.fingerprint != definition.fingerprint and definition.is_code_of(checkpoint.fingerprint):
+                tx.update_checkpoint(checkpoint.place, fingerprint=definition.fingerprint)
 
 
-def is_outdated(plan: ProjectionDefinition, target: Target, generation: int) -> bool:
+def is_outdated(definition: ProjectionDefinition, target: Target, generation: int) -> bool:
     """Whether the rows of a generation were made by a release that told keys apart by their text."""
-    return plan.rows is not None and target.outdated(generation_table(plan.rows.table, generation))
+    return definition.rows is not None and target.outdated(generation_table(definition.rows.table, generation))
 
 
-def refuse_outdated(plan: ProjectionDefinition, target: Target, generation: int) -> None:
+def refuse_outdated(definition: ProjectionDefinition, target: Target, generation: int) -> None:
     """Raises ProjectionChanged where rows were made by a release that told decimals and moments apart by their text."""
-    if is_outdated(plan, target, generation):
+    if is_outdated(definition, target, generation):
         raise ProjectionChanged(
-            f"The rows of {plan.name} were made by an older eventfold, which compared the decimals and moments of keys "
-            "and indexes by their text: 1.0 and 1.00 were two keys.",
-            f"Rebuild it once: eventfold projections rebuild {plan.name} --switch.",
-            projection=plan.name,
+            f"The rows of {definition.name} were made by an older eventfold, which compared the decimals and moments "
+            "of keys and indexes by their text: 1.0 and 1.00 were two keys.",
+            f"Rebuild it once: eventfold projections rebuild {definition.name} --switch.",
+            projection=definition.name,
         )
 
 
-async def first_checkpoints(plan: ProjectionDefinition, log: Log, start: int) -> list[Checkpoint]:
+async def first_checkpoints(definition: ProjectionDefinition, log: Log, start: int) -> list[Checkpoint]:
     """The checkpoints of a projection that begins behind a position. Raises CursorMismatch beyond the log's end."""
-    return await _checkpoints(plan, log, 1, start, None)
+    return await _checkpoints(definition, log, 1, start, None)
 
 
 async def _checkpoints(
-    plan: ProjectionDefinition, log: Log, generation: int, start: int, until: int | None
+    definition: ProjectionDefinition, log: Log, generation: int, start: int, until: int | None
 ) -> list[Checkpoint]:
     cursor = await cursor_at(log, start)
     return [
         Checkpoint(
-            place=PartitionKey(plan.name, generation, partition),
+            place=PartitionKey(definition.name, generation, partition),
             store=cursor.store,
             epoch=cursor.epoch,
             position=cursor.position,
             event_id=cursor.event_id,
-            query=msgspec.json.encode(plan.query).decode(),
-            fingerprint=plan.fingerprint,
-            partitions=plan.partitions,
+            query=msgspec.json.encode(definition.query).decode(),
+            fingerprint=definition.fingerprint,
+            partitions=definition.partitions,
             until=until,
         )
-        for partition in range(plan.partitions)
+        for partition in range(definition.partitions)
     ]
 
 
-async def _warn_of_unwritten(plan: ProjectionDefinition, log: Log) -> None:
+async def _warn_of_unwritten(definition: ProjectionDefinition, log: Log) -> None:
     written = [found.type for found in await log.engine.types()]
-    for each in plan.events:
+    for each in definition.events:
         names = stored_names_of(each)  # with aliases and older classes, of which one that is written is enough
         if not names or not {*names}.isdisjoint(written):
             continue
@@ -153,28 +160,34 @@ async def _warn_of_unwritten(plan: ProjectionDefinition, log: Log) -> None:
         near = difflib.get_close_matches(wanted, written, 3)
         if near:
             warnings.warn(
-                f"{plan.name} takes {wanted}, which nothing has written yet; the log has {', '.join(near)}.",
+                f"{definition.name} takes {wanted}, which nothing has written yet; the log has {', '.join(near)}.",
                 stacklevel=2,
             )
 
 
 async def begin(
-    plan: ProjectionDefinition, log: Log, target: Target, until: int | None, command: Callable[[int], PendingCommand]
+    definition: ProjectionDefinition,
+    log: Log,
+    target: Target,
+    until: int | None,
+    command: Callable[[int], PendingCommand],
 ) -> int:
     """The generation to build: the one left off by an earlier rebuild of the same code, or a new one.
 
     With `until` it is one of the past, which never goes live. `command` is noted where anything changed. Raises
     UnknownProjection, CheckpointChanged.
     """
-    require_record(target, plan.name)
-    if plan.kind == "effects":
-        raise InvalidProjection(f"{plan.name} has effects, and they are not done again.", "Rebuild read models only.")
-    with target.control(plan.name) as tx:
-        known, every = tx.record(), tx.checkpoints()
-        if known is None:
+    require_record(target, definition.name)
+    if definition.kind == "effects":
+        raise InvalidProjection(
+            f"{definition.name} has effects, and they are not done again.", "Rebuild read models only."
+        )
+    with target.control(definition.name) as tx:
+        record, every = tx.record(), tx.checkpoints()
+        if record is None:
             raise CheckpointChanged
-        left = [each for each in every if each.place.generation == known.building] if until is None else []
-        if await goes_on(plan, log, target, left):
+        left = [each for each in every if each.place.generation == record.building] if until is None else []
+        if await goes_on(definition, log, target, left):
             stopped = [each.place for each in left if each.stopped]
             for place in stopped:
                 tx.update_checkpoint(place, stopped="")  # to ask again is to try again
@@ -183,33 +196,37 @@ async def begin(
             return left[0].place.generation
         generation = 1 + max((each.place.generation for each in every), default=0)
         if until is None:
-            if known.building is not None:
-                tx.drop(known.building, known.tables)
-            known = msgspec.structs.replace(known, building=generation, code=plan.code, kind=plan.kind)
-        tx.create(known, tables_of(plan), await _checkpoints(plan, log, generation, 0, until))
+            if record.building is not None:
+                tx.drop(record.building, record.tables)
+            record = msgspec.structs.replace(record, building=generation, code=definition.code, kind=definition.kind)
+        tx.create(record, tables_of(definition), await _checkpoints(definition, log, generation, 0, until))
         tx.save_command(command(generation))
         return generation
 
 
-async def goes_on(plan: ProjectionDefinition, log: Log, target: Target, left: Sequence[Checkpoint]) -> bool:
+async def goes_on(definition: ProjectionDefinition, log: Log, target: Target, left: Sequence[Checkpoint]) -> bool:
     """Whether a rebuild goes on with what an earlier one left: the same code, of this log."""
-    if not left or not plan.is_code_of(left[0].fingerprint) or is_outdated(plan, target, left[0].place.generation):
+    if (
+        not left
+        or not definition.is_code_of(left[0].fingerprint)
+        or is_outdated(definition, target, left[0].place.generation)
+    ):
         return False
     return await _of_this_log(log, left)
 
 
-async def _of_this_log(log: Log, held: Sequence[Checkpoint]) -> bool:
+async def _of_this_log(log: Log, checkpoints: Sequence[Checkpoint]) -> bool:
     try:
-        for each in held:
+        for each in checkpoints:
             await verify(log, Cursor(each.store, each.epoch, each.position, each.event_id))
     except CursorMismatch:
         return False
     return True
 
 
-def refuse_unknown(held: Sequence[Checkpoint], name: str, generation: int) -> None:
+def refuse_unknown(checkpoints: Sequence[Checkpoint], name: str, generation: int) -> None:
     """Raises UnknownProjection where there is no such generation among the checkpoints of all."""
-    kept = list(dict.fromkeys(each.place.generation for each in held))
+    kept = list(dict.fromkeys(each.place.generation for each in checkpoints))
     if generation not in kept:
         raise UnknownProjection(
             f"{name} has no generation {generation}: it has {', '.join(map(str, kept))}.",
@@ -219,27 +236,32 @@ def refuse_unknown(held: Sequence[Checkpoint], name: str, generation: int) -> No
         )
 
 
-async def refuse_other_tables(plan: ProjectionDefinition, log: Log, target: Target, held: list[Checkpoint]) -> int:
+async def refuse_other_tables(
+    definition: ProjectionDefinition, log: Log, target: Target, checkpoints: list[Checkpoint]
+) -> int:
     """Refuse to go on with rows that cannot be right for code that has changed. Raises ProjectionChanged.
 
     Returns the position through which the judgement holds: the old code may still be moving on.
     """
-    through, was, position = FOREVER, held[0], max(each.position for each in held)
-    refuse_outdated(plan, target, was.place.generation)
+    through, was, position = FOREVER, checkpoints[0], max(each.position for each in checkpoints)
+    refuse_outdated(definition, target, was.place.generation)
     old = decode(was.query, Query)
-    if was.partitions != plan.partitions:
-        what = f"it is split into {plan.partitions}, and its rows were made in {was.partitions}"
-    elif was.fingerprint.partition("-")[0] != plan.fingerprint.partition("-")[0]:
+    if was.partitions != definition.partitions:
+        what = f"it is split into {definition.partitions}, and its rows were made in {was.partitions}"
+    elif was.fingerprint.partition("-")[0] != definition.fingerprint.partition("-")[0]:
         what = "its tables are declared otherwise than when they were made"
-    elif plan.kind != "effects" and (through := await _same_through(log, old, plan.query, position)) < 0:
+    elif definition.kind != "effects" and (through := await _same_through(log, old, definition.query, position)) < 0:
         what = f"up to position {position:,} there are events that the old code took and the new does not, or not yet"
     else:
         return through
-    now = f"Build it anew and switch to it: eventfold projections rebuild {plan.name} --switch."
-    if plan.kind == "effects":
-        now = f"Give its progress up (eventfold projections forget {plan.name}); it begins again where its class says."
+    now = f"Build it anew and switch to it: eventfold projections rebuild {definition.name} --switch."
+    if definition.kind == "effects":
+        now = (
+            f"Give its progress up (eventfold projections forget {definition.name}); "
+            "it begins again where its class says."
+        )
     raise ProjectionChanged(
-        f"The rows of {plan.name} cannot be accepted as they are: {what}.", now, projection=plan.name
+        f"The rows of {definition.name} cannot be accepted as they are: {what}.", now, projection=definition.name
     )
 
 
@@ -259,38 +281,38 @@ async def _same_through(log: Log, old: Query, new: Query, position: int) -> int:
 def is_same_code(judged: Sequence[Checkpoint], now: Sequence[Checkpoint], through: int) -> bool:
     """Whether checkpoints are of the code that they were judged to be of, and no further than was judged."""
 
-    def facts(held: Sequence[Checkpoint]) -> list[tuple[Any, ...]]:
-        return [(each.place, each.fingerprint, each.query, each.partitions) for each in held]
+    def facts(checkpoints: Sequence[Checkpoint]) -> list[tuple[Any, ...]]:
+        return [(each.place, each.fingerprint, each.query, each.partitions) for each in checkpoints]
 
     return facts(judged) == facts(now) and max(each.position for each in now) <= through
 
 
-def after_switch(known: ProjectionRecord) -> ProjectionRecord:
+def after_switch(record: ProjectionRecord) -> ProjectionRecord:
     """What is known after a switch. Raises UnknownProjection where nothing is built."""
-    if known.building is None:
+    if record.building is None:
         raise UnknownProjection(
-            f"Nothing is built beside {known.name}.",
-            f"Build it: eventfold projections rebuild {known.name}.",
-            projection=known.name,
+            f"Nothing is built beside {record.name}.",
+            f"Build it: eventfold projections rebuild {record.name}.",
+            projection=record.name,
         )
-    return msgspec.structs.replace(known, live=known.building, previous=known.live, building=None)
+    return msgspec.structs.replace(record, live=record.building, previous=record.live, building=None)
 
 
-def after_rollback(known: ProjectionRecord) -> ProjectionRecord:
+def after_rollback(record: ProjectionRecord) -> ProjectionRecord:
     """What is known after a rollback; the present generation is kept, for another change of mind."""
-    if known.previous is None:
+    if record.previous is None:
         raise UnknownProjection(
-            f"{known.name} has no generation to go back to.",
+            f"{record.name} has no generation to go back to.",
             "Nothing was switched since it was made.",
-            projection=known.name,
+            projection=record.name,
         )
-    return msgspec.structs.replace(known, live=known.previous, previous=known.live)
+    return msgspec.structs.replace(record, live=record.previous, previous=record.live)
 
 
 def require_record(target: Target, name: str) -> ProjectionRecord:
     """What is known about a projection. Raises UnknownProjection, with near matches."""
-    known = target.registered(name)
-    if known is None:
+    record = target.registered(name)
+    if record is None:
         names = {each.name.casefold(): each.name for each in target.all()}
         near = difflib.get_close_matches(name.casefold(), list(names), 1)
         some = (
@@ -301,7 +323,7 @@ def require_record(target: Target, name: str) -> ProjectionRecord:
             "List the names: eventfold projections list. A new one gets there by store.project(…) or eventfold run.",
             projection=name,
         )
-    return known
+    return record
 
 
 def known_record() -> ProjectionRecord:

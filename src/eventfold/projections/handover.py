@@ -112,12 +112,12 @@ def _moves(record: ProjectionRecord) -> bool:
     return record.kind in keeps_progress
 
 
-def _read(target: Target, record: ProjectionRecord, held: Sequence[Checkpoint]) -> KeptProgress:
+def _read(target: Target, record: ProjectionRecord, checkpoints: Sequence[Checkpoint]) -> KeptProgress:
     return KeptProgress(
         record,
-        tuple(held),
-        tuple(tuple(marks_of(target, each.place)) for each in held),
-        tuple(tuple(target.entries(each.place)) for each in held),
+        tuple(checkpoints),
+        tuple(tuple(marks_of(target, each.place)) for each in checkpoints),
+        tuple(tuple(target.entries(each.place)) for each in checkpoints),
     )
 
 
@@ -148,8 +148,8 @@ def _end(target: Target, record: ProjectionRecord) -> KeptProgress:
 
 def _is_worked_on(target: Target, record: ProjectionRecord) -> bool:
     now = target.now()
-    held = target.checkpoints(record.name, record.live)
-    return any(each.holder and each.expires > now and not is_dead_holder(each.holder) for each in held)
+    checkpoints = target.checkpoints(record.name, record.live)
+    return any(each.holder and each.expires > now and not is_dead_holder(each.holder) for each in checkpoints)
 
 
 def _write(target: Target, progress: KeptProgress, store: str, epoch: int) -> bool:
@@ -158,25 +158,27 @@ def _write(target: Target, progress: KeptProgress, store: str, epoch: int) -> bo
         progress.record, live=1, previous=None, building=None, paused="", tables=(), kind=progress.record.kind
     )
     begun = [
-        _begun(held, number, marks[0], store, epoch)
-        for number, (held, marks) in enumerate(zip(progress.checkpoints, progress.marks, strict=True))
+        _begun(checkpoint, number, marks[0], store, epoch)
+        for number, (checkpoint, marks) in enumerate(zip(progress.checkpoints, progress.marks, strict=True))
     ]
     with target.control(record.name) as tx:
-        known = tx.record()
-        if known is not None and (known.kind != record.kind or any(each.token for each in tx.checkpoints())):
+        existing = tx.record()
+        if existing is not None and (existing.kind != record.kind or any(each.token for each in tx.checkpoints())):
             return False
         _replace(tx, record, begun)
     begun = target.checkpoints(record.name, 1)  # with the revisions that they were given
-    for held, was, marks, entries in zip(begun, progress.checkpoints, progress.marks, progress.entries, strict=True):
+    for checkpoint, was, marks, entries in zip(
+        begun, progress.checkpoints, progress.marks, progress.entries, strict=True
+    ):
         for position, seen in marks[1:]:
-            held = _advance(
+            checkpoint = _advance(
                 target,
-                held,
+                checkpoint,
                 CheckpointUpdate(position=position, event_id="", epoch=epoch, seen=seen, handled=seen, mark=True),
             )
         _advance(
             target,
-            held,
+            checkpoint,
             CheckpointUpdate(
                 position=was.position,
                 event_id=was.event_id,
@@ -197,21 +199,21 @@ def _replace(tx: ControlTransaction, record: ProjectionRecord, begun: Sequence[C
     tx.create(record, {}, begun)
 
 
-def _begun(held: Checkpoint, partition: int, mark: tuple[int, Tally], store: str, epoch: int) -> Checkpoint:
+def _begun(checkpoint: Checkpoint, partition: int, mark: tuple[int, Tally], store: str, epoch: int) -> Checkpoint:
     position, seen = mark
     return Checkpoint(
-        place=PartitionKey(held.place.name, 1, partition),
+        place=PartitionKey(checkpoint.place.name, 1, partition),
         store=store,
         epoch=epoch,
         position=position,
         seen=seen,
         handled=seen,
-        query=held.query,
-        fingerprint=held.fingerprint,
-        partitions=held.partitions,
+        query=checkpoint.query,
+        fingerprint=checkpoint.fingerprint,
+        partitions=checkpoint.partitions,
     )
 
 
-def _advance(target: Target, held: Checkpoint, step: CheckpointUpdate) -> Checkpoint:
-    with target.writing(held.place) as tx:
-        return tx.advance(held, step)
+def _advance(target: Target, checkpoint: Checkpoint, step: CheckpointUpdate) -> Checkpoint:
+    with target.writing(checkpoint.place) as tx:
+        return tx.advance(checkpoint, step)

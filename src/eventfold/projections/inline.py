@@ -1,7 +1,7 @@
 """Read models folded within the append that writes their events: what an engine is given to fold with.
 
-Knows: plans, rows in memory, what must be undone when a request is refused. Does not know: how a transaction begins or
-ends (the engine does), who enrols a read model (enrol.py), threads.
+Knows: definitions, rows in memory, what must be undone when a request is refused. Does not know: how a transaction
+begins or ends (the engine does), who registers a read model (inline_admin.py), threads.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def _no_clock() -> float:
 class InlineRowCache(RowCache):
     """Keyed rows that may be put back as they were before the last request."""
 
-    def __init__(self, plan: ProjectionDefinition, host: InlineTargetTransaction, place: PartitionKey) -> None:
-        super().__init__(plan, host, place, fresh=False)
+    def __init__(self, definition: ProjectionDefinition, host: InlineTargetTransaction, place: PartitionKey) -> None:
+        super().__init__(definition, host, place, fresh=False)
         self._before: dict[Key, tuple[Any, ...] | None] = {}
 
     def begin(self, joined: InlineTargetTransaction) -> None:
@@ -88,13 +88,13 @@ class InlineRowCache(RowCache):
 class InlineModel:
     """One read model, as this process keeps it from append to append. `ticket`: of which rows."""
 
-    def __init__(self, plan: ProjectionDefinition, ticket: str, registry: Registry) -> None:
-        self.plan, self.ticket = plan, ticket
-        self.place = PartitionKey(plan.name, int(ticket.partition(" ")[0]))
-        self.types = frozenset(types_of(plan))
-        self.held: Checkpoint | None = None
-        self._reading = PageDecoder(plan, registry, 0, 1)
-        self._handlers = HandlerDispatch(plan)
+    def __init__(self, definition: ProjectionDefinition, ticket: str, registry: Registry) -> None:
+        self.definition, self.ticket = definition, ticket
+        self.place = PartitionKey(definition.name, int(ticket.partition(" ")[0]))
+        self.types = frozenset(types_of(definition))
+        self.checkpoint: Checkpoint | None = None
+        self._decoder = PageDecoder(definition, registry, 0, 1)
+        self._handlers = HandlerDispatch(definition)
         self._rows: InlineRowCache | None = None
         self._sum = self._last_sum = EMPTY_TALLY
 
@@ -102,25 +102,25 @@ class InlineModel:
         """A transaction. `warm`: nobody has appended since ours, in this epoch, so that what is remembered holds."""
         self.joined = joined
         self._sum = EMPTY_TALLY
-        if not warm or self.held is None:
-            known, self.held = self.held, joined.look()
-            if self.held is None:
+        if not warm or self.checkpoint is None:
+            before, self.checkpoint = self.checkpoint, joined.look()
+            if self.checkpoint is None:
                 raise UnknownProjection(
-                    f"The rows of {self.plan.name}, which is kept within every append, are gone.",
-                    f"Give it up (eventfold projections forget {self.plan.name}), then name it again.",
-                    projection=self.plan.name,
+                    f"The rows of {self.definition.name}, which is kept within every append, are gone.",
+                    f"Give it up (eventfold projections forget {self.definition.name}), then name it again.",
+                    projection=self.definition.name,
                 )
-            if known is None or (known.token, known.revision) != (self.held.token, self.held.revision):
+            if before is None or (before.token, before.revision) != (self.checkpoint.token, self.checkpoint.revision):
                 self._rows = None
-        if self.plan.kind == "rows":
+        if self.definition.kind == "rows":
             if self._rows is None:
-                self._rows = InlineRowCache(self.plan, joined, self.place)
+                self._rows = InlineRowCache(self.definition, joined, self.place)
             self._rows.begin(joined)
 
     def take(self, mine: list[StoredEvent], at_once: bool) -> None:
         """Fold. Raises Failed, its index into `mine`; then `undo`."""
         self._last_sum = self._sum
-        items = self._reading.items(mine, {})
+        items = self._decoder.items(mine, {})
         if self._rows is not None:
             self._rows.take(items)
             if at_once:
@@ -137,8 +137,8 @@ class InlineModel:
 
     def write(self, last: StoredEvent, epoch: int) -> None:
         """Rows and checkpoint. Raises Failed, StaleRows."""
-        held = self.held
-        assert held is not None
+        checkpoint = self.checkpoint
+        assert checkpoint is not None
         if not self._sum.count:
             return
         if self._rows is not None:
@@ -147,21 +147,21 @@ class InlineModel:
             position=last.position,
             event_id=last.id.hex(),
             epoch=epoch,
-            seen=held.seen + self._sum,
-            handled=held.handled + self._sum,
-            mark=last.position // MARK_EVERY_EVENTS != held.position // MARK_EVERY_EVENTS,
-            stats=held.stats,
+            seen=checkpoint.seen + self._sum,
+            handled=checkpoint.handled + self._sum,
+            mark=last.position // MARK_EVERY_EVENTS != checkpoint.position // MARK_EVERY_EVENTS,
+            stats=checkpoint.stats,
             at=last.time,
         )
         try:
-            self.held = self.joined.advance(held, step)
+            self.checkpoint = self.joined.advance(checkpoint, step)
         except (CheckpointChanged, LeaseLost) as error:
             raise StaleRows from error
         self._sum = EMPTY_TALLY
 
     def forget(self) -> None:
         """Believe nothing of what is remembered."""
-        self.held, self._rows = None, None
+        self.checkpoint, self._rows = None, None
 
 
 class InlineBatch:
@@ -184,7 +184,7 @@ class InlineBatch:
             return None
         self._taken = True
         tx = concerned[0][0].joined
-        saves = at_once or any(each.plan.kind == "sql" for each, _ in concerned)
+        saves = at_once or any(each.definition.kind == "sql" for each, _ in concerned)
         if saves:
             tx.execute(SAVEPOINT)
         for number, (each, mine) in enumerate(concerned):
@@ -195,7 +195,7 @@ class InlineBatch:
                     _undo(tx, failed)
                 for earlier, _ in concerned[: number + 1]:
                     earlier.undo()
-                error = inline_failed_error(each.plan, failed, mine)
+                error = inline_failed_error(each.definition, failed, mine)
                 if failed.index is None and not at_once:
                     raise error from failed.error
                 return error
@@ -212,7 +212,7 @@ class InlineBatch:
             try:
                 each.write(self._last, self._epoch)
             except HandlerFailed as failed:
-                raise inline_failed_error(each.plan, failed, ()) from failed.error
+                raise inline_failed_error(each.definition, failed, ()) from failed.error
 
     def end(self, head: int | None) -> None:
         """See the port."""
@@ -230,13 +230,13 @@ class LocalInlineProjector:
         self.codes: dict[str, str] = {}
         self.head = self.epoch = -1  # where our own last commit left the log, and in which epoch
         self._engine, self._registry, self._host = engine, registry, host
-        self._plans: dict[str, ProjectionDefinition] = {}
+        self._definitions: dict[str, ProjectionDefinition] = {}
         self._kept: dict[str, InlineModel] = {}
 
-    def add(self, plan: ProjectionDefinition) -> None:
+    def add(self, definition: ProjectionDefinition) -> None:
         """Have the code of one more."""
-        self._plans[plan.name] = plan
-        self.codes[plan.name] = plan.fingerprint
+        self._definitions[definition.name] = definition
+        self.codes[definition.name] = definition.fingerprint
 
     def forget(self) -> None:
         """See the port."""
@@ -254,39 +254,43 @@ class LocalInlineProjector:
                 continue  # its events are refused
             kept = self._kept.get(each.name)
             if kept is None or kept.ticket != each.incarnation:
-                kept = self._kept[each.name] = InlineModel(self._plans[each.name], each.incarnation, self._registry)
+                kept = self._kept[each.name] = InlineModel(
+                    self._definitions[each.name], each.incarnation, self._registry
+                )
             kept.begin(self._host.joined(connection, kept.place), warm=warm)
             refuse_lost_history(kept, head)
             now.append(kept)
         return InlineBatch(self, now, epoch)
 
 
-def types_of(plan: ProjectionDefinition) -> tuple[str, ...]:
+def types_of(definition: ProjectionDefinition) -> tuple[str, ...]:
     """The event types it takes, by name."""
-    return tuple(name for item in plan.query.items for name in item.types)
+    return tuple(name for item in definition.query.items for name in item.types)
 
 
 def refuse_lost_history(kept: InlineModel, head: int) -> None:
     """Rows that are further than the log are of another history. Raises CursorMismatch."""
-    held = kept.held
-    if held is not None and held.position > head:
+    checkpoint = kept.checkpoint
+    if checkpoint is not None and checkpoint.position > head:
         raise CursorMismatch(
-            f"{held.place.name} has come to position {held.position}, and the log ends at {head}.",
-            f"Give it up (eventfold projections forget {held.place.name}), then name it again: it is made anew.",
-            position=held.position,
+            f"{checkpoint.place.name} has come to position {checkpoint.position}, and the log ends at {head}.",
+            f"Give it up (eventfold projections forget {checkpoint.place.name}), then name it again: it is made anew.",
+            position=checkpoint.position,
         )
 
 
-def inline_failed_error(plan: ProjectionDefinition, failed: HandlerFailed, mine: Sequence[StoredEvent]) -> InlineFailed:
+def inline_failed_error(
+    definition: ProjectionDefinition, failed: HandlerFailed, mine: Sequence[StoredEvent]
+) -> InlineFailed:
     """Why an append was refused; the error of the user's code is its cause."""
     error = failed.error
     type = mine[failed.index or 0].type if mine else ""
     of = f" of {type}" if type else ""
     found = InlineFailed(
-        f"{plan.name}, which is kept within every append{of}, failed in {failed.handler}: "
+        f"{definition.name}, which is kept within every append{of}, failed in {failed.handler}: "
         f"{error.__class__.__name__}: {str(error)[:2_000].rstrip('.')}.",
         "Nothing of this append was written: change what it appends, or mend that code and start again.",
-        projection=plan.name,
+        projection=definition.name,
         handler=failed.handler,
         type=type,
     )

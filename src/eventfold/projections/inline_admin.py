@@ -49,13 +49,13 @@ from eventfold.projections.worker import PartitionWorker
 NAP = 0.01  # seconds between looks at a backfill that somebody else does
 
 
-def inline_projector(log: Log, target: Target, plans: Sequence[ProjectionDefinition]) -> LocalInlineProjector:
+def inline_projector(log: Log, target: Target, definitions: Sequence[ProjectionDefinition]) -> LocalInlineProjector:
     """What an engine folds these with. Raises NotSupported, InvalidProjection."""
     refuse_engine(log.engine)
     folder = LocalInlineProjector(log.engine, log.registry, _host(target))
-    for plan in plans:
-        refuse_definition(plan)
-        folder.add(plan)
+    for definition in definitions:
+        refuse_definition(definition)
+        folder.add(definition)
     return folder
 
 
@@ -64,65 +64,65 @@ def registered_by_name(log: Log) -> dict[str, InlineRegistration]:
     return {each.name: each for each in run(log.engine.inlined())}
 
 
-def unregistered(log: Log, plans: Sequence[ProjectionDefinition]) -> list[ProjectionDefinition]:
+def unregistered(log: Log, definitions: Sequence[ProjectionDefinition]) -> list[ProjectionDefinition]:
     """Those that are not enrolled yet, or with other code than this."""
     entries = registered_by_name(log)
-    return [plan for plan in plans if not is_registered_as(entries.get(plan.name), plan)]
+    return [definition for definition in definitions if not is_registered_as(entries.get(definition.name), definition)]
 
 
 def register_inline(
-    log: Log, target: Target, plan: ProjectionDefinition, known: ProjectionRecord, lease: float
+    log: Log, target: Target, definition: ProjectionDefinition, record: ProjectionRecord, lease: float
 ) -> bool:
     """Fold what is there already, then have every append keep it up. False where it stopped or is paused.
 
     The long part is done while others append, by whoever holds the lease; only the rest in a turn of the writer.
     """
-    work = PartitionWorker(
-        plan, worker_context(log, target, lease), PartitionKey(plan.name, known.live), new_holder_id()
+    worker = PartitionWorker(
+        definition, worker_context(log, target, lease), PartitionKey(definition.name, record.live), new_holder_id()
     )
-    while (state := catch_up(work, 0.0)) == "held":
-        if is_registered_as(registered_by_name(log).get(plan.name), plan):
+    while (state := catch_up(worker, 0.0)) == "held":
+        if is_registered_as(registered_by_name(log).get(definition.name), definition):
             return True
-        (held,) = target.checkpoints(plan.name, known.live)
-        if held.position >= run(log.engine.head()).position or is_inline([held]):
+        (checkpoint,) = target.checkpoints(definition.name, record.live)
+        if checkpoint.position >= run(log.engine.head()).position or is_inline([checkpoint]):
             break
         time.sleep(NAP)
     if state in ("stopped", "paused"):
         return False
-    run(_enrol(log, _host(target), plan, known))
+    run(_enrol(log, _host(target), definition, record))
     return True
 
 
 def switch(
-    log: Log, target: Target, plan: ProjectionDefinition, new: ProjectionRecord, command: PendingCommand
+    log: Log, target: Target, definition: ProjectionDefinition, new: ProjectionRecord, command: PendingCommand
 ) -> None:
     """Let readers and appends go over to what was built, between two appends. Raises CheckpointChanged."""
-    run(_switch(log, _host(target), plan, new, command))
+    run(_switch(log, _host(target), definition, new, command))
 
 
-def release_inline(log: Log, target: Target, known: ProjectionRecord) -> None:
+def release_inline(log: Log, target: Target, record: ProjectionRecord) -> None:
     """Have appends keep it up no longer, if they do."""
-    if known.name in registered_by_name(log) or is_inline(target.checkpoints(known.name, known.live)):
-        run(_release_inline(log, _host(target), known))
+    if record.name in registered_by_name(log) or is_inline(target.checkpoints(record.name, record.live)):
+        run(_release_inline(log, _host(target), record))
 
 
-def accept(log: Log, plan: ProjectionDefinition) -> None:
+def accept(log: Log, definition: ProjectionDefinition) -> None:
     """Let appends go on with this code."""
-    if plan.name in registered_by_name(log):
-        run(_accept(log, plan))
+    if definition.name in registered_by_name(log):
+        run(_accept(log, definition))
 
 
-def refuse_operation(act: str, known: ProjectionRecord, held: Sequence[Checkpoint]) -> None:
+def refuse_operation(act: str, record: ProjectionRecord, checkpoints: Sequence[Checkpoint]) -> None:
     """Raises InvalidProjection on what makes no sense where every append keeps a read model up."""
-    if is_inline(held):
+    if is_inline(checkpoints):
         now = {
             "paused": "let go of it instead: eventfold projections forget {0}.",
             "rolled back": "build it with the code of before, and switch: eventfold projections rebuild {0} --switch.",
         }[act]
         raise InvalidProjection(
-            f"{known.name} is kept within every append, so it cannot be {act}.",
-            now[0].upper() + now[1:].format(known.name),
-            projection=known.name,
+            f"{record.name} is kept within every append, so it cannot be {act}.",
+            now[0].upper() + now[1:].format(record.name),
+            projection=record.name,
         )
 
 
@@ -141,36 +141,38 @@ def refuse_engine(engine: Engine) -> None:
         )
 
 
-def refuse_definition(plan: ProjectionDefinition) -> None:
+def refuse_definition(definition: ProjectionDefinition) -> None:
     """Raises InvalidProjection on one that cannot be kept within appends."""
-    if plan.kind == "effects":
+    if definition.kind == "effects":
         what, now = "is a subscription, and effects cannot be taken back", "Run it: store.run(…)."
-    elif plan.target is not None:
+    elif definition.target is not None:
         what, now = "is kept in another database than the log", "Leave target= away."
-    elif plan.on_error == "park" or plan.partitions > 1:
-        what = "parks what fails" if plan.on_error == "park" else "is split by key"
+    elif definition.on_error == "park" or definition.partitions > 1:
+        what = "parks what fails" if definition.on_error == "park" else "is split by key"
         now = "Leave on_error= and partitions= away: an event that it cannot take is not appended."
-    elif not types_of(plan):
+    elif not types_of(definition):
         what, now = "takes every event there is", "Name the event classes that it takes."
-    elif plan.start != "beginning":
+    elif definition.start != "beginning":
         what, now = "does not start at the beginning", "Leave start= away."
     else:
         return
-    raise InvalidProjection(f"{plan.name} cannot be kept within appends: it {what}.", now, projection=plan.name)
+    raise InvalidProjection(
+        f"{definition.name} cannot be kept within appends: it {what}.", now, projection=definition.name
+    )
 
 
-def is_inline(held: Sequence[Checkpoint]) -> bool:
+def is_inline(checkpoints: Sequence[Checkpoint]) -> bool:
     """Whether these are checkpoints of a read model that every append keeps up."""
-    return any(each.holder == INLINE for each in held)
+    return any(each.holder == INLINE for each in checkpoints)
 
 
-async def _enrol(log: Log, host: InlineTarget, plan: ProjectionDefinition, known: ProjectionRecord) -> None:
+async def _enrol(log: Log, host: InlineTarget, definition: ProjectionDefinition, record: ProjectionRecord) -> None:
     """Let every append update its live generation. Raises InlineFailed, CursorMismatch, CheckpointChanged."""
-    await log.engine.in_turn(partial(_enrol_now, log, host, plan, known.live))
+    await log.engine.in_turn(partial(_enrol_now, log, host, definition, record.live))
 
 
 async def _switch(
-    log: Log, host: InlineTarget, plan: ProjectionDefinition, new: ProjectionRecord, command: PendingCommand
+    log: Log, host: InlineTarget, definition: ProjectionDefinition, new: ProjectionRecord, command: PendingCommand
 ) -> None:
     """Exchange the generation that readers see and appends keep up for the one that was built, between two appends.
 
@@ -178,38 +180,42 @@ async def _switch(
     """
 
     async def exchanged(turn: ExclusiveTransaction) -> None:
-        tx = host.controlled(turn.connection, plan.name)
+        tx = host.controlled(turn.connection, definition.name)
         old = tx.record()
         if old is None or after_switch(old) != new:
             raise CheckpointChanged
-        host.joined(turn.connection, PartitionKey(plan.name, old.live)).release_inline()
+        host.joined(turn.connection, PartitionKey(definition.name, old.live)).release_inline()
         tx.save_record(new)
         tx.save_command(command)
-        await _enrol_now(log, host, plan, new.live, turn)
+        await _enrol_now(log, host, definition, new.live, turn)
 
     await log.engine.in_turn(exchanged)
 
 
 async def _enrol_now(
-    log: Log, host: InlineTarget, plan: ProjectionDefinition, generation: int, turn: ExclusiveTransaction
+    log: Log, host: InlineTarget, definition: ProjectionDefinition, generation: int, turn: ExclusiveTransaction
 ) -> None:
-    entry = InlineRegistration(plan.name, plan.fingerprint, types_of(plan), f"{generation} {new_id().hex()}")
-    kept = InlineModel(plan, entry.incarnation, log.registry)
-    known = host.controlled(turn.connection, plan.name).record()
-    if known is not None and known.live != generation:
+    entry = InlineRegistration(
+        definition.name, definition.fingerprint, types_of(definition), f"{generation} {new_id().hex()}"
+    )
+    kept = InlineModel(definition, entry.incarnation, log.registry)
+    record = host.controlled(turn.connection, definition.name).record()
+    if record is not None and record.live != generation:
         raise CheckpointChanged  # it was switched meanwhile
     joined = host.joined(turn.connection, kept.place)
-    held = joined.acquire_inline()
-    if held is None:
+    checkpoint = joined.acquire_inline()
+    if checkpoint is None:
         raise UnknownProjection(
-            f"Generation {generation} of {plan.name} is no longer kept.", "Build it anew.", projection=plan.name
+            f"Generation {generation} of {definition.name} is no longer kept.",
+            "Build it anew.",
+            projection=definition.name,
         )
-    await verify(log, Cursor(held.store, held.epoch, held.position, held.event_id))
+    await verify(log, Cursor(checkpoint.store, checkpoint.epoch, checkpoint.position, checkpoint.event_id))
     kept.begin(joined, warm=False)
     refuse_lost_history(kept, turn.head)
-    taking, after = InlineBatch(None, [kept], log.engine.epoch), held.position
+    taking, after = InlineBatch(None, [kept], log.engine.epoch), checkpoint.position
     while after < turn.head:
-        page = await turn.read(plan.query, after)
+        page = await turn.read(definition.query, after)
         for events in group_by_append(page.events):
             error = taking.take(events, at_once=True)
             if error is not None:
@@ -219,28 +225,28 @@ async def _enrol_now(
     await turn.enrol(entry)
 
 
-async def _release_inline(log: Log, host: InlineTarget, known: ProjectionRecord) -> None:
+async def _release_inline(log: Log, host: InlineTarget, record: ProjectionRecord) -> None:
     """Have appends keep it up no longer: it is a read model like any other, and stands where the log ends."""
 
     async def dismissed(turn: ExclusiveTransaction) -> None:
-        await turn.dismiss(known.name)
-        now = host.controlled(turn.connection, known.name).record() or known
-        host.joined(turn.connection, PartitionKey(known.name, now.live)).release_inline()
+        await turn.dismiss(record.name)
+        now = host.controlled(turn.connection, record.name).record() or record
+        host.joined(turn.connection, PartitionKey(record.name, now.live)).release_inline()
 
     await log.engine.in_turn(dismissed)
 
 
-async def _accept(log: Log, plan: ProjectionDefinition) -> None:
+async def _accept(log: Log, definition: ProjectionDefinition) -> None:
     """Let whoever has this code keep it up from now on; those who have the code until now no longer."""
 
     async def accepted(turn: ExclusiveTransaction) -> None:
         for each in turn.inlined:
-            if each.name == plan.name:
-                await turn.enrol(msgspec.structs.replace(each, code=plan.fingerprint, types=types_of(plan)))
+            if each.name == definition.name:
+                await turn.enrol(msgspec.structs.replace(each, code=definition.fingerprint, types=types_of(definition)))
 
     await log.engine.in_turn(accepted)
 
 
-def is_registered_as(entry: InlineRegistration | None, plan: ProjectionDefinition) -> bool:
+def is_registered_as(entry: InlineRegistration | None, definition: ProjectionDefinition) -> bool:
     """Whether it is enrolled as it is now."""
-    return entry is not None and (entry.code, entry.types) == (plan.fingerprint, types_of(plan))
+    return entry is not None and (entry.code, entry.types) == (definition.fingerprint, types_of(definition))

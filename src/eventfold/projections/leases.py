@@ -99,15 +99,15 @@ class LeaseHeartbeat:
         self._starting = threading.Lock()
 
     @contextmanager
-    def during(self, work: PartitionWorker) -> Generator[None]:
+    def during(self, worker: PartitionWorker) -> Generator[None]:
         """Around a step."""
         try:
-            self._at_work[work] = time.monotonic()
+            self._at_work[worker] = time.monotonic()
             if self._thread is None:
                 self._start()
             yield
         finally:
-            self._at_work.pop(work, None)
+            self._at_work.pop(worker, None)
 
     def _start(self) -> None:
         with self._starting:
@@ -119,13 +119,13 @@ class LeaseHeartbeat:
     def _beat(self) -> None:
         every = self._lease / 3
         while not self._stop.wait(every):
-            for work, began in tuple(self._at_work.items()):
-                held = work.held
-                if held is not None and time.monotonic() - began >= every:
-                    asked = work.means.clock()
+            for worker, began in tuple(self._at_work.items()):
+                checkpoint = worker.checkpoint
+                if checkpoint is not None and time.monotonic() - began >= every:
+                    asked = worker.context.clock()
                     with suppress(EventfoldError):  # lost, or the database is away: whoever is at work finds out itself
-                        self._target.renew_lease(held, self._lease, quietly=True)
-                        work.renewed(asked)
+                        self._target.renew_lease(checkpoint, self._lease, quietly=True)
+                        worker.renewed(asked)
 
     def stop(self) -> None:
         """End the thread."""

@@ -54,11 +54,11 @@ class ProjectionOperations:
         def attempt() -> None:
             require_record(target, name)
             with target.control(name) as tx:
-                known = _record(tx)
-                inline_admin.refuse_operation("paused", known, tx.checkpoints(known.live))
-                if known.paused != because:
-                    tx.save_record(msgspec.structs.replace(known, paused=because))
-                    self._commands.save(tx, name, "pause", known.live, because=because)
+                record = _record(tx)
+                inline_admin.refuse_operation("paused", record, tx.checkpoints(record.live))
+                if record.paused != because:
+                    tx.save_record(msgspec.structs.replace(record, paused=because))
+                    self._commands.save(tx, name, "pause", record.live, because=because)
 
         self._commands.carry_out(target, name, attempt)
 
@@ -69,25 +69,25 @@ class ProjectionOperations:
         def attempt() -> None:
             require_record(target, name)
             with target.control(name) as tx:
-                known = _record(tx)
-                stopped = [each.place for each in tx.checkpoints(known.live) if each.stopped]
+                record = _record(tx)
+                stopped = [each.place for each in tx.checkpoints(record.live) if each.stopped]
                 for place in stopped:
                     tx.update_checkpoint(place, stopped="")
-                if known.paused:
-                    tx.save_record(msgspec.structs.replace(known, paused=""))
-                if stopped or known.paused:
-                    self._commands.save(tx, name, "resume", known.live)
+                if record.paused:
+                    tx.save_record(msgspec.structs.replace(record, paused=""))
+                if stopped or record.paused:
+                    self._commands.save(tx, name, "resume", record.live)
 
         self._commands.carry_out(target, name, attempt)
 
     def parked(self, projection: Named, generation: int | None = None) -> list[ParkedEvent]:
         """The events that were not handled: parked, due to be tried again, or skipped; by default what readers see."""
         name, target = self._catalog.find(projection)
-        known = require_record(target, name)
+        record = require_record(target, name)
         if generation is not None:
             refuse_unknown(target.checkpoints(name), name, generation)
-        held = target.checkpoints(name, generation or known.live)
-        return sorted((e for each in held for e in entries_of(target, each)), key=lambda e: e.position)
+        checkpoints = target.checkpoints(name, generation or record.live)
+        return sorted((e for each in checkpoints for e in entries_of(target, each)), key=lambda e: e.position)
 
     def retry(self, projection: Named, position: int | None = None) -> int:
         """Have parked events tried again by the runner: one, or all; returns how many. Later ones of a key follow."""
@@ -96,8 +96,8 @@ class ProjectionOperations:
         def attempt() -> int:
             require_record(target, name)
             with target.control(name) as tx:
-                known = _record(tx)
-                found = {each.place: _entries(tx, each) for each in tx.checkpoints(known.live)}
+                record = _record(tx)
+                found = {each.place: _entries(tx, each) for each in tx.checkpoints(record.live)}
                 positions: list[int] = []
                 count = 0
                 for place, entries in found.items():
@@ -108,9 +108,9 @@ class ProjectionOperations:
                         positions += [entry.position for entry in chosen]
                         count += len(due)
                 if positions:
-                    self._commands.save(tx, name, "retry", known.live, positions=positions)
+                    self._commands.save(tx, name, "retry", record.live, positions=positions)
                 elif position is not None:
-                    raise _not_parked(name, position, tx.checkpoints(known.live), found)
+                    raise _not_parked(name, position, tx.checkpoints(record.live), found)
                 return count
 
         return self._commands.carry_out(target, name, attempt)
@@ -125,73 +125,79 @@ class ProjectionOperations:
         def attempt() -> None:
             require_record(target, name)
             with target.control(name) as tx:
-                known = _record(tx)
-                generations = [known.live] if known.building is None else [known.live, known.building]
+                record = _record(tx)
+                generations = [record.live] if record.building is None else [record.live, record.building]
                 skipped = [
-                    _skip(tx, held, position, identity, because)
+                    _skip(tx, checkpoint, position, identity, because)
                     for generation in generations
-                    for held in tx.checkpoints(generation)
+                    for checkpoint in tx.checkpoints(generation)
                 ]
                 if not any(skipped):  # of a split projection several have it, where the event could not be read
-                    held = tx.checkpoints(known.live)
-                    raise _not_parked(name, position, held, {each.place: _entries(tx, each) for each in held})
+                    checkpoints = tx.checkpoints(record.live)
+                    parked = {each.place: _entries(tx, each) for each in checkpoints}
+                    raise _not_parked(name, position, checkpoints, parked)
                 facts = {"position": position, "because": because, "event_id": identity}
-                self._commands.save(tx, name, "skip", known.live, **facts)
+                self._commands.save(tx, name, "skip", record.live, **facts)
 
         self._commands.carry_out(target, name, attempt)
 
     def accept(self, projection: Named) -> None:
         """Say that the rows are right as they are, though the code has changed."""
-        plan = self._catalog.definition_of(projection)
-        target, query = self._catalog.target_of(plan), msgspec.json.encode(plan.query).decode()
+        definition = self._catalog.definition_of(projection)
+        target, query = self._catalog.target_of(definition), msgspec.json.encode(definition.query).decode()
 
         def attempt() -> None:
-            known = require_record(target, plan.name)
-            judged = target.checkpoints(plan.name, known.live)
-            through = run(refuse_other_tables(plan, self._log, target, judged))
-            with target.control(plan.name) as tx:
-                now, held = _record(tx), tx.checkpoints(known.live)
-                if now.live != known.live or not is_same_code(judged, held, through):
+            record = require_record(target, definition.name)
+            judged = target.checkpoints(definition.name, record.live)
+            through = run(refuse_other_tables(definition, self._log, target, judged))
+            with target.control(definition.name) as tx:
+                now, checkpoints = _record(tx), tx.checkpoints(record.live)
+                if now.live != record.live or not is_same_code(judged, checkpoints, through):
                     raise CheckpointChanged
-                others = [each.place for each in held if (each.fingerprint, each.query) != (plan.fingerprint, query)]
+                others = [
+                    each.place
+                    for each in checkpoints
+                    if (each.fingerprint, each.query) != (definition.fingerprint, query)
+                ]
                 for place in others:
-                    tx.update_checkpoint(place, fingerprint=plan.fingerprint, query=query)
+                    tx.update_checkpoint(place, fingerprint=definition.fingerprint, query=query)
                 if others:
-                    self._commands.save(tx, plan.name, "accept", known.live, fingerprint=plan.fingerprint)
-            inline_admin.accept(self._log, plan)
+                    self._commands.save(tx, definition.name, "accept", record.live, fingerprint=definition.fingerprint)
+            inline_admin.accept(self._log, definition)
 
-        self._commands.carry_out(target, plan.name, attempt)
+        self._commands.carry_out(target, definition.name, attempt)
 
     def begin(self, projection: Named, at: int | date) -> int:
         """Let what reacts to events go on behind a position (or moment, or day); returns the position."""
-        plan = self._catalog.definition_of(projection)
-        if plan.kind != "effects":
+        definition = self._catalog.definition_of(projection)
+        if definition.kind != "effects":
             raise InvalidProjection(
-                f"{plan.name} is a read model, which begins at the beginning.",
-                f"Build it again: eventfold projections rebuild {plan.name}.",
-                projection=plan.name,
+                f"{definition.name} is a read model, which begins at the beginning.",
+                f"Build it again: eventfold projections rebuild {definition.name}.",
+                projection=definition.name,
             )
-        target = self._catalog.target_of(plan)
+        target = self._catalog.target_of(definition)
         position = run(resolve_position(self._log, at))
-        begun = run(generations.first_checkpoints(plan, self._log, position))
+        begun = run(generations.first_checkpoints(definition, self._log, position))
 
         def attempt() -> int:
-            with target.control(plan.name) as tx:
-                known, held = tx.record(), tx.checkpoints()
-                if known is not None and known.kind != plan.kind:
+            with target.control(definition.name) as tx:
+                record, checkpoints = tx.record(), tx.checkpoints()
+                if record is not None and record.kind != definition.kind:
                     raise InvalidProjection(
-                        f"{plan.name} is kept as {known.kind} already.", "Give one of them another name (name=…)."
+                        f"{definition.name} is kept as {record.kind} already.",
+                        "Give one of them another name (name=…).",
                     )
-                _refuse_busy(held, tx.now())
-                token = max((each.token for each in held), default=0) + 1
-                if known is not None:
-                    tx.forget(known.tables)
-                new = ProjectionRecord(name=plan.name, kind=plan.kind, code=plan.code, live=1)
+                _refuse_busy(checkpoints, tx.now())
+                token = max((each.token for each in checkpoints), default=0) + 1
+                if record is not None:
+                    tx.forget(record.tables)
+                new = ProjectionRecord(name=definition.name, kind=definition.kind, code=definition.code, live=1)
                 tx.create(new, {}, [msgspec.structs.replace(each, token=token) for each in begun])
-                self._commands.save(tx, plan.name, "begin", 1, position=position)
+                self._commands.save(tx, definition.name, "begin", 1, position=position)
             return position
 
-        return self._commands.carry_out(target, plan.name, attempt)
+        return self._commands.carry_out(target, definition.name, attempt)
 
     def forget(self, projection: Named) -> int:
         """Give up what is kept: of a follower its progress, of a read model every generation and its rows."""
@@ -205,11 +211,13 @@ class ProjectionOperations:
             _refuse_busy(target.checkpoints(name), target.now())
             target.withdraw(name, None, self._log.engine.store_id)
             with target.control(name) as tx:
-                known, held = _record(tx), tx.checkpoints()
-                _refuse_busy(held, tx.now())
-                position = min((each.position for each in held if each.place.generation == known.live), default=0)
-                tx.forget(known.tables)
-                self._commands.save(tx, name, "forget", known.live, position=position)
+                record, checkpoints = _record(tx), tx.checkpoints()
+                _refuse_busy(checkpoints, tx.now())
+                position = min(
+                    (each.position for each in checkpoints if each.place.generation == record.live), default=0
+                )
+                tx.forget(record.tables)
+                self._commands.save(tx, name, "forget", record.live, position=position)
             return position
 
         try:
@@ -244,26 +252,26 @@ class ProjectionOperations:
 
 def _record(tx: ControlTransaction) -> ProjectionRecord:
     """What is known, where it was known just now. Raises CheckpointChanged."""
-    known = tx.record()
-    if known is None:
+    record = tx.record()
+    if record is None:
         raise CheckpointChanged
-    return known
+    return record
 
 
-def _entries(tx: ControlTransaction, held: Checkpoint) -> list[ParkedEvent]:
+def _entries(tx: ControlTransaction, checkpoint: Checkpoint) -> list[ParkedEvent]:
     """What was not handled. Raises ProjectionDamaged where some of it is gone."""
-    entries = tx.entries(held.place)
-    if not is_complete(held, entries):
-        raise incomplete_error(held)
+    entries = tx.entries(checkpoint.place)
+    if not is_complete(checkpoint, entries):
+        raise incomplete_error(checkpoint)
     return entries
 
 
 def _not_parked(
-    name: str, position: int, held: list[Checkpoint], entries: Mapping[PartitionKey, Sequence[ParkedEvent]]
+    name: str, position: int, checkpoints: list[Checkpoint], entries: Mapping[PartitionKey, Sequence[ParkedEvent]]
 ) -> EventNotParked:
     """The error for an event that is to be retried or skipped and is not parked; it says what it is instead."""
     found = next((each for some in entries.values() for each in some if each.position == position), None)
-    reached = min((each.position for each in held), default=0)
+    reached = min((each.position for each in checkpoints), default=0)
     if found is not None and found.state == "due":
         state, what = "due", "another command has had it tried again, and its runner has not done so yet"
     elif found is not None:
@@ -281,25 +289,25 @@ def _not_parked(
     )
 
 
-def _skip(tx: ControlTransaction, held: Checkpoint, position: int, identity: str, because: str) -> bool:
+def _skip(tx: ControlTransaction, checkpoint: Checkpoint, position: int, identity: str, because: str) -> bool:
     """Leave an event out in one partition, and retry what waits for it; False where the event is not open there."""
-    entries = {entry.position: entry for entry in _entries(tx, held)}
+    entries = {entry.position: entry for entry in _entries(tx, checkpoint)}
     entry = entries.get(position)
-    if _stops(held, position):
-        entry = entry or ParkedEvent(position, identity, msgspec.json.decode(held.stopped)["type"], "", "skipped")
-        tx.update_checkpoint(held.place, stopped="")
+    if _stops(checkpoint, position):
+        entry = entry or ParkedEvent(position, identity, msgspec.json.decode(checkpoint.stopped)["type"], "", "skipped")
+        tx.update_checkpoint(checkpoint.place, stopped="")
     elif entry is None or entry.state == "skipped":
         return False
     later = [each for each in entries.values() if each.position > position]
     behind = [each for each in with_later_ones(later, [entry]) if each.position > position]
     skipped = msgspec.structs.replace(entry, state="skipped", because=because)
-    tx.save_parked(held.place, [skipped, *(msgspec.structs.replace(each, state="due") for each in behind)])
+    tx.save_parked(checkpoint.place, [skipped, *(msgspec.structs.replace(each, state="due") for each in behind)])
     return True
 
 
-def _refuse_busy(held: list[Checkpoint], now: int) -> None:
+def _refuse_busy(checkpoints: list[Checkpoint], now: int) -> None:
     """Raises LeaseHeld where a living holder has a lease of any of these. `now` in µs since 1970 UTC."""
-    busy = next((each for each in held if each.holder and each.expires > now), None)
+    busy = next((each for each in checkpoints if each.holder and each.expires > now), None)
     if busy is not None and not is_dead_holder(busy.holder):
         raise LeaseHeld(
             f"{busy.place.name} is being worked on by {busy.holder}.",
@@ -309,5 +317,5 @@ def _refuse_busy(held: list[Checkpoint], now: int) -> None:
         )
 
 
-def _stops(held: Checkpoint, position: int) -> bool:
-    return bool(held.stopped) and msgspec.json.decode(held.stopped)["position"] == position
+def _stops(checkpoint: Checkpoint, position: int) -> bool:
+    return bool(checkpoint.stopped) and msgspec.json.decode(checkpoint.stopped)["position"] == position

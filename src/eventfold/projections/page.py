@@ -75,11 +75,11 @@ class ColumnarPage(Sequence[DecodedEvent]):
         return DecodedEvent(self.places[index], self.stored[index], ((self.events[index], keys),), keys)
 
     def evolve(
-        self, plan: ProjectionDefinition, rows: dict[Key, Any], catches: type[BaseException] = Exception
+        self, definition: ProjectionDefinition, rows: dict[Key, Any], catches: type[BaseException] = Exception
     ) -> None:
         """Fold into rows, in order; a row that is not to be kept becomes None. Raises Failed."""
-        cls, keep, events = plan.cls, plan.keeps, iter(self.events)
-        envelopes = map(Recorded[Any], self.stored, self.events) if plan.recorded else repeat(None)
+        cls, keep, events = definition.cls, definition.keeps, iter(self.events)
+        envelopes = map(Recorded[Any], self.stored, self.events) if definition.recorded else repeat(None)
         try:
             for event, key, envelope in zip(events, self.keys, envelopes, strict=False):
                 row = rows.get(key)
@@ -100,16 +100,16 @@ def stored_events(items: Sequence[DecodedEvent], through: int | None = None) -> 
     return [item.stored for item in items if through is None or item.at < through]
 
 
-def key_changed_error(plan: ProjectionDefinition, key: Key, row: Any) -> InvalidProjection:
+def key_changed_error(definition: ProjectionDefinition, key: Key, row: Any) -> InvalidProjection:
     """The error for a row that does not have the key any more by which its events find it."""
-    assert plan.rows is not None
-    found = plan.rows.key_of(row)
+    assert definition.rows is not None
+    found = definition.rows.key_of(row)
     return InvalidProjection(
-        f"A row of {plan.cls.__name__} is found by the key {_describe_key(key)}, "
+        f"A row of {definition.cls.__name__} is found by the key {_describe_key(key)}, "
         f"and has the key {_describe_key(found)} after evolve: it would be two rows.",
         "Leave the key's fields as they are in evolve. A row that is to move is two keys: have key() return both, old "
         "and new, and let keep() drop the old one.",
-        projection=plan.name,
+        projection=definition.name,
         key=_describe_key(key),
         changed_to=_describe_key(found),
     )
@@ -132,32 +132,32 @@ class PageDecoder:
 
     def __init__(
         self,
-        plan: ProjectionDefinition,
+        definition: ProjectionDefinition,
         registry: Registry,
         partition: int,
         partitions: int,
         catches: type[BaseException] = Exception,
     ) -> None:
-        self._plan, self._registry, self._catches = plan, registry, catches
+        self._definition, self._registry, self._catches = definition, registry, catches
         self._partition, self._partitions = partition, partitions
         self._codecs: dict[tuple[str, int], Codec] = {}
-        self._key_size = len(plan.rows.table.key) if plan.rows else 0
+        self._key_size = len(definition.rows.table.key) if definition.rows else 0
         self._partition_of: dict[Key, int] = {}
 
-    def items(self, events: Sequence[StoredEvent], known: Mapping[int, ParkedEvent]) -> Sequence[DecodedEvent]:
+    def items(self, events: Sequence[StoredEvent], parked: Mapping[int, ParkedEvent]) -> Sequence[DecodedEvent]:
         """Those of this partition; what is `known` to be skipped is not decoded.
 
         Raises Failed, its index into the events, where one cannot be decoded or has no key.
         """
-        if events and not known and self._key_size:
+        if events and not parked and self._key_size:
             straight = self._columns_of(events)
             if straight is not None:
                 return straight
         found: list[DecodedEvent] = []
-        codecs, decode, key_of, size = self._codecs, self._registry.decode_as, self._plan.key, self._key_size
+        codecs, decode, key_of, size = self._codecs, self._registry.decode_as, self._definition.key, self._key_size
         split = self._partitions > 1
         for at, stored in enumerate(events):
-            if known and stored.position in known:
+            if parked and stored.position in parked:
                 found.append(DecodedEvent(at, stored))
                 continue
             try:
@@ -176,7 +176,7 @@ class PageDecoder:
                     parts: Parts = ((event, keys),)
                 else:
                     # What an upcaster split off for others is left out.
-                    parts = tuple([(e, self._keys(e)) for e in decoded if isinstance(e, self._plan.events)])
+                    parts = tuple([(e, self._keys(e)) for e in decoded if isinstance(e, self._definition.events)])
                     keys = tuple(dict.fromkeys(key for _, own in parts for key in own))
             except self._catches as error:
                 raise HandlerFailed(at, error, "key") from error
@@ -194,7 +194,7 @@ class PageDecoder:
         if decoded is None:
             return None
         try:
-            keys = list(map(cast("Callable[[Any], Any]", self._plan.key), decoded))
+            keys = list(map(cast("Callable[[Any], Any]", self._definition.key), decoded))
         except self._catches:  # the user's; which event it was is found out one by one
             return None
         if set(map(type, keys)) != {tuple} or set(map(len, keys)) != {self._key_size}:
@@ -232,12 +232,12 @@ class PageDecoder:
         return partition == self._partition
 
     def _codec(self, stored: StoredEvent) -> Codec:
-        codec = self._registry.codec_among(self._plan.events, stored)
+        codec = self._registry.codec_among(self._definition.events, stored)
         self._codecs[stored.type, stored.version] = codec
         return codec
 
     def _keys(self, event: Any) -> tuple[Key, ...]:
-        return () if self._plan.key is None else self._checked(self._plan.key(event))
+        return () if self._definition.key is None else self._checked(self._definition.key(event))
 
     def _checked(self, given: Any) -> tuple[Key, ...]:
         keys = keys_of(given)
@@ -258,6 +258,6 @@ class PageDecoder:
 
     def _wrong_key(self, key: Any) -> InvalidProjection:
         return InvalidProjection(
-            f"{self._plan.cls.__name__}.key gave {key!r}, and the key has {self._key_size} fields.",
+            f"{self._definition.cls.__name__}.key gave {key!r}, and the key has {self._key_size} fields.",
             "Return one value for each field of the key, in their order.",
         )

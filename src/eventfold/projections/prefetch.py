@@ -31,10 +31,10 @@ StartInThread = Callable[[Coroutine[Any, Any, Prepared]], Callable[[], Prepared]
 
 
 class Prefetcher:
-    """One page at most. Whoever uses `reading` meanwhile calls `take` or `drop` first: it is for one at a time."""
+    """One page at most. Whoever uses `decoder` meanwhile calls `take` or `drop` first: it is for one at a time."""
 
-    def __init__(self, log: Log, query: Query, reading: PageDecoder, aside: StartInThread | None) -> None:
-        self._log, self._query, self._reading, self._aside = log, query, reading, aside
+    def __init__(self, log: Log, query: Query, decoder: PageDecoder, aside: StartInThread | None) -> None:
+        self._log, self._query, self._decoder, self._aside = log, query, decoder, aside
         self._coming: tuple[Span, Callable[[], Prepared]] | None = None
         self._known: tuple[list[StoredEvent], Tally] | None = None
 
@@ -45,7 +45,7 @@ class Prefetcher:
 
     async def _prepare(self, span: Span) -> Prepared:
         page = await self._log.engine.read(self._query, span)
-        items = self._reading.items(page.events, {})
+        items = self._decoder.items(page.events, {})
         return Prepared(page, items, tally(stored_events(items)))
 
     def take(self, span: Span) -> Prepared | None:

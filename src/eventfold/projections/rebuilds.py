@@ -49,26 +49,26 @@ class ProjectionRebuilds:
         stop: Callable[[], bool] = lambda: False,
     ) -> int:
         """Build it anew beside what readers see; returns the number of the generation."""
-        plan = self._catalog.definition_of(projection)
-        target = self._catalog.target_of(plan)
+        definition = self._catalog.definition_of(projection)
+        target = self._catalog.target_of(definition)
         until = None if at is None else run(resolve_position(self._log, at))
 
         def command(generation: int) -> PendingCommand:
-            return self._commands.prepare(plan.name, "rebuild", generation, until=until)
+            return self._commands.prepare(definition.name, "rebuild", generation, until=until)
 
-        building = require_record(target, plan.name).building
-        left = [] if building is None or until is not None else target.checkpoints(plan.name, building)
-        if left and not run(generations.goes_on(plan, self._log, target, left)):
-            target.withdraw(plan.name, building, left[0].store)
+        building = require_record(target, definition.name).building
+        left = [] if building is None or until is not None else target.checkpoints(definition.name, building)
+        if left and not run(generations.goes_on(definition, self._log, target, left)):
+            target.withdraw(definition.name, building, left[0].store)
         generation = self._commands.carry_out(
-            target, plan.name, lambda: run(generations.begin(plan, self._log, target, until, command))
+            target, definition.name, lambda: run(generations.begin(definition, self._log, target, until, command))
         )
-        self._build(plan, target, generation, until, progress, stop)
+        self._build(definition, target, generation, until, progress, stop)
         return generation
 
     def _build(
         self,
-        plan: ProjectionDefinition,
+        definition: ProjectionDefinition,
         target: Target,
         generation: int,
         until: int | None,
@@ -76,86 +76,96 @@ class ProjectionRebuilds:
         stop: Callable[[], bool],
     ) -> None:
         head = until if until is not None else run(self._log.engine.head()).position
-        for partition in range(plan.partitions):
-            place = PartitionKey(plan.name, generation, partition)
-            work = PartitionWorker(plan, worker_context(self._log, target, self._catalog.lease), place, new_holder_id())
+        for partition in range(definition.partitions):
+            place = PartitionKey(definition.name, generation, partition)
+            worker = PartitionWorker(
+                definition, worker_context(self._log, target, self._catalog.lease), place, new_holder_id()
+            )
 
             def tell(position: int, done: int = partition) -> None:
                 if progress is not None:
-                    progress(done * head + position, plan.partitions * head)
+                    progress(done * head + position, definition.partitions * head)
 
-            state = catch_up(work, CATCH_UP_TIMEOUT_S, tell, stop)
+            state = catch_up(worker, CATCH_UP_TIMEOUT_S, tell, stop)
             refuse_stopped(target, place)
             if state == "held":
                 self._refuse_unfinished(target, place, head)
 
     def _refuse_unfinished(self, target: Target, place: PartitionKey, head: int) -> None:
         """What somebody else is still building is not built."""
-        held = next(c for c in target.checkpoints(place.name, place.generation) if c.place == place)
-        if held.position < head:
+        checkpoint = next(c for c in target.checkpoints(place.name, place.generation) if c.place == place)
+        if checkpoint.position < head:
             raise LeaseHeld(
-                f"Generation {place.generation} of {place.name} is being built by {held.holder}, and has come to "
-                f"position {held.position} of {head}.",
+                f"Generation {place.generation} of {place.name} is being built by {checkpoint.holder}, and has come to "
+                f"position {checkpoint.position} of {head}.",
                 "Let that one finish, or end it; then ask again.",
                 projection=place.name,
-                holder=held.holder,
-                position=held.position,
+                holder=checkpoint.holder,
+                position=checkpoint.position,
             )
 
     def compare(self, projection: Named, generation: int | None = None) -> Comparison:
         """What readers see beside another generation (by default the one being built, else the previous one)."""
-        plan = self._catalog.definition_of(projection)
-        target = self._catalog.target_of(plan)
-        known = require_record(target, plan.name)
-        other = generation or known.building or known.previous
+        definition = self._catalog.definition_of(projection)
+        target = self._catalog.target_of(definition)
+        record = require_record(target, definition.name)
+        other = generation or record.building or record.previous
         if other is None:
             raise UnknownProjection(
-                f"{plan.name} has one generation only.", f"Build another: eventfold projections rebuild {plan.name}."
+                f"{definition.name} has one generation only.",
+                f"Build another: eventfold projections rebuild {definition.name}.",
             )
-        generations.refuse_unknown(target.checkpoints(plan.name), plan.name, other)
+        generations.refuse_unknown(target.checkpoints(definition.name), definition.name, other)
         head = run(self._log.engine.head()).position
-        for held in (*target.checkpoints(plan.name, known.live), *target.checkpoints(plan.name, other)):
+        for checkpoint in (
+            *target.checkpoints(definition.name, record.live),
+            *target.checkpoints(definition.name, other),
+        ):
             # Rows as of different positions would differ for that alone; what is of other code is its runner's to move.
-            stands = held.until is not None or known.previous == held.place.generation or is_inline([held])
-            stands = stands or generations.is_outdated(plan, target, held.place.generation)
-            if plan.is_code_of(held.fingerprint) and not stands:
+            stands = (
+                checkpoint.until is not None
+                or record.previous == checkpoint.place.generation
+                or is_inline([checkpoint])
+            )
+            stands = stands or generations.is_outdated(definition, target, checkpoint.place.generation)
+            if definition.is_code_of(checkpoint.fingerprint) and not stands:
                 with suppress(CursorMismatch):  # of a log that was restored: it stays where it is, and is shown so
                     catch_up_partition(
                         self._log,
-                        plan,
+                        definition,
                         target,
-                        held.place,
+                        checkpoint.place,
                         head,
                         lease=self._catalog.lease,
                         timeout=CATCH_UP_TIMEOUT_S,
                     )
-        return compare(plan, target, (known.live, other))
+        return compare(definition, target, (record.live, other))
 
     def switch(self, projection: Named) -> ProjectionRecord:
         """Let readers see what was built: it is brought up to date, then it takes one small transaction."""
-        plan = self._catalog.definition_of(projection)
-        target = self._catalog.target_of(plan)
+        definition = self._catalog.definition_of(projection)
+        target = self._catalog.target_of(definition)
 
         def attempt() -> ProjectionRecord:
-            known = require_record(target, plan.name)
-            if known.building is not None:
+            record = require_record(target, definition.name)
+            if record.building is not None:
                 self.rebuild(projection)
-            new = generations.after_switch(require_record(target, plan.name))
-            if new.live != known.building:  # what was built meanwhile is another
+            new = generations.after_switch(require_record(target, definition.name))
+            if new.live != record.building:  # what was built meanwhile is another
                 raise CheckpointChanged
-            held = target.checkpoints(plan.name, known.live)
-            command = self._commands.prepare(plan.name, "switch", new.live)
-            if is_inline(held):
-                inline_admin.switch(self._log, target, plan, new, command)
-                self._drop_unused(target, plan.name, known.previous)
+            checkpoints = target.checkpoints(definition.name, record.live)
+            command = self._commands.prepare(definition.name, "switch", new.live)
+            if is_inline(checkpoints):
+                inline_admin.switch(self._log, target, definition, new, command)
+                self._drop_unused(target, definition.name, record.previous)
                 return new
-            if known.previous is not None:
-                target.withdraw(plan.name, known.previous, held[0].store)
-            with target.control(plan.name) as tx:
+            if record.previous is not None:
+                target.withdraw(definition.name, record.previous, checkpoints[0].store)
+            with target.control(definition.name) as tx:
                 if (
                     (now := tx.record()) is None
                     or generations.after_switch(now) != new
-                    or now.previous != known.previous
+                    or now.previous != record.previous
                 ):
                     raise CheckpointChanged
                 if now.previous is not None:
@@ -164,16 +174,16 @@ class ProjectionRebuilds:
                 tx.save_command(command)
             return new
 
-        return self._commands.carry_out(target, plan.name, attempt)
+        return self._commands.carry_out(target, definition.name, attempt)
 
     @staticmethod
     def _drop_unused(target: Target, name: str, generation: int | None) -> None:
         """Drop a generation that readers neither see, nor saw before, nor will see."""
         if generation is not None:
             with target.control(name) as tx:
-                known = tx.record()
-                if known is not None and generation not in (known.live, known.previous, known.building):
-                    tx.drop(generation, known.tables)
+                record = tx.record()
+                if record is not None and generation not in (record.live, record.previous, record.building):
+                    tx.drop(generation, record.tables)
 
     def rollback(self, projection: Named) -> ProjectionRecord:
         """Let readers see the previous generation again. Its runner goes on where it was, with its own code."""
@@ -182,10 +192,10 @@ class ProjectionRebuilds:
         def attempt() -> ProjectionRecord:
             require_record(target, name)
             with target.control(name) as tx:
-                if (known := tx.record()) is None:
+                if (record := tx.record()) is None:
                     raise CheckpointChanged
-                inline_admin.refuse_operation("rolled back", known, tx.checkpoints(known.live))
-                new = generations.after_rollback(known)
+                inline_admin.refuse_operation("rolled back", record, tx.checkpoints(record.live))
+                new = generations.after_rollback(record)
                 tx.save_record(new)
                 self._commands.save(tx, name, "rollback", new.live)
                 return new
@@ -196,24 +206,24 @@ class ProjectionRebuilds:
         """Give up what is being built, or drop a generation that was built as of a moment in the past."""
         name, target = self._catalog.find(projection)
 
-        def chosen(known: ProjectionRecord, held: Sequence[Checkpoint]) -> int:
-            dropped = generations.after_switch(known).live if generation is None else generation
-            if dropped in (known.live, known.previous):
+        def chosen(record: ProjectionRecord, checkpoints: Sequence[Checkpoint]) -> int:
+            dropped = generations.after_switch(record).live if generation is None else generation
+            if dropped in (record.live, record.previous):
                 raise InvalidProjection(
                     f"Generation {dropped} of {name} is what readers see, or saw before.", "It goes by itself, later."
                 )
-            generations.refuse_unknown(held, name, dropped)
+            generations.refuse_unknown(checkpoints, name, dropped)
             return dropped
 
         def attempt() -> None:
             dropped = chosen(require_record(target, name), target.checkpoints(name))
             target.withdraw(name, dropped, self._log.engine.store_id)
             with target.control(name) as tx:
-                if (known := tx.record()) is None or chosen(known, tx.checkpoints()) != dropped:
+                if (record := tx.record()) is None or chosen(record, tx.checkpoints()) != dropped:
                     raise CheckpointChanged
-                tx.drop(dropped, known.tables)
-                if dropped == known.building:
-                    tx.save_record(msgspec.structs.replace(known, building=None))
+                tx.drop(dropped, record.tables)
+                if dropped == record.building:
+                    tx.save_record(msgspec.structs.replace(record, building=None))
                 self._commands.save(tx, name, "discard", dropped)
 
         self._commands.carry_out(target, name, attempt)

@@ -47,7 +47,7 @@ class Runner:
     is told to the logger "eventfold", too.
     """
 
-    def __init__(self, log: Log, plans: Sequence[tuple[ProjectionDefinition, Target]], lease: float) -> None:
+    def __init__(self, log: Log, definitions: Sequence[tuple[ProjectionDefinition, Target]], lease: float) -> None:
         self.failed: dict[str, EventfoldError] = {}
         self.trouble: dict[str, EventfoldError] = {}
         self._stop = threading.Event()
@@ -55,18 +55,18 @@ class Runner:
         self._threads: list[threading.Thread] = []
         self._hearts: dict[Target, LeaseHeartbeat] = {}
         shared = _Shared(log, lease, new_holder_id(), self._stop, self.failed, self.trouble)
-        for plan, target in plans:
+        for definition, target in definitions:
             share = (
-                PartitionAssignment(plan.partitions, shared.holder, min(LOOK_EVERY_S, lease / 3))
-                if plan.partitions > 1
+                PartitionAssignment(definition.partitions, shared.holder, min(LOOK_EVERY_S, lease / 3))
+                if definition.partitions > 1
                 else None
             )
             heart = self._hearts.get(target) or self._hearts.setdefault(target, LeaseHeartbeat(target, lease))
-            for partition in range(plan.partitions):
+            for partition in range(definition.partitions):
                 bell = CommitSignal(log.engine.watch)
                 self._bells.append(bell)
-                name = f"eventfold-{plan.name}-{partition}"
-                job = _PartitionThread(shared, plan, target, partition, bell, heart, share)
+                name = f"eventfold-{definition.name}-{partition}"
+                job = _PartitionThread(shared, definition, target, partition, bell, heart, share)
                 self._threads.append(threading.Thread(target=job.run, name=name, daemon=True))
         for thread in self._threads:
             thread.start()
@@ -113,21 +113,27 @@ class _PartitionThread:
     def __init__(
         self,
         shared: _Shared,
-        plan: ProjectionDefinition,
+        definition: ProjectionDefinition,
         target: Target,
         partition: int,
         bell: CommitSignal,
         heart: LeaseHeartbeat,
         share: PartitionAssignment | None,
     ) -> None:
-        self._shared, self._plan, self._target, self._partition, self._bell = shared, plan, target, partition, bell
-        self._heart, self._telling = heart, WorkerLog(plan.name)
+        self._shared, self._definition, self._target, self._partition, self._bell = (
+            shared,
+            definition,
+            target,
+            partition,
+            bell,
+        )
+        self._heart, self._telling = heart, WorkerLog(definition.name)
         self._share = share
         self._pause = BACK_OFF_S[0]
 
     def run(self) -> None:
         """Until stopped; a generation that is no longer wanted is exchanged for the one that is."""
-        shared, name = self._shared, self._plan.name
+        shared, name = self._shared, self._definition.name
         while not shared.stop.is_set():
             try:
                 self._generation()
@@ -155,34 +161,34 @@ class _PartitionThread:
 
     def _generation(self) -> None:
         shared = self._shared
-        known = run(register(self._plan, shared.log, self._target))
-        place = PartitionKey(known.name, known.live, self._partition)
-        means = worker_context(shared.log, self._target, shared.lease)
-        work = PartitionWorker(self._plan, means, place, shared.holder)
+        record = run(register(self._definition, shared.log, self._target))
+        place = PartitionKey(record.name, record.live, self._partition)
+        context = worker_context(shared.log, self._target, shared.lease)
+        worker = PartitionWorker(self._definition, context, place, shared.holder)
         try:
-            self._steps(work, means.lease)
+            self._steps(worker, context.lease)
         finally:
             if self._share is not None:
                 self._share.note_held(self._partition, held=False)
             try:
-                work.release()
+                worker.release()
             except (TargetUnavailable, StoreUnavailable) as error:  # it will expire by itself
-                shared.trouble[self._plan.name] = error
+                shared.trouble[self._definition.name] = error
 
-    def _steps(self, work: PartitionWorker, lease: float) -> None:
+    def _steps(self, worker: PartitionWorker, lease: float) -> None:
         stop, look = self._shared.stop, min(LOOK_EVERY_S, lease / 3)
         beaten = time.monotonic()
         while not stop.is_set():
-            if self._left_to_others(work):
+            if self._left_to_others(worker):
                 self._wait(look / 4)
                 continue
             self._bell.clear()
-            with self._heart.during(work):
-                state = run(work.step())
+            with self._heart.during(worker):
+                state = run(worker.step())
             self._settled()
-            self._telling.state(state, work)
-            if state == "stopped" and work.ended_by is not None and work.held is not None:
-                raise stopped_error(self._plan.name, work.held) from work.ended_by
+            self._telling.state(state, worker)
+            if state == "stopped" and worker.ended_by is not None and worker.checkpoint is not None:
+                raise stopped_error(self._definition.name, worker.checkpoint) from worker.ended_by
             if state == "worked":
                 beaten = time.monotonic()
                 continue
@@ -193,28 +199,30 @@ class _PartitionThread:
             elif state != "idle":
                 self._wait(look)
             if time.monotonic() - beaten >= look:
-                work.renew_lease()
+                worker.renew_lease()
                 beaten = time.monotonic()
 
-    def _left_to_others(self, work: PartitionWorker) -> bool:
+    def _left_to_others(self, worker: PartitionWorker) -> bool:
         """Whether this partition is not for us just now; lets go of it where others are to have it."""
         share, partition = self._share, self._partition
         if share is None:
             return False
-        share.note_held(partition, work.held is not None)
-        if work.held is None:
+        share.note_held(partition, worker.checkpoint is not None)
+        if worker.checkpoint is None:
             return not share.may_claim(partition)
-        place = work.place
+        place = worker.place
         kept = self._target.checkpoints
-        if not share.should_release(partition, lambda: [held.holder for held in kept(place.name, place.generation)]):
+        if not share.should_release(
+            partition, lambda: [checkpoint.holder for checkpoint in kept(place.name, place.generation)]
+        ):
             return False
-        work.release()
+        worker.release()
         return True
 
     def _settled(self) -> None:
         if self._pause != BACK_OFF_S[0]:
             self._pause = BACK_OFF_S[0]
-            self._shared.trouble.pop(self._plan.name, None)
+            self._shared.trouble.pop(self._definition.name, None)
             self._telling.recovered()
 
     def _wait(self, seconds: float) -> None:
@@ -229,10 +237,10 @@ class WorkerLog:
         self._told = ""
         self._parked = 0
 
-    def state(self, state: str, work: PartitionWorker) -> None:
+    def state(self, state: str, worker: PartitionWorker) -> None:
         """What came of a step."""
-        while work.set_aside:
-            entry = work.set_aside.pop(0)
+        while worker.set_aside:
+            entry = worker.set_aside.pop(0)
             self._parked += 1
             if self._parked <= MAX_REPEATS:
                 self._warn(
@@ -243,10 +251,10 @@ class WorkerLog:
                 self._warn(
                     f"{self._name} parks more, which is told no longer: eventfold projections parked {self._name}"
                 )
-        if state == "stopped" and work.held is not None:
-            self._once(str(stopped_error(self._name, work.held)))
+        if state == "stopped" and worker.checkpoint is not None:
+            self._once(str(stopped_error(self._name, worker.checkpoint)))
         elif state == "paused":
-            self._once(str(paused_error(self._name, work.paused_because)))
+            self._once(str(paused_error(self._name, worker.paused_because)))
         elif state in ("worked", "idle"):
             self._told = ""
 

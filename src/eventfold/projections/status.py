@@ -64,37 +64,37 @@ class _Stats(msgspec.Struct):
     micros: float = 0.0
 
 
-async def status_of(log: Log, target: Target, known: ProjectionRecord, now: int) -> Status:
+async def status_of(log: Log, target: Target, record: ProjectionRecord, now: int) -> Status:
     """The status of what readers see: the live generation. `now` in µs since 1970 UTC, by the target's clock."""
     head = await log.engine.head()  # before the checkpoint: an append moves both of an inline one
-    held = target.checkpoints(known.name, known.live)
-    least = min(held, key=lambda each: each.position)
+    checkpoints = target.checkpoints(record.name, record.live)
+    least = min(checkpoints, key=lambda each: each.position)
     query = decode(least.query, Query)
     behind = 0
-    for each in held:  # partitions read the same events and take each their part of them
+    for each in checkpoints:  # partitions read the same events and take each their part of them
         if each.position < head.position:
             behind = max(behind, await log.engine.count(query, each.position, head.position))
-    entries = [entry for each in held for entry in entries_of(target, each)]
+    entries = [entry for each in checkpoints for entry in entries_of(target, each)]
     parked = [entry for entry in entries if entry.state != "skipped"]
     seconds = 0.0
     if behind:
         waiting = (await log.engine.read(query, Span(after=least.position, limit=1))).events
         seconds = max(0, now - waiting[0].time) / 1e6 if waiting else 0.0
-    stats = decode(max(held, key=lambda c: c.at).stats, _Stats)
+    stats = decode(max(checkpoints, key=lambda c: c.at).stats, _Stats)
     written = head.position - await log.engine.position_at(now - RECENT_US)
     pace = written * 1e6 / RECENT_US
     trend = "level" if not behind else "gaining" if stats.rate > pace else "losing"
     try:
         await verify(log, Cursor(least.store, least.epoch, least.position, least.event_id))
-        state, sentence = _why(known, held, behind, stats, now, target, parked, trend)
-        late = target.delivery_lag(known.name, known.live)
+        state, sentence = _why(record, checkpoints, behind, stats, now, target, parked, trend)
+        late = target.delivery_lag(record.name, record.live)
         if late and state in ("current", "idle", "behind", "parked"):
             state, sentence = "behind", late
     except CursorMismatch as error:
-        state, sentence = "stopped", ahead_of_log_error(known.name, known.kind, error).args[0]
+        state, sentence = "stopped", ahead_of_log_error(record.name, record.kind, error).args[0]
     return Status(
-        name=known.name,
-        kind=known.kind,
+        name=record.name,
+        kind=record.kind,
         state=state,
         sentence=sentence,
         position=head.position if least.holder == INLINE and not behind else least.position,
@@ -107,11 +107,11 @@ async def status_of(log: Log, target: Target, known: ProjectionRecord, now: int)
         micros=stats.micros,
         parked=len(parked),
         skipped=len(entries) - len(parked),
-        generation=known.live,
-        previous=known.previous,
-        building=known.building,
+        generation=record.live,
+        previous=record.previous,
+        building=record.building,
         partitions=least.partitions,
-        holder=", ".join(dict.fromkeys(each.holder for each in held if each.holder and each.expires > now)),
+        holder=", ".join(dict.fromkeys(each.holder for each in checkpoints if each.holder and each.expires > now)),
     )
 
 
@@ -141,8 +141,8 @@ def unreachable_status(noted: ProjectionRecord, head: int, error: EventfoldError
 
 
 def _why(
-    known: ProjectionRecord,
-    held: list[Checkpoint],
+    record: ProjectionRecord,
+    checkpoints: list[Checkpoint],
     behind: int,
     stats: _Stats,
     now: int,
@@ -150,30 +150,30 @@ def _why(
     parked: list[ParkedEvent],
     trend: str,
 ) -> tuple[ProjectionState, str]:
-    if held[0].holder == INLINE:
+    if checkpoints[0].holder == INLINE:
         if behind:
             return "stopped", f"Inline, and {_events(behind)} in the log are not in it: build it anew."
         return "current", "Inline: current with every append."
-    stopped = next((each for each in held if each.stopped), None)
+    stopped = next((each for each in checkpoints if each.stopped), None)
     if stopped is not None:
         why = decode(stopped.stopped, StopReason)
         return "stopped", (
             f"Stopped at event {why.position} ({why.type}) in {why.handler} after {why.attempts} attempts: "
             f"{why.error.rstrip('.')}."
         )
-    if known.paused:
-        return "paused", f"Paused: {known.paused}."
-    idle = _not_run(held, now)
-    seen = max(each.beat for each in held)
-    if known.kind == "follower":
-        return _followed(held[0], behind, stats, now, trend)
+    if record.paused:
+        return "paused", f"Paused: {record.paused}."
+    idle = _not_run(checkpoints, now)
+    seen = max(each.beat for each in checkpoints)
+    if record.kind == "follower":
+        return _followed(checkpoints[0], behind, stats, now, trend)
     if behind and idle and all(each.holder and now - each.expires < BLOCKED_AFTER_US for each in idle):
         blocker = target.lock_holder()  # it may have been kept waiting for longer than its lease
         if blocker:
             return "behind", _silent(behind, now - seen, blocker)
     if behind and idle:
         since = f"since {from_micros(seen):%Y-%m-%d %H:%M:%S}Z" if seen else "yet"
-        part = f"Partition {idle[0].place.partition} is not" if len(held) > 1 else "Not"
+        part = f"Partition {idle[0].place.partition} is not" if len(checkpoints) > 1 else "Not"
         return "idle", f"{part} running {since}; {_waiting(behind)}: start a runner (eventfold run)."
     if behind:
         if now - seen > SILENT_AFTER_US:
@@ -182,32 +182,32 @@ def _why(
         return "behind", f"{sentence[:-1]}; {len(parked):,} more parked." if parked else sentence
     if parked:
         return "parked", _parked(parked)
-    if not sum(each.seen.count for each in held) and any(each.position for each in held):
+    if not sum(each.seen.count for each in checkpoints) and any(each.position for each in checkpoints):
         return ("idle" if idle else "current"), "Current; nothing has written yet what it takes."
     return ("idle" if idle else "current"), "Current." if not idle else "Current; nobody runs it."
 
 
-def _not_run(held: list[Checkpoint], now: int) -> list[Checkpoint]:
+def _not_run(checkpoints: list[Checkpoint], now: int) -> list[Checkpoint]:
     """The partitions that no runner has. One that its runner let another have is run, as long as others are held."""
-    free = [each for each in held if not each.holder or each.expires < now]
-    if len(free) == len(held):
+    free = [each for each in checkpoints if not each.holder or each.expires < now]
+    if len(free) == len(checkpoints):
         return free
     return [each for each in free if now - max(each.beat, each.expires) > WRITE_STATS_EVERY_US]
 
 
-def _followed(held: Checkpoint, behind: int, stats: _Stats, now: int, trend: str) -> tuple[ProjectionState, str]:
-    if not held.holder or held.expires < now:
-        since = f"since {from_micros(held.beat):%Y-%m-%d %H:%M:%S}Z" if held.beat else "yet"
+def _followed(checkpoint: Checkpoint, behind: int, stats: _Stats, now: int, trend: str) -> tuple[ProjectionState, str]:
+    if not checkpoint.holder or checkpoint.expires < now:
+        since = f"since {from_micros(checkpoint.beat):%Y-%m-%d %H:%M:%S}Z" if checkpoint.beat else "yet"
         waits = f"{_waiting(behind)}: start whoever follows it." if behind else "nothing waits."
         return "idle", f"Not followed {since}; {waits}"
     if not behind:
         return "current", "Current."
-    if not held.at:
-        return "behind", f"{held.holder} follows it and has acknowledged nothing yet; {_waiting(behind)}."
-    silent = now - held.at
+    if not checkpoint.at:
+        return "behind", f"{checkpoint.holder} follows it and has acknowledged nothing yet; {_waiting(behind)}."
+    silent = now - checkpoint.at
     if silent > SILENT_AFTER_US + 3 * stats.micros:
         so_far = f"for {silent / 1e6:.0f} s"
-        return "behind", f"{held.holder} follows it and has acknowledged nothing {so_far}; {_waiting(behind)}."
+        return "behind", f"{checkpoint.holder} follows it and has acknowledged nothing {so_far}; {_waiting(behind)}."
     return "behind", _behind(behind, stats, trend)
 
 

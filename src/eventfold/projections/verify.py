@@ -89,50 +89,52 @@ class Proof(msgspec.Struct, frozen=True):
         return self.provable and not self.proved
 
 
-def unproved_error(name: str, error: Exception, held: Checkpoint | None = None) -> Proof:
+def unproved_error(name: str, error: Exception, checkpoint: Checkpoint | None = None) -> Proof:
     """What is said of a checkpoint that could not be counted at all."""
-    at = (held.place.generation, held.place.partition, held.position) if held else (0, 0, 0)
-    return Proof(name, *at, 0, held.handled.count if held else 0, 0, 0, False, f"It cannot be counted here: {error}")
+    at = (checkpoint.place.generation, checkpoint.place.partition, checkpoint.position) if checkpoint else (0, 0, 0)
+    return Proof(
+        name, *at, 0, checkpoint.handled.count if checkpoint else 0, 0, 0, False, f"It cannot be counted here: {error}"
+    )
 
 
 async def prove(
     log: Log,
     target: Target,
-    held: Checkpoint,
-    plan: ProjectionDefinition | None,
+    checkpoint: Checkpoint,
+    definition: ProjectionDefinition | None,
     progress: Callable[[int], None] = lambda _position: None,
     *,
     for_rollback: bool = False,
 ) -> Proof:
-    """Recount the log for one checkpoint. A partition needs its class (`plan`), to tell which events are its own.
+    """Recount the log for one checkpoint. A partition needs its class (`definition`), to tell which events are its own.
 
     `progress` is told the position counted through. `for_rollback`: it is of a generation that readers do not see.
     """
-    place, entries = held.place, target.entries(held.place)
-    due = [entry for entry in entries if entry.position <= held.position]
+    place, entries = checkpoint.place, target.entries(checkpoint.place)
+    due = [entry for entry in entries if entry.position <= checkpoint.position]
     parked = [entry for entry in due if entry.state != "skipped"]
 
     def found(counted: int, verdict: str, where: tuple[int, int] | None = None, good: bool = False) -> Proof:
         return Proof(
-            *(place.name, place.generation, place.partition, held.position, counted, held.handled.count),
+            *(place.name, place.generation, place.partition, checkpoint.position, counted, checkpoint.handled.count),
             *(len(parked), len(due) - len(parked), good, verdict, where),
         )
 
     try:
-        await verify(log, Cursor(held.store, held.epoch, held.position, held.event_id))
+        await verify(log, Cursor(checkpoint.store, checkpoint.epoch, checkpoint.position, checkpoint.event_id))
     except CursorMismatch as error:
-        if for_rollback and held.store == log.engine.store_id:
-            return msgspec.structs.replace(found(0, _of_lost_history(held)), provable=False)
-        return found(0, str(error), (held.position - 1, held.position))
-    belongs = _belonging(log, held, plan, {entry.position: entry for entry in entries})
+        if for_rollback and checkpoint.store == log.engine.store_id:
+            return msgspec.structs.replace(found(0, _of_lost_history(checkpoint)), provable=False)
+        return found(0, str(error), (checkpoint.position - 1, checkpoint.position))
+    belongs = _belonging(log, checkpoint, definition, {entry.position: entry for entry in entries})
     if belongs is None:
         return found(
             0, "It is split by key, so its class is needed to tell which events are its own: name it as MODULE:CLASS."
         )
-    query = decode(held.query, Query)
+    query = decode(checkpoint.query, Query)
     (start, total), *marks = marks_of(target, place)
     after = start
-    for position, seen in [*marks, (held.position, held.seen)]:
+    for position, seen in [*marks, (checkpoint.position, checkpoint.seen)]:
         counted = await _tally(log, query, after, position, belongs)
         progress(position)
         total += counted
@@ -140,42 +142,44 @@ async def prove(
             return found(total.count, *await _name(log, query, (after, position), total - seen, belongs))
         after = position
     rest = sum(event_hash(entry.position, bytes.fromhex(entry.event_id)) for entry in due)
-    if held.handled + Tally(len(due), rest % MODULUS) != held.seen:
+    if checkpoint.handled + Tally(len(due), rest % MODULUS) != checkpoint.seen:
         return found(
             total.count, "Handled, parked and skipped events do not add up to those that were seen.", (start, after)
         )
-    if held.holder == INLINE and (left := await _left(log, target, held, query)):
-        stretch = (held.position, (await log.engine.head()).position)
+    if checkpoint.holder == INLINE and (left := await _left(log, target, checkpoint, query)):
+        stretch = (checkpoint.position, (await log.engine.head()).position)
         return found(total.count, f"{left:,} later events are in the log, and no append has taken them in.", stretch)
     return found(total.count, f"Every one of {total.count:,} events was taken exactly once.", good=True)
 
 
-def _of_lost_history(held: Checkpoint) -> str:
+def _of_lost_history(checkpoint: Checkpoint) -> str:
     return (
-        f"Kept for a rollback only, and not provable: it had come to position {held.position:,} in epoch {held.epoch}, "
-        "in history that this log does not have. A later rebuild and switch drops it."
+        f"Kept for a rollback only, and not provable: it had come to position {checkpoint.position:,} in epoch "
+        f"{checkpoint.epoch}, in history that this log does not have. A later rebuild and switch drops it."
     )
 
 
-async def _left(log: Log, target: Target, held: Checkpoint, query: Query) -> int:
+async def _left(log: Log, target: Target, checkpoint: Checkpoint, query: Query) -> int:
     """How many events stand behind what every append has kept up; there may be none, unless one was made just now."""
-    count = await log.engine.count(query, held.position)
-    now = next((each for each in target.checkpoints(held.place.name) if each.place == held.place), held)
-    return count if now.position == held.position else 0
+    count = await log.engine.count(query, checkpoint.position)
+    now = next(
+        (each for each in target.checkpoints(checkpoint.place.name) if each.place == checkpoint.place), checkpoint
+    )
+    return count if now.position == checkpoint.position else 0
 
 
 def _belonging(
-    log: Log, held: Checkpoint, plan: ProjectionDefinition | None, known: dict[int, ParkedEvent]
+    log: Log, checkpoint: Checkpoint, definition: ProjectionDefinition | None, entries: dict[int, ParkedEvent]
 ) -> Callable[[list[StoredEvent]], list[StoredEvent]] | None:
-    if held.partitions == 1:
+    if checkpoint.partitions == 1:
         return lambda events: events
-    if plan is None:
+    if definition is None:
         return None
-    reading = PageDecoder(plan, log.registry, held.place.partition, held.partitions)
+    decoder = PageDecoder(definition, log.registry, checkpoint.place.partition, checkpoint.partitions)
 
     def own(events: list[StoredEvent]) -> list[StoredEvent]:
         try:
-            return [item.stored for item in reading.items(events, known)]
+            return [item.stored for item in decoder.items(events, entries)]
         except HandlerFailed as failed:
             raise failed.error from None
 

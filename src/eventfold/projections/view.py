@@ -64,9 +64,9 @@ async def view(
     An earlier view of another store, or of an epoch that has ended, is folded again from the beginning. Raises
     InvalidProjection where an event changes the key of its row; `each`: look for it after every event.
     """
-    plan = projection_definition(projection)
-    if plan.rows is None:
-        raise InvalidProjection(f"{plan.name} is written in SQL, so it needs a table.", "Use store.project(…).")
+    definition = projection_definition(projection)
+    if definition.rows is None:
+        raise InvalidProjection(f"{definition.name} is written in SQL, so it needs a table.", "Use store.project(…).")
     if occurred_until is not None and since is not None:
         raise InvalidInput(
             "A view was given occurred_until= beside since=, whose rows were folded without it.",
@@ -74,21 +74,23 @@ async def view(
         )
     until = None if at is None else await resolve_position(log, at)
     occurred = None if occurred_until is None else last_micros(occurred_until)
-    reading = PageDecoder(plan, log.registry, 0, 1)
+    decoder = PageDecoder(definition, log.registry, 0, 1)
     origin = (log.engine.store_id, log.engine.epoch)
     usable = since is not None and since._origin == origin  # pyright: ignore[reportPrivateUsage]
     rows: dict[tuple[Any, ...], Any] = since._rows if since is not None and usable else {}  # pyright: ignore[reportPrivateUsage]
     position = since.position if since is not None and usable else 0
     while True:
-        page = await log.engine.read(plan.query, Span(after=position, until=until, limit=PAGE, occurred_until=occurred))
+        page = await log.engine.read(
+            definition.query, Span(after=position, until=until, limit=PAGE, occurred_until=occurred)
+        )
         if log.engine.epoch != origin[1]:
             return await view(log, projection, at, None, occurred_until, each=each)
         try:
-            items = reading.items(page.events, {})
+            items = decoder.items(page.events, {})
         except HandlerFailed as failed:
             raise failed.error from None
         try:
-            changed = _fold(items, plan, rows, each)
+            changed = _fold(items, definition, rows, each)
         except HandlerFailed as failed:
             raise failed.error from None
         if changed:  # which event it was is found out from the beginning
@@ -99,37 +101,37 @@ async def view(
 
 
 def _fold(
-    items: Sequence[DecodedEvent], plan: ProjectionDefinition, rows: dict[tuple[Any, ...], Any], each: bool
+    items: Sequence[DecodedEvent], definition: ProjectionDefinition, rows: dict[tuple[Any, ...], Any], each: bool
 ) -> bool:
     """Whether any row has another key now than the one that its events find it by."""
-    assert plan.rows is not None
-    key_of = plan.rows.key_of
+    assert definition.rows is not None
+    key_of = definition.rows.key_of
     if isinstance(items, ColumnarPage) and not each:
-        items.evolve(plan, rows)
-        for key in items.keys if plan.keeps else ():
-            if rows.get(key, plan) is None:
+        items.evolve(definition, rows)
+        for key in items.keys if definition.keeps else ():
+            if rows.get(key, definition) is None:
                 del rows[key]
     else:
-        _fold_one_by_one(items, plan, rows, each)
+        _fold_one_by_one(items, definition, rows, each)
     return any(key in rows and key_of(rows[key]) != key for key in keys_in(items))
 
 
 def _fold_one_by_one(
-    items: Sequence[DecodedEvent], plan: ProjectionDefinition, rows: dict[tuple[Any, ...], Any], each: bool
+    items: Sequence[DecodedEvent], definition: ProjectionDefinition, rows: dict[tuple[Any, ...], Any], each: bool
 ) -> None:
-    assert plan.rows is not None
+    assert definition.rows is not None
     for item in items:
         for event, keys in item.parts:
             for key in keys:
                 row = rows.get(key)
                 if row is None:
-                    row = rows[key] = plan.cls(*key)
-                done = row.evolve(event, Recorded(item.stored, event)) if plan.recorded else row.evolve(event)
+                    row = rows[key] = definition.cls(*key)
+                done = row.evolve(event, Recorded(item.stored, event)) if definition.recorded else row.evolve(event)
                 if done is not None:
-                    raise result_refused(plan.cls)
-                if plan.keeps and not row.keep():
+                    raise result_refused(definition.cls)
+                if definition.keeps and not row.keep():
                     del rows[key]
-                elif each and plan.rows.key_of(row) != key:
-                    error = key_changed_error(plan, key, row)
+                elif each and definition.rows.key_of(row) != key:
+                    error = key_changed_error(definition, key, row)
                     what = f"Event {item.stored.position} ({item.stored.type}): {error.what}"
                     raise InvalidProjection(what, error.now, **{**error.fields, "position": item.stored.position})

@@ -67,9 +67,11 @@ class WorkerContext(msgspec.Struct, frozen=True):
 class PartitionWorker:
     """One partition of one generation, worked on by one holder: `await step()` again and again."""
 
-    def __init__(self, plan: ProjectionDefinition, means: WorkerContext, place: PartitionKey, holder: str) -> None:
-        self.plan, self.means, self.place, self.holder = plan, means, place, holder
-        self.held: Checkpoint | None = None
+    def __init__(
+        self, definition: ProjectionDefinition, context: WorkerContext, place: PartitionKey, holder: str
+    ) -> None:
+        self.definition, self.context, self.place, self.holder = definition, context, place, holder
+        self.checkpoint: Checkpoint | None = None
         self._epoch = -1  # of the store, in which the checkpoint was found to be of its history
         self._pace = Throughput()
         self.set_aside: list[
@@ -80,16 +82,18 @@ class PartitionWorker:
         self._blocked: set[str] = set()
         self._attempts: dict[int, int] = {}
         self._hopeless: set[tuple[type, str]] = set()
-        self._limit = min(SMALL_PAGE, means.page)
-        self._at_once: int = getattr(plan.cls, "at_once", 1)  # effects for one checkpoint: so many may be repeated
+        self._limit = min(SMALL_PAGE, context.page)
+        self._at_once: int = getattr(
+            definition.cls, "at_once", 1
+        )  # effects for one checkpoint: so many may be repeated
         self._single_to = 0  # up to this position, one append at a time
         self._rows: RowCache | None = None
         self._ends = 0.0  # when the lease may end, by our own clock
         self.paused_because = ""
         self._disturbed = False  # a command changed something while an effect was done
         self.ended_by: BaseException | None = None  # what is no Exception, and stopped it
-        self._handlers = HandlerDispatch(plan, means.catches)
-        self._reading: PageDecoder | None = None
+        self._handlers = HandlerDispatch(definition, context.catches)
+        self._decoder: PageDecoder | None = None
         self._ahead: Prefetcher | None = None
 
     async def step(self) -> StepResult:
@@ -98,13 +102,13 @@ class PartitionWorker:
             if self._disturbed:
                 self._disturbed = False
                 self._reload()
-            if self.held is not None and self._may_end_within(2 / 3):
+            if self.checkpoint is not None and self._may_end_within(2 / 3):
                 self.renew_lease()  # also while there is always work to do
-            if self.held is not None and self._is_of_old_epoch():
+            if self.checkpoint is not None and self._is_of_old_epoch():
                 self.release()  # what is in memory may be folded from events that are lost: begin with what is kept
-            if self.held is None and self._is_paused():
+            if self.checkpoint is None and self._is_paused():
                 return "paused"
-            if self.held is None and not await self._claim():
+            if self.checkpoint is None and not await self._claim():
                 return "held"
             if self._why == "paused":
                 self.release()  # so that a command that pauses it can tell when what was in hand is done
@@ -118,135 +122,141 @@ class PartitionWorker:
             self._reload()
             return "worked"
         except LeaseLost:
-            self.held = None
+            self.checkpoint = None
             return "held"
         except CursorMismatch as error:
-            raise ahead_of_log_error(self.place.name, self.plan.kind, error) from error
+            raise ahead_of_log_error(self.place.name, self.definition.kind, error) from error
 
     # Holding the work
 
     def _is_paused(self) -> bool:
         """Whether it is paused, and why: `paused_because`."""
-        known = self.means.target.registered(self.place.name)
-        self.paused_because = "" if known is None else known.paused
+        record = self.context.target.registered(self.place.name)
+        self.paused_because = "" if record is None else record.paused
         return bool(self.paused_because)
 
     def _is_of_old_epoch(self) -> bool:
         """Whether the store has come to another epoch since it was found that what is kept is of its history."""
-        return self.means.log.engine.epoch != self._epoch
+        return self.context.log.engine.epoch != self._epoch
 
     def _may_end_within(self, share: float) -> bool:
         """Whether less than this share of the lease may be left, by our own clock; of one without length, never."""
-        lease = self.means.lease
-        return lease > 0 and self._ends - self.means.clock() < lease * share
+        lease = self.context.lease
+        return lease > 0 and self._ends - self.context.clock() < lease * share
 
     def renewed(self, asked: float) -> None:
         """The lease was renewed, by a call that was made at this reading of the clock."""
-        self._ends = max(self._ends, asked + self.means.lease)
+        self._ends = max(self._ends, asked + self.context.lease)
 
     def _check_lease(self) -> None:
         """Called before an effect: it begins only under our lease. Raises LeaseLost, CheckpointChanged."""
         if not self._may_end_within(1 / 3):
             return
-        held, asked = _held(self.held), self.means.clock()
-        revision = self.means.target.renew_lease(held, self.means.lease)
+        checkpoint, asked = _checkpoint(self.checkpoint), self.context.clock()
+        revision = self.context.target.renew_lease(checkpoint, self.context.lease)
         self.renewed(asked)
-        if revision != held.revision:
+        if revision != checkpoint.revision:
             raise CheckpointChanged
 
     async def _claim(self) -> bool:
-        means, asked = self.means, self.means.clock()
-        held = means.target.claim(self.place, self.holder, means.lease)
-        if held is None:
-            other = next((c.holder for c in means.target.checkpoints(self.place.name) if c.place == self.place), "")
-            if not other or not means.dead(other):
+        context, asked = self.context, self.context.clock()
+        checkpoint = context.target.claim(self.place, self.holder, context.lease)
+        if checkpoint is None:
+            other = next((c.holder for c in context.target.checkpoints(self.place.name) if c.place == self.place), "")
+            if not other or not context.dead(other):
                 return False
-            asked = means.clock()
-            held = means.target.claim(self.place, self.holder, means.lease, take_over_from=other)
-            if held is None:
+            asked = context.clock()
+            checkpoint = context.target.claim(self.place, self.holder, context.lease, take_over_from=other)
+            if checkpoint is None:
                 return False
-        self._ends = asked + means.lease
-        self._epoch = means.log.engine.epoch
+        self._ends = asked + context.lease
+        self._epoch = context.log.engine.epoch
         try:
-            await verify(means.log, Cursor(held.store, held.epoch, held.position, held.event_id))
+            await verify(
+                context.log, Cursor(checkpoint.store, checkpoint.epoch, checkpoint.position, checkpoint.event_id)
+            )
         except BaseException:
-            means.target.release(held)
+            context.target.release(checkpoint)
             raise
-        self._hold(held)
-        fresh = held.seen.count == 0 and not self.entries
-        self._reading = PageDecoder(self.plan, means.log.registry, self.place.partition, held.partitions, means.catches)
-        if self.plan.kind == "rows":
-            self._ahead = Prefetcher(means.log, self.plan.query, self._reading, means.aside)
-            self._rows = RowCache(self.plan, means.target, self.place, fresh and held.partitions == 1, means.catches)
+        self._hold(checkpoint)
+        fresh = checkpoint.seen.count == 0 and not self.entries
+        self._decoder = PageDecoder(
+            self.definition, context.log.registry, self.place.partition, checkpoint.partitions, context.catches
+        )
+        if self.definition.kind == "rows":
+            self._ahead = Prefetcher(context.log, self.definition.query, self._decoder, context.aside)
+            self._rows = RowCache(
+                self.definition, context.target, self.place, fresh and checkpoint.partitions == 1, context.catches
+            )
         return True
 
-    def _hold(self, held: Checkpoint) -> None:
-        self.held = held
+    def _hold(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
         try:
-            entries = entries_of(self.means.target, held)
+            entries = entries_of(self.context.target, checkpoint)
         except ProjectionDamaged:
-            self.means.target.release(held)
+            self.context.target.release(checkpoint)
             raise
         self.entries = {entry.position: entry for entry in entries}
         self._blocked = blocked_keys(entries)
-        known = self.means.target.registered(self.place.name)
-        if known is None or (held.until is None and self.place.generation not in (known.live, known.building)):
+        record = self.context.target.registered(self.place.name)
+        if record is None or (checkpoint.until is None and self.place.generation not in (record.live, record.building)):
             self._why = "superseded"
-        elif known.paused:
-            self._why, self.paused_because = "paused", known.paused
+        elif record.paused:
+            self._why, self.paused_because = "paused", record.paused
         else:
-            self._why = "stopped" if held.stopped else "worked"
+            self._why = "stopped" if checkpoint.stopped else "worked"
 
     def _reload(self) -> None:
         """Somebody changed something by hand: look again."""
-        assert self.held is not None
+        assert self.checkpoint is not None
         self._forget()
         self._attempts.clear()
-        held = next((c for c in self.means.target.checkpoints(self.place.name) if c.place == self.place), None)
-        if held is None or held.token != self.held.token:
-            self.held = None
+        checkpoint = next((c for c in self.context.target.checkpoints(self.place.name) if c.place == self.place), None)
+        if checkpoint is None or checkpoint.token != self.checkpoint.token:
+            self.checkpoint = None
             return
-        self._hold(held)
+        self._hold(checkpoint)
 
     def renew_lease(self) -> None:
         """Keep the lease, and notice what was changed by hand. To be called every few seconds while idle."""
-        if self.held is None:
+        if self.checkpoint is None:
             return
-        asked = self.means.clock()
+        asked = self.context.clock()
         try:
-            revision = self.means.target.renew_lease(self.held, self.means.lease)
+            revision = self.context.target.renew_lease(self.checkpoint, self.context.lease)
             self.renewed(asked)
-            if revision != self.held.revision:
+            if revision != self.checkpoint.revision:
                 self._reload()
         except LeaseLost:
-            self.held = None
+            self.checkpoint = None
 
     def release(self) -> None:
         """Let somebody else have it at once."""
         self._forget()
-        if self.held is not None:
-            self.means.target.release(self.held)
-            self.held = None
+        if self.checkpoint is not None:
+            self.context.target.release(self.checkpoint)
+            self.checkpoint = None
 
     # Forward
 
     async def _forward(self) -> StepResult:
-        held, means = self.held, self.means
-        assert held is not None and self._reading is not None
-        began = means.clock()
-        span = Span(after=held.position, until=held.until, limit=self._limit)
+        checkpoint, context = self.checkpoint, self.context
+        assert checkpoint is not None and self._decoder is not None
+        began = context.clock()
+        span = Span(after=checkpoint.position, until=checkpoint.until, limit=self._limit)
         ready = self._ahead.take(span) if self._ahead is not None else None
-        page = ready.page if ready else await means.log.engine.read(self.plan.query, span)
+        page = ready.page if ready else await context.log.engine.read(self.definition.query, span)
         if self._is_of_old_epoch():
             return "worked"
-        if page.scanned < held.position and (held.until is None or held.until >= held.position):
-            what = f"{self.place.name} has come to position {held.position}, and the log ends at {page.scanned}."
-            raise CursorMismatch(what, "It was restored.", position=held.position)
-        if page.scanned <= held.position:
+        if page.scanned < checkpoint.position and (checkpoint.until is None or checkpoint.until >= checkpoint.position):
+            what = f"{self.place.name} has come to position {checkpoint.position}, and the log ends at {page.scanned}."
+            raise CursorMismatch(what, "It was restored.", position=checkpoint.position)
+        if page.scanned <= checkpoint.position:
             return "idle"
         events = self._events(page)
         try:
-            items = ready.items if ready and events is page.events else self._reading.items(events, self.entries)
+            items = ready.items if ready and events is page.events else self._decoder.items(events, self.entries)
         except HandlerFailed as failed:
             return await self._handle_failure(failed, events, failed.index or 0)
         return await self._fold_or_park(page, events, items, began)
@@ -268,7 +278,7 @@ class PartitionWorker:
         events = page.events
         if self._single_to and events and events[0].position <= self._single_to:
             first_append = [event for event in events if event.first == events[0].first]
-            return first_append[:1] if self.plan.on_error == "park" else first_append
+            return first_append[:1] if self.definition.on_error == "park" else first_append
         self._single_to = 0
         return events
 
@@ -277,7 +287,7 @@ class PartitionWorker:
     ) -> StepResult:
         """Fold and commit. Failed carries the index into `events`."""
         todo, behind = split_by_blocked(items, self.entries, self._blocked)
-        timing, clock = Timing(), self.means.clock
+        timing, clock = Timing(), self.context.clock
         through = len(events)
         whole = through == len(page.events)
         scanned = await self._identity(page) if whole else b""
@@ -295,26 +305,26 @@ class PartitionWorker:
         try:
             if self._rows is not None:
                 self._rows.fold(todo, timing, clock, each=bool(self._single_to))
-            elif self.plan.kind == "effects":
+            elif self.definition.kind == "effects":
                 todo = todo[: self._at_once]
                 self._check_lease()
                 self._handlers.handle(todo, None, timing, clock)
                 through = self._cut(items, todo, through)
             self._prefetch(page, whole)
-            if self.plan.kind == "effects":
+            if self.definition.kind == "effects":
                 entries = self._keep_done(page_step).entries
             else:
-                with self.means.target.writing(self.place) as tx:
+                with self.context.target.writing(self.place) as tx:
                     if self._rows is not None:
                         self._rows.write(tx)
                     else:
-                        with writing_to(self.means.target.address):
+                        with writing_to(self.context.target.address):
                             done = self._handlers.handle(todo, tx, timing, clock, LONG_PAGE_S)
                         if done < len(todo):
                             todo = todo[:done]
                             through = self._cut(items, todo, through)
                     step = page_step()
-                    self.held, entries = tx.advance(_held(self.held), step), step.entries
+                    self.checkpoint, entries = tx.advance(_checkpoint(self.checkpoint), step), step.entries
         except HandlerFailed as failed:
             self._forget()
             index = None if failed.index is None else todo[failed.index].at
@@ -326,7 +336,9 @@ class PartitionWorker:
         self._blocked.update(key for entry in entries for key in keys_of(entry))
         self._attempts.clear()
         long = clock() - began > LONG_PAGE_S
-        most = SMALL_PAGE if self.plan.kind == "effects" else self.means.page  # what is left of a page is read again
+        most = (
+            SMALL_PAGE if self.definition.kind == "effects" else self.context.page
+        )  # what is left of a page is read again
         self._limit = max(1, self._limit // 4) if long else min(self._limit * 2, most)
         return "worked"
 
@@ -336,8 +348,8 @@ class PartitionWorker:
         while True:
             made = step()
             try:
-                with self.means.target.writing(self.place) as tx:
-                    self.held = tx.advance(_held(self.held), made)
+                with self.context.target.writing(self.place) as tx:
+                    self.checkpoint = tx.advance(_checkpoint(self.checkpoint), made)
                 return made
             except CheckpointChanged:
                 tries += 1
@@ -347,28 +359,28 @@ class PartitionWorker:
 
     def _has_not_moved(self) -> bool:
         """Whether the checkpoint is still ours and has not moved; it is looked at again, with its revision."""
-        was = _held(self.held)
-        now = next((c for c in self.means.target.checkpoints(self.place.name) if c.place == self.place), None)
+        was = _checkpoint(self.checkpoint)
+        now = next((c for c in self.context.target.checkpoints(self.place.name) if c.place == self.place), None)
         if now is None or (now.token, now.position, now.handled) != (was.token, was.position, was.handled):
             return False
-        self.held = now
+        self.checkpoint = now
         return True
 
     def _prefetch(self, page: Page, whole: bool) -> None:
         if self._ahead is not None and page.more and whole and not self.entries:
-            limit = min(self._limit * 2, self.means.page)
-            self._ahead.begin(Span(after=page.scanned, until=_held(self.held).until, limit=limit))
+            limit = min(self._limit * 2, self.context.page)
+            self._ahead.begin(Span(after=page.scanned, until=_checkpoint(self.checkpoint).until, limit=limit))
 
     async def _identity(self, page: Page) -> bytes:
         if page.events and page.events[-1].position == page.scanned:
             return page.events[-1].id
-        return await self.means.log.engine.event_id(page.scanned) or b""
+        return await self.context.log.engine.event_id(page.scanned) or b""
 
     def _cut(self, items: Sequence[DecodedEvent], todo: Sequence[DecodedEvent], through: int) -> int:
         """How far a page was taken when only `todo` of it was handled: up to the next item that is left to be."""
         last = todo[-1].at if todo else -1
-        known, blocked = self.entries, self._blocked
-        left = (i.at for i in items if i.at > last and i.stored.position not in known and not must_wait(i, blocked))
+        entries, blocked = self.entries, self._blocked
+        left = (i.at for i in items if i.at > last and i.stored.position not in entries and not must_wait(i, blocked))
         return next(left, through)
 
     def _forget(self) -> None:
@@ -383,18 +395,18 @@ class PartitionWorker:
         handled: Sequence[DecodedEvent],
         entries: Sequence[ParkedEvent],
     ) -> CheckpointUpdate:
-        held, (position, identity) = _held(self.held), place
+        checkpoint, (position, identity) = _checkpoint(self.checkpoint), place
         sum_seen = self._ahead.tally(seen) if self._ahead is not None else tally(seen)
         sum_handled = sum_seen if len(handled) == len(seen) else tally(stored_events(handled))
         return CheckpointUpdate(
             position=position,
             event_id=identity.hex(),
             epoch=self._epoch,
-            seen=held.seen + sum_seen,
-            handled=held.handled + sum_handled,
+            seen=checkpoint.seen + sum_seen,
+            handled=checkpoint.handled + sum_handled,
             entries=entries,
-            mark=position // MARK_EVERY_EVENTS != held.position // MARK_EVERY_EVENTS,
-            stats=held.stats,
+            mark=position // MARK_EVERY_EVENTS != checkpoint.position // MARK_EVERY_EVENTS,
+            stats=checkpoint.stats,
         )
 
     # When it fails
@@ -411,14 +423,14 @@ class PartitionWorker:
     async def _handle_failure(self, failed: HandlerFailed, events: list[StoredEvent], index: int) -> StepResult:
         """The event at this index failed: first commit what stands before it; then try again; then the policy."""
         stored = events[index]
-        parks = self.plan.on_error == "park"
+        parks = self.definition.on_error == "park"
         before = events[:index] if parks else [event for event in events[:index] if event.first != stored.first]
         if before:
             return await self._before(before)
         tried = self._attempts[stored.position] = self._attempts.get(stored.position, 0) + 1
         kind = (type(failed.error), stored.type)
-        if tried < self.plan.attempts and kind not in self._hopeless:
-            await self.means.log.runtime.sleep(min(FIRST_PAUSE_S * 4 ** (tried - 1), LONGEST_PAUSE_S))
+        if tried < self.definition.attempts and kind not in self._hopeless:
+            await self.context.log.runtime.sleep(min(FIRST_PAUSE_S * 4 ** (tried - 1), LONGEST_PAUSE_S))
             return "worked"
         if parks:
             self._hopeless.add(kind)  # tried often enough: the next of its kind need not wait as long
@@ -432,23 +444,23 @@ class PartitionWorker:
 
     async def _before(self, events: list[StoredEvent]) -> StepResult:
         """What stands before a failure does not wait for it."""
-        assert self._reading is not None
-        items = self._reading.items(events, self.entries)
-        return await self._fold_or_park(Page(events, events[-1].position, False), events, items, self.means.clock())
+        assert self._decoder is not None
+        items = self._decoder.items(events, self.entries)
+        return await self._fold_or_park(Page(events, events[-1].position, False), events, items, self.context.clock())
 
     def _item(self, stored: StoredEvent) -> DecodedEvent | None:
-        assert self._reading is not None
+        assert self._decoder is not None
         with suppress(HandlerFailed):
-            item = next(iter(self._reading.items([stored], {})), None)
+            item = next(iter(self._decoder.items([stored], {})), None)
             if item is not None and item.keys:
                 return item
-        return key_for_keyless(stored) if self.plan.without_key == "park" else None
+        return key_for_keyless(stored) if self.definition.without_key == "park" else None
 
     async def _park(self, item: DecodedEvent, error: str, tried: int) -> StepResult:
         entry, stored = parked_entry(item, error, tried), item.stored
         step = self._step((stored.position, stored.id), [stored], [], [entry])
-        with self.means.target.writing(self.place) as tx:
-            self.held = tx.advance(_held(self.held), step)
+        with self.context.target.writing(self.place) as tx:
+            self.checkpoint = tx.advance(_checkpoint(self.checkpoint), step)
         self.entries[entry.position] = entry
         self.set_aside = [*self.set_aside[-99:], entry]
         self._blocked.update(item.key_text.split(" | "))
@@ -457,38 +469,40 @@ class PartitionWorker:
         return "worked"
 
     def _stop(self, why: StopReason) -> StepResult:
-        held = _held(self.held)
-        step = self._step((held.position, bytes.fromhex(held.event_id)), [], [], [])
+        checkpoint = _checkpoint(self.checkpoint)
+        step = self._step((checkpoint.position, bytes.fromhex(checkpoint.event_id)), [], [], [])
         step.stopped = msgspec.json.encode(why).decode()
-        with self.means.target.writing(self.place) as tx:
-            self.held = tx.advance(held, step)
+        with self.context.target.writing(self.place) as tx:
+            self.checkpoint = tx.advance(checkpoint, step)
         self._why = "stopped"
         return "stopped"
 
     async def _retry(self, entry: ParkedEvent) -> None:
         """Try one parked event again: rows, entry and ledger in one transaction."""
-        held, clock = _held(self.held), self.means.clock
-        assert self._reading is not None
-        page = await self.means.log.engine.read(self.plan.query, Span(after=entry.position - 1, until=entry.position))
+        checkpoint, clock = _checkpoint(self.checkpoint), self.context.clock
+        assert self._decoder is not None
+        page = await self.context.log.engine.read(
+            self.definition.query, Span(after=entry.position - 1, until=entry.position)
+        )
         if self._is_of_old_epoch():
             return
-        step = self._step((held.position, bytes.fromhex(held.event_id)), [], [], [])
+        step = self._step((checkpoint.position, bytes.fromhex(checkpoint.event_id)), [], [], [])
         try:
-            items = self._reading.items(page.events, {})
+            items = self._decoder.items(page.events, {})
             if self._rows is not None:
                 self._rows.fold(items, Timing(), clock)
-            elif self.plan.kind == "effects":  # it may write to this log, so not while we hold its database
+            elif self.definition.kind == "effects":  # it may write to this log, so not while we hold its database
                 self._check_lease()
                 self._handlers.handle(items, None, Timing(), clock)
-            with self.means.target.writing(self.place) as tx:
+            with self.context.target.writing(self.place) as tx:
                 if self._rows is not None:
                     self._rows.write(tx)
-                elif self.plan.kind == "sql":
-                    with writing_to(self.means.target.address):
+                elif self.definition.kind == "sql":
+                    with writing_to(self.context.target.address):
                         self._handlers.handle(items, tx, Timing(), clock)
-                step.handled = held.handled + tally(page.events)
+                step.handled = checkpoint.handled + tally(page.events)
                 step.settled = [entry.position]
-                self.held = tx.advance(held, step)
+                self.checkpoint = tx.advance(checkpoint, step)
             del self.entries[entry.position]
         except HandlerFailed as failed:
             self._forget()
@@ -497,9 +511,9 @@ class PartitionWorker:
             again = msgspec.structs.replace(
                 entry, state="parked", error=_describe_error(failed), attempts=entry.attempts + 1
             )
-            step.handled, step.settled, step.entries = held.handled, [], [again]
-            with self.means.target.writing(self.place) as tx:
-                self.held = tx.advance(held, step)
+            step.handled, step.settled, step.entries = checkpoint.handled, [], [again]
+            with self.context.target.writing(self.place) as tx:
+                self.checkpoint = tx.advance(checkpoint, step)
             self.entries[entry.position] = again
         except BaseException:
             self._forget()
@@ -511,6 +525,6 @@ def _describe_error(failed: HandlerFailed) -> str:
     return storable(f"{type(failed.error).__name__}: {failed.error}"[:2_000])
 
 
-def _held(held: Checkpoint | None) -> Checkpoint:
-    assert held is not None
-    return held
+def _checkpoint(checkpoint: Checkpoint | None) -> Checkpoint:
+    assert checkpoint is not None
+    return checkpoint
