@@ -104,7 +104,7 @@ def _psycopg() -> Any:
 def _started() -> Any:
     """A server of the tests' kind: fsync on, everything else at its default."""
     try:
-        kind = import_module("tests.servers.postgres").PostgresServer
+        kind = import_module("tests.support.servers.postgres").PostgresServer
     except ImportError as error:
         raise Missing(f"no server: set {VARIABLE} to the URL of one") from error
     try:

@@ -19,7 +19,7 @@ from soak import machine, report
 from soak.families import FAMILIES
 from soak.rounds import Family
 from soak.schedule import Schedule, Settings
-from tests.servers.postgres import PostgresServer, programs
+from tests.support.servers.postgres import PostgresServer, programs
 
 PLACE = Path("build/soak")
 

@@ -9,8 +9,6 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-pytest.register_assert_rewrite("eventfold.testing.conformance")
-
 from eventfold.testing.conformance.engine_under_test import EngineUnderTest
 from eventfold.testing.conformance.fixtures import *
 from tests.conformance.engines import ENGINES, MEMORY, MODES

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from tests.servers.postgres import shared
+from tests.support.servers.postgres import shared
 
 # An engine: given a folder of its own, what its Place must know.
 ENGINES: dict[str, Callable[[Path], dict[str, Any]]] = {

@@ -23,7 +23,7 @@ import pytest
 import eventfold as ef
 from examples import web_async, web_sync
 from examples.bank import Account, MoneyDeposited
-from tests.servers.postgres import free_port
+from tests.support.servers.postgres import free_port
 
 PATIENCE = 20.0  # seconds
 ROOT = Path(__file__).parents[2]

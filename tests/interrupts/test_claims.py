@@ -15,7 +15,7 @@ import eventfold as ef
 from eventfold.concurrency import run
 from eventfold.core.mutex import Mutex
 from tests.interrupts.sweep import DEADLINE, Seat, Seated, sit
-from tests.servers.postgres import shared
+from tests.support.servers.postgres import shared
 
 
 def in_time(work: Callable[[], Any]) -> Any:

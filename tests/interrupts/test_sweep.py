@@ -17,7 +17,7 @@ import pytest
 
 import eventfold as ef
 from tests.interrupts.sweep import Sweep, descriptors
-from tests.servers.postgres import shared
+from tests.support.servers.postgres import shared
 
 # What is raised in a finaliser is reported and goes no further.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

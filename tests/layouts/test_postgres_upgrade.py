@@ -17,10 +17,10 @@ from eventfold.errors import EventfoldError, NotSupported, StoreVersionMismatch
 from eventfold.ports.inline import InlineRegistration
 from eventfold.ports.messages import Span
 from tests.cli.commands import run as eventfold
+from tests.engines.postgres.conftest import Open, opening, schema, server, url  # noqa: F401 (fixtures)
+from tests.engines.postgres.given import Opened, event, request, sql
+from tests.engines.postgres.test_flips import checked
 from tests.layouts.kept import LAYOUTS, as_described, described, postgres_store
-from tests.postgres.conftest import Open, opening, schema, server, url  # noqa: F401 (fixtures)
-from tests.postgres.given import Opened, event, request, sql
-from tests.postgres.test_flips import checked
 
 IDENTITY, EVENTS = described("postgres", 1)
 ROWS = (

@@ -16,7 +16,7 @@ from eventfold.errors import TargetUnavailable
 from eventfold.ports.target import PartitionKey
 from tests.layouts.kept import FOLDER
 from tests.projections.interleaved import BAD, Flaky, Taken, right_in_the_end, seats
-from tests.servers.postgres import shared
+from tests.support.servers.postgres import shared
 from tests.targets.conftest import PLACES, elsewhere  # noqa: F401
 
 # What layout 1 was: the same tables without checksums, and two columns by other names.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import Missing
+from tests.support.programs import Missing
 
 ROOT = Path(__file__).parents[2]
 PIP_TIMEOUT_S = 150

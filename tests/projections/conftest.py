@@ -10,7 +10,7 @@ import pytest
 
 import eventfold as ef
 from tests.projections.modes import opened
-from tests.servers.postgres import PostgresServer
+from tests.support.servers.postgres import PostgresServer
 
 
 @pytest.fixture(scope="session")

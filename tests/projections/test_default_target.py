@@ -23,7 +23,7 @@ from eventfold.errors import InvalidUrl, NotSupported
 from eventfold.ports.engine import Engine
 from eventfold.testing.faults import Faulty
 from tests.projections.flights import CarrierMonth, Departed, flights
-from tests.servers.postgres import PostgresServer
+from tests.support.servers.postgres import PostgresServer
 
 
 class Foreign(Faulty):

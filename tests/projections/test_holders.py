@@ -17,7 +17,7 @@ import pytest
 import eventfold as ef
 from eventfold.projections import leases
 from eventfold.projections.leases import is_dead_holder, is_held_here, new_holder_id
-from tests.programs import Missing
+from tests.support.programs import Missing
 
 ROOT = Path(__file__).parents[2]
 NAMESPACED = ["unshare", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc"]
@@ -100,7 +100,7 @@ socket.sethostname("container")
 import eventfold as ef
 from eventfold.errors import LeaseHeld
 from eventfold.projections.leases import is_dead_holder
-from tests.programs import Missing
+from tests.support.programs import Missing
 store = ef.Store(sys.argv[1])
 (held,) = store.projections.checkpoints("mails")
 assert held.holder.startswith("container:"), held.holder

@@ -19,7 +19,7 @@ from eventfold.ports.target import PartitionKey
 from eventfold.projections import ProjectionLike, projection_definition
 from eventfold.projections.runner import Runner
 from tests.projections.flights import Cancelled, CarrierMonth, Departed, flights, folded, proved, rows
-from tests.servers.postgres import PostgresServer
+from tests.support.servers.postgres import PostgresServer
 
 LEASE = 0.3  # seconds
 SLOW = 0.8  # seconds: much longer than the lease

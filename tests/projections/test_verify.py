@@ -12,8 +12,8 @@ from eventfold.projections.admin import ProjectionAdmin
 from eventfold.projections.async_admin import AsyncProjectionAdmin
 from eventfold.projections.verify import LogProof
 from tests.cli.commands import ANSI, on_terminal, run
+from tests.engines.sqlite.noted import foreign
 from tests.projections.flights import CarrierMonth, flights
-from tests.sqlite.noted import foreign
 
 OF_THE_STORE = {
     "close",

@@ -16,8 +16,8 @@ from eventfold.ports.target import Target
 from eventfold.projections.catalog import ProjectionCatalog
 from eventfold.projections.definition import ProjectionDefinition
 from eventfold.targets import own_target
-from tests.servers import mariadb, redis
-from tests.servers.postgres import shared
+from tests.support.servers import mariadb, redis
+from tests.support.servers.postgres import shared
 
 
 def postgres_database() -> str:

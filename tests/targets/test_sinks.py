@@ -29,8 +29,8 @@ from eventfold.targets.sinks.http import HttpSink
 from tests.cli.commands import run as do
 from tests.docs.pages import blocks, pages
 from tests.projections.flights import Cancelled, CarrierMonth, Departed, flights, folded, proved, rows
-from tests.servers import redis as redis_server
-from tests.servers.postgres import shared
+from tests.support.servers import redis as redis_server
+from tests.support.servers.postgres import shared
 from tests.targets.killed import elsewhere, nursery
 from tests.targets.receiver import SECRET, MemorySink, receiving, shown
 
