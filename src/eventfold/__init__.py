@@ -4,8 +4,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from eventfold.core.envelope import NewEvent
-from eventfold.core.event import Draft, Event, Recorded, Tag, event, tag
+from eventfold.core.event import Draft, Event, Recorded, event
 from eventfold.core.query import Query
+from eventfold.core.tags import Tag, tag
 from eventfold.core.unknown_fields import Unknown
 from eventfold.core.upcast import upcast
 from eventfold.errors import (

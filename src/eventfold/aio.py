@@ -16,10 +16,10 @@ import msgspec
 
 from eventfold.concurrency import CommitSignal, in_thread, run
 from eventfold.core.aggregate import Aggregate
-from eventfold.core.codec import Registry
 from eventfold.core.envelope import MAX_EVENTS_PER_APPEND, NewEvent, Receipt, Staged
 from eventfold.core.event import Recorded
 from eventfold.core.query import Cursor, Query
+from eventfold.core.registry import Registry
 from eventfold.core.state import State, Step
 from eventfold.log.append import (
     Asked,

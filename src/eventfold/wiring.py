@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from eventfold.concurrency import LoopRuntime, ThreadGroupCommit, ThreadRuntime, in_thread, run
-from eventfold.core.codec import Registry
+from eventfold.core.registry import Registry
 from eventfold.engines import open_engine
 from eventfold.errors import NotSupported, StoreClosed
 from eventfold.log.context import Appender, Log, Runtime

@@ -19,7 +19,7 @@ TOGETHER = """
 import os, sys, threading, types, typing
 import eventfold as ef
 import eventfold.store
-from eventfold.core.codec import Registry
+from eventfold.core.registry import Registry
 from eventfold.core.snapshot import unpack
 
 sys.setswitchinterval(1e-6)

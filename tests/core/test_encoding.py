@@ -19,8 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import eventfold as ef
-from eventfold.core.codec import Registry, encode_metadata
+from eventfold.core.codec import encode_metadata
 from eventfold.core.envelope import NewEvent, StoredEvent
+from eventfold.core.registry import Registry
 from eventfold.errors import InvalidEvent, UndecodableEvent, UnknownEventType
 from eventfold.testing.conformance.round_trips import Colour, Everything, Point
 
@@ -404,7 +405,7 @@ def test_an_equal_event_is_equal_bytes() -> None:
     import sys
 
     code = (
-        "from eventfold.core.codec import Registry\n"
+        "from eventfold.core.registry import Registry\n"
         "from eventfold.testing.conformance.round_trips import Everything\n"
         "from tests.core.test_encoding import SETS\n"
         "events = [Everything(names=frozenset('abcdefgh'), by_number={3: [], 1: []}), *SETS]\n"

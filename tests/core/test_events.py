@@ -14,7 +14,6 @@ import msgspec
 import pytest
 
 import eventfold as ef
-from eventfold.core.codec import Registry
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.event import (
     Metadata,
@@ -24,8 +23,9 @@ from eventfold.core.event import (
     declaration_of,
     known_names,
     stored_names_of,
-    tag_values,
 )
+from eventfold.core.registry import Registry
+from eventfold.core.tags import tag_values
 from eventfold.errors import InvalidEvent
 
 AccountId = Annotated[str, ef.tag("account")]

@@ -18,7 +18,6 @@ from eventfold.core.envelope import (
     MAX_EVENT_BYTES,
     NewEvent,
     StoredEvent,
-    check_name,
     check_new,
     checksum,
     digest,
@@ -27,6 +26,7 @@ from eventfold.core.envelope import (
     new_id,
     to_micros,
 )
+from eventfold.core.tags import check_name
 from eventfold.errors import InvalidEvent, InvalidInput
 
 names = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=8)

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 import eventfold as ef
-from eventfold.core.codec import Registry
+from eventfold.core.registry import Registry
 from eventfold.errors import InvalidEvent, UndecodableEvent
 
 

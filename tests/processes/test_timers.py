@@ -236,7 +236,7 @@ def test_ten_thousand_due_timers_fire_in_ten_seconds(url: str, clock: Clock) -> 
 
 def test_a_restart_reads_no_more_than_it_must(url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits is kept beside the log now and then; a new worker goes on from there, and comes to the same."""
-    monkeypatch.setattr("eventfold.processes.timers.KEEP_EVERY", 500)
+    monkeypatch.setattr("eventfold.processes.timers.SNAPSHOT_EVERY_EVENTS", 500)
     with ef.Store(url) as store:
         store.append(OrderPlaced("o-1", 900))
         store.settle(Waiting, clock=clock)

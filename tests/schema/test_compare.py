@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 import eventfold as ef
-from eventfold.core.codec import Registry
+from eventfold.core.registry import Registry
 from eventfold.schema import Finding, build_lock, compare
 from eventfold.schema.catalogue import catalogue, to_html
 from tests.schema import workshop, workshop_events

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import Any, cast
 
-from eventfold.core.event import Recorded, tag_fields, tag_values
+from eventfold.core.event import Recorded
 from eventfold.core.state import State, Step, state_definition_of
+from eventfold.core.tags import tag_fields, tag_values
 from eventfold.errors import InvalidInput
 
 MODULE_BY_MARK = {"datetime.": "datetime", "Decimal(": "decimal", "UUID(": "uuid"}

@@ -25,12 +25,12 @@ from eventfold.core.envelope import (
     MAX_EVENTS_PER_APPEND,
     NewEvent,
     StoredEvent,
-    check_name,
     check_new,
     from_micros,
     new_id,
     to_micros,
 )
+from eventfold.core.tags import check_name
 from eventfold.errors import InvalidEvent, InvalidInput
 from eventfold.ports.messages import PAGE_BYTES
 

@@ -22,8 +22,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from eventfold.core.class_data import get_class_data, set_class_data
-from eventfold.core.event import tag_fields, tag_values
 from eventfold.core.state import State, evolve_all, state_definition_of
+from eventfold.core.tags import tag_fields, tag_values
 from eventfold.errors import InvalidDecision
 
 _TAGS = "__eventfold_tags__"

@@ -1,7 +1,7 @@
-"""Type names <-> classes, objects <-> bytes. The only room that sees bytes AND classes.
+"""Objects <-> bytes: how the events of one class, and metadata, are written and read as JSON.
 
-Knows: codecs, the known classes. Does not know: positions as anything but a number to name in an error,
-engines, order of steps. What it encodes it has decoded again once: what is appended can be read (P10).
+What is encoded is decoded again once: what is appended can be read (P10). Knows: structs, dataclasses, attrs classes,
+pydantic models, their fields. Does not know: stored events, positions, which other classes there are.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import copy
 import inspect
 import re
 import typing
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Hashable, Mapping, Set
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
@@ -20,25 +20,12 @@ from uuid import UUID
 
 import msgspec
 
-from eventfold.core.decoders import decoder_of
-from eventfold.core.envelope import NewEvent, StoredEvent, check_name, check_new, new_id, to_micros
-from eventfold.core.event import (
-    Draft,
-    Event,
-    RawEvent,
-    classes_named,
-    declaration_of,
-    declarations_version,
-    family_of,
-    is_name_conflict,
-    is_same_source,
-    known_names,
-    tag_fields,
-    tag_values,
-)
+from eventfold.core.envelope import NewEvent
+from eventfold.core.event import declaration_of
 from eventfold.core.json_values import (
     MOST_NESTED,
     built_in_value,
+    decoder_of,
     encode_sorted,
     fields_of,
     fields_of_class,
@@ -48,9 +35,10 @@ from eventfold.core.json_values import (
     what_changed,
 )
 from eventfold.core.signals import is_from_handler
+from eventfold.core.tags import check_name, tag_fields, tag_values
 from eventfold.core.unknown_fields import Decode, Encode, keep_unknown, unknown_field_of
-from eventfold.core.upcast import Upcaster, apply_upcasters, check_no_gap, current_classes, upcaster_from, version_chain
-from eventfold.errors import EventfoldError, InvalidEvent, UndecodableEvent, UnknownEventType
+from eventfold.core.upcast import Upcaster, check_no_gap, upcaster_from
+from eventfold.errors import InvalidEvent
 
 _json = msgspec.json.Encoder(enc_hook=built_in_value)
 
@@ -167,243 +155,61 @@ def _ordered(value: Any) -> Any:
     return twin
 
 
-class Registry:
-    """Encodes and decodes events for one store. Classes are found by their stored names as they are declared."""
-
-    def __init__(self) -> None:
-        self._codecs: dict[type, Codec] = {}
-        self._readers: dict[tuple[str, int], Codec] = {}
-        self._generation = -1
-        self._used: dict[tuple[str, int], type] = {}  # the class that each stored name and version was used with last
-
-    def codec(self, cls: type) -> Codec:
-        """The compiled codec of an event class. Raises InvalidEvent where its name is another's here."""
-        codec = self._codecs.get(cls)
-        if codec is None or codec.upcaster is not upcaster_from(cls):
-            self._claim_name(cls, InvalidEvent)
-            codec = self._codecs[cls] = codec_of(cls)
-        return codec
-
-    def _claim_name(self, cls: type, error: type[EventfoldError]) -> None:
-        """Remember that a name is this class's. Raises the error where it is another's, by accident of one name."""
-        own = declaration_of(cls)
-        key = (own.type, own.version)
-        other = self._used.get(key)
-        if other is cls:
-            return
-        if other is not None and is_name_conflict(cls, other):
-            raise error(
-                f"The event type {own.type!r} is taken twice: by {_source_of(other)}, and by {_source_of(cls)}.",
-                'Give one of them a name of its own, class X(ef.Event, type="billing.x"); where both mean the same '
-                "events, use one class, or say the name in both.",
-                type=own.type,
-                version=own.version,
-            )
-        self._used[key] = cls
-        self._readers.pop(key, None)
-
-    def encode(self, event: Any, metadata: bytes | None = None) -> NewEvent:
-        """An event or Draft as it will be stored; `metadata` the context's, as a JSON object.
-
-        Raises InvalidEvent on a value that cannot be stored or would not come back equal.
-        """
-        draft = event if type(event) is Draft else None
-        if draft is not None:
-            event = draft.event
-        codec = self.codec(type(event))  # pyright: ignore[reportUnknownArgumentType]
-        data = self._payload(codec, event)
-        tags = self._tags(codec, event, draft.tags if draft is not None else ())
-        if draft is None:
-            return check_new(NewEvent(new_id(), codec.type, codec.version, data, tags, None, metadata))
-        if draft.metadata:
-            metadata = encode_metadata(_metadata_in(metadata) | draft.metadata)
-        occurred = None if draft.occurred is None else to_micros(draft.occurred)
-        if draft.id is not None and not isinstance(draft.id, UUID):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidEvent(f"The id {draft.id!r} is no UUID.", "Give a uuid.UUID, or none.", id=repr(draft.id))
-        identity = new_id() if draft.id is None else draft.id.bytes
-        return check_new(NewEvent(identity, codec.type, codec.version, data, tags, occurred, metadata))
-
-    def _payload(self, codec: Codec, event: Any) -> bytes:
-        try:
-            data = codec.encode(event)
-        except MemoryError:
+def encode_payload(codec: Codec, event: Any) -> bytes:
+    """An event as JSON, which was decoded again once. Raises InvalidEvent where it would not come back equal."""
+    try:
+        data = codec.encode(event)
+    except MemoryError:
+        raise
+    except Exception as error:  # a pydantic serializer is the user's, and may raise anything
+        if is_from_handler(error):
             raise
-        except Exception as error:  # a pydantic serializer is the user's, and may raise anything
-            if is_from_handler(error):
-                raise
-            raise _unstorable_error(codec, event, error) from error
-        if is_nested_deeper(data):
-            raise _too_deep_error(codec, event)
-        try:
-            back = codec.decode(data)
-        except MemoryError:
+        raise _unstorable_error(codec, event, error) from error
+    if is_nested_deeper(data):
+        raise _too_deep_error(codec, event)
+    try:
+        back = codec.decode(data)
+    except MemoryError:
+        raise
+    except Exception as error:  # a check of the class may raise anything
+        if is_from_handler(error):
             raise
-        except Exception as error:  # a check of the class may raise anything
-            if is_from_handler(error):
-                raise
-            raise _unreadable_error(codec, event, data, error) from error
-        for name in codec.decimals:
-            if found := float_as_decimal(getattr(event, name), getattr(back, name), name):
-                raise InvalidEvent(
-                    f"A {codec.type} has a float where its class declares a Decimal: field {found}.",
-                    "Give a Decimal made of text or of integers: Decimal('0.1'); a float is not the number it shows.",
-                    type=codec.type,
-                    field=found.split(" ")[0],
-                )
-        if not is_same(event, back):
+        raise _unreadable_error(codec, event, data, error) from error
+    for name in codec.decimals:
+        if found := float_as_decimal(getattr(event, name), getattr(back, name), name):
             raise InvalidEvent(
-                f"A {codec.type} would come back from the log changed: {what_changed(event, back)}.",
-                "Give each field exactly the type its class declares (no NaN, no list for a tuple).",
+                f"A {codec.type} has a float where its class declares a Decimal: field {found}.",
+                "Give a Decimal made of text or of integers: Decimal('0.1'); a float is not the number it shows.",
                 type=codec.type,
+                field=found.split(" ")[0],
             )
-        return data
-
-    def _tags(self, codec: Codec, event: Any, more: tuple[str, ...]) -> tuple[str, ...]:
-        if isinstance(more, str):
-            raise InvalidEvent(f"The tags {more!r} are one text.", "Give a tuple of tags, even of one: (tag,).")
-        found: list[str] = list(more)
-        for prefix, get in codec.tags:
-            value = get(event)
-            if type(value) is str:
-                found.append(prefix + value)
-            else:
-                found.extend(prefix + text for text in tag_values(value))
-        for tag in found:
-            # A short printable text is fine as it is; everything else is looked at in full.
-            if type(tag) is not str or len(tag) > 60 or not tag.isprintable() or tag[:1] in ("", "$"):
-                check_name("tag", tag)
-        if len(found) < 2:
-            return tuple(found)
-        return tuple(sorted(set(found)))
-
-    def codec_for(self, stored: StoredEvent) -> Codec:
-        """The codec that reads a stored event, found by its name and version among all known classes.
-
-        Raises UnknownEventType if no class, or several unrelated ones, claim it; UndecodableEvent on a gap in
-        its versions.
-        """
-        if self._generation != declarations_version():
-            self._generation = declarations_version()
-            self._readers.clear()
-        codec = self._readers.get((stored.type, stored.version))
-        if codec is None:
-            codec = self._codec_among(self._candidates(stored), stored)
-            self._readers[stored.type, stored.version] = codec
-        return codec
-
-    def _candidates(self, stored: StoredEvent) -> list[type]:
-        """The classes of a stored name; where several have one version, the one that this store was used with."""
-        found = classes_named(stored.type)
-        used = self._used.get((stored.type, stored.version))
-        if used is None:
-            return found
-        same = [cls for cls in found if declaration_of(cls).version == stored.version]
-        twin = next((cls for cls in same if is_same_source(used, cls)), None)
-        if used not in same:
-            if twin is None:
-                return found
-            if used.__module__ == twin.__module__:
-                used = twin  # written again since
-            # else a module that is run and imported, which has its classes twice: those that are used here are meant
-        return [used, *(cls for cls in found if cls not in same)]
-
-    def codec_among(self, classes: Iterable[type], stored: StoredEvent) -> Codec:
-        """The same, preferring these classes and their families over others of the same stored name."""
-        for cls in classes:
-            if cls is not Event:
-                own = [each for each in family_of(cls) if stored.type in declaration_of(each).names]
-                if own:
-                    return self._codec_among(own, stored)
-        return self.codec_for(stored)
-
-    def _codec_among(self, classes: list[type], stored: StoredEvent) -> Codec:
-        if not classes:
-            raise unknown_type_error(stored)
-        versions: dict[int, list[type]] = {}
-        for cls in dict.fromkeys(classes):
-            versions.setdefault(declaration_of(cls).version, []).append(cls)
-        newest = max(versions)
-        found = versions.get(stored.version)
-        if found is None:
-            if stored.version < newest and any(upcaster_from(cls) for cls in classes):
-                raise UndecodableEvent(
-                    f"Event {stored.position} ({stored.type}) has version {stored.version}, and no class has.",
-                    "Declare the class of that version and an upcaster from it; there are others, so it is a gap.",
-                    position=stored.position,
-                    type=stored.type,
-                    version=stored.version,
-                )
-            found = versions[newest]  # read weakly: unknown fields are ignored, missing ones take their defaults
-        if len(found) > 1:
-            places = " and ".join(sorted(map(_source_of, found)))
-            raise UnknownEventType(
-                f"The event type {stored.type!r} is claimed by {places}.",
-                'Give one of them a name of its own: class X(ef.Event, type="…").',
-                type=stored.type,
-            )
-        ends = current_classes(found[0])
-        if any(declaration_of(end).type == stored.type and declaration_of(end).version < newest for end in ends):
-            raise UndecodableEvent(
-                f"The upcasters of {stored.type} end at {' → '.join(version_chain(found[0]))}, "
-                f"and version {newest} exists.",
-                "Write the upcaster that leads on to it.",
-                position=stored.position,
-                type=stored.type,
-            )
-        self._claim_name(found[0], UnknownEventType)
-        return self.codec(found[0])
-
-    def decode(self, stored: StoredEvent) -> tuple[Any, ...]:
-        """The typed event as today's class; several where an upcaster splits it.
-
-        Raises UnknownEventType or UndecodableEvent, which name the position.
-        """
-        return self.decode_as(self.codec_for(stored), stored)
-
-    def decode_as(self, codec: Codec, stored: StoredEvent) -> tuple[Any, ...]:
-        """The same with a codec found before."""
-        if stored.codec != "json":
-            raise UndecodableEvent(
-                f"Event {stored.position} ({stored.type}) is stored as {stored.codec!r}, which cannot be read here.",
-                "Read it raw (raw=True), or install what reads that format.",
-                position=stored.position,
-                type=stored.type,
-                codec=stored.codec,
-            )
-        try:
-            event = codec.decode(stored.data)
-        except MemoryError:
-            raise
-        except Exception as error:  # a check of the class may raise anything
-            if is_from_handler(error):
-                raise
-            raise UndecodableEvent(
-                f"Event {stored.position} no longer fits {codec.cls.__qualname__} ({stored.type}): "
-                f"{_describe_error(error)}.",
-                "Change the class so that it reads old events (a default for a new field), or read it raw (raw=True).",
-                position=stored.position,
-                type=stored.type,
-                field=_field_in(error),
-            ) from error
-        return (event,) if codec.upcaster is None else _apply_upcaster(codec.upcaster, event, stored)
-
-    def decode_all(self, codec: Codec, events: Sequence[StoredEvent]) -> list[Any] | None:
-        """Events of one codec in one go, a third of the work of one by one; None where it takes one by one to tell."""
-        if codec.upcaster is not None or codec.decode_lines is None or {event.codec for event in events} != {"json"}:
-            return None
-        try:
-            found = codec.decode_lines(b"\n".join([event.data for event in events]))
-        except MemoryError:
-            raise
-        except Exception as error:
-            if is_from_handler(error):
-                raise
-            return None  # which event is at fault, decode_as says
-        return found if len(found) == len(events) else None
+    if not is_same(event, back):
+        raise InvalidEvent(
+            f"A {codec.type} would come back from the log changed: {what_changed(event, back)}.",
+            "Give each field exactly the type its class declares (no NaN, no list for a tuple).",
+            type=codec.type,
+        )
+    return data
 
 
-def _source_of(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
+def tags_of(codec: Codec, event: Any, more: tuple[str, ...]) -> tuple[str, ...]:
+    """The tags of an event, sorted: those of its fields, and `more`. Raises InvalidEvent."""
+    if isinstance(more, str):
+        raise InvalidEvent(f"The tags {more!r} are one text.", "Give a tuple of tags, even of one: (tag,).")
+    found: list[str] = list(more)
+    for prefix, get in codec.tags:
+        value = get(event)
+        if type(value) is str:
+            found.append(prefix + value)
+        else:
+            found.extend(prefix + text for text in tag_values(value))
+    for tag in found:
+        # A short printable text is fine as it is; everything else is looked at in full.
+        if type(tag) is not str or len(tag) > 60 or not tag.isprintable() or tag[:1] in ("", "$"):
+            check_name("tag", tag)
+    if len(found) < 2:
+        return tuple(found)
+    return tuple(sorted(set(found)))
 
 
 def _unstorable_error(codec: Codec, event: Any, error: Exception) -> InvalidEvent:
@@ -411,7 +217,7 @@ def _unstorable_error(codec: Codec, event: Any, error: Exception) -> InvalidEven
         return _too_deep_error(codec, event)
     field = _unencodable_field(event)
     return InvalidEvent(
-        f"A {codec.type} cannot be stored: {f'field {field}: ' if field else ''}{_describe_error(error)}.",
+        f"A {codec.type} cannot be stored: {f'field {field}: ' if field else ''}{describe_error(error)}.",
         "Use values that have a JSON form: a built-in one of another library's (value.item() of a NumPy scalar, say).",
         type=codec.type,
         field=field,
@@ -447,11 +253,9 @@ def _unreadable_error(codec: Codec, event: Any, data: bytes, error: Exception) -
     else:
         field = _refusing_field(codec.cls, data, error)
         in_field = f"field {field}: " if field else ""
-        what = f"is refused by its own class when it is read: {in_field}{_describe_error(error)}"
+        what = f"is refused by its own class when it is read: {in_field}{describe_error(error)}"
         now = "Give it values that the class accepts also when it is read."
-    return InvalidEvent(
-        f"A {codec.type} {what}.", now, type=codec.type, field=_field_in(error), event=repr(event)[:500]
-    )
+    return InvalidEvent(f"A {codec.type} {what}.", now, type=codec.type, field=field_in(error), event=repr(event)[:500])
 
 
 def _refusing_field(cls: Any, data: bytes, error: Exception) -> str:
@@ -465,12 +269,12 @@ def _refusing_field(cls: Any, data: bytes, error: Exception) -> str:
     return ""
 
 
-def _describe_error(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """An error in words: of another kind than a validation error with the name of its class."""
     return str(error) if isinstance(error, (ValueError, TypeError)) else f"{type(error).__name__}: {error}"
 
 
-def _field_in(error: Exception) -> str:
+def field_in(error: Exception) -> str:
     """The field that a validation error is about, as `outer.inner`; empty where it is about the whole."""
     if hasattr(error, "errors") and hasattr(error, "error_count"):  # pydantic's
         return ".".join(str(part) for part in cast(Any, error).errors()[0]["loc"])
@@ -479,40 +283,6 @@ def _field_in(error: Exception) -> str:
         re.search(r"(?:required|unknown) field `([^`]*)`", str(error)),
     )
     return ".".join(part[1] for part in parts if part and part[1])
-
-
-def _apply_upcaster(step: Upcaster, event: Any, stored: StoredEvent) -> tuple[Any, ...]:
-    try:
-        return apply_upcasters(event)
-    except Exception as error:
-        if is_from_handler(error):
-            raise
-        raise UndecodableEvent(
-            f"Event {stored.position} ({stored.type} v{stored.version}) could not be upcast by {step.name}: {error!r}.",
-            "Mend the upcaster; it must take every event of its version.",
-            position=stored.position,
-            type=stored.type,
-            version=stored.version,
-        ) from error
-
-
-def raw_event(stored: StoredEvent) -> RawEvent:
-    """The event without its class."""
-    return RawEvent(stored.type, stored.version, stored.codec, stored.data)
-
-
-def unknown_type_error(stored: StoredEvent) -> UnknownEventType:
-    """The error for an event whose class this process does not know, with near matches."""
-    import difflib
-
-    near = difflib.get_close_matches(stored.type, known_names(), 3)
-    hint = f" (known and near: {', '.join(near)})" if near else ""
-    return UnknownEventType(
-        f"Event {stored.position} is a {stored.type!r}, and no class of that name is known here{hint}.",
-        "Import the module that declares it, give the class that reads it an alias, or read it raw (raw=True).",
-        position=stored.position,
-        type=stored.type,
-    )
 
 
 def encode_metadata(metadata: Mapping[str, Any]) -> bytes | None:
@@ -530,11 +300,12 @@ def with_metadata(event: NewEvent, metadata: bytes | None) -> NewEvent:
     """An encoded event with the context's metadata, of which its own is what counts. Unchanged where there is none."""
     if metadata is None:
         return event
-    merged = encode_metadata(_metadata_in(metadata) | _metadata_in(event.metadata))
+    merged = encode_metadata(metadata_in(metadata) | metadata_in(event.metadata))
     return msgspec.structs.replace(event, metadata=merged)
 
 
-def _metadata_in(metadata: bytes | None) -> dict[str, Any]:
+def metadata_in(metadata: bytes | None) -> dict[str, Any]:
+    """Encoded metadata as a dict."""
     return cast("dict[str, Any]", msgspec.json.decode(metadata)) if metadata else {}
 
 

@@ -18,13 +18,12 @@ from uuid import UUID
 import msgspec
 
 from eventfold.core.json_values import encode_sorted
-from eventfold.core.moment_tags import same_tags
+from eventfold.core.tags import check_name, same_tags
 from eventfold.errors import InvalidEvent, InvalidInput
 
 MAX_EVENT_BYTES = 1_000_000  # data + metadata + tags + type: below NATS's default message of 1 MiB, headers included
 MAX_EVENTS_PER_APPEND = 1_000  # a JetStream atomic batch holds 1,000 messages
 MAX_TAGS = 64
-MAX_NAME_BYTES = 255  # a tag, a type name, a request key
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999  # µs: what a datetime can say
@@ -69,7 +68,7 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
 
         `id` your own, for appends that can be repeated safely; `occurred` an aware datetime; `metadata` JSON values by
         name; `codec` how the data is encoded ("json": one JSON value, which is checked); `key` the id of the key that
-        it is encrypted with. Raises InvalidEvent, InvalidInput on a datetime without time zone.
+        it is encrypted with. Raises InvalidEvent on a datetime without time zone.
         """
         if isinstance(tags, str):
             raise InvalidEvent(f"The tags {tags!r} are one text.", "Give a list of tags, even of one: [tag].")
@@ -330,29 +329,6 @@ def to_moment(given: date, *, late: bool = False) -> datetime:
 def from_micros(micros: int) -> datetime:
     """µs since 1970 as an aware datetime in UTC."""
     return _EPOCH + timedelta(microseconds=micros)
-
-
-def check_name(kind: str, name: str, *, reserved: bool = False, error: type[InvalidInput] = InvalidEvent) -> str:
-    """A tag, type name or request key that every engine can keep: 1 to 255 bytes, printable, not `$…`.
-
-    Raises `error`, saying what is wrong with it.
-    """
-    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise error(f"The {kind} {name!r} is no text.", f"Use 1 to {MAX_NAME_BYTES} bytes of printable text.")
-    if not name or not name.isprintable() or len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
-        what = "is empty" if not name else "has a control character" if not name.isprintable() else "is too long"
-        raise error(
-            f"The {kind} {name[:80]!r} {what}.",
-            f"Use 1 to {MAX_NAME_BYTES} bytes of printable text.",
-            name=name[:300],
-        )
-    if not reserved and name[0] == "$":
-        raise error(
-            f"The {kind} {name!r} starts with '$', which is kept for eventfold's own.",
-            "Choose a name that starts with another character.",
-            name=name,
-        )
-    return name
 
 
 def check_new(event: NewEvent) -> NewEvent:

@@ -1,6 +1,6 @@
-"""What a user writes: event classes, tag fields, drafts; and what a user reads: Recorded.
+"""What a user writes: event classes, drafts; and what a user reads: Recorded.
 
-Knows: classes and their names, versions and tag fields. Does not know: bytes (registry), queries, engines.
+Knows: classes, their names and versions. Does not know: bytes (codec), which fields are tags, queries, engines.
 """
 
 from __future__ import annotations
@@ -9,32 +9,18 @@ import sys
 import types
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from datetime import date, datetime
-from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar, Union, get_args, get_origin, overload
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin, overload
 from uuid import UUID
 
 import msgspec
 
 from eventfold.core.class_data import get_class_data, set_class_data
-from eventfold.core.envelope import NewEvent, StoredEvent, check_name, from_micros
-from eventfold.core.moment_tags import moment_text
+from eventfold.core.envelope import NewEvent, StoredEvent, from_micros
+from eventfold.core.tags import check_name
 from eventfold.errors import InvalidEvent
 
 C = TypeVar("C", bound=type)
-
-
-class TagField(msgspec.Struct, frozen=True):
-    """The mark that makes a field a tag; `key` None: the field's own name."""
-
-    key: str | None = None
-
-
-def tag(key: str | None = None) -> TagField:
-    """Marks a field as a tag under another key than its name: ``Annotated[str, ef.tag("account")]``."""
-    if key is not None:
-        check_name("tag key", key)
-    return TagField(key)
 
 
 if TYPE_CHECKING:
@@ -42,8 +28,6 @@ if TYPE_CHECKING:
     from typing_extensions import dataclass_transform
 
     E_co = _DefaultTypeVar("E_co", covariant=True, default=Any)  # so that `ef.Recorded` alone is a type
-    _V = _DefaultTypeVar("_V", default=str)
-    Tag = Annotated[_V, TagField()]
 
     @dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
     class EventMeta(type):
@@ -67,8 +51,6 @@ if TYPE_CHECKING:
 
 else:
     E_co = TypeVar("E_co", covariant=True)
-    _V = TypeVar("_V", bound=str)
-    Tag = Annotated[_V, TagField()]
 
     class EventMeta(msgspec.StructMeta):
         """Adds ``type=``, ``version=`` and ``aliases=`` to a frozen msgspec struct."""
@@ -287,51 +269,6 @@ def event(name: Any = None, /, *, version: int = 1, aliases: Iterable[str] = ())
         return cls
 
     return declare
-
-
-def tag_fields(hints: dict[str, Any]) -> dict[str, str]:
-    """Which fields of a class are tags, as field -> tag key, from its type hints (with extras)."""
-    found: dict[str, str] = {}
-    for field, hint in hints.items():
-        mark = _tag_mark(hint)
-        if mark is not None:
-            found[field] = mark.key or field
-    return found
-
-
-def _tag_mark(hint: Any) -> TagField | None:
-    origin = get_origin(hint)
-    if origin is Annotated:
-        for extra in hint.__metadata__:
-            if isinstance(extra, TagField):
-                return extra
-        return _tag_mark(hint.__origin__)
-    if origin in (Union, types.UnionType):
-        return next((m for arg in get_args(hint) if (m := _tag_mark(arg)) is not None), None)
-    return None
-
-
-def tag_values(value: Any) -> Iterator[str]:
-    """A tag field's value as the text after `key:`; none for None, several for a collection."""
-    if isinstance(value, str) and not isinstance(value, Enum):
-        yield value
-    elif value is None:
-        return
-    elif isinstance(value, (tuple, list, set, frozenset)):
-        for each in value:  # pyright: ignore[reportUnknownVariableType]
-            yield from tag_values(each)
-    elif isinstance(value, Enum):  # by its value: its name, or `K.A`, would change with the code
-        yield from tag_values(value.value)
-    elif isinstance(value, (int, UUID)) and not isinstance(value, bool):
-        yield str(value)
-    elif isinstance(value, datetime):
-        yield moment_text(value)
-    elif isinstance(value, date):
-        yield value.isoformat()
-    else:
-        raise InvalidEvent(
-            f"{value!r} cannot be a tag.", "Tags are text, integers, UUIDs, dates or enums, or collections of these."
-        )
 
 
 class Draft(msgspec.Struct, Generic[E_co], frozen=True):

@@ -1,5 +1,8 @@
 """Python values as JSON: classes derived from built-in ones, how deep values are nested, numbers that JSON lacks.
 
+Decoders are compiled by one thread at a time: two threads that compile one class at the same moment may end the process
+(msgspec 0.22: what it learns of a class is seen by others before it is complete). Once a class was compiled, any number
+of threads may use it.
 Knows: msgspec, built-in types. Does not know: events, classes of events, what is stored.
 """
 
@@ -9,11 +12,17 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from uuid import UUID
+from weakref import WeakSet
 
 import msgspec
 
+from eventfold.core.mutex import Mutex
+
+T = TypeVar("T")
+_compiling = Mutex()
+_known: WeakSet[type] = WeakSet()
 MOST_NESTED = 200  # levels: what is deeper cannot be copied within Python's limit of recursion
 
 _ALIKE = bytes.maketrans(b"{}", b"[]")
@@ -180,3 +189,20 @@ def what_changed(event: Any, back: Any) -> str:
         if not is_same(before, after):
             return f"field {name} is {before!r} and would be {after!r}"
     return f"{event!r} would be {back!r}"
+
+
+def decoder_of(kind: Any) -> msgspec.json.Decoder[Any]:
+    """A decoder of a class, or of any type. Raises what msgspec raises: TypeError, NameError."""
+    return _compiling.run(_compile, kind)
+
+
+def decode(data: bytes | str, cls: type[T]) -> T:
+    """A value of the class from its JSON. Raises msgspec's ValueErrors."""
+    if cls not in _known:
+        decoder_of(cls)
+        _known.add(cls)
+    return msgspec.json.decode(data, type=cls, dec_hook=derived_value)
+
+
+def _compile(kind: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(kind, dec_hook=derived_value)

@@ -13,9 +13,8 @@ from typing import Any
 
 import msgspec
 
-from eventfold.core.envelope import check_name
 from eventfold.core.event import hint_for_generic, stored_names_of, without_parameters
-from eventfold.core.moment_tags import in_utc, is_moment
+from eventfold.core.tags import check_name, in_utc, is_moment
 from eventfold.errors import CursorMismatch, InvalidEvent, InvalidQuery
 
 Kind = str | type

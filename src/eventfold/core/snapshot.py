@@ -10,8 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
-from eventfold.core.decoders import decode
-from eventfold.core.json_values import built_in_value
+from eventfold.core.json_values import built_in_value, decode
 from eventfold.core.state import State, state_definition_of
 
 S = TypeVar("S", bound=State)

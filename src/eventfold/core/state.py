@@ -31,11 +31,10 @@ from eventfold.core.event import (
     hint_for_generic,
     is_event_class,
     stored_names_of,
-    tag_fields,
-    tag_values,
     without_parameters,
 )
 from eventfold.core.query import Item, Query, check_limits
+from eventfold.core.tags import tag_fields, tag_values
 from eventfold.errors import InvalidProjection, InvalidState
 
 S = TypeVar("S", bound="State")

@@ -18,7 +18,7 @@ from uuid import UUID
 
 import msgspec
 
-from eventfold.core.decoders import decoder_of
+from eventfold.core.json_values import decoder_of
 from eventfold.errors import InvalidProjection, ProjectionDamaged
 
 ColumnKind = Literal["text", "int", "float", "bool", "bytes", "decimal", "moment", "date", "uuid", "json"]

@@ -15,10 +15,10 @@ import msgspec
 
 from eventfold.concurrency.watchers import call_all
 from eventfold.core.envelope import Receipt, StoredEvent, make_receipt
-from eventfold.core.moment_tags import in_utc, is_moment
 from eventfold.core.mutex import Mutex
 from eventfold.core.query import ConditionClause, Item, Matcher, Query
 from eventfold.core.snapshot import Snapshot
+from eventfold.core.tags import in_utc, is_moment
 from eventfold.errors import EventfoldError, NotSupported, StoreNotFound
 from eventfold.ports.inline import ExclusiveTransaction, InlineProjector, InlineRegistration
 from eventfold.ports.messages import (

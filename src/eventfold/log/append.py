@@ -17,11 +17,11 @@ from eventfold.core.envelope import (
     StoredEvent,
     as_first_answer,
     check_encoded,
-    check_name,
     check_new,
 )
 from eventfold.core.query import ConditionClause, Cursor, Query, check_limits
 from eventfold.core.state import State
+from eventfold.core.tags import check_name
 from eventfold.errors import AppendUnconfirmed, InvalidInput, InvalidQuery, NotSupported, StoreUnavailable
 from eventfold.log.context import Door, Log, Options, metadata_of, refuse_nested_append
 from eventfold.log.cursors import LAST_POSITION, check_position, known_position, position_of

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from eventfold.core.codec import Registry, encode_metadata
+from eventfold.core.codec import encode_metadata
+from eventfold.core.registry import Registry
 from eventfold.errors import InvalidInput
 from eventfold.log.lock_holders import LockTable
 from eventfold.log.pipeline import DecisionPipeline, Exclusive, Promise

@@ -12,8 +12,8 @@ from types import CoroutineType
 from typing import Any
 from weakref import ref
 
-from eventfold.core.moment_tags import in_utc
 from eventfold.core.query import Item, Query
+from eventfold.core.tags import in_utc
 from eventfold.errors import InvalidInput, StoreBusy
 from eventfold.log.append import Asked, query_of
 from eventfold.log.context import Log

@@ -12,11 +12,13 @@ from uuid import UUID
 
 import msgspec
 
-from eventfold.core.codec import Codec, raw_event
-from eventfold.core.envelope import StoredEvent, check_name, to_micros, to_moment
+from eventfold.core.codec import Codec
+from eventfold.core.envelope import StoredEvent, to_micros, to_moment
 from eventfold.core.event import Recorded
 from eventfold.core.query import Cursor, Query
+from eventfold.core.registry import raw_event
 from eventfold.core.state import State, Step, copy_state, evolve_all, evolve_recorded, state_definition_of
+from eventfold.core.tags import check_name
 from eventfold.errors import CorruptEvent, CursorMismatch, InvalidInput, InvalidQuery, InvalidState
 from eventfold.log.append import query_of
 from eventfold.log.context import Log

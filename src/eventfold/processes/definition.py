@@ -17,15 +17,9 @@ from typing import Any, Union, get_args, get_origin
 import msgspec
 
 from eventfold.core.class_data import get_class_data, set_class_data, visible_names
-from eventfold.core.event import (
-    Event,
-    declarations_version,
-    hint_for_generic,
-    is_event_class,
-    tag_fields,
-    without_parameters,
-)
+from eventfold.core.event import Event, declarations_version, hint_for_generic, is_event_class, without_parameters
 from eventfold.core.state import state_definition_of as fold_of
+from eventfold.core.tags import tag_fields
 from eventfold.errors import InvalidProcess
 from eventfold.processes.actions import class_of
 from eventfold.processes.classes import Process, Start, process_options

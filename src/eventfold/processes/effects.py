@@ -17,7 +17,8 @@ from typing import Any, Union, get_args, get_origin
 
 import msgspec
 
-from eventfold.core.event import Recorded, hint_for_generic, is_event_class, tag_fields, tag_values, without_parameters
+from eventfold.core.event import Recorded, hint_for_generic, is_event_class, without_parameters
+from eventfold.core.tags import tag_fields, tag_values
 from eventfold.errors import InvalidProcess
 from eventfold.processes.actions import class_of
 from eventfold.processes.classes import Start

@@ -11,8 +11,8 @@ from typing import Literal
 import msgspec
 
 from eventfold.concurrency import run
-from eventfold.core.decoders import decode
 from eventfold.core.envelope import from_micros
+from eventfold.core.json_values import decode
 from eventfold.core.state import state_definition_of as fold_of
 from eventfold.log.read import load
 from eventfold.processes.classes import Process

@@ -16,11 +16,12 @@ from uuid import UUID
 
 import msgspec
 
-from eventfold.core.codec import Registry, encode_metadata
-from eventfold.core.decoders import decoder_of
+from eventfold.core.codec import encode_metadata
 from eventfold.core.envelope import NewEvent, StoredEvent, from_micros, to_micros
 from eventfold.core.event import Event, declaration_of, stored_names_of
+from eventfold.core.json_values import decoder_of
 from eventfold.core.query import Item, Query
+from eventfold.core.registry import Registry
 from eventfold.errors import InvalidProcess
 from eventfold.processes.actions import Cancel, Timer, class_of
 

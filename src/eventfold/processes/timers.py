@@ -12,8 +12,8 @@ from uuid import UUID
 
 import msgspec
 
-from eventfold.core.decoders import decoder_of
 from eventfold.core.envelope import Receipt, StoredEvent
+from eventfold.core.json_values import decoder_of
 from eventfold.core.query import ConditionClause
 from eventfold.core.snapshot import Snapshot
 from eventfold.errors import AppendConflict, AppendUnconfirmed, EventIdReused

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 
 import msgspec
 
-from eventfold.core.decoders import decode
 from eventfold.core.envelope import StoredEvent
+from eventfold.core.json_values import decode
 from eventfold.core.tally import MODULUS, Tally, event_hash
 from eventfold.errors import CursorMismatch, ProjectionDamaged, ProjectionStopped
 from eventfold.ports.target import Checkpoint, ParkedEvent, PartitionKey, Target

@@ -15,8 +15,8 @@ from typing import Any
 
 import msgspec
 
-from eventfold.core.decoders import decode
 from eventfold.core.event import declaration_of, stored_names_of
+from eventfold.core.json_values import decode
 from eventfold.core.query import Cursor, Query
 from eventfold.core.table import Table, generation_table
 from eventfold.errors import CursorMismatch, InvalidProjection, ProgressUnknown, ProjectionChanged, UnknownProjection

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from eventfold.core.codec import Registry
 from eventfold.core.envelope import StoredEvent
+from eventfold.core.registry import Registry
 from eventfold.core.tally import EMPTY_TALLY, tally
 from eventfold.errors import CursorMismatch, EventfoldError, InlineFailed, LeaseLost, UnknownProjection
 from eventfold.ports.engine import Engine

@@ -13,9 +13,10 @@ from typing import Any, cast, overload
 
 import msgspec
 
-from eventfold.core.codec import Codec, Registry
+from eventfold.core.codec import Codec
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.event import Recorded
+from eventfold.core.registry import Registry
 from eventfold.core.value_order import key_text, partition_of
 from eventfold.errors import EventfoldError, InvalidProjection
 from eventfold.ports.target import ParkedEvent

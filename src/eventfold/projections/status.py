@@ -9,8 +9,8 @@ from typing import Literal
 
 import msgspec
 
-from eventfold.core.decoders import decode
 from eventfold.core.envelope import from_micros
+from eventfold.core.json_values import decode
 from eventfold.core.query import Cursor, Query
 from eventfold.errors import CursorMismatch, EventfoldError
 from eventfold.log.context import Log

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterable, Callable, Iterable
 
 import msgspec
 
-from eventfold.core.decoders import decode
 from eventfold.core.envelope import StoredEvent
+from eventfold.core.json_values import decode
 from eventfold.core.query import Cursor, Query
 from eventfold.core.tally import EMPTY_TALLY, MODULUS, Tally, event_hash, tally
 from eventfold.errors import CursorMismatch

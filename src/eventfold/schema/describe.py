@@ -12,7 +12,8 @@ from typing import Any, cast
 
 import msgspec
 
-from eventfold.core.event import classes_named, declaration_of, known_names, tag_fields
+from eventfold.core.event import classes_named, declaration_of, known_names
+from eventfold.core.tags import tag_fields
 from eventfold.core.unknown_fields import unknown_field_of
 from eventfold.core.upcast import upcaster_from
 from eventfold.errors import InvalidInput

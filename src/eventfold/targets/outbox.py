@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from eventfold.core.decoders import decode
 from eventfold.core.envelope import from_micros
+from eventfold.core.json_values import decode
 from eventfold.core.table import RowCodec, Table, generation_table
 from eventfold.core.value_order import partition_of
 from eventfold.errors import EventfoldError, InvalidProjection, TargetUnavailable

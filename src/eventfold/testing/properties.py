@@ -13,9 +13,9 @@ from uuid import UUID
 import msgspec
 
 from eventfold.concurrency import run
-from eventfold.core.codec import Registry
 from eventfold.core.envelope import new_id
 from eventfold.core.event import Draft, Recorded
+from eventfold.core.registry import Registry
 from eventfold.core.snapshot import pack, unpack
 from eventfold.core.state import State, copy_state, evolve_recorded, state_definition_of
 from eventfold.core.upcast import apply_upcasters

@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, TypeVar, cast
 
-from eventfold.core.event import declaration_of, tag_fields
+from eventfold.core.event import declaration_of
+from eventfold.core.tags import tag_fields
 from eventfold.errors import MissingExtra
 
 try:

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from eventfold.core.envelope import NewEvent
-from eventfold.core.moment_tags import in_utc
 from eventfold.core.query import ConditionClause, Query
+from eventfold.core.tags import in_utc
 from eventfold.ports.messages import AppendRequest
 
 MAX_MATCHES = 4_000  # pairs of a clause and an event of the same call that matches it: more are divided into two calls

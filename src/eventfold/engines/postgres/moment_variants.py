@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from eventfold.core.moment_tags import in_utc, is_moment
 from eventfold.core.query import Query, with_spellings
+from eventfold.core.tags import in_utc, is_moment
 
 Variants = dict[str, dict[str, None]]
 RunQuery = Callable[[str, list[Any]], Awaitable[list[tuple[Any, ...]]]]

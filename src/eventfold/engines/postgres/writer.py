@@ -15,7 +15,7 @@ import psycopg
 from psycopg import errors as pg
 
 from eventfold.core.envelope import Receipt, make_receipt
-from eventfold.core.moment_tags import is_moment
+from eventfold.core.tags import is_moment
 from eventfold.engines.postgres import inline
 from eventfold.engines.postgres.append import (
     EpochChanged,

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import apsw
 
-from eventfold.core.moment_tags import in_utc, is_moment
+from eventfold.core.tags import in_utc, is_moment
 from eventfold.engines.sqlite.errors import inconsistency_error
 
 _LAST_TAG = "SELECT ifnull(max(id), 0) FROM tag"
