@@ -93,7 +93,7 @@ def test_more_than_fit_into_one_commit_are_all_served() -> None:
     import eventfold.concurrency.group_commit as threads
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(threads, "MOST_AT_ONCE", 4)
+        patch.setattr(threads, "MAX_BATCH_REQUESTS", 4)
         results = behind(store, faults, [lambda n=n: store.append(Written(f"t-{n}", 0)) for n in range(30)])
     assert all(isinstance(result, Receipt) for result in results)
     assert max(faults.commits) <= 4

@@ -142,7 +142,7 @@ def test_a_decision_over_nothing_that_matches_is_made_again(failover: Failover) 
 def test_decisions_in_flight_are_made_again(failover: Failover) -> None:
     """Two that were handed in, the second built on the first, meet the failover: both are made over the new history."""
     planned = Faulty(failover.handle, blocks=True)  # type: ignore[arg-type]
-    store = failover.place.open(planned)  # type: ignore[arg-type]
+    store = failover.engine_under_test.open(planned)  # type: ignore[arg-type]
     for _ in range(8):
         store.decide(take, Seat("a"))
     gate = planned.hold()

@@ -13,8 +13,7 @@ import pytest
 import eventfold as ef
 from eventfold.errors import CursorMismatch, InvalidProjection, LeaseHeld, ProjectionChanged, UnknownProjection
 from eventfold.ports.target import PartitionKey
-from eventfold.projections import admin as desks
-from eventfold.projections import projection_definition
+from eventfold.projections import projection_definition, rebuilds
 from eventfold.projections.generations import require_record
 from tests.projections.flights import Cancelled, CarrierMonth, Departed, flights, folded, proved, rows
 
@@ -42,7 +41,7 @@ def counting(**keywords: Any) -> type[ef.Projection]:
 
 def test_a_generation_that_somebody_builds_is_not_switched_to(store: ef.Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half-built rows are never shown: who builds, and how far, is told; finished, it can be switched to."""
-    monkeypatch.setattr(desks, "PATIENCE", 0.05)
+    monkeypatch.setattr(rebuilds, "CATCH_UP_TIMEOUT_S", 0.05)
     store.extend(flights(300), batch=5)
     store.project(CarrierMonth)
     told: list[int] = []

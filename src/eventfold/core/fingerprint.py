@@ -17,6 +17,7 @@ import importlib
 import importlib.util
 import inspect
 import logging
+import re
 import sys
 import types
 import typing
@@ -50,6 +51,26 @@ _WRAPPERS: tuple[tuple[type, tuple[str, ...]], ...] = (
 # What finds code or values by a text that is known only when it runs.
 _BY_TEXT = frozenset(("globals", "eval", "exec", "compile", "__import__"))
 _DEEPEST = 100  # levels of objects within objects
+# The names that fingerprints in stores have for modules of this package: code that was moved is the same code.
+_RECORDED_MODULES = {
+    "eventfold.core.aggregate": "eventfold.aggregate",
+    "eventfold.core.envelope": "eventfold.record",
+    "eventfold.core.event": "eventfold.event",
+    "eventfold.core.query": "eventfold.query",
+    "eventfold.core.state": "eventfold.state",
+    "eventfold.core.table": "eventfold.projection.columns",
+    "eventfold.core.tally": "eventfold.projection.ledger",
+    "eventfold.core.upcast": "eventfold.upcast",
+    "eventfold.log.decided": "eventfold.flow.decided",
+    "eventfold.ports.target": "eventfold.target",
+    "eventfold.processes": "eventfold.process",
+    "eventfold.processes.actions": "eventfold.process.wishes",
+    "eventfold.processes.classes": "eventfold.process.classes",
+    "eventfold.processes.effects": "eventfold.process.effects",
+    "eventfold.projections.classes": "eventfold.projection.classes",
+    "eventfold.projections.definition": "eventfold.projection.plan",
+}
+_MODULE_NAME = re.compile(r"\beventfold\.[a-z_.]*[a-z_]\b")
 logger = logging.getLogger("eventfold")
 
 
@@ -111,13 +132,18 @@ def _digest(
         parts = list(parts_of(walk))
     sha = hashlib.sha256(repr(version).encode())
     for part in parts:
-        sha.update(part.encode(errors="backslashreplace") + b"\0")
+        sha.update(_as_recorded(part).encode(errors="backslashreplace") + b"\0")
     unknown = tuple(dict.fromkeys(walk.unknown)) if version is None else ()
     return Fingerprint(sha.hexdigest()[:24], unknown)
 
 
 def _top(module: str | None) -> str:
     return (module or "").partition(".")[0]
+
+
+def _as_recorded(text: str) -> str:
+    """The text with this package's modules named as stores name them."""
+    return _MODULE_NAME.sub(lambda found: _RECORDED_MODULES.get(found[0], found[0]), text)
 
 
 class _Walk:

@@ -123,7 +123,7 @@ class ParquetTarget(DuckDbTarget):
         if not held:  # what is kept of effects' progress has no place of its own, and no rows
             return
         of = {
-            "eventfold.projections": name,
+            "eventfold.projection": name,
             "eventfold.store": held[0].store,
             "eventfold.generation": str(known[0].live),
             "eventfold.position": str(min(each.position for each in held)),
