@@ -55,7 +55,7 @@ class Worker:
 
     def __init__(self, function: str, *arguments: Any) -> None:
         command = [sys.executable, "-m", "tests.concurrency.workers", function, json.dumps(arguments)]
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
         self._process = subprocess.Popen(
             command,
             cwd=ROOT,

@@ -17,6 +17,7 @@ from eventfold.concurrency import ThreadGroupCommit, run
 from eventfold.core.envelope import NewEvent, Receipt, new_id
 from eventfold.engines.memory import MemoryEngine
 from eventfold.errors import StoreFull
+from eventfold.log.append import submit
 from eventfold.ports.messages import AppendRequest, Outcome
 from eventfold.testing import Faulty
 from eventfold.testing.conformance.follow import soon
@@ -139,7 +140,7 @@ def test_an_engine_that_miscounts_leaves_no_one_waiting(count: int) -> None:
 
     await_all = threading.Event()
     combiner = ThreadGroupCommit(Miscounting())
-    calls = [lambda: run(combiner.submit(request())) for _ in range(4)]
+    calls = [lambda: run(submit(combiner, request())) for _ in range(4)]
     threading.Timer(0.2, await_all.set).start()
     results = together(calls)
     told = [result for result in results if isinstance(result, RuntimeError)]

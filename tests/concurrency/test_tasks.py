@@ -17,6 +17,7 @@ from eventfold.core.envelope import NewEvent, Receipt, new_id
 from eventfold.core.query import Query
 from eventfold.engines.memory import MemoryEngine
 from eventfold.errors import StoreClosed, StoreFull
+from eventfold.log.append import submit
 from eventfold.ports.messages import AppendRequest, Outcome
 from eventfold.testing import Faulty
 from tests.concurrency.conftest import every_engine
@@ -457,9 +458,9 @@ def test_an_engine_that_suspends_is_combined_on_its_loop() -> None:
     async def main() -> None:
         engine = Suspending()
         combiner = LoopGroupCommit(engine)
-        first = asyncio.create_task(combiner.submit(request()))
+        first = asyncio.create_task(submit(combiner, request()))
         await engine.arrived.wait()
-        rest = [asyncio.create_task(combiner.submit(request())) for _ in range(10)]
+        rest = [asyncio.create_task(submit(combiner, request())) for _ in range(10)]
         await asyncio.sleep(0)
         rest[3].cancel()
         first.cancel()
@@ -485,13 +486,13 @@ def test_an_engine_that_suspends_and_fails_leaves_no_one_waiting(error: Exceptio
         engine = Suspending()
         combiner = LoopGroupCommit(engine)
         engine.error, engine.miscount = error, error is None
-        tasks = [asyncio.create_task(_told(combiner.submit(request()))) for _ in range(5)]
+        tasks = [asyncio.create_task(_told(submit(combiner, request()))) for _ in range(5)]
         await engine.arrived.wait()
         engine.gate.set()
         told = await asyncio.gather(*tasks)
         assert {type(each) for each in told} == {RuntimeError if error is None else type(error)}
         engine.error, engine.miscount = None, False
-        assert isinstance(await combiner.submit(request()), Receipt)
+        assert isinstance(await submit(combiner, request()), Receipt)
 
     asyncly(main)
 

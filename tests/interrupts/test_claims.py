@@ -28,7 +28,7 @@ def in_time(work: Callable[[], Any]) -> Any:
     return results[0]
 
 
-@pytest.mark.parametrize("method", ["claim", "release", "leave", "extend"])
+@pytest.mark.parametrize("method", ["claim", "release", "leave", "enqueue"])
 def test_an_exception_after_a_claim_leaves_nothing_claimed(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Right after each step with a claim an interrupt ends the call: the next decision over the question is made."""
     store = ef.Store("memory:")

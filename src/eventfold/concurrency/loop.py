@@ -1,4 +1,4 @@
-"""Combining the appends of tasks for an engine that really waits on a loop (a network engine).
+"""Group commit for the tasks of an event loop, for an engine that suspends (a network engine).
 
 Knows: tasks and futures. Does not know: threads, engines.
 """
@@ -9,108 +9,117 @@ import asyncio
 import copy
 from collections import deque
 
-from eventfold.concurrency.batch import MAX_BATCH_REQUESTS, Appends, Door, at_once, certain, counted
+from eventfold.concurrency.calls import Call
+from eventfold.concurrency.group_commit import MAX_BATCH_REQUESTS, Appends, check_count
 from eventfold.errors import AppendUnconfirmed, EventfoldError
 from eventfold.ports.messages import AppendRequest, Outcome
 
 
+class _Ticket:
+    """One waiting append: its request, the call that waits, and the future of its outcome."""
+
+    __slots__ = ("call", "future", "request")
+
+    def __init__(self, request: AppendRequest, call: Call) -> None:
+        self.request, self.call = request, call
+        self.future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+    def is_waiting(self) -> bool:
+        """Whether it needs an outcome: it has none, its call has not ended, and its loop is not closed."""
+        return not (self.future.done() or self.call.has_ended() or self.future.get_loop().is_closed())
+
+
 class LoopGroupCommit:
-    """Combines the appends of tasks for an engine that suspends: one batch at a time, the rest gathers."""
+    """Combines the appends of tasks for an engine that suspends: while one batch commits, the next one gathers."""
 
     def __init__(self, engine: Appends) -> None:
         self._engine = engine
-        self._waiting: deque[tuple[AppendRequest, asyncio.Future[Outcome]]] = deque()
-        self._batch: list[tuple[AppendRequest, asyncio.Future[Outcome]]] = []  # what is being committed
+        self._waiting: deque[_Ticket] = deque()
+        self._batch: list[_Ticket] = []  # the batch that is being committed
         self._leader: asyncio.Task[None] | None = None
 
-    async def submit(self, request: AppendRequest) -> Outcome:
-        """Hand in a request; the batch it joins is shielded from this caller's cancellation."""
-        return certain(await self.offer(request, at_once))
+    def enqueue(self, request: AppendRequest, call: Call) -> _Ticket:
+        """Add a request to the queue, without waiting. It is written only while `call` has not ended."""
+        ticket = _Ticket(request, call)
+        self._waiting.append(ticket)
+        return ticket
 
-    async def offer(self, request: AppendRequest, door: Door) -> Outcome | None:
-        """The same, unless the door stays shut: then None."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Outcome] = loop.create_future()
-        entry = (request, future)
-        if not door(lambda: self._waiting.append(entry)):
-            return None
+    async def outcome(self, ticket: _Ticket) -> Outcome:
+        """Wait for the outcome. Cancelling the caller withdraws the request, unless its batch is being committed."""
+        loop = ticket.future.get_loop()
         if self._leader is None or self._leader.done() or self._leader.get_loop() is not loop:
             self._start(loop)
         try:
-            return await asyncio.shield(future)
+            return await asyncio.shield(ticket.future)
         except asyncio.CancelledError:
-            if entry in self._waiting:
-                self._waiting.remove(entry)
-            raise  # as it is: asyncio.timeout knows no subclass of it (decision 30)
+            if ticket in self._waiting:
+                self._waiting.remove(ticket)
+            raise  # a plain CancelledError: asyncio.timeout does not know subclasses of it (decision 30)
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._leader = loop.create_task(self._lead())
-        self._leader.add_done_callback(self._ended)
+        self._leader.add_done_callback(self._on_end)
 
-    def _ended(self, leader: asyncio.Task[None]) -> None:
-        """The leader is done; perhaps by an exception of a signal's handler, at any point: nobody is left waiting."""
-        for _, future in self._batch:
-            if not future.done():
-                future.set_exception(_lost())
+    def _on_end(self, leader: asyncio.Task[None]) -> None:
+        """Leave no caller waiting when the leader ends, also where a signal handler's exception ended it."""
+        for ticket in self._batch:
+            if not ticket.future.done():
+                ticket.future.set_exception(_unconfirmed_error())
         self._batch = []
         if self._waiting and leader is self._leader and not leader.cancelled():
             self._start(leader.get_loop())
 
-    def _pick(self) -> list[tuple[AppendRequest, asyncio.Future[Outcome]]]:
-        """The next batch. Those that are done were in one before, or belong to a loop that is closed."""
-        self._batch = [entry for entry in tuple(self._waiting)[:MAX_BATCH_REQUESTS] if not _is_over(entry[1])]
+    def _next_batch(self) -> list[_Ticket]:
+        """Remove the next batch from the queue."""
+        self._batch = [ticket for ticket in tuple(self._waiting)[:MAX_BATCH_REQUESTS] if ticket.is_waiting()]
         for _ in range(min(len(self._waiting), MAX_BATCH_REQUESTS)):
             self._waiting.popleft()
         return self._batch
 
     async def _lead(self) -> None:
         while self._waiting:
-            if not (batch := self._pick()):
+            if not (batch := self._next_batch()):
                 continue
             try:
-                requests = [request for request, _ in batch]
-                outcomes = counted(await self._engine.append_many(requests), requests)
+                requests = [ticket.request for ticket in batch]
+                outcomes = check_count(await self._engine.append_many(requests), requests)
             except EventfoldError as error:
-                outcomes = [copy.copy(error) for _ in batch]  # each is raised, and gets its traceback, somewhere else
+                outcomes = [copy.copy(error) for _ in batch]  # each is raised, and gets its traceback, in another place
             except BaseException as error:
-                for _, future in batch:
-                    if not future.done():
-                        future.set_exception(error if isinstance(error, Exception) else _lost())
+                for ticket in batch:
+                    if not ticket.future.done():
+                        ticket.future.set_exception(error if isinstance(error, Exception) else _unconfirmed_error())
                 if not isinstance(error, Exception):
                     raise
                 continue
-            for (_, future), outcome in zip(batch, outcomes, strict=True):
-                if not future.done():
-                    future.set_result(outcome)
+            for ticket, outcome in zip(batch, outcomes, strict=True):
+                if not ticket.future.done():
+                    ticket.future.set_result(outcome)
 
     def close(self) -> None:
         """Nothing is held between batches."""
 
 
-def _lost() -> AppendUnconfirmed:
+def _unconfirmed_error() -> AppendUnconfirmed:
     return AppendUnconfirmed("The writer ended while committing.", "Repeat the identical append.")
 
 
-def _is_over(future: asyncio.Future[Outcome]) -> bool:
-    return future.done() or future.get_loop().is_closed()
-
-
 class DirectCommit:
-    """For an engine that neither blocks nor waits: nothing is gained by combining."""
+    """For an engine that neither blocks nor waits: combining would gain nothing."""
 
     def __init__(self, engine: Appends) -> None:
         self._engine = engine
 
-    async def submit(self, request: AppendRequest) -> Outcome:
-        """Hand in a request; returns its outcome."""
-        try:
-            return (await self._engine.append_many([request]))[0]
-        except EventfoldError as error:  # an outcome, so that a lost answer is asked for again
-            return error
+    def enqueue(self, request: AppendRequest, call: Call) -> AppendRequest:
+        """The request is its own ticket."""
+        return request
 
-    async def offer(self, request: AppendRequest, door: Door) -> Outcome | None:
-        """The same, unless the door stays shut: then None."""
-        return await self.submit(request) if door(int) else None
+    async def outcome(self, ticket: AppendRequest) -> Outcome:
+        """Append it now."""
+        try:
+            return (await self._engine.append_many([ticket]))[0]
+        except EventfoldError as error:  # an outcome, so that an unconfirmed append is repeated
+            return error
 
     def close(self) -> None:
         """Nothing is held."""

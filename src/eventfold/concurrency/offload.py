@@ -16,9 +16,10 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from eventfold.concurrency.batch import MAX_BATCH_REQUESTS, Appends, Door, at_once, certain, commit_batch
+from eventfold.concurrency.calls import Call
+from eventfold.concurrency.group_commit import MAX_BATCH_REQUESTS, Appends, commit_batch
 from eventfold.concurrency.run import refuse_after_fork, run
-from eventfold.errors import StoreClosed
+from eventfold.errors import EventfoldError, StoreClosed
 from eventfold.ports.messages import AppendRequest, Outcome
 
 LOOK_AGAIN_S = 1.0
@@ -31,19 +32,19 @@ LASTING = {
 class _QueuedCall:
     """Something to be done off the loop, and the future that waits for it."""
 
-    __slots__ = ("claim", "error", "future", "loop", "result", "work")
+    __slots__ = ("_unclaimed", "error", "future", "loop", "result", "work")
 
     def __init__(self, work: Any, loop: asyncio.AbstractEventLoop) -> None:
         self.work = work
         self.loop = loop
         self.future: asyncio.Future[Any] = loop.create_future()
-        self.claim = [True]  # popping it is atomic: whoever succeeds, worker or canceller, has the job
+        self._unclaimed = [True]  # popping it is atomic: whoever succeeds, worker or canceller, has the job
         self.result: Any = None
         self.error: BaseException | None = None
 
-    def claimed(self) -> bool:
+    def claim(self) -> bool:
         try:
-            return self.claim.pop()
+            return self._unclaimed.pop()
         except IndexError:
             return False
 
@@ -111,7 +112,7 @@ class WorkerThreads:
                 job = self._jobs.popleft()
             except IndexError:
                 break
-            if job.claimed():
+            if job.claim():
                 batch.append(job)
         return batch
 
@@ -151,40 +152,39 @@ class OffloadedGroupCommit:
 
     def __init__(self, engine: Appends) -> None:
         self._engine = engine
-        self._lane = WorkerThreads("writer", self._commit)
+        self._writer = WorkerThreads("writer", self._commit)
 
-    async def submit(self, request: AppendRequest) -> Outcome:
-        """Hand in a request; returns its outcome."""
-        return certain(await self.offer(request, at_once))
+    def enqueue(self, request: AppendRequest, call: Call) -> _QueuedCall:
+        """Add a request to the writer thread's queue, without waiting."""
+        return self._writer.enqueue(request)
 
-    async def offer(self, request: AppendRequest, door: Door) -> Outcome | None:
-        """The same, unless the door stays shut: then None.
+    async def outcome(self, ticket: _QueuedCall) -> Outcome:
+        """Wait for the outcome.
 
-        A caller cancelled before its turn has written nothing; after it the append may be written.
+        Cancelling the caller withdraws a request that is still queued; one that has left the queue may be written.
         """
-        jobs: list[_QueuedCall] = []
-        if not door(lambda: jobs.append(self._lane.enqueue(request))):
-            return None
-        job = jobs[0]
         try:
-            return await job.future
+            return await ticket.future
         except asyncio.CancelledError:
-            job.claimed()  # before its turn: the request is withdrawn
-            raise  # as it is: asyncio.timeout knows no subclass of it (decision 30)
+            ticket.claim()  # if it is still queued, the writer finds it claimed and leaves it out
+            raise  # a plain CancelledError: asyncio.timeout does not know subclasses of it (decision 30)
 
     def _commit(self, batch: list[_QueuedCall]) -> None:
         try:
-            outcomes = commit_batch(self._engine, [job.work for job in batch])
-        except BaseException as error:  # handed to every waiting task; a thread has nobody else to tell
-            for job in batch:
-                job.error = error
+            outcomes = commit_batch(self._engine, [each.work for each in batch])
+        except BaseException as error:  # given to every waiting task: no caller is on this thread's stack
+            for each in batch:
+                each.error = error
             return
-        for job, outcome in zip(batch, outcomes, strict=True):
-            job.result = outcome
+        for each, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, Exception) and not isinstance(outcome, EventfoldError):
+                each.error = outcome
+            else:
+                each.result = outcome
 
     def close(self) -> None:
-        """See Lane.close."""
-        self._lane.close()
+        """See WorkerThreads.close."""
+        self._writer.close()
 
 
 class Offload:
@@ -192,7 +192,7 @@ class Offload:
 
     def __init__(self, engine: Any, threads: int = 4) -> None:
         self._engine = engine
-        self._lane = WorkerThreads("reader", _run_each, threads)
+        self._threads = WorkerThreads("reader", _run_each, threads)
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._engine, name)
@@ -201,7 +201,7 @@ class Offload:
 
         async def offloaded(*args: Any, **kwargs: Any) -> Any:
             # The call, not its coroutine: a job that is refused or cancelled must leave none behind unawaited.
-            job = self._lane.enqueue(partial(found, *args, **kwargs))
+            job = self._threads.enqueue(partial(found, *args, **kwargs))
             return await (_to_its_end(job) if name in LASTING else job.future)
 
         self.__dict__[name] = offloaded
@@ -209,7 +209,7 @@ class Offload:
 
     async def close(self) -> None:
         """Let the threads end, then close the engine."""
-        self._lane.close()
+        self._threads.close()
         run(self._engine.close())
 
 

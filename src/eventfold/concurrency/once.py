@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from types import CoroutineType
 from typing import Any, Generic, TypeVar
-from weakref import ref
 
-from eventfold.concurrency.calls import Call, has_ended
+from eventfold.concurrency.calls import Call
 from eventfold.concurrency.waiting import Promise
 from eventfold.core.mutex import Mutex
 
@@ -21,7 +20,7 @@ class _Call:
     """A call that makes the thing, or is about to."""
 
     def __init__(self) -> None:
-        self.call: Call
+        self.call = Call()
         self.promise = Promise()
 
 
@@ -39,9 +38,7 @@ class AsyncOnce(Generic[T]):
     def get(self, make: Callable[[], Awaitable[T]]) -> CoroutineType[Any, Any, T]:
         """The thing, to be awaited. Raises what `make` raises, to the caller it was made for."""
         mine = _Call()
-        call = self._get(make, mine)
-        mine.call = ref(call)
-        return call
+        return mine.call.bind(self._get(make, mine))
 
     async def _get(self, make: Callable[[], Awaitable[T]], mine: _Call) -> T:
         while self._made is None:
@@ -60,7 +57,7 @@ class AsyncOnce(Generic[T]):
 
     def _claim(self, mine: _Call) -> _Call | None:
         """Who makes it, or None: then it is this call. A call that was ended by an exception makes nothing."""
-        if self._making is not None and not has_ended(self._making.call):
+        if self._making is not None and not self._making.call.has_ended():
             return self._making
         self._making = mine
         return None

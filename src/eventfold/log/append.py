@@ -5,10 +5,12 @@ Knows: the limits of a request, what an outcome means. Does not know: how reques
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any, overload
+from types import CoroutineType
+from typing import Any
 
+from eventfold.concurrency.calls import Call
 from eventfold.core.codec import with_metadata
 from eventfold.core.envelope import (
     MAX_EVENTS_PER_APPEND,
@@ -23,9 +25,9 @@ from eventfold.core.query import ConditionClause, Cursor, Query, check_limits
 from eventfold.core.state import State
 from eventfold.core.tags import check_name
 from eventfold.errors import AppendUnconfirmed, InvalidInput, InvalidQuery, NotSupported, StoreUnavailable
-from eventfold.log.context import Door, Log, Options, metadata_of, refuse_nested_append
+from eventfold.log.context import Appender, Log, Options, metadata_of, refuse_nested_append
 from eventfold.log.cursors import LAST_POSITION, check_position, known_position, position_of
-from eventfold.ports.messages import PAGE_BYTES, AppendRequest
+from eventfold.ports.messages import PAGE_BYTES, AppendRequest, Outcome
 
 Asked = Query | State
 Unless = Asked | Sequence[tuple[Asked, int]] | None
@@ -36,32 +38,31 @@ FIRST_PAUSE = 0.02  # seconds, doubled with each repetition of an unconfirmed ap
 async def append(
     log: Log, options: Options, events: Sequence[Any], unless: Unless, after: int | Cursor, key: str | None
 ) -> Receipt:
-    """Append events under a condition; the receipt, or the outcome's error raised."""
-    return await _append(log, options, lambda: encode(log, options, events), unless, after, key)
+    """Append events under a condition. Returns the receipt; raises an outcome that is an error."""
+    clauses, epoch = await _condition_of(log, unless, after)
+    request = AppendRequest(encode(log, options, events), clauses, options.command_id if key is None else key, epoch)
+    return await (write if options.connection is None else join)(log, options, request)
 
 
 async def append_encoded(
     log: Log, options: Options, events: Sequence[NewEvent], unless: Unless, after: int | Cursor, key: str | None
 ) -> Receipt:
-    """The same with events that are bytes already."""
-    return await _append(log, options, lambda: checked(options, events), unless, after, key)
+    """Append events that are encoded already. Otherwise the same."""
+    clauses, epoch = await _condition_of(log, unless, after)
+    request = AppendRequest(checked(options, events), clauses, options.command_id if key is None else key, epoch)
+    return await (write if options.connection is None else join)(log, options, request)
 
 
-async def _append(
-    log: Log,
-    options: Options,
-    events: Callable[[], tuple[NewEvent, ...]],
-    unless: Unless,
-    after: int | Cursor,
-    key: str | None,
-) -> Receipt:
-    epoch = log.engine.epoch if isinstance(after, Cursor) else None  # of a plain position nobody knows
+async def _condition_of(
+    log: Log, unless: Unless, after: int | Cursor
+) -> tuple[tuple[ConditionClause, ...], int | None]:
+    """A user's condition as clauses, and the epoch they are of: None for plain positions, whose epoch is unknown."""
+    epoch = log.engine.epoch if isinstance(after, Cursor) else None
     clauses = await clauses_of(log, unless, after)
     for each in clauses:
         if each.after > LAST_POSITION:  # more than an engine can be asked
             await known_position(log, each.after)
-    request = AppendRequest(events(), clauses, options.command_id if key is None else key, epoch)
-    return await (write if options.connection is None else join)(log, options, request)
+    return clauses, epoch
 
 
 async def append_next(log: Log, options: Options, rest: Iterator[Any], batch: int) -> int:
@@ -115,20 +116,32 @@ def check_batches(options: Options, batch: int) -> None:
         )
 
 
-@overload
-async def write(log: Log, options: Options, request: AppendRequest) -> Receipt: ...
-@overload
-async def write(log: Log, options: Options, request: AppendRequest, door: Door) -> Receipt | None: ...
-async def write(log: Log, options: Options, request: AppendRequest, door: Door | None = None) -> Receipt | None:
-    """Submit one request, and repeat it, identical, while its answer is lost. None if the door stays shut."""
-    refuse_nested_append(log)
-    if request.key is not None:
-        check_name("request key", request.key, error=InvalidInput)
-    attempts, lost = min(options.attempts, MOST_REPEATS), None
+def submit(appender: Appender, request: AppendRequest) -> CoroutineType[Any, Any, Outcome]:
+    """Queue one request and wait for its outcome, to be awaited. An unconfirmed append is not repeated."""
+    call = Call()
+    return call.bind(_submit(appender, request, call))
+
+
+async def _submit(appender: Appender, request: AppendRequest, call: Call) -> Outcome:
+    return await appender.outcome(appender.enqueue(request, call))
+
+
+def write(log: Log, options: Options, request: AppendRequest, ticket: Any = None) -> CoroutineType[Any, Any, Receipt]:
+    """Write one request, and repeat it, identical, while its answer is lost. To be awaited.
+
+    `ticket`: of a request that is checked and in the queue already.
+    """
+    call = Call()
+    return call.bind(_write(log, options, request, call, ticket))
+
+
+async def _write(log: Log, options: Options, request: AppendRequest, call: Call, ticket: Any) -> Receipt:
+    if ticket is None:
+        check_request(log, request)
+    attempts, lost, appender = min(options.attempts, MOST_REPEATS), None, log.appender
     for attempt in range(attempts):
-        outcome = await (log.appender.submit(request) if door is None or attempt else log.appender.offer(request, door))
-        if outcome is None:
-            return None
+        outcome = await appender.outcome(appender.enqueue(request, call) if ticket is None else ticket)
+        ticket = None
         if isinstance(outcome, Receipt):
             return outcome if lost is None else as_first_answer(outcome, request.events)
         if isinstance(outcome, AppendUnconfirmed):
@@ -140,6 +153,13 @@ async def write(log: Log, options: Options, request: AppendRequest, door: Door |
             raise lost
         await log.runtime.sleep(FIRST_PAUSE * 2**attempt)
     raise InvalidInput("An append was given no attempts.", "Use attempts=1 or more.")
+
+
+def check_request(log: Log, request: AppendRequest) -> None:
+    """Refuse a request that must not be queued. Raises InvalidInput."""
+    refuse_nested_append(log)
+    if request.key is not None:
+        check_name("request key", request.key, error=InvalidInput)
 
 
 async def join(log: Log, options: Options, request: AppendRequest) -> Any:

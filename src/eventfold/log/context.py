@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from eventfold.concurrency.calls import Call
 from eventfold.core.codec import encode_metadata
 from eventfold.core.registry import Registry
 from eventfold.errors import InvalidInput
@@ -21,8 +22,6 @@ from eventfold.log.pipeline import DecisionPipeline, Exclusive, Promise
 from eventfold.log.state_cache import StateCache
 from eventfold.ports.engine import Engine
 from eventfold.ports.messages import AppendRequest, Outcome
-
-Door = Callable[[Callable[[], object]], bool]  # calls what it is given, which hands the request in, or says no
 
 
 class Command(msgspec.Struct, frozen=True):
@@ -52,12 +51,15 @@ class Options(msgspec.Struct, frozen=True):
 class Appender(Protocol):
     """Commits appends, several at a time where they come together."""
 
-    async def submit(self, request: AppendRequest) -> Outcome:
-        """Hand in a request; its outcome."""
+    def enqueue(self, request: AppendRequest, call: Call) -> Any:
+        """Queue a request for `call`, without waiting. Returns its ticket.
+
+        If `call` ends before its turn, the request is not written where the appender can still withdraw it.
+        """
         ...
 
-    async def offer(self, request: AppendRequest, door: Door) -> Outcome | None:
-        """The same, unless the door stays shut: then None."""
+    async def outcome(self, ticket: Any) -> Outcome:
+        """Wait for the outcome of a request. To be awaited by the call that it was queued for."""
         ...
 
 

@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from types import CoroutineType
 from typing import Any, TypeVar
-from weakref import ref
 
 import msgspec
 
+from eventfold.concurrency.calls import Call
 from eventfold.core.envelope import NewEvent, Receipt, Staged, digest
 from eventfold.core.event import Recorded, event_of
 from eventfold.core.query import ConditionClause, Matcher, Query
 from eventfold.core.state import State, copy_state, evolve_all, evolve_recorded, private_copy, state_definition_of
 from eventfold.errors import AppendConflict, CursorMismatch, EventfoldError, InvalidInput, InvalidQuery
-from eventfold.log.append import encode, join, staged_before, write
+from eventfold.log.append import check_request, encode, join, staged_before, write
 from eventfold.log.context import Log, Options, refuse_unauthorised
 from eventfold.log.decided import Decided
 from eventfold.log.decision import DecisionCall
@@ -95,9 +95,8 @@ class DecisionAttempts:
 
     def attempt(self, attempt: int) -> CoroutineType[Any, Any, Decided[Any]]:
         """Load, decide, append: to be awaited. Raises AppendConflict where somebody else was first."""
-        running = self._attempt(attempt)
-        self._owner = ref(running)
-        return running
+        self._owner = Call()
+        return self._owner.bind(self._attempt(attempt))
 
     async def _attempt(self, attempt: int) -> Decided[Any]:
         if self._options.connection is not None or not _hashable(self._keys):
@@ -232,15 +231,19 @@ class DecisionAttempts:
         if links is None:
             receipt = await write(log, options, request)
             return await self._decided(new, events, base, states, receipt, attempt)
+        check_request(log, request)
         last, epoch, owner = new[-1].id, self._epoch, self._owner
         mine = [
             PendingDecision(state, clause.after, last, epoch, owner)
             for state, clause in zip(states, clauses, strict=True)
         ]
-        door = partial(log.chains.extend, self._keys, links, mine, partial(self._is_current, clauses))
+        is_current = partial(self._is_current, clauses)
         try:
-            receipt = await write(log, options, request, door)
-            return None if receipt is None else await self._decided(new, events, base, states, receipt, attempt)
+            ticket = log.chains.enqueue(self._keys, links, mine, is_current, log.appender.enqueue, request)
+            if ticket is None:
+                return None
+            receipt = await write(log, options, request, ticket)
+            return await self._decided(new, events, base, states, receipt, attempt)
         finally:
             log.chains.leave(self._keys, mine)
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from types import CoroutineType
 from typing import Any
-from weakref import ref
 
+from eventfold.concurrency.calls import Call
 from eventfold.core.query import Item, Query
 from eventfold.core.tags import in_utc
 from eventfold.errors import InvalidInput, StoreBusy
@@ -40,9 +40,8 @@ def acquire(log: Log, hold: LockSet, timeout: float) -> CoroutineType[Any, Any, 
     """Take all of its locks within `timeout` seconds, to be awaited. Raises StoreBusy, naming the holder; then none
     is held.
     """
-    call = _acquire(log, hold, timeout)
-    hold.call = ref(call)
-    return call
+    hold.call = Call()
+    return hold.call.bind(_acquire(log, hold, timeout))
 
 
 async def _acquire(log: Log, hold: LockSet, timeout: float) -> None:
@@ -85,9 +84,8 @@ async def _try(log: Log, name: str, hold: LockSet) -> str | None:
 
 def release(log: Log, hold: LockSet) -> CoroutineType[Any, Any, None]:
     """Give its locks back, the last taken first. To be awaited."""
-    call = _release(log, hold)
-    hold.call = ref(call)
-    return call
+    hold.call = Call()
+    return hold.call.bind(_release(log, hold))
 
 
 async def _release(log: Log, hold: LockSet) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from weakref import ReferenceType, ref
 
-from eventfold.concurrency.calls import Call, has_ended
+from eventfold.concurrency.calls import Call
 from eventfold.log.pipeline import Exclusive
 
 
@@ -20,11 +20,11 @@ class LockSet:
     def __init__(self, names: Sequence[str], owner: str) -> None:
         self.names, self.owner = names, owner
         self.held = False  # all of them, until they are given back
-        self.call: Call | None = None
+        self.call = Call()
 
     def is_over(self) -> bool:
         """Whether nobody has them, although they may still be locked: an exception ended what had them."""
-        return not self.held and (self.call is None or has_ended(self.call))
+        return not self.held and self.call.has_ended()
 
 
 class LockTable:

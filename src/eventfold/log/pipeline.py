@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
-from eventfold.concurrency.calls import Call, has_ended
+from eventfold.concurrency.calls import Call
 from eventfold.core.query import ConditionClause, Query
 from eventfold.core.state import State
+from eventfold.ports.messages import AppendRequest
 
 T = TypeVar("T")
 
@@ -81,39 +82,41 @@ class DecisionPipeline:
         return self._mutex.run(self._of, keys)
 
     def _of(self, keys: Sequence[Any]) -> list[PendingDecision | None]:
-        return [None if (link := self._links.get(key)) is None or has_ended(link.owner) else link for key in keys]
+        return [None if (link := self._links.get(key)) is None or link.owner.has_ended() else link for key in keys]
 
-    def extend(
+    def enqueue(
         self,
         keys: Sequence[Any],
         seen: Sequence[PendingDecision | None],
         new: Sequence[PendingDecision],
-        current: Callable[[], bool],
-        put: Callable[[], object],
-    ) -> bool:
-        """Hand a decision in (`put`) and make it the last link of its questions.
+        is_current: Callable[[], bool],
+        enqueue: Callable[[AppendRequest, Call], T],
+        request: AppendRequest,
+    ) -> T | None:
+        """Queue a decision's request and make it the last link of its questions. Returns the request's ticket.
 
-        False, and nothing done, if others were handed in since those it has `seen`, or `current` says that one has
+        None, and nothing is done, if others were queued since those it has `seen`, or `is_current` says that one has
         come and gone.
         """
-        return self._mutex.run(self._extend, keys, seen, new, current, put)
+        return self._mutex.run(self._enqueue, keys, seen, new, is_current, enqueue, request)
 
-    def _extend(
+    def _enqueue(
         self,
         keys: Sequence[Any],
         seen: Sequence[PendingDecision | None],
         new: Sequence[PendingDecision],
-        current: Callable[[], bool],
-        put: Callable[[], object],
-    ) -> bool:
+        is_current: Callable[[], bool],
+        enqueue: Callable[[AppendRequest, Call], T],
+        request: AppendRequest,
+    ) -> T | None:
         for now, link in zip(self._of(keys) if self._links else (None,) * len(keys), seen, strict=True):
             if now is not link:
-                return False
-        if not current():
-            return False
-        put()
+                return None
+        if not is_current():
+            return None
+        ticket = enqueue(request, new[0].owner)
         self._links.update(zip(keys, new, strict=True))
-        return True
+        return ticket
 
     def leave(self, keys: Sequence[Any], links: Sequence[PendingDecision]) -> None:
         """The decision has its outcome: what comes now reads it from the log."""
@@ -132,7 +135,7 @@ class DecisionPipeline:
         return self._mutex.run(self._outcome, link)
 
     def _outcome(self, link: PendingDecision) -> Promise | None:
-        if link.done or has_ended(link.owner):
+        if link.done or link.owner.has_ended():
             return None
         link.future = link.future or self._promise()
         return link.future
@@ -144,7 +147,7 @@ class DecisionPipeline:
     def _claim(self, mine: LoadClaim) -> Promise | None:
         for key in mine.keys:
             claim = self._loading.get(key)
-            if claim is not None and not has_ended(claim.owner):
+            if claim is not None and not claim.owner.has_ended():
                 claim.promise = claim.promise or self._promise()
                 return claim.promise
         self._loading.update(dict.fromkeys(mine.keys, mine))

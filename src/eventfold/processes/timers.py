@@ -17,6 +17,7 @@ from eventfold.core.json_values import decoder_of
 from eventfold.core.query import ConditionClause
 from eventfold.core.snapshot import Snapshot
 from eventfold.errors import AppendConflict, AppendUnconfirmed, EventIdReused
+from eventfold.log.append import submit
 from eventfold.log.context import Log
 from eventfold.ports.messages import AppendRequest, Outcome, Span
 from eventfold.processes.timer_events import (
@@ -140,7 +141,7 @@ class TimerQueue:
     async def _write(self, batch: Sequence[PendingTimer]) -> Outcome:
         events = tuple([fired_event(each.id, each.fact) for each in batch])
         condition = (ConditionClause(timer_end_query(self.process), self.position),)
-        return await self._log.appender.submit(AppendRequest(events, condition, epoch=self._epoch))
+        return await submit(self._log.appender, AppendRequest(events, condition, epoch=self._epoch))
 
     def _due(self, now: int) -> list[PendingTimer]:
         """The next batch: it stays on the heap until it is settled."""

@@ -17,6 +17,7 @@ from eventfold.concurrency import run
 from eventfold.core.envelope import NewEvent, Receipt, new_id
 from eventfold.core.event import Event
 from eventfold.errors import EventfoldError, TargetUnavailable
+from eventfold.log.append import submit
 from eventfold.log.context import Log, Options, metadata_of
 from eventfold.ports.messages import AppendRequest
 from eventfold.ports.target import CheckpointChanged, ControlTransaction, PendingCommand, Target
@@ -49,7 +50,7 @@ async def record_pending(log: Log, target: Target) -> None:
         metadata = command.metadata.encode() or None
         tags = (f"$projection:{command.name}",)
         event = NewEvent(bytes.fromhex(command.id), TYPE, 1, command.data.encode(), tags, None, metadata)
-        outcome = await log.appender.submit(AppendRequest((event,)))
+        outcome = await submit(log.appender, AppendRequest((event,)))
         if not isinstance(outcome, Receipt):
             raise outcome
         target.remove_command(command)

@@ -20,7 +20,7 @@ from psycopg.pq import ConnStatus, Format, TransactionStatus
 from psycopg.rows import tuple_row
 from psycopg.types.numeric import Int8BinaryDumper
 
-from eventfold.concurrency.calls import Call, has_ended
+from eventfold.concurrency.calls import Call
 from eventfold.engines.postgres.arrays import ArrayDumpers
 from eventfold.engines.postgres.errors import translate_connection_error, translate_error, undecodable_text
 from eventfold.engines.postgres.options import ServerAddress
@@ -32,20 +32,20 @@ ResultRows = list[tuple[Any, ...]]
 class Checkout:
     """One caller's hold on a pooled connection, from before the connection is chosen until it is released.
 
-    `coroutine`: the call that uses the connection. For a connection that outlives the call that acquires it, this is
+    `call`: the call that uses the connection. For a connection that outlives the call that acquires it, this is
     the acquiring call, and None once that has returned.
     """
 
-    __slots__ = ("__weakref__", "connection", "coroutine")
+    __slots__ = ("__weakref__", "call", "connection")
 
     def __init__(self) -> None:
-        self.coroutine: Call | None = None
+        self.call: Call | None = None
         self.connection: ReferenceType[Connection] | None = None
 
     def is_over(self) -> bool:
         """Whether an exception ended the call before it could release the connection."""
-        if self.coroutine is not None:
-            return has_ended(self.coroutine)
+        if self.call is not None:
+            return self.call.has_ended()
         return not self._holds(None if self.connection is None else self.connection())
 
     def abort(self) -> None:

@@ -20,6 +20,7 @@ from weakref import ref
 import msgspec
 import psycopg
 
+from eventfold.concurrency.calls import Call
 from eventfold.concurrency.waiting import LOOK_AGAIN_S, Waiters
 from eventfold.core.mutex import Mutex
 from eventfold.engines.postgres.connection import Checkout, Connection, Mode, connect
@@ -103,9 +104,8 @@ class Pool:
         The checkout belongs to the returned coroutine: it is over when that has ended, at whichever instruction.
         """
         checkout = Checkout()
-        coroutine = self._run_on(checkout, work)
-        checkout.coroutine = ref(coroutine)
-        return coroutine
+        checkout.call = Call()
+        return checkout.call.bind(self._run_on(checkout, work))
 
     async def _run_on(self, checkout: Checkout, work: Callable[[Connection], Awaitable[T]]) -> T:
         connection = await self._check_out(checkout)
@@ -120,13 +120,12 @@ class Pool:
         The checkout of a connection that is never released is over once nothing refers to the connection.
         """
         checkout = Checkout()
-        coroutine = self._acquire(checkout)
-        checkout.coroutine = ref(coroutine)
-        return coroutine
+        checkout.call = Call()
+        return checkout.call.bind(self._acquire(checkout))
 
     async def _acquire(self, checkout: Checkout) -> Connection:
         connection = await self._check_out(checkout)
-        checkout.coroutine = None
+        checkout.call = None
         return connection
 
     async def _check_out(self, checkout: Checkout) -> Connection:
