@@ -59,7 +59,7 @@ def test_readers_see_the_columns_of_the_row_only(tmp_path: Path) -> None:
 def made_by_an_older_release(store: ef.Store) -> None:
     """Put a table in place of the live one that tells keys apart by their text."""
     target = store.projections.target(ByPrice)
-    with target._connect(write=True) as connection:  # type: ignore[attr-defined]
+    with target.connect(write=True) as connection:  # type: ignore[attr-defined]
         for sql in (
             "DROP VIEW value_price",
             "DROP TABLE value_price__1",

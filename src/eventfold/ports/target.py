@@ -13,13 +13,14 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from eventfold.core.table import Table
+from eventfold.core.table import RowCodec, Table
 from eventfold.core.tally import EMPTY_TALLY, Tally
 
 EntryState = Literal["parked", "due", "skipped"]
 INLINE = "every append"  # the holder of a lease that never ends: the appends themselves keep it up
 FOREVER = 1 << 62
 ELSEWHERE = "elsewhere"  # the kind of a name whose rows and progress are kept in another database
+FORWARDED = "sink"  # the kind under which a store's own database records a projection whose rows are sent to a sink
 
 
 class CheckpointChanged(Exception):
@@ -288,9 +289,21 @@ class InlineTarget(Protocol):
 
 
 class Target(Protocol):
-    """A place for rows. Every method raises TargetUnavailable where the place cannot be used."""
+    """A place for rows. Every method raises TargetUnavailable where the place cannot be used.
+
+    `forwards`: rows and progress are kept in the store's own database, and rows are sent from there to a sink.
+    """
 
     address: str
+
+    @property
+    def forwards(self) -> bool:
+        """Whether rows are sent on from here."""
+        ...
+
+    def bind(self, name: str, rows: RowCodec) -> None:
+        """Give the target the shape of a projection's rows, before it is used: a target that forwards needs it."""
+        ...
 
     def registered(self, name: str) -> ProjectionRecord | None:
         """What is known about a projection."""

@@ -31,6 +31,7 @@ from eventfold.log.context import Options
 from eventfold.log.cursors import verify
 from eventfold.ports.target import (
     ELSEWHERE,
+    FORWARDED,
     Checkpoint,
     CheckpointChanged,
     ParkedEvent,
@@ -60,7 +61,6 @@ from eventfold.projections.rebuilds import ProjectionRebuilds
 from eventfold.projections.runner import Runner
 from eventfold.projections.status import Status, status_of, unreachable_status
 from eventfold.projections.verify import LogProof, Progress, Proof, prove, prove_log, unproved_error
-from eventfold.targets.outbox import SINK
 
 P = TypeVar("P", bound=Projection)
 
@@ -217,7 +217,7 @@ class ProjectionAdmin:
             return sorted(found.values(), key=lambda each: each.name)
         found = {each.name: each for each in own.all()}
         for name, noted in found.items():
-            if noted.kind in (ELSEWHERE, SINK):
+            if noted.kind in (ELSEWHERE, FORWARDED):
                 with suppress(EventfoldError):
                     found[name] = require_record(self.catalog.find(name)[1], name)
         return sorted(found.values(), key=lambda each: each.name)

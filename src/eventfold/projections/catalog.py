@@ -17,11 +17,10 @@ from eventfold.core.state import State
 from eventfold.errors import InvalidProjection
 from eventfold.log.context import Log
 from eventfold.ports.sink import Sink
-from eventfold.ports.target import ELSEWHERE, ProjectionRecord, Target
+from eventfold.ports.target import ELSEWHERE, FORWARDED, ProjectionRecord, Target
 from eventfold.projections.classes import Projection, SqlProjection, Subscription
 from eventfold.projections.definition import ProjectionDefinition, ProjectionLike, projection_definition
 from eventfold.projections.generations import register, require_record
-from eventfold.targets.outbox import SINK, OutboxTarget
 
 
 def declaring_module(found: Any) -> str | None:
@@ -136,8 +135,8 @@ class ProjectionCatalog:
     def target_of(self, definition: ProjectionDefinition) -> Target:
         """Where the rows of a definition are kept. A sink gets the shape of its rows."""
         target = self.target_at(definition.target)
-        if isinstance(target, OutboxTarget) and definition.rows is not None:
-            target.rows[definition.name] = definition.rows
+        if definition.rows is not None:
+            target.bind(definition.name, definition.rows)
         self._homes[definition.name] = target
         return target
 
@@ -147,17 +146,15 @@ class ProjectionCatalog:
         if own is None:  # there is no place to note where the rows are: they are found by their class only
             return target, run(register(definition, self.log, target))
         noted = own.registered(definition.name)
-        here = definition.target is None or isinstance(
-            target, OutboxTarget
-        )  # its progress is in the store's own database
+        here = definition.target is None or target.forwards  # its progress is in the store's own database
         if here and noted is not None and noted.kind == ELSEWHERE:
             with own.control(definition.name) as tx:
                 if tx.record() == noted:
                     tx.forget(noted.tables)  # it has moved here
-        if noted is not None and noted.kind == SINK and not isinstance(target, OutboxTarget):
+        if noted is not None and noted.kind == FORWARDED and not target.forwards:
             raise self._kept_here(definition, f"and its rows are sent on from there, by {noted.code}")
         record = run(register(definition, self.log, target))
-        if isinstance(target, OutboxTarget) and noted is not None and noted.kind == "rows" and target is not own:
+        if target.forwards and noted is not None and noted.kind == "rows" and target is not own:
             with target.control(definition.name) as tx:  # its rows, which are here, are to be sent on from now on
                 if (now := tx.record()) is not None:
                     tx.save_record(now)
@@ -192,12 +189,12 @@ class ProjectionCatalog:
             return definition.name, self.target_of(definition)
         own = self.own_target()
         noted = None if own is None else own.registered(projection)
-        if own is not None and noted is not None and noted.kind not in (ELSEWHERE, SINK):
+        if own is not None and noted is not None and noted.kind not in (ELSEWHERE, FORWARDED):
             return projection, own
         if projection in self._homes:
             return projection, self._homes[projection]
         for target in self._targets.values():
-            if not isinstance(target, OutboxTarget) and target is not own and target.registered(projection) is not None:
+            if not target.forwards and target is not own and target.registered(projection) is not None:
                 return projection, target
         if noted is not None:
             return projection, self.target_of(self.compile(noted.code))

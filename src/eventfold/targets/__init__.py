@@ -96,7 +96,7 @@ def _open_sink(scheme: str, address: str) -> Sink | None:
 
 
 def _open_outbox(sink: Sink, own: Target) -> Target:
-    from eventfold.targets.outbox import OutboxTarget
+    from eventfold.targets.outbox.target import OutboxTarget
     from eventfold.targets.sql.target import SqlTarget
 
     if not isinstance(own, SqlTarget):

@@ -97,7 +97,7 @@ class ParquetTarget(DuckDbTarget):
             self._changed.discard(name)
             began = time.monotonic()
             try:
-                with self._connect() as connection:
+                with self.connect() as connection:
                     connection.execute("BEGIN TRANSACTION")  # rows and positions as of one moment
                     try:
                         self._publish_tables(connection, name)
@@ -110,16 +110,14 @@ class ParquetTarget(DuckDbTarget):
 
     def _publish_tables(self, connection: duckdb.DuckDBPyConnection, name: str) -> None:
         sql = f"SELECT {control_tables.RECORD_COLUMNS} FROM eventfold_projection WHERE name = ?"  # noqa: S608
-        known = [control_tables.record_from_row(row) for row in self._execute(connection, sql, (name,))]
+        known = [control_tables.record_from_row(row) for row in self.execute(connection, sql, (name,))]
         if not known:
             return
         sql = (
             f"SELECT {control_tables.CHECKPOINT_COLUMNS} FROM eventfold_checkpoint "  # noqa: S608
             "WHERE name = ? AND generation = ? ORDER BY part"
         )
-        held = [
-            control_tables.checkpoint_from_row(row) for row in self._execute(connection, sql, (name, known[0].live))
-        ]
+        held = [control_tables.checkpoint_from_row(row) for row in self.execute(connection, sql, (name, known[0].live))]
         if not held:  # what is kept of effects' progress has no place of its own, and no rows
             return
         of = {

@@ -35,8 +35,8 @@ class DuckDbTarget(SqlTarget):
 
     def dump(self, name: str, generation: int) -> Iterator[tuple[Any, ...]]:
         """Every row as text: that is all a comparison needs."""
-        with self._connect() as connection:
+        with self.connect() as connection:
             own = self._driver.quote_relation(stored_name(name, generation))
             sql = f"SELECT COLUMNS(*)::VARCHAR FROM {own} ORDER BY ALL"  # noqa: S608
-            rows = self._execute(connection, sql)
+            rows = self.execute(connection, sql)
         yield from rows

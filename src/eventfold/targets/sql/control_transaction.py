@@ -28,15 +28,16 @@ class SqlControlTransaction:
     """See ControlTransaction. One command at a time in a target: `Driver.exclusive`."""
 
     def __init__(self, driver: Driver, connection: Any, name: str, statements: Statements) -> None:
-        self._driver, self._connection, self._name, self._statements = driver, connection, name, statements
+        self._driver, self._name, self._statements = driver, name, statements
+        self.connection = connection
         driver.lock_schema_changes(connection)
 
     def _execute(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
-        return self._driver.execute(self._connection, self._driver.adapt_sql(sql), parameters)
+        return self._driver.execute(self.connection, self._driver.adapt_sql(sql), parameters)
 
     def now(self) -> int:
         """See the port."""
-        return self._driver.now(self._connection)
+        return self._driver.now(self.connection)
 
     def record(self) -> ProjectionRecord | None:
         """See the port."""
@@ -66,7 +67,7 @@ class SqlControlTransaction:
         self, projection: ProjectionRecord, tables: Mapping[str, Table | str], checkpoints: Sequence[Checkpoint]
     ) -> None:
         """See the port."""
-        generation, driver, connection = checkpoints[0].place.generation, self._driver, self._connection
+        generation, driver, connection = checkpoints[0].place.generation, self._driver, self.connection
         known = self.record()
         place = control_tables.key_columns(checkpoints[0].place)
         if self._execute(f"SELECT 1 FROM eventfold_checkpoint WHERE {control_tables.WHERE_PARTITION}", place):  # noqa: S608
@@ -90,31 +91,31 @@ class SqlControlTransaction:
         if known is None or (known.live, known.tables) != (p.live, p.tables):
             for name in p.tables:
                 table = stored_name(name, p.live)
-                columns = self._driver.view_columns(self._connection, table)
+                columns = self._driver.view_columns(self.connection, table)
                 view, own = self._driver.quote_relation(name), self._driver.quote_relation(table)
-                self._driver.execute(self._connection, f"DROP VIEW IF EXISTS {view}")
-                self._driver.execute(self._connection, f"CREATE VIEW {view} AS SELECT {columns} FROM {own}")  # noqa: S608
+                self._driver.execute(self.connection, f"DROP VIEW IF EXISTS {view}")
+                self._driver.execute(self.connection, f"CREATE VIEW {view} AS SELECT {columns} FROM {own}")  # noqa: S608
 
     def _bump_revisions(self) -> None:
         for each in self.checkpoints():
-            save_checkpoint(self._driver, self._connection, control_tables.change_checkpoint(each, {}))
+            save_checkpoint(self._driver, self.connection, control_tables.change_checkpoint(each, {}))
 
     def update_checkpoint(self, place: PartitionKey, **fields: Any) -> None:
         """See the port."""
         for each in self.checkpoints(place.generation):
             if each.place == place:
-                save_checkpoint(self._driver, self._connection, control_tables.change_checkpoint(each, fields))
+                save_checkpoint(self._driver, self.connection, control_tables.change_checkpoint(each, fields))
 
     def save_parked(self, place: PartitionKey, entries: Sequence[ParkedEvent]) -> None:
         """See the port."""
         self._bump_revisions()
-        save_parked(self._driver, self._connection, place, entries)
+        save_parked(self._driver, self.connection, place, entries)
 
     def drop(self, generation: int, tables: Sequence[str]) -> None:
         """See the port. Tables first: a runner that writes to them holds no lock that we have."""
         relation = self._driver.quote_relation
         for table in tables:
-            self._driver.execute(self._connection, f"DROP TABLE IF EXISTS {relation(stored_name(table, generation))}")
+            self._driver.execute(self.connection, f"DROP TABLE IF EXISTS {relation(stored_name(table, generation))}")
         for table in control_tables.PARTITION_TABLES:
             self._execute(f"DELETE FROM {table} WHERE name = ? AND generation = ?", (self._name, generation))  # noqa: S608
 
@@ -130,10 +131,10 @@ class SqlControlTransaction:
         """See the port."""
         found, relation = self._execute(control_tables.SELECT_GENERATIONS, (self._name,)), self._driver.quote_relation
         for table in tables:
-            self._driver.execute(self._connection, f"DROP VIEW IF EXISTS {relation(table)}")
+            self._driver.execute(self.connection, f"DROP VIEW IF EXISTS {relation(table)}")
             for (generation,) in found:
                 self._driver.execute(
-                    self._connection, f"DROP TABLE IF EXISTS {relation(stored_name(table, generation))}"
+                    self.connection, f"DROP TABLE IF EXISTS {relation(stored_name(table, generation))}"
                 )
         for table in (*control_tables.PARTITION_TABLES, "eventfold_projection"):
             self._execute(f"DELETE FROM {table} WHERE name = ?", (self._name,))  # noqa: S608

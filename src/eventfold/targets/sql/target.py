@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext
 from itertools import islice
 from typing import Any, TypeVar
 
-from eventfold.core.table import Table, stored_name
+from eventfold.core.table import RowCodec, Table, stored_name
 from eventfold.core.tally import Tally
 from eventfold.errors import EventfoldError, TargetUnavailable, UnknownProjection
 from eventfold.ports.target import (
@@ -42,7 +42,9 @@ RETRYABLE_SQLSTATES = (
 
 
 class SqlTarget:
-    """See the port."""
+    """See the port. `connect`, `execute`, `query`, `ensure_table` serve a target that adds a table of its own."""
+
+    forwards = False
 
     def __init__(self, driver: Driver, statements: Statements | None = None) -> None:
         self.driver = self._driver = driver
@@ -53,7 +55,7 @@ class SqlTarget:
     # Connections
 
     @contextmanager
-    def _connect(self, write: bool = False, runs_user_code: bool = False) -> Generator[Any]:
+    def connect(self, write: bool = False, runs_user_code: bool = False) -> Generator[Any]:
         """A connection, in a transaction if `write`; translates the driver's errors. See `Driver.acquire`."""
         driver = self._driver
         try:
@@ -82,7 +84,7 @@ class SqlTarget:
         """What only reads: again, once, over a new connection, if the one that was kept turns out to be dead."""
         dead = False
         try:
-            with self._connect() as connection:
+            with self.connect() as connection:
                 try:
                     return work(connection)
                 except self._driver.errors as error:
@@ -91,7 +93,7 @@ class SqlTarget:
         except EventfoldError:
             if not dead:
                 raise
-        with self._connect() as connection:
+        with self.connect() as connection:
             return work(connection)
 
     def _ensure_tables(self, connection: Any) -> None:
@@ -106,7 +108,7 @@ class SqlTarget:
         """Of the tables: 0 where there are none. Raises TargetUnavailable on that of a later release."""
         if not self._driver.has_relation(connection, "eventfold_layout"):
             return int(self._driver.has_relation(connection, "eventfold_mark"))
-        found = self._execute(connection, "SELECT layout FROM eventfold_layout")
+        found = self.execute(connection, "SELECT layout FROM eventfold_layout")
         layout = max((row[0] for row in found), default=control_tables.LAYOUT)
         control_tables.refuse_layout(self.address, layout)
         return layout
@@ -117,7 +119,18 @@ class SqlTarget:
             upgrade_tables(self._driver, connection)
         if had < control_tables.LAYOUT:
             for statement in control_tables.CREATE_TABLES:
-                self._execute(connection, statement)
+                self.execute(connection, statement)
+
+    def ensure_table(self, name: str, create: str) -> None:
+        """Create a further table in this database, by this statement, unless it exists."""
+        if not self.has_table(name):
+            with self.connect(write=True) as connection:
+                self._driver.lock_schema_changes(connection)
+                self.execute(connection, create)
+
+    def has_table(self, name: str) -> bool:
+        """Whether the database has a table or view of this name."""
+        return self._read_with_retry(lambda connection: self._driver.has_relation(connection, name))
 
     def _change_schema(self, connection: Any, work: Callable[[Any], None]) -> None:
         self._driver.begin(connection)
@@ -129,33 +142,33 @@ class SqlTarget:
             self._driver.rollback(connection)
             raise
 
-    def _execute(self, connection: Any, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
+    def execute(self, connection: Any, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
         return self._driver.execute(connection, self._driver.adapt_sql(sql), parameters)
 
-    def _query(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
+    def query(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
         """Ask without making the tables: nothing there means nothing kept."""
         if not self._ready:
             layout = self._read_with_retry(self._read_layout)
             if not layout:
                 return []
             if layout < control_tables.LAYOUT:
-                with self._connect(write=True):  # brings them to this layout
+                with self.connect(write=True):  # brings them to this layout
                     pass
             self._ready = True
-        return self._read_with_retry(lambda connection: self._execute(connection, sql, parameters))
+        return self._read_with_retry(lambda connection: self.execute(connection, sql, parameters))
 
     # Projections
 
     def registered(self, name: str) -> ProjectionRecord | None:
         """See the port."""
-        found = self._query(f"SELECT {control_tables.RECORD_COLUMNS} FROM eventfold_projection WHERE name = ?", (name,))  # noqa: S608
+        found = self.query(f"SELECT {control_tables.RECORD_COLUMNS} FROM eventfold_projection WHERE name = ?", (name,))  # noqa: S608
         return control_tables.record_from_row(tuple(found[0])) if found else None
 
     def all(self) -> list[ProjectionRecord]:
         """See the port."""
         return [
             control_tables.record_from_row(tuple(r))
-            for r in self._query(f"SELECT {control_tables.RECORD_COLUMNS} FROM eventfold_projection ORDER BY name")  # noqa: S608
+            for r in self.query(f"SELECT {control_tables.RECORD_COLUMNS} FROM eventfold_projection ORDER BY name")  # noqa: S608
             if not r[0].startswith("$")
         ]
 
@@ -163,7 +176,7 @@ class SqlTarget:
     def control(self, name: str) -> Generator[SqlControlTransaction]:
         """See the port."""
         try:
-            with self._connect(write=True) as connection:
+            with self.connect(write=True) as connection:
                 yield self.controlled(connection, name)
         except TargetUnavailable as error:
             if error.fields.get("sqlstate") in RETRYABLE_SQLSTATES:
@@ -175,18 +188,21 @@ class SqlTarget:
         self._driver.prepare_foreign_connection(connection)
         return SqlControlTransaction(self._driver, connection, name, self._statements)
 
+    def bind(self, name: str, rows: RowCodec) -> None:
+        """Nothing to remember: rows are not sent on."""
+
     def withdraw(self, name: str, generation: int | None, store: str) -> None:
         """Rows are kept here alone."""
 
     def pending_commands(self, store: str) -> list[PendingCommand]:
         """See the port."""
-        every = [control_tables.command_from_row(row) for row in self._query(control_tables.SELECT_COMMANDS)]
+        every = [control_tables.command_from_row(row) for row in self.query(control_tables.SELECT_COMMANDS)]
         return [command for command in every if command.store == store]
 
     def remove_command(self, command: PendingCommand) -> None:
         """See the port."""
-        with self._connect(write=True) as connection:
-            self._execute(connection, control_tables.DELETE_COMMAND, (command.id,))
+        with self.connect(write=True) as connection:
+            self.execute(connection, control_tables.DELETE_COMMAND, (command.id,))
 
     # Checkpoints
 
@@ -203,21 +219,21 @@ class SqlTarget:
         return found
 
     def _checkpoints(self, name: str, generation: int | None) -> list[Checkpoint]:
-        rows = self._query(control_tables.SELECT_CHECKPOINTS, (name,))
+        rows = self.query(control_tables.SELECT_CHECKPOINTS, (name,))
         return [control_tables.checkpoint_from_row(tuple(row)) for row in rows if generation in (None, row[1])]
 
     def entries(self, place: PartitionKey) -> list[ParkedEvent]:
         """See the port."""
         return [
             control_tables.parked_from_row(place, row)
-            for row in self._query(control_tables.SELECT_PARKED, control_tables.key_columns(place))
+            for row in self.query(control_tables.SELECT_PARKED, control_tables.key_columns(place))
         ]
 
     def ledger_marks(self, place: PartitionKey) -> list[tuple[int, Tally]]:
         """See the port."""
         return [
             control_tables.mark_from_row(place, row)
-            for row in self._query(control_tables.SELECT_MARKS, control_tables.key_columns(place))
+            for row in self.query(control_tables.SELECT_MARKS, control_tables.key_columns(place))
         ]
 
     # Leases
@@ -225,7 +241,7 @@ class SqlTarget:
     def claim(self, place: PartitionKey, holder: str, seconds: float, take_over_from: str = "") -> Checkpoint | None:
         """See the port."""
         driver = self._driver
-        with self._connect(write=True) as connection:
+        with self.connect(write=True) as connection:
             held = lock_checkpoint(driver, connection, place)
             if held is None:
                 raise UnknownProjection(
@@ -239,7 +255,7 @@ class SqlTarget:
     def renew_lease(self, held: Checkpoint, seconds: float, quietly: bool = False) -> int:
         """See the port."""
         driver = self._driver
-        with self._connect(write=True) as connection:
+        with self.connect(write=True) as connection:
             now = lock_checkpoint(driver, connection, held.place)
             if now is None or now.token != held.token:
                 raise lease_lost_error(held)
@@ -250,7 +266,7 @@ class SqlTarget:
 
     def release(self, held: Checkpoint) -> None:
         """See the port."""
-        with self._connect(write=True) as connection:
+        with self.connect(write=True) as connection:
             now = lock_checkpoint(self._driver, connection, held.place)
             if now is not None and now.token == held.token:
                 save_checkpoint(self._driver, connection, control_tables.release_lease(now))
@@ -260,7 +276,7 @@ class SqlTarget:
     @contextmanager
     def writing(self, place: PartitionKey) -> Generator[SqlTransaction]:
         """See the port."""
-        with self._connect(write=True, runs_user_code=True) as connection:
+        with self.connect(write=True, runs_user_code=True) as connection:
             yield SqlTransaction(self._driver, connection, place, self._statements)
 
     def joined(self, connection: Any, place: PartitionKey) -> SqlTransaction:
@@ -277,7 +293,7 @@ class SqlTarget:
             try:
                 while chunk := list(islice(rest, PAGE)):
                     sql, parameters = self._statements.load_sql(table, chunk)
-                    found += self._execute(connection, sql, parameters)
+                    found += self.execute(connection, sql, parameters)
             except self._driver.value_errors as error:
                 raise RowRefused(str(error)) from error
             return found
@@ -295,7 +311,7 @@ class SqlTarget:
             keyed = is_keyed(table, where, order)
             try:
                 with nullcontext() if keyed else self._driver.allow_full_scan(connection):
-                    found = self._execute(connection, sql, parameters)
+                    found = self.execute(connection, sql, parameters)
             except self._driver.value_errors as error:
                 raise RowRefused(str(error)) from error
             return self._statements.decode_rows(table, found)
@@ -308,7 +324,7 @@ class SqlTarget:
 
         def following(connection: Any) -> list[tuple[Any, ...]]:
             self._statements.is_outdated(connection, table)
-            return self._execute(connection, self._statements.scan_sql(table, bool(after), PAGE), after)
+            return self.execute(connection, self._statements.scan_sql(table, bool(after), PAGE), after)
 
         while True:
             page = self._read_with_retry(following)
@@ -330,7 +346,7 @@ class SqlTarget:
             width, own = self._driver.count_columns(connection, table), self._driver.quote_relation(table)
             order = ", ".join(str(n) for n in range(1, width + 1))
             with self._driver.allow_full_scan(connection):
-                return self._execute(connection, f"SELECT * FROM {own} ORDER BY {order}")  # noqa: S608
+                return self.execute(connection, f"SELECT * FROM {own} ORDER BY {order}")  # noqa: S608
 
         yield from self._read_with_retry(everything)
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from eventfold.core.table import Table, stored_name
+from eventfold.core.table import RowCodec, Table, stored_name
 from eventfold.core.tally import Tally
 from eventfold.errors import EventfoldError, TargetUnavailable, UnknownProjection
 from eventfold.ports.target import (
@@ -50,6 +50,8 @@ T = TypeVar("T")
 
 class SqlAlchemyTarget:
     """See the port."""
+
+    forwards = False
 
     def __init__(self, url: sa.URL) -> None:
         self.address = url.render_as_string(hide_password=True)
@@ -173,6 +175,9 @@ class SqlAlchemyTarget:
             if dialects.is_conflict(error.__cause__):
                 raise CheckpointChanged from error
             raise
+
+    def bind(self, name: str, rows: RowCodec) -> None:
+        """Nothing to remember: rows are not sent on."""
 
     def withdraw(self, name: str, generation: int | None, store: str) -> None:
         """Rows are kept here alone."""
