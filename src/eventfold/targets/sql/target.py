@@ -143,6 +143,7 @@ class SqlTarget:
             raise
 
     def execute(self, connection: Any, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
+        """Run a statement, with `?` for each parameter, on an acquired connection."""
         return self._driver.execute(connection, self._driver.adapt_sql(sql), parameters)
 
     def query(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
