@@ -141,7 +141,7 @@ def _timers(stage: Stage, path: str) -> Figure:
     count = TIMERS if not stage.settings.quick else TIMERS // 10
     with ef.Store(path) as store:
         store.extend(Asked(f"r-{n}") for n in range(count))
-        store.settle(Answer, timeout=600)
+        store.run_until_idle(Answer, timeout=600)
         table, later = TimerQueue("bench_answer", store.projections.log), time.time_ns() // 1000 + 2 * AN_HOUR * 10**6
         began, fired = time.perf_counter(), 0
         while now := _driven(table.fire(later)):

@@ -105,7 +105,7 @@ def _rate(count: int, work: Callable[[], object]) -> float:
 
 def _rebuilt(store: ef.Store, projection: type[ef.Projection]) -> None:
     """Rows from nothing: the first time as projected, later as rebuilt and given up again."""
-    if projection.__name__.lower() not in {known.name for known in store.projections.known()}:
+    if projection.__name__.lower() not in {known.name for known in store.projections.list()}:
         store.project(projection)
         return
     store.projections.rebuild(projection)

@@ -165,7 +165,7 @@ def _together(store: ef.Store, path: str, kind: type[ef.Projection]) -> float:
     """Seconds until every partition has come to the end, each worked on by a process that stands ready."""
     desk, plan = store.projections, projection_definition(kind)
     with suppress(UnknownProjection):
-        desk.forget(kind)
+        desk.remove(kind)
     run(register(plan, desk.log, desk.target(kind)))
     children = [Child(_partition, path, kind.__name__, number) for number in range(plan.partitions)]
     try:

@@ -27,7 +27,7 @@ PATIENCE = 40.0
 IN_HAND = 2  # events that one container may have begun and not kept
 
 
-@effect(start="beginning", name="soak_errand", first=0.01, most=0.05)
+@effect(start="beginning", name="soak_errand", first_delay=0.01, max_delay=0.05)
 def errand(event: ef.Recorded[Noted]) -> None:
     """Takes a few milliseconds, and notes when it began and ended, and in which container."""
     history = History(Path(os.environ["SOAK_ERRANDS"]), os.environ["SOAK_CONTAINER"])
@@ -51,7 +51,7 @@ def _together(turn: Round, place: Place) -> None:
     """Containers run the same effect. In some rounds one is killed, or stands still longer than a lease."""
     os.environ["SOAK_ERRANDS"] = str(turn.folder)
     with place.open() as store:
-        store.settle(errand, PerWriter, PerSeat, Fragile, Greeting, letter)
+        store.run_until_idle(errand, PerWriter, PerSeat, Fragile, Greeting, letter)
     fate = ("none", "none", "killed", "stopped")[turn.index % 4]
     boxes = {
         name: children.fork(turn.folder, _box, place, name, number, name="container")

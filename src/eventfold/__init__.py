@@ -3,11 +3,11 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from eventfold.core.envelope import NewEvent
+from eventfold.core.envelope import NewEvent, Receipt
 from eventfold.core.event import Draft, Event, Recorded, event
 from eventfold.core.query import Query
 from eventfold.core.tags import Tag, tag
-from eventfold.core.unknown_fields import Unknown
+from eventfold.core.unknown_fields import UnknownFields
 from eventfold.core.upcast import upcast
 from eventfold.errors import (
     AppendConflict,
@@ -74,6 +74,7 @@ __all__ = [
     "Process",
     "Projection",
     "Query",
+    "Receipt",
     "Recorded",
     "SqlProjection",
     "State",
@@ -81,7 +82,7 @@ __all__ = [
     "Subscription",
     "Tag",
     "Transaction",
-    "Unknown",
+    "UnknownFields",
     "diff",
     "event",
     "tag",

@@ -159,14 +159,14 @@ class AsyncStore:
         view._options = with_options(self._options, attempts, command_id, metadata)
         return view
 
-    def authorised(self: St, by: Callable[[Command], None]) -> St:
-        """See Store.authorised. A plain function: it decides, it does not wait."""
+    def with_authorization(self: St, by: Callable[[Command], None]) -> St:
+        """See Store.with_authorization. A plain function: it decides, it does not wait."""
         view = copy.copy(self)
         view._options = msgspec.structs.replace(self._options, authorise=by)
         return view
 
-    def joining(self, connection: Any) -> AsyncJoining:
-        """See Store.joining: for psycopg's AsyncConnection and SQLAlchemy's AsyncConnection and AsyncSession."""
+    def in_transaction(self, connection: Any) -> AsyncJoining:
+        """See Store.in_transaction: for psycopg's AsyncConnection and SQLAlchemy's AsyncConnection and AsyncSession."""
         return AsyncJoining(self._opening.log, msgspec.structs.replace(self._options, connection=connection))
 
     async def confirm(self, staged: Staged) -> Receipt | None:
@@ -347,8 +347,10 @@ class AsyncStore:
 
         return AsyncProcessRunner(self._opening.admin, work, clock or wall_clock)
 
-    async def settle(self, *work: Work, clock: Clock | None = None, timeout: float = CATCH_UP_TIMEOUT_S) -> None:
-        """See Store.settle."""
+    async def run_until_idle(
+        self, *work: Work, clock: Clock | None = None, timeout: float = CATCH_UP_TIMEOUT_S
+    ) -> None:
+        """See Store.run_until_idle."""
         from eventfold.processes.runner import run_until_idle, wall_clock
 
         await in_thread(run_until_idle, await self._opening.admin(), work, clock or wall_clock, timeout)
@@ -356,18 +358,20 @@ class AsyncStore:
     # Keeping
 
     async def copy_to(
-        self, target: AsyncStore, *, succeed: bool = False, verify: bool = True, progress: Progress | None = None
+        self, target: AsyncStore, *, keep_identity: bool = False, verify: bool = True, progress: Progress | None = None
     ) -> Copied:
         """See Store.copy_to."""
         refuse_no_store(AsyncStore, target)
         here, there = (await self._opening.log()).engine, (await target._opening.log()).engine
         async with self._opening.own_target() as old, target._opening.own_target() as new:
-            moving = await in_thread(lambda: Handover(old, new, (here, there), succeeds=succeed))
+            moving = await in_thread(lambda: Handover(old, new, (here, there), succeeds=keep_identity))
 
             async def begin() -> None:
                 await in_thread(moving.begin)
 
-            copied = await copy_log(here, there, succeed=succeed, progress=progress, before_succession=begin)
+            copied = await copy_log(
+                here, there, keep_identity=keep_identity, progress=progress, before_succession=begin
+            )
             copied = await in_thread(moving.finish, copied)
         return with_proof(copied, await verify_log(here, there, progress)) if verify else copied
 

@@ -178,7 +178,7 @@ class Store:
         view._options = with_options(self._options, attempts, command_id, metadata)
         return view
 
-    def authorised(self: St, by: Callable[[Command], None]) -> St:
+    def with_authorization(self: St, by: Callable[[Command], None]) -> St:
         """The same store, where every decision is shown to `by` before anything is read; what it raises refuses it.
 
         The command has the function, its arguments and the metadata of whoever asks (`actor`).
@@ -187,7 +187,7 @@ class Store:
         view._options = msgspec.structs.replace(self._options, authorise=by)
         return view
 
-    def joining(self, connection: Any) -> Joining:
+    def in_transaction(self, connection: Any) -> Joining:
         """Append and decide within your own transaction, on PostgreSQL: your rows and our events commit together.
 
         `connection`: psycopg's, SQLAlchemy's Connection or Session, or Django's, to the store's own database.
@@ -414,7 +414,7 @@ class Store:
 
         return ProcessRunner(self._projections, work, clock or wall_clock)
 
-    def settle(self, *work: Work, clock: Clock | None = None, timeout: float = CATCH_UP_TIMEOUT_S) -> None:
+    def run_until_idle(self, *work: Work, clock: Clock | None = None, timeout: float = CATCH_UP_TIMEOUT_S) -> None:
         """Do all there is to do now, timers due by `clock` included, until nothing more comes of it; then return.
 
         For tests and scripts: nothing is left running. What waits to be tried again is tried once, at once. Raises
@@ -428,27 +428,31 @@ class Store:
     # Keeping
 
     def copy_to(
-        self, target: Store, *, succeed: bool = False, verify: bool = True, progress: Progress | None = None
+        self, target: Store, *, keep_identity: bool = False, verify: bool = True, progress: Progress | None = None
     ) -> Copied:
         """Copy every event into another store, whatever its engine: ids, positions, times, boundaries, keys.
 
-        Resumable: an interrupted copy goes on where it stopped. `succeed` gives an empty target this store's identity,
-        so that cursors hold there (InvalidInput where it has events under one of its own); `verify` reads both and
-        compares. `progress(done, total)`.
+        Resumable: an interrupted copy goes on where it stopped. `keep_identity` gives an empty target this store's
+        identity, so that cursors hold there (InvalidInput where it has events under one of its own); `verify` reads
+        both and compares. `progress(done, total)`.
 
         What cannot be built again goes along: how far followers, effects and processes have come that this store keeps
-        in its own target. With `succeed` they go on in the target only: here each is paused, what is in hand is waited
-        for (30 s at most), and its leases are lost. Without, they could go on in both.
+        in its own target. With `keep_identity` they go on in the target only: here each is paused, what is in hand is
+        waited for (30 s at most), and its leases are lost. Without, they could go on in both.
         Raises CursorMismatch if the target holds anything else than a beginning of this log, TargetUnavailable.
         """
         refuse_no_store(Store, target)
         targets = (self._projections.catalog.own_target(), target._projections.catalog.own_target())
-        moving = Handover(*targets, (self.engine, target.engine), succeeds=succeed)
+        moving = Handover(*targets, (self.engine, target.engine), succeeds=keep_identity)
 
         async def begin() -> None:
             moving.begin()
 
-        copied = run(copy_log(self.engine, target.engine, succeed=succeed, progress=progress, before_succession=begin))
+        copied = run(
+            copy_log(
+                self.engine, target.engine, keep_identity=keep_identity, progress=progress, before_succession=begin
+            )
+        )
         copied = moving.finish(copied)
         return with_proof(copied, run(verify_log(self.engine, target.engine, progress))) if verify else copied
 

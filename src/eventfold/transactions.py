@@ -1,4 +1,4 @@
-"""Appends and decisions that commit with rows of the user's own: what `store.joining(connection)` gives.
+"""Appends and decisions that commit with rows of the user's own: what `store.in_transaction(connection)` gives.
 
 Knows: what a user may ask within a transaction of theirs. Does not know: how an engine joins it.
 """

@@ -67,7 +67,7 @@ def test_a_condition_refuses_with_code_3(bank: str) -> None:
     assert run("append", bank, "Noted", "--unless-tag", "account:a-1", "--after", "3", "--json").error == {
         "error": "append-conflict",
         "what": "An event matching Query(account:a-1) was written at position 4, after position 3.",
-        "now": "Read again and decide again.",
+        "remedy": "Read again and decide again.",
         "clause": 0,
         "after": 3,
         "found": 4,

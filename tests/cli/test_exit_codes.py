@@ -61,7 +61,7 @@ def test_an_error_is_two_sentences_or_one_object(tmp_path: Path) -> None:
     assert ran.code == 4 and ran.out == ""
     assert len(ran.err.splitlines()) == 2
     told = run("read", str(tmp_path / "note.txt"), "--json").error
-    assert told["error"] == "not-a-store" and {"what", "now"} <= set(told)
+    assert told["error"] == "not-a-store" and {"what", "remedy"} <= set(told)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path: Path, monkeypat
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(EventfoldError, match="cannot be saved") as raised:
         write_file_atomically(file, b"new", "The schemas")
-    assert raised.value.now.endswith(".")
+    assert raised.value.remedy.endswith(".")
     assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("schema.json", b"old")]
 
 

@@ -135,4 +135,4 @@ def test_a_line_that_is_no_event_is_refused_in_words(line: str, says: str) -> No
     with pytest.raises(InvalidEvent) as refused:
         parse_line(line)
     assert says in str(refused.value)
-    assert refused.value.now.endswith(".")
+    assert refused.value.remedy.endswith(".")

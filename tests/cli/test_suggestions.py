@@ -51,7 +51,7 @@ def test_nothing_is_told_where_every_name_is_there(bank: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["verify"], ["projections", "status"], ["projections", "show"], ["projections", "forget"]], ids=" ".join
+    "words", [["verify"], ["projections", "status"], ["projections", "show"], ["projections", "remove"]], ids=" ".join
 )
 @pytest.mark.parametrize(
     ("name", "told"),

@@ -189,6 +189,4 @@ def test_a_killed_tail_resumes_by_its_name_and_is_proved(bank: str, tmp_path: Pa
     (status,) = run("projections", "status", bank, "--json").lines
     assert (status["kind"], status["behind"]) == ("follower", 0)
     assert run("tail", bank, "--name", "mailer", "--cursor", "progress").code == 2
-    assert run("projections", "forget", bank, "mailer").lines == [
-        {"name": "mailer", "done": "forgotten", "position": 7}
-    ]
+    assert run("projections", "remove", bank, "mailer").lines == [{"name": "mailer", "done": "removed", "position": 7}]

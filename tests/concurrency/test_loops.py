@@ -71,7 +71,7 @@ def test_three_loops_at_once_work_or_are_refused(url: str) -> None:
         assert found[0] == 5
         for other in found[1:]:
             assert isinstance(other, InvalidInput), other
-            assert "Open an AsyncStore for each event loop" in other.now
+            assert "Open an AsyncStore for each event loop" in other.remedy
     else:
         assert all(isinstance(each, int) and each >= 5 for each in found), found
     asyncio.run(store.close())
@@ -89,7 +89,7 @@ def test_a_follower_on_another_loop_than_its_store_is_refused_or_works(url: str)
         try:
             found.append(asyncio.run(asyncio.wait_for(first(store), DEADLINE_S)))
         except InvalidInput as refused:
-            found.append(refused.now)
+            found.append(refused.remedy)
 
     async def main() -> None:
         async with ef.AsyncStore(url) as store:
@@ -122,4 +122,4 @@ def test_without_asyncio_a_store_says_what_to_use(url: str) -> None:
     for call in (lambda store: store.open(), lambda store: store.append(Noted("a")), lambda store: store.head()):
         with pytest.raises(NotSupported, match="asyncio") as refused:
             call(ef.AsyncStore(url)).send(None)
-        assert "Store in threads" in refused.value.now
+        assert "Store in threads" in refused.value.remedy

@@ -155,4 +155,4 @@ def test_a_missing_driver_is_named(
     with pytest.raises(MissingExtra) as refused:
         ef.Store(address)
     assert refused.value.fields["extra"] == extra
-    assert "pip install" in refused.value.now
+    assert "pip install" in refused.value.remedy

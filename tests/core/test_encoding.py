@@ -265,7 +265,7 @@ def test_an_unknown_type_comes_with_near_ones() -> None:
     assert "encoding.renamed" in refused.value.what
     assert refused.value.fields == {"position": 1, "type": "encoding.renamedd"}
     for way in ("Import", "alias", "raw=True"):
-        assert way in refused.value.now
+        assert way in refused.value.remedy
 
 
 def test_a_type_claimed_twice_is_read_as_neither() -> None:
@@ -319,7 +319,7 @@ def test_a_payload_that_does_not_fit_is_named(data: bytes, field: str) -> None:
     assert refused.value.fields["position"] == 1
     assert refused.value.fields["type"] == "encoding.parcel"
     assert refused.value.fields["field"] == field
-    assert "raw=True" in refused.value.now
+    assert "raw=True" in refused.value.remedy
 
 
 def test_pydantic_payloads_are_named_as_well() -> None:

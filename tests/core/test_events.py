@@ -149,8 +149,8 @@ def test_only_declared_classes_are_events() -> None:
     """A class that nobody declared is InvalidEvent, with the two ways to declare it."""
     with pytest.raises(InvalidEvent) as refused:
         declaration_of(int)
-    assert "ef.Event" in refused.value.now
-    assert "@ef.event" in refused.value.now
+    assert "ef.Event" in refused.value.remedy
+    assert "@ef.event" in refused.value.remedy
 
 
 def test_events_are_frozen_values() -> None:

@@ -155,7 +155,7 @@ def reacted(hint: Any) -> Any:
         def react(self, event: hint) -> Any: ...
 
     with ef.Store("memory:") as store:
-        store.settle(Reacting)
+        store.run_until_idle(Reacting)
 
 
 def done(hint: Any) -> Any:

@@ -194,7 +194,7 @@ def test_what_names_no_moment_is_refused(moment: Any) -> None:
     """A naive datetime, a date or a text is no moment."""
     with pytest.raises(InvalidInput) as refused:
         to_micros(moment)
-    assert "aware datetime" in refused.value.now
+    assert "aware datetime" in refused.value.remedy
 
 
 # ------------------------------------------------------------------------------------------ limits

@@ -403,7 +403,7 @@ def test_a_timer_that_was_lost_does_not_fire() -> None:
     planned = Faulty(handle)  # type: ignore[arg-type]
     with Store(planned) as store:  # type: ignore[arg-type]
         store.append(Ordered("o-1"))
-        store.settle(Waiting)
+        store.run_until_idle(Waiting)
         table = TimerQueue("epochs_waiting", store.projections.log)
         run(table.catch_up())
         assert len(table) == 1
@@ -467,7 +467,7 @@ def test_nothing_is_written_about_an_event_that_a_failover_lost() -> None:
     log = Log()
     with Store(Handle(log)) as store:  # type: ignore[arg-type]
         store.append(Ordered("before"))
-        store.settle(Greeter)
+        store.run_until_idle(Greeter)
 
         def fail_over() -> None:
             log.fail_over(1)
@@ -476,7 +476,7 @@ def test_nothing_is_written_about_an_event_that_a_failover_lost() -> None:
 
         Greeter.meanwhile.append(fail_over)
         store.append(Ordered("lost"))
-        store.settle(Greeter)
+        store.run_until_idle(Greeter)
         assert [each.event.order for each in store.read(Query.of(types="epochs.greeted"))] == ["before", "after"]
         noted = [each.event.text for each in store.read(Query.of(types="epochs.noted"))]
         assert [text for text in noted if "greeted" in text] == ["greeted before", "greeted after"]
@@ -489,7 +489,7 @@ def test_nothing_is_written_about_a_lost_event_behind_one_that_was_kept() -> Non
     log = Log()
     with Store(Handle(log)) as store:  # type: ignore[arg-type]
         store.append(Ordered("before"))
-        store.settle(Greeter)
+        store.run_until_idle(Greeter)
 
         def fail_over() -> None:
             log.fail_over(1)
@@ -500,7 +500,7 @@ def test_nothing_is_written_about_a_lost_event_behind_one_that_was_kept() -> Non
         for order in ("quiet", "kept", "lost"):
             store.append(Ordered(order))
         Greeter.meanwhile.append(fail_over)
-        store.settle(Greeter)
+        store.run_until_idle(Greeter)
         greeted = [each.event.order for each in store.read(Query.of(types="epochs.greeted"))]
         assert greeted == ["before", "kept", "after"]
         assert all(proof.proved for proof in store.projections.verify(Greeter))

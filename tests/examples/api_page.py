@@ -42,7 +42,7 @@ def returned(function: Any) -> str:
     text = given if isinstance(given, str) else getattr(given, "__name__", str(given))
     if text in ("None", "_empty") or text.startswith(("AbstractContextManager", "Generator", "AsyncGenerator")):
         return ""
-    text = re.sub(r"\[Any\]|\beventfold\.[\w.]*\.", "", text)
+    text = re.sub(r"\[Any\]|\bbuiltins\.|\beventfold\.[\w.]*\.", "", text)
     return re.sub(r"\b(?:St|S|P|F|C)\b", lambda variable: VARIABLES[variable[0]], text)
 
 
@@ -216,8 +216,9 @@ def page() -> str:
         *one_class(ef.Event, "Event"),
         *function_table(ef.event, ef.tag, ef.upcast),
         "\n`ef.Tag` is the type of a tag field that holds a string; `ef.Tag[UUID]`, `ef.Tag[int]` are others, and",
-        "`ef.Tag[tuple[str, ...]]` makes several tags. `ef.Unknown` is the type of a field that keeps what a stored",
-        "event has besides the fields its class knows, `more: ef.Unknown = {}`: JSON values, written again with it.",
+        "`ef.Tag[tuple[str, ...]]` makes several tags. `ef.UnknownFields` is the type of a field that keeps what a",
+        "stored event has besides the fields its class knows, `more: ef.UnknownFields = {}`: JSON values, written",
+        "again with it.",
         *one_class(ef.Draft, "Draft"),
         *one_class(ef.NewEvent, "NewEvent"),
         "\n## States and decisions",

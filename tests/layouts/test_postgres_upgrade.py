@@ -57,7 +57,7 @@ def test_opening_is_refused_and_names_the_command(url: str, old: str) -> None:  
     """With the address, and without its password."""
     with pytest.raises(StoreVersionMismatch) as refused:
         Opened(url, schema=old).open()
-    assert "eventfold upgrade " in refused.value.now and f"schema={old}" in refused.value.now
+    assert "eventfold upgrade " in refused.value.remedy and f"schema={old}" in refused.value.remedy
     assert "not-a-secret" not in str(refused.value)
 
 

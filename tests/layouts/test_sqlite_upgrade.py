@@ -57,7 +57,7 @@ def test_opening_is_refused_and_names_the_command(old: str, options: dict[str, A
     before = Path(old).read_bytes()
     with pytest.raises(StoreVersionMismatch) as refused:
         ef.Store(old, **options)
-    assert f"eventfold upgrade {old}" in refused.value.now
+    assert f"eventfold upgrade {old}" in refused.value.remedy
     assert refused.value.fields["layout"] == 1
     assert Path(old).read_bytes() == before
 

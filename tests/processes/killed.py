@@ -33,7 +33,7 @@ def main(url: str, lives: int, seed: int, longest: float) -> None:
     """So many lives, one after the other. Prints how many were killed."""
     chance = random.Random(seed)
     with ef.Store(url) as store:  # whatever is loaded once is loaded before the first life begins
-        store.settle(Payment, mail)
+        store.run_until_idle(Payment, mail)
     killed = 0
     for life in range(lives):
         begun, begins = os.pipe()

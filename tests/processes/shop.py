@@ -113,7 +113,7 @@ class Payment(ef.Process, name="shop_payment", start="beginning"):
         return self.paid or self.reminded
 
 
-@effect(start="beginning", name="shop_mail", first=0.01, most=0.05)
+@effect(start="beginning", name="shop_mail", first_delay=0.01, max_delay=0.05)
 def mail(event: ef.Recorded[Reminded]) -> None:
     """Sends a mail: a line in a file, with the event's id as its key."""
     out = os.open(os.environ["SHOP_MAILS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)

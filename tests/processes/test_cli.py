@@ -36,11 +36,11 @@ def folder(tmp_path: Path) -> Path:
     broken.clear()
     with ef.Store(str(tmp_path / "shop.db")) as store:
         store.append(OrderPlaced("finished"), Paid("finished"), OrderPlaced("waiting", 2))
-        store.settle(Waiting)
+        store.run_until_idle(Waiting)
         broken.append(True)
         store.append(OrderPlaced("stuck", 0), OrderPlaced("bad", 3), Paid("bad"))
         with pytest.raises(ProcessError):
-            store.settle(Fragile)
+            store.run_until_idle(Fragile)
         broken.clear()
     return tmp_path
 
@@ -90,7 +90,7 @@ def test_what_is_stuck_is_retried_and_skipped_by_hand(folder: Path) -> None:
     assert skipped.returncode == 0, skipped.stderr
     assert eventfold("shop.db", "--retry", "fragile", folder=folder).returncode == 0
     with ef.Store(str(folder / "shop.db")) as store:
-        store.settle(Fragile)
+        store.run_until_idle(Fragile)
         assert [r.event.order for r in store.read(ef.Query.of(types=[Reminded]))].count("bad") == 1
 
 

@@ -51,8 +51,8 @@ def until(condition: Any, patience: float = 20.0) -> None:
 def test_an_effect_is_given_each_event_with_its_id(store: ef.Store, mails: Path) -> None:
     """Each event once, where nobody was killed, with the id it has in the log."""
     store.append(Reminded("o-1"), Paid("o-1"), Reminded("o-2"))
-    store.settle(mail)
-    store.settle(mail)
+    store.run_until_idle(mail)
+    store.run_until_idle(mail)
     ids = [f"{r.id} {r.event.order}" for r in store.read(ef.Query.of(types=[Reminded]))]
     assert mails.read_text().splitlines() == ids
 
@@ -61,7 +61,7 @@ def test_a_failure_holds_up_its_own_key_only_and_is_tried_again(store: ef.Store)
     """Others go on; what failed comes again after a pause, and what waited for it after it, in order."""
     shop = Failing()
     shop.bad = {"o-1"}
-    with store.run(shop.effect(first=0.05, most=0.1, attempts=50)):
+    with store.run(shop.effect(first_delay=0.05, max_delay=0.1, attempts=50)):
         store.append(OrderPlaced("o-1"), OrderPlaced("o-2"), Paid("o-1"), Paid("o-2"))
         until(lambda: len(shop.done) == 2)
         assert shop.done == ["OrderPlaced o-2", "Paid o-2"]
@@ -75,23 +75,23 @@ def test_what_fails_too_often_is_parked_until_somebody_acts(memory: ef.Store) ->
     """After its attempts it is left alone, with its error; retry tries it once more, skip gives it up."""
     shop = Failing()
     shop.bad = {"o-1", "o-2"}
-    failing = shop.effect(attempts=2, first=0.0)
+    failing = shop.effect(attempts=2, first_delay=0.0)
     memory.append(OrderPlaced("o-1"), OrderPlaced("o-2"))
     for _ in range(4):
         with pytest.raises(ProcessError, match="o-1 is out of reach"):
-            memory.settle(failing)
+            memory.run_until_idle(failing)
     assert (shop.tried.count("o-1"), shop.tried.count("o-2")) == (2, 2)
     assert [e.attempts for e in memory.projections.parked("failing")] == [2, 2]
     memory.projections.skip("failing", 1, "never mind")
     shop.bad = set()
     assert memory.projections.retry("failing") == 1
-    memory.settle(failing)
+    memory.run_until_idle(failing)
     assert shop.done == ["OrderPlaced o-2"]
 
 
 def test_pauses_grow_and_are_spread() -> None:
     """Four times as long with each attempt, up to a limit, never two the same."""
-    policy = RetryPolicy(attempts=9, first=1.0, most=100.0)
+    policy = RetryPolicy(attempts=9, first_delay=1.0, max_delay=100.0)
     for attempt, expected in ((1, 1), (2, 4), (3, 16), (4, 64), (5, 100), (500, 100)):
         pauses = {policy.pause(attempt) for _ in range(20)}
         assert len(pauses) > 1
@@ -146,12 +146,12 @@ def receiver() -> Iterator[Receiver]:
 def test_a_webhook_is_signed_and_repeated_under_one_id(store: ef.Store, receiver: Receiver) -> None:
     """What is refused, or redirected, is posted again with the same id, until it is answered by 2xx."""
     receiver.answers = [503, 302]
-    hook = webhook(receiver.url, Paid, secret=SECRET, start="beginning", name="hook", first=0.0)
+    hook = webhook(receiver.url, Paid, secret=SECRET, start="beginning", name="hook", first_delay=0.0)
     store.append(Paid("o-1"), OrderPlaced("o-1"))
     for status in ("503", "302"):
         with pytest.raises(ProcessError, match=f"127.0.0.1 answered {status}"):
-            store.settle(hook)
-    store.settle(hook)
+            store.run_until_idle(hook)
+    store.run_until_idle(hook)
     (paid,) = store.read(ef.Query.of(types=[Paid]))
     assert not receiver.refused
     assert {identity for identity, _ in receiver.received} == {str(paid.id)} and len(receiver.received) == 3
@@ -164,10 +164,10 @@ def test_a_receiver_that_is_not_there_is_an_error_in_words(memory: ef.Store, rec
     """No traceback of a socket: who could not be reached, and why."""
     receiver.close()
     receiver.close = lambda: None  # type: ignore[method-assign]
-    hook = webhook(receiver.url, Paid, secret=SECRET, start="beginning", name="hook", first=0.0)
+    hook = webhook(receiver.url, Paid, secret=SECRET, start="beginning", name="hook", first_delay=0.0)
     memory.append(Paid("o-1"))
     with pytest.raises(ProcessError, match="could not be reached"):
-        memory.settle(hook)
+        memory.run_until_idle(hook)
 
 
 def test_the_signature_is_the_one_of_the_specification() -> None:

@@ -62,7 +62,7 @@ def test_whatever_gets_lost_everything_happens_once(
         def go_on() -> None:
             nonlocal failed
             try:
-                store.settle(Payment, tell, clock=clock)
+                store.run_until_idle(Payment, tell, clock=clock)
             except EventfoldError:
                 failed += 1
                 faulty.clear()
@@ -90,7 +90,7 @@ def test_whatever_gets_lost_everything_happens_once(
         for _ in range(30):
             go_on()
         assert failed, "nothing went wrong at all"
-        store.settle(Payment, tell, clock=clock)
+        store.run_until_idle(Payment, tell, clock=clock)
         events = [recorded.event for recorded in store.read(ef.Query.of(types=[Reserved, ReminderDue, Reminded]))]
     unpaid = {f"o-{number}": 1 for number in range(ORDERS) if number % 3}
     assert Counter(e.order for e in events if isinstance(e, Reserved)) == {f"o-{n}": 1 for n in range(ORDERS)}

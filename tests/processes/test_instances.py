@@ -69,10 +69,10 @@ class Reserving(ef.Process, start="beginning", name="instances_reserving"):
 def test_every_part_of_a_split_event_is_reacted_to_once(store: ef.Store) -> None:
     """Three lines of one order in one old event are three reactions; delivered again they are none."""
     store.append(LinesPlaced("o-1", ["nut", "bolt", "nail"]), LinePlaced("o-1", "screw"))
-    store.settle(Reserving)
+    store.run_until_idle(Reserving)
     reserved = [r.event.item for r in store.read(ef.Query.of(types=[LineReserved]))]
     assert sorted(reserved) == ["bolt", "nail", "nut", "screw"]
-    store.settle(Reserving)
+    store.run_until_idle(Reserving)
     assert store.count(ef.Query.of(types=[LineReserved])) == 4
 
 
@@ -114,11 +114,11 @@ class Sitting(ef.Process, start="beginning", name="instances_sitting"):
 def test_names_with_commas_are_not_taken_for_each_other(store: ef.Store, clock: Clock) -> None:
     """`Smith, Ann` at `3` leaves, and `Smith` at `Ann, 3` still gets the bill."""
     store.append(Seated("Smith, Ann", "3"), Seated("Smith", "Ann, 3"))
-    store.settle(Sitting, clock=clock)
+    store.run_until_idle(Sitting, clock=clock)
     store.append(Left("Smith, Ann", "3"))
-    store.settle(Sitting, clock=clock)
+    store.run_until_idle(Sitting, clock=clock)
     clock.advance(4_000)
-    store.settle(Sitting, clock=clock)
+    store.run_until_idle(Sitting, clock=clock)
     assert [r.event for r in store.read(ef.Query.of(types=[BillDue]))] == [BillDue("Smith", "Ann, 3")]
 
 

@@ -29,7 +29,7 @@ def test_nothing_is_lost_or_done_twice_through_kill_9(
 
     with ef.Store(url) as store:
         time.sleep(0.1)  # until the last timer is due
-        store.settle(Payment, mail)
+        store.run_until_idle(Payment, mail)
         orders = {r.event.order for r in store.read(ef.Query.of(types=[OrderPlaced]))}
         paid = {r.event.order for r in store.read(ef.Query.of(types=[Paid]))}
         reserved = Counter(r.event.order for r in store.read(ef.Query.of(types=[Reserved])))

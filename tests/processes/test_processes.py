@@ -45,11 +45,11 @@ def types(store: ef.Store) -> Counter[str]:
 def test_what_is_not_paid_is_reminded_of_and_what_is_paid_is_not(store: ef.Store, clock: Clock) -> None:
     """The process sets a timer, cancels it or acts on it, and is found finished from its state alone."""
     store.append(OrderPlaced("o-1"), OrderPlaced("o-2"))
-    store.settle(Payment, clock=clock)
+    store.run_until_idle(Payment, clock=clock)
     store.append(Paid("o-1"))
-    store.settle(Payment, clock=clock)
+    store.run_until_idle(Payment, clock=clock)
     clock.advance(60)
-    store.settle(Payment, clock=clock)
+    store.run_until_idle(Payment, clock=clock)
     reminded = [r.event.order for r in store.read(ef.Query.of(types=[Reminded]))]
     assert reminded == ["o-2"]
     assert store.state(Payment("o-1")).done() and store.state(Payment("o-2")).done()
@@ -59,9 +59,9 @@ def test_what_is_not_paid_is_reminded_of_and_what_is_paid_is_not(store: ef.Store
 def test_whatever_a_process_writes_says_what_caused_it(store: ef.Store, clock: Clock) -> None:
     """A command's events have the trigger as their cause, and all that came of one event has one correlation id."""
     store.using(correlation_id="c-9").append(OrderPlaced("o-1"))
-    store.settle(Payment, clock=clock)
+    store.run_until_idle(Payment, clock=clock)
     clock.advance(60)
-    store.settle(Payment, clock=clock)
+    store.run_until_idle(Payment, clock=clock)
     events = {r.type: r for r in store.read(raw=True)}
     assert {r.metadata.correlation_id for r in events.values()} == {"c-9"}
     chain = ["shop-order-placed", "$timer-set", "shop-reminder-due", "shop-reminded"]
@@ -96,7 +96,7 @@ def test_a_reaction_sees_the_state_right_after_its_event(memory: ef.Store) -> No
             self.count = 1000  # its own copy
 
     memory.append(OrderPlaced("o-1"), OrderPlaced("o-1"), Paid("o-1"))
-    memory.settle(Watching)
+    memory.run_until_idle(Watching)
     assert seen == [(1, False), (2, False), (3, True)]
 
 
@@ -120,9 +120,9 @@ def test_now_means_from_now_on(memory: ef.Store) -> None:
             return Reminded(self.order)
 
     memory.append(OrderPlaced("o-1"))
-    memory.settle(Late)
+    memory.run_until_idle(Late)
     memory.append(OrderPlaced("o-2"))
-    memory.settle(Late)
+    memory.run_until_idle(Late)
     assert [r.event.order for r in memory.read(ef.Query.of(types=[Reminded]))] == ["o-2"]
 
 
@@ -141,7 +141,7 @@ class Reservation(ef.Process, start="beginning"):
 def test_a_refusal_that_is_foreseen_becomes_an_event(store: ef.Store) -> None:
     """`on_refusal` records what was refused, once, and the process goes on."""
     store.append(OrderPlaced("o-1", 4), OrderPlaced("o-2", 4), OrderPlaced("o-3", 1))
-    store.settle(Reservation)
+    store.run_until_idle(Reservation)
     for recorded in store.read(ef.Query.of(types=[OrderPlaced])):
         drive(ProcessWorker(process_definition(Reservation), store.projections.log).react(recorded))
     assert [r.event for r in store.read(ef.Query.of(types=[Declined]))] == [Declined("o-2", "4 of 5 are gone")]
@@ -192,7 +192,7 @@ def test_a_refusal_that_becomes_no_event_names_the_place(store: ef.Store) -> Non
     """The instance is stuck, with the refusal and what went wrong with it."""
     store.append(OrderPlaced("o-1", 4))
     with pytest.raises(ProcessError, match=r"Clumsy\.react .*line \d+.*was refused \(SoldOut.*on_refusal failed"):
-        store.settle(Clumsy)
+        store.run_until_idle(Clumsy)
 
 
 broken: list[bool] = []
@@ -216,13 +216,13 @@ def test_an_instance_that_fails_is_stuck_and_named_and_others_go_on(store: ef.St
     broken.append(True)
     store.append(OrderPlaced("o-1"), Paid("o-1"), Paid("o-2"))
     with pytest.raises(ProcessError) as caught:
-        store.settle(Fragile)
+        store.run_until_idle(Fragile)
     for part in ("Fragile.react", "event 1 (shop-order-placed) of o-1", "reserve(Stock(", "SoldOut: 0 of 0 are gone"):
         assert part in str(caught.value)
     assert [r.event.order for r in store.read(ef.Query.of(types=[Reminded]))] == ["o-2"]
     broken.clear()
     assert store.projections.retry("fragile", 1) == 2
-    store.settle(Fragile)
+    store.run_until_idle(Fragile)
     assert [r.event.order for r in store.read(ef.Query.of(types=[Reminded]))] == ["o-2", "o-1"]
     assert store.state(Stock("nail")).times == 1
 
@@ -232,16 +232,16 @@ def test_a_stuck_event_can_be_skipped_for_a_reason(memory: ef.Store) -> None:
     broken.append(True)
     memory.append(OrderPlaced("o-1"), Paid("o-1"))
     with pytest.raises(ProcessError):
-        memory.settle(Fragile)
+        memory.run_until_idle(Fragile)
     memory.projections.skip("fragile", 1, "the customer called")
-    memory.settle(Fragile)
+    memory.run_until_idle(Fragile)
     broken.clear()
     assert types(memory)["shop-reminded"] == 1
     acts = [r.event.json() for r in memory.read(ef.Query.of(types=["$projection-acted"]), raw=True)]
     assert acts[-1]["facts"]["because"] == "the customer called"
 
 
-class Looping(ef.Process, start="beginning", bound=7, attempts=1):
+class Looping(ef.Process, start="beginning", max_chain=7, attempts=1):
     """Does what makes it do it again."""
 
     order: ef.Tag
@@ -253,10 +253,10 @@ class Looping(ef.Process, start="beginning", bound=7, attempts=1):
 
 
 def test_a_process_that_loops_is_stopped_at_its_bound(store: ef.Store) -> None:
-    """A reaction that causes itself ends after `bound` rounds with an error that names the place; others go on."""
+    """A reaction that causes itself ends after `max_chain` rounds with an error that names the place; others go on."""
     store.append(OrderPlaced("loop"), OrderPlaced("fine"))
     with pytest.raises(ProcessError, match=r"Looping\.react .* react 7 times in a row") as caught:
-        store.settle(Looping)
+        store.run_until_idle(Looping)
     assert "test_processes.py, line" in str(caught.value) and "ProcessLoops" in str(caught.value)
     assert types(store)["shop-order-placed"] == 2 + 7
 
@@ -264,7 +264,7 @@ def test_a_process_that_loops_is_stopped_at_its_bound(store: ef.Store) -> None:
 def test_a_timer_in_between_is_no_loop(memory: ef.Store, clock: Clock) -> None:
     """Something done every day for ever is no loop; only what happens without time passing is."""
 
-    class Daily(ef.Process, start="beginning", bound=3):
+    class Daily(ef.Process, start="beginning", max_chain=3):
         order: ef.Tag
 
         def evolve(self, event: OrderPlaced) -> None: ...
@@ -279,7 +279,7 @@ def test_a_timer_in_between_is_no_loop(memory: ef.Store, clock: Clock) -> None:
 
     memory.append(OrderPlaced("o-1"))
     for _ in range(10):
-        memory.settle(Daily, clock=clock)
+        memory.run_until_idle(Daily, clock=clock)
         clock.advance(86_500)
     assert types(memory)["shop-reminder-due"] == 9
 
@@ -308,19 +308,19 @@ def test_changed_code_goes_on_where_the_old_code_was(memory: ef.Store) -> None:
         return Versioned if event is Reminded else Versioned2
 
     memory.append(OrderPlaced("o-1"))
-    memory.settle(version(Reminded))
+    memory.run_until_idle(version(Reminded))
     memory.append(OrderPlaced("o-2"))
-    memory.settle(version(Declined))
+    memory.run_until_idle(version(Declined))
     assert types(memory)["shop-reminded"] == 1 and types(memory)["shop-declined"] == 1
 
 
 def test_an_async_store_runs_the_same_processes(url: str, clock: Clock) -> None:
-    """`async with store.run(…)` and `await store.settle(…)` do what they do for a Store."""
+    """`async with store.run(…)` and `await store.run_until_idle(…)` do what they do for a Store."""
 
     async def story() -> None:
         async with ef.AsyncStore(url) as store:
             await store.append(OrderPlaced("o-1"))
-            await store.settle(Payment, clock=clock)
+            await store.run_until_idle(Payment, clock=clock)
             clock.advance(60)
             async with store.run(Payment, clock=clock) as running:
                 async with store.follow(ef.Query.of(types=[Reminded])) as follower:
@@ -407,7 +407,7 @@ def reacting_to(hint: Any, asynchronous: bool = False) -> Callable[[], Any]:
         (nameless(), "does not say where it starts"),
         (nameless(start="yesterday"), "keywords of"),
         (nameless(start="now", name="Not A Name"), "cannot be the name"),
-        (nameless(start="now", bound=0), "less than one"),
+        (nameless(start="now", max_chain=0), "less than one"),
         (reacting_to(None), "does not say which events"),
         (reacting_to(int), "takes <class 'int'>"),
         (reacting_to(Untagged), "has no tag order"),
@@ -424,7 +424,7 @@ def test_what_means_nothing_is_refused_in_words(make: Callable[[], Any], told: s
     """Each mistake in a class or a wish is an InvalidInput error of two sentences."""
     with pytest.raises(InvalidInput, match=told) as caught:
         make()
-    assert caught.value.now
+    assert caught.value.remedy
 
 
 def test_two_of_one_name_and_nothing_at_all_are_refused(memory: ef.Store) -> None:
@@ -447,6 +447,6 @@ def test_a_reaction_that_asks_for_nonsense_is_stuck_not_ignored(memory: ef.Store
 
     memory.append(OrderPlaced("o-1"), OrderPlaced("far"), Reserved("o-1", "x", 1))
     with pytest.raises(ProcessError, match="asked for 42, which is none of these"):
-        memory.settle(Wild)
+        memory.run_until_idle(Wild)
     errors = [entry.error for entry in memory.projections.parked("wild")]
     assert len(errors) == 2 and "no date any more" in errors[1]

@@ -48,13 +48,13 @@ def timetable(store: ef.Store) -> TimerQueue:
 def test_a_timer_fires_when_it_is_due_and_not_before(store: ef.Store, clock: Clock) -> None:
     """Due is counted from the event reacted to; what fires occurred when it was due, and has an id of its own."""
     receipt = store.append(OrderPlaced("o-1"))
-    store.settle(Waiting, clock=clock)
+    store.run_until_idle(Waiting, clock=clock)
     (placed,) = store.read(ef.Query.of(types=[OrderPlaced]))
     clock.set(placed.time + timedelta(hours=1) - timedelta(microseconds=1))
-    store.settle(Waiting, clock=clock)
+    store.run_until_idle(Waiting, clock=clock)
     assert store.count(FIRED) == 0
     clock.advance(0.000001)
-    store.settle(Waiting, clock=clock)
+    store.run_until_idle(Waiting, clock=clock)
     (fired,) = store.read(FIRED)
     assert fired.occurred == placed.time + timedelta(hours=1) and receipt.last < fired.position
     assert fired.tags == ("$fired:waiting", "order:o-1")
@@ -64,7 +64,7 @@ def test_two_who_fire_the_same_timers_at_once_fire_each_once(url: str, clock: Cl
     """Rivals that know nothing of each other, and have no lease, cannot fire a timer twice."""
     with ef.Store(url) as store:
         store.extend([OrderPlaced(f"o-{n}") for n in range(300)])
-        store.settle(Waiting, clock=clock)
+        store.run_until_idle(Waiting, clock=clock)
         clock.advance(4_000)
         tables = [timetable(store) for _ in range(4)]
         start = threading.Barrier(4)
@@ -86,12 +86,12 @@ def test_two_who_fire_the_same_timers_at_once_fire_each_once(url: str, clock: Cl
 def test_a_timer_is_cancelled_before_it_fires_or_not_at_all(store: ef.Store, clock: Clock) -> None:
     """A cancellation recorded after the firer looked and before it fires is respected."""
     store.append(OrderPlaced("o-1", 2), OrderPlaced("o-2"))
-    store.settle(Waiting, clock=clock)
+    store.run_until_idle(Waiting, clock=clock)
     clock.advance(4_000)
     late = timetable(store)
     assert len(late) == 3
     store.append(Paid("o-1"))
-    store.settle(Waiting, clock=Clock())  # whose clock shows that nothing is due
+    store.run_until_idle(Waiting, clock=Clock())  # whose clock shows that nothing is due
     assert drive(late.fire(clock())) == 1
     assert [r.event.order for r in store.read(FIRED)] == ["o-2"]
     assert len(timetable(store)) == 0
@@ -103,13 +103,13 @@ def test_a_cancellation_between_looking_and_firing_is_respected(clock: Clock) ->
     engine = Faulty(inner)
     with ef.Store(engine) as store, ef.Store(inner) as rival:
         store.append(OrderPlaced("o-1"), OrderPlaced("o-2"))
-        store.settle(Waiting, clock=Clock())
+        store.run_until_idle(Waiting, clock=Clock())
         clock.advance(4_000)
         table = timetable(store)
 
         def cancelled() -> None:
             rival.append(Paid("o-1"))
-            rival.settle(Waiting, clock=Clock())
+            rival.run_until_idle(Waiting, clock=Clock())
 
         engine.before(cancelled)
         assert drive(table.fire(clock())) == 1
@@ -132,11 +132,11 @@ class Choosy(ef.Process, start="beginning"):
 def test_timers_are_cancelled_by_class_or_by_value(memory: ef.Store, clock: Clock) -> None:
     """Only the named ones end, and only those of the instance."""
     memory.append(OrderPlaced("class"), OrderPlaced("value"), OrderPlaced("other"))
-    memory.settle(Choosy, clock=clock)
+    memory.run_until_idle(Choosy, clock=clock)
     memory.append(Paid("class"), Paid("value"))
-    memory.settle(Choosy, clock=clock)
+    memory.run_until_idle(Choosy, clock=clock)
     clock.advance(4_000)
-    memory.settle(Choosy, clock=clock)
+    memory.run_until_idle(Choosy, clock=clock)
     fired = {(type(r.event).__name__, r.event.order) for r in memory.read(ef.Query.of(types=[ReminderDue, Reminded]))}
     assert fired == {
         ("Reminded", "class"),
@@ -162,7 +162,7 @@ class Backward(ef.Process, start="beginning"):
 def test_a_timer_in_the_past_fires_at_once(store: ef.Store, clock: Clock) -> None:
     """What was due before it was set is due now, even before 1970; it occurred when it was due."""
     store.append(OrderPlaced("o-1"))
-    store.settle(Backward, clock=clock)
+    store.run_until_idle(Backward, clock=clock)
     (fired,) = store.read(FIRED)
     assert fired.occurred is not None and fired.occurred.year == 1969
 
@@ -171,18 +171,18 @@ def test_a_worker_that_comes_late_fires_what_was_due_meanwhile(store: ef.Store, 
     """Nobody was there for a year: the timer is set in the past, by the time of its cause, and fires at once."""
     store.append(OrderPlaced("o-1"))
     clock.advance(365 * 86_400)
-    store.settle(Waiting, clock=clock)
+    store.run_until_idle(Waiting, clock=clock)
     assert store.count(FIRED) == 1
 
 
 def test_a_clock_that_jumps_fires_nothing_twice(memory: ef.Store, clock: Clock) -> None:
     """A jump ahead fires what is due by it, once; a step back holds the rest until their time has come again."""
     memory.append(OrderPlaced("o-1", 3))
-    memory.settle(Waiting, clock=clock)
+    memory.run_until_idle(Waiting, clock=clock)
     fired: list[int] = []
     for seconds in (5_000, -4_900, 100, 20_000, -30_000, 30_000):
         clock.advance(seconds)
-        memory.settle(Waiting, clock=clock)
+        memory.run_until_idle(Waiting, clock=clock)
         fired.append(memory.count(FIRED))
     assert fired == [1, 1, 1, 3, 3, 3]
 
@@ -201,9 +201,9 @@ def test_a_runner_notices_that_its_clock_was_set(memory: ef.Store, clock: Clock)
 def test_timers_fire_in_the_order_in_which_they_are_due(memory: ef.Store, clock: Clock) -> None:
     """However they were set."""
     memory.append(OrderPlaced("o-1", 3), OrderPlaced("o-2", 3))
-    memory.settle(Waiting, clock=clock)
+    memory.run_until_idle(Waiting, clock=clock)
     clock.advance(86_400)
-    memory.settle(Waiting, clock=clock)
+    memory.run_until_idle(Waiting, clock=clock)
     assert [r.event.order for r in memory.read(FIRED)] == ["o-1", "o-2"] * 3
 
 
@@ -213,10 +213,10 @@ def test_an_answer_that_is_lost_while_firing_changes_nothing(fault: str, clock: 
     engine = Faulty(MemoryEngine())
     with ef.Store(engine) as store:
         store.append(OrderPlaced("o-1"), OrderPlaced("o-2"))
-        store.settle(Waiting, clock=clock)
+        store.run_until_idle(Waiting, clock=clock)
         clock.advance(4_000)
         getattr(engine, fault)()
-        store.settle(Waiting, clock=clock)
+        store.run_until_idle(Waiting, clock=clock)
         assert [r.event.order for r in store.read(FIRED)] == ["o-1", "o-2"]
 
 
@@ -224,7 +224,7 @@ def test_ten_thousand_due_timers_fire_in_ten_seconds(url: str, clock: Clock) -> 
     """A worker that has just started finds them in the log and fires them all."""
     with ef.Store(url) as store:
         store.extend([OrderPlaced(f"o-{n}", 1_000) for n in range(10)])
-        store.settle(Waiting, clock=clock)
+        store.run_until_idle(Waiting, clock=clock)
         clock.advance(86_400 * 365)
         began = time.perf_counter()
         table = timetable(store)
@@ -239,10 +239,10 @@ def test_a_restart_reads_no_more_than_it_must(url: str, clock: Clock, monkeypatc
     monkeypatch.setattr("eventfold.processes.timers.SNAPSHOT_EVERY_EVENTS", 500)
     with ef.Store(url) as store:
         store.append(OrderPlaced("o-1", 900))
-        store.settle(Waiting, clock=clock)
+        store.run_until_idle(Waiting, clock=clock)
         timetable(store)  # keeps
         store.append(OrderPlaced("o-2", 5))
-        store.settle(Waiting, clock=Clock())
+        store.run_until_idle(Waiting, clock=Clock())
         engine, reads = store.projections.log.engine, []
         read = engine.read
 
@@ -262,7 +262,7 @@ def test_a_restart_reads_no_more_than_it_must(url: str, clock: Clock, monkeypatc
 def test_a_snapshot_of_another_history_is_not_believed(memory: ef.Store, clock: Clock) -> None:
     """Where another event stands at its position, or its form is another or broken, the log is read instead."""
     memory.append(OrderPlaced("o-1", 2))
-    memory.settle(Waiting, clock=clock)
+    memory.run_until_idle(Waiting, clock=clock)
     engine = memory.projections.log.engine
     first = drive(engine.event_id(1)) or b""
     for kept in (

@@ -70,12 +70,12 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_settling_does_all_there_is_to_do(shop: Path) -> None:
-    """What a process writes comes into the read model, and out by the effect, before `settle` returns."""
+    """What a process writes comes into the read model, and out by the effect, before `run_until_idle` returns."""
     import allthings  # pyright: ignore[reportMissingImports]
 
     with ef.Store("shop.db") as store:
         store.append(allthings.Placed("o-1", 80))
-        store.settle(allthings.Orders, allthings.Confirming, allthings.tell)
+        store.run_until_idle(allthings.Orders, allthings.Confirming, allthings.tell)
         assert store.rows(allthings.Orders) == [allthings.Orders("o-1", 80, True)]
     assert (shop / "told.txt").read_text() == "o-1\n"
 
@@ -140,7 +140,7 @@ def test_what_cannot_be_run_is_told(shop: Path) -> None:
         with pytest.raises(InvalidProcess, match="nothing to run"):
             store.run()
         with pytest.raises(InvalidProcess, match="Two of what is to be run are called confirming"):
-            store.settle(allthings.Confirming, Clash)
+            store.run_until_idle(allthings.Confirming, Clash)
     ran = subprocess.run(
         [sys.executable, "-m", "eventfold", "run", "shop.db", "allthings:Placed"],
         cwd=shop,

@@ -38,7 +38,7 @@ def worked(store: ef.Store) -> None:
     """Several orders, each placed and paid, all of it taken."""
     for number in range(8):
         store.append(OrderPlaced(f"o-{number}"), Paid(f"o-{number}"))
-    store.settle(Split, mail)
+    store.run_until_idle(Split, mail)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_class_that_cannot_be_imported_keeps_no_other_from_being_proved(
         patched.syspath_prepend(str(tmp_path))
         gone = importlib.import_module("verified_elsewhere").Gone
         worked(store)
-        store.settle(gone)
+        store.run_until_idle(gone)
         del sys.modules["verified_elsewhere"]
     proofs = {(proof.name, proof.partition): proof for proof in store.projections.verify()}
     split = [proof for (name, _), proof in proofs.items() if name == "verified_gone"]

@@ -97,7 +97,7 @@ def test_every_command_says_what_it_did_in_eighty_columns(desk: Desk) -> None:
     assert "due: its runner retries" in desk("retry", "apart", "16")
     assert "stops skips event 16: five." in desk("skip", "stops", "16", "--because", "five")
     assert "plain continues from its position" in desk("accept", "plain")
-    assert "stops is removed; it was at position" in desk("forget", "stops")
+    assert "stops is removed; it was at position" in desk("remove", "stops")
     assert "events, each exactly once" in desk("verify", group="")
 
 
@@ -170,7 +170,7 @@ def test_a_runner_asked_to_end_while_it_starts_ends_in_order(desk: Desk, number:
 
 def _through(store: ef.Store) -> bool:
     """Whether all three have come as far as they can."""
-    found = store.projections.status() if len(store.projections.known()) == 3 else []
+    found = store.projections.status() if len(store.projections.list()) == 3 else []
     return bool(found) and all(each.position >= 200 or each.state == "stopped" for each in found)
 
 

@@ -51,8 +51,8 @@ def foreign(folder: Path) -> Engine:
 ASKED: dict[str, Callable[[ef.Store], Any]] = {
     "project": lambda store: store.project(CarrierMonth),
     "run": lambda store: store.run(CarrierMonth),
-    "settle": lambda store: store.settle(CarrierMonth),
-    "subscription": lambda store: store.settle(Mail()),
+    "settle": lambda store: store.run_until_idle(CarrierMonth),
+    "subscription": lambda store: store.run_until_idle(Mail()),
     "follow": lambda store: next(iter(store.follow(name="billing"))),
     "wait": lambda store: store.wait(CarrierMonth),
     "wait by name": lambda store: store.wait("carrier_month"),
@@ -71,7 +71,7 @@ def test_an_engine_without_a_place_for_rows_refuses_read_models(asked: str, tmp_
         with pytest.raises(NotSupported) as refused:
             ASKED[asked](store)
     assert refused.value.fields == {"engine": "elsewhere", "capability": "default target"}
-    assert "target=" in refused.value.now
+    assert "target=" in refused.value.remedy
 
 
 def test_an_async_store_refuses_them_as_well(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_an_async_store_refuses_them_as_well(tmp_path: Path) -> None:
             with pytest.raises(NotSupported):
                 await store.project(CarrierMonth)
             with pytest.raises(NotSupported):
-                await store.settle(Mail())
+                await store.run_until_idle(Mail())
             with pytest.raises(NotSupported):
                 async with store.follow(name="billing") as follower:
                     await anext(aiter(follower))
@@ -103,7 +103,7 @@ def test_a_store_can_be_told_where_they_live(tmp_path: Path) -> None:
         made = store.rows(CarrierMonth)
     with ef.Store(foreign(tmp_path), target=rows) as again:
         assert again.rows(CarrierMonth) == made != []
-        assert [known.name for known in again.projections.known()] == ["billing", "carrier_month"]
+        assert [known.name for known in again.projections.list()] == ["billing", "carrier_month"]
         with again.follow(name="billing") as follower:
             assert next(iter(follower)).position == first.position + 1
 
@@ -132,7 +132,7 @@ def test_a_read_model_may_say_itself_where_it_lives(tmp_path: Path, monkeypatch:
         store.append(*flights(20))
         store.project(Apart)
         made = store.rows(Apart)
-        assert [known.name for known in store.projections.known()] == ["apart"]
+        assert [known.name for known in store.projections.list()] == ["apart"]
     with ef.Store(foreign(tmp_path)) as again:
         assert again.rows(Apart) == made != []
 

@@ -81,7 +81,7 @@ def test_one_at_a_time_follows_a_name(shared_url: str) -> None:
             with other.follow(name="billing") as second, pytest.raises(LeaseHeld, match=f"followed by .*{os.getpid()}"):
                 next(second.pages())
             with pytest.raises(LeaseHeld):
-                other.projections.forget("billing")
+                other.projections.remove("billing")
             (status,) = other.projections.status("billing")
             assert (status.state, status.behind) == ("behind", 27)
         with other.follow(name="billing") as second:
@@ -118,9 +118,9 @@ def test_a_changed_question_is_refused_until_the_old_progress_is_given_up(store:
     with store.follow(DEPARTED, name="billing") as follower:
         taken(follower, 5)
     changed = store.follow(name="billing")
-    with changed, pytest.raises(ProjectionChanged, match="eventfold projections forget billing"):
+    with changed, pytest.raises(ProjectionChanged, match="eventfold projections remove billing"):
         next(changed.pages())
-    position = store.projections.forget("billing")
+    position = store.projections.remove("billing")
     with pytest.raises(UnknownProjection):
         store.projections.status("billing")
     with store.follow(name="billing", after=position) as follower:
@@ -151,7 +151,7 @@ def test_a_name_means_one_thing(store: ef.Store) -> None:
     nameless = store.follow()
     with nameless, pytest.raises(InvalidInput, match="no name"):
         nameless.acknowledge()
-    assert [(known.name, known.kind) for known in store.projections.known()] == [
+    assert [(known.name, known.kind) for known in store.projections.list()] == [
         ("billing", "follower"),
         ("carrier_month", "rows"),
     ]
@@ -193,7 +193,7 @@ def test_a_follower_of_a_restored_log_stops_and_can_begin_anew(store: ef.Store) 
         next(again.pages())
     assert not proof(store)[0]
     assert store.projections.status("billing")[0].state == "stopped"
-    store.projections.forget("billing")
+    store.projections.remove("billing")
     with store.follow(name="billing", after=15) as follower:
         assert taken(follower, 5) == [16, 17, 18, 19, 20]
     assert proof(store)[:2] == (True, 5)

@@ -36,7 +36,7 @@ ACTS: dict[str, Act] = {
     "rebuild and switch": rebuilt,
     "roll back": lambda store: store.projections.rollback(Flaky),
     "discard": lambda store: store.projections.discard(Flaky),
-    "forget": lambda store: store.projections.forget(Flaky),
+    "forget": lambda store: store.projections.remove(Flaky),
 }
 GENERATIONS = ["rebuild and switch", "roll back", "discard"]
 ENTRIES = ["retry", "skip", "skip the first"]

@@ -40,7 +40,7 @@ class Restored:
             store.extend(flights(20))
             assert self.do("run", url, *self.codes, "--once").code == 0
             with ef.Store(backup) as copy:
-                store.copy_to(copy, succeed=True)
+                store.copy_to(copy, keep_identity=True)
             store.extend(flights(30, 20))
             assert self.do("run", url, *self.codes, "--once").code == 0
 

@@ -188,7 +188,7 @@ def test_a_view_is_the_same_rows_without_a_table(store: ef.Store) -> None:
     assert sum(r.flights + r.cancelled for r in past.values()) == 100
     later = store.view(CarrierMonth, since=past)
     assert sum(r.flights + r.cancelled for r in later.values()) == 300
-    assert store.projections.known() == []
+    assert store.projections.list() == []
 
 
 def test_classes_that_cannot_be_kept_are_refused_with_the_reason() -> None:
@@ -320,7 +320,7 @@ def test_one_written_name_of_a_type_is_enough(store: ef.Store) -> None:
         warnings.simplefilter("error")
         store.append(OldDelivered("o-1"))
         store.project(Deliveries)
-        store.projections.forget(Deliveries)
+        store.projections.remove(Deliveries)
     with ef.Store("memory:") as other, warnings.catch_warnings():
         warnings.simplefilter("error")
         other.append(Delivered("o-1"))

@@ -216,7 +216,7 @@ def test_whoever_keeps_a_runner_from_writing_to_a_server_is_named(
             other.rollback()
             store.wait(CarrierMonth, timeout=10)
             assert not runner.failed
-        store.projections.forget(CarrierMonth)
+        store.projections.remove(CarrierMonth)
 
 
 def test_a_follower_that_acknowledges_nothing_is_told(store: ef.Store) -> None:

@@ -70,11 +70,11 @@ COMPATIBLE = [
     ({"n": list[int]}, {"n": tuple[float, ...]}),
     ({"n": Literal["a"]}, {"n": Literal["a", "b"]}),
     ({"n": int}, {"n": Any}),
-    ({"n": int, "m": str}, {"n": int, "more": (ef.Unknown, {})}),
+    ({"n": int, "m": str}, {"n": int, "more": (ef.UnknownFields, {})}),
     ({"n": Annotated[int, msgspec.Meta(ge=1)]}, {"n": Annotated[int, msgspec.Meta(ge=0)]}),
     ({"n": Annotated[str, msgspec.Meta(max_length=3)]}, {"n": Annotated[str, msgspec.Meta(max_length=9)]}),
     ({"n": int}, {"n": (int, 0)}),
-    ({"n": int, "more": (ef.Unknown, {})}, {"n": int}),
+    ({"n": int, "more": (ef.UnknownFields, {})}, {"n": int}),
 ]
 BREAKING = [
     ({"n": int}, {"n": str}),

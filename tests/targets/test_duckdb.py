@@ -242,7 +242,7 @@ def test_the_file_follows_a_switch_and_a_rollback_and_goes_when_forgotten(store:
     (folder / "carrier_month.parquet").write_bytes(b"spoilt")
     store.project(kept)
     assert parquet(folder) == folded(flights(40))
-    store.projections.forget(kept)
+    store.projections.remove(kept)
     assert not (folder / "carrier_month.parquet").exists()
 
 

@@ -255,9 +255,9 @@ def test_generations_are_shown_dropped_and_forgotten_there(store: ef.Store, tmp_
     store.projections.discard("carrier_month")
     assert {generation for _, generation in sink.rows} == {1, 2}
     assert proved(store)
-    store.projections.forget("carrier_month")
+    store.projections.remove("carrier_month")
     assert not sink.rows and not sink.live
-    assert store.projections.known() == []
+    assert store.projections.list() == []
     store.project(kept)  # and begins anew
     assert sink.readers() == folded(flights(100))
 
@@ -317,7 +317,7 @@ def test_the_store_may_be_in_postgresql(tmp_path: Path) -> None:
         store.projections.switch(kept)
         assert sink.readers() == folded(flights(120))
         assert all(proof.proved for proof in store.projections.verify(kept))
-        store.projections.forget(kept)
+        store.projections.remove(kept)
         assert not sink.rows
 
 
@@ -351,14 +351,14 @@ def test_commands_know_it_by_its_name(kind: str, tmp_path: Path) -> None:
         (("projections", "parked"), ""),
         (("projections", "show"), "carrier_month"),
         (("verify",), "exactly once"),
-        (("projections", "forget"), "forgotten"),
+        (("projections", "remove"), "removed"),
     ):
         ran = do(*words, url, "carrier_month", *(path if words[0] == "projections" else ()))
         assert ran.code == 0 and says in ran.out, (words, ran)
         if words[-1] == "rebuild" and kind == "redis":
             assert in_redis(address) == folded(flights(50))
     with ef.Store(url) as store:
-        assert store.projections.known() == []
+        assert store.projections.list() == []
 
 
 # Redis
@@ -492,7 +492,7 @@ def test_redis_follows_switches(store: ef.Store, address: str) -> None:
     store.project(kept)
     assert in_redis(address) == folded(flights(100))
     assert sorted(reader.keys()) == ["carrier_month", "carrier_month:2", "carrier_month:eventfold"]
-    store.projections.forget(kept)
+    store.projections.remove(kept)
     assert reader.keys() == []
 
 
@@ -592,7 +592,7 @@ def test_batches_are_posted_signed_under_an_idempotency_key(store: ef.Store, mon
         store.projections.switch(kept)
         assert receiver.sink.live == {"carrier_month": 2}
         assert receiver.sink.readers() == folded(flights(160))
-        store.projections.forget(kept)
+        store.projections.remove(kept)
         assert not receiver.sink.rows
         assert not receiver.refused and len(receiver.keys) == len(set(receiver.keys))
 
@@ -630,7 +630,7 @@ def test_the_receiver_that_the_page_shows_keeps_its_word(store: ef.Store) -> Non
         store.projections.rebuild(kept)
         store.projections.switch(kept)
         assert names["live"] == {"carrier_month": 2} and seen() == folded(flights(200))
-        store.projections.forget(kept)
+        store.projections.remove(kept)
         assert not names["rows"]
 
 

@@ -43,7 +43,7 @@ def main() -> None:
             raise missing_package_error(error) from error
         app(prog_name="eventfold")
     except MissingExtra as error:
-        print(f"{error.what}\n{error.now}", file=sys.stderr)
+        print(f"{error.what}\n{error.remedy}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:  # before any command has started
         os._exit(130)

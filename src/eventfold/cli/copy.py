@@ -24,9 +24,9 @@ def copy(
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Read both logs afterwards, and compare every event.")
     ] = True,
-    succeed: Annotated[
+    keep_identity: Annotated[
         bool,
-        typer.Option("--succeed", help="Give an empty TO the store's identity, so that cursors stay valid."),
+        typer.Option("--keep-identity", help="Give an empty TO the store's identity, so that cursors stay valid."),
     ] = False,
     as_json: Json = None,
 ) -> None:
@@ -41,7 +41,7 @@ def copy(
     output = Output(as_json)
     with open_store(url) as source, open_store(others[0], create=True) as other:
         with progress_bar(output, "copying") as bar:
-            copied = source.copy_to(other, succeed=succeed, verify=False, progress=bar)
+            copied = source.copy_to(other, keep_identity=keep_identity, verify=False, progress=bar)
         proven = None
         if verify:
             with progress_bar(output, "comparing") as bar:

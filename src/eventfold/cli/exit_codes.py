@@ -107,20 +107,20 @@ def print_error(error: EventfoldError, as_json: bool = False) -> None:
     with contextlib.suppress(OSError):
         sys.stdout.flush()  # output that was printed before the error comes first
     if as_json:
-        facts: dict[str, Any] = {"error": error.code, "what": error.what, "now": error.now}
+        facts: dict[str, Any] = {"error": error.code, "what": error.what, "remedy": error.remedy}
         facts |= {name: value for name, value in error.fields.items() if name not in facts}
         sys.stderr.write(msgspec.json.encode(facts, enc_hook=str).decode() + "\n")
         return
-    what, now = _escape_control_characters(error.what), _escape_control_characters(error.now)
+    what, remedy = _escape_control_characters(error.what), _escape_control_characters(error.remedy)
     if not sys.stderr.isatty():
-        sys.stderr.write(f"{what}\n{now}\n")
+        sys.stderr.write(f"{what}\n{remedy}\n")
         return
     from rich.console import Console
     from rich.text import Text
 
     console = Console(stderr=True, highlight=False)
     console.print(Text(what, style="bold red"))
-    console.print(Text(now))
+    console.print(Text(remedy))
 
 
 def print_note(text: str) -> None:

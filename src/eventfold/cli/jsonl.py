@@ -250,7 +250,7 @@ def read_events(source: IO[bytes]) -> Iterator[NewEvent]:
         try:
             yield parse_line(text)
         except InvalidEvent as error:
-            raise InvalidEvent(f"Line {number} cannot be appended. {error.what}", error.now, line=number) from error
+            raise InvalidEvent(f"Line {number} cannot be appended. {error.what}", error.remedy, line=number) from error
 
 
 def read_batches(source: IO[bytes], size: int) -> Iterator[list[NewEvent]]:

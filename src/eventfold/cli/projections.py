@@ -70,7 +70,7 @@ def list_projections(url: Url = None, import_path: ImportPath = ".", as_json: Js
     output = Output(as_json, wide)
     import_projections([], import_path)
     with open_store(url) as store:
-        records = store.projections.known()
+        records = store.projections.list()
     if output.is_json:
         output.write_lines(msgspec.json.encode(each) for each in records)
         return
@@ -417,10 +417,10 @@ def begin(
     report(as_json, known_as, f"continues after position {position:,}.", done="begun", position=position)
 
 
-@projections.command("forget", cls=Command)
-def forget(url: Url = None, name: Name = None, import_path: ImportPath = ".", as_json: Json = None) -> None:
+@projections.command("remove", cls=Command)
+def remove(url: Url = None, name: Name = None, import_path: ImportPath = ".", as_json: Json = None) -> None:
     """Remove a follower's progress, or a read model with all its rows."""
     with open_projection(url, name, import_path) as (admin, named):
-        position = admin.forget(named)
+        position = admin.remove(named)
     text = f"is removed; it was at position {position:,}."
-    report(as_json, named, text, done="forgotten", position=position)
+    report(as_json, named, text, done="removed", position=position)

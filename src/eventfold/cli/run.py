@@ -92,7 +92,7 @@ def print_warning(message: Warning | str, *_place: Any, **_more: Any) -> None:
 def run_until_idle(store: Store, found: Sequence[Any]) -> None:
     """Do all work there is; print all errors but the first, which is raised."""
     try:
-        store.settle(*found)
+        store.run_until_idle(*found)
     except EventfoldError as error:
         for other in getattr(error, "__notes__", ()):
             sys.stderr.write(f"{other}\n")

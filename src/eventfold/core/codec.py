@@ -249,13 +249,15 @@ def _unencodable_field(event: Any) -> str:
 
 def _unreadable_error(codec: Codec, event: Any, data: bytes, error: Exception) -> InvalidEvent:
     if isinstance(error, ValueError) and error.__cause__ is None:  # msgspec's and pydantic's validation errors
-        what, now = f"has a value of the wrong type: {error}", "Give each field the type its class declares."
+        what, remedy = f"has a value of the wrong type: {error}", "Give each field the type its class declares."
     else:
         field = _refusing_field(codec.cls, data, error)
         in_field = f"field {field}: " if field else ""
         what = f"is refused by its own class when it is read: {in_field}{describe_error(error)}"
-        now = "Give it values that the class accepts also when it is read."
-    return InvalidEvent(f"A {codec.type} {what}.", now, type=codec.type, field=field_in(error), event=repr(event)[:500])
+        remedy = "Give it values that the class accepts also when it is read."
+    return InvalidEvent(
+        f"A {codec.type} {what}.", remedy, type=codec.type, field=field_in(error), event=repr(event)[:500]
+    )
 
 
 def _refusing_field(cls: Any, data: bytes, error: Exception) -> str:

@@ -365,7 +365,7 @@ def check_encoded(event: NewEvent) -> NewEvent:
         check_name("key id", event.key)
     for tag in event.tags:
         check_name("tag", tag)
-    for fine, what, now in (
+    for fine, what, remedy in (
         (_is(event.id, bytes) and len(event.id) == 16, f"the id {event.id!r:.60}", "Give 16 bytes, as UUID.bytes has."),
         (_is(event.version, int) and 1 <= event.version < 2**31, f"version {event.version!r}", "Count from 1."),
         (_is(event.data, bytes), f"data of type {type(event.data).__name__}", "Give bytes."),
@@ -391,7 +391,7 @@ def check_encoded(event: NewEvent) -> NewEvent:
         ),
     ):
         if not fine:
-            raise InvalidEvent(f"The event {event.type} has {what}.", now, type=event.type)
+            raise InvalidEvent(f"The event {event.type} has {what}.", remedy, type=event.type)
     return check_new(event)
 
 

@@ -83,7 +83,7 @@ class Event(_Struct):
 
     Frozen and compared by value. ``class X(ef.Event, type="x", version=2, aliases=("old-x",))`` gives it
     a stored name of its own, a schema version, and the older names under which it also stands in logs.
-    Stored fields that it does not know are ignored; a field `more: ef.Unknown = {}` keeps them, and
+    Stored fields that it does not know are ignored; a field `more: ef.UnknownFields = {}` keeps them, and
     ``forbid_unknown_fields=True`` refuses to read such an event.
     """
 

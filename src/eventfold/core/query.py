@@ -72,7 +72,7 @@ class Query(msgspec.Struct, frozen=True):
                 tuple(sorted({check_name("tag", t, reserved=True) for t in _several(tags)})),
             )
         except InvalidEvent as error:
-            raise InvalidQuery(f"A query cannot ask for this. {error.what}", error.now, **error.fields) from None
+            raise InvalidQuery(f"A query cannot ask for this. {error.what}", error.remedy, **error.fields) from None
         return cls((item,)) if item.types or item.tags else cls()
 
     @classmethod

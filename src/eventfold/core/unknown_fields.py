@@ -3,7 +3,7 @@
     class PriceSet(ef.Event):
         item: ef.Tag
         amount: int
-        more: ef.Unknown = {}   # whatever else the stored event has, and is written again with it
+        more: ef.UnknownFields = {}   # whatever else the stored event has, and is written again with it
 
 Knows: JSON objects, and which field keeps. Does not know: which classes there are, what is stored where.
 """
@@ -19,11 +19,11 @@ Encode = Callable[[Any], bytes]
 Decode = Callable[[bytes], Any]
 
 
-class UnknownFields(msgspec.Struct, frozen=True):
+class KeepsUnknownFields(msgspec.Struct, frozen=True):
     """The mark of the field that keeps what a class does not know."""
 
 
-Unknown = Annotated[dict[str, Any], UnknownFields()]
+UnknownFields = Annotated[dict[str, Any], KeepsUnknownFields()]
 
 _parts = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _plain = msgspec.json.decode
@@ -32,7 +32,7 @@ _plain = msgspec.json.decode
 def unknown_field_of(hints: dict[str, Any]) -> str | None:
     """The field that keeps what is unknown, from a class's type hints (with extras)."""
     for field, hint in hints.items():
-        if get_origin(hint) is Annotated and any(isinstance(each, UnknownFields) for each in hint.__metadata__):
+        if get_origin(hint) is Annotated and any(isinstance(each, KeepsUnknownFields) for each in hint.__metadata__):
             return field
     return None
 

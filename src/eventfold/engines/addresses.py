@@ -21,12 +21,12 @@ def address_text(address: Any, called: str) -> str:
         return address
     kind = type(cast(object, address)).__name__
     if address is None:
-        now = 'Give a path or a URL; "memory:" for a log in memory. Perhaps a setting is missing.'
+        remedy = 'Give a path or a URL; "memory:" for a log in memory. Perhaps a setting is missing.'
     elif isinstance(address, bytes):
-        now = "Give text: os.fsdecode(…) makes a path of bytes."
+        remedy = "Give text: os.fsdecode(…) makes a path of bytes."
     else:
-        now = 'Give a path as text, "memory:", "postgresql://…", or an engine.'
-    raise InvalidUrl(f"{called} is {address!r} ({kind}), not an address.", now, kind=kind)
+        remedy = 'Give a path as text, "memory:", "postgresql://…", or an engine.'
+    raise InvalidUrl(f"{called} is {address!r} ({kind}), not an address.", remedy, kind=kind)
 
 
 def file_path(rest: str, scheme: str, address: str) -> str:

@@ -41,16 +41,16 @@ async def copy(
     source: Engine,
     target: Engine,
     *,
-    succeed: bool = False,
+    keep_identity: bool = False,
     progress: Progress | None = None,
     before_succession: Callable[[], Awaitable[None]] | None = None,
 ) -> Copied:
     """Copy what the target does not have yet; `progress` is called with (events there, events in all).
 
-    `succeed` gives an empty target the source's identity in its next epoch, so that followers go on there; one that
-    has it already, from a copy that was interrupted, goes on. `before_succession` is called before the target has the
-    identity, and again when such a copy goes on. Raises InvalidInput where the target has events under an identity of
-    its own, CursorMismatch if it holds anything else than a beginning of the source.
+    `keep_identity` gives an empty target the source's identity in its next epoch, so that followers go on there; one
+    that has it already, from a copy that was interrupted, goes on. `before_succession` is called before the target has
+    the identity, and again when such a copy goes on. Raises InvalidInput where the target has events under an identity
+    of its own, CursorMismatch if it holds anything else than a beginning of the source.
     """
     epoch = source.epoch
     head = (await target.head()).position
@@ -58,12 +58,12 @@ async def copy(
         await _same_beginning(source, target, head)
     if before_succession is not None and has_succeeded(source, target):
         await before_succession()
-    elif succeed and not has_succeeded(source, target):
+    elif keep_identity and not has_succeeded(source, target):
         if head:
             raise InvalidInput(
                 f"The target has {head:,} events and an identity of its own, which a store with events keeps: cursors "
                 "and receipts of its own would not hold any more.",
-                "Copy into an empty store to hand the identity over, or copy without succeed (--succeed).",
+                "Copy into an empty store to hand the identity over, or copy without keep_identity (--keep-identity).",
                 target=target.store_id,
                 store=source.store_id,
                 events=head,

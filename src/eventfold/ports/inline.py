@@ -133,18 +133,18 @@ def _missing_code_error(inlined: InlineRegistration, code: str | None, type: str
     name = inlined.name
     if code is None:
         what = f"{name} is kept within every append of {type}, and this process has not its code."
-        now = f"Open the store with its class (inline=[…]), or give it up: eventfold projections forget {name}."
+        remedy = f"Open the store with its class (inline=[…]), or give it up: eventfold projections remove {name}."
     else:
         what = f"{name} is kept within every append of {type}, by other code ({inlined.code}) than this one's ({code})."
-        now = "Nothing was written: start this process again with the code that is live now."
-    return InlineMissing(what, now, projection=name, type=type, code=code, live=inlined.code)
+        remedy = "Nothing was written: start this process again with the code that is live now."
+    return InlineMissing(what, remedy, projection=name, type=type, code=code, live=inlined.code)
 
 
 def import_refused(inlined: Sequence[str], engine: str) -> NotSupported:
     """Events of another log cannot be taken over where read models are kept within appends."""
     return NotSupported(
         f"{', '.join(inlined)} would not be folded from events that are copied into this store.",
-        f"Give it up first (eventfold projections forget {inlined[0]}), copy, and name it again afterwards.",
+        f"Give it up first (eventfold projections remove {inlined[0]}), copy, and name it again afterwards.",
         engine=engine,
         capability="inline read models of a copy",
     )
@@ -154,7 +154,7 @@ def joined_append_refused(name: str, type: str, engine: str) -> NotSupported:
     """An append that joins a transaction of its user's has its positions only at the COMMIT: too late to fold it."""
     return NotSupported(
         f"An append of {type} cannot join a transaction of yours: {name} is kept within every append of it.",
-        f"Append it in a transaction of its own, or give {name} up: eventfold projections forget {name}.",
+        f"Append it in a transaction of its own, or give {name} up: eventfold projections remove {name}.",
         engine=engine,
         capability="joined appends of inline read models",
     )

@@ -91,7 +91,7 @@ def at(event: Any, moment: datetime) -> Timer:
     try:
         to_micros(moment)
     except EventfoldError as error:
-        raise InvalidProcess(f"A timer cannot be set. {error.what}", error.now) from None
+        raise InvalidProcess(f"A timer cannot be set. {error.what}", error.remedy) from None
     return Timer(_event(event), None, moment)
 
 

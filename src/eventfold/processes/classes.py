@@ -23,7 +23,7 @@ class ProcessOptions(msgspec.Struct, frozen=True):
     name: str | None = None
     start: Start | None = None
     attempts: int = 5
-    bound: int = 100
+    max_chain: int = 100
     partitions: int = 1
 
 
@@ -43,8 +43,8 @@ def set_process_options(cls: type, keywords: dict[str, Any]) -> None:
         raise InvalidProcess(
             f"The keywords of {cls.__qualname__} cannot be used: {error}.", "See ef.Process for what they mean."
         ) from None
-    if min(terms.attempts, terms.bound, terms.partitions) < 1:
-        raise InvalidProcess(f"{cls.__qualname__} has less than one attempt, bound or partition.", "Give 1 or more.")
+    if min(terms.attempts, terms.max_chain, terms.partitions) < 1:
+        raise InvalidProcess(f"{cls.__qualname__} has less than one attempt, reaction or partition.", "Give 1 or more.")
     set_class_data(cls, _OPTIONS, terms)
 
 
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
             name: str | None = None,
             start: Start | None = None,
             attempts: int = 5,
-            bound: int = 100,
+            max_chain: int = 100,
             partitions: int = 1,
             **keywords: Any,
         ) -> ProcessMeta: ...
@@ -113,7 +113,7 @@ class Process(_Struct):
     `after(…)`, `at(…)`, `cancel(…)`, or an event to be recorded. Replay folds and never reacts.
 
     Class keywords: `start` "beginning" or "now": which events it reacts to when it is first run; there is no default.
-    `name` (the class's name in snake_case); `attempts` at an event before the instance counts as stuck; `bound` how
+    `name` (the class's name in snake_case); `attempts` at an event before the instance counts as stuck; `max_chain` how
     many reactions may cause each other without a timer between them; `partitions` how many runners may share the work.
     """
 

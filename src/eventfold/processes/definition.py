@@ -35,7 +35,7 @@ class ProcessDefinition(msgspec.Struct):
     name: str
     start: Start
     attempts: int
-    bound: int
+    max_chain: int
     partitions: int
     events: tuple[type, ...]
     tags: tuple[str, ...]
@@ -102,7 +102,7 @@ def _compile(cls: type[Process]) -> ProcessDefinition:
     partitions = terms.partitions if tags else 1
     events = _events(cls)
     plan = ProcessDefinition(
-        cls, name, terms.start, terms.attempts, terms.bound, partitions, events, tags, declarations_version(), {}
+        cls, name, terms.start, terms.attempts, terms.max_chain, partitions, events, tags, declarations_version(), {}
     )
     for event in events:
         plan.keys[event] = _keys(plan, event)

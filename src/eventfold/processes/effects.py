@@ -28,18 +28,18 @@ HOUR_S = 3600.0
 
 
 class RetryPolicy(msgspec.Struct, frozen=True):
-    """How often an event is tried (`attempts`), and how long is waited in between: `first` seconds, then four times
-    as long with each attempt, up to `most`; each spread by chance, so that what failed together does not come back
-    together.
+    """How often an event is tried (`attempts`), and how long is waited in between: `first_delay` seconds, then four
+    times as long with each attempt, up to `max_delay`; each spread by chance, so that what failed together does not
+    come back together.
     """
 
     attempts: int = 8
-    first: float = 1.0
-    most: float = HOUR_S
+    first_delay: float = 1.0
+    max_delay: float = HOUR_S
 
     def pause(self, attempts: int) -> float:
         """Seconds to wait after so many attempts."""
-        return min(self.first * 4.0 ** min(attempts - 1, 30), self.most) * random.uniform(0.75, 1.25)  # noqa: S311 (not a secret)
+        return min(self.first_delay * 4.0 ** min(attempts - 1, 30), self.max_delay) * random.uniform(0.75, 1.25)  # noqa: S311 (not a secret)
 
 
 class Effect(msgspec.Struct, frozen=True):
@@ -85,8 +85,8 @@ def effect(
     start: Start,
     name: str | None = None,
     attempts: int = 8,
-    first: float = 1.0,
-    most: float = HOUR_S,
+    first_delay: float = 1.0,
+    max_delay: float = HOUR_S,
     key: str | None = None,
     partitions: int = 1,
 ) -> Callable[[Callable[[Any], Any]], Effect]:
@@ -94,9 +94,9 @@ def effect(
 
     The function is called at least once for every event its annotation names (`Paid`, a union, or `ef.Recorded[Paid]`,
     whose `id` is the same every time: use it as key where it does something). `start` "now" or "beginning"; there is no
-    default. Where it raises, it is tried again after `first` seconds, four times as long with every attempt up to
-    `most`, `attempts` times; then the event is parked until somebody retries or skips it. Events with the same tags
-    (or the same tag `key`) wait for each other, others go on. `partitions`: how many are done at the same time.
+    default. Where it raises, it is tried again after `first_delay` seconds, four times as long with every attempt up to
+    `max_delay`, `attempts` times; then the event is parked until an operator retries or skips it. Events with the same
+    tags (or the same tag `key`) wait for each other, others go on. `partitions`: how many are done at the same time.
     """
 
     def declare(function: Callable[[Any], Any]) -> Effect:
@@ -108,7 +108,7 @@ def effect(
             events,
             recorded,
             start,
-            RetryPolicy(attempts, first, most),
+            RetryPolicy(attempts, first_delay, max_delay),
             key,
             partitions,
             code,
@@ -136,7 +136,7 @@ def build_effect(
         )
     if start not in ("now", "beginning"):
         raise InvalidProcess(f"The effect {name} starts at {start!r}.", 'Say start="now" or start="beginning".')
-    if policy.attempts < 1 or partitions < 1 or policy.first < 0 or policy.most < 0:
+    if policy.attempts < 1 or partitions < 1 or policy.first_delay < 0 or policy.max_delay < 0:
         raise InvalidProcess(f"The effect {name} has no attempt, no partition or a negative pause.", "Give 1 or more.")
     for event in events:
         if not is_event_class(event):
@@ -194,8 +194,8 @@ def webhook(
     name: str,
     timeout: float = 15.0,
     attempts: int = 8,
-    first: float = 5.0,
-    most: float = 10 * HOUR_S,
+    first_delay: float = 5.0,
+    max_delay: float = 10 * HOUR_S,
     key: str | None = None,
     partitions: int = 1,
     headers: Mapping[str, str] | None = None,
@@ -222,7 +222,15 @@ def webhook(
         accepted(url, post(url, body, given, timeout, str(recorded.id)), str(recorded.id))
 
     return build_effect(
-        deliver, name, events, True, start, RetryPolicy(attempts, first, most), key, partitions, f"{__name__}:{name}"
+        deliver,
+        name,
+        events,
+        True,
+        start,
+        RetryPolicy(attempts, first_delay, max_delay),
+        key,
+        partitions,
+        f"{__name__}:{name}",
     )
 
 

@@ -93,11 +93,11 @@ class Reaction:
         if self._log.engine.epoch == self._epoch:
             self._log.cache.put((type(question), *self._key), state, position, self._epoch)
         wishes = self._actions_for(copy_state(state))
-        if wishes and self._hops > self._plan.bound:
+        if wishes and self._hops > self._plan.max_chain:
             raise self._error(
                 ProcessLoops,
-                f"and its own commands have made it react {self._plan.bound} times in a row, no timer between them",
-                "End the loop there: ask for nothing where nothing is left to do. If it is none, raise bound=….",
+                f"and its own commands have made it react {self._plan.max_chain} times in a row, no timer between them",
+                "End the loop there: ask for nothing where nothing is left to do. If it is none, raise max_chain=….",
                 0,
                 self._describe_action(wishes[0]),
             )
@@ -221,14 +221,14 @@ class Reaction:
         return repr(wish)
 
     def _error(
-        self, kind: type[ProcessError], what: str, now: str, index: int | None = None, command: str = ""
+        self, kind: type[ProcessError], what: str, remedy: str, index: int | None = None, command: str = ""
     ) -> ProcessError:
         recorded, plan = self._recorded, self._plan
         which = "" if index is None else f", command {index}"
         return kind(
             f"{plan.location} reacted to event {recorded.position} ({recorded.type}) "
             f"of {self._text or plan.name}{which} {what}.",
-            now,
+            remedy,
             process=plan.name,
             key=self._text,
             position=recorded.position,

@@ -211,7 +211,7 @@ def run_until_idle(
             raise ProcessError(
                 f"{name_of(each)} did not get through event {stuck[0].position} ({stuck[0].type}) of {stuck[0].key}: "
                 f"{stuck[0].error}",
-                "Mend it and settle again, or see eventfold processes.",
+                "Fix it and run again, or see eventfold processes.",
                 process=name_of(each),
                 key=stuck[0].key,
                 position=stuck[0].position,

@@ -1,10 +1,11 @@
-"""The administration of a store's projections: run, status, rows, proofs; pause to forget; rebuild to discard.
+"""The administration of a store's projections: run, status, rows, proofs; pause to remove; rebuild to discard.
 
 Knows: what may be asked and done, by class or by name. Does not know: how an event is folded, how rows are kept.
 """
 
 from __future__ import annotations
 
+import builtins
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -206,7 +207,7 @@ class ProjectionAdmin:
 
     # Looking
 
-    def known(self) -> list[ProjectionRecord]:
+    def list(self) -> builtins.list[ProjectionRecord]:
         """Every projection and follower of the store, by name; of those in a database that is away, what is noted here.
 
         `kind` is rows, sql, effects, follower or, where only its name is known here, elsewhere.
@@ -222,9 +223,9 @@ class ProjectionAdmin:
                     found[name] = require_record(self.catalog.find(name)[1], name)
         return sorted(found.values(), key=lambda each: each.name)
 
-    def status(self, *projections: Named) -> list[Status]:
+    def status(self, *projections: Named) -> builtins.list[Status]:
         """Where projections stand, by default all of `known()`, and why they are behind if they are."""
-        return [self._status(each, not projections) for each in projections or [record.name for record in self.known()]]
+        return [self._status(each, not projections) for each in projections or [record.name for record in self.list()]]
 
     def _status(self, projection: Named, one_of_all: bool) -> Status:
         try:
@@ -237,7 +238,7 @@ class ProjectionAdmin:
                 raise
             return unreachable_status(noted, run(self.log.engine.head()).position, error)
 
-    def checkpoints(self, projection: Named) -> list[Checkpoint]:
+    def checkpoints(self, projection: Named) -> builtins.list[Checkpoint]:
         """Every checkpoint of a projection, with its ledger, of all its generations."""
         name, target = self.catalog.find(projection)
         return target.checkpoints(name)
@@ -249,7 +250,7 @@ class ProjectionAdmin:
         order: str | Sequence[str],
         limit: int | None,
         generation: int | None,
-    ) -> list[P]:
+    ) -> builtins.list[P]:
         """See Store.rows."""
         by = sort_fields(order)
         definition = projection_definition(projection)
@@ -268,7 +269,7 @@ class ProjectionAdmin:
             raise unstorable_filter_error(definition.name, definition.rows.table, packed, error) from error
         return [definition.rows.unpack(row) for row in found]
 
-    def verify(self, *projections: Named, progress: Progress = lambda _done, _all: None) -> list[Proof]:
+    def verify(self, *projections: Named, progress: Progress = lambda _done, _all: None) -> builtins.list[Proof]:
         """Count the log again and hold every ledger against it: of these projections and followers, or of all.
 
         Processes and effects are named by their class or name as well. A proof says of every event that it was taken
@@ -278,7 +279,7 @@ class ProjectionAdmin:
         """
         todo: list[tuple[Target, Checkpoint, ProjectionDefinition | None, bool]] = []
         proofs: list[Proof] = []
-        for each in projections or [record.name for record in self.known()]:
+        for each in projections or [record.name for record in self.list()]:
             try:
                 todo.extend(self._checkpoints_to_verify(each))
             except TargetUnavailable as error:
@@ -300,7 +301,7 @@ class ProjectionAdmin:
 
     def _checkpoints_to_verify(
         self, projection: Named
-    ) -> list[tuple[Target, Checkpoint, ProjectionDefinition | None, bool]]:
+    ) -> builtins.list[tuple[Target, Checkpoint, ProjectionDefinition | None, bool]]:
         """Its checkpoints; with its definition where it is split by key, if that can be imported here.
 
         Last, whether readers neither see that generation nor will.
@@ -318,14 +319,16 @@ class ProjectionAdmin:
             )
         return found
 
-    def verify_rows(self, *projections: Named, progress: Progress = lambda _done, _all: None) -> list[RowProof]:
+    def verify_rows(
+        self, *projections: Named, progress: Progress = lambda _done, _all: None
+    ) -> builtins.list[RowProof]:
         """Fold read models again, beside what readers see, and compare every row: of these, or of all that have rows.
 
         The rows folded again are a generation that is dropped at the end: it needs as much room as the live rows, and
         their database must take writes. Rows that change meanwhile are compared again. Raises ProjectionStopped where
         the fold fails, InvalidProjection for what has no rows or whose class cannot be imported, TargetUnavailable.
         """
-        named = projections or [each.name for each in self.known() if each.kind not in ("effects", "follower")]
+        named = projections or [each.name for each in self.list() if each.kind not in ("effects", "follower")]
         found: list[RowProof] = []
         for each in named:
             definition = self.catalog.definition_of(each)
@@ -352,7 +355,7 @@ class ProjectionAdmin:
         """Go on: after a pause, or once more with the event at which it stopped."""
         self._operations.resume(projection)
 
-    def parked(self, projection: Named, generation: int | None = None) -> list[ParkedEvent]:
+    def parked(self, projection: Named, generation: int | None = None) -> builtins.list[ParkedEvent]:
         """The events that were not handled: parked, due to be tried again, or skipped; by default what readers see."""
         return self._operations.parked(projection, generation)
 
@@ -384,12 +387,12 @@ class ProjectionAdmin:
         """
         return self._operations.begin(projection, at)
 
-    def forget(self, projection: Named) -> int:
+    def remove(self, projection: Named) -> int:
         """Give up what is kept: of a follower its progress, of a read model every generation and its rows.
 
         Returns the position it had come to. Nothing may be at work on it: raises LeaseHeld.
         """
-        return self._operations.forget(projection)
+        return self._operations.remove(projection)
 
     # Generations
 

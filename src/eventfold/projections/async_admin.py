@@ -5,6 +5,7 @@ Knows: which calls there are. Does not know: what they do.
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Awaitable, Callable
 from datetime import date
 from typing import TypeVar
@@ -32,23 +33,25 @@ class AsyncProjectionAdmin:
 
     # Looking
 
-    async def known(self) -> list[ProjectionRecord]:
+    async def list(self) -> builtins.list[ProjectionRecord]:
         """See ProjectionAdmin.known."""
-        return await self.ask(lambda admin: admin.known())
+        return await self.ask(lambda admin: admin.list())
 
-    async def status(self, *projections: Named) -> list[Status]:
+    async def status(self, *projections: Named) -> builtins.list[Status]:
         """See ProjectionAdmin.status."""
         return await self.ask(lambda admin: admin.status(*projections))
 
-    async def checkpoints(self, projection: Named) -> list[Checkpoint]:
+    async def checkpoints(self, projection: Named) -> builtins.list[Checkpoint]:
         """See ProjectionAdmin.checkpoints."""
         return await self.ask(lambda admin: admin.checkpoints(projection))
 
-    async def verify(self, *projections: Named, progress: Progress = lambda _done, _all: None) -> list[Proof]:
+    async def verify(self, *projections: Named, progress: Progress = lambda _done, _all: None) -> builtins.list[Proof]:
         """See ProjectionAdmin.verify. `progress` is called from a thread."""
         return await self.ask(lambda admin: admin.verify(*projections, progress=progress))
 
-    async def verify_rows(self, *projections: Named, progress: Progress = lambda _done, _all: None) -> list[RowProof]:
+    async def verify_rows(
+        self, *projections: Named, progress: Progress = lambda _done, _all: None
+    ) -> builtins.list[RowProof]:
         """See ProjectionAdmin.verify_rows. `progress` is called from a thread."""
         return await self.ask(lambda admin: admin.verify_rows(*projections, progress=progress))
 
@@ -66,7 +69,7 @@ class AsyncProjectionAdmin:
         """See ProjectionAdmin.resume."""
         await self.ask(lambda admin: admin.resume(projection))
 
-    async def parked(self, projection: Named, generation: int | None = None) -> list[ParkedEvent]:
+    async def parked(self, projection: Named, generation: int | None = None) -> builtins.list[ParkedEvent]:
         """See ProjectionAdmin.parked."""
         return await self.ask(lambda admin: admin.parked(projection, generation))
 
@@ -86,9 +89,9 @@ class AsyncProjectionAdmin:
         """See ProjectionAdmin.begin."""
         return await self.ask(lambda admin: admin.begin(projection, at))
 
-    async def forget(self, projection: Named) -> int:
-        """See ProjectionAdmin.forget."""
-        return await self.ask(lambda admin: admin.forget(projection))
+    async def remove(self, projection: Named) -> int:
+        """See ProjectionAdmin.remove."""
+        return await self.ask(lambda admin: admin.remove(projection))
 
     # Generations
 

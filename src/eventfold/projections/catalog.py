@@ -170,7 +170,7 @@ class ProjectionCatalog:
     def _kept_here(definition: ProjectionDefinition, how: str) -> InvalidProjection:
         return InvalidProjection(
             f"{definition.name} is kept in the store's own database already, {how}.",
-            f"Give one of them another name; or give that one up: eventfold projections forget {definition.name}.",
+            f"Give one of them another name; or give that one up: eventfold projections remove {definition.name}.",
             projection=definition.name,
         )
 
@@ -215,7 +215,7 @@ class ProjectionCatalog:
             if record.kind == "follower":
                 raise InvalidProjection(
                     f"{name} is a follower: it has no code and no rows here.",
-                    f"See eventfold projections status {name}; to begin anew: eventfold projections forget {name}.",
+                    f"See eventfold projections status {name}; to begin anew: eventfold projections remove {name}.",
                     projection=name,
                 )
             return self.compile(record.code)

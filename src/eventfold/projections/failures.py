@@ -69,16 +69,18 @@ def ahead_of_log_error(name: str, kind: str, error: CursorMismatch) -> CursorMis
     """The same error, with what to do about a projection whose checkpoint is ahead of the log, or of another one."""
     match kind:
         case "follower":
-            now = f"Give its progress up (eventfold projections forget {name}), and follow it from where you trust it."
+            remedy = (
+                f"Give its progress up (eventfold projections remove {name}), and follow it from where you trust it."
+            )
         case "effects":
-            now = (
-                f"Give its progress up (eventfold projections forget {name}), and run it again: it begins where its "
+            remedy = (
+                f"Give its progress up (eventfold projections remove {name}), and run it again: it begins where its "
                 f"class says (start=…). Or say behind which position it goes on: eventfold projections begin {name} "
                 "--at POSITION."
             )
         case _:
-            now = f"Build it anew from this log: eventfold projections rebuild {name} --switch."
-    return CursorMismatch(error.what, now, **{**error.fields, "projection": name})
+            remedy = f"Build it anew from this log: eventfold projections rebuild {name} --switch."
+    return CursorMismatch(error.what, remedy, **{**error.fields, "projection": name})
 
 
 KEYLESS_NOTE = ' (it has no key that could be read, so all others wait; without_key="park" would set it aside alone)'
@@ -109,7 +111,7 @@ def incomplete_error(checkpoint: Checkpoint) -> ProjectionDamaged:
     name = checkpoint.place.name
     return ProjectionDamaged(
         f"What is kept about {name} is damaged: handled, parked and skipped events are not those that were seen.",
-        f"Restore that database from a backup; or give up what is kept (eventfold projections forget {name}) and have "
+        f"Restore that database from a backup; or give up what is kept (eventfold projections remove {name}) and have "
         "it built again from the log.",
         projection=name,
         table="eventfold_entry",

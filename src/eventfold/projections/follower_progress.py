@@ -141,7 +141,7 @@ class FollowerProgress:
                 f"Follower {self.name} asks another question than the one its progress was kept for "
                 f"(it has come to position {kept.position}).",
                 f"Follow the new question under another name; or give the old progress up with eventfold projections "
-                f"forget {self.name}, and begin where you like (after=…).",
+                f"remove {self.name}, and begin where you like (after=…).",
                 projection=self.name,
                 was=kept.query,
                 query=query,

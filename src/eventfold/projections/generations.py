@@ -65,7 +65,7 @@ async def register(definition: ProjectionDefinition, log: Log, target: Target) -
     if record.kind == "follower":
         raise InvalidProjection(
             f"{definition.name} is the name of a follower of this store.",
-            f"Give one of them another name, or give the follower up: eventfold projections forget {definition.name}.",
+            f"Give one of them another name, or give the follower up: eventfold projections remove {definition.name}.",
             projection=definition.name,
         )
     live = target.checkpoints(definition.name, record.live)[0]
@@ -257,7 +257,7 @@ async def refuse_other_tables(
     now = f"Build it anew and switch to it: eventfold projections rebuild {definition.name} --switch."
     if definition.kind == "effects":
         now = (
-            f"Give its progress up (eventfold projections forget {definition.name}); "
+            f"Give its progress up (eventfold projections remove {definition.name}); "
             "it begins again where its class says."
         )
     raise ProjectionChanged(

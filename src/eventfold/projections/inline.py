@@ -107,7 +107,7 @@ class InlineModel:
             if self.checkpoint is None:
                 raise UnknownProjection(
                     f"The rows of {self.definition.name}, which is kept within every append, are gone.",
-                    f"Give it up (eventfold projections forget {self.definition.name}), then name it again.",
+                    f"Give it up (eventfold projections remove {self.definition.name}), then name it again.",
                     projection=self.definition.name,
                 )
             if before is None or (before.token, before.revision) != (self.checkpoint.token, self.checkpoint.revision):
@@ -274,7 +274,7 @@ def refuse_lost_history(kept: InlineModel, head: int) -> None:
     if checkpoint is not None and checkpoint.position > head:
         raise CursorMismatch(
             f"{checkpoint.place.name} has come to position {checkpoint.position}, and the log ends at {head}.",
-            f"Give it up (eventfold projections forget {checkpoint.place.name}), then name it again: it is made anew.",
+            f"Give it up (eventfold projections remove {checkpoint.place.name}), then name it again: it is made anew.",
             position=checkpoint.position,
         )
 

@@ -116,7 +116,7 @@ def refuse_operation(act: str, record: ProjectionRecord, checkpoints: Sequence[C
     """Raises InvalidProjection on what makes no sense where every append keeps a read model up."""
     if is_inline(checkpoints):
         now = {
-            "paused": "let go of it instead: eventfold projections forget {0}.",
+            "paused": "let go of it instead: eventfold projections remove {0}.",
             "rolled back": "build it with the code of before, and switch: eventfold projections rebuild {0} --switch.",
         }[act]
         raise InvalidProjection(
@@ -144,20 +144,20 @@ def refuse_engine(engine: Engine) -> None:
 def refuse_definition(definition: ProjectionDefinition) -> None:
     """Raises InvalidProjection on one that cannot be kept within appends."""
     if definition.kind == "effects":
-        what, now = "is a subscription, and effects cannot be taken back", "Run it: store.run(…)."
+        what, remedy = "is a subscription, and effects cannot be taken back", "Run it: store.run(…)."
     elif definition.target is not None:
-        what, now = "is kept in another database than the log", "Leave target= away."
+        what, remedy = "is kept in another database than the log", "Leave target= away."
     elif definition.on_error == "park" or definition.partitions > 1:
         what = "parks what fails" if definition.on_error == "park" else "is split by key"
-        now = "Leave on_error= and partitions= away: an event that it cannot take is not appended."
+        remedy = "Leave on_error= and partitions= away: an event that it cannot take is not appended."
     elif not types_of(definition):
-        what, now = "takes every event there is", "Name the event classes that it takes."
+        what, remedy = "takes every event there is", "Name the event classes that it takes."
     elif definition.start != "beginning":
-        what, now = "does not start at the beginning", "Leave start= away."
+        what, remedy = "does not start at the beginning", "Leave start= away."
     else:
         return
     raise InvalidProjection(
-        f"{definition.name} cannot be kept within appends: it {what}.", now, projection=definition.name
+        f"{definition.name} cannot be kept within appends: it {what}.", remedy, projection=definition.name
     )
 
 

@@ -1,4 +1,4 @@
-"""Operations on projections: pause, resume, retry, skip, accept, begin, forget.
+"""Operations on projections: pause, resume, retry, skip, accept, begin, remove.
 
 Each is one transaction of the target, which decides by what it reads there, and is recorded in the log afterwards. An
 operation that changes nothing is not recorded. Knows: parked events, which events wait for them. Does not know: how an
@@ -199,7 +199,7 @@ class ProjectionOperations:
 
         return self._commands.carry_out(target, definition.name, attempt)
 
-    def forget(self, projection: Named) -> int:
+    def remove(self, projection: Named) -> int:
         """Give up what is kept: of a follower its progress, of a read model every generation and its rows."""
         try:
             name, target = self._catalog.find(projection)

@@ -134,4 +134,4 @@ def _fold_one_by_one(
                 elif each and definition.rows.key_of(row) != key:
                     error = key_changed_error(definition, key, row)
                     what = f"Event {item.stored.position} ({item.stored.type}): {error.what}"
-                    raise InvalidProjection(what, error.now, **{**error.fields, "position": item.stored.position})
+                    raise InvalidProjection(what, error.remedy, **{**error.fields, "position": item.stored.position})

@@ -381,19 +381,19 @@ class PostgresDriver:
     def translate_error(self, error: BaseException) -> EventfoldError:
         """TargetUnavailable, with the server's words."""
         if isinstance(error, EventfoldError):
-            return TargetUnavailable(error.what, error.now, address=self.address, detail=str(error))
+            return TargetUnavailable(error.what, error.remedy, address=self.address, detail=str(error))
         if isinstance(error, UnicodeDecodeError):
             return damaged_text_error(self.address, error)
         said = str(error).strip().split("\n")[0] or type(error).__name__
         state = getattr(error, "sqlstate", None) or ""
         what = f"PostgreSQL at {self.address} could not do it: {said.rstrip('.')}."
         if state in ("25006", "42501"):
-            now = "Grant the user the right to write there, or name another database (target=…)."
+            remedy = "Grant the user the right to write there, or name another database (target=…)."
         elif state[:2] in ("", "08", "57", "53"):
-            now = "A runner tries again until the server answers, other calls do not; see whether it is up."
+            remedy = "A runner tries again until the server answers, other calls do not; see whether it is up."
         else:
-            now = "Look at the SQL, and at the tables it names."
-        return TargetUnavailable(what, now, address=self.address, sqlstate=state, detail=said)
+            remedy = "Look at the SQL, and at the tables it names."
+        return TargetUnavailable(what, remedy, address=self.address, sqlstate=state, detail=said)
 
     def lock_holder(self) -> str:
         """The sessions that keep any of those waiting that write read models into this database."""

@@ -99,7 +99,7 @@ class ProcessScenario:
         return self
 
     def _run_until_idle(self) -> None:
-        self._store.settle(*self._processes, clock=self._clock)
+        self._store.run_until_idle(*self._processes, clock=self._clock)
 
     def _timers_of(self, process: type[Process]) -> TimerQueue:
         table = TimerQueue(process_definition(process).name, self._store.projections.log)

@@ -169,7 +169,7 @@ def process_takes_repeats(process: type[Process], events: Sequence[Any]) -> None
     """A second reaction to every event writes nothing."""
     store = Store("memory:")
     store.extend(events)
-    store.settle(process)
+    store.run_until_idle(process)
     before = [recorded.event for recorded in store.read()]
     again = ProcessWorker(process_plan(process), store.projections.log)
     for recorded in store.read():

@@ -44,7 +44,7 @@ def refused(url: str, kind: type[EventfoldError], *words: str, **options: Any) -
         finally:
             engine.end()
         error = caught.value
-        assert error.what.endswith(".") and error.now.endswith((".", "`."))
+        assert error.what.endswith(".") and error.remedy.endswith((".", "`."))
         assert all(word in str(error) for word in words), str(error)
         assert PASSWORD not in str(error)
         assert error.__cause__ is None, "no driver's traceback"

@@ -212,7 +212,7 @@ def test_decisions_in_transactions_of_the_users_need_one_connection(server: Post
             with psycopg.connect(url) as connection:
                 connection.execute("SELECT 1")  # its transaction has begun
                 ready.wait(DEADLINE_S)
-                store.joining(connection).decide(pay, Total(f"t{threading.get_ident()}"))
+                store.in_transaction(connection).decide(pay, Total(f"t{threading.get_ident()}"))
 
         at_once(6, one)
         assert store.count() == 7

@@ -106,7 +106,7 @@ def test_a_joined_decision_is_made_over_what_is_there(url: str, schema: str) -> 
         assert store.state(Account("a-1")).balance == 11
         go_back(url, schema, 1, epoch=True)
         with connection.transaction():
-            done = store.joining(connection).decide(withdraw, Account("a-1"), 1)
+            done = store.in_transaction(connection).decide(withdraw, Account("a-1"), 1)
         assert done.state(Account("a-1")).balance == 9
         confirmed = store.confirm(done.staged)
         assert confirmed is not None

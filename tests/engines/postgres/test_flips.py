@@ -128,7 +128,7 @@ def answers(open_: Callable[[], Opened]) -> dict[str, Any]:
         try:
             found[name] = ask()
         except EventfoldError as error:
-            assert error.what.endswith(".") and error.now.endswith(".")
+            assert error.what.endswith(".") and error.remedy.endswith(".")
             found[name] = error
     return found
 

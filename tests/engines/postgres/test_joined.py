@@ -95,7 +95,7 @@ def test_a_condition_that_does_not_hold_fails_the_commit(url: str, engine: Opene
         conflict = refusal(refused.value)
         assert isinstance(conflict, AppendConflict)
         assert conflict.fields == {"clause": 0, "after": 0, "found": rival.first, "query": "Query(seat:1)"}
-        assert conflict.now == "Read again and decide again."
+        assert conflict.remedy == "Read again and decide again."
     assert (count(url, rows), engine.head().position) == (0, 1)
 
 

@@ -67,7 +67,7 @@ def test_a_lost_answer_is_unconfirmed_and_its_repetition_written_once(
     with pytest.raises(AppendUnconfirmed) as caught:
         engine.append_many([mine])
     assert proxy.lost.is_set()
-    assert "repeat" in caught.value.now
+    assert "repeat" in caught.value.remedy
     assert engine.head().position == 3, "it was written"
     repeated = engine.append_many([mine])[0]
     assert (repeated.first, repeated.last, repeated.repeated) == (2, 3, True)

@@ -131,7 +131,7 @@ def wrong(path: str, truth: list[tuple[str, Any]]) -> set[str]:
     found = answers(path)
     for _, answer in found:
         if isinstance(answer, EventfoldError):
-            assert answer.what.endswith(".") and answer.now.endswith("."), answer
+            assert answer.what.endswith(".") and answer.remedy.endswith("."), answer
     if found[0][0] == "open":
         return set()
     pairs = zip(truth, found, strict=True)

@@ -125,7 +125,7 @@ def answers(path: str) -> dict[str, Any]:
         try:
             found[name] = ask()
         except EventfoldError as error:
-            assert error.what.endswith(".") and error.now.endswith(".")
+            assert error.what.endswith(".") and error.remedy.endswith(".")
             found[name] = error
     found["check"] = [problem.what for problem in engine.check()]
     try:
@@ -208,7 +208,7 @@ def test_a_changed_snapshot_is_an_error_that_names_the_command(path: str) -> Non
         for use in (lambda: store.state(Moves("a-1")), lambda: store.decide(move, Moves("a-1"))):
             with pytest.raises(StoreDamaged, match="does not have the checksum") as refused:
                 use()
-            assert f"eventfold snapshots drop {path}" in refused.value.now
+            assert f"eventfold snapshots drop {path}" in refused.value.remedy
         assert store.count() == 12
     assert eventfold("verify", path).code != 0
     (line,) = eventfold("snapshots", "drop", path, "--json").lines

@@ -71,7 +71,7 @@ def child():
         try:
             use()
         except StoreClosed as refused:
-            assert "fork" in refused.what and refused.now, refused
+            assert "fork" in refused.what and refused.remedy, refused
         else:
             raise AssertionError("an inherited store was used")
     store.close()
@@ -224,7 +224,7 @@ def child():
     try:
         ef.Store(path)
     except StoreClosed as refused:
-        assert "forked" in refused.what and "spawn" in refused.now, refused
+        assert "forked" in refused.what and "spawn" in refused.remedy, refused
     else:
         raise AssertionError("SQLite has no locks here")
     with ef.Store(path + ".other") as other:

@@ -43,7 +43,7 @@ def test_without_room_nothing_is_written_and_it_says_so(path: str, disk: Disk, c
             for _ in range(3):  # the later writes of a commit, or the first ones of the next
                 store.append(*drafts)
                 drafts = [draft(n) for n in range(count)]
-        assert "Nothing" in raised.value.now and "room" in raised.value.now
+        assert "Nothing" in raised.value.remedy and "room" in raised.value.remedy
         before = store.count()
         assert before % count == 1 % count
         disk.mend()
@@ -76,7 +76,7 @@ def test_a_failed_commit_is_never_called_a_failure_or_a_success(path: str, disk:
         disk.refuse(operation, broken)
         with pytest.raises(AppendUnconfirmed) as raised:
             store.using(attempts=1).append(mine)
-        assert raised.value.fields["cause"] == "store-unavailable" and "Repeat" in raised.value.now
+        assert raised.value.fields["cause"] == "store-unavailable" and "Repeat" in raised.value.remedy
         disk.mend()
         assert store.count() == 1
         store.append(mine)
@@ -197,7 +197,7 @@ for n in range(2_000):
         store.append(*[noted(k) for k in range(n % 9 + 1)])
         acknowledged += n % 9 + 1
     except ef.EventfoldError as error:
-        refused.append([type(error).__name__, error.what, error.now])
+        refused.append([type(error).__name__, error.what, error.remedy])
         if len(refused) == 5:
             break
 """
@@ -210,7 +210,7 @@ def fill(process: Other, path: str) -> None:
     refused = process("refused")
     assert len(refused) == 5
     assert {each[0] for each in refused} == {"StoreFull"}
-    assert all(what and now for _, what, now in refused)
+    assert all(what and remedy for _, what, remedy in refused)
     assert process("store.count()") == process("acknowledged") > 10
 
 
@@ -272,5 +272,5 @@ def test_errors_of_the_disk_have_two_sentences(path: str, disk: Disk) -> None:
                 with ef.Store(path) as store:
                     store.using(attempts=1).append(noted(1))
             except EventfoldError as error:
-                assert error.what.endswith(".") and error.now.endswith(".")
+                assert error.what.endswith(".") and error.remedy.endswith(".")
             disk.mend()

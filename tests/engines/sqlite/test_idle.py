@@ -180,7 +180,7 @@ else:
     error = None
 for each in taken:
     os.close(each)
-assert type(error) is StoreUnavailable and "file descriptor" in str(error) and "ulimit -n" in error.now, repr(error)
+assert type(error) is StoreUnavailable and "file descriptor" in str(error) and "ulimit -n" in error.remedy, repr(error)
 """
 
 

@@ -82,8 +82,8 @@ def filled(folder: Path, n: int) -> str:
 def assert_fits(error: EventfoldError, operation: str) -> None:
     """A fault of the disk is not told as damage, nor as another's file, nor as a path where nothing is."""
     assert type(error) in (StoreUnavailable, TargetUnavailable, AppendUnconfirmed), (operation, error)
-    assert "backup" not in error.now, (operation, error)
-    assert error.what.endswith(".") and error.now.endswith("."), error
+    assert "backup" not in error.remedy, (operation, error)
+    assert error.what.endswith(".") and error.remedy.endswith("."), error
 
 
 @pytest.mark.parametrize("call", list(CALLS))
@@ -174,7 +174,7 @@ def test_a_full_disk_during_a_backup_is_told_of_the_copy(path: str, disk: Disk, 
             disk.refuse("write db", full, after)
             with pytest.raises(StoreFull) as raised:
                 store.backup(path + ".copy")
-            assert "copy at" in raised.value.what and "append" not in raised.value.now
+            assert "copy at" in raised.value.what and "append" not in raised.value.remedy
             disk.mend()
         assert sorted(os.listdir(tmp_path)) == before
         store.backup(path + ".copy")
@@ -269,7 +269,7 @@ def test_a_file_that_the_system_does_not_open_is_told_by_its_reason(
     with pytest.raises(EventfoldError) as raised:
         ef.Store(path)
     assert type(raised.value) is kind
-    assert word in str(raised.value) and "backup" not in raised.value.now
+    assert word in str(raised.value) and "backup" not in raised.value.remedy
     disk.mend()
     ef.Store(path).close()
 

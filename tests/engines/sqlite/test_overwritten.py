@@ -62,7 +62,7 @@ def test_the_first_call_after_it_says_so(
         shutil.copyfile(old, path)
         with pytest.raises(StoreDamaged, match="overwritten") as refused:
             ask(store)
-        assert "eventfold restored" in refused.value.now
+        assert "eventfold restored" in refused.value.remedy
         for again in ASKING:
             with pytest.raises(StoreDamaged):
                 again(store)

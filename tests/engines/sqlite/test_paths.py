@@ -34,7 +34,7 @@ def refused(path: str | Path, error: type[EventfoldError], **options: object) ->
     with pytest.raises(error) as raised:
         ef.Store(str(path), **options)  # type: ignore[arg-type]
     assert type(raised.value) is error
-    assert raised.value.what.endswith(".") and raised.value.now.endswith(".")
+    assert raised.value.what.endswith(".") and raised.value.remedy.endswith(".")
     assert before == (Path(path).read_bytes() if os.path.isfile(path) else None)
     if beside is not None:
         made = set(os.listdir(Path(path).parent)) - set(beside)
@@ -48,7 +48,7 @@ def test_a_newer_layout_is_refused_with_the_way_to_upgrade(path: str) -> None:
     ef.Store(path).close()
     foreign(path, "PRAGMA user_version = 99")
     error = refused(path, StoreVersionMismatch)
-    assert "99" in error.what and "pip install -U eventfold" in error.now and error.fields["layout"] == 99
+    assert "99" in error.what and "pip install -U eventfold" in error.remedy and error.fields["layout"] == 99
 
 
 def test_an_empty_file_becomes_a_store_only_where_that_was_asked_for(path: str) -> None:

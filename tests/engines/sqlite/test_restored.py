@@ -60,7 +60,7 @@ def test_a_restored_backup_under_a_running_follower_is_noticed(path: str, way: C
         for use in (lambda: store.append(noted(99)), lambda: numbers(store), store.head):
             with pytest.raises(StoreDamaged) as raised:
                 use()
-            assert raised.value.what and raised.value.now
+            assert raised.value.what and raised.value.remedy
     with ef.Store(path) as store:
         assert numbers(store) == [0, 1, 2, 3, 4]
         with pytest.raises(CursorMismatch), store.follow(after=kept) as follower:
@@ -115,7 +115,7 @@ def test_a_plain_copy_of_the_file_put_back_is_refused_until_it_is_meant(path: st
         with pytest.raises(StoreDamaged, match="position 3") as raised:
             ef.Store(path)
         assert raised.value.fields["head"] == 1 and raised.value.fields["acknowledged"] == 3
-        assert f"eventfold restored {path}" in raised.value.now
+        assert f"eventfold restored {path}" in raised.value.remedy
     done = run(SqliteEngine(path).restored())
     with ef.Store(path) as store:
         assert (done.store, done.ended, done.epoch) == (store.engine.store_id, 1, 2)
@@ -177,7 +177,7 @@ def test_an_older_copy_written_over_the_very_file_never_gives_wrong_events(path:
         try:
             look()
         except EventfoldError as error:
-            assert error.what and error.now
+            assert error.what and error.remedy
     for found in seen:
         assert found in (everything, selected, [*everything, 7])
 
@@ -219,7 +219,7 @@ def test_an_older_copy_beside_the_log_of_a_newer_life_gives_no_wrong_log(path: s
             assert numbers(store) == everything
             assert not missed or gap
     except EventfoldError as error:
-        assert gap and error.what and error.now
+        assert gap and error.what and error.remedy
 
 
 def killed_writer(path: str, process: Callable[..., Other]) -> None:

@@ -81,7 +81,7 @@ def test_followers_go_on_in_a_store_that_succeeds_the_old_one(tmp_path: Path) ->
     """A cursor kept against the source is honoured by its successor."""
     source, target = filled("memory:", 500), ef.Store(str(tmp_path / "there.db"))
     cursor = str(source.cursor(400))
-    source.copy_to(target, succeed=True)
+    source.copy_to(target, keep_identity=True)
     with target.follow(after=cursor) as follower:
         assert next(iter(follower)).position == 401
 
@@ -103,7 +103,7 @@ def test_a_store_with_events_of_its_own_does_not_take_an_identity(tmp_path: Path
     assert not source.copy_to(target).succeeded
     source.append(Noted("t-1", "late"))
     with pytest.raises(InvalidInput, match="identity of its own"):
-        source.copy_to(target, succeed=True)
+        source.copy_to(target, keep_identity=True)
     assert target.head() == 500
     assert target.engine.store_id != source.engine.store_id
     assert source.copy_to(target).events == 501
@@ -117,23 +117,23 @@ def test_a_copy_that_succeeds_goes_on_after_an_interruption(tmp_path: Path) -> N
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        source.copy_to(target, succeed=True, progress=interrupt)
-    for succeed in (True, False, True):
-        copied = source.copy_to(target, succeed=succeed)
+        source.copy_to(target, keep_identity=True, progress=interrupt)
+    for keep_identity in (True, False, True):
+        copied = source.copy_to(target, keep_identity=keep_identity)
         assert (copied.events, copied.succeeded, copied.verified) == (1_500, True, True)
     assert (target.engine.store_id, target.engine.epoch) == (source.engine.store_id, source.engine.epoch + 1)
     assert target.verify(source.cursor(400)) == 400
 
 
 def test_the_command_says_whether_the_identity_was_taken(tmp_path: Path) -> None:
-    """`eventfold copy --succeed` tells that it was, or ends with an error; never is it passed over."""
+    """`eventfold copy --keep-identity` tells that it was, or ends with an error; never is it passed over."""
     here, there = str(tmp_path / "here.db"), str(tmp_path / "there.db")
     filled(here, 500).close()
     for _ in range(2):
-        assert run_command("copy", here, there, "--succeed").lines[0]["succeeded"] is True
+        assert run_command("copy", here, there, "--keep-identity").lines[0]["succeeded"] is True
     other = str(tmp_path / "other.db")
     assert run_command("copy", here, other).lines[0]["succeeded"] is False
-    refused = run_command("copy", here, other, "--succeed")
+    refused = run_command("copy", here, other, "--keep-identity")
     assert refused.code != 0
     assert "identity of its own" in refused.err
 

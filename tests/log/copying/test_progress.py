@@ -134,7 +134,7 @@ def test_each_effect_is_done_once_before_and_after(here: str, there: str, place:
     """Mails, mails that failed, processes with timers and followers go on; read models are built again."""
     work = (mail, late, Reminding)
     with ef.Store(place(here)) as source, ef.Store(place(there)) as copy:
-        source.settle(late)
+        source.run_until_idle(late)
         BAD.add("o-2")
         source.append(Ordered("o-1"))
         source.append(Ordered("o-2"), Ordered("o-3"))
@@ -146,16 +146,16 @@ def test_each_effect_is_done_once_before_and_after(here: str, there: str, place:
             given = [recorded.position for _, recorded in zip(range(2), follower, strict=False)]
             follower.acknowledge()
         source.append(Ordered("o-4"))
-        copied = source.copy_to(copy, succeed=True)
+        copied = source.copy_to(copy, keep_identity=True)
         assert sorted(copied.progress) == ["billing", "moved_late", "moved_mail", "moved_reminding"]
         BAD.clear()
         for name in ("moved_mail", "moved_late", "moved_reminding", "billing"):
             assert all(proof.proved for proof in copy.projections.verify(name)), name
         assert copy.projections.retry("moved_mail") == 1
         year = 366 * 24 * 3600 * 1_000_000
-        copy.settle(*work, Totals, clock=lambda: time.time_ns() // 1000 + year)
+        copy.run_until_idle(*work, Totals, clock=lambda: time.time_ns() // 1000 + year)
         copy.append(Ordered("o-5"))
-        copy.settle(*work, Totals)
+        copy.run_until_idle(*work, Totals)
         once = [f"{late}o-{n}" for late in ("", "late ") for n in range(1, 6)]
         assert sorted(SENT) == sorted([*once, *(f"reminded o-{n}" for n in range(1, 5))])
         assert sum(row.count for row in copy.rows(Totals)) == 5
@@ -176,20 +176,20 @@ def test_nothing_goes_on_at_the_old_place(here: str, place: Place) -> None:
             next(iter(follower))
             assert BEGUN.wait(20)
             threading.Timer(0.3, HOLD.set).start()
-            source.copy_to(copy, succeed=True)
+            source.copy_to(copy, keep_identity=True)
             source.append(Ordered("old"))
             with pytest.raises(LeaseLost):
                 follower.acknowledge()
             copy.append(Ordered("new"))
-            copy.settle(mail)
+            copy.run_until_idle(mail)
             assert SENT == ["slow-1", "new"]
         with pytest.raises(ProjectionStopped, match="paused: the store was copied"):
-            source.settle(mail)
+            source.run_until_idle(mail)
         with pytest.raises(ProjectionStopped, match="paused"):
             next(iter(source.follow(name="billing")))
         assert source.projections.status(mail)[0].state == "paused"
         source.projections.resume(mail)
-        source.settle(mail)
+        source.run_until_idle(mail)
         assert SENT == ["slow-1", "new", "old"]
 
 
@@ -201,16 +201,16 @@ def test_an_interrupted_copy_takes_progress_along_when_it_goes_on(place: Place) 
 
     with ef.Store(place("sqlite")) as source, ef.Store(place("sqlite")) as copy:
         source.extend(Ordered(f"o-{n}") for n in range(1_100))
-        source.settle(late)
+        source.run_until_idle(late)
         source.append(Ordered("last"))
-        source.settle(late)
+        source.run_until_idle(late)
         with pytest.raises(KeyboardInterrupt):
-            source.copy_to(copy, succeed=True, progress=interrupt)
+            source.copy_to(copy, keep_identity=True, progress=interrupt)
         with pytest.raises(ef.EventfoldError):
-            copy.settle(late)
-        source.copy_to(copy, succeed=True)
+            copy.run_until_idle(late)
+        source.copy_to(copy, keep_identity=True)
         copy.append(Ordered("new"))
-        copy.settle(late)
+        copy.run_until_idle(late)
         assert SENT == ["late last", "late new"]
 
 
@@ -221,7 +221,7 @@ def test_a_copy_does_not_succeed_while_effects_cannot_be_ended_at_the_old_place(
     """What is known of one is changed each time by others: the copy ends with an error, before it has the identity."""
     with ef.Store(place("sqlite")) as source, ef.Store(place("sqlite")) as copy:
         source.append(Ordered("o-1"))
-        source.settle(mail)
+        source.run_until_idle(mail)
         target: Any = source.projections.target(mail)
         real, asked = target.control, list[str]()
 
@@ -235,12 +235,12 @@ def test_a_copy_does_not_succeed_while_effects_cannot_be_ended_at_the_old_place(
 
         monkeypatch.setattr(target, "control", disturbed)
         with pytest.raises(TargetUnavailable, match="Try again"):
-            source.copy_to(copy, succeed=True)
+            source.copy_to(copy, keep_identity=True)
         assert copy.engine.store_id != source.engine.store_id
         monkeypatch.undo()
-        assert source.copy_to(copy, succeed=True).progress == ("moved_mail",)
+        assert source.copy_to(copy, keep_identity=True).progress == ("moved_mail",)
         copy.append(Ordered("o-2"))
-        copy.settle(mail)
+        copy.run_until_idle(mail)
         assert SENT == ["o-1", "o-2"]
 
 
@@ -248,12 +248,12 @@ def test_a_copy_with_an_identity_of_its_own_repeats_nothing_either(place: Place)
     """Progress is that of before the copy; the source goes on, and a later copy takes what came since."""
     with ef.Store(place("sqlite")) as source, ef.Store(place("sqlite")) as copy:
         source.append(Ordered("o-1"))
-        source.settle(mail)
+        source.run_until_idle(mail)
         assert source.copy_to(copy).progress == ("moved_mail",)
         source.append(Ordered("o-2"))
-        source.settle(mail)
+        source.run_until_idle(mail)
         source.copy_to(copy)
-        copy.settle(mail)
+        copy.run_until_idle(mail)
         assert SENT == ["o-1", "o-2"]
 
 
@@ -265,10 +265,10 @@ def test_progress_goes_along_for_async_stores(engines: tuple[str, str], place: P
     async def move() -> None:
         async with ef.AsyncStore(here) as source, ef.AsyncStore(there) as copy:
             await source.append(Ordered("o-1"))
-            await source.settle(mail)
-            assert (await source.copy_to(copy, succeed=True)).progress == ("moved_mail",)
+            await source.run_until_idle(mail)
+            assert (await source.copy_to(copy, keep_identity=True)).progress == ("moved_mail",)
             await copy.append(Ordered("o-2"))
-            await copy.settle(mail)
+            await copy.run_until_idle(mail)
 
     asyncio.run(move())
     assert SENT == ["o-1", "o-2"]
@@ -279,23 +279,23 @@ def test_an_effect_whose_progress_is_not_known_does_not_start(place: Place, tmp_
     url = place("sqlite")
     with ef.Store(place("sqlite"), target="memory:") as source, ef.Store(url) as copy:
         source.append(Ordered("o-1"))
-        source.settle(mail, Reminding)
+        source.run_until_idle(mail, Reminding)
         source.append(Ordered("o-2"))
-        source.copy_to(copy, succeed=True)
+        source.copy_to(copy, keep_identity=True)
     SENT.clear()
     elsewhere = f"sqlite:{tmp_path}/other.db"
     with ef.Store(url, target=elsewhere) as copy:
         copy.project(Totals)
         for work in (mail, Reminding):
             with pytest.raises(ProgressUnknown, match=r"projections begin .*--at POSITION"):
-                copy.settle(work)
+                copy.run_until_idle(work)
             with pytest.raises(ProgressUnknown):
                 copy.run(work)
         with pytest.raises(ProgressUnknown, match=r"after=store\.cursor"):
             next(iter(copy.follow(name="billing")))
         assert SENT == []
         assert copy.projections.begin(mail, 1) == 1
-        copy.settle(mail)
+        copy.run_until_idle(mail)
         assert SENT == ["o-2"]
         with copy.follow(name="billing", after=copy.cursor(1)) as follower:
             assert next(iter(follower)).position == 2
@@ -308,11 +308,11 @@ def test_a_store_that_was_never_copied_asks_for_nothing(place: Place) -> None:
     with ef.Store(url) as store:
         store.append(Ordered("o-1"))
         store.project(Totals)
-        store.settle(Reminding)
+        store.run_until_idle(Reminding)
     assert run_command("restored", url).code == 0
     with ef.Store(url) as store:
         assert store.engine.epoch == 2
-        store.settle(mail)
+        store.run_until_idle(mail)
         assert SENT == ["o-1"]
 
 
@@ -320,24 +320,24 @@ def test_a_backup_goes_on_where_the_store_was(place: Place, tmp_path: Path) -> N
     """A copy of the file has the progress in it."""
     with ef.Store(place("sqlite")) as store:
         store.append(Ordered("o-1"))
-        store.settle(mail)
+        store.run_until_idle(mail)
         store.backup(str(tmp_path / "backup.db"))
     with ef.Store(str(tmp_path / "backup.db")) as store:
         store.append(Ordered("o-2"))
-        store.settle(mail)
+        store.run_until_idle(mail)
     assert SENT == ["o-1", "o-2"]
 
 
 def test_the_commands_say_what_goes_on_where(place: Place, tmp_path: Path) -> None:
-    """`copy --succeed` names what goes on there; `projections begin` says where an effect does."""
+    """`copy --keep-identity` names what goes on there; `projections begin` says where an effect does."""
     here, there = place("sqlite"), place("sqlite")
     module = f"moved_{uuid4().hex[:8]}"
     (tmp_path / f"{module}.py").write_text("from tests.log.copying.test_progress import mail\n")
     with ef.Store(here) as source:
         source.append(Ordered("o-1"), Ordered("o-2"))
         source.append(Ordered("o-3"))
-        source.settle(mail)
-    done = run_command("copy", here, there, "--succeed", "--json")
+        source.run_until_idle(mail)
+    done = run_command("copy", here, there, "--keep-identity", "--json")
     assert done.code == 0, done.err
     assert done.lines[0]["progress"] == ["moved_mail"]
     begun = run_command("projections", "begin", there, "moved_mail", "--at", "2", "--import-path", str(tmp_path))
@@ -345,5 +345,5 @@ def test_the_commands_say_what_goes_on_where(place: Place, tmp_path: Path) -> No
     SENT.clear()
     with ef.Store(there) as copy:
         assert "begin" in [recorded.event.act for recorded in copy.read(ef.Query.of(tags="$projection:moved_mail"))]
-        copy.settle(mail)
+        copy.run_until_idle(mail)
     assert SENT == ["o-3"]

@@ -147,7 +147,7 @@ def test_it_can_be_given_up(opening: Open) -> None:
     """By anyone, without its code: appends go on without it, also those of a process that has it."""
     with opening(inline=[InlineBalance]) as store, opening() as other:
         store.append(InlineMoved("a", 5))
-        assert other.projections.forget("inline_balance") == 1
+        assert other.projections.remove("inline_balance") == 1
         other.append(InlineMoved("a", 1))
         store.append(InlineMoved("a", 13))
         with pytest.raises(ef.EventfoldError):
@@ -163,7 +163,7 @@ def test_named_again_it_is_made_anew(opening: Open) -> None:
 
     with opening(inline=[InlineBalance]) as store:
         store.append(InlineMoved("a", 5))
-        store.projections.forget(InlineBalance)
+        store.projections.remove(InlineBalance)
         store.append(InlineMoved("a", 1), InlineMoved("b", 2))
         with opening(inline=[InlineBalance]) as again:
             assert balances(again) == {"a": 6, "b": 2}
@@ -245,9 +245,9 @@ def test_a_store_that_keeps_some_takes_no_copy(url: str) -> None:
     """Copied events would be missing in their rows."""
     with ef.Store("memory:") as source, ef.Store(url, inline=[InlineBalance]) as store:
         source.append(InlineMoved("a", 1), key="k")
-        for succeed in (False, True):
+        for keep_identity in (False, True):
             with pytest.raises(NotSupported, match="inline_balance"):
-                source.copy_to(store, succeed=succeed)
+                source.copy_to(store, keep_identity=keep_identity)
         assert store.head() == 0
 
 
@@ -363,7 +363,7 @@ def test_an_append_cannot_join_a_transaction(url: str) -> None:
 
     plain = url.partition("?")[0]
     with ef.Store(url) as store, psycopg.connect(plain) as mine:
-        store.joining(mine).append(InlineMoved("a", 1))
+        store.in_transaction(mine).append(InlineMoved("a", 1))
         with ef.Store(url, inline=[InlineBalance]) as keeping:
             with pytest.raises(psycopg.Error) as late:
                 mine.commit()
@@ -371,9 +371,9 @@ def test_an_append_cannot_join_a_transaction(url: str) -> None:
             assert isinstance(error, NotSupported)
             for each in (store, keeping):
                 with pytest.raises(NotSupported, match="inline_balance"):
-                    each.joining(mine).append(InlineMoved("a", 1))
+                    each.in_transaction(mine).append(InlineMoved("a", 1))
                 mine.rollback()
-            keeping.joining(mine).append(InlineNoted("x"))
+            keeping.in_transaction(mine).append(InlineNoted("x"))
             mine.commit()
             assert balances(keeping) == {}
             assert keeping.head() == 1
@@ -427,9 +427,9 @@ def test_rows_that_are_gone_are_told_of_and_can_be_given_up(tmp_path: Path) -> N
         store.projections.log.engine.fold_with(
             inline_projector(store.projections.log, store.projections.target(InlineBalance), [plan])
         )
-        with pytest.raises(UnknownProjection, match="forget inline_balance"):
+        with pytest.raises(UnknownProjection, match="remove inline_balance"):
             store.append(InlineMoved("a", 1))
-        store.projections.forget("inline_balance")
+        store.projections.remove("inline_balance")
         store.append(InlineMoved("a", 1))
     with ef.Store(url, inline=[InlineBalance]) as store:
         assert balances(store) == folded(store) == {"a": 2}

@@ -59,5 +59,5 @@ def _found(store: ef.Store, wanted: LoadStarted) -> int:
 
 
 def _refuse(store: ef.Store, what: str) -> NoReturn:
-    now = "Name another file with --db; this one was not changed."
-    raise InvalidInput(f"The store {what}.", now, head=store.head())
+    remedy = "Name another file with --db; this one was not changed."
+    raise InvalidInput(f"The store {what}.", remedy, head=store.head())

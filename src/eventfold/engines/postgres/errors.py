@@ -174,10 +174,10 @@ def translate_error(error: psycopg.Error, where: str) -> EventfoldError:
     state = error.sqlstate or ("22000" if isinstance(error, psycopg.DataError) else "08000")
     if state.startswith("EF"):
         return _from_store_function(error, state)
-    kind, what, now = _BY_SQLSTATE.get(state) or _BY_SQLSTATE_CLASS.get(state[:2]) or _OTHER_ERROR
+    kind, what, remedy = _BY_SQLSTATE.get(state) or _BY_SQLSTATE_CLASS.get(state[:2]) or _OTHER_ERROR
     return kind(
         f"{what[:-1]} ({where}: {server_message(error)}).",
-        now,
+        remedy,
         sqlstate=state,
         server=where,
         said=server_message(error),
@@ -216,18 +216,18 @@ def translate_connection_error(error: psycopg.Error, where: str) -> EventfoldErr
         )
     else:
         state = error.sqlstate or next((state for part, state in _SQLSTATE_BY_TEXT if part in words), "08006")
-    kind, what, now = _BY_SQLSTATE.get(state) or _BY_SQLSTATE_CLASS.get(state[:2]) or _OTHER_ERROR
+    kind, what, remedy = _BY_SQLSTATE.get(state) or _BY_SQLSTATE_CLASS.get(state[:2]) or _OTHER_ERROR
     if state == "08006":
-        what, now = (
+        what, remedy = (
             "The server could not be reached.",
             "Check that it runs and that host and port are right, then try again.",
         )
         if _is_out_of_descriptors():
-            what, now = (
+            what, remedy = (
                 "This process, or the system, has no file descriptor left for a connection.",
                 "Close files or connections, or raise the limit (ulimit -n), then try again.",
             )
-    return kind(f"{what[:-1]} ({where}: {words}).", now, sqlstate=state, server=where, said=words)
+    return kind(f"{what[:-1]} ({where}: {words}).", remedy, sqlstate=state, server=where, said=words)
 
 
 def _is_out_of_descriptors() -> bool:
@@ -286,24 +286,24 @@ def refusal(error: BaseException) -> EventfoldError | None:
 
 def _from_store_function(error: psycopg.Error, state: str) -> EventfoldError:
     """An error that the store's own SQL functions raised: its two sentences, and its fields in DETAIL."""
-    what, _, now = (error.diag.message_primary or "").rpartition(". ")
+    what, _, remedy = (error.diag.message_primary or "").rpartition(". ")
     what += "."
     facts: Any = json.loads(error.diag.message_detail) if error.diag.message_detail else {}
     if state == "EF001":
         return AppendConflict(
             what,
-            now,
+            remedy,
             clause=facts.get("clause"),
             after=facts.get("after"),
             found=facts.get("place"),
             query=facts.get("query"),
         )
     if state == "EF002":
-        return EventIdReused(what, now, position=facts.get("place"))
+        return EventIdReused(what, remedy, position=facts.get("place"))
     if state == "EF006":
         return beyond_head(facts["after"], facts["place"])
     if state == "EF008":
         return joined_append_refused(facts["name"], facts["type"], "postgres")
     if state == "EF009":
         return import_refused(str(facts).split("\n"), "postgres")
-    return _BY_SQLSTATE[state][0](what, now, sqlstate=state)
+    return _BY_SQLSTATE[state][0](what, remedy, sqlstate=state)

@@ -195,14 +195,17 @@ def check_joinable(connection: UserConnection) -> None:
     """Raises InvalidInput unless the append and the user's rows would be in one transaction."""
     status = connection.pgconn.transaction_status
     if connection.closed:
-        what, now = "The connection is closed.", "Pass an open one."
+        what, remedy = "The connection is closed.", "Pass an open one."
     elif status == TransactionStatus.INERROR:
-        what, now = "The connection's transaction has failed.", "Roll it back and begin again."
+        what, remedy = "The connection's transaction has failed.", "Roll it back and begin again."
     elif status == TransactionStatus.IDLE and connection.autocommit:
         what = "The connection is in autocommit and in no transaction, so that there is nothing to join."
-        now = "Begin one first: `with connection.transaction():` (Django: `with transaction.atomic():`)."
+        remedy = "Begin one first: `with connection.transaction():` (Django: `with transaction.atomic():`)."
     elif connection.info.encoding != "utf-8":
-        what, now = f"The connection's client encoding is {connection.info.encoding}.", "Set client_encoding to UTF8."
+        what, remedy = (
+            f"The connection's client encoding is {connection.info.encoding}.",
+            "Set client_encoding to UTF8.",
+        )
     else:
         return
-    raise InvalidInput(what, now)
+    raise InvalidInput(what, remedy)

@@ -163,7 +163,7 @@ def _backup_error(error: EventfoldError, path: str) -> EventfoldError:
             "Nothing is left of the copy, and the store is as it was: make room, then back up again.",
             path=path,
         )
-    return type(error)(f"No copy was made at {path}: {error.what}", error.now, **error.fields)
+    return type(error)(f"No copy was made at {path}: {error.what}", error.remedy, **error.fields)
 
 
 def begin_epoch(file: File, timeout: float) -> RestoreResult:

@@ -244,18 +244,18 @@ class DuckDbDriver:
         words = said.lower()
         if "conflicting lock" in words or "could not set lock" in words:
             what = f"{self.path} is held by {parse_lock_holder(str(error))}, and DuckDB lets in one process at a time."
-            now = "It is tried again; end that program, or have it let go of the file."
+            remedy = "It is tried again; end that program, or have it let go of the file."
         elif "different configuration" in words:
             what = f"{self.path} is open in this process with other settings."
-            now = "Close that connection, or open it without any."
+            remedy = "Close that connection, or open it without any."
         elif "no space" in words or "not enough space" in words or "out of disk" in words:
-            what, now = f"There is no room for {self.path}: the disk is full.", "Make room; it goes on where it was."
+            what, remedy = f"There is no room for {self.path}: the disk is full.", "Make room; it goes on where it was."
         elif isinstance(error, duckdb.IOException):
             what = f"{self.path} cannot be used ({said})."
-            now = "Check the path, and the rights of the file and its folder."
+            remedy = "Check the path, and the rights of the file and its folder."
         else:
-            what, now = f"DuckDB refused: {said}.", "Look at the SQL, and at the tables it names."
-        return TargetUnavailable(what, now, address=self.address, detail=said)
+            what, remedy = f"DuckDB refused: {said}.", "Look at the SQL, and at the tables it names."
+        return TargetUnavailable(what, remedy, address=self.address, detail=said)
 
     def lock_holder(self) -> str:
         """Nobody: who has to wait for the file is told so at once."""

@@ -299,7 +299,7 @@ class OutboxTarget:
         except TargetUnavailable:
             raise
         except EventfoldError as error:
-            raise TargetUnavailable(error.what, error.now, address=self.address) from error
+            raise TargetUnavailable(error.what, error.remedy, address=self.address) from error
         except Exception as error:  # a sink may be written by anyone
             said = f"{type(error).__name__}: {error}"
             raise TargetUnavailable(

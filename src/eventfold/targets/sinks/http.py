@@ -55,7 +55,7 @@ class HttpSink:
         try:
             self._keys = [key_of(each) for each in given]
         except InvalidProcess as error:
-            raise InvalidUrl(error.what, error.now) from None
+            raise InvalidUrl(error.what, error.remedy) from None
         self._url, self._timeout, self._headers, self._clock = url, timeout, dict(headers or {}), clock
         self.address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
@@ -95,6 +95,6 @@ class HttpSink:
                 return answer
             except DeliveryFailed as error:
                 if pause is None:
-                    raise TargetUnavailable(error.what, error.now, address=self.address) from error
+                    raise TargetUnavailable(error.what, error.remedy, address=self.address) from error
                 time.sleep(pause)
         raise AssertionError("there is always a last attempt")

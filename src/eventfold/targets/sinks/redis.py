@@ -164,19 +164,19 @@ class RedisSink:
         if "FOREIGN" in said:
             kind = said.partition("FOREIGN ")[2].partition(" script")[0]
             what = f"{self.address} has {kind}, {name!r}, already."
-            now = "Give the projection another name (name=…), or another place (?prefix=… or another database)."
+            remedy = "Give the projection another name (name=…), or another place (?prefix=… or another database)."
         elif isinstance(error, redis.ReadOnlyError) or "read only" in said:
             what = f"{self.address} cannot be written to: it is a replica."
-            now = "Name the primary."
+            remedy = "Name the primary."
         elif isinstance(error, redis.OutOfMemoryError) or "maxmemory" in said or "MISCONF" in said:
-            what, now = f"{self.address} takes no rows: {said}.", "Make room there; it goes on where it was."
+            what, remedy = f"{self.address} takes no rows: {said}.", "Make room there; it goes on where it was."
         elif isinstance(error, redis.AuthenticationError):
-            what, now = f"{self.address} lets nobody in by these words: {said}.", "Check the user and the password."
+            what, remedy = f"{self.address} lets nobody in by these words: {said}.", "Check the user and the password."
         elif isinstance(error, redis.ConnectionError | redis.TimeoutError):
-            what, now = f"{self.address} does not answer: {said}.", "It is tried again; see whether it is up."
+            what, remedy = f"{self.address} does not answer: {said}.", "It is tried again; see whether it is up."
         else:
-            what, now = f"{self.address} refused: {said}.", "Look at the keys that begin with the projection's name."
-        return TargetUnavailable(what, now, address=self.address, detail=said)
+            what, remedy = f"{self.address} refused: {said}.", "Look at the keys that begin with the projection's name."
+        return TargetUnavailable(what, remedy, address=self.address, detail=said)
 
     def close(self) -> None:
         """See the port."""

@@ -122,7 +122,7 @@ def damaged_row_error(table: str, name: Any, *at: Any) -> ProjectionDamaged:
     row = " ".join(f"{each}" for each in (name, *at))
     return ProjectionDamaged(
         f"What is kept about {name} is damaged: the row {row} of {table} is not as it was written.",
-        f"Restore that database from a backup; or give up what is kept (eventfold projections forget {name}) and have "
+        f"Restore that database from a backup; or give up what is kept (eventfold projections remove {name}) and have "
         "it built again from the log.",
         projection=f"{name}",
         table=table,

@@ -140,7 +140,7 @@ def damaged_text_error(address: str, error: UnicodeDecodeError) -> ProjectionDam
     """The error for text in a database that is no text any more."""
     return ProjectionDamaged(
         f"{address} is damaged: a text of a read model, or of what is kept about it, is no UTF-8 ({error.reason}).",
-        "Restore that database from a backup; or give up the read model (eventfold projections forget NAME) and have "
+        "Restore that database from a backup; or give up the read model (eventfold projections remove NAME) and have "
         "it built again from the log.",
         address=address,
     )

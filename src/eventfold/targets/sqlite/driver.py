@@ -320,29 +320,29 @@ class SqliteDriver:
         """TargetUnavailable, with what to do about it."""
         match error:
             case EventfoldError():
-                what, now = error.what, error.now
+                what, remedy = error.what, error.remedy
             case apsw.BusyError() | apsw.LockedError():
                 what = f"{self.path} is locked by another program{self._describe_holder()}."
-                now = "It is tried again; end that program, or its transaction."
+                remedy = "It is tried again; end that program, or its transaction."
             case apsw.CantOpenError() | apsw.IOError() | apsw.NoMemError():
                 said = translate_error(error, self.path)
-                what, now = said.what, said.now
+                what, remedy = said.what, said.remedy
             case apsw.ReadOnlyError() | apsw.PermissionsError() | apsw.AuthError():
                 what = f"{self.path} cannot be written to ({error})."
-                now = "Check the path, and the rights of the file and its folder."
+                remedy = "Check the path, and the rights of the file and its folder."
             case apsw.FullError():
-                what, now = (
+                what, remedy = (
                     f"There is no room for {self.path}: the disk is full.",
                     "Make room; it goes on where it was.",
                 )
             case apsw.NotADBError():
-                what, now = f"{self.path} is no SQLite file.", "Give the rows a file of their own."
+                what, remedy = f"{self.path} is no SQLite file.", "Give the rows a file of their own."
             case UnicodeDecodeError():
                 return damaged_text_error(self.address, error)
             case _:
                 what = f"SQLite refused: {error} ({type(error).__name__})."
-                now = "Look at the SQL, and at the tables it names."
-        return TargetUnavailable(what, now, address=self.address, detail=str(error))
+                remedy = "Look at the SQL, and at the tables it names."
+        return TargetUnavailable(what, remedy, address=self.address, detail=str(error))
 
     def lock_holder(self) -> str:
         """The process that others wait for, where Linux tells: a writer in turn, or a program that takes no turns."""

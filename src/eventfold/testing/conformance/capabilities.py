@@ -39,7 +39,7 @@ def with_a_remedy(call: Callable[[], Any]) -> None:
         call()
     assert refused.value.fields["engine"]
     assert refused.value.fields["capability"]
-    assert len(refused.value.now) > 10
+    assert len(refused.value.remedy) > 10
 
 
 def test_an_engine_has_a_name_and_capabilities(store: Store, capabilities: Capabilities) -> None:

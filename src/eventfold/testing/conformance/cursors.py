@@ -88,7 +88,7 @@ def refused_everywhere(store: Store, cursor: Cursor) -> None:
         with pytest.raises(CursorMismatch) as refused:
             use()
         assert refused.value.what.endswith(".")
-        assert refused.value.now.endswith(".")
+        assert refused.value.remedy.endswith(".")
     assert store.head() == head
 
 

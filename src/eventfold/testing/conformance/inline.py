@@ -38,7 +38,7 @@ def open_with_sums(engine_under_test: EngineUnderTest) -> Store | None:
         engine_under_test.open(inline=[ConformanceSum])
     assert refused.value.fields["engine"] == engine.name
     assert refused.value.fields["capability"] == "inline"
-    assert len(refused.value.now) > 10
+    assert len(refused.value.remedy) > 10
     return None
 
 

@@ -39,7 +39,7 @@ class Keeping(ef.Event, type="unknown-keeping"):
 
     item: ef.Tag
     amount: int
-    more: ef.Unknown = {}
+    more: ef.UnknownFields = {}
 
 
 class Refusing(ef.Event, type="unknown-refusing", forbid_unknown_fields=True):
@@ -90,7 +90,7 @@ def test_a_dataclass_keeps_them_too() -> None:
     @dataclass(frozen=True)
     class Other:
         n: int
-        rest: ef.Unknown = field(default_factory=dict)
+        rest: ef.UnknownFields = field(default_factory=dict)
 
     registry = Registry()
     new = registry.encode(Other(1, {"m": [2]}))
@@ -108,7 +108,7 @@ def test_a_field_that_keeps_has_a_default() -> None:
     """Most events have nothing unknown."""
 
     class Bare(ef.Event, type="unknown-bare"):
-        more: ef.Unknown
+        more: ef.UnknownFields
 
     with pytest.raises(InvalidEvent, match="more keeps unknown fields and has no default"):
         Registry().encode(Bare({}))
@@ -119,12 +119,12 @@ def test_they_are_kept_through_a_store_a_state_and_an_upcaster() -> None:
 
     class Sized(ef.Event, type="unknown-sized"):
         item: ef.Tag
-        more: ef.Unknown = {}
+        more: ef.UnknownFields = {}
 
     class Weighed(ef.Event, type="unknown-sized", version=2):
         item: ef.Tag
         weight: int
-        more: ef.Unknown = {}
+        more: ef.UnknownFields = {}
 
     def weigh(old: Sized) -> Weighed:
         return Weighed(old.item, 7, old.more)

@@ -79,7 +79,7 @@ def test_the_second_decision_sees_what_the_first_has_staged(store: ef.Store, url
     """Ten over one state in one transaction commit, and the rule held for each."""
     store.append(Deposited("a", 100))
     with psycopg.connect(url) as connection:
-        joined = store.joining(connection)
+        joined = store.in_transaction(connection)
         for turn in range(1, 11):
             done = joined.decide(withdraw, Account("a"), 10)
             assert done.state(Account("a")).balance == 100 - 10 * turn
@@ -88,13 +88,13 @@ def test_the_second_decision_sees_what_the_first_has_staged(store: ef.Store, url
         assert store.state(Account("a")).balance == 100
     assert store.state(Account("a")) == Account("a", balance=0, steps=11)
     with psycopg.connect(url) as connection, pytest.raises(TooLittle):
-        store.joining(connection).decide(withdraw, Account("a"), 1)
+        store.in_transaction(connection).decide(withdraw, Account("a"), 1)
 
 
 def test_decisions_over_several_states_see_each_other(store: ef.Store, url: str) -> None:
     """From a to b, and from there to c: nothing was there before."""
     with psycopg.connect(url) as connection:
-        joined = store.joining(connection)
+        joined = store.in_transaction(connection)
         joined.append(Deposited("a", 5), Deposited("b", 0))
         joined.decide(move, Account("a"), Account("b"), 5)
         joined.decide(move, Account("b"), Account("c"), 5)
@@ -106,7 +106,7 @@ def test_decisions_over_several_states_see_each_other(store: ef.Store, url: str)
 def test_what_a_savepoint_took_back_is_forgotten(store: ef.Store, url: str) -> None:
     """The next decision does not see it, and builds on what is left."""
     with psycopg.connect(url) as connection, connection.transaction():
-        joined = store.joining(connection)
+        joined = store.in_transaction(connection)
         joined.decide(deposit, Account("a"), 10)
         with pytest.raises(ZeroDivisionError), connection.transaction():
             joined.decide(deposit, Account("a"), 90)
@@ -121,7 +121,7 @@ def test_what_a_savepoint_took_back_is_forgotten(store: ef.Store, url: str) -> N
 def test_what_others_write_meanwhile_is_a_conflict_still(store: ef.Store, url: str, account: str) -> None:
     """With the state decided over first, and with one decided over later: read, written by others, then here."""
     connection = psycopg.connect(url)
-    joined = store.joining(connection)
+    joined = store.in_transaction(connection)
     joined.decide(deposit, Account("a"), 10)
     joined.decide(move, Account("a"), Account("b"), 10)
     store.append(Deposited(account, 7))
@@ -137,7 +137,7 @@ def test_what_others_write_meanwhile_is_a_conflict_still(store: ef.Store, url: s
 def test_a_later_decision_over_another_state_conflicts_with_others(store: ef.Store, url: str) -> None:
     """What was staged before, of another state, hides nothing that others have written between reading and COMMIT."""
     connection = psycopg.connect(url)
-    joined = store.joining(connection)
+    joined = store.in_transaction(connection)
     joined.append(Deposited("a", 1))
     joined.append(Deposited("b", 1))
     joined.decide(withdraw, Account("b"), 1)
@@ -152,7 +152,7 @@ def test_a_later_decision_over_another_state_conflicts_with_others(store: ef.Sto
 def test_an_append_under_a_condition_conflicts_with_its_own_transaction(store: ef.Store, url: str) -> None:
     """A plain condition knows nothing of what is staged: twice the same name is refused."""
     connection = psycopg.connect(url)
-    joined = store.joining(connection)
+    joined = store.in_transaction(connection)
     joined.append(Deposited("a", 1), unless=Account("a"))
     joined.append(Deposited("a", 1), unless=Account("a"))
     with pytest.raises(psycopg.Error) as failed:
@@ -165,7 +165,7 @@ def test_a_command_asked_for_twice_is_staged_once(store: ef.Store, url: str) -> 
     """The second finds the first in its transaction, though its rule would refuse by now."""
     store.append(Deposited("a", 10))
     with psycopg.connect(url) as connection:
-        joined = store.using(command_id="c-1").joining(connection)
+        joined = store.using(command_id="c-1").in_transaction(connection)
         first = joined.decide(withdraw, Account("a"), 10)
         again = joined.decide(withdraw, Account("a"), 10)
         assert again.staged.ids == first.staged.ids
@@ -178,7 +178,7 @@ def test_a_command_asked_for_twice_is_staged_once(store: ef.Store, url: str) -> 
 def test_what_was_written_early_is_seen_as_well(store: ef.Store, url: str) -> None:
     """SET CONSTRAINTS ALL IMMEDIATE writes before the COMMIT, as the end of a Django TestCase does."""
     with psycopg.connect(url) as connection:
-        joined = store.joining(connection)
+        joined = store.in_transaction(connection)
         joined.decide(deposit, Account("a"), 10)
         connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
         connection.execute("SET CONSTRAINTS ALL DEFERRED")
@@ -190,7 +190,7 @@ def test_what_was_written_early_is_seen_as_well(store: ef.Store, url: str) -> No
 def test_the_next_transaction_of_a_connection_starts_empty(store: ef.Store, url: str) -> None:
     """Nothing of the one before, committed or not, counts in it as staged."""
     with psycopg.connect(url) as connection:
-        joined = store.joining(connection)
+        joined = store.in_transaction(connection)
         for _ in range(3):
             joined.decide(deposit, Account("a"), 10)
             joined.decide(withdraw, Account("a"), 5)
@@ -205,19 +205,19 @@ def test_sessions_and_tasks_see_what_is_staged(store: ef.Store, url: str, schema
     address = url.replace("postgresql://", "postgresql+psycopg://")
     plain = sa.create_engine(address)
     with Session(plain) as session, session.begin():
-        store.joining(session).decide(deposit, Account("a"), 10)
-        store.joining(session).decide(withdraw, Account("a"), 10)
+        store.in_transaction(session).decide(deposit, Account("a"), 10)
+        store.in_transaction(session).decide(withdraw, Account("a"), 10)
     plain.dispose()
 
     async def main() -> None:
         engine = create_async_engine(address)
         async with ef.AsyncStore(url, schema=schema) as twin:
             async with AsyncSession(engine) as session, session.begin():
-                await twin.joining(session).decide(deposit, Account("a"), 10)
-                await twin.joining(session).decide(withdraw, Account("a"), 10)
+                await twin.in_transaction(session).decide(deposit, Account("a"), 10)
+                await twin.in_transaction(session).decide(withdraw, Account("a"), 10)
             async with await psycopg.AsyncConnection.connect(url) as connection:
-                await twin.joining(connection).decide(deposit, Account("a"), 10)
-                done = await twin.joining(connection).decide(withdraw, Account("a"), 10)
+                await twin.in_transaction(connection).decide(deposit, Account("a"), 10)
+                done = await twin.in_transaction(connection).decide(withdraw, Account("a"), 10)
                 assert done.state(Account("a")).steps == 6
         await engine.dispose()
 
@@ -230,7 +230,7 @@ def test_requests_of_django_see_what_is_staged(connections: Any, store: ef.Store
     from django.db import connection as default
 
     assert connections
-    joined = store.joining(default)
+    joined = store.in_transaction(default)
     with transaction.atomic():
         joined.decide(deposit, Account("a"), 10)
         with pytest.raises(TooLittle), transaction.atomic():
@@ -252,8 +252,8 @@ def test_a_test_case_of_django_sees_what_it_has_staged(connections: Any, store: 
         def test_moving(self) -> None:
             """Within the transaction of the test."""
             with transaction.atomic():
-                store.joining(default).decide(deposit, Account("a"), 10)
-            done = store.joining(default).decide(withdraw, Account("a"), 4)
+                store.in_transaction(default).decide(deposit, Account("a"), 10)
+            done = store.in_transaction(default).decide(withdraw, Account("a"), 4)
             self.assertEqual(done.state(Account("a")).balance, 6)
             self.assertEqual(store.state(Account("a")).balance, 0)
 

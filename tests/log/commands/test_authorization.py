@@ -30,7 +30,7 @@ def test_a_decision_is_shown_with_who_asks_and_for_what() -> None:
     store = ef.Store("memory:")
     store.append(Deposited("a", Decimal(80)))
     with store.context(actor="teller-7", correlation_id="r-1"):
-        store.authorised(seen.append).using(actor="teller-8").decide(
+        store.with_authorization(seen.append).using(actor="teller-8").decide(
             transfer, Account("a"), Account("b"), amount=Decimal(5)
         )
     (command,) = seen
@@ -44,7 +44,7 @@ def test_a_refusal_passes_through_and_nothing_is_written() -> None:
     """The user's own error, untouched; a change of an aggregate is a command too."""
     store = ef.Store("memory:")
     store.append(Deposited("a", Decimal(800)))
-    guarded = store.authorised(tellers_only)
+    guarded = store.with_authorization(tellers_only)
     for actor, amount in (("eve", 5), ("teller-7", 500)):
         with pytest.raises(Forbidden):
             guarded.using(actor=actor).decide(transfer, Account("a"), Account("b"), amount=Decimal(amount))
@@ -62,6 +62,8 @@ def test_async_decisions_are_authorised_too() -> None:
         async with ef.AsyncStore("memory:") as store:
             await store.append(Deposited("a", Decimal(80)))
             with pytest.raises(Forbidden):
-                await store.authorised(tellers_only).decide(transfer, Account("a"), Account("b"), amount=Decimal(5))
+                await store.with_authorization(tellers_only).decide(
+                    transfer, Account("a"), Account("b"), amount=Decimal(5)
+                )
 
     asyncio.run(main())

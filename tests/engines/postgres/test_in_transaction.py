@@ -1,4 +1,4 @@
-"""`store.joining(connection)`: a user's rows and the events commit together or not at all, blocking and asyncio."""
+"""`store.in_transaction(connection)`: a user's rows and the events commit together or not at all, in both modes."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_decision_joins_and_is_confirmed_after_the_commit(store: ef.Store, url
     """No position before the COMMIT; afterwards the receipt, the event and the row are there."""
     with psycopg.connect(url) as connection:
         connection.execute(f"INSERT INTO {schema}.mine VALUES (1)".encode())
-        done = store.joining(connection).decide(order, Order("o-1"), 500)
+        done = store.in_transaction(connection).decide(order, Order("o-1"), 500)
         assert (done.receipt, done.events, done.state(Order("o-1")).cents) == (None, (), 500)
         assert store.state(Order("o-1")).cents == 0
         assert store.confirm(done.staged) is None
@@ -70,7 +70,7 @@ def test_a_rollback_takes_the_events_along(store: ef.Store, url: str, schema: st
     """Neither rows nor events, and no position is used up."""
     with psycopg.connect(url) as connection:
         connection.execute(f"INSERT INTO {schema}.mine VALUES (1)".encode())
-        staged = store.joining(connection).append(Ordered("o-1", 5))
+        staged = store.in_transaction(connection).append(Ordered("o-1", 5))
         connection.rollback()
     assert store.confirm(staged) is None
     assert (store.head(), mine(url, schema)) == (0, 0)
@@ -81,7 +81,7 @@ def test_a_conflict_fails_the_commit_and_says_so(store: ef.Store, url: str, sche
     """What was decided over changed meanwhile: the user's rows are refused with the events."""
     connection = psycopg.connect(url)
     connection.execute(f"INSERT INTO {schema}.mine VALUES (1)".encode())
-    store.joining(connection).decide(order, Order("o-1"), 500)
+    store.in_transaction(connection).decide(order, Order("o-1"), 500)
     store.append(Ordered("o-1", 7))
     with pytest.raises(psycopg.Error) as failed:
         connection.commit()
@@ -97,7 +97,7 @@ def test_tasks_join_their_own_transactions(url: str, schema: str, store: ef.Stor
         async with ef.AsyncStore(url, schema=schema) as twin:
             async with await psycopg.AsyncConnection.connect(url) as connection:
                 await connection.execute(f"INSERT INTO {schema}.mine VALUES (1)".encode())
-                done = await twin.joining(connection).decide(order, Order("o-1"), 500)
+                done = await twin.in_transaction(connection).decide(order, Order("o-1"), 500)
             receipt = await twin.confirm(done.staged)
             assert receipt is not None
             return receipt.first
@@ -110,4 +110,4 @@ def test_engines_that_cannot_be_joined_say_what_can() -> None:
     """NotSupported, with a remedy."""
     store = ef.Store("memory:")
     with pytest.raises(ef.NotSupported, match="PostgreSQL"):
-        store.joining(object()).append(Ordered("o-1"))
+        store.in_transaction(object()).append(Ordered("o-1"))
