@@ -45,7 +45,7 @@ def log_of(engine: Engine, registry: Registry, cache: StateCache, appender: Appe
         cache=cache,
         appender=appender,
         runtime=runtime,
-        chains=DecisionPipeline(runtime.mutex(), runtime.promise),
+        pipeline=DecisionPipeline(cache, appender.enqueue, runtime.mutex(), runtime.promise),
         holds=LockTable(runtime.mutex()),
     )
 

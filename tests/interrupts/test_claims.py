@@ -32,15 +32,15 @@ def in_time(work: Callable[[], Any]) -> Any:
 def test_an_exception_after_a_claim_leaves_nothing_claimed(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Right after each step with a claim an interrupt ends the call: the next decision over the question is made."""
     store = ef.Store("memory:")
-    chains = store.projections.log.chains
-    real = getattr(chains, method)
+    pipeline = store.projections.log.pipeline
+    real = getattr(pipeline, method)
 
     def interrupted(*args: Any) -> Any:
         monkeypatch.undo()
         real(*args)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(chains, method, interrupted)
+    monkeypatch.setattr(pipeline, method, interrupted)
     with pytest.raises(KeyboardInterrupt) as held:  # and with it the traceback, and every frame in it
         store.decide(sit, Seat("a"), "first")
     assert in_time(lambda: store.decide(sit, Seat("a"), "second").receipt.last)
@@ -56,7 +56,7 @@ def test_an_exception_instead_of_a_step_leaves_nothing_claimed(method: str, monk
         monkeypatch.undo()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(store.projections.log.chains, method, interrupted)
+    monkeypatch.setattr(store.projections.log.pipeline, method, interrupted)
     with pytest.raises(KeyboardInterrupt) as held:
         store.decide(sit, Seat("a"), "first")
     assert in_time(lambda: store.decide(sit, Seat("a"), "second").receipt.last)

@@ -16,7 +16,6 @@ from eventfold.core.envelope import (
     MAX_EVENTS_PER_APPEND,
     NewEvent,
     Receipt,
-    StoredEvent,
     as_first_answer,
     check_encoded,
     check_new,
@@ -41,7 +40,7 @@ async def append(
     """Append events under a condition. Returns the receipt; raises an outcome that is an error."""
     clauses, epoch = await _condition_of(log, unless, after)
     request = AppendRequest(encode(log, options, events), clauses, options.command_id if key is None else key, epoch)
-    return await (write if options.connection is None else join)(log, options, request)
+    return await (write if options.connection is None else stage)(log, options, request)
 
 
 async def append_encoded(
@@ -50,7 +49,7 @@ async def append_encoded(
     """Append events that are encoded already. Otherwise the same."""
     clauses, epoch = await _condition_of(log, unless, after)
     request = AppendRequest(checked(options, events), clauses, options.command_id if key is None else key, epoch)
-    return await (write if options.connection is None else join)(log, options, request)
+    return await (write if options.connection is None else stage)(log, options, request)
 
 
 async def _condition_of(
@@ -162,30 +161,19 @@ def check_request(log: Log, request: AppendRequest) -> None:
         check_name("request key", request.key, error=InvalidInput)
 
 
-async def join(log: Log, options: Options, request: AppendRequest) -> Any:
+async def stage(log: Log, options: Options, request: AppendRequest) -> Any:
     """Stage one request in the transaction of the user's own connection. Raises NotSupported where an engine cannot."""
     if request.key is not None:
         check_name("request key", request.key, error=InvalidInput)
-    stage = getattr(log.engine, "append_joined", None)
-    if stage is None:
+    append_joined = getattr(log.engine, "append_joined", None)
+    if append_joined is None:
         raise NotSupported(
             f"An append cannot join a transaction of yours on the {log.engine.name} engine.",
             "Keep your rows and the log in one PostgreSQL database for that, or make them a projection.",
             engine=log.engine.name,
             capability="joined appends",
         )
-    return (await stage(options.connection, [request]))[0]
-
-
-async def staged_before(log: Log, options: Options, queries: Sequence[Query]) -> list[tuple[StoredEvent, str | None]]:
-    """What the user's transaction has staged that queries may mean, in order; and the append of the command's id."""
-    staged = getattr(log.engine, "staged", None)
-    if staged is None:
-        return []  # `join` refuses
-    items = [item for query in queries for item in query.items]
-    anything = any(not query.items for query in queries) or any(not item.types for item in items)
-    types = None if anything else list(dict.fromkeys(name for item in items for name in item.types))
-    return await staged(options.connection, types, options.command_id)
+    return (await append_joined(options.connection, [request]))[0]
 
 
 async def clauses_of(log: Log, unless: Unless, after: int | Cursor) -> tuple[ConditionClause, ...]:

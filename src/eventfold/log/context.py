@@ -91,7 +91,7 @@ class Log(msgspec.Struct, frozen=True, kw_only=True):
     cache: StateCache
     appender: Appender
     runtime: Runtime
-    chains: DecisionPipeline
+    pipeline: DecisionPipeline
     holds: LockTable
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from eventfold.core.envelope import Receipt
-from eventfold.core.event import Draft, Event, Recorded
-from eventfold.core.state import State, copy_state, state_definition_of
+from eventfold.core.envelope import NewEvent, Receipt
+from eventfold.core.event import Draft, Event, Recorded, event_of
+from eventfold.core.query import Matcher
+from eventfold.core.state import State, copy_state, evolve_all, evolve_recorded, private_copy, state_definition_of
 from eventfold.errors import InvalidDecision
+from eventfold.log.pipeline import BaseState
 
 S = TypeVar("S", bound=State)
 if TYPE_CHECKING:
@@ -123,3 +125,29 @@ class Decided(Generic[R_co]):
 
     def __repr__(self) -> str:
         return f"Decided({', '.join(map(repr, self._events)) or 'nothing'})"
+
+
+def states_after(base: Sequence[BaseState], new: Sequence[NewEvent], events: Sequence[Any]) -> list[State]:
+    """The states with a decision's own events folded into copies of them."""
+    plain = [private_copy(event_of(event)) for event in events]
+    states: list[State] = []
+    for each in base:
+        state, matches = copy_state(each.state), Matcher(each.clause.query).matches
+        evolve_all(state, [event for n, event in zip(new, plain, strict=True) if matches(n.type, n.tags)])
+        states.append(state)
+    return states
+
+
+def states_after_written(base: Sequence[BaseState], recorded: Sequence[Recorded[Any]]) -> list[State | Exception]:
+    """The same with the events as they were written, with envelopes; the error of a state whose `evolve` raises one."""
+    plain = [Recorded(each.stored, private_copy(each.event)) for each in recorded]
+    states: list[State | Exception] = []
+    for each in base:
+        state, query = copy_state(each.state), each.clause.query
+        try:
+            evolve_recorded(state, [event for event in plain if query.matches(event.type, event.tags)])
+        except Exception as error:  # noqa: BLE001 (the events are written: the error is raised where the state is asked for)
+            states.append(error)
+        else:
+            states.append(state)
+    return states
