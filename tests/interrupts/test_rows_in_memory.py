@@ -52,7 +52,7 @@ def test_the_connection_is_free_afterwards(act: object) -> None:
     places = [
         at
         for at, place in enumerate(counting.places, 1)
-        if place in ("targets/sql/connections.py", "targets/sql/ports/target.py")
+        if place in ("targets/sql/connections.py", "targets/sql/target.py")
     ]
     assert len(places) > 50
     for at in places:
