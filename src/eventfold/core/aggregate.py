@@ -17,13 +17,12 @@ Knows: states and events. Does not know: the log; a method can be called and tes
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from eventfold.core.class_data import get_class_data, set_class_data
 from eventfold.core.state import State, evolve_all, state_definition_of
-from eventfold.core.tags import tag_fields, tag_values
+from eventfold.core.tags import fields_by_tag, tag_values
 from eventfold.errors import InvalidDecision
 
 _TAGS = "__eventfold_tags__"
@@ -78,13 +77,10 @@ def _tags_of(cls: type) -> dict[str, list[str]]:
     """The fields of an event class by the tag key they give."""
     found: dict[str, list[str]] | None = get_class_data(cls, _TAGS)
     if found is None:
-        found = {}
         try:
-            hints = typing.get_type_hints(cls, include_extras=True)
+            found = fields_by_tag(cls)
         except NameError:
-            return found  # the append refuses such a class, and says what cannot be resolved
-        for field, key in tag_fields(hints).items():
-            found.setdefault(key, []).append(field)
+            return {}  # the append refuses such a class, and says what cannot be resolved
         set_class_data(cls, _TAGS, found)
     return found
 

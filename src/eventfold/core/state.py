@@ -16,11 +16,13 @@ from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar, Union, cast, get_args, get_origin
 from uuid import UUID
 
 import msgspec
 
+from eventfold.core.annotations import event_classes, resolving_annotations
 from eventfold.core.class_data import get_class_data, remember_visible_names, set_class_data, visible_names
 from eventfold.core.envelope import unwritten_event
 from eventfold.core.event import (
@@ -28,13 +30,10 @@ from eventfold.core.event import (
     Recorded,
     declaration_of,
     declarations_version,
-    hint_for_generic,
-    is_event_class,
     stored_names_of,
-    without_parameters,
 )
 from eventfold.core.query import Item, Query, check_limits
-from eventfold.core.tags import tag_fields, tag_values
+from eventfold.core.tags import fields_by_tag, tag_fields, tag_values
 from eventfold.errors import InvalidProjection, InvalidState
 
 S = TypeVar("S", bound="State")
@@ -203,19 +202,15 @@ def state_definition_of(cls: type[State]) -> StateDefinition:
 def _compile(cls: type[State]) -> StateDefinition:
     scope = visible_names(cls)
     fields, defaults = cls.__struct_fields__, cls.__struct_defaults__
-    try:
+    with resolving_annotations(cls.__name__, InvalidState):
         hints = typing.get_type_hints(cls, None, scope, include_extras=True)
         evolve = typing.get_type_hints(cls.evolve, None, scope)
-    except NameError as error:
-        raise InvalidState(
-            f"The annotations of {cls.__name__} cannot be resolved: {error}.",
-            "Define the classes it names in the same module or function, above it.",
-        ) from error
     first = len(fields) - len(defaults)
     mixed = zip(fields[first:], defaults, strict=True)  # with kw_only, fields without a default may come late
     question = fields[:first] + tuple(field for field, default in mixed if default is msgspec.NODEFAULT)
     tags = tuple((field, key) for field, key in tag_fields(hints).items() if field in question)
-    events = _event_classes(cls, evolve.get("event", next(iter(evolve.values()), None)))
+    hint = evolve.get("event", next(iter(evolve.values()), None))
+    events = event_classes(hint, partial(_refuse, cls)).classes
     names: dict[str, None] = {}
     for each in events:
         names.update(dict.fromkeys(stored_names_of(each)))
@@ -240,36 +235,17 @@ def _wants_envelope(cls: type[State]) -> bool:
     return bool(wanted)
 
 
-def _event_classes(cls: type, hint: Any) -> tuple[type, ...]:
-    found: list[type] = []
-    for each in _alternatives(hint):
-        if isinstance(each, type) and (each is Event or is_event_class(each)):
-            found.append(each)
-        else:
-            raise InvalidState(
-                f"{cls.__name__}.evolve takes {each!r}, which is no event class."
-                if each is not None
-                else f"{cls.__name__}.evolve does not say which events it takes.",
-                hint_for_generic(each)
-                or "Annotate it with event classes: def evolve(self, event: Opened | Closed) -> None.",
-            )
-    return tuple(found)
-
-
-def _alternatives(hint: Any) -> list[Any]:
-    if get_origin(hint) in (Union, types.UnionType):
-        return [each for arg in get_args(hint) for each in _alternatives(arg)]
-    if get_origin(hint) is typing.Annotated:
-        return _alternatives(hint.__origin__)
-    if isinstance(hint, getattr(typing, "TypeAliasType", ())):
-        return _alternatives(hint.__value__)
-    return [without_parameters(hint)]
+def _refuse(cls: type, what: str, remedy: str | None) -> InvalidState:
+    return InvalidState(
+        f"{cls.__name__}.evolve {what}.",
+        remedy or "Annotate it with event classes: def evolve(self, event: Opened | Closed) -> None.",
+    )
 
 
 def _check_tags(cls: type, events: Iterable[type], asked: set[str]) -> None:
     for event in events:
         try:
-            has = set(tag_fields(typing.get_type_hints(event, include_extras=True)).values())
+            has = fields_by_tag(event).keys()
         except NameError as error:
             raise InvalidState(
                 f"The annotations of {event.__name__} cannot be resolved: {error}.",

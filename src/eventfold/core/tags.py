@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import types
+import typing
 from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime
 from enum import Enum
@@ -75,6 +76,14 @@ def tag_fields(hints: dict[str, Any]) -> dict[str, str]:
         mark = _tag_mark(hint)
         if mark is not None:
             found[field] = mark.key or field
+    return found
+
+
+def fields_by_tag(cls: type) -> dict[str, list[str]]:
+    """The fields of an event class by the tag key that they give. Raises NameError where a hint cannot be resolved."""
+    found: dict[str, list[str]] = {}
+    for field, key in tag_fields(typing.get_type_hints(cls, include_extras=True)).items():
+        found.setdefault(key, []).append(field)
     return found
 
 

@@ -19,6 +19,7 @@ from typing import Any, TypeVar, Union, cast, get_args, get_origin
 
 import msgspec
 
+from eventfold.core.annotations import resolving_annotations
 from eventfold.core.class_data import set_class_data
 from eventfold.core.event import (
     classes_named,
@@ -55,13 +56,8 @@ def upcast(function: F) -> F:
     Checked when it is declared: raises InvalidEvent on a second step from the same class (a fork), a step
     that leads back to where it began, or annotations that are no event classes.
     """
-    try:
+    with resolving_annotations(f"the upcaster {function.__qualname__}", InvalidEvent):
         hints = typing.get_type_hints(function, None, sys._getframe(1).f_locals)  # pyright: ignore[reportPrivateUsage]
-    except NameError as error:
-        raise InvalidEvent(
-            f"The annotations of the upcaster {function.__qualname__} cannot be resolved: {error}.",
-            "Define the classes it names in the same module or function, above it.",
-        ) from error
     result = hints.pop("return", None)
     sources = [without_parameters(each) for each in hints.values()]
     targets = tuple(_classes(result))

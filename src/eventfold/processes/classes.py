@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from eventfold.core.class_data import get_class_data, remember_visible_names, set_class_data
+from eventfold.core.annotations import read_options, set_class_options, take_options
+from eventfold.core.class_data import remember_visible_names
 from eventfold.core.state import State, StateMeta
 from eventfold.errors import InvalidProcess
 
@@ -27,25 +28,12 @@ class ProcessOptions(msgspec.Struct, frozen=True):
     partitions: int = 1
 
 
-_OPTIONS = "__eventfold_process__"
-
-
-def process_options(cls: type) -> ProcessOptions:
-    """What a class says about itself by keywords."""
-    return get_class_data(cls, _OPTIONS) or ProcessOptions()
-
-
 def set_process_options(cls: type, keywords: dict[str, Any]) -> None:
     """Keep a class's keywords. Raises InvalidProcess on those that mean nothing."""
-    try:
-        terms = msgspec.convert(keywords, ProcessOptions)
-    except msgspec.ValidationError as error:
-        raise InvalidProcess(
-            f"The keywords of {cls.__qualname__} cannot be used: {error}.", "See ef.Process for what they mean."
-        ) from None
-    if min(terms.attempts, terms.max_chain, terms.partitions) < 1:
+    options = read_options(cls, ProcessOptions, keywords, InvalidProcess)
+    if min(options.attempts, options.max_chain, options.partitions) < 1:
         raise InvalidProcess(f"{cls.__qualname__} has less than one attempt, reaction or partition.", "Give 1 or more.")
-    set_class_data(cls, _OPTIONS, terms)
+    set_class_options(cls, options)
 
 
 if TYPE_CHECKING:
@@ -79,10 +67,10 @@ else:
         """Takes a process's keywords off a State's."""
 
         def __new__(mcls, _name, _bases, _namespace, **keywords):
-            terms = {key: keywords.pop(key) for key in tuple(keywords) if key in ProcessOptions.__struct_fields__}
+            given = take_options(keywords, ProcessOptions)
             cls = super().__new__(mcls, _name, _bases, _namespace, **keywords)
             remember_visible_names(cls, sys._getframe(1).f_locals)
-            set_process_options(cls, terms)
+            set_process_options(cls, given)
             return cls
 
     class _Struct(State, metaclass=ProcessMeta):

@@ -7,24 +7,31 @@ from __future__ import annotations
 
 import inspect
 import itertools
-import re
-import types
 import typing
 from collections.abc import Callable, Iterable
+from functools import partial
 from operator import attrgetter
-from typing import Any, Union, get_args, get_origin
+from typing import Any
 
 import msgspec
 
-from eventfold.core.class_data import get_class_data, set_class_data, visible_names
-from eventfold.core.event import Event, declarations_version, hint_for_generic, is_event_class, without_parameters
+from eventfold.core.annotations import (
+    check_component_name,
+    class_options,
+    compiled,
+    component_name,
+    event_classes,
+    resolving_annotations,
+)
+from eventfold.core.class_data import visible_names
+from eventfold.core.event import Event
 from eventfold.core.state import state_definition_of as fold_of
-from eventfold.core.tags import tag_fields
+from eventfold.core.tags import fields_by_tag
 from eventfold.errors import InvalidProcess
 from eventfold.processes.actions import class_of
-from eventfold.processes.classes import Process, Start, process_options
+from eventfold.processes.classes import Process, ProcessOptions, Start
 
-NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+MAX_NAME_BYTES = 40
 Key = tuple[Any, ...]
 
 
@@ -39,7 +46,6 @@ class ProcessDefinition(msgspec.Struct):
     partitions: int
     events: tuple[type, ...]
     tags: tuple[str, ...]
-    generation: int
     keys: dict[type, Callable[[Any], list[Key]]] = {}
 
     def keys_of(self, event: Any) -> list[Key]:
@@ -59,13 +65,14 @@ class ProcessDefinition(msgspec.Struct):
 _DEFINITION = "__eventfold_process_plan__"
 
 
+def check_name(name: str, kind: str) -> str:
+    """The name of a process or an effect, which names its request keys too. Raises InvalidProcess."""
+    return check_component_name(name, kind, InvalidProcess, max_bytes=MAX_NAME_BYTES, ascii_only=True)
+
+
 def process_definition(cls: type[Process]) -> ProcessDefinition:
     """The plan of a Process class. Raises InvalidProcess, or InvalidState where it cannot be folded."""
-    plan: ProcessDefinition | None = get_class_data(cls, _DEFINITION)
-    if plan is None or plan.generation != declarations_version():
-        plan = _compile(cls)
-        set_class_data(cls, _DEFINITION, plan)
-    return plan
+    return compiled(cls, _DEFINITION, _compile)
 
 
 def key_text(key: Key) -> str:
@@ -78,13 +85,8 @@ def key_text(key: Key) -> str:
 def _compile(cls: type[Process]) -> ProcessDefinition:
     if not (isinstance(cls, type) and issubclass(cls, Process)) or cls is Process:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidProcess(f"{cls!r} is no process.", "Derive a class from ef.Process.")
-    terms = process_options(cls)
-    name = terms.name or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
-    if not NAME.fullmatch(name) or "__" in name:
-        raise InvalidProcess(
-            f"{name!r} cannot be the name of a process.",
-            "Use up to 40 small letters, digits and single underscores, a letter first: name=….",
-        )
+    terms = class_options(cls, ProcessOptions)
+    name = check_name(terms.name or component_name(cls), "a process")
     if terms.start is None:
         raise InvalidProcess(
             f"{cls.__name__} does not say where it starts, and what it does cannot be taken back.",
@@ -101,9 +103,7 @@ def _compile(cls: type[Process]) -> ProcessDefinition:
     tags = tuple(tagged[field] for field in fold.question)
     partitions = terms.partitions if tags else 1
     events = _events(cls)
-    plan = ProcessDefinition(
-        cls, name, terms.start, terms.attempts, terms.max_chain, partitions, events, tags, declarations_version(), {}
-    )
+    plan = ProcessDefinition(cls, name, terms.start, terms.attempts, terms.max_chain, partitions, events, tags, {})
     for event in events:
         plan.keys[event] = _keys(plan, event)
     return plan
@@ -115,40 +115,23 @@ def _events(cls: type[Process]) -> tuple[type, ...]:
             f"{cls.__name__}.react is asynchronous, and a reaction waits for nothing.",
             "Make it a plain function that returns or yields what it asks for.",
         )
-    try:
+    with resolving_annotations(f"{cls.__name__}.react", InvalidProcess):
         hints = typing.get_type_hints(cls.react, None, visible_names(cls))
-    except NameError as error:
-        raise InvalidProcess(
-            f"The annotations of {cls.__name__}.react cannot be resolved: {error}.",
-            "Define the classes it names in the same module or function, above it.",
-        ) from error
-    hint = hints.get("event")
-    found = list(_alternatives(hint))
-    for each in found:
-        if not (isinstance(each, type) and is_event_class(each)) or each is Event:
-            told = "does not say which events it reacts to" if each in (None, Any) else f"takes {each!r}"
-            raise InvalidProcess(
-                f"{cls.__name__}.react {told}.",
-                hint_for_generic(each) or "Annotate it with event classes: def react(self, event: A | B).",
-            )
-    return tuple(found)
+    found = event_classes(hints.get("event"), partial(_refuse, cls)).classes
+    if Event in found:
+        raise _refuse(cls, "takes every event", None)
+    return found
 
 
-def _alternatives(hint: Any) -> Iterable[Any]:
-    if get_origin(hint) in (Union, types.UnionType):
-        for arg in get_args(hint):
-            yield from _alternatives(arg)
-    elif get_origin(hint) is typing.Annotated:
-        yield from _alternatives(hint.__origin__)
-    else:
-        yield without_parameters(hint)
+def _refuse(cls: type, what: str, remedy: str | None) -> InvalidProcess:
+    return InvalidProcess(
+        f"{cls.__name__}.react {what}.", remedy or "Annotate it with event classes: def react(self, event: A | B)."
+    )
 
 
 def _keys(plan: ProcessDefinition, event: type) -> Callable[[Any], list[Key]]:
     """How an event of a class says which instances it belongs to: by the fields with the question's tag keys."""
-    by_key: dict[str, list[str]] = {}
-    for field, key in tag_fields(typing.get_type_hints(event, include_extras=True)).items():
-        by_key.setdefault(key, []).append(field)
+    by_key = fields_by_tag(event)
     missing = [key for key in plan.tags if key not in by_key]
     if missing:
         raise InvalidProcess(

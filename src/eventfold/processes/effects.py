@@ -10,19 +10,20 @@ import inspect
 import random
 import sys
 import time
-import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Union, get_args, get_origin
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import msgspec
 
-from eventfold.core.event import Recorded, hint_for_generic, is_event_class, without_parameters
-from eventfold.core.tags import tag_fields, tag_values
+from eventfold.core.annotations import EventHint, event_classes, resolving_annotations
+from eventfold.core.event import Recorded, hint_for_generic, is_event_class
+from eventfold.core.tags import fields_by_tag, tag_values
 from eventfold.errors import InvalidProcess
 from eventfold.processes.actions import class_of
 from eventfold.processes.classes import Start
-from eventfold.processes.definition import NAME
+from eventfold.processes.definition import check_name
 
 HOUR_S = 3600.0
 
@@ -73,8 +74,9 @@ class Effect(msgspec.Struct, frozen=True):
         """What an event is about: those about the same wait for each other, others go on."""
         values = [
             f"{key}:{text}"
-            for field, key in tag_fields(typing.get_type_hints(class_of(event), include_extras=True)).items()
+            for key, fields in fields_by_tag(class_of(event)).items()
             if self.key in (None, key)
+            for field in fields
             for text in tag_values(getattr(event, field))
         ]
         return [(" ".join(sorted(set(values))),)]
@@ -100,7 +102,7 @@ def effect(
     """
 
     def declare(function: Callable[[Any], Any]) -> Effect:
-        events, recorded = _event_classes_of(function, sys._getframe(1).f_locals)  # pyright: ignore[reportPrivateUsage]
+        events, _, recorded = _event_classes_of(function, sys._getframe(1).f_locals)  # pyright: ignore[reportPrivateUsage]
         code = f"{function.__module__}:{function.__qualname__}"
         return build_effect(
             function,
@@ -129,11 +131,7 @@ def build_effect(
     code: str,
 ) -> Effect:
     """An effect, checked. Raises InvalidProcess."""
-    if not NAME.fullmatch(name) or "__" in name:
-        raise InvalidProcess(
-            f"{name!r} cannot be the name of an effect.",
-            "Use up to 40 small letters, digits and single underscores, a letter first: name=….",
-        )
+    check_name(name, "an effect")
     if start not in ("now", "beginning"):
         raise InvalidProcess(f"The effect {name} starts at {start!r}.", 'Say start="now" or start="beginning".')
     if policy.attempts < 1 or partitions < 1 or policy.first_delay < 0 or policy.max_delay < 0:
@@ -149,41 +147,20 @@ def build_effect(
     return Effect(function, name, events, recorded, start, policy, key, partitions, code)
 
 
-def _event_classes_of(function: Callable[[Any], Any], scope: dict[str, Any]) -> tuple[tuple[type, ...], bool]:
+def _event_classes_of(function: Callable[[Any], Any], scope: dict[str, Any]) -> EventHint:
     parameters = list(inspect.signature(function).parameters)
     if len(parameters) != 1 or inspect.iscoroutinefunction(function):
         raise InvalidProcess(
             f"The effect {function.__qualname__} is no plain function of one event.",
             "Write def send(event: Paid) -> None.",
         )
-    try:
+    with resolving_annotations(function.__qualname__, InvalidProcess):
         hint = typing.get_type_hints(function, None, scope).get(parameters[0])
-    except NameError as error:
-        raise InvalidProcess(
-            f"The annotations of {function.__qualname__} cannot be resolved: {error}.",
-            "Define the classes it names in the same module or function, above it.",
-        ) from error
-    found = list(_alternatives(hint))
-    recorded = any(whole for _, whole in found)
-    events = tuple(event for event, _ in found)
-    for each in events:
-        if not isinstance(each, type):
-            raise InvalidProcess(
-                f"{function.__qualname__} does not say which events it takes.",
-                hint_for_generic(each) or "Annotate it: def send(event: Paid) -> None.",
-            )
-    return events, recorded
+    return event_classes(hint, partial(_refuse, function.__qualname__), recorded=True)
 
 
-def _alternatives(hint: Any) -> Iterable[tuple[Any, bool]]:
-    if get_origin(hint) in (Union, types.UnionType):
-        for arg in get_args(hint):
-            yield from _alternatives(arg)
-    elif get_origin(hint) is Recorded:
-        for event, _ in _alternatives(get_args(hint)[0]):
-            yield event, True
-    else:
-        yield without_parameters(hint), False
+def _refuse(name: str, what: str, remedy: str | None) -> InvalidProcess:
+    return InvalidProcess(f"The effect {name} {what}.", remedy or "Annotate it: def send(event: Paid) -> None.")
 
 
 def webhook(

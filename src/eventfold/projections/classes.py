@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
 
-from eventfold.core.class_data import get_class_data, remember_visible_names, set_class_data
+from eventfold.core.annotations import read_options, set_class_options, take_options
+from eventfold.core.class_data import remember_visible_names
 from eventfold.core.state import refuse_hidden_methods
 from eventfold.errors import InvalidProjection
 from eventfold.ports.sink import Sink
@@ -32,28 +33,16 @@ class ClassOptions(msgspec.Struct, frozen=True):
     version: str | int | None = None
 
 
-_OPTIONS = "__eventfold_projection__"
 # The event classes of a handler that is given a Recorded. An annotation made for it, `Recorded[…]`, would be kept
 # by `typing`, and the classes with it.
 RECORDED = "__eventfold_recorded__"
 
 
-def class_options(cls: type) -> ClassOptions:
-    """What a class says about itself by keywords."""
-    return get_class_data(cls, _OPTIONS) or ClassOptions()
-
-
-def set_class_options(cls: type, terms: dict[str, Any], depth: int) -> None:
+def set_projection_options(cls: type, terms: dict[str, Any], depth: int) -> None:
     """Keep a class's keywords, and the names that were visible where it was written, for its annotations."""
     if "indexes" in terms:
         terms["indexes"] = tuple((i,) if isinstance(i, str) else tuple(i) for i in terms["indexes"])
-    try:
-        said = msgspec.convert(terms, ClassOptions)
-    except msgspec.ValidationError as error:
-        raise InvalidProjection(
-            f"The keywords of {cls.__qualname__} cannot be used: {error}.",
-            "See the class it derives from for what they mean.",
-        ) from None
+    said = read_options(cls, ClassOptions, terms, InvalidProjection)
     if not isinstance(said.target, str | Sink | None):
         raise InvalidProjection(
             f"The target of {cls.__qualname__} is neither an address nor a sink: {said.target!r}.",
@@ -66,7 +55,7 @@ def set_class_options(cls: type, terms: dict[str, Any], depth: int) -> None:
         )
     if said.attempts < 1 or said.partitions < 1:
         raise InvalidProjection(f"{cls.__qualname__} has less than one attempt or partition.", "Give 1 or more.")
-    set_class_data(cls, _OPTIONS, said)
+    set_class_options(cls, said)
     remember_visible_names(cls, sys._getframe(depth).f_locals)  # pyright: ignore[reportPrivateUsage]
 
 
@@ -105,10 +94,10 @@ else:
         """Takes a projection's keywords off a msgspec struct's."""
 
         def __new__(mcls, _name, _bases, _namespace, **keywords):
-            terms = {key: keywords.pop(key) for key in tuple(keywords) if key in ClassOptions.__struct_fields__}
+            terms = take_options(keywords, ClassOptions)
             cls = super().__new__(mcls, _name, _bases, _namespace, **keywords)
             refuse_hidden_methods(cls, InvalidProjection)
-            set_class_options(cls, terms, 2)
+            set_projection_options(cls, terms, 2)
             return cls
 
     class _Struct(msgspec.Struct, metaclass=ProjectionMeta):
@@ -159,7 +148,7 @@ class SqlProjection:
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__()
-        set_class_options(cls, keywords, 2)
+        set_projection_options(cls, keywords, 2)
 
 
 class Subscription:
@@ -171,4 +160,4 @@ class Subscription:
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__()
-        set_class_options(cls, keywords, 2)
+        set_projection_options(cls, keywords, 2)

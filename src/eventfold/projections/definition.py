@@ -8,28 +8,29 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
-import re
 import sys
 import textwrap
-import types
 import typing
-import unicodedata
 from collections.abc import Callable, Sequence
+from functools import partial
 from operator import attrgetter
 from types import CodeType
-from typing import Any, Literal, Union, cast, get_args, get_origin
+from typing import Any, Literal, cast
 
 import msgspec
 
-from eventfold.core.class_data import get_class_data, set_class_data, visible_names
+from eventfold.core.annotations import (
+    check_component_name,
+    class_options,
+    compiled,
+    component_name,
+    event_classes,
+    resolving_annotations,
+)
+from eventfold.core.class_data import get_class_data, visible_names
 from eventfold.core.event import (
     Event,
-    Recorded,
-    declarations_version,
-    hint_for_generic,
-    is_event_class,
     stored_names_of,
-    without_parameters,
 )
 from eventfold.core.fingerprint import fingerprint_of_rules, report_unknown
 from eventfold.core.query import Item, Query
@@ -43,13 +44,12 @@ from eventfold.projections.classes import (
     Projection,
     SqlProjection,
     Subscription,
-    class_options,
 )
 
 ProjectionLike = type[Projection] | type[SqlProjection] | type[Subscription] | SqlProjection | Subscription
 Key = tuple[Any, ...]
 KeyOf = Callable[[Any], Any]
-MAX_NAME_CHARACTERS = 63  # bytes: no database that rows may be kept in takes fewer
+MAX_NAME_BYTES = 63  # no database that rows may be kept in takes fewer
 LIBRARY_MODULES = {
     "abc",
     "builtins",
@@ -92,7 +92,6 @@ class ProjectionDefinition(msgspec.Struct):
     keeps: bool = False
     handlers: tuple[Handler, ...] = ()
     tables: dict[str, str] = {}
-    generation: int = 0
     without_key: Policy = "stop"
     version: str | int | None = None
     prints: list[str] = []  # computed when they are asked for: the fingerprint, and that of the first releases
@@ -131,11 +130,7 @@ _DEFINITION = "__eventfold_projection_plan__"
 
 def projection_definition(projection: ProjectionLike) -> ProjectionDefinition:
     """The definition of a projection class, or of an instance of one with handlers. Raises InvalidProjection."""
-    definition: ProjectionDefinition | None = get_class_data(projection, _DEFINITION)
-    if definition is None or definition.generation != declarations_version():
-        definition = _compile(projection)
-        set_class_data(projection, _DEFINITION, definition)
-    return definition
+    return compiled(projection, _DEFINITION, _compile)
 
 
 def projection_definitions(projections: Sequence[ProjectionLike]) -> list[ProjectionDefinition]:
@@ -160,28 +155,13 @@ def _compile(projection: ProjectionLike) -> ProjectionDefinition:
             f"{projection!r} is no projection.",
             "Derive a class from ef.Projection, ef.SqlProjection or ef.Subscription.",
         )
-    terms = class_options(cls)
-    name = terms.name or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
-    if not _is_name(name):
-        raise InvalidProjection(
-            f"{name!r} cannot be the name of a projection.",
-            "Use small letters, digits and single underscores, a letter first, "
-            f"{MAX_NAME_CHARACTERS} bytes at most: name=….",
-        )
-    try:
+    terms = class_options(cls, ClassOptions)
+    name = terms.name or component_name(cls)
+    check_component_name(name, "a projection", InvalidProjection, max_bytes=MAX_NAME_BYTES)
+    with resolving_annotations(cls.__name__, InvalidProjection):
         if issubclass(cls, Projection):
             return _compile_rows(cls, name, terms)
         return _compile_handlers(projection, cls, name, terms)
-    except NameError as error:
-        raise InvalidProjection(
-            f"The annotations of {cls.__name__} cannot be resolved: {error}.",
-            "Define the classes it names in the same module or function, above it.",
-        ) from error
-
-
-def _is_name(name: str) -> bool:
-    fits = name.isidentifier() and "__" not in name and len(name.encode("utf-8", "replace")) <= MAX_NAME_CHARACTERS
-    return fits and name[0].isalpha() and name == name.lower() and unicodedata.is_normalized("NFKC", name)
 
 
 def _compile_rows(cls: type[Projection], name: str, terms: ClassOptions) -> ProjectionDefinition:
@@ -195,7 +175,8 @@ def _compile_rows(cls: type[Projection], name: str, terms: ClassOptions) -> Proj
         )
     parameters = [p for p in inspect.signature(cls.evolve).parameters if p != "self"]
     evolve = typing.get_type_hints(cls.evolve, None, visible_names(cls))
-    events = _event_classes(cls, "evolve", evolve.get(parameters[0]) if parameters else None)[0]
+    hint = evolve.get(parameters[0]) if parameters else None
+    events = event_classes(hint, partial(_refuse, cls, "evolve"), recorded=True, batch=True).classes
     key = None if "key" in fields else getattr(cls, "key", None)
     rows = row_codec_of(cls, name, hints, key_fields, terms.indexes)
     if key is None:
@@ -222,7 +203,6 @@ def _compile_rows(cls: type[Projection], name: str, terms: ClassOptions) -> Proj
         rows,
         recorded=len(parameters) > 1,
         keeps=cls.keep is not Projection.keep,
-        generation=declarations_version(),
         without_key=terms.without_key,
         version=terms.version,
     )
@@ -286,7 +266,6 @@ def _compile_handlers(projection: Any, cls: type, name: str, terms: ClassOptions
         key,
         handlers=handlers,
         tables=tables,
-        generation=declarations_version(),
         without_key=terms.without_key,
         version=terms.version,
     )
@@ -308,8 +287,8 @@ def _handlers(cls: type, instance: Any, sql: bool) -> typing.Iterator[Handler]:
                 if sql
                 else "A handler takes the event; start other methods with an underscore.",
             )
-        events, batch, recorded = _event_classes(cls, name, hints.get(parameters[0]))
-        yield Handler(name, getattr(instance, name), events, batch, recorded)
+        hint = event_classes(hints.get(parameters[0]), partial(_refuse, cls, name), recorded=True, batch=True)
+        yield Handler(name, getattr(instance, name), hint.classes, hint.batch, hint.recorded)
 
 
 def _query_of(events: tuple[type, ...]) -> Query:
@@ -321,39 +300,11 @@ def _query_of(events: tuple[type, ...]) -> Query:
     return Query.any_of([Item(tuple(names))])
 
 
-def _event_classes(cls: type, method: str, hint: Any) -> tuple[tuple[type, ...], bool, bool]:
-    """The event classes of an annotation, whether it is a list, and whether it is of Recorded."""
-    batch = get_origin(hint) is list
-    if batch:
-        (hint,) = get_args(hint)
-    found: list[Any] = []
-    recorded = False
-    for each in _alternatives(hint):
-        if get_origin(each) is Recorded:
-            recorded = True
-            found.extend(_alternatives(get_args(each)[0]))
-        else:
-            found.append(each)
-    for each in found:
-        if not (isinstance(each, type) and (each is Event or is_event_class(each))):
-            silent = each is None or each is Any
-            raise InvalidProjection(
-                f"{cls.__name__}.{method} "
-                + ("does not say which events it takes." if silent else f"takes {each!r}, which is no event."),
-                hint_for_generic(each)
-                or f"Annotate it with event classes: def {method}(self, event: Opened | Closed, …) -> None.",
-            )
-    return tuple(found), batch, recorded
-
-
-def _alternatives(hint: Any) -> list[Any]:
-    if get_origin(hint) in (Union, types.UnionType):
-        return [each for arg in get_args(hint) for each in _alternatives(arg)]
-    if get_origin(hint) is typing.Annotated:
-        return _alternatives(hint.__origin__)
-    if isinstance(hint, getattr(typing, "TypeAliasType", ())):
-        return _alternatives(hint.__value__)
-    return [without_parameters(hint)]
+def _refuse(cls: type, method: str, what: str, remedy: str | None) -> InvalidProjection:
+    return InvalidProjection(
+        f"{cls.__name__}.{method} {what}.",
+        remedy or f"Annotate it with event classes: def {method}(self, event: Opened | Closed, …) -> None.",
+    )
 
 
 def class_fingerprint(cls: type, tables: str, more: str) -> str:
