@@ -59,6 +59,7 @@ _RECORDED_MODULES = {
     "eventfold.core.query": "eventfold.query",
     "eventfold.core.state": "eventfold.state",
     "eventfold.core.table": "eventfold.projection.columns",
+    "eventfold.core.tags": "eventfold.event",
     "eventfold.core.tally": "eventfold.projection.ledger",
     "eventfold.core.upcast": "eventfold.upcast",
     "eventfold.log.decided": "eventfold.flow.decided",
