@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from eventfold.core.envelope import NewEvent, Receipt
 from eventfold.core.event import Draft, Event, Recorded, event
 from eventfold.core.query import Query
+from eventfold.core.renamed import explain_name, refuse_old_imports
 from eventfold.core.tags import Tag, tag
 from eventfold.core.unknown_fields import UnknownFields
 from eventfold.core.upcast import upcast
@@ -46,10 +47,13 @@ _ROOMS = {
 
 def __getattr__(name: str) -> Any:
     if name not in _ROOMS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise AttributeError(explain_name(name) or f"module {__name__!r} has no attribute {name!r}")
     found = getattr(importlib.import_module(f"{__name__}.{_ROOMS[name]}"), name)
     globals()[name] = found
     return found
+
+
+refuse_old_imports()
 
 
 def __dir__() -> list[str]:

@@ -20,6 +20,7 @@ from eventfold.core.envelope import MAX_EVENTS_PER_APPEND, NewEvent, Receipt, St
 from eventfold.core.event import Recorded
 from eventfold.core.query import Cursor, Query
 from eventfold.core.registry import Registry
+from eventfold.core.renamed import refuse_old_attributes, refuse_old_keywords
 from eventfold.core.state import State, Step
 from eventfold.log.append import (
     Asked,
@@ -70,6 +71,7 @@ M = TypeVar("M", bound=Projection)
 St = TypeVar("St", bound="AsyncStore")
 
 
+@refuse_old_attributes("Store")
 class AsyncStore:
     """A log of events, for async code. Arguments and errors are those of `Store`, where they are described.
 
@@ -357,6 +359,7 @@ class AsyncStore:
 
     # Keeping
 
+    @refuse_old_keywords
     async def copy_to(
         self, target: AsyncStore, *, keep_identity: bool = False, verify: bool = True, progress: Progress | None = None
     ) -> Copied:

@@ -23,6 +23,7 @@ from eventfold.core.aggregate import Aggregate
 from eventfold.core.envelope import MAX_EVENTS_PER_APPEND, NewEvent, Receipt, Staged
 from eventfold.core.event import Recorded
 from eventfold.core.query import Cursor, Query
+from eventfold.core.renamed import refuse_old_attributes, refuse_old_keywords
 from eventfold.core.state import State, Step
 from eventfold.errors import InvalidInput, NotSupported
 from eventfold.log.append import (
@@ -72,6 +73,7 @@ St = TypeVar("St", bound="Store")
 EVERYTHING = Query()
 
 
+@refuse_old_attributes("Store")
 class Store:
     """A log of events, for sync code. Safe to share between threads; opened once per process, not across a fork.
 
@@ -427,6 +429,7 @@ class Store:
 
     # Keeping
 
+    @refuse_old_keywords
     def copy_to(
         self, target: Store, *, keep_identity: bool = False, verify: bool = True, progress: Progress | None = None
     ) -> Copied:

@@ -13,6 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 
 import eventfold.cli
 from eventfold.cli.exit_codes import JSON_REQUESTED, run_command
+from eventfold.core.renamed import COMMANDS, OPTIONS
 
 Example = tuple[str, str]  # a title, and a line to type of at most 74 characters, so that it is not wrapped
 
@@ -109,6 +110,13 @@ class Group(TyperGroup):
             return super().invoke(ctx)
         return run_command(lambda: super(Group, self).invoke(ctx), lambda: bool(ctx.meta.get(JSON_REQUESTED)))
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that a word names. Refuses an old word with the new one, and exit code 2."""
+        words = " ".join([*ctx.command_path.split()[1:], *args[:1]])
+        if words in COMMANDS:
+            ctx.fail(f"The command {words} was renamed. Write: eventfold {COMMANDS[words]}.")
+        return super().resolve_command(ctx, args)
+
     def list_commands(self, ctx: Any) -> list[str]:
         """The commands in the order of their declaration."""
         return list(self.commands)
@@ -124,6 +132,13 @@ class Command(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:
         """The parameters, as the help shows them."""
         return hide_flag_metavars(super().get_params(ctx))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse what stands after the command. Refuses an old option with the new one, and exit code 2."""
+        for old, new in OPTIONS.get(self.name or "", {}).items():
+            if old in args:
+                ctx.fail(f"The option {old} was renamed. Write {new}.")
+        return super().parse_args(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print the help, then the examples; each can be typed as shown."""

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from eventfold.core.event import hint_for_generic, stored_names_of, without_parameters
+from eventfold.core.renamed import refuse_old_attributes
 from eventfold.core.tags import check_name, in_utc, is_moment
 from eventfold.errors import CursorMismatch, InvalidEvent, InvalidQuery
 
@@ -31,6 +32,7 @@ class Item(msgspec.Struct, frozen=True):
     tags: tuple[str, ...] = ()
 
 
+@refuse_old_attributes("Query")
 class Query(msgspec.Struct, frozen=True):
     """Which events are meant, after the specification at dcb.events: any of its items must match.
 

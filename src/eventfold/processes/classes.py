@@ -12,6 +12,7 @@ import msgspec
 
 from eventfold.core.annotations import read_options, set_class_options, take_options
 from eventfold.core.class_data import remember_visible_names
+from eventfold.core.renamed import check_keywords
 from eventfold.core.state import State, StateMeta
 from eventfold.errors import InvalidProcess
 
@@ -67,6 +68,7 @@ else:
         """Takes a process's keywords off a State's."""
 
         def __new__(mcls, _name, _bases, _namespace, **keywords):
+            check_keywords("Process", keywords)
             given = take_options(keywords, ProcessOptions)
             cls = super().__new__(mcls, _name, _bases, _namespace, **keywords)
             remember_visible_names(cls, sys._getframe(1).f_locals)

@@ -19,6 +19,7 @@ import msgspec
 
 from eventfold.core.annotations import EventHint, event_classes, resolving_annotations
 from eventfold.core.event import Recorded, hint_for_generic, is_event_class
+from eventfold.core.renamed import refuse_old_keywords
 from eventfold.core.tags import fields_by_tag, tag_values
 from eventfold.errors import InvalidProcess
 from eventfold.processes.actions import class_of
@@ -82,6 +83,7 @@ class Effect(msgspec.Struct, frozen=True):
         return [(" ".join(sorted(set(values))),)]
 
 
+@refuse_old_keywords
 def effect(
     *,
     start: Start,
@@ -163,6 +165,7 @@ def _refuse(name: str, what: str, remedy: str | None) -> InvalidProcess:
     return InvalidProcess(f"The effect {name} {what}.", remedy or "Annotate it: def send(event: Paid) -> None.")
 
 
+@refuse_old_keywords
 def webhook(
     url: str,
     *events: type,

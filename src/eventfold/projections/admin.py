@@ -16,6 +16,7 @@ from weakref import WeakSet
 
 from eventfold.concurrency import run
 from eventfold.core.query import Cursor, Query
+from eventfold.core.renamed import refuse_old_attributes
 from eventfold.core.table import filter_value, generation_table
 from eventfold.core.unstorable import refuse_limit, refuse_unstorable_filter, sort_fields, unstorable_filter_error
 from eventfold.errors import (
@@ -66,6 +67,7 @@ from eventfold.projections.verify import LogProof, Progress, Proof, prove, prove
 P = TypeVar("P", bound=Projection)
 
 
+@refuse_old_attributes("ProjectionAdmin")
 class ProjectionAdmin:
     """The projections of a store: `store.projections`. A projection is named by its class or by its name.
 

@@ -11,6 +11,7 @@ from datetime import date
 from typing import TypeVar
 
 from eventfold.concurrency import in_thread
+from eventfold.core.renamed import refuse_old_attributes
 from eventfold.ports.target import Checkpoint, ParkedEvent, ProjectionRecord
 from eventfold.projections.admin import ProjectionAdmin
 from eventfold.projections.catalog import Named
@@ -21,6 +22,7 @@ from eventfold.projections.verify import LogProof, Progress, Proof
 R = TypeVar("R")
 
 
+@refuse_old_attributes("AsyncProjectionAdmin")
 class AsyncProjectionAdmin:
     """The twin of `ProjectionAdmin`: `await store.projections.status()`."""
 

@@ -7,9 +7,16 @@ Knows: the stores, the port. Does not know: pytest, except in `conformance`, whi
 
 from __future__ import annotations
 
+from typing import Any
+
+from eventfold.core.renamed import explain_name
 from eventfold.testing.clock import Clock
 from eventfold.testing.faults import Faulty
 from eventfold.testing.scenario import given
 from eventfold.testing.synchronous import LoopRunner, Synchronous
 
 __all__ = ["Clock", "Faulty", "LoopRunner", "Synchronous", "given"]
+
+
+def __getattr__(name: str) -> Any:
+    raise AttributeError(explain_name(f"testing.{name}") or f"module {__name__!r} has no attribute {name!r}")

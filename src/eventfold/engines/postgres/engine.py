@@ -12,6 +12,7 @@ from typing import Any
 
 from eventfold.core.envelope import Receipt, Staged, StoredEvent
 from eventfold.core.query import Query
+from eventfold.core.renamed import check_keywords
 from eventfold.core.snapshot import Snapshot
 from eventfold.engines.postgres import schema
 from eventfold.engines.postgres.checksums import damaged_snapshot, snapshot_crc
@@ -45,6 +46,7 @@ class PostgresEngine:
     name = "postgres"
 
     def __init__(self, url: str, *, mode: Mode = "sync", create: bool = True, **options: Any) -> None:
+        check_keywords("PostgresEngine", options)
         plain_url, self.options = parse_url(url, options)
         self.capabilities = Capabilities(suspends=mode == "async", blocks=mode == "sync", inline=mode == "sync")
         self._default_target = target_url(plain_url, self.options.schema)
