@@ -6,24 +6,21 @@ how an address is imported (projections/catalog.py does), how a subscription is 
 
 from __future__ import annotations
 
-import types
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from eventfold.concurrency import run
-from eventfold.core.class_data import set_class_data
 from eventfold.core.event import Recorded
 from eventfold.errors import InvalidProcess, ProjectionChanged
 from eventfold.log.context import Log
-from eventfold.processes.classes import Process, Start
-from eventfold.processes.definition import ProcessDefinition, key_text, process_definition
+from eventfold.processes.classes import Process
+from eventfold.processes.definition import Key, key_text, process_definition
 from eventfold.processes.effects import Effect, RetryPolicy
 from eventfold.processes.reaction import MAX_ACTIONS, ProcessWorker
 from eventfold.projections import catalog
 from eventfold.projections.admin import ProjectionAdmin
-from eventfold.projections.classes import RECORDED, Subscription
-from eventfold.projections.definition import ProjectionLike
+from eventfold.projections.definition import ProjectionLike, SubscriptionSpec
 from eventfold.projections.definition import projection_definition as kept_plan
 from eventfold.projections.generations import register
 
@@ -63,46 +60,33 @@ def policy_of(work: ProcessOrEffect) -> RetryPolicy:
     return RetryPolicy(process_definition(work).attempts, 0.25, 60.0)
 
 
-def as_subscription(work: ProcessOrEffect, log: Log) -> Subscription:
-    """Something to be done about events, as the read side runs it: an instance of a class made for it."""
+def as_subscription(work: ProcessOrEffect, log: Log) -> SubscriptionSpec:
+    """A process or an effect, as the read side runs it."""
     if isinstance(work, Effect):
-        module, _, place = work.code.partition(":")
-        return _subscription(work, work.name, (module, place), work.call_with, work.keys_of)
-    plan = process_definition(work)
-    reacting = ProcessWorker(plan, log)
+        return SubscriptionSpec(
+            work.name, work.code, work.events, work.start, work.partitions, work.call_with, _key_of(work.keys_of)
+        )
+    definition = process_definition(work)
+    worker = ProcessWorker(definition, log)
 
-    def take(recorded: Recorded[Any]) -> None:
-        run(reacting.react(recorded))
+    def handle(recorded: Recorded[Any]) -> None:
+        run(worker.react(recorded))
 
-    return _subscription(plan, plan.name, (work.__module__, work.__qualname__), take, plan.keys_of)
+    return SubscriptionSpec(
+        definition.name,
+        f"{work.__module__}:{work.__qualname__}",
+        definition.events,
+        definition.start,
+        definition.partitions,
+        handle,
+        _key_of(definition.keys_of),
+        MAX_ACTIONS,
+    )
 
 
-def _subscription(
-    work: ProcessDefinition | Effect,
-    name: str,
-    place: tuple[str, str],
-    take: Callable[[Recorded[Any]], None],
-    keys: Callable[[Any], list[tuple[Any, ...]]],
-) -> Subscription:
-    start: Start = work.start
-
-    def body(namespace: dict[str, Any]) -> None:
-        def handle(self: Any, event: Any) -> None:
-            take(event)
-
-        set_class_data(handle, RECORDED, work.events)
-
-        def key(event: Any) -> Any:
-            # One field a key, whatever its size: the read side tells a key by its values' text.
-            return [(key_text(each),) for each in keys(event)]
-
-        namespace.update(__module__=place[0], __qualname__=place[1], handle=handle, key=staticmethod(key))
-        namespace["at_once"] = MAX_ACTIONS if isinstance(work, ProcessDefinition) else 1
-
-    # One attempt at a time: what comes after a failure waits for its key only, never for all of them.
-    terms = {"name": name, "start": start, "on_error": "park", "attempts": 1, "partitions": work.partitions}
-    made = types.new_class(place[1].rpartition(".")[2], (Subscription,), terms, body)
-    return made()
+def _key_of(keys: Callable[[Any], list[Key]]) -> Callable[[Any], list[tuple[str]]]:
+    """The keys of an event for the read side: each of one field, since a key is identified by its values as text."""
+    return lambda event: [(key_text(each),) for each in keys(event)]
 
 
 def partition_work(work: Sequence[Work]) -> tuple[list[ProjectionLike], list[ProcessOrEffect]]:
@@ -124,10 +108,10 @@ def partition_work(work: Sequence[Work]) -> tuple[list[ProjectionLike], list[Pro
     return kept, reacting
 
 
-def register_all(admin: ProjectionAdmin, work: Sequence[ProcessOrEffect]) -> list[Subscription]:
+def register_all(admin: ProjectionAdmin, work: Sequence[ProcessOrEffect]) -> list[SubscriptionSpec]:
     """Processes and effects as subscriptions. Changed code is accepted: nothing was made by it but progress."""
     target = admin.catalog.target_at()
-    subscriptions: list[Subscription] = []
+    subscriptions: list[SubscriptionSpec] = []
     for each in work:
         made = as_subscription(each, admin.log)
         try:

@@ -19,13 +19,20 @@ from eventfold.log.context import Log
 from eventfold.ports.sink import Sink
 from eventfold.ports.target import ELSEWHERE, FORWARDED, ProjectionRecord, Target
 from eventfold.projections.classes import Projection, SqlProjection, Subscription
-from eventfold.projections.definition import ProjectionDefinition, ProjectionLike, projection_definition
+from eventfold.projections.definition import (
+    ProjectionDefinition,
+    ProjectionLike,
+    SubscriptionSpec,
+    projection_definition,
+)
 from eventfold.projections.generations import register, require_record
 
 
 def declaring_module(found: Any) -> str | None:
     """The module in which a projection or subscription was declared; None for anything else."""
     bases = (Projection, SqlProjection, Subscription)
+    if isinstance(found, SubscriptionSpec):
+        return found.code.partition(":")[0]
     if isinstance(found, type):
         return found.__module__ if issubclass(found, bases) and found not in bases else None
     return type(found).__module__ if isinstance(found, bases[1:]) else None

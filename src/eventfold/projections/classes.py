@@ -33,11 +33,6 @@ class ClassOptions(msgspec.Struct, frozen=True):
     version: str | int | None = None
 
 
-# The event classes of a handler that is given a Recorded. An annotation made for it, `Recorded[…]`, would be kept
-# by `typing`, and the classes with it.
-RECORDED = "__eventfold_recorded__"
-
-
 def set_projection_options(cls: type, terms: dict[str, Any], depth: int) -> None:
     """Keep a class's keywords, and the names that were visible where it was written, for its annotations."""
     if "indexes" in terms:

@@ -27,18 +27,14 @@ from eventfold.core.annotations import (
     event_classes,
     resolving_annotations,
 )
-from eventfold.core.class_data import get_class_data, visible_names
-from eventfold.core.event import (
-    Event,
-    stored_names_of,
-)
+from eventfold.core.class_data import visible_names
+from eventfold.core.event import Event, Recorded, stored_names_of
 from eventfold.core.fingerprint import fingerprint_of_rules, report_unknown
 from eventfold.core.query import Item, Query
 from eventfold.core.table import RowCodec, row_codec_of
 from eventfold.errors import InvalidProjection
 from eventfold.ports.sink import Sink
 from eventfold.projections.classes import (
-    RECORDED,
     ClassOptions,
     Policy,
     Projection,
@@ -46,7 +42,6 @@ from eventfold.projections.classes import (
     Subscription,
 )
 
-ProjectionLike = type[Projection] | type[SqlProjection] | type[Subscription] | SqlProjection | Subscription
 Key = tuple[Any, ...]
 KeyOf = Callable[[Any], Any]
 MAX_NAME_BYTES = 63  # no database that rows may be kept in takes fewer
@@ -57,7 +52,31 @@ LIBRARY_MODULES = {
     "msgspec._core",
     "typing",
     "eventfold.projections.classes",
+    "eventfold.projections.definition",
 }  # no user's modules
+
+
+class SubscriptionSpec(msgspec.Struct, eq=False, dict=True):
+    """A subscription given by values instead of a class: what a process or an effect is on the read side.
+
+    `code` is MODULE:NAME; `handle` is called with each event of the classes `events`. One attempt at a time: an event
+    that fails is parked at once, so later ones wait for its key only. `events_per_checkpoint` events are handled before
+    progress is saved: after a crash, so many may be handled again.
+    """
+
+    name: str
+    code: str
+    events: tuple[type, ...]
+    start: str
+    partitions: int
+    handle: Callable[[Recorded[Any]], None]
+    key: KeyOf
+    events_per_checkpoint: int = 1
+
+
+ProjectionLike = (
+    type[Projection] | type[SqlProjection] | type[Subscription] | SqlProjection | Subscription | SubscriptionSpec
+)
 
 
 class Handler(msgspec.Struct):
@@ -94,6 +113,7 @@ class ProjectionDefinition(msgspec.Struct):
     tables: dict[str, str] = {}
     without_key: Policy = "stop"
     version: str | int | None = None
+    events_per_checkpoint: int = 1  # of effects: so many may be repeated after a crash
     prints: list[str] = []  # computed when they are asked for: the fingerprint, and that of the first releases
 
     @property
@@ -148,6 +168,8 @@ def projection_definitions(projections: Sequence[ProjectionLike]) -> list[Projec
 
 
 def _compile(projection: ProjectionLike) -> ProjectionDefinition:
+    if isinstance(projection, SubscriptionSpec):
+        return _compile_spec(projection)
     cls: Any = projection if isinstance(projection, type) else type(projection)
     bases = (Projection, SqlProjection, Subscription)
     if not issubclass(cls, bases) or cls in bases:
@@ -162,6 +184,28 @@ def _compile(projection: ProjectionLike) -> ProjectionDefinition:
         if issubclass(cls, Projection):
             return _compile_rows(cls, name, terms)
         return _compile_handlers(projection, cls, name, terms)
+
+
+def _compile_spec(spec: SubscriptionSpec) -> ProjectionDefinition:
+    query = _query_of(spec.events)
+    return ProjectionDefinition(
+        SubscriptionSpec,
+        "effects",
+        spec.name,
+        spec.code,
+        spec.events,
+        query,
+        "{}",
+        f"{query!r} {spec.partitions}",
+        None,
+        "park",
+        1,
+        spec.partitions,
+        spec.start,
+        spec.key,
+        handlers=(Handler("handle", spec.handle, spec.events, False, True),),
+        events_per_checkpoint=spec.events_per_checkpoint,
+    )
 
 
 def _compile_rows(cls: type[Projection], name: str, terms: ClassOptions) -> ProjectionDefinition:
@@ -274,9 +318,6 @@ def _compile_handlers(projection: Any, cls: type, name: str, terms: ClassOptions
 def _handlers(cls: type, instance: Any, sql: bool) -> typing.Iterator[Handler]:
     for name, value in inspect.getmembers(cls, inspect.isfunction):
         if name.startswith("_") or name == "key" or isinstance(inspect.getattr_static(cls, name), staticmethod):
-            continue
-        if (given := get_class_data(value, RECORDED)) is not None:
-            yield Handler(name, getattr(instance, name), given, False, True)
             continue
         parameters = list(inspect.signature(value).parameters)[1:]
         hints = typing.get_type_hints(value, None, visible_names(cls))

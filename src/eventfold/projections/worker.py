@@ -83,9 +83,7 @@ class PartitionWorker:
         self._attempts: dict[int, int] = {}
         self._hopeless: set[tuple[type, str]] = set()
         self._limit = min(SMALL_PAGE, context.page)
-        self._at_once: int = getattr(
-            definition.cls, "at_once", 1
-        )  # effects for one checkpoint: so many may be repeated
+        self._events_per_checkpoint = definition.events_per_checkpoint
         self._single_to = 0  # up to this position, one append at a time
         self._rows: RowCache | None = None
         self._ends = 0.0  # when the lease may end, by our own clock
@@ -306,7 +304,7 @@ class PartitionWorker:
             if self._rows is not None:
                 self._rows.fold(todo, timing, clock, each=bool(self._single_to))
             elif self.definition.kind == "effects":
-                todo = todo[: self._at_once]
+                todo = todo[: self._events_per_checkpoint]
                 self._check_lease()
                 self._handlers.handle(todo, None, timing, clock)
                 through = self._cut(items, todo, through)
