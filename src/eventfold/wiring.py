@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from eventfold.concurrency import LoopRuntime, ThreadGroupCommit, ThreadRuntime, in_thread, run
+from eventfold.concurrency import ThreadGroupCommit, ThreadRuntime, in_thread, run
 from eventfold.core.registry import Registry
 from eventfold.engines import open_engine
 from eventfold.errors import NotSupported, StoreClosed
@@ -26,7 +26,7 @@ from eventfold.projections.definition import ProjectionLike
 from eventfold.targets import default_target, open_target, own_target
 
 if TYPE_CHECKING:
-    from eventfold.concurrency.own_loop import OwnLoop
+    from eventfold.concurrency.loop import OwnLoop
 
 
 class ClosingAppender(Appender, Protocol):
@@ -98,7 +98,7 @@ class Opening:
         inline: Sequence[ProjectionLike],
         target: str | None,
     ) -> None:
-        from eventfold.concurrency.once import AsyncOnce  # here, as what else needs asyncio: sync users never load it
+        from eventfold.concurrency.loop import AsyncOnce  # here: it imports asyncio, which sync users never load
 
         self.url, self._inline, self._target = url, inline, target
         self._create, self._options = create, options
@@ -124,7 +124,7 @@ class Opening:
     async def log(self) -> Log:
         """The log, opened at the first call."""
         if self._log is None:
-            from eventfold.concurrency.own_loop import current_loop
+            from eventfold.concurrency.loop import current_loop
 
             current_loop()
             self._log = await self._log_once.get(self._open)
@@ -133,8 +133,8 @@ class Opening:
         return self._log
 
     async def _open(self) -> Log:
-        from eventfold.concurrency import DirectCommit, LoopGroupCommit, Offload, OffloadedGroupCommit
-        from eventfold.concurrency.own_loop import OwnLoop
+        from eventfold.concurrency.loop import DirectCommit, LoopGroupCommit, LoopRuntime, OwnLoop
+        from eventfold.concurrency.offload import Offload, OffloadedGroupCommit
 
         engine = open_engine(self.url, "async", self._create, self._options)
         self._blocking, self._suspending = (None, engine) if engine.capabilities.suspends else (engine, None)

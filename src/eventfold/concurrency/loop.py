@@ -1,18 +1,42 @@
-"""Group commit for the tasks of an event loop, for an engine that suspends (a network engine).
+"""What callers on an event loop need: waiting, group commit for an engine that suspends, and what belongs to a loop.
 
-Knows: tasks and futures. Does not know: threads, engines.
+Knows: asyncio's loops, tasks and futures. Does not know: engines. Loaded by async users only.
 """
 
 from __future__ import annotations
 
 import asyncio
 import copy
+import sys
 from collections import deque
+from collections.abc import Awaitable, Callable
+from types import CoroutineType
+from typing import Any, Generic, TypeVar
 
 from eventfold.concurrency.calls import Call
 from eventfold.concurrency.group_commit import MAX_BATCH_REQUESTS, Appends, check_count
-from eventfold.errors import AppendUnconfirmed, EventfoldError
+from eventfold.concurrency.run import with_jitter
+from eventfold.concurrency.waiting import Promise
+from eventfold.core.mutex import Mutex
+from eventfold.errors import AppendUnconfirmed, EventfoldError, InvalidInput, NotSupported
 from eventfold.ports.messages import AppendRequest, Outcome
+
+T = TypeVar("T")
+
+
+class LoopRuntime:
+    """How tasks on an event loop sleep, wait and exclude each other. See log.context.Runtime."""
+
+    promise = Promise
+    mutex = Mutex
+
+    async def sleep(self, seconds: float, *, jitter: bool = False) -> None:
+        """Pause the calling task."""
+        await asyncio.sleep(with_jitter(seconds) if jitter else seconds)
+
+    async def wait(self, promise: Promise, /) -> None:
+        """Wait in the calling task, whichever thread the outcome comes from."""
+        await promise.wait_on_loop()
 
 
 class _Ticket:
@@ -123,3 +147,86 @@ class DirectCommit:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+class _Making:
+    """A call that makes the object, or is about to."""
+
+    def __init__(self) -> None:
+        self.call = Call()
+        self.promise = Promise()
+
+
+class AsyncOnce(Generic[T]):
+    """An object that is made once, by the first caller, on whichever event loop: `await once.get(make)`.
+
+    Other callers wait. If making it fails, the next caller tries. An asyncio.Lock would not do: it belongs to one loop,
+    and a waiter on another loop would never be woken.
+    """
+
+    def __init__(self) -> None:
+        self._made: T | None = None
+        self._making: _Making | None = None
+        self._mutex = Mutex()
+
+    def get(self, make: Callable[[], Awaitable[T]]) -> CoroutineType[Any, Any, T]:
+        """The object, to be awaited. Raises what `make` raises in this call."""
+        mine = _Making()
+        return mine.call.bind(self._get(make, mine))
+
+    async def _get(self, make: Callable[[], Awaitable[T]], mine: _Making) -> T:
+        while self._made is None:
+            others = self._mutex.run(self._claim, mine)
+            if others is not None:
+                await others.promise.wait_on_loop()
+                continue
+            if self._made is not None:  # made since the check above
+                break
+            try:
+                self._made = await make()
+            finally:
+                self._making = None
+                mine.promise.set_result(None)
+        return self._made
+
+    def _claim(self, mine: _Making) -> _Making | None:
+        """The call that makes it, or None if that is now this one. A call that has ended makes nothing."""
+        if self._making is not None and not self._making.call.has_ended():
+            return self._making
+        self._making = mine
+        return None
+
+
+def current_loop() -> asyncio.AbstractEventLoop:
+    """The running loop. Raises NotSupported where none is: on trio, say."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        where = "trio's" if "trio" in sys.modules else "another library's"
+        raise NotSupported(
+            f"AsyncStore waits on an event loop of asyncio, and none is running here (perhaps {where} is).",
+            "Use asyncio (asyncio.run(main())); elsewhere use Store in threads, as in "
+            "`await trio.to_thread.run_sync(store.append, event)`.",
+            capability="other event loops",
+        ) from None
+
+
+class OwnLoop:
+    """The loop that connections belong to, as they can be awaited on no other. Once it has ended, the next loop to use
+    them becomes theirs.
+    """
+
+    def __init__(self) -> None:
+        self._loop = current_loop()
+
+    def refuse_others(self) -> None:
+        """Raise InvalidInput on another loop while the own one runs."""
+        loop = asyncio.get_running_loop()
+        if loop is self._loop:
+            return
+        if self._loop.is_running():
+            raise InvalidInput(
+                "This AsyncStore is in use on another event loop, and its connections can only be awaited there.",
+                "Open an AsyncStore for each event loop: `async with AsyncStore(url) as store` in what each one runs.",
+            )
+        self._loop = loop

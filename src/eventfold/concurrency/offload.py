@@ -1,4 +1,4 @@
-"""Threads that work for event loops: appends combined on one of them, reads offloaded to a few.
+"""Worker threads for event loops: one commits appends in groups, a few run the other calls of a blocking engine.
 
 Knows: loops and threads. Does not know: engines, what is read or written.
 """
@@ -23,14 +23,11 @@ from eventfold.errors import EventfoldError, StoreClosed
 from eventfold.ports.messages import AppendRequest, Outcome
 
 LOOK_AGAIN_S = 1.0
-LASTING = {
-    "try_lock",
-    "unlock",
-}  # methods with an effect that outlives them, and that is undone in order; they are short
+UNINTERRUPTED = {"try_lock", "unlock"}  # short methods that a cancelled caller waits for: each must end before the next
 
 
 class _QueuedCall:
-    """Something to be done off the loop, and the future that waits for it."""
+    """A call that waits for a worker thread, and the future of its result."""
 
     __slots__ = ("_unclaimed", "error", "future", "loop", "result", "work")
 
@@ -38,7 +35,7 @@ class _QueuedCall:
         self.work = work
         self.loop = loop
         self.future: asyncio.Future[Any] = loop.create_future()
-        self._unclaimed = [True]  # popping it is atomic: whoever succeeds, worker or canceller, has the job
+        self._unclaimed = [True]  # popping it is atomic: either the worker or the canceller gets it
         self.result: Any = None
         self.error: BaseException | None = None
 
@@ -57,9 +54,9 @@ class _QueuedCall:
 
 
 class WorkerThreads:
-    """Threads that work for event loops: jobs asked for in one turn of a loop are done and answered together.
+    """Threads that run calls for event loops. Calls queued in one iteration of a loop are run and answered together.
 
-    One hop costs about 100 µs; a hundred jobs in one turn share it.
+    A hop between threads costs about 100 µs; a hundred calls of one iteration share it.
     """
 
     def __init__(self, name: str, work: Callable[[list[_QueuedCall]], None], threads: int = 1) -> None:
@@ -68,21 +65,21 @@ class WorkerThreads:
         self._something: SimpleQueue[None] = SimpleQueue()  # in C: an exception leaves no lock of it taken
         self._threads: list[threading.Thread] = []
         self._idle = 0
-        self._flushing: asyncio.AbstractEventLoop | None = None  # the loop that last promised to start the work
+        self._flushing: asyncio.AbstractEventLoop | None = None  # the loop that will call _flush
         self._closed = False
         self._process = os.getpid()
 
     def enqueue(self, work: Any) -> _QueuedCall:
-        """Ask for work; the returned job's future is settled on the calling loop."""
+        """Queue work. The future of the returned call gets its result on the calling loop."""
         refuse_after_fork(self._process)
         if self._closed:
             raise StoreClosed("This store was closed.", "Open it again.")
         loop = asyncio.get_running_loop()
         job = _QueuedCall(work, loop)
         self._jobs.append(job)
-        if self._flushing is not loop:  # each loop starts its own: another may have ended before it came to it
+        if self._flushing is not loop:  # each loop flushes for itself: another may have ended before its flush
             loop.call_soon(self._flush)
-            self._flushing = loop  # only now: an exception in between starts the work once too often, not never
+            self._flushing = loop  # last: an exception before it causes one flush too many, not one too few
         return job
 
     def _flush(self) -> None:
@@ -96,7 +93,7 @@ class WorkerThreads:
     def _serve(self) -> None:
         while True:
             self._idle += 1
-            with suppress(Empty):  # and then looks all the same: an exception may have kept the loop from telling
+            with suppress(Empty):  # on timeout the queue is checked, too: an exception may have prevented a flush
                 self._something.get(timeout=LOOK_AGAIN_S)
             self._idle -= 1
             if self._closed:
@@ -124,11 +121,11 @@ class WorkerThreads:
         for loop, jobs in by_loop.items():
             try:
                 loop.call_soon_threadsafe(_settle_all, jobs)
-            except RuntimeError:  # that loop has ended; nobody waits any more
+            except RuntimeError:  # that loop has ended, and with it every task that waited
                 continue
 
     def close(self) -> None:
-        """Let the threads end after the work in hand; jobs still queued are refused."""
+        """End the threads after their current calls. Calls that are still queued fail with StoreClosed."""
         self._closed = True
         for _ in self._threads:
             self._something.put(None)
@@ -188,7 +185,7 @@ class OffloadedGroupCommit:
 
 
 class Offload:
-    """An engine that blocks, as an async caller sees it: every method runs on the lane's threads."""
+    """An engine that blocks, as an async caller sees it: every coroutine method runs on a worker thread."""
 
     def __init__(self, engine: Any, threads: int = 4) -> None:
         self._engine = engine
@@ -200,32 +197,32 @@ class Offload:
             return found
 
         async def offloaded(*args: Any, **kwargs: Any) -> Any:
-            # The call, not its coroutine: a job that is refused or cancelled must leave none behind unawaited.
+            # The function, not its coroutine: a call that is refused or cancelled must leave no coroutine unawaited.
             job = self._threads.enqueue(partial(found, *args, **kwargs))
-            return await (_to_its_end(job) if name in LASTING else job.future)
+            return await (_to_its_end(job) if name in UNINTERRUPTED else job.future)
 
         self.__dict__[name] = offloaded
         return offloaded
 
     async def close(self) -> None:
-        """Let the threads end, then close the engine."""
+        """End the threads, then close the engine."""
         self._threads.close()
         run(self._engine.close())
 
 
 async def _to_its_end(job: _QueuedCall) -> Any:
-    """The result of a job, and not before: also a caller that is cancelled waits until it is done.
+    """The result of a call. A caller that is cancelled waits for its end, too.
 
-    A lock that is taken a moment later, when its caller has given up and unlocked it, would be held by no one.
+    Otherwise a lock could be acquired after its cancelled caller had released it, and would stay locked.
     """
     cancelled: asyncio.CancelledError | None = None
     while not job.future.done():
         try:
-            await asyncio.wait([job.future])  # which, unlike the future, a caller may be cancelled in
+            await asyncio.wait([job.future])  # unlike awaiting the future, cancelling this does not cancel it
         except asyncio.CancelledError as error:
             cancelled = error
     if cancelled is not None:
-        job.future.exception()  # asked for, so that it is not logged as never heard of
+        job.future.exception()  # retrieved, so that asyncio does not log it as never retrieved
         raise cancelled
     return job.future.result()
 
@@ -234,5 +231,5 @@ def _run_each(batch: list[_QueuedCall]) -> None:
     for job in batch:
         try:
             job.result = run(job.work())
-        except BaseException as error:  # handed to the task that asked; a thread has nobody else to tell
+        except BaseException as error:  # raised in the task that waits for it
             job.error = error

@@ -1,7 +1,7 @@
-"""Something to wait for, in a thread or on a loop, that an exception of a signal handler cannot break.
+"""Promises and flags that threads and tasks wait for, and that an exception of a signal handler cannot break.
 
 The library's own futures and events are built on `threading.Condition`, whose lock stays taken if a signal handler
-raises in the moment after it was. Here each waiter has a lock of its own, and looks again by itself after a moment.
+raises right after it was acquired. Here each waiter has a lock of its own, and checks again after a moment.
 Knows: threads and loops. Does not know: what is waited for.
 """
 
@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import asyncio
 
-LOOK_AGAIN_S = 0.05  # a wake-up may be lost with the call that was to give it: nobody relies on one
+LOOK_AGAIN_S = 0.05  # a wake-up may be lost with the call that was to give it, so waiters also check by themselves
 
 
 class Waiters:
-    """Those who wait, each by a function that wakes it. Safe under threads: single steps of a deque."""
+    """The waiters, each as a function that wakes it. Safe under threads: each step is one operation on a deque."""
 
     __slots__ = ("_waking",)
 
@@ -37,7 +37,7 @@ class Waiters:
                 continue
 
     def wake_one(self) -> None:
-        """Wake one that is not awake yet, if there is one."""
+        """Wake one waiter that is not awake yet, if there is one."""
         for wake in tuple(self._waking):
             try:
                 wake()
@@ -52,7 +52,7 @@ class Waiters:
         wake = gate.release
         self._waking.append(wake)
         try:
-            if not is_done():  # only now: what is done from here on wakes us
+            if not is_done():  # checked after adding the waiter: if it is done later, that wakes it
                 gate.acquire(timeout=max(0.0, timeout))
         finally:
             self._remove(wake)
@@ -97,16 +97,16 @@ class Promise:
         self._waiters = Waiters()
 
     def set_result(self, result: None) -> None:
-        """It is done."""
+        """Mark it as done, and wake the waiters."""
         self.done = True
         self._waiters.wake()
 
     def is_done(self) -> bool:
-        """Whether it is."""
+        """Whether it is done."""
         return self.done
 
     def wait(self) -> None:
-        """Block until it is done, or for a moment."""
+        """Block until it is done, for a moment at most: then check again."""
         self._waiters.wait(self.is_done, LOOK_AGAIN_S)
 
     async def wait_on_loop(self) -> None:
@@ -115,7 +115,7 @@ class Promise:
 
 
 class Flag:
-    """What `threading.Event` is. Waiting looks again by itself now and then."""
+    """Like `threading.Event`. A waiter also checks by itself from time to time."""
 
     __slots__ = ("_set", "_waiters")
 
@@ -124,20 +124,20 @@ class Flag:
         self._waiters = Waiters()
 
     def is_set(self) -> bool:
-        """Whether it is."""
+        """Whether it is set."""
         return self._set
 
     def set(self) -> None:
-        """From any thread."""
+        """Set it, and wake the waiters. From any thread."""
         self._set = True
         self._waiters.wake()
 
     def clear(self) -> None:
-        """From any thread."""
+        """Reset it. From any thread."""
         self._set = False
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until it is set: True; False after `timeout` seconds."""
+        """Block until it is set. Returns False after `timeout` seconds."""
         end = None if timeout is None else time.monotonic() + timeout
         while not self._set:
             left = LOOK_AGAIN_S * 10 if end is None else end - time.monotonic()

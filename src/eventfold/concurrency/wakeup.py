@@ -1,11 +1,11 @@
-"""Waiting until there may be something new, in either mode.
+"""Signals that something was committed: watchers of an engine are called, a waiting follower is woken.
 
-Knows: an engine's `watch`. Does not know: what was written.
+Knows: an engine's `watch`. Does not know: what was committed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from eventfold.concurrency.waiting import Flag
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 class CommitSignal:
-    """Wakes one waiting follower, in either mode, whenever something may have been committed."""
+    """Wakes one waiting follower, a thread or a task, whenever something may have been committed."""
 
     def __init__(self, watch: Callable[[Callable[[], None]], Callable[[], None]]) -> None:
-        self._rung = Flag()
+        self._flag = Flag()
         self._waiter: tuple[asyncio.AbstractEventLoop, asyncio.Future[None]] | None = None
         self.closed = False
         self._stop = watch(self.notify)
 
     def notify(self) -> None:
-        """From any thread."""
-        self._rung.set()
+        """Wake the waiter. From any thread."""
+        self._flag.set()
         waiter = self._waiter
         if waiter is not None:
             try:
@@ -34,12 +34,12 @@ class CommitSignal:
                 return
 
     def clear(self) -> None:
-        """To be called before looking, so that what happens after the look rings again."""
-        self._rung.clear()
+        """Reset the signal. Call it before reading, so that a later commit sets it again."""
+        self._flag.clear()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until it rings; False on timeout (seconds)."""
-        return self._rung.wait(timeout)
+        """Block until it is notified; False after `timeout` seconds."""
+        return self._flag.wait(timeout)
 
     async def wait_async(self, timeout: float | None = None) -> bool:
         """The same for a task."""
@@ -49,7 +49,7 @@ class CommitSignal:
         future: asyncio.Future[None] = loop.create_future()
         self._waiter = (loop, future)
         try:
-            if not self._rung.is_set():
+            if not self._flag.is_set():
                 async with asyncio.timeout(timeout):
                     await future
         except TimeoutError:
@@ -59,7 +59,7 @@ class CommitSignal:
         return True
 
     def close(self) -> None:
-        """Stop watching and let a waiter go."""
+        """Stop watching, and wake the waiter."""
         self.closed = True
         self._stop()
         self.notify()
@@ -68,3 +68,14 @@ class CommitSignal:
 def _wake(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
+
+
+def call_all(watchers: Iterable[Callable[[], None]]) -> None:
+    """Call each watcher of an engine after a commit. An error of one is logged ("eventfold") and harms no other."""
+    for watcher in watchers:
+        try:
+            watcher()
+        except Exception:
+            import logging  # here: hardly any process needs it
+
+            logging.getLogger("eventfold").exception("A function that watches a store for commits raised an error.")

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
-from eventfold.concurrency.watchers import call_all
+from eventfold.concurrency.wakeup import call_all
 from eventfold.core.envelope import Receipt, StoredEvent, make_receipt
 from eventfold.core.mutex import Mutex
 from eventfold.core.query import ConditionClause, Item, Matcher, Query

@@ -18,7 +18,7 @@ from typing import Any
 import psycopg
 
 from eventfold.concurrency.waiting import Flag
-from eventfold.concurrency.watchers import call_all
+from eventfold.concurrency.wakeup import call_all
 from eventfold.core.mutex import Mutex
 from eventfold.engines.postgres.options import ServerAddress, listener_lock_arguments, notify_channel, quote_identifier
 from eventfold.engines.postgres.pool import RECONNECT_DELAYS_S

@@ -20,7 +20,7 @@ from contextlib import suppress
 import apsw
 
 from eventfold.concurrency.waiting import Flag
-from eventfold.concurrency.watchers import call_all
+from eventfold.concurrency.wakeup import call_all
 from eventfold.core.mutex import Mutex
 from eventfold.engines.sqlite.file import File
 from eventfold.errors import EventfoldError
