@@ -20,7 +20,7 @@ def used_by_another_thread(target: Target) -> list[str]:
     def use() -> None:
         with target.control("kept") as tx:
             tx.save_record(ProjectionRecord(name="kept", kind="effects", code="", live=1))
-        found.extend(each.name for each in target.all())
+        found.extend(each.name for each in target.records())
 
     thread = threading.Thread(target=use, daemon=True)
     thread.start()
@@ -32,12 +32,12 @@ def write(target: Target) -> None:
     """A command's transaction, with a look within it, as a handler has it."""
     with target.control("other") as tx:
         tx.save_record(ProjectionRecord(name="other", kind="effects", code="", live=1))
-        target.all()
+        target.records()
 
 
 def look(target: Target) -> None:
     """A question."""
-    target.all()
+    target.records()
 
 
 @pytest.mark.parametrize("act", [write, look], ids=["write", "look"])

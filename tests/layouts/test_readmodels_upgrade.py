@@ -72,7 +72,7 @@ def test_processes_of_the_release_before_can_write_nothing_after_an_upgrade(tmp_
         assert store.projections.status()
         target = store.projections.target("old_flaky")
         for of_then in ("SET beat = 0, revision = revision + 1", "SET holder = '', expires = 0"):
-            with pytest.raises(TargetUnavailable), target.writing(PartitionKey("old_flaky", 1)) as tx:
+            with pytest.raises(TargetUnavailable), target.transaction(PartitionKey("old_flaky", 1)) as tx:
                 tx.execute(f"UPDATE eventfold_checkpoint {of_then}")
 
 
@@ -85,7 +85,7 @@ def written_and_read_on(url: str) -> None:
         store.project(Flaky)
         BAD.clear()
         for statement in DOWNGRADE:
-            with store.projections.target(Flaky).writing(PartitionKey("flaky", 1)) as tx:
+            with store.projections.target(Flaky).transaction(PartitionKey("flaky", 1)) as tx:
                 tx.execute(statement)
     for _ in range(2):
         with ef.Store(url) as store:
@@ -121,7 +121,7 @@ def test_tables_of_a_later_layout_are_refused(tmp_path: Path) -> None:
     with ef.Store(url) as store:
         store.append(Taken("s1", 1))
         store.project(Flaky)
-        with store.projections.target(Flaky).writing(PartitionKey("flaky", 1)) as tx:
+        with store.projections.target(Flaky).transaction(PartitionKey("flaky", 1)) as tx:
             tx.execute("UPDATE eventfold_layout SET layout = 3")
     with ef.Store(url) as store, pytest.raises(TargetUnavailable, match="newer eventfold"):
         store.project(Flaky)

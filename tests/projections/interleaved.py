@@ -117,7 +117,7 @@ def right_in_the_end(store: ef.Store) -> None:
     """Whatever was done: once everything is retried, rows show each event once, but for those that were skipped."""
     with suppress(ProjectionStopped):  # it is paused
         store.project(Flaky)  # makes it known, if it was forgotten
-    known = store.projections.target(Flaky).registered("flaky")
+    known = store.projections.target(Flaky).record("flaky")
     assert known is not None
     if known.paused:
         store.projections.resume(Flaky)

@@ -87,7 +87,7 @@ def test_a_comparison_counts_rows_and_shows_differences(store: ef.Store) -> None
     assert compared.rows[0] == compared.rows[1] == len(rows(store))
     assert compared.digests[0] == compared.digests[1]
     (carrier, month, *_), (other, another, *_) = rows(store)[:2]
-    with store.projections.target(CarrierMonth).writing(PartitionKey("carrier_month", 1)) as tx:
+    with store.projections.target(CarrierMonth).transaction(PartitionKey("carrier_month", 1)) as tx:
         where = "WHERE carrier = '{}' AND month = {}"
         tx.execute("UPDATE {carrier_month} SET flights = flights + 1 " + where.format(carrier, month))
         tx.execute("DELETE FROM {carrier_month} " + where.format(other, another))

@@ -115,7 +115,7 @@ def test_rows_may_live_in_another_file(shared_url: str, tmp_path: Path) -> None:
         store.project(Elsewhere)
         assert rows(store, Elsewhere) == folded(flights(120))
         own = store.projections.target("nothing")  # it knows the name, and keeps nothing else of it
-        noted = own.registered("elsewhere")
+        noted = own.record("elsewhere")
         assert noted is not None
         assert (noted.kind, noted.tables, own.checkpoints("elsewhere")) == ("elsewhere", (), [])
         assert all(proof.proved for proof in store.projections.verify(Elsewhere))

@@ -81,7 +81,7 @@ def test_the_fence_is_in_the_target(store: ef.Store) -> None:
     assert new is not None
     assert new.token > old.token
     step = CheckpointUpdate(position=0, event_id="", epoch=1, seen=old.seen, handled=old.handled)
-    with pytest.raises(LeaseLost), target.writing(place) as tx:
+    with pytest.raises(LeaseLost), target.transaction(place) as tx:
         tx.advance(old, step)
     with pytest.raises(LeaseLost):
         target.renew_lease(old, 10)

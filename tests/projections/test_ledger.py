@@ -87,7 +87,7 @@ def test_the_first_stretch_that_differs_is_named(file_store: ef.Store) -> None:
     marks = target.ledger_marks(held.place)
     assert len(marks) >= 3  # where it began, and two
     forge(file_store, seen=held.seen - lost, handled=held.handled - lost)
-    with target.writing(held.place) as tx:
+    with target.transaction(held.place) as tx:
         for position, seen in marks:
             if position > 13_000:
                 *_, count, digest, checksum = mark_row(held.place, position, seen - lost)
@@ -174,7 +174,7 @@ def test_an_advance_leaves_rows_and_ledger_together_or_neither(store: ef.Store) 
     place = PartitionKey("carrier_month", 1)
     held = target.claim(place, "test", 10)
     assert held is not None
-    with pytest.raises(RuntimeError), target.writing(place) as tx:
+    with pytest.raises(RuntimeError), target.transaction(place) as tx:
         tx.execute("DELETE FROM {carrier_month}")
         tx.advance(held, CheckpointUpdate(position=21, event_id="", epoch=1, seen=held.seen, handled=held.handled))
         raise RuntimeError

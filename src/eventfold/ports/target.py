@@ -1,7 +1,7 @@
-"""THE OTHER PORT: where rows and checkpoints are kept. What a target promises, said once.
+"""The target port: where rows and checkpoints are kept, and what every target promises.
 
-A target keeps, beside the rows, everything that is known about a projection's progress, and changes both in one
-transaction. Its methods block and never suspend: projections run in threads of their own, in either mode.
+A target keeps a projection's progress beside its rows and changes both in one transaction. Its methods block and never
+suspend: projections run in threads of their own, in either mode. `eventfold.testing.conformance.target` tests a target.
 Knows: rows as tuples, checkpoints, leases. Does not know: user classes, the log, SQL.
 """
 
@@ -17,22 +17,22 @@ from eventfold.core.table import RowCodec, Table
 from eventfold.core.tally import EMPTY_TALLY, Tally
 
 EntryState = Literal["parked", "due", "skipped"]
-INLINE = "every append"  # the holder of a lease that never ends: the appends themselves keep it up
+INLINE = "every append"  # the holder of a lease that never ends: every append folds the projection
 FOREVER = 1 << 62
 ELSEWHERE = "elsewhere"  # the kind of a name whose rows and progress are kept in another database
 FORWARDED = "sink"  # the kind under which a store's own database records a projection whose rows are sent to a sink
 
 
 class CheckpointChanged(Exception):
-    """Somebody changed the checkpoint by hand since it was read (retry, skip, pause): read it again and go on."""
+    """An operator changed the checkpoint since it was read (retry, skip, pause): reload it and continue."""
 
 
 class RowRefused(Exception):
-    """The database does not take a row as it is (a wrong type, a broken constraint): the handler's fault."""
+    """The database refused a row (a wrong type, a violated constraint): the handler is at fault."""
 
 
 class PartitionKey(msgspec.Struct, frozen=True):
-    """Whose checkpoint: one partition of one generation of a projection."""
+    """The key of a checkpoint: one partition of one generation of a projection."""
 
     name: str
     generation: int
@@ -40,13 +40,13 @@ class PartitionKey(msgspec.Struct, frozen=True):
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a projection has come, and the ledger that proves it.
+    """The progress of one partition, and the ledger that proves it.
 
-    `position` scanned through, inclusive, with the id of the event there; `seen` the tally of all matching events up to
-    there, `handled` of those that were handled; the rest is parked or skipped (see Entry). `query` is the
-    frozen question, as JSON. `token` is the fencing token of the lease, `holder` who has it until `expires`; `revision`
-    grows with every change by anyone. `stopped` is why it does not go on, as JSON, or "". `until`: never go
-    further than this. Times are µs since 1970 UTC; `at` the last advance, `beat` the last sign of life.
+    `position` is the last one scanned, with the id of the event there; `seen` is the tally of all matching events up to
+    it, `handled` of those that were handled; the others are parked or skipped (see ParkedEvent). `query` is the
+    projection's query when it began, as JSON. `token` is the fencing token of the lease, `holder` has it until
+    `expires`; `revision` grows with every change. `stopped` is why it does not continue, as JSON, or "". `until`: never
+    go beyond this position. Times are µs since 1970 UTC: `at` of the last advance, `beat` of the last sign of life.
     """
 
     place: PartitionKey
@@ -71,9 +71,9 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ParkedEvent(msgspec.Struct, frozen=True):
-    """An event that was not handled: parked with its error, due to be tried again, or skipped `because`.
+    """An event that was not handled: parked with its error, due for another attempt, or skipped `because` of something.
 
-    `key` is the projection's key of the event, as text; several events of a parked key wait in order.
+    `key` is the projection's key of the event, as text. Events of one key wait in order.
     """
 
     position: int
@@ -87,7 +87,7 @@ class ParkedEvent(msgspec.Struct, frozen=True):
 
 
 class ProjectionRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A projection as its target knows it. Generations are counted from 1; `live` is the one that readers see."""
+    """What a target records about a projection. Generations are counted from 1; readers see the `live` one."""
 
     name: str
     kind: str
@@ -100,15 +100,15 @@ class ProjectionRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def generations(self) -> tuple[int | None, ...]:
-        """Those that readers see, saw before, and will see."""
+        """The live, the previous and the building generation."""
         return self.live, self.previous, self.building
 
 
 class CheckpointUpdate(msgspec.Struct, kw_only=True):
-    """One step forward of a checkpoint, to be written with the rows it stands for.
+    """An advance of a checkpoint, written in one transaction with the rows that it accounts for.
 
-    `entries` are added or changed, `settled` are positions of entries that are no more; `mark`: leave a mark of
-    `seen` here, so that `verify` can name the place where something went wrong. `at` when; None: by the target's clock.
+    `parked` events are added or changed; `settled` are the positions of parked events to remove. `mark`: record `seen`
+    at this position, so that `verify` can narrow down where a ledger went wrong. `at` the time; None: the target's now.
     """
 
     position: int
@@ -116,7 +116,7 @@ class CheckpointUpdate(msgspec.Struct, kw_only=True):
     epoch: int
     seen: Tally
     handled: Tally
-    entries: Sequence[ParkedEvent] = ()
+    parked: Sequence[ParkedEvent] = ()
     settled: Sequence[int] = ()
     mark: bool = False
     stopped: str = ""
@@ -141,9 +141,9 @@ class CheckpointUpdate(msgspec.Struct, kw_only=True):
 
 
 class PendingCommand(msgspec.Struct, frozen=True):
-    """An operator's command that was done here and is not yet in the log of `store`: the event it becomes.
+    """The event of an operator's command that was carried out here and is not yet in the log of `store`.
 
-    `id` is the event's, as hex digits; `data` and `metadata` are its bytes, as text.
+    `id` is the event's id in hex; `data` and `metadata` are its bytes, as text.
     """
 
     id: str
@@ -171,7 +171,7 @@ class Transaction(Protocol):
 
 
 class TargetTransaction(Transaction, Protocol):
-    """The same transaction, as the order of steps sees it."""
+    """The same transaction, as a worker uses it."""
 
     def upsert(self, table: Table, rows: Sequence[Sequence[Any]]) -> None:
         """Write rows, whole, by their keys. Raises RowRefused."""
@@ -182,16 +182,16 @@ class TargetTransaction(Transaction, Protocol):
         ...
 
     def advance(self, held: Checkpoint, step: CheckpointUpdate) -> Checkpoint:
-        """Move the checkpoint. Raises LeaseLost if the token is another's, CheckpointChanged if the revision is."""
+        """Advance the checkpoint. Raises LeaseLost if its token is stale, CheckpointChanged if its revision is."""
         ...
 
     def should_yield(self) -> bool:
-        """Whether others have been waiting for this transaction long enough."""
+        """Whether other writers have waited long enough for this transaction to end."""
         ...
 
 
 class InlineTargetTransaction(TargetTransaction, Protocol):
-    """A transaction of the log's own engine, joined by the rows that live in the same database."""
+    """A transaction of the log's engine in which rows of the same database are changed too."""
 
     def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
         """See Target.load."""
@@ -211,11 +211,10 @@ class InlineTargetTransaction(TargetTransaction, Protocol):
 
 
 class ControlTransaction(Protocol):
-    """One transaction of a target in which an operator's command reads and changes what is known about a projection.
+    """The transaction in which an operator's command reads and changes the record and checkpoints of a projection.
 
-    What it reads here is locked: neither another command nor a runner changes it before the end. A command judges by
-    what it reads here only; what it computed before from other readings, it compares. Every change is noticed by the
-    runners of the projection.
+    What it reads is locked: no other command and no runner changes it until the end. A command decides only by what it
+    reads here, and compares what it read before. Runners of the projection notice every change.
     """
 
     def now(self) -> int:
@@ -223,56 +222,55 @@ class ControlTransaction(Protocol):
         ...
 
     def record(self) -> ProjectionRecord | None:
-        """What is known about the projection."""
+        """The record of the projection."""
         ...
 
     def checkpoints(self, generation: int | None = None) -> list[Checkpoint]:
         """Its checkpoints, or those of one generation, by generation and partition."""
         ...
 
-    def entries(self, place: PartitionKey) -> list[ParkedEvent]:
-        """The events not handled, by position. Read its checkpoint first: that is what locks them."""
+    def parked(self, place: PartitionKey) -> list[ParkedEvent]:
+        """The events that were not handled, by position. Read the checkpoint first: that locks them."""
         ...
 
     def create(
         self, projection: ProjectionRecord, tables: Mapping[str, Table | str], checkpoints: Sequence[Checkpoint]
     ) -> None:
-        """Make a generation: its tables and checkpoints; the first one is live at once.
+        """Create a generation with its tables and checkpoints; the first one is live at once.
 
-        Raises TargetUnavailable where a foreign table has the name, CheckpointChanged where the generation is
-        there already.
+        Raises TargetUnavailable where a foreign table has the name, CheckpointChanged where the generation exists.
         """
         ...
 
     def save_record(self, projection: ProjectionRecord) -> None:
-        """Write what is known about it; readers see the tables of `live` from the commit on."""
+        """Write the record; from the commit on, readers see the tables of its `live` generation."""
         ...
 
     def update_checkpoint(self, place: PartitionKey, **fields: Any) -> None:
-        """Change fields of a checkpoint (`stopped`, `fingerprint`, …), with the next `revision`."""
+        """Change fields of a checkpoint (`stopped`, `fingerprint`, …), under the next `revision`."""
         ...
 
     def save_parked(self, place: PartitionKey, entries: Sequence[ParkedEvent]) -> None:
-        """Add or change entries."""
+        """Add or change parked events."""
         ...
 
     def drop(self, generation: int, tables: Sequence[str]) -> None:
-        """Remove a generation that is not live: tables, checkpoints, entries, marks."""
+        """Remove a generation that is not live: tables, checkpoints, parked events, marks."""
         ...
 
     def written_tables(self) -> list[str]:
-        """The tables that are noted for it, as far as that can be read: for what is damaged."""
+        """The tables that the record names, as far as they can be read: for damaged records."""
         ...
 
     def forget(self, tables: Sequence[str]) -> None:
-        """Remove the projection altogether: every generation of these tables, and its name. Its leases are lost.
+        """Remove the projection: every generation of these tables, and its record. Its leases are lost.
 
-        Nothing of what is kept is believed for that.
+        Works without reading what is stored, which may be damaged.
         """
         ...
 
     def save_command(self, command: PendingCommand) -> None:
-        """Note that the log has still to be told of this command."""
+        """Note that this command is to be appended to the log."""
         ...
 
 
@@ -288,92 +286,97 @@ class InlineTarget(Protocol):
         ...
 
 
-class Target(Protocol):
-    """A place for rows. Every method raises TargetUnavailable where the place cannot be used.
+class RecordStore(Protocol):
+    """The records of projections, and operators' commands on them."""
 
-    `forwards`: rows and progress are kept in the store's own database, and rows are sent from there to a sink.
-    """
-
-    address: str
-
-    @property
-    def forwards(self) -> bool:
-        """Whether rows are sent on from here."""
+    def record(self, name: str) -> ProjectionRecord | None:
+        """The record of a projection."""
         ...
 
-    def bind(self, name: str, rows: RowCodec) -> None:
-        """Give the target the shape of a projection's rows, before it is used: a target that forwards needs it."""
-        ...
-
-    def registered(self, name: str) -> ProjectionRecord | None:
-        """What is known about a projection."""
-        ...
-
-    def all(self) -> list[ProjectionRecord]:
-        """Every projection kept here, by name; records whose names begin with `$` are no projections."""
+    def records(self) -> list[ProjectionRecord]:
+        """Every record, by name, but for names that begin with `$`: those are no projections."""
         ...
 
     def control(self, name: str) -> AbstractContextManager[ControlTransaction]:
-        """One transaction of an operator's command on this projection: committed at the end of the block.
+        """The transaction of an operator's command on this projection: committed at the end of the block.
 
         Rolled back by whatever is raised in it. Raises CheckpointChanged where the database asks to begin again.
         """
         ...
 
-    def withdraw(self, name: str, generation: int | None, store: str) -> None:
-        """Remove elsewhere what was sent on from a generation (None: from all) that is to be dropped.
+    def bind(self, name: str, rows: RowCodec) -> None:
+        """Receive the shape of a projection's rows, before they are used: a target that forwards rows needs it."""
+        ...
 
-        Nothing, where rows are kept here alone. What is not dropped after all is sent again.
+    def withdraw(self, name: str, generation: int | None, store: str) -> None:
+        """Remove forwarded rows of a generation (None: of all) that is about to be dropped.
+
+        Does nothing where rows are kept here only. If the generation is not dropped after all, its rows are sent again.
         """
         ...
 
     def pending_commands(self, store: str) -> list[PendingCommand]:
-        """Commands done here that the log of this store has not been told of, in the order in which they were done."""
+        """Commands that were carried out here and are not yet in the log of this store, by id (which grows)."""
         ...
 
     def remove_command(self, command: PendingCommand) -> None:
-        """The log has been told."""
+        """Remove a command that is in the log now."""
+        ...
+
+
+class LeaseStore(Protocol):
+    """Checkpoints, with their parked events and ledger marks, and the leases on them."""
+
+    def checkpoint(self, place: PartitionKey) -> Checkpoint | None:
+        """The checkpoint of one partition; None where there is none."""
         ...
 
     def checkpoints(self, name: str, generation: int | None = None) -> list[Checkpoint]:
         """The checkpoints of a projection, or of one generation of it."""
         ...
 
-    def entries(self, place: PartitionKey) -> list[ParkedEvent]:
-        """The events not handled, by position."""
+    def parked(self, place: PartitionKey) -> list[ParkedEvent]:
+        """The events that were not handled, by position."""
         ...
 
     def ledger_marks(self, place: PartitionKey) -> list[tuple[int, Tally]]:
-        """(position, seen) where marks were left, by position."""
+        """(position, seen) of every mark, by position."""
         ...
 
     def claim(self, place: PartitionKey, holder: str, seconds: float, take_over_from: str = "") -> Checkpoint | None:
-        """Take the lease, with a token greater than all before; None while any but `take_over_from` has it."""
+        """Take the lease, with a greater token than all before.
+
+        Returns None while another holder than `take_over_from` has it. Raises UnknownProjection.
+        """
         ...
 
-    def renew_lease(self, held: Checkpoint, seconds: float, quietly: bool = False) -> int:
-        """Keep the lease; returns the checkpoint's revision. Raises LeaseLost.
+    def renew_lease(self, held: Checkpoint, seconds: float, progress: bool = True) -> int:
+        """Extend the lease; returns the checkpoint's revision. Raises LeaseLost.
 
-        `quietly`: this is no sign that anything moves (a handler may hang), so `beat` stays what it was.
+        Without `progress` the time of the last sign of life stays what it was: the handler may hang.
         """
         ...
 
     def release(self, held: Checkpoint) -> None:
-        """Give the lease back, if it is still ours."""
+        """Release the lease, if this token still has it."""
         ...
 
-    def writing(self, place: PartitionKey) -> AbstractContextManager[TargetTransaction]:
+
+class RowStore(Protocol):
+    """Rows: written in a transaction with the checkpoint, read by key, by filter, in pages."""
+
+    def transaction(self, place: PartitionKey) -> AbstractContextManager[TargetTransaction]:
         """A transaction: committed at the end of the block, rolled back by whatever is raised in it."""
         ...
 
     def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
-        """The rows of these keys, those that there are."""
+        """The rows of these keys that exist."""
         ...
 
     def select(
         self, table: Table, where: Mapping[str, Any], order: Sequence[str], limit: int | None
     ) -> list[tuple[Any, ...]]:
-        """Rows equal in these columns (None: absent), in this order (`-` before a column: descending)."""
+        """Rows equal in these columns (None: missing), in this order (`-` before a column: descending)."""
         ...
 
     def scan(self, table: Table) -> Iterator[list[tuple[Any, ...]]]:
@@ -381,23 +384,37 @@ class Target(Protocol):
         ...
 
     def outdated(self, table: Table) -> bool:
-        """Whether a generation's table was made by a release that compared keys otherwise: it has to be rebuilt."""
+        """Whether an earlier release made a generation's table and compared keys differently: it must be rebuilt."""
         ...
 
     def dump(self, name: str, generation: int) -> Iterator[tuple[Any, ...]]:
         """Every row of a declared table, sorted by all its columns as the database sorts them."""
         ...
 
+
+class Target(RecordStore, LeaseStore, RowStore, Protocol):
+    """A place for rows: one object, since one transaction changes all of it.
+
+    Every method raises TargetUnavailable where the place cannot be used.
+    """
+
+    address: str
+
+    @property
+    def forwards(self) -> bool:
+        """Whether rows and progress are kept in the store's own database, and rows are sent from there to a sink."""
+        ...
+
     def now(self) -> int:
-        """The target's clock, in µs since 1970 UTC: what leases are judged by, whatever the asking machine's says."""
+        """The target's clock, in µs since 1970 UTC. Leases are judged by it, not by the clock of a caller's machine."""
         ...
 
     def delivery_lag(self, name: str, generation: int) -> str:
-        """What is committed and not yet where readers look for it, in words; "" where nothing is."""
+        """Which committed rows have not arrived where readers look for them, as a sentence; "" where none."""
         ...
 
     def lock_holder(self) -> str:
-        """Who holds a lock that somebody waits for here, in words; "" where nobody does, or that cannot be known."""
+        """Which process holds a lock that another waits for, as a sentence; "" where none, or where it is unknown."""
         ...
 
     def close(self) -> None:

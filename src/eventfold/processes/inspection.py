@@ -48,13 +48,13 @@ class Instance(msgspec.Struct, frozen=True, omit_defaults=True):
 def names(admin: ProjectionAdmin) -> list[str]:
     """Every process and effect that a store knows of, by name."""
     found = {tag.tag.partition(":")[2] for tag in run(admin.log.engine.tags("$process:"))}
-    return sorted(found | {each.name for each in admin.catalog.target_at().all() if each.kind == "effects"})
+    return sorted(found | {each.name for each in admin.catalog.target_at().records() if each.kind == "effects"})
 
 
 def stuck(admin: ProjectionAdmin, name: str) -> list[Instance]:
     """What failed, by position: the event that each key waits for."""
     target = admin.catalog.target_at()
-    if target.registered(name) is None:
+    if target.record(name) is None:
         return []
     stopped = [
         Instance(name, "", "stuck", position=why.position, error=f"all of it: {why.error}", attempts=why.attempts)

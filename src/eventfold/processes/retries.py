@@ -16,7 +16,7 @@ from eventfold.projections.leases import is_held_here
 
 def live_checkpoints(target: Target, name: str) -> list[Checkpoint]:
     """The checkpoints of something that is known there; none where it is not."""
-    known = target.registered(name)
+    known = target.record(name)
     return [] if known is None else target.checkpoints(name, known.live)
 
 
@@ -45,7 +45,7 @@ class RetryScheduler:
             for held in live_checkpoints(self._target, name):
                 if not is_held_here(held.holder):
                     continue  # whoever holds it has it tried again
-                for entry in first_parked_by_key(self._target.entries(held.place)):
+                for entry in first_parked_by_key(self._target.parked(held.place)):
                     waits = entry.state == "parked" and entry.attempts < policy.attempts
                     if not waits:
                         continue
@@ -62,7 +62,7 @@ class RetryScheduler:
         count = 0
         for name, policy in self._policies.items():
             for held in live_checkpoints(self._target, name):
-                for entry in first_parked_by_key(self._target.entries(held.place)):
+                for entry in first_parked_by_key(self._target.parked(held.place)):
                     if entry.state == "parked" and entry.attempts < policy.attempts:
                         count += mark_due(self._target, held.place, entry)
         return count
@@ -73,7 +73,7 @@ def mark_due(target: Target, place: PartitionKey, entry: ParkedEvent) -> bool:
     try:
         with target.control(place.name) as tx:
             there = any(each.place == place for each in tx.checkpoints(place.generation))
-            if not there or entry not in tx.entries(place):
+            if not there or entry not in tx.parked(place):
                 return False
             tx.save_parked(place, [msgspec.structs.replace(entry, state="due")])
             return True

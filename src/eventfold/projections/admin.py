@@ -216,9 +216,9 @@ class ProjectionAdmin:
         """
         own = self.catalog.own_target()
         if own is None:
-            found = {each.name: each for target in self.catalog.open_targets() for each in target.all()}
+            found = {each.name: each for target in self.catalog.open_targets() for each in target.records()}
             return sorted(found.values(), key=lambda each: each.name)
-        found = {each.name: each for each in own.all()}
+        found = {each.name: each for each in own.records()}
         for name, noted in found.items():
             if noted.kind in (ELSEWHERE, FORWARDED):
                 with suppress(EventfoldError):
@@ -235,7 +235,7 @@ class ProjectionAdmin:
             return run(status_of(self.log, target, require_record(target, name), target.now()))
         except (TargetUnavailable, InvalidProjection, UnknownProjection) as error:
             own = self.catalog.own_target()
-            noted = own.registered(projection) if own is not None and isinstance(projection, str) else None
+            noted = own.record(projection) if own is not None and isinstance(projection, str) else None
             if not one_of_all or noted is None:
                 raise
             return unreachable_status(noted, run(self.log.engine.head()).position, error)

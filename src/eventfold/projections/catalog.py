@@ -152,7 +152,7 @@ class ProjectionCatalog:
         target, own = self.target_of(definition), self.own_target()
         if own is None:  # there is no place to note where the rows are: they are found by their class only
             return target, run(register(definition, self.log, target))
-        noted = own.registered(definition.name)
+        noted = own.record(definition.name)
         here = definition.target is None or target.forwards  # its progress is in the store's own database
         if here and noted is not None and noted.kind == ELSEWHERE:
             with own.control(definition.name) as tx:
@@ -195,13 +195,13 @@ class ProjectionCatalog:
             definition = self.compile(projection)
             return definition.name, self.target_of(definition)
         own = self.own_target()
-        noted = None if own is None else own.registered(projection)
+        noted = None if own is None else own.record(projection)
         if own is not None and noted is not None and noted.kind not in (ELSEWHERE, FORWARDED):
             return projection, own
         if projection in self._homes:
             return projection, self._homes[projection]
         for target in self._targets.values():
-            if not target.forwards and target is not own and target.registered(projection) is not None:
+            if not target.forwards and target is not own and target.record(projection) is not None:
                 return projection, target
         if noted is not None:
             return projection, self.target_of(self.compile(noted.code))

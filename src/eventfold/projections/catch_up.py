@@ -15,7 +15,7 @@ from eventfold.log.context import Log
 from eventfold.ports.target import Checkpoint, PartitionKey, Target
 from eventfold.projections.definition import ProjectionDefinition
 from eventfold.projections.failures import paused_error, stopped_error
-from eventfold.projections.generations import require_record
+from eventfold.projections.generations import require_checkpoint, require_record
 from eventfold.projections.leases import LeaseHeartbeat, is_dead_holder, new_holder_id
 from eventfold.projections.status import status_of
 from eventfold.projections.verify import Progress
@@ -82,7 +82,7 @@ def catch_up_partition(
             progress(position, head)
 
     while catch_up(worker, 0.02, tell) == "held":
-        checkpoint = next(c for c in target.checkpoints(place.name, place.generation) if c.place == place)
+        checkpoint = require_checkpoint(target, place)
         if checkpoint.position >= head and not target.delivery_lag(place.name, place.generation):
             return  # its runner has done it
         if checkpoint.stopped:
@@ -94,7 +94,7 @@ def catch_up_partition(
 
 def refuse_stopped(target: Target, place: PartitionKey) -> None:
     """Raises ProjectionStopped where a partition stopped at an event or its projection is paused."""
-    checkpoint = next(c for c in target.checkpoints(place.name, place.generation) if c.place == place)
+    checkpoint = require_checkpoint(target, place)
     if checkpoint.stopped:
         raise stopped_error(place.name, checkpoint)
     record = require_record(target, place.name)
@@ -106,7 +106,7 @@ def behind_error(
     log: Log, target: Target, name: str, checkpoint: Checkpoint, wanted: int, timeout: float
 ) -> ProjectionBehind:
     """The error for a projection that did not come to a position in time, with the reason."""
-    record = target.registered(name)
+    record = target.record(name)
     sentence = run(status_of(log, target, record, target.now())).sentence if record is not None else ""
     return ProjectionBehind(
         f"{name} has come to position {checkpoint.position} and not to {wanted} within {timeout:g} s. {sentence}",

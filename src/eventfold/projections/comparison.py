@@ -175,7 +175,7 @@ class RowCheck:
         scratch: int | None = None
         try:
             for _ in range(ROUNDS):
-                entries = {checkpoint.place: target.entries(checkpoint.place) for checkpoint in live}
+                entries = {checkpoint.place: target.parked(checkpoint.place) for checkpoint in live}
                 if entries != left_out:  # at first; and where an event was retried, skipped or parked meanwhile
                     scratch = self._begin(record, live, entries, scratch)
                     left_out = entries

@@ -91,9 +91,9 @@ def entries_of(target: Target, checkpoint: Checkpoint) -> list[ParkedEvent]:
 
     Where the checkpoint was changed between the two readings, nothing is judged: its runner notices.
     """
-    entries = target.entries(checkpoint.place)
+    entries = target.parked(checkpoint.place)
     if not is_complete(checkpoint, entries):
-        now = next((c for c in target.checkpoints(checkpoint.place.name) if c.place == checkpoint.place), None)
+        now = target.checkpoint(checkpoint.place)
         if now is not None and (now.token, now.revision) == (checkpoint.token, checkpoint.revision):
             raise incomplete_error(checkpoint)
     return entries

@@ -105,7 +105,7 @@ class FollowerProgress:
 
     def _register(self) -> None:
         query = msgspec.json.encode(self._query).decode()
-        record = self._target.registered(self.name)
+        record = self._target.record(self.name)
         if record is None:
             after = Cursor.parse(self._after) if isinstance(self._after, str) else self._after
             if isinstance(after, Cursor):
@@ -213,7 +213,7 @@ class FollowerProgress:
                 stats=stats or checkpoint.stats,
             )
             try:
-                with self._target.writing(self._place) as tx:
+                with self._target.transaction(self._place) as tx:
                     self._checkpoint = tx.advance(checkpoint, step)
                 return
             except CheckpointChanged:

@@ -44,7 +44,7 @@ def tables_of(definition: ProjectionDefinition) -> dict[str, Table | str]:
 
 async def register(definition: ProjectionDefinition, log: Log, target: Target) -> ProjectionRecord:
     """Make a projection known and its tables ready, once. Raises ProjectionChanged if its code is another now."""
-    record = target.registered(definition.name)
+    record = target.record(definition.name)
     if record is None:
         await refuse_unknown_progress(log, target, definition.name, definition.kind, definition.code)
         await _warn_of_unwritten(definition, log)
@@ -311,9 +311,9 @@ def after_rollback(record: ProjectionRecord) -> ProjectionRecord:
 
 def require_record(target: Target, name: str) -> ProjectionRecord:
     """What is known about a projection. Raises UnknownProjection, with near matches."""
-    record = target.registered(name)
+    record = target.record(name)
     if record is None:
-        names = {each.name.casefold(): each.name for each in target.all()}
+        names = {each.name.casefold(): each.name for each in target.records()}
         near = difflib.get_close_matches(name.casefold(), list(names), 1)
         some = (
             f" It keeps {', '.join([*names.values()][:5])}{' and others' if len(names) > 5 else ''}." if names else ""
@@ -326,6 +326,18 @@ def require_record(target: Target, name: str) -> ProjectionRecord:
     return record
 
 
+def require_checkpoint(target: Target, place: PartitionKey) -> Checkpoint:
+    """The checkpoint of a partition. Raises UnknownProjection where there is none any more."""
+    checkpoint = target.checkpoint(place)
+    if checkpoint is None:
+        raise UnknownProjection(
+            f"Generation {place.generation} of {place.name} is no longer kept in {target.address}.",
+            "Ask for the one that is: eventfold projections show.",
+            projection=place.name,
+        )
+    return checkpoint
+
+
 def known_record() -> ProjectionRecord:
     """The record that says it."""
     return ProjectionRecord(name=KNOWN, kind="progress", code="", live=1)
@@ -336,10 +348,10 @@ async def refuse_unknown_progress(log: Log, target: Target, name: str, kind: str
 
     Raises ProgressUnknown: the store is not in its first epoch, and the target knows nothing of before it.
     """
-    if kind not in keeps_progress or target.registered(KNOWN) is not None:
+    if kind not in keeps_progress or target.record(KNOWN) is not None:
         return
     if log.engine.epoch > 1 and (await log.engine.head()).position:
-        if any(each.kind in keeps_progress for each in target.all()):
+        if any(each.kind in keeps_progress for each in target.records()):
             return
         raise ProgressUnknown(
             f"{name} has no progress here, and the store is in epoch {log.engine.epoch}: it took over another store's "

@@ -81,7 +81,7 @@ class KeptProgress(msgspec.Struct, frozen=True):
 
 def read_progress(target: Target) -> list[KeptProgress]:
     """All that is kept in a target of what cannot be built again from the log."""
-    return [_read(target, each, target.checkpoints(each.name, each.live)) for each in target.all() if _moves(each)]
+    return [_read(target, each, target.checkpoints(each.name, each.live)) for each in target.records() if _moves(each)]
 
 
 def end_progress(target: Target, epoch: int) -> list[KeptProgress]:
@@ -89,7 +89,7 @@ def end_progress(target: Target, epoch: int) -> list[KeptProgress]:
 
     `epoch`: of the store that takes over. Raises TargetUnavailable.
     """
-    moving = [each for each in target.all() if _moves(each)]
+    moving = [each for each in target.records() if _moves(each)]
     because = f"the store was copied, and this goes on in the copy, in epoch {epoch}"
     for each in moving:
         _pause(target, each.name, because)
@@ -117,7 +117,7 @@ def _read(target: Target, record: ProjectionRecord, checkpoints: Sequence[Checkp
         record,
         tuple(checkpoints),
         tuple(tuple(marks_of(target, each.place)) for each in checkpoints),
-        tuple(tuple(target.entries(each.place)) for each in checkpoints),
+        tuple(tuple(target.parked(each.place)) for each in checkpoints),
     )
 
 
@@ -185,7 +185,7 @@ def _write(target: Target, progress: KeptProgress, store: str, epoch: int) -> bo
                 epoch=epoch,
                 seen=was.seen,
                 handled=was.handled,
-                entries=entries,
+                parked=entries,
                 stopped=was.stopped,
                 stats=was.stats,
             ),
@@ -215,5 +215,5 @@ def _begun(checkpoint: Checkpoint, partition: int, mark: tuple[int, Tally], stor
 
 
 def _advance(target: Target, checkpoint: Checkpoint, step: CheckpointUpdate) -> Checkpoint:
-    with target.writing(checkpoint.place) as tx:
+    with target.transaction(checkpoint.place) as tx:
         return tx.advance(checkpoint, step)

@@ -124,7 +124,7 @@ class LeaseHeartbeat:
                 if checkpoint is not None and time.monotonic() - began >= every:
                     asked = worker.context.clock()
                     with suppress(EventfoldError):  # lost, or the database is away: whoever is at work finds out itself
-                        self._target.renew_lease(checkpoint, self._lease, quietly=True)
+                        self._target.renew_lease(checkpoint, self._lease, progress=False)
                         worker.renewed(asked)
 
     def stop(self) -> None:

@@ -243,7 +243,7 @@ class ProjectionOperations:
     def _forget_note(self, name: str) -> None:
         """That it is kept elsewhere is noted no longer."""
         own = self._catalog.own_target()
-        if own is not None and own.registered(name) is not None:
+        if own is not None and own.record(name) is not None:
             with own.control(name) as tx:
                 noted = tx.record()
                 if noted is not None and noted.kind == ELSEWHERE:
@@ -260,7 +260,7 @@ def _record(tx: ControlTransaction) -> ProjectionRecord:
 
 def _entries(tx: ControlTransaction, checkpoint: Checkpoint) -> list[ParkedEvent]:
     """What was not handled. Raises ProjectionDamaged where some of it is gone."""
-    entries = tx.entries(checkpoint.place)
+    entries = tx.parked(checkpoint.place)
     if not is_complete(checkpoint, entries):
         raise incomplete_error(checkpoint)
     return entries

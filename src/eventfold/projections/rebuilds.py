@@ -27,7 +27,7 @@ from eventfold.projections.catch_up import (
 from eventfold.projections.commands import OperatorCommands
 from eventfold.projections.comparison import Comparison, compare
 from eventfold.projections.definition import ProjectionDefinition
-from eventfold.projections.generations import require_record
+from eventfold.projections.generations import require_checkpoint, require_record
 from eventfold.projections.inline_admin import is_inline
 from eventfold.projections.leases import new_holder_id
 from eventfold.projections.verify import Progress
@@ -93,7 +93,7 @@ class ProjectionRebuilds:
 
     def _refuse_unfinished(self, target: Target, place: PartitionKey, head: int) -> None:
         """What somebody else is still building is not built."""
-        checkpoint = next(c for c in target.checkpoints(place.name, place.generation) if c.place == place)
+        checkpoint = require_checkpoint(target, place)
         if checkpoint.position < head:
             raise LeaseHeld(
                 f"Generation {place.generation} of {place.name} is being built by {checkpoint.holder}, and has come to "

@@ -110,7 +110,7 @@ async def prove(
 
     `progress` is told the position counted through. `for_rollback`: it is of a generation that readers do not see.
     """
-    place, entries = checkpoint.place, target.entries(checkpoint.place)
+    place, entries = checkpoint.place, target.parked(checkpoint.place)
     due = [entry for entry in entries if entry.position <= checkpoint.position]
     parked = [entry for entry in due if entry.state != "skipped"]
 
@@ -162,9 +162,7 @@ def _of_lost_history(checkpoint: Checkpoint) -> str:
 async def _left(log: Log, target: Target, checkpoint: Checkpoint, query: Query) -> int:
     """How many events stand behind what every append has kept up; there may be none, unless one was made just now."""
     count = await log.engine.count(query, checkpoint.position)
-    now = next(
-        (each for each in target.checkpoints(checkpoint.place.name) if each.place == checkpoint.place), checkpoint
-    )
+    now = target.checkpoint(checkpoint.place) or checkpoint
     return count if now.position == checkpoint.position else 0
 
 

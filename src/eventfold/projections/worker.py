@@ -129,7 +129,7 @@ class PartitionWorker:
 
     def _is_paused(self) -> bool:
         """Whether it is paused, and why: `paused_because`."""
-        record = self.context.target.registered(self.place.name)
+        record = self.context.target.record(self.place.name)
         self.paused_because = "" if record is None else record.paused
         return bool(self.paused_because)
 
@@ -160,7 +160,8 @@ class PartitionWorker:
         context, asked = self.context, self.context.clock()
         checkpoint = context.target.claim(self.place, self.holder, context.lease)
         if checkpoint is None:
-            other = next((c.holder for c in context.target.checkpoints(self.place.name) if c.place == self.place), "")
+            claimed = context.target.checkpoint(self.place)
+            other = "" if claimed is None else claimed.holder
             if not other or not context.dead(other):
                 return False
             asked = context.clock()
@@ -197,7 +198,7 @@ class PartitionWorker:
             raise
         self.entries = {entry.position: entry for entry in entries}
         self._blocked = blocked_keys(entries)
-        record = self.context.target.registered(self.place.name)
+        record = self.context.target.record(self.place.name)
         if record is None or (checkpoint.until is None and self.place.generation not in (record.live, record.building)):
             self._why = "superseded"
         elif record.paused:
@@ -210,7 +211,7 @@ class PartitionWorker:
         assert self.checkpoint is not None
         self._forget()
         self._attempts.clear()
-        checkpoint = next((c for c in self.context.target.checkpoints(self.place.name) if c.place == self.place), None)
+        checkpoint = self.context.target.checkpoint(self.place)
         if checkpoint is None or checkpoint.token != self.checkpoint.token:
             self.checkpoint = None
             return
@@ -310,9 +311,9 @@ class PartitionWorker:
                 through = self._cut(items, todo, through)
             self._prefetch(page, whole)
             if self.definition.kind == "effects":
-                entries = self._keep_done(page_step).entries
+                entries = self._keep_done(page_step).parked
             else:
-                with self.context.target.writing(self.place) as tx:
+                with self.context.target.transaction(self.place) as tx:
                     if self._rows is not None:
                         self._rows.write(tx)
                     else:
@@ -322,7 +323,7 @@ class PartitionWorker:
                             todo = todo[:done]
                             through = self._cut(items, todo, through)
                     step = page_step()
-                    self.checkpoint, entries = tx.advance(_checkpoint(self.checkpoint), step), step.entries
+                    self.checkpoint, entries = tx.advance(_checkpoint(self.checkpoint), step), step.parked
         except HandlerFailed as failed:
             self._forget()
             index = None if failed.index is None else todo[failed.index].at
@@ -346,7 +347,7 @@ class PartitionWorker:
         while True:
             made = step()
             try:
-                with self.context.target.writing(self.place) as tx:
+                with self.context.target.transaction(self.place) as tx:
                     self.checkpoint = tx.advance(_checkpoint(self.checkpoint), made)
                 return made
             except CheckpointChanged:
@@ -358,7 +359,7 @@ class PartitionWorker:
     def _has_not_moved(self) -> bool:
         """Whether the checkpoint is still ours and has not moved; it is looked at again, with its revision."""
         was = _checkpoint(self.checkpoint)
-        now = next((c for c in self.context.target.checkpoints(self.place.name) if c.place == self.place), None)
+        now = self.context.target.checkpoint(self.place)
         if now is None or (now.token, now.position, now.handled) != (was.token, was.position, was.handled):
             return False
         self.checkpoint = now
@@ -402,7 +403,7 @@ class PartitionWorker:
             epoch=self._epoch,
             seen=checkpoint.seen + sum_seen,
             handled=checkpoint.handled + sum_handled,
-            entries=entries,
+            parked=entries,
             mark=position // MARK_EVERY_EVENTS != checkpoint.position // MARK_EVERY_EVENTS,
             stats=checkpoint.stats,
         )
@@ -457,7 +458,7 @@ class PartitionWorker:
     async def _park(self, item: DecodedEvent, error: str, tried: int) -> StepResult:
         entry, stored = parked_entry(item, error, tried), item.stored
         step = self._step((stored.position, stored.id), [stored], [], [entry])
-        with self.context.target.writing(self.place) as tx:
+        with self.context.target.transaction(self.place) as tx:
             self.checkpoint = tx.advance(_checkpoint(self.checkpoint), step)
         self.entries[entry.position] = entry
         self.set_aside = [*self.set_aside[-99:], entry]
@@ -470,7 +471,7 @@ class PartitionWorker:
         checkpoint = _checkpoint(self.checkpoint)
         step = self._step((checkpoint.position, bytes.fromhex(checkpoint.event_id)), [], [], [])
         step.stopped = msgspec.json.encode(why).decode()
-        with self.context.target.writing(self.place) as tx:
+        with self.context.target.transaction(self.place) as tx:
             self.checkpoint = tx.advance(checkpoint, step)
         self._why = "stopped"
         return "stopped"
@@ -492,7 +493,7 @@ class PartitionWorker:
             elif self.definition.kind == "effects":  # it may write to this log, so not while we hold its database
                 self._check_lease()
                 self._handlers.handle(items, None, Timing(), clock)
-            with self.context.target.writing(self.place) as tx:
+            with self.context.target.transaction(self.place) as tx:
                 if self._rows is not None:
                     self._rows.write(tx)
                 elif self.definition.kind == "sql":
@@ -509,8 +510,8 @@ class PartitionWorker:
             again = msgspec.structs.replace(
                 entry, state="parked", error=_describe_error(failed), attempts=entry.attempts + 1
             )
-            step.handled, step.settled, step.entries = checkpoint.handled, [], [again]
-            with self.context.target.writing(self.place) as tx:
+            step.handled, step.settled, step.parked = checkpoint.handled, [], [again]
+            with self.context.target.transaction(self.place) as tx:
                 self.checkpoint = tx.advance(checkpoint, step)
             self.entries[entry.position] = again
         except BaseException:

@@ -55,19 +55,19 @@ class ParquetTarget(DuckDbTarget):
     # When a snapshot is due
 
     @contextmanager
-    def writing(self, place: PartitionKey) -> Generator[SqlTransaction]:
+    def transaction(self, place: PartitionKey) -> Generator[SqlTransaction]:
         """See the port."""
-        with super().writing(place) as tx:
+        with super().transaction(place) as tx:
             yield tx
         self._changed.add(place.name)
         due = self._next_due.setdefault(place.name, time.monotonic() + self._interval)
         if time.monotonic() >= due:
             self.publish(place.name)
 
-    def renew_lease(self, held: Checkpoint, seconds: float, quietly: bool = False) -> int:
+    def renew_lease(self, held: Checkpoint, seconds: float, progress: bool = True) -> int:
         """See the port: there is nothing to do, so this is the time for what was done."""
-        revision = super().renew_lease(held, seconds, quietly)
-        if not quietly and held.place.name in self._changed:
+        revision = super().renew_lease(held, seconds, progress)
+        if progress and held.place.name in self._changed:
             self.publish(held.place.name)
         return revision
 

@@ -23,13 +23,13 @@ class DuckDbTarget(SqlTarget):
         super().__init__(driver, DuckDbStatements(driver))
         self._last_renewals: dict[PartitionKey, tuple[int, int, float]] = {}  # token, revision, when
 
-    def renew_lease(self, held: Checkpoint, seconds: float, quietly: bool = False) -> int:
+    def renew_lease(self, held: Checkpoint, seconds: float, progress: bool = True) -> int:
         """Not more often than a lease needs: each time the file is opened, and is nobody else's meanwhile."""
         now = time.monotonic()
         token, revision, beaten = self._last_renewals.get(held.place, (0, 0, 0.0))
         if (token, revision) == (held.token, held.revision) and now - beaten < seconds / 3:
             return revision
-        revision = super().renew_lease(held, seconds, quietly)
+        revision = super().renew_lease(held, seconds, progress)
         self._last_renewals[held.place] = (held.token, revision, now)
         return revision
 

@@ -48,13 +48,13 @@ class OutboxTarget:
 
     # Projections
 
-    def registered(self, name: str) -> ProjectionRecord | None:
+    def record(self, name: str) -> ProjectionRecord | None:
         """See the port."""
-        return as_rows(self._database.registered(name))
+        return as_rows(self._database.record(name))
 
-    def all(self) -> list[ProjectionRecord]:
+    def records(self) -> list[ProjectionRecord]:
         """See the port."""
-        return [record for each in self._database.all() if (record := as_rows(each))]
+        return [record for each in self._database.records() if (record := as_rows(each))]
 
     @contextmanager
     def control(self, name: str) -> Generator[OutboxControlTransaction]:
@@ -80,13 +80,17 @@ class OutboxTarget:
 
     # Checkpoints and leases: the worker that holds a lease makes sure that the sink has all rows
 
+    def checkpoint(self, place: PartitionKey) -> Checkpoint | None:
+        """See the port."""
+        return self._database.checkpoint(place)
+
     def checkpoints(self, name: str, generation: int | None = None) -> list[Checkpoint]:
         """See the port."""
         return self._database.checkpoints(name, generation)
 
-    def entries(self, place: PartitionKey) -> list[ParkedEvent]:
+    def parked(self, place: PartitionKey) -> list[ParkedEvent]:
         """See the port."""
-        return self._database.entries(place)
+        return self._database.parked(place)
 
     def ledger_marks(self, place: PartitionKey) -> list[tuple[int, Tally]]:
         """See the port."""
@@ -103,10 +107,10 @@ class OutboxTarget:
                 raise
         return held
 
-    def renew_lease(self, held: Checkpoint, seconds: float, quietly: bool = False) -> int:
+    def renew_lease(self, held: Checkpoint, seconds: float, progress: bool = True) -> int:
         """See the port."""
-        revision = self._database.renew_lease(held, seconds, quietly)
-        if not quietly:  # else the worker is busy in another thread, and reconciles by itself
+        revision = self._database.renew_lease(held, seconds, progress)
+        if progress:  # else the worker is busy in another thread, and reconciles by itself
             self._reconcile(held, seconds)
         return revision
 
@@ -117,13 +121,13 @@ class OutboxTarget:
     # Rows
 
     @contextmanager
-    def writing(self, place: PartitionKey) -> Generator[OutboxTransaction]:
+    def transaction(self, place: PartitionKey) -> Generator[OutboxTransaction]:
         """See the port."""
         if place in self._unsent:
             self._reconcile(self._unsent[place])
             self._unsent.pop(place, None)
         self._outbox.create()
-        with self._database.writing(place) as inner:
+        with self._database.transaction(place) as inner:
             tx = OutboxTransaction(inner, self._outbox)
             yield tx
         if tx.unsent is not None:
@@ -198,7 +202,7 @@ class OutboxTarget:
                 address=self.address,
                 store=has.store,
             )
-        record = self._database.registered(place.name)
+        record = self._database.record(place.name)
         if record is not None and (has is None or has.live != record.live):
             self._show_generation(place.name, record.live, held.store, again=lost or has is not None)
         return has

@@ -103,9 +103,9 @@ class OutboxControlTransaction:
         """See the port."""
         return self._transaction.checkpoints(generation)
 
-    def entries(self, place: PartitionKey) -> list[ParkedEvent]:
+    def parked(self, place: PartitionKey) -> list[ParkedEvent]:
         """See the port."""
-        return self._transaction.entries(place)
+        return self._transaction.parked(place)
 
     def create(
         self, projection: ProjectionRecord, tables: Mapping[str, Table | str], checkpoints: Sequence[Checkpoint]

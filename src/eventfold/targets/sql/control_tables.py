@@ -204,9 +204,9 @@ def claim_lease(held: Checkpoint, holder: str, now: int, seconds: float, take_ov
     return change_checkpoint(held, {"token": held.token + 1, "holder": holder, "expires": expires, "beat": now})
 
 
-def renew_lease(held: Checkpoint, now: int, seconds: float, quietly: bool) -> Checkpoint:
+def renew_lease(held: Checkpoint, now: int, seconds: float, progress: bool) -> Checkpoint:
     """A checkpoint whose lease ends later."""
-    beat = held.beat if quietly else now
+    beat = now if progress else held.beat
     return msgspec.structs.replace(held, expires=now + int(seconds * 1e6), beat=beat)
 
 

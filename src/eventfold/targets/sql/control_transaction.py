@@ -56,7 +56,7 @@ class SqlControlTransaction:
         control_tables.refuse_partial(checkpoints, self._name)
         return checkpoints
 
-    def entries(self, place: PartitionKey) -> list[ParkedEvent]:
+    def parked(self, place: PartitionKey) -> list[ParkedEvent]:
         """See the port."""
         return [
             control_tables.parked_from_row(place, row)

@@ -160,12 +160,12 @@ class SqlTarget:
 
     # Projections
 
-    def registered(self, name: str) -> ProjectionRecord | None:
+    def record(self, name: str) -> ProjectionRecord | None:
         """See the port."""
         found = self.query(f"SELECT {control_tables.RECORD_COLUMNS} FROM eventfold_projection WHERE name = ?", (name,))  # noqa: S608
         return control_tables.record_from_row(tuple(found[0])) if found else None
 
-    def all(self) -> list[ProjectionRecord]:
+    def records(self) -> list[ProjectionRecord]:
         """See the port."""
         return [
             control_tables.record_from_row(tuple(r))
@@ -207,11 +207,15 @@ class SqlTarget:
 
     # Checkpoints
 
+    def checkpoint(self, place: PartitionKey) -> Checkpoint | None:
+        """See the port."""
+        return next((each for each in self.checkpoints(place.name, place.generation) if each.place == place), None)
+
     def checkpoints(self, name: str, generation: int | None = None) -> list[Checkpoint]:
         """See the port."""
         found = self._checkpoints(name, generation)
         if not found and generation is not None:
-            known = self.registered(name)
+            known = self.record(name)
             if known is not None and known.kind != ELSEWHERE and generation in known.generations:
                 found = self._checkpoints(name, generation)  # dropped meanwhile, it is in no record any more
                 if not found:
@@ -223,7 +227,7 @@ class SqlTarget:
         rows = self.query(control_tables.SELECT_CHECKPOINTS, (name,))
         return [control_tables.checkpoint_from_row(tuple(row)) for row in rows if generation in (None, row[1])]
 
-    def entries(self, place: PartitionKey) -> list[ParkedEvent]:
+    def parked(self, place: PartitionKey) -> list[ParkedEvent]:
         """See the port."""
         return [
             control_tables.parked_from_row(place, row)
@@ -253,7 +257,7 @@ class SqlTarget:
             new = control_tables.claim_lease(held, holder, driver.now(connection), seconds, take_over_from)
             return None if new is None else save_checkpoint(driver, connection, new)
 
-    def renew_lease(self, held: Checkpoint, seconds: float, quietly: bool = False) -> int:
+    def renew_lease(self, held: Checkpoint, seconds: float, progress: bool = True) -> int:
         """See the port."""
         driver = self._driver
         with self.connect(write=True) as connection:
@@ -261,7 +265,7 @@ class SqlTarget:
             if now is None or now.token != held.token:
                 raise lease_lost_error(held)
             save_checkpoint(
-                driver, connection, control_tables.renew_lease(now, driver.now(connection), seconds, quietly)
+                driver, connection, control_tables.renew_lease(now, driver.now(connection), seconds, progress)
             )
             return now.revision
 
@@ -275,7 +279,7 @@ class SqlTarget:
     # Rows
 
     @contextmanager
-    def writing(self, place: PartitionKey) -> Generator[SqlTransaction]:
+    def transaction(self, place: PartitionKey) -> Generator[SqlTransaction]:
         """See the port."""
         with self.connect(write=True, runs_user_code=True) as connection:
             yield SqlTransaction(self._driver, connection, place, self._statements)

@@ -88,8 +88,8 @@ class SqlTransaction:
             if driver.execute(connection, sql, place) == [(held.token,)]:
                 raise CheckpointChanged
             raise lease_lost_error(held)
-        if step.entries:
-            save_parked(driver, connection, held.place, step.entries)
+        if step.parked:
+            save_parked(driver, connection, held.place, step.parked)
         if step.settled:
             sql = driver.adapt_sql(control_tables.DELETE_PARKED)
             driver.executemany(connection, sql, [(*place, position) for position in step.settled])

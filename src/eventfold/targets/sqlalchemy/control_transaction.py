@@ -55,7 +55,7 @@ class SqlAlchemyControlTransaction:
         control_tables.refuse_partial(checkpoints, self._name)
         return checkpoints
 
-    def entries(self, place: PartitionKey) -> list[ParkedEvent]:
+    def parked(self, place: PartitionKey) -> list[ParkedEvent]:
         """See the port."""
         found = sa.select(ENTRY).where(partition_rows(ENTRY, place)).order_by(ENTRY.c.position)
         return [control_tables.parked_from_row(place, row[3:]) for row in self._select_locked(ENTRY, found)]

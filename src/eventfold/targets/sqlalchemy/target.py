@@ -153,12 +153,12 @@ class SqlAlchemyTarget:
 
     # Projections
 
-    def registered(self, name: str) -> ProjectionRecord | None:
+    def record(self, name: str) -> ProjectionRecord | None:
         """See the port."""
         found = self._query(sa.select(PROJECTION).where(PROJECTION.c.name == name))
         return control_tables.record_from_row(found[0]) if found else None
 
-    def all(self) -> list[ProjectionRecord]:
+    def records(self) -> list[ProjectionRecord]:
         """See the port."""
         found = self._query(sa.select(PROJECTION).order_by(PROJECTION.c.name))
         return [control_tables.record_from_row(row) for row in found if not row[0].startswith("$")]
@@ -194,11 +194,15 @@ class SqlAlchemyTarget:
 
     # Checkpoints
 
+    def checkpoint(self, place: PartitionKey) -> Checkpoint | None:
+        """See the port."""
+        return next((each for each in self.checkpoints(place.name, place.generation) if each.place == place), None)
+
     def checkpoints(self, name: str, generation: int | None = None) -> list[Checkpoint]:
         """See the port."""
         found = self._checkpoints(name, generation)
         if not found and generation is not None:
-            known = self.registered(name)
+            known = self.record(name)
             if known is not None and known.kind != ELSEWHERE and generation in known.generations:
                 found = self._checkpoints(name, generation)  # dropped meanwhile, it is in no record any more
                 if not found:
@@ -213,7 +217,7 @@ class SqlAlchemyTarget:
         ordered = found.order_by(CHECKPOINT.c.generation, CHECKPOINT.c.part)
         return [control_tables.checkpoint_from_row(row) for row in self._query(ordered)]
 
-    def entries(self, place: PartitionKey) -> list[ParkedEvent]:
+    def parked(self, place: PartitionKey) -> list[ParkedEvent]:
         """See the port."""
         rows = self._query(sa.select(ENTRY).where(partition_rows(ENTRY, place)).order_by(ENTRY.c.position))
         return [control_tables.parked_from_row(place, row[3:]) for row in rows]
@@ -238,13 +242,13 @@ class SqlAlchemyTarget:
             new = control_tables.claim_lease(held, holder, dialects.now(connection), seconds, take_over_from)
             return None if new is None else save_checkpoint(connection, new)
 
-    def renew_lease(self, held: Checkpoint, seconds: float, quietly: bool = False) -> int:
+    def renew_lease(self, held: Checkpoint, seconds: float, progress: bool = True) -> int:
         """See the port."""
         with self._connect(write=True) as connection:
             now = self._lock_checkpoint(connection, held.place)
             if now is None or now.token != held.token:
                 raise lease_lost_error(held)
-            save_checkpoint(connection, control_tables.renew_lease(now, dialects.now(connection), seconds, quietly))
+            save_checkpoint(connection, control_tables.renew_lease(now, dialects.now(connection), seconds, progress))
             return now.revision
 
     def release(self, held: Checkpoint) -> None:
@@ -262,7 +266,7 @@ class SqlAlchemyTarget:
     # Rows
 
     @contextmanager
-    def writing(self, place: PartitionKey) -> Generator[SqlAlchemyTransaction]:
+    def transaction(self, place: PartitionKey) -> Generator[SqlAlchemyTransaction]:
         """See the port."""
         with self._connect(write=True, runs_user_code=True) as connection:
             yield SqlAlchemyTransaction(connection, place, self.address)

@@ -106,7 +106,7 @@ class SqlAlchemyTransaction:
             if found == held.token:
                 raise CheckpointChanged
             raise lease_lost_error(held)
-        save_parked(connection, place, step.entries)
+        save_parked(connection, place, step.parked)
         if step.settled:
             gone = partition_rows(ENTRY, place) & ENTRY.c.position.in_(step.settled)
             connection.execute(sa.delete(ENTRY).where(gone))
