@@ -46,6 +46,7 @@ from eventfold.log.read import Bounds, History, Reader, event_of, resolve_positi
 from eventfold.log.state_cache import StateCache
 from eventfold.ports.engine import Engine
 from eventfold.ports.messages import TagCount, TypeCount
+from eventfold.ports.target import Target
 from eventfold.projections.admin import ProjectionAdmin
 from eventfold.projections.async_admin import AsyncProjectionAdmin
 from eventfold.projections.catalog import Named
@@ -86,7 +87,7 @@ class AsyncStore:
         cache: int = 1_000,
         snapshots: int = 1_000,
         inline: Sequence[ProjectionLike] = (),
-        target: str | None = None,
+        target: str | Target | None = None,
         **options: Any,
     ) -> None:
         self.registry = Registry()

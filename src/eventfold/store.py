@@ -50,6 +50,7 @@ from eventfold.log.read import Bounds, History, Reader, event_of, resolve_positi
 from eventfold.log.state_cache import StateCache
 from eventfold.ports.engine import Engine
 from eventfold.ports.messages import TagCount, TypeCount
+from eventfold.ports.target import Target
 from eventfold.projections.admin import ProjectionAdmin
 from eventfold.projections.catalog import Named
 from eventfold.projections.catch_up import CATCH_UP_TIMEOUT_S
@@ -81,8 +82,8 @@ class Store:
     makes the store if nothing is there; `cache` how many folded states to keep in memory; `snapshots` after how many
     events folded a state is kept beside the log as well (0: never); `inline` read models that every append keeps up,
     in its own transaction, from now on and whoever makes it; `target` the address of a database where read models,
-    followers and processes keep rows and progress, the same in every process (by default the log's own database);
-    other options are the engine's own.
+    followers and processes keep rows and progress, or a target made by hand, the same in every process (by default the
+    log's own database); other options are the engine's own.
 
     Raises StoreNotFound, NotAStore, InvalidUrl, MissingExtra, StoreVersionMismatch and their kin.
     """
@@ -95,7 +96,7 @@ class Store:
         cache: int = 1_000,
         snapshots: int = 1_000,
         inline: Sequence[ProjectionLike] = (),
-        target: str | None = None,
+        target: str | Target | None = None,
         **options: Any,
     ) -> None:
         self._log = open_log(url, StateCache(cache, snapshots), create=create, options=options)

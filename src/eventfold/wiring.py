@@ -69,10 +69,11 @@ def _definitions(found: Any, log: Log) -> list[ProjectionLike]:
     return definitions(found, log)
 
 
-def projection_admin(log: Log, target: str | None = None, *, lease: float = 10.0) -> ProjectionAdmin:
+def projection_admin(log: Log, target: str | Target | None = None, *, lease: float = 10.0) -> ProjectionAdmin:
     """The administration of a store's projections, by a log whose calls block.
 
-    `target` the address where read models and progress are kept, by default where the engine says. `lease` in seconds.
+    `target` the address where read models and progress are kept, or a target; by default where the engine says.
+    `lease` in seconds.
     """
     engine = log.engine
 
@@ -96,7 +97,7 @@ class Opening:
         options: dict[str, Any],
         registry: Registry,
         inline: Sequence[ProjectionLike],
-        target: str | None,
+        target: str | Target | None,
     ) -> None:
         from eventfold.concurrency.loop import AsyncOnce  # here: it imports asyncio, which sync users never load
 

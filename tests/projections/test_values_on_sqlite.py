@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import eventfold as ef
 from eventfold.core.value_order import canonical, decimal_order, moment_order
 from eventfold.errors import ProjectionChanged
-from tests.projections.test_values import PRICES, ByPrice, Item, measured
+from eventfold.testing.conformance.target.values import PRICES, ByPrice, Item, measured
 
 DECIMALS = st.decimals(allow_nan=False) | st.sampled_from([Decimal(text) for text in PRICES])
 

@@ -23,12 +23,14 @@ def default_target(engine: Engine) -> str | None:
     return getattr(engine, "default_target", None)  # an engine that was written before it was asked says nothing
 
 
-def own_target(engine: Engine, given: str | None = None) -> Target:
+def own_target(engine: Engine, given: str | Target | None = None) -> Target:
     """Where a store's read models and progress are kept: where it was given (`Store(target=…)`), else by its engine.
 
-    Raises NotSupported where neither says where, InvalidUrl where only rows can be sent to, and what `open_target`
-    raises.
+    A target made by hand is used as it is. Raises NotSupported where neither says where, InvalidUrl where only rows can
+    be sent to, and what `open_target` raises.
     """
+    if given is not None and not isinstance(given, str):
+        return given
     address = default_target(engine) if given is None or given == "" else given
     if address is None:
         raise NotSupported(

@@ -58,7 +58,7 @@ class OutboxTarget:
 
     @contextmanager
     def control(self, name: str) -> Generator[OutboxControlTransaction]:
-        """See the port. After the commit the sink is told which generation to show, repeatedly until it knows."""
+        """See the port. After the commit the sink receives which generation to show, repeatedly until it knows."""
         self._outbox.create()
         with self._database.control(name) as inner:
             tx = OutboxControlTransaction(inner, self._outbox, name, self.address)
@@ -192,7 +192,7 @@ class OutboxTarget:
             self._resend_all(held, last.number, seconds, clear=has.number != 0)
 
     def _query_sink(self, held: Checkpoint, lost: bool = False) -> SinkState | None:
-        """What the sink has. It is told the live generation where it does not know that."""
+        """What the sink has. It receives the live generation where it does not know that."""
         place = held.place
         has = self._call_sink(lambda: self.sink.held(place.name, place.generation, place.partition))
         if has is not None and has.store not in ("", held.store):
