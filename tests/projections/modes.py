@@ -56,9 +56,9 @@ class Awaited:
 
     def _wrapped(self, found: Any) -> Any:
         kind = type(found).__name__
-        if kind == "Runs":  # a Store's begins when it is made, an AsyncStore's when it is awaited
+        if kind == "AsyncProcessRunner":  # a Store's begins when it is made, an AsyncStore's when it is awaited
             self._loop.settle(found.start())
-        return Awaited(found, self._loop) if kind in ("Runs", "AsyncStore") else found
+        return Awaited(found, self._loop) if kind in ("AsyncProcessRunner", "AsyncStore") else found
 
     def __enter__(self) -> Any:
         return self._loop.settle(self._twin.__aenter__())
