@@ -272,7 +272,7 @@ class AsyncStore:
 
     async def receipt(self, key: str) -> Receipt | None:
         """See Store.receipt."""
-        return await (await self._opening.log()).engine.request(key)
+        return await (await self._opening.log()).engine.receipt_of(key)
 
     async def types(self) -> list[TypeCount]:
         """See Store.types."""

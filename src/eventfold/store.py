@@ -318,7 +318,7 @@ class Store:
 
     def receipt(self, key: str) -> Receipt | None:
         """The receipt of the append made under a request key or command id, if there was one."""
-        return run(self.engine.request(key))
+        return run(self.engine.receipt_of(key))
 
     def types(self) -> list[TypeCount]:
         """Every event type in the log, with its count."""

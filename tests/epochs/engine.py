@@ -44,7 +44,7 @@ class Handle:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.log, name)
-        if name not in ("head", "count", "position_at", "event_id", "boundary", "request", "snapshot", "read"):
+        if name not in ("head", "count", "position_at", "event_id", "boundary", "receipt_of", "snapshot", "read"):
             return found
 
         async def noticing(*args: Any, **named: Any) -> Any:

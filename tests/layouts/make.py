@@ -58,7 +58,7 @@ def main(url: str) -> None:
         run(engine.keep_snapshot("app.Account [1]", Snapshot("f" * 8, last.position, last.id, b'{"total":46}')))
 
         async def enrol(turn: Any) -> None:
-            await turn.enrol(InlineRegistration("balance", "c0de", ("Archived", "Restored"), "t1"))
+            await turn.register(InlineRegistration("balance", "c0de", ("Archived", "Restored"), "t1"))
 
         run(engine.in_turn(enrol))
         print(json.dumps({"store": engine.store_id, "epoch": engine.epoch}))

@@ -73,7 +73,7 @@ def test_every_event_reads_and_verifies_as_before(url: str, old: str, opening: O
     assert engine.store_id == IDENTITY["store"]
     assert [as_described(each) for each in engine.read(Query(), Span()).events] == EVENTS
     assert engine.keys() == [("open a-1", 1), ("transfer t-1", 3)]
-    assert engine.request("transfer t-1").last == 5
+    assert engine.receipt_of("transfer t-1").last == 5
     assert engine.inlined() == [InlineRegistration("balance", "c0de", ("Archived", "Restored"), "t1")]
     assert engine.snapshot("app.Account [1]") is None
 

@@ -259,7 +259,7 @@ class MemoryEngine:
         """See the port."""
         return self._run_locked(lambda: self._log[position - 1].last if 0 < position <= len(self._log) else position)
 
-    async def request(self, key: str) -> Receipt | None:
+    async def receipt_of(self, key: str) -> Receipt | None:
         """See the port."""
         return self._run_locked(lambda: self._requests.get(key))
 
@@ -368,13 +368,13 @@ class MemoryEngine:
         """See the port."""
         return {"engine": self.name, "events": len(self._log), "types": len(self._types), "tags": len(self._tags)}
 
-    def watch(self, ring: Callable[[], None]) -> Callable[[], None]:
+    def watch(self, notify: Callable[[], None]) -> Callable[[], None]:
         """See the port."""
-        self._watchers.append(ring)
+        self._watchers.append(notify)
 
         def stop() -> None:
-            if ring in self._watchers:
-                self._watchers.remove(ring)
+            if notify in self._watchers:
+                self._watchers.remove(notify)
 
         return stop
 

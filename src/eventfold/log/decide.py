@@ -69,7 +69,7 @@ async def decide(
 
 async def _decided_before(log: Log, options: Options, call: DecisionCall) -> Decided[Any] | None:
     """What was decided under this command id, if anything was."""
-    if options.command_id is None or (done := await log.engine.request(options.command_id)) is None:
+    if options.command_id is None or (done := await log.engine.receipt_of(options.command_id)) is None:
         return None
     return await _repeat_of(log, call.questions, done)
 

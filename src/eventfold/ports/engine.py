@@ -104,7 +104,7 @@ class Engine(Protocol):
         """The last position of the append that wrote `position` (itself if beyond the head)."""
         ...
 
-    async def request(self, key: str) -> Receipt | None:
+    async def receipt_of(self, key: str) -> Receipt | None:
         """The receipt of the append that was made under this request key, if there was one."""
         ...
 
@@ -178,8 +178,8 @@ class Engine(Protocol):
         """Facts for an operator: sizes in bytes, settings, versions. Keys differ between engines."""
         ...
 
-    def watch(self, ring: Callable[[], None]) -> Callable[[], None]:
-        """Call `ring()`, from any thread, soon after anyone commits; returns how to stop.
+    def watch(self, notify: Callable[[], None]) -> Callable[[], None]:
+        """Call `notify()`, from any thread, soon after anyone commits; returns how to stop.
 
         (P7) Rings may come too often, and never too seldom: no commit stays unannounced.
         """

@@ -51,7 +51,7 @@ class InlineTransaction(Protocol):
 
     types: frozenset[str]
 
-    def take(self, events: Sequence[StoredEvent], at_once: bool = False) -> EventfoldError | None:
+    def fold(self, events: Sequence[StoredEvent], at_once: bool = False) -> EventfoldError | None:
         """Fold the events of one request; or say why not: then it is as though they had never been given.
 
         Raises InlineFailed where it cannot be told which request is at fault: roll back, and begin again `at_once`.
@@ -98,7 +98,7 @@ class ExclusiveTransaction(Protocol):
         ...
 
     @property
-    def inlined(self) -> Sequence[InlineRegistration]:
+    def registrations(self) -> Sequence[InlineRegistration]:
         """Those that are enrolled."""
         ...
 
@@ -106,11 +106,11 @@ class ExclusiveTransaction(Protocol):
         """The next matching events."""
         ...
 
-    async def enrol(self, inlined: InlineRegistration) -> None:
+    async def register(self, inlined: InlineRegistration) -> None:
         """From this commit on every append folds it, or is refused. In place of one of the same name."""
         ...
 
-    async def dismiss(self, name: str) -> None:
+    async def unregister(self, name: str) -> None:
         """From this commit on no append folds it."""
         ...
 

@@ -86,11 +86,11 @@ class InlineRowCache(RowCache):
 
 
 class InlineModel:
-    """One read model, as this process keeps it from append to append. `ticket`: of which rows."""
+    """One read model, as this process keeps it from append to append. `incarnation`: of which rows."""
 
-    def __init__(self, definition: ProjectionDefinition, ticket: str, registry: Registry) -> None:
-        self.definition, self.ticket = definition, ticket
-        self.place = PartitionKey(definition.name, int(ticket.partition(" ")[0]))
+    def __init__(self, definition: ProjectionDefinition, incarnation: str, registry: Registry) -> None:
+        self.definition, self.incarnation = definition, incarnation
+        self.place = PartitionKey(definition.name, int(incarnation.partition(" ")[0]))
         self.types = frozenset(types_of(definition))
         self.checkpoint: Checkpoint | None = None
         self._decoder = PageDecoder(definition, registry, 0, 1)
@@ -165,7 +165,7 @@ class InlineModel:
 
 
 class InlineBatch:
-    """See engine.Folding."""
+    """See ports.inline.InlineTransaction."""
 
     def __init__(self, owner: LocalInlineProjector | None, kept: Sequence[InlineModel], epoch: int) -> None:
         self.types = frozenset[str]().union(*(each.types for each in kept))
@@ -173,7 +173,7 @@ class InlineBatch:
         self._last: StoredEvent | None = None
         self._taken = False
 
-    def take(self, events: Sequence[StoredEvent], at_once: bool = False) -> EventfoldError | None:
+    def fold(self, events: Sequence[StoredEvent], at_once: bool = False) -> EventfoldError | None:
         """See the port."""
         concerned: list[tuple[InlineModel, list[StoredEvent]]] = []
         for each in self._kept:
@@ -224,7 +224,7 @@ class InlineBatch:
 
 
 class LocalInlineProjector:
-    """See engine.Folder: the read models whose code this process has."""
+    """See ports.inline.InlineProjector: the read models whose code this process has."""
 
     def __init__(self, engine: Engine, registry: Registry, host: InlineTarget) -> None:
         self.codes: dict[str, str] = {}
@@ -253,7 +253,7 @@ class LocalInlineProjector:
             if self.codes.get(each.name) != each.code:
                 continue  # its events are refused
             kept = self._kept.get(each.name)
-            if kept is None or kept.ticket != each.incarnation:
+            if kept is None or kept.incarnation != each.incarnation:
                 kept = self._kept[each.name] = InlineModel(
                     self._definitions[each.name], each.incarnation, self._registry
                 )

@@ -217,19 +217,19 @@ async def _enrol_now(
     while after < turn.head:
         page = await turn.read(definition.query, after)
         for events in group_by_append(page.events):
-            error = taking.take(events, at_once=True)
+            error = taking.fold(events, at_once=True)
             if error is not None:
                 raise error
         taking.write()
         after = page.scanned
-    await turn.enrol(entry)
+    await turn.register(entry)
 
 
 async def _release_inline(log: Log, host: InlineTarget, record: ProjectionRecord) -> None:
     """Have appends keep it up no longer: it is a read model like any other, and stands where the log ends."""
 
     async def dismissed(turn: ExclusiveTransaction) -> None:
-        await turn.dismiss(record.name)
+        await turn.unregister(record.name)
         now = host.controlled(turn.connection, record.name).record() or record
         host.joined(turn.connection, PartitionKey(record.name, now.live)).release_inline()
 
@@ -240,9 +240,9 @@ async def _accept(log: Log, definition: ProjectionDefinition) -> None:
     """Let whoever has this code keep it up from now on; those who have the code until now no longer."""
 
     async def accepted(turn: ExclusiveTransaction) -> None:
-        for each in turn.inlined:
+        for each in turn.registrations:
             if each.name == definition.name:
-                await turn.enrol(msgspec.structs.replace(each, code=definition.fingerprint, types=types_of(definition)))
+                await turn.register(msgspec.structs.replace(each, code=definition.fingerprint, types=types_of(definition)))
 
     await log.engine.in_turn(accepted)
 

@@ -80,7 +80,7 @@ def fill(engine: Opened) -> None:
     engine.keep_snapshot("app.Account", Snapshot("f", last.position, last.id, b'{"total":41}'))
 
     async def enrol(turn: Any) -> None:
-        await turn.enrol(InlineRegistration("balance", "c0de", ("Archived",), "t1"))
+        await turn.register(InlineRegistration("balance", "c0de", ("Archived",), "t1"))
 
     engine.in_turn(enrol)
 
@@ -99,7 +99,7 @@ def questions(engine: Opened) -> Iterator[tuple[str, Callable[[], Any]]]:
         yield f"id {position}", lambda position=position: engine.event_id(position)
         yield f"boundary {position}", lambda position=position: engine.boundary(position)
     for key in ("k-1", "k-2"):
-        yield f"request {key}", lambda key=key: engine.request(key)
+        yield f"request {key}", lambda key=key: engine.receipt_of(key)
         yield f"repeat {key}", lambda key=key: engine.append_many([request(event("Opened"), key=key)])[0]
     yield "keys", engine.keys
     yield "snapshot", lambda: engine.snapshot("app.Account")

@@ -52,7 +52,7 @@ def test_rows_and_events_commit_together(url: str, engine: Opened, rows: str) ->
         connection.commit()
     receipt = engine.confirm(staged)
     assert (receipt.first, receipt.last, receipt.digest) == (2, 3, staged.digest)
-    assert engine.request("k-1").first == 2
+    assert engine.receipt_of("k-1").first == 2
     assert [(e.first, e.last) for e in engine.everything()[1:]] == [(2, 3), (2, 3)]
     assert count(url, rows) == 1
 
@@ -128,7 +128,7 @@ def test_a_repetition_is_written_once(url: str, engine: Opened, rows: str) -> No
         confirmed.append(engine.confirm(staged))
     assert (count(url, rows), engine.head().position) == (3, 1)
     assert [(receipt.first, receipt.repeated) for receipt in confirmed] == [(1, False), (1, True), (1, True)]
-    assert engine.request("k-2").first == 1, "the one that was recognised by its ids has claimed its key"
+    assert engine.receipt_of("k-2").first == 1, "the one that was recognised by its ids has claimed its key"
 
 
 def test_several_appends_of_one_transaction_follow_one_another(url: str, engine: Opened) -> None:

@@ -68,7 +68,7 @@ def test_reads_go_to_the_replica(urls: tuple[str, str], schema: str, opening: Op
     engine.append_many([mine])
     assert engine.count(EVERYTHING) == engine.head().position == 1, "the replica does not have it yet"
     assert engine.append_many([mine])[0].repeated, "repetition is judged on the primary"
-    assert engine.request("k-2").first == 2
+    assert engine.receipt_of("k-2").first == 2
     conflict = engine.append_many([request(event("Taken", "seat:2"), unless=tagged("seat:2"))])[0]
     assert isinstance(conflict, AppendConflict)
     assert engine.head().position == 2, "a refused writer must see the event that caused the conflict"

@@ -43,7 +43,7 @@ def test_a_dump_restored_in_the_same_cluster_begins_a_new_epoch(
     assert restored.append(event("Opened", "account:a-2")).first == lost.first
     assert restored.event_id(lost.first) != lost.ids[0]
     assert opening().epoch == 2, "once"
-    assert restored.request("k-1").first == 1
+    assert restored.receipt_of("k-1").first == 1
     with pytest.raises(Exception, match="immutable"):
         sql(url, f"DELETE FROM {schema}.event")
 

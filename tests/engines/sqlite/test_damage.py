@@ -72,7 +72,7 @@ def questions(engine: SqliteEngine) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "place", lambda: [run(engine.boundary(n)) for n in (1, 5, EVENTS // 2)]
     yield "ids", lambda: [run(engine.event_id(n)) for n in range(1, EVENTS, 9)]
     for key, _first in KEYS:
-        yield "receipt", lambda key=key: run(engine.request(key))
+        yield "receipt", lambda key=key: run(engine.receipt_of(key))
     for moment in MOMENTS:
         yield "moment", lambda moment=moment: run(engine.position_at(moment))
 

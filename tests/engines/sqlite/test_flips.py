@@ -85,7 +85,7 @@ def fill(engine: SqliteEngine) -> None:
     run(engine.keep_snapshot("app.Account", Snapshot("fff", head.position, head.id, b'{"total":41}')))
 
     async def enrol(turn: Any) -> None:
-        await turn.enrol(InlineRegistration("balance", "c0de", ("Archived",), "t1"))
+        await turn.register(InlineRegistration("balance", "c0de", ("Archived",), "t1"))
 
     run(engine.in_turn(enrol))
 
@@ -104,7 +104,7 @@ def questions(engine: SqliteEngine) -> Iterator[tuple[str, Callable[[], Any]]]:
         yield f"id {position}", lambda position=position: run(engine.event_id(position))
         yield f"boundary {position}", lambda position=position: run(engine.boundary(position))
     for key in ("k-1", "k-2"):
-        yield f"request {key}", lambda key=key: run(engine.request(key))
+        yield f"request {key}", lambda key=key: run(engine.receipt_of(key))
     yield "keys", lambda: run(engine.keys())
     yield "types", lambda: run(engine.types())
     yield "tags", lambda: run(engine.tags())

@@ -207,7 +207,7 @@ def answer_all(engine: SqliteEngine) -> None:
     run(engine.types())
     run(engine.tags("a:"))
     run(engine.keys())
-    run(engine.request("none"))
+    run(engine.receipt_of("none"))
     run(engine.boundary(5))
     assert engine._writer is not None
     for query, _ in SHAPES.values():

@@ -201,7 +201,7 @@ class PostgresEngine:
         """
         return await self._transactions.confirm(staged)
 
-    async def request(self, key: str) -> Receipt | None:
+    async def receipt_of(self, key: str) -> Receipt | None:
         """See the port."""
         return await self._reader.receipt_of(key)
 
@@ -246,13 +246,13 @@ class PostgresEngine:
         rows = await self._servers.query(*self._sql.tags(prefix, limit, after)) if limit > 0 else []
         return [TagCount(*row) for row in rows]
 
-    def watch(self, ring: Callable[[], None]) -> Callable[[], None]:
+    def watch(self, notify: Callable[[], None]) -> Callable[[], None]:
         """See the port."""
         if self._listener is None:
             poll_interval_s = self.options.poll if self._servers.behind_pooler else None
             primary, replica = self._servers.primary, self._servers.replica
             self._listener = Listener(primary, replica, self._sql.head, self.options.schema, poll_interval_s)
-        return self._listener.watch(ring)
+        return self._listener.watch(notify)
 
     # Snapshots, locks, replication, inline projections
 

@@ -200,7 +200,7 @@ class PostgresExclusiveTransaction:
         page: Any,
         events: DecodeRows,
     ) -> None:
-        self.connection, self.head, self.inlined = connection.psycopg_connection, head, inlined
+        self.connection, self.head, self.registrations = connection.psycopg_connection, head, inlined
         self._connection, self._build_page, self._decode_rows = connection, page, events
         self._table = f"{quote_identifier(schema)}.inlined"
 
@@ -221,9 +221,9 @@ class PostgresExclusiveTransaction:
         sql, values = self._build_page(query, span, limit)
         return self._decode_rows(await self._connection.fetch(sql, values))
 
-    async def enrol(self, inlined: InlineRegistration) -> None:
+    async def register(self, inlined: InlineRegistration) -> None:
         """See the port."""
-        await self.dismiss(inlined.name)
+        await self.unregister(inlined.name)
         values = [
             inlined.name,
             inlined.code,
@@ -234,7 +234,7 @@ class PostgresExclusiveTransaction:
         sql = f"INSERT INTO {self._table} (name, code, types, ticket, crc) VALUES (%b, %b, %b, %b, %b)"  # noqa: S608
         await self._connection.fetch(sql, values)
 
-    async def dismiss(self, name: str) -> None:
+    async def unregister(self, name: str) -> None:
         """See the port."""
         await self._connection.fetch(f"DELETE FROM {self._table} WHERE name = %b", [name])  # noqa: S608
 
@@ -269,7 +269,7 @@ def _fold_written(
             continue
         if any(event.type in folding.types for event in request.events):
             stored = [event.at(first + offset, reply.time, offset, size) for offset, event in enumerate(request.events)]
-            error = folding.take(stored, write_each)
+            error = folding.fold(stored, write_each)
             if error is not None:
                 failed[index] = error
                 failed_ids.add(request.events[-1].id)

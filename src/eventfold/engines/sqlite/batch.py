@@ -94,7 +94,7 @@ class Batch:
             return refusal
         size = len(events)
         placed = [event.at(first + offset, self._time, offset, size) for offset, event in enumerate(events)]
-        return folding.take(placed, AppendMode.WRITE_EACH in self._mode)
+        return folding.fold(placed, AppendMode.WRITE_EACH in self._mode)
 
     def _check_clause(self, clause: ConditionClause, number: int, epoch: int | None) -> EventfoldError | None:
         after, window = clause.after, self._window

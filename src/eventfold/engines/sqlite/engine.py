@@ -270,7 +270,7 @@ class SqliteEngine:
         return event.last if event else position
 
     @translate_errors
-    async def request(self, key: str) -> Receipt | None:
+    async def receipt_of(self, key: str) -> Receipt | None:
         """See the port."""
 
         def found(connection: apsw.Connection) -> Receipt | None:
@@ -438,10 +438,10 @@ class SqliteEngine:
         except apsw.Error as error:
             raise translate_error(error, self._file.path) from error
 
-    def watch(self, ring: Callable[[], None]) -> Callable[[], None]:
+    def watch(self, notify: Callable[[], None]) -> Callable[[], None]:
         """See the port. Commits of other processes are detected by polling every few milliseconds."""
         self._file.check()
-        return self._watch.add(ring)
+        return self._watch.add(notify)
 
     def backup(self, path: str) -> None:
         """Write a consistent copy to another path while the store is in use. The copy begins a new epoch."""

@@ -40,18 +40,18 @@ class SqliteExclusiveTransaction:
 
     def __init__(self, connection: apsw.Connection, head: int, ask: ReadPage) -> None:
         self.connection, self.head = connection, head
-        self.inlined: Sequence[InlineRegistration] = read_registrations(connection)
+        self.registrations: Sequence[InlineRegistration] = read_registrations(connection)
         self._ask = ask
 
     async def read(self, query: Query, after: int) -> Page:
         """See the port."""
         return self._ask(query, Span(after=after, limit=PAGE_EVENTS))
 
-    async def enrol(self, inlined: InlineRegistration) -> None:
+    async def register(self, inlined: InlineRegistration) -> None:
         """See the port."""
         row = (inlined.name, inlined.code, "\n".join(inlined.types), inlined.incarnation)
         self.connection.execute(INSERT_REGISTRATION, with_checksum(row))
 
-    async def dismiss(self, name: str) -> None:
+    async def unregister(self, name: str) -> None:
         """See the port."""
         self.connection.execute(DELETE_REGISTRATION, (name,))

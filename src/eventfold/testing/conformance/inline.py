@@ -105,8 +105,8 @@ def test_in_a_turn_nobody_appends(engine_under_test: EngineUnderTest) -> None:
     def turn(ends: Callable[[], object]) -> None:
         async def work(turn: ExclusiveTransaction) -> None:
             page = await turn.read(Query(), 0)
-            seen.append((turn.head, [event.position for event in page.events], list(turn.inlined)))
-            await turn.enrol(entry)
+            seen.append((turn.head, [event.position for event in page.events], list(turn.registrations)))
+            await turn.register(entry)
             ends()
 
         from eventfold.concurrency import run
