@@ -46,6 +46,7 @@ from eventfold.log.read import Bounds, History, Reader, event_of, resolve_positi
 from eventfold.log.state_cache import StateCache
 from eventfold.ports.engine import Engine
 from eventfold.ports.messages import TagCount, TypeCount
+from eventfold.ports.services import require
 from eventfold.ports.target import Target
 from eventfold.projections.admin import ProjectionAdmin
 from eventfold.projections.async_admin import AsyncProjectionAdmin
@@ -57,7 +58,7 @@ from eventfold.projections.follower_progress import FollowerProgress
 from eventfold.projections.followers import AsyncFollower
 from eventfold.projections.handover import Handover
 from eventfold.projections.view import View, view
-from eventfold.store import EVERYTHING, backup_of, context, refuse_no_store, whoami, with_options
+from eventfold.store import EVERYTHING, context, refuse_no_store, whoami, with_options
 from eventfold.transactions import AsyncJoining, confirm
 from eventfold.wiring import Opening
 
@@ -382,7 +383,7 @@ class AsyncStore:
     async def backup(self, path: str) -> None:
         """See Store.backup."""
         engine = (await self._opening.log()).engine
-        await in_thread(backup_of(engine), path)
+        await in_thread(require(engine, "backup"), path)
 
     async def close(self) -> None:
         """See Store.close."""

@@ -25,7 +25,7 @@ from eventfold.core.event import Recorded
 from eventfold.core.query import Cursor, Query
 from eventfold.core.renamed import refuse_old_attributes, refuse_old_keywords
 from eventfold.core.state import State, Step
-from eventfold.errors import InvalidInput, NotSupported
+from eventfold.errors import InvalidInput
 from eventfold.log.append import (
     Asked,
     Unless,
@@ -50,6 +50,7 @@ from eventfold.log.read import Bounds, History, Reader, event_of, resolve_positi
 from eventfold.log.state_cache import StateCache
 from eventfold.ports.engine import Engine
 from eventfold.ports.messages import TagCount, TypeCount
+from eventfold.ports.services import require
 from eventfold.ports.target import Target
 from eventfold.projections.admin import ProjectionAdmin
 from eventfold.projections.catalog import Named
@@ -465,7 +466,7 @@ class Store:
 
         Raises NotSupported where the engine has its own tools for that.
         """
-        backup_of(self.engine)(path)
+        require(self.engine, "backup")(path)
 
     def close(self) -> None:
         """Release everything. Closing twice is harmless."""
@@ -500,19 +501,6 @@ def refuse_no_store(kind: type, target: object) -> None:
             f"A log is copied to another {kind.__name__}, and this is {target!r}.",
             f'Give one: store.copy_to(ef.{kind.__name__}("copy.db")).',
         )
-
-
-def backup_of(engine: Engine) -> Callable[[str], None]:
-    """How an engine makes a backup at a path. Raises NotSupported where it has its own tools for that."""
-    backup: Callable[[str], None] | None = getattr(engine, "backup", None)
-    if backup is None:
-        raise NotSupported(
-            f"The {engine.name} engine makes no backups itself.",
-            "Use its own tools.",
-            engine=engine.name,
-            capability="backup",
-        )
-    return backup
 
 
 def _each(page: list[Recorded[Any]] | None, reader: Reader) -> Iterator[Recorded[Any]]:

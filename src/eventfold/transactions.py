@@ -12,11 +12,11 @@ from eventfold.concurrency import run
 from eventfold.core.aggregate import Aggregate
 from eventfold.core.envelope import NewEvent, Receipt, Staged
 from eventfold.core.query import Cursor
-from eventfold.errors import NotSupported
 from eventfold.log.append import Unless, append, append_encoded
 from eventfold.log.context import Log, Options
 from eventfold.log.decide import decide
 from eventfold.log.decided import Decided
+from eventfold.ports.services import require
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -88,12 +88,4 @@ class AsyncJoining:
 
 async def confirm(log: Log, staged: Staged) -> Receipt | None:
     """The receipt of a joined append after its COMMIT; None if it was not committed. Raises NotSupported."""
-    confirm = getattr(log.engine, "confirm", None)
-    if confirm is None:
-        raise NotSupported(
-            f"Nothing joins a transaction on the {log.engine.name} engine, so there is nothing to confirm.",
-            "Use the receipt that append returns.",
-            engine=log.engine.name,
-            capability="joined appends",
-        )
-    return await confirm(staged)
+    return await require(log.engine, "transactions").confirm(staged)

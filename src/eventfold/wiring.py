@@ -5,25 +5,26 @@ Knows: which engine and which target an address means, which engine blocks. Does
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 from eventfold.concurrency import ThreadGroupCommit, ThreadRuntime, in_thread, run
 from eventfold.core.registry import Registry
 from eventfold.engines import open_engine
-from eventfold.errors import NotSupported, StoreClosed
+from eventfold.errors import StoreClosed
 from eventfold.log.context import Appender, Log, Runtime
 from eventfold.log.lock_holders import LockTable
 from eventfold.log.pipeline import DecisionPipeline
 from eventfold.log.state_cache import StateCache
 from eventfold.ports.engine import Engine
+from eventfold.ports.services import require
 from eventfold.ports.sink import Sink
 from eventfold.ports.target import Target
 from eventfold.projections.admin import ProjectionAdmin
 from eventfold.projections.catalog import ProjectionCatalog
 from eventfold.projections.definition import ProjectionLike
-from eventfold.targets import default_target, open_target, own_target
+from eventfold.targets import open_target, own_target
 
 if TYPE_CHECKING:
     from eventfold.concurrency.loop import OwnLoop
@@ -80,7 +81,7 @@ def projection_admin(log: Log, target: str | Target | None = None, *, lease: flo
     def open_at(address: str | Sink | None, own: Callable[[], Target]) -> Target:
         return own_target(engine, target) if address is None else open_target(engine, address, own)
 
-    has_own_target = bool(target or default_target(engine))
+    has_own_target = bool(target or engine.default_target)
     catalog = ProjectionCatalog(log, open_at, has_own_target=has_own_target, resolve=_definitions, lease=lease)
     return ProjectionAdmin(catalog)
 
@@ -145,7 +146,7 @@ class Opening:
             self._appender = LoopGroupCommit(engine)
         elif engine.capabilities.blocks:
             await in_thread(run, engine.open())
-            self._appender, engine = OffloadedGroupCommit(engine), cast("Engine", Offload(engine))
+            self._appender, engine = OffloadedGroupCommit(engine), Offload(engine)
         else:
             await engine.open()
             self._appender = DirectCommit(engine)
@@ -186,21 +187,14 @@ class Opening:
 
     async def _second_engine(self) -> Engine:
         """An engine that blocks, on the same store: by the store's address, or by the engine that was given."""
-        share: Callable[[], Awaitable[None]] | None = getattr(self._suspending, "share", None)
-        if isinstance(self.url, str) and share is not None:  # the connections that pool= allows are for both
-            await share()
-            return cast("Any", self._suspending).blocking()
+        assert self._suspending is not None
         if isinstance(self.url, str):
-            return open_engine(self.url, "sync", False, self._options)
-        blocking: Callable[[], Engine] | None = getattr(self.url, "blocking", None)
-        if blocking is None:
-            raise NotSupported(
-                f"Read models are run by threads, and the {self.url.name} engine given here only works on a loop.",
-                "Open the store by its address; or give the engine a method blocking() that returns one that blocks.",
-                engine=self.url.name,
-                capability="blocking",
-            )
-        return blocking()
+            blocking = self._suspending.services.blocking
+            if blocking is None:
+                return open_engine(self.url, "sync", False, self._options)
+            await blocking.share()  # the connections that pool= allows are for both
+            return blocking.blocking_engine()
+        return require(self._suspending, "blocking").blocking_engine()
 
     @asynccontextmanager
     async def own_target(self) -> AsyncGenerator[Target | None]:
@@ -211,7 +205,7 @@ class Opening:
         engine = (await self.log()).engine
         if self._admin is not None or not engine.capabilities.suspends:
             yield (await self.admin()).catalog.own_target()
-        elif self._target or default_target(engine):
+        elif self._target or engine.default_target:
             found = own_target(engine, self._target)
             try:
                 yield found

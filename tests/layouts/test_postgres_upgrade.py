@@ -72,10 +72,10 @@ def test_every_event_reads_and_verifies_as_before(url: str, old: str, opening: O
     engine = opening()
     assert engine.store_id == IDENTITY["store"]
     assert [as_described(each) for each in engine.read(Query(), Span()).events] == EVENTS
-    assert engine.keys() == [("open a-1", 1), ("transfer t-1", 3)]
+    assert engine.replication.keys() == [("open a-1", 1), ("transfer t-1", 3)]
     assert engine.receipt_of("transfer t-1").last == 5
-    assert engine.inlined() == [InlineRegistration("balance", "c0de", ("Archived", "Restored"), "t1")]
-    assert engine.snapshot("app.Account [1]") is None
+    assert engine.inline.registrations() == [InlineRegistration("balance", "c0de", ("Archived", "Restored"), "t1")]
+    assert engine.snapshots.get("app.Account [1]") is None
 
 
 def test_an_upgraded_store_takes_appends(url: str, old: str, opening: Open) -> None:  # noqa: F811

@@ -72,9 +72,11 @@ def test_every_event_reads_and_verifies_as_before(old: str) -> None:
         assert {"store": store.engine.store_id, "epoch": store.engine.epoch} == IDENTITY
         read = run(store.engine.read(Query(), Span())).events
         assert [as_described(event) for event in read] == EVENTS
-        assert [key for key, _ in run(store.engine.keys())] == ["open a-1", "transfer t-1"]
+        assert [key for key, _ in run(store.engine.services.replication.keys())] == ["open a-1", "transfer t-1"]
         assert run(store.engine.receipt_of("transfer t-1")).first == 3
-        assert run(store.engine.inlined()) == [InlineRegistration("balance", "c0de", ("Archived", "Restored"), "t1")]
+        assert run(store.engine.services.inline.registrations()) == [
+            InlineRegistration("balance", "c0de", ("Archived", "Restored"), "t1")
+        ]
         assert list(store.engine.check()) == []
 
 

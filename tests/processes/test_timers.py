@@ -254,7 +254,7 @@ def test_a_restart_reads_no_more_than_it_must(url: str, clock: Clock, monkeypatc
         monkeypatch.setattr(engine, "read", spied)
         again = timetable(store)
         assert len(again) == 905 and sum(reads) <= 5
-        drive(engine.drop_snapshots())
+        drive(engine.services.snapshots.delete_prefix())
         assert [each.id for each in timetable(store).waiting] == [each.id for each in again.waiting]
         assert drive(again.fire(clock() + 10**15)) == 905
 
@@ -270,7 +270,7 @@ def test_a_snapshot_of_another_history_is_not_believed(memory: ef.Store, clock: 
         Snapshot("timers-0", 1, first, b"[]"),
         Snapshot("timers-1", 1, first, b"?"),
     ):
-        drive(engine.keep_snapshot("$timers:waiting", kept))
+        drive(engine.services.snapshots.put("$timers:waiting", kept))
         assert len(timetable(memory)) == 2
 
 

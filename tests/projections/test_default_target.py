@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
 
+import msgspec
 import pytest
 from psycopg.conninfo import make_conninfo
 
@@ -174,11 +175,9 @@ def test_a_postgres_engine_given_as_an_object_has_read_models(server: PostgresSe
 def test_an_engine_that_only_works_on_a_loop_says_what_it_lacks(server: PostgresServer) -> None:
     """Read models are run by threads: an async engine given as an object must offer one that blocks."""
 
-    class OnlyLoops(PostgresEngine):
-        blocking: Any = None
-
     async def use() -> None:
-        engine = OnlyLoops(server.url(schema=f"s{uuid4().hex[:12]}"), mode="async")
+        engine = PostgresEngine(server.url(schema=f"s{uuid4().hex[:12]}"), mode="async")
+        engine.services = msgspec.structs.replace(engine.services, blocking=None)
         async with ef.AsyncStore(engine) as store:
             with pytest.raises(NotSupported) as refused:
                 await store.project(CarrierMonth)

@@ -35,7 +35,7 @@ def kept(store: ef.Store, question: ef.State) -> Snapshot | None:
     """The snapshot of a question."""
     key = snapshot_key(question)
     assert key is not None
-    return run(store.engine.snapshot(key))
+    return run(store.engine.services.snapshots.get(key))
 
 
 def reads(store: ef.Store) -> list[int]:
@@ -145,7 +145,7 @@ def test_a_snapshot_of_lost_history_is_not_believed(path: str) -> None:
         real = kept(store, Clock("c"))
         assert real is not None
         forged = Snapshot(real.fingerprint, real.position, b"x" * 16, b'{"clock":"c","ticks":99}')
-        run(store.engine.keep_snapshot(snapshot_key(Clock("c")), forged))
+        run(store.engine.services.snapshots.put(snapshot_key(Clock("c")), forged))
     with ef.Store(path) as store:
         assert store.state(Clock("c")).ticks == 2_500
 
@@ -157,7 +157,7 @@ def test_bytes_that_are_no_such_state_are_ignored(path: str) -> None:
         real = kept(store, Clock("c"))
         assert real is not None
         broken = Snapshot(real.fingerprint, real.position, real.event_id, b'{"clock":3}')
-        run(store.engine.keep_snapshot(snapshot_key(Clock("c")), broken))
+        run(store.engine.services.snapshots.put(snapshot_key(Clock("c")), broken))
     with ef.Store(path) as store:
         assert store.state(Clock("c")).ticks == 2_500
 
@@ -188,6 +188,6 @@ def test_dropping_all_of_them_changes_nothing(path: str) -> None:
     """The log is the source of truth."""
     with ef.Store(path) as store:
         store.state(Clock("c"))
-        assert run(store.engine.drop_snapshots()) == 1
+        assert run(store.engine.services.snapshots.delete_prefix()) == 1
     with ef.Store(path) as store:
         assert store.state(Clock("c")).ticks == 2_500

@@ -17,6 +17,7 @@ from eventfold.cli.output import Output
 from eventfold.concurrency.run import run
 from eventfold.engines import begin_epoch_after_restore, open_engine, upgrade_layout
 from eventfold.errors import InvalidInput, StoreNotFound
+from eventfold.ports.services import require
 from eventfold.store import Store
 
 
@@ -153,7 +154,7 @@ def drop(
     url, others = split_store_argument(url, [] if prefix is None else [prefix])
     output = Output(as_json)
     with open_store(url) as store:
-        dropped = run(store.engine.drop_snapshots(others[0] if others else ""))
+        dropped = run(require(store.engine, "snapshots").delete_prefix(others[0] if others else ""))
     if output.is_json:
         output.write_value({"dropped": dropped})
     else:

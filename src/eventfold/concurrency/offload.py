@@ -6,24 +6,27 @@ Knows: loops and threads. Does not know: engines, what is read or written.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from eventfold.concurrency.calls import Call
 from eventfold.concurrency.group_commit import MAX_BATCH_REQUESTS, Appends, commit_batch
 from eventfold.concurrency.run import refuse_after_fork, run
 from eventfold.errors import EventfoldError, StoreClosed
+from eventfold.ports.engine import Engine
 from eventfold.ports.messages import AppendRequest, Outcome
+from eventfold.ports.services import Services
+from eventfold.ports.wrapping import Wrapping, wrap_services
 
 LOOK_AGAIN_S = 1.0
-UNINTERRUPTED = {"try_lock", "unlock"}  # short methods that a cancelled caller waits for: each must end before the next
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class _QueuedCall:
@@ -184,30 +187,31 @@ class OffloadedGroupCommit:
         self._writer.close()
 
 
-class Offload:
-    """An engine that blocks, as an async caller sees it: every coroutine method runs on a worker thread."""
+class Offload(Wrapping):
+    """An engine that blocks, as an async caller sees it: every coroutine of it runs on one of `threads` threads."""
 
-    def __init__(self, engine: Any, threads: int = 4) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, threads: int = 4) -> None:
+        super().__init__(engine)
         self._threads = WorkerThreads("reader", _run_each, threads)
 
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._engine, name)
-        if not inspect.iscoroutinefunction(found):
-            return found
+    @property
+    def services(self) -> Services:
+        """Those of the engine, each on a thread as well."""
+        return wrap_services(self.inner.services, self.call, self._call_to_end)
 
-        async def offloaded(*args: Any, **kwargs: Any) -> Any:
-            # The function, not its coroutine: a call that is refused or cancelled must leave no coroutine unawaited.
-            job = self._threads.enqueue(partial(found, *args, **kwargs))
-            return await (_to_its_end(job) if name in UNINTERRUPTED else job.future)
+    async def call(self, method: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **named: P.kwargs) -> T:
+        """Call a method on a thread."""
+        # The call, not its coroutine: a job that is refused or cancelled must leave none behind unawaited.
+        return await self._threads.enqueue(partial(method, *args, **named)).future
 
-        self.__dict__[name] = offloaded
-        return offloaded
+    async def _call_to_end(self, method: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **named: P.kwargs) -> T:
+        """Call a method of locks. Its effect outlives the call: a caller that is cancelled waits until it is done."""
+        return await _to_its_end(self._threads.enqueue(partial(method, *args, **named)))
 
     async def close(self) -> None:
         """End the threads, then close the engine."""
         self._threads.close()
-        run(self._engine.close())
+        run(self.inner.close())
 
 
 async def _to_its_end(job: _QueuedCall) -> Any:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, Literal
 
 from eventfold.engines.addresses import MEMORY, address_text, file_path
-from eventfold.errors import InvalidInput, InvalidUrl, MissingExtra, NotSupported
+from eventfold.errors import InvalidInput, InvalidUrl, MissingExtra
 from eventfold.ports.engine import Engine
-from eventfold.ports.services import RestoreResult, UpgradeResult
+from eventfold.ports.services import RestoreResult, UpgradeResult, require
 
 Mode = Literal["sync", "async"]
 SCHEMES = ("memory", "sqlite", "postgresql", "postgres", "file")
@@ -61,27 +61,12 @@ async def upgrade_layout(engine: Engine, copy: str | None, *, copies: bool) -> U
 
     `copy`: where a copy is written first; None: beside the store, unless `copies` is false.
     """
-    upgrade: Callable[..., Awaitable[UpgradeResult]] | None = getattr(engine, "upgrade", None)
-    if upgrade is None:
-        raise _no_storage_error(engine, "upgrade")
-    return await upgrade(copy, copies=copies)
+    return await require(engine, "maintenance").upgrade(copy, copies=copies)
 
 
 async def begin_epoch_after_restore(engine: Engine) -> RestoreResult:
     """Begin a new epoch in the store of an engine that is not open. Raises NotSupported without storage."""
-    restored: Callable[[], Awaitable[RestoreResult]] | None = getattr(engine, "restored", None)
-    if restored is None:
-        raise _no_storage_error(engine, "restored")
-    return await restored()
-
-
-def _no_storage_error(engine: Engine, capability: str) -> NotSupported:
-    return NotSupported(
-        f"The {engine.name} engine keeps its log in memory: it has no older layout and no backup.",
-        "Name a file or a PostgreSQL store.",
-        engine=engine.name,
-        capability=capability,
-    )
+    return await require(engine, "maintenance").restored()
 
 
 def _open_memory(name: str, create: bool, options: dict[str, Any]) -> Engine:

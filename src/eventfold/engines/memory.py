@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 import time as _time
 from bisect import bisect_left, bisect_right
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
@@ -19,8 +19,7 @@ from eventfold.core.mutex import Mutex
 from eventfold.core.query import ConditionClause, Item, Matcher, Query
 from eventfold.core.snapshot import Snapshot
 from eventfold.core.tags import in_utc, is_moment
-from eventfold.errors import EventfoldError, NotSupported, StoreNotFound
-from eventfold.ports.inline import ExclusiveTransaction, InlineProjector, InlineRegistration
+from eventfold.errors import EventfoldError, StoreNotFound
 from eventfold.ports.messages import (
     PAGE_BYTES,
     AppendRequest,
@@ -41,6 +40,7 @@ from eventfold.ports.refusals import (
     in_the_future,
     is_repeat,
 )
+from eventfold.ports.services import Services
 
 Clock = Callable[[], int]
 T = TypeVar("T")
@@ -71,9 +71,19 @@ class MemoryEngine:
         self._moments: dict[str, list[int]] = {}  # by tag, in UTC
         self._types: dict[str, list[int]] = {}
         self._requests: dict[str, Receipt] = {}
-        self._locks: dict[str, str] = {}
-        self._snapshots: dict[str, Snapshot] = {}
         self._watchers: list[Callable[[], None]] = []
+        self._lock_owners: dict[str, str] = {}
+        self._snapshots: dict[str, Snapshot] = {}
+
+    @property
+    def services(self) -> Services:
+        """See the port. Built at each call: if they were stored, the engine would refer to itself."""
+        return Services(
+            lookups=self,
+            snapshots=_Snapshots(self._mutex, self._snapshots),
+            locks=_Locks(self._mutex, self._lock_owners),
+            replication=self,
+        )
 
     @classmethod
     def named(cls, name: str, create: bool = True, **options: Any) -> MemoryEngine:
@@ -251,10 +261,6 @@ class MemoryEngine:
         """See the port."""
         return self._run_locked(lambda: self._log[position - 1].id if 0 < position <= len(self._log) else None)
 
-    async def position_of(self, id: bytes) -> int | None:
-        """See the port."""
-        return self._run_locked(lambda: self._ids.get(id))
-
     async def boundary(self, position: int) -> int:
         """See the port."""
         return self._run_locked(lambda: self._log[position - 1].last if 0 < position <= len(self._log) else position)
@@ -280,90 +286,6 @@ class MemoryEngine:
 
         return self._run_locked(counted)
 
-    async def keys(self, after: str = "", limit: int = 1000) -> list[tuple[str, int]]:
-        """See the port."""
-
-        def listed() -> list[tuple[str, int]]:
-            names = sorted(name for name in self._requests if name > after)[:limit]
-            return [(name, self._requests[name].first) for name in names]
-
-        return self._run_locked(listed)
-
-    async def adopt(self, events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]] = ()) -> None:
-        """See the port."""
-        self._run_locked(lambda: self._adopt(events, keys))
-        call_all(tuple(self._watchers))
-
-    def _adopt(self, events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]]) -> None:
-        if events and events[0].position != len(self._log) + 1:
-            raise import_gap(len(self._log), events[0].position)
-        for stored in events:
-            self._insert(stored)
-        for key, first in keys:
-            size = self._log[first - 1].size
-            self._requests[key] = make_receipt(self.store_id, self.epoch, self._log[first - 1 : first - 1 + size])
-        self._complete_through = len(self._log)
-
-    async def succeed(self, store_id: str, epoch: int) -> None:
-        """See the port."""
-        if self._log:
-            raise import_gap(len(self._log), 1)
-        self.store_id, self.epoch = store_id, epoch
-
-    async def snapshot(self, key: str) -> Snapshot | None:
-        """See the port."""
-        return self._snapshots.get(key)
-
-    async def keep_snapshot(self, key: str, snapshot: Snapshot) -> None:
-        """See the port."""
-        self._snapshots[key] = snapshot
-
-    async def drop_snapshots(self, prefix: str = "") -> int:
-        """See the port."""
-
-        def dropped() -> int:
-            found = [key for key in self._snapshots if key.startswith(prefix)]
-            for key in found:
-                del self._snapshots[key]
-            return len(found)
-
-        return self._run_locked(dropped)
-
-    async def try_lock(self, name: str, owner: str) -> str | None:
-        """See the port."""
-
-        def taken() -> str | None:
-            if name in self._locks:
-                return self._locks[name]
-            self._locks[name] = owner
-            return None
-
-        return self._run_locked(taken)
-
-    async def unlock(self, name: str) -> None:
-        """See the port."""
-        self._locks.pop(name, None)
-
-    def fold_with(self, folder: InlineProjector) -> None:
-        """See the port."""
-        raise self._no_inline()
-
-    async def inlined(self) -> list[InlineRegistration]:
-        """See the port."""
-        return []
-
-    async def in_turn(self, work: Callable[[ExclusiveTransaction], Awaitable[None]]) -> None:
-        """See the port."""
-        raise self._no_inline()
-
-    def _no_inline(self) -> NotSupported:
-        return NotSupported(
-            "A log in memory has no inline read models.",
-            "Keep it in a SQLite file for that.",
-            engine=self.name,
-            capability="inline",
-        )
-
     async def stats(self) -> dict[str, Any]:
         """See the port."""
         return {"engine": self.name, "events": len(self._log), "types": len(self._types), "tags": len(self._tags)}
@@ -380,6 +302,83 @@ class MemoryEngine:
 
     async def close(self) -> None:
         """See the port. A named log stays in memory."""
+
+    # Services: look-ups, replication
+
+    async def position_of(self, id: bytes) -> int | None:
+        """See services.Lookups."""
+        return self._run_locked(lambda: self._ids.get(id))
+
+    async def keys(self, after: str = "", limit: int = 1000) -> list[tuple[str, int]]:
+        """See services.Replication."""
+
+        def listed() -> list[tuple[str, int]]:
+            names = sorted(name for name in self._requests if name > after)[:limit]
+            return [(name, self._requests[name].first) for name in names]
+
+        return self._run_locked(listed)
+
+    async def import_events(self, events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]] = ()) -> None:
+        """See services.Replication."""
+        self._run_locked(lambda: self._import(events, keys))
+        call_all(tuple(self._watchers))
+
+    def _import(self, events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]]) -> None:
+        if events and events[0].position != len(self._log) + 1:
+            raise import_gap(len(self._log), events[0].position)
+        for stored in events:
+            self._insert(stored)
+        for key, first in keys:
+            size = self._log[first - 1].size
+            self._requests[key] = make_receipt(self.store_id, self.epoch, self._log[first - 1 : first - 1 + size])
+        self._complete_through = len(self._log)
+
+    async def take_identity(self, store_id: str, epoch: int) -> None:
+        """See services.Replication."""
+        if self._log:
+            raise import_gap(len(self._log), 1)
+        self.store_id, self.epoch = store_id, epoch
+
+
+class _Snapshots:
+    """See services.Snapshots."""
+
+    def __init__(self, mutex: Mutex, by_key: dict[str, Snapshot]) -> None:
+        self._mutex, self._by_key = mutex, by_key
+
+    async def get(self, key: str) -> Snapshot | None:
+        return self._by_key.get(key)
+
+    async def put(self, key: str, snapshot: Snapshot) -> None:
+        self._by_key[key] = snapshot
+
+    async def delete_prefix(self, prefix: str = "") -> int:
+        return self._mutex.run(self._delete_prefix, prefix)
+
+    def _delete_prefix(self, prefix: str) -> int:
+        found = [key for key in self._by_key if key.startswith(prefix)]
+        for key in found:
+            del self._by_key[key]
+        return len(found)
+
+
+class _Locks:
+    """See services.Locks. They hold within this process, like the log."""
+
+    def __init__(self, mutex: Mutex, owners: dict[str, str]) -> None:
+        self._mutex, self._owners = mutex, owners
+
+    async def try_acquire(self, name: str, owner: str) -> str | None:
+        return self._mutex.run(self._try_acquire, name, owner)
+
+    def _try_acquire(self, name: str, owner: str) -> str | None:
+        if name in self._owners:
+            return self._owners[name]
+        self._owners[name] = owner
+        return None
+
+    async def release(self, name: str) -> None:
+        self._owners.pop(name, None)
 
 
 def is_within_occurred(event: StoredEvent, span: Span) -> bool:

@@ -23,10 +23,11 @@ from eventfold.core.envelope import (
 from eventfold.core.query import ConditionClause, Cursor, Query, check_limits
 from eventfold.core.state import State
 from eventfold.core.tags import check_name
-from eventfold.errors import AppendUnconfirmed, InvalidInput, InvalidQuery, NotSupported, StoreUnavailable
+from eventfold.errors import AppendUnconfirmed, InvalidInput, InvalidQuery, StoreUnavailable
 from eventfold.log.context import Appender, Log, Options, metadata_of, refuse_nested_append
 from eventfold.log.cursors import LAST_POSITION, check_position, known_position, position_of
 from eventfold.ports.messages import PAGE_BYTES, AppendRequest, Outcome
+from eventfold.ports.services import require
 
 Asked = Query | State
 Unless = Asked | Sequence[tuple[Asked, int]] | None
@@ -165,15 +166,7 @@ async def stage(log: Log, options: Options, request: AppendRequest) -> Any:
     """Stage one request in the transaction of the user's own connection. Raises NotSupported where an engine cannot."""
     if request.key is not None:
         check_name("request key", request.key, error=InvalidInput)
-    append_joined = getattr(log.engine, "append_joined", None)
-    if append_joined is None:
-        raise NotSupported(
-            f"An append cannot join a transaction of yours on the {log.engine.name} engine.",
-            "Keep your rows and the log in one PostgreSQL database for that, or make them a projection.",
-            engine=log.engine.name,
-            capability="joined appends",
-        )
-    return (await append_joined(options.connection, [request]))[0]
+    return (await require(log.engine, "transactions").stage(options.connection, [request]))[0]
 
 
 async def clauses_of(log: Log, unless: Unless, after: int | Cursor) -> tuple[ConditionClause, ...]:

@@ -190,7 +190,7 @@ def writing_to(address: str) -> Generator[None, None, None]:
 
 def refuse_nested_append(log: Log) -> None:
     """Refuse an append from a handler whose open transaction it would wait for, for ever."""
-    if WRITING.get() and WRITING.get() == getattr(log.engine, "default_target", None):
+    if WRITING.get() and WRITING.get() == log.engine.default_target:
         raise InvalidInput(
             "A handler of a read model appends to the store in whose database its own transaction is open: each would "
             "wait for the other.",

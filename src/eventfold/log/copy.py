@@ -15,6 +15,7 @@ from eventfold.core.query import Query
 from eventfold.errors import CursorMismatch, InvalidInput
 from eventfold.ports.engine import Engine
 from eventfold.ports.messages import Span
+from eventfold.ports.services import Replication, require
 
 PAGE = 1_000
 EVERYTHING = Query()
@@ -52,6 +53,7 @@ async def copy(
     the identity, and again when such a copy goes on. Raises InvalidInput where the target has events under an identity
     of its own, CursorMismatch if it holds anything else than a beginning of the source.
     """
+    copying = require(target, "replication")
     epoch = source.epoch
     head = (await target.head()).position
     if head:
@@ -70,7 +72,7 @@ async def copy(
             )
         if before_succession is not None:
             await before_succession()
-        await target.succeed(source.store_id, source.epoch + 1)
+        await copying.take_identity(source.store_id, source.epoch + 1)
     written, end = 0, (await source.head()).position
     while True:
         page = await source.read(EVERYTHING, Span(after=head, limit=PAGE))
@@ -80,13 +82,13 @@ async def copy(
                 await _same_beginning(source, target, head)
             continue
         if page.events:
-            await target.adopt(page.events)
+            await copying.import_events(page.events)
             head, written = page.events[-1].position, written + len(page.events)
             if progress is not None:
                 progress(head, max(end, head))
         if not page.more:
             break
-    keys = await _copy_keys(source, target, head)
+    keys = await _copy_keys(require(source, "replication"), copying, head) if source.capabilities.request_keys else 0
     return Copied(events=head, written=written, keys=keys, succeeded=has_succeeded(source, target))
 
 
@@ -105,13 +107,13 @@ async def _same_beginning(source: Engine, target: Engine, head: int) -> None:
         )
 
 
-async def _copy_keys(source: Engine, target: Engine, head: int) -> int:
+async def _copy_keys(source: Replication, target: Replication, head: int) -> int:
     count, after = 0, ""
     while keys := await source.keys(after, PAGE):
         known = dict(await target.keys(after, PAGE))
         missing = [(key, first) for key, first in keys if key not in known and first <= head]
         if missing:
-            await target.adopt((), missing)
+            await target.import_events((), missing)
         count, after = count + len(keys), keys[-1][0]
     return count
 

@@ -1,7 +1,7 @@
 """Locking a question: for decisions that would lose every race, or are too dear to be made twice.
 
 A lock keeps others out who ask for it too; it is a courtesy. The append condition stays the safety: whoever
-decides without the lock is refused, or refuses us, as ever. Knows: the port's `try_lock`. Does not know: clocks;
+decides without the lock is refused, or refuses us, as ever. Knows: the service `locks`. Does not know: clocks;
 it counts its own pauses.
 """
 
@@ -18,6 +18,7 @@ from eventfold.errors import InvalidInput, StoreBusy
 from eventfold.log.append import Asked, query_of
 from eventfold.log.context import Log
 from eventfold.log.lock_holders import LockSet
+from eventfold.ports.services import require
 
 PAUSES = (0.001, 0.002, 0.005, 0.01)  # seconds; then the last one again and again
 
@@ -74,9 +75,10 @@ async def _try(log: Log, name: str, hold: LockSet) -> str | None:
     holder, left = log.holds.claim(name, hold)
     if holder is not None:
         return holder
+    locks = require(log.engine, "locks")
     if left:
-        await log.engine.unlock(name)
-    holder = await log.engine.try_lock(name, hold.owner)
+        await locks.release(name)
+    holder = await locks.try_acquire(name, hold.owner)
     if holder is not None:
         log.holds.drop(name, hold)
     return holder
@@ -92,5 +94,5 @@ async def _release(log: Log, hold: LockSet) -> None:
     hold.held = False
     for name in reversed(hold.names):
         if log.holds.has(name, hold):
-            await log.engine.unlock(name)
+            await require(log.engine, "locks").release(name)
             log.holds.drop(name, hold)

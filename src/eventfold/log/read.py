@@ -26,6 +26,7 @@ from eventfold.log.cursors import LAST_POSITION, check_position, known_position,
 from eventfold.log.snapshots import is_snapshot_due, load_snapshot, save_snapshot
 from eventfold.ports.messages import Page, Span, TagCount
 from eventfold.ports.refusals import beyond_head
+from eventfold.ports.services import require
 
 S = TypeVar("S", bound=State)
 PAGE = 1_000
@@ -163,7 +164,7 @@ async def event_of(log: Log, given: UUID | str, as_raw: bool) -> Recorded[Any] |
         identity = given if isinstance(given, UUID) else UUID(given)
     except (AttributeError, TypeError, ValueError):
         raise InvalidInput(f"{given!r} is no event id.", "Give a uuid.UUID, or one as text.", id=repr(given)) from None
-    position = await log.engine.position_of(identity.bytes)
+    position = await require(log.engine, "lookups").position_of(identity.bytes)
     if position is None:
         return None
     page = await log.engine.read(Query(), Span(after=position - 1, until=position))

@@ -18,13 +18,14 @@ S = TypeVar("S", bound=State)
 
 async def load_snapshot(log: Log, question: S, until: int | None) -> tuple[S, int] | None:
     """The snapshot of a question and its position, if there is one that may be believed and is not too late."""
-    key = snapshot_key(question) if log.cache.snapshots else None
-    if key is None:
+    snapshots = log.engine.services.snapshots if log.cache.snapshots else None
+    key = snapshot_key(question) if snapshots is not None else None
+    if snapshots is None or key is None:
         return None
     code = fingerprint(type(question))
     if code.unknown:
         return None
-    found = await log.engine.snapshot(key)
+    found = await snapshots.get(key)
     if found is None or found.fingerprint != code.digest:
         return None
     if until is not None and found.position > until:
@@ -43,9 +44,13 @@ def is_snapshot_due(log: Log, key: object, folded: int) -> bool:
 async def save_snapshot(log: Log, question: State, state: State, position: int, epoch: int) -> bool:
     """Keep a snapshot of a state folded in an epoch; whether one was kept.
 
-    None is kept in a store that cannot be written to, or that has come to another epoch: at that position another
+    None is kept by an engine without snapshots, in a store that cannot be written to, or in one that has come to
+    another epoch: at that position another
     event may stand by now.
     """
+    snapshots = log.engine.services.snapshots
+    if snapshots is None:
+        return False
     code = fingerprint(type(question))
     if code.unknown:
         report_unknown(type(question).__name__, code, "No snapshots of it are kept: it is folded from its events.")
@@ -55,7 +60,7 @@ async def save_snapshot(log: Log, question: State, state: State, position: int, 
     if key is None or packed is None or event_id is None or log.engine.epoch != epoch:
         return False
     try:
-        await log.engine.keep_snapshot(key, Snapshot(code.digest, position, event_id, packed))
+        await snapshots.put(key, Snapshot(code.digest, position, event_id, packed))
     except StoreUnavailable:  # read-only, full or busy: the state was folded all the same
         return False
     return True

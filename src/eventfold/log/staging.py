@@ -1,6 +1,6 @@
 """Decisions staged in a transaction of the user's own connection: they commit, or roll back, with it.
 
-Knows: the engine's `staged`. Does not know: how an engine stages events, when they commit.
+Knows: the service `transactions`. Does not know: how an engine stages events, when they commit.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ async def decide_staged(
 
 async def _staged_events(log: Log, options: Options, queries: Sequence[Query]) -> list[tuple[StoredEvent, str | None]]:
     """The events that the user's transaction has staged, of types that the queries name, in order; with their keys."""
-    staged = getattr(log.engine, "staged", None)
-    if staged is None:
+    transactions = log.engine.services.transactions
+    if transactions is None:
         return []  # `stage` raises NotSupported
     items = [item for query in queries for item in query.items]
     any_type = any(not query.items for query in queries) or any(not item.types for item in items)
     types = None if any_type else list(dict.fromkeys(name for item in items for name in item.types))
-    return await staged(options.connection, types, options.command_id)
+    return await transactions.staged(options.connection, types, options.command_id)
 
 
 def _keyed(call: DecisionCall, states: Sequence[State]) -> dict[Any, State | Exception]:

@@ -1,4 +1,4 @@
-"""THE PORT. Everything a reader must believe about a store is said here, once.
+"""The port of an engine: what every log promises. What an engine offers beyond it is in services.py.
 
 Knows: records, queries, receipts. Does not know: user classes, modes, threads, databases.
 Each sentence marked (P1) … (P9) is a promise with a test of that number in `testing/conformance`.
@@ -10,14 +10,13 @@ in the caller's thread with a single `send(None)`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from eventfold.core.envelope import Receipt, StoredEvent
+from eventfold.core.envelope import Receipt
 from eventfold.core.query import Query
-from eventfold.core.snapshot import Snapshot
-from eventfold.ports.inline import ExclusiveTransaction, InlineProjector, InlineRegistration
 from eventfold.ports.messages import AppendRequest, Capabilities, Head, Outcome, Page, Span, TagCount, TypeCount
+from eventfold.ports.services import Services
 
 
 class Engine(Protocol):
@@ -25,6 +24,11 @@ class Engine(Protocol):
 
     name: str
     capabilities: Capabilities
+
+    @property
+    def services(self) -> Services:
+        """What the engine offers beyond the log: snapshots, locks, replication and more, each of which may be None."""
+        ...
 
     @property
     def store_id(self) -> str:
@@ -96,10 +100,6 @@ class Engine(Protocol):
         """The id of the event at a position, or None beyond the head: how cursors are verified."""
         ...
 
-    async def position_of(self, id: bytes) -> int | None:
-        """Where the event of this id stands (16 bytes), or None where there is none. Answered from an index."""
-        ...
-
     async def boundary(self, position: int) -> int:
         """The last position of the append that wrote `position` (itself if beyond the head)."""
         ...
@@ -116,64 +116,6 @@ class Engine(Protocol):
         """Tags that start with `prefix`, in code point order, those greater than `after`. Answered from an index."""
         ...
 
-    async def keys(self, after: str = "", limit: int = 1000) -> list[tuple[str, int]]:
-        """Request keys greater than `after`, in order, each with the first position of its append."""
-        ...
-
-    async def adopt(self, events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]] = ()) -> None:
-        """Take over whole appends of another log exactly as they stand there: ids, positions, times, boundaries.
-
-        Only directly behind the head: otherwise an `AppendConflict`, nothing written. Durable when it returns.
-        """
-        ...
-
-    async def succeed(self, store_id: str, epoch: int) -> None:
-        """Let an empty store take over another's identity, so that its cursors and receipts hold here.
-
-        Raises `AppendConflict` if the store has events already.
-        """
-        ...
-
-    async def snapshot(self, key: str) -> Snapshot | None:
-        """The snapshot kept under a key. Snapshots stand beside the log and are never a source of truth."""
-        ...
-
-    async def keep_snapshot(self, key: str, snapshot: Snapshot) -> None:
-        """Keep a snapshot in place of an older one. Need not be durable when it returns; may be refused."""
-        ...
-
-    async def drop_snapshots(self, prefix: str = "") -> int:
-        """Drop every snapshot whose key starts with `prefix`; how many there were."""
-        ...
-
-    async def try_lock(self, name: str, owner: str) -> str | None:
-        """Take the lock of this name if it is free: None; otherwise who has it, as they called themselves.
-
-        Locks keep others out who ask for them, and nobody else; a process that dies lets go of its own.
-        """
-        ...
-
-    async def unlock(self, name: str) -> None:
-        """Let go of a lock that this engine took. Harmless where it did not."""
-        ...
-
-    def fold_with(self, folder: InlineProjector) -> None:
-        """Fold read models within appends from now on. (P8) Rows and events are committed together, or neither.
-
-        What a request's events cannot be folded into refuses that request alone: an `InlineFailed` outcome. An event of
-        a read model that was enrolled by anyone, and whose code the folder lacks, is refused: `InlineMissing`.
-        Raises NotSupported.
-        """
-        ...
-
-    async def inlined(self) -> list[InlineRegistration]:
-        """The read models that are folded within every append to this store, whoever makes it."""
-        ...
-
-    async def in_turn(self, work: Callable[[ExclusiveTransaction], Awaitable[None]]) -> None:
-        """Do something in a transaction of its own in which nobody appends. Raises NotSupported."""
-        ...
-
     async def stats(self) -> dict[str, Any]:
         """Facts for an operator: sizes in bytes, settings, versions. Keys differ between engines."""
         ...
@@ -181,7 +123,7 @@ class Engine(Protocol):
     def watch(self, notify: Callable[[], None]) -> Callable[[], None]:
         """Call `notify()`, from any thread, soon after anyone commits; returns how to stop.
 
-        (P7) Rings may come too often, and never too seldom: no commit stays unannounced.
+        (P7) There may be more notifications than commits, and no commit is without one after it.
         """
         ...
 

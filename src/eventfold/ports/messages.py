@@ -23,7 +23,6 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     request_keys: bool = True  #       `AppendRequest.key` is honoured
     pushes: bool = True  #             watchers are woken by notification, not by a poll
     immutable: bool = True  #          the database itself refuses UPDATE and DELETE on the log
-    inline: bool = False  #            read models can be folded within the transaction of an append
 
 
 class AppendRequest(msgspec.Struct, frozen=True):

@@ -161,7 +161,8 @@ class TimerQueue:
     # Snapshots: what waits, as far as it was read; dropping them changes nothing but time
 
     async def _restore(self) -> None:
-        kept = await self._log.engine.snapshot(f"$timers:{self.process}")
+        snapshots = self._log.engine.services.snapshots
+        kept = None if snapshots is None else await snapshots.get(f"$timers:{self.process}")
         if kept is None or kept.fingerprint != FINGERPRINT:
             return
         if await self._log.engine.event_id(kept.position) != kept.event_id:
@@ -175,11 +176,12 @@ class TimerQueue:
         self.position = kept.position
 
     async def _save_snapshot(self) -> None:
+        snapshots = self._log.engine.services.snapshots
         identity = await self._log.engine.event_id(self.position)
-        if identity is None or self._log.engine.epoch != self._epoch:
+        if snapshots is None or identity is None or self._log.engine.epoch != self._epoch:
             return
         snapshot = Snapshot(FINGERPRINT, self.position, identity, msgspec.json.encode(list(self._waiting.values())))
-        await self._log.engine.keep_snapshot(f"$timers:{self.process}", snapshot)
+        await snapshots.put(f"$timers:{self.process}", snapshot)
         self._unkept = 0
 
     # Facts

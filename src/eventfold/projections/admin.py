@@ -31,6 +31,7 @@ from eventfold.errors import (
 )
 from eventfold.log.context import Options
 from eventfold.log.cursors import verify
+from eventfold.ports.services import require
 from eventfold.ports.target import (
     ELSEWHERE,
     FORWARDED,
@@ -116,7 +117,7 @@ class ProjectionAdmin:
         definitions, own = projection_definitions(projections), self.catalog.target_at()
         folder = inline_admin.inline_projector(self.log, own, definitions)
         records = {definition.name: self.catalog.register(definition)[1] for definition in definitions}
-        self.log.engine.fold_with(folder)
+        require(self.log.engine, "inline").set_projector(folder)
         for definition in inline_admin.unregistered(self.log, definitions):
             self._register_inline(definition, own, records[definition.name])
 

@@ -17,11 +17,11 @@ import msgspec
 from eventfold.concurrency import run
 from eventfold.core.envelope import new_id
 from eventfold.core.query import Cursor
-from eventfold.errors import InvalidProjection, NotSupported, UnknownProjection
+from eventfold.errors import InvalidProjection, UnknownProjection
 from eventfold.log.context import Log
 from eventfold.log.cursors import verify
-from eventfold.ports.engine import Engine
 from eventfold.ports.inline import ExclusiveTransaction, InlineRegistration
+from eventfold.ports.services import require
 from eventfold.ports.target import (
     INLINE,
     Checkpoint,
@@ -51,7 +51,7 @@ NAP = 0.01  # seconds between looks at a backfill that somebody else does
 
 def inline_projector(log: Log, target: Target, definitions: Sequence[ProjectionDefinition]) -> LocalInlineProjector:
     """What an engine folds these with. Raises NotSupported, InvalidProjection."""
-    refuse_engine(log.engine)
+    require(log.engine, "inline")
     folder = LocalInlineProjector(log.engine, log.registry, _host(target))
     for definition in definitions:
         refuse_definition(definition)
@@ -61,7 +61,8 @@ def inline_projector(log: Log, target: Target, definitions: Sequence[ProjectionD
 
 def registered_by_name(log: Log) -> dict[str, InlineRegistration]:
     """Those that every append keeps up, by name."""
-    return {each.name: each for each in run(log.engine.inlined())}
+    inline = log.engine.services.inline
+    return {} if inline is None else {each.name: each for each in run(inline.registrations())}
 
 
 def unregistered(log: Log, definitions: Sequence[ProjectionDefinition]) -> list[ProjectionDefinition]:
@@ -130,17 +131,6 @@ def _host(target: Target) -> InlineTarget:
     return cast("InlineTarget", target)
 
 
-def refuse_engine(engine: Engine) -> None:
-    """Raises NotSupported where read models cannot be folded within appends."""
-    if not engine.capabilities.inline:
-        raise NotSupported(
-            f"The {engine.name} engine folds no read models within its appends.",
-            "Keep the log in a SQLite file or in PostgreSQL for that, or leave inline= away and use store.project(…).",
-            engine=engine.name,
-            capability="inline",
-        )
-
-
 def refuse_definition(definition: ProjectionDefinition) -> None:
     """Raises InvalidProjection on one that cannot be kept within appends."""
     if definition.kind == "effects":
@@ -168,7 +158,7 @@ def is_inline(checkpoints: Sequence[Checkpoint]) -> bool:
 
 async def _enrol(log: Log, host: InlineTarget, definition: ProjectionDefinition, record: ProjectionRecord) -> None:
     """Let every append update its live generation. Raises InlineFailed, CursorMismatch, CheckpointChanged."""
-    await log.engine.in_turn(partial(_enrol_now, log, host, definition, record.live))
+    await require(log.engine, "inline").exclusive(partial(_enrol_now, log, host, definition, record.live))
 
 
 async def _switch(
@@ -189,7 +179,7 @@ async def _switch(
         tx.save_command(command)
         await _enrol_now(log, host, definition, new.live, turn)
 
-    await log.engine.in_turn(exchanged)
+    await require(log.engine, "inline").exclusive(exchanged)
 
 
 async def _enrol_now(
@@ -233,7 +223,7 @@ async def _release_inline(log: Log, host: InlineTarget, record: ProjectionRecord
         now = host.controlled(turn.connection, record.name).record() or record
         host.joined(turn.connection, PartitionKey(record.name, now.live)).release_inline()
 
-    await log.engine.in_turn(dismissed)
+    await require(log.engine, "inline").exclusive(dismissed)
 
 
 async def _accept(log: Log, definition: ProjectionDefinition) -> None:
@@ -242,9 +232,11 @@ async def _accept(log: Log, definition: ProjectionDefinition) -> None:
     async def accepted(turn: ExclusiveTransaction) -> None:
         for each in turn.registrations:
             if each.name == definition.name:
-                await turn.register(msgspec.structs.replace(each, code=definition.fingerprint, types=types_of(definition)))
+                await turn.register(
+                    msgspec.structs.replace(each, code=definition.fingerprint, types=types_of(definition))
+                )
 
-    await log.engine.in_turn(accepted)
+    await require(log.engine, "inline").exclusive(accepted)
 
 
 def is_registered_as(entry: InlineRegistration | None, definition: ProjectionDefinition) -> bool:

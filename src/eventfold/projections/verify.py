@@ -5,7 +5,7 @@ Knows: tallies, marks, how to name the one event that is missing. Does not know:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, Callable
 
 import msgspec
 
@@ -16,7 +16,7 @@ from eventfold.core.tally import EMPTY_TALLY, MODULUS, Tally, event_hash, tally
 from eventfold.errors import CursorMismatch
 from eventfold.log.context import Log
 from eventfold.log.cursors import verify
-from eventfold.ports.integrity import Problem, Progress
+from eventfold.ports.integrity import Progress
 from eventfold.ports.messages import Span
 from eventfold.ports.target import INLINE, Checkpoint, ParkedEvent, Target
 from eventfold.projections.definition import ProjectionDefinition
@@ -49,12 +49,11 @@ class LogProof(msgspec.Struct, frozen=True):
 
 async def prove_log(log: Log, progress: Progress) -> LogProof:
     """Have the engine compare what it has written twice. `progress(done, all)` in events."""
-    check: Callable[[Progress], Iterable[Problem] | AsyncIterable[Problem]] | None
-    check = getattr(log.engine, "check", None)
+    maintenance = log.engine.services.maintenance
     events = (await log.engine.head()).position
-    if check is None:
+    if maintenance is None:
         return LogProof(log.engine.name, events, False)
-    problems = check(progress)
+    problems = maintenance.check(progress)
     if isinstance(problems, AsyncIterable):
         found = [each async for each in problems]
     else:

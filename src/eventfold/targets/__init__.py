@@ -6,9 +6,9 @@ Knows: URL schemes. Does not know: how a target works, where an engine keeps its
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from eventfold.concurrency import run
 from eventfold.engines.addresses import address_text, file_path
@@ -16,11 +16,6 @@ from eventfold.errors import InvalidUrl, MissingExtra, NotSupported
 from eventfold.ports.engine import Engine
 from eventfold.ports.sink import Sink
 from eventfold.ports.target import Target
-
-
-def default_target(engine: Engine) -> str | None:
-    """Where an engine says that read models live; None where it says nothing."""
-    return getattr(engine, "default_target", None)  # an engine that was written before it was asked says nothing
 
 
 def own_target(engine: Engine, given: str | Target | None = None) -> Target:
@@ -31,7 +26,7 @@ def own_target(engine: Engine, given: str | Target | None = None) -> Target:
     """
     if given is not None and not isinstance(given, str):
         return given
-    address = default_target(engine) if given is None or given == "" else given
+    address = engine.default_target if given is None or given == "" else given
     if address is None:
         raise NotSupported(
             f"The {engine.name} engine has no database in which read models, followers and processes could keep rows "
@@ -72,7 +67,7 @@ def open_target(engine: Engine, address: str | Sink, own: Callable[[], Target]) 
     if "+" in scheme:
         return _open_sqlalchemy(address)
     if scheme == "duckdb":
-        return _open_duckdb(_require_path_in(rest, address), (default_target(engine) or "").removeprefix("sqlite:"))
+        return _open_duckdb(_require_path_in(rest, address), (engine.default_target or "").removeprefix("sqlite:"))
     if scheme == "parquet":
         return _open_parquet(_require_path_in(rest, address), address)
     if (sink := _open_sink(scheme, address)) is not None:
@@ -172,7 +167,7 @@ def _open_postgres(engine: Engine, url: str) -> Target:
     with _require_extra("PostgreSQL", "postgres"):
         from eventfold.targets.postgres import PostgresDriver, PostgresStatements
         from eventfold.targets.sql.target import SqlTarget
-    lend: Callable[[object], Coroutine[Any, Any, Any]] | None = getattr(engine, "lend", None)
+    lend = engine.services.lend
     driver = PostgresDriver(url, None if lend is None else lambda at: run(lend(at)))
     return SqlTarget(driver, PostgresStatements(driver))
 

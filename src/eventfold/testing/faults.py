@@ -15,12 +15,13 @@ import msgspec
 
 from eventfold.errors import AppendUnconfirmed, StoreBusy
 from eventfold.ports.engine import Engine
-from eventfold.ports.messages import AppendRequest, Capabilities, Outcome
+from eventfold.ports.messages import AppendRequest, Outcome
+from eventfold.ports.wrapping import Wrapping
 
 NO_FAULT: tuple[str, Any] = ("nothing", None)
 
 
-class Faulty:
+class Faulty(Wrapping):
     """A wrapper of an engine that fails as planned: `ef.Store(Faulty(MemoryEngine()))`.
 
     Each fault is for one of the next commits, in order; a commit without a planned fault succeeds. A fault applies to
@@ -29,20 +30,12 @@ class Faulty:
     """
 
     def __init__(self, engine: Engine, *, blocks: bool | None = None) -> None:
-        self.inner = engine
-        self.name = engine.name
-        self.capabilities: Capabilities = (
-            engine.capabilities if blocks is None else msgspec.structs.replace(engine.capabilities, blocks=blocks)
-        )
+        super().__init__(engine)
+        if blocks is not None:
+            self.capabilities = msgspec.structs.replace(engine.capabilities, blocks=blocks)
         self.commits: list[int] = []  # the number of requests in each commit, failed ones included
         self._planned: deque[tuple[str, Any]] = deque()
         self._lock = threading.Lock()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
-
-    def __repr__(self) -> str:
-        return f"Faulty({self.inner!r})"
 
     def lose_reply(self, times: int = 1) -> Faulty:
         """The next commits are written, and their reply is lost: AppendUnconfirmed."""
@@ -98,7 +91,7 @@ class Faulty:
             how.pass_through()
         elif what == "call":
             how()
-        outcomes = await self.inner.append_many(requests)
+        outcomes = await super().append_many(requests)
         if what == "lose":
             raise lost_reply_error()
         if what == "after":

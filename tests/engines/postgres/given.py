@@ -13,6 +13,7 @@ from eventfold.core.envelope import NewEvent, new_id
 from eventfold.core.query import ConditionClause, Query
 from eventfold.engines.postgres import PostgresEngine
 from eventfold.ports.messages import AppendRequest, Page, Span
+from eventfold.ports.services import Services
 from eventfold.testing.synchronous import DirectRunner, LoopRunner, Synchronous
 
 EVERYTHING = Query()
@@ -34,7 +35,7 @@ def tagged(*tags: str) -> Query:
 
 
 class Opened:
-    """An engine whose coroutines are run: `opened.append_many(…)`. `inner` is the engine itself."""
+    """An engine whose coroutines are run: `opened.append_many(…)`, `opened.locks.release(…)`."""
 
     def __init__(self, url: str, mode: str = "sync", **options: Any) -> None:
         self.runner = LoopRunner() if mode == "async" else DirectRunner()
@@ -42,6 +43,8 @@ class Opened:
         self._port = Synchronous(self.inner, self.runner)
 
     def __getattr__(self, name: str) -> Any:
+        if name in Services.__struct_fields__:
+            return Synchronous(getattr(self.inner.services, name), self.runner)
         return getattr(self._port, name)
 
     def append(self, *events: NewEvent, **more: Any) -> Any:

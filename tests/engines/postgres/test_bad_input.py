@@ -222,7 +222,7 @@ def test_a_held_lock_is_waited_for_and_then_busy(url: str, schema: str, opening:
     engine = opening(lock_timeout=0.2)
     engine.append(event())
     with psycopg.connect(url) as other:
-        engine.append_joined(other, [request(event())])
+        engine.transactions.stage(other, [request(event())])
         other.execute("SET CONSTRAINTS ALL IMMEDIATE")  # takes the writers' lock now, and holds it
         with pytest.raises(StoreBusy):
             engine.append(event())

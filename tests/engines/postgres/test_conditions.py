@@ -65,7 +65,7 @@ def test_of_racing_appends_exactly_one_wins(url: str, opening: Open, joined: boo
                 asked = request(event("Taken", tag), unless=tagged(tag), after=0)
                 start.wait(60)
                 if joined:
-                    engine.append_joined(connection, [asked])
+                    engine.transactions.stage(connection, [asked])
                     try:
                         connection.commit()
                         wins.append(tag)
@@ -94,7 +94,7 @@ def test_a_long_condition_is_judged_before_the_lock(url: str, opening: Open, sch
     # A rival holds the lock with an event that the condition means, while the long part is looked through.
     rival = opening()
     with psycopg.connect(url) as connection:
-        rival.append_joined(connection, [request(event("Taken", "seat:2"))])
+        rival.transactions.stage(connection, [request(event("Taken", "seat:2"))])
         connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
         outcomes: list[Any] = []
         late = threading.Thread(
@@ -119,7 +119,7 @@ def large(server: PostgresServer) -> Iterator[tuple[str, str, Opened]]:
     engine.open()
     types = ("Deposited", "Withdrawn", "Opened", "Closed", "Limited", "Named")
     for begin in range(1, EVENTS, 5_000):
-        engine.adopt(
+        engine.replication.import_events(
             [
                 event(types[n % 6], f"account:a-{n % 5000}", f"kind:k-{n % 50}", f"region:r-{n % 5}").at(n, n, 0, 1)
                 for n in range(begin, begin + 5_000)

@@ -77,12 +77,12 @@ def fill(engine: Opened) -> None:
     for _ in range(3):
         engine.append(event("Deposited", "account:a-1"))
     last = engine.everything()[-1]
-    engine.keep_snapshot("app.Account", Snapshot("f", last.position, last.id, b'{"total":41}'))
+    engine.snapshots.put("app.Account", Snapshot("f", last.position, last.id, b'{"total":41}'))
 
     async def enrol(turn: Any) -> None:
         await turn.register(InlineRegistration("balance", "c0de", ("Archived",), "t1"))
 
-    engine.in_turn(enrol)
+    engine.inline.exclusive(enrol)
 
 
 def questions(engine: Opened) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -101,9 +101,9 @@ def questions(engine: Opened) -> Iterator[tuple[str, Callable[[], Any]]]:
     for key in ("k-1", "k-2"):
         yield f"request {key}", lambda key=key: engine.receipt_of(key)
         yield f"repeat {key}", lambda key=key: engine.append_many([request(event("Opened"), key=key)])[0]
-    yield "keys", engine.keys
-    yield "snapshot", lambda: engine.snapshot("app.Account")
-    yield "inlined", engine.inlined
+    yield "keys", engine.replication.keys
+    yield "snapshot", lambda: engine.snapshots.get("app.Account")
+    yield "inlined", engine.inline.registrations
     yield "check", lambda: checked(engine)
 
 

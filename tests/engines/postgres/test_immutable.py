@@ -103,7 +103,7 @@ def test_an_append_that_fails_leaves_nothing(url: str, schema: str, engine: Open
     )
     with pytest.raises(Exception, match="planted"):
         engine.append_many([request(event("A", "x")), request(event("B", "boom"), key="k")])
-    assert (engine.head().position, engine.keys(), engine.tags(), engine.types()) == (0, [], [], [])
+    assert (engine.head().position, engine.replication.keys(), engine.tags(), engine.types()) == (0, [], [], [])
     assert engine.append(event("A", "x")).first == 1
 
 

@@ -45,12 +45,12 @@ def test_rows_and_events_commit_together(url: str, engine: Opened, rows: str) ->
     mine = request(event("Paid", "order:1"), event("Sent", "order:1"), unless=tagged("order:1"), key="k-1")
     with psycopg.connect(url) as connection:
         connection.execute(f"INSERT INTO {rows} VALUES (1)".encode())
-        (staged,) = engine.append_joined(connection, [mine])
+        (staged,) = engine.transactions.stage(connection, [mine])
         assert staged.ids == tuple(each.id for each in mine.events)
         assert engine.head().position == 1
-        assert engine.confirm(staged) is None
+        assert engine.transactions.confirm(staged) is None
         connection.commit()
-    receipt = engine.confirm(staged)
+    receipt = engine.transactions.confirm(staged)
     assert (receipt.first, receipt.last, receipt.digest) == (2, 3, staged.digest)
     assert engine.receipt_of("k-1").first == 2
     assert [(e.first, e.last) for e in engine.everything()[1:]] == [(2, 3), (2, 3)]
@@ -60,14 +60,14 @@ def test_rows_and_events_commit_together(url: str, engine: Opened, rows: str) ->
 def test_a_rollback_leaves_nothing(url: str, schema: str, engine: Opened, rows: str) -> None:
     """Neither rows nor events nor a gap; a savepoint rolled back takes its own appends with it, and no others."""
     with psycopg.connect(url) as connection:
-        engine.append_joined(connection, [request(event())])
+        engine.transactions.stage(connection, [request(event())])
         connection.rollback()
         with connection.transaction():
-            engine.append_joined(connection, [request(event("Kept"))])
+            engine.transactions.stage(connection, [request(event("Kept"))])
             with pytest.raises(ZeroDivisionError), connection.transaction():
-                engine.append_joined(connection, [request(event("Gone"))])
+                engine.transactions.stage(connection, [request(event("Gone"))])
                 raise ZeroDivisionError
-            engine.append_joined(connection, [request(event("Kept"))])
+            engine.transactions.stage(connection, [request(event("Kept"))])
     assert [stored.type for stored in engine.everything()] == ["Kept", "Kept"]
     assert sql(url, f"SELECT count(*) FROM {schema}.staged") == [(0,)]
 
@@ -78,7 +78,7 @@ def test_a_condition_behind_an_event_is_refused_at_once(url: str, engine: Opened
     built = AppendRequest((event("Taken", "seat:2"),), (ConditionClause(tagged("seat:2"), 0, first.events[0].id),))
     with psycopg.connect(url) as connection:
         with pytest.raises(NotSupported):
-            engine.append_joined(connection, [first, built])
+            engine.transactions.stage(connection, [first, built])
         connection.commit()
     assert engine.head().position == 0
 
@@ -87,7 +87,7 @@ def test_a_condition_that_does_not_hold_fails_the_commit(url: str, engine: Opene
     """Judged at COMMIT, against everything committed by then; the user's rows are not written either."""
     with psycopg.connect(url) as connection:
         connection.execute(f"INSERT INTO {rows} VALUES (1)".encode())
-        engine.append_joined(connection, [request(event("Taken", "seat:1"), unless=tagged("seat:1"))])
+        engine.transactions.stage(connection, [request(event("Taken", "seat:1"), unless=tagged("seat:1"))])
         rival = engine.append(event("Taken", "seat:1"))
         with pytest.raises(psycopg.Error) as refused:
             connection.commit()
@@ -108,7 +108,7 @@ def test_every_other_refusal_has_its_name(url: str, engine: Opened) -> None:
         (request(event(), unless=tagged("x"), after=99), InvalidQuery),
     ):
         with psycopg.connect(url) as connection:
-            engine.append_joined(connection, [asked])
+            engine.transactions.stage(connection, [asked])
             with pytest.raises(psycopg.Error) as refused:
                 connection.commit()
             assert isinstance(refusal(refused.value), kind)
@@ -124,8 +124,8 @@ def test_a_repetition_is_written_once(url: str, engine: Opened, rows: str) -> No
         with psycopg.connect(url) as connection:
             connection.execute(f"INSERT INTO {rows} VALUES ({turn})".encode())
             mine = request(paid, unless=tagged("order:1"), key=key)
-            (staged,) = engine.append_joined(connection, [mine])
-        confirmed.append(engine.confirm(staged))
+            (staged,) = engine.transactions.stage(connection, [mine])
+        confirmed.append(engine.transactions.confirm(staged))
     assert (count(url, rows), engine.head().position) == (3, 1)
     assert [(receipt.first, receipt.repeated) for receipt in confirmed] == [(1, False), (1, True), (1, True)]
     assert engine.receipt_of("k-2").first == 1, "the one that was recognised by its ids has claimed its key"
@@ -134,11 +134,11 @@ def test_a_repetition_is_written_once(url: str, engine: Opened, rows: str) -> No
 def test_several_appends_of_one_transaction_follow_one_another(url: str, engine: Opened) -> None:
     """In their order; the later ones' conditions see the earlier ones."""
     with psycopg.connect(url) as connection:
-        engine.append_joined(connection, [request(event("A", "x")), request(event("B"))])
-        engine.append_joined(connection, [request(event("C"))])
+        engine.transactions.stage(connection, [request(event("A", "x")), request(event("B"))])
+        engine.transactions.stage(connection, [request(event("C"))])
         connection.commit()
-        engine.append_joined(connection, [request(event("D", "y"), unless=tagged("y"), after=3)])
-        engine.append_joined(connection, [request(event("E", "y"), unless=tagged("y"), after=3)])
+        engine.transactions.stage(connection, [request(event("D", "y"), unless=tagged("y"), after=3)])
+        engine.transactions.stage(connection, [request(event("E", "y"), unless=tagged("y"), after=3)])
         with pytest.raises(psycopg.Error) as refused:
             connection.commit()
     assert isinstance(refusal(refused.value), AppendConflict)
@@ -150,8 +150,8 @@ def test_an_idle_joined_transaction_blocks_no_other(url: str, opening: Open, eng
     other = opening(lock_timeout=60)
     with psycopg.connect(url) as connection, psycopg.connect(url) as another:
         connection.execute(f"INSERT INTO {rows} VALUES (1)".encode())
-        engine.append_joined(connection, [request(event("Slow"))])
-        engine.append_joined(another, [request(event("Slower"))])
+        engine.transactions.stage(connection, [request(event("Slow"))])
+        engine.transactions.stage(another, [request(event("Slower"))])
         for _ in range(20):
             began = time.perf_counter()
             other.append(event("Quick"))
@@ -169,7 +169,7 @@ def test_isolation_that_would_break_a_condition_is_refused(
     with psycopg.connect(url) as connection:
         connection.isolation_level = level
         with pytest.raises(InvalidInput, match="READ COMMITTED"):
-            engine.append_joined(connection, [request(event())])
+            engine.transactions.stage(connection, [request(event())])
         connection.rollback()
 
 
@@ -177,30 +177,30 @@ def test_a_connection_that_cannot_be_joined_is_refused(url: str, server: Postgre
     """Autocommit outside a transaction, a failed transaction, a closed one, another database, another driver."""
     with psycopg.connect(url, autocommit=True) as connection:
         with pytest.raises(InvalidInput, match="autocommit"):
-            engine.append_joined(connection, [request(event())])
+            engine.transactions.stage(connection, [request(event())])
         with connection.transaction():
-            engine.append_joined(connection, [request(event())])
+            engine.transactions.stage(connection, [request(event())])
     with psycopg.connect(url) as connection:
         with pytest.raises(psycopg.Error):
             connection.execute("SELECT 1 / 0")
         with pytest.raises(InvalidInput, match="failed"):
-            engine.append_joined(connection, [request(event())])
+            engine.transactions.stage(connection, [request(event())])
     with pytest.raises(InvalidInput, match="closed"):
-        engine.append_joined(connection, [request(event())])
+        engine.transactions.stage(connection, [request(event())])
     with psycopg.connect(url, client_encoding="LATIN1") as connection, pytest.raises(InvalidInput, match="UTF8"):
-        engine.append_joined(connection, [request(event())])
+        engine.transactions.stage(connection, [request(event())])
     name = f"other_{uuid4().hex[:8]}"
     sql(url, f"CREATE DATABASE {name}")
     with (
         psycopg.connect(server.url(database=name)) as connection,
         pytest.raises(StoreUnavailable, match="without this"),
     ):
-        engine.append_joined(connection, [request(event())])
+        engine.transactions.stage(connection, [request(event())])
     with pytest.raises(InvalidInput, match=r"builtins\.object"):
-        engine.append_joined(object(), [request(event())])
+        engine.transactions.stage(object(), [request(event())])
     twice = event()
     with psycopg.connect(url) as connection, pytest.raises(EventIdReused):
-        engine.append_joined(connection, [request(twice, twice)])
+        engine.transactions.stage(connection, [request(twice, twice)])
     assert engine.head().position == 1
 
 
@@ -211,7 +211,7 @@ def test_another_store_of_the_same_name_is_noticed(server: PostgresServer, schem
     twin = Opened(server.url(database=name), schema=schema)
     twin.open()
     with psycopg.connect(server.url(database=name)) as connection, pytest.raises(Exception, match="another store"):
-        engine.append_joined(connection, [request(event())])
+        engine.transactions.stage(connection, [request(event())])
     twin.end()
 
 
@@ -219,17 +219,18 @@ def test_the_users_habits_do_not_matter(url: str, engine: Opened) -> None:
     """Row factories, client-side binding, binary cursors and prepared statements of theirs."""
     with psycopg.connect(url, row_factory=dict_row, cursor_factory=psycopg.ClientCursor) as connection:
         connection.prepare_threshold = 0
-        engine.append_joined(connection, [request(event(data=b"\x00\xff %s {}"))])
+        engine.transactions.stage(connection, [request(event(data=b"\x00\xff %s {}"))])
     assert engine.everything()[0].data == b"\x00\xff %s {}"
 
 
 def test_an_async_connection_can_be_joined(url: str, opening: Open) -> None:
     """psycopg's AsyncConnection, from the async engine."""
     engine = opening(mode="async")
+    stage = engine.inner.services.transactions.stage
 
     async def go(commit: bool) -> None:
         async with await psycopg.AsyncConnection.connect(url) as connection:
-            await engine.inner.append_joined(connection, [request(event("Taken", "seat:1"), unless=tagged("seat:1"))])
+            await stage(connection, [request(event("Taken", "seat:1"), unless=tagged("seat:1"))])
             await (connection.commit() if commit else connection.rollback())
 
     engine.runner.run(go(False))
@@ -252,15 +253,15 @@ def test_sqlalchemy_can_be_joined(alchemy: sa.Engine, url: str, engine: Opened, 
     """Its Connection and its Session; a refusal comes wrapped in its own error, and is found in there."""
     with alchemy.begin() as connection:
         connection.execute(sa.text(f"INSERT INTO {rows} VALUES (1)"))
-        engine.append_joined(connection, [request(event("Taken", "seat:1"))])
+        engine.transactions.stage(connection, [request(event("Taken", "seat:1"))])
     with Session(alchemy) as session:
         session.execute(sa.text(f"INSERT INTO {rows} VALUES (2)"))
-        engine.append_joined(session, [request(event())])
+        engine.transactions.stage(session, [request(event())])
         session.rollback()
-        engine.append_joined(session, [request(event())])  # before anything else was asked in the session
+        engine.transactions.stage(session, [request(event())])  # before anything else was asked in the session
         session.execute(sa.text(f"INSERT INTO {rows} VALUES (3)"))
         session.commit()
-        engine.append_joined(session, [request(event("Taken", "seat:1"), unless=tagged("seat:1"))])
+        engine.transactions.stage(session, [request(event("Taken", "seat:1"), unless=tagged("seat:1"))])
         with pytest.raises(sa.exc.DBAPIError) as refused:
             session.commit()
     assert isinstance(refusal(refused.value), AppendConflict)
@@ -270,15 +271,16 @@ def test_sqlalchemy_can_be_joined(alchemy: sa.Engine, url: str, engine: Opened, 
 def test_async_sqlalchemy_can_be_joined(server: PostgresServer, url: str, opening: Open, rows: str) -> None:
     """AsyncConnection and AsyncSession."""
     engine = opening(mode="async")
+    stage = engine.inner.services.transactions.stage
 
     async def go() -> None:
         theirs = create_async_engine(server.url().replace("postgresql://", "postgresql+psycopg://"))
         async with theirs.begin() as connection:
             await connection.execute(sa.text(f"INSERT INTO {rows} VALUES (1)"))
-            await engine.inner.append_joined(connection, [request(event("Taken", "seat:1"))])
+            await stage(connection, [request(event("Taken", "seat:1"))])
         async with AsyncSession(theirs) as session:
             await session.execute(sa.text(f"INSERT INTO {rows} VALUES (2)"))
-            await engine.inner.append_joined(session, [request(event("Taken", "seat:1"), unless=tagged("seat:1"))])
+            await stage(session, [request(event("Taken", "seat:1"), unless=tagged("seat:1"))])
             with pytest.raises(sa.exc.DBAPIError) as refused:
                 await session.commit()
         assert isinstance(refusal(refused.value), AppendConflict)
@@ -292,14 +294,14 @@ def test_django_can_be_joined(connections: Any, url: str, engine: Opened, rows: 
     """Inside atomic(); outside it there is nothing to join. A refusal is found in Django's own error."""
     theirs = connections["default"]
     with pytest.raises(InvalidInput, match="atomic"):
-        engine.append_joined(theirs, [request(event())])
+        engine.transactions.stage(theirs, [request(event())])
 
     def atomic(*asked: Any, number: int) -> None:
         theirs.set_autocommit(False)
         try:
             with theirs.cursor() as cursor:
                 cursor.execute(f"INSERT INTO {rows} VALUES ({number})")
-            engine.append_joined(theirs, asked)
+            engine.transactions.stage(theirs, asked)
             theirs.commit()
         except BaseException:
             theirs.rollback()
@@ -321,9 +323,9 @@ def test_djangos_atomic_can_be_joined(connections: Any, url: str, engine: Opened
     with transaction.atomic():
         with default.cursor() as cursor:
             cursor.execute(f"INSERT INTO {rows} VALUES (7)")
-        engine.append_joined(default, [request(event())])
+        engine.transactions.stage(default, [request(event())])
     with pytest.raises(ZeroDivisionError), transaction.atomic():
-        engine.append_joined(default, [request(event())])
+        engine.transactions.stage(default, [request(event())])
         raise ZeroDivisionError
     assert (count(url, rows), engine.head().position) == (1, 1)
     default.close()
@@ -333,7 +335,7 @@ def test_a_joined_transaction_may_ask_for_its_positions_early(url: str, opening:
     """SET CONSTRAINTS ALL IMMEDIATE assigns positions at once, and then keeps the writers' lock until the COMMIT."""
     other = opening()
     with psycopg.connect(url) as connection:
-        engine.append_joined(connection, [request(event())])
+        engine.transactions.stage(connection, [request(event())])
         connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
         waiting = threading.Thread(target=lambda: other.append(event()))
         waiting.start()
@@ -342,4 +344,4 @@ def test_a_joined_transaction_may_ask_for_its_positions_early(url: str, opening:
         connection.commit()
         waiting.join(60)
     assert engine.head().position == 2
-    assert asyncio.iscoroutinefunction(engine.inner.append_joined)
+    assert asyncio.iscoroutinefunction(engine.inner.services.transactions.stage)

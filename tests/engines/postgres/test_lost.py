@@ -126,7 +126,7 @@ def test_a_writer_ended_while_it_waits_has_not_written(url: str, schema: str, op
     engine, rival = opening(mode=mode), opening()
     mine = request(event("Taken", "seat:1"), unless=tagged("seat:1"))
     with psycopg.connect(url) as holding:
-        rival.append_joined(holding, [request(event())])
+        rival.transactions.stage(holding, [request(event())])
         holding.execute("SET CONSTRAINTS ALL IMMEDIATE")
         met: list[BaseException] = []
 
@@ -153,7 +153,7 @@ def test_a_cancelled_statement_has_not_written(url: str, schema: str, opening: O
     """An operator's pg_cancel_backend is an answer: nothing was written."""
     engine, rival = opening(), opening()
     with psycopg.connect(url) as holding:
-        rival.append_joined(holding, [request(event())])
+        rival.transactions.stage(holding, [request(event())])
         holding.execute("SET CONSTRAINTS ALL IMMEDIATE")
         met: list[EventfoldError] = []
 

@@ -186,9 +186,9 @@ def test_whether_a_joined_append_was_committed_is_unknown_while_the_server_is_aw
     engine = opening(patience=0)
     engine.append(event())
     with psycopg.connect(url) as connection:
-        (staged,) = engine.append_joined(connection, [request(event())])
+        (staged,) = engine.transactions.stage(connection, [request(event())])
     cut.at(1, sent=False, away=True)
     with pytest.raises(AppendUnconfirmed):
-        engine.confirm(staged)
+        engine.transactions.confirm(staged)
     assert cut.restore()
-    assert engine.confirm(staged).first == 2
+    assert engine.transactions.confirm(staged).first == 2

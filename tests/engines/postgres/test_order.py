@@ -82,7 +82,7 @@ def test_our_follower_skips_nothing(url: str, opening: Open, joined: bool) -> No
                 if time.monotonic() > deadline:
                     return
                 if joined:
-                    engine.append_joined(connection, [request(event("Deposited", f"writer:{number}"))])
+                    engine.transactions.stage(connection, [request(event("Deposited", f"writer:{number}"))])
                     if turn % 4 == 0:
                         time.sleep(SLOW)
                     if chance.random() < 0.01:

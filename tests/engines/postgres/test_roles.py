@@ -55,7 +55,7 @@ def test_a_writer_may_join_its_own_transactions(as_user: Callable[[str], str], s
     url = as_user("writer")
     engine = opening(url)
     with psycopg.connect(url) as connection:
-        engine.append_joined(connection, [request(event("Taken", "seat:1"), unless=tagged("seat:1"))])
+        engine.transactions.stage(connection, [request(event("Taken", "seat:1"), unless=tagged("seat:1"))])
     assert engine.head().position == 1
 
 
@@ -108,7 +108,7 @@ def test_what_only_the_owner_may_do_is_said(
     """Upgrading and taking over another log."""
     writer = opening(as_user("writer"))
     sql(url, f"UPDATE {schema}.store SET layout = 1")
-    for call in (writer.upgrade, lambda: writer.succeed("0" * 32, 2)):
+    for call in (writer.upgrade, lambda: writer.replication.take_identity("0" * 32, 2)):
         with pytest.raises(EventfoldError, match="rights"):
             call()
 

@@ -105,7 +105,7 @@ def contents(tmp_path_factory: pytest.TempPathFactory) -> tuple[Content, Content
     engine = SqliteEngine(path)
     run(engine.open())
     fill(engine)
-    KEYS[:] = run(engine.keys(limit=5))
+    KEYS[:] = run(engine.services.replication.keys(limit=5))
     stored = run(engine.read(Query(), Span(limit=10_000))).events
     MOMENTS[:] = [stored[len(stored) // 3].time, stored[-1].time]
     opened = {end: Path(path + end).read_bytes() for end in ENDS}

@@ -82,12 +82,12 @@ def fill(engine: SqliteEngine) -> None:
     run(engine.append_many([request(full, event("Deposited", "account:a-2"), key="k-2")]))
     run(engine.append_many([request(event("Deposited", "account:a-1")) for _ in range(3)]))
     head = run(engine.head())
-    run(engine.keep_snapshot("app.Account", Snapshot("fff", head.position, head.id, b'{"total":41}')))
+    run(engine.services.snapshots.put("app.Account", Snapshot("fff", head.position, head.id, b'{"total":41}')))
 
     async def enrol(turn: Any) -> None:
         await turn.register(InlineRegistration("balance", "c0de", ("Archived",), "t1"))
 
-    run(engine.in_turn(enrol))
+    run(engine.services.inline.exclusive(enrol))
 
 
 def questions(engine: SqliteEngine) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -105,12 +105,12 @@ def questions(engine: SqliteEngine) -> Iterator[tuple[str, Callable[[], Any]]]:
         yield f"boundary {position}", lambda position=position: run(engine.boundary(position))
     for key in ("k-1", "k-2"):
         yield f"request {key}", lambda key=key: run(engine.receipt_of(key))
-    yield "keys", lambda: run(engine.keys())
+    yield "keys", lambda: run(engine.services.replication.keys())
     yield "types", lambda: run(engine.types())
     yield "tags", lambda: run(engine.tags())
     yield "time", lambda: run(engine.position_at(2**60))
-    yield "snapshot", lambda: run(engine.snapshot("app.Account"))
-    yield "inlined", lambda: run(engine.inlined())
+    yield "snapshot", lambda: run(engine.services.snapshots.get("app.Account"))
+    yield "inlined", lambda: run(engine.services.inline.registrations())
 
 
 def answers(path: str) -> dict[str, Any]:
@@ -235,7 +235,7 @@ def test_a_snapshot_of_another_store_is_none_of_ours(path: str, tmp_path: Path) 
     engine = SqliteEngine(path)
     run(engine.open())
     with pytest.raises(StoreDamaged):
-        run(engine.snapshot("app.Account"))
+        run(engine.services.snapshots.get("app.Account"))
     run(engine.close())
 
 

@@ -206,7 +206,7 @@ def answer_all(engine: SqliteEngine) -> None:
     run(engine.count(EITHER))
     run(engine.types())
     run(engine.tags("a:"))
-    run(engine.keys())
+    run(engine.services.replication.keys())
     run(engine.receipt_of("none"))
     run(engine.boundary(5))
     assert engine._writer is not None

@@ -72,7 +72,7 @@ def test_a_difference_is_named_by_its_position() -> None:
     source, target = filled("memory:", 500), ef.Store("memory:")
     events = run(source.engine.read(ef.Query(), Span())).events
     events[76] = msgspec.structs.replace(events[76], data=b'{"topic":"t-6","text":"forged"}')
-    run(target.engine.adopt(events))
+    run(target.engine.services.replication.import_events(events))
     with pytest.raises(CursorMismatch, match="differ at position 77"):
         source.copy_to(target)
 

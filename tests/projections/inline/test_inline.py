@@ -424,7 +424,7 @@ def test_rows_that_are_gone_are_told_of_and_can_be_given_up(tmp_path: Path) -> N
     with ef.Store(url) as other, pytest.raises(InlineMissing):
         other.append(InlineMoved("a", 1))
     with ef.Store(url) as store:
-        store.projections.log.engine.fold_with(
+        store.projections.log.engine.services.inline.set_projector(
             inline_projector(store.projections.log, store.projections.target(InlineBalance), [plan])
         )
         with pytest.raises(UnknownProjection, match="remove inline_balance"):

@@ -7,17 +7,14 @@ how pages are read (reader.py) and events written (writer.py).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-from eventfold.core.envelope import Receipt, Staged, StoredEvent
+from eventfold.core.envelope import Receipt
 from eventfold.core.query import Query
 from eventfold.core.renamed import check_keywords
-from eventfold.core.snapshot import Snapshot
 from eventfold.engines.postgres import schema
-from eventfold.engines.postgres.checksums import damaged_snapshot, snapshot_crc
 from eventfold.engines.postgres.connection import Mode, ResultRows
-from eventfold.engines.postgres.inline import inline_not_supported
 from eventfold.engines.postgres.integrity import IntegrityCheck
 from eventfold.engines.postgres.listen import Listener
 from eventfold.engines.postgres.named_locks import NamedLocks
@@ -26,14 +23,14 @@ from eventfold.engines.postgres.pool import TargetPools
 from eventfold.engines.postgres.reader import PostgresReader
 from eventfold.engines.postgres.replication import Replication
 from eventfold.engines.postgres.servers import Servers
+from eventfold.engines.postgres.snapshots import PostgresSnapshots
 from eventfold.engines.postgres.statements import STATS_COLUMNS, ReadStatements
 from eventfold.engines.postgres.transactions import TransactionalAppends
 from eventfold.engines.postgres.writer import PostgresWriter
 from eventfold.errors import NotSupported
-from eventfold.ports.inline import ExclusiveTransaction, InlineProjector, InlineRegistration
 from eventfold.ports.integrity import Problem, Progress
 from eventfold.ports.messages import AppendRequest, Capabilities, Head, Outcome, Page, Span, TagCount, TypeCount
-from eventfold.ports.services import RestoreResult, UpgradeResult
+from eventfold.ports.services import RestoreResult, Services, UpgradeResult
 
 
 class PostgresEngine:
@@ -48,19 +45,28 @@ class PostgresEngine:
     def __init__(self, url: str, *, mode: Mode = "sync", create: bool = True, **options: Any) -> None:
         check_keywords("PostgresEngine", options)
         plain_url, self.options = parse_url(url, options)
-        self.capabilities = Capabilities(suspends=mode == "async", blocks=mode == "sync", inline=mode == "sync")
+        self.capabilities = Capabilities(suspends=mode == "async", blocks=mode == "sync")
         self._default_target = target_url(plain_url, self.options.schema)
         self._given_options: dict[str, Any] = {**options, "schema": self.options.schema}
-        self._blocking_pool_size = self.options.pool  # of the engine that `blocking` returns
+        self._blocking_pool_size = self.options.pool  # of the engine that `blocking_engine` returns
         self._schema = quote_identifier(self.options.schema)
         self._sql = ReadStatements(self._schema)
         self._servers = Servers(plain_url, self.options, mode, create, self._forget_epoch)
         self._reader = PostgresReader(self._servers)
         self._writer = PostgresWriter(self._servers, self._reader)
-        self._replication = Replication(self._servers, self._writer)
-        self._transactions = TransactionalAppends(self._servers, self._reader)
         self._locks = NamedLocks(self._servers, mode)
         self._listener: Listener | None = None
+        self.services = Services(
+            lookups=self._reader,
+            snapshots=PostgresSnapshots(self._servers),
+            locks=self._locks,
+            replication=Replication(self._servers, self._writer),
+            inline=self._writer if mode == "sync" else None,  # an event loop folds nothing: `blocking` does
+            transactions=TransactionalAppends(self._servers, self._reader),
+            maintenance=self,
+            blocking=self,
+            lend=self.lend,
+        )
 
     def _forget_epoch(self) -> None:
         self._writer.forget_epoch()
@@ -97,13 +103,13 @@ class PostgresEngine:
             else:
                 self._listener.close()
 
-    def blocking(self) -> PostgresEngine:
+    def blocking_engine(self) -> PostgresEngine:
         """Another engine on the same store, not opened yet, whose calls block: read models run with it."""
         options: dict[str, Any] = {**self._given_options, "pool": self._blocking_pool_size}
         return PostgresEngine(self._default_target, create=False, **options)
 
     async def share(self) -> None:
-        """Give half of the connections to the engine that `blocking` returns. Call it once, before `blocking`."""
+        """Give half of the connections to the engine that `blocking_engine` returns. Call it once, before that."""
         self._blocking_pool_size = await self._servers.give_up_half()
 
     async def lend(self, address: ServerAddress) -> TargetPools | None:
@@ -173,34 +179,6 @@ class PostgresEngine:
         """See the port."""
         return await self._writer.append_many(requests)
 
-    async def append_joined(self, connection: Any, requests: Sequence[AppendRequest]) -> list[Staged]:
-        """Append within the user's transaction on `connection`: the append commits or rolls back with it.
-
-        `connection`: psycopg's, SQLAlchemy's Connection or Session (async ones too), or Django's. Positions are
-        assigned and conditions judged at its COMMIT, which fails (see `refusal`) if one does not hold. What is
-        returned has no positions yet; `confirm` gives the receipt afterwards. Raises InvalidInput on a connection
-        that is in no transaction or in one of another isolation level than READ COMMITTED.
-        """
-        return await self._transactions.stage(connection, requests)
-
-    async def staged(
-        self, connection: Any, types: Sequence[str] | None = None, key: str | None = None
-    ) -> list[tuple[StoredEvent, str | None]]:
-        """What `append_joined` has staged in the connection's transaction: events in order, each with its request key.
-
-        Of appends that have an event of one of these types (None: any type), and of the one under this key; their
-        other events are included. What was rolled back to a savepoint is not included. Before the COMMIT positions
-        are 0.
-        """
-        return await self._transactions.read_staged(connection, types, key)
-
-    async def confirm(self, staged: Staged) -> Receipt | None:
-        """The receipt of a joined append after its COMMIT; None if it was not committed.
-
-        Raises AppendUnconfirmed if that cannot be looked up now.
-        """
-        return await self._transactions.confirm(staged)
-
     async def receipt_of(self, key: str) -> Receipt | None:
         """See the port."""
         return await self._reader.receipt_of(key)
@@ -228,10 +206,6 @@ class PostgresEngine:
         event = await self._reader.event_at(position)
         return event.id if event else None
 
-    async def position_of(self, id: bytes) -> int | None:
-        """See the port."""
-        return await self._reader.position_of(id)
-
     async def boundary(self, position: int) -> int:
         """See the port."""
         event = await self._reader.event_at(position)
@@ -253,63 +227,3 @@ class PostgresEngine:
             primary, replica = self._servers.primary, self._servers.replica
             self._listener = Listener(primary, replica, self._sql.head, self.options.schema, poll_interval_s)
         return self._listener.watch(notify)
-
-    # Snapshots, locks, replication, inline projections
-
-    async def snapshot(self, key: str) -> Snapshot | None:
-        """See the port."""
-        rows = await self._servers.query(self._sql.snapshot, [key]) if "\0" not in key else []
-        if not rows:
-            return None
-        found = Snapshot(*rows[0][:-1])
-        if snapshot_crc(self.store_id, key, found) != rows[0][-1]:
-            raise damaged_snapshot(key, self._servers.primary.where)
-        return found
-
-    async def keep_snapshot(self, key: str, snapshot: Snapshot) -> None:
-        """See the port."""
-        if "\0" in key:  # PostgreSQL cannot store such a text
-            return
-        columns = [snapshot.fingerprint, snapshot.position, snapshot.event_id, snapshot.state]
-        values = [key, *columns, snapshot_crc(self.store_id, key, snapshot)]
-        await self._servers.query(self._sql.keep_snapshot, values, primary=True)
-
-    async def drop_snapshots(self, prefix: str = "") -> int:
-        """See the port."""
-        return (await self._servers.query(self._sql.drop_snapshots, [prefix], primary=True))[0][0]
-
-    async def try_lock(self, name: str, owner: str) -> str | None:
-        """See the port."""
-        return await self._locks.try_acquire(name, owner)
-
-    async def unlock(self, name: str) -> None:
-        """See the port."""
-        await self._locks.release(name)
-
-    async def keys(self, after: str = "", limit: int = 1000) -> list[tuple[str, int]]:
-        """See the port."""
-        return await self._replication.keys(after, limit)
-
-    async def adopt(self, events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]] = ()) -> None:
-        """See the port. Needs the rights of the store's owner."""
-        await self._replication.import_events(events, keys)
-
-    async def succeed(self, store_id: str, epoch: int) -> None:
-        """See the port. Needs the rights of the store's owner."""
-        await self._replication.take_identity(store_id, epoch)
-
-    def fold_with(self, folder: InlineProjector) -> None:
-        """See the port."""
-        if not self.capabilities.inline:
-            raise inline_not_supported()
-        self._writer.set_projector(folder)
-
-    async def inlined(self) -> list[InlineRegistration]:
-        """See the port."""
-        return await self._writer.registrations()
-
-    async def in_turn(self, work: Callable[[ExclusiveTransaction], Awaitable[None]]) -> None:
-        """See the port."""
-        if not self.capabilities.inline:
-            raise inline_not_supported()
-        await self._writer.run_exclusive(work)

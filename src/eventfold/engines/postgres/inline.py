@@ -23,7 +23,7 @@ from eventfold.engines.postgres.checksums import text_checksum
 from eventfold.engines.postgres.connection import Connection, ResultRows
 from eventfold.engines.postgres.options import quote_identifier, writer_lock_arguments
 from eventfold.engines.postgres.pool import ThreadCheckouts
-from eventfold.errors import AppendUnconfirmed, EventfoldError, InlineFailed, NotSupported, StoreDamaged
+from eventfold.errors import AppendUnconfirmed, EventfoldError, InlineFailed, StoreDamaged
 from eventfold.ports.inline import (
     AppendMode,
     ExclusiveTransaction,
@@ -158,7 +158,7 @@ class InlineAppender:
         page: Any,
         events: DecodeRows,
     ) -> None:
-        """See Engine.in_turn. `page` builds the statement of a page, `events` decodes its rows."""
+        """See services.InlineProjections. `page` builds the statement of a page, `events` decodes its rows."""
         self._mutex.run_user_code(_run_blocking, self._in_order(self._run_exclusive(connection, work, page, events)))
 
     async def _run_exclusive(
@@ -329,13 +329,3 @@ def missing_code_error(
     """The error of a request that needs code this process lacks; None if only other requests of the batch do."""
     codes = dict[str, str]() if projector is None else projector.codes
     return missing_code(inlined, codes, [event.type for event in batch.requests[index].events])
-
-
-def inline_not_supported() -> NotSupported:
-    """The error for an asyncio engine."""
-    return NotSupported(
-        "An engine on an event loop cannot fold read models within appends.",
-        "Name them when you open the store: AsyncStore(url, inline=[…]); it then appends with a blocking engine.",
-        engine="postgres",
-        capability="inline",
-    )

@@ -38,18 +38,18 @@ IMPORT_ARGUMENTS = (
 
 
 class Replication:
-    """What a copy of a log is made with. See the port."""
+    """See services.Replication. Importing needs the rights of the store's owner."""
 
     def __init__(self, servers: Servers, writer: PostgresWriter) -> None:
         self._servers, self._writer = servers, writer
         self._schema = quote_identifier(servers.options.schema)
         self._sql = ReadStatements(self._schema)
 
-    async def keys(self, after: str, limit: int) -> list[tuple[str, int]]:
+    async def keys(self, after: str = "", limit: int = 1000) -> list[tuple[str, int]]:
         """Request keys in order, each with the first position of its append."""
         return [decode_request_key(row) for row in await self._servers.query(self._sql.keys, [after, limit])]
 
-    async def import_events(self, events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]]) -> None:
+    async def import_events(self, events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]] = ()) -> None:
         """Write whole appends and request keys as they are in the other log."""
         statement = f"SELECT {self._schema}.adopt({IMPORT_ARGUMENTS})"  # noqa: S608 (quoted)
         try:
@@ -69,7 +69,7 @@ class Replication:
 
 
 def import_arguments(events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]]) -> list[Any]:
-    """Whole appends and request keys, as ADOPTED wants them."""
+    """Whole appends and request keys, as the arguments of `adopt`."""
     key_columns = (
         [pack_texts([key for key, _ in keys]), pack_bigints([first for _, first in keys])] if keys else [None, None]
     )

@@ -103,8 +103,8 @@ class TransactionalAppends:
         )
         return statement, [*values, read_epoch], True
 
-    async def read_staged(
-        self, connection: Any, types: Sequence[str] | None, key: str | None
+    async def staged(
+        self, connection: Any, types: Sequence[str] | None = None, key: str | None = None
     ) -> list[tuple[StoredEvent, str | None]]:
         """The events that are staged in the connection's transaction, in order, each with its request key."""
         user_connection = await unwrap_connection(connection)

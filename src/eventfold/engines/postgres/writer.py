@@ -267,7 +267,7 @@ class PostgresWriter:
         """The inline projections that are registered in the store."""
         return inline.decode_registrations(await self._servers.query(self._inline.registrations_sql, primary=True))
 
-    async def run_exclusive(self, work: Callable[[ExclusiveTransaction], Awaitable[None]]) -> None:
+    async def exclusive(self, work: Callable[[ExclusiveTransaction], Awaitable[None]]) -> None:
         """Run `work` in a transaction during which nothing is appended."""
         await self._servers.writer_pool.run_on(partial(self._run_exclusive_on, work))
 

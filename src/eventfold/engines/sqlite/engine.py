@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import os
 import time as _time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import apsw
 
 from eventfold.core.envelope import Receipt, StoredEvent, make_receipt
 from eventfold.core.query import Query
-from eventfold.core.snapshot import Snapshot
-from eventfold.engines.sqlite import queries, schema, snapshots
+from eventfold.engines.sqlite import queries, schema
 from eventfold.engines.sqlite.backup import backup, begin_epoch
 from eventfold.engines.sqlite.dictionary import NameDictionary
 from eventfold.engines.sqlite.errors import (
@@ -30,22 +29,27 @@ from eventfold.engines.sqlite.errors import (
 )
 from eventfold.engines.sqlite.file import File
 from eventfold.engines.sqlite.head import HeadTracker
-from eventfold.engines.sqlite.inline import read_registrations
 from eventfold.engines.sqlite.integrity import find_problems
 from eventfold.engines.sqlite.named_locks import NamedLocks
 from eventfold.engines.sqlite.overwrite_detection import Mark
 from eventfold.engines.sqlite.queries import NameLookup, compile_query
 from eventfold.engines.sqlite.read import RowDecoder, decode_request_key, missing_error, read_page
-from eventfold.engines.sqlite.replication import import_events, take_identity
 from eventfold.engines.sqlite.schema import read_identity
+from eventfold.engines.sqlite.services import (
+    Access,
+    SqliteInlineProjections,
+    SqliteLocks,
+    SqliteLookups,
+    SqliteReplication,
+    SqliteSnapshots,
+)
 from eventfold.engines.sqlite.upgrade import upgrade
 from eventfold.engines.sqlite.watch import Watch
 from eventfold.engines.sqlite.writer import Writer
 from eventfold.errors import CorruptEvent, InvalidInput, StoreDamaged, Unreadable
-from eventfold.ports.inline import ExclusiveTransaction, InlineProjector, InlineRegistration
 from eventfold.ports.integrity import Problem, Progress
 from eventfold.ports.messages import AppendRequest, Capabilities, Head, Outcome, Page, Span, TagCount, TypeCount
-from eventfold.ports.services import RestoreResult, UpgradeResult
+from eventfold.ports.services import RestoreResult, Services, UpgradeResult
 
 T = TypeVar("T")
 MAX_READ_ATTEMPTS = 5  # attempts at one read, each disturbed by a checkpoint
@@ -82,7 +86,7 @@ class SqliteEngine:
             raise InvalidInput(f"durability={durability!r} is unknown.", 'Use "full" (the default) or "normal".')
         if not path:
             raise InvalidInput("The path of the store is empty.", "Give a path, for example store.db.")
-        self.capabilities = Capabilities(durable=durability == "full", pushes=False, inline=True)
+        self.capabilities = Capabilities(durable=durability == "full", pushes=False)
         self.store_id, self.epoch = "", 0
         self.path = path
         self._create, self._clock, self._timeout = create, clock, timeout
@@ -90,10 +94,24 @@ class SqliteEngine:
         self._types, self._tags = NameDictionary("type"), NameDictionary("tag")
         self._rows = RowDecoder(self._types)
         self._watch = Watch(self._file)
-        self._locks = NamedLocks(self._file.real_path)
         self._head_tracker: HeadTracker | None = None
         self._type_counts = (0, 0, dict[str, int]())  # cached by `types`: epoch, last counted position, events per type
         self._writer: Writer | None = None
+        self._locks = NamedLocks(self._file.real_path)
+
+    @property
+    def services(self) -> Services:
+        """See the port. Built at each call: stored, they would keep an engine that is dropped, and its files, open."""
+        access = Access(self.path, self._file, self._watch, self._run_read, self._writer, self._head_tracker)
+        return Services(
+            lookups=SqliteLookups(access),
+            snapshots=SqliteSnapshots(access),
+            locks=SqliteLocks(access, self._locks),
+            replication=SqliteReplication(access, self._set_identity),
+            inline=SqliteInlineProjections(access),
+            maintenance=self,
+            backup=self.backup,
+        )
 
     @property
     def default_target(self) -> str:
@@ -140,6 +158,10 @@ class SqliteEngine:
         outcomes = self._writer.append(requests)
         self._watch.notify()
         return outcomes
+
+    def _set_identity(self, store_id: str, epoch: int) -> None:
+        assert self._head_tracker is not None
+        self.store_id, self.epoch = self._head_tracker.store_id, self._head_tracker.epoch = store_id, epoch
 
     def _run_read(self, work: Callable[[apsw.Connection], T]) -> T:
         """Run a read on a consistent file: `work` is called again after a checkpoint, and must keep no state."""
@@ -258,12 +280,6 @@ class SqliteEngine:
         return event.id if event else None
 
     @translate_errors
-    async def position_of(self, id: bytes) -> int | None:
-        """See the port."""
-        row = self._run_read(lambda connection: connection.execute(schema.POSITION_OF, (id,)).fetchone())
-        return None if row is None else row[0]
-
-    @translate_errors
     async def boundary(self, position: int) -> int:
         """See the port."""
         event = self._run_read(lambda connection: self._event_at(connection, position))
@@ -326,78 +342,6 @@ class SqliteEngine:
             return found
 
         return self._run_read(counted)
-
-    @translate_errors
-    async def keys(self, after: str = "", limit: int = 1000) -> list[tuple[str, int]]:
-        """See the port."""
-        return self._run_read(
-            lambda connection: list(map(decode_request_key, connection.execute(schema.KEYS, (after, limit))))
-        )
-
-    @translate_errors
-    async def adopt(self, events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]] = ()) -> None:
-        """See the port."""
-        assert self._writer is not None
-        self._writer.transact(lambda connection, types, tags: import_events(connection, types, tags, events, keys))
-        self._watch.notify()
-
-    @translate_errors
-    async def succeed(self, store_id: str, epoch: int) -> None:
-        """See the port."""
-        assert self._writer is not None
-        self._writer.transact(lambda connection, _types, _tags: take_identity(connection, store_id, epoch))
-        assert self._head_tracker is not None
-        self.store_id, self.epoch = self._head_tracker.store_id, self._head_tracker.epoch = store_id, epoch
-
-    @translate_errors
-    async def snapshot(self, key: str) -> Snapshot | None:
-        """See the port."""
-        return self._run_read(lambda connection: snapshots.find(connection, self.store_id, key, self.path))
-
-    @translate_errors
-    async def keep_snapshot(self, key: str, snapshot: Snapshot) -> None:
-        """See the port."""
-        assert self._writer is not None
-        self._writer.transact(
-            lambda connection, _types, _tags: snapshots.save(connection, self.store_id, key, snapshot)
-        )
-
-    @translate_errors
-    async def drop_snapshots(self, prefix: str = "") -> int:
-        """See the port."""
-        assert self._writer is not None
-        count: list[int] = []
-        self._writer.transact(lambda connection, _types, _tags: count.append(snapshots.drop(connection, prefix)))
-        return count[0]
-
-    @translate_errors
-    async def try_lock(self, name: str, owner: str) -> str | None:
-        """See the port."""
-        self._file.check()
-        return self._locks.try_acquire(name, owner)
-
-    @translate_errors
-    async def unlock(self, name: str) -> None:
-        """See the port."""
-        self._locks.release(name)
-
-    def fold_with(self, folder: InlineProjector) -> None:
-        """See the port."""
-        assert self._writer is not None
-        self._writer.projector = folder
-
-    @translate_errors
-    async def inlined(self) -> list[InlineRegistration]:
-        """See the port."""
-        return self._run_read(read_registrations)
-
-    @translate_errors
-    async def in_turn(self, work: Callable[[ExclusiveTransaction], Awaitable[None]]) -> None:
-        """See the port."""
-        self._file.check()
-        assert self._writer is not None
-        self._writer.run_exclusive(work)
-        self._watch.notify()
 
     @translate_errors
     async def stats(self) -> dict[str, Any]:

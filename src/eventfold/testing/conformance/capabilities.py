@@ -14,11 +14,12 @@ import pytest
 
 import eventfold as ef
 from eventfold.core.query import Query
-from eventfold.errors import NotSupported, StoreClosed
+from eventfold.errors import StoreClosed
 from eventfold.ports.messages import Capabilities
 from eventfold.store import Store
 from eventfold.testing.conformance.engine_under_test import EngineUnderTest
 from eventfold.testing.conformance.events import Account, Deposited, Noted, about, amounts, deposit, deposits
+from eventfold.testing.conformance.fixtures import with_a_remedy
 from eventfold.testing.faults import Faulty
 
 
@@ -31,15 +32,6 @@ class Balance(ef.Projection, name="conformance_balance"):
     def evolve(self, event: Deposited) -> None:
         """Count one."""
         self.events += 1
-
-
-def with_a_remedy(call: Callable[[], Any]) -> None:
-    """The call is refused with NotSupported, which names the engine, the capability and a way out."""
-    with pytest.raises(NotSupported) as refused:
-        call()
-    assert refused.value.fields["engine"]
-    assert refused.value.fields["capability"]
-    assert len(refused.value.remedy) > 10
 
 
 def test_an_engine_has_a_name_and_capabilities(store: Store, capabilities: Capabilities) -> None:
@@ -96,7 +88,7 @@ def test_backups(store: Store, tmp_path: Path) -> None:
     """A backup is a store of its own: the same events and identity, a later epoch; or it is refused with a remedy."""
     store.append(*deposits(3))
     copy = tmp_path / "backup"
-    if not hasattr(store.engine, "backup"):
+    if store.engine.services.backup is None:
         with_a_remedy(lambda: store.backup(str(copy)))
         return
     store.backup(str(copy))

@@ -65,6 +65,11 @@ class EngineUnderTest:
         """The engine under a store, with its coroutines run: `place.port(store).head()`."""
         return Synchronous(store.engine, self.runner)
 
+    def service(self, store: Store, name: str) -> Any:
+        """A service of the engine under a store, with its coroutines run. None if the engine does not have it."""
+        found = getattr(store.engine.services, name)
+        return None if found is None else Synchronous(found, self.runner)
+
     def close(self) -> None:
         """Close every handle."""
         for store in [*self._rivals, *reversed(self._opened)]:

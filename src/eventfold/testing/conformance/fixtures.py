@@ -7,16 +7,41 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from eventfold.core.query import Query
+from eventfold.errors import NotSupported
 from eventfold.ports.messages import Capabilities
+from eventfold.ports.services import require
 from eventfold.store import Store
 from eventfold.testing.clock import Clock
 from eventfold.testing.conformance.engine_under_test import EngineUnderTest
 from eventfold.testing.faults import Faulty
 
-__all__ = ["capabilities", "clock", "faults", "open_again", "port", "reopen", "store"]
+__all__ = [
+    "capabilities",
+    "clock",
+    "faults",
+    "locks",
+    "lookups",
+    "open_again",
+    "port",
+    "reopen",
+    "replication",
+    "snapshots",
+    "store",
+]
+
+
+def with_a_remedy(call: Callable[[], Any]) -> None:
+    """The call is refused with NotSupported, which names the engine, the capability and a way out."""
+    with pytest.raises(NotSupported) as refused:
+        call()
+    assert refused.value.fields["engine"]
+    assert refused.value.fields["capability"]
+    assert len(refused.value.remedy) > 10
 
 
 @pytest.fixture
@@ -54,6 +79,39 @@ def port(store: Store, engine_under_test: EngineUnderTest) -> Any:
 def capabilities(store: Store) -> Capabilities:
     """The declared capabilities of the engine."""
     return store.engine.capabilities
+
+
+def service(engine_under_test: EngineUnderTest, store: Store, name: str, call: Callable[[], Any]) -> Any:
+    """A service, with its coroutines run. An engine without it refuses `call`, and the test is skipped."""
+    found = engine_under_test.service(store, name)
+    if found is None:
+        with_a_remedy(call)
+        pytest.skip(f"the engine has no {name}, and says so with a remedy")
+    return found
+
+
+@pytest.fixture
+def lookups(engine_under_test: EngineUnderTest, store: Store) -> Any:
+    """The look-ups of the engine under the store."""
+    return service(engine_under_test, store, "lookups", lambda: store.event(UUID(int=1)))
+
+
+@pytest.fixture
+def snapshots(engine_under_test: EngineUnderTest, store: Store) -> Any:
+    """The snapshots of the engine under the store."""
+    return service(engine_under_test, store, "snapshots", lambda: require(store.engine, "snapshots"))
+
+
+@pytest.fixture
+def locks(engine_under_test: EngineUnderTest, store: Store) -> Any:
+    """The named locks of the engine under the store."""
+    return service(engine_under_test, store, "locks", lambda: store.lock(Query.of(tags=["account:a-1"])).__enter__())
+
+
+@pytest.fixture
+def replication(engine_under_test: EngineUnderTest, store: Store) -> Any:
+    """The replication of the engine under the store."""
+    return service(engine_under_test, store, "replication", lambda: require(store.engine, "replication"))
 
 
 @pytest.fixture

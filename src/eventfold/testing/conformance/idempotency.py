@@ -260,7 +260,7 @@ def test_a_repeat_claims_its_key_within_one_commit(store: Store, port: Any) -> N
     assert [(each.first, each.repeated) for each in outcomes] == [(1, False), (1, True), (4, False), (1, True)]
     again: list[Any] = port.append_many([AppendRequest(other, (), "k-2"), AppendRequest(last)])
     assert [(each.first, each.repeated) for each in again] == [(4, True), (5, False)]
-    assert (store.head(), port.receipt_of("k").first, port.request("k-2").first) == (5, 1, 4)
+    assert (store.head(), port.receipt_of("k").first, port.receipt_of("k-2").first) == (5, 1, 4)
 
 
 def test_a_decision_whose_events_were_written_before_claims_its_command_id(store: Store) -> None:

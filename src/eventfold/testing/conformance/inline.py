@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 import eventfold as ef
+from eventfold.concurrency import run
 from eventfold.core.query import Query
 from eventfold.errors import InlineFailed, InlineMissing, NotSupported
 from eventfold.ports.inline import ExclusiveTransaction, InlineRegistration
+from eventfold.ports.services import require
 from eventfold.store import Store
 from eventfold.testing.conformance.engine_under_test import EngineUnderTest
 from eventfold.testing.conformance.events import Deposited, Noted, deposit
@@ -32,7 +34,7 @@ class ConformanceSum(ef.Projection):
 def open_with_sums(engine_under_test: EngineUnderTest) -> Store | None:
     """The store, opened with sums that every append keeps up; None where it cannot be, and says so with a remedy."""
     engine = engine_under_test.rival().engine  # it blocks: folding is work, and no work for an event loop
-    if engine.capabilities.inline:
+    if engine.services.inline is not None:
         return engine_under_test.open(inline=[ConformanceSum])
     with pytest.raises(NotSupported) as refused:
         engine_under_test.open(inline=[ConformanceSum])
@@ -109,11 +111,9 @@ def test_in_a_turn_nobody_appends(engine_under_test: EngineUnderTest) -> None:
             await turn.register(entry)
             ends()
 
-        from eventfold.concurrency import run
+        run(require(engine, "inline").exclusive(work))
 
-        run(engine.in_turn(work))
-
-    if not engine.capabilities.inline:
+    if engine.services.inline is None:
         with pytest.raises(NotSupported):
             turn(list)
         return
@@ -122,6 +122,6 @@ def test_in_a_turn_nobody_appends(engine_under_test: EngineUnderTest) -> None:
     plain.append(deposit("a-1", 1))
     turn(list)
     assert seen == [(first.last, [1], []), (2, [1, 2], [])]
-    assert list(engine_under_test.port(plain).inlined()) == [entry]
+    assert list(run(require(engine, "inline").registrations())) == [entry]
     with pytest.raises(InlineMissing):
         plain.append(deposit("a-1", 1))

@@ -264,7 +264,7 @@ def test_the_business_time_is_kept(store: Store) -> None:
     assert [recorded.occurred for recorded in store.read()] == [*moments, None]
 
 
-def test_an_event_is_found_by_its_id(store: Store, port: Any) -> None:
+def test_an_event_is_found_by_its_id(store: Store, lookups: Any) -> None:
     """An event looked up by its id is as a read returns it; None if no event has that id."""
     first = store.append(*deposits(3))
     store.append(draft(deposit(amount=9), 1, tags=("x:1",)))
@@ -272,18 +272,18 @@ def test_an_event_is_found_by_its_id(store: Store, port: Any) -> None:
         found = store.event(recorded.id)
         assert found == recorded
         assert store.event(str(recorded.id)) == recorded
-        assert port.position_of(recorded.id.bytes) == recorded.position
+        assert lookups.position_of(recorded.id.bytes) == recorded.position
     middle = store.event(first.event_ids[1])
     assert middle is not None
     assert (middle.position, middle.first, middle.last) == (2, 1, 3)
     assert store.event(UUID(int=7)) is None
-    assert port.position_of(bytes(16)) is None
+    assert lookups.position_of(bytes(16)) is None
     for bad in ("no id", 7, None, b"x" * 16):
         with pytest.raises(InvalidInput):
             store.event(bad)  # pyright: ignore[reportArgumentType]
 
 
-def test_an_event_of_an_unknown_type_is_found_raw(store: Store, port: Any) -> None:
+def test_an_event_of_an_unknown_type_is_found_raw(store: Store, port: Any, lookups: Any) -> None:
     """Without its class an event can be looked up raw; otherwise the error is that of reading it."""
     new = NewEvent(new_id(), "conformance.unheard-of", 1, b'{"x":1}', ())
     port.append_many([AppendRequest((new,))])
