@@ -284,7 +284,7 @@ def test_whatever_the_server_refuses_has_a_name(
         met.append_many([request(event("A", "x"), key="k"), request(event("B", "boom"))])
     assert type(caught.value) is kind
     assert caught.value.fields["sqlstate"] == state
-    assert (met.head().position, met.keys()) == (1, [])
+    assert (met.head().position, met.replication.keys()) == (1, [])
     assert met.append(event("A", "x")).first == 2
 
 
