@@ -15,7 +15,8 @@ from eventfold.ports.target import PartitionKey
 from eventfold.projections import projection_definition
 from eventfold.projections.leases import PartitionAssignment
 from eventfold.projections.page import PageDecoder
-from eventfold.projections.worker import PartitionWorker, WorkerContext
+from eventfold.projections.partition_lease import WorkerContext
+from eventfold.projections.worker import PartitionWorker, StepResult
 from eventfold.targets.sqlalchemy import dialects
 from tests.projections.flights import CarrierMonth, Departed, flights, folded, proved, rows
 
@@ -28,7 +29,7 @@ def work(store: ef.Store, holder: str, lease: float, page: int = 20) -> Partitio
         time.perf_counter,
         lease=lease,
         page=page,
-        aside=start_in_thread,
+        start_in_thread=start_in_thread,
     )
     return PartitionWorker(projection_definition(CarrierMonth), means, PartitionKey("carrier_month", 1), holder)
 
@@ -46,10 +47,10 @@ def test_runners_that_fight_for_short_leases_skip_and_repeat_nothing(shared_url:
                 mine_work = work(mine, f"w{number}", 0.004, page=15)
                 while time.monotonic() < ends:
                     state = run(mine_work.step())
-                    if state == "held":
+                    if state == StepResult.LEASE_HELD_ELSEWHERE:
                         lost[number] += 1
                         time.sleep(0.003)
-                    elif state == "idle":
+                    elif state == StepResult.IDLE:
                         return
                     else:
                         time.sleep(0.002 * number)
@@ -136,9 +137,9 @@ def test_a_worker_that_always_has_work_keeps_its_lease(store: ef.Store, monkeypa
     for kept in (CarrierMonth, Sends):
         busy, other = worker(store, kept, time, "busy"), worker(store, kept, time, "other")
         for _ in range(10):
-            assert run(busy.step()) == "worked"
+            assert run(busy.step()) == StepResult.PROGRESSED
             time.seconds += 1.0
-            assert run(other.step()) == "held"
+            assert run(other.step()) == StepResult.LEASE_HELD_ELSEWHERE
         busy.release()
     assert sorted(set(SENT)) == SENT
 
@@ -159,11 +160,11 @@ def test_no_effect_is_begun_when_the_lease_may_have_ended(
         if left and left.pop():
             time.seconds += 10.0
             if taken:
-                assert run(other.step()) == "worked"
+                assert run(other.step()) == StepResult.PROGRESSED
                 assert SENT == [1]
         return real(self, *given)
 
     monkeypatch.setattr(PageDecoder, "items", items)
-    assert run(stalled.step()) == ("held" if taken else "worked")
+    assert run(stalled.step()) == (StepResult.LEASE_HELD_ELSEWHERE if taken else StepResult.PROGRESSED)
     assert SENT == [1]
     (stalled, other)[taken].release()

@@ -12,7 +12,8 @@ from eventfold.concurrency import run, start_in_thread
 from eventfold.ports.target import PartitionKey
 from eventfold.projections import projection_definition
 from eventfold.projections.leases import is_dead_holder
-from eventfold.projections.worker import PartitionWorker, WorkerContext
+from eventfold.projections.partition_lease import WorkerContext
+from eventfold.projections.worker import PartitionWorker
 from tests.projections.flights import CarrierMonth, Split, flights, folded, proved, rows
 
 sizes = st.lists(st.integers(1, 40), min_size=1, max_size=6)
@@ -45,7 +46,7 @@ def test_any_way_of_working_gives_the_plain_fold(
                 is_dead_holder,
                 lease=0.0,
                 page=page,
-                aside=start_in_thread,
+                start_in_thread=start_in_thread,
             )
             place = PartitionKey(plan.name, 1, partition if split else 0)
             worker = PartitionWorker(plan, means, place, f"w{number}")

@@ -24,7 +24,8 @@ from eventfold.ports.sink import Sink
 from eventfold.ports.target import PartitionKey
 from eventfold.projections import projection_definition
 from eventfold.projections.leases import is_dead_holder
-from eventfold.projections.worker import PartitionWorker, WorkerContext
+from eventfold.projections.partition_lease import WorkerContext
+from eventfold.projections.worker import PartitionWorker
 from eventfold.targets.sinks.http import HttpSink
 from tests.cli.commands import run as do
 from tests.docs.pages import blocks, pages

@@ -16,6 +16,7 @@ import msgspec
 from eventfold.core.envelope import StoredEvent
 
 MODULUS = 1 << 128
+MARK_EVERY_EVENTS = 10_000  # positions between two marks of a ledger
 
 _place = Struct(">q16s").pack
 _number = int.from_bytes

@@ -17,9 +17,10 @@ from eventfold.projections.definition import ProjectionDefinition
 from eventfold.projections.failures import paused_error, stopped_error
 from eventfold.projections.generations import require_checkpoint, require_record
 from eventfold.projections.leases import LeaseHeartbeat, is_dead_holder, new_holder_id
+from eventfold.projections.partition_lease import WorkerContext
 from eventfold.projections.status import status_of
 from eventfold.projections.verify import Progress
-from eventfold.projections.worker import PartitionWorker, WorkerContext
+from eventfold.projections.worker import PartitionWorker, StepResult
 
 CATCH_UP_TIMEOUT_S = 30.0  # seconds to wait for a runner elsewhere that holds the lease
 
@@ -28,7 +29,9 @@ def worker_context(log: Log, target: Target, lease: float) -> WorkerContext:
     """What workers of this process work with."""
     # Signal handlers run in the main thread only: what is no Exception in another one was raised by the user's code.
     catches = Exception if threading.current_thread() is threading.main_thread() else BaseException
-    return WorkerContext(log, target, time.perf_counter, is_dead_holder, lease, aside=start_in_thread, catches=catches)
+    return WorkerContext(
+        log, target, time.perf_counter, is_dead_holder, lease, start_in_thread=start_in_thread, catches=catches
+    )
 
 
 def catch_up(
@@ -36,24 +39,25 @@ def catch_up(
     patience: float,
     progress: Callable[[int], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
-) -> str:
-    """Work until there is nothing to do, in the calling thread; the last state. `progress` is told the position.
+) -> StepResult | None:
+    """Work until there is nothing to do, in the calling thread; returns the last result, None where `stop` ended it.
 
-    Waits up to `patience` seconds for a lease that somebody else holds. The lease is given back at the end.
+    Calls `progress` with the position after each step. Waits up to `patience` seconds for a lease that another runner
+    holds. The lease is released at the end.
     """
     waited, heart = 0.0, LeaseHeartbeat(worker.context.target, worker.context.lease)
     try:
         while not stop():
-            with heart.during(worker):
+            with heart.during(worker.lease):
                 state = run(worker.step())
-            if progress is not None and worker.checkpoint is not None:
-                progress(worker.checkpoint.position)
-            if state == "held" and waited < patience:
+            if progress is not None and worker.lease.checkpoint is not None:
+                progress(worker.lease.checkpoint.position)
+            if state is StepResult.LEASE_HELD_ELSEWHERE and waited < patience:
                 time.sleep(0.01)
                 waited += 0.01
-            elif state != "worked":
+            elif state is not StepResult.PROGRESSED:
                 return state
-        return "stopped by request"
+        return None
     finally:
         heart.stop()
         worker.release()
@@ -81,7 +85,7 @@ def catch_up_partition(
         if progress is not None:
             progress(position, head)
 
-    while catch_up(worker, 0.02, tell) == "held":
+    while catch_up(worker, 0.02, tell) is StepResult.LEASE_HELD_ELSEWHERE:
         checkpoint = require_checkpoint(target, place)
         if checkpoint.position >= head and not target.delivery_lag(place.name, place.generation):
             return  # its runner has done it

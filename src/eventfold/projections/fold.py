@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import compress, filterfalse
+from operator import attrgetter
 from typing import Any, Protocol, cast
 
 import msgspec
@@ -89,7 +90,7 @@ class RowCache:
         self._definition, self._target, self._of, self._catches = definition, target, definition.rows, catches
         table = definition.rows.table
         self.table = generation_table(table, place.generation)
-        self._moments = any(column.kind == "moment" for column in table.columns)
+        self._moments = "moment" in map(attrgetter("kind"), table.columns)
         self._cache: dict[tuple[Any, ...], Any] = {}
         self._whole = fresh  # whatever is not in memory does not exist
         self._begun: bytearray | None = None  # rows once begun, by hash: of the others the table need not be asked
@@ -262,7 +263,7 @@ class HandlerDispatch:
     def __init__(self, definition: ProjectionDefinition, catches: type[BaseException] = Exception) -> None:
         self._definition, self._catches = definition, catches
         self._by_type: dict[type, tuple[Handler, ...]] = {}
-        self._batches = tuple(h for h in definition.handlers if h.batch)
+        self._batches: tuple[Handler, ...] = tuple(filter(attrgetter("batch"), definition.handlers))
 
     def of(self, event: Any) -> tuple[Handler, ...]:
         """Those that take one event of this class at a time."""

@@ -17,7 +17,7 @@ import msgspec
 from eventfold.concurrency import run
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.query import Cursor, Query
-from eventfold.core.tally import EMPTY_TALLY, Tally, tally
+from eventfold.core.tally import EMPTY_TALLY, MARK_EVERY_EVENTS, Tally, tally
 from eventfold.errors import (
     CursorMismatch,
     InvalidInput,
@@ -43,7 +43,6 @@ from eventfold.projections.generations import refuse_unknown_progress
 from eventfold.projections.leases import is_dead_holder, new_holder_id
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
-MARK_EVERY = 10_000  # positions between two marks of the ledger
 SELDOM = 1.0  # seconds between two moves past events that nobody asked for
 DISTURBED = 20  # times an acknowledgement is begun again because somebody changed something by hand
 
@@ -209,7 +208,7 @@ class FollowerProgress:
                 epoch=cursor.epoch,
                 seen=checkpoint.seen + taken,
                 handled=checkpoint.handled + taken,
-                mark=cursor.position // MARK_EVERY != checkpoint.position // MARK_EVERY,
+                mark=cursor.position // MARK_EVERY_EVENTS != checkpoint.position // MARK_EVERY_EVENTS,
                 stats=stats or checkpoint.stats,
             )
             try:

@@ -12,7 +12,7 @@ from typing import Any
 
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.registry import Registry
-from eventfold.core.tally import EMPTY_TALLY, tally
+from eventfold.core.tally import EMPTY_TALLY, MARK_EVERY_EVENTS, tally
 from eventfold.errors import CursorMismatch, EventfoldError, InlineFailed, LeaseLost, UnknownProjection
 from eventfold.ports.engine import Engine
 from eventfold.ports.inline import InlineRegistration, StaleRows
@@ -27,7 +27,6 @@ from eventfold.ports.target import (
 from eventfold.projections.definition import ProjectionDefinition
 from eventfold.projections.fold import HandlerDispatch, Key, RowCache, Timing, keys_in
 from eventfold.projections.page import MAX_CACHED_ROWS, DecodedEvent, HandlerFailed, PageDecoder
-from eventfold.projections.worker import MARK_EVERY_EVENTS
 
 SAVEPOINT, RELEASE, UNDO = (f"{word} eventfold_inline" for word in ("SAVEPOINT", "RELEASE", "ROLLBACK TO"))
 

@@ -44,7 +44,7 @@ from eventfold.projections.inline import (
     types_of,
 )
 from eventfold.projections.leases import new_holder_id
-from eventfold.projections.worker import PartitionWorker
+from eventfold.projections.worker import PartitionWorker, StepResult
 
 NAP = 0.01  # seconds between looks at a backfill that somebody else does
 
@@ -81,14 +81,14 @@ def register_inline(
     worker = PartitionWorker(
         definition, worker_context(log, target, lease), PartitionKey(definition.name, record.live), new_holder_id()
     )
-    while (state := catch_up(worker, 0.0)) == "held":
+    while (state := catch_up(worker, 0.0)) is StepResult.LEASE_HELD_ELSEWHERE:
         if is_registered_as(registered_by_name(log).get(definition.name), definition):
             return True
         (checkpoint,) = target.checkpoints(definition.name, record.live)
         if checkpoint.position >= run(log.engine.head()).position or is_inline([checkpoint]):
             break
         time.sleep(NAP)
-    if state in ("stopped", "paused"):
+    if state in (StepResult.STOPPED, StepResult.PAUSED):
         return False
     run(_enrol(log, _host(target), definition, record))
     return True

@@ -20,7 +20,7 @@ from hashlib import sha256
 
 from eventfold.errors import EventfoldError
 from eventfold.ports.target import Target
-from eventfold.projections.worker import PartitionWorker
+from eventfold.projections.partition_lease import PartitionLease
 
 UNKNOWN = "-"  # of a system without /proc: its leases are waited for until they expire
 START = 19  # the field of /proc/PID/stat behind the program's name: when it began, in clock ticks since the boot
@@ -93,21 +93,21 @@ class LeaseHeartbeat:
 
     def __init__(self, target: Target, lease: float) -> None:
         self._target, self._lease = target, lease
-        self._at_work: dict[PartitionWorker, float] = {}
+        self._at_work: dict[PartitionLease, float] = {}
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
 
     @contextmanager
-    def during(self, worker: PartitionWorker) -> Generator[None]:
+    def during(self, lease: PartitionLease) -> Generator[None]:
         """Around a step."""
         try:
-            self._at_work[worker] = time.monotonic()
+            self._at_work[lease] = time.monotonic()
             if self._thread is None:
                 self._start()
             yield
         finally:
-            self._at_work.pop(worker, None)
+            self._at_work.pop(lease, None)
 
     def _start(self) -> None:
         with self._starting:
@@ -119,13 +119,13 @@ class LeaseHeartbeat:
     def _beat(self) -> None:
         every = self._lease / 3
         while not self._stop.wait(every):
-            for worker, began in tuple(self._at_work.items()):
-                checkpoint = worker.checkpoint
+            for lease, began in tuple(self._at_work.items()):
+                checkpoint = lease.checkpoint
                 if checkpoint is not None and time.monotonic() - began >= every:
-                    asked = worker.context.clock()
+                    asked = lease.context.clock()
                     with suppress(EventfoldError):  # lost, or the database is away: whoever is at work finds out itself
                         self._target.renew_lease(checkpoint, self._lease, progress=False)
-                        worker.renewed(asked)
+                        lease.note_renewed(asked)
 
     def stop(self) -> None:
         """End the thread."""

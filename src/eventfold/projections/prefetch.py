@@ -33,15 +33,15 @@ StartInThread = Callable[[Coroutine[Any, Any, Prepared]], Callable[[], Prepared]
 class Prefetcher:
     """One page at most. Whoever uses `decoder` meanwhile calls `take` or `drop` first: it is for one at a time."""
 
-    def __init__(self, log: Log, query: Query, decoder: PageDecoder, aside: StartInThread | None) -> None:
-        self._log, self._query, self._decoder, self._aside = log, query, decoder, aside
+    def __init__(self, log: Log, query: Query, decoder: PageDecoder, start_in_thread: StartInThread | None) -> None:
+        self._log, self._query, self._decoder, self._start_in_thread = log, query, decoder, start_in_thread
         self._coming: tuple[Span, Callable[[], Prepared]] | None = None
         self._known: tuple[list[StoredEvent], Tally] | None = None
 
     def begin(self, span: Span) -> None:
         """Begin to read this span, whose events are all to be taken."""
-        if self._aside is not None:
-            self._coming = (span, self._aside(self._prepare(span)))
+        if self._start_in_thread is not None:
+            self._coming = (span, self._start_in_thread(self._prepare(span)))
 
     async def _prepare(self, span: Span) -> Prepared:
         page = await self._log.engine.read(self._query, span)

@@ -31,7 +31,7 @@ from eventfold.projections.generations import require_checkpoint, require_record
 from eventfold.projections.inline_admin import is_inline
 from eventfold.projections.leases import new_holder_id
 from eventfold.projections.verify import Progress
-from eventfold.projections.worker import PartitionWorker
+from eventfold.projections.worker import PartitionWorker, StepResult
 
 
 class ProjectionRebuilds:
@@ -88,7 +88,7 @@ class ProjectionRebuilds:
 
             state = catch_up(worker, CATCH_UP_TIMEOUT_S, tell, stop)
             refuse_stopped(target, place)
-            if state == "held":
+            if state is StepResult.LEASE_HELD_ELSEWHERE:
                 self._refuse_unfinished(target, place, head)
 
     def _refuse_unfinished(self, target: Target, place: PartitionKey, head: int) -> None:

@@ -20,7 +20,7 @@ from eventfold.projections.definition import ProjectionDefinition
 from eventfold.projections.failures import paused_error, stopped_error
 from eventfold.projections.generations import register
 from eventfold.projections.leases import LeaseHeartbeat, PartitionAssignment, new_holder_id
-from eventfold.projections.worker import PartitionWorker
+from eventfold.projections.worker import PartitionWorker, StepResult
 
 GATHER_S = 0.002  # seconds to wait after a ring, so that events that come one by one are taken together
 LOOK_EVERY_S = 1.0  # seconds: how often an idle worker looks whether somebody did something by hand
@@ -183,20 +183,20 @@ class _PartitionThread:
                 self._wait(look / 4)
                 continue
             self._bell.clear()
-            with self._heart.during(worker):
+            with self._heart.during(worker.lease):
                 state = run(worker.step())
             self._settled()
             self._telling.state(state, worker)
-            if state == "stopped" and worker.ended_by is not None and worker.checkpoint is not None:
+            if state is StepResult.STOPPED and worker.ended_by is not None and worker.checkpoint is not None:
                 raise stopped_error(self._definition.name, worker.checkpoint) from worker.ended_by
-            if state == "worked":
+            if state is StepResult.PROGRESSED:
                 beaten = time.monotonic()
                 continue
-            if state == "superseded":
+            if state is StepResult.SUPERSEDED:
                 return
-            if state == "idle" and self._bell.wait(look):
+            if state is StepResult.IDLE and self._bell.wait(look):
                 self._wait(GATHER_S)
-            elif state != "idle":
+            elif state is not StepResult.IDLE:
                 self._wait(look)
             if time.monotonic() - beaten >= look:
                 worker.renew_lease()
@@ -237,10 +237,10 @@ class WorkerLog:
         self._told = ""
         self._parked = 0
 
-    def state(self, state: str, worker: PartitionWorker) -> None:
+    def state(self, state: StepResult, worker: PartitionWorker) -> None:
         """What came of a step."""
-        while worker.set_aside:
-            entry = worker.set_aside.pop(0)
+        while worker.newly_parked:
+            entry = worker.newly_parked.pop(0)
             self._parked += 1
             if self._parked <= MAX_REPEATS:
                 self._warn(
@@ -251,11 +251,11 @@ class WorkerLog:
                 self._warn(
                     f"{self._name} parks more, which is told no longer: eventfold projections parked {self._name}"
                 )
-        if state == "stopped" and worker.checkpoint is not None:
+        if state is StepResult.STOPPED and worker.checkpoint is not None:
             self._once(str(stopped_error(self._name, worker.checkpoint)))
-        elif state == "paused":
+        elif state is StepResult.PAUSED:
             self._once(str(paused_error(self._name, worker.paused_because)))
-        elif state in ("worked", "idle"):
+        elif state in (StepResult.PROGRESSED, StepResult.IDLE):
             self._told = ""
 
     def trouble(self, error: EventfoldError) -> None:

@@ -12,7 +12,8 @@ from eventfold.concurrency import run, start_in_thread
 from eventfold.errors import LeaseLost
 from eventfold.ports.target import CheckpointUpdate, PartitionKey
 from eventfold.projections import projection_definition
-from eventfold.projections.worker import PartitionWorker, WorkerContext
+from eventfold.projections.partition_lease import WorkerContext
+from eventfold.projections.worker import PartitionWorker, StepResult
 from eventfold.testing.conformance.target.flights import CarrierMonth, Split, flights, folded, proved, rows
 from eventfold.wiring import projection_admin
 
@@ -27,7 +28,7 @@ def work(store: ef.Store, holder: str, lease: float, page: int = 20) -> Partitio
         time.perf_counter,
         lease=lease,
         page=page,
-        aside=start_in_thread,
+        start_in_thread=start_in_thread,
     )
     return PartitionWorker(projection_definition(CarrierMonth), means, KEY, holder)
 
@@ -37,11 +38,11 @@ def test_one_lease_has_one_holder(store: ef.Store) -> None:
     store.project(CarrierMonth)
     store.extend(flights(100), batch=5)
     first, second = work(store, "first", 10), work(store, "second", 10)
-    assert run(first.step()) == "worked"
-    assert run(second.step()) == "held"
+    assert run(first.step()) == StepResult.PROGRESSED
+    assert run(second.step()) == StepResult.LEASE_HELD_ELSEWHERE
     first.release()
-    assert run(second.step()) == "worked"
-    while run(second.step()) == "worked":
+    assert run(second.step()) == StepResult.PROGRESSED
+    while run(second.step()) == StepResult.PROGRESSED:
         continue
     second.release()
     assert rows(store) == folded(flights(100))
@@ -53,14 +54,14 @@ def test_a_runner_whose_clock_stood_still_is_fenced_off(store: ef.Store) -> None
     store.project(CarrierMonth)
     store.extend(flights(200), batch=5)
     stalled, other = work(store, "stalled", 0.05), work(store, "other", 10)
-    assert run(stalled.step()) == "worked"
+    assert run(stalled.step()) == StepResult.PROGRESSED
     time.sleep(0.1)  # the lease runs out by the target's clock, which the stalled one does not look at
-    assert run(other.step()) == "worked"
+    assert run(other.step()) == StepResult.PROGRESSED
     assert stalled.checkpoint is not None
-    assert run(stalled.step()) == "held"  # it read, folded and tried to commit with the old token
+    assert run(stalled.step()) == StepResult.LEASE_HELD_ELSEWHERE  # it folded, and tried to commit with the old token
     assert stalled.checkpoint is None
-    while run(other.step()) == "worked":
-        assert run(stalled.step()) == "held"
+    while run(other.step()) == StepResult.PROGRESSED:
+        assert run(stalled.step()) == StepResult.LEASE_HELD_ELSEWHERE
     other.release()
     assert rows(store) == folded(flights(200))
     assert proved(store)
