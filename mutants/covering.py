@@ -45,11 +45,13 @@ class Covering:
         self._data.read()
 
     def tests(self, module: Path, first: int, last: int) -> list[str]:
-        """The tests that run a line between these; for what runs at import, those that use the module."""
+        """The tests that run a line between these; for what runs at import, those of files that use the module."""
         lines = self._of(module)
         found = _tests(lines, range(first, last + 1)) or _tests(lines, [self._statement(module, first)])
-        if "" in found and found == {""}:
-            found = _tests(lines, lines)
+        if found == {""}:
+            # A default of a field is set at import and read by compiled code: no test runs a line that shows it.
+            files = {test.partition("::")[0] for test in _tests(lines, lines)}
+            found = {test for test in self.seconds if test.partition("::")[0] in files}
         return sorted(found & self.seconds.keys(), key=lambda test: self.seconds[test])
 
     def _of(self, module: Path) -> dict[int, list[str]]:

@@ -36,18 +36,18 @@ def explanations(path: Path = EXPLAINED) -> list[Explanation]:
 
 def fate(mutant: MutationSpec, result: WorkResult, known: Sequence[Explanation]) -> str:
     """The column that a mutant counts in."""
-    if result.worker_outcome is WorkerOutcome.NO_TEST:
-        return "no test"
-    if result.worker_outcome is not WorkerOutcome.NORMAL:
+    if result.worker_outcome not in (WorkerOutcome.NORMAL, WorkerOutcome.NO_TEST):
         return "open"
-    if result.test_outcome is not TestOutcome.SURVIVED:
+    if result.worker_outcome is WorkerOutcome.NORMAL and result.test_outcome is not TestOutcome.SURVIVED:
         return "timed out" if result.output == TIMED_OUT else "killed"
     before, after = changed(result)
     is_known = any(
         mutant.module_path.as_posix().endswith(each.module) and each.before == before and each.after in ("*", after)
         for each in known
     )
-    return "explained" if is_known else "survived"
+    if is_known:
+        return "explained"
+    return "no test" if result.worker_outcome is WorkerOutcome.NO_TEST else "survived"
 
 
 def changed(result: WorkResult) -> tuple[str, str]:

@@ -46,7 +46,14 @@ def run_tests(tests: Sequence[str], copied: Path, seconds: float) -> int | None:
 
 
 def try_mutant(mutant: MutationSpec, tests: Sequence[str], copied: Path, seconds: float) -> WorkResult:
-    """Change the file, run the tests, put the file back."""
+    """Change the file, run the tests, put the file back. Where cosmic-ray cannot make the change, say so and go on."""
+    try:
+        return _try(mutant, tests, copied, seconds)
+    except AttributeError as error:
+        return WorkResult(WorkerOutcome.ABNORMAL, output=f"cosmic-ray cannot make this change: {error}")
+
+
+def _try(mutant: MutationSpec, tests: Sequence[str], copied: Path, seconds: float) -> WorkResult:
     operator = get_operator(mutant.operator_name)(**mutant.operator_args)
     with use_mutation(mutant.module_path, operator, mutant.occurrence) as (before, after):
         if after is None:
