@@ -92,7 +92,7 @@ def _install(root: Path, wheels: Path) -> None:
     (wheel,) = wheels.glob("eventfold-*.whl")
     _within(root, "python3", "-m", "venv", "/venv")
     pip = ["/venv/bin/python", "-m", "pip", "--disable-pip-version-check", "-q", "install"]
-    offline = ["--no-index", "--find-links", "/wheels"]
+    offline = ["--no-index", "-f", "/wheels"]  # the wheels brought along, and no registry
     _within(root, *pip, *offline, "--upgrade", "pip")
     _within(root, *pip, *offline, "--group", "dev", f"/wheels/{wheel.name}[{EXTRAS}]")
 

@@ -25,8 +25,8 @@ WARM = 3
 BOUNDS = {
     "append": (20, 8, 94, 28),
     "decide": (22, 9, 173, 39),
-    "project": (12, 9, 280, 46),
-    "rows": (7, 4, 65, 18),
+    "project": (12, 9, 281, 46),
+    "rows": (7, 4, 66, 18),
 }
 UNTIL = {
     "append": "`store.append(event)` to COMMIT",
