@@ -87,7 +87,7 @@ def test_a_projection_that_stops_says_where_and_why(store: ef.Store) -> None:
     assert status.state == "stopped"
     assert "Stopped at event 3" in status.sentence
     with pytest.raises(ProjectionStopped, match="cannot bear 13"):
-        store.wait(Careful, timeout=1)
+        store.wait(Careful, timeout=60)
     POISON.clear()
     store.projections.resume(Careful)
     store.project(Careful)
@@ -379,14 +379,14 @@ def test_a_runner_notices_what_is_done_by_hand(shared_url: str) -> None:
             POISON.clear()
             desk.projections.resume(Careful)
             desk.projections.retry(Lenient)
-            assert desk.wait(Careful, timeout=5)
+            assert desk.wait(Careful, timeout=60)
             until(lambda: not desk.projections.parked(Lenient))
             assert delays(desk) == {"a": [13], "b": [1]}
             assert not runner.failed
         assert proved(desk)
 
 
-def until(true: Callable[[], bool], seconds: float = 5.0) -> None:
+def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait for something that is bound to come about."""
     ends = time.monotonic() + seconds
     while not true():

@@ -192,7 +192,7 @@ def test_a_rebuild_under_live_writes_ends_exact(shared_url: str) -> None:
             finally:
                 stop.set()
                 writer.join()
-            desk.wait(CarrierMonth, timeout=20)
+            desk.wait(CarrierMonth, timeout=60)
             assert not runner.failed
             assert rows(desk) == folded(flights(written[0]))
         assert proved(desk)

@@ -91,7 +91,7 @@ def test_runners_that_fight_for_short_leases_skip_and_repeat_nothing(shared_url:
     with ef.Store(shared_url) as store:
         store.project(CarrierMonth)
         store.extend(flights(1_500), batch=5)
-        ends = time.monotonic() + 20
+        ends = time.monotonic() + 90
         lost = [0, 0, 0]
 
         def fight(number: int) -> None:
@@ -124,10 +124,10 @@ def test_partitions_are_shared_between_runners(shared_url: str) -> None:
         second = other.run(Split)
         try:
             store.append(*flights(50, 300))
-            store.wait(Split, timeout=20)
+            store.wait(Split, timeout=60)
             first.stop()
             other.append(*flights(50, 350))
-            other.wait(Split, timeout=20)
+            other.wait(Split, timeout=60)
         finally:
             first.stop()
             second.stop()
