@@ -28,7 +28,7 @@ from tests.programs import Missing
 SUPERUSER = "eventfold"
 PASSWORD = "not-a-secret"
 UNPRIVILEGED = ("postgres", "nobody")
-PATIENCE = 30.0  # seconds a server may take to start or to stop
+PATIENCE = 80.0  # seconds a server may take to start or to stop
 _PORTS: list[socket.socket] = []  # bound until this process ends, see free_port
 LEAST_ROOM = 4 << 30  # bytes: the write-ahead log alone may take one
 
