@@ -113,7 +113,7 @@ class PostgresServer:
         """Start it and wait until it answers."""
         settings = {
             "listen_addresses": "127.0.0.1",
-            "unix_socket_directories": str(self.folder),
+            "unix_socket_directories": "",  # whose paths may not be long
             "fsync": "on",
             "max_connections": "150",
             "log_min_messages": "warning",
