@@ -215,6 +215,6 @@ def test_a_target_that_becomes_read_only_loses_nothing(tmp_path: Path, server: P
                 time.sleep(0.02)
             assert "Grant the user the right to write there" in str(running.trouble["guarded"])
             set_read_only("off")
-            store.wait(Guarded, timeout=30)
+            store.wait(Guarded, timeout=60)
         assert rows(store, Guarded) == folded(flights(20))
         assert all(proof.proved for proof in store.projections.verify(Guarded))
