@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time as _time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import apsw
@@ -443,10 +444,22 @@ class SqliteEngine:
 
     def backup(self, path: str) -> None:
         """A consistent copy at another path, made while the store is in use; it begins a new epoch."""
+        complete = False
+
+        def copy(connection: apsw.Connection) -> None:
+            nonlocal complete
+            backup(connection, path)
+            complete = True
+
         try:
-            self._reading_once(lambda connection: backup(connection, path))
-        except apsw.Error as error:
-            raise translated(error, self._file.path) from error
+            self._reading_once(copy)
+        except BaseException as error:
+            if complete:  # the file was found overwritten afterwards: pages of two files may be in the copy
+                with suppress(OSError):
+                    os.remove(path)
+            if isinstance(error, apsw.Error):
+                raise translated(error, self._file.path) from error
+            raise
 
     async def close(self) -> None:
         """See the port. In a forked child nothing is closed: it is the parent's."""
