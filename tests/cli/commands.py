@@ -27,7 +27,7 @@ from typer.testing import CliRunner
 from eventfold.cli import app
 
 APPS = Path(__file__).parent / "apps"
-PATIENCE = 30.0  # seconds any command may take
+PATIENCE = 90.0  # seconds any command may take
 ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 

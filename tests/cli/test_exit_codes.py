@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -197,20 +198,29 @@ def test_a_missing_extra_is_named(blocked: list[str], words: list[str], extra: s
     assert len(done.stderr.splitlines()) == 2
 
 
+def spent(command: Sequence[str], folder: Path) -> float:
+    """The seconds of processor time that a command takes."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, cwd=folder, capture_output=True, timeout=PATIENCE, env=environment())
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
 def test_the_version_is_told_quickly_and_alone(tmp_path: Path) -> None:
-    """Neither engine nor demo nor terminal library is imported for it; under 200 ms of processor time, at best."""
+    """Neither engine nor demo nor terminal library is imported for it; under 200 ms of processor time, at best.
+
+    On a machine on which Python alone takes more than 10 ms to start, under twenty times as long as that.
+    """
     ran = process("--version", folder=tmp_path)
     assert (ran.code, ran.err) == (0, "")
     assert ran.out.startswith("eventfold ") and len(ran.out.splitlines()) == 1
     assert run("--version").out == run("-V").out == ran.out
-    best, tries = 9.0, 15  # a machine that is busy with other things slows every one of them
-    while best >= 0.2 and tries:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        process("--version", folder=tmp_path)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        best = min(best, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    best, most, tries = 9.0, 0.2, 15  # a machine that is busy with other things slows every one of them
+    while best >= most and tries:
+        most = max(0.2, 20 * spent([sys.executable, "-c", "pass"], tmp_path))
+        best = min(best, spent([*COMMAND, "--version"], tmp_path))
         tries -= 1
-    assert best < 0.2
+    assert best < most
 
 
 def test_a_command_imports_only_what_it_needs(bank: str, tmp_path: Path) -> None:

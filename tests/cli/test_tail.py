@@ -178,7 +178,11 @@ def test_a_killed_tail_resumes_by_its_name_and_is_proved(bank: str, tmp_path: Pa
         assert [position(running.line()) for _ in range(6)] == [1, 2, 3, 4, 5, 6]
         refused = run("tail", bank, "--json", "--name", "mailer", "--once")
         assert (refused.code, refused.error["error"]) == (1, "lease-held")
-        time.sleep(0.2)  # the page is shown before it is acknowledged
+        deadline = time.monotonic() + PATIENCE
+        with Store(bank) as store:  # the page is shown before it is acknowledged
+            while store.projections.checkpoints("mailer")[0].position < 6:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
         running.send(signal.SIGKILL)
     assert run("append", bank, "Noted while nobody looked").code == 0
     ran = run("tail", bank, "--json", "--name", "mailer", "--once", "--limit", "1")

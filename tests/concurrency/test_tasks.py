@@ -264,7 +264,7 @@ def test_a_timeout_in_the_middle_of_a_commit_is_a_timeout() -> None:
                 gate = faults.hold()
                 event = NewEvent(new_id(), "races.written", 1, b'{"writer":"slow","number":0}', ())
                 with pytest.raises(TimeoutError):
-                    await limit(store.append_encoded(event), 0.1)
+                    await limit(store.append_encoded(event), 1.0)  # by when its commit has begun
                 assert await asyncio.to_thread(gate.arrived)
                 gate.open()
                 receipt = await store.append_encoded(event)

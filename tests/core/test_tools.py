@@ -76,7 +76,7 @@ def test_a_commit_can_be_delayed_or_held() -> None:
         thread.start()
         assert gate.arrived()
         assert store.head() == 1
-    thread.join(10)
+    thread.join(60)
     assert store.head() == 2
 
 

@@ -120,7 +120,7 @@ def test_another_limit_is_refused_and_nothing_is_written(small: Run) -> None:
 def test_a_store_of_someone_else_is_refused(tmp_path: Path) -> None:
     """A store with other events is left as it is."""
 
-    class Opened(ef.Event):
+    class Opened(ef.Event, type="someone-elses.opened"):
         account: ef.Tag
 
     path = str(tmp_path / "bank.db")

@@ -156,7 +156,7 @@ def test_decisions_in_flight_are_made_again(failover: Failover) -> None:
         assert gate.arrived()
         failover.fail_over()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert sorted(done) == [6, 7]
     assert [r.event.n for r in store.read(Query.of(tags="seat:a"))] == list(range(1, 8))
 
@@ -517,7 +517,7 @@ def test_a_memory_engine_refuses_a_condition_of_another_epoch() -> None:
         assert done.receipt.epoch == 2
 
 
-def soon(true: Callable[[], Any], seconds: float = 20.0) -> bool:
+def soon(true: Callable[[], Any], seconds: float = 60.0) -> bool:
     """Whether something comes true within a time."""
     ends = time.monotonic() + seconds
     while not true():

@@ -25,7 +25,7 @@ from examples import web_async, web_sync
 from examples.bank import Account, MoneyDeposited
 from tests.support.servers.postgres import free_port
 
-PATIENCE = 20.0  # seconds
+PATIENCE = 60.0  # seconds
 ROOT = Path(__file__).parents[2]
 Message = dict[str, Any]
 

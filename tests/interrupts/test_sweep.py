@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +23,7 @@ from tests.support.servers.postgres import shared
 
 # What is raised in a finaliser is reported and goes no further.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+ROOT = Path(__file__).parents[2]
 ACTS = ("decide_warm", "decide_cold", "append", "follow", "follow_on", "read", "lock")
 EVERY = 1 if os.environ.get("EVENTFOLD_SWEEP") else 0  # 0: a sample
 
@@ -34,7 +37,18 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors are counted by Linux")
 @pytest.mark.parametrize("act", ACTS)
 def test_an_exception_at_any_instruction_is_survived(act: str, url: str) -> None:
-    """Interrupt, then use the store from another thread: in time, with everything acknowledged there once."""
+    """Interrupt, then use the store from another thread: in time, with everything acknowledged there once.
+
+    In a process of its own, whose descriptors and threads are counted.
+    """
+    code = "import sys; from tests.interrupts.test_sweep import survive; survive(*sys.argv[1:])"
+    command = [sys.executable, "-W", "ignore", "-c", code, act, url]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=170)
+    assert ran.returncode == 0, ran.stderr[-5_000:]
+
+
+def survive(act: str, url: str) -> None:
+    """What that process does."""
     before, threads = descriptors(), threading.active_count()
     with ef.Store(url) as store:
         sweep = Sweep(store)

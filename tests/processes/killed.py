@@ -26,7 +26,7 @@ def live(url: str, life: int, begun: int) -> None:
         store.append(OrderPlaced(f"o-{life}"), key=f"place-{life}")
         if life % 3 == 0:
             store.append(Paid(f"o-{life}"), key=f"pay-{life}")
-        time.sleep(10)
+        time.sleep(600)
 
 
 def main(url: str, lives: int, seed: int, longest: float) -> None:
@@ -44,7 +44,7 @@ def main(url: str, lives: int, seed: int, longest: float) -> None:
             finally:
                 os._exit(1)
         if chance.random() < 0.8:  # the others are killed while they begin
-            select.select([begun], [], [], 5.0)  # however busy the machine is
+            select.select([begun], [], [], 60.0)  # however busy the machine is
         time.sleep(chance.uniform(0.0, longest))
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)

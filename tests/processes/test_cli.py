@@ -101,13 +101,13 @@ def test_it_runs_a_process_until_it_is_asked_to_end(folder: Path) -> None:
     running = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
     try:
         with ef.Store(str(folder / "shop.db")) as store:
-            ends = time.monotonic() + 30
+            ends = time.monotonic() + 90
             while "waiting" not in [r.event.order for r in store.read(ef.Query.of(types=[Reminded]))]:
                 assert time.monotonic() < ends
                 time.sleep(0.05)
     finally:
         running.send_signal(signal.SIGINT)
-        _, said = running.communicate(timeout=30)
+        _, said = running.communicate(timeout=60)
     assert running.returncode == 130, said
     assert "shop_payment is running" in said
 

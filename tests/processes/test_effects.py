@@ -40,7 +40,7 @@ class Failing:
         return failing
 
 
-def until(condition: Any, patience: float = 20.0) -> None:
+def until(condition: Any, patience: float = 60.0) -> None:
     """Wait for something to become true."""
     ends = time.monotonic() + patience
     while not condition():

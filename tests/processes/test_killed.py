@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -22,7 +23,7 @@ def test_nothing_is_lost_or_done_twice_through_kill_9(
     engine: str, lives: int, longest: float, tmp_path: Path, mails: Path
 ) -> None:
     """Every timer fires once, every command is decided once, every effect happens at least once with the same key."""
-    url = str(tmp_path / "shop.db") if engine == "sqlite" else shared().url(schema=f"killed_{lives}")
+    url = str(tmp_path / "shop.db") if engine == "sqlite" else shared().url(schema=f"s{uuid4().hex[:12]}")
     command = [sys.executable, "-W", "ignore", "-m", "tests.processes.killed", url, str(lives), "7", str(longest)]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=160)
     assert ran.stdout.strip() == str(lives), ran.stderr[-4000:]

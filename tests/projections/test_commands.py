@@ -105,7 +105,7 @@ def test_a_rebuild_that_is_interrupted_is_gone_on_with(desk: Desk) -> None:
     """Ctrl-C in the middle: what is done is kept, the next rebuild begins there, and the comparison finds it equal."""
     desk("run", "air_models:Plain", "--once", group="")
     before = ["projections", "rebuild", desk.url, "plain"]
-    code, shown = on_terminal(*before, folder=desk.folder, interrupt_after="events/s", PACE="0.02")
+    code, shown = on_terminal(*before, folder=desk.folder, interrupt_after="events/s", PACE="0.05")
     assert code == 130, shown
     with ef.Store(desk.url) as store:
         (left,) = [each for each in store.projections.checkpoints("plain") if each.place.generation == 2]
@@ -124,7 +124,7 @@ def test_a_runner_asked_to_end_finishes_its_page(desk: Desk, number: signal.Sign
     codes = ["air_models:Plain", "air_models:Apart", "air_models:Stops"]
     with started("run", desk.url, *codes, folder=desk.folder) as running:
         with ef.Store(desk.url) as store:
-            ends = time.monotonic() + 25
+            ends = time.monotonic() + 60
             while not _through(store):
                 assert time.monotonic() < ends
                 time.sleep(0.05)
@@ -149,7 +149,7 @@ def test_a_second_signal_ends_a_runner_at_once(desk: Desk, number: signal.Signal
         assert running.line() == "begun"
         running.send(number)
         with pytest.raises(subprocess.TimeoutExpired):
-            running._process.wait(0.5)
+            running._process.wait(2)
         running.send(number)
         assert running.end()[0] == 128 + number
 

@@ -89,7 +89,7 @@ class EndedProcess(Process, name="ended_process", start="beginning", attempts=1)
         end(event.order)
 
 
-def until(holds: Callable[[], bool], seconds: float = 20) -> None:
+def until(holds: Callable[[], bool], seconds: float = 60) -> None:
     """Wait for a condition."""
     deadline = time.monotonic() + seconds
     while not holds():
@@ -111,7 +111,7 @@ def test_a_read_model_stops_and_the_runner_says_so(model: type[ef.Projection]) -
         store.append(EndedEvent("a"))
         store.append(EndedEvent("b"))
         with store.run(model) as running:
-            assert running.wait(20)
+            assert running.wait(60)
             error = next(iter(running.failed.values()))
         assert isinstance(error, ProjectionStopped)
         assert type(error.__cause__) is type(RAISED["b"])
@@ -134,7 +134,7 @@ def test_what_parks_parks_it_and_goes_on() -> None:
         store.append(EndedEvent("c"))
         with store.run(EndingParks, ended_effect, EndedProcess) as running:
             for name in ("ended_parks", "ended_effect", "ended_process"):
-                store.wait(name, timeout=20)
+                store.wait(name, timeout=60)
                 assert [entry.position for entry in store.projections.parked(name)] == [1]
                 assert type(RAISED["b"]).__name__ in store.projections.status(name)[0].sentence
             assert running.running
@@ -157,5 +157,5 @@ def test_a_clock_that_ends_its_thread_is_told() -> None:
         raise RAISED["b"]
 
     with ef.Store("memory:") as store, store.run(EndedProcess, clock=clock) as running:
-        assert running.wait(20)
+        assert running.wait(60)
         assert isinstance(running.failed["timers"], ProcessError)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -136,7 +138,7 @@ def test_a_target_that_is_away_is_waited_for(file_store: ef.Store, tmp_path: Pat
         file_store.project(Away)
     away.mkdir()
     with file_store.run(Away) as runner:
-        file_store.wait(Away, timeout=10)
+        file_store.wait(Away, timeout=60)
         assert not runner.failed
     assert rows(file_store, Away) == folded(flights(50))
 
@@ -148,7 +150,7 @@ def test_the_store_file_serves_appends_while_handlers_are_slow(tmp_path: Path) -
         tables = {"slow": "carrier TEXT NOT NULL"}
 
         def departed(self, event: Departed, tx: ef.Transaction) -> None:
-            time.sleep(0.01)
+            time.sleep(0.03)
             tx.execute("INSERT INTO {slow} VALUES (?)", (event.carrier,))
 
     with ef.Store(f"{tmp_path}/s.db") as store:
@@ -161,7 +163,7 @@ def test_the_store_file_serves_appends_while_handlers_are_slow(tmp_path: Path) -
                 store.append(Departed(f"e{number}", 1, 1))
                 longest = max(longest, time.perf_counter() - began)
                 time.sleep(0.01)
-            assert longest < 1.0  # 300 events at 10 ms would be 3 s in one transaction
+            assert longest < 4.0  # 300 events at 30 ms would be 9 s in one transaction
             (status,) = store.projections.status(Slow)
             assert status.behind
             assert "takes" in status.sentence
@@ -215,20 +217,34 @@ async def everything(url: str) -> None:
         assert ticks[0] > 1
 
 
+IDLE = """
+import sys, time
+import eventfold as ef
+from tests.projections.flights import CarrierMonth, flights
+
+def spent():
+    began = time.process_time()
+    time.sleep(2.0)
+    return (time.process_time() - began) / 2.0
+
+with ef.Store(sys.argv[1]) as store:
+    store.extend(flights(10))
+    store.project(CarrierMonth)
+    stop = store.engine.watch(lambda: None)
+    watching = spent()
+    with store.run(CarrierMonth):
+        running = spent()
+    stop()
+print(running - watching)
+"""
+
+
 def test_an_idle_runner_costs_next_to_nothing(tmp_path: Path) -> None:
-    """Below one hundredth of a core, signs of life included, beside what watching the file costs anyhow."""
+    """Below one hundredth of a core, signs of life included, beside what watching the file costs anyhow.
 
-    def spent() -> float:
-        began = time.process_time()
-        time.sleep(2.0)
-        return (time.process_time() - began) / 2.0
-
-    with ef.Store(f"{tmp_path}/s.db") as store:
-        store.extend(flights(10))
-        store.project(CarrierMonth)
-        stop = store.engine.watch(lambda: None)
-        watching = spent()
-        with store.run(CarrierMonth):
-            running = spent()
-        stop()
-    assert running - watching < 0.01
+    In a process that does nothing else.
+    """
+    command = [sys.executable, "-c", IDLE, str(tmp_path / "s.db")]
+    ran = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=100)
+    assert ran.returncode == 0, ran.stderr
+    assert float(ran.stdout) < 0.01

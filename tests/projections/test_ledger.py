@@ -119,7 +119,7 @@ def test_a_checkpoint_ahead_of_the_log_is_refused(store: ef.Store) -> None:
     with pytest.raises(CursorMismatch, match="position 80"):
         store.project(CarrierMonth)
     with store.run(CarrierMonth) as runner:
-        assert runner.wait(timeout=5)
+        assert runner.wait(timeout=60)
         assert isinstance(runner.failed["carrier_month"], CursorMismatch)
     (proof,) = store.projections.verify(CarrierMonth)
     assert not proof.proved
@@ -159,7 +159,7 @@ def test_a_cursor_moves_over_what_does_not_match(store: ef.Store) -> None:
     store.project(CarrierMonth)
     last = store.append(*(Other(f"t{n}") for n in range(30))).last
     store.project(CarrierMonth)
-    assert store.wait(CarrierMonth, last, timeout=1) == last
+    assert store.wait(CarrierMonth, last, timeout=60) == last
     (proof,) = store.projections.verify(CarrierMonth)
     assert proof.proved
     assert (proof.counted, proof.position) == (20, 50)

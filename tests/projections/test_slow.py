@@ -21,8 +21,8 @@ from eventfold.projections.runner import Runner
 from tests.projections.flights import Cancelled, CarrierMonth, Departed, flights, folded, proved, rows
 from tests.support.servers.postgres import PostgresServer
 
-LEASE = 0.3  # seconds
-SLOW = 0.8  # seconds: much longer than the lease
+LEASE = 1.5  # seconds: long enough for a sign of life on a machine with much else to do
+SLOW = 2.5  # seconds: much longer than the lease
 taken: Counter[tuple[str, str]] = Counter()
 
 
@@ -85,11 +85,11 @@ def runners(projection: ProjectionLike, *stores: ef.Store) -> Iterator[list[Runn
 def test_a_handler_slower_than_its_lease_keeps_it(shared_url: str, kind: str, projection: ProjectionLike) -> None:
     """Two runners, each willing to take over: every event is handed to a handler once, and they get through."""
     taken.clear()
-    names = [f"{kind}{number}" for number in range(3)]
+    names = [f"{kind}{number}" for number in range(2)]
     with ef.Store(shared_url) as store, ef.Store(shared_url) as other:
         receipt = store.append(*[SlowLanding(flight, "22L") for flight in names])
         with runners(projection, store, other):
-            store.wait(projection, receipt.last, timeout=30)
+            store.wait(projection, receipt.last, timeout=120)
         assert taken == Counter({(kind, flight): 1 for flight in names})
         assert proved(store)
 
@@ -103,12 +103,12 @@ def test_a_handler_that_hangs_is_told_though_its_lease_is_kept(shared_url: str) 
             runway: str
 
             def evolve(self, event: SlowLanding) -> None:
-                hangs.wait(30)
+                hangs.wait(150)
 
         with runners(Hanging, store):
             try:
                 store.append(SlowLanding("h", "4R"))
-                ends = time.monotonic() + 25
+                ends = time.monotonic() + 60
                 while "a handler has not returned" not in (said := store.projections.status(Hanging)[0].sentence):
                     assert time.monotonic() < ends, said
                     time.sleep(0.1)
@@ -153,7 +153,7 @@ def test_what_goes_wrong_in_the_background_is_told(store: ef.Store, caplog: pyte
 
     with caplog.at_level(logging.WARNING, "eventfold"), store.run(Ill, IllApart):
         store.append(SlowLanding("a", "13"), SlowLanding("b", "22"))
-        ends = time.monotonic() + 20
+        ends = time.monotonic() + 60
         while not (told("ill stopped at event 1") and told("ill_apart parked event 1 (SlowLanding) of 13")):
             assert time.monotonic() < ends, caplog.text
             time.sleep(0.02)
@@ -209,12 +209,12 @@ def test_a_target_that_becomes_read_only_loses_nothing(tmp_path: Path, server: P
             store.wait(Guarded)
             set_read_only("on")
             store.append(*flights(10, 10))
-            ends = time.monotonic() + 20
+            ends = time.monotonic() + 60
             while "read-only" not in str(running.trouble.get("guarded")):
                 assert time.monotonic() < ends, running.trouble
                 time.sleep(0.02)
             assert "Grant the user the right to write there" in str(running.trouble["guarded"])
             set_read_only("off")
-            store.wait(Guarded, timeout=30)
+            store.wait(Guarded, timeout=60)
         assert rows(store, Guarded) == folded(flights(20))
         assert all(proof.proved for proof in store.projections.verify(Guarded))

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import msgspec
 import psycopg
@@ -47,19 +48,34 @@ def said(store: ef.Store, name: str = "slow") -> tuple[str, str]:
 
 @contextmanager
 def working(store: ef.Store, steps: int, page: int = 10) -> Iterator[PartitionWorker]:
-    """A worker that has done some steps and still holds its lease."""
-    desk = store.projections
-    means = worker_context(desk.log, desk.target(Slow), 10)
-    worker = PartitionWorker(
-        projection_definition(Slow), msgspec.structs.replace(means, page=page), PartitionKey("slow", 1), "worker"
-    )
-    for _ in range(steps):
-        run(worker.step())
+    """A worker that has done some steps and still holds its lease.
+
+    Only `Slow` takes time by its clock: what a busy machine adds is not what these tests are about.
+    """
+    admin = store.projections
+    passed, sleep, me = [0.0], time.sleep, threading.get_ident()
+
+    def clock() -> float:
+        passed[0] += 1e-5
+        return passed[0]
+
+    def sleeping(seconds: float) -> None:
+        if threading.get_ident() == me:
+            passed[0] += seconds
+        else:
+            sleep(seconds)
+
+    context = msgspec.structs.replace(worker_context(admin.log, admin.target(Slow), 100), page=page, clock=clock)
+    worker = PartitionWorker(projection_definition(Slow), context, PartitionKey("slow", 1), "worker")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(time, "sleep", sleeping)
+        for _ in range(steps):
+            run(worker.step())
     yield worker
     worker.release()
 
 
-def until(true: Callable[[], bool], seconds: float = 15.0) -> None:
+def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait for something that is bound to come about."""
     ends = time.monotonic() + seconds
     while not true():
@@ -71,12 +87,14 @@ def test_never_run_and_not_running_since(store: ef.Store) -> None:
     """Nobody runs it: since when, how many events wait, and what to do."""
     store.project(Slow)
     assert said(store) == ("idle", "Current; nobody runs it.")
+    days = {time.strftime("%Y-%m-%d", time.gmtime())}
     store.append(Departed("a", 0, 1))
     state, sentence = said(store)
+    days.add(time.strftime("%Y-%m-%d", time.gmtime()))
     assert state == "idle"
     since = re.fullmatch(r"Not running since (\S+ \S+)Z; 1 event waits: start a runner \(eventfold run\)\.", sentence)
     assert since is not None
-    assert since[1].startswith(time.strftime("%Y-%m-%d", time.gmtime()))
+    assert since[1][:10] in days
 
 
 def test_catching_up_tells_the_rate_and_how_long(store: ef.Store) -> None:
@@ -93,9 +111,9 @@ def test_catching_up_tells_the_rate_and_how_long(store: ef.Store) -> None:
 
 
 def test_falling_behind_when_the_log_is_faster(store: ef.Store) -> None:
-    """A millisecond an event, and more than a thousand were written every one of the last ten seconds."""
+    """Four milliseconds an event, and more than that were written every one of the last ten seconds."""
     store.project(Slow)
-    store.extend((Departed("a", 1, 1) for _ in range(12_000)), batch=20)
+    store.extend((Departed("a", 4, 1) for _ in range(12_000)), batch=20)
     with working(store, 2):
         (status,) = store.projections.status("slow")
     assert status.trend == "losing"
@@ -109,7 +127,7 @@ def test_a_slow_handler_is_named_with_its_time(store: ef.Store) -> None:
     with working(store, 1, page=4):
         state, sentence = said(store)
     assert state == "behind"
-    assert re.fullmatch(r"16 events behind: evolve takes [4-9]\d ms per event\.", sentence)
+    assert re.fullmatch(r"16 events behind: evolve takes 40 ms per event\.", sentence)
 
 
 def test_parked_is_told_with_its_keys_also_while_behind(store: ef.Store) -> None:
@@ -138,16 +156,16 @@ def test_a_handler_that_does_not_return_is_told(store: ef.Store) -> None:
             if store.engine.name == "memory":
                 free.set()  # its rows live in one connection, which nobody could ask meanwhile
             hanging.set()
-            free.wait(20)
+            free.wait(150)
 
     with store.run(Hanging):
         store.append(Departed("a", 1, 1))
-        assert hanging.wait(10)
+        assert hanging.wait(60)
         if store.engine.name != "memory":
             until(lambda: said(store, "hanging")[1].endswith("a handler has not returned."))
             assert said(store, "hanging")[0] == "behind"
         free.set()
-        store.wait(Hanging, timeout=10)
+        store.wait(Hanging, timeout=60)
 
 
 WRITER = {
@@ -164,7 +182,7 @@ def test_whoever_keeps_a_runner_from_writing_a_file_is_named(tmp_path: Path, how
     with ef.Store(path) as store:
         store.project(CarrierMonth)
         store.extend(flights(100))
-        code = f"{WRITER[how]}\nprint(flush=True)\nsys.stdin.read()"
+        code = f"import sys\nsys.stdin.readline()\n{WRITER[how]}\nprint(flush=True)\nsys.stdin.read()"
         writer = subprocess.Popen([sys.executable, "-c", code, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert writer.stdin is not None
         assert writer.stdout is not None
@@ -173,9 +191,11 @@ def test_whoever_keeps_a_runner_from_writing_a_file_is_named(tmp_path: Path, how
             place = PartitionKey("carrier_month", 1)
             held = desk.target(CarrierMonth)  # a runner that has the lease already
             worker = PartitionWorker(
-                projection_definition(CarrierMonth), worker_context(desk.log, held, 10), place, f"h:{os.getpid()}:1"
+                projection_definition(CarrierMonth), worker_context(desk.log, held, 100), place, f"h:{os.getpid()}:1"
             )
-            assert run(worker._claim())  # pyright: ignore[reportPrivateUsage]
+            assert run(worker.lease.claim())  # pyright: ignore[reportPrivateUsage]
+            writer.stdin.write(b"\n")
+            writer.stdin.flush()
             writer.stdout.readline()
             thread = threading.Thread(target=lambda: run(worker.step()))
             thread.start()
@@ -184,7 +204,7 @@ def test_whoever_keeps_a_runner_from_writing_a_file_is_named(tmp_path: Path, how
             assert said(store, "carrier_month")[0] == "behind"
         finally:
             writer.stdin.close()
-            writer.wait(10)
+            writer.wait(60)
             writer.stdout.close()
         thread.join()
         worker.release()
@@ -199,14 +219,15 @@ def test_whoever_keeps_a_runner_from_writing_to_a_server_is_named(
     server: object, request: pytest.FixtureRequest, lock: str
 ) -> None:
     """Another session has locked the checkpoint's row, or the table of the rows: by its backend, name and state."""
-    url: str = request.getfixturevalue("server").url(schema="blocked")
+    schema = f"blocked_{uuid4().hex[:12]}"
+    url: str = request.getfixturevalue("server").url(schema=schema)
     with ef.Store(url) as store:
         store.project(CarrierMonth)
         store.extend(flights(20))
         plain = url.partition("?")[0]
         with psycopg.connect(plain, application_name="monthly report") as other, store.run(CarrierMonth) as runner:
             store.wait(CarrierMonth)
-            other.execute("SET search_path = blocked")
+            other.execute(f"SET search_path = {schema}".encode())
             other.execute(lock.encode())
             store.extend(flights(100, 20))
             wanted = f": for a lock held by backend {other.info.backend_pid} (monthly report, user "
@@ -214,7 +235,7 @@ def test_whoever_keeps_a_runner_from_writing_to_a_server_is_named(
             assert said(store, "carrier_month")[0] == "behind"
             assert "idle in transaction for " in said(store, "carrier_month")[1]
             other.rollback()
-            store.wait(CarrierMonth, timeout=10)
+            store.wait(CarrierMonth, timeout=60)
             assert not runner.failed
         store.projections.remove(CarrierMonth)
 

@@ -24,7 +24,7 @@ class Shared(ef.Projection, name="status_shared", partitions=3):
 
 def until(holds: Callable[[], bool]) -> None:
     """Wait for a condition."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < deadline, "it did not come about in time"
         time.sleep(0.01)
@@ -78,7 +78,7 @@ def test_a_partition_that_no_runner_takes_for_long_is_told(store: ef.Store, monk
     assert status.sentence.startswith("Partition 0 is not running since ")
 
 
-@pytest.mark.parametrize("skew", [10, -10])
+@pytest.mark.parametrize("skew", [100, -100])
 def test_the_clock_of_the_machine_that_asks_is_not_asked(
     store: ef.Store, monkeypatch: pytest.MonkeyPatch, skew: int
 ) -> None:
@@ -87,7 +87,7 @@ def test_the_clock_of_the_machine_that_asks_is_not_asked(
     store.project(Shared)
     target = store.projections.target(Shared)
     for held in store.projections.checkpoints(Shared):
-        assert target.claim(held.place, "runner-1", 5.0) is not None
+        assert target.claim(held.place, "runner-1", 60.0) is not None
     was, now = time.time_ns, target.now
     monkeypatch.setattr(target, "now", lambda: now() - (skew * 1_000_000 if "postgres" not in target.address else 0))
     monkeypatch.setattr(time, "time_ns", lambda: was() + skew * 1_000_000_000)  # on a file, target.now takes it back

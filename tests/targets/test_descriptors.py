@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -28,13 +30,10 @@ class Row(ef.Projection, name="descriptors_row"):
         self.n += 1
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the system does not list descriptors")
-@pytest.mark.parametrize("kind", ["sqlite", "sqlite+pysqlite", "duckdb"])
-def test_threads_that_end_leave_no_descriptor(kind: str, tmp_path: Path) -> None:
-    """A thread for each request asks for rows and has them brought up to date; a few descriptors are kept."""
-    target = f"{kind}:{'///' if '+' in kind else ''}{tmp_path}/rows.{kind[:4]}"
+def count(target: str, log: str) -> None:
+    """Ask for rows in one thread after the other; prints how many descriptors this process has after 8 and after 48."""
     counts: list[int] = []
-    with ef.Store(str(tmp_path / "log.db"), target=target) as store:
+    with ef.Store(log, target=target) as store:
         store.append(Paid("a"))
         store.project(Row)
 
@@ -50,4 +49,20 @@ def test_threads_that_end_leave_no_descriptor(kind: str, tmp_path: Path) -> None
                 thread.join()
             found.append(len(os.listdir("/proc/self/fd")))
     assert counts == [1] * 48
-    assert found[1] <= found[0] + 4
+    print(*found)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the system does not list descriptors")
+@pytest.mark.parametrize("kind", ["sqlite", "sqlite+pysqlite", "duckdb"])
+def test_threads_that_end_leave_no_descriptor(kind: str, tmp_path: Path) -> None:
+    """A thread for each request asks for rows and has them brought up to date; a few descriptors are kept.
+
+    In a process of its own, whose descriptors are counted.
+    """
+    target = f"{kind}:{'///' if '+' in kind else ''}{tmp_path}/rows.{kind[:4]}"
+    code = "import sys; from tests.targets.test_descriptors import count; count(*sys.argv[1:])"
+    command = [sys.executable, "-c", code, target, str(tmp_path / "log.db")]
+    ran = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=150)
+    assert ran.returncode == 0, ran.stderr
+    few, many = map(int, ran.stdout.split())
+    assert many <= few + 4

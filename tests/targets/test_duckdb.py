@@ -33,12 +33,12 @@ def store(tmp_path: Path) -> ef.Store:
 
 def other(code: str, *words: str) -> subprocess.CompletedProcess[str]:
     """Some other program, that knows DuckDB and nothing of eventfold."""
-    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60, check=True)
+    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=120, check=True)
 
 
 READ = f"""
 import duckdb, sys, time
-for attempt in range(100):
+for attempt in range(1_000):
     try:
         print(sorted(duckdb.connect(sys.argv[1], read_only=True).execute("{COLUMNS} carrier_month").fetchall()))
         break
@@ -79,7 +79,7 @@ def test_a_file_that_another_process_holds_is_waited_for(
             store.project(kept)
     finally:
         holding.stdin.close()
-        holding.wait(20)
+        holding.wait(60)
         holding.stdout.close()
     store.project(kept)
     assert rows(store, kept) == folded(flights(50))
@@ -174,12 +174,17 @@ def test_killed_runners_skip_and_repeat_nothing(kind: str, store: ef.Store, tmp_
     assert ward.stdin is not None and ward.stdout is not None
     positions: set[int] = set()
     try:
-        for _ in range(30):
+        ends = time.monotonic() + 120
+        for number in range(30):
             store.extend(flights(200, written), batch=8)
             written += 200
             ward.stdin.write("\n")
             ward.stdin.flush()
             child = int(ward.stdout.readline())
+            while number % 2 and time.monotonic() < ends:  # when it is at work, however long that takes
+                if max(held.position for held in store.projections.checkpoints(kept)) > max(positions, default=0):
+                    break
+                time.sleep(0.002)
             time.sleep(chance.random() * 0.4)
             os.kill(child, signal.SIGKILL)
             positions.update(held.position for held in store.projections.checkpoints(kept))
@@ -187,7 +192,7 @@ def test_killed_runners_skip_and_repeat_nothing(kind: str, store: ef.Store, tmp_
                 duckdb.sql(f"{COLUMNS} '{tmp_path}/rows/carrier_month.parquet'").fetchall()
     finally:
         ward.stdin.close()
-        ward.wait(20)
+        ward.wait(60)
         ward.stdout.close()
     assert len(positions) > 8  # they were killed at work, not before it
     store.project(kept)

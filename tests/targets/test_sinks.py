@@ -431,7 +431,7 @@ def test_a_redis_that_lost_something_is_noticed_and_filled_again(loss: str, stor
     with store.run(kept):
         store.wait(kept)
         lose()
-        ends = time.monotonic() + 20
+        ends = time.monotonic() + 60
         while in_redis(address) != folded(flights(100)) and time.monotonic() < ends:
             time.sleep(0.05)
         assert in_redis(address) == folded(flights(100))
@@ -673,7 +673,7 @@ def test_killed_runners_skip_and_repeat_nothing(kind: str, store: ef.Store, tmp_
                 caught += bool(target.delivery_lag("carrier_month", 1))
         finally:
             ward.stdin.close()
-            ward.wait(20)
+            ward.wait(60)
             ward.stdout.close()
         assert len(positions) > 10  # they were killed at work, not before it
         assert caught > 10  # and with a batch on its way

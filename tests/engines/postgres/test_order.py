@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -147,11 +148,14 @@ def test_processes_take_turns(url: str, schema: str, engine: Opened) -> None:
     """Four processes at once: every position is acknowledged to exactly one of them, and none starves."""
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, url, schema, "40", str(number)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", SCRIPT, url, schema, "40", str(number)],
+            cwd=Path(__file__).parents[2],
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for number in range(4)
     ]
-    answers = [process.communicate(timeout=60)[0].split() for process in processes]
+    answers = [process.communicate(timeout=150)[0].split() for process in processes]
     assert [len(answer) for answer in answers] == [40] * 4
     assert sorted(int(position) for answer in answers for position in answer) == list(range(1, 161))
     assert [t.count for t in engine.tags("process:")] == [40] * 4

@@ -181,7 +181,7 @@ def test_a_changed_value_gives_the_right_answer_or_an_error(
 def test_a_changed_snapshot_is_an_error_that_names_the_command(path: str) -> None:
     """It is never used, neither for a state nor for a decision; the command drops it, and the log answers."""
 
-    class Moved(ef.Event):
+    class Moved(ef.Event, type="flips.moved"):
         """Something to count."""
 
         account: ef.Tag

@@ -34,7 +34,7 @@ REST = (
 
 def last_closer(path: str) -> None:
     """Another program that opens the file, reads, and closes as if it were the last to have it."""
-    subprocess.run([sys.executable, "-c", OPEN_AND_CLOSE, path], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", OPEN_AND_CLOSE, path], check=True, timeout=100)
 
 
 def careless_close(path: str) -> None:
@@ -76,7 +76,7 @@ def test_no_other_program_can_end_the_write_ahead_log_under_a_store(path: str, s
 def foreign_now(path: str, sql: str) -> None:
     """Another program's statement, without patience."""
     code = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute(sys.argv[2])"
-    ran = subprocess.run([sys.executable, "-c", code, path, sql], capture_output=True, text=True, timeout=30)
+    ran = subprocess.run([sys.executable, "-c", code, path, sql], capture_output=True, text=True, timeout=100)
     if ran.returncode:
         raise sqlite3.OperationalError(ran.stderr.strip().splitlines()[-1])
 

@@ -66,6 +66,23 @@ def test_the_first_call_after_it_says_so(
         for again in ASKING:
             with pytest.raises(StoreDamaged):
                 again(store)
+    assert not os.path.exists(path + ".never")
+
+
+def test_a_backup_under_way_leaves_no_copy(path: str, old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is overwritten after its last page was copied: pages of two files may be in the copy."""
+    with ef.Store(path) as store:
+        store.append(noted(2))
+        copy = engine_module.backup
+
+        def overwritten(connection: Any, to: str) -> None:
+            copy(connection, to)
+            shutil.copyfile(old, path)
+
+        monkeypatch.setattr(engine_module, "backup", overwritten)
+        with pytest.raises(StoreDamaged, match="overwritten"):
+            store.backup(path + ".copy")
+    assert not os.path.exists(path + ".copy")
 
 
 def test_a_read_under_way_returns_nothing(path: str, old: Path, monkeypatch: pytest.MonkeyPatch) -> None:

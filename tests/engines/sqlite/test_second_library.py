@@ -34,9 +34,9 @@ def test_nothing_acknowledged_is_lost_beside_a_second_library(path: str, library
         subprocess.Popen([*command, name, seconds, library], cwd=ROOT, stdout=subprocess.PIPE, text=True)
         for name, seconds in (("lasting", SECONDS), ("killed", "60"))
     )
-    said = lasting.communicate(timeout=60)[0]
+    said = lasting.communicate(timeout=150)[0]
     killed.kill()
-    said += killed.communicate(timeout=60)[0].rpartition("\n")[0]  # half a line is none
+    said += killed.communicate(timeout=150)[0].rpartition("\n")[0]  # half a line is none
     assert lasting.returncode == 0
     with ef.Store(path) as store:
         there = {str(recorded.id) for recorded in store.read()}
@@ -81,7 +81,7 @@ def test_rows_in_a_file_of_their_own_are_held_as_well(path: str, tmp_path: Path)
         store.project(Count)
         sqlite3.connect(rows).execute(TABLES).connection.close()
         code = f"import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute({TABLES!r}).connection.close()"
-        subprocess.run([sys.executable, "-c", code, rows], check=True, timeout=30)
+        subprocess.run([sys.executable, "-c", code, rows], check=True, timeout=100)
         assert os.path.exists(rows + "-wal") and index_size(rows) > TRUNCATED_BYTES
         store.append(noted(2, "a"))
         store.project(Count)

@@ -82,7 +82,7 @@ async def _started(*made: Any) -> list[asyncio.Task[Any]]:
     tasks: list[asyncio.Task[Any]] = []
     for each in made:
         tasks.append(asyncio.ensure_future(each))
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.2)
     return tasks
 
 

@@ -46,7 +46,7 @@ def mail(event: Ordered) -> None:
         raise ConnectionError("out of reach")
     if event.order.startswith("slow"):
         BEGUN.set()
-        assert HOLD.wait(30)
+        assert HOLD.wait(100)
     SENT.append(event.order)
 
 
@@ -114,7 +114,7 @@ def place(tmp_path: Path) -> Place:
 
 def until(holds: Callable[[], bool]) -> None:
     """Wait for a condition."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < deadline, "it did not come about in time"
         time.sleep(0.01)
@@ -174,7 +174,7 @@ def test_nothing_goes_on_at_the_old_place(here: str, place: Place) -> None:
         HOLD.clear()
         with source.run(mail), source.follow(name="billing") as follower:
             next(iter(follower))
-            assert BEGUN.wait(20)
+            assert BEGUN.wait(60)
             threading.Timer(0.3, HOLD.set).start()
             source.copy_to(copy, keep_identity=True)
             source.append(Ordered("old"))

@@ -90,7 +90,7 @@ def test_locks_of_several_questions_are_taken_in_one_order(tmp_path: Path) -> No
 
     def work(*asked: ef.Query) -> None:
         for turn in range(20):
-            with store.lock(*asked, timeout=30):
+            with store.lock(*asked, timeout=90):
                 done.append(turn)
 
     threads = [threading.Thread(target=work, args=pair) for pair in ((one, two), (two, one))]

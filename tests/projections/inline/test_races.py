@@ -233,7 +233,7 @@ def test_killed_writers_leave_rows_and_events_that_agree(url: str) -> None:
                 assert balances(store) == folded(store) == ledger(store)
         finally:
             nursery.stdin.close()
-            nursery.wait(20)
+            nursery.wait(60)
             nursery.stdout.close()
         assert len(heads) == 40
         assert max(heads) > 100  # they were killed at work: theirs are more than ours
@@ -258,7 +258,7 @@ def test_one_that_is_enrolled_while_others_append(url: str) -> None:
         threads = [threading.Thread(target=work) for _ in range(4)]
         for thread in threads:
             thread.start()
-        assert begun.wait(20)
+        assert begun.wait(60)
         with ef.Store(url, inline=[InlineBalance]) as store:
             enrolled = store.head()
             for thread in threads:

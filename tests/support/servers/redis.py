@@ -19,7 +19,7 @@ from typing import Any
 from tests.support.programs import find_program, needs_program
 from tests.support.servers.postgres import _end_with_parent, _in_memory, free_port
 
-PATIENCE = 30.0  # seconds a server may take to start or to stop
+PATIENCE = 80.0  # seconds a server may take to start or to stop
 PROGRAM = find_program("redis-server")
 needed = needs_program("redis-server", "redis-server")
 DATABASES = 4096

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time as _time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import apsw
@@ -389,10 +390,22 @@ class SqliteEngine:
 
     def backup(self, path: str) -> None:
         """Write a consistent copy to another path while the store is in use. The copy begins a new epoch."""
+        complete = False
+
+        def copy(connection: apsw.Connection) -> None:
+            nonlocal complete
+            backup(connection, path)
+            complete = True
+
         try:
-            self._run_read_once(lambda connection: backup(connection, path))
-        except apsw.Error as error:
-            raise translate_error(error, self._file.path) from error
+            self._run_read_once(copy)
+        except BaseException as error:
+            if complete:  # the file was found overwritten afterwards: pages of two files may be in the copy
+                with suppress(OSError):
+                    os.remove(path)
+            if isinstance(error, apsw.Error):
+                raise translate_error(error, self._file.path) from error
+            raise
 
     async def close(self) -> None:
         """See the port. A forked child closes nothing: the file belongs to the parent."""
