@@ -21,6 +21,7 @@ from eventfold.record import NewEvent, Receipt, new_id
 from eventfold.testing import Faulty
 from eventfold.testing.conformance.follow import soon
 from eventfold.testing.faults import Gate
+from eventfold.waiting import LOOK_AGAIN_S
 from tests.races.crowd import together
 from tests.races.events import Taken, Written, seat
 
@@ -54,6 +55,38 @@ def behind(store: ef.Store, faults: Faulty, calls: Sequence[Any], planned: Any =
     assert not gathering.is_alive()
     assert not first.is_alive()
     return results
+
+
+def test_who_waits_for_a_leader_lets_it_work() -> None:
+    """The first in the queue looks again when it is woken, or after a moment, not as often as it can."""
+    combiner = ThreadCombiner(MemoryEngine())
+    leading, ended, looks = threading.Event(), threading.Event(), 0
+    mutex = combiner._leading
+
+    class Counting:
+        def attempt(self, *asked: Any) -> bool:
+            nonlocal looks
+            looks += 1
+            return mutex.attempt(*asked)
+
+    def lead() -> None:
+        leading.set()
+        ended.wait(60)
+
+    leader = threading.Thread(target=mutex.attempt, args=(lead,), daemon=True)
+    leader.start()
+    assert leading.wait(60)
+    combiner._leading = Counting()  # type: ignore[assignment]
+    results: list[Any] = []
+    waiting = threading.Thread(target=lambda: results.append(run(combiner.submit(request()))), daemon=True)
+    waiting.start()
+    assert soon(lambda: looks > 0)
+    time.sleep(10 * LOOK_AGAIN_S)
+    assert looks <= 20
+    ended.set()
+    waiting.join(60)
+    leader.join(60)
+    assert [type(each) for each in results] == [Receipt]
 
 
 def test_what_gathers_is_committed_together() -> None:

@@ -20,7 +20,7 @@ from eventfold.engines import open_engine
 from eventfold.testing.faults import Faulty
 
 RACERS = 32
-PATIENCE = 160.0  # seconds after which a race counts as hung
+PATIENCE = 60.0  # seconds after which a race counts as hung
 
 Racer = Callable[[Any], Any]
 
