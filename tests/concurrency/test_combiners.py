@@ -14,6 +14,7 @@ import pytest
 
 import eventfold as ef
 from eventfold.concurrency import ThreadGroupCommit, run
+from eventfold.concurrency.waiting import LOOK_AGAIN_S
 from eventfold.core.envelope import NewEvent, Receipt, new_id
 from eventfold.engines.memory import MemoryEngine
 from eventfold.errors import StoreFull
@@ -55,6 +56,38 @@ def behind(store: ef.Store, faults: Faulty, calls: Sequence[Any], planned: Any =
     assert not gathering.is_alive()
     assert not first.is_alive()
     return results
+
+
+def test_who_waits_for_a_leader_lets_it_work() -> None:
+    """The first in the queue looks again when it is woken, or after a moment, not as often as it can."""
+    combiner = ThreadGroupCommit(MemoryEngine())
+    leading, ended, looks = threading.Event(), threading.Event(), 0
+    mutex = combiner._leading
+
+    class Counting:
+        def attempt(self, *asked: Any) -> bool:
+            nonlocal looks
+            looks += 1
+            return mutex.attempt(*asked)
+
+    def lead() -> None:
+        leading.set()
+        ended.wait(60)
+
+    leader = threading.Thread(target=mutex.attempt, args=(lead,), daemon=True)
+    leader.start()
+    assert leading.wait(60)
+    combiner._leading = Counting()  # type: ignore[assignment]
+    results: list[Any] = []
+    waiting = threading.Thread(target=lambda: results.append(run(submit(combiner, request()))), daemon=True)
+    waiting.start()
+    assert soon(lambda: looks > 0)
+    time.sleep(10 * LOOK_AGAIN_S)
+    assert looks <= 20
+    ended.set()
+    waiting.join(60)
+    leader.join(60)
+    assert [type(each) for each in results] == [Receipt]
 
 
 def test_what_gathers_is_committed_together() -> None:

@@ -85,10 +85,13 @@ class ThreadGroupCommit:
         """
         while ticket.outcome is None:
             batch: list[_Ticket] = []
+            led = True  # until it is known: an exception ends a leader
             try:
                 led = self._leading.attempt(self._lead, ticket, batch)
             finally:
-                if self._waiting or len(batch) > 1:
+                # Only the leader wakes. A thread that waits would wake the first in the queue, which may be itself,
+                # and the two would take the interpreter from the leader for as long as it commits.
+                if led and (self._waiting or len(batch) > 1):
                     self._wake(batch)
             if not led:
                 ticket.gate.acquire(timeout=LOOK_AGAIN_S)
