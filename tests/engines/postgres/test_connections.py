@@ -283,35 +283,12 @@ def test_followers_one_after_the_other_use_one_connection(server: PostgresServer
         assert store.stats()["listener"] == "idle"
 
 
-NONE_LEFT = """
-import os, resource, sys
-import eventfold as ef
-from eventfold.errors import StoreUnavailable
-with ef.Store(sys.argv[1]):  # what is imported when it is first used would be in want of descriptors itself
-    pass
-resource.setrlimit(resource.RLIMIT_NOFILE, (400, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-taken = []
-try:
-    while True:
-        taken.append(os.open(os.devnull, os.O_RDONLY))
-except OSError:
-    pass
-error = None
-try:
-    ef.Store(sys.argv[1])
-except StoreUnavailable as refused:
-    error = refused
-for each in taken:
-    os.close(each)
-assert "no file descriptor left" in str(error), repr(error)
-"""
-
-
 def test_a_connection_for_which_no_descriptor_is_left_is_not_the_servers_fault(
     server: PostgresServer, database: str
 ) -> None:
     """The driver says that the connection is bad, and no more."""
     pytest.importorskip("resource")
-    command = [sys.executable, "-c", NONE_LEFT, server.url(database=database)]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S)
+    command = [sys.executable, "-m", "tests.without_descriptors", server.url(database=database)]
+    ran = subprocess.run(command, cwd=Path(__file__).parents[3], capture_output=True, text=True, timeout=DEADLINE_S)
     assert ran.returncode == 0, ran.stderr
+    assert "no file descriptor left" in ran.stdout
