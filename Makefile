@@ -1,10 +1,11 @@
-# One door to everything. All that is needed beforehand is Python 3.11 or newer, on the PATH.
+# The way in to everything. All that is needed beforehand is Python 3.11 or newer, on the PATH.
 #
 #   make demo      what the library does, on real flights
 #   make test      the whole test suite
 #   make check     style, types, layers, documents, public names
 #   make bench     the benchmarks
 #   make soak      thousands of faults, and what is promised
+#   make mutants   changes to the code that a test should see
 #
 # Set-up happens by itself, in .venv, once: the stamp files remember it.
 
@@ -15,7 +16,7 @@ BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fix bench soak setup clean distclean
+.PHONY: help demo test check fix bench soak mutants setup clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,9 +32,9 @@ check: $(VENV)/.dev ## style, types, layers, documents and public names
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-logo --no-cache
-	$(BIN)/python -m pytest -q tests/test_house.py tests/docs
+	$(BIN)/python -m pytest -q tests/test_conventions.py tests/test_architecture.py tests/test_retired_words.py tests/docs
 
-fix: $(VENV)/.dev ## let ruff mend what it can
+fix: $(VENV)/.dev ## let ruff fix what it can
 	$(BIN)/ruff check -q --fix .
 	$(BIN)/ruff format .
 
@@ -42,6 +43,9 @@ bench: $(VENV)/.bench ## the benchmarks, beside peers
 
 soak: $(VENV)/.dev ## thousands of kills, power cuts and other faults, within an hour (best as root)
 	$(BIN)/python -m soak $(ARGS)
+
+mutants: $(VENV)/.mutants ## 500 changes to core and log, and which of them no test sees
+	$(BIN)/python -m mutants $(ARGS)
 
 setup: $(VENV)/.dev ## only the set-up, with all that development needs
 
@@ -65,6 +69,10 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) install --upgrade -c constraints.txt pip
 	$(PIP) install -c constraints.txt -e '.[all]' --group dev
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.mutants: $(VENV)/.dev
+	$(PIP) install -c constraints.txt --group mutants
+	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev
 	$(PIP) install -c constraints.txt --group bench

@@ -1,4 +1,4 @@
-"""Room: the figures of eventfold, as ratios taken in one run on one machine: `python -m benchmarks`.
+"""The figures of eventfold, as ratios taken in one run on one machine: `python -m benchmarks`.
 
 Knows: the public API, the raw floor, the peers. Does not know: the library's insides. What the figures mean
 is told in docs/explanation/speed.md.

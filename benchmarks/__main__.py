@@ -1,4 +1,4 @@
-"""Room: the door of the benchmarks: `python -m benchmarks`.
+"""The door of the benchmarks: `python -m benchmarks`.
 
 Knows: the groups and the options. Does not know: what a group measures.
 """

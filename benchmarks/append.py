@@ -1,4 +1,4 @@
-"""Room: the group "append": one writer, 1 to 1,000 events an append, against the raw floor and the peers.
+"""The group "append": one writer, 1 to 1,000 events an append, against the raw floor and the peers.
 
 Knows: which contenders append. Does not know: how rounds or tables work.
 """

@@ -1,4 +1,4 @@
-"""Room: what is measured in other processes: appenders on one file, a follower, an import, an open store.
+"""What is measured in other processes: appenders on one file, a follower, an import, an open store.
 
 Knows: how to start such a process and hear what it found. Does not know: figures. Processes are spawned, not
 forked (a store does not survive a fork), and waited for.

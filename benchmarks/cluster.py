@@ -1,4 +1,4 @@
-"""Room: a PostgreSQL server, and who writes to it: eventfold, `eventsourcing`, and a raw psycopg connection.
+"""A PostgreSQL server, and who writes to it: eventfold, `eventsourcing`, and a raw psycopg connection.
 
 Knows: SQL of the floor, how a server is found or started. Does not know: figures, rounds. The floor maintains the
 engine's own tables in the fewest round trips there are: one statement a commit for one event, COPY for many.
@@ -104,7 +104,7 @@ def _psycopg() -> Any:
 def _started() -> Any:
     """A server of the tests' kind: fsync on, everything else at its default."""
     try:
-        kind = import_module("tests.servers.postgres").PostgresServer
+        kind = import_module("tests.support.servers.postgres").PostgresServer
     except ImportError as error:
         raise Missing(f"no server: set {VARIABLE} to the URL of one") from error
     try:

@@ -1,4 +1,4 @@
-"""Room: the group "concurrent": many appenders of one event each, in threads, tasks and processes.
+"""The group "concurrent": many appenders of one event each, in threads, tasks and processes.
 
 Knows: who appends, how many at once. Does not know: how appends are combined.
 """

@@ -1,4 +1,4 @@
-"""Room: the group "decisions": what deciding, waiting, old event classes and a very long entity cost.
+"""The group "decisions": what deciding, waiting, old event classes and a very long entity cost.
 
 Knows: a small ledger of accounts, a process that only waits, an event class of an earlier year. Does not know: how
 states are kept warm, how timers are found, how an upcaster is found.
@@ -15,8 +15,8 @@ from typing import Any
 import eventfold as ef
 from benchmarks.measure import Cell, Figure, Sample, interleave, rate, took
 from benchmarks.stage import Stage
-from eventfold.process import after
-from eventfold.process.timers import Timetable
+from eventfold.processes import after
+from eventfold.processes.timers import TimerQueue
 
 GROUP = "decisions"
 ACCOUNTS = 100
@@ -141,8 +141,8 @@ def _timers(stage: Stage, path: str) -> Figure:
     count = TIMERS if not stage.settings.quick else TIMERS // 10
     with ef.Store(path) as store:
         store.extend(Asked(f"r-{n}") for n in range(count))
-        store.settle(Answer, timeout=600)
-        table, later = Timetable("bench_answer", store.projections.log), time.time_ns() // 1000 + 2 * AN_HOUR * 10**6
+        store.run_until_idle(Answer, timeout=600)
+        table, later = TimerQueue("bench_answer", store.projections.log), time.time_ns() // 1000 + 2 * AN_HOUR * 10**6
         began, fired = time.perf_counter(), 0
         while now := _driven(table.fire(later)):
             fired += now

@@ -1,4 +1,4 @@
-"""Room: the raw floor: what the SQLite drivers reach when they maintain the same tables as the SQLite engine.
+"""The raw floor: what the SQLite drivers reach when they maintain the same tables as the SQLite engine.
 
 Knows: the engine's schema and the statements it cannot do without. Does not know: eventfold's appender, reader,
 registry. It does the least there is: payloads are handed to it ready, tag and type ids are looked up in a dict,

@@ -1,4 +1,4 @@
-"""Room: the group "follow": catching up, the way of one event from an append to a follower, and being idle.
+"""The group "follow": catching up, the way of one event from an append to a follower, and being idle.
 
 Knows: who follows whom. Does not know: how a follower is woken. Latency runs from just before the append is
 called until the follower holds the event, so it includes the append and its fsync.

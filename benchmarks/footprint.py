@@ -1,4 +1,4 @@
-"""Room: the group "footprint": bytes an event takes on disk, the time of an import, memory at an open store.
+"""The group "footprint": bytes an event takes on disk, the time of an import, memory at an open store.
 
 Knows: folders, fresh interpreters. Does not know: what makes them large.
 """

@@ -1,4 +1,4 @@
-"""Room: the group "growth": what appends, tag reads and condition checks cost as a store grows a few hundredfold.
+"""The group "growth": what appends, tag reads and condition checks cost as a store grows a few hundredfold.
 
 Knows: sizes, and that a store of each size is kept so that all sizes take turns in one run. Does not know: why
 anything grows. Takes minutes and about 4 GB of disk, so it runs only when asked for (`--growth`).

@@ -1,4 +1,4 @@
-"""Room: the group "hot": many who decide over the same thing at the same moment.
+"""The group "hot": many who decide over the same thing at the same moment.
 
 Three ways, on one file: everybody tries (a handle each, as 32 processes would), everybody queues for a lock, and what
 the library does by itself for the callers of one handle: decisions built on each other. Knows: who decides over what.

@@ -1,4 +1,4 @@
-"""Room: how anything is measured here: short rounds, interleaved, medians, ratios within a round.
+"""How anything is measured here: short rounds, interleaved, medians, ratios within a round.
 
 Knows: clocks, rounds, figures. Does not know: what is measured, how it is shown.
 

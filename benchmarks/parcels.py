@@ -1,4 +1,4 @@
-"""Room: the benchmark's event as `eventsourcing` has it: an aggregate with two kinds of event.
+"""The benchmark's event as `eventsourcing` has it: an aggregate with two kinds of event.
 
 Knows: the eventsourcing package, so it is imported only by peers.py when that is installed.
 """

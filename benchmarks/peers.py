@@ -1,4 +1,4 @@
-"""Room: the peers, each used the way its own documentation says: `eventsourcing` and the `umadb` server.
+"""The peers, each used the way its own documentation says: `eventsourcing` and the `umadb` server.
 
 Knows: their public APIs. Does not know: eventfold, rounds, tables. A peer that is not installed, or does not
 start, raises `measure.Missing` with a sentence to show in its place.

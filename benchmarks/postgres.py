@@ -1,4 +1,4 @@
-"""Room: the group "postgres": the engine for many processes, beside `eventsourcing` and a raw connection to one server.
+"""The group "postgres": the engine for many processes, beside `eventsourcing` and a raw connection to one server.
 
 Knows: what is asked of it. Does not know: how a server is found, what SQL the floor uses (cluster.py does).
 """

@@ -1,4 +1,4 @@
-"""Room: the group "projections": read models kept from the log, beside the raw work of writing the same rows.
+"""The group "projections": read models kept from the log, beside the raw work of writing the same rows.
 
 Knows: two read models over the stored parcels' kind of events. Does not know: how rows are kept. The floor is
 unfair on purpose: it has its rows in memory and only writes them; we read, decode, fold, count the ledger and write.
@@ -105,7 +105,7 @@ def _rate(count: int, work: Callable[[], object]) -> float:
 
 def _rebuilt(store: ef.Store, projection: type[ef.Projection]) -> None:
     """Rows from nothing: the first time as projected, later as rebuilt and given up again."""
-    if projection.__name__.lower() not in {known.name for known in store.projections.known()}:
+    if projection.__name__.lower() not in {known.name for known in store.projections.list()}:
         store.project(projection)
         return
     store.projections.rebuild(projection)

@@ -1,4 +1,4 @@
-"""Room: the group "read": entities loaded and folded, decisions, the whole log as typed objects.
+"""The group "read": entities loaded and folded, decisions, the whole log as typed objects.
 
 Knows: who reads what. Does not know: how a page is fetched.
 """

@@ -1,4 +1,4 @@
-"""Room: read models of a million flights: how long a rebuild takes, what it needs, whether four share the work.
+"""Read models of a million flights: how long a rebuild takes, what it needs, whether four share the work.
 
 Knows: the demonstration's events and tables, processes of their own. Does not know: how rows are kept. Figures of
 the group "projections", over one file; each is taken in fresh processes, as `eventfold run` would be one.
@@ -18,16 +18,16 @@ import eventfold as ef
 from benchmarks.child import Child
 from benchmarks.measure import Figure, Missing, Sample
 from benchmarks.stage import Stage
-from eventfold.bridge import run
+from eventfold.concurrency import run
 from eventfold.demo.flights.events import FlightDeparted, FlightScheduled
 from eventfold.demo.flights.tables import CarrierMonth
 from eventfold.errors import UnknownProjection
-from eventfold.flow.generations import register
-from eventfold.flow.project import Work
-from eventfold.projection.plan import plan_of
-from eventfold.running.leases import new_holder_id
-from eventfold.running.runner import catch_up, means_of
-from eventfold.target import Place
+from eventfold.ports.target import PartitionKey
+from eventfold.projections.catch_up import catch_up, worker_context
+from eventfold.projections.definition import projection_definition
+from eventfold.projections.generations import register
+from eventfold.projections.leases import new_holder_id
+from eventfold.projections.worker import PartitionWorker
 
 GROUP = "projections"
 QUICK = 3_000  # flights of a quick run: some 9,000 events
@@ -163,9 +163,9 @@ def _shared(stage: Stage, path: Path, alone: type[ef.Projection], shared: type[e
 
 def _together(store: ef.Store, path: str, kind: type[ef.Projection]) -> float:
     """Seconds until every partition has come to the end, each worked on by a process that stands ready."""
-    desk, plan = store.projections, plan_of(kind)
+    desk, plan = store.projections, projection_definition(kind)
     with suppress(UnknownProjection):
-        desk.forget(kind)
+        desk.remove(kind)
     run(register(plan, desk.log, desk.target(kind)))
     children = [Child(_partition, path, kind.__name__, number) for number in range(plan.partitions)]
     try:
@@ -185,9 +185,9 @@ def _together(store: ef.Store, path: str, kind: type[ef.Projection]) -> float:
 def _partition(pipe: Connection, path: str, name: str, number: int) -> None:
     kind: type[ef.Projection] = globals()[name]
     with ef.Store(path) as store:
-        desk, plan = store.projections, plan_of(kind)
-        means = means_of(desk.log, desk.target(kind), 10.0)
-        work = Work(plan, means, Place(plan.name, 1, number), new_holder_id())
+        desk, plan = store.projections, projection_definition(kind)
+        means = worker_context(desk.log, desk.target(kind), 10.0)
+        work = PartitionWorker(plan, means, PartitionKey(plan.name, 1, number), new_holder_id())
         pipe.send("ready")
         pipe.recv()
         catch_up(work, 5.0)

@@ -1,4 +1,4 @@
-"""Room: how figures are shown: tables on a terminal, Markdown for the README, JSON for programs, an honest header.
+"""How figures are shown: tables on a terminal, Markdown for the README, JSON for programs, an honest header.
 
 Knows: words, columns, what the machine says of itself. Does not know: how anything was measured.
 """

@@ -1,4 +1,4 @@
-"""Room: read models on PostgreSQL, log and rows in one database, beside a raw upsert and `eventsourcing`'s runner.
+"""Read models on PostgreSQL, log and rows in one database, beside a raw upsert and `eventsourcing`'s runner.
 
 Knows: the parcels' events, SQL of the floor, the peer's documented way to keep a view. Does not know: how rows are
 kept, rounds. The floor has its rows in memory and only writes them; the peer commits each event, as its runner does.

@@ -1,4 +1,4 @@
-"""Room: the stage: every contender with the same events stored, in a folder of its own, fresh for each group.
+"""The stage: every contender with the same events stored, in a folder of its own, fresh for each group.
 
 Knows: how stores are seeded once and copied. Does not know: what is measured on them.
 """

@@ -1,4 +1,4 @@
-"""Room: eventfold as it is measured: the event and state classes of a small application, and a store.
+"""Eventfold as it is measured: the event and state classes of a small application, and a store.
 
 Knows: the public API, as a user would write it. Does not know: how anything is measured.
 """

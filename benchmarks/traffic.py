@@ -1,4 +1,4 @@
-"""Room: what is written in every benchmark: parcels that are scanned on their way, 200 bytes of JSON each.
+"""What is written in every benchmark: parcels that are scanned on their way, 200 bytes of JSON each.
 
 Knows: the fields, their sizes, which parcel comes next. Does not know: stores, clocks.
 

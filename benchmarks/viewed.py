@@ -1,4 +1,4 @@
-"""Room: a read model as `eventsourcing` keeps one on PostgreSQL: a view beside its tracking table, and its runner.
+"""A read model as `eventsourcing` keeps one on PostgreSQL: a view beside its tracking table, and its runner.
 
 Knows: the eventsourcing package, so it is imported only where that is installed. Its documented way: a recorder that
 writes its row and how far it has come in one transaction, for each event.

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import eventfold as ef
-from eventfold.process import after, cancel, decide, effect
+from eventfold.processes import after, cancel, decide, effect
 
 
 class OrderPlaced(ef.Event, type="order-placed"):
-    """Somebody wants something."""
+    """A customer orders something."""
 
     order: ef.Tag
     item: str
@@ -36,7 +36,7 @@ class PaymentOverdue(ef.Event, type="payment-overdue"):
 
 
 class OrderGivenUp(ef.Event, type="order-given-up"):
-    """Nobody paid."""
+    """The order was not paid."""
 
     order: ef.Tag
 

@@ -80,7 +80,7 @@ class Streams:
             server = servers[signal.Signals(number)]
             if callable(server):
                 server(number, frame)
-            else:  # nobody minded it: as if this were not here
+            else:  # no error: as if this were not here
                 signal.signal(number, server)
                 signal.raise_signal(number)
 
@@ -207,7 +207,7 @@ async def _stream(receive: Receive, send: Send, messages: AsyncIterator[str]) ->
 
     async def left() -> None:
         while (await receive())["type"] != "http.disconnect":
-            pass  # the rest of a body that nobody has asked for
+            pass  # the rest of a body that is not read
 
     headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})

@@ -19,7 +19,8 @@ from soak import machine, report
 from soak.families import FAMILIES
 from soak.rounds import Family
 from soak.schedule import Schedule, Settings
-from tests.servers.postgres import PostgresServer, programs
+from tests.support.programs import find_program
+from tests.support.servers.postgres import PostgresServer, programs
 
 PLACE = Path("build/soak")
 
@@ -65,6 +66,8 @@ def lacking(families: list[Family]) -> dict[str, str]:
             reasons[family.name] = "needs root: mounts and namespaces"
         elif family.postgres and not server:
             reasons[family.name] = "needs the programs of a PostgreSQL server"
+        elif family.program and not find_program(family.program):
+            reasons[family.name] = f"needs {family.program}"
     return reasons
 
 
@@ -74,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
     families = chosen(asked.only)
     if asked.list:
         for each in families:
-            needs = [word for word, needed in (("root", each.root), ("PostgreSQL", each.postgres)) if needed]
+            needs = [word for word in (each.root and "root", each.postgres and "PostgreSQL", each.program) if word]
             print(f"{each.name:<20} {each.total} {each.unit}{'; needs ' if needs else ''}{', '.join(needs)}")
         return 0
     warnings.simplefilter("ignore")

@@ -188,7 +188,7 @@ def check_models(store: ef.Store, place: Place, findings: Findings) -> None:
     Path(place.folder / "failing").unlink(missing_ok=True)
     models, desk = place.models(), store.projections
     with findings.within("resuming read models"):
-        known = {each.name: each for each in desk.known()}
+        known = {each.name: each for each in desk.list()}
         for model in models:
             name = ef_name(model)
             if name not in known:
@@ -201,17 +201,17 @@ def check_models(store: ef.Store, place: Place, findings: Findings) -> None:
                     desk.discard(model)
     with findings.within("settling"):
         with contextlib.suppress(ProcessError):  # it was parked while the store was away
-            store.settle(*models, Greeting, letter)
+            store.run_until_idle(*models, Greeting, letter)
         for name in (Fragile, "soak_greeting", "soak_letter"):
             if any(entry.state == "parked" for entry in desk.parked(name)):
                 desk.retry(name)
-        store.settle(*models, Greeting, letter)
+        store.run_until_idle(*models, Greeting, letter)
     with findings.within("comparing rows"):
         events = list(store.read())
         _compare(store, models, events, findings)
         _greetings(events, place, findings)
     with findings.within("verifying read models"):
-        live = {each.name: each.live for each in desk.known()}
+        live = {each.name: each.live for each in desk.list()}
         for proof in desk.verify():  # what was built before a failover is kept for a while, and is of what was lost
             if not proof.proved and (proof.name, proof.generation >= live[proof.name]) != ("soak_elsewhere", False):
                 findings.add(f"{proof.name} (generation {proof.generation}) is not proved: {proof.verdict}")
@@ -230,9 +230,9 @@ def _rebuild(store: ef.Store, place: Place, findings: Findings) -> None:
 
 def ef_name(model: type[ef.Projection]) -> str:
     """The name a read model is kept under."""
-    from eventfold.projection.plan import plan_of
+    from eventfold.projections.definition import projection_definition
 
-    return plan_of(model).name
+    return projection_definition(model).name
 
 
 def _compare(store: ef.Store, models: list[type[ef.Projection]], events: list[Any], findings: Findings) -> None:

@@ -17,8 +17,8 @@ from typing import Any
 from uuid import uuid4
 
 import eventfold as ef
+from eventfold.core.envelope import Receipt
 from eventfold.errors import AppendUnconfirmed, CursorMismatch, EventfoldError, LeaseHeld, LeaseLost
-from eventfold.record import Receipt
 from soak.facts import SEATS, Fragile, Greeting, Noted, PerSeat, PerWriter, Seat, elsewhere, letter, take, take_two
 from soak.history import History, describe, lines
 
@@ -225,7 +225,7 @@ def run(place: Place, seconds: float, lease: float = 0.0) -> None:
         try:
             with place.open() as store:
                 if lease:
-                    store._desk._lease = lease  # pyright: ignore[reportPrivateUsage] - a round is shorter than a lease
+                    store.projections.catalog.lease = lease  # a round is shorter than a lease
                 with store.run(*place.models(), Greeting, letter) as running:
                     running.wait(left)
                 return

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import eventfold as ef
-from eventfold.process import effect
+from eventfold.processes import effect
 from soak import children, machine
 from soak.check import check
 from soak.clients import Place
@@ -27,7 +27,7 @@ PATIENCE = 40.0
 IN_HAND = 2  # events that one container may have begun and not kept
 
 
-@effect(start="beginning", name="soak_errand", first=0.01, most=0.05)
+@effect(start="beginning", name="soak_errand", first_delay=0.01, max_delay=0.05)
 def errand(event: ef.Recorded[Noted]) -> None:
     """Takes a few milliseconds, and notes when it began and ended, and in which container."""
     history = History(Path(os.environ["SOAK_ERRANDS"]), os.environ["SOAK_CONTAINER"])
@@ -51,7 +51,7 @@ def _together(turn: Round, place: Place) -> None:
     """Containers run the same effect. In some rounds one is killed, or stands still longer than a lease."""
     os.environ["SOAK_ERRANDS"] = str(turn.folder)
     with place.open() as store:
-        store.settle(errand, PerWriter, PerSeat, Fragile, Greeting, letter)
+        store.run_until_idle(errand, PerWriter, PerSeat, Fragile, Greeting, letter)
     fate = ("none", "none", "killed", "stopped")[turn.index % 4]
     boxes = {
         name: children.fork(turn.folder, _box, place, name, number, name="container")
@@ -74,7 +74,7 @@ def _box(place: Place, name: str, number: int) -> None:
     def runner() -> None:
         os.environ["SOAK_CONTAINER"] = f"errand-{name}"
         with place.open() as store:
-            store._desk._lease = LEASE  # pyright: ignore[reportPrivateUsage] - the default is longer than a round
+            store.projections.catalog.lease = LEASE  # the default is longer than a round
             with store.run(errand, PerWriter):
                 threading.Event().wait()
 

@@ -23,7 +23,7 @@ from soak.clients import Place
 from soak.history import History, lines
 from soak.kills import await_work
 from soak.rounds import Round
-from tests.servers.postgres import free_port
+from tests.support.servers.postgres import free_port
 
 CHUNK = 4096
 

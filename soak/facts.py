@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import eventfold as ef
-from eventfold.process import decide, effect
+from eventfold.processes import decide, effect
 
 SEATS = 6
 EVERY = 5  # the process greets every fifth holder of a seat
@@ -148,7 +148,7 @@ class Greeting(ef.Process, name="soak_greeting", start="beginning"):
             yield decide(greet, Greetings(self.seat), event.number)
 
 
-@effect(start="beginning", name="soak_letter", first=0.01, most=0.05)
+@effect(start="beginning", name="soak_letter", first_delay=0.01, max_delay=0.05)
 def letter(event: ef.Recorded[Greeted]) -> None:
     """A line in the file named by SOAK_LETTERS: which event, and by whom."""
     written = os.open(os.environ["SOAK_LETTERS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)

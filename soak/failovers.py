@@ -15,8 +15,8 @@ from soak.check import Allowed, check
 from soak.clients import Place
 from soak.kills import await_work, crowd
 from soak.rounds import Round
-from tests.servers.postgres import PASSWORD, SUPERUSER, PostgresServer
-from tests.servers.proxy import Proxy
+from tests.support.servers.postgres import PASSWORD, SUPERUSER, PostgresServer
+from tests.support.servers.proxy import Proxy
 
 TURNS = 4  # failovers in one round
 

@@ -5,7 +5,7 @@ Knows: which module does what, and how often at scale 1. Does not know: how roun
 
 from __future__ import annotations
 
-from soak import containers, cuts, failovers, faults, flips, full, kills, power, storms, sweeps
+from soak import containers, cuts, failovers, faults, flips, full, kills, next_python, power, storms, sweeps
 from soak.rounds import Family
 
 FAMILIES = (
@@ -27,4 +27,5 @@ FAMILIES = (
     Family("sweeps-postgres", "calls swept", 14, sweeps.postgres, postgres=True, longest=300.0),
     Family("containers-sqlite", "rounds of containers", 100, containers.sqlite, root=True),
     Family("containers-postgres", "rounds of containers", 100, containers.postgres, root=True, postgres=True),
+    Family("python-3.13", "suites", 1, next_python.suite, root=True, program="debootstrap", longest=3_000.0),
 )

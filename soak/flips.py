@@ -50,7 +50,7 @@ def prepare(place: Place) -> None:
             store.decide(take, Seat(f"s{number % 2}"), f"t.{number}")
         store.append(*[Noted("w9", "n.40", index, 5) for index in range(5)])
         failing.touch()
-        store.settle(PerWriter, PerSeat, Fragile, Greeting, letter)
+        store.run_until_idle(PerWriter, PerSeat, Fragile, Greeting, letter)
         failing.unlink()
         with store.follow(name="named") as follower:
             next(iter(follower.pages()))
@@ -88,7 +88,7 @@ def work(store: ef.Store) -> list[Any]:
     """What writes: a decision, an append under a known key, runners. Returns what must be as it is without damage."""
     decided = store.decide(take, Seat("s1"), "z.1")
     repeated = store.append(Noted("w0", "n.0", 0, 1), key="k-0")
-    store.settle(PerWriter, PerSeat, Fragile, Greeting, letter)
+    store.run_until_idle(PerWriter, PerSeat, Fragile, Greeting, letter)
     numbers = [recorded.event.number for recorded in store.read(ef.Query.of(tags="seat:s1", types=[SeatTaken]))]
     rows = sorted((row.seat, row.count, row.last) for row in store.rows(PerSeat))
     writers = sorted((row.writer, row.events, row.total) for row in store.rows(PerWriter))

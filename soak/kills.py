@@ -12,7 +12,7 @@ from soak import children, clients
 from soak.check import Allowed, check, check_copies
 from soak.clients import Place
 from soak.rounds import Round
-from tests.servers.postgres import PostgresServer
+from tests.support.servers.postgres import PostgresServer
 
 WAVES = 5
 LONG = 600.0  # seconds a client would work if it were not killed

@@ -18,7 +18,7 @@ from soak.disks import Layer, Recording, after_power_cut
 from soak.kills import await_work, crowd
 from soak.machine import LoopDisk
 from soak.rounds import Round
-from tests.servers.postgres import PostgresServer
+from tests.support.servers.postgres import PostgresServer
 
 CUTS = 5  # of one file system
 

@@ -1,1 +1,1 @@
-"""Room: the tests, as one package: a module imported by another is the one that pytest collected."""
+"""The tests, as one package: a module imported by another is the one that pytest collected."""

@@ -3,6 +3,13 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from eventfold.core.envelope import NewEvent, Receipt
+from eventfold.core.event import Draft, Event, Recorded, event
+from eventfold.core.query import Query
+from eventfold.core.renamed import explain_name, refuse_old_imports
+from eventfold.core.tags import Tag, tag
+from eventfold.core.unknown_fields import UnknownFields
+from eventfold.core.upcast import upcast
 from eventfold.errors import (
     AppendConflict,
     AppendUnconfirmed,
@@ -11,44 +18,42 @@ from eventfold.errors import (
     InvalidInput,
     NotSupported,
 )
-from eventfold.event import Draft, Event, Recorded, Tag, event, tag
-from eventfold.query import Query
-from eventfold.record import NewEvent
-from eventfold.unknown import Unknown
-from eventfold.upcast import upcast
 
 if TYPE_CHECKING:
-    from eventfold.aggregate import Aggregate
     from eventfold.aio import AsyncStore
-    from eventfold.flow.decided import Decided
-    from eventfold.process import Process
-    from eventfold.projection import Projection, SqlProjection, Subscription
-    from eventfold.state import State, diff
+    from eventfold.core.aggregate import Aggregate
+    from eventfold.core.state import State, diff
+    from eventfold.log.decided import Decided
+    from eventfold.ports.target import Transaction
+    from eventfold.processes import Process
+    from eventfold.projections import Projection, SqlProjection, Subscription
     from eventfold.store import Store
-    from eventfold.target import Transaction
 
 # Loaded when first asked for, so that `import eventfold` is quick, and nobody pays for what they do not use.
 _ROOMS = {
-    "Aggregate": "aggregate",
+    "Aggregate": "core.aggregate",
     "AsyncStore": "aio",
-    "Decided": "flow.decided",
-    "Process": "process",
-    "Projection": "projection",
-    "SqlProjection": "projection",
-    "State": "state",
+    "Decided": "log.decided",
+    "Process": "processes",
+    "Projection": "projections",
+    "SqlProjection": "projections",
+    "State": "core.state",
     "Store": "store",
-    "Subscription": "projection",
-    "Transaction": "target",
-    "diff": "state",
+    "Subscription": "projections",
+    "Transaction": "ports.target",
+    "diff": "core.state",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _ROOMS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise AttributeError(explain_name(name) or f"module {__name__!r} has no attribute {name!r}")
     found = getattr(importlib.import_module(f"{__name__}.{_ROOMS[name]}"), name)
     globals()[name] = found
     return found
+
+
+refuse_old_imports()
 
 
 def __dir__() -> list[str]:
@@ -73,6 +78,7 @@ __all__ = [
     "Process",
     "Projection",
     "Query",
+    "Receipt",
     "Recorded",
     "SqlProjection",
     "State",
@@ -80,7 +86,7 @@ __all__ = [
     "Subscription",
     "Tag",
     "Transaction",
-    "Unknown",
+    "UnknownFields",
     "diff",
     "event",
     "tag",

@@ -1,4 +1,4 @@
-"""Room: `python -m eventfold`, the same as the command `eventfold`.
+"""`python -m eventfold`, the same as the command `eventfold`.
 
 Knows: where the command line is. Does not know: any command.
 """

@@ -1,77 +1,80 @@
-"""Room: the façade for async users: `AsyncStore`, the twin of `Store`: same names, same arguments, awaited.
+"""The façade for async users: `AsyncStore`, the twin of `Store`: same names, same arguments, awaited.
 
 Knows: what a user may ask. Does not know: how any of it is done.
 """
 
 from __future__ import annotations
 
-import asyncio
 import copy
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from datetime import date
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from uuid import UUID
 
 import msgspec
 
-from eventfold import bridge
-from eventfold.aggregate import Aggregate
-from eventfold.bridge import Bell, Offload, TaskCombiner, in_thread, run
-from eventfold.bridge.once import Once
-from eventfold.bridge.own_loop import OwnLoop, current_loop
-from eventfold.engine import Engine, TagCount, TypeCount
-from eventfold.engines import open_engine
-from eventfold.errors import NotSupported, StoreClosed
-from eventfold.event import Recorded
-from eventfold.flow.append import (
+from eventfold.concurrency import CommitSignal, in_thread, run
+from eventfold.core.aggregate import Aggregate
+from eventfold.core.envelope import MAX_EVENTS_PER_APPEND, NewEvent, Receipt, Staged
+from eventfold.core.event import Recorded
+from eventfold.core.query import Cursor, Query
+from eventfold.core.registry import Registry
+from eventfold.core.renamed import refuse_old_attributes, refuse_old_keywords
+from eventfold.core.state import State, Step
+from eventfold.log.append import (
     Asked,
     Unless,
     append,
     append_encoded,
     append_next,
     check_batches,
-    known_position,
-    position_of,
     query_of,
 )
-from eventfold.flow.cache import StateCache
-from eventfold.flow.chain import Chains
-from eventfold.flow.copy import Copied, Progress, with_proof
-from eventfold.flow.copy import copy as copy_log
-from eventfold.flow.copy import verify as verify_log
-from eventfold.flow.decide import decide
-from eventfold.flow.decided import Decided
-from eventfold.flow.follow import Following, cursor_after
-from eventfold.flow.hold import Hold, Holds
-from eventfold.flow.lock import acquire, release
-from eventfold.flow.lock import names_of as lock_names
-from eventfold.flow.log import Command, Log, Options
-from eventfold.flow.read import Bounds, History, Reader, event_of, moment, state_at, tag_of
-from eventfold.joining import AsyncJoining, confirm
-from eventfold.process.door import AsyncWorking, definitions
-from eventfold.projection.plan import Kept
-from eventfold.query import Cursor, Query
-from eventfold.record import MAX_EVENTS_PER_APPEND, NewEvent, Receipt, Staged
-from eventfold.registry import Registry
-from eventfold.running.desk import Desk
-from eventfold.running.finding import own_target_of
-from eventfold.running.follower import AsyncFollower
-from eventfold.running.keeping import Keeping
-from eventfold.running.progress import Handover
-from eventfold.state import State, Step
-from eventfold.store import EVERYTHING, context, refuse_backup, refuse_no_store, whoami, with_options
-from eventfold.target import Target
-from eventfold.targets import default_target, own_target
+from eventfold.log.context import Command, Options
+from eventfold.log.copy import Copied, Progress, with_proof
+from eventfold.log.copy import copy as copy_log
+from eventfold.log.copy import verify as verify_log
+from eventfold.log.cursors import cursor_after, known_position, position_of
+from eventfold.log.decide import decide
+from eventfold.log.decided import Decided
+from eventfold.log.follow import LogFollower
+from eventfold.log.lock import acquire, release
+from eventfold.log.lock import names_of as lock_names
+from eventfold.log.lock_holders import LockSet
+from eventfold.log.read import Bounds, History, Reader, event_of, resolve_position, state_at, tag_of
+from eventfold.log.state_cache import StateCache
+from eventfold.ports.engine import Engine
+from eventfold.ports.messages import TagCount, TypeCount
+from eventfold.ports.services import require
+from eventfold.ports.target import Target
+from eventfold.projections.admin import ProjectionAdmin
+from eventfold.projections.async_admin import AsyncProjectionAdmin
+from eventfold.projections.catalog import Named
+from eventfold.projections.catch_up import CATCH_UP_TIMEOUT_S
+from eventfold.projections.classes import Projection
+from eventfold.projections.definition import ProjectionLike
+from eventfold.projections.follower_progress import FollowerProgress
+from eventfold.projections.followers import AsyncFollower
+from eventfold.projections.handover import Handover
+from eventfold.projections.view import View, view
+from eventfold.store import EVERYTHING, context, refuse_no_store, whoami, with_options
+from eventfold.transactions import AsyncJoining, confirm
+from eventfold.wiring import Opening
+
+if TYPE_CHECKING:
+    from eventfold.processes.runner import AsyncProcessRunner, Clock, Work
 
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S", bound=State)
 A = TypeVar("A", bound=Aggregate)
+M = TypeVar("M", bound=Projection)
 St = TypeVar("St", bound="AsyncStore")
 
 
-class AsyncStore(AsyncWorking):
+@refuse_old_attributes("Store")
+class AsyncStore:
     """A log of events, for async code. Arguments and errors are those of `Store`, where they are described.
 
     Opened by `async with`, or by its first call. Concurrent appends share one commit; no call blocks the loop.
@@ -84,21 +87,26 @@ class AsyncStore(AsyncWorking):
         create: bool = True,
         cache: int = 1_000,
         snapshots: int = 1_000,
-        inline: Sequence[Kept] = (),
-        target: str | None = None,
+        inline: Sequence[ProjectionLike] = (),
+        target: str | Target | None = None,
         **options: Any,
     ) -> None:
         self.registry = Registry()
         self._options = Options()
-        self._opening = _Opening(url, create, options, self.registry, StateCache(cache, snapshots), inline, target)
+        self._opening = Opening(
+            url,
+            StateCache(cache, snapshots),
+            create=create,
+            options=options,
+            registry=self.registry,
+            inline=inline,
+            target=target,
+        )
 
     @property
     def engine(self) -> Engine:
         """The engine underneath, for tools; there once the store is open."""
         return self._opening.opened().engine
-
-    async def _desk(self) -> Desk:
-        return await self._opening.desk()
 
     async def open(self: St) -> St:
         """Open the store now rather than at the first call. Raises what `Store(…)` raises."""
@@ -155,14 +163,14 @@ class AsyncStore(AsyncWorking):
         view._options = with_options(self._options, attempts, command_id, metadata)
         return view
 
-    def authorised(self: St, by: Callable[[Command], None]) -> St:
-        """See Store.authorised. A plain function: it decides, it does not wait."""
+    def with_authorization(self: St, by: Callable[[Command], None]) -> St:
+        """See Store.with_authorization. A plain function: it decides, it does not wait."""
         view = copy.copy(self)
         view._options = msgspec.structs.replace(self._options, authorise=by)
         return view
 
-    def joining(self, connection: Any) -> AsyncJoining:
-        """See Store.joining: for psycopg's AsyncConnection and SQLAlchemy's AsyncConnection and AsyncSession."""
+    def in_transaction(self, connection: Any) -> AsyncJoining:
+        """See Store.in_transaction: for psycopg's AsyncConnection and SQLAlchemy's AsyncConnection and AsyncSession."""
         return AsyncJoining(self._opening.log, msgspec.structs.replace(self._options, connection=connection))
 
     async def confirm(self, staged: Staged) -> Receipt | None:
@@ -176,7 +184,7 @@ class AsyncStore(AsyncWorking):
     @asynccontextmanager
     async def lock(self, *asked: Asked, timeout: float = 10.0, owner: str | None = None) -> AsyncGenerator[None, None]:
         """See Store.lock: `async with store.lock(…)`."""
-        log, hold = await self._opening.log(), Hold(lock_names(asked), owner or whoami())
+        log, hold = await self._opening.log(), LockSet(lock_names(asked), owner or whoami())
         try:
             await acquire(log, hold, timeout)
             yield
@@ -234,18 +242,20 @@ class AsyncStore(AsyncWorking):
     ) -> AsyncFollower:
         """See Store.follow. The store must be open; `async with store.follow(…) as follower`."""
 
-        async def keeping() -> Keeping:
-            return (await self._opening.desk()).keeping(name or "", query, after)
+        async def keeping() -> FollowerProgress:
+            return (await self._opening.admin()).follower_progress(name or "", query, after)
 
         log = self._opening.opened()
         kept = None if name is None else keeping
-        return AsyncFollower(Following(log, query, after, raw), Bell(log.engine.watch), kept)
+        return AsyncFollower(LogFollower(log, query, after, raw), CommitSignal(log.engine.watch), kept)
 
     async def count(self, query: Query = EVERYTHING, *, after: int = 0, until: int | date | None = None) -> int:
         """See Store.count."""
         log = await self._opening.log()
         start = await known_position(log, after)
-        return await log.engine.count(query_of(query), start, None if until is None else await moment(log, until))
+        return await log.engine.count(
+            query_of(query), start, None if until is None else await resolve_position(log, until)
+        )
 
     async def head(self) -> int:
         """See Store.head."""
@@ -263,7 +273,7 @@ class AsyncStore(AsyncWorking):
 
     async def receipt(self, key: str) -> Receipt | None:
         """See Store.receipt."""
-        return await (await self._opening.log()).engine.request(key)
+        return await (await self._opening.log()).engine.receipt_of(key)
 
     async def types(self) -> list[TypeCount]:
         """See Store.types."""
@@ -281,28 +291,99 @@ class AsyncStore(AsyncWorking):
         """See Store.stats."""
         return await (await self._opening.log()).engine.stats()
 
+    # Read models
+
+    async def project(
+        self, *projections: ProjectionLike, timeout: float = CATCH_UP_TIMEOUT_S, progress: Progress | None = None
+    ) -> None:
+        """See Store.project."""
+        admin = await self._opening.admin()
+        await in_thread(lambda: admin.project(*projections, timeout=timeout, progress=progress))
+
+    async def wait(self, projection: Named, position: int | None = None, timeout: float = CATCH_UP_TIMEOUT_S) -> int:
+        """See Store.wait."""
+        return await in_thread((await self._opening.admin()).wait, projection, position, timeout)
+
+    async def rows(
+        self,
+        projection: type[M],
+        where: Mapping[str, Any] | None = None,
+        /,
+        *,
+        order: str | Sequence[str] = (),
+        limit: int | None = None,
+        wait: int | None = None,
+        generation: int | None = None,
+        **fields: Any,
+    ) -> list[M]:
+        """See Store.rows."""
+        admin = await self._opening.admin()
+        if wait is not None:
+            await in_thread(admin.wait, projection, wait)
+        return await in_thread(admin.rows, projection, fields | dict(where or {}), order, limit, generation)
+
+    async def view(
+        self,
+        projection: type[M],
+        *,
+        at: int | date | None = None,
+        occurred_until: date | None = None,
+        since: View[M] | None = None,
+    ) -> View[M]:
+        """See Store.view."""
+        admin = await self._opening.admin()
+        return await in_thread(lambda: run(view(admin.log, projection, at, since, occurred_until)))
+
+    @property
+    def projections(self) -> AsyncProjectionAdmin:
+        """See Store.projections."""
+
+        async def admin() -> ProjectionAdmin:
+            return (await self._opening.admin()).using(self._options)
+
+        return AsyncProjectionAdmin(admin)
+
+    # Processes and effects
+
+    def run(self, *work: Work, clock: Clock | None = None) -> AsyncProcessRunner:
+        """See Store.run: `async with store.run(Payment): …`."""
+        from eventfold.processes.runner import AsyncProcessRunner, wall_clock
+
+        return AsyncProcessRunner(self._opening.admin, work, clock or wall_clock)
+
+    async def run_until_idle(
+        self, *work: Work, clock: Clock | None = None, timeout: float = CATCH_UP_TIMEOUT_S
+    ) -> None:
+        """See Store.run_until_idle."""
+        from eventfold.processes.runner import run_until_idle, wall_clock
+
+        await in_thread(run_until_idle, await self._opening.admin(), work, clock or wall_clock, timeout)
+
     # Keeping
 
+    @refuse_old_keywords
     async def copy_to(
-        self, target: AsyncStore, *, succeed: bool = False, verify: bool = True, progress: Progress | None = None
+        self, target: AsyncStore, *, keep_identity: bool = False, verify: bool = True, progress: Progress | None = None
     ) -> Copied:
         """See Store.copy_to."""
         refuse_no_store(AsyncStore, target)
         here, there = (await self._opening.log()).engine, (await target._opening.log()).engine
         async with self._opening.own_target() as old, target._opening.own_target() as new:
-            moving = await in_thread(lambda: Handover(old, new, (here, there), succeeds=succeed))
+            moving = await in_thread(lambda: Handover(old, new, (here, there), succeeds=keep_identity))
 
             async def begin() -> None:
                 await in_thread(moving.begin)
 
-            copied = await copy_log(here, there, succeed=succeed, progress=progress, before_succession=begin)
+            copied = await copy_log(
+                here, there, keep_identity=keep_identity, progress=progress, before_succession=begin
+            )
             copied = await in_thread(moving.finish, copied)
         return with_proof(copied, await verify_log(here, there, progress)) if verify else copied
 
     async def backup(self, path: str) -> None:
         """See Store.backup."""
         engine = (await self._opening.log()).engine
-        await asyncio.to_thread(getattr(engine, "backup", None) or refuse_backup(engine), path)
+        await in_thread(require(engine, "backup"), path)
 
     async def close(self) -> None:
         """See Store.close."""
@@ -316,156 +397,3 @@ class AsyncStore(AsyncWorking):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._opening.url!r})"
-
-
-class _Opening:
-    """A store that opens once, whoever asks first, however many ask at once."""
-
-    def __init__(
-        self,
-        url: str | Engine,
-        create: bool,
-        options: dict[str, Any],
-        registry: Registry,
-        cache: StateCache,
-        inline: Sequence[Kept],
-        target: str | None,
-    ) -> None:
-        self.url, self._inline, self._target = url, inline, target
-        self._create, self._options = create, options
-        self._registry, self._cache = registry, cache
-        self._log: Log | None = None
-        self._once: Once[Log] = Once()
-        self._desk_once: Once[Desk] = Once()
-        self._own_loop: OwnLoop | None = None
-        self._close: Callable[[], None] | None = None
-        self._blocking: Engine | None = None
-        self._suspending: Engine | None = None
-        self._desk: Desk | None = None
-
-    def opened(self) -> Log:
-        if self._log is None:
-            raise StoreClosed(
-                f"The store {self.url!r} is not open yet.",
-                "Enter `async with AsyncStore(…)`, or await store.open(), first.",
-            )
-        return self._log
-
-    async def log(self) -> Log:
-        if self._log is None:
-            current_loop()
-            self._log = await self._once.get(self._open)
-        if self._own_loop is not None:
-            self._own_loop.refuse_others()
-        return self._log
-
-    async def _open(self) -> Log:
-        engine = open_engine(self.url, "async", self._create, self._options)
-        self._blocking, self._suspending = (None, engine) if engine.capabilities.suspends else (engine, None)
-        if engine.capabilities.suspends:
-            self._own_loop = OwnLoop()
-            await engine.open()
-            combiner: Any = bridge.LoopCombiner(engine)
-        elif engine.capabilities.blocks:
-            await asyncio.to_thread(run, engine.open())
-            combiner, engine = TaskCombiner(engine), cast("Engine", Offload(engine))
-        else:
-            await engine.open()
-            combiner = bridge.Alone(engine)
-        self._close = combiner.close
-        if self._inline:
-            try:
-                combiner = await self._folded(engine, combiner)
-            except BaseException:
-                await self._end(engine)
-                raise
-        return Log(
-            *(engine, self._registry, self._cache),
-            *(combiner.submit, combiner.offer, bridge.sleep_on_loop, bridge.wait_on_loop),
-            chains=Chains(bridge.Mutex(), bridge.Promise),
-            holds=Holds(bridge.Mutex()),
-        )
-
-    async def _folded(self, engine: Engine, combiner: Any) -> Any:
-        """What appends go through where read models are folded within them: an engine that blocks, on a thread."""
-        desk = await self._make_desk()
-        await asyncio.to_thread(desk.inline, *self._inline)
-        if not engine.capabilities.suspends:
-            return combiner
-        assert self._blocking is not None
-        combiner = TaskCombiner(self._blocking)
-        self._close = combiner.close
-        return combiner
-
-    @asynccontextmanager
-    async def own_target(self) -> AsyncGenerator[Target | None]:
-        """Where the store keeps progress; None where its engine has no place for it.
-
-        Opened for this use alone where read models need an engine of their own, which would take note of the identity.
-        """
-        engine = (await self.log()).engine
-        if self._desk is not None or not engine.capabilities.suspends:
-            yield own_target_of(await self.desk())
-        elif self._target or default_target(engine):
-            found = own_target(engine, self._target)
-            try:
-                yield found
-            finally:
-                await in_thread(found.close)
-        else:
-            yield None
-
-    async def desk(self) -> Desk:
-        """See Store.projections."""
-        await self.log()
-        return await self._make_desk()
-
-    async def _make_desk(self) -> Desk:
-        """Projections are run by threads, so they see the log by an engine that blocks: this one, or a second."""
-        return await self._desk_once.get(self._new_desk)
-
-    async def _new_desk(self) -> Desk:
-        engine = self._blocking or await self._second_engine()
-        if self._blocking is None:
-            await asyncio.to_thread(run, engine.open())
-            self._blocking = engine
-        combiner = bridge.ThreadCombiner(engine)
-        log = Log(
-            *(engine, self._registry, self._cache),
-            *(combiner.submit, combiner.offer, bridge.sleep_here, bridge.wait_here),
-            chains=Chains(bridge.Mutex(), bridge.Promise),
-            holds=Holds(bridge.Mutex()),
-        )
-        self._desk = Desk(log, self._target, resolve=definitions)
-        return self._desk
-
-    async def _second_engine(self) -> Engine:
-        """An engine that blocks, on the same store: by the store's address, or by the engine that was given."""
-        share = getattr(self._suspending, "share", None)
-        if isinstance(self.url, str) and share is not None:  # the connections that pool= allows are for both
-            await share()
-            return cast("Any", self._suspending).blocking()
-        if isinstance(self.url, str):
-            return open_engine(self.url, "sync", False, self._options)
-        blocking: Callable[[], Engine] | None = getattr(self.url, "blocking", None)
-        if blocking is None:
-            raise NotSupported(
-                f"Read models are run by threads, and the {self.url.name} engine given here only works on a loop.",
-                "Open the store by its address; or give the engine a method blocking() that returns one that blocks.",
-                engine=self.url.name,
-                capability="blocking",
-            )
-        return blocking()
-
-    async def close(self) -> None:
-        if self._log is not None:
-            await self._end(self._log.engine)
-
-    async def _end(self, engine: Engine) -> None:
-        if self._desk is not None:
-            await asyncio.to_thread(self._desk.close)
-        if self._close is not None:
-            await asyncio.to_thread(self._close)
-        if engine.capabilities.suspends and self._blocking is not None:
-            await asyncio.to_thread(run, self._blocking.close())
-        await engine.close()

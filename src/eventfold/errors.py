@@ -1,4 +1,4 @@
-"""Room: every error the library raises, as one tree.
+"""Every error the library raises, as one tree.
 
     EventfoldError
     ├── InvalidInput                what the caller gave cannot be used; nothing was written
@@ -62,25 +62,25 @@ class EventfoldError(Exception):
 
     ``code``   a stable, hyphenated word for programs (``append-conflict``).
     ``what``   the first sentence: what happened.
-    ``now``    the second sentence: what to do now.
+    ``remedy`` the second sentence: what to do now.
     ``fields`` the facts by name (positions, types, paths), safe to log.
     """
 
     code: ClassVar[str] = "error"
 
-    def __init__(self, what: str, now: str, **fields: Any) -> None:
-        super().__init__(f"{what} {now}")
+    def __init__(self, what: str, remedy: str, **fields: Any) -> None:
+        super().__init__(f"{what} {remedy}")
         self.what = what
-        self.now = now
+        self.remedy = remedy
         self.fields: dict[str, Any] = fields
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Keep errors picklable, so that they survive process pools."""
-        return (_rebuild, (type(self), self.what, self.now, self.fields))
+        return (_rebuild, (type(self), self.what, self.remedy, self.fields))
 
 
-def _rebuild(cls: type[EventfoldError], what: str, now: str, fields: dict[str, Any]) -> EventfoldError:
-    return cls(what, now, **fields)
+def _rebuild(cls: type[EventfoldError], what: str, remedy: str, fields: dict[str, Any]) -> EventfoldError:
+    return cls(what, remedy, **fields)
 
 
 class InvalidInput(EventfoldError):
@@ -295,7 +295,7 @@ class ProcessError(EventfoldError):
 
 
 class ProcessLoops(ProcessError):
-    """What a process does makes it react again, more often than its bound allows."""
+    """What a process does makes it react again, more often than its max_chain allows."""
 
     code = "process-loops"
 

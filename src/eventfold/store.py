@@ -1,4 +1,4 @@
-"""Room: the façade for sync users: `Store`. Every method is a line or two over the flow.
+"""The façade for sync users: `Store`. Each method is a line or two.
 
 Knows: what a user may ask. Does not know: how any of it is done. `AsyncStore` (aio.py) is its twin.
 """
@@ -9,75 +9,82 @@ import copy
 import getpass
 import os
 import platform
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import date
 from types import TracebackType
-from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from uuid import UUID
 
 import msgspec
 
-from eventfold import bridge
-from eventfold.aggregate import Aggregate
-from eventfold.bridge import Bell, ThreadCombiner, run
-from eventfold.engine import Engine, TagCount, TypeCount
-from eventfold.engines import open_engine
-from eventfold.errors import InvalidInput, NotSupported
-from eventfold.event import Recorded
-from eventfold.flow.append import (
+from eventfold.concurrency import CommitSignal, run
+from eventfold.core.aggregate import Aggregate
+from eventfold.core.envelope import MAX_EVENTS_PER_APPEND, NewEvent, Receipt, Staged
+from eventfold.core.event import Recorded
+from eventfold.core.query import Cursor, Query
+from eventfold.core.renamed import refuse_old_attributes, refuse_old_keywords
+from eventfold.core.state import State, Step
+from eventfold.errors import InvalidInput
+from eventfold.log.append import (
     Asked,
     Unless,
     append,
     append_encoded,
     append_next,
     check_batches,
-    known_position,
-    position_of,
     query_of,
 )
-from eventfold.flow.cache import StateCache
-from eventfold.flow.chain import Chains
-from eventfold.flow.copy import Copied, Progress, with_proof
-from eventfold.flow.copy import copy as copy_log
-from eventfold.flow.copy import verify as verify_log
-from eventfold.flow.decide import decide
-from eventfold.flow.decided import Decided
-from eventfold.flow.follow import Following, cursor_after
-from eventfold.flow.hold import Hold, Holds
-from eventfold.flow.lock import acquire, release
-from eventfold.flow.lock import names_of as lock_names
-from eventfold.flow.log import Command, Log, Options, context, with_options
-from eventfold.flow.read import Bounds, History, Reader, event_of, moment, state_at, tag_of
-from eventfold.joining import Joining, confirm
-from eventfold.process.door import Working, definitions
-from eventfold.projection.plan import Kept
-from eventfold.query import Cursor, Query
-from eventfold.record import MAX_EVENTS_PER_APPEND, NewEvent, Receipt, Staged
-from eventfold.registry import Registry
-from eventfold.running.desk import Desk
-from eventfold.running.finding import own_target_of
-from eventfold.running.follower import Follower
-from eventfold.running.progress import Handover
-from eventfold.state import State, Step
+from eventfold.log.context import Command, Options, context, with_options
+from eventfold.log.copy import Copied, Progress, with_proof
+from eventfold.log.copy import copy as copy_log
+from eventfold.log.copy import verify as verify_log
+from eventfold.log.cursors import cursor_after, known_position, position_of
+from eventfold.log.decide import decide
+from eventfold.log.decided import Decided
+from eventfold.log.follow import LogFollower
+from eventfold.log.lock import acquire, release
+from eventfold.log.lock import names_of as lock_names
+from eventfold.log.lock_holders import LockSet
+from eventfold.log.read import Bounds, History, Reader, event_of, resolve_position, state_at, tag_of
+from eventfold.log.state_cache import StateCache
+from eventfold.ports.engine import Engine
+from eventfold.ports.messages import TagCount, TypeCount
+from eventfold.ports.services import require
+from eventfold.ports.target import Target
+from eventfold.projections.admin import ProjectionAdmin
+from eventfold.projections.catalog import Named
+from eventfold.projections.catch_up import CATCH_UP_TIMEOUT_S
+from eventfold.projections.classes import Projection
+from eventfold.projections.definition import ProjectionLike
+from eventfold.projections.followers import Follower
+from eventfold.projections.handover import Handover
+from eventfold.projections.view import View, view
+from eventfold.transactions import Joining, confirm
+from eventfold.wiring import open_log, projection_admin
+
+if TYPE_CHECKING:
+    from eventfold.processes.runner import Clock, ProcessRunner, Work
 
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S", bound=State)
 A = TypeVar("A", bound=Aggregate)
+M = TypeVar("M", bound=Projection)
 St = TypeVar("St", bound="Store")
 EVERYTHING = Query()
 
 
-class Store(Working):
+@refuse_old_attributes("Store")
+class Store:
     """A log of events, for sync code. Safe to share between threads; opened once per process, not across a fork.
 
     `url` a path (a SQLite file), `memory:`, `memory:NAME` or `postgresql://…`, or an engine made by hand; `create`
     makes the store if nothing is there; `cache` how many folded states to keep in memory; `snapshots` after how many
     events folded a state is kept beside the log as well (0: never); `inline` read models that every append keeps up,
     in its own transaction, from now on and whoever makes it; `target` the address of a database where read models,
-    followers and processes keep rows and progress, the same in every process (by default the log's own database);
-    other options are the engine's own.
+    followers and processes keep rows and progress, or a target made by hand, the same in every process (by default the
+    log's own database); other options are the engine's own.
 
     Raises StoreNotFound, NotAStore, InvalidUrl, MissingExtra, StoreVersionMismatch and their kin.
     """
@@ -89,25 +96,17 @@ class Store(Working):
         create: bool = True,
         cache: int = 1_000,
         snapshots: int = 1_000,
-        inline: Sequence[Kept] = (),
-        target: str | None = None,
+        inline: Sequence[ProjectionLike] = (),
+        target: str | Target | None = None,
         **options: Any,
     ) -> None:
-        self.engine = open_engine(url, "sync", create, options)
-        run(self.engine.open())
-        self.registry = Registry()
+        self._log = open_log(url, StateCache(cache, snapshots), create=create, options=options)
+        self.engine, self.registry = self._log.engine, self._log.registry
         self._options = Options()
-        combiner = ThreadCombiner(self.engine)
-        self._log = Log(
-            *(self.engine, self.registry, StateCache(cache, snapshots)),
-            *(combiner.submit, combiner.offer, bridge.sleep_here, bridge.wait_here),
-            chains=Chains(bridge.Mutex(), bridge.Promise),
-            holds=Holds(bridge.Mutex()),
-        )
-        self._desk = Desk(self._log, target, resolve=definitions)
+        self._projections = projection_admin(self._log, target)
         if inline:
             try:
-                self._desk.inline(*inline)
+                self._projections.inline(*inline)
             except BaseException:
                 self.close()
                 raise
@@ -183,7 +182,7 @@ class Store(Working):
         view._options = with_options(self._options, attempts, command_id, metadata)
         return view
 
-    def authorised(self: St, by: Callable[[Command], None]) -> St:
+    def with_authorization(self: St, by: Callable[[Command], None]) -> St:
         """The same store, where every decision is shown to `by` before anything is read; what it raises refuses it.
 
         The command has the function, its arguments and the metadata of whoever asks (`actor`).
@@ -192,7 +191,7 @@ class Store(Working):
         view._options = msgspec.structs.replace(self._options, authorise=by)
         return view
 
-    def joining(self, connection: Any) -> Joining:
+    def in_transaction(self, connection: Any) -> Joining:
         """Append and decide within your own transaction, on PostgreSQL: your rows and our events commit together.
 
         `connection`: psycopg's, SQLAlchemy's Connection or Session, or Django's, to the store's own database.
@@ -221,7 +220,7 @@ class Store(Working):
         make twice. The append condition stays the safety. Raises StoreBusy after `timeout` seconds, naming the
         holder (`owner`; by default this user, machine and process).
         """
-        hold = Hold(lock_names(asked), owner or whoami())
+        hold = LockSet(lock_names(asked), owner or whoami())
         try:
             run(acquire(self._log, hold, timeout))
             yield
@@ -295,12 +294,12 @@ class Store(Working):
         With a `name` the store keeps how far it has come, whenever you `acknowledge()`: it resumes there, whatever
         `after` says, one follower of a name at a time (LeaseHeld), and `eventfold verify` proves its progress.
         """
-        kept = None if name is None else self._desk.keeping(name, query, after)
-        return Follower(Following(self._log, query, after, raw), Bell(self.engine.watch), kept)
+        kept = None if name is None else self._projections.follower_progress(name, query, after)
+        return Follower(LogFollower(self._log, query, after, raw), CommitSignal(self.engine.watch), kept)
 
     def count(self, query: Query = EVERYTHING, *, after: int = 0, until: int | date | None = None) -> int:
         """How many events match after `after` (exclusive), up to `until` (as in read). Raises PositionBeyondHead."""
-        end = None if until is None else run(moment(self._log, until))
+        end = None if until is None else run(resolve_position(self._log, until))
         return run(self.engine.count(query_of(query), run(known_position(self._log, after)), end))
 
     def head(self) -> int:
@@ -320,7 +319,7 @@ class Store(Working):
 
     def receipt(self, key: str) -> Receipt | None:
         """The receipt of the append made under a request key or command id, if there was one."""
-        return run(self.engine.request(key))
+        return run(self.engine.receipt_of(key))
 
     def types(self) -> list[TypeCount]:
         """Every event type in the log, with its count."""
@@ -341,30 +340,124 @@ class Store(Working):
         """Facts for an operator: sizes in bytes, settings, versions."""
         return run(self.engine.stats())
 
+    # Read models
+
+    def project(
+        self, *projections: ProjectionLike, timeout: float = CATCH_UP_TIMEOUT_S, progress: Progress | None = None
+    ) -> None:
+        """Bring read models up to the head of the log, here and now; made known and their tables ready if they are not.
+
+        Where a runner elsewhere holds one, it is waited for, `timeout` seconds. `progress(position, head)` is called
+        after every page, for one read model after the other. Raises InvalidProjection,
+        ProjectionChanged (its code is another now), ProjectionStopped (a handler failed), ProjectionBehind,
+        TargetUnavailable.
+        """
+        self._projections.project(*projections, timeout=timeout, progress=progress)
+
+    def wait(self, projection: Named, position: int | None = None, timeout: float = CATCH_UP_TIMEOUT_S) -> int:
+        """Wait until a read model has taken everything up to a position (by default the head); returns where it is.
+
+        Whoever runs it, in whatever process. Raises ProjectionBehind after `timeout` seconds, with the reason.
+        """
+        return self._projections.wait(projection, position, timeout)
+
+    def rows(
+        self,
+        projection: type[M],
+        where: Mapping[str, Any] | None = None,
+        /,
+        *,
+        order: str | Sequence[str] = (),
+        limit: int | None = None,
+        wait: int | None = None,
+        generation: int | None = None,
+        **fields: Any,
+    ) -> list[M]:
+        """The rows whose fields equal these, by key or in this `order` (`"-delay"`: the greatest first).
+
+        None is the least value, on every target. `where` the same as a dict, for fields that are called as an
+        argument is: `rows(Lines, {"order": "o-1"})`.
+        `wait` a position it must have come to first (a receipt's `last`: read your own writes); `generation` another
+        than the one that is live.
+        """
+        if wait is not None:
+            self._projections.wait(projection, wait)
+        return self._projections.rows(projection, fields | dict(where or {}), order, limit, generation)
+
+    def view(
+        self,
+        projection: type[M],
+        *,
+        at: int | date | None = None,
+        occurred_until: date | None = None,
+        since: View[M] | None = None,
+    ) -> View[M]:
+        """Its rows, folded in memory from the log: no table, always current, or as of `at` (a position or a moment).
+
+        `occurred_until` leaves out what occurred later; inclusive, see Store.state. `since` an earlier view to go on
+        from, which must not be used any more; not with `occurred_until`.
+        """
+        return run(view(self._projections.log, projection, at, since, occurred_until))
+
+    @property
+    def projections(self) -> ProjectionAdmin:
+        """What can be asked about projections and done to them: status, rebuild, compare, switch, parked, verify, …"""
+        return self._projections.using(self._options)
+
+    # Processes and effects
+
+    def run(self, *work: Work, clock: Clock | None = None) -> ProcessRunner:
+        """Keep read models, subscriptions, processes and effects going, in threads of this process, until stopped.
+
+        `with store.run(CarrierMonth, Payment, mail): …`. Several processes may run the same: they share the work by
+        leases, and take over from one that was killed. `clock` tells timers the time, in µs since 1970 UTC.
+
+        Raises InvalidProjection, ProjectionChanged, InvalidProcess, InvalidState, TargetUnavailable, StoreUnavailable.
+        """
+        from eventfold.processes.runner import ProcessRunner, wall_clock
+
+        return ProcessRunner(self._projections, work, clock or wall_clock)
+
+    def run_until_idle(self, *work: Work, clock: Clock | None = None, timeout: float = CATCH_UP_TIMEOUT_S) -> None:
+        """Do all there is to do now, timers due by `clock` included, until nothing more comes of it; then return.
+
+        For tests and scripts: nothing is left running. What waits to be tried again is tried once, at once. Raises
+        ProcessError where something did not get through, ProjectionBehind if a runner elsewhere holds the work for
+        longer than `timeout` seconds, and what `run` and `project` raise.
+        """
+        from eventfold.processes.runner import run_until_idle, wall_clock
+
+        run_until_idle(self._projections, work, clock or wall_clock, timeout)
+
     # Keeping
 
+    @refuse_old_keywords
     def copy_to(
-        self, target: Store, *, succeed: bool = False, verify: bool = True, progress: Progress | None = None
+        self, target: Store, *, keep_identity: bool = False, verify: bool = True, progress: Progress | None = None
     ) -> Copied:
         """Copy every event into another store, whatever its engine: ids, positions, times, boundaries, keys.
 
-        Resumable: an interrupted copy goes on where it stopped. `succeed` gives an empty target this store's identity,
-        so that cursors hold there (InvalidInput where it has events under one of its own); `verify` reads both and
-        compares. `progress(done, total)`.
+        Resumable: an interrupted copy goes on where it stopped. `keep_identity` gives an empty target this store's
+        identity, so that cursors hold there (InvalidInput where it has events under one of its own); `verify` reads
+        both and compares. `progress(done, total)`.
 
         What cannot be built again goes along: how far followers, effects and processes have come that this store keeps
-        in its own target. With `succeed` they go on in the target only: here each is paused, what is in hand is waited
-        for (30 s at most), and its leases are lost. Without, they could go on in both.
+        in its own target. With `keep_identity` they go on in the target only: here each is paused, what is in hand is
+        waited for (30 s at most), and its leases are lost. Without, they could go on in both.
         Raises CursorMismatch if the target holds anything else than a beginning of this log, TargetUnavailable.
         """
         refuse_no_store(Store, target)
-        targets = (own_target_of(self._desk), own_target_of(target._desk))
-        moving = Handover(*targets, (self.engine, target.engine), succeeds=succeed)
+        targets = (self._projections.catalog.own_target(), target._projections.catalog.own_target())
+        moving = Handover(*targets, (self.engine, target.engine), succeeds=keep_identity)
 
         async def begin() -> None:
             moving.begin()
 
-        copied = run(copy_log(self.engine, target.engine, succeed=succeed, progress=progress, before_succession=begin))
+        copied = run(
+            copy_log(
+                self.engine, target.engine, keep_identity=keep_identity, progress=progress, before_succession=begin
+            )
+        )
         copied = moving.finish(copied)
         return with_proof(copied, run(verify_log(self.engine, target.engine, progress))) if verify else copied
 
@@ -373,11 +466,11 @@ class Store(Working):
 
         Raises NotSupported where the engine has its own tools for that.
         """
-        (getattr(self.engine, "backup", None) or refuse_backup(self.engine))(path)
+        require(self.engine, "backup")(path)
 
     def close(self) -> None:
         """Release everything. Closing twice is harmless."""
-        self._desk.close()
+        self._projections.close()
         run(self.engine.close())
 
     def __enter__(self: St) -> St:
@@ -408,16 +501,6 @@ def refuse_no_store(kind: type, target: object) -> None:
             f"A log is copied to another {kind.__name__}, and this is {target!r}.",
             f'Give one: store.copy_to(ef.{kind.__name__}("copy.db")).',
         )
-
-
-def refuse_backup(engine: Engine) -> NoReturn:
-    """Engines with tools of their own make no backups here."""
-    raise NotSupported(
-        f"The {engine.name} engine makes no backups itself.",
-        "Use its own tools.",
-        engine=engine.name,
-        capability="backup",
-    )
 
 
 def _each(page: list[Recorded[Any]] | None, reader: Reader) -> Iterator[Recorded[Any]]:

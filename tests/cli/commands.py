@@ -1,4 +1,4 @@
-"""Room: how tests run commands: in this process, in a process of its own, on a terminal of 80 columns.
+"""How tests run commands: in this process, in a process of its own, on a terminal of 80 columns.
 
 Knows: pipes and pseudo-terminals. Does not know: any command.
 """

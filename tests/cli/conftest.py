@@ -1,4 +1,4 @@
-"""Room: the stores that tests of the command line share."""
+"""The stores that tests of the command line share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room: the generated parts of docs/reference/cli.md, written from what the commands themselves know.
+"""The generated parts of docs/reference/cli.md, written from what the commands themselves know.
 
     python -m tests.cli.reference        writes them anew
 
@@ -15,8 +15,8 @@ from typing import Any
 from typer.main import get_command
 
 from eventfold.cli import app
-from eventfold.cli.ending import TABLE
-from eventfold.cli.examples import EXAMPLES
+from eventfold.cli.command import EXAMPLES
+from eventfold.cli.exit_codes import EXIT_CODE_MEANINGS
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
 
@@ -76,7 +76,9 @@ def section(path: str, command: Any) -> str:
 
 def parts() -> dict[str, str]:
     """The generated parts, by the name of their marker."""
-    codes = "\n".join(["| Code | Means |", "|---|---|", *(f"| {code} | {cell(text)} |" for code, text in TABLE)])
+    codes = "\n".join(
+        ["| Code | Means |", "|---|---|", *(f"| {code} | {cell(text)} |" for code, text in EXIT_CODE_MEANINGS)]
+    )
     return {"codes": codes, "commands": "\n".join(section(*each) for each in commands()).strip()}
 
 

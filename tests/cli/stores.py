@@ -1,4 +1,4 @@
-"""Room: the stores that tests look at: a small bank whose classes are not known in this process.
+"""The stores that tests look at: a small bank whose classes are not known in this process.
 
 Knows: encoded events. Does not know: commands.
 """
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from eventfold.cli.lines import new_event
-from eventfold.record import NewEvent, to_micros
+from eventfold.cli.jsonl import build_event
+from eventfold.core.envelope import NewEvent, to_micros
 from eventfold.store import Store
 
 NOON = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
@@ -35,11 +35,11 @@ def given(
     **data: Any,
 ) -> NewEvent:
     """An event of some account."""
-    return new_event(
+    return build_event(
         kind,
         json.dumps({"account": account, **data}, separators=(",", ":")).encode(),
         tags=[f"account:{account}", *tags],
-        identity=identity(number),
+        event_id=identity(number),
         occurred=occurred,
         metadata=b'{"actor":"eve"}' if number % 2 else b"{}",
         version=version,

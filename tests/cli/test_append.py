@@ -1,4 +1,4 @@
-"""Room: `eventfold append`, `init` and `backup`: what is written, under which condition, and what is refused."""
+"""`eventfold append`, `init` and `backup`: what is written, under which condition, and what is refused."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.commands import run
+from tests.cli.commands import process, run
 from tests.cli.stores import identity
 
 
@@ -67,7 +67,7 @@ def test_a_condition_refuses_with_code_3(bank: str) -> None:
     assert run("append", bank, "Noted", "--unless-tag", "account:a-1", "--after", "3", "--json").error == {
         "error": "append-conflict",
         "what": "An event matching Query(account:a-1) was written at position 4, after position 3.",
-        "now": "Read again and decide again.",
+        "remedy": "Read again and decide again.",
         "clause": 0,
         "after": 3,
         "found": 4,
@@ -86,7 +86,7 @@ def test_a_key_or_an_id_makes_an_append_repeatable(bank: str) -> None:
         assert first["ids"] == second["ids"]
     ran = run("append", bank, "Other", "--id", str(identity(50)))
     assert ran.code == 3 and "already" in ran.err
-    assert "stood there already" in run("append", bank, "Noted", "--id", str(identity(50)), "--table").out
+    assert "already in the log" in run("append", bank, "Noted", "--id", str(identity(50)), "--table").out
 
 
 def test_lines_go_from_one_store_into_another_unchanged(bank: str, tmp_path: Path) -> None:
@@ -101,8 +101,20 @@ def test_lines_go_from_one_store_into_another_unchanged(bank: str, tmp_path: Pat
     assert content(other) == content(bank)
     again = run("append", other, "--batch", "4", "--table", input=lines)
     assert again.code == 0
-    assert "Appended 0 events" in again.out and "6 events stood there already" in again.out
+    assert "Appended 0 events" in again.out and "6 events were already in the log" in again.out
     assert run("read", other, "--count").out == "6\n"
+
+
+def test_a_dash_stands_for_lines_on_standard_input(bank: str, tmp_path: Path) -> None:
+    """With the store before it or in EVENTFOLD_URL; no event of the type - is written, and no store of that name."""
+    line = '{"type":"B","tags":["x:1"]}'
+    assert run("append", bank, "-", input=line).code == 0
+    assert run("append", "-", input=line, EVENTFOLD_URL=bank).code == 0
+    assert [each["type"] for each in run("read", bank, "--after", "6").lines] == ["B", "B"]
+    refused = process("append", "-", "--create", folder=tmp_path, input=line)
+    assert refused.code == 2
+    assert "Name the store before it" in " ".join(refused.err.replace("│", " ").split())
+    assert list(tmp_path.glob("-*")) == []
 
 
 def test_many_lines_are_written_in_appends_of_a_thousand(tmp_path: Path) -> None:
@@ -123,7 +135,7 @@ def test_a_bad_line_is_named_and_its_batch_is_not_written(tmp_path: Path) -> Non
     ran = run("append", url, "--create", "--batch", "2", input=lines)
     assert ran.code == 2
     assert "Line 6 cannot be appended" in ran.err and "unknown field `tag`" in ran.err
-    assert "the first 4 events stand in the log" in ran.err
+    assert "The first 4 events of the input are in the log" in ran.err
     assert run("read", url, "--count").out == "4\n"
 
 
@@ -145,9 +157,9 @@ def test_atomic_lines_are_one_append_or_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["A", "--data", "{a}"], "The data is no JSON"),
+        (["A", "--data", "{a}"], "The data is not JSON"),
         (["A", "--data", "@nowhere.json"], "nowhere.json cannot be read"),
-        (["A", "--meta", "eve"], "is no pair"),
+        (["A", "--meta", "eve"], "is not a pair"),
         (["A", "--tag", "x\ny"], "control character"),
         (["A", "--tag", "x" * 300], "too long"),
         (["$A"], "kept for eventfold's own"),
@@ -157,7 +169,8 @@ def test_atomic_lines_are_one_append_or_none(tmp_path: Path) -> None:
         (["A", "--unless-tag", "x:1", "--after", "70"], "70"),
         (["A", "--data", json.dumps("x" * 1_000_001)], "1,000,000 is the most"),
         (["A", *[word for n in range(65) for word in ("--tag", f"x:{n}")]], "64 is the most"),
-        (["--tag", "x:1"], "belongs to one event"),
+        (["--tag", "x:1"], "applies to a single event"),
+        (["-", "--data", "{}"], "applies to a single event"),
     ],
 )
 def test_what_cannot_be_used_is_refused_and_nothing_is_written(bank: str, words: list[str], says: str) -> None:
@@ -192,6 +205,6 @@ def test_a_backup_is_the_same_log_in_a_new_epoch(bank: str, tmp_path: Path) -> N
     assert (made["head"], made["epoch"], made["path"]) == (6, 2, copy)
     assert run("read", copy).out == run("read", bank).out
     again = run("backup", bank, copy)
-    assert again.code == 2 and "there already" in again.err
+    assert again.code == 2 and "exists already" in again.err
     assert run("backup", "memory:", str(tmp_path / "no.db")).code == 1
     assert run("backup", bank).code == 2

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from eventfold.cli.files import write_whole
+from eventfold.cli.output import write_file_atomically
 from eventfold.errors import EventfoldError
 
 
@@ -21,9 +21,9 @@ def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path: Path, monkeypat
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(EventfoldError, match="cannot be kept") as raised:
-        write_whole(file, b"new", "The schemas")
-    assert raised.value.now.endswith(".")
+    with pytest.raises(EventfoldError, match="cannot be saved") as raised:
+        write_file_atomically(file, b"new", "The schemas")
+    assert raised.value.remedy.endswith(".")
     assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("schema.json", b"old")]
 
 
@@ -33,6 +33,6 @@ def test_a_file_keeps_its_rights_and_a_link_stays_a_link(tmp_path: Path) -> None
     file.write_bytes(b"old")
     file.chmod(0o640)
     link.symlink_to(file)
-    write_whole(link, b"new", "The schemas")
+    write_file_atomically(link, b"new", "The schemas")
     assert link.is_symlink() and file.read_bytes() == b"new" and file.stat().st_mode & 0o777 == 0o640
-    write_whole(Path(os.devnull), b"nothing", "The schemas")
+    write_file_atomically(Path(os.devnull), b"nothing", "The schemas")

@@ -1,4 +1,4 @@
-"""Room: help: it fits the terminal, its examples run, and the reference page says the same."""
+"""Help: it fits the terminal, its examples run, and the reference page says the same."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from eventfold.cli.examples import EXAMPLES
+from eventfold.cli.command import EXAMPLES
 from tests.cli.commands import APPS, PATIENCE, environment, plain, run, started, too_wide
 from tests.cli.reference import PAGE, commands, rewritten
 from tests.cli.stores import bank_file

@@ -1,4 +1,4 @@
-"""Room: how it looks: tables on a terminal of 80 columns, whose times stand still because the clock does."""
+"""How it looks: tables on a terminal of 80 columns, whose times stand still because the clock does."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from textwrap import dedent
 
 import pytest
 
-from eventfold.cli.changes import drawn, name_width, said
-from eventfold.cli.screen import Column, fitted
-from eventfold.state import ABSENT, Change
+from eventfold.cli.formatting import change_lines, name_width, render_change_lines
+from eventfold.cli.output import Column, fit_widths
+from eventfold.core.state import ABSENT, Change
 from eventfold.store import Store
 from tests.cli.commands import on_terminal, plain, run, too_wide
 from tests.cli.stores import Clock, given
@@ -64,7 +64,7 @@ def test_events_that_say_much() -> None:
         ]
         store.append_encoded(*events)
     assert looks("read", url) == text("""
-        position  time UTC  type             tags, and below them data
+        position  time UTC  type             tags, and data below them
         ────────────────────────────────────────────────────────────────────────────────
         2026-11-23
                1  12:00:01  FlightScheduled  account:f-1 carrier:UA day:2013-01-01
@@ -110,8 +110,8 @@ def test_types_and_tags(steady: str) -> None:
         ───────────────────
         account:a-1       3
 
-        1 tag shown, and there are more.
-        --limit N or --all shows more; --after account:a-1 goes on.
+        1 tag shown; there are more.
+        --limit N or --all shows more; --after account:a-1 shows the next ones.
     """)
     assert run("tags", steady, "account:", "--after", "account:a-1").lines == [
         {"tag": "account:a-2", "count": 3, "first": 3, "last": 6}
@@ -133,8 +133,8 @@ def test_last_values_and_their_history(steady: str) -> None:
     """)
     assert looks("history", steady, "--tag", "account:a-1") == text("""
         account:a-1  (step by step)
-        position  when UTC             type, and below it what changed
-        ──────────────────────────────────────────────────────────────
+        position  when UTC             type, and its changes below
+        ──────────────────────────────────────────────────────────
                1  2026-11-23 12:00:01  Opened
                   account  a-1
                   owner    Ann Example
@@ -157,14 +157,14 @@ def test_objects_change_field_by_field() -> None:
         "legs[9]": Change({"from": "JFK"}, ABSENT),
         "count": Change(1, 2),
     }
-    lines = list(said(changes))
-    assert [str(line).rstrip() for line in drawn(lines, 2, name_width(lines, wide=False))] == [
+    lines = list(change_lines(changes))
+    assert [str(line).rstrip() for line in render_change_lines(lines, 2, name_width(lines, wide=False))] == [
         "  legs[7]",
         "    from   JFK",
         "    to     null",
         "  legs[8]",
         "    to     null → BUF",
-        "  legs[9]  from=JFK → (gone)",
+        "  legs[9]  from=JFK → (removed)",
         "  count    1 → 2",
     ]
 
@@ -266,13 +266,13 @@ def test_nothing_is_wider_than_the_terminal_or_drives_it(words: list[str]) -> No
 def test_elastic_columns_share_what_is_left() -> None:
     """The short ones get what they need, the long ones the rest; rigid ones are never cut."""
     columns = (Column("a"), Column("b", elastic=True), Column("c", elastic=True), Column("d", elastic=True))
-    assert fitted(columns, [10, 5, 12, 100], 80) == [10, 5, 12, 47]
-    assert fitted(columns, [10, 50, 60, 100], 80) == [10, 21, 21, 22]
-    assert fitted(columns, [10, 5, 5, 5], 80) == [10, 5, 5, 5]
-    assert fitted(columns, [60, 50, 60, 100], 80) == [60, 6, 6, 6]
+    assert fit_widths(columns, [10, 5, 12, 100], 80) == [10, 5, 12, 47]
+    assert fit_widths(columns, [10, 50, 60, 100], 80) == [10, 21, 21, 22]
+    assert fit_widths(columns, [10, 5, 5, 5], 80) == [10, 5, 5, 5]
+    assert fit_widths(columns, [60, 50, 60, 100], 80) == [60, 6, 6, 6]
 
 
-def test_a_terminal_gets_a_table_with_colours_and_a_pipe_does_not(bank: str, tmp_path: Path) -> None:
+def test_a_terminal_gets_a_table_with_modes_and_a_pipe_does_not(bank: str, tmp_path: Path) -> None:
     """Without a flag: tables on a terminal, lines in a pipe; NO_COLOR is heeded."""
     code, shown = on_terminal("read", bank, folder=tmp_path)
     assert code == 0
@@ -292,14 +292,14 @@ def test_a_terminal_shows_fifty_events_and_says_how_to_see_more(tmp_path: Path) 
     code, shown = on_terminal("read", url, folder=tmp_path)
     assert code == 0
     assert plain(shown).endswith(
-        "50 events shown, and there are more.\n--limit N or --all shows more; --after 50 goes on."
+        "50 events shown; there are more.\n--limit N or --all shows more; --after 50 shows the next ones."
     )
     assert "    50  " in plain(shown) and "    51  " not in plain(shown)
     assert "    60  " in plain(on_terminal("read", url, "--all", folder=tmp_path)[1])
     assert plain(on_terminal("read", url, "--count", folder=tmp_path)[1]) == "60"
     history = plain(on_terminal("history", url, "--type", "Counted", folder=tmp_path)[1])
     assert history.endswith(
-        "50 steps shown, and there are more.\n--limit N or --all shows more; --after POSITION goes on."
+        "50 steps shown; there are more.\n--limit N or --all shows more; --after POSITION shows the next ones."
     )
 
 

@@ -1,4 +1,4 @@
-"""Room: `eventfold read`: which events are shown, and the same lines from every engine."""
+"""`eventfold read`: which events are shown, and the same lines from every engine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.cli.lines import KEYS
+from eventfold.cli.jsonl import KEYS
 from eventfold.errors import StoreNotFound
 from tests.cli.commands import run
 from tests.cli.stores import identity
@@ -117,7 +117,7 @@ def test_the_advice_to_make_a_store_can_be_pasted_into_a_shell(tmp_path: Path) -
     assert shlex.split(advice) == [path]
     with pytest.raises(StoreNotFound) as refused:
         ef.Store(path, create=False)
-    assert shlex.split(refused.value.now.rpartition("eventfold init ")[2].removesuffix(".")) == [path]
+    assert shlex.split(refused.value.remedy.rpartition("eventfold init ")[2].removesuffix(".")) == [path]
 
 
 def test_reading_makes_no_store(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_a_schema_is_locked_checked_and_found_broken(folder: Path) -> None:
     """Export, an unchanged check, then a break: named, with what to write, and exit code 1 for CI."""
     assert "Wrote 5 types" in eventfold(folder, "schema", "export", "shop", "--table").stdout
     unchanged = eventfold(folder, "schema", "check", "shop", "--table")
-    assert (unchanged.returncode, unchanged.stdout.strip()) == (0, "Nothing has changed.")
+    assert (unchanged.returncode, unchanged.stdout.strip()) == (0, "No schema has changed.")
     module = folder / "shop.py"
     module.write_text(module.read_text().replace("    price: Money\n", "    price: int\n"))
     broken = eventfold(folder, "schema", "check", "shop", "--table")
@@ -55,7 +55,7 @@ def test_an_outdated_lock_file_fails_the_check_too(folder: Path) -> None:
     )
     outdated = eventfold(folder, "schema", "check", "shop", "--table")
     assert outdated.returncode == 1
-    assert "out of date: eventfold schema export shop" in " ".join(outdated.stdout.split())
+    assert "out of date. Update it: eventfold schema export shop" in " ".join(outdated.stdout.split())
 
 
 def test_a_check_without_a_lock_file_says_how_to_make_one(folder: Path) -> None:

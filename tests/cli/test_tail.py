@@ -1,4 +1,4 @@
-"""Room: `eventfold tail`: live events, and progress that survives kill -9, without a gap."""
+"""`eventfold tail`: live events, and progress that survives kill -9, without a gap."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_tail_shows_the_last_ten_and_then_what_comes(bank: str, tmp_path: Path) 
         running.send(signal.SIGINT)
         code, _, told = running.end()
         assert code == 130
-        assert "3 events shown. Go on with --after efc1_" in told
+        assert "3 events shown. Resume with --after efc1_" in told
         assert "Traceback" not in told
 
 
@@ -41,7 +41,7 @@ def test_tail_ends_cleanly_when_asked_to(bank: str, tmp_path: Path, number: int,
         running.send(number)
         assert running.end()[:2] == (code, "")
         told = running.told
-    assert told == "6 events shown. Go on with --cursor progress\n"
+    assert told == "6 events shown. Resume with --cursor progress\n"
 
 
 def test_a_killed_tail_resumes_from_its_file_without_a_gap(bank: str, tmp_path: Path) -> None:
@@ -117,14 +117,14 @@ def test_a_cursor_of_another_store_is_refused_with_code_7(bank: str, tmp_path: P
     assert ran.code == 7 and "belongs to store" in ran.err
     file.write_text("some shopping list")
     ran = run("tail", bank, "--cursor", str(file), "--once")
-    assert ran.code == 7 and "holds no cursor" in ran.err
+    assert ran.code == 7 and "does not contain a cursor" in ran.err
     assert file.read_text() == "some shopping list"
 
 
 def test_progress_that_cannot_be_kept_is_an_error(bank: str, tmp_path: Path) -> None:
     """In words, and with nothing half written."""
     ran = run("tail", bank, "--cursor", str(tmp_path / "nowhere" / "progress"), "--once")
-    assert ran.code == 1 and "Progress cannot be kept" in ran.err
+    assert ran.code == 1 and "Progress cannot be saved" in ran.err
     write_cursor(tmp_path / "progress", "first")
     write_cursor(tmp_path / "progress", "second")
     assert (tmp_path / "progress").read_text() == "second\n"
@@ -187,12 +187,10 @@ def test_a_killed_tail_resumes_by_its_name_and_is_proved(bank: str, tmp_path: Pa
     assert run("append", bank, "Noted while nobody looked").code == 0
     ran = run("tail", bank, "--json", "--name", "mailer", "--once", "--limit", "1")
     assert [line["position"] for line in ran.lines] == [7]
-    assert ran.err == "1 event shown. Go on with --name mailer\n"
+    assert ran.err == "1 event shown. Resume with --name mailer\n"
     (proof,) = run("verify", bank, "mailer", "--json").lines
     assert (proof["proved"], proof["handled"]) == (True, 7)
     (status,) = run("projections", "status", bank, "--json").lines
     assert (status["kind"], status["behind"]) == ("follower", 0)
     assert run("tail", bank, "--name", "mailer", "--cursor", "progress").code == 2
-    assert run("projections", "forget", bank, "mailer").lines == [
-        {"name": "mailer", "done": "forgotten", "position": 7}
-    ]
+    assert run("projections", "remove", bank, "mailer").lines == [{"name": "mailer", "done": "removed", "position": 7}]

@@ -1,4 +1,4 @@
-"""Room: the one fixture the conformance suite asks for: a place for a store, of each engine in each colour."""
+"""The one fixture the conformance suite asks for: a place for a store, of each engine in each mode."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-pytest.register_assert_rewrite("eventfold.testing.conformance")
-
+from eventfold.testing.conformance.engine_under_test import EngineUnderTest
 from eventfold.testing.conformance.fixtures import *
-from eventfold.testing.conformance.place import Place
-from tests.conformance.engines import COLOURS, ENGINES, MEMORY
+from tests.conformance.engines import ENGINES, MEMORY, MODES
 
 
 @pytest.fixture
@@ -26,10 +24,10 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.fixture(params=[f"{engine}-{colour}" for engine in ENGINES for colour in COLOURS])
-def place(request: pytest.FixtureRequest, folder: Path) -> Iterator[Place]:
-    """An address where nothing is yet, for each engine in each colour."""
-    engine, colour = request.param.rsplit("-", 1)
-    given = Place(colour=colour, **ENGINES[engine](folder))
+@pytest.fixture(params=[f"{engine}-{mode}" for engine in ENGINES for mode in MODES])
+def engine_under_test(request: pytest.FixtureRequest, folder: Path) -> Iterator[EngineUnderTest]:
+    """An address where nothing is yet, for each engine in each mode."""
+    engine, mode = request.param.rsplit("-", 1)
+    given = EngineUnderTest(mode=mode, **ENGINES[engine](folder))
     yield given
     given.close()

@@ -1,4 +1,4 @@
-"""Room: which engines must keep the promises, in which colours. A new engine is one more line here.
+"""Which engines must keep the promises, in which modes. A new engine is one more line here.
 
 Knows: addresses of stores that are not there yet. Does not know: pytest.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from tests.servers.postgres import shared
+from tests.support.servers.postgres import shared
 
 # An engine: given a folder of its own, what its Place must know.
 ENGINES: dict[str, Callable[[Path], dict[str, Any]]] = {
@@ -18,6 +18,6 @@ ENGINES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "postgres": lambda folder: {"url": shared().url(), "schema": f"t{uuid4().hex}"},
     "sqlite": lambda folder: {"url": f"sqlite:{folder / 'log.db'}", "clock": True},
 }
-COLOURS = ("sync", "async")
+MODES = ("sync", "async")
 
 MEMORY = Path("/dev/shm")  # where the system keeps a file system in memory, if it does

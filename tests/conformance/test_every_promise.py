@@ -1,3 +1,3 @@
-"""The conformance suite over every engine and colour: the promises are in eventfold.testing.conformance."""
+"""The conformance suite over every engine and mode: the promises are in eventfold.testing.conformance."""
 
-from eventfold.testing.conformance.every import *
+from eventfold.testing.conformance.all_chapters import *

@@ -1,4 +1,4 @@
-"""Room: what a function's own classes must be able to do, with annotations as they are and as text.
+"""What a function's own classes must be able to do, with annotations as they are and as text.
 
 Knows: nothing but checks. The two test files differ in `from __future__ import annotations` alone.
 """
@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import eventfold as ef
-from eventfold.state import plan_of
+from eventfold.core.state import state_definition_of
 
 
 def use(state: type[Any], event: Any) -> Any:
     """Append an event and fold the state over it."""
-    plan_of(state)
+    state_definition_of(state)
     with ef.Store("memory:") as store:
         store.append(event)
         assert [recorded.event for recorded in store.read()] == [event]

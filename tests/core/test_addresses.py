@@ -53,8 +53,8 @@ def test_a_url_of_sqlite_means_what_it_means_elsewhere(
 def test_memory_as_sqlite_writes_it_is_memory(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`:memory:` and SQLAlchemy's names of it make no file of that name, as a store, async too, and as a target."""
     monkeypatch.chdir(tmp_path)
-    for colour in ("sync", "async"):
-        assert open_engine(address, colour, True, {}).name == "memory"
+    for mode in ("sync", "async"):
+        assert open_engine(address, mode, True, {}).name == "memory"
     assert open_target(MemoryEngine(Clock()), address, unused).address == "sqlite::memory:"
     assert not list(tmp_path.iterdir())
 
@@ -63,11 +63,11 @@ def test_memory_as_sqlite_writes_it_is_memory(address: str, tmp_path: Path, monk
 def test_what_is_no_address_is_refused(address: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """None, bytes, numbers and other objects make no file named by their repr, as a store and as a target."""
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InvalidUrl, match=r"no address\. Give "):
+    with pytest.raises(InvalidUrl, match=r"not an address\. Give "):
         ef.Store(address)
-    with pytest.raises(InvalidUrl, match=r"no address\. Give "):
+    with pytest.raises(InvalidUrl, match=r"not an address\. Give "):
         asyncio.run(ef.AsyncStore(address).open())
-    with pytest.raises(InvalidUrl, match=r"no address\. Give "):
+    with pytest.raises(InvalidUrl, match=r"not an address\. Give "):
         open_target(MemoryEngine(Clock()), address, unused)
     assert not list(tmp_path.iterdir())
 
@@ -155,4 +155,4 @@ def test_a_missing_driver_is_named(
     with pytest.raises(MissingExtra) as refused:
         ef.Store(address)
     assert refused.value.fields["extra"] == extra
-    assert "pip install" in refused.value.now
+    assert "pip install" in refused.value.remedy

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.flow.cache import StateCache
+from eventfold.log.state_cache import StateCache
 
 
 class Counted(ef.State):
@@ -43,7 +43,7 @@ def test_a_state_is_believed_in_its_own_epoch_only() -> None:
     cache = StateCache()
     cache.put("a", Counted(2), 9, 1)
     assert cache.get("a", 2) is None
-    assert cache.believed("a", 2) is None
+    assert cache.get_trusted("a", 2) is None
     cache.put("a", Counted(1), 5, 2)
     assert cache.get("a", 2) == (Counted(1), 5)
     assert cache.get("a", 1) is None

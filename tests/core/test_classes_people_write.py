@@ -13,8 +13,8 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, computed_field, field_validator
 
 import eventfold as ef
+from eventfold.core.json_values import MOST_NESTED, is_nested_deeper
 from eventfold.errors import InvalidEvent, InvalidProjection, InvalidState, UndecodableEvent
-from eventfold.json_values import MOST_NESTED, is_nested_deeper
 
 
 class OwnText(str):

@@ -19,8 +19,8 @@ TOGETHER = """
 import os, sys, threading, types, typing
 import eventfold as ef
 import eventfold.store
-from eventfold.registry import Registry
-from eventfold.snapshot import unpack
+from eventfold.core.registry import Registry
+from eventfold.core.snapshot import unpack
 
 sys.setswitchinterval(1e-6)
 

@@ -53,7 +53,7 @@ def test_a_float_is_no_decimal(kind: Any, number: float) -> None:
         with pytest.raises(InvalidEvent, match=f"field price is {number}") as refused:
             store.append(kind(number))
         assert refused.value.fields["field"] == "price"
-        assert "Decimal('0.1')" in refused.value.now
+        assert "Decimal('0.1')" in refused.value.remedy
         store.append(kind(Decimal("1.5")), kind(3))
         assert store.head() == 2
 

@@ -19,9 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import eventfold as ef
+from eventfold.core.codec import encode_metadata
+from eventfold.core.envelope import NewEvent, StoredEvent
+from eventfold.core.registry import Registry
 from eventfold.errors import InvalidEvent, UndecodableEvent, UnknownEventType
-from eventfold.record import NewEvent, Stored
-from eventfold.registry import Registry, encode_metadata
 from eventfold.testing.conformance.round_trips import Colour, Everything, Point
 
 
@@ -69,7 +70,7 @@ FOREIGN: list[Any] = [
 TAGS = [("parcel:p-1",), ("parcel:p-2",), (f"letter:{UUID(int=9)}",), ("card:c", f"owner:{UUID(int=7)}")]
 
 
-def stored(new: NewEvent, **more: Any) -> Stored:
+def stored(new: NewEvent, **more: Any) -> StoredEvent:
     """An encoded event in its place."""
     return msgspec.structs.replace(new, **more).at(1, 5, 0, 1)
 
@@ -264,7 +265,7 @@ def test_an_unknown_type_comes_with_near_ones() -> None:
     assert "encoding.renamed" in refused.value.what
     assert refused.value.fields == {"position": 1, "type": "encoding.renamedd"}
     for way in ("Import", "alias", "raw=True"):
-        assert way in refused.value.now
+        assert way in refused.value.remedy
 
 
 def test_a_type_claimed_twice_is_read_as_neither() -> None:
@@ -318,7 +319,7 @@ def test_a_payload_that_does_not_fit_is_named(data: bytes, field: str) -> None:
     assert refused.value.fields["position"] == 1
     assert refused.value.fields["type"] == "encoding.parcel"
     assert refused.value.fields["field"] == field
-    assert "raw=True" in refused.value.now
+    assert "raw=True" in refused.value.remedy
 
 
 def test_pydantic_payloads_are_named_as_well() -> None:
@@ -404,7 +405,7 @@ def test_an_equal_event_is_equal_bytes() -> None:
     import sys
 
     code = (
-        "from eventfold.registry import Registry\n"
+        "from eventfold.core.registry import Registry\n"
         "from eventfold.testing.conformance.round_trips import Everything\n"
         "from tests.core.test_encoding import SETS\n"
         "events = [Everything(names=frozenset('abcdefgh'), by_number={3: [], 1: []}), *SETS]\n"

@@ -19,7 +19,7 @@ ALL = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c
 def test_an_error_carries_its_facts(cls: type[EventfoldError]) -> None:
     """Every error has what happened, what to do now, and its facts by name."""
     error = cls("It happened.", "Do this now.", position=7, type="x")
-    assert (error.what, error.now, error.fields) == ("It happened.", "Do this now.", {"position": 7, "type": "x"})
+    assert (error.what, error.remedy, error.fields) == ("It happened.", "Do this now.", {"position": 7, "type": "x"})
     assert str(error) == "It happened. Do this now."
 
 

@@ -14,10 +14,19 @@ import msgspec
 import pytest
 
 import eventfold as ef
+from eventfold.core.envelope import StoredEvent
+from eventfold.core.event import (
+    Metadata,
+    RawEvent,
+    Recorded,
+    classes_named,
+    declaration_of,
+    known_names,
+    stored_names_of,
+)
+from eventfold.core.registry import Registry
+from eventfold.core.tags import tag_values
 from eventfold.errors import InvalidEvent
-from eventfold.event import Metadata, RawEvent, Recorded, classes_named, declared, known_names, names_of, tag_values
-from eventfold.record import Stored
-from eventfold.registry import Registry
 
 AccountId = Annotated[str, ef.tag("account")]
 Sku = NewType("Sku", str)
@@ -61,22 +70,22 @@ class Named(Base, type="events.named", version=4, aliases=("events.older", "even
 
 def test_a_class_stands_under_its_own_name() -> None:
     """Without a name, the class's name is the stored one; a derived class does not inherit its parent's."""
-    assert declared(Plain).type == "Plain"
-    assert declared(Base).type == "events.base"
+    assert declaration_of(Plain).type == "Plain"
+    assert declaration_of(Base).type == "events.base"
 
 
 def test_a_class_may_say_name_version_and_older_names() -> None:
     """Explicit name, version and aliases are kept as said; all of them lead to the class."""
-    assert (declared(Named).type, declared(Named).version) == ("events.named", 4)
-    assert declared(Named).names == ("events.named", "events.older", "events.oldest")
-    assert [classes_named(name) for name in declared(Named).names] == [[Named]] * 3
-    assert set(declared(Named).names) <= set(known_names())
+    assert (declaration_of(Named).type, declaration_of(Named).version) == ("events.named", 4)
+    assert declaration_of(Named).names == ("events.named", "events.older", "events.oldest")
+    assert [classes_named(name) for name in declaration_of(Named).names] == [[Named]] * 3
+    assert set(declaration_of(Named).names) <= set(known_names())
 
 
 def test_a_class_means_those_derived_from_it() -> None:
     """Asking by a class asks for its descendants as well, under all of their names."""
-    assert set(names_of(Base)) >= {"events.base", "Plain", "events.named", "events.older", "events.oldest"}
-    assert names_of(ef.Event) == ()
+    assert set(stored_names_of(Base)) >= {"events.base", "Plain", "events.named", "events.older", "events.oldest"}
+    assert stored_names_of(ef.Event) == ()
 
 
 def test_a_class_written_again_takes_the_place_of_its_earlier_self() -> None:
@@ -132,16 +141,16 @@ def test_the_decorator_takes_every_form() -> None:
     class Three:
         a: int
 
-    assert [declared(cls).type for cls in (One, Two, Three)] == ["One", "Two", "events.three"]
-    assert (declared(Three).version, declared(Three).aliases) == (3, ("events.drei",))
+    assert [declaration_of(cls).type for cls in (One, Two, Three)] == ["One", "Two", "events.three"]
+    assert (declaration_of(Three).version, declaration_of(Three).aliases) == (3, ("events.drei",))
 
 
 def test_only_declared_classes_are_events() -> None:
     """A class that nobody declared is InvalidEvent, with the two ways to declare it."""
     with pytest.raises(InvalidEvent) as refused:
-        declared(int)
-    assert "ef.Event" in refused.value.now
-    assert "@ef.event" in refused.value.now
+        declaration_of(int)
+    assert "ef.Event" in refused.value.remedy
+    assert "@ef.event" in refused.value.remedy
 
 
 def test_events_are_frozen_values() -> None:
@@ -265,7 +274,7 @@ def test_a_bad_tag_key_is_refused_where_it_is_written(key: str) -> None:
 
 def test_a_recorded_event_reads_as_a_line() -> None:
     """The repr tells position, event, time and metadata."""
-    stored = Stored(
+    stored = StoredEvent(
         2, UUID(int=5).bytes, "events.base", 1, b"{}", "", 1_795_000_000_000_001, None, b'{"actor":"teller-7"}'
     )
     recorded = Recorded(stored, Base("a"))

@@ -10,8 +10,8 @@ import pydantic
 import pytest
 
 import eventfold as ef
-from eventfold.process import effect
-from eventfold.schema import describe, lock_of
+from eventfold.processes import effect
+from eventfold.schema import build_lock, describe
 
 T = TypeVar("T")
 
@@ -116,7 +116,7 @@ def test_the_schema_of_a_derived_class_says_its_kind(base: Any, derived: Any) ->
     """The generic class takes any value; the lock file has both, under their names."""
     assert describe(base).schema["properties"]["to"] == {}
     assert describe(derived).schema["properties"]["to"] != {}
-    assert set(lock_of([base, derived])["types"]) == {describe(base).type, describe(derived).type}
+    assert set(build_lock([base, derived])["types"]) == {describe(base).type, describe(derived).type}
 
 
 def state_of(hint: Any) -> Any:
@@ -155,7 +155,7 @@ def reacted(hint: Any) -> Any:
         def react(self, event: hint) -> Any: ...
 
     with ef.Store("memory:") as store:
-        store.settle(Reacting)
+        store.run_until_idle(Reacting)
 
 
 def done(hint: Any) -> Any:

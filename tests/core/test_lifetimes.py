@@ -18,7 +18,7 @@ import pydantic
 import pytest
 
 import eventfold as ef
-from eventfold.process import effect
+from eventfold.processes import effect
 from eventfold.testing import given
 
 PATIENCE_S = 20  # what has finalizers takes several rounds of the collector, and a thread may still be ending
@@ -135,7 +135,7 @@ def write_read_and_run(url: str) -> dict[str, weakref.ref[Any]]:
         assert len(list(store.history(Account("a")))) > 6
         store.project(Moves, MovesInSql)
         assert store.rows(Moves)
-        store.settle(Told, Payment, mail)
+        store.run_until_idle(Told, Payment, mail)
         with store.run(Moves, Told, Payment, mail):
             store.append(Moved("a"))
         assert len(list(store.read())) > 9

@@ -21,7 +21,7 @@ def test_a_misspelt_option_is_no_metadata(given: str, meant: str) -> None:
     """What must be a misspelt option is refused, and not written beside every event from then on."""
     with ef.Store("memory:") as store, pytest.raises(InvalidInput) as refused:
         store.using(**{given: 3})
-    assert f"{meant}=…" in refused.value.now
+    assert f"{meant}=…" in refused.value.remedy
 
 
 def test_any_other_name_is_metadata() -> None:

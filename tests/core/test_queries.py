@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import eventfold as ef
+from eventfold.core.query import ConditionClause, Cursor, Item, Query
 from eventfold.errors import CursorMismatch, InvalidQuery
-from eventfold.query import Clause, Cursor, Item, Query
 
 letters = st.sampled_from("abcd")
 items = st.builds(
@@ -130,17 +130,17 @@ def test_a_condition_is_broken_by_what_its_query_matches(
     query: Query, after: int, log: list[tuple[str, frozenset[str]]]
 ) -> None:
     """The memory engine refuses an append exactly if `Query.matches` matches an event after the clause's position."""
-    from eventfold.bridge import run
-    from eventfold.engine import AppendRequest
+    from eventfold.concurrency import run
+    from eventfold.core.envelope import NewEvent, Receipt, new_id
     from eventfold.engines.memory import MemoryEngine
     from eventfold.errors import AppendConflict
-    from eventfold.record import NewEvent, Receipt, new_id
+    from eventfold.ports.messages import AppendRequest
 
     after = min(after, len(log))
     engine = MemoryEngine()
     for type, tags in log:
         run(engine.append_many([AppendRequest((NewEvent(new_id(), type, 1, b"{}", tuple(sorted(tags))),))]))
-    request = AppendRequest((NewEvent(new_id(), "new", 1, b"{}", ()),), (Clause(query, after),))
+    request = AppendRequest((NewEvent(new_id(), "new", 1, b"{}", ()),), (ConditionClause(query, after),))
     (outcome,) = run(engine.append_many([request]))
     broken = [n for n, (type, tags) in enumerate(log, start=1) if n > after and meant(query, type, tags)]
     assert isinstance(outcome, AppendConflict if broken else Receipt)

@@ -14,20 +14,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventfold.errors import InvalidEvent, InvalidInput
-from eventfold.record import (
+from eventfold.core.envelope import (
     MAX_EVENT_BYTES,
     NewEvent,
-    Stored,
-    check_name,
+    StoredEvent,
     check_new,
     checksum,
     digest,
     from_micros,
+    make_receipt,
     new_id,
-    receipt,
     to_micros,
 )
+from eventfold.core.tags import check_name
+from eventfold.errors import InvalidEvent, InvalidInput
 
 names = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=8)
 news = st.builds(
@@ -130,7 +130,7 @@ def test_a_stored_event_is_the_event_in_its_place(event: NewEvent, position: int
     """Nothing of an event changes when it gets its place, which also tells the append it was part of."""
     size = offset + more
     stored = event.at(position + offset, 5, offset, size)
-    assert stored.same_as(event)
+    assert stored.is_same_as(event)
     assert (stored.first, stored.last) == (position, position + size - 1)
     assert stored.tag_set == event.tags
 
@@ -158,14 +158,14 @@ def test_an_event_is_the_same_only_in_everything(change: dict[str, Any]) -> None
     from msgspec.structs import replace
 
     event = NewEvent(bytes(16), "t", 1, b"{}", ("a",), 0, b'{"a":1}')
-    assert event.at(1, 5, 0, 1).same_as(event)
-    assert not event.at(1, 5, 0, 1).same_as(replace(event, **change))
+    assert event.at(1, 5, 0, 1).is_same_as(event)
+    assert not event.at(1, 5, 0, 1).is_same_as(replace(event, **change))
 
 
 def test_a_receipt_is_made_of_what_stands_in_the_log() -> None:
     """Positions, ids, time and digest of a receipt are those of the events."""
     events = [NewEvent(new_id(), "t", 1, b"{}", ()).at(5 + n, 9, n, 3) for n in range(3)]
-    made = receipt("s" * 32, 2, events)
+    made = make_receipt("s" * 32, 2, events)
     assert (made.store, made.epoch, made.first, made.last, made.time, made.repeated) == ("s" * 32, 2, 5, 7, 9, False)
     assert made.positions == range(5, 8)
     assert made.event_ids == tuple(UUID(bytes=event.id) for event in events)
@@ -194,7 +194,7 @@ def test_what_names_no_moment_is_refused(moment: Any) -> None:
     """A naive datetime, a date or a text is no moment."""
     with pytest.raises(InvalidInput) as refused:
         to_micros(moment)
-    assert "aware datetime" in refused.value.now
+    assert "aware datetime" in refused.value.remedy
 
 
 # ------------------------------------------------------------------------------------------ limits
@@ -242,7 +242,7 @@ def test_checksums_tell_neighbours_apart() -> None:
 
 def test_stored_events_without_tags_have_none() -> None:
     """No tags are no tags, rather than one empty tag."""
-    assert Stored(1, bytes(16), "t", 1, b"{}", "", 0).tag_set == ()
+    assert StoredEvent(1, bytes(16), "t", 1, b"{}", "", 0).tag_set == ()
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import eventfold as ef
+from eventfold.core.query import Item, Query
+from eventfold.core.state import ABSENT, copier_for, copy_state, diff, evolve_all, state_definition_of
 from eventfold.errors import InvalidState
-from eventfold.query import Item, Query
-from eventfold.state import ABSENT, copied, copier, diff, evolve_all, plan_of
 
 
 class Kind(Enum):
@@ -102,9 +102,9 @@ class Whole(ef.State):
 
 def test_fields_without_default_are_the_question() -> None:
     """The question is asked by position or name; the rest is the answer, blank at first."""
-    plan = plan_of(Branch)
+    plan = state_definition_of(Branch)
     assert plan.question == ("account", "number")
-    assert plan.blank(Branch("a", 7, 99)) == Branch("a", 7)
+    assert plan.initial(Branch("a", 7, 99)) == Branch("a", 7)
     assert plan.key(Branch("a", 7, 99)) == (Branch, "a", 7)
 
 
@@ -145,9 +145,9 @@ def test_a_keyword_question_is_a_question_too() -> None:
             self.open = True
 
     asked = ByName(account="a", region="north", open=True)
-    plan = plan_of(ByName)
+    plan = state_definition_of(ByName)
     assert set(plan.question) == {"account", "region"}
-    assert plan.blank(asked) == ByName(account="a", region="north")
+    assert plan.initial(asked) == ByName(account="a", region="north")
 
 
 # ------------------------------------------------------------------------------------------ classes that cannot fold
@@ -254,7 +254,7 @@ def test_inherited_states_are_states() -> None:
     class Special(Account):
         note: str = ""
 
-    assert plan_of(Special).question == ("account",)
+    assert state_definition_of(Special).question == ("account",)
     state = Special("a")
     evolve_all(state, [Opened("a")])
     assert state.open
@@ -362,7 +362,7 @@ def mutables(value: Any, path: str = "") -> dict[int, str]:
 def test_a_copy_shares_nothing_that_can_be_changed() -> None:
     """Down to any depth, no list, set, dict or other mutable thing of a copy is the original's."""
     original = full()
-    twin = copied(original)
+    twin = copy_state(original)
     assert twin == original
     theirs = mutables(twin)
     assert not [path for identity, path in mutables(original).items() if identity in theirs]
@@ -370,7 +370,7 @@ def test_a_copy_shares_nothing_that_can_be_changed() -> None:
 
 def test_a_copy_is_of_the_same_kinds() -> None:
     """Every value of a copy has the original's class: a defaultdict stays one, though declared as a dict."""
-    original, twin = full(), copied(full())
+    original, twin = full(), copy_state(full())
     for name in Bag.__struct_fields__:
         assert type(getattr(twin, name)) is type(getattr(original, name)), name
     twin.plain_default["new"] += 1
@@ -395,15 +395,15 @@ def test_what_cannot_change_is_shared() -> None:
         Sku,
         ef.Tag[UUID],
     ):
-        assert copier(hint) is None, hint
-    assert [name for name, _ in plan_of(Account).copiers] == []
+        assert copier_for(hint) is None, hint
+    assert [name for name, _ in state_definition_of(Account).copiers] == []
 
 
 @given(st.dictionaries(st.text(max_size=3), st.lists(st.integers(), max_size=3), max_size=4))
 def test_changing_a_copy_changes_nothing_else(lists: dict[str, list[int]]) -> None:
     """Whatever is done to the nested collections of a copy, the original is as it was."""
     original = Bag("a", lists={key: list(value) for key, value in lists.items()})
-    twin = copied(original)
+    twin = copy_state(original)
     for value in twin.lists.values():
         value.append(0)
     twin.lists["new"] = [1]

@@ -17,7 +17,7 @@ import pytest
 import eventfold as ef
 from eventfold.engines.memory import MemoryEngine
 from eventfold.errors import InvalidInput, StoreFull
-from eventfold.testing import Clock, Faulty, Loop, Synchronous
+from eventfold.testing import Clock, Faulty, LoopRunner, Synchronous
 from eventfold.testing.conformance import CHAPTERS, promises
 
 
@@ -104,7 +104,7 @@ def test_async_looks_synchronous() -> None:
         def __aiter__(self) -> Any:
             return self.count(2)
 
-    loop = Loop()
+    loop = LoopRunner()
     inner: Any = Synchronous(Inner(), loop)
     said.set("something")
     assert (inner.double(4), inner.value, inner.hears()) == (8, 5, "something")

@@ -1,1 +1,1 @@
-"""Room: the demonstrations are checked on real rows, and run."""
+"""The demonstrations are checked on real rows, and run."""

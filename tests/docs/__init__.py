@@ -1,1 +1,1 @@
-"""Room: the documents are run: their Python, their commands, their links."""
+"""The documents are run: their Python, their commands, their links."""

@@ -1,4 +1,4 @@
-"""Room: which pages there are, and what stands between their fences."""
+"""Which pages there are, and what stands between their fences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room: runs one page of the documentation as a script, its Python blocks in order and in one namespace.
+"""Runs one page of the documentation as a script, its Python blocks in order and in one namespace.
 
     python run_page.py README.md
 

@@ -1,4 +1,4 @@
-"""Room: every command that a page tells its reader to type exists."""
+"""Every command that a page tells its reader to type exists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room: the pages hang together: links lead somewhere, and every page can be reached."""
+"""The pages hang together: links lead somewhere, and every page can be reached."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room: every Python block of every page runs."""
+"""Every Python block of every page runs."""
 
 from __future__ import annotations
 

@@ -7,11 +7,10 @@ Knows: the port. Does not know: what is remembered above it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from eventfold.engine import AppendRequest, Outcome
 from eventfold.engines.memory import MemoryEngine
+from eventfold.ports.wrapping import Wrapping, wrap_services
 
 
 class Log(MemoryEngine):
@@ -21,45 +20,38 @@ class Log(MemoryEngine):
         """Lose the last `lost` events, which were acknowledged, and what was kept of them."""
 
         def lose() -> None:
-            self._end -= lost
-            self._take_back()
+            self._complete_through -= lost
+            self._remove_incomplete_append()
             self.epoch += 1
 
-        self._alone(lose)
+        self._run_locked(lose)
 
 
-class Handle:
+class Handle(Wrapping):
     """What one process has of it: another epoch is noticed in a call, as by a connection that is made again.
 
     `during` is done once, in the middle of the next read, as a failover would come between two statements.
     """
 
-    name = "memory"
+    epoch = 0
 
     def __init__(self, log: Log) -> None:
+        super().__init__(log)
         self.log = log
-        self.capabilities = log.capabilities
         self.epoch = log.epoch
         self.during: Any = None
 
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self.log, name)
-        if name not in ("head", "count", "position_at", "event_id", "boundary", "request", "snapshot", "read"):
-            return found
+    @property
+    def services(self) -> Any:
+        """Those of the log, noticing as well."""
+        return wrap_services(self.log.services, self.call)
 
-        async def noticing(*args: Any, **named: Any) -> Any:
-            answer = await found(*args, **named)
-            if name == "read" and self.during is not None:
-                during, self.during = self.during, None
-                during()
-                answer = await found(*args, **named)
-            self.epoch = self.log.epoch
-            return answer
-
-        return noticing
-
-    async def append_many(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
-        """See the port."""
-        outcomes = await self.log.append_many(requests)
+    async def call(self, method: Any, *args: Any, **named: Any) -> Any:
+        """Notice the epoch of the log after each call."""
+        answer = await method(*args, **named)
+        if method == self.log.read and self.during is not None:
+            during, self.during = self.during, None
+            during()
+            answer = await method(*args, **named)
         self.epoch = self.log.epoch
-        return outcomes
+        return answer

@@ -18,15 +18,15 @@ from uuid import UUID
 import pytest
 
 import eventfold as ef
-from eventfold.bridge import run as bridge_run
+from eventfold.concurrency import run
+from eventfold.core.query import Query
 from eventfold.engines.memory import MemoryEngine
 from eventfold.errors import AppendConflict, CursorMismatch
-from eventfold.flow.copy import copy, verify
-from eventfold.process import Process, after, decide
-from eventfold.query import Query
+from eventfold.log.copy import copy, verify
+from eventfold.processes import Process, after, decide
 from eventfold.store import Store
 from eventfold.testing import Faulty
-from eventfold.testing.conformance.place import Place
+from eventfold.testing.conformance.engine_under_test import EngineUnderTest
 from tests.epochs.engine import Handle, Log
 
 
@@ -62,11 +62,11 @@ def take(seat: Seat) -> Taken:
 class Failover:
     """A living store, and the log under it."""
 
-    def __init__(self, place: Place) -> None:
-        self.place, self.log = place, Log()
+    def __init__(self, engine_under_test: EngineUnderTest) -> None:
+        self.engine_under_test, self.log = engine_under_test, Log()
         self.handle = Handle(self.log)
         self.planned = Faulty(self.handle)  # type: ignore[arg-type]
-        self.store: Store = place.open(self.planned)  # type: ignore[arg-type]
+        self.store: Store = engine_under_test.open(self.planned)  # type: ignore[arg-type]
 
     def other(self, *events: Any) -> None:
         """Append as another process does."""
@@ -83,9 +83,9 @@ class Failover:
 @pytest.fixture(params=["sync", "async"])
 def failover(request: pytest.FixtureRequest) -> Iterator[Failover]:
     """In both modes."""
-    place = Place("memory:", request.param)
-    yield Failover(place)
-    place.close()
+    engine_under_test = EngineUnderTest("memory:", request.param)
+    yield Failover(engine_under_test)
+    engine_under_test.close()
 
 
 def test_a_state_is_not_answered_from_lost_events(failover: Failover) -> None:
@@ -142,7 +142,7 @@ def test_a_decision_over_nothing_that_matches_is_made_again(failover: Failover) 
 def test_decisions_in_flight_are_made_again(failover: Failover) -> None:
     """Two that were handed in, the second built on the first, meet the failover: both are made over the new history."""
     planned = Faulty(failover.handle, blocks=True)  # type: ignore[arg-type]
-    store = failover.place.open(planned)  # type: ignore[arg-type]
+    store = failover.engine_under_test.open(planned)  # type: ignore[arg-type]
     for _ in range(8):
         store.decide(take, Seat("a"))
     gate = planned.hold()
@@ -258,7 +258,7 @@ def test_a_snapshot_of_lost_events_is_not_believed(failover: Failover) -> None:
     """Kept at a position where another event stands now, or where none does: the state is folded from the log."""
     if isinstance(failover.store, Store):
         failover.store.close()
-    failover.store = Place("memory:").open(failover.planned, snapshots=4)  # type: ignore[arg-type]
+    failover.store = EngineUnderTest("memory:").open(failover.planned, snapshots=4)  # type: ignore[arg-type]
     for _ in range(8):
         failover.store.append(Taken("a", 0))
     assert failover.store.state(Seat("a")).n == 8
@@ -271,7 +271,7 @@ def test_a_snapshot_of_lost_events_is_not_believed(failover: Failover) -> None:
 
 def test_a_snapshot_is_not_kept_over_a_failover(failover: Failover) -> None:
     """Folded before it, it would be kept with the id of an event that came after it."""
-    store = Place("memory:").open(failover.planned, snapshots=4)  # type: ignore[arg-type]
+    store = EngineUnderTest("memory:").open(failover.planned, snapshots=4)  # type: ignore[arg-type]
     for _ in range(8):
         failover.log.epoch, failover.handle.epoch = 1, 1
         store.append(Taken("a", 0))
@@ -359,11 +359,11 @@ def test_a_copy_is_of_one_history() -> None:
 
         if refused:
             with pytest.raises(CursorMismatch):
-                bridge_run(copy(handle, target, progress=fail_over))  # type: ignore[arg-type]
+                run(copy(handle, target, progress=fail_over))  # type: ignore[arg-type]
         else:
-            copied = bridge_run(copy(handle, target, progress=fail_over))  # type: ignore[arg-type]
+            copied = run(copy(handle, target, progress=fail_over))  # type: ignore[arg-type]
             assert copied.events == 2_497
-            assert bridge_run(verify(log, target)).verified
+            assert run(verify(log, target)).verified
 
 
 class Ordered(ef.Event, type="epochs.ordered"):
@@ -396,16 +396,16 @@ class Waiting(Process, name="epochs_waiting", start="beginning"):
 
 def test_a_timer_that_was_lost_does_not_fire() -> None:
     """What waits is read again from the log that is there, even where the failover comes right before it fires."""
-    from eventfold.process.timers import Timetable
+    from eventfold.processes.timers import TimerQueue
 
     log = Log()
     handle = Handle(log)
     planned = Faulty(handle)  # type: ignore[arg-type]
     with Store(planned) as store:  # type: ignore[arg-type]
         store.append(Ordered("o-1"))
-        store.settle(Waiting)
-        table = Timetable("epochs_waiting", store._log)
-        bridge_run(table.look())
+        store.run_until_idle(Waiting)
+        table = TimerQueue("epochs_waiting", store.projections.log)
+        run(table.catch_up())
         assert len(table) == 1
         late = table.next_due()
         assert late is not None
@@ -416,7 +416,7 @@ def test_a_timer_that_was_lost_does_not_fire() -> None:
                 other.append(*[Noted(str(number)) for number in range(4)])
 
         planned.before(fail_over)
-        assert bridge_run(table.fire(late + 1)) == 0
+        assert run(table.fire(late + 1)) == 0
         assert len(table) == 0
         assert not list(store.read(Query.of(types="epochs.due")))
 
@@ -467,7 +467,7 @@ def test_nothing_is_written_about_an_event_that_a_failover_lost() -> None:
     log = Log()
     with Store(Handle(log)) as store:  # type: ignore[arg-type]
         store.append(Ordered("before"))
-        store.settle(Greeter)
+        store.run_until_idle(Greeter)
 
         def fail_over() -> None:
             log.fail_over(1)
@@ -476,7 +476,7 @@ def test_nothing_is_written_about_an_event_that_a_failover_lost() -> None:
 
         Greeter.meanwhile.append(fail_over)
         store.append(Ordered("lost"))
-        store.settle(Greeter)
+        store.run_until_idle(Greeter)
         assert [each.event.order for each in store.read(Query.of(types="epochs.greeted"))] == ["before", "after"]
         noted = [each.event.text for each in store.read(Query.of(types="epochs.noted"))]
         assert [text for text in noted if "greeted" in text] == ["greeted before", "greeted after"]
@@ -489,7 +489,7 @@ def test_nothing_is_written_about_a_lost_event_behind_one_that_was_kept() -> Non
     log = Log()
     with Store(Handle(log)) as store:  # type: ignore[arg-type]
         store.append(Ordered("before"))
-        store.settle(Greeter)
+        store.run_until_idle(Greeter)
 
         def fail_over() -> None:
             log.fail_over(1)
@@ -500,7 +500,7 @@ def test_nothing_is_written_about_a_lost_event_behind_one_that_was_kept() -> Non
         for order in ("quiet", "kept", "lost"):
             store.append(Ordered(order))
         Greeter.meanwhile.append(fail_over)
-        store.settle(Greeter)
+        store.run_until_idle(Greeter)
         greeted = [each.event.order for each in store.read(Query.of(types="epochs.greeted"))]
         assert greeted == ["before", "kept", "after"]
         assert all(proof.proved for proof in store.projections.verify(Greeter))

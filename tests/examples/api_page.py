@@ -1,4 +1,4 @@
-"""Room: docs/reference/api.md, made from the classes themselves, so that it cannot say what is not so.
+"""Docs/reference/api.md, made from the classes themselves, so that it cannot say what is not so.
 
     python -m tests.examples.api_page
 
@@ -27,7 +27,7 @@ OPENING = """\
 
 Every public name, with one line. This page is made from the docstrings, which say more: try `help(ef.Store.append)`, or
 hover over a name in your editor. Anything else may change without notice. What an engine promises is written in
-`src/eventfold/engine.py`; [errors](errors.md) and [limits](limits.md) have pages of their own.
+`src/eventfold/ports/engine.py`; [errors](errors.md) and [limits](limits.md) have pages of their own.
 
 `import eventfold as ef` is meant throughout. Parameters behind `*` are given by name.
 """
@@ -42,7 +42,7 @@ def returned(function: Any) -> str:
     text = given if isinstance(given, str) else getattr(given, "__name__", str(given))
     if text in ("None", "_empty") or text.startswith(("AbstractContextManager", "Generator", "AsyncGenerator")):
         return ""
-    text = re.sub(r"\[Any\]|\beventfold\.[\w.]*\.", "", text)
+    text = re.sub(r"\[Any\]|\bbuiltins\.|\beventfold\.[\w.]*\.", "", text)
     return re.sub(r"\b(?:St|S|P|F|C)\b", lambda variable: VARIABLES[variable[0]], text)
 
 
@@ -192,23 +192,23 @@ def stores() -> list[str]:
 
 def page() -> str:
     """The whole page."""
-    from eventfold import process
+    from eventfold import processes
     from eventfold.aio import AsyncFollower
-    from eventfold.engine import TagCount, TypeCount
-    from eventfold.event import Metadata, RawEvent
-    from eventfold.flow.copy import Copied
-    from eventfold.flow.view import View
-    from eventfold.joining import Joining
-    from eventfold.process.runner import Running
-    from eventfold.query import Cursor
-    from eventfold.record import Receipt
-    from eventfold.running.desk import Desk
-    from eventfold.sink import Batch, Held, Sink
-    from eventfold.state import Change, Step
+    from eventfold.core.envelope import Receipt
+    from eventfold.core.event import Metadata, RawEvent
+    from eventfold.core.query import Cursor
+    from eventfold.core.state import Change, Step
+    from eventfold.log.copy import Copied
+    from eventfold.ports.messages import TagCount, TypeCount
+    from eventfold.ports.sink import Batch, Sink, SinkState
+    from eventfold.processes.runner import ProcessRunner
+    from eventfold.projections.admin import ProjectionAdmin
+    from eventfold.projections.view import View
     from eventfold.store import Follower
     from eventfold.targets.sinks.http import HttpSink
     from eventfold.targets.sinks.redis import RedisSink
     from eventfold.testing import scenario
+    from eventfold.transactions import Joining
 
     given = [
         *stores(),
@@ -216,8 +216,9 @@ def page() -> str:
         *one_class(ef.Event, "Event"),
         *function_table(ef.event, ef.tag, ef.upcast),
         "\n`ef.Tag` is the type of a tag field that holds a string; `ef.Tag[UUID]`, `ef.Tag[int]` are others, and",
-        "`ef.Tag[tuple[str, ...]]` makes several tags. `ef.Unknown` is the type of a field that keeps what a stored",
-        "event has besides the fields its class knows, `more: ef.Unknown = {}`: JSON values, written again with it.",
+        "`ef.Tag[tuple[str, ...]]` makes several tags. `ef.UnknownFields` is the type of a field that keeps what a",
+        "stored event has besides the fields its class knows, `more: ef.UnknownFields = {}`: JSON values, written",
+        "again with it.",
         *one_class(ef.Draft, "Draft"),
         *one_class(ef.NewEvent, "NewEvent"),
         "\n## States and decisions",
@@ -245,17 +246,17 @@ def page() -> str:
         *one_class(ef.SqlProjection, "SqlProjection"),
         *one_class(ef.Subscription, "Subscription"),
         *one_class(ef.Transaction, "Transaction"),
-        "\n#### Sinks: `eventfold.sink`, `eventfold.targets.sinks`",
+        "\n#### Sinks: `eventfold.ports.sink`, `eventfold.targets.sinks`",
         *one_class(Sink, "Sink"),
         *one_class(Batch, "Batch"),
-        *one_class(Held, "Held"),
+        *one_class(SinkState, "SinkState"),
         *one_class(RedisSink, "RedisSink"),
         *one_class(HttpSink, "HttpSink"),
-        *one_class(Running, "Running"),
-        *one_class(Desk, "Desk"),
+        *one_class(ProcessRunner, "Running"),
+        *one_class(ProjectionAdmin, "ProjectionAdmin"),
         *one_class(View, "View"),
         *one_class(ef.Process, "Process"),
-        *function_table(*[each for each in vars(process).values() if public_function(each, process)]),
+        *function_table(*[each for each in vars(processes).values() if public_function(each, processes)]),
         "\n## Your own transaction, on PostgreSQL",
         *one_class(Joining, "Joining"),
         "\n## Errors",
@@ -264,11 +265,11 @@ def page() -> str:
         "\n## Testing: `eventfold.testing`",
         *function_table(kit.given),
         *one_class(scenario.Scenario, "Scenario"),
-        *one_class(scenario.Outcome, "Outcome"),
-        *one_class(scenario.Answer, "Answer"),
+        *one_class(scenario.DecisionResult, "Outcome"),
+        *one_class(scenario.FoundState, "Answer"),
         *one_class(kit.Clock, "Clock"),
         *one_class(kit.Faulty, "Faulty"),
-        *one_class(kit.Loop, "Loop"),
+        *one_class(kit.LoopRunner, "LoopRunner"),
         *one_class(kit.Synchronous, "Synchronous"),
         "\nStrategies, properties and the suite for engines: [test your rules](../how-to/test-your-rules.md).",
     ]

@@ -83,7 +83,7 @@ def test_every_limit_names_its_source() -> None:
     """No row is left unchecked by a misspelt source, and no portable limit of the envelope is left out."""
     given = [row for row in rows(REFERENCE / "limits.md") if len(row) == 4 and row[3] not in ("set by", "---")]
     assert [row for row in given if not SOURCE.fullmatch(row[3])] == []
-    record = importlib.import_module("eventfold.record")
+    record = importlib.import_module("eventfold.core.envelope")
     named = " ".join(row[3] for row in LIMITS)
     assert [name for name in vars(record) if name.startswith("MAX_") and f"`{name}`" not in named] == []
 

@@ -1,4 +1,4 @@
-"""The web applications among the examples, spoken to as a server would, on both colours."""
+"""The web applications among the examples, spoken to as a server would, on both modes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ import pytest
 import eventfold as ef
 from examples import web_async, web_sync
 from examples.bank import Account, MoneyDeposited
-from tests.servers.postgres import free_port
+from tests.support.servers.postgres import free_port
 
 PATIENCE = 60.0  # seconds
 ROOT = Path(__file__).parents[2]

@@ -20,8 +20,8 @@ from collections import Counter
 from typing import Any
 
 import eventfold as ef
+from eventfold.core.envelope import new_id
 from eventfold.errors import StoreUnavailable
-from eventfold.record import new_id
 from tests.interrupts.sweep import Seat, Seated, sit
 
 DEADLINE = 300.0

@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 import eventfold as ef
-from eventfold.query import Query
-from eventfold.record import new_id
+from eventfold.core.envelope import new_id
+from eventfold.core.query import Query
 from tests.interrupts.raising import Raiser
 
 WRITING = ("append", "decide_warm", "decide_cold")
@@ -118,12 +118,12 @@ class Sweep:
         if act.__name__ == "decide_cold":
             self._cold = f"cold-{self.number}"
             self.store.append(Seated(self._cold, self.name()))
-            self.store._log.cache.clear()
+            self.store.projections.log.cache.clear()
         elif act.__name__ == "decide_warm":
             self.store.state(Seat("warm"))
         elif act.__name__ == "project":
             self._projects = True
-            self.store._desk._lease = 0.2  # a lease that an exception left behind ends by itself
+            self.store.projections.catalog.lease = 0.2  # a lease that an exception left behind ends by itself
             self.store.append(Seated("append", self.name()))
         elif act.__name__ == "follow_on":
             self._catch_up()

@@ -12,10 +12,10 @@ from uuid import uuid4
 import pytest
 
 import eventfold as ef
-from eventfold.bridge import run
-from eventfold.mutex import Mutex
+from eventfold.concurrency import run
+from eventfold.core.mutex import Mutex
 from tests.interrupts.sweep import DEADLINE, Seat, Seated, sit
-from tests.servers.postgres import shared
+from tests.support.servers.postgres import shared
 
 
 def in_time(work: Callable[[], Any]) -> Any:
@@ -28,19 +28,19 @@ def in_time(work: Callable[[], Any]) -> Any:
     return results[0]
 
 
-@pytest.mark.parametrize("method", ["claim", "release", "leave", "extend"])
+@pytest.mark.parametrize("method", ["claim", "release", "leave", "enqueue"])
 def test_an_exception_after_a_claim_leaves_nothing_claimed(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Right after each step with a claim an interrupt ends the call: the next decision over the question is made."""
     store = ef.Store("memory:")
-    chains = store._log.chains
-    real = getattr(chains, method)
+    pipeline = store.projections.log.pipeline
+    real = getattr(pipeline, method)
 
     def interrupted(*args: Any) -> Any:
         monkeypatch.undo()
         real(*args)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(chains, method, interrupted)
+    monkeypatch.setattr(pipeline, method, interrupted)
     with pytest.raises(KeyboardInterrupt) as held:  # and with it the traceback, and every frame in it
         store.decide(sit, Seat("a"), "first")
     assert in_time(lambda: store.decide(sit, Seat("a"), "second").receipt.last)
@@ -56,7 +56,7 @@ def test_an_exception_instead_of_a_step_leaves_nothing_claimed(method: str, monk
         monkeypatch.undo()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(store._log.chains, method, interrupted)
+    monkeypatch.setattr(store.projections.log.pipeline, method, interrupted)
     with pytest.raises(KeyboardInterrupt) as held:
         store.decide(sit, Seat("a"), "first")
     assert in_time(lambda: store.decide(sit, Seat("a"), "second").receipt.last)
@@ -121,30 +121,30 @@ def test_a_mutex_is_free_after_an_exception_and_excludes_meanwhile() -> None:
     assert mutex.run(str) == ""
 
 
-@pytest.mark.parametrize("step", ["_usable", "give", "_leave"])
+@pytest.mark.parametrize("step", ["_idle_or_new", "release", "_free"])
 def test_connections_of_calls_that_an_exception_ended_are_lent_again(
     step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whichever step an exception replaces: the next calls find room, also while exceptions are kept, with frames."""
     with ef.Store(shared().url(), schema=f"t{uuid4().hex}", patience=1.0) as store:
-        pool = store.engine._sessions.writers  # type: ignore[attr-defined]
+        pool = store.engine._servers.writer_pool  # type: ignore[attr-defined]
 
         def interrupted(*args: Any) -> None:
             raise KeyboardInterrupt
 
         kept: list[KeyboardInterrupt] = []
-        for number in range(2 * pool._most):
+        for number in range(2 * pool._size):
             with monkeypatch.context() as patched:
                 patched.setattr(pool, step, interrupted)
                 with pytest.raises(KeyboardInterrupt) as raised:
                     store.append(Seated("a", f"interrupted {number}"))
             kept.append(raised.value)
-        links = [run(pool.take()) for _ in range(pool._most)]
-        assert all(link.usable() for link in links)
+        links = [run(pool.acquire()) for _ in range(pool._size)]
+        assert all(link.is_usable() for link in links)
         for link in links:
-            run(pool.give(link))
+            run(pool.release(link))
         assert store.append(Seated("a", "first")).event_ids
-        assert len(kept) == 2 * pool._most
+        assert len(kept) == 2 * pool._size
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # psycopg warns of what nobody closed
@@ -154,23 +154,23 @@ def test_connections_taken_for_longer_are_lent_again_when_nothing_refers_to_them
 ) -> None:
     """The same for a connection that outlives the call that takes it, as that of a lock does."""
     with ef.Store(shared().url(), schema=f"t{uuid4().hex}", patience=1.0) as store:
-        pool = store.engine._sessions.writers  # type: ignore[attr-defined]
+        pool = store.engine._servers.writer_pool  # type: ignore[attr-defined]
 
         def interrupted(*args: Any) -> None:
             raise KeyboardInterrupt
 
         def use() -> None:
-            link = run(pool.take())
+            link = run(pool.acquire())
             if is_given_back:
                 with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-                    patched.setattr(pool, "_leave", interrupted)
-                    run(pool.give(link))
+                    patched.setattr(pool, "_free", interrupted)
+                    run(pool.release(link))
 
-        for _ in range(2 * pool._most):
+        for _ in range(2 * pool._size):
             use()
-        links = [run(pool.take()) for _ in range(pool._most)]
+        links = [run(pool.acquire()) for _ in range(pool._size)]
         for link in links:
-            run(pool.give(link))
+            run(pool.release(link))
         assert store.append(Seated("a", "first")).event_ids
 
 
@@ -178,8 +178,8 @@ def test_connections_taken_for_longer_are_lent_again_when_nothing_refers_to_them
 def test_a_connection_that_nothing_refers_to_hangs_up_at_once() -> None:
     """Without the garbage collector: in a storm of exceptions the server would run out of connections first."""
     with ef.Store(shared().url(), schema=f"t{uuid4().hex}", patience=1.0) as store:
-        pool = store.engine._sessions.writers  # type: ignore[attr-defined]
-        link = run(pool.take())
+        pool = store.engine._servers.writer_pool  # type: ignore[attr-defined]
+        link = run(pool.acquire())
         gone = weakref.ref(link)
         gc.disable()
         try:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.targets.alchemy import dialects
 from eventfold.targets.postgres import PostgresDriver
+from eventfold.targets.sqlalchemy import dialects
 from tests.targets.conftest import postgres_database
 
 

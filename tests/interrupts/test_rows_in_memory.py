@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from eventfold.target import Registered, Target
+from eventfold.ports.target import ProjectionRecord, Target
 from eventfold.targets import open_target
 from tests.interrupts.raising import Raiser
 
@@ -19,8 +19,8 @@ def used_by_another_thread(target: Target) -> list[str]:
 
     def use() -> None:
         with target.control("kept") as tx:
-            tx.save_record(Registered(name="kept", kind="effects", code="", live=1))
-        found.extend(each.name for each in target.all())
+            tx.save_record(ProjectionRecord(name="kept", kind="effects", code="", live=1))
+        found.extend(each.name for each in target.records())
 
     thread = threading.Thread(target=use, daemon=True)
     thread.start()
@@ -31,13 +31,13 @@ def used_by_another_thread(target: Target) -> list[str]:
 def write(target: Target) -> None:
     """A command's transaction, with a look within it, as a handler has it."""
     with target.control("other") as tx:
-        tx.save_record(Registered(name="other", kind="effects", code="", live=1))
-        target.all()
+        tx.save_record(ProjectionRecord(name="other", kind="effects", code="", live=1))
+        target.records()
 
 
 def look(target: Target) -> None:
     """A question."""
-    target.all()
+    target.records()
 
 
 @pytest.mark.parametrize("act", [write, look], ids=["write", "look"])
@@ -50,7 +50,9 @@ def test_the_connection_is_free_afterwards(act: object) -> None:
     counting = Raiser(0)
     counting.run(lambda: act(target))
     places = [
-        at for at, place in enumerate(counting.places, 1) if place in ("targets/connections.py", "targets/sql.py")
+        at
+        for at, place in enumerate(counting.places, 1)
+        if place in ("targets/sql/connections.py", "targets/sql/target.py")
     ]
     assert len(places) > 50
     for at in places:

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.servers.postgres import shared
+from tests.support.servers.postgres import shared
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")

@@ -19,7 +19,7 @@ import pytest
 
 import eventfold as ef
 from tests.interrupts.sweep import Sweep, descriptors
-from tests.servers.postgres import shared
+from tests.support.servers.postgres import shared
 
 # What is raised in a finaliser is reported and goes no further.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -72,16 +72,17 @@ def test_an_exception_at_any_instruction_is_survived_on_postgresql(act: str) -> 
         sweep = Sweep(store)
         sweep.sweep(getattr(sweep, act), EVERY or (149 if act == "lock" else 449))
         gc.collect()
-        sessions: Any = store.engine._sessions  # type: ignore[attr-defined]
-        over = [loan.is_over() for pool in (sessions.writers, sessions._readers) for loan in pool._lent.values()]
+        servers: Any = store.engine._servers  # type: ignore[attr-defined]
+        pools = (servers.writer_pool, servers._reader_pool)
+        over = [checkout.is_over() for pool in pools for checkout in pool._checkouts.values()]
         assert all(over)
 
 
 # Each instruction of the files in which this call claims something that others would wait for.
 WHOLE = {
-    "decide_cold": ("flow/chain.py",),
-    "append": ("engines/sqlite/pool.py", "engines/sqlite/lock.py"),
-    "lock": ("flow/hold.py", "engines/sqlite/named.py"),
+    "decide_cold": ("log/pipeline.py",),
+    "append": ("engines/sqlite/pool.py", "engines/sqlite/writer_lock.py"),
+    "lock": ("log/lock_holders.py", "engines/sqlite/named_locks.py"),
 }
 
 

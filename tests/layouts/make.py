@@ -13,12 +13,12 @@ import sys
 from typing import Any
 
 import eventfold as ef
-from eventfold.bridge.run import run
-from eventfold.engine import AppendRequest, Span
-from eventfold.inlined import Inlined
-from eventfold.query import Query
-from eventfold.record import NewEvent, new_id
-from eventfold.snapshot import Snapshot
+from eventfold.concurrency.run import run
+from eventfold.core.envelope import NewEvent, new_id
+from eventfold.core.query import Query
+from eventfold.core.snapshot import Snapshot
+from eventfold.ports.inline import InlineRegistration
+from eventfold.ports.messages import AppendRequest, Span
 
 SPECIAL = '{"text":"ä \\u0000 🂡"}'.encode()
 
@@ -55,12 +55,12 @@ def main(url: str) -> None:
         for number in range(5):
             append(event("Deposited", f"account:a-{number % 3}"))
         last = run(engine.read(Query(), Span())).events[-1]
-        run(engine.keep_snapshot("app.Account [1]", Snapshot("f" * 8, last.position, last.id, b'{"total":46}')))
+        run(engine.snapshots.put("app.Account [1]", Snapshot("f" * 8, last.position, last.id, b'{"total":46}')))
 
         async def enrol(turn: Any) -> None:
-            await turn.enrol(Inlined("balance", "c0de", ("Archived", "Restored"), "t1"))
+            await turn.register(InlineRegistration("balance", "c0de", ("Archived", "Restored"), "t1"))
 
-        run(engine.in_turn(enrol))
+        run(engine.inline.exclusive(enrol))
         print(json.dumps({"store": engine.store_id, "epoch": engine.epoch}))
         for stored in run(engine.read(Query(), Span())).events:
             print(json.dumps(described(stored)))

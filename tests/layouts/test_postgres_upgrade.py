@@ -8,19 +8,19 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from eventfold.engine import Span
+from eventfold.core.envelope import NewEvent
+from eventfold.core.query import Query
 from eventfold.engines.postgres import layouts
 from eventfold.engines.postgres import schema as store_schema
 from eventfold.engines.postgres.roles import roles_sql
 from eventfold.errors import EventfoldError, NotSupported, StoreVersionMismatch
-from eventfold.inlined import Inlined
-from eventfold.query import Query
-from eventfold.record import NewEvent
+from eventfold.ports.inline import InlineRegistration
+from eventfold.ports.messages import Span
 from tests.cli.commands import run as eventfold
+from tests.engines.postgres.conftest import Open, opening, schema, server, url  # noqa: F401 (fixtures)
+from tests.engines.postgres.given import Opened, event, request, sql
+from tests.engines.postgres.test_flips import checked
 from tests.layouts.kept import LAYOUTS, as_described, described, postgres_store
-from tests.postgres.conftest import Open, opening, schema, server, url  # noqa: F401 (fixtures)
-from tests.postgres.given import Opened, event, request, sql
-from tests.postgres.test_flips import checked
 
 IDENTITY, EVENTS = described("postgres", 1)
 ROWS = (
@@ -57,7 +57,7 @@ def test_opening_is_refused_and_names_the_command(url: str, old: str) -> None:  
     """With the address, and without its password."""
     with pytest.raises(StoreVersionMismatch) as refused:
         Opened(url, schema=old).open()
-    assert "eventfold upgrade " in refused.value.now and f"schema={old}" in refused.value.now
+    assert "eventfold upgrade " in refused.value.remedy and f"schema={old}" in refused.value.remedy
     assert "not-a-secret" not in str(refused.value)
 
 
@@ -72,10 +72,10 @@ def test_every_event_reads_and_verifies_as_before(url: str, old: str, opening: O
     engine = opening()
     assert engine.store_id == IDENTITY["store"]
     assert [as_described(each) for each in engine.read(Query(), Span()).events] == EVENTS
-    assert engine.keys() == [("open a-1", 1), ("transfer t-1", 3)]
-    assert engine.request("transfer t-1").last == 5
-    assert engine.inlined() == [Inlined("balance", "c0de", ("Archived", "Restored"), "t1")]
-    assert engine.snapshot("app.Account [1]") is None
+    assert engine.replication.keys() == [("open a-1", 1), ("transfer t-1", 3)]
+    assert engine.receipt_of("transfer t-1").last == 5
+    assert engine.inline.registrations() == [InlineRegistration("balance", "c0de", ("Archived", "Restored"), "t1")]
+    assert engine.snapshots.get("app.Account [1]") is None
 
 
 def test_an_upgraded_store_takes_appends(url: str, old: str, opening: Open) -> None:  # noqa: F811
@@ -154,12 +154,12 @@ def test_roles_keep_their_rights(url: str, old: str, opening: Open) -> None:  # 
 def test_a_failing_upgrade_changes_nothing(url: str, old: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     """It is one transaction."""
     before = sql(url, DEFINITIONS.format(s=old))
-    whole = store_schema.sql
+    whole = store_schema.load_sql
 
     def failing(name: str, *more: Any) -> str:
         return whole(name, *more) + ("; SELECT 1 / 0" if name == "adopt.sql" else "")
 
-    monkeypatch.setattr(layouts, "sql", failing)
+    monkeypatch.setattr(layouts, "load_sql", failing)
     with pytest.raises(EventfoldError):
         Opened(url, schema=old).upgrade()
     assert sql(url, f"SELECT layout FROM {old}.store") == [(1,)]

@@ -10,13 +10,13 @@ from uuid import uuid4
 import pytest
 
 import eventfold as ef
-from eventfold.bridge import run
-from eventfold.engines import open_engine, upgraded
+from eventfold.concurrency import run
+from eventfold.engines import open_engine, upgrade_layout
 from eventfold.errors import TargetUnavailable
-from eventfold.target import Place
+from eventfold.ports.target import PartitionKey
 from tests.layouts.kept import FOLDER
 from tests.projections.interleaved import BAD, Flaky, Taken, right_in_the_end, seats
-from tests.servers.postgres import shared
+from tests.support.servers.postgres import shared
 from tests.targets.conftest import PLACES, elsewhere  # noqa: F401
 
 # What layout 1 was: the same tables without checksums, and two columns by other names.
@@ -50,7 +50,7 @@ def kept(folder: Path) -> str:
 def test_what_the_release_of_layout_1_kept_is_read_on(tmp_path: Path) -> None:
     """After `eventfold upgrade`: entries, ledger and a follower's progress are those that were written."""
     url = kept(tmp_path)
-    run(upgraded(open_engine(url, "sync", False, {}), None, copies=False))
+    run(upgrade_layout(open_engine(url, "sync", False, {}), None, copies=False))
     with ef.Store(url, create=False) as store:
         parked = store.projections.parked("old_flaky")
         assert [(entry.position, entry.state, entry.attempts) for entry in parked] == [
@@ -67,12 +67,12 @@ def test_what_the_release_of_layout_1_kept_is_read_on(tmp_path: Path) -> None:
 def test_processes_of_the_release_before_can_write_nothing_after_an_upgrade(tmp_path: Path) -> None:
     """They would write rows without checksums: the columns that they name are not there any more."""
     url = kept(tmp_path)
-    run(upgraded(open_engine(url, "sync", False, {}), None, copies=False))
+    run(upgrade_layout(open_engine(url, "sync", False, {}), None, copies=False))
     with ef.Store(url, create=False) as store:
         assert store.projections.status()
         target = store.projections.target("old_flaky")
         for of_then in ("SET beat = 0, revision = revision + 1", "SET holder = '', expires = 0"):
-            with pytest.raises(TargetUnavailable), target.writing(Place("old_flaky", 1)) as tx:
+            with pytest.raises(TargetUnavailable), target.transaction(PartitionKey("old_flaky", 1)) as tx:
                 tx.execute(f"UPDATE eventfold_checkpoint {of_then}")
 
 
@@ -85,7 +85,7 @@ def written_and_read_on(url: str) -> None:
         store.project(Flaky)
         BAD.clear()
         for statement in DOWNGRADE:
-            with store.projections.target(Flaky).writing(Place("flaky", 1)) as tx:
+            with store.projections.target(Flaky).transaction(PartitionKey("flaky", 1)) as tx:
                 tx.execute(statement)
     for _ in range(2):
         with ef.Store(url) as store:
@@ -121,7 +121,7 @@ def test_tables_of_a_later_layout_are_refused(tmp_path: Path) -> None:
     with ef.Store(url) as store:
         store.append(Taken("s1", 1))
         store.project(Flaky)
-        with store.projections.target(Flaky).writing(Place("flaky", 1)) as tx:
+        with store.projections.target(Flaky).transaction(PartitionKey("flaky", 1)) as tx:
             tx.execute("UPDATE eventfold_layout SET layout = 3")
     with ef.Store(url) as store, pytest.raises(TargetUnavailable, match="newer eventfold"):
         store.project(Flaky)

@@ -12,13 +12,13 @@ import apsw
 import pytest
 
 import eventfold as ef
-from eventfold.bridge.run import run
-from eventfold.engine import AppendRequest, Span
-from eventfold.engines.sqlite import SqliteEngine, layouts, schema
+from eventfold.concurrency.run import run
+from eventfold.core.envelope import NewEvent, new_id
+from eventfold.core.query import Query
+from eventfold.engines.sqlite import SqliteEngine, schema, upgrade
 from eventfold.errors import NotAStore, StoreBusy, StoreDamaged, StoreFull, StoreVersionMismatch
-from eventfold.inlined import Inlined
-from eventfold.query import Query
-from eventfold.record import NewEvent, new_id
+from eventfold.ports.inline import InlineRegistration
+from eventfold.ports.messages import AppendRequest, Span
 from tests.cli.commands import run as eventfold
 from tests.layouts.kept import LAYOUTS, as_described, described, sqlite_store
 
@@ -57,7 +57,7 @@ def test_opening_is_refused_and_names_the_command(old: str, options: dict[str, A
     before = Path(old).read_bytes()
     with pytest.raises(StoreVersionMismatch) as refused:
         ef.Store(old, **options)
-    assert f"eventfold upgrade {old}" in refused.value.now
+    assert f"eventfold upgrade {old}" in refused.value.remedy
     assert refused.value.fields["layout"] == 1
     assert Path(old).read_bytes() == before
 
@@ -72,9 +72,11 @@ def test_every_event_reads_and_verifies_as_before(old: str) -> None:
         assert {"store": store.engine.store_id, "epoch": store.engine.epoch} == IDENTITY
         read = run(store.engine.read(Query(), Span())).events
         assert [as_described(event) for event in read] == EVENTS
-        assert [key for key, _ in run(store.engine.keys())] == ["open a-1", "transfer t-1"]
-        assert run(store.engine.request("transfer t-1")).first == 3
-        assert run(store.engine.inlined()) == [Inlined("balance", "c0de", ("Archived", "Restored"), "t1")]
+        assert [key for key, _ in run(store.engine.services.replication.keys())] == ["open a-1", "transfer t-1"]
+        assert run(store.engine.receipt_of("transfer t-1")).first == 3
+        assert run(store.engine.services.inline.registrations()) == [
+            InlineRegistration("balance", "c0de", ("Archived", "Restored"), "t1")
+        ]
         assert list(store.engine.check()) == []
 
 
@@ -144,16 +146,16 @@ def test_a_killed_upgrade_leaves_the_old_layout_whole(old: str, point: str) -> N
     before = rows(old)
     dying = f"""
 import os, signal, sys
-from eventfold.bridge.run import run
-from eventfold.engines.sqlite import SqliteEngine, layouts
+from eventfold.concurrency.run import run
+from eventfold.engines.sqlite import SqliteEngine, upgrade
 def dies(*given):
     if {point!r} == "last":
         whole(*given)
     os.kill(os.getpid(), signal.SIGKILL)
 if {point!r} == "last":
-    whole, layouts.check_definitions = layouts.check_definitions, dies
+    whole, upgrade.check_definitions = upgrade.check_definitions, dies
 else:
-    layouts.STEPS[1] = dies
+    upgrade.STEPS[1] = dies
 run(SqliteEngine({old!r}).upgrade())
 """
     killed = subprocess.run([sys.executable, "-c", dying], capture_output=True, timeout=60)
@@ -171,10 +173,10 @@ def test_a_step_that_fails_changes_nothing(old: str, monkeypatch: pytest.MonkeyP
     def full(_connection: Any) -> None:
         raise apsw.FullError("no room")
 
-    monkeypatch.setitem(layouts.STEPS, 1, full)
+    monkeypatch.setitem(upgrade.STEPS, 1, full)
     with pytest.raises(StoreFull):
         upgraded(old)
-    monkeypatch.setitem(layouts.STEPS, 1, lambda connection: connection.execute("DROP TABLE snapshot"))
+    monkeypatch.setitem(upgrade.STEPS, 1, lambda connection: connection.execute("DROP TABLE snapshot"))
     with pytest.raises(StoreDamaged, match="definition of"):
         upgraded(old)
     assert layout_of(old) == 1 and len(rows(old, "SELECT * FROM snapshot")) == 1

@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
-from eventfold.engine import AppendRequest
+from eventfold.core.envelope import NewEvent, Receipt
+from eventfold.core.query import ConditionClause, Item, Query
 from eventfold.errors import EventfoldError
-from eventfold.query import Clause, Item, Query
-from eventfold.record import NewEvent, Receipt
+from eventfold.ports.messages import AppendRequest
 
 TAGS = ("a:1", "a:2", "b:1")
 TYPES = ("T", "U")
@@ -40,7 +40,9 @@ events = st.builds(
 requests = st.builds(
     AppendRequest,
     st.lists(events, min_size=1, max_size=3).map(tuple),
-    st.lists(st.builds(Clause, queries, st.integers(0, 12), st.none() | st.sampled_from(IDS)), max_size=2).map(tuple),
+    st.lists(st.builds(ConditionClause, queries, st.integers(0, 12), st.none() | st.sampled_from(IDS)), max_size=2).map(
+        tuple
+    ),
     st.sampled_from([None, None, None, "k-1", "k-2"]),
 )
 

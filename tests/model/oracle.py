@@ -1,4 +1,4 @@
-"""Room: the log as a list: what every engine must agree with, written as plainly as the promises are.
+"""The log as a list: what every engine must agree with, written as plainly as the promises are.
 
 Knows: queries and what they match. Does not know: engines, bytes, speed.
 """
@@ -10,8 +10,8 @@ from decimal import Decimal
 from typing import NamedTuple
 
 import eventfold as ef
+from eventfold.core.query import Query
 from eventfold.errors import AppendConflict, EventIdReused, PositionBeyondHead
-from eventfold.query import Query
 from eventfold.testing.conformance.events import Deposited, Noted, Withdrawn, draft
 
 Clauses = Sequence[tuple[Query, int]]
@@ -40,7 +40,7 @@ class Written(NamedTuple):
 
     def draft(self) -> ef.Draft:
         """The event as a user appends it."""
-        from eventfold.record import from_micros
+        from eventfold.core.envelope import from_micros
 
         event = (
             Noted(f"{self.account}{self.amount}")

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import eventfold as ef
+from eventfold.core.envelope import from_micros
+from eventfold.core.query import Item, Query
 from eventfold.errors import PositionBeyondHead
-from eventfold.query import Item, Query
-from eventfold.record import from_micros
 from eventfold.testing import Clock
+from eventfold.testing.conformance.engine_under_test import EngineUnderTest
 from eventfold.testing.conformance.events import Account, Deposited, Noted, Withdrawn
 from eventfold.testing.conformance.follow import until_caught_up
-from eventfold.testing.conformance.place import Place
-from tests.conformance.engines import COLOURS, ENGINES, MEMORY
+from tests.conformance.engines import ENGINES, MEMORY, MODES
 from tests.model.oracle import Oracle, Outcome, Written
 
 ACCOUNTS = ["a", "b", "c"]
@@ -56,26 +56,26 @@ class Histories(RuleBasedStateMachine):
     """Two handles on one store, three followers, one list."""
 
     engine: ClassVar[str]
-    colour: ClassVar[Any]
+    mode: ClassVar[Any]
 
     @initialize()
     def begin(self) -> None:
         """A store where nothing was."""
         self.folder = Path(mkdtemp(prefix="eventfold-", dir=MEMORY if MEMORY.is_dir() else None))
         self.clock = Clock()
-        self.place = Place(colour=self.colour, **ENGINES[self.engine](self.folder))
-        self.options: dict[str, Any] = {"clock": self.clock} if self.place.clock else {}
-        self.stores = [self.place.open(**self.options), self.place.open(**self.options)]
+        self.engine_under_test = EngineUnderTest(mode=self.mode, **ENGINES[self.engine](self.folder))
+        self.options: dict[str, Any] = {"clock": self.clock} if self.engine_under_test.clock else {}
+        self.stores = [self.engine_under_test.open(**self.options), self.engine_under_test.open(**self.options)]
         self.oracle = Oracle(self.clock)
         self.followers: list[tuple[Any, Query, int]] = []
         self.requests: list[tuple[list[Written], int]] = []
 
     def teardown(self) -> None:
         """Close and remove everything."""
-        if hasattr(self, "place"):
+        if hasattr(self, "engine_under_test"):
             for follower, _, _ in self.followers:
                 follower.close()
-            self.place.close()
+            self.engine_under_test.close()
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def position(self, back: int) -> int:
@@ -123,20 +123,20 @@ class Histories(RuleBasedStateMachine):
     )
     def append_together(self, handle: int, requests: list[tuple[list[Written], Query | None, str | None]]) -> None:
         """Several requests in one commit."""
-        from eventfold.engine import AppendRequest
-        from eventfold.query import Clause
-        from eventfold.record import Receipt
+        from eventfold.core.envelope import Receipt
+        from eventfold.core.query import ConditionClause
+        from eventfold.ports.messages import AppendRequest
 
         store, head = self.stores[handle], self.oracle.head
         asked = [
             AppendRequest(
                 tuple(store.registry.encode(event.draft()) for event in events),
-                () if query is None else (Clause(query, head),),
+                () if query is None else (ConditionClause(query, head),),
                 key,
             )
             for events, query, key in requests
         ]
-        outcomes = self.place.port(store).append_many(asked)
+        outcomes = self.engine_under_test.port(store).append_many(asked)
         for outcome, (events, query, key) in zip(outcomes, requests, strict=True):
             expected = self.oracle.append(events, [] if query is None else [(query, head)], key)
             found = (
@@ -272,7 +272,7 @@ class Histories(RuleBasedStateMachine):
             kept.append((str(follower.cursor) if follower.cursor.store else after, query, after))
             follower.close()
         self.stores[handle].close()
-        self.stores[handle] = self.place.open(**self.options)
+        self.stores[handle] = self.engine_under_test.open(**self.options)
         self.followers = [(self.stores[handle].follow(query, after=text), query, after) for text, query, after in kept]
 
     @invariant()
@@ -286,15 +286,15 @@ EMBEDDED = ("memory", "sqlite")  # the others have a server, and each history co
 MOST = settings.default.max_examples if settings.default is not None else 50
 
 
-def machine(engine: str, colour: str) -> Any:
-    """The test of one engine in one colour."""
-    histories = type(f"Histories_{engine}_{colour}", (Histories,), {"engine": engine, "colour": colour})
+def machine(engine: str, mode: str) -> Any:
+    """The test of one engine in one mode."""
+    histories = type(f"Histories_{engine}_{mode}", (Histories,), {"engine": engine, "mode": mode})
     test = histories.TestCase
-    examples = MOST // ((1 if colour == "sync" else 3) * (1 if engine in EMBEDDED else 6))
+    examples = MOST // ((1 if mode == "sync" else 3) * (1 if engine in EMBEDDED else 6))
     test.settings = settings(max_examples=examples, stateful_step_count=30, report_multiple_bugs=False)
     return test
 
 
 for _engine in ENGINES:
-    for _colour in COLOURS:
-        globals()[f"Test_{_engine}_{_colour}"] = machine(_engine, _colour)
+    for _mode in MODES:
+        globals()[f"Test_{_engine}_{_mode}"] = machine(_engine, _mode)

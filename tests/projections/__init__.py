@@ -1,1 +1,1 @@
-"""Room: what read models promise, held to it."""
+"""What read models promise, held to it."""

@@ -1,4 +1,4 @@
-"""Room: the stores that read models are tried on: memory, a SQLite file, PostgreSQL."""
+"""The stores that read models are tried on: memory, a SQLite file, PostgreSQL."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from uuid import uuid4
 import pytest
 
 import eventfold as ef
-from tests.projections.colours import opened
-from tests.servers.postgres import PostgresServer
+from tests.projections.modes import opened
+from tests.support.servers.postgres import PostgresServer
 
 
 @pytest.fixture(scope="session")
@@ -43,14 +43,14 @@ def shared_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture(params=["sync memory", "sync sqlite", "sync postgres", "async sqlite", "async postgres"])
 def either(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ef.Store]:
-    """An empty store of either colour; an async one is used as if it blocked (see colours.py)."""
-    colour, engine = request.param.split()
+    """An empty store of either mode; an async one is used as if it blocked (see modes.py)."""
+    mode, engine = request.param.split()
     if engine == "postgres":
         server: PostgresServer = request.getfixturevalue("server")
         url = server.url(schema=f"s{uuid4().hex[:12]}")
     else:
         url = f"memory:{uuid4().hex}" if engine == "memory" else str(tmp_path / "store.db")
-    with opened(url, colour) as store:
+    with opened(url, mode) as store:
         yield store
 
 

@@ -1,4 +1,4 @@
-"""Room: events and read models for the tests, and the plain fold that every one of them must equal."""
+"""Events and read models for the tests, and the plain fold that every one of them must equal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import eventfold as ef
-from eventfold.target import Place, Target
+from eventfold.ports.target import PartitionKey, Target
 
 
 class Departed(ef.Event):
@@ -58,7 +58,7 @@ def flights(count: int, start: int = 0) -> Iterator[Departed | Cancelled]:
         yield Cancelled(carrier, month) if n % 11 == 3 else Departed(carrier, month, n % 90 - 10)
 
 
-def edit(target: Target, place: Place, **fields: Any) -> None:
+def edit(target: Target, place: PartitionKey, **fields: Any) -> None:
     """Change fields of a checkpoint, as no runner would."""
     with target.control(place.name) as tx:
         tx.update_checkpoint(place, **fields)

@@ -95,7 +95,7 @@ class Interleaved:
 
 def between_calls(store: ef.Store, at: int, between: Callable[[], object], command: Act) -> bool:
     """Give a command, with something else in between; whether the command made as many calls."""
-    targets = store.projections._targets  # pyright: ignore[reportPrivateUsage]
+    targets = store.projections.catalog._targets  # pyright: ignore[reportPrivateUsage]
     own = store.projections.target(Flaky)
     (address,) = [key for key, target in targets.items() if target is own]
     targets[address] = wrapped = Interleaved(own, at, between)  # type: ignore[assignment]
@@ -117,7 +117,7 @@ def right_in_the_end(store: ef.Store) -> None:
     """Whatever was done: once everything is retried, rows show each event once, but for those that were skipped."""
     with suppress(ProjectionStopped):  # it is paused
         store.project(Flaky)  # makes it known, if it was forgotten
-    known = store.projections.target(Flaky).registered("flaky")
+    known = store.projections.target(Flaky).record("flaky")
     assert known is not None
     if known.paused:
         store.projections.resume(Flaky)
@@ -170,7 +170,7 @@ def every_interleaving(url: Callable[[], str], one: Act, other: Act, previous: b
 
             came = between_calls(store, at, between, one)
             right_in_the_end(store)
-            store.projections.forget(Flaky)  # the place may be kept for the next
+            store.projections.remove(Flaky)  # the place may be kept for the next
         if not came:
             return at - 1
     raise AssertionError("the command makes more calls than were tried")

@@ -1,4 +1,4 @@
-"""Room: attacks on what is done by hand: half-built generations, acts at once, rows that cannot be right any more."""
+"""Attacks on what is done by hand: half-built generations, acts at once, rows that cannot be right any more."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ import pytest
 
 import eventfold as ef
 from eventfold.errors import CursorMismatch, InvalidProjection, LeaseHeld, ProjectionChanged, UnknownProjection
-from eventfold.flow.generations import known_in
-from eventfold.projection import plan_of
-from eventfold.running import desk as desks
-from eventfold.target import Place
+from eventfold.ports.target import PartitionKey
+from eventfold.projections import projection_definition, rebuilds
+from eventfold.projections.generations import require_record
 from tests.projections.flights import Cancelled, CarrierMonth, Departed, flights, folded, proved, rows
 
 
@@ -42,7 +41,7 @@ def counting(**keywords: Any) -> type[ef.Projection]:
 
 def test_a_generation_that_somebody_builds_is_not_switched_to(store: ef.Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half-built rows are never shown: who builds, and how far, is told; finished, it can be switched to."""
-    monkeypatch.setattr(desks, "PATIENCE", 0.05)
+    monkeypatch.setattr(rebuilds, "CATCH_UP_TIMEOUT_S", 0.05)
     store.extend(flights(300), batch=5)
     store.project(CarrierMonth)
     told: list[int] = []
@@ -50,13 +49,13 @@ def test_a_generation_that_somebody_builds_is_not_switched_to(store: ef.Store, m
         CarrierMonth, progress=lambda position, _head: told.append(position), stop=lambda: bool(told and told[-1])
     )
     target = store.projections.target(CarrierMonth)
-    builder = target.claim(Place("carrier_month", generation), "elsewhere:1:x", 60)
+    builder = target.claim(PartitionKey("carrier_month", generation), "elsewhere:1:x", 60)
     assert builder is not None
     assert builder.position < 300
     for act in (store.projections.switch, store.projections.rebuild):
         with pytest.raises(LeaseHeld, match=r"is being built by elsewhere:1:x, and has come to position"):
             act(CarrierMonth)
-        assert known_in(target, "carrier_month").live == 1
+        assert require_record(target, "carrier_month").live == 1
     target.release(builder)
     assert store.projections.switch(CarrierMonth).live == generation
     assert rows(store) == folded(flights(300))
@@ -69,12 +68,12 @@ def test_two_acts_at_once_lose_nothing_of_each_other(shared_url: str) -> None:
         store.extend(flights(50))
         store.project(CarrierMonth)
         target = store.projections.target(CarrierMonth)
-        stale = known_in(target, "carrier_month")
+        stale = require_record(target, "carrier_month")
         other.projections.rebuild(CarrierMonth)
         other.projections.switch(CarrierMonth)
         with target.control("carrier_month") as tx:
             assert tx.record() != stale
-        assert known_in(target, "carrier_month").live == 2
+        assert require_record(target, "carrier_month").live == 2
 
         def pause_and_resume(mine: ef.Store) -> None:
             for number in range(15):
@@ -86,10 +85,10 @@ def test_two_acts_at_once_lose_nothing_of_each_other(shared_url: str) -> None:
             thread.start()
         for number in range(6):
             store.projections.rollback(CarrierMonth)
-            assert known_in(target, "carrier_month").live == (1 if number % 2 == 0 else 2)
+            assert require_record(target, "carrier_month").live == (1 if number % 2 == 0 else 2)
         for thread in threads:
             thread.join()
-        known = known_in(target, "carrier_month")
+        known = require_record(target, "carrier_month")
         assert (known.live, known.previous, known.building) == (2, 1, None)
         assert rows(store) == folded(flights(50))
 
@@ -328,8 +327,8 @@ def test_a_class_that_moved_unchanged_is_found_at_its_new_place(store: ef.Store)
     store.append(*flights(5))
     store.project(CarrierMonth)
     target = store.projections.target(CarrierMonth)
-    known = known_in(target, "carrier_month")
+    known = require_record(target, "carrier_month")
     with target.control("carrier_month") as tx:
         tx.save_record(msgspec.structs.replace(known, code="old.place:CarrierMonth"))
     store.project(CarrierMonth)
-    assert known_in(target, "carrier_month").code == plan_of(CarrierMonth).code
+    assert require_record(target, "carrier_month").code == projection_definition(CarrierMonth).code

@@ -1,4 +1,4 @@
-"""Room: `eventfold projections …` and `eventfold run` as people see them: in 80 columns, on both engines."""
+"""`eventfold projections …` and `eventfold run` as people see them: in 80 columns, on both engines."""
 
 from __future__ import annotations
 
@@ -76,28 +76,28 @@ def test_every_command_says_what_it_did_in_eighty_columns(desk: Desk) -> None:
     said = desk("status", "plain")
     assert "level 0 plain: Current; nobody runs it. Slowest handler: evolve," in said
     assert "handled_digest" in desk("show", "plain")
-    assert "Every row is the same. Readers still see the old one." in desk("rebuild", "plain")
+    assert "All rows are equal. The old generation is still live." in desk("rebuild", "plain")
     assert "generation 2: " in desk("compare", "plain")
-    assert "plain was switched: readers see generation 2 now. To go back:" in desk("switch", "plain")
+    assert "plain was switched: generation 2 is live now. To go back:" in desk("switch", "plain")
     said = desk("rollback", "plain")
-    assert "plain was rolled back: readers see generation 1 again, at position" in said
+    assert "plain was rolled back: generation 1 is live again, at position" in said
     said = desk("rebuild", "plain", "--at", "50")
     assert "at position 50 " in said
     assert "To drop it: eventfold projections discard … plain --generation 3" in said
     desk("compare", "plain", "--generation", "3", code=1)
     assert "has no generation 9: it has 1, 2, 3." in desk("compare", "plain", "--generation", "9", code=1)
-    assert "plain has one generation less." in desk("discard", "plain", "--generation", "3")
+    assert "plain has one generation fewer." in desk("discard", "plain", "--generation", "3")
     assert "plain is paused: too late." in desk("pause", "plain", "--because", "too late")
     assert "plain: Paused: too late." in desk("status", "plain")
-    assert "plain may go on." in desk("resume", "plain")
+    assert "plain is resumed." in desk("resume", "plain")
     said = desk("parked", "apart")
     assert "16 Departed" in said
-    assert "later events of these keys only wait; --all lists them." in said
+    assert "later events of these keys only wait for these; --all lists them." in said
     assert "waits for an earlier event of" in desk("parked", "apart", "--all")
-    assert "due: its runner tries them again" in desk("retry", "apart", "16")
-    assert "stops leaves event 16 out: five." in desk("skip", "stops", "16", "--because", "five")
-    assert "plain goes on from where it is" in desk("accept", "plain")
-    assert "stops is forgotten; it had come to position" in desk("forget", "stops")
+    assert "due: its runner retries" in desk("retry", "apart", "16")
+    assert "stops skips event 16: five." in desk("skip", "stops", "16", "--because", "five")
+    assert "plain continues from its position" in desk("accept", "plain")
+    assert "stops is removed; it was at position" in desk("remove", "stops")
     assert "events, each exactly once" in desk("verify", group="")
 
 
@@ -170,7 +170,7 @@ def test_a_runner_asked_to_end_while_it_starts_ends_in_order(desk: Desk, number:
 
 def _through(store: ef.Store) -> bool:
     """Whether all three have come as far as they can."""
-    found = store.projections.status() if len(store.projections.known()) == 3 else []
+    found = store.projections.status() if len(store.projections.list()) == 3 else []
     return bool(found) and all(each.position >= 200 or each.state == "stopped" for each in found)
 
 

@@ -11,19 +11,20 @@ from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
 
+import msgspec
 import pytest
 from psycopg.conninfo import make_conninfo
 
 import eventfold as ef
-from eventfold.bridge import Offload
-from eventfold.engine import Engine
+from eventfold.concurrency import Offload
 from eventfold.engines.memory import MemoryEngine
 from eventfold.engines.postgres import PostgresEngine
 from eventfold.engines.sqlite import SqliteEngine
 from eventfold.errors import InvalidUrl, NotSupported
+from eventfold.ports.engine import Engine
 from eventfold.testing.faults import Faulty
 from tests.projections.flights import CarrierMonth, Departed, flights
-from tests.servers.postgres import PostgresServer
+from tests.support.servers.postgres import PostgresServer
 
 
 class Foreign(Faulty):
@@ -51,8 +52,8 @@ def foreign(folder: Path) -> Engine:
 ASKED: dict[str, Callable[[ef.Store], Any]] = {
     "project": lambda store: store.project(CarrierMonth),
     "run": lambda store: store.run(CarrierMonth),
-    "settle": lambda store: store.settle(CarrierMonth),
-    "subscription": lambda store: store.settle(Mail()),
+    "settle": lambda store: store.run_until_idle(CarrierMonth),
+    "subscription": lambda store: store.run_until_idle(Mail()),
     "follow": lambda store: next(iter(store.follow(name="billing"))),
     "wait": lambda store: store.wait(CarrierMonth),
     "wait by name": lambda store: store.wait("carrier_month"),
@@ -71,7 +72,7 @@ def test_an_engine_without_a_place_for_rows_refuses_read_models(asked: str, tmp_
         with pytest.raises(NotSupported) as refused:
             ASKED[asked](store)
     assert refused.value.fields == {"engine": "elsewhere", "capability": "default target"}
-    assert "target=" in refused.value.now
+    assert "target=" in refused.value.remedy
 
 
 def test_an_async_store_refuses_them_as_well(tmp_path: Path) -> None:
@@ -83,7 +84,7 @@ def test_an_async_store_refuses_them_as_well(tmp_path: Path) -> None:
             with pytest.raises(NotSupported):
                 await store.project(CarrierMonth)
             with pytest.raises(NotSupported):
-                await store.settle(Mail())
+                await store.run_until_idle(Mail())
             with pytest.raises(NotSupported):
                 async with store.follow(name="billing") as follower:
                     await anext(aiter(follower))
@@ -103,7 +104,7 @@ def test_a_store_can_be_told_where_they_live(tmp_path: Path) -> None:
         made = store.rows(CarrierMonth)
     with ef.Store(foreign(tmp_path), target=rows) as again:
         assert again.rows(CarrierMonth) == made != []
-        assert [known.name for known in again.projections.known()] == ["billing", "carrier_month"]
+        assert [known.name for known in again.projections.list()] == ["billing", "carrier_month"]
         with again.follow(name="billing") as follower:
             assert next(iter(follower)).position == first.position + 1
 
@@ -132,7 +133,7 @@ def test_a_read_model_may_say_itself_where_it_lives(tmp_path: Path, monkeypatch:
         store.append(*flights(20))
         store.project(Apart)
         made = store.rows(Apart)
-        assert [known.name for known in store.projections.known()] == ["apart"]
+        assert [known.name for known in store.projections.list()] == ["apart"]
     with ef.Store(foreign(tmp_path)) as again:
         assert again.rows(Apart) == made != []
 
@@ -144,7 +145,7 @@ def test_a_postgres_engine_given_as_an_object_has_read_models(server: PostgresSe
     schema = f"s{uuid4().hex[:12]}"
     address = server.url(schema=schema)
     given = server.url() if form == "url" else make_conninfo(server.url())
-    engine = PostgresEngine(given, schema=schema, colour="async" if mode == "async" else "sync")
+    engine = PostgresEngine(given, schema=schema, mode="async" if mode == "async" else "sync")
     if mode == "sync":
         with ef.Store(engine) as store:
             store.append(*flights(20))
@@ -174,11 +175,9 @@ def test_a_postgres_engine_given_as_an_object_has_read_models(server: PostgresSe
 def test_an_engine_that_only_works_on_a_loop_says_what_it_lacks(server: PostgresServer) -> None:
     """Read models are run by threads: an async engine given as an object must offer one that blocks."""
 
-    class OnlyLoops(PostgresEngine):
-        blocking: Any = None
-
     async def use() -> None:
-        engine = OnlyLoops(server.url(schema=f"s{uuid4().hex[:12]}"), colour="async")
+        engine = PostgresEngine(server.url(schema=f"s{uuid4().hex[:12]}"), mode="async")
+        engine.services = msgspec.structs.replace(engine.services, blocking=None)
         async with ef.AsyncStore(engine) as store:
             with pytest.raises(NotSupported) as refused:
                 await store.project(CarrierMonth)

@@ -9,7 +9,7 @@ import pytest
 
 import eventfold as ef
 from eventfold.errors import ProcessError, ProjectionStopped
-from eventfold.process import Process, effect
+from eventfold.processes import Process, effect
 
 ENDS = (SystemExit, KeyboardInterrupt, GeneratorExit)
 

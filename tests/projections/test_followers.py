@@ -1,4 +1,4 @@
-"""Room: followers by name: their progress is kept in the store, held by one at a time, and proved."""
+"""Followers by name: their progress is kept in the store, held by one at a time, and proved."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 import eventfold as ef
+from eventfold.core.tally import Tally, event_hash
 from eventfold.errors import (
     CursorMismatch,
     InvalidInput,
@@ -26,8 +27,7 @@ from eventfold.errors import (
     ProjectionChanged,
     UnknownProjection,
 )
-from eventfold.projection.ledger import Tally, place_hash
-from eventfold.running.desk import Desk
+from eventfold.projections.catalog import ProjectionCatalog
 from tests.projections.flights import CarrierMonth, Departed, edit, flights
 
 DEPARTED = ef.Query.of(types="Departed")
@@ -81,7 +81,7 @@ def test_one_at_a_time_follows_a_name(shared_url: str) -> None:
             with other.follow(name="billing") as second, pytest.raises(LeaseHeld, match=f"followed by .*{os.getpid()}"):
                 next(second.pages())
             with pytest.raises(LeaseHeld):
-                other.projections.forget("billing")
+                other.projections.remove("billing")
             (status,) = other.projections.status("billing")
             assert (status.state, status.behind) == ("behind", 27)
         with other.follow(name="billing") as second:
@@ -95,7 +95,7 @@ def test_a_follower_that_was_away_too_long_is_fenced_off(store: ef.Store) -> Non
     """Its lease ran out and another follows: its acknowledgement is refused, and the ledger counts each event once."""
     store.extend(flights(40))
     desk = store.projections
-    stalled = desk.keeping("billing", ef.Query(), 0)
+    stalled = desk.follower_progress("billing", ef.Query(), 0)
     stalled._lease = 0.2  # pyright: ignore[reportPrivateUsage]
     stalled.take()
     stalled.end()  # no sign of life any more: given back, and believed to be held
@@ -118,9 +118,9 @@ def test_a_changed_question_is_refused_until_the_old_progress_is_given_up(store:
     with store.follow(DEPARTED, name="billing") as follower:
         taken(follower, 5)
     changed = store.follow(name="billing")
-    with changed, pytest.raises(ProjectionChanged, match="eventfold projections forget billing"):
+    with changed, pytest.raises(ProjectionChanged, match="eventfold projections remove billing"):
         next(changed.pages())
-    position = store.projections.forget("billing")
+    position = store.projections.remove("billing")
     with pytest.raises(UnknownProjection):
         store.projections.status("billing")
     with store.follow(name="billing", after=position) as follower:
@@ -151,7 +151,7 @@ def test_a_name_means_one_thing(store: ef.Store) -> None:
     nameless = store.follow()
     with nameless, pytest.raises(InvalidInput, match="no name"):
         nameless.acknowledge()
-    assert [(known.name, known.kind) for known in store.projections.known()] == [
+    assert [(known.name, known.kind) for known in store.projections.list()] == [
         ("billing", "follower"),
         ("carrier_month", "rows"),
     ]
@@ -166,7 +166,7 @@ def test_what_a_follower_missed_or_took_twice_is_named(store: ef.Store) -> None:
     (held,) = target.checkpoints("billing")
     for position, what in ((42, "was skipped"), (7, "was handled twice")):
         (event,) = store.read(after=position - 1, limit=1)
-        one = Tally(1, place_hash(position, event.stored.id))
+        one = Tally(1, event_hash(position, event.stored.id))
         forged = held.seen - one if "skipped" in what else held.seen + one
         edit(
             target,
@@ -193,7 +193,7 @@ def test_a_follower_of_a_restored_log_stops_and_can_begin_anew(store: ef.Store) 
         next(again.pages())
     assert not proof(store)[0]
     assert store.projections.status("billing")[0].state == "stopped"
-    store.projections.forget("billing")
+    store.projections.remove("billing")
     with store.follow(name="billing", after=15) as follower:
         assert taken(follower, 5) == [16, 17, 18, 19, 20]
     assert proof(store)[:2] == (True, 5)
@@ -289,8 +289,9 @@ def steps(positions: list[int]) -> list[int]:
 @pytest.fixture(autouse=True)
 def _short_leases(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Leases of one second, so that waiting for one is short."""
-    init = Desk.__init__
-    monkeypatch.setattr(Desk, "__init__", lambda desk, *given, **named: init(desk, *given, **{"lease": 1.0} | named))
+    init = ProjectionCatalog.__init__
+    short = lambda catalog, *given, **named: init(catalog, *given, **named | {"lease": 1.0})  # noqa: E731
+    monkeypatch.setattr(ProjectionCatalog, "__init__", short)
     yield
 
 

@@ -1,234 +1,17 @@
-"""Room: rebuilding beside what readers see: compared, switched, rolled back, of the past, with writers at work."""
+"""Rebuilding beside what readers see: compared, switched, rolled back, of the past, with writers at work."""
 
 from __future__ import annotations
 
-import threading
-import time
 from typing import Any
 
-import pytest
-
 import eventfold as ef
-from eventfold.errors import InvalidProjection, ProjectionChanged, UnknownProjection
-from eventfold.projection.fingerprint import fingerprint
-from eventfold.target import Place
-from tests.projections.flights import Cancelled, CarrierMonth, Departed, flights, folded, proved, rows
-
-
-@pytest.fixture
-def store(either: ef.Store) -> ef.Store:
-    """Every test of this room is true of both colours."""
-    return either
-
-
-class Delays(ef.Projection):
-    """Minutes late, by carrier."""
-
-    carrier: str
-    minutes: int = 0
-
-    def evolve(self, event: Departed) -> None:
-        """Every minute counts."""
-        self.minutes += event.delay
-
-
-class Changed(ef.Projection, name="delays"):
-    """The same name with another rule: only what is late counts."""
-
-    carrier: str
-    minutes: int = 0
-    late: int = 0
-
-    def evolve(self, event: Departed) -> None:
-        """Early is not negative lateness."""
-        if event.delay > 0:
-            self.minutes += event.delay
-            self.late += 1
-
-
-Changed.__qualname__ = "Delays"  # as it is when somebody edits the class where it stands
-
-
-def test_a_changed_class_is_noticed_and_rebuilt_beside_the_old_one(shared_url: str) -> None:
-    """Refused with what to do; readers see the old rows until the switch, then the new, after a rollback the old."""
-    events = list(flights(300))
-    with ef.Store(shared_url) as store:
-        store.extend(events)
-        store.project(Delays)
-        old = {row.carrier: row.minutes for row in store.rows(Delays)}
-        with pytest.raises(ProjectionChanged, match="eventfold projections rebuild delays"):
-            store.project(Changed)
-        assert store.projections.rebuild(Changed) == 2
-        assert {row.carrier: row.minutes for row in store.rows(Delays)} == old
-        store.projections.switch(Changed)
-        new = {row.carrier: row.minutes for row in store.rows(Changed)}
-        assert new == {
-            carrier: sum(e.delay for e in events if isinstance(e, Departed) and e.carrier == carrier and e.delay > 0)
-            for carrier in old
-        }
-        store.project(Changed)
-        store.projections.rollback("delays")
-        assert {row.carrier: row.minutes for row in store.rows(Delays)} == old
-        with pytest.raises(ProjectionChanged):
-            store.project(Changed)
-        store.project(Delays)
-        store.projections.rollback("delays")
-        store.project(Changed)
-        assert proved(store)
-
-
-def test_a_comparison_counts_rows_and_shows_differences(store: ef.Store) -> None:
-    """Equal after an honest rebuild; a row that somebody changed by hand is shown, before and after."""
-    store.extend(flights(400))
-    store.project(CarrierMonth)
-    store.projections.rebuild(CarrierMonth)
-    compared = store.projections.compare(CarrierMonth)
-    assert compared.equal
-    assert compared.rows[0] == compared.rows[1] == len(rows(store))
-    assert compared.digests[0] == compared.digests[1]
-    (carrier, month, *_), (other, another, *_) = rows(store)[:2]
-    with store.projections.target(CarrierMonth).writing(Place("carrier_month", 1)) as tx:
-        where = "WHERE carrier = '{}' AND month = {}"
-        tx.execute("UPDATE {carrier_month} SET flights = flights + 1 " + where.format(carrier, month))
-        tx.execute("DELETE FROM {carrier_month} " + where.format(other, another))
-    compared = store.projections.compare(CarrierMonth)
-    assert (compared.different, len(compared.differences)) == (2, 2)
-    by_key = {difference.key: difference for difference in compared.differences}
-    changed = by_key[carrier, month]
-    assert changed.before is not None
-    assert changed.after is not None
-    assert changed.before[2] == changed.after[2] + 1
-    assert by_key[other, another].before is None
-    store.projections.switch(CarrierMonth)
-    assert rows(store) == folded(flights(400))
-
-
-def test_a_rebuild_can_be_stopped_and_gone_on_with(store: ef.Store) -> None:
-    """Stopped in the middle it keeps what it has; the next rebuild goes on there, and progress is told."""
-    store.extend(flights(3_000), batch=20)
-    store.project(CarrierMonth)
-    told: list[tuple[int, int]] = []
-
-    def progress(position: int, head: int) -> None:
-        told.append((position, head))
-
-    generation = store.projections.rebuild(CarrierMonth, progress=progress, stop=lambda: len(told) >= 3)
-    first = told[-1][0]
-    assert 0 < first < 3_000
-    with pytest.raises(UnknownProjection, match="has no generation to go back to"):
-        store.projections.rollback(CarrierMonth)
-    assert store.projections.rebuild(CarrierMonth, progress=progress) == generation
-    assert told[3][0] > first
-    assert told[-1][0] >= 3_000
-    assert store.projections.compare(CarrierMonth).equal
-    store.projections.switch(CarrierMonth)
-    assert proved(store)
-    acts = [r.event.act for r in store.read(ef.Query.of(tags="$projection:carrier_month"))]
-    assert acts == ["rebuild", "switch"]  # to go on with it, or to find it done, is no command of its own
-
-
-def test_what_is_built_can_be_given_up(store: ef.Store) -> None:
-    """Discarded, its tables are gone, readers noticed nothing, and there is nothing to switch to."""
-    store.extend(flights(100))
-    store.project(CarrierMonth)
-    store.projections.rebuild(CarrierMonth)
-    store.projections.discard(CarrierMonth)
-    with pytest.raises(UnknownProjection, match="Nothing is built beside carrier_month"):
-        store.projections.switch(CarrierMonth)
-    assert len({held.place.generation for held in store.projections.checkpoints(CarrierMonth)}) == 1
-    assert rows(store) == folded(flights(100))
-
-
-def test_yesterdays_read_model_stands_beside_todays(store: ef.Store) -> None:
-    """A generation as of a moment in the past is built, asked, compared, proved; it never goes live."""
-    events = list(flights(300))
-    store.extend(events, batch=100)
-    store.project(CarrierMonth)
-    past = store.projections.rebuild(CarrierMonth, at=200)
-    seen = store.rows(CarrierMonth, generation=past)
-    assert sorted((r.carrier, r.month, r.flights, r.delay, r.cancelled) for r in seen) == folded(events[:200])
-    assert not store.projections.compare(CarrierMonth, past).equal
-    assert rows(store) == folded(events)
-    with pytest.raises(UnknownProjection):
-        store.projections.switch(CarrierMonth)
-    assert proved(store)
-    with pytest.raises(InvalidProjection, match="what readers see"):
-        store.projections.discard(CarrierMonth, 1)
-    store.projections.discard(CarrierMonth, past)
-    assert {held.place.generation for held in store.projections.checkpoints(CarrierMonth)} == {1}
-
-
-def test_closing_a_store_stops_its_runners(url: str) -> None:
-    """Nothing goes on in the background of a store that was closed; the lease is given back."""
-    store = ef.Store(url)
-    runner = store.run(CarrierMonth)
-    store.append(*flights(20))
-    store.wait(CarrierMonth)
-    store.close()
-    assert not runner.running
-    assert not runner.failed
-
-
-def test_a_rebuild_under_live_writes_ends_exact(shared_url: str) -> None:
-    """Writers write, a runner runs, readers read; rebuilt and switched meanwhile, every row is right in the end."""
-    with ef.Store(shared_url) as store, ef.Store(shared_url) as writing, ef.Store(shared_url) as desk:
-        store.extend(flights(400))
-        stop = threading.Event()
-        written = [400]
-
-        def write() -> None:
-            while not stop.is_set() and written[0] < 4_000:
-                writing.append(*flights(10, written[0]))
-                written[0] += 10
-
-        writer = threading.Thread(target=write)
-        with store.run(CarrierMonth) as runner:
-            writer.start()
-            try:
-                for _ in range(2):
-                    desk.projections.rebuild(CarrierMonth)
-                    desk.projections.switch(CarrierMonth)
-                    time.sleep(0.05)
-            finally:
-                stop.set()
-                writer.join()
-            desk.wait(CarrierMonth, timeout=60)
-            assert not runner.failed
-            assert rows(desk) == folded(flights(written[0]))
-        assert proved(desk)
-
-
-def test_a_change_that_leaves_the_rows_right_can_be_accepted(store: ef.Store) -> None:
-    """Accepted by hand and on record, the changed code goes on with the rows there are."""
-
-    class Before(ef.Projection, name="accepted"):
-        carrier: str
-        count: int = 0
-
-        def evolve(self, event: Departed) -> None:
-            self.count += 1
-
-    class After(ef.Projection, name="accepted"):
-        carrier: str
-        count: int = 0
-
-        def evolve(self, event: Departed | Cancelled) -> None:
-            self.count += 1
-
-    After.__qualname__ = Before.__qualname__
-    store.append(Departed("a", 1, 1))
-    store.project(Before)
-    with pytest.raises(ProjectionChanged):
-        store.project(After)
-    store.projections.accept(After)
-    store.append(Departed("a", 1, 1))
-    store.project(After)
-    assert [row.count for row in store.rows(After)] == [2]
+from eventfold.projections.definition import class_fingerprint
+from tests.projections.flights import Departed
 
 
 def test_formatting_and_comments_are_no_change() -> None:
     """The fingerprint is of what the code means: not of blanks, comments, docstrings."""
-    from eventfold.projection import plan_of
+    from eventfold.projections import projection_definition
 
     class One(ef.Projection, name="same"):
         """A docstring."""
@@ -240,7 +23,7 @@ def test_formatting_and_comments_are_no_change() -> None:
             """Another."""
             self.count += 1  # a comment
 
-    first = plan_of(One).fingerprint
+    first = projection_definition(One).fingerprint
 
     class One(ef.Projection, name="same"):  # type: ignore[no-redef]
         carrier: str
@@ -249,23 +32,11 @@ def test_formatting_and_comments_are_no_change() -> None:
         def evolve(self, event: Departed) -> None:
             self.count += 1
 
-    assert plan_of(One).fingerprint == first
-
-
-def test_effects_are_not_rebuilt(store: ef.Store) -> None:
-    """A subscription has effects, and they are not done again."""
-
-    class Mail(ef.Subscription, start="beginning"):
-        def send(self, event: Departed) -> None: ...
-
-    store.append(Departed("a", 1, 1))
-    store.project(Mail)
-    with pytest.raises(InvalidProjection, match="not done again"):
-        store.projections.rebuild(Mail)
+    assert projection_definition(One).fingerprint == first
 
 
 def test_a_class_without_source_has_a_fingerprint_whatever_its_code_is_like() -> None:
     """Code without a single constant, such as a comprehension's, is code too."""
     space: dict[str, Any] = {"__name__": "typed_at_a_prompt"}
     exec("class Typed:\n    def keys(self, event):\n        return [(x,) for x in event]\n", space)  # noqa: S102
-    assert len(fingerprint(space["Typed"], "", "")) == 8 + 1 + 16
+    assert len(class_fingerprint(space["Typed"], "", "")) == 8 + 1 + 16

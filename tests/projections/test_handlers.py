@@ -1,4 +1,4 @@
-"""Room: handlers in SQL, subscriptions with effects, rows in other databases, both colours, and what status says."""
+"""Handlers in SQL, subscriptions with effects, rows in other databases, both modes, and what status says."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_rows_may_live_in_another_file(shared_url: str, tmp_path: Path) -> None:
         store.project(Elsewhere)
         assert rows(store, Elsewhere) == folded(flights(120))
         own = store.projections.target("nothing")  # it knows the name, and keeps nothing else of it
-        noted = own.registered("elsewhere")
+        noted = own.record("elsewhere")
         assert noted is not None
         assert (noted.kind, noted.tables, own.checkpoints("elsewhere")) == ("elsewhere", (), [])
         assert all(proof.proved for proof in store.projections.verify(Elsewhere))
@@ -178,7 +178,7 @@ def test_the_store_file_serves_appends_while_handlers_are_slow(tmp_path: Path) -
 def test_a_name_that_nobody_keeps_is_told_with_near_ones(store: ef.Store) -> None:
     """Misspelt, the nearest one is named."""
     store.project(CarrierMonth)
-    with pytest.raises(UnknownProjection, match=r"carrier_mont'.*it keeps carrier_month"):
+    with pytest.raises(UnknownProjection, match=r"carrier_mont'.*Did you mean carrier_month\?"):
         store.projections.status("carrier_mont")
 
 

@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.running import leases
-from eventfold.running.leases import is_dead_holder, is_held_here, new_holder_id
-from tests.programs import Missing
+from eventfold.projections import leases
+from eventfold.projections.leases import is_dead_holder, is_held_here, new_holder_id
+from tests.support.programs import Missing
 
 ROOT = Path(__file__).parents[2]
 NAMESPACED = ["unshare", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc"]
 on_linux = pytest.mark.skipif(not Path("/proc/self/ns/pid").exists(), reason="process ids are placed by Linux's /proc")
 
-HOLDER = "from eventfold.running.leases import new_holder_id; print(new_holder_id(), flush=True)"
+HOLDER = "from eventfold.projections.leases import new_holder_id; print(new_holder_id(), flush=True)"
 
 
 def ended() -> str:
@@ -88,7 +88,7 @@ import os, socket, sys
 socket.sethostname("container")
 import eventfold as ef
 store = ef.Store(sys.argv[1])
-store._desk._lease = 60.0
+store.projections.catalog.lease = 60.0
 follower = store.follow(name="mails", after=0, raw=True)
 print(next(iter(follower)).position, os.getpid(), flush=True)
 sys.stdin.readline()
@@ -99,8 +99,8 @@ import os, socket, sys
 socket.sethostname("container")
 import eventfold as ef
 from eventfold.errors import LeaseHeld
-from eventfold.running.leases import is_dead_holder
-from tests.programs import Missing
+from eventfold.projections.leases import is_dead_holder
+from tests.support.programs import Missing
 store = ef.Store(sys.argv[1])
 (held,) = store.projections.checkpoints("mails")
 assert held.holder.startswith("container:"), held.holder

@@ -36,7 +36,7 @@ ACTS: dict[str, Act] = {
     "rebuild and switch": rebuilt,
     "roll back": lambda store: store.projections.rollback(Flaky),
     "discard": lambda store: store.projections.discard(Flaky),
-    "forget": lambda store: store.projections.forget(Flaky),
+    "forget": lambda store: store.projections.remove(Flaky),
 }
 GENERATIONS = ["rebuild and switch", "roll back", "discard"]
 ENTRIES = ["retry", "skip", "skip the first"]
@@ -57,7 +57,9 @@ PAIRS = [
 
 @pytest.fixture(autouse=True)
 def _bearable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("eventfold.running.desk.PATIENCE", 0.05)  # what one has begun the other does not wait for
+    monkeypatch.setattr(
+        "eventfold.projections.rebuilds.CATCH_UP_TIMEOUT_S", 0.05
+    )  # what one has begun the other does not wait for
     BAD.clear()
     yield
     BAD.clear()
@@ -134,9 +136,9 @@ def test_a_command_cut_short_before_it_is_in_the_log_is_written_by_the_next(
                 patched.setattr(type(target), "remove_command", killed)
             else:
                 log = store.projections.log
-                submit = log.submit
-                patched.setattr("eventfold.flow.acts.AppendRequest", killed)
-                assert submit is log.submit
+                appender = log.appender
+                patched.setattr("eventfold.projections.commands.AppendRequest", killed)
+                assert appender is log.appender
             with pytest.raises(KeyboardInterrupt):
                 store.using(actor="teller-7").projections.skip(Flaky, 2, because="chance")
         assert acts(store) == (["skip"] if written else [])

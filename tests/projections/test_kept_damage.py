@@ -13,7 +13,7 @@ import pytest
 
 import eventfold as ef
 from eventfold.errors import EventfoldError, ProjectionDamaged
-from eventfold.target import PendingCommand
+from eventfold.ports.target import PendingCommand
 from tests.projections.interleaved import BAD, Flaky, Taken, seats
 
 TABLES = ["eventfold_projection", "eventfold_checkpoint", "eventfold_entry", "eventfold_mark", "eventfold_command"]
@@ -122,7 +122,7 @@ def test_a_value_that_was_changed_in_any_column_is_an_error_and_is_given_up(tmp_
 def given_up(store: ef.Store, what: tuple[str, ...]) -> None:
     """The remedy that the errors name: forgotten, under each name that is damaged, it is built again."""
     with suppress(EventfoldError):
-        store.projections.forget(Flaky)
+        store.projections.remove(Flaky)
     for _ in range(3):
         try:
             store.projections.status()
@@ -131,7 +131,7 @@ def given_up(store: ef.Store, what: tuple[str, ...]) -> None:
         except ProjectionDamaged as error:
             name = error.fields.get("projection")
             assert name, (what, error)
-            store.projections.forget(str(name))
+            store.projections.remove(str(name))
     assert seats(store) == 6
     (proof,) = store.projections.verify(Flaky)
     assert proof.proved

@@ -1,4 +1,4 @@
-"""Room: runners killed at any moment (kill -9): rows are those of the plain fold, and the ledger proves it."""
+"""Runners killed at any moment (kill -9): rows are those of the plain fold, and the ledger proves it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.projections.flights import CarrierMonth, flights, folded, proved, row
 # A process that forks a runner whenever it is told to, so that a hundred runners need not start a hundred interpreters.
 NURSERY = """
 import os, sys
-import eventfold.engines.sqlite, eventfold.targets.sqlite, eventfold.targets.sql
+import eventfold.engines.sqlite, eventfold.targets.sqlite.driver, eventfold.targets.sql.target
 if "postgresql" in sys.argv[1]:
     import eventfold.engines.postgres, eventfold.targets.postgres
 import eventfold as ef
@@ -102,7 +102,7 @@ for _ in range(2):
         ended = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: ended.set())
         with ef.Store(sys.argv[1]) as store:
-            store._desk._lease = 0.3
+            store.projections.catalog.lease = 0.3
             with store.run(CarrierMonth) as runner:
                 os.write(1, f"{os.getpid()}\\n".encode())
                 while not ended.wait(0.05):  # a signal may come just before a wait without end, and not be heard

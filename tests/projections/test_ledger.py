@@ -1,4 +1,4 @@
-"""Room: the completeness ledger: it proves what is right, and names the place of what is not."""
+"""The completeness ledger: it proves what is right, and names the place of what is not."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import msgspec
 import pytest
 
 import eventfold as ef
+from eventfold.core.tally import EMPTY_TALLY, Tally, event_hash
 from eventfold.errors import CursorMismatch
-from eventfold.projection.ledger import NOTHING, Tally, place_hash
-from eventfold.target import Advance, Checkpoint, Place
-from eventfold.targets.tables import mark_row
+from eventfold.ports.target import Checkpoint, CheckpointUpdate, PartitionKey
+from eventfold.targets.sql.control_tables import mark_row
 from tests.projections.flights import CarrierMonth, edit, flights
 
 
@@ -38,14 +38,14 @@ def checkpoint(store: ef.Store) -> Checkpoint:
 def hash_at(store: ef.Store, position: int) -> int:
     """The hash of the event at a position."""
     (event,) = store.read(after=position - 1, limit=1)
-    return place_hash(position, event.stored.id)
+    return event_hash(position, event.stored.id)
 
 
 def test_sums_forget_order_and_batches() -> None:
     """Tallies of parts add up to the tally of the whole, in any order, and can be taken apart again."""
-    hashes = [place_hash(n, bytes([n]) * 16) for n in range(50)]
-    whole = sum((Tally(1, h) for h in hashes), NOTHING)
-    odd, even = (sum((Tally(1, h) for h in hashes[k::2]), NOTHING) for k in (1, 0))
+    hashes = [event_hash(n, bytes([n]) * 16) for n in range(50)]
+    whole = sum((Tally(1, h) for h in hashes), EMPTY_TALLY)
+    odd, even = (sum((Tally(1, h) for h in hashes[k::2]), EMPTY_TALLY) for k in (1, 0))
     assert odd + even == even + odd == whole
     assert whole - odd == even
     assert Tally.of(whole.count, whole.hex) == whole
@@ -81,13 +81,13 @@ def test_the_first_stretch_that_differs_is_named(file_store: ef.Store) -> None:
     """Several events lost between two marks of the ledger: the verdict gives the stretch and how many."""
     file_store.extend(flights(25_000))
     file_store.project(CarrierMonth)
-    lost = sum((Tally(1, hash_at(file_store, position)) for position in (12_000, 12_001, 13_000)), NOTHING)
+    lost = sum((Tally(1, hash_at(file_store, position)) for position in (12_000, 12_001, 13_000)), EMPTY_TALLY)
     target = file_store.projections.target(CarrierMonth)
     held = checkpoint(file_store)
-    marks = target.marks(held.place)
+    marks = target.ledger_marks(held.place)
     assert len(marks) >= 3  # where it began, and two
     forge(file_store, seen=held.seen - lost, handled=held.handled - lost)
-    with target.writing(held.place) as tx:
+    with target.transaction(held.place) as tx:
         for position, seen in marks:
             if position > 13_000:
                 *_, count, digest, checksum = mark_row(held.place, position, seen - lost)
@@ -171,12 +171,12 @@ def test_an_advance_leaves_rows_and_ledger_together_or_neither(store: ef.Store) 
     store.project(CarrierMonth)
     target = store.projections.target(CarrierMonth)
     before = sorted(map(repr, store.rows(CarrierMonth)))
-    place = Place("carrier_month", 1)
+    place = PartitionKey("carrier_month", 1)
     held = target.claim(place, "test", 10)
     assert held is not None
-    with pytest.raises(RuntimeError), target.writing(place) as tx:
+    with pytest.raises(RuntimeError), target.transaction(place) as tx:
         tx.execute("DELETE FROM {carrier_month}")
-        tx.advance(held, Advance(position=21, event_id="", epoch=1, seen=held.seen, handled=held.handled))
+        tx.advance(held, CheckpointUpdate(position=21, event_id="", epoch=1, seen=held.seen, handled=held.handled))
         raise RuntimeError
     target.release(held)
     assert sorted(map(repr, store.rows(CarrierMonth))) == before

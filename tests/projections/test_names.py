@@ -9,9 +9,9 @@ import pytest
 
 import eventfold as ef
 from eventfold.errors import InvalidProjection
-from eventfold.projection.plan import plan_of
-from eventfold.targets.rows import clipped, quoted
-from eventfold.targets.writing import named
+from eventfold.projections.definition import projection_definition
+from eventfold.targets.sql.statements import quote_identifier, shorten_name
+from eventfold.targets.sql.transaction import expand_table_names
 
 
 class Did(ef.Event, type="names-did"):
@@ -88,7 +88,7 @@ def test_a_name_that_is_no_table_is_refused_with_what_may_be_one() -> None:
     """Before anything is made."""
     for name in ("Weird Name", "x;drop", "ALLCAPS", "1x", "_x", "a__b", "x" * 64, "é" * 32, "e\u0301"):
         with pytest.raises(InvalidProjection, match="cannot be the name of a projection"):
-            plan_of(made("P", ["n"], name=name))
+            projection_definition(made("P", ["n"], name=name))
 
 
 class Declared(ef.SqlProjection, name="names_declared", version=1):
@@ -124,15 +124,15 @@ def test_a_table_in_sql_is_quoted_once() -> None:
         ('SELECT * FROM "{order}"', 'SELECT * FROM "order__2"'),
         ("CREATE INDEX {order}_n ON {Order} (n)", 'CREATE INDEX order__2_n ON "Order__2" (n)'),
     ):
-        assert named(sql, 2, quoted, None) == expected
+        assert expand_table_names(sql, 2, quote_identifier, None) == expected
 
 
 def test_names_that_are_cut_differ_as_the_names_do() -> None:
     """The generation stays, no letter is cut in two, and each is as long as allowed."""
     long = ["é" * 40 + end for end in ("a__1", "b__1", "a__2", "a")]
-    cut = [clipped(each, 63) for each in long]
+    cut = [shorten_name(each, 63) for each in long]
     assert len(set(cut)) == len(cut)
     assert all(len(each.encode()) in (62, 63) for each in cut)
     assert [each[-3:] for each in cut[:3]] == ["__1", "__1", "__2"]
-    assert clipped("short__1", 63) == "short__1"
-    assert clipped(long[0], None) == long[0]
+    assert shorten_name("short__1", 63) == "short__1"
+    assert shorten_name(long[0], None) == long[0]

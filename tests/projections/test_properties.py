@@ -1,4 +1,4 @@
-"""Room: the property: any batching, any interruption, any partitioning gives the rows of the plain fold."""
+"""The property: any batching, any interruption, any partitioning gives the rows of the plain fold."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import eventfold as ef
-from eventfold.bridge import aside, run
-from eventfold.flow.project import Means, Work
-from eventfold.projection import plan_of
-from eventfold.running.leases import is_dead_holder
-from eventfold.target import Place
+from eventfold.concurrency import run, start_in_thread
+from eventfold.ports.target import PartitionKey
+from eventfold.projections import projection_definition
+from eventfold.projections.leases import is_dead_holder
+from eventfold.projections.partition_lease import WorkerContext
+from eventfold.projections.worker import PartitionWorker
 from tests.projections.flights import CarrierMonth, Split, flights, folded, proved, rows
 
 sizes = st.lists(st.integers(1, 40), min_size=1, max_size=6)
@@ -36,11 +37,19 @@ def test_any_way_of_working_gives_the_plain_fold(
             store.append(*flights(size, count))
             count += size
         target = store.projections.target(projection)
-        plan = plan_of(projection)
+        plan = projection_definition(projection)
         for number, (partition, page, steps, polite) in enumerate(turns):
-            means = Means(store._log, target, time.perf_counter, is_dead_holder, lease=0.0, page=page, aside=aside)  # pyright: ignore[reportPrivateUsage]
-            place = Place(plan.name, 1, partition if split else 0)
-            worker = Work(plan, means, place, f"w{number}")
+            means = WorkerContext(
+                store.projections.log,
+                target,
+                time.perf_counter,
+                is_dead_holder,
+                lease=0.0,
+                page=page,
+                start_in_thread=start_in_thread,
+            )
+            place = PartitionKey(plan.name, 1, partition if split else 0)
+            worker = PartitionWorker(plan, means, place, f"w{number}")
             for _ in range(steps):
                 run(worker.step())
             if polite:

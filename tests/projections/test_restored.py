@@ -1,4 +1,4 @@
-"""Room: a log restored from a backup, with read models ahead of it: refused, and mended as the message says."""
+"""A log restored from a backup, with read models ahead of it: refused, and mended as the message says."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Restored:
             store.extend(flights(20))
             assert self.do("run", url, *self.codes, "--once").code == 0
             with ef.Store(backup) as copy:
-                store.copy_to(copy, succeed=True)
+                store.copy_to(copy, keep_identity=True)
             store.extend(flights(30, 20))
             assert self.do("run", url, *self.codes, "--once").code == 0
 

@@ -1,4 +1,4 @@
-"""Room: handlers that are slow, and clocks that jump: nobody who works loses the work, nobody who is gone keeps it."""
+"""Handlers that are slow, and clocks that jump: nobody who works loses the work, nobody who is gone keeps it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import psycopg
 import pytest
 
 import eventfold as ef
-from eventfold.projection import Kept, plan_of
-from eventfold.running.runner import Runner
-from eventfold.target import Place
+from eventfold.ports.target import PartitionKey
+from eventfold.projections import ProjectionLike, projection_definition
+from eventfold.projections.runner import Runner
 from tests.projections.flights import Cancelled, CarrierMonth, Departed, flights, folded, proved, rows
-from tests.servers.postgres import PostgresServer
+from tests.support.servers.postgres import PostgresServer
 
 LEASE = 1.5  # seconds: long enough for a sign of life on a machine with much else to do
 SLOW = 2.5  # seconds: much longer than the lease
@@ -68,11 +68,11 @@ class SlowEffects(ef.Subscription, start="beginning"):
 
 
 @contextmanager
-def runners(projection: Kept, *stores: ef.Store) -> Iterator[list[Runner]]:
+def runners(projection: ProjectionLike, *stores: ef.Store) -> Iterator[list[Runner]]:
     """A runner with a short lease in each store."""
     for store in stores:
-        store.projections._register(plan_of(projection))  # pyright: ignore[reportPrivateUsage]
-    plan = plan_of(projection)
+        store.projections.catalog.register(projection_definition(projection))
+    plan = projection_definition(projection)
     running = [Runner(store.projections.log, [(plan, store.projections.target(projection))], LEASE) for store in stores]
     try:
         yield running
@@ -82,7 +82,7 @@ def runners(projection: Kept, *stores: ef.Store) -> Iterator[list[Runner]]:
 
 
 @pytest.mark.parametrize(("kind", "projection"), [("rows", SlowRows), ("sql", SlowSql), ("effects", SlowEffects)])
-def test_a_handler_slower_than_its_lease_keeps_it(shared_url: str, kind: str, projection: Kept) -> None:
+def test_a_handler_slower_than_its_lease_keeps_it(shared_url: str, kind: str, projection: ProjectionLike) -> None:
     """Two runners, each willing to take over: every event is handed to a handler once, and they get through."""
     taken.clear()
     names = [f"{kind}{number}" for number in range(2)]
@@ -120,7 +120,7 @@ def test_a_handler_that_hangs_is_told_though_its_lease_is_kept(shared_url: str) 
 def test_a_clock_set_back_keeps_nobody_waiting_for_the_dead(store: ef.Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever was killed before the clock was set back by an hour has no lease for an hour."""
     store.project(CarrierMonth)
-    target, place = store.projections.target(CarrierMonth), Place("carrier_month", 1)
+    target, place = store.projections.target(CarrierMonth), PartitionKey("carrier_month", 1)
     driver = target._driver  # type: ignore[attr-defined]  # pyright: ignore
     now = type(driver).now
     with monkeypatch.context() as later:

@@ -1,4 +1,4 @@
-"""Room: why a read model is behind: every sentence of its status, brought about for real."""
+"""Why a read model is behind: every sentence of its status, brought about for real."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ import psycopg
 import pytest
 
 import eventfold as ef
-from eventfold.bridge import run
-from eventfold.flow.project import Work
-from eventfold.projection import plan_of
-from eventfold.running.runner import means_of
-from eventfold.target import Place
+from eventfold.concurrency import run
+from eventfold.ports.target import PartitionKey
+from eventfold.projections import projection_definition
+from eventfold.projections.catch_up import worker_context
+from eventfold.projections.worker import PartitionWorker
 from tests.projections.flights import CarrierMonth, Departed, edit, flights
 
 Sentence = Callable[[], tuple[str, str]]
@@ -47,12 +47,12 @@ def said(store: ef.Store, name: str = "slow") -> tuple[str, str]:
 
 
 @contextmanager
-def working(store: ef.Store, steps: int, page: int = 10) -> Iterator[Work]:
+def working(store: ef.Store, steps: int, page: int = 10) -> Iterator[PartitionWorker]:
     """A worker that has done some steps and still holds its lease.
 
     Only `Slow` takes time by its clock: what a busy machine adds is not what these tests are about.
     """
-    desk = store.projections
+    admin = store.projections
     passed, sleep, me = [0.0], time.sleep, threading.get_ident()
 
     def clock() -> float:
@@ -65,8 +65,8 @@ def working(store: ef.Store, steps: int, page: int = 10) -> Iterator[Work]:
         else:
             sleep(seconds)
 
-    means = msgspec.structs.replace(means_of(desk.log, desk.target(Slow), 100), page=page, clock=clock)
-    worker = Work(plan_of(Slow), means, Place("slow", 1), "worker")
+    context = msgspec.structs.replace(worker_context(admin.log, admin.target(Slow), 100), page=page, clock=clock)
+    worker = PartitionWorker(projection_definition(Slow), context, PartitionKey("slow", 1), "worker")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(time, "sleep", sleeping)
         for _ in range(steps):
@@ -188,10 +188,12 @@ def test_whoever_keeps_a_runner_from_writing_a_file_is_named(tmp_path: Path, how
         assert writer.stdout is not None
         try:
             desk = store.projections
-            place = Place("carrier_month", 1)
+            place = PartitionKey("carrier_month", 1)
             held = desk.target(CarrierMonth)  # a runner that has the lease already
-            worker = Work(plan_of(CarrierMonth), means_of(desk.log, held, 100), place, f"h:{os.getpid()}:1")
-            assert run(worker._claim())  # pyright: ignore[reportPrivateUsage]
+            worker = PartitionWorker(
+                projection_definition(CarrierMonth), worker_context(desk.log, held, 100), place, f"h:{os.getpid()}:1"
+            )
+            assert run(worker.lease.claim())  # pyright: ignore[reportPrivateUsage]
             writer.stdin.write(b"\n")
             writer.stdin.flush()
             writer.stdout.readline()
@@ -235,7 +237,7 @@ def test_whoever_keeps_a_runner_from_writing_to_a_server_is_named(
             other.rollback()
             store.wait(CarrierMonth, timeout=60)
             assert not runner.failed
-        store.projections.forget(CarrierMonth)
+        store.projections.remove(CarrierMonth)
 
 
 def test_a_follower_that_acknowledges_nothing_is_told(store: ef.Store) -> None:
@@ -250,5 +252,7 @@ def test_a_follower_that_acknowledges_nothing_is_told(store: ef.Store) -> None:
         follower.acknowledge()
         assert said(store, "billing")[0] == "behind"
         target = store.projections.target("billing")
-        edit(target, Place("billing", 1), at=(time.time_ns() // 1_000) - 60_000_000, stats="{}")  # a minute has gone by
+        edit(
+            target, PartitionKey("billing", 1), at=(time.time_ns() // 1_000) - 60_000_000, stats="{}"
+        )  # a minute has gone by
         assert re.search(r"has acknowledged nothing for (59|60|61) s; 9 events wait\.$", said(store, "billing")[1])

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import eventfold as ef
+from eventfold.core.value_order import canonical, decimal_order, moment_order
 from eventfold.errors import ProjectionChanged
-from eventfold.projection.value_order import canonical, decimal_order, moment_order
-from tests.projections.test_values import PRICES, ByPrice, Item, measured
+from eventfold.testing.conformance.target.values import PRICES, ByPrice, Item, measured
 
 DECIMALS = st.decimals(allow_nan=False) | st.sampled_from([Decimal(text) for text in PRICES])
 
@@ -59,7 +59,7 @@ def test_readers_see_the_columns_of_the_row_only(tmp_path: Path) -> None:
 def made_by_an_older_release(store: ef.Store) -> None:
     """Put a table in place of the live one that tells keys apart by their text."""
     target = store.projections.target(ByPrice)
-    with target._using(write=True) as connection:  # type: ignore[attr-defined]
+    with target.connect(write=True) as connection:  # type: ignore[attr-defined]
         for sql in (
             "DROP VIEW value_price",
             "DROP TABLE value_price__1",

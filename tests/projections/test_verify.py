@@ -1,4 +1,4 @@
-"""Room: `verify`, over a whole store: the log by its engine's own check, then every ledger; in both colours."""
+"""`verify`, over a whole store: the log by its engine's own check, then every ledger; in both modes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,26 @@ from pathlib import Path
 import pytest
 
 import eventfold as ef
-from eventfold.flow.prove import LogProof
-from eventfold.running.awaited import AsyncDesk
-from eventfold.running.desk import Desk
+from eventfold.projections.admin import ProjectionAdmin
+from eventfold.projections.async_admin import AsyncProjectionAdmin
+from eventfold.projections.verify import LogProof
 from tests.cli.commands import ANSI, on_terminal, run
+from tests.engines.sqlite.noted import foreign
 from tests.projections.flights import CarrierMonth, flights
-from tests.sqlite.noted import foreign
 
-OF_THE_STORE = {"close", "inline", "keeping", "log", "own_target", "project", "rows", "run", "target", "using", "wait"}
+OF_THE_STORE = {
+    "close",
+    "inline",
+    "follower_progress",
+    "log",
+    "own_target",
+    "project",
+    "rows",
+    "run",
+    "target",
+    "using",
+    "wait",
+}
 
 
 def forged(path: Path) -> None:
@@ -65,27 +77,32 @@ def test_a_terminal_shows_what_is_wrong_in_80_columns(tmp_path: Path) -> None:
     forged(tmp_path / "store.db")
     code, shown = on_terminal("verify", "store.db", folder=tmp_path)
     assert code == 1
-    assert "The log is not as it was written" in shown
+    assert "The log is damaged" in shown
     assert "✓  carrier_month        50  50 events, each exactly once" in ANSI.sub("", shown)
     code, shown = on_terminal("verify", "store.db", "--no-log", folder=tmp_path)
     assert code == 0
-    assert "not as it was written" not in shown
+    assert "is damaged" not in shown
 
 
 def test_a_store_with_nothing_kept_says_so(tmp_path: Path) -> None:
     """Nothing to prove but the log."""
     url = str(tmp_path / "store.db")
     ef.Store(url).close()
-    assert run("verify", url, "--no-log", "--table").out.startswith("Nothing is kept in this store")
-    assert run("verify", url, "--table").out.startswith("The log is as it was written: 0 events")
+    assert run("verify", url, "--no-log", "--table").out.startswith("This store has no read model")
+    assert run("verify", url, "--table").out.startswith("The log is unchanged: 0 events")
     assert run("verify", f"memory:{tmp_path.name}").code == 4
 
 
-@pytest.mark.parametrize("name", sorted(n for n, v in inspect.getmembers(Desk) if n[0] != "_" and callable(v)))
-def test_the_desk_has_a_twin(name: str) -> None:
-    """Every question and act of the desk is there for async users, with the same arguments."""
+@pytest.mark.parametrize(
+    "name", sorted(n for n, v in inspect.getmembers(ProjectionAdmin) if n[0] != "_" and callable(v))
+)
+def test_the_administration_has_a_twin(name: str) -> None:
+    """Every question and operation is there for async users, with the same arguments."""
     if name in OF_THE_STORE:
         return
-    mine, theirs = (list(inspect.signature(getattr(desk, name)).parameters.values()) for desk in (Desk, AsyncDesk))
+    mine, theirs = (
+        list(inspect.signature(getattr(admin, name)).parameters.values())
+        for admin in (ProjectionAdmin, AsyncProjectionAdmin)
+    )
     assert [(p.name, p.kind) for p in mine] == [(p.name, p.kind) for p in theirs]
-    assert inspect.iscoroutinefunction(getattr(AsyncDesk, name))
+    assert inspect.iscoroutinefunction(getattr(AsyncProjectionAdmin, name))

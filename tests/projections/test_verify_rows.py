@@ -31,7 +31,7 @@ class Picky(ef.Projection, name="picky", on_error="park", attempts=1):
 def changed(store: ef.Store, projection: Any, sql: str) -> None:
     """Change a row of the live generation behind the library's back."""
     target = store.projections.target(projection)
-    with target._using(write=True) as connection:  # type: ignore[attr-defined]
+    with target.connect(write=True) as connection:  # type: ignore[attr-defined]
         target._driver.execute(connection, sql)  # type: ignore[attr-defined]
 
 

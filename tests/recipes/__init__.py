@@ -1,1 +1,1 @@
-"""Room: the recipes of the documents, under 32 racers, threads and tasks, on every engine."""
+"""The recipes of the documents, under 32 racers, threads and tasks, on every engine."""

@@ -1,4 +1,4 @@
-"""Room: the crowds that the recipes are raced by: threads and tasks, on every engine of the conformance suite."""
+"""The crowds that the recipes are raced by: threads and tasks, on every engine of the conformance suite."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.fixture(params=[f"{engine}-{colour}" for engine in ENGINES for colour in CROWDS])
+@pytest.fixture(params=[f"{engine}-{mode}" for engine in ENGINES for mode in CROWDS])
 def crowd(request: pytest.FixtureRequest, folder: Path) -> Iterator[Crowd]:
     """Thirty-two racers at one empty store."""
-    engine, colour = request.param.split("-")
+    engine, mode = request.param.split("-")
     place = {key: value for key, value in ENGINES[engine](folder).items() if key != "clock"}
-    racers = CROWDS[colour](**place)
+    racers = CROWDS[mode](**place)
     yield racers
     racers.close()

@@ -1,4 +1,4 @@
-"""Room: 32 racers at one store: threads or tasks, on two handles each, all at once.
+"""32 racers at one store: threads or tasks, on two handles each, all at once.
 
 A racer is a function of a store that says what it does: `lambda store: store.decide(draw, Queue("q"))`. What it
 returns, or raises, is its answer. Threads meet inside their first decision: nobody writes before everyone has read.

@@ -56,7 +56,7 @@ def test_a_mistake_is_told(store: ef.Store, mistake: str) -> None:
     call, kind, advice = MISTAKES[mistake]
     with pytest.raises(kind, match=advice) as told:
         call(store)
-    assert told.value.what and told.value.now
+    assert told.value.what and told.value.remedy
 
 
 def forgot(account: Account) -> Any:

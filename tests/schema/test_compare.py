@@ -12,16 +12,16 @@ import msgspec
 import pytest
 
 import eventfold as ef
-from eventfold.registry import Registry
-from eventfold.schema import Finding, compare, lock_of
-from eventfold.schema.catalogue import as_html, catalogue
+from eventfold.core.registry import Registry
+from eventfold.schema import Finding, build_lock, compare
+from eventfold.schema.catalogue import catalogue, to_html
 from tests.schema import workshop, workshop_events
 from tests.schema.years import shop
 
 
 def changed(old: type, new: type) -> list[Finding]:
     """The findings between two classes."""
-    return compare(lock_of([old]), lock_of([new]))
+    return compare(build_lock([old]), build_lock([new]))
 
 
 def event(fields: dict[str, Any], **options: Any) -> type:
@@ -70,11 +70,11 @@ COMPATIBLE = [
     ({"n": list[int]}, {"n": tuple[float, ...]}),
     ({"n": Literal["a"]}, {"n": Literal["a", "b"]}),
     ({"n": int}, {"n": Any}),
-    ({"n": int, "m": str}, {"n": int, "more": (ef.Unknown, {})}),
+    ({"n": int, "m": str}, {"n": int, "more": (ef.UnknownFields, {})}),
     ({"n": Annotated[int, msgspec.Meta(ge=1)]}, {"n": Annotated[int, msgspec.Meta(ge=0)]}),
     ({"n": Annotated[str, msgspec.Meta(max_length=3)]}, {"n": Annotated[str, msgspec.Meta(max_length=9)]}),
     ({"n": int}, {"n": (int, 0)}),
-    ({"n": int, "more": (ef.Unknown, {})}, {"n": int}),
+    ({"n": int, "more": (ef.UnknownFields, {})}, {"n": int}),
 ]
 BREAKING = [
     ({"n": int}, {"n": str}),
@@ -115,7 +115,7 @@ def test_a_field_may_only_go_where_unknown_fields_are_read() -> None:
     (found,) = [f for f in changed(old, new) if f.breaking]
     assert (found.field, "forbid_unknown_fields" in found.write) == ("m", True)
     strict = [f.what for f in changed(event({"n": int}), event({"n": int}, forbid_unknown_fields=True))]
-    assert strict == ["refuses unknown fields from now on; scan your log for fields of former years"]
+    assert strict == ["now refuses unknown fields; scan your log for fields of earlier versions"]
 
 
 class Sum(msgspec.Struct):
@@ -141,7 +141,7 @@ def test_a_change_within_a_value_object_is_told_where_it_is() -> None:
 def test_another_default_is_told_since_it_changes_what_old_events_mean() -> None:
     """It breaks no reading, and should not come unnoticed."""
     (found,) = changed(event({"n": (int, 1)}), event({"n": (int, 2)}))
-    assert (found.breaking, found.what) == (False, "has the default 2, was 1: events without it mean that now")
+    assert (found.breaking, found.what) == (False, "has the default 2, was 1: events without it get the new one")
 
 
 def test_the_code_to_begin_with_reads_what_was_locked() -> None:
@@ -172,7 +172,7 @@ def test_the_code_to_begin_with_reads_what_was_locked() -> None:
     kept = names["SchemaThingV1"]
     read = msgspec.json.decode(data, type=kept)
     assert (read.item, read.price, read.total, read.flag) == ("tea", {"cents": 4, "currency": "EUR"}, Decimal(1), True)
-    locked, again = lock_of([old]), lock_of([kept])
+    locked, again = build_lock([old]), build_lock([kept])
     assert (
         locked["types"]["schema-thing"]["versions"]["1"]["tags"]
         == (again["types"]["schema-thing"]["versions"]["1"]["tags"])
@@ -209,9 +209,9 @@ def test_a_type_without_a_class_is_breaking_unless_renamed() -> None:
 
 def test_the_shops_years_are_compatible_with_themselves() -> None:
     """Today's shop against its own lock has no finding; without an upcaster it has."""
-    from eventfold.schema import types_of
+    from eventfold.schema import event_classes
 
-    lock = lock_of(types_of([shop.__name__]))
+    lock = build_lock(event_classes([shop.__name__]))
     assert compare(lock, lock) == []
     assert set(lock["types"]["ShopOrderPlaced"]["versions"]) == {"1", "2"}
 
@@ -223,7 +223,7 @@ def test_the_catalogue_shows_fields_tags_deciders_and_folders() -> None:
     assert "Decided by `accept`. Folded by `Revenue`." in page
     assert "| `order` | string | yes | `order:…` |" in page
     assert "Read as OrderV2 v2 → ShopOrderAccepted v3." in page
-    html = as_html(page)
+    html = to_html(page)
     assert '<h2 id="shoporderaccepted-v3">' in html
     assert "<code>accept</code>" in html
 
@@ -244,4 +244,4 @@ def test_the_catalogue_finds_all_who_have_to_do_with_an_event() -> None:
     assert "Decided by `Supervision.react`. Folded by nothing here. Reacted to by `Supervision`." in overdue
     assert "| `tools` | list of string | no |  |" in finished
     assert "Somebody \\| something took a job. |" in page
-    assert "<td>Somebody | something took a job.</td></tr>" in as_html(page)
+    assert "<td>Somebody | something took a job.</td></tr>" in to_html(page)

@@ -122,9 +122,9 @@ def test_a_gap_between_versions_is_an_error() -> None:
     class Zero(ef.Event, type="schema-gap-raw"):
         item: ef.Tag
 
-    from eventfold.bridge import run
-    from eventfold.engine import AppendRequest
-    from eventfold.record import NewEvent, new_id
+    from eventfold.concurrency import run
+    from eventfold.core.envelope import NewEvent, new_id
+    from eventfold.ports.messages import AppendRequest
 
     run(writer.engine.append_many([AppendRequest((NewEvent(new_id(), "schema-gap", 1, b"{}", ()),))]))
     with pytest.raises(UndecodableEvent, match="gap"):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import eventfold as ef
-from eventfold.process import after, decide, effect
+from eventfold.processes import after, decide, effect
 from tests.schema import workshop_events
 from tests.schema.workshop_events import JobFinished, JobTaken
 

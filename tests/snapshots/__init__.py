@@ -1,1 +1,1 @@
-"""Room: snapshots: when they are kept, when they are believed, and that nothing but time depends on them."""
+"""Snapshots: when they are kept, when they are believed, and that nothing but time depends on them."""

@@ -12,8 +12,8 @@ from types import ModuleType
 import pytest
 
 import eventfold as ef
-from eventfold.fingerprint import fingerprint, fingerprint_of_rules
-from eventfold.projection.plan import plan_of
+from eventfold.core.fingerprint import fingerprint, fingerprint_of_rules
+from eventfold.projections.definition import projection_definition
 
 EVENTS = """
 import eventfold as ef
@@ -100,7 +100,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], M
 
 def prints(module: ModuleType) -> tuple[str, str]:
     """The fingerprints of its State and of its read model."""
-    return fingerprint(module.Total).digest, plan_of(module.TotalRow).fingerprint
+    return fingerprint(module.Total).digest, projection_definition(module.TotalRow).fingerprint
 
 
 def fold(constant: str = "", body: str = "self.total += event.cents", version: str = "") -> str:
@@ -209,7 +209,7 @@ def test_a_read_model_looks_at_the_fields_of_events_that_it_names(module: Callab
         space = module(
             text + HEAD.replace("from fingerprint_events import Sold", "") + fold(body=body).partition(HEAD)[2]
         )
-        return plan_of(space.TotalRow).fingerprint
+        return projection_definition(space.TotalRow).fingerprint
 
     def changed(old: str, new: str) -> str:
         assert EVENTS.count(old) == 1
@@ -235,7 +235,7 @@ def test_what_is_looked_up_by_a_text_is_reported(module: Callable[[str], ModuleT
     found = module(fold("RATE = 2", f"self.total += {body}"))
     name = body.partition("(")[0].rpartition(".")[2]
     assert fingerprint(found.Total).unknown == (f"{name}() in Total.evolve",)
-    plan = plan_of(found.TotalRow)
+    plan = projection_definition(found.TotalRow)
     assert fingerprint_of_rules(plan.cls, plan.events, (), None).unknown == (f"{name}() in TotalRow.evolve",)
     own = module(fold("def eval(text):\n    return 2", "self.total += eval('RATE')"))
     assert fingerprint(own.Total).unknown == ()
@@ -269,7 +269,7 @@ def test_what_cannot_be_compared_is_reported_and_not_trusted(
 
 def test_a_file_that_was_edited_since_it_was_imported_describes_nothing(module: Callable[[str], ModuleType]) -> None:
     """The code that runs counts, and not the text that stands there now."""
-    from eventfold.syntax import describe
+    from eventfold.core.syntax import describe
 
     made = module(fold())
     path = Path(made.__file__ or "")
@@ -300,7 +300,7 @@ def test_rows_under_a_fingerprint_of_an_older_release_go_on(tmp_path: Path) -> N
         store.append(Sale("a"))
         store.project(Sales)
         (held,) = store.projections.checkpoints(Sales)
-        first = plan_of(Sales)._prints()[1]  # type: ignore[attr-defined]
+        first = projection_definition(Sales)._fingerprints()[1]  # type: ignore[attr-defined]
         assert first != held.fingerprint
         with store.projections.target(Sales).control(held.place.name) as tx:
             tx.update_checkpoint(held.place, fingerprint=first)
@@ -358,5 +358,5 @@ class TotalRow(ef.Projection, name="total_row"):
 """
     )
     assert fingerprint(made.Total).unknown == ()
-    plan = plan_of(made.TotalRow)
+    plan = projection_definition(made.TotalRow)
     assert fingerprint_of_rules(plan.cls, plan.events, (plan.key,), None).unknown == ()

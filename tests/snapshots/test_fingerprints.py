@@ -87,7 +87,7 @@ class Total(ef.State, Mixin):
         if event.account in {"p", "q", "r"} or event.account in NAMES:
             self.total += event.tip
 """
-SAY = "import fold_of, eventfold.fingerprint as f; print(f.fingerprint(fold_of.Total))"
+SAY = "import fold_of, eventfold.core.fingerprint as f; print(f.fingerprint(fold_of.Total))"
 CHANGES = {
     "an attribute of another name": ("            self.total += event.tip", "            self.total += event.fees"),
     "a method of a value object": ("return self.amount * 2", "return self.amount * 3"),

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.bridge import run
-from eventfold.fingerprint import fingerprint
-from eventfold.snapshot import Snapshot, key_of, pack
+from eventfold.concurrency import run
+from eventfold.core.fingerprint import fingerprint
+from eventfold.core.snapshot import Snapshot, pack, snapshot_key
 
 
 class Ticked(ef.Event, type="snapshot-ticked"):
@@ -33,9 +33,9 @@ class Clock(ef.State):
 
 def kept(store: ef.Store, question: ef.State) -> Snapshot | None:
     """The snapshot of a question."""
-    key = key_of(question)
+    key = snapshot_key(question)
     assert key is not None
-    return run(store.engine.snapshot(key))
+    return run(store.engine.services.snapshots.get(key))
 
 
 def reads(store: ef.Store) -> list[int]:
@@ -106,7 +106,7 @@ def test_a_changed_fold_does_not_believe_an_old_snapshot(path: str) -> None:
             self.ticks += 2 * event.by
 
     Changed.__module__, Changed.__qualname__ = Clock.__module__, Clock.__qualname__
-    assert key_of(Changed("c")) == key_of(Clock("c"))
+    assert snapshot_key(Changed("c")) == snapshot_key(Clock("c"))
     with ef.Store(path) as store:
         assert store.state(Changed("c")).ticks == 5_000
 
@@ -145,7 +145,7 @@ def test_a_snapshot_of_lost_history_is_not_believed(path: str) -> None:
         real = kept(store, Clock("c"))
         assert real is not None
         forged = Snapshot(real.fingerprint, real.position, b"x" * 16, b'{"clock":"c","ticks":99}')
-        run(store.engine.keep_snapshot(key_of(Clock("c")), forged))
+        run(store.engine.services.snapshots.put(snapshot_key(Clock("c")), forged))
     with ef.Store(path) as store:
         assert store.state(Clock("c")).ticks == 2_500
 
@@ -157,7 +157,7 @@ def test_bytes_that_are_no_such_state_are_ignored(path: str) -> None:
         real = kept(store, Clock("c"))
         assert real is not None
         broken = Snapshot(real.fingerprint, real.position, real.event_id, b'{"clock":3}')
-        run(store.engine.keep_snapshot(key_of(Clock("c")), broken))
+        run(store.engine.services.snapshots.put(snapshot_key(Clock("c")), broken))
     with ef.Store(path) as store:
         assert store.state(Clock("c")).ticks == 2_500
 
@@ -188,6 +188,6 @@ def test_dropping_all_of_them_changes_nothing(path: str) -> None:
     """The log is the source of truth."""
     with ef.Store(path) as store:
         store.state(Clock("c"))
-        assert run(store.engine.drop_snapshots()) == 1
+        assert run(store.engine.services.snapshots.delete_prefix()) == 1
     with ef.Store(path) as store:
         assert store.state(Clock("c")).ticks == 2_500

@@ -1,1 +1,1 @@
-"""Room: read models in other technologies than the log, held to the same promises."""
+"""Read models in other technologies than the log, held to the same promises."""

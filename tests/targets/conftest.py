@@ -1,4 +1,4 @@
-"""Room: stores whose read models live elsewhere: the suite of tests/projections runs over each of these places."""
+"""Stores whose read models live elsewhere: the suite of tests/projections runs over each of these places."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import psycopg
 import pytest
 
 import eventfold as ef
-from eventfold.engine import Engine
-from eventfold.projection.plan import Plan
-from eventfold.running.finding import Finding
-from eventfold.target import Target
+from eventfold.ports.engine import Engine
+from eventfold.ports.target import Target
+from eventfold.projections.catalog import ProjectionCatalog
+from eventfold.projections.definition import ProjectionDefinition
 from eventfold.targets import own_target
-from tests.servers import mariadb, redis
-from tests.servers.postgres import shared
+from tests.support.servers import mariadb, redis
+from tests.support.servers.postgres import shared
 
 
 def postgres_database() -> str:
@@ -64,15 +64,15 @@ def elsewhere(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
     def opened(engine: Engine, wanted: str | None = None) -> Target:
         return own_target(engine, wanted or address)
 
-    def of(finding: Finding, plan: Plan) -> Target:
+    def of(catalog: ProjectionCatalog, plan: ProjectionDefinition) -> Target:
         sent = plan.kind == "rows" and plan.target is None
-        return own(finding, msgspec.structs.replace(plan, target=address) if sent else plan)
+        return own(catalog, msgspec.structs.replace(plan, target=address) if sent else plan)
 
     if request.param == "redis":  # rows are sent there from the store's own database
-        own = Finding._of  # pyright: ignore[reportPrivateUsage]
-        monkeypatch.setattr(Finding, "_of", of)
+        own = ProjectionCatalog.target_of
+        monkeypatch.setattr(ProjectionCatalog, "target_of", of)
     else:
-        monkeypatch.setattr("eventfold.running.finding.own_target", opened)
+        monkeypatch.setattr("eventfold.wiring.own_target", opened)
     return address
 
 
@@ -90,7 +90,7 @@ def shared_url(url: str) -> str:
 
 @pytest.fixture
 def either(store: ef.Store) -> ef.Store:
-    """The same: which colour asks is no concern of a target."""
+    """The same: which mode asks is no concern of a target."""
     return store
 
 

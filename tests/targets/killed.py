@@ -1,4 +1,4 @@
-"""Room: a process that forks runners of a read model kept elsewhere, one whenever it is told to, to be killed at work.
+"""A process that forks runners of a read model kept elsewhere, one whenever it is told to, to be killed at work.
 
     python -m tests.targets.killed STORE TARGET
 
@@ -66,16 +66,16 @@ def place(address: str) -> Any:
         from eventfold.targets.sinks.http import HttpSink
 
         return dawdle(HttpSink(address, secret=SECRET))
-    import eventfold.targets.duck.parquet
+    import eventfold.targets.duckdb.parquet
 
-    assert eventfold.targets.duck.parquet.ROWS
+    assert eventfold.targets.duckdb.parquet.DATABASE_FILE
     return address
 
 
 if __name__ == "__main__":
     import eventfold.engines.sqlite
-    import eventfold.targets.sql
-    import eventfold.targets.sqlite
+    import eventfold.targets.sql.target
+    import eventfold.targets.sqlite.driver
 
     kept = elsewhere(place(sys.argv[2]))
     for _ in sys.stdin:

@@ -1,4 +1,4 @@
-"""Room: two that take rows: one in memory, one behind HTTP; each can be told to fail, to repeat itself, to forget.
+"""Two that take rows: one in memory, one behind HTTP; each can be told to fail, to repeat itself, to forget.
 
 Knows: what the port asks of a sink, and nothing else. Does not know: the store.
 """
@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from eventfold.posting import verify
-from eventfold.sink import Batch, Held
+from eventfold.ports.sink import Batch, SinkState
+from eventfold.webhooks import verify
 
 SECRET = "whsec_" + "QUJD" * 8
 Rows = dict[tuple[Any, ...], dict[str, Any]]
@@ -47,12 +47,12 @@ class MemorySink:
             self.live.clear()
             self.store = ""
 
-    def held(self, projection: str, generation: int, partition: int) -> Held | None:
+    def held(self, projection: str, generation: int, partition: int) -> SinkState | None:
         """See the port."""
         if not self._askable:
             return None
         number = self.numbers.get((projection, generation, partition), 0)
-        return Held(self.store, number, self.live.get(projection, 0))
+        return SinkState(self.store, number, self.live.get(projection, 0))
 
     def write(self, batch: Batch) -> bool:
         """See the port."""

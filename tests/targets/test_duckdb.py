@@ -1,4 +1,4 @@
-"""Room: rows in DuckDB files and Parquet folders: exactly once, readable by others, refused in words."""
+"""Rows in DuckDB files and Parquet folders: exactly once, readable by others, refused in words."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_file_that_another_process_holds_is_waited_for(
 ) -> None:
     """For a while; then it is said who holds it, and nothing is lost: it goes on when the file is free."""
     kept, path = elsewhere(f"duckdb:{tmp_path}/rows.duckdb"), f"{tmp_path}/rows.duckdb"
-    monkeypatch.setattr("eventfold.targets.duck.opened.PATIENCE", 0.1)
+    monkeypatch.setattr("eventfold.targets.duckdb.connection.LOCK_TIMEOUT_S", 0.1)
     store.append(*flights(50))
     holding = subprocess.Popen(
         [sys.executable, "-c", HOLD, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -113,7 +113,7 @@ def test_without_the_package_the_extra_is_named(
     store: ef.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What to install is in the message."""
-    for name in [name for name in sys.modules if name.startswith("eventfold.targets.duck")]:
+    for name in [name for name in sys.modules if name.startswith("eventfold.targets.duckdb")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "duckdb", None)
     for address in (f"duckdb:{tmp_path}/rows.duckdb", f"parquet:{tmp_path}"):
@@ -247,7 +247,7 @@ def test_the_file_follows_a_switch_and_a_rollback_and_goes_when_forgotten(store:
     (folder / "carrier_month.parquet").write_bytes(b"spoilt")
     store.project(kept)
     assert parquet(folder) == folded(flights(40))
-    store.projections.forget(kept)
+    store.projections.remove(kept)
     assert not (folder / "carrier_month.parquet").exists()
 
 

@@ -13,7 +13,7 @@ from tests.projections.interleaved import BAD, Flaky, every_interleaving, retrie
 
 @pytest.fixture(autouse=True)
 def _bearable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("eventfold.running.desk.PATIENCE", 0.05)
+    monkeypatch.setattr("eventfold.projections.rebuilds.CATCH_UP_TIMEOUT_S", 0.05)
     BAD.clear()
     yield
     BAD.clear()

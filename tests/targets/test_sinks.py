@@ -1,4 +1,4 @@
-"""Room: rows sent to what is no SQL database: whatever fails, repeats itself or forgets, they are the plain fold's."""
+"""Rows sent to what is no SQL database: whatever fails, repeats itself or forgets, they are the plain fold's."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import eventfold as ef
-from eventfold.bridge import run
+from eventfold.concurrency import run
 from eventfold.errors import InvalidProjection, InvalidUrl, MissingExtra, ProjectionBehind, TargetUnavailable
-from eventfold.flow.project import Means, Work
-from eventfold.projection import plan_of
-from eventfold.running.leases import is_dead_holder
-from eventfold.sink import Sink
-from eventfold.target import Place
+from eventfold.ports.sink import Sink
+from eventfold.ports.target import PartitionKey
+from eventfold.projections import projection_definition
+from eventfold.projections.leases import is_dead_holder
+from eventfold.projections.partition_lease import WorkerContext
+from eventfold.projections.worker import PartitionWorker
 from eventfold.targets.sinks.http import HttpSink
 from tests.cli.commands import run as do
 from tests.docs.pages import blocks, pages
 from tests.projections.flights import Cancelled, CarrierMonth, Departed, flights, folded, proved, rows
-from tests.servers import redis as redis_server
-from tests.servers.postgres import shared
+from tests.support.servers import redis as redis_server
+from tests.support.servers.postgres import shared
 from tests.targets.killed import elsewhere, nursery
 from tests.targets.receiver import SECRET, MemorySink, receiving, shown
 
@@ -44,7 +45,7 @@ def store(tmp_path: Path) -> Iterator[ef.Store]:
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eventfold.targets.sinks.http.PAUSES", (0.0, 0.0))
+    monkeypatch.setattr("eventfold.targets.sinks.http.RETRY_PAUSES_S", (0.0, 0.0))
 
 
 def split(address: Any) -> type[CarrierMonth]:
@@ -124,14 +125,18 @@ def test_any_way_of_failing_gives_the_plain_fold(turns: list[Any], several: bool
     kept = split(sink) if several else elsewhere(sink)
     with ef.Store("memory:") as store:
         store.project(kept)
-        written, plan, target = 0, plan_of(kept), store.projections.target(kept)
+        written, plan, target = 0, projection_definition(kept), store.projections.target(kept)
         for count, trouble, partition, page, steps, polite in turns:
             if count:
                 store.append(*flights(count, written))
             written += count
             sink.trouble = list(trouble)
-            means = Means(store._log, target, time.perf_counter, is_dead_holder, lease=0.0, page=page)  # pyright: ignore[reportPrivateUsage]
-            worker = Work(plan, means, Place(plan.name, 1, partition if several else 0), f"w{written}")
+            means = WorkerContext(
+                store.projections.log, target, time.perf_counter, is_dead_holder, lease=0.0, page=page
+            )
+            worker = PartitionWorker(
+                plan, means, PartitionKey(plan.name, 1, partition if several else 0), f"w{written}"
+            )
             try:
                 for _ in range(steps):
                     run(worker.step())
@@ -251,9 +256,9 @@ def test_generations_are_shown_dropped_and_forgotten_there(store: ef.Store, tmp_
     store.projections.discard("carrier_month")
     assert {generation for _, generation in sink.rows} == {1, 2}
     assert proved(store)
-    store.projections.forget("carrier_month")
+    store.projections.remove("carrier_month")
     assert not sink.rows and not sink.live
-    assert store.projections.known() == []
+    assert store.projections.list() == []
     store.project(kept)  # and begins anew
     assert sink.readers() == folded(flights(100))
 
@@ -313,7 +318,7 @@ def test_the_store_may_be_in_postgresql(tmp_path: Path) -> None:
         store.projections.switch(kept)
         assert sink.readers() == folded(flights(120))
         assert all(proof.proved for proof in store.projections.verify(kept))
-        store.projections.forget(kept)
+        store.projections.remove(kept)
         assert not sink.rows
 
 
@@ -347,14 +352,14 @@ def test_commands_know_it_by_its_name(kind: str, tmp_path: Path) -> None:
         (("projections", "parked"), ""),
         (("projections", "show"), "carrier_month"),
         (("verify",), "exactly once"),
-        (("projections", "forget"), "forgotten"),
+        (("projections", "remove"), "removed"),
     ):
         ran = do(*words, url, "carrier_month", *(path if words[0] == "projections" else ()))
         assert ran.code == 0 and says in ran.out, (words, ran)
         if words[-1] == "rebuild" and kind == "redis":
             assert in_redis(address) == folded(flights(50))
     with ef.Store(url) as store:
-        assert store.projections.known() == []
+        assert store.projections.list() == []
 
 
 # Redis
@@ -488,7 +493,7 @@ def test_redis_follows_switches(store: ef.Store, address: str) -> None:
     store.project(kept)
     assert in_redis(address) == folded(flights(100))
     assert sorted(reader.keys()) == ["carrier_month", "carrier_month:2", "carrier_month:eventfold"]
-    store.projections.forget(kept)
+    store.projections.remove(kept)
     assert reader.keys() == []
 
 
@@ -588,7 +593,7 @@ def test_batches_are_posted_signed_under_an_idempotency_key(store: ef.Store, mon
         store.projections.switch(kept)
         assert receiver.sink.live == {"carrier_month": 2}
         assert receiver.sink.readers() == folded(flights(160))
-        store.projections.forget(kept)
+        store.projections.remove(kept)
         assert not receiver.sink.rows
         assert not receiver.refused and len(receiver.keys) == len(set(receiver.keys))
 
@@ -626,7 +631,7 @@ def test_the_receiver_that_the_page_shows_keeps_its_word(store: ef.Store) -> Non
         store.projections.rebuild(kept)
         store.projections.switch(kept)
         assert names["live"] == {"carrier_month": 2} and seen() == folded(flights(200))
-        store.projections.forget(kept)
+        store.projections.remove(kept)
         assert not names["rows"]
 
 
@@ -659,13 +664,13 @@ def test_killed_runners_skip_and_repeat_nothing(kind: str, store: ef.Store, tmp_
                     before, at = max(positions, default=0), 0
                     while at < written and time.monotonic() < ends:
                         at = max(held.position for held in store.projections.checkpoints(kept))
-                        if at > before and target.undelivered("carrier_month", 1):
+                        if at > before and target.delivery_lag("carrier_month", 1):
                             break
                         time.sleep(0.001)
                 time.sleep(chance.random() * (0.005 if number % 2 else 0.05))
                 os.kill(child, signal.SIGKILL)
                 positions.update(held.position for held in store.projections.checkpoints(kept))
-                caught += bool(target.undelivered("carrier_month", 1))
+                caught += bool(target.delivery_lag("carrier_month", 1))
         finally:
             ward.stdin.close()
             ward.wait(60)

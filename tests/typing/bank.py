@@ -1,4 +1,4 @@
-"""Room: user code as type checkers see it: the bank of the tutorial, plainly typed, and the mistakes they must catch.
+"""User code as type checkers see it: the bank of the tutorial, plainly typed, and the mistakes they must catch.
 
 Checked, never imported. An `assert_type` says what a user sees when hovering; an ignored line is a mistake that
 has to be reported: where it is not, the unused ignore is an error itself.

@@ -1,4 +1,4 @@
-"""Room: what type checkers say of the events that a decision wrote: they are of the types that it returns.
+"""What type checkers say of the events that a decision wrote: they are of the types that it returns.
 
 Checked, never imported. An ignored line is a mistake that has to be reported.
 """
@@ -190,12 +190,12 @@ async def use_async(store: ef.AsyncStore) -> None:
 
 def join(store: ef.Store, connection: object) -> None:
     """Within a transaction of one's own."""
-    assert_type(store.joining(connection).decide(either, Order("o-1")).events[0].event, Paid | Sent)
+    assert_type(store.in_transaction(connection).decide(either, Order("o-1")).events[0].event, Paid | Sent)
 
 
 async def join_async(store: ef.AsyncStore, connection: object) -> None:
     """The twin, awaited."""
-    assert_type((await store.joining(connection).decide(generated, Order("o-1"))).events[0].event, Paid)
+    assert_type((await store.in_transaction(connection).decide(generated, Order("o-1"))).events[0].event, Paid)
 
 
 def returned(store: ef.Store) -> ef.Decided[Paid]:

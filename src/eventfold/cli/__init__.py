@@ -1,7 +1,7 @@
-"""Room: the command line. One file for each group of verbs; this one is the door.
+"""The command line: one file for each group of commands; this one is the entry point.
 
-Knows: how a process begins and ends. Does not know: any command, and nothing of what commands need, so that
-`eventfold --version` is quick and a missing extra is told in words.
+Knows: how the process starts and ends. Does not know: any command. It imports no command and no extra by itself, so
+that `eventfold --version` is fast and a missing extra is reported in words.
 """
 
 from __future__ import annotations
@@ -13,51 +13,51 @@ from typing import TYPE_CHECKING, Any
 from eventfold.errors import MissingExtra
 
 if TYPE_CHECKING:
-    from eventfold.cli.program import app
+    from eventfold.cli.application import app
 
 __all__ = ["app", "main"]
 
 
 def __getattr__(name: str) -> Any:
-    """`app` is the typer application; it is made when someone asks for it."""
+    """Create the typer application `app` on first use."""
     if name == "app":
-        from eventfold.cli.program import app
+        from eventfold.cli.application import app
 
         return app
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def main() -> None:
-    """Run the command line of this process; ends it with one of the codes in `ending.py`."""
-    for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a character shows "?" instead
+    """Run the command line and exit with one of the codes in `exit_codes.py`."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal that cannot encode a character shows "?"
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="replace")
-    if sys.argv[1:] == ["--version"]:  # the one answer that needs nothing else
-        print(version())
+    if sys.argv[1:] == ["--version"]:  # needs no extra
+        print(version_text())
         return
     try:
         try:
-            from eventfold.cli.program import app
+            from eventfold.cli.application import app
         except ModuleNotFoundError as error:
-            raise missing(error) from error
+            raise missing_package_error(error) from error
         app(prog_name="eventfold")
     except MissingExtra as error:
-        print(f"{error.what}\n{error.now}", file=sys.stderr)
+        print(f"{error.what}\n{error.remedy}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:  # before any command had begun
+    except KeyboardInterrupt:  # before any command has started
         os._exit(130)
 
 
-def version() -> str:
-    """What `eventfold --version` says."""
+def version_text() -> str:
+    """The output of `eventfold --version`."""
     from eventfold import __version__
 
     return f"eventfold {__version__}"
 
 
-def missing(error: ModuleNotFoundError) -> MissingExtra:
-    """The error for a command line whose own libraries are absent. A fault of ours is raised as it is."""
+def missing_package_error(error: ModuleNotFoundError) -> MissingExtra:
+    """The error for a missing extra `cli`; any other missing module is raised unchanged."""
     if (error.name or "").partition(".")[0] not in ("typer", "rich", "click"):
         raise error
     return MissingExtra(

@@ -1,6 +1,6 @@
-"""Room: what every command has in common: how it ends, and examples under its help.
+"""What every command has in common: how it ends, and the examples under its help. A test runs every example.
 
-Knows: typer. Does not know: any command.
+Knows: typer; a small bank in `bank.db`, with a State in `bank.py`, for the examples. Does not know: any command.
 """
 
 from __future__ import annotations
@@ -12,12 +12,85 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import eventfold.cli
-from eventfold.cli.ending import ASKED_FOR_JSON, ended
-from eventfold.cli.examples import EXAMPLES
+from eventfold.cli.exit_codes import JSON_REQUESTED, run_command
+from eventfold.core.renamed import COMMANDS, OPTIONS
+
+Example = tuple[str, str]  # a title, and a line to type of at most 74 characters, so that it is not wrapped
+
+EXAMPLES: dict[str, tuple[Example, ...]] = {
+    "init": (("a store in a file", "eventfold init bank.db"),),
+    "append": (
+        (
+            "one event",
+            """eventfold append bank.db Deposited --tag account:a-1 -d '{"amount": 80}'""",
+        ),
+        (
+            "only if no such account was opened",
+            "eventfold append bank.db Opened --tag account:a-9 --unless-tag account:a-9",
+        ),
+        (
+            "with the actor, and when it happened",
+            "eventfold append bank.db Closed --meta actor=eve --occurred 2026-11-20",
+        ),
+        ("copy some events", "eventfold read bank.db --type Opened | eventfold append new.db --create"),
+    ),
+    "read": (
+        ("all events", "eventfold read bank.db"),
+        ("one account, the newest first", "eventfold read bank.db --tag account:a-1 --backwards --limit 10"),
+        (
+            "events that match either of two queries",
+            "eventfold read bank.db --where type=Opened --where tag=account:a-1",
+        ),
+        ("the last two hours, as JSON lines", "eventfold read bank.db --since 2h --json"),
+        ("the number of events", "eventfold read bank.db --type Opened --count"),
+    ),
+    "tail": (
+        ("new events, as they are written", "eventfold tail bank.db"),
+        ("each event once, across runs", "eventfold tail bank.db --json --cursor mailer.cursor --once"),
+    ),
+    "state": (
+        ("a State class of your own", "eventfold state bank.db bank:Account a-1"),
+        ("as it was at a position", "eventfold state bank.db bank:Account account=a-1 --at 3"),
+        ("what has changed since", "eventfold state bank.db bank:Account a-1 --diff 3 now"),
+        ("without a class: the last value of each field", "eventfold state bank.db --tag account:a-1"),
+    ),
+    "history": (
+        ("every change of one account", "eventfold history bank.db bank:Account a-1"),
+        ("without a class", "eventfold history bank.db --tag account:a-1 --until 2026-12-31"),
+    ),
+    "types": (("the types of events", "eventfold types bank.db"),),
+    "tags": (
+        ("the accounts", "eventfold tags bank.db account:"),
+        ("the keys of tags", "eventfold tags bank.db --keys"),
+    ),
+    "stats": (("size and settings", "eventfold stats bank.db"),),
+    "cursor": (
+        ("continue from here later", """eventfold read bank.db --after "$(eventfold cursor bank.db)\""""),
+        ("the parts of a cursor", "eventfold cursor bank.db 3 --json"),
+    ),
+    "copy": (("into another store, on any engine", "eventfold copy bank.db other.db"),),
+    "backup": (("a copy of a store in use", "eventfold backup bank.db bank-copy.db"),),
+    "restored": (("after a file was copied back", "eventfold restored bank.db"),),
+    "upgrade": (
+        ("a file of an older version", "eventfold upgrade bank.db"),
+        ("with the copy of the old file elsewhere", "eventfold upgrade bank.db --backup bank-before.db"),
+    ),
+    "drop": (("all snapshots", "eventfold snapshots drop bank.db"),),
+    "run": (("bring a read model up to date", "eventfold run bank.db bank:Balance --once"),),
+    "verify": (("prove that no event was skipped", "eventfold verify bank.db"),),
+    "flights": (
+        ("a year of flights", "eventfold demo flights"),
+        ("a small one, in seconds", "eventfold demo flights --limit 2000 --db first.db"),
+    ),
+    "processes": (
+        ("waiting and stuck instances", "eventfold processes bank.db"),
+        ("as JSON lines", "eventfold processes bank.db --json"),
+    ),
+}
 
 
-def plain_flags(parameters: list[Any]) -> list[Any]:
-    """Flags need no word for their values: typer would write <bool> beside each."""
+def hide_flag_metavars(parameters: list[Any]) -> list[Any]:
+    """Show no value name for flags: typer would write <bool> beside each."""
     for each in parameters:
         if getattr(each, "is_flag", False) and each.metavar is None:
             each.metavar = ""
@@ -25,20 +98,27 @@ def plain_flags(parameters: list[Any]) -> list[Any]:
 
 
 class Group(TyperGroup):
-    """A group of commands; the outermost one turns errors into words and exit codes."""
+    """A group of commands; the outermost one turns errors into messages and exit codes."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """The parameters, as help shows them."""
-        return plain_flags(super().get_params(ctx))
+        """The parameters, as the help shows them."""
+        return hide_flag_metavars(super().get_params(ctx))
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command that was asked for."""
+        """Run the command that was given."""
         if ctx.parent is not None:
             return super().invoke(ctx)
-        return ended(lambda: super(Group, self).invoke(ctx), lambda: bool(ctx.meta.get(ASKED_FOR_JSON)))
+        return run_command(lambda: super(Group, self).invoke(ctx), lambda: bool(ctx.meta.get(JSON_REQUESTED)))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that a word names. Refuses an old word with the new one, and exit code 2."""
+        words = " ".join([*ctx.command_path.split()[1:], *args[:1]])
+        if words in COMMANDS:
+            ctx.fail(f"The command {words} was renamed. Write: eventfold {COMMANDS[words]}.")
+        return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """The commands in the order in which one meets them."""
+        """The commands in the order of their declaration."""
         return list(self.commands)
 
 
@@ -47,22 +127,29 @@ class Command(TyperCommand):
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
-        self.help = paragraphs(self.help)
+        self.help = help_text(self.help)
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """The parameters, as help shows them."""
-        return plain_flags(super().get_params(ctx))
+        """The parameters, as the help shows them."""
+        return hide_flag_metavars(super().get_params(ctx))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse what stands after the command. Refuses an old option with the new one, and exit code 2."""
+        for old, new in OPTIONS.get(self.name or "", {}).items():
+            if old in args:
+                ctx.fail(f"The option {old} was renamed. Write {new}.")
+        return super().parse_args(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """The help, then the examples, each a line that can be typed as it stands."""
+        """Print the help, then the examples; each can be typed as shown."""
         super().format_help(ctx, formatter)
         examples = EXAMPLES.get(self.name or "", ())
         if examples:
-            tell_examples(examples)
+            print_examples(examples)
 
 
-def tell_examples(examples: tuple[tuple[str, str], ...]) -> None:
-    """Examples under a help text."""
+def print_examples(examples: tuple[tuple[str, str], ...]) -> None:
+    """Print examples under a help text."""
     from rich.console import Console
     from rich.text import Text
 
@@ -74,13 +161,13 @@ def tell_examples(examples: tuple[tuple[str, str], ...]) -> None:
     console.print()
 
 
-def paragraphs(docstring: str | None) -> str:
-    """A docstring as help: each paragraph is one line, which the terminal breaks where it needs to."""
+def help_text(docstring: str | None) -> str:
+    """A docstring as help text: each paragraph is one line, wrapped by the terminal."""
     return "\n\n".join(" ".join(each.split()) for each in inspect.cleandoc(docstring or "").split("\n\n"))
 
 
-def version(wanted: bool) -> None:
-    """`--version`."""
+def print_version(wanted: bool) -> None:
+    """Handle `--version`."""
     if wanted:
-        typer.echo(eventfold.cli.version())
+        typer.echo(eventfold.cli.version_text())
         raise typer.Exit

@@ -1,56 +1,53 @@
-"""Room: `eventfold copy`: a whole log into another store, whatever the engines, and proven equal.
+"""`eventfold copy`: a whole log into another store of any engine, compared afterwards.
 
 Knows: two addresses and a progress bar. Does not know: how a log is copied.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 
-from eventfold.bridge.run import run
-from eventfold.cli.options import Json, Url, addressed, opened
-from eventfold.cli.screen import Screen
-from eventfold.cli.shown import counted
-from eventfold.flow.copy import Progress
-from eventfold.flow.copy import verify as compared
+from eventfold.cli.formatting import count_of
+from eventfold.cli.options import Json, Url, open_store, split_store_argument
+from eventfold.cli.output import Output, progress_bar
+from eventfold.concurrency.run import run
+from eventfold.log.copy import verify as compared
 
 
 def copy(
     url: Url = None,
     target: Annotated[
-        str | None, typer.Argument(metavar="TO", help="The other store; made if nothing is there.", show_default=False)
+        str | None, typer.Argument(metavar="TO", help="The other store; created if there is none.", show_default=False)
     ] = None,
     verify: Annotated[
-        bool, typer.Option("--verify/--no-verify", help="Read both afterwards, and compare every event.")
+        bool, typer.Option("--verify/--no-verify", help="Read both logs afterwards, and compare every event.")
     ] = True,
-    succeed: Annotated[
+    keep_identity: Annotated[
         bool,
-        typer.Option("--succeed", help="Let an empty TO take over the store's identity, so that cursors hold."),
+        typer.Option("--keep-identity", help="Give an empty TO the store's identity, so that cursors stay valid."),
     ] = False,
     as_json: Json = None,
 ) -> None:
     """Copy a whole log into another store.
 
-    Ids, positions, times, metadata, append boundaries and request keys are kept, whatever the engines. Stopped, it
-    goes on where it was when it is called again. Nobody else may write to TO meanwhile.
+    Ids, positions, times, metadata, append boundaries and request keys are copied, between any engines. An interrupted
+    copy continues when the command is repeated. No other process may write to TO during the copy.
     """
-    url, others = addressed(url, [] if target is None else [target], needed=1)
+    url, others = split_store_argument(url, [] if target is None else [target], needed=1)
     if len(others) != 1:
-        raise typer.BadParameter("say where the copy goes.", param_hint="TO")
-    screen = Screen(as_json)
-    with opened(url) as source, opened(others[0], create=True) as other:
-        with progress(screen, "copying") as bar:
-            copied = source.copy_to(other, succeed=succeed, verify=False, progress=bar)
+        raise typer.BadParameter("name the other store.", param_hint="TO")
+    output = Output(as_json)
+    with open_store(url) as source, open_store(others[0], create=True) as other:
+        with progress_bar(output, "copying") as bar:
+            copied = source.copy_to(other, keep_identity=keep_identity, verify=False, progress=bar)
         proven = None
         if verify:
-            with progress(screen, "comparing") as bar:
+            with progress_bar(output, "comparing") as bar:
                 proven = run(compared(source.engine, other.engine, bar)).digest
-    if screen.json:
-        screen.value(
+    if output.is_json:
+        output.write_value(
             {
                 "events": copied.events,
                 "written": copied.written,
@@ -62,33 +59,13 @@ def copy(
             }
         )
         return
-    new = "" if copied.written == copied.events else f", {copied.written:,} of them now"
-    screen.say(f"Copied {counted(copied.events, 'event')} to {others[0]}{new}.")
+    new = "" if copied.written == copied.events else f", {copied.written:,} of them in this run"
+    output.print(f"Copied {count_of(copied.events, 'event')} to {others[0]}{new}.")
     if copied.succeeded:
-        screen.say(f"{others[0]} has the identity of the store now: cursors and receipts hold there.")
+        output.print(f"{others[0]} now has the identity of the store: cursors and receipts are valid there.")
     if copied.progress:
-        screen.say(f"How far {', '.join(copied.progress)} had come is known there.")
+        output.print(f"The progress of {', '.join(copied.progress)} was copied.")
         if copied.succeeded:
-            screen.say("They go on there only: at the old place they are paused.")
+            output.print("They continue there only: in the old store they are paused.")
     if proven:
-        screen.say(f"Both logs were read and are equal; their digest is {proven[:16]}….")
-
-
-@contextmanager
-def progress(screen: Screen, what: str) -> Generator[Progress, None, None]:
-    """A progress bar on a terminal, with events a second and the time left; nothing in a pipe."""
-    if not screen.terminal or screen.json:
-        yield lambda done, total: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    rate = TextColumn("{task.fields[rate]:>16}")
-    columns = (TextColumn(f"{what:<9}"), BarColumn(None), MofNCompleteColumn(), rate, TimeRemainingColumn())
-    with Progress(*columns, console=screen.console, transient=True) as bar:
-        task = bar.add_task(what, total=None, rate="")
-
-        def tell(done: int, total: int) -> None:
-            speed = bar.tasks[0].speed
-            bar.update(task, completed=done, total=total, rate=f"{speed:,.0f} events/s" if speed else "")
-
-        yield tell
+        output.print(f"Both logs were read and are equal; their digest is {proven[:16]}….")

@@ -1,6 +1,6 @@
-"""Room: `eventfold demo`: runs on real data, from an empty file to a report.
+"""`eventfold demo`: a run on real data, from an empty file to a report.
 
-Knows: which demos there are. Does not know: what they do; each is imported when it is asked for.
+Knows: the demos by name. Does not know: what they do; each is imported when it is run.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ demo = typer.Typer(
 
 @demo.command("flights", cls=Command, no_args_is_help=False)
 def flights(
-    db: Annotated[str, typer.Option("--db", metavar="FILE", help="The store to make.")] = "flights.db",
+    db: Annotated[str, typer.Option("--db", metavar="FILE", help="The store to create.")] = "flights.db",
     limit: Annotated[
         int | None,
         typer.Option("--limit", min=1, metavar="N", help="Only the first N flights of 336,776.", show_default=False),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """A year of flights out of New York.
+    """Load a year of flights out of New York, and query them.
 
-    About a million events, questions asked of them, and every answer checked against the source.
+    About a million events; every result is compared with the source data.
     """
     try:
         from eventfold.demo.flights import run

@@ -1,4 +1,4 @@
-"""Room: `eventfold history`: a state, step by step: each event, and what it changed.
+"""`eventfold history`: a state step by step: each event and its changes.
 
 Knows: how steps are shown. Does not know: how they are folded.
 """
@@ -11,45 +11,52 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from eventfold.cli.as_test import as_test
-from eventfold.cli.asked import told
-from eventfold.cli.changes import Said, change_json, drawn, name_width, said
-from eventfold.cli.filters import query_of
-from eventfold.cli.lines import id_text
-from eventfold.cli.merged import Merged
-from eventfold.cli.nearest import tell_nearest
-from eventfold.cli.options import Json, Tags, Types, Until, Url, Where, Wide, opened
-from eventfold.cli.read import CHUNK, ON_A_TERMINAL, chunks
-from eventfold.cli.screen import GAP, Column, Screen
-from eventfold.cli.shown import counted, printable, second_text
+from eventfold.cli.formatting import (
+    ChangeLine,
+    change_lines,
+    change_to_json,
+    count_of,
+    escape_control,
+    format_second,
+    name_width,
+    render_change_lines,
+)
+from eventfold.cli.generated_test import generate_test
+from eventfold.cli.jsonl import format_id
+from eventfold.cli.options import Json, Tags, Types, Until, Url, Where, Wide, build_query, open_store
+from eventfold.cli.output import COLUMN_GAP, Column, Output
+from eventfold.cli.questions import user_code_errors
+from eventfold.cli.read import CHUNK_EVENTS, TERMINAL_LIMIT, split_into_chunks
 from eventfold.cli.state import (
-    Asked,
     Class,
     ImportPath,
+    StateRequest,
     Words,
-    asked_for,
-    origin_of,
-    position_at,
-    tell_title,
+    event_origin,
+    parse_state_request,
+    print_title,
+    resolve_position,
 )
-from eventfold.record import Stored
-from eventfold.state import Change, diff
+from eventfold.cli.suggestions import print_suggestions
+from eventfold.cli.untyped_state import UntypedState
+from eventfold.core.envelope import StoredEvent
+from eventfold.core.state import Change, diff
 from eventfold.store import Store
 
 if TYPE_CHECKING:
     from rich.text import Text
 
 COLUMNS = (
-    Column("position", right=True),
+    Column("position", align_right=True),
     Column("when UTC"),
-    Column("type, and below it what changed", elastic=True, least=32),
+    Column("type, and its changes below", elastic=True, min_width=32),
 )
 
 
-class Changed(NamedTuple):
-    """One step: an event, and what it changed."""
+class HistoryStep(NamedTuple):
+    """One step: an event and its changes."""
 
-    stored: Stored
+    stored: StoredEvent
     changes: Mapping[str, Change]
 
 
@@ -62,110 +69,114 @@ def history(
     where: Where = None,
     after: Annotated[
         int,
-        typer.Option("--after", min=0, metavar="POSITION", help="Only steps after it; earlier ones are folded unseen."),
+        typer.Option(
+            "--after", min=0, metavar="POSITION", help="Only steps after it; earlier ones are folded, not shown."
+        ),
     ] = 0,
-    until_: Until = None,
+    until: Until = None,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", min=0, metavar="N", help="At the most so many; on a terminal 50.", show_default=False),
+        typer.Option(
+            "--limit", min=0, metavar="N", help="At most N; the default on a terminal is 50.", show_default=False
+        ),
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="No limit, on a terminal either.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="No limit, also on a terminal.")] = False,
     import_path: ImportPath = ".",
     as_a_test: Annotated[
-        bool, typer.Option("--as-test", help="As a test in Python that replays it.", rich_help_panel="Output")
+        bool, typer.Option("--as-test", help="Print a Python test that replays it.", rich_help_panel="Output")
     ] = False,
     as_json: Json = None,
     wide: Wide = False,
 ) -> None:
-    """Tell how a state came to be, step by step.
+    """Show how a state developed, step by step.
 
-    Each event, in order, with the fields it changed, before → after. What can be asked for is what `eventfold state`
-    takes: a State of yours, or the events of some tag.
+    Each event in order, with the fields it changed, before → after. Name the state as for `eventfold state`.
     """
-    screen = Screen(as_json, wide)
-    url, asked = asked_for(url, cls, words, query_of(types, tags, where), import_path)
-    with opened(url) as store:
+    output = Output(as_json, wide)
+    url, asked = parse_state_request(url, cls, words, build_query(types, tags, where), import_path)
+    with open_store(url) as store:
         if as_a_test:
             if asked.question is None:
-                raise typer.BadParameter("name a State of yours: MODULE:STATE.", param_hint="--as-test")
-            until = position_at(store, until_)
-            screen.text(as_test(asked.spec, asked.question, store.history(asked.question, until=until)).rstrip())
+                raise typer.BadParameter("name a State class of your own: MODULE:STATE.", param_hint="--as-test")
+            steps = store.history(asked.question, until=resolve_position(store, until))
+            output.write_text(generate_test(asked.spec, asked.question, steps).rstrip())
             return
-        steps = steps_of(store, asked, after, position_at(store, until_))
-        if screen.json:
+        steps = read_steps(store, asked, after, resolve_position(store, until))
+        if output.is_json:
             given = False
-            for chunk in chunks(islice(steps, limit), CHUNK):
+            for chunk in split_into_chunks(islice(steps, limit), CHUNK_EVENTS):
                 given = True
                 for step in chunk:
-                    screen.value(step_json(step))
+                    output.write_value(step_to_json(step))
             if not given and limit != 0:
-                tell_nearest(store, asked.query)
+                print_suggestions(store, asked.query)
             return
-        most = ON_A_TERMINAL if limit is None and screen.terminal and not everything else limit
-        tell_title(screen, asked, "step by step")
-        shown = tell_steps(screen, islice(steps, most))
+        most = TERMINAL_LIMIT if limit is None and output.is_terminal and not everything else limit
+        print_title(output, asked, "step by step")
+        shown = print_steps(output, islice(steps, most))
         if most is not None and next(steps, None) is not None:
-            screen.hint(f"\n{counted(shown, 'step')} shown, and there are more.")
-            screen.hint("--limit N or --all shows more; --after POSITION goes on.")
+            output.print_hint(f"\n{count_of(shown, 'step')} shown; there are more.")
+            output.print_hint("--limit N or --all shows more; --after POSITION shows the next ones.")
         elif not shown:
-            screen.hint("No events.")
-            tell_nearest(store, asked.query)
+            output.print_hint("No events.")
+            print_suggestions(store, asked.query)
 
 
-def steps_of(store: Store, asked: Asked, after: int, until: int) -> Iterator[Changed]:
-    """The steps up to a position, inclusive."""
+def read_steps(store: Store, asked: StateRequest, after: int, until: int) -> Iterator[HistoryStep]:
+    """Fold up to a position, inclusive, and yield the steps after `after`."""
     if asked.question is None:
-        merged = Merged()
+        merged = UntypedState()
         for recorded in store.read(asked.query, raw=True, until=until):
-            changes = merged.take(recorded)
+            changes = merged.fold(recorded)
             if recorded.position > after:
-                yield Changed(recorded.stored, changes)
+                yield HistoryStep(recorded.stored, changes)
         return
     before = asked.question
-    with told(f"Folding {asked.spec}"):
+    with user_code_errors(f"Folding {asked.spec}"):
         for step in store.history(asked.question, until=until):
             if step.recorded.position > after:
-                yield Changed(step.recorded.stored, diff(before, step.state))
+                yield HistoryStep(step.recorded.stored, diff(before, step.state))
             before = step.state
 
 
-def step_json(step: Changed) -> dict[str, Any]:
+def step_to_json(step: HistoryStep) -> dict[str, Any]:
     """A step as a JSON line."""
     stored = step.stored
-    changes = {name: change_json(change) for name, change in step.changes.items()}
-    return {**origin_of(stored), "id": id_text(stored.id), "changes": changes}
+    changes = {name: change_to_json(change) for name, change in step.changes.items()}
+    return {**event_origin(stored), "id": format_id(stored.id), "changes": changes}
 
 
-def tell_steps(screen: Screen, steps: Iterator[Changed]) -> int:
-    """Steps in words: each event in a line, and under it a line for each field it changed; returns how many."""
+def print_steps(output: Output, steps: Iterator[HistoryStep]) -> int:
+    """Print each event on a line, and a line for each field it changed; returns the number of steps."""
     shown, widths, names = 0, list[int](), 0
-    for chunk in chunks(steps, CHUNK):
-        told_steps = [(lead_of(step), list(said(step.changes))) for step in chunk]
+    for chunk in split_into_chunks(steps, CHUNK_EVENTS):
+        headed_steps = [(step_heading(step), list(change_lines(step.changes))) for step in chunk]
         if not shown:
-            widths = screen.table(COLUMNS, [lead for lead, _ in told_steps], rows_too=False)
-            names = name_width([line for _, lines in told_steps for line in lines], screen.wide)
-        screen.console.cut(
-            (line for lead, lines in told_steps for line in step_lines(lead, lines, widths[0], names)), screen.wide
+            widths = output.print_table(COLUMNS, [lead for lead, _ in headed_steps], body=False)
+            names = name_width([line for _, lines in headed_steps for line in lines], output.is_wide)
+        output.console.print_lines(
+            (line for lead, lines in headed_steps for line in render_step(lead, lines, widths[0], names)),
+            output.is_wide,
         )
         shown += len(chunk)
     return shown
 
 
-def lead_of(step: Changed) -> tuple[str, str, str]:
-    """What a step begins with: its position, when it happened, its type."""
+def step_heading(step: HistoryStep) -> tuple[str, str, str]:
+    """The first line of a step: its position, its time (occurred, else recorded), its type."""
     stored = step.stored
-    when = second_text(stored.time if stored.occurred is None else stored.occurred)
-    return (f"{stored.position:,}", when, printable(stored.type))
+    when = format_second(stored.time if stored.occurred is None else stored.occurred)
+    return (f"{stored.position:,}", when, escape_control(stored.type))
 
 
-def step_lines(lead: tuple[str, str, str], lines: list[Said], width: int, names: int) -> Iterator[Text]:
-    """A step as lines; its changes stand where the positions end."""
+def render_step(lead: tuple[str, str, str], lines: list[ChangeLine], width: int, names: int) -> Iterator[Text]:
+    """A step as lines; its changes are indented by the width of the positions."""
     from rich.text import Text
 
     position, when, kind = lead
-    line = Text(position.rjust(width), style="cyan") + " " * GAP + Text(when, style="dim") + " " * GAP
+    line = Text(position.rjust(width), style="cyan") + " " * COLUMN_GAP + Text(when, style="dim") + " " * COLUMN_GAP
     yield line + Text(kind, style="bold")
     if lines:
-        yield from drawn(lines, width + GAP, names)
+        yield from render_change_lines(lines, width + COLUMN_GAP, names)
     else:
-        yield Text(" " * (width + GAP) + "nothing changed", style="dim")
+        yield Text(" " * (width + COLUMN_GAP) + "nothing changed", style="dim")

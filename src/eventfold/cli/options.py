@@ -1,6 +1,10 @@
-"""Room: the parameters that several commands share, and how a command comes to its store.
+"""Parameters that several commands share, and how a command turns them into a store, a query, a position or a time.
 
-Knows: their names, their help, EVENTFOLD_URL. Does not know: what any command does with them.
+    --type A --type B --tag x:1 --tag y:2      any of the types, all of the tags
+    --where "type=A,B tag=x:1 tag=y:2"         the same as one alternative; each further --where is another
+
+Knows: names and help of the parameters, EVENTFOLD_URL, the syntax of --where and of times, shell completion.
+Does not know: what any command does with them.
 """
 
 from __future__ import annotations
@@ -8,26 +12,145 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated
 
 import typer
 
-from eventfold.cli.completing import stored_tags, stored_types
-from eventfold.cli.ending import ASKED_FOR_JSON
-from eventfold.errors import InvalidInput, StoreNotFound
-from eventfold.query import Cursor
+from eventfold.cli.exit_codes import JSON_REQUESTED
+from eventfold.core.query import Cursor, Query
+from eventfold.errors import EventfoldError, InvalidInput, InvalidQuery, StoreNotFound
 from eventfold.store import Store
 
-VARIABLE = "EVENTFOLD_URL"
-LOOKS_LIKE_A_STORE = re.compile(
+AGO_PATTERN = re.compile(r"(\d{1,6}) ?(s|m|h|d|w)(?: ago)?")
+AGO_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+DATE_PATTERN = re.compile(r"\d{4}-\d{2}-\d{2}")
+TIME_SYNTAX = (
+    "Write 2026-11-23T10:15Z (UTC) or 2026-11-23T10:15+01:00, a date (a whole day in UTC), or 2h for two hours ago."
+)
+
+
+def parse_time(text: str, *, end_of_day: bool = False) -> datetime:
+    """Parse a time; a bare date is its first instant in UTC, or its last if `end_of_day`. Raises InvalidInput."""
+    text = text.strip()
+    try:
+        moment = _parse_time(text, end_of_day)
+    except (ValueError, OverflowError):
+        moment = None
+    if moment is None:
+        kind = "a position, not a time" if text.isdecimal() else "not a time"
+        raise InvalidInput(f"{text!r} is {kind}.", TIME_SYNTAX, given=text)
+    if moment.utcoffset() is None:
+        zoned = text.replace(" ", "T")
+        raise InvalidInput(
+            f"{text!r} has no time zone, so it is ambiguous.",
+            f"Write {zoned}Z if you mean UTC, or add an offset: {zoned}+01:00.",
+            given=text,
+        )
+    return moment
+
+
+def _parse_time(text: str, end_of_day: bool) -> datetime | None:
+    if ago := AGO_PATTERN.fullmatch(text):
+        return datetime.now(UTC) - timedelta(**{AGO_UNITS[ago[2]]: int(ago[1])})
+    if DATE_PATTERN.fullmatch(text):
+        return datetime.combine(date.fromisoformat(text), time.max if end_of_day else time.min, UTC)
+    moment = None if text.isdecimal() else datetime.fromisoformat(text)
+    return moment if moment is None or moment.utcoffset() is None else moment.astimezone(UTC)
+
+
+def parse_position_or_time(text: str, *, end_of_day: bool = True) -> int | datetime:
+    """A position or a time; a bare date is its last instant. Raises InvalidInput."""
+    stripped = text.strip().replace(",", "").replace("_", "")
+    return int(stripped) if stripped.isdecimal() and len(stripped) < 19 else parse_time(text, end_of_day=end_of_day)
+
+
+def parse_since(text: str | None) -> datetime | None:
+    """The time of `--since`: a date counts from its first instant."""
+    return None if text is None else parse_time(text)
+
+
+def parse_until(text: str | None) -> datetime | None:
+    """The time of `--occurred-until`: a date counts up to its last instant."""
+    return None if text is None else parse_time(text, end_of_day=True)
+
+
+WHERE_SYNTAX = 'Write type=A,B and tag=x:1, separated by spaces: --where "type=Opened,Closed tag=account:a-1".'
+
+
+def build_query(types: list[str] | None, tags: list[str] | None, where: list[str] | None) -> Query:
+    """The query of --type, --tag and --where; the one for all events if none is given. Raises InvalidQuery."""
+    queries = [parse_where(text) for text in where or ()]
+    if types or tags:
+        queries.insert(0, Query.of(types or (), tags or ()))
+    if not queries:
+        return Query()
+    query = queries[0]
+    for each in queries[1:]:
+        query |= each
+    return query
+
+
+def parse_where(text: str) -> Query:
+    """One `--where` as a query. Raises InvalidQuery if it cannot be parsed or is empty."""
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise InvalidQuery(f"--where {text!r} cannot be parsed: {str(error).lower()}.", WHERE_SYNTAX) from error
+    types: list[str] = []
+    tags: list[str] = []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not value or key not in ("type", "tag"):
+            raise InvalidQuery(f"--where {text!r} has {word!r}, which is neither type=… nor tag=….", WHERE_SYNTAX)
+        if key == "tag":
+            tags.append(value)
+        else:
+            types.extend(value.split(","))
+    if not types and not tags:
+        raise InvalidQuery("A --where is empty.", WHERE_SYNTAX)
+    return Query.of(types, tags)
+
+
+MAX_COMPLETIONS = 50
+
+
+def complete_type(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Shell completion: event types in the store with this prefix."""
+
+    def matching_types(store: Store) -> Iterable[str]:
+        return (each.type for each in store.types() if each.type.startswith(incomplete))
+
+    return _complete(ctx, matching_types)
+
+
+def complete_tag(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Shell completion: tags in the store with this prefix."""
+    return _complete(ctx, lambda store: (each.tag for each in store.tags(incomplete, limit=MAX_COMPLETIONS)))
+
+
+def _complete(ctx: typer.Context, find: Callable[[Store], Iterable[str]]) -> list[str]:
+    words = [word for word in ctx.args if not word.startswith("-")]  # of a line that is not finished yet
+    url = ctx.params.get("url") or next(iter(words), None) or os.environ.get("EVENTFOLD_URL")
+    if not url:
+        return []
+    try:
+        with Store(url, create=False) as store:
+            return list(find(store))[:MAX_COMPLETIONS]
+    except EventfoldError:
+        return []
+
+
+STORE_VARIABLE = "EVENTFOLD_URL"
+STORE_PATTERN = re.compile(
     r"(?:memory|sqlite|file|postgres|postgresql|https?|nats):.*|.*[/\\].*|.*\.(?:db|sqlite3?)|:memory:"
 )
 
 
-def _remember(context: typer.Context, value: bool | None) -> bool | None:
-    context.meta[ASKED_FOR_JSON] = value is True
+def _remember_json(context: typer.Context, value: bool | None) -> bool | None:
+    context.meta[JSON_REQUESTED] = value is True
     return value
 
 
@@ -35,7 +158,7 @@ Url = Annotated[
     str | None,
     typer.Argument(
         metavar="STORE",
-        envvar=VARIABLE,
+        envvar=STORE_VARIABLE,
         help="A path, sqlite:PATH, memory:NAME or postgresql://…",
         show_default=False,
     ),
@@ -45,24 +168,25 @@ Json = Annotated[
     typer.Option(
         "--json/--no-json",
         " /--table",
-        help="JSON lines, or tables. Without either: tables on a terminal, JSON lines in a pipe.",
-        callback=_remember,
+        help="JSON lines, or tables. Default: tables on a terminal, JSON lines in a pipe.",
+        callback=_remember_json,
         is_eager=True,
         show_default=False,
         rich_help_panel="Output",
     ),
 ]
 Wide = Annotated[
-    bool, typer.Option("--wide", help="Cut nothing; lines may be longer than the terminal.", rich_help_panel="Output")
+    bool,
+    typer.Option("--wide", help="Do not truncate; lines may be longer than the terminal.", rich_help_panel="Output"),
 ]
 Types = Annotated[
     list[str] | None,
     typer.Option(
         "--type",
         metavar="TYPE",
-        help="Events of this type. Repeat it: any of them.",
+        help="Events of this type. Repeated: of any of these types.",
         rich_help_panel="Which",
-        autocompletion=stored_types,
+        autocompletion=complete_type,
     ),
 ]
 Tags = Annotated[
@@ -70,9 +194,9 @@ Tags = Annotated[
     typer.Option(
         "--tag",
         metavar="TAG",
-        help="Events with this tag. Repeat it: all of them.",
+        help="Events with this tag. Repeated: with all of these tags.",
         rich_help_panel="Which",
-        autocompletion=stored_tags,
+        autocompletion=complete_tag,
     ),
 ]
 Where = Annotated[
@@ -80,28 +204,30 @@ Where = Annotated[
     typer.Option(
         "--where",
         metavar="ITEM",
-        help="Another alternative, like 'type=A,B tag=x:1 tag=y:2'. Repeat it: either of them.",
+        help="An alternative, like 'type=A,B tag=x:1 tag=y:2'. Repeated: events that match any.",
         rich_help_panel="Which",
     ),
 ]
 After = Annotated[
     str | None,
-    typer.Option("--after", metavar="POSITION|CURSOR", help="Only what comes after it.", rich_help_panel="Which"),
+    typer.Option("--after", metavar="POSITION|CURSOR", help="Only events after it.", rich_help_panel="Which"),
 ]
 Since = Annotated[
     str | None,
-    typer.Option("--since", metavar="TIME", help="Recorded at this time or later.", rich_help_panel="Which"),
+    typer.Option(
+        "--since", metavar="TIME", help="Only events recorded at this time or later.", rich_help_panel="Which"
+    ),
 ]
 Until = Annotated[
     str | None,
-    typer.Option("--until", metavar="POSITION|TIME", help="Up to and including it.", rich_help_panel="Which"),
+    typer.Option("--until", metavar="POSITION|TIME", help="Only events up to it, inclusive.", rich_help_panel="Which"),
 ]
 OccurredSince = Annotated[
     str | None,
     typer.Option(
         "--occurred-since",
         metavar="TIME",
-        help="Occurred at this time or later (else recorded); the order stays that of recording.",
+        help="Occurred (else recorded) at this time or later; still in log order.",
         rich_help_panel="Which",
     ),
 ]
@@ -110,50 +236,51 @@ OccurredUntil = Annotated[
     typer.Option(
         "--occurred-until",
         metavar="TIME",
-        help="Occurred by this time, inclusive (else recorded); the order stays that of recording.",
+        help="Occurred (else recorded) by this time, inclusive; still in log order.",
         rich_help_panel="Which",
     ),
 ]
 
 
-def addressed(url: str | None, others: list[str], needed: int = 0) -> tuple[str | None, list[str]]:
-    """Which of the arguments names the store, and which are left.
+def split_store_argument(url: str | None, others: list[str], needed: int = 0) -> tuple[str | None, list[str]]:
+    """Split the arguments into the store and the rest.
 
-    The first does, unless EVENTFOLD_URL is set and it does not look like a store (`needed`: how many others
-    there must be at least). It looks like one with a scheme, a slash, or .db, .sqlite or .sqlite3 at its end.
+    The first argument is the store, unless EVENTFOLD_URL is set and the argument does not look like a store, or fewer
+    than `needed` arguments would be left. It looks like a store if it has a scheme, a slash, or ends in .db, .sqlite
+    or .sqlite3.
     """
-    default = os.environ.get(VARIABLE)
-    if url and default and url != default and (len(others) < needed or not LOOKS_LIKE_A_STORE.fullmatch(url)):
+    default = os.environ.get(STORE_VARIABLE)
+    if url and default and url != default and (len(others) < needed or not STORE_PATTERN.fullmatch(url)):
         return default, [url, *others]
     return url, others
 
 
 @contextmanager
-def opened(url: str | None, *, create: bool = False) -> Generator[Store, None, None]:
-    """The store at an address, closed afterwards. It is made only if `create`. Raises StoreNotFound and its kin."""
+def open_store(url: str | None, *, create: bool = False) -> Generator[Store, None, None]:
+    """Open the store at an address, and close it afterwards. It is created only if `create`. Raises StoreNotFound."""
     if not url:
-        raise typer.BadParameter(f"name the store, or set {VARIABLE}.", param_hint="STORE")
+        raise typer.BadParameter(f"name the store, or set {STORE_VARIABLE}.", param_hint="STORE")
     try:
         store = Store(url, create=create)
     except StoreNotFound as error:
-        if create or not error.fields.get("creatable"):  # `init` would fail for the same reason
+        if create or not error.fields.get("creatable"):  # `eventfold init` would fail for the same reason
             raise
         raise StoreNotFound(
             error.what,
-            f"Check the address, or make a store there: eventfold init {shlex.quote(without_password(url))}",
+            f"Check the address, or create a store there: eventfold init {shlex.quote(hide_password(url))}",
             **error.fields,
         ) from error
     with store:
         yield store
 
 
-def without_password(url: str) -> str:
-    """An address as it may be shown."""
+def hide_password(url: str) -> str:
+    """An address without its password."""
     return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:…@", url)
 
 
-def position_or_cursor(text: str | None) -> int | Cursor:
-    """What `--after` means; nothing given is the beginning. Raises InvalidInput, CursorMismatch."""
+def parse_position_or_cursor(text: str | None) -> int | Cursor:
+    """The value of `--after`; None is the beginning of the log. Raises InvalidInput, CursorMismatch."""
     if text is None:
         return 0
     plain = text.strip().replace(",", "").replace("_", "")
@@ -163,11 +290,11 @@ def position_or_cursor(text: str | None) -> int | Cursor:
         return Cursor.parse(text.strip())
     raise InvalidInput(
         f"--after {text[:60]!r} is neither a position nor a cursor.",
-        "Write a number, or the text that `eventfold cursor` or `eventfold tail` gave.",
+        "Write a number, or the text that `eventfold cursor` or `eventfold tail` printed.",
     )
 
 
-def position_in(store: Store, after: str | None) -> int:
+def resolve_after(store: Store, after: str | None) -> int:
     """`--after` as a position of this store. Raises CursorMismatch."""
-    given = position_or_cursor(after)
+    given = parse_position_or_cursor(after)
     return store.verify(given) if isinstance(given, Cursor) else given

@@ -1,6 +1,6 @@
-"""Room: `eventfold processes`: which instances wait, run, are stuck or finished; and what can be done about it by hand.
+"""`eventfold processes`: the instances of processes that wait, run, are stuck or finished; retry and skip.
 
-Knows: words for operators. Does not know: how a process reacts, how a timer fires.
+Knows: how instances are shown. Does not know: how a process reacts, how a timer fires.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from eventfold.cli.asked import question_of, state_class
-from eventfold.cli.ending import Signals, note
-from eventfold.cli.options import Json, Url, Wide, addressed, opened
-from eventfold.cli.screen import Column, Row, Screen
-from eventfold.cli.shown import counted, printable
+from eventfold.cli.exit_codes import Signals, print_note
+from eventfold.cli.formatting import count_of, escape_control
+from eventfold.cli.options import Json, Url, Wide, open_store, split_store_argument
+from eventfold.cli.output import Column, Output, Row
+from eventfold.cli.questions import build_question, import_state_class
 from eventfold.cli.state import ImportPath
+from eventfold.core.state import state_definition_of as fold_of
 from eventfold.errors import InvalidInput, InvalidProcess
-from eventfold.process.classes import Process
-from eventfold.process.listing import Instance, all_listed, listed, names
-from eventfold.process.plan import plan_of
-from eventfold.state import plan_of as fold_of
+from eventfold.processes.classes import Process
+from eventfold.processes.definition import process_definition
+from eventfold.processes.inspection import Instance, list_all_instances, list_instances, names
 from eventfold.store import Store
 
-DETAILED = 5  # errors shown in full
-LIMIT = 1_000  # instances looked at, where nobody said how many
+MAX_DETAILED_ERRORS = 5  # errors shown in full
+DEFAULT_LIMIT = 1_000  # instances examined without --limit
 COLUMNS = (
     Column("process", style="bold"),
-    Column("instance", elastic=True, style="green", least=8),
+    Column("instance", elastic=True, style="green", min_width=8),
     Column("state"),
-    Column("what", elastic=True, least=20),
+    Column("what", elastic=True, min_width=20),
 )
 
 
@@ -41,82 +41,84 @@ def processes(
         str | None,
         typer.Argument(metavar="MODULE:PROCESS", help="A process class: list its instances.", show_default=False),
     ] = None,
-    run_: Annotated[bool, typer.Option("--run", help="Run it, until Ctrl-C.", rich_help_panel="Act")] = False,
+    run_: Annotated[bool, typer.Option("--run", help="Run it until Ctrl-C.", rich_help_panel="Act")] = False,
     retry: Annotated[
         str | None,
-        typer.Option("--retry", metavar="NAME[:POSITION]", help="Try what is stuck again.", rich_help_panel="Act"),
+        typer.Option("--retry", metavar="NAME[:POSITION]", help="Retry stuck events.", rich_help_panel="Act"),
     ] = None,
     skip: Annotated[
         str | None,
-        typer.Option("--skip", metavar="NAME:POSITION", help="Give one event up.", rich_help_panel="Act"),
+        typer.Option("--skip", metavar="NAME:POSITION", help="Skip one event for good.", rich_help_panel="Act"),
     ] = None,
     because: Annotated[
-        str, typer.Option("--because", metavar="WHY", help="Why it is given up.", rich_help_panel="Act")
+        str, typer.Option("--because", metavar="WHY", help="The reason for --skip.", rich_help_panel="Act")
     ] = "",
-    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="Look at so many instances.")] = LIMIT,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, metavar="N", help="Examine at most N instances.")
+    ] = DEFAULT_LIMIT,
     import_path: ImportPath = ".",
     as_json: Json = None,
     wide: Wide = False,
 ) -> None:
-    """List processes: what waits for which timer, and what is stuck, at which event, with which error.
+    """List instances of processes that wait for a timer or are stuck at an event, with the error.
 
-    With MODULE:PROCESS also what runs and what is finished. Effects that were not delivered are listed as well.
+    With MODULE:PROCESS also those that run or are finished. Effects that were not delivered are listed as well.
     """
-    url, others = addressed(url, [] if process is None else [process])
-    screen = Screen(as_json, wide)
-    cls = process_class(others[0], import_path) if others else None
-    with opened(url) as store:
+    url, others = split_store_argument(url, [] if process is None else [process])
+    output = Output(as_json, wide)
+    cls = import_process_class(others[0], import_path) if others else None
+    with open_store(url) as store:
         if retry is not None:
-            name, position = _place(retry)
+            name, position = _parse_name_and_position(retry)
             store.projections.retry(name, position)
         if skip is not None:
-            name, position = _place(skip)
+            name, position = _parse_name_and_position(skip)
             if position is None:
-                raise InvalidProcess(f"--skip {skip!r} names no event.", "Write NAME:POSITION.")
+                raise InvalidProcess(f"--skip {skip!r} does not name an event.", "Write NAME:POSITION.")
             store.projections.skip(name, position, because)
         if run_:
-            _run(store, cls)
+            _run_process(store, cls)
             return
-        _show(screen, _found(store, cls, limit))
+        _print_instances(output, _find_instances(store, cls, limit))
 
 
-def process_class(spec: str, import_path: str) -> type[Process]:
-    """The Process class that MODULE:PROCESS names. Raises InvalidInput."""
-    found = state_class(spec, import_path)
+def import_process_class(spec: str, import_path: str) -> type[Process]:
+    """Import the Process class named MODULE:PROCESS. Raises InvalidInput."""
+    found = import_state_class(spec, import_path)
     if not issubclass(found, Process):
-        raise InvalidProcess(f"{spec} is no process.", "Name a class that derives from ef.Process.")
-    plan_of(found)
+        raise InvalidProcess(f"{spec} is not a process.", "Name a class that derives from ef.Process.")
+    process_definition(found)
     return found
 
 
-def _place(text: str) -> tuple[str, int | None]:
+def _parse_name_and_position(text: str) -> tuple[str, int | None]:
     name, colon, position = text.partition(":")
     if colon and not position.isdecimal():
-        raise InvalidInput(f"{text!r} names no event.", "Write NAME:POSITION, as the list shows them.")
+        raise InvalidInput(f"{text!r} does not name an event.", "Write NAME:POSITION, as in the list.")
     return name, int(position) if colon else None
 
 
-def _run(store: Store, cls: type[Process] | None) -> None:
+def _run_process(store: Store, cls: type[Process] | None) -> None:
     if cls is None:
-        raise typer.BadParameter("say what is to be run, MODULE:PROCESS.", param_hint="--run")
+        raise typer.BadParameter("name what to run: MODULE:PROCESS.", param_hint="--run")
     signals = Signals()
-    with signals.heeded(), store.run(cls) as running:
-        note(f"{plan_of(cls).name} is running; Ctrl-C ends it.")
+    with signals.installed(), store.run(cls) as running:
+        print_note(f"{process_definition(cls).name} is running. Press Ctrl-C to stop.")
         running.wait()
         for error in running.failed.values():
             raise error
 
 
-def _found(store: Store, cls: type[Process] | None, limit: int) -> list[Instance]:
-    desk = store.projections
+def _find_instances(store: Store, cls: type[Process] | None, limit: int) -> list[Instance]:
+    admin = store.projections
     if cls is None:
-        return [each for name in names(desk) for each in listed(desk, name)][:limit]
-    return all_listed(desk, cls, islice(_questions(store, cls), limit))
+        return [each for name in names(admin) for each in list_instances(admin, name)][:limit]
+    return list_all_instances(admin, cls, islice(_possible_questions(store, cls), limit))
 
 
-def _questions(store: Store, cls: type[Process]) -> Iterator[Any]:
-    """The instances there may be: the values of the question's tag; of several tags nobody knows which go together."""
-    fields, keys = fold_of(cls).question, plan_of(cls).tags
+def _possible_questions(store: Store, cls: type[Process]) -> Iterator[Any]:
+    """The possible instances, from the values of the tag; with several tags the combinations are unknown: none."""
+    fields, keys = fold_of(cls).question, process_definition(cls).tags
     if not fields:
         yield cls()
     if len(fields) != 1:
@@ -124,56 +126,60 @@ def _questions(store: Store, cls: type[Process]) -> Iterator[Any]:
     prefix, after = f"{keys[0]}:", ""
     while page := store.tags(prefix, after=after):
         for each in page:
-            yield question_of(cls, [f"{fields[0]}={each.tag.removeprefix(prefix)}"])
+            yield build_question(cls, [f"{fields[0]}={each.tag.removeprefix(prefix)}"])
         after = page[-1].tag
 
 
-def _show(screen: Screen, found: list[Instance]) -> None:
-    if screen.json:
-        screen.lines(msgspec.json.encode(each) for each in found)
+def _print_instances(output: Output, found: list[Instance]) -> None:
+    if output.is_json:
+        output.write_lines(msgspec.json.encode(each) for each in found)
         return
     if not found:
-        screen.hint("Nothing waits, and nothing is stuck.")
+        output.print_hint("No instance waits or is stuck.")
         return
-    screen.table(COLUMNS, [_row(each) for each in found])
+    output.print_table(COLUMNS, [_instance_row(each) for each in found])
     counts = {
         state: sum(each.state == state for each in found) for state in ("stuck", "waiting", "running", "finished")
     }
-    screen.hint(", ".join(f"{count:,} {state}" for state, count in counts.items() if count))
+    output.print_hint(", ".join(f"{count:,} {state}" for state, count in counts.items() if count))
     if stuck := [each for each in found if each.state == "stuck"]:
-        _details(screen, stuck)
+        _print_stuck(output, stuck)
 
 
-def _row(each: Instance) -> Row:
+def _instance_row(each: Instance) -> Row:
     what = ""
     if each.state == "stuck":
         behind = f", {each.behind:,} behind it" if each.behind else ""
-        what = f"event {each.position:,}{behind}: {_said(each)}"
+        what = f"event {each.position:,}{behind}: {_short_error(each)}"
     elif each.state == "waiting":
         more = f" and {each.timers - 1:,} more" if each.timers > 1 else ""
-        what = f"due {each.due[:16].replace('T', ' ')}Z {each.timer}{more}"  # the minute first: names may be long
-    return (each.process, printable(each.key), each.state, printable(what))
+        what = (
+            f"due {each.due[:16].replace('T', ' ')}Z {each.timer}{more}"  # the minute first, because names may be long
+        )
+    return (each.process, escape_control(each.key), each.state, escape_control(what))
 
 
-def _said(each: Instance) -> str:
-    """The error, without what the list has columns for."""
+def _short_error(each: Instance) -> str:
+    """The error, without the process and instance, which have columns of their own."""
     return each.error.partition(f") of {each.key}")[2].lstrip(", ") or each.error
 
 
-def _details(screen: Screen, stuck: list[Instance]) -> None:
-    """What a row has no room for: the whole error of the first few, and what to type."""
+def _print_stuck(output: Output, stuck: list[Instance]) -> None:
+    """Print the whole error of the first stuck instances, and the command to continue."""
     from rich.padding import Padding
     from rich.text import Text
 
-    for each in stuck[:DETAILED]:
+    for each in stuck[:MAX_DETAILED_ERRORS]:
         place = f"{each.process}:{each.position}" if each.position else each.process
-        behind = f", {counted(each.behind, 'later event')} behind it" if each.behind else ""
-        tried = f"tried {counted(each.attempts, 'time')}{behind}:"
-        screen.say(Text.assemble("\n", (place, "bold"), f" of {printable(each.key)}, " if each.key else " ", tried))
-        screen.say(Padding(Text(printable(_said(each))), (0, 0, 0, 4)))
-    if len(stuck) > DETAILED:
-        screen.hint(f"and {len(stuck) - DETAILED:,} more")
+        behind = f", {count_of(each.behind, 'later event')} behind it" if each.behind else ""
+        tried = f"tried {count_of(each.attempts, 'time')}{behind}:"
+        output.print(
+            Text.assemble("\n", (place, "bold"), f" of {escape_control(each.key)}, " if each.key else " ", tried)
+        )
+        output.print(Padding(Text(escape_control(_short_error(each))), (0, 0, 0, 4)))
+    if len(stuck) > MAX_DETAILED_ERRORS:
+        output.print_hint(f"and {len(stuck) - MAX_DETAILED_ERRORS:,} more")
     names = {each.process for each in stuck}
     place = f"{stuck[0].process}:{stuck[0].position}"
     name = stuck[0].process if len(names) == 1 else "NAME"
-    screen.hint(f"\nMend it, then --retry {name}; or give one up, --skip {place} --because …")
+    output.print_hint(f"\nFix the cause, then --retry {name}; or skip an event: --skip {place} --because …")

@@ -1,4 +1,4 @@
-"""Room: `eventfold read`: events that are there, once.
+"""`eventfold read`: the events in the log, once.
 
 Knows: how flags become the bounds of a read. Does not know: how events are shown or found.
 """
@@ -11,11 +11,9 @@ from typing import Annotated, Any, Protocol, TypeVar
 
 import typer
 
-from eventfold.cli.events import Events
-from eventfold.cli.filters import query_of
-from eventfold.cli.lines import line_of
-from eventfold.cli.moments import place_of, since, until
-from eventfold.cli.nearest import tell_nearest
+from eventfold.cli.event_table import EventTable
+from eventfold.cli.formatting import count_of
+from eventfold.cli.jsonl import encode_line
 from eventfold.cli.options import (
     After,
     Json,
@@ -28,30 +26,34 @@ from eventfold.cli.options import (
     Url,
     Where,
     Wide,
-    opened,
-    position_or_cursor,
+    build_query,
+    open_store,
+    parse_position_or_cursor,
+    parse_position_or_time,
+    parse_since,
+    parse_until,
 )
-from eventfold.cli.screen import Screen
-from eventfold.cli.shown import counted
-from eventfold.engine import PAGE_BYTES
-from eventfold.event import Recorded
-from eventfold.query import Cursor, Query
-from eventfold.record import Stored
+from eventfold.cli.output import Output
+from eventfold.cli.suggestions import print_suggestions
+from eventfold.core.envelope import StoredEvent
+from eventfold.core.event import Recorded
+from eventfold.core.query import Cursor, Query
+from eventfold.ports.messages import PAGE_BYTES
 from eventfold.store import Store
 
 
-class OfAnEvent(Protocol):
-    """A step or an event that was read."""
+class HasStoredEvent(Protocol):
+    """A step of a history, or a recorded event."""
 
     @property
-    def stored(self) -> Stored:
-        """As it stands in the log."""
+    def stored(self) -> StoredEvent:
+        """The event as stored in the log."""
         ...
 
 
-T = TypeVar("T", bound=OfAnEvent)
-ON_A_TERMINAL = 50  # events shown where nobody said how many
-CHUNK = 500
+T = TypeVar("T", bound=HasStoredEvent)
+TERMINAL_LIMIT = 50  # events shown on a terminal without --limit
+CHUNK_EVENTS = 500
 
 
 def read(
@@ -60,78 +62,80 @@ def read(
     tags: Tags = None,
     where: Where = None,
     after: After = None,
-    since_: Since = None,
-    until_: Until = None,
+    since: Since = None,
+    until: Until = None,
     occurred_since: OccurredSince = None,
     occurred_until: OccurredUntil = None,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", min=0, metavar="N", help="At the most so many; on a terminal 50.", show_default=False),
+        typer.Option(
+            "--limit", min=0, metavar="N", help="At most N; the default on a terminal is 50.", show_default=False
+        ),
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="No limit, on a terminal either.")] = False,
-    backwards: Annotated[bool, typer.Option("--backwards", help="The newest first.")] = False,
-    count: Annotated[bool, typer.Option("--count", help="Only how many there are.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="No limit, also on a terminal.")] = False,
+    backwards: Annotated[bool, typer.Option("--backwards", help="Newest first.")] = False,
+    count: Annotated[bool, typer.Option("--count", help="Print only their number.")] = False,
     as_json: Json = None,
     wide: Wide = False,
 ) -> None:
-    """Show the events that are there.
+    """Show the events in the log.
 
-    All of them, or those of some types, with some tags, in some stretch of time. Their classes need not be known here:
-    payloads are shown as they were written. Times are UTC.
+    All of them, or those with given types, tags and times. Their classes need not be importable: payloads are shown as
+    they were written. Times are UTC.
     """
-    screen = Screen(as_json, wide)
-    query = query_of(types, tags, where)
+    output = Output(as_json, wide)
+    query = build_query(types, tags, where)
     bounds: dict[str, Any] = {
-        "after": position_or_cursor(after),
-        "until": None if until_ is None else place_of(until_),
-        "since": since(since_),
-        "occurred_since": since(occurred_since),
-        "occurred_until": until(occurred_until),
+        "after": parse_position_or_cursor(after),
+        "until": None if until is None else parse_position_or_time(until),
+        "since": parse_since(since),
+        "occurred_since": parse_since(occurred_since),
+        "occurred_until": parse_until(occurred_until),
         "backwards": backwards,
     }
-    with opened(url) as store:
+    with open_store(url) as store:
         if count:
-            found = counted_events(store, query, bounds, limit)
-            screen.text(str(found))
-        elif screen.json:
+            found = count_events(store, query, bounds, limit)
+            output.write_text(str(found))
+        elif output.is_json:
             found = 0
-            for chunk in chunks(store.read(query, raw=True, limit=limit, **bounds), CHUNK):
-                screen.lines(line_of(each.stored) for each in chunk)
+            for chunk in split_into_chunks(store.read(query, raw=True, limit=limit, **bounds), CHUNK_EVENTS):
+                output.write_lines(encode_line(each.stored) for each in chunk)
                 found += len(chunk)
         else:
-            most = ON_A_TERMINAL if limit is None and screen.terminal and not everything else limit
+            most = TERMINAL_LIMIT if limit is None and output.is_terminal and not everything else limit
             one_more = None if most is None else most + 1
-            found = show(screen, store.read(query, raw=True, limit=one_more, **bounds), most, backwards)
+            found = print_events(output, store.read(query, raw=True, limit=one_more, **bounds), most, backwards)
         if not found and limit != 0:
-            tell_nearest(store, query)
+            print_suggestions(store, query)
 
 
-def counted_events(store: Store, query: Query, bounds: dict[str, Any], limit: int | None) -> int:
-    """How many events a read would give."""
+def count_events(store: Store, query: Query, bounds: dict[str, Any], limit: int | None) -> int:
+    """The number of events that a read would return."""
     after, end = bounds["after"], bounds["until"]
     if limit is None and bounds["since"] is bounds["occurred_since"] is bounds["occurred_until"] is None:
         return store.count(query, after=store.verify(after) if isinstance(after, Cursor) else after, until=end)
     return sum(1 for _ in store.read(query, raw=True, limit=limit, **bounds))
 
 
-def show(screen: Screen, events: Iterator[Recorded[Any]], most: int | None, backwards: bool) -> int:
-    """A table of at most so many events, and what to do to see more; returns how many are shown."""
-    table = Events(screen)
+def print_events(output: Output, events: Iterator[Recorded[Any]], most: int | None, backwards: bool) -> int:
+    """Print at most `most` events as a table, and how to see more; returns their number."""
+    table = EventTable(output)
     last = 0
-    for chunk in chunks(islice(events, most), CHUNK):
-        table.show(chunk)
+    for chunk in split_into_chunks(islice(events, most), CHUNK_EVENTS):
+        table.print_page(chunk)
         last = chunk[-1].position
     if next(events, None) is not None:
-        screen.hint(f"\n{counted(table.shown, 'event')} shown, and there are more.")
-        onward = "." if backwards else f"; --after {last} goes on."
-        screen.hint(f"--limit N or --all shows more{onward}")
-    elif not table.shown:
-        screen.hint("No events. `eventfold types` and `eventfold tags` tell what there is.")
-    return table.shown
+        output.print_hint(f"\n{count_of(table.row_count, 'event')} shown; there are more.")
+        onward = "." if backwards else f"; --after {last} shows the next ones."
+        output.print_hint(f"--limit N or --all shows more{onward}")
+    elif not table.row_count:
+        output.print_hint("No events. `eventfold types` and `eventfold tags` list what is in the store.")
+    return table.row_count
 
 
-def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """What has a stored event each, so many at a time; fewer where the events are large."""
+def split_into_chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Split items into lists of `size`, or fewer if their events are large."""
     chunk, held = list[T](), 0
     for item in items:
         chunk.append(item)

@@ -1,6 +1,6 @@
-"""Room: `eventfold schema`: export, check, diff, scan and catalogue: event types over the years.
+"""`eventfold schema`: export, check, diff, scan and catalogue.
 
-Knows: modules to import, files to read and write. Does not know: what makes a change a break.
+Knows: modules to import, files to read and write. Does not know: which change is breaking.
 """
 
 from __future__ import annotations
@@ -14,31 +14,29 @@ import msgspec
 import typer
 
 from eventfold.cli.command import Command, Group
-from eventfold.cli.copy import progress
-from eventfold.cli.files import write_whole
-from eventfold.cli.options import Json, Url, addressed, opened
-from eventfold.cli.screen import Column, Screen
-from eventfold.cli.shown import counted
+from eventfold.cli.formatting import count_of
+from eventfold.cli.options import Json, Url, open_store, split_store_argument
+from eventfold.cli.output import Column, Output, progress_bar, write_file_atomically
 from eventfold.cli.state import ImportPath
 from eventfold.errors import InvalidInput
-from eventfold.schema import Finding, compare, lock_of, scan, types_of
-from eventfold.schema.catalogue import as_html, catalogue
+from eventfold.schema import Finding, build_lock, compare, event_classes, scan
+from eventfold.schema.catalogue import catalogue, to_html
 
-LOCK = "eventfold.lock.json"
+DEFAULT_LOCK_FILE = "eventfold.lock.json"
 
 schema = typer.Typer(
     cls=Group,
-    help="Event types over the years: lock them, check a change, scan a log.",
+    help="Schemas of event types: lock them, check a change, scan a log.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
 
-Modules = Annotated[list[str], typer.Argument(metavar="MODULE…", help="Where the event classes are declared.")]
-Lock = Annotated[Path, typer.Option("--lock", metavar="FILE", help="The lock file, kept in your repository.")]
+Modules = Annotated[list[str], typer.Argument(metavar="MODULE…", help="Modules that declare event classes.")]
+Lock = Annotated[Path, typer.Option("--lock", metavar="FILE", help="The lock file, in your repository.")]
 
 
-def imported(modules: list[str], path: str) -> list[type]:
-    """The event classes of some modules. Raises InvalidInput on a module that cannot be imported, or has none."""
+def import_event_classes(modules: list[str], path: str) -> list[type]:
+    """Import modules and return their event classes. Raises InvalidInput if one cannot be imported, or has none."""
     if path not in sys.path:
         sys.path.insert(0, path)
     for name in modules:
@@ -48,7 +46,7 @@ def imported(modules: list[str], path: str) -> list[type]:
             raise InvalidInput(
                 f"The module {name} cannot be imported: {error}.", "Check its name, or give --import-path."
             ) from error
-    found = types_of(modules)
+    found = event_classes(modules)
     if not found:
         raise InvalidInput(
             f"No event classes are declared in {', '.join(modules)}.", "Name the modules that declare them."
@@ -56,66 +54,80 @@ def imported(modules: list[str], path: str) -> list[type]:
     return found
 
 
-def locked(path: Path) -> dict[str, Any]:
-    """A lock file. Raises InvalidInput if there is none, or it is something else."""
+def read_lock_file(path: Path) -> dict[str, Any]:
+    """Read a lock file. Raises InvalidInput if there is none, or the file is not one."""
     try:
         lock = msgspec.json.decode(path.read_bytes())
     except FileNotFoundError:
         raise InvalidInput(
-            f"There is no lock file at {path}.", f"Make one: eventfold schema export MODULE --lock {path}"
+            f"There is no lock file at {path}.", f"Create it: eventfold schema export MODULE --lock {path}"
         ) from None
     except (OSError, msgspec.DecodeError) as error:
-        raise InvalidInput(f"{path} cannot be read as a lock file: {error}.", "Make it again by export.") from error
+        raise InvalidInput(
+            f"{path} cannot be read as a lock file: {error}.", "Write it again: eventfold schema export."
+        ) from error
     if not isinstance(lock, dict) or "types" not in lock:
-        raise InvalidInput(f"{path} is no lock file of eventfold.", "Give the file that export has written.")
+        raise InvalidInput(
+            f"{path} is not a lock file of eventfold.", "Name the file that eventfold schema export wrote."
+        )
     return lock  # pyright: ignore[reportUnknownVariableType]
 
 
 @schema.command("export", cls=Command)
-def export(modules: Modules, lock: Lock = Path(LOCK), import_path: ImportPath = ".", as_json: Json = None) -> None:
+def export(
+    modules: Modules, lock: Lock = Path(DEFAULT_LOCK_FILE), import_path: ImportPath = ".", as_json: Json = None
+) -> None:
     """Write the lock file: JSON Schema of every type and version.
 
-    Commit it. It changes when, and only when, a schema does.
+    Commit it. It changes if and only if a schema changes.
     """
-    screen = Screen(as_json)
-    found = lock_of(imported(modules, import_path))
+    output = Output(as_json)
+    found = build_lock(import_event_classes(modules, import_path))
     text = msgspec.json.format(msgspec.json.encode(found, order="deterministic"), indent=2) + b"\n"
-    write_whole(lock, text, "The schemas")
-    if screen.json:
-        screen.value(found)
+    write_file_atomically(lock, text, "The schemas")
+    if output.is_json:
+        output.write_value(found)
     else:
-        screen.say(f"Wrote {counted(len(found['types']), 'type')} to {lock}.")
+        output.print(f"Wrote {count_of(len(found['types']), 'type')} to {lock}.")
 
 
 @schema.command("diff", cls=Command)
-def diff(modules: Modules, lock: Lock = Path(LOCK), import_path: ImportPath = ".", as_json: Json = None) -> None:
-    """Show what changed since the lock file was written. Always exits 0."""
-    tell(Screen(as_json), compare(locked(lock), lock_of(imported(modules, import_path))))
+def diff(
+    modules: Modules, lock: Lock = Path(DEFAULT_LOCK_FILE), import_path: ImportPath = ".", as_json: Json = None
+) -> None:
+    """Show the changes since the lock file was written. Always exits 0."""
+    print_findings(
+        Output(as_json), compare(read_lock_file(lock), build_lock(import_event_classes(modules, import_path)))
+    )
 
 
 @schema.command("check", cls=Command)
-def check(modules: Modules, lock: Lock = Path(LOCK), import_path: ImportPath = ".", as_json: Json = None) -> None:
-    """Fail if old events could no longer be read, or found: for CI.
+def check(
+    modules: Modules, lock: Lock = Path(DEFAULT_LOCK_FILE), import_path: ImportPath = ".", as_json: Json = None
+) -> None:
+    """Fail if old events could no longer be read or found, for use in CI.
 
-    Exits 1 on a breaking change and says what to write, or where the lock file is out of date; 0 otherwise.
+    Exits 1 on a breaking change, with the code to write, and if the lock file is out of date; 0 otherwise.
     """
-    screen = Screen(as_json)
-    found = compare(locked(lock), lock_of(imported(modules, import_path)))
-    tell(screen, found)
+    output = Output(as_json)
+    found = compare(read_lock_file(lock), build_lock(import_event_classes(modules, import_path)))
+    print_findings(output, found)
     breaking = sum(each.breaking for each in found)
-    if found and not breaking and not screen.json:
-        screen.say(f"Nothing breaks, but {lock} is out of date: eventfold schema export {' '.join(modules)}")
+    if found and not breaking and not output.is_json:
+        output.print(
+            f"No change is breaking, but {lock} is out of date. Update it: eventfold schema export {' '.join(modules)}"
+        )
     if found:
         raise typer.Exit(1)
 
 
-def tell(screen: Screen, found: list[Finding]) -> None:
-    """Findings, breaking ones first."""
-    if screen.json:
-        screen.lines(msgspec.json.encode(each) for each in found)
+def print_findings(output: Output, found: list[Finding]) -> None:
+    """Print findings, breaking ones first."""
+    if output.is_json:
+        output.write_lines(msgspec.json.encode(each) for each in found)
         return
     if not found:
-        screen.say("Nothing has changed.")
+        output.print("No schema has changed.")
         return
     from rich.padding import Padding
     from rich.text import Text
@@ -124,78 +136,77 @@ def tell(screen: Screen, found: list[Finding]) -> None:
         place = f"{each.type} v{each.version}" if each.version else each.type
         where = f"{place}.{each.field}" if each.field else place
         mark, style = ("breaks", "bold red") if each.breaking else ("fine", "green")
-        screen.say(Text.assemble((f"{mark:<8}", style), (where, "bold"), f" {each.what}."))
+        output.print(Text.assemble((f"{mark:<8}", style), (where, "bold"), f" {each.what}."))
         if each.write:
-            screen.say(Padding(each.write, (0, 0, 0, 8)))
+            output.print(Padding(each.write, (0, 0, 0, 8)))
         if each.code:
-            screen.say(Padding(Text(each.code, style="cyan"), (0, 0, 1, 12)))
+            output.print(Padding(Text(each.code, style="cyan"), (0, 0, 1, 12)))
 
 
 @schema.command("scan", cls=Command)
 def scan_log(
     url: Url = None,
     modules: Annotated[
-        list[str] | None, typer.Argument(metavar="MODULE…", help="Where the event classes are declared.")
+        list[str] | None, typer.Argument(metavar="MODULE…", help="Modules that declare event classes.")
     ] = None,
     import_path: ImportPath = ".",
     as_json: Json = None,
 ) -> None:
-    """Read a whole log through today's classes, and report what no longer fits.
+    """Read a whole log with the present classes, and report events that do not fit.
 
-    By type, version and field, with the first position of each. Exits 1 if anything does not fit.
+    By type, version and field, with the first position of each. Exits 1 if any event does not fit.
     """
-    url, names = addressed(url, list(modules or ()), needed=1)
+    url, names = split_store_argument(url, list(modules or ()), needed=1)
     if not names:
         raise typer.BadParameter("name the modules that declare your events.", param_hint="MODULE…")
-    screen = Screen(as_json)
-    imported(names, import_path)
-    with opened(url) as store:
+    output = Output(as_json)
+    import_event_classes(names, import_path)
+    with open_store(url) as store:
         total = store.head()
-        with progress(screen, "scanning") as bar:
+        with progress_bar(output, "scanning") as bar:
             result = scan(store, lambda done: bar(done, total))
-    if screen.json:
-        screen.value(msgspec.to_builtins(result))
+    if output.is_json:
+        output.write_value(msgspec.to_builtins(result))
     elif result.fits:
-        screen.say(
-            f"All {counted(result.events, 'event')} fit, of {counted(len(result.types), 'type')}, each version counted."
-        )
+        events, types = count_of(result.events, "event"), count_of(len(result.types), "type")
+        output.print(f"All {events} fit, of {types}, each version counted.")
     else:
         columns = (
-            Column("type", elastic=True, style="bold", least=12),
-            Column("v", right=True),
+            Column("type", elastic=True, style="bold", min_width=12),
+            Column("v", align_right=True),
             Column("field", elastic=True),
-            Column("events", right=True, style="cyan"),
-            Column("first", right=True, style="dim"),
+            Column("events", align_right=True, style="cyan"),
+            Column("first", align_right=True, style="dim"),
             Column("why", elastic=True),
         )
         rows = [
             (m.type, str(m.version), m.field or "·", f"{m.count:,}", f"{m.first:,}", m.code) for m in result.misfits
         ]
-        screen.table(columns, rows)
+        output.print_table(columns, rows)
         for misfit in result.misfits:
-            screen.hint(misfit.what)
+            output.print_hint(misfit.what)
     if not result.fits:
         raise typer.Exit(1)
 
 
 @schema.command("catalogue", cls=Command)
-def catalogue_page(
+def write_catalogue(
     modules: Modules,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to; .html makes a page.")
+    file: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="The file; HTML if it ends in .html.")
     ] = None,
     import_path: ImportPath = ".",
 ) -> None:
-    """Write the event catalogue: types, versions, fields, tags, who decides and who projects them.
+    """Write the event catalogue: types, versions, fields, tags, and the code that decides and projects them.
 
-    Markdown on standard output, or Markdown or HTML in a file, by its ending.
+    Markdown on standard output; in a file, Markdown or HTML by its ending.
     """
-    screen = Screen(False)
-    imported(modules, import_path)
+    output = Output(False)
+    import_event_classes(modules, import_path)
     page = catalogue(modules)
-    if output is None:
-        screen.text(page.rstrip("\n"))
+    if file is None:
+        output.write_text(page.rstrip("\n"))
         return
-    text = as_html(page) if output.suffix in (".html", ".htm") else page
-    write_whole(output, text.encode(), "The catalogue")
-    screen.say(f"Wrote the catalogue to {output}.")
+    text = to_html(page) if file.suffix in (".html", ".htm") else page
+    write_file_atomically(file, text.encode(), "The catalogue")
+    output.print(f"Wrote the catalogue to {file}.")

@@ -1,6 +1,6 @@
-"""Room: `eventfold state`: what is so now, what was so then, and what changed between.
+"""`eventfold state`: a state now or at an earlier position, and the differences between two positions.
 
-Knows: that every state is a fold, and moments are positions in the end. Does not know: how folding is done.
+Knows: that every state is a fold, and that times become positions. Does not know: how folding is done.
 """
 
 from __future__ import annotations
@@ -11,49 +11,69 @@ from typing import Annotated, Any, NamedTuple, cast
 
 import typer
 
-from eventfold.cli.asked import question_of, state_class, told
-from eventfold.cli.changes import change_json, drawn, name_width, said
-from eventfold.cli.filters import query_of
-from eventfold.cli.lines import time_text
-from eventfold.cli.merged import Merged
-from eventfold.cli.moments import place_of, until
-from eventfold.cli.nearest import tell_nearest
-from eventfold.cli.options import Json, OccurredUntil, Tags, Types, Url, Where, Wide, addressed, opened
-from eventfold.cli.screen import Column, Screen
-from eventfold.cli.shown import builtin, counted, printable, second_text, value_text
-from eventfold.query import Query
-from eventfold.record import Stored
-from eventfold.state import Change, State, diff, plan_of
+from eventfold.cli.formatting import (
+    change_lines,
+    change_to_json,
+    count_of,
+    escape_control,
+    format_second,
+    format_value,
+    name_width,
+    render_change_lines,
+    to_json_value,
+)
+from eventfold.cli.jsonl import format_time
+from eventfold.cli.options import (
+    Json,
+    OccurredUntil,
+    Tags,
+    Types,
+    Url,
+    Where,
+    Wide,
+    build_query,
+    open_store,
+    parse_position_or_time,
+    parse_until,
+    split_store_argument,
+)
+from eventfold.cli.output import Column, Output
+from eventfold.cli.questions import build_question, import_state_class, user_code_errors
+from eventfold.cli.suggestions import print_suggestions
+from eventfold.cli.untyped_state import UntypedState
+from eventfold.core.envelope import StoredEvent
+from eventfold.core.query import Query
+from eventfold.core.state import Change, State, diff, state_definition_of
 from eventfold.store import Store
 
-MOST_KEYS = 40  # of one dict, in a table that is not wide
+MAX_DICT_ROWS = 40  # rows of one dict, unless output is wide
 
 Class = Annotated[
     str | None,
-    typer.Argument(metavar="MODULE:STATE", help="A State to fold; without it, last values.", show_default=False),
+    typer.Argument(metavar="MODULE:STATE", help="A State to fold. Without it: last values.", show_default=False),
 ]
 Words = Annotated[
     list[str] | None,
-    typer.Argument(metavar="KEY=VALUE", help="Its question: pairs, values in order, or JSON.", show_default=False),
+    typer.Argument(metavar="KEY=VALUE", help="Its key: pairs, values in order, or a JSON object.", show_default=False),
 ]
 ImportPath = Annotated[
-    str, typer.Option("--import-path", metavar="FOLDER", help="Where modules are looked for first.", file_okay=False)
+    str, typer.Option("--import-path", metavar="FOLDER", help="Where modules are searched first.", file_okay=False)
 ]
-FIELD = Column("field", style="bold", elastic=True, least=12)
+FIELD = Column("field", style="bold", elastic=True, min_width=12)
 
 
-class Asked(NamedTuple):
-    """What is asked of a store: a State's question, or (without one) the last values of a query's events."""
+class StateRequest(NamedTuple):
+    """What to fold: a State, or (without one) the last values of the events of a query."""
 
     query: Query
     question: State | None = None
     spec: str = ""
 
-    def title(self) -> dict[str, Any]:
-        """What is asked, in JSON."""
+    def to_json(self) -> dict[str, Any]:
+        """The request, in JSON."""
         if self.question is None:
             return {"query": [{"types": each.types, "tags": each.tags} for each in self.query.items]}
-        return {"state": self.spec, "question": question_values(self.question)}
+        return {"state": self.spec, "question": question_to_json(self.question)}
 
 
 def state(
@@ -64,13 +84,13 @@ def state(
     tags: Tags = None,
     where: Where = None,
     at: Annotated[
-        str | None, typer.Option("--at", metavar="POSITION|TIME", help="As it was then; else as it is now.")
+        str | None, typer.Option("--at", metavar="POSITION|TIME", help="The state at that point. Default: now.")
     ] = None,
     occurred_until: OccurredUntil = None,
     between: Annotated[
         tuple[str, str] | None,
         typer.Option(
-            "--diff", metavar="A B", help="What changed from A to B: positions, times or now.", show_default=False
+            "--diff", metavar="A B", help="The changes from A to B: positions, times or now.", show_default=False
         ),
     ] = None,
     import_path: ImportPath = ".",
@@ -79,183 +99,191 @@ def state(
 ) -> None:
     """Fold events into a state, now or then.
 
-    Into one of your State classes; or without a class, into the last value that the events of some tag (or --type,
-    --where) gave to each field, and which event gave it. Events are folded in the order they were recorded: a late
-    fact counts after later ones, and without --occurred-until one that is dated ahead counts at once.
+    Into a State class of your own; or without a class, into the last value of each field of the events with a tag (or
+    --type, --where), and the event that set it. Events are folded in the order of the log: one that was recorded late
+    is folded late, and without --occurred-until one whose `occurred` is in the future is folded at once.
     """
-    screen = Screen(as_json, wide)
-    url, asked = asked_for(url, cls, words, query_of(types, tags, where), import_path)
+    output = Output(as_json, wide)
+    url, asked = parse_state_request(url, cls, words, build_query(types, tags, where), import_path)
     if between is not None and at is not None:
-        raise typer.BadParameter("it compares two moments: leave --at out.", param_hint="--diff")
-    by = until(occurred_until)
-    with opened(url) as store:
+        raise typer.BadParameter("it compares two points in the log. Omit --at.", param_hint="--diff")
+    occurred_by = parse_until(occurred_until)
+    with open_store(url) as store:
         if between is not None:
-            first, last = (position_at(store, None if each == "now" else each) for each in between)
-            tell_changes(screen, asked, first, last, changes_between(store, asked, first, last, by))
+            first, last = (resolve_position(store, None if each == "now" else each) for each in between)
+            print_changes(output, asked, first, last, changes_between(store, asked, first, last, occurred_by))
         elif asked.question is None:
-            position = position_at(store, at)
-            found = merged(store, asked.query, position, by)
-            tell_merged(screen, asked, position, found)
+            position = resolve_position(store, at)
+            found = fold_untyped_state(store, asked.query, position, occurred_by)
+            print_untyped_state(output, asked, position, found)
             if not found.events:
-                tell_nearest(store, asked.query)
+                print_suggestions(store, asked.query)
         else:
-            position = position_at(store, at)
-            tell_state(screen, asked, position, folded(store, asked, position, by))
+            position = resolve_position(store, at)
+            print_state(output, asked, position, fold_state(store, asked, position, occurred_by))
 
 
-def asked_for(
+def parse_state_request(
     url: str | None, cls: str | None, words: list[str] | None, query: Query, import_path: str
-) -> tuple[str | None, Asked]:
-    """What the arguments ask for, and the store they name. Raises InvalidState, and usage errors."""
-    url, others = addressed(url, [each for each in (cls, *(words or ())) if each is not None])
+) -> tuple[str | None, StateRequest]:
+    """The store and the request that the arguments name. Raises InvalidState, and usage errors."""
+    url, others = split_store_argument(url, [each for each in (cls, *(words or ())) if each is not None])
     if not others:
         if not query.items:
-            raise typer.BadParameter("say what: MODULE:STATE, or --tag, --type or --where.", param_hint="MODULE:STATE")
-        return url, Asked(query)
+            raise typer.BadParameter(
+                "name what to fold: MODULE:STATE, or --tag, --type or --where.", param_hint="MODULE:STATE"
+            )
+        return url, StateRequest(query)
     if query.items:
         raise typer.BadParameter(
-            "a State says itself which events it is folded from: leave it out.", param_hint="--tag"
+            "a State selects its events by itself. Omit --tag, --type and --where.", param_hint="--tag"
         )
-    question = question_of(state_class(others[0], import_path), others[1:])
-    with told(f"{type(question).__name__}.query"):
-        return url, Asked(question.query(), question, others[0])
+    question = build_question(import_state_class(others[0], import_path), others[1:])
+    with user_code_errors(f"{type(question).__name__}.query"):
+        return url, StateRequest(question.query(), question, others[0])
 
 
-def position_at(store: Store, text: str | None) -> int:
-    """A moment as a position: the last one of the append that stood there then. Raises PositionBeyondHead."""
+def resolve_position(store: Store, text: str | None) -> int:
+    """A position or time as a position: that of the last event by then. Raises PositionBeyondHead."""
     if text is None:
         return store.head()
-    place = place_of(text)
+    place = parse_position_or_time(text)
     last = next(store.read(until=place, backwards=True, limit=1, raw=True), None) if place else None
     return 0 if last is None else last.position
 
 
-def folded(store: Store, asked: Asked, position: int, by: datetime | None) -> State:
-    """The State at a position."""
+def fold_state(store: Store, asked: StateRequest, position: int, occurred_by: datetime | None) -> State:
+    """Fold the State up to a position."""
     assert asked.question is not None
-    with told(f"Folding {asked.spec}"):
-        return store.state(asked.question, at=position, occurred_until=by)
+    with user_code_errors(f"Folding {asked.spec}"):
+        return store.state(asked.question, at=position, occurred_until=occurred_by)
 
 
-def merged(store: Store, query: Query, position: int, by: datetime | None) -> Merged:
-    """The last values at a position."""
-    return Merged(store.read(query, raw=True, until=position, occurred_until=by))
+def fold_untyped_state(store: Store, query: Query, position: int, occurred_by: datetime | None) -> UntypedState:
+    """Fold the last values up to a position."""
+    return UntypedState(store.read(query, raw=True, until=position, occurred_until=occurred_by))
 
 
-def changes_between(store: Store, asked: Asked, first: int, last: int, by: datetime | None) -> Mapping[str, Change]:
-    """What differs between two positions."""
+def changes_between(
+    store: Store, asked: StateRequest, first: int, last: int, occurred_by: datetime | None
+) -> Mapping[str, Change]:
+    """The differences between two positions."""
     if asked.question is None:
-        return merged(store, asked.query, first, by).until(merged(store, asked.query, last, by))
-    return diff(folded(store, asked, first, by), folded(store, asked, last, by))
+        return fold_untyped_state(store, asked.query, first, occurred_by).diff(
+            fold_untyped_state(store, asked.query, last, occurred_by)
+        )
+    return diff(fold_state(store, asked, first, occurred_by), fold_state(store, asked, last, occurred_by))
 
 
-def question_values(question: State) -> dict[str, Any]:
-    """The values asked by, in JSON."""
-    return {name: builtin(getattr(question, name)) for name in plan_of(type(question)).question}
+def question_to_json(question: State) -> dict[str, Any]:
+    """The fields of a State that are its key, in JSON."""
+    return {name: to_json_value(getattr(question, name)) for name in state_definition_of(type(question)).question}
 
 
-def answer_of(question: State) -> dict[str, Any]:
-    """The fields that are the answer, as they are."""
-    asked = plan_of(type(question)).question
+def answer_fields(question: State) -> dict[str, Any]:
+    """The folded fields of a State."""
+    asked = state_definition_of(type(question)).question
     return {name: getattr(question, name) for name in question.__struct_fields__ if name not in asked}
 
 
-def tell_state(screen: Screen, asked: Asked, position: int, found: State) -> None:
-    """A folded State."""
-    answer = answer_of(found)
-    if screen.json:
-        screen.value(asked.title() | {"at": position, "answer": {name: builtin(v) for name, v in answer.items()}})
+def print_state(output: Output, asked: StateRequest, position: int, found: State) -> None:
+    """Print a folded State."""
+    answer = answer_fields(found)
+    if output.is_json:
+        output.write_value(
+            asked.to_json() | {"at": position, "answer": {name: to_json_value(v) for name, v in answer.items()}}
+        )
         return
-    tell_title(screen, asked, f"at position {position:,}")
-    rows = [(name, text) for field, value in answer.items() for name, text in field_rows(screen, field, value)]
-    screen.table((FIELD, Column("value", elastic=True, least=20)), rows)
+    print_title(output, asked, f"at position {position:,}")
+    rows = [(name, text) for field, value in answer.items() for name, text in field_rows(output, field, value)]
+    output.print_table((FIELD, Column("value", elastic=True, min_width=20)), rows)
 
 
-def field_rows(screen: Screen, field: str, value: Any) -> list[tuple[str, str]]:
-    """A field as rows: one, or of a dict one for each key."""
+def field_rows(output: Output, field: str, value: Any) -> list[tuple[str, str]]:
+    """A field as rows: one row, or for a dict one row for each key."""
     if not isinstance(value, dict) or not value:
-        return [(field, value_text(value))]
+        return [(field, format_value(value))]
     items = list(cast("dict[Any, Any]", value).items())
-    most = len(items) if screen.wide else MOST_KEYS
-    rows = [(f"{field}[{key_text(key)}]", value_text(each)) for key, each in items[:most]]
+    most = len(items) if output.is_wide else MAX_DICT_ROWS
+    rows = [(f"{field}[{format_key(key)}]", format_value(each)) for key, each in items[:most]]
     if len(items) > most:
         rows.append((f"{field} …", f"{len(items) - most:,} more: --wide or --json shows all"))
     return rows
 
 
-def key_text(key: Any) -> str:
-    """A dict's key."""
-    return printable(key) if isinstance(key, str) else value_text(key)
+def format_key(key: Any) -> str:
+    """A key of a dict as text."""
+    return escape_control(key) if isinstance(key, str) else format_value(key)
 
 
-def tell_merged(screen: Screen, asked: Asked, position: int, found: Merged) -> None:
-    """Last values, each with the event that gave it."""
-    if screen.json:
-        screen.value(
+def print_untyped_state(output: Output, asked: StateRequest, position: int, found: UntypedState) -> None:
+    """Print last values, each with the event that set it."""
+    if output.is_json:
+        output.write_value(
             {
-                **asked.title(),
+                **asked.to_json(),
                 "at": position,
                 "events": found.events,
                 "fields": {
-                    name: {"value": last.value, **origin_of(last.stored)} for name, last in found.fields.items()
+                    name: {"value": last.value, **event_origin(last.stored)} for name, last in found.fields.items()
                 },
             }
         )
         return
-    tell_title(screen, asked, f"{counted(found.events, 'event')} up to position {position:,}")
+    print_title(output, asked, f"{count_of(found.events, 'event')} up to position {position:,}")
     if found.opaque:
-        screen.hint(f"{counted(found.opaque, 'event')} among them have no fields to show.")
-    screen.table(
+        output.print_hint(f"{count_of(found.opaque, 'event')} among them have no fields.")
+    output.print_table(
         (
             FIELD,
-            Column("last value", elastic=True, least=12),
-            Column("position", right=True, style="cyan"),
-            Column("by", elastic=True, least=10),
+            Column("last value", elastic=True, min_width=12),
+            Column("position", align_right=True, style="cyan"),
+            Column("by", elastic=True, min_width=10),
             Column("when UTC", style="dim"),
         ),
         [
             (
-                printable(name),
-                value_text(last.value),
+                escape_control(name),
+                format_value(last.value),
                 f"{last.stored.position:,}",
-                printable(last.stored.type),
-                second_text(last.stored.time if last.stored.occurred is None else last.stored.occurred),
+                escape_control(last.stored.type),
+                format_second(last.stored.time if last.stored.occurred is None else last.stored.occurred),
             )
             for name, last in found.fields.items()
         ],
     )
 
 
-def origin_of(stored: Stored) -> dict[str, Any]:
-    """Which event it was, in JSON."""
-    origin: dict[str, Any] = {"position": stored.position, "type": stored.type, "time": time_text(stored.time)}
-    return origin if stored.occurred is None else origin | {"occurred": time_text(stored.occurred)}
+def event_origin(stored: StoredEvent) -> dict[str, Any]:
+    """Position, type and times of an event, in JSON."""
+    origin: dict[str, Any] = {"position": stored.position, "type": stored.type, "time": format_time(stored.time)}
+    return origin if stored.occurred is None else origin | {"occurred": format_time(stored.occurred)}
 
 
-def tell_title(screen: Screen, asked: Asked, where: str) -> None:
-    """What is shown, and of which moment."""
+def print_title(output: Output, asked: StateRequest, where: str) -> None:
+    """Print what is shown, and for which position."""
     from rich.text import Text
 
-    from eventfold.cli.shown import pairs_text
+    from eventfold.cli.formatting import format_pairs
 
     if asked.question is None:
-        title = Text(printable(repr(asked.query)[6:-1]), style="bold")
+        title = Text(escape_control(repr(asked.query)[6:-1]), style="bold")
     else:
         title = Text(type(asked.question).__name__, style="bold")
-        if values := question_values(asked.question):
-            title = title + Text("  ") + pairs_text(values)
-    screen.say(title + Text(f"  ({where})", style="dim"))
+        if values := question_to_json(asked.question):
+            title = title + Text("  ") + format_pairs(values)
+    output.print(title + Text(f"  ({where})", style="dim"))
 
 
-def tell_changes(screen: Screen, asked: Asked, first: int, last: int, changes: Mapping[str, Change]) -> None:
-    """What differs between two moments."""
-    if screen.json:
-        told_changes = {name: change_json(change) for name, change in changes.items()}
-        screen.value(asked.title() | {"from": first, "to": last, "changes": told_changes})
+def print_changes(output: Output, asked: StateRequest, first: int, last: int, changes: Mapping[str, Change]) -> None:
+    """Print the differences between two positions."""
+    if output.is_json:
+        json_changes = {name: change_to_json(change) for name, change in changes.items()}
+        output.write_value(asked.to_json() | {"from": first, "to": last, "changes": json_changes})
         return
-    tell_title(screen, asked, f"{first:,} → {last:,}")
+    print_title(output, asked, f"{first:,} → {last:,}")
     if not changes:
-        screen.hint("Nothing changed.")
+        output.print_hint("Nothing changed.")
         return
-    lines = list(said(changes))
-    screen.console.cut(drawn(lines, 0, name_width(lines, screen.wide)), screen.wide)
+    lines = list(change_lines(changes))
+    output.console.print_lines(render_change_lines(lines, 0, name_width(lines, output.is_wide)), output.is_wide)

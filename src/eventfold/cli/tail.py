@@ -1,6 +1,6 @@
-"""Room: `eventfold tail`: events as they come, and progress that outlives the process.
+"""`eventfold tail`: new events as they are written, with progress that is saved between runs.
 
-Knows: that progress is kept after events were delivered, never before. Does not know: how events are found.
+Knows: that progress is saved after delivery, never before. Does not know: how events are found.
 """
 
 from __future__ import annotations
@@ -11,13 +11,10 @@ from typing import Annotated, Any
 
 import typer
 
-from eventfold.cli.ending import Signals, note
-from eventfold.cli.events import Events
-from eventfold.cli.files import write_whole
-from eventfold.cli.filters import query_of
-from eventfold.cli.lines import line_of
-from eventfold.cli.moments import since, until
-from eventfold.cli.nearest import tell_nearest
+from eventfold.cli.event_table import EventTable
+from eventfold.cli.exit_codes import Signals, print_note
+from eventfold.cli.formatting import count_of
+from eventfold.cli.jsonl import encode_line
 from eventfold.cli.options import (
     After,
     Json,
@@ -29,20 +26,23 @@ from eventfold.cli.options import (
     Url,
     Where,
     Wide,
-    opened,
-    position_in,
-    position_or_cursor,
+    build_query,
+    open_store,
+    parse_position_or_cursor,
+    parse_since,
+    parse_until,
+    resolve_after,
 )
-from eventfold.cli.screen import Screen
-from eventfold.cli.shown import counted
+from eventfold.cli.output import Output, write_file_atomically
+from eventfold.cli.suggestions import print_suggestions
+from eventfold.core.event import Recorded
+from eventfold.core.query import Cursor, Query
 from eventfold.errors import CursorMismatch
-from eventfold.event import Recorded
-from eventfold.query import Cursor, Query
-from eventfold.running.follower import Follower
+from eventfold.projections.followers import Follower
 from eventfold.store import Store
 
-LAST = 10  # events shown before the live ones where nobody said from where
-IDLE = 1.0  # seconds without an event after which progress past unasked-for events is kept
+DEFAULT_LAST = 10  # events shown before live ones, unless another start is given
+IDLE_TIMEOUT_S = 1.0  # seconds without a matching event after which progress past other events is saved
 
 Page = list[Recorded[Any]]
 
@@ -53,159 +53,167 @@ def tail(
     tags: Tags = None,
     where: Where = None,
     after: After = None,
-    since_: Since = None,
+    since: Since = None,
     occurred_since: OccurredSince = None,
     occurred_until: OccurredUntil = None,
     last: Annotated[
         int | None,
-        typer.Option("--last", "-n", min=0, metavar="N", help="Begin with the last N (10).", show_default=False),
+        typer.Option("--last", "-n", min=0, metavar="N", help="Start with the last N events (10).", show_default=False),
     ] = None,
     cursor: Annotated[
         Path | None,
         typer.Option(
             "--cursor",
             metavar="FILE",
-            help="Keep progress in this file, and resume from it; without it there, begin at --after or the beginning.",
+            help="Save progress in FILE and resume from it. A new FILE starts at --after, or at 0.",
             dir_okay=False,
         ),
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option("--name", metavar="NAME", help="Keep progress in the store, under this name, and resume from it."),
+        typer.Option("--name", metavar="NAME", help="Save progress in the store under this name, and resume from it."),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, metavar="N", help="End after N events.", show_default=False)
+        int | None, typer.Option("--limit", min=1, metavar="N", help="Exit after N events.", show_default=False)
     ] = None,
-    once: Annotated[bool, typer.Option("--once", help="End when all there is has been shown.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Exit when all events so far were shown.")] = False,
     as_json: Json = None,
     wide: Wide = False,
 ) -> None:
-    """Show events as they come, until Ctrl-C.
+    """Show new events as they are written, until Ctrl-C.
 
-    First the last ten, then each as it is written, by anyone. With --cursor FILE or --name NAME nothing is missed
-    between two runs: progress is kept after events were delivered, so a run that is killed may repeat some; tell them
-    by their ids. A name is proved by `verify`, and shown by `projections status`.
+    First the last ten, then each new event, from any writer. With --cursor FILE or --name NAME no event is missed
+    between two runs. Progress is saved after delivery, so a run that is killed may repeat some events; recognise them
+    by their ids. `verify` checks a name, and `projections status` shows it.
     """
-    screen = Screen(as_json, wide)
+    output = Output(as_json, wide)
     if cursor and name:
-        raise typer.BadParameter("progress is kept in one place: give --cursor or --name.", param_hint="--name")
-    if last is not None and (after or since_ or cursor or name):
-        raise typer.BadParameter("it says where to begin, and so does another option: give one.", param_hint="--last")
-    query = query_of(types, tags, where)
-    window = (since(occurred_since), until(occurred_until))
+        raise typer.BadParameter("progress is saved in one place. Give --cursor or --name.", param_hint="--name")
+    if last is not None and (after or since or cursor or name):
+        raise typer.BadParameter("another option sets the start as well. Give one of them.", param_hint="--last")
+    query = build_query(types, tags, where)
+    window = (parse_since(occurred_since), parse_until(occurred_until))
     signals = Signals()
     keep = cursor or name
-    with signals.heeded(), opened(url) as store, Delivery(screen, store, keep, limit, window, signals) as delivery:
-        tell_nearest(store, query)
-        start = first_of(store, delivery, query, after, since_, LAST if last is None else last)
-        with signals.held():  # it starts a thread that watches the store
+    with (
+        signals.installed(),
+        open_store(url) as store,
+        Delivery(output, store, keep, limit, window, signals) as delivery,
+    ):
+        print_suggestions(store, query)
+        start = find_start(store, delivery, query, after, since, DEFAULT_LAST if last is None else last)
+        with signals.deferred():  # it starts a thread that watches the store, which must not be interrupted
             follower = store.follow(query, name=name, after=start, raw=True)
         with follower:
             delivery.run(follower, once)
 
 
-def first_of(
-    store: Store, delivery: Delivery, query: Query, after: str | None, since_: str | None, last: int
+def find_start(
+    store: Store, delivery: Delivery, query: Query, after: str | None, since: str | None, last: int
 ) -> int | Cursor:
-    """Where to begin to follow. The last few, if they are asked for, are delivered here."""
-    kept = read_cursor(delivery.keep) if isinstance(delivery.keep, Path) else None
+    """Where to start following. Delivers the last events, if they are requested."""
+    kept = read_cursor(delivery.progress_place) if isinstance(delivery.progress_place, Path) else None
     if kept is not None:
         return kept
     head = store.head()
-    if since_ is not None:
-        first = next(store.read(since=since(since_), limit=1, raw=True), None)
-        return max(position_in(store, after), head if first is None else first.position - 1)
-    if after is not None or delivery.keep is not None:
-        return position_or_cursor(after)
+    if since is not None:
+        first = next(store.read(since=parse_since(since), limit=1, raw=True), None)
+        return max(resolve_after(store, after), head if first is None else first.position - 1)
+    if after is not None or delivery.progress_place is not None:
+        return parse_position_or_cursor(after)
     if last:
         newest = store.read(query, until=head, backwards=True, limit=last, raw=True)
-        delivery.give(list(newest)[::-1], store.cursor(head))
+        delivery.deliver(list(newest)[::-1], store.cursor(head))
     return head
 
 
 class Delivery:
-    """Hands events to the screen, and keeps how far its reader has come. When it ends, it tells how to go on."""
+    """Prints events, then saves progress. On exit it prints how to resume."""
 
     def __init__(
         self,
-        screen: Screen,
+        output: Output,
         store: Store,
         keep: Path | str | None,
         limit: int | None,
         window: tuple[datetime | None, datetime | None],
         signals: Signals,
     ) -> None:
-        self.screen, self.store, self.keep, self.limit = screen, store, keep, limit
+        self.output, self.store, self.progress_place, self.limit = output, store, keep, limit
         self._follower: Follower | None = None
         self._signals = signals
-        self.given = 0
+        self.delivered = 0
         self._since, self._until = window
-        self._table = Events(screen)
-        self.reached = ""
+        self._table = EventTable(output)
+        self.reached_cursor = ""
 
     @property
-    def full(self) -> bool:
-        """Whether as many as were asked for were given."""
-        return self.limit is not None and self.given >= self.limit
+    def is_complete(self) -> bool:
+        """Whether --limit is reached."""
+        return self.limit is not None and self.delivered >= self.limit
 
     def __enter__(self) -> Delivery:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         if kind is None or issubclass(kind, (KeyboardInterrupt, SystemExit)):
-            self._farewell()
+            self._print_how_to_resume()
 
     def run(self, follower: Follower, once: bool) -> None:
-        """Deliver until enough were given, or (`once`) all there is, or for ever."""
-        if self.full:
+        """Deliver until --limit is reached, or (`once`) the end of the log, or forever."""
+        if self.is_complete:
             return
         self._follower = follower
-        for page in follower.pages(timeout=0.0 if once else IDLE):
-            self.give(page, follower.cursor)
-            if self.full or (once and not page):
+        for page in follower.pages(timeout=0.0 if once else IDLE_TIMEOUT_S):
+            self.deliver(page, follower.cursor)
+            if self.is_complete or (once and not page):
                 return
 
-    def give(self, page: Page, end: Cursor) -> None:
-        """Show what of a page is wanted, then keep the progress: `end` is how far the whole page reaches."""
+    def deliver(self, page: Page, end: Cursor) -> None:
+        """Print the matching events of a page, then save progress; `end` is the cursor after the whole page."""
         wanted = [each for each in page if self._in_window(each)]
-        if self.limit is not None and len(wanted) > self.limit - self.given:
-            wanted = wanted[: self.limit - self.given]
+        if self.limit is not None and len(wanted) > self.limit - self.delivered:
+            wanted = wanted[: self.limit - self.delivered]
             end = self.store.cursor(wanted[-1].position)
-        with self._signals.held():
-            if self.screen.json:
-                self.screen.lines(line_of(each.stored) for each in wanted)
+        with self._signals.deferred():
+            if self.output.is_json:
+                self.output.write_lines(encode_line(each.stored) for each in wanted)
             else:
-                self._table.show(wanted)
-            self.screen.flush()
-            self.given += len(wanted)
-            self._keep(end)
+                self._table.print_page(wanted)
+            self.output.flush()
+            self.delivered += len(wanted)
+            self._save_progress(end)
 
     def _in_window(self, recorded: Recorded[Any]) -> bool:
         moment = recorded.occurred or recorded.time
         return (self._since is None or moment >= self._since) and (self._until is None or moment <= self._until)
 
-    def _keep(self, cursor: Cursor) -> None:
+    def _save_progress(self, cursor: Cursor) -> None:
         text = str(cursor)
-        if isinstance(self.keep, Path):
-            if text != self.reached:
-                write_cursor(self.keep, text)
-        elif isinstance(self.keep, str) and self._follower is not None:
+        if isinstance(self.progress_place, Path):
+            if text != self.reached_cursor:
+                write_cursor(self.progress_place, text)
+        elif isinstance(self.progress_place, str) and self._follower is not None:
             self._follower.acknowledge(cursor)
-        self.reached = text
+        self.reached_cursor = text
 
-    def _farewell(self) -> None:
-        match self.keep:
+    def _print_how_to_resume(self) -> None:
+        match self.progress_place:
             case Path():
-                onward = f"--cursor {self.keep}"
+                onward = f"--cursor {self.progress_place}"
             case str():
-                onward = f"--name {self.keep}"
+                onward = f"--name {self.progress_place}"
             case None:
-                onward = f"--after {self.reached}"
-        note(f"{counted(self.given, 'event')} shown. Go on with {onward}" if self.reached else "Nothing was shown.")
+                onward = f"--after {self.reached_cursor}"
+        print_note(
+            f"{count_of(self.delivered, 'event')} shown. Resume with {onward}"
+            if self.reached_cursor
+            else "No events were shown."
+        )
 
 
 def read_cursor(file: Path) -> Cursor | None:
-    """The cursor kept in a file; None if there is no file yet. Raises CursorMismatch on anything else in it."""
+    """The cursor saved in a file; None if there is no file. Raises CursorMismatch on other content."""
     if not file.exists():
         return None
     text = file.read_text("utf-8", errors="replace").strip()
@@ -213,10 +221,10 @@ def read_cursor(file: Path) -> Cursor | None:
         return Cursor.parse(text)
     except CursorMismatch as error:
         raise CursorMismatch(
-            f"{file} holds no cursor.", "Name another file, or remove it to begin again.", path=str(file)
+            f"{file} does not contain a cursor.", "Name another file, or remove it to start again.", path=str(file)
         ) from error
 
 
 def write_cursor(file: Path, cursor: str) -> None:
-    """Keep a cursor durably: whoever reads the file, at any moment, finds the old one or the new one, whole."""
-    write_whole(file, f"{cursor}\n".encode(), "Progress")
+    """Save a cursor durably and atomically."""
+    write_file_atomically(file, f"{cursor}\n".encode(), "Progress")

@@ -1,4 +1,4 @@
-"""Room: the terminal, as rich draws on it. Imported when the first table is drawn.
+"""The terminal, drawn on by rich. A file of its own because importing it imports rich, which only tables need.
 
 Knows: rich. Does not know: what is drawn.
 """
@@ -14,23 +14,23 @@ from rich.text import Text
 
 
 class Terminal(Console):
-    """Standard output without guesses: no highlighting, no markup, no emoji codes."""
+    """A rich console that prints text unchanged: no highlighting, no markup, no emoji codes."""
 
     def __init__(self, width: int | None = None) -> None:
         super().__init__(width=width, highlight=False, emoji=False, markup=False)
 
     def on_broken_pipe(self) -> NoReturn:
-        """A reader that has had enough ends the command as any broken pipe does; rich alone would exit with 1."""
+        """Raise BrokenPipeError, as other output does; rich alone would exit with 1."""
         raise BrokenPipeError
 
-    def cut(self, lines: Iterable[Text], whole: bool = False) -> None:
-        """Lines, each cut with … where the terminal ends, unless it is to be `whole`."""
+    def print_lines(self, lines: Iterable[Text], whole: bool = False) -> None:
+        """Print lines, each truncated with … at the width of the terminal unless `whole`."""
         text = Text("\n").join(lines)
         self.print(text, no_wrap=True, overflow="ignore" if whole else "ellipsis", crop=not whole)
 
 
-def grid(widths: list[int], styles: list[str], right: list[bool], gap: int) -> Table:
-    """A table without lines, its columns of these widths; what does not fit is cut, with …."""
+def build_grid(widths: list[int], styles: list[str], right: list[bool], gap: int) -> Table:
+    """A table without borders, with columns of these widths; longer cells are truncated with …."""
     drawn = Table(box=None, show_header=False, padding=(0, gap, 0, 0), pad_edge=False)
     for width, style, to_the_right in zip(widths, styles, right, strict=True):
         justify = "right" if to_the_right else "left"

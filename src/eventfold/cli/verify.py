@@ -1,6 +1,6 @@
-"""Room: `eventfold verify`: the log is as it was written, and nobody who follows it skipped or repeated anything.
+"""`eventfold verify`: checks that the log is unchanged, and that no follower skipped or repeated an event.
 
-Knows: tables, a progress bar, exit codes. Does not know: what a proof is made of.
+Knows: tables, a progress bar, exit codes. Does not know: how a proof is made.
 """
 
 from __future__ import annotations
@@ -10,127 +10,128 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from eventfold.cli.copy import progress
-from eventfold.cli.options import Json, Url, Wide, addressed, opened
-from eventfold.cli.running import imported
-from eventfold.cli.screen import Column, Screen
-from eventfold.cli.shown import counted, printable
+from eventfold.cli.formatting import count_of, escape_control
+from eventfold.cli.options import Json, Url, Wide, open_store, split_store_argument
+from eventfold.cli.output import Column, Output, progress_bar
+from eventfold.cli.run import import_projections
 from eventfold.cli.state import ImportPath
-from eventfold.flow.prove import LogProof, Proof
-from eventfold.running.row_check import RowProof
+from eventfold.projections.comparison import RowProof
+from eventfold.projections.verify import LogProof, Proof
 
-SHOWN = 20  # flaws of a log that are shown; all are counted
+MAX_FLAWS_SHOWN = 20  # flaws of a log that are shown
 
 
 def verify(
     url: Url = None,
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME…", help="Names, or MODULE:CLASS; else all, and the log.", show_default=False),
+        typer.Argument(metavar="NAME…", help="Names, or MODULE:CLASS. Default: all, and the log.", show_default=False),
     ] = None,
     log: Annotated[
         bool | None,
-        typer.Option("--log/--no-log", help="Check the log itself as well, or not.", show_default=False),
+        typer.Option("--log/--no-log", help="Check the log itself as well, or do not.", show_default=False),
     ] = None,
     rows: Annotated[
-        bool, typer.Option("--rows", help="Fold read models again into scratch rows, and compare every row.")
+        bool, typer.Option("--rows", help="Fold read models again into temporary rows, and compare every row.")
     ] = False,
     import_path: ImportPath = ".",
     as_json: Json = None,
     wide: Wide = False,
 ) -> None:
-    """Prove that the log is as it was written, and that read models and followers took every event exactly once.
+    """Prove that the log is unchanged, and that read models and followers processed every event exactly once.
 
-    The engine compares what it has written twice. Then the log is counted again and held against the ledger of every
-    checkpoint, which proves that each event was taken once, not what the rows hold: --rows proves that, and needs room
-    for a second copy of the rows while it runs. Exits 1 if something is not proved, and names the first place where
-    it went wrong.
+    The engine compares the data that it stores twice. Then the log is counted again and compared with the ledger of
+    every checkpoint. This proves that each event was processed once, not the content of rows: --rows proves that, and
+    needs space for a second copy of the rows while it runs. Exits 1 if something is not proved, and names the first
+    difference.
     """
-    screen = Screen(as_json, wide)
-    store_url, others = addressed(url, names or [])
-    with opened(store_url) as store:
-        named = imported(others, import_path)
+    output = Output(as_json, wide)
+    store_url, others = split_store_argument(url, names or [])
+    with open_store(store_url) as store:
+        named = import_projections(others, import_path)
         found = None
         if log or (log is None and not named):
-            with progress(screen, "checking") as bar:
+            with progress_bar(output, "checking") as bar:
                 found = store.projections.verify_log(bar)
-            tell_log(screen, found)
-        with progress(screen, "counting") as bar:
+            print_log_proof(output, found)
+        with progress_bar(output, "counting") as bar:
             proofs = store.projections.verify(*named, progress=bar)
         compared: list[RowProof] = []
         if rows:
-            with progress(screen, "folding again") as bar:
+            with progress_bar(output, "folding again") as bar:
                 compared = store.projections.verify_rows(*named, progress=bar)
-    if screen.json:
-        screen.lines(msgspec.json.encode(each) for each in (*proofs, *compared))
+    if output.is_json:
+        output.write_lines(msgspec.json.encode(each) for each in (*proofs, *compared))
     elif proofs:
-        tell_proofs(screen, proofs)
+        print_proofs(output, proofs)
     elif found is None:
-        screen.say("Nothing is kept in this store: no read model, no subscription, no follower by name.")
-    if compared and not screen.json:
-        print_rows(screen, compared)
+        output.print("This store has no read model, no subscription and no named follower.")
+    if compared and not output.is_json:
+        print_row_proofs(output, compared)
     wrong = [*(each for each in proofs if each.failed), *(each for each in compared if not each.proved)]
     if wrong or (found is not None and not found.proved):
         raise typer.Exit(1)
 
 
-def tell_log(screen: Screen, found: LogProof) -> None:
-    """What the engine found."""
-    if screen.json:
-        screen.value({"log": found.engine, "proved": found.proved, **msgspec.structs.asdict(found)})
+def print_log_proof(output: Output, found: LogProof) -> None:
+    """Print the result of the engine's check."""
+    if output.is_json:
+        output.write_value({"log": found.engine, "proved": found.proved, **msgspec.structs.asdict(found)})
         return
     if not found.checked:
-        size = counted(found.events, "event")
-        screen.say(f"{found.engine} has no check of its own for its log of {size}; they are read to be counted below.")
+        size = count_of(found.events, "event")
+        output.print(f"{found.engine} cannot check its log of {size} by itself; they are counted below.")
         return
     if found.proved:
-        screen.say(f"The log is as it was written: {counted(found.events, 'event')}, every index of them compared.")
+        output.print(f"The log is unchanged: {count_of(found.events, 'event')}, compared with every index.")
         return
-    screen.say(f"The log is not as it was written: {counted(len(found.flaws), 'flaw')}.", style="bold red")
-    for flaw in found.flaws[:SHOWN]:
+    output.print(f"The log is damaged: {count_of(len(found.flaws), 'flaw')}.", style="bold red")
+    for flaw in found.flaws[:MAX_FLAWS_SHOWN]:
         where = "" if flaw.position is None else f"event {flaw.position:,}: "
-        screen.say(f"  {where}{printable(flaw.what)}")
-    if len(found.flaws) > SHOWN:
-        screen.hint(f"  … and {len(found.flaws) - SHOWN:,} more (--json shows all)")
+        output.print(f"  {where}{escape_control(flaw.what)}")
+    if len(found.flaws) > MAX_FLAWS_SHOWN:
+        output.print_hint(f"  … and {len(found.flaws) - MAX_FLAWS_SHOWN:,} more (--json shows all)")
 
 
-def proven(proof: Proof) -> str:
-    """A proof in few words."""
+def describe_proof(proof: Proof) -> str:
+    """A proof in a few words."""
     apart = [f"{n:,} {what}" for n, what in ((proof.parked, "parked"), (proof.skipped, "skipped")) if n]
-    return f"{counted(proof.counted, 'event')}, each exactly once" + (f"; {', '.join(apart)}" if apart else "")
+    return f"{count_of(proof.counted, 'event')}, each exactly once" + (f"; {', '.join(apart)}" if apart else "")
 
 
-def tell_proofs(screen: Screen, proofs: list[Proof]) -> None:
-    """One line for each checkpoint; what is not proved is told in full below."""
-    columns = [Column(" "), Column("name", style="bold", elastic=True, least=12)]
+def print_proofs(output: Output, proofs: list[Proof]) -> None:
+    """Print a line for each checkpoint, and below it the full verdict of those that are not proved."""
+    columns = [Column(" "), Column("name", style="bold", elastic=True, min_width=12)]
     rows = [["✓" if p.proved else "✗" if p.failed else "–", p.name] for p in proofs]
     for title, values in (("gen", [p.generation for p in proofs]), ("part", [p.partition for p in proofs])):
-        if len(set(values)) > 1:  # where there is one only, nobody needs its number
+        if len(set(values)) > 1:  # a number that is the same everywhere is left out
             columns.append(Column(title, True))
             rows = [[*row, str(value)] for row, value in zip(rows, values, strict=True)]
-    columns += [Column("position", True), Column("verdict", elastic=True, least=24)]
-    verdicts = [proven(each) if each.proved else printable(each.verdict) for each in proofs]
+    columns += [Column("position", True), Column("verdict", elastic=True, min_width=24)]
+    verdicts = [describe_proof(each) if each.proved else escape_control(each.verdict) for each in proofs]
     rows = [[*row, f"{p.position:,}", said] for row, p, said in zip(rows, proofs, verdicts, strict=True)]
-    screen.table(columns, rows)
+    output.print_table(columns, rows)
     for each in proofs:
         if not each.proved:
-            screen.say(f"{each.name}: {printable(each.verdict)}")
+            output.print(f"{each.name}: {escape_control(each.verdict)}")
 
 
-def print_rows(screen: Screen, compared: list[RowProof]) -> None:
-    """One line for each read model; below it the rows that differ, as far as they were kept."""
-    columns = (Column(" "), Column("rows of", style="bold", elastic=True, least=12), Column("position", True))
-    columns += (Column("verdict", elastic=True, least=24),)
+def print_row_proofs(output: Output, compared: list[RowProof]) -> None:
+    """Print a line for each read model, and below it the rows that differ, as far as they were collected."""
+    columns = (Column(" "), Column("rows of", style="bold", elastic=True, min_width=12), Column("position", True))
+    columns += (Column("verdict", elastic=True, min_width=24),)
     marks = ["✓" if each.proved else "✗" for each in compared]
-    rows = [(m, p.name, f"{p.position:,}", printable(p.verdict)) for m, p in zip(marks, compared, strict=True)]
-    screen.table(columns, rows)
+    rows = [(m, p.name, f"{p.position:,}", escape_control(p.verdict)) for m, p in zip(marks, compared, strict=True)]
+    output.print_table(columns, rows)
     for proof in compared:
         for each in proof.differences:
             key = ", ".join(map(str, each.key))
-            screen.say(
-                printable(f"{proof.name}, row {key}: {_values(each.before)}; the log folds to {_values(each.after)}")
+            output.print(
+                escape_control(
+                    f"{proof.name}, row {key}: {_format_row(each.before)}; the log folds to {_format_row(each.after)}"
+                )
             )
 
 
-def _values(row: tuple[Any, ...] | None) -> str:
-    return "there is none" if row is None else ", ".join(map(str, row))
+def _format_row(row: tuple[Any, ...] | None) -> str:
+    return "no row" if row is None else ", ".join(map(str, row))

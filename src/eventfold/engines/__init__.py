@@ -1,51 +1,52 @@
-"""Room: which address means which engine. Engines know nothing of each other; each is imported when first used.
+"""Which address means which engine. Engines do not know each other; each is imported on first use.
 
-Knows: URL schemes. Does not know: how any engine works.
+Knows: URL schemes. Does not know: how an engine works.
 """
 
 from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, Literal
 
-from eventfold.engine import Engine, Restored, Upgraded
-from eventfold.engines.addresses import MEMORY, file_of, text_of
-from eventfold.errors import InvalidInput, InvalidUrl, MissingExtra, NotSupported
+from eventfold.engines.addresses import MEMORY, address_text, file_path
+from eventfold.errors import InvalidInput, InvalidUrl, MissingExtra
+from eventfold.ports.engine import Engine
+from eventfold.ports.services import RestoreResult, UpgradeResult, require
 
-Colour = Literal["sync", "async"]
+Mode = Literal["sync", "async"]
 SCHEMES = ("memory", "sqlite", "postgresql", "postgres", "file")
 
 
-def open_engine(address: str | Engine, colour: Colour, create: bool, options: dict[str, Any]) -> Engine:
+def open_engine(address: str | Engine, mode: Mode, create: bool, options: dict[str, Any]) -> Engine:
     """The engine behind an address: a path or sqlite: is a SQLite file; memory:, postgresql:// are the others.
 
-    `:memory:` is memory: too, and sqlite:///PATH means what it means to SQLAlchemy. An engine is its own address.
-    Raises InvalidUrl on an unknown scheme and on what is no address, MissingExtra where its driver is not installed.
+    `:memory:` is memory: too, and sqlite:///PATH means the same as in SQLAlchemy. An engine is returned as it is.
+    Raises InvalidUrl for an unknown scheme or an invalid address, MissingExtra if the driver is not installed.
     """
     if not isinstance(address, str) and hasattr(address, "append_many"):
         return address
-    url = text_of(address, "The address of the store")
+    url = address_text(address, "The address of the store")
     if url == MEMORY:
-        return _memory("", create, options)
+        return _open_memory("", create, options)
     scheme, colon, rest = url.partition(":")
     known = scheme.lower()
     if not colon or len(scheme) < 2 or "/" in scheme or "." in scheme:
-        return _sqlite(url, create, options)
+        return _open_sqlite(url, create, options)
     if known == "memory":
-        return _memory(rest, create, options)
+        return _open_memory(rest, create, options)
     if known in ("sqlite", "file"):
-        path = file_of(rest, known, url)
-        return _memory("", create, options) if path == MEMORY else _sqlite(path, create, options)
+        path = file_path(rest, known, url)
+        return _open_memory("", create, options) if path == MEMORY else _open_sqlite(path, create, options)
     if known in ("postgresql", "postgres"):
         try:
             from eventfold.engines.postgres import PostgresEngine
         except ImportError as error:
             if not _is_missing(error, "psycopg"):
                 raise
-            raise missing_extra("postgres", "PostgreSQL", error) from error
-        return PostgresEngine(url, colour=colour, create=create, **options)
+            raise missing_extra_error("postgres", "PostgreSQL", error) from error
+        return PostgresEngine(url, mode=mode, create=create, **options)
     near = difflib.get_close_matches(known, SCHEMES, 1)
     raise InvalidUrl(
         f"{url!r} starts with the unknown scheme {scheme!r}{f' (did you mean {near[0]}:?)' if near else ''}.",
@@ -55,42 +56,27 @@ def open_engine(address: str | Engine, colour: Colour, create: bool, options: di
     )
 
 
-async def upgraded(engine: Engine, copy: str | None, *, copies: bool) -> Upgraded:
-    """Bring the store of an engine that is not open to this version's layout. Raises NotSupported where none is kept.
+async def upgrade_layout(engine: Engine, copy: str | None, *, copies: bool) -> UpgradeResult:
+    """Upgrade the store of an engine that is not open to the current layout. Raises NotSupported without a layout.
 
     `copy`: where a copy is written first; None: beside the store, unless `copies` is false.
     """
-    upgrade: Callable[..., Awaitable[Upgraded]] | None = getattr(engine, "upgrade", None)
-    if upgrade is None:
-        raise _kept_nowhere(engine, "upgrade")
-    return await upgrade(copy, copies=copies)
+    return await require(engine, "maintenance").upgrade(copy, copies=copies)
 
 
-async def restored(engine: Engine) -> Restored:
-    """Let a new epoch begin in the store of an engine that is not open. Raises NotSupported where none is kept."""
-    restored: Callable[[], Awaitable[Restored]] | None = getattr(engine, "restored", None)
-    if restored is None:
-        raise _kept_nowhere(engine, "restored")
-    return await restored()
+async def begin_epoch_after_restore(engine: Engine) -> RestoreResult:
+    """Begin a new epoch in the store of an engine that is not open. Raises NotSupported without storage."""
+    return await require(engine, "maintenance").restored()
 
 
-def _kept_nowhere(engine: Engine, capability: str) -> NotSupported:
-    return NotSupported(
-        f"What the {engine.name} engine holds outlives no process, and has no older layout and no backup.",
-        "Name a file or a PostgreSQL store.",
-        engine=engine.name,
-        capability=capability,
-    )
-
-
-def _memory(name: str, create: bool, options: dict[str, Any]) -> Engine:
+def _open_memory(name: str, create: bool, options: dict[str, Any]) -> Engine:
     from eventfold.engines.memory import MemoryEngine
 
-    refuse_unknown(MemoryEngine.__init__, options, "memory")
+    refuse_unknown_options(MemoryEngine.__init__, options, "memory")
     return MemoryEngine.named(name, create=create, **options)
 
 
-def _sqlite(path: str, create: bool, options: dict[str, Any]) -> Engine:
+def _open_sqlite(path: str, create: bool, options: dict[str, Any]) -> Engine:
     try:
         from eventfold.engines.sqlite import SqliteEngine
     except ImportError as error:
@@ -101,12 +87,12 @@ def _sqlite(path: str, create: bool, options: dict[str, Any]) -> Engine:
             "Install it: pip install eventfold (it is a core dependency).",
             extra="apsw",
         ) from error
-    refuse_unknown(SqliteEngine.__init__, options, "sqlite")
+    refuse_unknown_options(SqliteEngine.__init__, options, "sqlite")
     return SqliteEngine(path, create=create, **options)
 
 
-def refuse_unknown(constructor: Callable[..., Any], options: dict[str, Any], engine: str) -> None:
-    """Raises InvalidInput on an option that an engine does not have, naming those it has."""
+def refuse_unknown_options(constructor: Callable[..., Any], options: dict[str, Any], engine: str) -> None:
+    """Raises InvalidInput for an option that an engine does not have, and lists those it has."""
     known = [name for name, each in inspect.signature(constructor).parameters.items() if each.kind == each.KEYWORD_ONLY]
     known = sorted({*known, *({"clock"} if engine == "memory" else ())} - {"create"})
     for name in options:
@@ -121,11 +107,11 @@ def refuse_unknown(constructor: Callable[..., Any], options: dict[str, Any], eng
 
 
 def _is_missing(error: ImportError, package: str) -> bool:
-    """Whether it is that package which is not there, rather than something in our own rooms that is broken."""
+    """Whether this package is missing, rather than an import within eventfold failing."""
     return (error.name or package).partition(".")[0].startswith(package)
 
 
-def missing_extra(extra: str, what: str, error: ImportError) -> MissingExtra:
+def missing_extra_error(extra: str, what: str, error: ImportError) -> MissingExtra:
     """The error that names the extra to install."""
     return MissingExtra(
         f"{what} needs a package that is not installed ({error.name or error}).",

@@ -1,6 +1,6 @@
-"""What an address means that names a file or memory, by SQLite's, SQLAlchemy's and our own ways to write one.
+"""Addresses of files and of memory, as SQLite, SQLAlchemy and eventfold write them.
 
-Knows: how addresses are written. Does not know: engines, targets, what is at a path.
+Knows: how addresses are written. Does not know: engines, targets, files.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from eventfold.errors import InvalidUrl
 MEMORY = ":memory:"  # as sqlite3 writes it
 
 
-def text_of(address: Any, called: str) -> str:
-    """An address as text: a str or a path object. Raises InvalidUrl on anything else, naming `called`."""
+def address_text(address: Any, called: str) -> str:
+    """An address (str or path object) as text. Raises InvalidUrl for other types; `called` names the address."""
     if isinstance(address, os.PathLike):
         address = os.fspath(address)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     if isinstance(address, str):
         return address
     kind = type(cast(object, address)).__name__
     if address is None:
-        now = 'Give a path or a URL; "memory:" for a log in memory. Perhaps a setting is missing.'
+        remedy = 'Give a path or a URL; "memory:" for a log in memory. Perhaps a setting is missing.'
     elif isinstance(address, bytes):
-        now = "Give text: os.fsdecode(…) makes a path of bytes."
+        remedy = "Give text: os.fsdecode(…) makes a path of bytes."
     else:
-        now = 'Give a path as text, "memory:", "postgresql://…", or an engine.'
-    raise InvalidUrl(f"{called} is {address!r} ({kind}), and no address.", now, kind=kind)
+        remedy = 'Give a path as text, "memory:", "postgresql://…", or an engine.'
+    raise InvalidUrl(f"{called} is {address!r} ({kind}), not an address.", remedy, kind=kind)
 
 
-def file_of(rest: str, scheme: str, address: str) -> str:
+def file_path(rest: str, scheme: str, address: str) -> str:
     """The path behind `sqlite:` or `file:`, or `:memory:`.
 
     `sqlite:///x.db` is a relative path and `sqlite:////x.db` an absolute one, as in SQLAlchemy; `sqlite:PATH` is the
@@ -38,12 +38,12 @@ def file_of(rest: str, scheme: str, address: str) -> str:
     uri = rest.startswith("//")
     if (uri or scheme == "file") and "?" in rest:
         raise InvalidUrl(
-            f"The address {address!r} has parameters ({rest.partition('?')[2]}), and those of a file are not read.",
+            f"The address {address!r} has parameters ({rest.partition('?')[2]}), which are not supported.",
             'Write the path alone, and readonly=True for mode=ro, create=False for mode=rw, "memory:" for mode=memory.',
             url=address,
         )
     if scheme == "file":
-        from urllib.parse import unquote  # here: few addresses are URIs
+        from urllib.parse import unquote  # imported here: few addresses are URIs
 
         return unquote(rest.removeprefix("//localhost") if uri else rest).removeprefix("//")
     if rest == "//":

@@ -1,4 +1,4 @@
-"""Room: the log in memory: the reference every engine is compared with, and the smallest example of the port.
+"""The log in memory: the reference that every engine is compared with, and the smallest example of the port.
 
 Knows: lists and positions. Does not know: bytes on disk. Nothing survives the process.
 """
@@ -8,100 +8,119 @@ from __future__ import annotations
 import secrets
 import time as _time
 from bisect import bisect_left, bisect_right
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
-from eventfold.engine import (
+from eventfold.concurrency.wakeup import call_all
+from eventfold.core.envelope import Receipt, StoredEvent, make_receipt
+from eventfold.core.mutex import Mutex
+from eventfold.core.query import ConditionClause, Item, Matcher, Query
+from eventfold.core.snapshot import Snapshot
+from eventfold.core.tags import in_utc, is_moment
+from eventfold.errors import EventfoldError, StoreNotFound
+from eventfold.ports.messages import (
     PAGE_BYTES,
     AppendRequest,
     Capabilities,
-    Folder,
     Head,
     Outcome,
     Page,
     Span,
     TagCount,
-    Turn,
     TypeCount,
 )
-from eventfold.errors import EventfoldError, NotSupported, StoreNotFound
-from eventfold.inlined import Inlined
-from eventfold.mutex import Mutex
-from eventfold.query import Clause, Item, Matcher, Query
-from eventfold.record import Receipt, Stored, receipt
-from eventfold.refusal import built_on_nothing, conflict, id_reused, in_the_future, is_repeat, not_behind, other_epoch
-from eventfold.snapshot import Snapshot
-from eventfold.tag_text import in_utc, is_moment
-from eventfold.watchers import call_all
+from eventfold.ports.refusals import (
+    base_event_missing,
+    conflict,
+    epoch_ended,
+    id_reused,
+    import_gap,
+    in_the_future,
+    is_repeat,
+)
+from eventfold.ports.services import Services
 
 Clock = Callable[[], int]
 T = TypeVar("T")
 
 
 def now_micros() -> int:
-    """The clock: µs since 1970 UTC."""
+    """The current time: µs since 1970 UTC."""
     return _time.time_ns() // 1000
 
 
 class MemoryEngine:
-    """One log in this process's memory. `MemoryEngine.named("x")` gives everyone in the process the same one."""
+    """One log in the memory of this process. `MemoryEngine.named("x")` always returns the same log."""
 
     name = "memory"
     capabilities = Capabilities(blocks=False, durable=False, shared=False)
     default_target = "memory:"
-    _shared: ClassVar[dict[str, MemoryEngine]] = {}
+    _named: ClassVar[dict[str, MemoryEngine]] = {}
 
     def __init__(self, clock: Clock = now_micros) -> None:
         self.store_id = secrets.token_hex(16)
         self.epoch = 1
         self._clock = clock
         self._mutex = Mutex()
-        self._log: list[Stored] = []
-        self._end = 0  # what stands behind it in the log was being written when an exception ended that
+        self._log: list[StoredEvent] = []
+        self._complete_through = 0  # later events belong to an append that an exception interrupted
         self._ids: dict[bytes, int] = {}
         self._tags: dict[str, list[int]] = {}
-        self._moments: dict[str, list[int]] = {}  # by tags in UTC
+        self._moments: dict[str, list[int]] = {}  # by tag, in UTC
         self._types: dict[str, list[int]] = {}
         self._requests: dict[str, Receipt] = {}
-        self._locks: dict[str, str] = {}
+        self._watchers: list[Callable[[], None]] = []
+        self._lock_owners: dict[str, str] = {}
         self._snapshots: dict[str, Snapshot] = {}
-        self._bells: list[Callable[[], None]] = []
+
+    @property
+    def services(self) -> Services:
+        """See the port. Built at each call: if they were stored, the engine would refer to itself."""
+        return Services(
+            lookups=self,
+            snapshots=_Snapshots(self._mutex, self._snapshots),
+            locks=_Locks(self._mutex, self._lock_owners),
+            replication=self,
+        )
 
     @classmethod
     def named(cls, name: str, create: bool = True, **options: Any) -> MemoryEngine:
-        """A new log, or, with a name, the process's log of that name: StoreNotFound if it may not be made."""
-        if not create and name and name not in cls._shared:
+        """A new log, or the process's log with this name.
+
+        Raises StoreNotFound if it is missing and `create` is False.
+        """
+        if not create and name and name not in cls._named:
             raise StoreNotFound(
                 f"There is no log memory:{name} in this process.", "Open it with create=True first, in this process."
             )
-        return cls(**options) if not name else cls._shared.setdefault(name, cls(**options))
+        return cls(**options) if not name else cls._named.setdefault(name, cls(**options))
 
     async def open(self) -> None:
         """See the port. There is nothing to open."""
 
     async def append_many(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
         """See the port."""
-        before = self._end
+        before = self._complete_through
         try:
-            return self._alone(lambda: [self._append(request) for request in requests])
+            return self._run_locked(lambda: [self._append(request) for request in requests])
         finally:
-            if self._end > before:
-                call_all(tuple(self._bells))
+            if self._complete_through > before:
+                call_all(tuple(self._watchers))
 
-    def _alone(self, work: Callable[[], T]) -> T:
-        """Call `work` while nobody else reads or writes here, over appends that are whole."""
-        return self._mutex.run(self._over_whole_appends, work)
+    def _run_locked(self, work: Callable[[], T]) -> T:
+        """Call `work` under the mutex, after any interrupted append was removed."""
+        return self._mutex.run(self._run_on_complete_appends, work)
 
-    def _over_whole_appends(self, work: Callable[[], T]) -> T:
-        if len(self._log) > self._end:
-            self._take_back()
+    def _run_on_complete_appends(self, work: Callable[[], T]) -> T:
+        if len(self._log) > self._complete_through:
+            self._remove_incomplete_append()
         return work()
 
-    def _take_back(self) -> None:
-        """Remove what was not written to its end. May itself be ended at any point, and is then done again."""
-        while len(self._log) > self._end:
+    def _remove_incomplete_append(self) -> None:
+        """Remove an interrupted append. If an exception ends this too, the next call repeats it."""
+        while len(self._log) > self._complete_through:
             last = self._log[-1]
             if self._ids.get(last.id) == last.position:
                 del self._ids[last.id]
@@ -114,31 +133,31 @@ class MemoryEngine:
                     if not positions:
                         index.pop(name, None)
             del self._log[-1]
-        for key in [key for key, done in self._requests.items() if done.last > self._end]:
+        for key in [key for key, done in self._requests.items() if done.last > self._complete_through]:
             del self._requests[key]
 
     def _append(self, request: AppendRequest) -> Outcome:
         try:
-            known = self._known(request)
+            known = self._find_repeat(request)
             if known is not None:
                 return known
             if request.unless and request.epoch not in (None, self.epoch):
-                return other_epoch(request.unless[0], request.epoch, self.epoch)
+                return epoch_ended(request.unless[0], request.epoch, self.epoch)
             for number, clause in enumerate(request.unless):
-                self._judge(clause, number)
+                self._check_clause(clause, number)
         except EventfoldError as refusal:
             return refusal
         first, size = len(self._log) + 1, len(request.events)
         time = max(self._clock(), self._log[-1].time if self._log else 0)
         for offset, new in enumerate(request.events):
-            self._write(new.at(first + offset, time, offset, size))
-        done = receipt(self.store_id, self.epoch, self._log[first - 1 :])
+            self._insert(new.at(first + offset, time, offset, size))
+        done = make_receipt(self.store_id, self.epoch, self._log[first - 1 :])
         if request.key is not None:
             self._requests[request.key] = done
-        self._end = len(self._log)  # one step: from here on it is written
+        self._complete_through = len(self._log)  # one assignment: from here on the append is complete
         return done
 
-    def _known(self, request: AppendRequest) -> Receipt | None:
+    def _find_repeat(self, request: AppendRequest) -> Receipt | None:
         if request.key is not None and (earlier := self._requests.get(request.key)) is not None:
             return msgspec.structs.replace(earlier, repeated=True)
         at = [self._ids.get(event.id) for event in request.events]
@@ -148,24 +167,24 @@ class MemoryEngine:
         stored = [None if position is None else self._log[position - 1] for position in at]
         if not unique or not is_repeat(request.events, stored):
             raise id_reused(request.events, at)
-        done = receipt(self.store_id, self.epoch, [s for s in stored if s is not None])
+        done = make_receipt(self.store_id, self.epoch, [s for s in stored if s is not None])
         if request.key is not None:
             self._requests[request.key] = done
         return msgspec.structs.replace(done, repeated=True)
 
-    def _judge(self, clause: Clause, number: int) -> None:
+    def _check_clause(self, clause: ConditionClause, number: int) -> None:
         if clause.after > len(self._log):
             raise in_the_future(clause, len(self._log))
         after = clause.after
-        if clause.behind is not None:
-            if clause.behind not in self._ids:
-                raise built_on_nothing(clause, number)
-            after = max(after, self._ids[clause.behind])
+        if clause.after_event is not None:
+            if clause.after_event not in self._ids:
+                raise base_event_missing(clause, number)
+            after = max(after, self._ids[clause.after_event])
         found = next(self._positions(clause.query, after, len(self._log)), None)
         if found is not None:
             raise conflict(clause, found, number)
 
-    def _write(self, stored: Stored) -> None:
+    def _insert(self, stored: StoredEvent) -> None:
         self._log.append(stored)
         self._ids[stored.id] = stored.position
         self._types.setdefault(stored.type, []).append(stored.position)
@@ -175,7 +194,7 @@ class MemoryEngine:
                 self._moments.setdefault(in_utc(tag), []).append(stored.position)
 
     def _positions(self, query: Query, after: int, until: int, backwards: bool = False) -> Iterator[int]:
-        """Matching positions in (after, until], in order: the narrowest index, checked by `matches`."""
+        """Matching positions in (after, until], in order: candidates of the smallest index, checked by `matches`."""
         if not query.items:
             yield from range(until, after, -1) if backwards else range(after + 1, until + 1)
             return
@@ -190,28 +209,28 @@ class MemoryEngine:
             if matches(event.type, event.tag_set):
                 yield position
 
-    def _tagged(self, tag: str) -> list[int]:
+    def _positions_of_tag(self, tag: str) -> list[int]:
         return self._moments.get(in_utc(tag), []) if is_moment(tag) else self._tags.get(tag, [])
 
     def _candidates(self, item: Item) -> list[list[int]]:
         if item.tags:
-            return [min(map(self._tagged, item.tags), key=len)]
+            return [min(map(self._positions_of_tag, item.tags), key=len)]
         return [self._types.get(name, []) for name in item.types]
 
     async def read(self, query: Query, span: Span) -> Page:
         """See the port."""
-        return self._alone(lambda: self._read(query, span))
+        return self._run_locked(lambda: self._read(query, span))
 
     def _read(self, query: Query, span: Span) -> Page:
         head = len(self._log)
         until = head if span.until is None else min(span.until, head)
-        events: list[Stored] = []
+        events: list[StoredEvent] = []
         size = 0
         for position in self._positions(query, span.after, until, span.backwards):
             event = self._log[position - 1]
-            if not in_time(event, span):
+            if not is_within_occurred(event, span):
                 continue
-            if (len(events) >= span.limit or size >= PAGE_BYTES) and not same_append(events[-1], event):
+            if (len(events) >= span.limit or size >= PAGE_BYTES) and not is_same_append(events[-1], event):
                 edge = events[-1]
                 return Page(events, edge.position, True)
             events.append(event)
@@ -220,7 +239,7 @@ class MemoryEngine:
 
     async def head(self) -> Head:
         """See the port."""
-        return self._alone(self._head)
+        return self._run_locked(self._head)
 
     def _head(self) -> Head:
         return Head(len(self._log), self._log[-1].time, self._log[-1].id) if self._log else Head(0, 0, b"")
@@ -232,31 +251,27 @@ class MemoryEngine:
             end = len(self._log) if until is None else min(until, len(self._log))
             return sum(1 for _ in self._positions(query, after, end))
 
-        return self._alone(counted)
+        return self._run_locked(counted)
 
     async def position_at(self, time: int) -> int:
         """See the port."""
-        return self._alone(lambda: bisect_right(self._log, time, key=lambda event: event.time))
+        return self._run_locked(lambda: bisect_right(self._log, time, key=lambda event: event.time))
 
     async def event_id(self, position: int) -> bytes | None:
         """See the port."""
-        return self._alone(lambda: self._log[position - 1].id if 0 < position <= len(self._log) else None)
-
-    async def position_of(self, id: bytes) -> int | None:
-        """See the port."""
-        return self._alone(lambda: self._ids.get(id))
+        return self._run_locked(lambda: self._log[position - 1].id if 0 < position <= len(self._log) else None)
 
     async def boundary(self, position: int) -> int:
         """See the port."""
-        return self._alone(lambda: self._log[position - 1].last if 0 < position <= len(self._log) else position)
+        return self._run_locked(lambda: self._log[position - 1].last if 0 < position <= len(self._log) else position)
 
-    async def request(self, key: str) -> Receipt | None:
+    async def receipt_of(self, key: str) -> Receipt | None:
         """See the port."""
-        return self._alone(lambda: self._requests.get(key))
+        return self._run_locked(lambda: self._requests.get(key))
 
     async def types(self) -> list[TypeCount]:
         """See the port."""
-        return self._alone(
+        return self._run_locked(
             lambda: [TypeCount(name, len(at), at[0], at[-1]) for name, at in sorted(self._types.items())]
         )
 
@@ -269,118 +284,111 @@ class MemoryEngine:
             found = [(name, self._tags[name]) for name in names[start : start + limit] if name.startswith(prefix)]
             return [TagCount(name, len(at), at[0], at[-1]) for name, at in found]
 
-        return self._alone(counted)
-
-    async def keys(self, after: str = "", limit: int = 1000) -> list[tuple[str, int]]:
-        """See the port."""
-
-        def listed() -> list[tuple[str, int]]:
-            names = sorted(name for name in self._requests if name > after)[:limit]
-            return [(name, self._requests[name].first) for name in names]
-
-        return self._alone(listed)
-
-    async def adopt(self, events: Sequence[Stored], keys: Sequence[tuple[str, int]] = ()) -> None:
-        """See the port."""
-        self._alone(lambda: self._adopt(events, keys))
-        call_all(tuple(self._bells))
-
-    def _adopt(self, events: Sequence[Stored], keys: Sequence[tuple[str, int]]) -> None:
-        if events and events[0].position != len(self._log) + 1:
-            raise not_behind(len(self._log), events[0].position)
-        for stored in events:
-            self._write(stored)
-        for key, first in keys:
-            size = self._log[first - 1].size
-            self._requests[key] = receipt(self.store_id, self.epoch, self._log[first - 1 : first - 1 + size])
-        self._end = len(self._log)
-
-    async def succeed(self, store_id: str, epoch: int) -> None:
-        """See the port."""
-        if self._log:
-            raise not_behind(len(self._log), 1)
-        self.store_id, self.epoch = store_id, epoch
-
-    async def snapshot(self, key: str) -> Snapshot | None:
-        """See the port."""
-        return self._snapshots.get(key)
-
-    async def keep_snapshot(self, key: str, snapshot: Snapshot) -> None:
-        """See the port."""
-        self._snapshots[key] = snapshot
-
-    async def drop_snapshots(self, prefix: str = "") -> int:
-        """See the port."""
-
-        def dropped() -> int:
-            found = [key for key in self._snapshots if key.startswith(prefix)]
-            for key in found:
-                del self._snapshots[key]
-            return len(found)
-
-        return self._alone(dropped)
-
-    async def try_lock(self, name: str, owner: str) -> str | None:
-        """See the port."""
-
-        def taken() -> str | None:
-            if name in self._locks:
-                return self._locks[name]
-            self._locks[name] = owner
-            return None
-
-        return self._alone(taken)
-
-    async def unlock(self, name: str) -> None:
-        """See the port."""
-        self._locks.pop(name, None)
-
-    def fold_with(self, folder: Folder) -> None:
-        """See the port."""
-        raise self._no_inline()
-
-    async def inlined(self) -> list[Inlined]:
-        """See the port."""
-        return []
-
-    async def in_turn(self, work: Callable[[Turn], Awaitable[None]]) -> None:
-        """See the port."""
-        raise self._no_inline()
-
-    def _no_inline(self) -> NotSupported:
-        return NotSupported(
-            "A log in memory folds no read models within its appends.",
-            "Keep it in a SQLite file for that.",
-            engine=self.name,
-            capability="inline",
-        )
+        return self._run_locked(counted)
 
     async def stats(self) -> dict[str, Any]:
         """See the port."""
         return {"engine": self.name, "events": len(self._log), "types": len(self._types), "tags": len(self._tags)}
 
-    def watch(self, ring: Callable[[], None]) -> Callable[[], None]:
+    def watch(self, notify: Callable[[], None]) -> Callable[[], None]:
         """See the port."""
-        self._bells.append(ring)
+        self._watchers.append(notify)
 
         def stop() -> None:
-            if ring in self._bells:
-                self._bells.remove(ring)
+            if notify in self._watchers:
+                self._watchers.remove(notify)
 
         return stop
 
     async def close(self) -> None:
-        """See the port. The log stays for whoever else has it by name."""
+        """See the port. A named log stays in memory."""
+
+    # Services: look-ups, replication
+
+    async def position_of(self, id: bytes) -> int | None:
+        """See services.Lookups."""
+        return self._run_locked(lambda: self._ids.get(id))
+
+    async def keys(self, after: str = "", limit: int = 1000) -> list[tuple[str, int]]:
+        """See services.Replication."""
+
+        def listed() -> list[tuple[str, int]]:
+            names = sorted(name for name in self._requests if name > after)[:limit]
+            return [(name, self._requests[name].first) for name in names]
+
+        return self._run_locked(listed)
+
+    async def import_events(self, events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]] = ()) -> None:
+        """See services.Replication."""
+        self._run_locked(lambda: self._import(events, keys))
+        call_all(tuple(self._watchers))
+
+    def _import(self, events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]]) -> None:
+        if events and events[0].position != len(self._log) + 1:
+            raise import_gap(len(self._log), events[0].position)
+        for stored in events:
+            self._insert(stored)
+        for key, first in keys:
+            size = self._log[first - 1].size
+            self._requests[key] = make_receipt(self.store_id, self.epoch, self._log[first - 1 : first - 1 + size])
+        self._complete_through = len(self._log)
+
+    async def take_identity(self, store_id: str, epoch: int) -> None:
+        """See services.Replication."""
+        if self._log:
+            raise import_gap(len(self._log), 1)
+        self.store_id, self.epoch = store_id, epoch
 
 
-def in_time(event: Stored, span: Span) -> bool:
-    """Whether an event lies within the business's time that a span asks for."""
+class _Snapshots:
+    """See services.Snapshots."""
+
+    def __init__(self, mutex: Mutex, by_key: dict[str, Snapshot]) -> None:
+        self._mutex, self._by_key = mutex, by_key
+
+    async def get(self, key: str) -> Snapshot | None:
+        return self._by_key.get(key)
+
+    async def put(self, key: str, snapshot: Snapshot) -> None:
+        self._by_key[key] = snapshot
+
+    async def delete_prefix(self, prefix: str = "") -> int:
+        return self._mutex.run(self._delete_prefix, prefix)
+
+    def _delete_prefix(self, prefix: str) -> int:
+        found = [key for key in self._by_key if key.startswith(prefix)]
+        for key in found:
+            del self._by_key[key]
+        return len(found)
+
+
+class _Locks:
+    """See services.Locks. They hold within this process, like the log."""
+
+    def __init__(self, mutex: Mutex, owners: dict[str, str]) -> None:
+        self._mutex, self._owners = mutex, owners
+
+    async def try_acquire(self, name: str, owner: str) -> str | None:
+        return self._mutex.run(self._try_acquire, name, owner)
+
+    def _try_acquire(self, name: str, owner: str) -> str | None:
+        if name in self._owners:
+            return self._owners[name]
+        self._owners[name] = owner
+        return None
+
+    async def release(self, name: str) -> None:
+        self._owners.pop(name, None)
+
+
+def is_within_occurred(event: StoredEvent, span: Span) -> bool:
+    """Whether the time at which an event occurred is within the bounds of a span."""
     moment = event.time if event.occurred is None else event.occurred
     return (span.occurred_since is None or moment >= span.occurred_since) and (
         span.occurred_until is None or moment <= span.occurred_until
     )
 
 
-def same_append(a: Stored, b: Stored) -> bool:
-    """Whether two events were written together."""
+def is_same_append(a: StoredEvent, b: StoredEvent) -> bool:
+    """Whether two events belong to the same append."""
     return a.first == b.first

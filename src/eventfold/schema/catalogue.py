@@ -1,6 +1,6 @@
-"""Room: the event catalogue, a page for people: what events there are, their fields, who decides and projects them.
+"""The event catalogue, a page for people: all events, their fields, and the code that decides and projects them.
 
-Knows: declared classes. Does not know: how it is found who has to do with them (who.py does), files.
+Knows: declared classes. Does not know: how the code that uses an event is found (usage.py does), files.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ import re
 from collections.abc import Iterable
 from typing import Any, cast
 
-from eventfold.schema.compare import kind_of
-from eventfold.schema.describe import describe, types_of
-from eventfold.schema.who import Who, who_of
-from eventfold.upcast import chain_of, ends_of
+from eventfold.core.upcast import current_classes, version_chain
+from eventfold.schema.compare import describe_type
+from eventfold.schema.describe import describe, event_classes
+from eventfold.schema.usage import EventUsage, find_usage
 
 
 def catalogue(modules: Iterable[str]) -> str:
     """The catalogue as Markdown."""
     wanted = list(modules)
-    classes, who = types_of(wanted), who_of(wanted)
+    classes, who = event_classes(wanted), find_usage(wanted)
     lines = ["# Event catalogue", "", "| event | version | tags | what it says |", "|---|---|---|---|"]
     for cls in classes:
         one = describe(cls)
         first = _cell(one.doc.partition("\n")[0])
         lines.append(
-            f"| [{one.type}](#{_anchor(one.type, one.version)}) | {one.version} | {_tags(one.tags)} | {first} |"
+            f"| [{one.type}](#{_anchor(one.type, one.version)}) | {one.version} | {_tag_list(one.tags)} | {first} |"
         )
     for cls in classes:
         one = describe(cls)
@@ -35,29 +35,31 @@ def catalogue(modules: Iterable[str]) -> str:
         if one.aliases:
             lines += [f"Also stored as {', '.join(f'`{a}`' for a in one.aliases)}.", ""]
         if one.upcast:
-            lines += [f"Read as {' → '.join(chain_of(cls)[1:])}.", ""]
+            lines += [f"Read as {' → '.join(version_chain(cls)[1:])}.", ""]
         lines += ["| field | type | required | tag |", "|---|---|---|---|"]
         required = one.schema.get("required", [])
         for field, schema in cast("dict[str, Any]", one.schema.get("properties", {})).items():
             tag = f"`{one.tags[field]}:…`" if field in one.tags else ""
-            lines.append(f"| `{field}` | {_cell(kind_of(schema))} | {'yes' if field in required else 'no'} | {tag} |")
+            lines.append(
+                f"| `{field}` | {_cell(describe_type(schema))} | {'yes' if field in required else 'no'} | {tag} |"
+            )
         if one.unknown != "ignored":
             lines += ["", f"Stored fields that it does not know are {one.unknown}."]
-        if ends_of(cls) == (cls,):  # else its readers are those of what it is read as
-            lines += ["", _who(who[cls])]
+        if current_classes(cls) == (cls,):  # an upcast event is used as the class it is read as
+            lines += ["", _usage_sentences(who[cls])]
         lines += ["", f"Declared in `{one.source}`."]
     return "\n".join(lines) + "\n"
 
 
-def as_html(markdown: str, title: str = "Event catalogue") -> str:
-    """The catalogue's own Markdown as one HTML page that needs nothing else. Not a general converter."""
+def to_html(markdown: str, title: str = "Event catalogue") -> str:
+    """The catalogue as one HTML page without other files. It converts only the Markdown that `catalogue` writes."""
     body: list[str] = []
     table = False
     for line in markdown.splitlines():
         if line.startswith("|"):
             if set(line) <= set("|-"):
                 continue
-            cells = [_inline(cell.strip().replace("\\|", "|")) for cell in re.split(r"(?<!\\)\|", line[1:-1])]
+            cells = [_inline_html(cell.strip().replace("\\|", "|")) for cell in re.split(r"(?<!\\)\|", line[1:-1])]
             mark = "td" if table else "th"
             body.append(
                 ("" if table else "<table>") + "<tr>" + "".join(f"<{mark}>{c}</{mark}>" for c in cells) + "</tr>"
@@ -69,11 +71,11 @@ def as_html(markdown: str, title: str = "Event catalogue") -> str:
             table = False
         if line.startswith("## "):
             name, _, version = line[3:].rpartition(" v")
-            body.append(f'<h2 id="{_anchor(name, int(version))}">{_inline(line[3:])}</h2>')
+            body.append(f'<h2 id="{_anchor(name, int(version))}">{_inline_html(line[3:])}</h2>')
         elif line.startswith("# "):
-            body.append(f"<h1>{_inline(line[2:])}</h1>")
+            body.append(f"<h1>{_inline_html(line[2:])}</h1>")
         elif line:
-            body.append(f"<p>{_inline(line)}</p>")
+            body.append(f"<p>{_inline_html(line)}</p>")
     if table:
         body.append("</table>")
     return _PAGE.format(title=html.escape(title), body="\n".join(body))
@@ -98,7 +100,7 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def _inline(text: str) -> str:
+def _inline_html(text: str) -> str:
     parts = html.escape(text).split("`")
     for index in range(1, len(parts), 2):
         parts[index] = f"<code>{parts[index]}</code>"
@@ -113,19 +115,19 @@ def _anchor(name: str, version: int) -> str:
     return f"{name}-v{version}".lower().replace(" ", "-").replace(".", "")
 
 
-def _tags(tags: dict[str, str]) -> str:
+def _tag_list(tags: dict[str, str]) -> str:
     return ", ".join(f"`{key}`" for key in tags.values())
 
 
-def _who(who: Who) -> str:
-    """A sentence for each relation there is; that nobody decides or folds an event is worth a sentence, too."""
-    said = [f"Decided by {_names(who.decide)}.", f"Folded by {_names(who.fold)}."]
+def _usage_sentences(who: EventUsage) -> str:
+    """A sentence for each kind of use; also if no code decides or folds the event."""
+    said = [f"Decided by {_name_list(who.decide)}.", f"Folded by {_name_list(who.fold)}."]
     if who.project:
-        said.append(f"Projected by {_names(who.project)}.")
+        said.append(f"Projected by {_name_list(who.project)}.")
     if who.react:
-        said.append(f"Reacted to by {_names(who.react)}.")
+        said.append(f"Reacted to by {_name_list(who.react)}.")
     return " ".join(said)
 
 
-def _names(found: set[str]) -> str:
+def _name_list(found: set[str]) -> str:
     return ", ".join(f"`{name}`" for name in sorted(found)) if found else "nothing here"

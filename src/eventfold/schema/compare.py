@@ -1,7 +1,7 @@
-"""Room: which change of a schema breaks the reading of old events, and what to write instead.
+"""Which changes of a schema are breaking for stored events, and what to write instead.
 
-The question is always the same: can today's classes read every event the locked ones have written, and does
-a query by tag still find what it found? Knows: lock files as data. Does not know: classes, files.
+A change is breaking if the present classes cannot read an event that the locked ones have written, or a query by tag no
+longer finds it. Knows: lock files as data. Does not know: classes, files.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Any, cast
 
 import msgspec
 
-from eventfold.schema.stub import stub
+from eventfold.schema.stub import upcaster_stub
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One difference. `breaking`: old events would not be read, or not found. `write`, `code`: what mends it."""
+    """One difference. `breaking`: old events would not be read, or not found. `write`, `code`: how to fix it."""
 
     type: str
     version: int
@@ -28,157 +28,175 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 def compare(locked: dict[str, Any], current: dict[str, Any]) -> list[Finding]:
     """Every difference between two locks, breaking ones first."""
-    found = list(_types(locked["types"], current["types"]))
+    found = list(_compare_types(locked["types"], current["types"]))
     found.sort(key=lambda f: (not f.breaking, f.type, f.version, f.field or ""))
     said = set[str]()
-    for index, each in enumerate(found):  # the same code once: several fields are mended by one upcaster
+    for index, each in enumerate(found):  # one upcaster fixes several fields: show its code once
         if each.code in said:
             found[index] = msgspec.structs.replace(each, code="")
         said.add(each.code)
     return found
 
 
-def _types(locked: dict[str, Any], current: dict[str, Any]) -> Iterator[Finding]:
+def _compare_types(locked: dict[str, Any], current: dict[str, Any]) -> Iterator[Finding]:
     renamed = {alias: name for name, entry in current.items() for alias in entry["aliases"]}
     for name, entry in locked.items():
         now = current.get(name)
         if now is None and name in renamed:
-            yield _note(name, 0, None, f"is now called {renamed[name]}, which reads it by an alias")
+            yield _compatible(name, 0, None, f"is now called {renamed[name]}, which reads it by an alias")
             now = current[renamed[name]]
         if now is None:
-            yield _break(
+            yield _breaking(
                 name,
                 0,
                 None,
-                "has no class any more",
-                f'Keep the class, or give the one that takes its place aliases=("{name}",).',
+                "has no class now",
+                f'Keep the class, or give its replacement aliases=("{name}",).',
             )
             continue
-        yield from _versions(name, entry["versions"], now["versions"])
+        yield from _compare_versions(name, entry["versions"], now["versions"])
     for name in current.keys() - locked.keys():
         if not any(alias in locked for alias in current[name]["aliases"]):
-            yield _note(name, 0, None, "is new")
+            yield _compatible(name, 0, None, "is new")
 
 
-def _versions(name: str, locked: dict[str, Any], current: dict[str, Any]) -> Iterator[Finding]:
+def _compare_versions(name: str, locked: dict[str, Any], current: dict[str, Any]) -> Iterator[Finding]:
     newest = max(map(int, current))
     for version, old in sorted(locked.items(), key=lambda pair: int(pair[0])):
         number = int(version)
         same = current.get(version)
         if same is not None:
-            yield from _fields(name, number, old, same)
+            yield from _compare_fields(name, number, old, same)
             if number < newest and not same["upcast"]:
-                yield _break(
-                    name, number, None, "has no upcaster that leads on", "Write the upcaster.", stub(name, number, old)
+                yield _breaking(
+                    name,
+                    number,
+                    None,
+                    "has no upcaster to the next version",
+                    "Write the upcaster.",
+                    upcaster_stub(name, number, old),
                 )
             continue
         if number > newest:
-            yield _break(name, number, None, f"is newer than version {newest} of today", "Never lower a version.")
+            yield _breaking(
+                name, number, None, f"is newer than the present version {newest}", "Do not lower the version."
+            )
             continue
         chained = any(entry["upcast"] for entry in current.values())
-        weak = list(_fields(name, number, old, current[str(newest)]))
+        weak = list(_compare_fields(name, number, old, current[str(newest)]))
         if chained or any(f.breaking for f in weak):
-            yield _break(
+            yield _breaking(
                 name,
                 number,
                 None,
-                "has no class of its version any more",
-                "Keep the old class, and an upcaster from it.",
-                stub(name, number, old),
+                "has no class of its version now",
+                "Keep the old class, and write an upcaster from it.",
+                upcaster_stub(name, number, old),
             )
         else:
-            yield _note(name, number, None, f"is read as version {newest}, which fits it")
+            yield _compatible(name, number, None, f"is read as version {newest}, which accepts it")
     for version in current.keys() - locked.keys():
-        yield _note(name, int(version), None, "is a new version")
+        yield _compatible(name, int(version), None, "is a new version")
 
 
-def _fields(name: str, version: int, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Finding]:
+def _compare_fields(name: str, version: int, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Finding]:
     was, now = old["fields"], new["fields"]
     for field in now.keys() - was.keys():
         if field in new["required"]:
-            yield _break(
+            yield _breaking(
                 name,
                 version,
                 field,
-                "is new and required, and old events have none",
+                "is new and required, and old events do not have it",
                 f"Give it a default, or raise the version to {version + 1} and write an upcaster.",
-                stub(name, version, old),
+                upcaster_stub(name, version, old),
             )
         else:
-            yield _note(name, version, field, "is new, and has a default for old events")
+            yield _compatible(name, version, field, "is new, and has a default for old events")
     unknown = new.get("unknown", "ignored")
     for field in was.keys() - now.keys():
         if unknown == "refused":
-            yield _break(
+            yield _breaking(
                 name,
                 version,
                 field,
-                "is gone, and the class refuses stored fields that it does not know",
-                "Keep the field, or take forbid_unknown_fields=True away.",
+                "is removed, and the class refuses unknown stored fields",
+                "Keep the field, or remove forbid_unknown_fields=True.",
             )
         else:
-            yield _note(name, version, field, f"is gone; its old values stay in the log and are {unknown}")
-    if unknown == "refused" != old.get("unknown"):
-        yield _note(name, version, None, "refuses unknown fields from now on; scan your log for fields of former years")
-    elif unknown != old.get("unknown", "ignored"):
-        yield _note(name, version, None, f"has unknown fields {unknown} from now on")
+            yield _compatible(name, version, field, f"is removed; its old values stay in the log and are {unknown}")
+    yield from _compare_unknown_fields(name, version, old, unknown)
     for field in was.keys() & now.keys():
-        if not _reads(now[field], was[field]):
-            place, before, after = _misfit(now[field], was[field], field)
-            yield _break(
+        if not _accepts(now[field], was[field]):
+            place, before, after = _locate_misfit(now[field], was[field], field)
+            yield _breaking(
                 name,
                 version,
                 place,
                 f"was {before} and is {after}",
                 f"Keep reading the old type, or raise the version to {version + 1} and write an upcaster.",
-                stub(name, version, old),
+                upcaster_stub(name, version, old),
             )
-        elif _plain(now[field]) != _plain(was[field]):
-            yield _note(
-                name, version, field, f"was {kind_of(was[field])} and is {kind_of(now[field])}, which reads it too"
+        elif _without_default(now[field]) != _without_default(was[field]):
+            yield _compatible(
+                name,
+                version,
+                field,
+                f"was {describe_type(was[field])} and is {describe_type(now[field])}, which accepts it too",
             )
         elif field not in new["required"] and now[field].get("default") != was[field].get("default", ...):
             if field not in old["required"]:
                 before, after = was[field].get("default"), now[field].get("default")
-                yield _note(
-                    name, version, field, f"has the default {after!r}, was {before!r}: events without it mean that now"
+                yield _compatible(
+                    name,
+                    version,
+                    field,
+                    f"has the default {after!r}, was {before!r}: events without it get the new one",
                 )
             else:
-                yield _note(name, version, field, "has a default now; every stored event has a value")
+                yield _compatible(name, version, field, "now has a default; every stored event has a value")
         if field in new["required"] and field not in old["required"]:
-            yield _note(name, version, field, "lost its default; every stored event has a value")
-    yield from _tags(name, version, old, new)
+            yield _compatible(name, version, field, "lost its default; every stored event has a value")
+    yield from _compare_tags(name, version, old, new)
 
 
-def _tags(name: str, version: int, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Finding]:
+def _compare_unknown_fields(name: str, version: int, old: dict[str, Any], unknown: str) -> Iterator[Finding]:
+    if unknown == "refused" != old.get("unknown"):
+        what = "now refuses unknown fields; scan your log for fields of earlier versions"
+        yield _compatible(name, version, None, what)
+    elif unknown != old.get("unknown", "ignored"):
+        yield _compatible(name, version, None, f"now has unknown fields {unknown}")
+
+
+def _compare_tags(name: str, version: int, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Finding]:
     for field in old["tags"].keys() | new["tags"].keys():
         before, after = old["tags"].get(field), new["tags"].get(field)
         if before is None and after is not None:
-            yield _note(name, version, field, f"is tagged {after!r} from now on; older events are not found by it")
+            yield _compatible(name, version, field, f"is now tagged {after!r}; older events are not found by it")
         elif before != after:
             now = f"tagged {after!r}" if after else "no tag"
-            yield _break(
+            yield _breaking(
                 name,
                 version,
                 field,
-                f"was tagged {before!r} and is {now} now: queries would miss events",
+                f"was tagged {before!r} and is {now} now: queries would miss old events",
                 'Keep the tag key: a new name for the field takes Annotated[…, ef.tag("' + str(before) + '")].',
             )
 
 
-def _reads(new: Any, old: Any) -> bool:
+def _accepts(new: Any, old: Any) -> bool:
     """Whether a value written under the old schema is accepted by the new one."""
     if new == old or new == {}:
         return True
     olds = _alternatives(old)
     if len(olds) > 1:
-        return all(_reads(new, each) for each in olds)
+        return all(_accepts(new, each) for each in olds)
     if any(each == olds[0] for each in _alternatives(new)):
         return True
-    return any(_one_reads(each, olds[0]) for each in _alternatives(new))
+    return any(_accepts_one(each, olds[0]) for each in _alternatives(new))
 
 
-def _one_reads(new: dict[str, Any], old: dict[str, Any]) -> bool:
+def _accepts_one(new: dict[str, Any], old: dict[str, Any]) -> bool:
     if "enum" in old:
         return "enum" in new and set(map(str, old["enum"])) <= set(map(str, new["enum"]))
     if new.get("type") == "number" and old.get("type") == "integer":
@@ -186,19 +204,19 @@ def _one_reads(new: dict[str, Any], old: dict[str, Any]) -> bool:
     if new.get("type") != old.get("type") or new.get("format") != old.get("format") or "enum" in new:
         return False
     if new.get("type") == "array":
-        return _reads(new.get("items", {}), old.get("items", {})) and _limits_read(new, old)
+        return _accepts(new.get("items", {}), old.get("items", {})) and _limits_accept(new, old)
     if new.get("type") == "object" and ("properties" in new or "properties" in old):
         was, now = old.get("properties", {}), new.get("properties", {})
         if new.get("additionalProperties") is False and was.keys() - now.keys():
             return False
-        fits = all(_reads(now[name], was[name]) for name in was.keys() & now.keys())
+        fits = all(_accepts(now[name], was[name]) for name in was.keys() & now.keys())
         return fits and not (set(new.get("required", ())) - was.keys())
     if new.get("type") == "object":
-        return _reads(new.get("additionalProperties", {}), old.get("additionalProperties", {}))
-    return _limits_read(new, old)
+        return _accepts(new.get("additionalProperties", {}), old.get("additionalProperties", {}))
+    return _limits_accept(new, old)
 
 
-def _limits_read(new: dict[str, Any], old: dict[str, Any]) -> bool:
+def _limits_accept(new: dict[str, Any], old: dict[str, Any]) -> bool:
     """Whether no limit became tighter."""
     for key in ("minimum", "exclusiveMinimum", "minLength", "minItems"):
         if key in new and not (key in old and new[key] <= old[key]):
@@ -209,31 +227,31 @@ def _limits_read(new: dict[str, Any], old: dict[str, Any]) -> bool:
     return all(new.get(key) in (None, old.get(key)) for key in ("pattern", "multipleOf"))
 
 
-def _misfit(new: Any, old: Any, place: str) -> tuple[str, str, str]:
-    """Where a value of the old schema does not fit the new one, as deep as can be told, and what was and is there."""
+def _locate_misfit(new: Any, old: Any, place: str) -> tuple[str, str, str]:
+    """Where a value of the old schema does not fit the new one, as deep as possible, with the old and the new type."""
     was, now = old.get("properties"), new.get("properties")
     if was and now:
         for name in was.keys() & now.keys():
-            if not _reads(now[name], was[name]):
-                return _misfit(now[name], was[name], f"{place}.{name}")
+            if not _accepts(now[name], was[name]):
+                return _locate_misfit(now[name], was[name], f"{place}.{name}")
         for name in set(new.get("required", ())) - was.keys():
             return f"{place}.{name}", "not there", "required"
         for name in was.keys() - now.keys():
-            return f"{place}.{name}", kind_of(was[name]), "refused as unknown"
-    if "items" in old and "items" in new and not _reads(new["items"], old["items"]):
-        return _misfit(new["items"], old["items"], f"{place}[]")
-    before, after = kind_of(old), kind_of(new)
+            return f"{place}.{name}", describe_type(was[name]), "refused as unknown"
+    if "items" in old and "items" in new and not _accepts(new["items"], old["items"]):
+        return _locate_misfit(new["items"], old["items"], f"{place}[]")
+    before, after = describe_type(old), describe_type(new)
     if before == after:
         before, after = f"{before} with {_limits(old)}", f"{after} with {_limits(new)}"
     return place, before, after
 
 
 def _limits(schema: dict[str, Any]) -> str:
-    told = {key: value for key, value in schema.items() if key not in ("type", "format", "default", "items")}
-    return ", ".join(f"{key} {value}" for key, value in told.items()) or "no limit"
+    limits = {key: value for key, value in schema.items() if key not in ("type", "format", "default", "items")}
+    return ", ".join(f"{key} {value}" for key, value in limits.items()) or "no limit"
 
 
-def _plain(schema: dict[str, Any]) -> dict[str, Any]:
+def _without_default(schema: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in schema.items() if key != "default"}
 
 
@@ -246,24 +264,24 @@ def _alternatives(schema: Any) -> list[dict[str, Any]]:
     return [{key: value for key, value in plain.items() if key != "default"}]
 
 
-def kind_of(schema: Any) -> str:
-    """A field's type in a word or two, for people."""
+def describe_type(schema: Any) -> str:
+    """A field's type in a few words."""
     names: list[str] = []
     for each in _alternatives(schema):
         if "enum" in each:
             names.append("one of " + ", ".join(map(str, each["enum"])))
         elif each.get("type") == "array":
-            names.append(f"list of {kind_of(each['items'])}" if each.get("items") else "list")
+            names.append(f"list of {describe_type(each['items'])}" if each.get("items") else "list")
         elif each.get("type") == "object" and each.get("additionalProperties"):
-            names.append(f"dict of {kind_of(each['additionalProperties'])}")
+            names.append(f"dict of {describe_type(each['additionalProperties'])}")
         else:
             names.append(each.get("format") or each.get("type") or "anything")
     return " or ".join(dict.fromkeys(names))
 
 
-def _break(type: str, version: int, field: str | None, what: str, write: str, code: str = "") -> Finding:
+def _breaking(type: str, version: int, field: str | None, what: str, write: str, code: str = "") -> Finding:
     return Finding(type=type, version=version, field=field, what=what, breaking=True, write=write, code=code)
 
 
-def _note(type: str, version: int, field: str | None, what: str) -> Finding:
+def _compatible(type: str, version: int, field: str | None, what: str) -> Finding:
     return Finding(type=type, version=version, field=field, what=what, breaking=False)

@@ -1,6 +1,6 @@
-"""Room: an event class as plain data: its name, version, fields as JSON Schema, tags, and where it leads on to.
+"""An event class as plain data: its name, version, fields as JSON Schema, tags, and the classes it is upcast to.
 
-Knows: msgspec's and pydantic's schemas. Does not know: which change is a break (compare does).
+Knows: msgspec's and pydantic's schemas. Does not know: which change is breaking (compare.py does).
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ from typing import Any, cast
 
 import msgspec
 
+from eventfold.core.event import classes_named, declaration_of, known_names
+from eventfold.core.tags import tag_fields
+from eventfold.core.unknown_fields import unknown_field_of
+from eventfold.core.upcast import upcaster_from
 from eventfold.errors import InvalidInput
-from eventfold.event import classes_named, declared, known_names, tag_fields
-from eventfold.unknown import keeper_of
-from eventfold.upcast import step_from
 
 LOCK_FORMAT = 1
 
 
-class Described(msgspec.Struct, frozen=True, kw_only=True):
+class EventDescription(msgspec.Struct, frozen=True, kw_only=True):
     """One version of one event type. `tags`: field -> tag key; `upcast`: names of the classes it is read as.
 
-    `unknown`: what becomes of stored fields that the class does not know: "ignored", "kept" or "refused".
+    `unknown`: the treatment of stored fields that the class does not have: "ignored", "kept" or "refused".
     """
 
     type: str
@@ -37,7 +38,7 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
     source: str = ""
 
 
-def types_of(modules: Iterable[str] = ()) -> list[type]:
+def event_classes(modules: Iterable[str] = ()) -> list[type]:
     """The event classes declared in these modules and packages (none given: all known), by name and version."""
     wanted = tuple(modules)
     found = {
@@ -46,13 +47,13 @@ def types_of(modules: Iterable[str] = ()) -> list[type]:
         for cls in classes_named(name)
         if not wanted or any(cls.__module__ == m or cls.__module__.startswith(m + ".") for m in wanted)
     }
-    return sorted(found, key=lambda cls: (declared(cls).type, declared(cls).version, cls.__qualname__))
+    return sorted(found, key=lambda cls: (declaration_of(cls).type, declaration_of(cls).version, cls.__qualname__))
 
 
-def describe(cls: type) -> Described:
+def describe(cls: type) -> EventDescription:
     """One event class as data. Raises InvalidInput if its fields have no JSON Schema."""
-    name = declared(cls)
-    step = step_from(cls)
+    name = declaration_of(cls)
+    step = upcaster_from(cls)
     try:
         if hasattr(cls, "model_json_schema"):
             raw = cast("dict[str, Any]", cast(Any, cls).model_json_schema())
@@ -63,13 +64,13 @@ def describe(cls: type) -> Described:
             f"The fields of {cls.__qualname__} have no JSON Schema: {error}.", "Annotate them with JSON-like types."
         ) from error
     hints = typing.get_type_hints(cls, include_extras=True)
-    schema = _inlined(raw, raw.get("$defs", {}))
-    keeper = keeper_of(hints)
+    schema = _inline_definitions(raw, raw.get("$defs", {}))
+    keeper = unknown_field_of(hints)
     unknown = "refused" if schema.get("additionalProperties") is False else "ignored"
     if keeper is not None:
-        del schema["properties"][keeper]  # what it keeps stands beside the other fields
+        del schema["properties"][keeper]  # the unknown fields are stored beside the others
         unknown = "kept"
-    return Described(
+    return EventDescription(
         type=name.type,
         version=name.version,
         aliases=name.aliases,
@@ -82,10 +83,10 @@ def describe(cls: type) -> Described:
     )
 
 
-def lock_of(classes: Iterable[type]) -> dict[str, Any]:
-    """What is kept in the user's repository: every version of every type, without what may change freely.
+def build_lock(classes: Iterable[type]) -> dict[str, Any]:
+    """The content of a lock file: every version of every type, without what may change freely.
 
-    Documentation and source places are left out, so that the file changes when, and only when, a schema does.
+    Documentation and source locations are omitted, so that the file changes if and only if a schema changes.
     """
     types: dict[str, dict[str, Any]] = {}
     for described in map(describe, classes):
@@ -95,7 +96,7 @@ def lock_of(classes: Iterable[type]) -> dict[str, Any]:
         if key in versions["versions"]:
             raise InvalidInput(
                 f"Two classes are {described.type} version {key}; one is {described.source}.",
-                "Give one of them a name or a version of its own.",
+                "Give one of them another name or version.",
                 type=described.type,
             )
         entry = versions["versions"][key] = {
@@ -114,10 +115,10 @@ def _doc(cls: type) -> str:
     return "" if text == inspect.getdoc(cls.__base__ or object) else text
 
 
-def _inlined(schema: Any, definitions: dict[str, Any], above: tuple[str, ...] = ()) -> Any:
+def _inline_definitions(schema: Any, definitions: dict[str, Any], above: tuple[str, ...] = ()) -> Any:
     """A schema with its definitions in place, so that a change inside one shows where it is used."""
     if isinstance(schema, list):
-        return [_inlined(each, definitions, above) for each in cast("list[Any]", schema)]
+        return [_inline_definitions(each, definitions, above) for each in cast("list[Any]", schema)]
     if not isinstance(schema, dict):
         return schema
     plain = cast("dict[str, Any]", schema)
@@ -125,13 +126,13 @@ def _inlined(schema: Any, definitions: dict[str, Any], above: tuple[str, ...] = 
     if isinstance(reference, str):
         name = reference.rpartition("/")[2]
         if name in above:
-            return {"$ref": name}  # a type that holds itself
+            return {"$ref": name}  # a recursive type
         rest = {key: value for key, value in plain.items() if key != "$ref"}
-        return _inlined(definitions.get(name, {}), definitions, (*above, name)) | rest
-    return {key: _inlined(each, definitions, above) for key, each in _meaning(plain)}
+        return _inline_definitions(definitions.get(name, {}), definitions, (*above, name)) | rest
+    return {key: _inline_definitions(each, definitions, above) for key, each in _relevant_items(plain)}
 
 
-def _meaning(schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def _relevant_items(schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     for key, value in schema.items():
         if key not in ("$defs", "title", "description"):
             yield key, value

@@ -1,6 +1,6 @@
-"""Room: a whole log read through today's classes: what no longer fits, by type, version and field.
+"""A whole log read with the present classes: events that do not fit, by type, version and field.
 
-Knows: the store. Does not know: who shows the findings. One misfit is never the end of the scan.
+Knows: the store. Does not know: how misfits are shown. A misfit does not end the scan.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from eventfold.store import Store
 
 
 class Misfit(msgspec.Struct, kw_only=True):
-    """One way in which stored events no longer fit: how many, and the first of them."""
+    """A reason why stored events do not fit, their number, and the first of them."""
 
     type: str
     version: int
@@ -26,7 +26,7 @@ class Misfit(msgspec.Struct, kw_only=True):
 
 
 class Scan(msgspec.Struct, kw_only=True):
-    """What a scan came to: events read, how many of each type and version, and the misfits."""
+    """The result of a scan: the number of events, in all and of each type and version, and the misfits."""
 
     events: int = 0
     types: dict[str, int] = {}
@@ -34,12 +34,12 @@ class Scan(msgspec.Struct, kw_only=True):
 
     @property
     def fits(self) -> bool:
-        """Whether every event can be read by today's classes."""
+        """Whether every event can be read by the present classes."""
         return not self.misfits
 
 
 def scan(store: Store, progress: Callable[[int], None] | None = None, every: int = 10_000) -> Scan:
-    """Read everything; `progress` is called with the count so far, every `every` events."""
+    """Read the whole log; `progress` is called with the count so far, every `every` events."""
     result = Scan()
     found: dict[tuple[str, int, str, str], Misfit] = {}
     for recorded in store.read(raw=True):

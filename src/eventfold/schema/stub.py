@@ -1,6 +1,6 @@
-"""Room: the code to begin with: an old event class as the lock file remembers it, and an upcaster that leads on.
+"""Code to start from: an old event class as in the lock file, and its upcaster.
 
-Knows: JSON Schema as the lock keeps it. Does not know: which change needs it.
+Knows: JSON Schema as in a lock file. Does not know: which change needs it.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ import keyword
 import re
 from typing import Any, cast
 
-_FORMATS = {"uuid": "UUID", "decimal": "Decimal", "date": "date", "date-time": "datetime", "time": "time"}
-_KINDS = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None"}
+_TYPE_BY_FORMAT = {"uuid": "UUID", "decimal": "Decimal", "date": "date", "date-time": "datetime", "time": "time"}
+_TYPE_BY_KIND = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None"}
 
 
-def stub(name: str, version: int, entry: dict[str, Any] | None = None, newest: str = "") -> str:
-    """The class of this version, with the fields it had, and the beginning of its upcaster to the class `newest`."""
+def upcaster_stub(name: str, version: int, entry: dict[str, Any] | None = None, newest: str = "") -> str:
+    """The class of this version with its fields, and a stub of its upcaster to the class `newest`."""
     word = _class_name(name)
     step = re.sub(r"\W+|(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
-    fields = _fields(entry) if entry else ["...  # the fields as they were"]
+    fields = _field_lines(entry) if entry else ["...  # the fields as they were"]
     target = newest or word
     return "\n".join(
         [
@@ -36,13 +36,13 @@ def _class_name(name: str) -> str:
     return "".join(part.capitalize() if part.islower() else part for part in parts)
 
 
-def _fields(entry: dict[str, Any]) -> list[str]:
+def _field_lines(entry: dict[str, Any]) -> list[str]:
     required = set(entry["required"])
     schemas = cast("dict[str, dict[str, Any]]", entry["fields"])
     ordered = sorted(schemas, key=lambda field: field not in required)  # those with defaults come last
     lines: list[str] = []
     for field in ordered:
-        kind = kind_in_code(schemas[field])
+        kind = python_type(schemas[field])
         key = entry["tags"].get(field)
         if key == field:
             kind = "ef.Tag" if kind == "str" else f"ef.Tag[{kind}]"
@@ -58,18 +58,18 @@ def _fields(entry: dict[str, Any]) -> list[str]:
     return lines or ["..."]
 
 
-def kind_in_code(schema: Any) -> str:
-    """A field's type as Python: a nested object is a plain dict, which reads whatever it was."""
+def python_type(schema: Any) -> str:
+    """A field's type as Python; a nested object is a plain dict, which accepts any content."""
     plain = cast("dict[str, Any]", schema)
     if "anyOf" in plain:
-        return " | ".join(dict.fromkeys(kind_in_code(each) for each in plain["anyOf"]))
+        return " | ".join(dict.fromkeys(python_type(each) for each in plain["anyOf"]))
     if "enum" in plain:
         return f"Literal[{', '.join(map(repr, plain['enum']))}]"
     kind = plain.get("type")
     if isinstance(kind, list):
-        return " | ".join(_KINDS.get(str(each), "Any") for each in cast("list[Any]", kind))
+        return " | ".join(_TYPE_BY_KIND.get(str(each), "Any") for each in cast("list[Any]", kind))
     if kind == "array":
-        return f"list[{kind_in_code(plain.get('items') or {})}]"
+        return f"list[{python_type(plain.get('items') or {})}]"
     if kind == "object":
-        return f"dict[str, {kind_in_code(plain.get('additionalProperties') or {})}]"
-    return _FORMATS.get(str(plain.get("format")), _KINDS.get(str(kind), "Any"))
+        return f"dict[str, {python_type(plain.get('additionalProperties') or {})}]"
+    return _TYPE_BY_FORMAT.get(str(plain.get("format")), _TYPE_BY_KIND.get(str(kind), "Any"))

@@ -1,4 +1,4 @@
-"""Room: where rows may live: which address means which target. Targets know nothing of each other.
+"""Where rows may live: which address means which target. Targets know nothing of each other.
 
 Knows: URL schemes. Does not know: how a target works, where an engine keeps its log (it says so itself).
 """
@@ -6,30 +6,27 @@ Knows: URL schemes. Does not know: how a target works, where an engine keeps its
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from eventfold.bridge import run
-from eventfold.engine import Engine
-from eventfold.engines.addresses import file_of, text_of
+from eventfold.concurrency import run
+from eventfold.engines.addresses import address_text, file_path
 from eventfold.errors import InvalidUrl, MissingExtra, NotSupported
-from eventfold.sink import Sink
-from eventfold.target import Target
+from eventfold.ports.engine import Engine
+from eventfold.ports.sink import Sink
+from eventfold.ports.target import Target
 
 
-def default_target(engine: Engine) -> str | None:
-    """Where an engine says that read models live; None where it says nothing."""
-    return getattr(engine, "default_target", None)  # an engine that was written before it was asked says nothing
-
-
-def own_target(engine: Engine, given: str | None = None) -> Target:
+def own_target(engine: Engine, given: str | Target | None = None) -> Target:
     """Where a store's read models and progress are kept: where it was given (`Store(target=…)`), else by its engine.
 
-    Raises NotSupported where neither says where, InvalidUrl where only rows can be sent to, and what `open_target`
-    raises.
+    A target made by hand is used as it is. Raises NotSupported where neither says where, InvalidUrl where only rows can
+    be sent to, and what `open_target` raises.
     """
-    address = default_target(engine) if given is None or given == "" else given
+    if given is not None and not isinstance(given, str):
+        return given
+    address = engine.default_target if given is None or given == "" else given
     if address is None:
         raise NotSupported(
             f"The {engine.name} engine has no database in which read models, followers and processes could keep rows "
@@ -55,26 +52,26 @@ def open_target(engine: Engine, address: str | Sink, own: Callable[[], Target]) 
     Raises TargetUnavailable, InvalidUrl on an unknown scheme, MissingExtra where a driver is not installed.
     """
     if not isinstance(address, str) and isinstance(address, Sink):  # pyright: ignore[reportUnnecessaryIsInstance]
-        return _sending(address, own())
-    address = text_of(address, "The address of the target")
+        return _open_outbox(address, own())
+    address = address_text(address, "The address of the target")
     scheme, colon, rest = address.partition(":")
     scheme = scheme.lower()
     if not colon or len(scheme) < 2 or "/" in scheme or "." in scheme:
-        return _sqlite(address)
+        return _open_sqlite(address)
     if scheme in ("sqlite", "file"):
-        return _sqlite(_named(file_of(rest, scheme, address), address))
+        return _open_sqlite(_require_path(file_path(rest, scheme, address), address))
     if address == "memory:":
-        return _sqlite(":memory:")
+        return _open_sqlite(":memory:")
     if scheme in ("postgresql", "postgres"):
-        return _postgres(engine, address)
+        return _open_postgres(engine, address)
     if "+" in scheme:
-        return _alchemy(address)
+        return _open_sqlalchemy(address)
     if scheme == "duckdb":
-        return _duck(_path(rest, address), (default_target(engine) or "").removeprefix("sqlite:"))
+        return _open_duckdb(_require_path_in(rest, address), (engine.default_target or "").removeprefix("sqlite:"))
     if scheme == "parquet":
-        return _parquet(_path(rest, address), address)
-    if (sink := _sink(scheme, address)) is not None:
-        return _sending(sink, own())
+        return _open_parquet(_require_path_in(rest, address), address)
+    if (sink := _open_sink(scheme, address)) is not None:
+        return _open_outbox(sink, own())
     raise InvalidUrl(
         f"No target is known by the scheme {scheme!r}.",
         "Use a path or sqlite:PATH, memory:, postgresql://…, duckdb:PATH, parquet:FOLDER, redis://…, https://…, or "
@@ -83,9 +80,9 @@ def open_target(engine: Engine, address: str | Sink, own: Callable[[], Target]) 
     )
 
 
-def _sink(scheme: str, address: str) -> Sink | None:
+def _open_sink(scheme: str, address: str) -> Sink | None:
     if scheme in ("redis", "rediss"):
-        with _extra("Redis", "redis"):
+        with _require_extra("Redis", "redis"):
             from eventfold.targets.sinks.redis import RedisSink
         return RedisSink(address)
     if scheme in ("http", "https"):
@@ -95,9 +92,9 @@ def _sink(scheme: str, address: str) -> Sink | None:
     return None
 
 
-def _sending(sink: Sink, own: Target) -> Target:
-    from eventfold.targets.beside import SinkTarget
-    from eventfold.targets.sql import SqlTarget
+def _open_outbox(sink: Sink, own: Target) -> Target:
+    from eventfold.targets.outbox.target import OutboxTarget
+    from eventfold.targets.sql.target import SqlTarget
 
     if not isinstance(own, SqlTarget):
         raise InvalidUrl(
@@ -105,34 +102,34 @@ def _sending(sink: Sink, own: Target) -> Target:
             "Give Store(target=…) a SQLite file or a PostgreSQL database, or leave it away.",
             url=own.address,
         )
-    return SinkTarget(own, sink)
+    return OutboxTarget(own, sink)
 
 
-def _path(rest: str, address: str) -> str:
-    return _named(rest.removeprefix("//"), address)
+def _require_path_in(rest: str, address: str) -> str:
+    return _require_path(rest.removeprefix("//"), address)
 
 
-def _named(path: str, address: str) -> str:
+def _require_path(path: str, address: str) -> str:
     if not path:
         raise InvalidUrl(f"The address {address!r} names no path.", "Write one behind the colon.", url=address)
     return path
 
 
-def _duck(path: str, log: str) -> Target:
+def _open_duckdb(path: str, log: str) -> Target:
     if log and os.path.exists(path) and os.path.exists(log) and os.path.samefile(path, log):
         raise InvalidUrl(f"{path} is the log itself.", "Give the rows a file of their own.", url=path)
-    with _extra("DuckDB", "duckdb"):
-        from eventfold.targets.duck.target import DuckTarget
-    return DuckTarget(path)
+    with _require_extra("DuckDB", "duckdb"):
+        from eventfold.targets.duckdb.target import DuckDbTarget
+    return DuckDbTarget(path)
 
 
-def _parquet(path: str, address: str) -> Target:
-    with _extra("Parquet", "duckdb"):
-        from eventfold.targets.duck.parquet import EVERY, ParquetTarget
+def _open_parquet(path: str, address: str) -> Target:
+    with _require_extra("Parquet", "duckdb"):
+        from eventfold.targets.duckdb.parquet import DEFAULT_INTERVAL_S, ParquetTarget
     folder, _, options = path.partition("?")
     name, _, given = options.partition("=")
     try:
-        every = float(given) if options else EVERY
+        every = float(given) if options else DEFAULT_INTERVAL_S
     except ValueError:
         every = -1.0
     if options and (name != "every" or not 0 <= every < 1e9):
@@ -145,7 +142,7 @@ def _parquet(path: str, address: str) -> Target:
 
 
 @contextmanager
-def _extra(what: str, extra: str) -> Generator[None]:
+def _require_extra(what: str, extra: str) -> Generator[None]:
     """What is imported here comes with an extra."""
     try:
         yield
@@ -157,34 +154,34 @@ def _extra(what: str, extra: str) -> Generator[None]:
         ) from error
 
 
-def _sqlite(path: str) -> Target:
-    from eventfold.targets.sql import SqlTarget
-    from eventfold.targets.sqlite import SqliteDriver
-    from eventfold.targets.sqlite_rows import SqliteStatements
+def _open_sqlite(path: str) -> Target:
+    from eventfold.targets.sql.target import SqlTarget
+    from eventfold.targets.sqlite.driver import SqliteDriver
+    from eventfold.targets.sqlite.statements import SqliteStatements
 
     driver = SqliteDriver(path)
     return SqlTarget(driver, SqliteStatements(driver))
 
 
-def _postgres(engine: Engine, url: str) -> Target:
-    with _extra("PostgreSQL", "postgres"):
+def _open_postgres(engine: Engine, url: str) -> Target:
+    with _require_extra("PostgreSQL", "postgres"):
         from eventfold.targets.postgres import PostgresDriver, PostgresStatements
-        from eventfold.targets.sql import SqlTarget
-    lend: Callable[[object], Coroutine[Any, Any, Any]] | None = getattr(engine, "lend", None)
+        from eventfold.targets.sql.target import SqlTarget
+    lend = engine.services.lend
     driver = PostgresDriver(url, None if lend is None else lambda at: run(lend(at)))
     return SqlTarget(driver, PostgresStatements(driver))
 
 
-def _alchemy(url: str) -> Target:
+def _open_sqlalchemy(url: str) -> Target:
     try:
         import sqlalchemy as sa
         from sqlalchemy import exc
 
-        from eventfold.targets.alchemy.target import AlchemyTarget
+        from eventfold.targets.sqlalchemy.target import SqlAlchemyTarget
 
         try:
             parsed = sa.make_url(url)
-            return AlchemyTarget(parsed)
+            return SqlAlchemyTarget(parsed)
         except (exc.ArgumentError, exc.NoSuchModuleError, ValueError) as error:  # ValueError: a scheme of three parts
             raise InvalidUrl(
                 f"SQLAlchemy cannot use the address of the target: {error}.",

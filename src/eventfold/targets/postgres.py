@@ -1,6 +1,6 @@
-"""Room: rows in PostgreSQL: beside the log, in the store's schema, or in any other database.
+"""Rows in PostgreSQL: beside the log, in the store's schema, or in any other database.
 
-Knows: psycopg, in its blocking colour. Does not know: projections, how the log is kept.
+Knows: psycopg, in its blocking mode. Does not know: projections, how the log is kept.
 """
 
 from __future__ import annotations
@@ -15,25 +15,37 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.types.string import TextLoader
 
-from eventfold.bridge import run
-from eventfold.engines.postgres.address import MOST_BYTES_OF_A_NAME, Address, address_of, options_of
-from eventfold.engines.postgres.connect import Pool
-from eventfold.engines.postgres.lending import WAIT_S, Holders, Lending, find_pooler, shares
+from eventfold.concurrency import run
+from eventfold.core.mutex import Mutex
+from eventfold.core.table import Column, ColumnKind, Convert, Table
+from eventfold.engines.postgres.connection import detect_pooler
+from eventfold.engines.postgres.options import MAX_IDENTIFIER_BYTES, ServerAddress, parse_address, parse_url
+from eventfold.engines.postgres.pool import (
+    HANDLER_ACQUIRE_TIMEOUT_S,
+    Pool,
+    TargetPools,
+    ThreadCheckouts,
+    split_pool_size,
+)
 from eventfold.errors import EventfoldError, StoreUnavailable, TargetUnavailable
-from eventfold.mutex import Mutex
-from eventfold.projection.columns import Column, Convert, Kind, Table
-from eventfold.targets.driver import Parameters, text_damaged
-from eventfold.targets.nul import escaped, escaped_json, is_odd, unescaped, unescaped_json
-from eventfold.targets.rows import Statements, clipped, column_name, fields_of, quoted
+from eventfold.targets.sql.driver import Parameters, damaged_text_error
+from eventfold.targets.sql.nul_escaping import escape, escape_json, may_need_escaping, unescape, unescape_json
+from eventfold.targets.sql.statements import (
+    Statements,
+    aliased_columns,
+    postgres_column_name,
+    quote_identifier,
+    shorten_name,
+)
 
-Lend = Callable[[Address], Lending | None]
-POOL = 8  # connections to a server that the log is not on
-PROGRAM = "eventfold read models"  # how a transaction shows itself to those who look who blocks whom
-OURS = re.compile(r"\beventfold_(?:projection|checkpoint|entry|mark|command|layout|sending)\b")
-WIDE = b"BEGIN READ ONLY; SET LOCAL enable_seqscan = on; SET LOCAL plan_cache_mode = auto"
-SMALL = {letter: letter + 32 for letter in range(ord("A"), ord("Z") + 1)}  # as PostgreSQL does: A to Z only
+Lend = Callable[[ServerAddress], TargetPools | None]
+POOL_SIZE = 8  # connections to a server that the log is not on
+APPLICATION_NAME = "eventfold read models"  # how a transaction shows itself to those who look who blocks whom
+CONTROL_TABLE = re.compile(r"\beventfold_(?:projection|checkpoint|entry|mark|command|layout|sending)\b")
+BEGIN_FULL_SCAN = b"BEGIN READ ONLY; SET LOCAL enable_seqscan = on; SET LOCAL plan_cache_mode = auto"
+LOWER_CASE = {letter: letter + 32 for letter in range(ord("A"), ord("Z") + 1)}  # as PostgreSQL does: A to Z only
 
-BLOCKERS = """SELECT DISTINCT b.pid, b.application_name, b.usename, b.state || ' for '
+SELECT_BLOCKERS = """SELECT DISTINCT b.pid, b.application_name, b.usename, b.state || ' for '
         || round(extract(epoch FROM clock_timestamp() - b.state_change)) || ' s'
     FROM pg_stat_activity w, unnest(pg_blocking_pids(w.pid)) AS blocking (pid)
     JOIN pg_stat_activity b ON b.pid = blocking.pid
@@ -41,47 +53,47 @@ BLOCKERS = """SELECT DISTINCT b.pid, b.application_name, b.usename, b.state || '
     ORDER BY 1"""
 
 
-class Taken(NamedTuple):
+class LentConnection(NamedTuple):
     """A connection that was taken, and the pool that lent it."""
 
     pool: Pool
     link: Any
 
 
-def _aware(value: Any) -> Any:
+def _assume_utc(value: Any) -> Any:
     """Single statements do not know in which zone their session is: a moment without one is UTC."""
     return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
 
 
-def _in_utc(value: Any) -> Any:
+def _to_utc(value: Any) -> Any:
     return value if value is None or value.tzinfo is UTC else value.astimezone(UTC)
 
 
 class PostgresStatements(Statements):
     """Statements for PostgreSQL, with texts as it can hold them."""
 
-    def packed(self, table: Table, rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
+    def encode_rows(self, table: Table, rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
         """Without zones for moments: rows are written in a transaction that is in UTC."""
-        return _texts(table.columns, rows, escaped, escaped_json)
+        return _convert_texts(table.columns, rows, escape, escape_json)
 
-    def packed_keys(self, table: Table, keys: Sequence[Sequence[Any]]) -> Iterable[Sequence[Any]]:
+    def encode_keys(self, table: Table, keys: Sequence[Sequence[Any]]) -> Iterable[Sequence[Any]]:
         """See Statements."""
-        packed = cast("Sequence[Sequence[Any]]", super().packed_keys(table, keys))
-        return _texts(table.columns[: len(table.key)], packed, escaped, escaped_json)
+        packed = cast("Sequence[Sequence[Any]]", super().encode_keys(table, keys))
+        return _convert_texts(table.columns[: len(table.key)], packed, escape, escape_json)
 
-    def select(
+    def select_sql(
         self, table: Table, where: Mapping[str, Any], order: Sequence[str], limit: int | None
     ) -> tuple[str, list[Any]]:
         """See Statements."""
-        texts = {name: escaped(value) if isinstance(value, str) else value for name, value in where.items()}
-        return super().select(table, texts, order, limit)
+        texts = {name: escape(value) if isinstance(value, str) else value for name, value in where.items()}
+        return super().select_sql(table, texts, order, limit)
 
-    def unpacked(self, table: Table, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    def decode_rows(self, table: Table, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         """See Statements."""
-        return super().unpacked(table, list(_texts(table.columns, rows, unescaped, unescaped_json)))
+        return super().decode_rows(table, list(_convert_texts(table.columns, rows, unescape, unescape_json)))
 
 
-def _texts(
+def _convert_texts(
     columns: Sequence[Column], rows: Sequence[Sequence[Any]], text: Callable[[str], str], json: Callable[[str], str]
 ) -> Sequence[Any]:
     """Rows with the texts of each column through a function, where that may change any."""
@@ -89,7 +101,7 @@ def _texts(
     if not rows or not named:
         return rows
     values = list(zip(*rows, strict=True))
-    odd = [(at, json if kind == "json" else text) for at, kind in named if is_odd(kind, values[at])]
+    odd = [(at, json if kind == "json" else text) for at, kind in named if may_need_escaping(kind, values[at])]
     for at, convert in odd:
         values[at] = tuple([convert(value) if isinstance(value, str) else value for value in values[at]])
     return list(zip(*values, strict=True)) if odd else rows
@@ -101,7 +113,7 @@ class PostgresDriver:
     `lend` gives connections of the store's, or None where an address leads elsewhere.
     """
 
-    types: Mapping[Kind, str] = {
+    column_types: Mapping[ColumnKind, str] = {
         "text": "TEXT",
         "int": "BIGINT",
         "float": "DOUBLE PRECISION",
@@ -113,85 +125,103 @@ class PostgresDriver:
         "uuid": "UUID",
         "json": "JSONB",
     }
-    pack: Mapping[Kind, Convert] = {"moment": _aware}
-    unpack: Mapping[Kind, Convert] = {"moment": _in_utc}
+    encoders: Mapping[ColumnKind, Convert] = {"moment": _assume_utc}
+    decoders: Mapping[ColumnKind, Convert] = {"moment": _to_utc}
     errors: tuple[type[BaseException], ...] = (psycopg.Error, StoreUnavailable, UnicodeDecodeError)
-    refusals: tuple[type[BaseException], ...] = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError)
-    unfit: tuple[type[BaseException], ...] = (psycopg.DataError,)
-    table_end = ""
-    longest_name: int | None = MOST_BYTES_OF_A_NAME
-    locking = " FOR UPDATE"
+    row_errors: tuple[type[BaseException], ...] = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError)
+    value_errors: tuple[type[BaseException], ...] = (psycopg.DataError,)
+    table_suffix = ""
+    max_name_bytes: int | None = MAX_IDENTIFIER_BYTES
+    row_lock_clause = " FOR UPDATE"
 
     def __init__(self, url: str, lend: Lend | None = None) -> None:
-        plain, options = options_of(url, {})
-        self._at: Address = address_of(plain)
-        self._given = options.schema if "schema=" in url else None
-        self._schema = self._given or ""  # where none was given: found out over the first connection
+        plain, options = parse_url(url, {})
+        self._server: ServerAddress = parse_address(plain)
+        self._requested_schema = options.schema if "schema=" in url else None
+        self._schema = self._requested_schema or ""  # where none was given: found out over the first connection
         self._lend = lend
-        self._lending: Lending | None = None
-        self._own: Lending | None = None
+        self._lending: TargetPools | None = None
+        self._own_pools: TargetPools | None = None
         self._mutex = Mutex()
-        self._program = "" if "application_name" in self._at.parameters else PROGRAM
-        self._qualified: dict[str, str] = {}
+        self._application_name = "" if "application_name" in self._server.parameters else APPLICATION_NAME
+        self._qualified_sql: dict[str, str] = {}
         self._has_schema = False
-        self.address = f"postgresql://{self._at.where}" + (f" ({self._given})" if self._given else "")
-        self._begin = self._settings()
+        self.address = f"postgresql://{self._server.where}" + (
+            f" ({self._requested_schema})" if self._requested_schema else ""
+        )
+        self._begin_sql = self._build_begin_sql()
 
-    def _settings(self) -> bytes:
+    def _build_begin_sql(self) -> bytes:
         """Begin a transaction; its settings are its own, and leave nothing in a session that others may have next."""
         local = ["TimeZone = 'UTC'", "lock_timeout = 0", "enable_seqscan = on", "plan_cache_mode = auto"]
-        local += [f"search_path = {quoted(self._given)}"] if self._given else []
-        local += [f"application_name = '{self._program}'"] if self._program else []
+        local += [f"search_path = {quote_identifier(self._requested_schema)}"] if self._requested_schema else []
+        local += [f"application_name = '{self._application_name}'"] if self._application_name else []
         return "; ".join(["BEGIN ISOLATION LEVEL READ COMMITTED", *(f"SET LOCAL {each}" for each in local)]).encode()
 
-    def take(self, write: bool, handling: bool) -> Taken:
+    def acquire(self, write: bool, runs_user_code: bool) -> LentConnection:
         """A connection of the store's, where the store is on the same server; else one of this target's own."""
         lending = self._lending
         if lending is None:
-            lending = self._lending = self._mutex.run(self._connections)
-        pool = lending.long if handling else lending.short
-        link = run(pool.take())
-        taken = Taken(pool, link)
+            lending = self._lending = self._mutex.run(self._find_pools)
+        pool = lending.long if runs_user_code else lending.short
+        link = run(pool.acquire())
+        taken = LentConnection(pool, link)
         try:
-            if handling:
-                lending.holders.add(link.loan)
-            if not link.dressed:
-                self.dress(link.connection)
-                link.dressed = True
+            if runs_user_code:
+                lending.thread_checkouts.add(link.checkout)
+            if not link.is_set_up_for_targets:
+                self.prepare_foreign_connection(link.psycopg_connection)
+                link.is_set_up_for_targets = True
             if not self._schema:
-                self._schema = self._default_schema(link.connection)
+                self._schema = self._default_schema(link.psycopg_connection)
         except BaseException:
-            self.give(taken, write, broken=True)
+            self.release(taken, write, broken=True)
             raise
         return taken
 
-    def connection(self, taken: Taken) -> psycopg.Connection[Any]:
+    def connection(self, lent: LentConnection) -> psycopg.Connection[Any]:
         """psycopg's."""
-        return taken.link.connection
+        return lent.link.psycopg_connection
 
-    def give(self, taken: Taken, write: bool, broken: bool) -> None:
+    def release(self, lent: LentConnection, write: bool, broken: bool) -> None:
         """Give it back."""
-        if broken and taken.link.closed:
-            run(taken.pool.hang_up_idle())  # the server went away: the others are as dead
-        run(taken.pool.give(taken.link))
+        if broken and lent.link.closed:
+            run(lent.pool.close_idle())  # the server went away: the others are as dead
+        run(lent.pool.release(lent.link))
 
-    def _connections(self) -> Lending:
-        lending = self._lend(self._at) if self._lend is not None else None
+    def _find_pools(self) -> TargetPools:
+        lending = self._lend(self._server) if self._lend is not None else None
         if lending is not None:
             return lending
-        if self._own is None:
-            short, long = shares(POOL)
-            where, holders = self._at.where, Holders()
+        if self._own_pools is None:
+            short, long = split_pool_size(POOL_SIZE)
+            where, holders = self._server.where, ThreadCheckouts()
 
             async def greet(link: Any) -> None:
-                await find_pooler(link, where)
+                await detect_pooler(link, where)
 
-            self._own = Lending(
-                Pool(self._at, "sync", short, 0.0, greet, wait=WAIT_S, holders=holders),
-                Pool(self._at, "sync", long, 0.0, greet, wait=WAIT_S, holders=holders),
+            self._own_pools = TargetPools(
+                Pool(
+                    self._server,
+                    "sync",
+                    short,
+                    0.0,
+                    greet,
+                    acquire_timeout_s=HANDLER_ACQUIRE_TIMEOUT_S,
+                    thread_checkouts=holders,
+                ),
+                Pool(
+                    self._server,
+                    "sync",
+                    long,
+                    0.0,
+                    greet,
+                    acquire_timeout_s=HANDLER_ACQUIRE_TIMEOUT_S,
+                    thread_checkouts=holders,
+                ),
                 holders,
             )
-        return self._own
+        return self._own_pools
 
     def _default_schema(self, connection: psycopg.Connection[Any]) -> str:
         row = connection.execute("SELECT current_schema()").fetchone()
@@ -203,30 +233,30 @@ class PostgresDriver:
             )
         return str(row[0])
 
-    def shut(self) -> None:
+    def close(self) -> None:
         """Hang up; the store's own connections are the store's."""
-        own, self._own, self._lending = self._own, None, None
+        own, self._own_pools, self._lending = self._own_pools, None, None
         if own is not None:
             run(own.short.close())
             run(own.long.close())
 
-    def relation(self, name: str) -> str:
+    def quote_relation(self, name: str) -> str:
         """Quoted, behind its schema, and in small letters: what a name means to PostgreSQL that is not quoted."""
-        own = quoted(clipped(name, self.longest_name).translate(SMALL))
-        return f"{quoted(self._schema)}.{own}" if self._schema else own
+        own = quote_identifier(shorten_name(name, self.max_name_bytes).translate(LOWER_CASE))
+        return f"{quote_identifier(self._schema)}.{own}" if self._schema else own
 
-    def column(self, name: str) -> str:
+    def quote_column(self, name: str) -> str:
         """Quoted. No table can have a column that is called as one of the system's."""
-        return quoted(clipped(column_name(name), self.longest_name))
+        return quote_identifier(shorten_name(postgres_column_name(name), self.max_name_bytes))
 
-    def sql(self, text: str) -> str:
+    def adapt_sql(self, text: str) -> str:
         """`?` becomes `%s`, and tables of ours are named with their schema."""
         if "eventfold_" not in text or not self._schema:
             return text.replace("?", "%s")
-        found = self._qualified.get(text)
+        found = self._qualified_sql.get(text)
         if found is None:
-            ours = OURS.sub(lambda table: f"{quoted(self._schema)}.{table[0]}", text)
-            found = self._qualified[text] = ours.replace("?", "%s")
+            ours = CONTROL_TABLE.sub(lambda table: f"{quote_identifier(self._schema)}.{table[0]}", text)
+            found = self._qualified_sql[text] = ours.replace("?", "%s")
         return found
 
     def execute(
@@ -244,26 +274,26 @@ class PostgresDriver:
         self, connection: psycopg.Connection[Any], statement: str, table: Table, rows: Sequence[Sequence[Any]]
     ) -> None:
         """All rows as one array for each column: two to three times as fast as one statement a row."""
-        arrays = ", ".join(f"%s::{self.types[column.kind]}[]" for column in table.columns)
+        arrays = ", ".join(f"%s::{self.column_types[column.kind]}[]" for column in table.columns)
         head, _, tail = statement.partition(" VALUES ")
         sql = f"{head} SELECT * FROM unnest({arrays}) {tail[tail.index('ON CONFLICT') :]}"  # noqa: S608
         connection.execute(sql.encode(), [list(values) for values in zip(*rows, strict=True)])
 
     def begin(self, connection: psycopg.Connection[Any]) -> None:
         """Begin, each statement seeing what is committed."""
-        connection.execute(self._begin)
+        connection.execute(self._begin_sql)
 
-    def dress(self, connection: psycopg.Connection[Any]) -> None:
+    def prepare_foreign_connection(self, connection: psycopg.Connection[Any]) -> None:
         """JSON as text: whoever wrote it reads it."""
         connection.adapters.register_loader("jsonb", TextLoader)
 
-    def exclusive(self, connection: psycopg.Connection[Any]) -> None:
+    def lock_schema_changes(self, connection: psycopg.Connection[Any]) -> None:
         """Tables are made by one process at a time, in a schema that is there."""
         lock = "SELECT pg_advisory_xact_lock(hashtextextended('eventfold targets ' || %s, 0))"
         connection.execute(lock, (self._schema,))
         if not self._has_schema:
             if connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (self._schema,)).fetchone() is None:
-                connection.execute(f"CREATE SCHEMA {quoted(self._schema)}".encode())
+                connection.execute(f"CREATE SCHEMA {quote_identifier(self._schema)}".encode())
             self._has_schema = True
 
     def commit(self, connection: psycopg.Connection[Any]) -> None:
@@ -284,12 +314,12 @@ class PostgresDriver:
             connection.close()
 
     @contextmanager
-    def wide(self, connection: psycopg.Connection[Any]) -> Generator[None]:
+    def allow_full_scan(self, connection: psycopg.Connection[Any]) -> Generator[None]:
         """With the planner's usual settings: those of the log's sessions avoid reading a table from end to end."""
         if connection.info.transaction_status != TransactionStatus.IDLE:
             yield
             return
-        connection.execute(WIDE)
+        connection.execute(BEGIN_FULL_SCAN)
         try:
             yield
         finally:
@@ -301,21 +331,21 @@ class PostgresDriver:
         assert row is not None
         return int(row[0])
 
-    def dead(self, connection: psycopg.Connection[Any], error: BaseException) -> bool:
+    def is_disconnect(self, connection: psycopg.Connection[Any], error: BaseException) -> bool:
         """The server, or what is in between, has hung up."""
         state = getattr(error, "sqlstate", None) or ""
         return connection.closed or state[:2] == "08" or state in ("57P01", "57P02", "57P03", "57P05")
 
-    def overdue(self) -> bool:
+    def should_yield(self) -> bool:
         """Nobody waits for our rows."""
         return False
 
-    def keys(self, columns: Sequence[tuple[str, Kind]], count: int) -> str:
+    def key_condition(self, columns: Sequence[tuple[str, ColumnKind]], count: int) -> str:
         """A list of row values, of the columns' own types."""
-        one = f"({','.join(f'?::{self.types[kind]}' for _, kind in columns)})"
+        one = f"({','.join(f'?::{self.column_types[kind]}' for _, kind in columns)})"
         return f"({','.join(name for name, _ in columns)}) IN (VALUES {','.join([one] * count)})"
 
-    def exists(self, connection: psycopg.Connection[Any], name: str) -> bool:
+    def has_relation(self, connection: psycopg.Connection[Any], name: str) -> bool:
         """Whether anything of this name is in the schema."""
         sql = """SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
             WHERE n.nspname = %s AND c.relname = %s"""
@@ -324,57 +354,57 @@ class PostgresDriver:
                 sql,
                 (
                     self._schema,
-                    clipped(name, self.longest_name).translate(SMALL),
+                    shorten_name(name, self.max_name_bytes).translate(LOWER_CASE),
                 ),
             ).fetchone()
             is not None
         )
 
-    def shown(self, connection: psycopg.Connection[Any], name: str) -> str:
+    def view_columns(self, connection: psycopg.Connection[Any], name: str) -> str:
         """All of them, by the names of their fields."""
         sql = "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped"
-        found = [row[0] for row in connection.execute(f"{sql} ORDER BY attnum".encode(), (self.relation(name),))]
-        return fields_of(found) or "*"
+        found = [row[0] for row in connection.execute(f"{sql} ORDER BY attnum".encode(), (self.quote_relation(name),))]
+        return aliased_columns(found) or "*"
 
-    def width(self, connection: psycopg.Connection[Any], name: str) -> int:
+    def count_columns(self, connection: psycopg.Connection[Any], name: str) -> int:
         """By the catalogue."""
         sql = "SELECT count(*) FROM information_schema.columns WHERE table_schema = %s AND table_name = %s"
         row = connection.execute(
             sql,
             (
                 self._schema,
-                clipped(name, self.longest_name).translate(SMALL),
+                shorten_name(name, self.max_name_bytes).translate(LOWER_CASE),
             ),
         ).fetchone()
         return 0 if row is None else int(row[0])
 
-    def translated(self, error: BaseException) -> EventfoldError:
+    def translate_error(self, error: BaseException) -> EventfoldError:
         """TargetUnavailable, with the server's words."""
         if isinstance(error, EventfoldError):
-            return TargetUnavailable(error.what, error.now, address=self.address, detail=str(error))
+            return TargetUnavailable(error.what, error.remedy, address=self.address, detail=str(error))
         if isinstance(error, UnicodeDecodeError):
-            return text_damaged(self.address, error)
+            return damaged_text_error(self.address, error)
         said = str(error).strip().split("\n")[0] or type(error).__name__
         state = getattr(error, "sqlstate", None) or ""
         what = f"PostgreSQL at {self.address} could not do it: {said.rstrip('.')}."
         if state in ("25006", "42501"):
-            now = "Grant the user the right to write there, or name another database (target=…)."
+            remedy = "Grant the user the right to write there, or name another database (target=…)."
         elif state[:2] in ("", "08", "57", "53"):
-            now = "A runner tries again until the server answers, other calls do not; see whether it is up."
+            remedy = "A runner tries again until the server answers, other calls do not; see whether it is up."
         else:
-            now = "Look at the SQL, and at the tables it names."
-        return TargetUnavailable(what, now, address=self.address, sqlstate=state, detail=said)
+            remedy = "Look at the SQL, and at the tables it names."
+        return TargetUnavailable(what, remedy, address=self.address, sqlstate=state, detail=said)
 
-    def blocker(self) -> str:
+    def lock_holder(self) -> str:
         """The sessions that keep any of those waiting that write read models into this database."""
         try:
-            taken = self.take(write=False, handling=False)
+            taken = self.acquire(write=False, runs_user_code=False)
             try:
-                connection, program = self.connection(taken), self._program
-                mine = (program or self._at.parameters["application_name"],)
-                rows: list[tuple[Any, ...]] = connection.execute(BLOCKERS, mine).fetchall()
+                connection, program = self.connection(taken), self._application_name
+                mine = (program or self._server.parameters["application_name"],)
+                rows: list[tuple[Any, ...]] = connection.execute(SELECT_BLOCKERS, mine).fetchall()
             finally:
-                self.give(taken, write=False, broken=False)
+                self.release(taken, write=False, broken=False)
         except self.errors:
             return ""
         return "; ".join(

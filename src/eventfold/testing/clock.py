@@ -1,4 +1,4 @@
-"""Room: a clock that stands still until it is told otherwise, for engines that take `clock=`.
+"""A clock that tests set by hand, for engines that take `clock=`.
 
 Knows: µs since 1970 UTC. Does not know: engines.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from eventfold.record import from_micros, to_micros
+from eventfold.core.envelope import from_micros, to_micros
 
 
 class Clock:
@@ -24,18 +24,18 @@ class Clock:
 
     @property
     def now(self) -> datetime:
-        """The moment it shows, in UTC."""
+        """The time it shows, in UTC."""
         return from_micros(self.micros)
 
     def set(self, now: datetime) -> None:
-        """Show another moment, earlier or later. Raises InvalidInput on a naive datetime."""
+        """Set the time, earlier or later. Raises InvalidInput on a naive datetime."""
         self.micros = to_micros(now)
 
     def advance(self, seconds: float) -> datetime:
-        """Go forward; returns the new moment."""
+        """Move forward; returns the new time."""
         self.micros += timedelta(seconds=seconds) // timedelta(microseconds=1)
         return self.now
 
     def back(self, seconds: float) -> datetime:
-        """Step back, as a corrected clock does; returns the new moment."""
+        """Move back, as a corrected clock does; returns the new time."""
         return self.advance(-seconds)

@@ -1,7 +1,7 @@
-"""Room: properties that every fold, decision and upcaster should have, ready to be held against your own.
+"""Properties that every fold, decision and upcaster should have, to check your own.
 
-Each is a plain function that raises AssertionError with the smallest fact that breaks it. Feed them with examples,
-or with the strategies beside this file. Knows: states, the store. Does not know: any test runner.
+Each is a plain function that raises AssertionError with the first difference. Call them with examples, or with values
+of the strategies in `strategies.py`. Knows: states, the store. Does not know: any test runner.
 """
 
 from __future__ import annotations
@@ -12,74 +12,78 @@ from uuid import UUID
 
 import msgspec
 
-from eventfold.bridge import run
+from eventfold.concurrency import run
+from eventfold.core.envelope import new_id
+from eventfold.core.event import Draft, Recorded
+from eventfold.core.registry import Registry
+from eventfold.core.snapshot import pack, unpack
+from eventfold.core.state import State, copy_state, evolve_recorded, state_definition_of
+from eventfold.core.upcast import apply_upcasters
 from eventfold.errors import EventfoldError
-from eventfold.event import Draft, Recorded
-from eventfold.process import Effect, Process
-from eventfold.process.plan import plan_of as process_plan
-from eventfold.process.react import Reacting
-from eventfold.projection import Projection, SqlProjection
-from eventfold.record import new_id
-from eventfold.registry import Registry
-from eventfold.snapshot import pack, unpack
-from eventfold.state import State, copied, evolve_recorded, plan_of
+from eventfold.processes import Effect, Process
+from eventfold.processes.definition import process_definition as process_plan
+from eventfold.processes.reaction import ProcessWorker
+from eventfold.projections import Projection, SqlProjection
 from eventfold.store import Store
 from eventfold.testing.clock import Clock
-from eventfold.upcast import lift
 
 
 def replay_equals_incremental(question: State, events: Sequence[Any]) -> None:
-    """Folding everything at once, step by step, or catching up a kept state gives the same answer."""
-    at_once = plan_of(type(question)).blank(question)
-    asked = _asked(question, events)
+    """Folding all events at once, one by one, or on top of a cached state gives the same state."""
+    at_once = state_definition_of(type(question)).initial(question)
+    asked = _matching_events(question, events)
     evolve_recorded(at_once, asked)
-    step_by_step = plan_of(type(question)).blank(question)
+    step_by_step = state_definition_of(type(question)).initial(question)
     for recorded in asked:
-        step_by_step = copied(step_by_step)
+        step_by_step = copy_state(step_by_step)
         evolve_recorded(step_by_step, [recorded])
-    _same(at_once, step_by_step, "folded at once", "folded step by step")
-    clock = Clock()  # the envelopes are equal, too
+    _assert_equal(at_once, step_by_step, "folded at once", "folded step by step")
+    clock = Clock()  # so that the envelopes are equal, too
     kept, fresh = Store("memory:", clock=clock), Store("memory:", cache=0, clock=clock)
     for event in events:
         draft = cast(Draft[Any], event) if isinstance(event, Draft) else Draft(event)
         draft = msgspec.structs.replace(draft, id=draft.id or UUID(bytes=new_id()))
         kept.append(draft)
         fresh.append(draft)
-        _same(kept.state(question), fresh.state(question), "caught up from a kept state", "folded from the beginning")
+        _assert_equal(
+            kept.state(question), fresh.state(question), "caught up from a cached state", "folded from the beginning"
+        )
 
 
 def events_come_back(events: Sequence[Any]) -> None:
-    """Every event is stored and read again equal, with the same bytes when it is stored once more."""
+    """Every event is read back equal, and encodes to the same bytes again."""
     registry, store = Registry(), Store("memory:")
     for event in events:
         store.append(event)
     for event, recorded in zip(events, store.read(), strict=True):
-        _same(event, recorded.event, "written", "read")
-        _same(registry.encode(event).data, recorded.stored.data, "encoded again", "stored")
+        _assert_equal(event, recorded.event, "written", "read")
+        _assert_equal(registry.encode(event).data, recorded.stored.data, "encoded again", "stored")
 
 
 def snapshot_equals_replay(question: State, events: Sequence[Any]) -> None:
-    """Folding on from a snapshot, kept after any of the events, gives the state that folding everything gives."""
-    plan = plan_of(type(question))
-    asked = _asked(question, events)
-    replayed = plan.blank(question)
+    """Folding on from a snapshot, taken after any of the events, gives the same state as folding all events."""
+    plan = state_definition_of(type(question))
+    asked = _matching_events(question, events)
+    replayed = plan.initial(question)
     evolve_recorded(replayed, asked)
-    kept = plan.blank(question)
+    kept = plan.initial(question)
     for at, event in enumerate([*asked, None]):
         packed = pack(kept)
         if packed is None:
-            raise AssertionError(f"after {at} events this cannot be kept as a snapshot, and come back equal: {kept!r}")
+            raise AssertionError(
+                f"after {at} events this state is not equal when it is read back from a snapshot: {kept!r}"
+            )
         resumed = unpack(type(question), packed)
         assert resumed is not None
         evolve_recorded(resumed, asked[at:])
-        _same(replayed, resumed, "replayed", f"from the snapshot after {at} events")
+        _assert_equal(replayed, resumed, "replayed", f"from the snapshot after {at} events")
         if event is not None:
             evolve_recorded(kept, [event])
 
 
-def _asked(question: State, events: Sequence[Any]) -> list[Recorded[Any]]:
-    """The events that a question asks for, recorded one by one, a second apart."""
-    registry, wanted, clock = Registry(), plan_of(type(question)).events, Clock()
+def _matching_events(question: State, events: Sequence[Any]) -> list[Recorded[Any]]:
+    """The events that a state folds, recorded one by one, a second apart."""
+    registry, wanted, clock = Registry(), state_definition_of(type(question)).events, Clock()
     found: list[Recorded[Any]] = []
     for position, event in enumerate(events, 1):
         if isinstance(event, wanted):
@@ -89,37 +93,44 @@ def _asked(question: State, events: Sequence[Any]) -> list[Recorded[Any]]:
 
 
 def state_survives_storage(state: State) -> None:
-    """A state can be kept as a snapshot: it comes back equal from its JSON form."""
+    """A state is equal after encoding to JSON and decoding, as in a snapshot."""
     back = msgspec.json.decode(msgspec.json.encode(state), type=type(state))
-    _same(state, back, "before", "after a snapshot")
+    _assert_equal(state, back, "before", "after a snapshot")
 
 
 def decision_is_deterministic(decision: Callable[..., Any], past: Sequence[Any], *args: Any, **kwargs: Any) -> None:
-    """Deciding twice on the same past comes to the same events, or to the same refusal."""
-    _same(_decided(decision, past, args, kwargs), _decided(decision, past, args, kwargs), "first", "second")
+    """Two decisions on the same events return the same events, or raise the same error."""
+    _assert_equal(
+        _decision_result(decision, past, args, kwargs),
+        _decision_result(decision, past, args, kwargs),
+        "first",
+        "second",
+    )
 
 
 def upcasts_to(old: Any, *expected: Any) -> None:
-    """An event of an old class is read as these events of today's."""
-    _same(lift(old), expected, "upcast", "expected")
+    """An event of an old class is upcast to these events."""
+    _assert_equal(apply_upcasters(old), expected, "upcast", "expected")
 
 
 def upcasts_round_trip(olds: Sequence[Any]) -> None:
-    """Events of old classes, as they were stored, are read as today's; and those are stored and read again equal."""
+    """Stored events of old classes are read as current ones, and these are read back equal when stored again."""
     old, new = Store("memory:"), Store("memory:")
     for event in olds:
         old.append(event)
     todays = [recorded.event for recorded in old.read()]
-    _same([part for event in olds for part in lift(event)], todays, "upcast in memory", "upcast from the log")
+    _assert_equal(
+        [part for event in olds for part in apply_upcasters(event)], todays, "upcast in memory", "upcast from the log"
+    )
     for event in todays:
         new.append(event)
-    _same(todays, [recorded.event for recorded in new.read()], "upcast", "stored as today's and read again")
+    _assert_equal(todays, [recorded.event for recorded in new.read()], "upcast", "stored as today's and read again")
 
 
 def projection_folds_soundly(projection: type[Projection] | type[SqlProjection], events: Sequence[Any]) -> None:
-    """A read model has the same rows taken at once, event by event, or built anew beside the one that is kept.
+    """A read model has the same rows if it is projected at once, event by event, or rebuilt.
 
-    Building anew delivers every event a second time: rows that depend on anything but the events are found by it.
+    A rebuild delivers every event a second time, which finds rows that depend on anything but the events.
     """
     at_once, step_by_step = Store("memory:"), Store("memory:")
     at_once.extend(events)
@@ -130,42 +141,44 @@ def projection_folds_soundly(projection: type[Projection] | type[SqlProjection],
     step_by_step.projections.rebuild(projection)
     compared = step_by_step.projections.compare(projection)
     if not compared.equal:
-        raise AssertionError(f"built anew, rows differ: {compared.differences[0]}")
+        raise AssertionError(f"after a rebuild, rows differ: {compared.differences[0]}")
     if issubclass(projection, Projection):
-        _same(at_once.rows(projection), step_by_step.rows(projection), "taken at once", "taken one by one")
+        _assert_equal(
+            at_once.rows(projection), step_by_step.rows(projection), "projected at once", "projected one by one"
+        )
 
 
 def effect_takes_repeats(effect: Effect, events: Sequence[Any], outside: Callable[[], Any]) -> None:
-    """What an effect did `outside` is the same after it was called once for each event, and after a second time.
+    """`outside()` returns the same after an effect was called once for each event, and after a second time.
 
-    Effects are called at least once: one that cannot bear a repeat does its work twice after a crash. Give it the
-    same `Recorded.id` to go by, as here.
+    Effects are called at least once: one that is not idempotent does its work twice after a crash. It can recognise a
+    repeat by `Recorded.id`.
     """
     store = Store("memory:")
     store.extend(events)
     taken = [recorded for recorded in store.read() if isinstance(recorded.event, effect.events)]
     for recorded in taken:
-        effect.take(recorded)
+        effect.call_with(recorded)
     once = outside()
     for recorded in taken:
-        effect.take(recorded)
-    _same(once, outside(), "called once", "called twice")
+        effect.call_with(recorded)
+    _assert_equal(once, outside(), "called once", "called twice")
 
 
 def process_takes_repeats(process: type[Process], events: Sequence[Any]) -> None:
-    """Reacting a second time to everything writes nothing more."""
+    """A second reaction to every event writes nothing."""
     store = Store("memory:")
     store.extend(events)
-    store.settle(process)
+    store.run_until_idle(process)
     before = [recorded.event for recorded in store.read()]
-    again = Reacting(process_plan(process), store.projections.log)
+    again = ProcessWorker(process_plan(process), store.projections.log)
     for recorded in store.read():
         if isinstance(recorded.event, process_plan(process).events):
-            run(again.take(recorded))
-    _same(before, [recorded.event for recorded in store.read()], "reacted once", "reacted twice")
+            run(again.react(recorded))
+    _assert_equal(before, [recorded.event for recorded in store.read()], "reacted once", "reacted twice")
 
 
-def _decided(decision: Callable[..., Any], past: Sequence[Any], args: Any, kwargs: Any) -> Any:
+def _decision_result(decision: Callable[..., Any], past: Sequence[Any], args: Any, kwargs: Any) -> Any:
     store = Store("memory:")
     if past:
         store.extend(past)
@@ -177,6 +190,6 @@ def _decided(decision: Callable[..., Any], past: Sequence[Any], args: Any, kwarg
         return (type(error), str(error))
 
 
-def _same(a: Any, b: Any, first: str, second: str) -> None:
+def _assert_equal(a: Any, b: Any, first: str, second: str) -> None:
     if a != b:
         raise AssertionError(f"these differ:\n  {first}: {a!r}\n  {second}: {b!r}")

@@ -1,10 +1,10 @@
-"""Room: given / when / then: decisions, states, rows and processes tested on a store in memory, in one sentence.
+"""Given / when / then: test decisions, states, rows and processes on a store in memory.
 
     given(MoneyDeposited("a-1", Decimal(80))) \\
         .when(transfer, Account("a-1"), Account("a-2"), amount=Decimal(50)) \\
         .then(MoneyWithdrawn("a-1", Decimal(50)), MoneyDeposited("a-2", Decimal(50)))
 
-Knows: the store. Does not know: any test runner; it raises AssertionError with what differs.
+Knows: the store. Does not know: any test runner; it raises AssertionError with the differences.
 """
 
 from __future__ import annotations
@@ -13,79 +13,79 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec
 
-from eventfold.event import event_of
-from eventfold.projection import Projection
-from eventfold.state import State
+from eventfold.core.event import event_of
+from eventfold.core.state import State
+from eventfold.projections import Projection
 from eventfold.store import Store
 from eventfold.testing.clock import Clock
-from eventfold.testing.going import Going
-from eventfold.testing.telling import difference, listed
+from eventfold.testing.difference import describe_events, difference
+from eventfold.testing.process_scenario import ProcessScenario
 
 if TYPE_CHECKING:
-    from eventfold.process import Process
+    from eventfold.processes import Process
 
 P = ParamSpec("P")
 
 
 def given(*events: Any, clock: Clock | None = None) -> Scenario:
-    """What has happened so far, in order: events or Drafts; none for a beginning.
+    """Start a scenario with these events or Drafts, in order; without any, with an empty log.
 
-    Recorded at the moment that `clock` shows: by default it stands still at 2026-01-01 UTC. See Scenario.later.
+    They are recorded at the time of `clock`, by default 2026-01-01 UTC. See Scenario.later.
     """
     return Scenario(events, clock)
 
 
 class Scenario:
-    """A past. `when` something is decided in it, or `state` is asked of it."""
+    """A log of given events; make decisions with `when`, and check states with `state`."""
 
     def __init__(self, events: tuple[Any, ...], clock: Clock | None = None) -> None:
-        self.clock = clock or Clock()  # stands still, until `later`
+        self.clock = clock or Clock()  # does not move, except by `later`
         self.store = Store("memory:", clock=self.clock)
         if events:
             self.store.extend(events)
 
     def given(self, *events: Any) -> Scenario:
-        """More of the past."""
+        """Record more events."""
         self.store.extend(events)
         return self
 
     def later(self, **time: float) -> Scenario:
-        """So much time passes before what is given or decided next: `later(days=3)`, named as timedelta's arguments."""
+        """Advance the clock for the next events and decisions: `later(days=3)`, with the arguments of timedelta."""
         self.clock.set(self.clock.now + timedelta(**time))
         return self
 
-    def when(self, decision: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Outcome:
-        """Decide: a function of states, or a method of an aggregate by its class."""
+    def when(self, decision: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> DecisionResult:
+        """Make a decision: a function of states, or a method of an aggregate by its class."""
         before = self.store.head()
         try:
             self.store.decide(decision, *args, **kwargs)
         except Exception as error:  # noqa: BLE001 (a rule may raise anything; `raises` says which it should)
-            return Outcome(self, before, error)
-        return Outcome(self, before, None)
+            return DecisionResult(self, before, error)
+        return DecisionResult(self, before, None)
 
-    def state(self, question: State) -> Answer:
-        """The state folded from the past."""
-        return Answer(self.store.state(question))
+    def state(self, question: State) -> FoundState:
+        """The state folded from the log."""
+        return FoundState(self.store.state(question))
 
-    def rows(self, projection: type[Projection], where: dict[str, Any] | None = None, /, **fields: Any) -> Rows:
-        """The rows of a read model built from the past; all, or those with these values."""
+    def rows(self, projection: type[Projection], where: dict[str, Any] | None = None, /, **fields: Any) -> FoundRows:
+        """The rows of a read model, all or those with these values."""
         self.store.project(projection)
-        return Rows(projection.__name__, self.store.rows(projection, fields | (where or {})))
+        return FoundRows(projection.__name__, self.store.rows(projection, fields | (where or {})))
 
-    def run(self, *processes: type[Process]) -> Going:
-        """Let processes react to the past, and to whatever `happens` or comes `later`."""
-        return Going(self, processes)
+    def run(self, *processes: type[Process]) -> ProcessScenario:
+        """Run processes on the log; they also react to later events and timers."""
+        return ProcessScenario(self.store, self.clock, processes)
 
 
-class Outcome:
-    """What a decision came to: `then` these events, `nothing`, or `raises` this error."""
+class DecisionResult:
+    """The result of a decision: check it by `then`, `nothing` or `raises`."""
 
     def __init__(self, scenario: Scenario, before: int, error: Exception | None) -> None:
         self._scenario, self._error = scenario, error
         self.events = [r.event for r in scenario.store.read(after=before)]
 
     def then(self, *expected: Any) -> Scenario:
-        """Exactly these events were written, in this order. Returns the scenario, with them in its past."""
+        """Assert that exactly these events were written, in this order. Returns the scenario."""
         self._refuse_error()
         wanted = [event_of(e) for e in expected]
         if self.events != wanted:
@@ -93,20 +93,20 @@ class Outcome:
         return self._scenario
 
     def nothing(self) -> Scenario:
-        """No event was written, and no error raised."""
+        """Assert that no event was written and no error raised."""
         return self.then()
 
     def raises(self, kind: type[BaseException], match: str = "") -> BaseException:
-        """The decision was refused with this error, and nothing was written. `match` must be part of its text."""
+        """Assert that the decision raised this error, with `match` in its text, and wrote nothing."""
         if self._error is None:
-            raise AssertionError(f"expected {kind.__name__}, but it was decided: {listed(self.events)}")
+            raise AssertionError(f"expected {kind.__name__}, but it was decided: {describe_events(self.events)}")
         if not isinstance(self._error, kind) or match not in str(self._error):
             wanted = f"{kind.__name__}({match!r})" if match else kind.__name__
             raise AssertionError(f"expected {wanted}, but it raised {self._error!r}") from self._error
         return self._error
 
-    def state(self, question: State) -> Answer:
-        """A state after the decision."""
+    def state(self, question: State) -> FoundState:
+        """The state after the decision."""
         self._refuse_error()
         return self._scenario.state(question)
 
@@ -115,42 +115,42 @@ class Outcome:
             raise AssertionError(f"the decision raised {self._error!r}") from self._error
 
 
-class Rows:
+class FoundRows:
     """Rows of a read model, in the order of their keys."""
 
     def __init__(self, name: str, rows: list[Any]) -> None:
         self._name, self.rows = name, rows
 
-    def are(self, *expected: Any) -> Rows:
-        """Exactly these, in the order of their keys."""
+    def are(self, *expected: Any) -> FoundRows:
+        """Assert that there are exactly these rows, in the order of their keys."""
         if self.rows != [*expected]:
             words = f"the rows of {self._name} differ (- expected, + found):"
             raise AssertionError(difference([*expected], self.rows, words))
         return self
 
-    def has(self, *expected: Any, **fields: Any) -> Rows:
-        """Every one of these rows is among them; with `fields`, a row that has these values, and whatever else."""
+    def has(self, *expected: Any, **fields: Any) -> FoundRows:
+        """Assert that these rows are among them; with `fields`, that some row has these values."""
         missing = [row for row in expected if row not in self.rows]
         if missing:
             raise AssertionError(difference(missing, self.rows, f"{self._name} lacks rows (- expected, + found):"))
-        if fields and not any(_has(row, fields) for row in self.rows):
+        if fields and not any(_has_values(row, fields) for row in self.rows):
             wanted = ", ".join(f"{name}={value!r}" for name, value in fields.items())
             raise AssertionError(difference([], self.rows, f"{self._name} has no row with {wanted} (+ found):"))
         return self
 
 
-def _has(row: Any, fields: dict[str, Any]) -> bool:
+def _has_values(row: Any, fields: dict[str, Any]) -> bool:
     return all(getattr(row, name) == value for name, value in fields.items())
 
 
-class Answer:
-    """A folded state: `has` these values, and whatever else it has."""
+class FoundState:
+    """A folded state, to check some of its fields."""
 
     def __init__(self, state: State) -> None:
         self.state = state
 
-    def has(self, **expected: Any) -> Answer:
-        """These fields have these values."""
+    def has(self, **expected: Any) -> FoundState:
+        """Assert that these fields have these values."""
         found = {name: getattr(self.state, name) for name in expected}
         wrong = [f"  {n}: expected {v!r}, found {found[n]!r}" for n, v in expected.items() if found[n] != v]
         if wrong:

@@ -1,4 +1,4 @@
-"""Room: Hypothesis strategies made from event and state classes, for tests that try what no one thought of.
+"""Hypothesis strategies from event and state classes, for tests with generated events.
 
     @hypothesis.given(events_of(MoneyDeposited, MoneyWithdrawn, account="a-1"))
     def test_the_balance_is_the_sum(events): ...
@@ -15,8 +15,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, TypeVar, cast
 
+from eventfold.core.event import declaration_of
+from eventfold.core.tags import tag_fields
 from eventfold.errors import MissingExtra
-from eventfold.event import declared, tag_fields
 
 try:
     from hypothesis import strategies as st
@@ -29,7 +30,7 @@ except ImportError as error:
 
 _TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), max_size=20)
 _TAG = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="$"), min_size=1, max_size=12)
-# What JSON and a column can hold for ever: no NaN, no infinities, no naive datetimes.
+# Values that JSON and a column can store: no NaN, no infinities, no naive datetimes.
 _OWN: dict[Any, st.SearchStrategy[Any]] = {
     str: _TEXT,
     int: st.integers(-(2**53), 2**53),
@@ -45,12 +46,12 @@ _OWN: dict[Any, st.SearchStrategy[Any]] = {
 
 def event_of(cls: type, **fixed: Any) -> st.SearchStrategy[Any]:
     """Events of one class; `fixed` gives fields a value, or a strategy of their own."""
-    declared(cls)  # a class that is no event is refused with its own words
+    declaration_of(cls)  # refuses a class that is not an event
     return st.builds(cls, **_fields(cls, fixed))
 
 
 def events_of(*classes: type, max_size: int = 30, **fixed: Any) -> st.SearchStrategy[list[Any]]:
-    """Lists of events of some classes, in any order; `fixed` applies to whichever of them has such a field."""
+    """Lists of events of some classes, in any order; `fixed` applies to the classes that have the field."""
     kinds = [event_of(cls, **{k: v for k, v in fixed.items() if k in typing.get_type_hints(cls)}) for cls in classes]
     return st.lists(st.one_of(kinds), max_size=max_size)
 
@@ -71,7 +72,7 @@ def _fields(cls: type, fixed: Mapping[str, Any]) -> dict[str, st.SearchStrategy[
 
 
 def value_of(hint: Any, *, tag: bool = False) -> st.SearchStrategy[Any]:
-    """Values of a declared type that come back from the log equal."""
+    """Values of a declared type that are equal when they are read back from the log."""
     if isinstance(hint, TypeVar):
         hint = hint.__bound__ or str
     origin, args = typing.get_origin(hint), typing.get_args(hint)

@@ -1,4 +1,4 @@
-"""Room: async things that look synchronous, so that a test is written once for both colours.
+"""Async objects with a synchronous interface, so that a test is written once for sync and async stores.
 
 Knows: coroutines, async generators, one event loop on a thread. Does not know: what any method does.
 """
@@ -12,37 +12,37 @@ import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any, Protocol, TypeVar
 
-from eventfold import bridge
+from eventfold import concurrency
 
 T = TypeVar("T")
-PATIENCE = 60.0  # seconds after which a call counts as hung
+CALL_TIMEOUT_S = 60.0  # a call that takes longer hangs
 
 
 class Runner(Protocol):
-    """Somewhere a coroutine can be run while the caller waits."""
+    """Runs coroutines while the caller waits."""
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """The coroutine's result, or the error it raised."""
+        """Return the result of the coroutine, or raise its error."""
         ...
 
     def each(self, items: AsyncIterator[T]) -> Iterator[T]:
-        """An async iterator as a plain one."""
+        """Iterate over an async iterator."""
         ...
 
 
-class Here:
-    """Runs coroutines that never suspend in the caller's thread: the port, as sync stores use it."""
+class DirectRunner:
+    """Runs coroutines that never suspend, in the caller's thread: the port, as sync stores use it."""
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """The coroutine's result, or the error it raised."""
-        return bridge.run(coroutine)
+        """Return the result of the coroutine, or raise its error."""
+        return concurrency.run(coroutine)
 
     def each(self, items: AsyncIterator[T]) -> Iterator[T]:
-        """Nothing on the port is an async iterator."""
+        """Raise TypeError: the port has no async iterators."""
         raise TypeError(f"{items!r} needs a loop")
 
 
-class Loop:
+class LoopRunner:
     """An event loop on a thread of its own. `run` waits for a coroutine there, in the caller's context."""
 
     def __init__(self) -> None:
@@ -51,17 +51,17 @@ class Loop:
         self._thread.start()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """The coroutine's result, or the error it raised. TimeoutError after a minute: it hangs."""
+        """Return the result of the coroutine, or raise its error; TimeoutError after a minute."""
 
         async def in_context() -> T:
-            # A task of its own, so that what the caller's `with store.context(…)` says is heard over there.
+            # A task of its own, so that the caller's `with store.context(…)` applies to it.
             return await asyncio.get_running_loop().create_task(coroutine, context=here)
 
         here = contextvars.copy_context()
-        return asyncio.run_coroutine_threadsafe(in_context(), self.loop).result(PATIENCE)
+        return asyncio.run_coroutine_threadsafe(in_context(), self.loop).result(CALL_TIMEOUT_S)
 
     def each(self, items: AsyncIterator[T]) -> Iterator[T]:
-        """An async iterator as a plain one, closed when this one is."""
+        """Iterate over an async iterator, and close it with this generator."""
         end = object()
 
         async def following() -> Any:
@@ -79,15 +79,15 @@ class Loop:
         """Stop the loop and its thread. Closing twice is harmless."""
         if not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self.loop.stop)
-            self._thread.join(PATIENCE)
+            self._thread.join(CALL_TIMEOUT_S)
             self.loop.close()
 
 
 class Synchronous:
-    """Anything async, seen from a thread: coroutine methods return their results, async iterators are plain ones.
+    """A synchronous wrapper of an async object: its methods return results, its async iterators are iterators.
 
-    `Synchronous(AsyncStore("memory:"), Loop())` passes for a `Store`. Views and followers it returns are
-    wrapped in the same way; everything else is handed on as it is.
+    `Synchronous(AsyncStore("memory:"), LoopRunner())` can be used as a `Store`. Returned views and followers are
+    wrapped in the same way; other results are returned unchanged.
     """
 
     def __init__(self, inner: Any, runner: Runner) -> None:
@@ -95,17 +95,17 @@ class Synchronous:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._inner, name)
-        return self._call(found) if callable(found) and not inspect.isclass(found) else found
+        return self._wrap_method(found) if callable(found) and not inspect.isclass(found) else found
 
-    def _call(self, method: Any) -> Any:
+    def _wrap_method(self, method: Any) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:
-            return self._seen(method(*args, **kwargs))
+            return self._wrap_result(method(*args, **kwargs))
 
         return call
 
-    def _seen(self, result: Any) -> Any:
+    def _wrap_result(self, result: Any) -> Any:
         if inspect.iscoroutine(result):
-            return self._seen(self._runner.run(result))
+            return self._wrap_result(self._runner.run(result))
         if inspect.isasyncgen(result):
             return self._runner.each(result)
         if hasattr(result, "__aenter__") or result is self._inner:

@@ -1,1 +1,1 @@
-"""Room: one module through five years, each as it was then."""
+"""One module through five years, each as it was then."""

@@ -3,7 +3,7 @@
 `run` is the whole demonstration; the classes beside it are what the explored log is read with:
 `eventfold.demo.flights:Board` and its kin. Knows: the chapters. Does not know: how the command line is parsed.
 
-What the source says, row by row, stands in `source.py`; what was chosen where it is silent, in `events.py`.
+The columns of the source are described in `source.py`; assumptions about missing facts in `events.py`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DATABASE = "flights.db"
 
 
 def run(db: str | None = None, limit: int | None = None, as_json: bool = False) -> int:
-    """Load the flights into `db` (or go on with what is there), show what the log tells, check every figure.
+    """Load the flights into `db` (or continue an earlier load), report results from the log, and check every figure.
 
     `limit` takes the first flights only, by scheduled departure; `as_json` prints one JSON object in place of
     the report. Returns 0, or 1 if any figure differs from the source's. Raises EventfoldErrors: MissingExtra, and
@@ -46,11 +46,11 @@ def run(db: str | None = None, limit: int | None = None, as_json: bool = False) 
         ) from None
     import msgspec
 
-    from eventfold.demo.flights.figures import gather
+    from eventfold.demo.flights.figures import compute_figures
     from eventfold.demo.flights.report import counting, show
 
     with counting() as progress:
-        figures = gather(db or DATABASE, limit, progress)
+        figures = compute_figures(db or DATABASE, limit, progress)
     if as_json:
         sys.stdout.write(msgspec.json.encode(figures).decode() + "\n")
     else:

@@ -90,7 +90,7 @@ class Checks:
             self._db.execute(_PLAIN.format(first=_FIRST), {"flights": str(files.flights), "limit": limit})
 
     def close(self) -> None:
-        """Let go of the memory."""
+        """Free the memory."""
         self._db.close()
 
     def counts(self, counts: Mapping[str, int]) -> None:

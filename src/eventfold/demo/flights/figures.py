@@ -38,7 +38,7 @@ Progress = Callable[[str, int, int], None]  # what is being counted, how many th
 HOUR = timedelta(hours=1)
 
 
-class View(msgspec.Struct):
+class BoardView(msgspec.Struct):
     """A departure board at a moment: its lines, and how many of them stand how. Waiting: late and still here."""
 
     origin: str
@@ -81,8 +81,8 @@ class Figures(msgspec.Struct):
     busiest: AirportHour
     worst: AirportHour
     rule: RuleChange
-    board: View
-    earlier: View
+    board: BoardView
+    earlier: BoardView
     changed: dict[str, tuple[Line | None, Line]]
     aircraft: Aircraft
     gates: Gates
@@ -116,19 +116,19 @@ class Clock:
         return self.seconds | {"total": round(time.perf_counter() - self._began, 3)}
 
 
-def gather(database: str, limit: int | None, progress: Progress) -> Figures:
+def compute_figures(database: str, limit: int | None, progress: Progress) -> Figures:
     """Run everything on one store. Raises EventfoldErrors; a figure that differs is no error but a mismatch."""
     clock = Clock()
     with tempfile.TemporaryDirectory(prefix="eventfold-flights-") as folder:
-        files = unpack(Path(folder))  # before a store is made: what is missing is told without leaving an empty one
+        files = unpack(Path(folder))  # before a store is created, so that a missing extra leaves no empty store
         with ef.Store(database) as store:
             with clock.chapter("load"), closing(Source(files, limit)) as source:
                 loaded = load(store, source, partial(progress, "events"))
                 names = source.airlines(), source.airports()
-            return _tell(store, database, limit, loaded, names, files, clock, progress)
+            return _run_chapters(store, database, limit, loaded, names, files, clock, progress)
 
 
-def _tell(
+def _run_chapters(
     store: ef.Store,
     database: str,
     limit: int | None,
@@ -161,7 +161,7 @@ def _tell(
         checks.board(before, late.hour)
         checks.aircraft(flown)
         checks.departures(late.origin, day, wanted)
-        checks.compare(str, _promises(held), _promises_kept(held))
+        checks.compare(str, _gate_figures(held), _expected_gate_figures(held))
     return Figures(
         database=database,
         flights=loaded.flights,
@@ -220,28 +220,28 @@ def _hardest_working(store: ef.Store, day: str) -> str:
 
 def _gates(store: ef.Store, database: str, airport: str, day: str) -> tuple[set[str], Gates]:
     """Give gates to a day's flights, in a plan of its own, so that the run can be repeated on one store."""
-    wanted = gates.wishes(store.state(Board(airport, (day,))).in_order())
+    wanted = gates.gate_requests(store.state(Board(airport, (day,))).in_order())
     plan = f"{airport}-{day}-{len(store.tags(f'plan:{airport}-{day}-')) + 1}"
     contest = asyncio.run(gates.contest(database, plan, airport, wanted))
     given, breaches = gates.double_booked(store, plan)
-    return {wish.flight for wish in wanted}, Gates(day, airport, contest, given, breaches)
+    return {request.flight for request in wanted}, Gates(day, airport, contest, given, breaches)
 
 
-def _promises(held: Gates) -> dict[str, int]:
+def _gate_figures(held: Gates) -> dict[str, int]:
     """What the log says of the gates."""
     return {"flights with a gate, in the log": held.given, "gates double-booked": len(held.breaches)}
 
 
-def _promises_kept(held: Gates) -> dict[str, int]:
+def _expected_gate_figures(held: Gates) -> dict[str, int]:
     """What must be true of them."""
     return {"flights with a gate, in the log": held.contest.assigned, "gates double-booked": 0}
 
 
-def view(board: Board, moment: datetime) -> View:
+def view(board: Board, moment: datetime) -> BoardView:
     """A board with its counts at a moment."""
     lines = board.in_order()
     here = [line for line in lines if line.status == "scheduled"]
-    return View(
+    return BoardView(
         board.origin,
         moment,
         departed=sum(line.status == "departed" for line in lines),
@@ -272,7 +272,7 @@ def _size(database: str) -> int:
 
 
 def peak_memory() -> int | None:
-    """The most memory this process has held, in bytes, where the system tells."""
+    """The peak memory of this process in bytes, if the system reports it."""
     try:
         status = Path("/proc/self/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) * 1024

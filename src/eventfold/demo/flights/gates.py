@@ -1,10 +1,10 @@
-"""Gates: a decision under contention. Two agents ask for each flight's gate; 32 tasks carry the requests out at once.
+"""A decision under contention: two agents request a gate for each flight, and 32 tasks process the requests at once.
 
 Knows: the rule, the order of steps of a request. Does not know: where flights come from, how anything is shown.
 
 The rule spans two things, and no table row or aggregate holds both: a flight gets one gate, and a gate holds one
-flight at a time. Each decision is therefore over two states, asked by two tags, and its boundary is exactly that:
-whoever assigned the same gate or the same flight meanwhile makes it decide again, anyone else does not.
+flight at a time. Each decision therefore reads two states, by two tags, and its consistency boundary is exactly that: a
+concurrent assignment of the same gate or flight makes it decide again, any other does not.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from eventfold.demo.flights.models import FlightGate, GateDay, Line
 
 TASKS = 32
 AGENTS = 2
-ATTEMPTS = 100  # 31 others may want the same gate at the same moment, again and again
-AHEAD = timedelta(minutes=45)  # a flight stands at its gate from here before its schedule until it leaves
+ATTEMPTS = 100  # 31 other tasks may want the same gate at the same time, repeatedly
+STAY_BEFORE_DEPARTURE = timedelta(minutes=45)  # a flight is at its gate from then until it leaves
 
 
-class Wish(NamedTuple):
+class GateRequest(NamedTuple):
     """A flight that needs a gate from `since` (inclusive) until `until` (exclusive)."""
 
     flight: str
@@ -36,8 +36,8 @@ class Wish(NamedTuple):
 
 
 class Contest(msgspec.Struct, frozen=True, kw_only=True):
-    """How it went: `requests` made; `assigned` got a gate, `second` found that the other agent had been faster,
-    `unplaced` found no gate free; `decisions` were taken for it, and `conflicts` of them decided again.
+    """The result: `requests` made; `assigned` got a gate, `second` found one assigned by the other agent,
+    `unplaced` found no free gate; `decisions` were made, and `conflicts` of them were repeated.
     """
 
     plan: str
@@ -53,15 +53,15 @@ class Contest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GateTaken(Exception):
-    """Someone else stands there at that time: try the next gate."""
+    """Another flight has the gate at that time."""
 
 
-class GaveUp(Exception):
-    """No gate was free."""
+class NoGateFree(Exception):
+    """No gate is free."""
 
 
 def assign(gate: GateDay, flight: FlightGate, since: datetime, until: datetime) -> list[GateAssigned]:
-    """The decision: one gate for the flight, nobody else there meanwhile."""
+    """The decision: one gate for the flight, and no other flight there at the same time."""
     if flight.gate is not None:
         return []
     if not gate.free(since, until):
@@ -69,17 +69,17 @@ def assign(gate: GateDay, flight: FlightGate, since: datetime, until: datetime) 
     return [GateAssigned(gate.plan, gate.gate, flight.flight, since, until)]
 
 
-def wishes(lines: Sequence[Line]) -> list[Wish]:
-    """What the flights of a day need that left."""
+def gate_requests(lines: Sequence[Line]) -> list[GateRequest]:
+    """The requests of the flights of a day that left."""
     return [
-        Wish(line.flight, line.departs - AHEAD, line.departs + timedelta(minutes=line.delay))
+        GateRequest(line.flight, line.departs - STAY_BEFORE_DEPARTURE, line.departs + timedelta(minutes=line.delay))
         for line in lines
         if line.delay is not None
     ]
 
 
-def gates_needed(wanted: Sequence[Wish]) -> int:
-    """A tenth more than the most flights that stand at once; as gates fill in any order, a few more may be short."""
+def gates_needed(wanted: Sequence[GateRequest]) -> int:
+    """A tenth more than the largest number of flights at gates at once."""
     ends = sorted([(each.since, 1) for each in wanted] + [(each.until, -1) for each in wanted])
     standing = most = 0
     for _, change in ends:
@@ -88,63 +88,63 @@ def gates_needed(wanted: Sequence[Wish]) -> int:
     return most + most // 10 + 1
 
 
-async def contest(url: str, plan: str, airport: str, wanted: Sequence[Wish]) -> Contest:
-    """Let 32 tasks, all at once, carry out two requests for each flight."""
+async def contest(url: str, plan: str, airport: str, wanted: Sequence[GateRequest]) -> Contest:
+    """Process two requests for each flight, with 32 tasks at once."""
     gates = [f"{airport}-{number:02d}" for number in range(1, gates_needed(wanted) + 1)]
-    queue = iter([wish for wish in wanted for _ in range(AGENTS)])
+    queue = iter([request for request in wanted for _ in range(AGENTS)])
     async with ef.AsyncStore(url, create=False) as store:
-        desks = [Desk(store, plan, gates) for _ in range(TASKS)]
-        await asyncio.gather(*[desk.work(queue) for desk in desks])
+        agents = [GateAgent(store, plan, gates) for _ in range(TASKS)]
+        await asyncio.gather(*[agent.work(queue) for agent in agents])
     return Contest(
         plan=plan,
         flights=len(wanted),
         gates=len(gates),
         tasks=TASKS,
-        requests=sum(desk.requests for desk in desks),
-        assigned=sum(desk.assigned for desk in desks),
-        second=sum(desk.second for desk in desks),
-        unplaced=sum(desk.unplaced for desk in desks),
-        decisions=sum(desk.decisions for desk in desks),
-        conflicts=sum(desk.conflicts for desk in desks),
+        requests=sum(agent.requests for agent in agents),
+        assigned=sum(agent.assigned for agent in agents),
+        second=sum(agent.second for agent in agents),
+        unplaced=sum(agent.unplaced for agent in agents),
+        decisions=sum(agent.decisions for agent in agents),
+        conflicts=sum(agent.conflicts for agent in agents),
     )
 
 
-class Desk:
-    """One of the tasks, with its counts. `conflicts` are decisions that had to be made again."""
+class GateAgent:
+    """One of the tasks, with its counts. `conflicts` are decisions that had to be repeated."""
 
     def __init__(self, store: ef.AsyncStore, plan: str, gates: Sequence[str]) -> None:
         self._store = store.using(attempts=ATTEMPTS)
         self._plan, self._gates = plan, gates
         self.requests = self.assigned = self.second = self.unplaced = self.decisions = self.conflicts = 0
 
-    async def work(self, queue: Iterator[Wish]) -> None:
-        """Take one request after another until there are none left."""
-        for wish in queue:
+    async def work(self, queue: Iterator[GateRequest]) -> None:
+        """Process requests until there are none left."""
+        for request in queue:
             self.requests += 1
             try:
-                if await self._place(wish):
+                if await self._assign(request):
                     self.assigned += 1
                 else:
                     self.second += 1
-            except GaveUp:
+            except NoGateFree:
                 self.unplaced += 1
 
-    async def _place(self, wish: Wish) -> bool:
-        """Try gate after gate. False: it had one already."""
+    async def _assign(self, request: GateRequest) -> bool:
+        """Try gate after gate. Returns False if the flight has one already."""
         for gate in self._gates:
             self.decisions += 1
             try:
-                place, flight = GateDay(self._plan, gate), FlightGate(self._plan, wish.flight)
-                decided = await self._store.decide(assign, place, flight, wish.since, wish.until)
+                place, flight = GateDay(self._plan, gate), FlightGate(self._plan, request.flight)
+                decided = await self._store.decide(assign, place, flight, request.since, request.until)
             except GateTaken:
                 continue
             self.conflicts += max(0, decided.attempts - 1)
             return bool(decided.events)
-        raise GaveUp
+        raise NoGateFree
 
 
 def double_booked(store: ef.Store, plan: str) -> tuple[int, list[str]]:
-    """The plan read back from the log: how many gates were given, and every breach of the rule, in words."""
+    """Read the plan from the log: the number of assigned gates, and every breach of the rule as a sentence."""
     stays: dict[str, list[tuple[datetime, datetime, str]]] = {}
     given: dict[str, str] = {}
     breaches: list[str] = []

@@ -1,4 +1,4 @@
-"""Models: what the events come to: states, folded by the library, from the log alone.
+"""States that the library folds from the log.
 
 Knows: the events. Does not know: the source, DuckDB, how anything is shown.
 """
@@ -114,7 +114,7 @@ class AircraftDay(ef.State):
 
 
 class GateDay(ef.State):
-    """When a gate is taken in a plan: [since, until) of each stay."""
+    """When a gate is occupied in a plan: [since, until) of each stay."""
 
     plan: ef.Tag
     gate: ef.Tag
@@ -125,7 +125,7 @@ class GateDay(ef.State):
         self.stays.append((event.since, event.until))
 
     def free(self, since: datetime, until: datetime) -> bool:
-        """Whether nobody stands there in [since, until)."""
+        """Whether no flight is there in [since, until)."""
         return all(until <= other_since or other_until <= since for other_since, other_until in self.stays)
 
 

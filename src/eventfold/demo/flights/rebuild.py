@@ -1,4 +1,4 @@
-"""Rebuild: a rule changes, and a table is made anew beside the one readers see: compared, switched, proved, undone.
+"""Rebuilds a table after a change of its rule: rebuild, compare, switch, verify, roll back.
 
 Knows: the order of these steps. Does not know: what the rules are (tables.py), how it is shown.
 """
@@ -18,20 +18,20 @@ def project(store: ef.Store, progress: Callable[[int, int], None]) -> None:
 
 
 def change_the_rule(store: ef.Store, progress: Callable[[int, int], None]) -> RuleChange:
-    """Build the carriers' months by the new rule, compare, let readers see it, prove it, and go back to the old one.
+    """Rebuild the table by the new rule, compare, switch, verify, and roll back to the old one.
 
-    Back, so that the demonstration can be repeated on one store.
+    It rolls back so that the demonstration can be repeated on one store.
     """
-    desk = store.projections
+    admin = store.projections
     before = _late(store)
     began = time.perf_counter()
-    desk.rebuild(CarrierMonthAsReported, progress=progress)
+    admin.rebuild(CarrierMonthAsReported, progress=progress)
     seconds = time.perf_counter() - began
-    comparison = desk.compare(CarrierMonthAsReported)
-    desk.switch(CarrierMonthAsReported)
+    comparison = admin.compare(CarrierMonthAsReported)
+    admin.switch(CarrierMonthAsReported)
     after = _late(store)
-    proofs = desk.verify(CarrierMonthAsReported, AirportHour)
-    desk.rollback(CarrierMonth)
+    proofs = admin.verify(CarrierMonthAsReported, AirportHour)
+    admin.rollback(CarrierMonth)
     return RuleChange(
         rows=comparison.rows,
         digests=comparison.digests,

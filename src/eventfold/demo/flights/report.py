@@ -24,7 +24,7 @@ from eventfold.demo.flights.models import NEW_YORK, Line
 WIDTH = 80
 LINES = 16  # of the board
 MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
-HEAT = (  # up to so many minutes: a colour
+HEAT = (  # up to this many minutes: a style
     (3, "#c9f2d3 on #14532d"),
     (8, "#dcf0b0 on #3f6212"),
     (14, "#fdeeb0 on #7c5a0a"),
@@ -87,19 +87,19 @@ def parts(figures: Figures) -> Iterator[RenderableType]:
     yield board(figures)
     yield heading(f"A day of {figures.aircraft.aircraft}", "times of New York", seconds["aircraft"])
     yield aircraft(figures)
-    yield heading("Gates for everyone, nobody twice", f"{figures.gates.contest.tasks} tasks at once", seconds["gates"])
+    yield heading("One gate for each flight", f"{figures.gates.contest.tasks} tasks at once", seconds["gates"])
     yield contest(figures)
     yield heading("The same figures from the source", "DuckDB reading the file itself", seconds["check"])
     yield verdict(figures)
-    yield heading("Look around yourself", "")
+    yield heading("Explore the store", "")
 
 
-def heading(words: str, aside: str, seconds: float | None = None) -> RenderableType:
+def heading(words: str, note: str, seconds: float | None = None) -> RenderableType:
     """A chapter's heading: words on the left, how long it took on the right."""
     grid = Table.grid(expand=True)
     grid.add_column(no_wrap=True)
     grid.add_column(justify="right", no_wrap=True)
-    left = Text.assemble((words, "bold cyan"), ("  " + aside if aside else "", "dim"))
+    left = Text.assemble((words, "bold cyan"), ("  " + note if note else "", "dim"))
     grid.add_row(left, Text("" if seconds is None else f"{seconds:.1f} s", "dim"))
     return Padding(grid, (1, 1, 0, 1))
 
@@ -170,15 +170,15 @@ def mean(minutes: int, flights: int) -> str:
 
 
 def heat(minutes: int, flights: int) -> Text:
-    """A mean on the colour that it deserves."""
+    """A mean, with a background by its size."""
     if not flights:
         return Text(" –  ", "dim")
-    style = next(colour for limit, colour in HEAT if minutes / flights <= limit)
+    style = next(style for limit, style in HEAT if minutes / flights <= limit)
     return Text(f"{mean(minutes, flights):>3} ", style)
 
 
 def rule(figures: Figures) -> RenderableType:
-    """The table built anew beside the old one, what differs, and the proof."""
+    """The table that was rebuilt beside the old one, the differences, and the proof."""
     change, table = figures.rule, Table(box=None, padding=(0, 1), collapse_padding=True, show_edge=False)
     table.add_column("late departures", style="dim", no_wrap=True)
     most = sorted(change.late, key=lambda carrier: -change.late[carrier][0])[:9]
@@ -235,7 +235,7 @@ def hour_of(moment: datetime) -> str:
 
 
 def board(figures: Figures) -> RenderableType:
-    """The lines that changed within the hour, and those that still wait, as they stood then and now."""
+    """The lines that changed within the hour, and those that still wait, then and now."""
     now, before = figures.board, figures.earlier
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, header_style="dim", expand=True)
     table.add_column("due", width=5)
@@ -370,7 +370,7 @@ def explore(figures: Figures) -> list[tuple[str, str]]:
         ),
         ("a board, at any minute", f"eventfold state {store} {demo}:Board {origin} {asked} --occurred-until {moment}"),
         ("where the tables stand", f"eventfold projections status {store}"),
-        ("who stood at a gate", f"eventfold read {store} --tag plan:{gates.contest.plan} --tag gate:{origin}-01"),
+        ("the flights at a gate", f"eventfold read {store} --tag plan:{gates.contest.plan} --tag gate:{origin}-01"),
         ("what else there is to ask by", f"eventfold tags {store} --keys"),
     ]
 

@@ -29,14 +29,14 @@ from typing import Any, NamedTuple
 
 import duckdb
 
-from eventfold.demo.flights.happenings import (
+from eventfold.demo.flights.source_rows import (
     ARRIVED,
     CANCELLED,
     DEPARTED,
     DIVERTED,
     LEAD_MINUTES,
     SCHEDULED,
-    Happening,
+    SourceRow,
 )
 from eventfold.errors import MissingExtra
 
@@ -71,7 +71,7 @@ FROM instants
 
 # One SELECT for each kind of thing that happens to a flight: when, which kind, and what is known of it.
 _FIRST = "ORDER BY departs, carrier, number, origin LIMIT $limit"  # left out where it would sort everything for nothing
-_HAPPENINGS = """
+_ROWS = """
 SELECT * FROM (
     SELECT departs - $lead AS moment, $scheduled AS kind, flight, carrier, origin, dest, NULL AS aircraft,
            day, departs, arrives, distance, NULL AS delay, NULL AS air_time, NULL AS clock FROM flights
@@ -144,14 +144,14 @@ class Source:
             self._db.execute(_FLIGHTS.format(first=_FIRST), {**given, "limit": limit})
 
     def close(self) -> None:
-        """Let go of the memory."""
+        """Free the memory."""
         self._db.close()
 
     def flights(self) -> int:
         """How many flights there are."""
         return int(self._one("SELECT count(*) FROM flights")[0])
 
-    def happenings(self) -> Iterator[Happening]:
+    def rows(self) -> Iterator[SourceRow]:
         """Everything that happened, in order of time and, within a minute, of kind and flight: always the same."""
         first, last = self._one(
             "SELECT min(departs), max(greatest(departs, arrives)"
@@ -159,11 +159,11 @@ class Source:
         )
         for since in range(first - LEAD_MINUTES, last + 1, WINDOW_MINUTES):
             given = {**_KINDS, "lead": LEAD_MINUTES, "since": since, "until": since + WINDOW_MINUTES}
-            found = self._db.execute(_HAPPENINGS, given)
+            found = self._db.execute(_ROWS, given)
             while rows := found.fetchmany(FETCH):
-                yield from map(Happening._make, rows)
+                yield from map(SourceRow._make, rows)
 
-    def happening_count(self) -> int:
+    def row_count(self) -> int:
         """How many things happened: one announcement for each flight, and what became of it."""
         return int(self._one("SELECT count(*) * 2 + count(*) FILTER (dep_delay IS NOT NULL) FROM flights")[0])
 

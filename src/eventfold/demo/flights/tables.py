@@ -1,4 +1,4 @@
-"""Tables: read models, kept by the library in the store's own file, exactly once an event; made anew by other rules.
+"""Read models in the file of the store, with each event projected exactly once; rebuilt when a rule changes.
 
 Knows: the events and what one of them does to one row. Does not know: how rows are kept, the source.
 """
@@ -92,7 +92,7 @@ class AirportHour(ef.Projection):
 
 
 class RuleChange(msgspec.Struct, kw_only=True):
-    """A table built anew by another rule, beside the one that readers saw: what was compared, what differs.
+    """A table rebuilt by another rule, and its comparison with the live one.
 
     `late` by carrier: departures late by the old rule and by the new; `proofs` what `verify` said of each table.
     """

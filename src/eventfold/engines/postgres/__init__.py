@@ -1,18 +1,20 @@
-"""Room: PostgreSQL, for many processes: the port over one schema of a database, by psycopg 3.
+"""PostgreSQL, for many processes: the engine port over one schema of a database, by psycopg 3.
 
-    address.py   where the server is, and the engine's options
-    connect.py   connections in both colours, and the pool that keeps them
-    sessions.py  which server is asked, and what each session must be like
-    schema.py    the store's tables: made, recognised, checked, upgraded; sql/ holds their text
-    append.py    requests as the one call that writes them; arrays.py packs its arguments
-    read.py      questions as SQL
-    listen.py    waking followers
-    adopt.py     another log's events, taken over as they stand
-    locks.py     locks by name
-    joined.py    appends within the user's own transaction
-    roles.py     least-privilege roles, as SQL
-    errors.py    what the server and the driver say, in our words
-    engine.py    the port itself
+    engine.py          the port: each call to the part that answers it
+    reader.py          pages, single events and counts        statements.py, large_queries.py   their SQL
+    writer.py          appends: retries, outcomes             batch.py    requests that one call can judge
+    append.py          one batch as one call, and its reply
+    inline.py          appends in which read models are folded
+    transactions.py    appends within the user's transaction
+    replication.py     another log's events, as they are there
+    servers.py         primary and replica: which is asked, what a session must be like
+    pool.py, idle.py   connections kept open and checked out  connection.py   one of them, blocking or asyncio
+    listen.py          notification of commits                named_locks.py  advisory locks by name
+    schema.py          the store's tables (sql/): created, recognised      layouts.py   older ones upgraded
+    integrity.py       a store compared with itself           checksums.py    of events, keys and snapshots
+    options.py         addresses and options                  roles.py        least-privilege roles
+    errors.py          the server's errors translated         arrays.py       binary arrays
+    moment_variants.py moments in tags that older versions stored in other time zones
 
 Knows: nothing of the other engines.
 """

@@ -1,86 +1,128 @@
-"""Room: the engine: the port over one PostgreSQL schema, in both colours.
+"""The PostgreSQL engine: every method of the engine port, over one schema of a database.
 
-Knows: what to make of each answer. Does not know: how questions are phrased (read.py, append.py), over which
-connection they go (sessions.py), what is written (writing.py), how followers are woken (listen.py).
+Knows: which part answers which call. Does not know: SQL (statements.py, append.py), connections (servers.py, pool.py),
+how pages are read (reader.py) and events written (writer.py).
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-import msgspec
-
-from eventfold.engine import PAGE_BYTES, Head, Page, Restored, Span, TagCount, TypeCount, Upgraded
+from eventfold.core.envelope import Receipt
+from eventfold.core.query import Query
+from eventfold.core.renamed import check_keywords
 from eventfold.engines.postgres import schema
-from eventfold.engines.postgres.address import Address, options_of, target_of
-from eventfold.engines.postgres.check import Comparison
-from eventfold.engines.postgres.connect import Colour, Rows, off_loop
-from eventfold.engines.postgres.lending import Lending
+from eventfold.engines.postgres.connection import Mode, ResultRows
+from eventfold.engines.postgres.integrity import IntegrityCheck
 from eventfold.engines.postgres.listen import Listener
-from eventfold.engines.postgres.locks import NamedLocks
-from eventfold.engines.postgres.many import LEAST_STRETCH, MOST_ROWS, Arms, many
-from eventfold.engines.postgres.read import FACTS, MOST
-from eventfold.engines.postgres.sums import (
-    crc_of_snapshot,
-    damaged_snapshot,
-    first_of,
-    missing,
-    refuse_holes,
-    refuse_others,
-)
-from eventfold.engines.postgres.writing import Writing
+from eventfold.engines.postgres.named_locks import NamedLocks
+from eventfold.engines.postgres.options import ServerAddress, parse_url, quote_identifier, target_url
+from eventfold.engines.postgres.pool import TargetPools
+from eventfold.engines.postgres.reader import PostgresReader
+from eventfold.engines.postgres.replication import Replication
+from eventfold.engines.postgres.servers import Servers
+from eventfold.engines.postgres.snapshots import PostgresSnapshots
+from eventfold.engines.postgres.statements import STATS_COLUMNS, ReadStatements
+from eventfold.engines.postgres.transactions import TransactionalAppends
+from eventfold.engines.postgres.writer import PostgresWriter
 from eventfold.errors import NotSupported
-from eventfold.integrity import Problem, Progress
-from eventfold.query import Query
-from eventfold.record import Stored, within
-from eventfold.snapshot import Snapshot
+from eventfold.ports.integrity import Problem, Progress
+from eventfold.ports.messages import AppendRequest, Capabilities, Head, Outcome, Page, Span, TagCount, TypeCount
+from eventfold.ports.services import RestoreResult, Services, UpgradeResult
 
 
-class PostgresEngine(Writing):
-    """One log in one schema of a PostgreSQL database; any number of processes may use it at once."""
+class PostgresEngine:
+    """One log in one schema of a PostgreSQL database; any number of processes may use it at once.
+
+    `mode`: whether calls block ("sync") or run on an asyncio event loop ("async"). `create`: whether to create a
+    store that does not exist. For the other options see `PostgresOptions`.
+    """
 
     name = "postgres"
 
-    def __init__(self, url: str, *, colour: Colour = "sync", create: bool = True, **options: Any) -> None:
-        plain, chosen = options_of(url, options)
-        super().__init__(plain, chosen, colour, create)
-        self._default_target = target_of(plain, chosen.schema)
-        self._chosen: dict[str, Any] = {**options, "schema": chosen.schema}
-        self._shared = chosen.pool  # connections that another engine on this store may have
-        self._locks = NamedLocks(self._sessions, colour)
+    def __init__(self, url: str, *, mode: Mode = "sync", create: bool = True, **options: Any) -> None:
+        check_keywords("PostgresEngine", options)
+        plain_url, self.options = parse_url(url, options)
+        self.capabilities = Capabilities(suspends=mode == "async", blocks=mode == "sync")
+        self._default_target = target_url(plain_url, self.options.schema)
+        self._given_options: dict[str, Any] = {**options, "schema": self.options.schema}
+        self._blocking_pool_size = self.options.pool  # of the engine that `blocking_engine` returns
+        self._schema = quote_identifier(self.options.schema)
+        self._sql = ReadStatements(self._schema)
+        self._servers = Servers(plain_url, self.options, mode, create, self._forget_epoch)
+        self._reader = PostgresReader(self._servers)
+        self._writer = PostgresWriter(self._servers, self._reader)
+        self._locks = NamedLocks(self._servers, mode)
         self._listener: Listener | None = None
-        self._counted = (0, 0, dict[str, int]())  # events of each type: in which epoch, up to which position
+        self.services = Services(
+            lookups=self._reader,
+            snapshots=PostgresSnapshots(self._servers),
+            locks=self._locks,
+            replication=Replication(self._servers, self._writer),
+            inline=self._writer if mode == "sync" else None,  # an event loop folds nothing: `blocking` does
+            transactions=TransactionalAppends(self._servers, self._reader),
+            maintenance=self,
+            blocking=self,
+            lend=self.lend,
+        )
+
+    def _forget_epoch(self) -> None:
+        self._writer.forget_epoch()
+        self._reader.forget_epoch()
+
+    @property
+    def store_id(self) -> str:
+        """See the port."""
+        return self._servers.store_id
+
+    @property
+    def epoch(self) -> int:
+        """See the port."""
+        return self._servers.epoch
 
     @property
     def default_target(self) -> str:
         """See the port: the schema of the log, on the primary. Contains the password if the address does."""
         return self._default_target
 
-    def blocking(self) -> PostgresEngine:
-        """Another engine on the same store, not opened yet, whose calls block: what read models are run with."""
-        options: dict[str, Any] = {**self._chosen, "pool": self._shared}
-        return PostgresEngine(self._default_target, create=False, **options)
-
-    async def share(self) -> None:
-        """Leave half of the connections to the engine that `blocking` makes. Call it once, before that."""
-        self._shared = await self._sessions.share()
-
-    async def lend(self, address: Address) -> Lending | None:
-        """Connections for read models at an address, out of this engine's own; None where they do not lead there."""
-        if self.capabilities.suspends or address.parameters != self._sessions.primary.parameters:
-            return None
-        return await self._sessions.lend()
+    # Opening, closing, maintenance
 
     async def open(self) -> None:
         """See the port."""
-        await self._sessions.open()
+        await self._servers.open()
 
-    async def upgrade(self, copy: str | None = None, *, copies: bool = True) -> Upgraded:
-        """Bring a store of an older layout to this eventfold's. Needs its owner's rights.
+    async def close(self) -> None:
+        """See the port."""
+        await self._locks.close()
+        await self._servers.close()
+        if self._listener is not None:  # it notifies once more, so that callers that wait learn of the close
+            if self.capabilities.suspends:
+                await asyncio.to_thread(self._listener.close)
+            else:
+                self._listener.close()
 
-        Call it on an engine that is not open. Processes of the older layout can write no more afterwards. No copy
-        can be made here: `copy` is refused, and `copies` means nothing. Raises NotSupported, StoreUnavailable.
+    def blocking_engine(self) -> PostgresEngine:
+        """Another engine on the same store, not opened yet, whose calls block: read models run with it."""
+        options: dict[str, Any] = {**self._given_options, "pool": self._blocking_pool_size}
+        return PostgresEngine(self._default_target, create=False, **options)
+
+    async def share(self) -> None:
+        """Give half of the connections to the engine that `blocking_engine` returns. Call it once, before that."""
+        self._blocking_pool_size = await self._servers.give_up_half()
+
+    async def lend(self, address: ServerAddress) -> TargetPools | None:
+        """Connections of this engine for read models at an address; None if the address is another server's."""
+        if self.capabilities.suspends or address.parameters != self._servers.primary.parameters:
+            return None
+        return await self._servers.target_pools()
+
+    async def upgrade(self, copy: str | None = None, *, copies: bool = True) -> UpgradeResult:
+        """Bring a store of an older layout to this version's. Needs the rights of the store's owner.
+
+        Call it on an engine that is not open. Processes of the older layout can write no more afterwards. No copy is
+        made: `copy` is refused, and `copies` has no effect. Raises NotSupported, StoreUnavailable.
         """
         if copy is not None and copies:
             raise NotSupported(
@@ -88,241 +130,100 @@ class PostgresEngine(Writing):
                 "Make one by pg_dump, then upgrade without naming a file.",
                 engine=self.name,
             )
-        return Upgraded(await self._sessions.upgrade(), schema.LAYOUT)
+        return UpgradeResult(await self._servers.upgrade(), schema.LAYOUT)
 
-    async def restored(self) -> Restored:
-        """Let a new epoch begin, after a restore by other tools. Needs its owner's rights.
+    async def restored(self) -> RestoreResult:
+        """Begin a new epoch after a restore by other tools. Needs the rights of the store's owner.
 
         Call it on an engine that is not open, before anything uses the store; the engine is closed afterwards. Raises
         StoreUnavailable.
         """
         try:
-            return Restored(*await self._sessions.begin_epoch())
+            return RestoreResult(*await self._servers.begin_epoch())
         finally:
             await self.close()
+
+    async def check(self, progress: Progress = lambda _done, _all: None) -> AsyncIterator[Problem]:
+        """Compare everything in the store that is written twice, and yield what differs.
+
+        Reads verify what they find; only this finds what a damaged index hides. `progress` is called with the number of
+        events compared so far and in all. Appends and reads may continue meanwhile. The primary is asked.
+        """
+        servers = self._servers
+
+        async def run_query(sql: str, values: Sequence[Any]) -> ResultRows:
+            return await servers.query(sql, values, primary=True)
+
+        async for problem in IntegrityCheck(run_query, self._schema, self.store_id, servers.unplaced).problems(
+            progress
+        ):
+            yield problem
+
+    async def stats(self) -> dict[str, Any]:
+        """See the port."""
+        servers = self._servers
+        return {
+            "engine": self.name,
+            "schema": self.options.schema,
+            "server": servers.primary.where,
+            "replica": servers.replica.where if servers.replica else None,
+            "pooler": servers.behind_pooler,
+            "listener": self._listener.mode if self._listener else "idle",
+            "layout": schema.LAYOUT,
+            **dict(zip(STATS_COLUMNS, (await servers.query(self._sql.stats))[0], strict=True)),
+        }
+
+    # Appending
+
+    async def append_many(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
+        """See the port."""
+        return await self._writer.append_many(requests)
+
+    async def receipt_of(self, key: str) -> Receipt | None:
+        """See the port."""
+        return await self._reader.receipt_of(key)
 
     # Reading
 
     async def read(self, query: Query, span: Span) -> Page:
         """See the port."""
-        while True:
-            asked = await self._spelled(query)
-            page = await self._read(asked, span)
-            if asked is query or await self._spelled(query) == asked:
-                return page
-
-    async def _read(self, query: Query, span: Span) -> Page:
-        if many(query):
-            head, events = await self._seek(query, span)
-        else:
-            rows = await self._page(query, span, span.limit + 1)
-            head, events = rows[0][0], self._events(rows)
-            self._sessions.saw(*rows[0][:3])
-        self._seen = max(self._seen, head)
-        end = head if span.until is None else min(span.until, head)
-        size = within(events, span.limit, PAGE_BYTES)
-        if more := len(events) > size:
-            beyond = events[size]
-            del events[size:]
-            if beyond.first == events[-1].first:
-                events += await self._rest(query, span, events[-1])
-        if query.items:
-            refuse_others(events, query, span.backwards)
-        elif span.occurred_since is None and span.occurred_until is None:
-            refuse_holes(events, span, end, more)
-        if more:
-            return Page(events, events[-1].position, True)
-        return Page(events, span.after + 1 if span.backwards else end, False)
-
-    async def _seek(self, query: Query, span: Span) -> tuple[int, list[Stored]]:
-        """The head, and up to one more matching event than the limit of the span, a stretch of the log at a time."""
-        arms, events = Arms(self._schema, query), list[Stored]()
-        after, until = span.after, MOST if span.until is None else span.until
-        width = MOST
-        while True:
-            low, high = (max(after, until - width), until) if span.backwards else (after, min(until, after + width))
-            part = msgspec.structs.replace(span, after=low, until=high)
-            most = MOST_ROWS if high - low > LEAST_STRETCH else MOST - 1
-            statement = self._sql.stretch(arms, part, span.limit + 1 - len(events), most)
-            rows = await self._sessions.ask_beyond(self._needed(low, span.until), statement)
-            head, epoch, count, last = rows[0][:4]
-            self._sessions.saw(head, epoch, last)
-            until, high = min(until, head), min(high, head)
-            if count > most:
-                width = max(1, (high - low) // 4)
-                continue
-            events += self._events([(*row[:2], *row[3:]) for row in rows])
-            after, until = (after, low) if span.backwards else (high, until)
-            if len(events) > within(events, span.limit, PAGE_BYTES) or after >= until:
-                return head, events
-            width *= 2
-
-    async def _rest(self, query: Query, span: Span, last: Stored) -> list[Stored]:
-        """The further matching events of the append that a page's limit cut."""
-        if span.backwards:
-            part = msgspec.structs.replace(span, after=max(span.after, last.first - 1), until=last.position - 1)
-        else:
-            until = last.last if span.until is None else min(span.until, last.last)
-            part = msgspec.structs.replace(span, after=last.position, until=until)
-        return self._events(await self._page(query, part, None))
-
-    async def _page(self, query: Query, span: Span, limit: int | None) -> Rows:
-        floor = self._needed(span.after, span.until)
-        return await self._sessions.ask_beyond(floor, self._sql.page(query, span, limit))
-
-    def _needed(self, after: int, until: int | None) -> int:
-        """How far a replica must have come to answer for (after, until]: never less than what was seen of it."""
-        return max(self._floor, after, min(until, self._seen) if until is not None else 0)
+        return await self._reader.read(query, span)
 
     async def head(self) -> Head:
         """See the port."""
-        rows = await self._sessions.ask_beyond(self._floor, (self._sql.last, []))
-        if not rows:
-            return Head(0, 0, b"")
-        (last,) = self._verified([row[2:] for row in rows])
-        return Head(last.position, last.time, last.id)
+        return await self._reader.head()
 
     async def count(self, query: Query, after: int = 0, until: int | None = None) -> int:
         """See the port."""
-        query = await self._spelled(query)
-        statement = self._sql.count(query, after, MOST if until is None else until)
-        head, _, count = (await self._sessions.ask_beyond(self._needed(after, until), statement))[0]
-        if query.items:
-            return count
-        return max(0, (head if until is None else min(until, head)) - after)
+        return await self._reader.count(query, after, until)
 
     async def position_at(self, time: int) -> int:
         """See the port."""
-        rows = await self._sessions.ask_beyond(self._floor, (self._sql.position_at, [time]))
-        head, _, probes, last = rows[0][:4]
-        if not head:
-            return 0
-        events = self._verified([row[4:] for row in rows if row[4] is not None])
-        if len(events) < probes:
-            raise missing(last)
-        return max((event.position for event in events if event.time <= time), default=0)
+        return await self._reader.position_at(time)
 
     async def event_id(self, position: int) -> bytes | None:
         """See the port."""
-        event = await self._at(position)
+        event = await self._reader.event_at(position)
         return event.id if event else None
-
-    async def position_of(self, id: bytes) -> int | None:
-        """See the port."""
-        rows = await self._sessions.ask_about(self._sql.position_of, id)
-        return rows[0][0] if rows else None
 
     async def boundary(self, position: int) -> int:
         """See the port."""
-        event = await self._at(position)
+        event = await self._reader.event_at(position)
         return event.last if event else position
-
-    async def _at(self, position: int) -> Stored | None:
-        """The event at a position; None beyond the head. Raises CorruptEvent where there must be one."""
-        rows = await self._sessions.ask_about(self._sql.at, position)
-        if not rows and 0 < position <= (await self.head()).position:
-            rows = await self._sessions.ask(self._sql.at, [position], primary=True, epoch=True)  # it may have come
-            if not rows:
-                raise missing(position)
-        return self._verified([rows[0][2:]])[0] if rows else None
-
-    async def keys(self, after: str = "", limit: int = 1000) -> list[tuple[str, int]]:
-        """See the port."""
-        return [first_of(row) for row in await self._sessions.ask(self._sql.keys, [after, limit])]
 
     async def types(self) -> list[TypeCount]:
         """See the port."""
-        epoch, through, counts = self._counted
-        if epoch != self.epoch:
-            through, counts = 0, dict[str, int]()
-        rows = await self._sessions.ask(*self._sql.types(through), epoch=True)
-        head, epoch = rows[0][:2]
-        if through > head or epoch != self.epoch or (through and self._counted[0] != epoch):  # of another moment
-            counts = dict[str, int]()
-            rows = await self._sessions.ask(*self._sql.types(0), epoch=True)
-            head, epoch = rows[0][:2]
-        found = [
-            TypeCount(type, counts.get(type, 0) + more, first, last)
-            for _, _, type, more, first, last in rows
-            if last is not None
-        ]
-        self._counted = (epoch, head, {each.type: each.count for each in found})
-        return found
+        return await self._reader.types()
 
     async def tags(self, prefix: str = "", limit: int = 1000, after: str = "") -> list[TagCount]:
         """See the port."""
-        rows = await self._sessions.ask(*self._sql.tags(prefix, limit, after)) if limit > 0 else []
+        rows = await self._servers.query(*self._sql.tags(prefix, limit, after)) if limit > 0 else []
         return [TagCount(*row) for row in rows]
 
-    async def snapshot(self, key: str) -> Snapshot | None:
-        """See the port."""
-        rows = await self._sessions.ask(self._sql.snapshot, [key]) if "\0" not in key else []
-        if not rows:
-            return None
-        found = Snapshot(*rows[0][:-1])
-        if crc_of_snapshot(self.store_id, key, found) != rows[0][-1]:
-            raise damaged_snapshot(key, self._sessions.primary.where)
-        return found
-
-    async def keep_snapshot(self, key: str, snapshot: Snapshot) -> None:
-        """See the port."""
-        if "\0" in key:  # PostgreSQL has no such text
-            return
-        columns = [snapshot.fingerprint, snapshot.position, snapshot.event_id, snapshot.state]
-        values = [key, *columns, crc_of_snapshot(self.store_id, key, snapshot)]
-        await self._sessions.ask(self._sql.keep_snapshot, values, primary=True)
-
-    async def drop_snapshots(self, prefix: str = "") -> int:
-        """See the port."""
-        return (await self._sessions.ask(self._sql.drop_snapshots, [prefix], primary=True))[0][0]
-
-    async def try_lock(self, name: str, owner: str) -> str | None:
-        """See the port."""
-        return await self._locks.take(name, owner)
-
-    async def unlock(self, name: str) -> None:
-        """See the port."""
-        await self._locks.give_back(name)
-
-    async def stats(self) -> dict[str, Any]:
-        """See the port."""
-        sessions = self._sessions
-        return {
-            "engine": self.name,
-            "schema": self.options.schema,
-            "server": sessions.primary.where,
-            "replica": sessions.replica.where if sessions.replica else None,
-            "pooler": sessions.pooled,
-            "listener": self._listener.mode if self._listener else "idle",
-            "layout": schema.LAYOUT,
-            **dict(zip(FACTS, (await sessions.ask(self._sql.facts))[0], strict=True)),
-        }
-
-    async def check(self, progress: Progress = lambda _done, _all: None) -> AsyncIterator[Problem]:
-        """Compare everything in the store that is written twice: yields what is not as it was written.
-
-        Reads verify what they find; only this finds what an index hides. `progress` is called with the number of
-        events compared so far and in all. Appends and reads may go on meanwhile. The primary is asked.
-        """
-        sessions = self._sessions
-
-        async def ask(sql: str, values: Sequence[Any]) -> Rows:
-            return await sessions.ask(sql, values, primary=True)
-
-        async for problem in Comparison(ask, self._schema, self.store_id, sessions.unplaced).problems(progress):
-            yield problem
-
-    def watch(self, ring: Callable[[], None]) -> Callable[[], None]:
+    def watch(self, notify: Callable[[], None]) -> Callable[[], None]:
         """See the port."""
         if self._listener is None:
-            poll = self.options.poll if self._sessions.pooled else None
-            primary, replica = self._sessions.primary, self._sessions.replica
-            self._listener = Listener(primary, replica, self._sql.head, self.options.schema, poll)
-        return self._listener.watch(ring)
-
-    async def close(self) -> None:
-        """See the port."""
-        await self._locks.close()
-        await self._sessions.close()
-        if self._listener is not None:  # it rings once more: whoever waits looks, and is told of the close
-            await off_loop(self.capabilities.suspends, self._listener.close)
+            poll_interval_s = self.options.poll if self._servers.behind_pooler else None
+            primary, replica = self._servers.primary, self._servers.replica
+            self._listener = Listener(primary, replica, self._sql.head, self.options.schema, poll_interval_s)
+        return self._listener.watch(notify)

@@ -1,6 +1,6 @@
-"""Connections that nobody has used for some time are closed: by a timer's thread, or by the loop they belong to.
+"""Closes connections that are idle for too long: in a timer's thread, or on the event loop they belong to.
 
-Knows: threads and loops of this process, when a connection was given back. Does not know: who uses connections.
+Knows: threads and loops, since when a connection is idle. Does not know: how connections are opened and checked out.
 """
 
 from __future__ import annotations
@@ -17,47 +17,47 @@ from typing import Generic, Literal, Protocol, TypeVar
 from eventfold.errors import InvalidInput
 
 
-class Kept(Protocol):
-    """A connection that is kept for its next user."""
+class PooledConnection(Protocol):
+    """A connection that is kept for its next caller."""
 
-    kept_at: float  # by the monotonic clock
+    idle_since: float  # by the monotonic clock
 
 
-C = TypeVar("C", bound=Kept)
+C = TypeVar("C", bound=PooledConnection)
 
 
 def check_max_idle(seconds: object) -> None:
-    """Raises InvalidInput for what is no length of time."""
+    """Raises InvalidInput unless this is a positive number of seconds, or None."""
     if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0):
         raise InvalidInput(
-            f"max_idle={seconds!r} is no length of time.", "Give a number of seconds above 0, or None for never."
+            f"max_idle={seconds!r} is not a length of time.", "Give a number of seconds above 0, or None for never."
         )
 
 
 class IdleTimer(Generic[C]):
-    """Closes what stands at the left of a deque of connections for too long; callers use those at the right."""
+    """Closes connections at the left end of a deque after `max_idle_s`; callers use those at the right end."""
 
     def __init__(
         self,
         mode: Literal["sync", "async"],
-        seconds: float,
+        max_idle_s: float,
         idle: deque[C],
         close: Callable[[C], Awaitable[None]],
     ) -> None:
-        self._mode, self._seconds, self._idle, self._close = mode, seconds, idle, close
+        self._mode, self._max_idle_s, self._idle, self._close = mode, max_idle_s, idle, close
         self._pid = os.getpid()
         self._running: threading.Timer | asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
-        """A connection was kept: look again when it may be closed, unless that is due already."""
+        """Start the timer for a connection that was just kept, unless the timer runs already."""
         if self._mode == "async":
             loop = asyncio.get_running_loop()
             if self._running is not loop:
                 self._running = loop
-                loop.call_later(self._seconds, self._on_loop, loop)
+                loop.call_later(self._max_idle_s, self._on_loop, loop)
         elif self._running is None:
-            self._running = timer = threading.Timer(self._seconds, self._in_thread)
+            self._running = timer = threading.Timer(self._max_idle_s, self._in_thread)
             timer.daemon = True
             timer.name = "eventfold-idle"
             timer.start()
@@ -66,9 +66,9 @@ class IdleTimer(Generic[C]):
         self._running = None
         if os.getpid() != self._pid:
             return
-        while (link := self._expired()) is not None:
+        while (connection := self._pop_expired()) is not None:
             with suppress(StopIteration):  # it never suspends in this mode
-                self._close(link).__await__().__next__()
+                self._close(connection).__await__().__next__()
         if self._idle:
             self.start()
 
@@ -79,17 +79,17 @@ class IdleTimer(Generic[C]):
 
     async def _close_expired(self) -> None:
         self._running = None
-        while (link := self._expired()) is not None:
-            await self._close(link)
+        while (connection := self._pop_expired()) is not None:
+            await self._close(connection)
         if self._idle:
             self.start()
 
-    def _expired(self) -> C | None:
+    def _pop_expired(self) -> C | None:
         try:
-            link = self._idle.popleft()
+            connection = self._idle.popleft()
         except IndexError:
             return None
-        if time.monotonic() - link.kept_at < self._seconds:
-            self._idle.appendleft(link)
+        if time.monotonic() - connection.idle_since < self._max_idle_s:
+            self._idle.appendleft(connection)
             return None
-        return link
+        return connection

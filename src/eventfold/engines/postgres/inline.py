@@ -1,230 +1,283 @@
-"""Room: read models that every append keeps up: appends in which rows are folded, and turns in which nobody appends.
+"""Inline projections: appends in which rows are folded, and exclusive transactions during which nothing is appended.
 
-Knows: how often a batch is begun anew, and without whom. Does not know: how events are folded (the folder does), what
-an append's outcomes mean. In the blocking colour only: folding is work, and no work for an event loop.
+Only in blocking mode: folding runs user code, which would block an event loop. Knows: when a batch is repeated, and
+without which requests. Does not know: how events are folded (the projector does), what outcomes mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 import psycopg
 from psycopg import errors as pg
 
-from eventfold.engine import PAGE_BYTES, Folder, Folding, Page, Span, Stale, Turn
-from eventfold.engines.postgres.address import lock_of, quoted
-from eventfold.engines.postgres.append import Answer, Batch, answered, batches, written
-from eventfold.engines.postgres.arrays import texts
-from eventfold.engines.postgres.connect import Rows
-from eventfold.engines.postgres.lending import Holders
-from eventfold.engines.postgres.sessions import Link
-from eventfold.engines.postgres.sums import checksum
-from eventfold.errors import AppendUnconfirmed, EventfoldError, InlineFailed, NotSupported, StoreDamaged
-from eventfold.inlined import Inlined, lacking
-from eventfold.mutex import Mutex
-from eventfold.query import Query
-from eventfold.record import Stored, within
+from eventfold.core.envelope import StoredEvent, page_length
+from eventfold.core.mutex import Mutex
+from eventfold.core.query import Query
+from eventfold.engines.postgres.append import AppendReply, parse_reply, written_requests
+from eventfold.engines.postgres.arrays import pack_texts
+from eventfold.engines.postgres.batch import AppendBatch, split_batches
+from eventfold.engines.postgres.checksums import text_checksum
+from eventfold.engines.postgres.connection import Connection, ResultRows
+from eventfold.engines.postgres.options import quote_identifier, writer_lock_arguments
+from eventfold.engines.postgres.pool import ThreadCheckouts
+from eventfold.errors import AppendUnconfirmed, EventfoldError, InlineFailed, StoreDamaged
+from eventfold.ports.inline import (
+    AppendMode,
+    ExclusiveTransaction,
+    InlineProjector,
+    InlineRegistration,
+    InlineTransaction,
+    StaleRows,
+    missing_code,
+)
+from eventfold.ports.messages import PAGE_BYTES, Page, Span
 
-STRETCH = 2_000  # positions read at once in a turn
+READ_POSITIONS = 2_000  # that one page covers in an exclusive transaction
 
 T = TypeVar("T")
-Statement = Callable[[Link, Batch, bool], tuple[str, Sequence[Any]]]
-Reader = Callable[[Rows], list[Stored]]
+BuildStatement = Callable[[Connection, AppendBatch, AppendMode], tuple[str, Sequence[Any]]]
+DecodeRows = Callable[[ResultRows], list[StoredEvent]]
 
 
-class Folded(msgspec.Struct, frozen=True):
-    """What became of a batch: the part that was written or judged, where its requests stand in the batch, the answer.
+class InlineResult(msgspec.Struct, frozen=True):
+    """The result of a batch: the part that was written or judged, its requests' indexes in the batch, the reply.
 
-    `refused`: those that could not be folded, by their place in the batch.
+    `refused`: requests that could not be folded, by their index in the batch.
     """
 
-    part: Batch
-    places: Sequence[int]
-    answer: Answer | None
+    part: AppendBatch
+    indexes: Sequence[int]
+    reply: AppendReply | None
     refused: dict[int, EventfoldError]
 
 
-class Inline:
-    """What an engine knows of read models that every append keeps up."""
+class InlineAppender:
+    """Appends batches while an inline projector folds their events, in one transaction."""
 
-    def __init__(self, schema: str, patience: Callable[[], int], holders: Holders) -> None:
-        self.folder: Folder | None = None
-        self._schema, self._patience, self._holders = schema, patience, holders
-        self._left = False  # whether the last transaction failed, perhaps before it could be forgotten
-        self._mutex = Mutex()  # what the folder remembers is of one transaction after the other
-        self.sql = f"SELECT name, code, types, ticket, crc FROM {quoted(schema)}.inlined ORDER BY name"  # noqa: S608
+    def __init__(self, schema: str, lock_timeout_ms: Callable[[], int], thread_checkouts: ThreadCheckouts) -> None:
+        self.projector: InlineProjector | None = None
+        self._schema, self._lock_timeout_ms, self._thread_checkouts = schema, lock_timeout_ms, thread_checkouts
+        self._was_interrupted = False  # whether the last transaction ended by an exception
+        self._mutex = Mutex()  # the projector's cached rows follow one transaction after the other
+        self.registrations_sql = (
+            f"SELECT name, code, types, ticket, crc FROM {quote_identifier(schema)}.inlined ORDER BY name"  # noqa: S608
+        )
 
     @property
-    def brought(self) -> dict[str, Any]:
-        """The argument of `append` that says whose code is here."""
-        if self.folder is None or not self.folder.codes:
+    def code_argument(self) -> dict[str, Any]:
+        """The argument of `append` that names the inline projections this process has."""
+        if self.projector is None or not self.projector.codes:
             return {}
-        return {"brought": texts([f"{name} {code}" for name, code in self.folder.codes.items()])}
+        return {"brought": pack_texts([f"{name} {code}" for name, code in self.projector.codes.items()])}
 
-    async def _begin(self, link: Link) -> None:
-        """A transaction in which rows are found where a target of this store finds them, and read alike."""
-        self._holders.add(link.loan)
-        await link.script(
-            f"BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL search_path = {quoted(self._schema)};"
-            f" SET LOCAL TimeZone = 'UTC'; SET LOCAL lock_timeout = {self._patience()};"
+    async def _begin_transaction(self, connection: Connection) -> None:
+        """Begin a transaction with the settings of a target in the store's schema."""
+        self._thread_checkouts.add(connection.checkout)
+        await connection.execute_script(
+            f"BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL search_path = {quote_identifier(self._schema)};"
+            f" SET LOCAL TimeZone = 'UTC'; SET LOCAL lock_timeout = {self._lock_timeout_ms()};"
             " SET LOCAL enable_seqscan = on; SET LOCAL plan_cache_mode = auto"
         )
 
-    async def append(self, link: Link, batch: Batch, statement: Statement) -> Folded:
-        """One commit of events and rows. What cannot be folded is left out, and the rest done again without it."""
-        return self._mutex.run_user_code(_drive, self._alone(self._append(link, batch, statement)))
+    async def append(self, connection: Connection, batch: AppendBatch, build: BuildStatement) -> InlineResult:
+        """Commit events and rows together. A request that cannot be folded is refused; the others are tried again."""
+        return self._mutex.run_user_code(_run_blocking, self._in_order(self._append(connection, batch, build)))
 
-    async def _alone(self, work: Coroutine[Any, Any, T]) -> T:
-        if self._left and self.folder is not None:
-            self.folder.forget()
-        self._left = True
+    async def _in_order(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._was_interrupted and self.projector is not None:
+            self.projector.forget()
+        self._was_interrupted = True
         result = await work
-        self._left = False
+        self._was_interrupted = False
         return result
 
-    async def _append(self, link: Link, batch: Batch, statement: Statement) -> Folded:
+    async def _append(self, connection: Connection, batch: AppendBatch, build: BuildStatement) -> InlineResult:
+        """Attempt until every request is written or refused; each kind of failure changes the mode once."""
         refused: dict[int, EventfoldError] = {}
-        careful = at_once = again = False
+        mode = AppendMode.OPTIMISTIC
         while True:
-            places = [place for place in range(len(batch.requests)) if place not in refused]
-            if not places:
-                return Folded(batch, (), None, refused)
-            part = batch
-            if refused:
-                part = next(batches([batch.requests[place] for place in places]))
-                part = msgspec.structs.replace(part, standing=batch.standing)
+            part, indexes = _without_refused(batch, refused)
+            if not indexes:
+                return InlineResult(batch, (), None, refused)
             try:
-                answer, failed = await self._attempt(link, part, statement(link, part, careful), at_once)
-            except pg.UniqueViolation:  # an id is known already
-                if careful:
+                reply, failed = await self._attempt(connection, part, build(connection, part, mode), mode)
+            except pg.UniqueViolation:  # an event id is stored already
+                if AppendMode.CHECK_IDS in mode:
                     raise
-                careful = True
-            except InlineFailed:  # a row that the database does not take: whose is it?
-                if at_once:
+                mode |= AppendMode.CHECK_IDS
+            except InlineFailed:  # the database rejects a row: of which request?
+                if AppendMode.WRITE_EACH in mode:
                     raise
-                at_once = True
-            except Stale as stale:
-                if again:
+                mode |= AppendMode.WRITE_EACH
+            except StaleRows as stale:  # rows in the projector's cache were outdated
+                if AppendMode.REREAD_ROWS in mode:
                     raise stale.__cause__ or stale from None
-                again = True
+                mode |= AppendMode.REREAD_ROWS
             else:
                 if not failed:
-                    return Folded(part, places, answer, refused)
-                refused |= {places[index]: error for index, error in failed.items()}
+                    return InlineResult(part, indexes, reply, refused)
+                refused |= {indexes[number]: error for number, error in failed.items()}
 
     async def _attempt(
-        self, link: Link, part: Batch, statement: tuple[str, Sequence[Any]], at_once: bool
-    ) -> tuple[Answer, dict[int, EventfoldError]]:
+        self, connection: Connection, part: AppendBatch, statement: tuple[str, Sequence[Any]], mode: AppendMode
+    ) -> tuple[AppendReply, dict[int, EventfoldError]]:
         folding, head = None, None
-        assert self.folder is not None
-        await self._begin(link)
+        assert self.projector is not None
+        await self._begin_transaction(connection)
         try:
-            answer = answered(await link.fetch(statement[0], statement[1], prepare=True))
-            folding = self.folder.begin(link.connection, answer.head, parsed(answer.folded))
-            last, failed = _take(folding, part, answer, at_once)
+            reply = parse_reply(await connection.fetch(statement[0], statement[1], prepare=True))
+            folding = self.projector.begin(
+                connection.psycopg_connection, reply.head, parse_registrations(reply.registrations)
+            )
+            last, failed = _fold_written(folding, part, reply, AppendMode.WRITE_EACH in mode)
             if not failed:
                 folding.write()
-                await link.fetch("COMMIT")
+                await connection.fetch("COMMIT")
                 head = last
         finally:
             try:
                 if folding is not None:
                     folding.end(head)
-                await _rolled_back(link)
+                await _roll_back(connection)
             except Exception as error:
                 if head is None:
                     raise
                 raise AppendUnconfirmed(
-                    f"The append was committed, and what follows failed ({type(error).__name__}: {error}).",
+                    f"The append was committed, and a step after the commit failed ({type(error).__name__}: {error}).",
                     "Repeat the identical append: it will not be written twice.",
                 ) from error
-        return answer, failed
+        return reply, failed
 
-    async def turn(self, link: Link, work: Callable[[Turn], Awaitable[None]], page: Any, events: Reader) -> None:
-        """See Engine.in_turn. `page` words a question, `events` reads the answer."""
-        self._mutex.run_user_code(_drive, self._alone(self._turn(link, work, page, events)))
+    async def run_exclusive(
+        self,
+        connection: Connection,
+        work: Callable[[ExclusiveTransaction], Awaitable[None]],
+        page: Any,
+        events: DecodeRows,
+    ) -> None:
+        """See services.InlineProjections. `page` builds the statement of a page, `events` decodes its rows."""
+        self._mutex.run_user_code(_run_blocking, self._in_order(self._run_exclusive(connection, work, page, events)))
 
-    async def _turn(self, link: Link, work: Callable[[Turn], Awaitable[None]], page: Any, events: Reader) -> None:
-        await self._begin(link)
+    async def _run_exclusive(
+        self,
+        connection: Connection,
+        work: Callable[[ExclusiveTransaction], Awaitable[None]],
+        page: Any,
+        events: DecodeRows,
+    ) -> None:
+        await self._begin_transaction(connection)
         try:
-            await link.fetch(f"SELECT pg_advisory_xact_lock({lock_of(self._schema)})")
-            sql = f"SELECT coalesce(max(position), 0) FROM {quoted(self._schema)}.event"  # noqa: S608
-            head: int = (await link.fetch(sql))[0][0]
-            await work(PostgresTurn(link, self._schema, head, read(await link.fetch(self.sql)), page, events))
-            await link.fetch("COMMIT")
+            await connection.fetch(f"SELECT pg_advisory_xact_lock({writer_lock_arguments(self._schema)})")
+            sql = f"SELECT coalesce(max(position), 0) FROM {quote_identifier(self._schema)}.event"  # noqa: S608
+            head: int = (await connection.fetch(sql))[0][0]
+            await work(
+                PostgresExclusiveTransaction(
+                    connection,
+                    self._schema,
+                    head,
+                    decode_registrations(await connection.fetch(self.registrations_sql)),
+                    page,
+                    events,
+                )
+            )
+            await connection.fetch("COMMIT")
         finally:
-            await _rolled_back(link)
+            await _roll_back(connection)
 
 
-class PostgresTurn:
-    """See engine.Turn."""
+class PostgresExclusiveTransaction:
+    """See ports.inline.ExclusiveTransaction."""
 
     def __init__(
-        self, link: Link, schema: str, head: int, inlined: Sequence[Inlined], page: Any, events: Reader
+        self,
+        connection: Connection,
+        schema: str,
+        head: int,
+        inlined: Sequence[InlineRegistration],
+        page: Any,
+        events: DecodeRows,
     ) -> None:
-        self.connection, self.head, self.inlined = link.connection, head, inlined
-        self._link, self._page, self._events = link, page, events
-        self._table = f"{quoted(schema)}.inlined"
+        self.connection, self.head, self.registrations = connection.psycopg_connection, head, inlined
+        self._connection, self._build_page, self._decode_rows = connection, page, events
+        self._table = f"{quote_identifier(schema)}.inlined"
 
     async def read(self, query: Query, after: int) -> Page:
         """See the port."""
-        until = min(after + STRETCH, self.head)
-        events = await self._asked(query, Span(after=after, until=until), STRETCH)
-        size = within(events, len(events), PAGE_BYTES)
+        until = min(after + READ_POSITIONS, self.head)
+        events = await self._fetch_events(query, Span(after=after, until=until), READ_POSITIONS)
+        size = page_length(events, len(events), PAGE_BYTES)
         if size == len(events):
             return Page(events, until, until < self.head)
         del events[size:]
         edge = events[-1]
         if edge.position < min(edge.last, until):
-            events += await self._asked(query, Span(after=edge.position, until=min(edge.last, until)), None)
+            events += await self._fetch_events(query, Span(after=edge.position, until=min(edge.last, until)), None)
         return Page(events, events[-1].position, True)
 
-    async def _asked(self, query: Query, span: Span, limit: int | None) -> list[Stored]:
-        sql, values = self._page(query, span, limit)
-        return self._events(await self._link.fetch(sql, values))
+    async def _fetch_events(self, query: Query, span: Span, limit: int | None) -> list[StoredEvent]:
+        sql, values = self._build_page(query, span, limit)
+        return self._decode_rows(await self._connection.fetch(sql, values))
 
-    async def enrol(self, inlined: Inlined) -> None:
+    async def register(self, inlined: InlineRegistration) -> None:
         """See the port."""
-        await self.dismiss(inlined.name)
-        values = [inlined.name, inlined.code, texts(inlined.types), inlined.ticket, _checksum(inlined)]
+        await self.unregister(inlined.name)
+        values = [
+            inlined.name,
+            inlined.code,
+            pack_texts(inlined.types),
+            inlined.incarnation,
+            _registration_checksum(inlined),
+        ]
         sql = f"INSERT INTO {self._table} (name, code, types, ticket, crc) VALUES (%b, %b, %b, %b, %b)"  # noqa: S608
-        await self._link.fetch(sql, values)
+        await self._connection.fetch(sql, values)
 
-    async def dismiss(self, name: str) -> None:
+    async def unregister(self, name: str) -> None:
         """See the port."""
-        await self._link.fetch(f"DELETE FROM {self._table} WHERE name = %b", [name])  # noqa: S608
+        await self._connection.fetch(f"DELETE FROM {self._table} WHERE name = %b", [name])  # noqa: S608
 
 
-def _take(folding: Folding, part: Batch, answer: Answer, at_once: bool) -> tuple[int | None, dict[int, EventfoldError]]:
-    """Fold what was written; the last position, and what could not be folded.
+def _without_refused(batch: AppendBatch, refused: Mapping[int, object]) -> tuple[AppendBatch, Sequence[int]]:
+    """The batch without these requests, and the indexes of its requests in the whole batch."""
+    if not refused:
+        return batch, range(len(batch.requests))
+    indexes = [index for index in range(len(batch.requests)) if index not in refused]
+    if not indexes:
+        return batch, indexes
+    part = next(split_batches([batch.requests[index] for index in indexes]))
+    return msgspec.structs.replace(part, positions=batch.positions), indexes
 
-    What was built on something that could not be folded is not judged by that: without it, it is not written either.
+
+def _fold_written(
+    folding: InlineTransaction, part: AppendBatch, reply: AppendReply, write_each: bool
+) -> tuple[int | None, dict[int, EventfoldError]]:
+    """Fold the written requests. Returns the last position, and the errors of requests that could not be folded.
+
+    A request whose condition begins behind a failed request is not folded: it is judged again without that one.
     """
     failed: dict[int, EventfoldError] = {}
-    gone: set[bytes] = set()
+    failed_ids: set[bytes] = set()
     last = None
-    for index, first in written(part, answer):
+    for index, first in written_requests(part, reply):
         request = part.requests[index]
         size = len(request.events)
         last = first + size - 1
-        if any(clause.behind in gone for clause in request.unless if clause.behind is not None):
-            gone.add(request.events[-1].id)
+        if any(clause.after_event in failed_ids for clause in request.unless if clause.after_event is not None):
+            failed_ids.add(request.events[-1].id)
             continue
         if any(event.type in folding.types for event in request.events):
-            stored = [
-                event.at(first + offset, answer.time, offset, size) for offset, event in enumerate(request.events)
-            ]
-            error = folding.take(stored, at_once)
+            stored = [event.at(first + offset, reply.time, offset, size) for offset, event in enumerate(request.events)]
+            error = folding.fold(stored, write_each)
             if error is not None:
                 failed[index] = error
-                gone.add(request.events[-1].id)
+                failed_ids.add(request.events[-1].id)
     return last, failed
 
 
-def _drive(work: Coroutine[Any, Any, T]) -> T:
-    """Run what never suspends, since its connection blocks."""
+def _run_blocking(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that never suspends, since its connection blocks."""
     try:
         work.send(None)
     except StopIteration as stop:
@@ -233,29 +286,29 @@ def _drive(work: Coroutine[Any, Any, T]) -> T:
     raise RuntimeError("a connection that blocks has suspended")
 
 
-async def _rolled_back(link: Link) -> None:
-    if not link.closed and not link.idle():
+async def _roll_back(connection: Connection) -> None:
+    if not connection.closed and not connection.is_idle():
         try:
-            await link.fetch("ROLLBACK")
-        except psycopg.Error:  # it is gone, and with it the transaction; whoever takes it back closes it
+            await connection.fetch("ROLLBACK")
+        except psycopg.Error:  # the connection is lost, and with it the transaction; the pool closes it
             return
 
 
-def parsed(folded: Sequence[str] | None) -> list[Inlined]:
-    """The read models that `append` told of."""
-    found: list[Inlined] = []
+def parse_registrations(folded: Sequence[str] | None) -> list[InlineRegistration]:
+    """The registrations of inline projections in the reply of `append`."""
+    found: list[InlineRegistration] = []
     for text in folded or ():
         name, code, ticket, *types = text.split("\n")
-        found.append(Inlined(name, code, tuple(types), ticket))
+        found.append(InlineRegistration(name, code, tuple(types), ticket))
     return found
 
 
-def read(rows: Rows) -> list[Inlined]:
-    """The read models in the table. Raises StoreDamaged if a row is not as it was written."""
-    found: list[Inlined] = []
+def decode_registrations(rows: ResultRows) -> list[InlineRegistration]:
+    """The registrations in the table. Raises StoreDamaged for a wrong checksum."""
+    found: list[InlineRegistration] = []
     for name, code, types, ticket, crc in rows:
-        each = Inlined(name, code, tuple(types), ticket)
-        if _checksum(each) != crc:
+        each = InlineRegistration(name, code, tuple(types), ticket)
+        if _registration_checksum(each) != crc:
             raise StoreDamaged(
                 f"The registration of the read model {name!r} does not have its checksum.",
                 "Keep a copy of the database as it is, check the server's disk, and restore a backup.",
@@ -265,22 +318,14 @@ def read(rows: Rows) -> list[Inlined]:
     return found
 
 
-def _checksum(inlined: Inlined) -> int:
+def _registration_checksum(inlined: InlineRegistration) -> int:
     """See `checksum` in sql/guard.sql."""
-    return checksum("\n".join((inlined.name, inlined.code, inlined.ticket, *inlined.types)))
+    return text_checksum("\n".join((inlined.name, inlined.code, inlined.incarnation, *inlined.types)))
 
 
-def why(inlined: Sequence[Inlined], folder: Folder | None, batch: Batch, place: int) -> EventfoldError | None:
-    """Why a request of a batch was refused in which some code was lacking; None: for the sake of others."""
-    codes = dict[str, str]() if folder is None else folder.codes
-    return lacking(inlined, codes, [event.type for event in batch.requests[place].events])
-
-
-def unsupported() -> NotSupported:
-    """For the other colour."""
-    return NotSupported(
-        "An engine on an event loop folds no read models within its appends.",
-        "Name them where the store is opened: AsyncStore(url, inline=[…]); it then appends by an engine that blocks.",
-        engine="postgres",
-        capability="inline",
-    )
+def missing_code_error(
+    inlined: Sequence[InlineRegistration], projector: InlineProjector | None, batch: AppendBatch, index: int
+) -> EventfoldError | None:
+    """The error of a request that needs code this process lacks; None if only other requests of the batch do."""
+    codes = dict[str, str]() if projector is None else projector.codes
+    return missing_code(inlined, codes, [event.type for event in batch.requests[index].events])

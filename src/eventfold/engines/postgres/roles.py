@@ -1,42 +1,41 @@
-"""Room: the rights a process needs, as SQL: a writer and a reader, neither of whom can harm the log.
+"""Least-privilege roles as SQL: a writer and a reader, neither of which can damage the log.
 
-Knows: which functions and tables each role uses. Does not know: who runs the SQL (its owner, once).
+Knows: which functions and tables each role uses. Does not know: who runs the SQL (the store's owner, once).
 """
 
 from __future__ import annotations
 
-from eventfold.engines.postgres.address import SCHEMA, quoted
-from eventfold.engines.postgres.append import ARGUMENTS, HOW
+from eventfold.engines.postgres.append import APPEND_ARGUMENTS, APPEND_OPTIONS
+from eventfold.engines.postgres.options import DEFAULT_SCHEMA, quote_identifier
 from eventfold.engines.postgres.schema import TABLES
 
 
-def roles_sql(schema: str = SCHEMA, writer: str = "eventfold_writer", reader: str = "eventfold_reader") -> str:
-    """SQL that makes both roles, if they are not there, and grants them this store. To be run by the store's owner.
+def roles_sql(schema: str = DEFAULT_SCHEMA, writer: str = "eventfold_writer", reader: str = "eventfold_reader") -> str:
+    """SQL that creates both roles if they do not exist and grants them this store. The store's owner runs it.
 
     Neither can log in: grant them to the users who do (`GRANT eventfold_writer TO shop`). The writer appends by the
-    store's functions alone and can only read the log's tables (snapshots, which are no source of truth, it keeps
-    itself); the reader reads. Neither can update, delete or truncate the log, create anything, or write past the
-    conditions. Running it twice is harmless.
+    store's functions only, can read the log's tables, and writes snapshots; the reader reads. Neither can update,
+    delete or truncate the log, create anything, or append past the conditions. Running it twice is harmless.
     """
-    mine, write, read = quoted(schema), quoted(writer), quoted(reader)
-    types, how = ", ".join(ARGUMENTS.values()), ", ".join(HOW.values())
-    tables = ", ".join(f"{mine}.{name}" for name in TABLES if name != "staged")
+    quoted, write, read = quote_identifier(schema), quote_identifier(writer), quote_identifier(reader)
+    types, how = ", ".join(APPEND_ARGUMENTS.values()), ", ".join(APPEND_OPTIONS.values())
+    tables = ", ".join(f"{quoted}.{name}" for name in TABLES if name != "staged")
     return f"""\
-{_made(writer)}
-{_made(reader)}
-GRANT USAGE ON SCHEMA {mine} TO {write}, {read};
+{_create_role_sql(writer)}
+{_create_role_sql(reader)}
+GRANT USAGE ON SCHEMA {quoted} TO {write}, {read};
 GRANT SELECT ON {tables} TO {write}, {read};
-GRANT INSERT, UPDATE, DELETE ON {mine}.snapshot TO {write};
-GRANT EXECUTE ON FUNCTION {mine}.attach(), {mine}.position_at(bigint) TO {write}, {read};
-GRANT EXECUTE ON FUNCTION {mine}.append(integer, {types}, {how}) TO {write};
-GRANT EXECUTE ON FUNCTION {mine}.stage(integer, text, {types}, text[], uuid[]) TO {write};
-GRANT EXECUTE ON FUNCTION {mine}.staged_events(text[], text) TO {write};
+GRANT INSERT, UPDATE, DELETE ON {quoted}.snapshot TO {write};
+GRANT EXECUTE ON FUNCTION {quoted}.attach(), {quoted}.position_at(bigint) TO {write}, {read};
+GRANT EXECUTE ON FUNCTION {quoted}.append(integer, {types}, {how}) TO {write};
+GRANT EXECUTE ON FUNCTION {quoted}.stage(integer, text, {types}, text[], uuid[]) TO {write};
+GRANT EXECUTE ON FUNCTION {quoted}.staged_events(text[], text) TO {write};
 """
 
 
-def _made(role: str) -> str:
+def _create_role_sql(role: str) -> str:
     name = role.replace("'", "''")
     return (
         f"DO $body$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{name}') THEN"
-        f" CREATE ROLE {quoted(role)} NOLOGIN; END IF; END $body$;"
+        f" CREATE ROLE {quote_identifier(role)} NOLOGIN; END IF; END $body$;"
     )

@@ -1,6 +1,6 @@
-"""Room: the store's schema: made, recognised, checked. Older layouts: layouts.py.
+"""The store's schema: created, recognised, and checked when a connection is opened. Older layouts: layouts.py.
 
-Knows: the SQL files beside it and which layout they make. Does not know: events.
+Knows: the files in sql/ and the layout they create. Does not know: events.
 """
 
 from __future__ import annotations
@@ -14,9 +14,14 @@ import msgspec
 import psycopg
 from psycopg import errors as pg
 
-from eventfold.engines.postgres.address import channel_of, listening_lock_of, lock_of, quoted
-from eventfold.engines.postgres.connect import Link
-from eventfold.engines.postgres.errors import translated
+from eventfold.engines.postgres.connection import Connection
+from eventfold.engines.postgres.errors import translate_error
+from eventfold.engines.postgres.options import (
+    listener_lock_arguments,
+    notify_channel,
+    quote_identifier,
+    writer_lock_arguments,
+)
 from eventfold.errors import (
     NotAStore,
     StoreNotFound,
@@ -27,28 +32,28 @@ from eventfold.errors import (
 )
 
 LAYOUT = 2
-OLDEST_SERVER = 130000
+MIN_SERVER_VERSION = 130000
 TABLES = ("event", "tag", "request", "sealed", "snapshot", "inlined", "staged", "store")
-# Functions and triggers, without any rows: every upgrade makes them again.
-FUNCTIONS = ("guard.sql", "attach.sql", "append.sql", "joined.sql", "adopt.sql")
+# Functions and triggers: every upgrade creates them again.
+FUNCTION_FILES = ("guard.sql", "attach.sql", "append.sql", "joined.sql", "adopt.sql")
 
 
-class Attached(msgspec.Struct, frozen=True):
-    """Which store a connection leads to."""
+class AttachedStore(msgspec.Struct, frozen=True):
+    """The store that a connection leads to."""
 
     store_id: str
     epoch: int
-    unplaced: int  # the last event whose checksum leaves out where it stands
+    unplaced: int  # the last event whose checksum does not include its position
 
 
-def sql(name: str, schema: str) -> str:
+def load_sql(name: str, schema: str) -> str:
     """One of the SQL files, for the store in this schema."""
     text = resources.files(__package__).joinpath("sql", name).read_text("utf-8")
-    channel = "'" + channel_of(schema).replace("'", "''") + "'"
+    channel = "'" + notify_channel(schema).replace("'", "''") + "'"
     for word, meaning in (
-        ("{schema}", quoted(schema)),
-        ("{lock}", lock_of(schema)),
-        ("{listening}", listening_lock_of(schema)),
+        ("{schema}", quote_identifier(schema)),
+        ("{lock}", writer_lock_arguments(schema)),
+        ("{listening}", listener_lock_arguments(schema)),
         ("{channel}", channel),
         ("{layout}", str(LAYOUT)),
     ):
@@ -56,32 +61,32 @@ def sql(name: str, schema: str) -> str:
     return text
 
 
-def creation(schema: str) -> str:
-    """Everything that makes a store inside its schema, which must be there."""
+def creation_sql(schema: str) -> str:
+    """The SQL that creates a store in its schema, which must exist."""
     return "\n".join(
         (
-            *(sql(name, schema) for name in ("tables.sql", *FUNCTIONS)),
-            private(schema),
-            f"INSERT INTO {quoted(schema)}.store (id, layout) VALUES ('{secrets.token_hex(16)}', {LAYOUT});",
+            *(load_sql(name, schema) for name in ("tables.sql", *FUNCTION_FILES)),
+            revoke_public_sql(schema),
+            f"INSERT INTO {quote_identifier(schema)}.store (id, layout) VALUES ('{secrets.token_hex(16)}', {LAYOUT});",
         )
     )
 
 
-def private(schema: str) -> str:
-    """Nobody may do anything with the store to whom it was not granted (see roles.py)."""
-    mine = quoted(schema)
-    return f"REVOKE ALL ON SCHEMA {mine} FROM PUBLIC;\nREVOKE ALL ON ALL FUNCTIONS IN SCHEMA {mine} FROM PUBLIC;"
+def revoke_public_sql(schema: str) -> str:
+    """The SQL that leaves the store to its owner and to roles with grants (see roles.py)."""
+    quoted = quote_identifier(schema)
+    return f"REVOKE ALL ON SCHEMA {quoted} FROM PUBLIC;\nREVOKE ALL ON ALL FUNCTIONS IN SCHEMA {quoted} FROM PUBLIC;"
 
 
-async def attach(link: Link, schema: str, where: str) -> Attached | None:
-    """The store in this schema, or None where there is none. Raises NotAStore, StoreVersionMismatch and kin."""
-    await _look(link, where)
-    found = await _found(link, schema, where)
-    if found is None and (others := await _tables(link, schema, where)):
-        found = await _found(link, schema, where)  # somebody may have made the store since we looked
+async def attach(connection: Connection, schema: str, where: str) -> AttachedStore | None:
+    """The store in this schema, or None. Raises NotAStore, StoreVersionMismatch, StoreUnavailable."""
+    await _check_server_version(connection, where)
+    found = await _fetch_store(connection, schema, where)
+    if found is None and (others := await _foreign_tables(connection, schema, where)):
+        found = await _fetch_store(connection, schema, where)  # another process may have created the store meanwhile
         if found is None:
             raise NotAStore(
-                f"The schema {schema!r} at {where} has tables of somebody else ({', '.join(others[:5])}).",
+                f"The schema {schema!r} at {where} has tables that are not a store's ({', '.join(others[:5])}).",
                 "Choose another schema for the store (schema=).",
                 schema=schema,
                 tables=others[:20],
@@ -91,37 +96,37 @@ async def attach(link: Link, schema: str, where: str) -> Attached | None:
     store_id, epoch, layout, *more = found
     if layout is None:
         raise NotAStore(
-            f"The schema {schema!r} at {where} has a store's tables, and no store in them.",
-            "Restore it whole from a backup, or drop the schema and create the store anew.",
+            f"The schema {schema!r} at {where} has a store's tables, but the row that describes the store is missing.",
+            "Restore it whole from a backup, or drop the schema and create the store again.",
             schema=schema,
         )
-    refuse_other_layout(layout, schema, where)
-    return Attached(store_id, epoch, *more)
+    check_layout(layout, schema, where)
+    return AttachedStore(store_id, epoch, *more)
 
 
-async def _look(link: Link, where: str) -> None:
-    """Refuse a server that cannot keep the promises at all."""
-    if link.server < OLDEST_SERVER:
+async def _check_server_version(connection: Connection, where: str) -> None:
+    """Raises StoreUnavailable for a server that is too old."""
+    if connection.server_version < MIN_SERVER_VERSION:
         raise StoreUnavailable(
-            f"The server at {where} is PostgreSQL {link.server // 10000}, which is too old.",
-            f"Use PostgreSQL {OLDEST_SERVER // 10000} or newer.",
+            f"The server at {where} is PostgreSQL {connection.server_version // 10000}, which is too old.",
+            f"Use PostgreSQL {MIN_SERVER_VERSION // 10000} or newer.",
             server=where,
-            version=link.server,
+            version=connection.server_version,
         )
 
 
-def refuse_other_layout(layout: int, schema: str, where: str) -> None:
-    """Raises StoreVersionMismatch unless the layout is ours."""
+def check_layout(layout: int, schema: str, where: str) -> None:
+    """Raises StoreVersionMismatch unless the layout is this version's."""
     if layout > LAYOUT:
         raise StoreVersionMismatch(
-            f"The store in schema {schema!r} at {where} has layout {layout}, and this eventfold knows {LAYOUT}.",
+            f"The store in schema {schema!r} at {where} has layout {layout}; this version knows {LAYOUT}.",
             "Use the newer eventfold that wrote it.",
             layout=layout,
             known=LAYOUT,
         )
     if layout < LAYOUT:
         raise StoreVersionMismatch(
-            f"The store in schema {schema!r} at {where} has layout {layout}, and this eventfold writes {LAYOUT}.",
+            f"The store in schema {schema!r} at {where} has layout {layout}; this version writes {LAYOUT}.",
             "Stop the processes that use it, then upgrade it once, as its owner: "
             f"eventfold upgrade {shlex.quote(f'postgresql://{where}?schema={schema}')}.",
             layout=layout,
@@ -129,47 +134,47 @@ def refuse_other_layout(layout: int, schema: str, where: str) -> None:
         )
 
 
-async def _found(link: Link, schema: str, where: str) -> tuple[Any, ...] | None:
-    """What a store in this schema says of itself: id, epoch, layout and what a layout adds; None: no answer."""
+async def _fetch_store(connection: Connection, schema: str, where: str) -> tuple[Any, ...] | None:
+    """The columns that `attach` returns: id, epoch, layout, and those that a layout adds; None: no such function."""
     try:
-        return (await link.fetch(f"SELECT * FROM {quoted(schema)}.attach()"))[0]
+        return (await connection.fetch(f"SELECT * FROM {quote_identifier(schema)}.attach()"))[0]
     except (pg.UndefinedFunction, pg.InvalidSchemaName, pg.UndefinedTable, pg.UndefinedColumn):
         return None
     except psycopg.Error as error:
-        raise translated(error, where) from None
+        raise translate_error(error, where) from None
 
 
-async def _tables(link: Link, schema: str, where: str) -> list[str]:
-    """The tables in this schema, if one of them has a name that a store needs."""
+async def _foreign_tables(connection: Connection, schema: str, where: str) -> list[str]:
+    """The tables in this schema, if one of them has a name that a store's table would have."""
     try:
-        rows = await link.fetch(
+        rows = await connection.fetch(
             "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
             " WHERE n.nspname = %b AND c.relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY 1",
             (schema,),
         )
     except psycopg.Error as error:
-        raise translated(error, where) from None
+        raise translate_error(error, where) from None
     found = [row[0] for row in rows]
     return found if any(name in TABLES for name in found) else []
 
 
-async def create(link: Link, schema: str, where: str) -> None:
-    """Make the store, in one transaction; harmless when another process makes it at the same moment."""
-    mine = quoted(schema)
+async def create(connection: Connection, schema: str, where: str) -> None:
+    """Create the store in one transaction, unless another process has just created it."""
+    quoted = quote_identifier(schema)
     try:
-        await link.fetch("BEGIN ISOLATION LEVEL READ COMMITTED")
+        await connection.fetch("BEGIN ISOLATION LEVEL READ COMMITTED")
         try:
-            await link.fetch(f"SELECT pg_advisory_xact_lock({lock_of(schema)})")
-            if (await link.fetch("SELECT to_regclass(%b) IS NULL", (f"{mine}.store",)))[0][0]:
-                if not await link.fetch("SELECT 1 FROM pg_namespace WHERE nspname = %b", (schema,)):
-                    await link.script(f"CREATE SCHEMA {mine}")
-                await link.script(creation(schema))
-                # Now: the epoch starts on this cluster and timeline.
-                await link.fetch(f"SELECT FROM {mine}.attach()")
-            await link.fetch("COMMIT")
+            await connection.fetch(f"SELECT pg_advisory_xact_lock({writer_lock_arguments(schema)})")
+            if (await connection.fetch("SELECT to_regclass(%b) IS NULL", (f"{quoted}.store",)))[0][0]:
+                if not await connection.fetch("SELECT 1 FROM pg_namespace WHERE nspname = %b", (schema,)):
+                    await connection.execute_script(f"CREATE SCHEMA {quoted}")
+                await connection.execute_script(creation_sql(schema))
+                # The first call: the epoch begins on this cluster and timeline.
+                await connection.fetch(f"SELECT FROM {quoted}.attach()")
+            await connection.fetch("COMMIT")
         except psycopg.Error:
-            if not link.closed:
-                await link.fetch("ROLLBACK")
+            if not connection.closed:
+                await connection.fetch("ROLLBACK")
             raise
     except pg.InsufficientPrivilege:
         raise StoreUnavailable(
@@ -185,11 +190,11 @@ async def create(link: Link, schema: str, where: str) -> None:
             schema=schema,
         ) from None
     except psycopg.Error as error:
-        raise translated(error, where) from None
+        raise translate_error(error, where) from None
 
 
-def not_found(schema: str, where: str) -> StoreNotFound:
-    """No store, and none may be made."""
+def store_not_found(schema: str, where: str) -> StoreNotFound:
+    """The error for a store that does not exist and may not be created."""
     return StoreNotFound(
         f"There is no store in schema {schema!r} at {where}.",
         "Create it by opening it with create=True, or correct the schema= option.",
@@ -199,8 +204,8 @@ def not_found(schema: str, where: str) -> StoreNotFound:
     )
 
 
-def refuse_unsafe(fsync: str, full_page_writes: str, encoding: str, where: str) -> None:
-    """Raises StoreUnsafe on a server that may lose what it has acknowledged, or cannot hold every name."""
+def check_durability(fsync: str, full_page_writes: str, encoding: str, where: str) -> None:
+    """Raises StoreUnsafe for a server that may lose acknowledged events, or cannot store every text."""
     off = [name for name, value in (("fsync", fsync), ("full_page_writes", full_page_writes)) if value == "off"]
     if off:
         raise StoreUnsafe(
@@ -216,8 +221,8 @@ def refuse_unsafe(fsync: str, full_page_writes: str, encoding: str, where: str) 
         )
 
 
-def refuse_isolation(level: str, where: str) -> None:
-    """Raises StoreUnsafe where a pooler keeps us from setting the session's isolation level ourselves."""
+def check_isolation(level: str, where: str) -> None:
+    """Raises StoreUnsafe for another isolation level than READ COMMITTED behind a pooler, where none can be set."""
     if level != "read committed":
         raise StoreUnsafe(
             f"Behind the pooler at {where} transactions are {level}, in which a condition cannot be judged.",

@@ -1,6 +1,6 @@
-"""Room: read models that every append keeps up: who is enrolled in the file, and a turn in which nobody appends.
+"""Inline read models: the table of registrations, and the transaction that excludes appends.
 
-Knows: the table of names. Does not know: how events are folded (the folder does), when a transaction ends.
+Knows: that table. Does not know: how events are folded (the projector does), when a transaction ends.
 """
 
 from __future__ import annotations
@@ -10,48 +10,48 @@ from typing import Any
 
 import apsw
 
-from eventfold.engine import Page, Span
-from eventfold.engines.sqlite.faults import disagreement
-from eventfold.engines.sqlite.read import with_checksum
-from eventfold.inlined import Inlined
-from eventfold.query import Query
+from eventfold.core.query import Query
+from eventfold.engines.sqlite.errors import inconsistency_error
+from eventfold.engines.sqlite.schema import with_checksum
+from eventfold.ports.inline import InlineRegistration
+from eventfold.ports.messages import Page, Span
 
-INLINED = "SELECT name, code, types, ticket, crc FROM inlined ORDER BY name"
-ENROL = "INSERT OR REPLACE INTO inlined (name, code, types, ticket, crc) VALUES (?,?,?,?,?)"
-DISMISS = "DELETE FROM inlined WHERE name = ?"
-PAGE = 1_000
+SELECT_REGISTRATIONS = "SELECT name, code, types, ticket, crc FROM inlined ORDER BY name"
+INSERT_REGISTRATION = "INSERT OR REPLACE INTO inlined (name, code, types, ticket, crc) VALUES (?,?,?,?,?)"
+DELETE_REGISTRATION = "DELETE FROM inlined WHERE name = ?"
+PAGE_EVENTS = 1_000
 
-Ask = Callable[[Query, Span], Page]
+ReadPage = Callable[[Query, Span], Page]
 
 
-def enrolled(connection: apsw.Connection) -> list[Inlined]:
-    """Who is enrolled, as this transaction sees it. Raises StoreDamaged if a row is not as it was written."""
-    rows: list[Any] = connection.execute(INLINED).fetchall()
+def read_registrations(connection: apsw.Connection) -> list[InlineRegistration]:
+    """The registrations that this transaction sees. Raises StoreDamaged if the checksum of a row does not match."""
+    rows: list[Any] = connection.execute(SELECT_REGISTRATIONS).fetchall()
     if not rows:
         return []
     for row in rows:
         if with_checksum(row[:-1]) != row:
-            raise disagreement(f"the registration of {row[0]!r} does not have its checksum")
-    return [Inlined(name, code, tuple(types.split("\n")), ticket) for name, code, types, ticket, _ in rows]
+            raise inconsistency_error(f"the registration of {row[0]!r} does not have its checksum")
+    return [InlineRegistration(name, code, tuple(types.split("\n")), ticket) for name, code, types, ticket, _ in rows]
 
 
-class SqliteTurn:
-    """See engine.Turn."""
+class SqliteExclusiveTransaction:
+    """See ports.inline.ExclusiveTransaction."""
 
-    def __init__(self, connection: apsw.Connection, head: int, ask: Ask) -> None:
+    def __init__(self, connection: apsw.Connection, head: int, ask: ReadPage) -> None:
         self.connection, self.head = connection, head
-        self.inlined: Sequence[Inlined] = enrolled(connection)
+        self.registrations: Sequence[InlineRegistration] = read_registrations(connection)
         self._ask = ask
 
     async def read(self, query: Query, after: int) -> Page:
         """See the port."""
-        return self._ask(query, Span(after=after, limit=PAGE))
+        return self._ask(query, Span(after=after, limit=PAGE_EVENTS))
 
-    async def enrol(self, inlined: Inlined) -> None:
+    async def register(self, inlined: InlineRegistration) -> None:
         """See the port."""
-        row = (inlined.name, inlined.code, "\n".join(inlined.types), inlined.ticket)
-        self.connection.execute(ENROL, with_checksum(row))
+        row = (inlined.name, inlined.code, "\n".join(inlined.types), inlined.incarnation)
+        self.connection.execute(INSERT_REGISTRATION, with_checksum(row))
 
-    async def dismiss(self, name: str) -> None:
+    async def unregister(self, name: str) -> None:
         """See the port."""
-        self.connection.execute(DISMISS, (name,))
+        self.connection.execute(DELETE_REGISTRATION, (name,))

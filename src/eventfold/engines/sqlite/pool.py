@@ -1,6 +1,6 @@
-"""Room: the connections of one file: given out, taken back, and all closed before the process forks.
+"""The connections of one file: lent to callers, returned, and all closed before the process forks.
 
-Knows: how many are in use. Does not know: how one is made.
+Knows: how many are in use. Does not know: how a connection is opened.
 """
 
 from __future__ import annotations
@@ -14,112 +14,114 @@ from weakref import ReferenceType, ref
 
 import apsw
 
-from eventfold.mutex import Mutex
-from eventfold.waiting import Waiters
+from eventfold.concurrency.waiting import Waiters
+from eventfold.core.mutex import Mutex
 
-IDLE = 8  # readers kept for the next caller; each may cache 16 MB of pages
-LOOK_AGAIN_S = 0.05
-PATIENCE = 5.0  # seconds a fork waits for reads and commits in hand
+MAX_IDLE_READERS = 8  # each may cache 16 MB of pages
+POLL_INTERVAL_S = 0.05
+FORK_TIMEOUT_S = 5.0  # a fork waits for current reads and commits
 
 
 class Pool:
-    """Readers for whoever asks, and one writer. A connection is its taker's alone until it is given back.
+    """Connections for reading, and one for writing. A lent connection belongs to one caller until it is returned.
 
-    Taking one that is kept, and giving it back to be kept, are single steps of a deque and need no lock. What is open
-    is counted by weak references: a connection whose taker was ended by an exception, before it could give it back,
-    is closed and counted no more once nothing refers to it.
+    Borrowing and returning are single operations of a deque and need no lock. Open connections are counted by weak
+    references: a connection that an exception kept from being returned is closed by the garbage collector, and is no
+    longer counted.
     """
 
     def __init__(
         self,
         reader: Callable[[], apsw.Connection],
         writer: Callable[[], apsw.Connection],
-        ended: Callable[[], None] = lambda: None,
+        on_all_closed: Callable[[], None] = lambda: None,
     ) -> None:
-        self._ended = ended  # called when the pool is closed and its last connection is, too
+        self._on_all_closed = on_all_closed  # called when the pool and its last connection are closed
         self._new_reader, self._new_writer = reader, writer
         self._readers: deque[apsw.Connection] = deque()
-        self._writers: deque[apsw.Connection] = deque()  # the one that writes, while it does not
-        self._keeping = True  # False while a fork waits, and for ever once the pool is closed
-        self._made: dict[int, ReferenceType[Any]] = {}  # connections that are kept or used, or being made
-        self._change, self._counting = Waiters(), Mutex()
-        self._pauses = 0  # forks that wait
+        self._writers: deque[apsw.Connection] = deque()  # the writer's connection while it is not in use
+        self._accepts_returns = True  # False while a fork waits, and after the pool is closed
+        self._open_connections: dict[int, ReferenceType[Any]] = {}  # idle, lent, or being opened
+        self._changed, self._pause_mutex = Waiters(), Mutex()
+        self._pauses = 0  # number of waiting forks
         self._closed = False
 
     def reader(self) -> apsw.Connection:
-        """A connection to read by, to be given back by `done` or `discard`."""
+        """Borrow a connection for reading; return it by `return_reader` or `discard`."""
         try:
             return self._readers.pop()
         except IndexError:
-            return self._make(self._new_reader)
+            return self._open(self._new_reader)
 
     def writer(self) -> apsw.Connection:
-        """The connection to write by, for one thread at a time, to be given back by `written` or `discard`."""
+        """Borrow the connection for writing, one thread at a time; return it by `return_writer` or `discard`."""
         try:
             return self._writers.pop()
         except IndexError:
-            return self._make(self._new_writer)
+            return self._open(self._new_writer)
 
-    def done(self, connection: apsw.Connection) -> None:
-        """Take a reader back."""
-        if len(self._readers) < IDLE:
-            self._keep(self._readers, connection)
+    def return_reader(self, connection: apsw.Connection) -> None:
+        """Return a connection for reading."""
+        if len(self._readers) < MAX_IDLE_READERS:
+            self._return(self._readers, connection)
         else:
             self.discard(connection)
 
-    def written(self, connection: apsw.Connection) -> None:
-        """Take the writer back."""
-        self._keep(self._writers, connection)
+    def return_writer(self, connection: apsw.Connection) -> None:
+        """Return the connection for writing."""
+        self._return(self._writers, connection)
 
     def discard(self, connection: apsw.Connection) -> None:
-        """Take back a connection that cannot be trusted any more, and close it."""
+        """Return a connection that may be in an unknown state, and close it."""
         try:
-            with suppress(apsw.Error):  # what was committed does not depend on how a connection ends
+            with suppress(apsw.Error):  # closing cannot affect what was committed
                 connection.close(force=True)
         finally:
-            self._gone(connection)
+            self._unregister(connection)
 
-    def _make(self, make: Callable[[], apsw.Connection]) -> apsw.Connection:
-        making = _Making()
+    def _open(self, make: Callable[[], apsw.Connection]) -> apsw.Connection:
+        making = _PendingConnection()
         self._register(making)
-        while self._pauses > 0:  # asked afterwards, so that a fork waits for us, or we for it
-            self._gone(making)
+        while (
+            self._pauses > 0
+        ):  # checked after registering: either the fork waits for this thread, or this thread for the fork
+            self._unregister(making)
             while self._pauses > 0:
-                self._change.wait(lambda: self._pauses <= 0, LOOK_AGAIN_S)
+                self._changed.wait(lambda: self._pauses <= 0, POLL_INTERVAL_S)
             self._register(making)
         try:
             connection = make()
             self._register(connection)
         finally:
-            self._gone(making)
+            self._unregister(making)
         return connection
 
-    def _register(self, made: Any) -> None:
-        self._made[id(made)] = ref(made)
+    def _register(self, connection: Any) -> None:
+        self._open_connections[id(connection)] = ref(connection)
 
-    def _gone(self, made: Any) -> None:
-        self._made.pop(id(made), None)
-        self._change.wake()
-        if self._closed and not self._count():
-            self._ended()
+    def _unregister(self, connection: Any) -> None:
+        self._open_connections.pop(id(connection), None)
+        self._changed.wake()
+        if self._closed and not self._count_open():
+            self._on_all_closed()
 
-    def _count(self) -> int:
-        """How many connections are open or being made."""
+    def _count_open(self) -> int:
+        """The number of connections that are open or being opened."""
         alive = 0
-        for number, found in tuple(self._made.items()):
+        for number, found in tuple(self._open_connections.items()):
             if found() is not None:
                 alive += 1
-            elif self._made.get(number) is found:
-                self._made.pop(number, None)
+            elif self._open_connections.get(number) is found:
+                self._open_connections.pop(number, None)
         return alive
 
-    def _keep(self, kept: deque[apsw.Connection], connection: apsw.Connection) -> None:
+    def _return(self, kept: deque[apsw.Connection], connection: apsw.Connection) -> None:
         kept.append(connection)
-        if not self._keeping:  # asked afterwards, so that nothing kept in that moment is overlooked
+        if not self._accepts_returns:  # checked after the append, so that no connection is missed
             self.close_idle()
 
     def close_idle(self) -> None:
-        """Close the connections that nobody uses; they are made again as they are needed."""
+        """Close the connections that are not in use; new ones are opened on demand."""
         for kept in (self._readers, self._writers):
             while True:
                 try:
@@ -129,57 +131,60 @@ class Pool:
                 self.discard(connection)
 
     def close(self) -> None:
-        """Close what is not in use; what is closes when it is given back."""
-        self._closed, self._keeping = True, False
+        """Close connections that are not in use; the others are closed when they are returned."""
+        self._closed, self._accepts_returns = True, False
         self.close_idle()
-        if not self._count():
-            self._ended()
+        if not self._count_open():
+            self._on_all_closed()
 
-    def rest(self, closed: Callable[[], None]) -> bool:
-        """Close every connection if none is in use, and call `closed` before another one is made. Returns whether."""
-        if self.in_use or self._closed:
+    def close_if_unused(self, on_closed: Callable[[], None]) -> bool:
+        """If no connection is in use, close all and call `on_closed` before another is opened.
+
+        Returns whether it did.
+        """
+        if self.is_in_use or self._closed:
             return False
-        self._counting.run(self._pause, 1)  # from here on whoever makes one waits
+        self._pause_mutex.run(self._add_pauses, 1)  # from here on opening a connection waits
         try:
-            if self.in_use:
+            if self.is_in_use:
                 return False
             self.close_idle()
-            if self._count():  # one was taken in between
+            if self._count_open():  # one was borrowed in between
                 return False
-            closed()
+            on_closed()
             return True
         finally:
             self.resume()
 
-    # Forks: see forks.py
+    # Forks: see open_files.py
 
     @property
-    def paused(self) -> bool:
-        """Whether a fork waits for connections to be given back."""
+    def is_paused(self) -> bool:
+        """Whether a fork waits for connections to be returned."""
         return self._pauses > 0
 
     @property
-    def in_use(self) -> bool:
-        """Whether somebody has a connection."""
-        return self._count() > len(self._readers) + len(self._writers)
+    def is_in_use(self) -> bool:
+        """Whether a connection is lent."""
+        return self._count_open() > len(self._readers) + len(self._writers)
 
     def pause(self) -> None:
-        """Close every connection, and give out none. Waits for those in use, within reason."""
-        self._counting.run(self._pause, 1)
+        """Close every connection and lend no more. Waits FORK_TIMEOUT_S for those in use."""
+        self._pause_mutex.run(self._add_pauses, 1)
         self.close_idle()
-        end = time.monotonic() + PATIENCE
-        while self._count() and (left := end - time.monotonic()) > 0:
-            self._change.wait(lambda: not self._count(), min(left, LOOK_AGAIN_S))
+        end = time.monotonic() + FORK_TIMEOUT_S
+        while self._count_open() and (left := end - time.monotonic()) > 0:
+            self._changed.wait(lambda: not self._count_open(), min(left, POLL_INTERVAL_S))
 
     def resume(self) -> None:
-        """Go on: connections are made again as they are needed."""
-        self._counting.run(self._pause, -1)
-        self._change.wake()
+        """Allow connections to be opened again."""
+        self._pause_mutex.run(self._add_pauses, -1)
+        self._changed.wake()
 
-    def _pause(self, more: int) -> None:
-        self._pauses = max(0, self._pauses + more)
-        self._keeping = not (self._pauses or self._closed)
+    def _add_pauses(self, by: int) -> None:
+        self._pauses = max(0, self._pauses + by)
+        self._accepts_returns = not (self._pauses or self._closed)
 
 
-class _Making:
-    """Stands for a connection while it is made."""
+class _PendingConnection:
+    """Represents a connection while it is being opened."""

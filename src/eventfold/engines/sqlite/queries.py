@@ -1,44 +1,50 @@
-"""Room: queries as SQL. Selects exactly what `Query.matches` selects, in position order, from indexes.
+"""Queries as SQL: they select exactly what `Query.matches` selects, in order of position, by indexes.
 
-Knows: the tables, names as ids. Does not know: events' bytes, transactions. Each alternative of a query is a
-select in index order, and a compound select merges them lazily, so a page costs a page, not the log.
+A query with few items becomes one compound select: each item is a select in index order, merged lazily, so the cost is
+that of a page, not of the log. SQLite merges many items at a cost per row that grows with their number, so they are
+grouped by kind, and each group is one statement over a stretch of the log.
+Knows: the tables, names as ids. Does not know: transactions, the bytes of events.
 """
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import apsw
 
-from eventfold.engines.sqlite.names import Names
+from eventfold.core.query import SCANNED_ITEMS, Item, Query, with_spellings
+from eventfold.engines.sqlite.dictionary import NameDictionary
 from eventfold.engines.sqlite.schema import COLUMNS
-from eventfold.query import Item, Query, spelled
 
-PROBE = 200  # index entries looked at to see which of an item's tags is the rarer one
+MAX_PROBED_ENTRIES = 200  # index entries read to find the rarest tag of an item
 
 _COLUMNS = [name.strip() for name in COLUMNS.split(",")]
 _E_COLUMNS = ", ".join(f"e.{name}" for name in _COLUMNS)
-# The index says that there is such a position: where the row is gone, a row of nulls says so.
+# The index contains the position: if its row is missing, a row of nulls is returned.
 _P_COLUMNS = ", ".join(["p.position", *(f"e.{name}" for name in _COLUMNS[1:])])
 
 _OCCURRED = " AND (e.crc IS NULL OR ifnull(e.occurred, e.time) BETWEEN ? AND ?)"
 
 
-class Dictionary(NamedTuple):
-    """Where names are looked up: a connection, both dictionaries, and whether it is the writer's transaction."""
+class NameLookup(NamedTuple):
+    """How names are looked up: a connection, both dictionaries, and whether it is in the writer's transaction."""
 
     connection: apsw.Connection
-    types: Names
-    tags: Names
+    types: NameDictionary
+    tags: NameDictionary
     writing: bool = False
 
-    def spelled(self, query: Query) -> Query:
-        """The query with every spelling that the log has of the moments among its tags."""
-        return spelled(query, lambda tag: self.tags.spellings.of(self.connection, tag, self.writing))
+    def with_all_spellings(self, query: Query) -> Query:
+        """The query with all spellings of the moments in its tags that the log contains."""
+        return with_spellings(query, lambda tag: self.tags.spellings.others_of(self.connection, tag, self.writing))
 
 
-class Positions:
-    """A query made ready: SQL that selects matching positions in (after, until], and its bindings."""
+class PositionQuery:
+    """A compiled query: SQL that selects matching positions in (after, until], and its bindings."""
 
     __slots__ = ("bindings", "parts")
 
@@ -46,39 +52,41 @@ class Positions:
         self.parts, self.bindings = parts, bindings
 
     @property
-    def nothing(self) -> bool:
-        """Whether no event can match, since a name it needs was never used."""
+    def is_empty(self) -> bool:
+        """Whether no event can match, because no event has a required name."""
         return not self.parts
 
     def sql(self, direction: str) -> str:
-        """The compound select, ordered."""
+        """The compound select, ordered by position."""
         return f"{' UNION '.join(self.parts)} ORDER BY position {direction}"
 
 
-def positions(dictionary: Dictionary, query: Query, after: int, until: int) -> Positions:
-    """Compile a query with a few items (not the one that means everything): many.py walks those with many."""
-    connection, types, _, writing = dictionary
-    found = Positions([], [])
+def compile_query(names: NameLookup, query: Query, after: int, until: int) -> PositionQuery:
+    """Compile a query with few items (at least one). See `find_positions` for many items."""
+    connection, types, _, writing = names
+    compiled = PositionQuery([], [])
     for item in query.items:
         type_ids = types.ids(connection, item.types, writing)
         if item.types and not type_ids:
             continue
         if item.tags:
-            _by_tags(dictionary, item, type_ids, after, until, found)
+            _compile_tags(names, item, type_ids, after, until, compiled)
         else:
             for each in type_ids:
-                found.parts.append("SELECT position FROM event WHERE type = ? AND position > ? AND position <= ?")
-                found.bindings += (each, after, until)
-    return found
+                compiled.parts.append("SELECT position FROM event WHERE type = ? AND position > ? AND position <= ?")
+                compiled.bindings += (each, after, until)
+    return compiled
 
 
-def _by_tags(dictionary: Dictionary, item: Item, type_ids: list[int], after: int, until: int, into: Positions) -> None:
-    connection, _, tags, writing = dictionary
+def _compile_tags(
+    names: NameLookup, item: Item, type_ids: list[int], after: int, until: int, into: PositionQuery
+) -> None:
+    connection, _, tags, writing = names
     ids = tags.ids(connection, item.tags, writing)
     if len(ids) < len(item.tags):
         return
     if len(ids) > 1:
-        ids.sort(key=lambda each: _probe(connection, each, after, until))
+        ids.sort(key=lambda each: _estimate_frequency(connection, each, after, until))
     sql = "SELECT a.position AS position FROM tagged a"
     for index, each in enumerate(ids[1:]):
         sql += f" CROSS JOIN tagged b{index} ON b{index}.tag = ? AND b{index}.position = a.position"
@@ -91,15 +99,15 @@ def _by_tags(dictionary: Dictionary, item: Item, type_ids: list[int], after: int
     into.parts.append(sql)
 
 
-def _probe(connection: apsw.Connection, tag: int, after: int, until: int) -> int:
+def _estimate_frequency(connection: apsw.Connection, tag: int, after: int, until: int) -> int:
     return connection.execute(
         "SELECT count(*) FROM (SELECT 1 FROM tagged WHERE tag = ? AND position > ? AND position <= ? LIMIT ?)",
-        (tag, after, until, PROBE),
+        (tag, after, until, MAX_PROBED_ENTRIES),
     ).get
 
 
 def rows_sql(backwards: bool, occurred: bool) -> str:
-    """Whole rows at given positions: bindings are these as a JSON array, then the bounds of `occurred`."""
+    """SQL for the rows at given positions. Bindings: a JSON array of positions, then the bounds of `occurred`."""
     return (
         f"SELECT {_P_COLUMNS} FROM (SELECT value AS position FROM json_each(?)) p "  # noqa: S608
         f"LEFT JOIN event e ON e.position = p.position WHERE 1{_OCCURRED if occurred else ''} "
@@ -107,10 +115,10 @@ def rows_sql(backwards: bool, occurred: bool) -> str:
     )
 
 
-def page_sql(found: Positions | None, backwards: bool, occurred: bool) -> str:
-    """A page of whole rows: bindings are those of the positions, then the bounds of `occurred`, then the limit.
+def page_sql(found: PositionQuery | None, backwards: bool, occurred: bool) -> str:
+    """SQL for a page of rows. Bindings: those of the compiled query, the bounds of `occurred`, the limit.
 
-    Without positions (the query that means everything) the bindings start with (after, until).
+    Without a compiled query (all events) the bindings begin with (after, until).
     """
     direction = "DESC" if backwards else "ASC"
     where = _OCCURRED if occurred else ""
@@ -119,9 +127,129 @@ def page_sql(found: Positions | None, backwards: bool, occurred: bool) -> str:
             f"SELECT {_E_COLUMNS} FROM event e WHERE e.position > ? AND e.position <= ?{where} "  # noqa: S608
             f"ORDER BY e.position {direction} LIMIT ?"
         )
-    # A limit inside keeps SQLite from dropping the order there and sorting everything outside instead.
+    # The inner limit keeps the inner order; without it SQLite would sort all rows outside.
     inside, outside = ("LIMIT -1", " LIMIT ?") if occurred else ("LIMIT ?", "")
     return (
         f"SELECT {_P_COLUMNS} FROM ({found.sql(direction)} {inside}) p "  # noqa: S608
         f"LEFT JOIN event e ON e.position = p.position WHERE 1{where} ORDER BY p.position {direction}{outside}"
     )
+
+
+MAX_STRETCH_ROWS = 20_000  # a stretch with more rows is divided
+MIN_STRETCH_POSITIONS = 64  # a stretch of this size is never divided
+_position = itemgetter(0)
+
+
+def has_many_items(query: Query) -> bool:
+    """Whether a query has so many items that they are grouped."""
+    return len(query.items) > SCANNED_ITEMS or query.count_names() > SCANNED_ITEMS * SCANNED_ITEMS
+
+
+class ItemGroup(NamedTuple):
+    """A statement for items of one kind, and its bindings, to which (after, until] is added.
+
+    It returns a position once for each matching item, in no order.
+    """
+
+    sql: str
+    bindings: tuple[str, ...]
+
+
+def group_items(dictionary: NameLookup, query: Query) -> list[ItemGroup]:
+    """One group for all items without tags, and one for each combination of types and number of tags."""
+    connection, types, tags, writing = dictionary
+    alone: set[int] = set()
+    among: dict[tuple[str, ...], list[int] | None] = {(): None}  # type names -> ids; None: any type
+    alike: dict[tuple[tuple[str, ...], int], list[list[int]]] = {}
+    asked = Counter(tag for item in query.items if len(item.tags) > 1 for tag in item.tags)
+    for item in query.items:
+        if item.types not in among:
+            among[item.types] = types.ids(connection, item.types, writing)
+        of_types = among[item.types]
+        if not item.tags:
+            alone.update(of_types or ())
+        elif of_types is None or of_types:
+            # Begin with the tag in the fewest items: probably that of one entity, not one that many events carry.
+            names = sorted(item.tags, key=asked.__getitem__) if len(item.tags) > 1 else item.tags
+            ids = tags.ids(connection, names, writing)
+            if len(ids) == len(item.tags):
+                alike.setdefault((item.types, len(ids)), []).append(ids)
+    found = [_compile_group(among[types], count, items) for (types, count), items in alike.items()]
+    if alone:
+        sql = "SELECT e.position FROM json_each(?) u CROSS JOIN event e WHERE e.type = u.value"
+        found.append(ItemGroup(f"{sql} AND e.position > ? AND e.position <= ?", (json.dumps(sorted(alone)),)))
+    return found
+
+
+def _compile_group(types: list[int] | None, tags: int, items: list[list[int]]) -> ItemGroup:
+    """Compile items with the same types and the same number of tags."""
+    name = "u.value" if tags == 1 else "json_extract(u.value, '$[0]')"
+    sql = f"SELECT t.position FROM json_each(?) u CROSS JOIN tagged t WHERE t.tag = {name}"  # noqa: S608
+    bindings = [json.dumps([ids[0] for ids in items] if tags == 1 else items)]
+    if types is not None:
+        sql += " AND t.type IN (SELECT value FROM json_each(?))"
+        bindings.append(json.dumps(types))
+    for number in range(1, tags):
+        also = f"o.tag = json_extract(u.value, '$[{number}]')"
+        sql += f" AND EXISTS (SELECT 1 FROM tagged o WHERE {also} AND o.position = t.position)"  # noqa: S608
+    return ItemGroup(f"{sql} AND t.position > ? AND t.position <= ?", tuple(bindings))
+
+
+def find_positions(
+    dictionary: NameLookup, query: Query, after: int, until: int, *, backwards: bool = False
+) -> Iterator[int]:
+    """Yield matching positions in (after, until], each once and in order, looked up lazily."""
+    asked = group_items(dictionary, query)
+    stretch = until - after
+    while asked and after < until:
+        low, high = (max(after, until - stretch), until) if backwards else (after, min(until, after + stretch))
+        positions = _positions_within(dictionary, asked, low, high)
+        if positions is None:
+            stretch = max(1, (high - low) // 4)
+            continue
+        yield from sorted(positions, reverse=backwards)
+        after, until = (after, low) if backwards else (high, until)
+        stretch *= 2
+
+
+def _positions_within(dictionary: NameLookup, asked: Sequence[ItemGroup], low: int, high: int) -> set[int] | None:
+    """All matching positions in (low, high], or None if they are too many for one fetch."""
+    positions: set[int] = set()
+    left = MAX_STRETCH_ROWS if high - low > MIN_STRETCH_POSITIONS else -1
+    for each in asked:
+        limit: list[Any] = [-1 if left < 0 else left + 1]
+        rows = dictionary.connection.execute(f"{each.sql} LIMIT ?", [*each.bindings, low, high, *limit]).fetchall()
+        if left >= 0 and len(rows) > left:
+            return None
+        left -= len(rows) if left >= 0 else 0
+        positions.update(map(_position, rows))
+    return positions
+
+
+def count_positions(dictionary: NameLookup, query: Query, after: int, until: int) -> int:
+    """The number of matching positions in (after, until]."""
+    positions: set[int] = set()
+    for each in group_items(dictionary, query):
+        positions.update(map(_position, dictionary.connection.execute(each.sql, [*each.bindings, after, until])))
+    return len(positions)
+
+
+def first_position(dictionary: NameLookup, query: Query, after: int, until: int) -> int | None:
+    """The first matching position in (after, until], or None."""
+    return next(find_positions(dictionary, query, after, until), None)
+
+
+def first_match(dictionary: NameLookup, query: Query, after: int, until: int) -> int | None:
+    """The first matching position in (after, until], found by the indexes alone."""
+    if until <= after:
+        return None
+    if not query.items:
+        return after + 1
+    query = dictionary.with_all_spellings(query)
+    if has_many_items(query):
+        return first_position(dictionary, query, after, until)
+    found = compile_query(dictionary, query, after, until)
+    if found.is_empty:
+        return None
+    row = dictionary.connection.execute(f"{found.sql('ASC')} LIMIT 1", found.bindings).fetchone()
+    return row[0] if row else None

@@ -1,15 +1,27 @@
-"""Room: the tables of a store file, and the guards that make the log append-only for everyone who opens it.
+"""The tables of a store file, the triggers that make the log append-only, and the row that identifies the store.
 
-Knows: SQL. Does not know: connections. Every index earns its place: `event_id` finds repeated appends,
-`event_type` answers questions without tags, `tagged` carries the type, so that a condition is answered
-from the index alone.
+Knows: SQL, the checksum of a row, the store's id, epoch and time of creation. Does not know: events, files.
+Each index has a purpose: `event_id` finds repeated appends, `event_type` serves queries without tags, `tagged` carries
+the type, so that a condition is checked in the index alone.
 """
 
 from __future__ import annotations
 
-APPLICATION_ID = 0x65666C64  # "efld": how a store is recognised without reading its bytes
-LAYOUT = 2  # PRAGMA user_version; a newer file is refused, an older one is upgraded by a command (layouts.py)
-OLDEST = 1  # the oldest layout that can be upgraded
+import secrets
+import time
+from functools import cache
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import apsw
+import msgspec
+
+from eventfold.engines.sqlite.errors import inconsistency_error
+from eventfold.errors import StoreDamaged
+
+APPLICATION_ID = 0x65666C64  # "efld": identifies a store file
+LAYOUT = 2  # PRAGMA user_version; a newer file is refused, an older one is upgraded by a command (upgrade.py)
+OLDEST_LAYOUT = 1  # the oldest layout that can be upgraded
 
 _TABLES = """
 CREATE TABLE store (
@@ -64,7 +76,7 @@ CREATE TRIGGER event_no_update BEFORE UPDATE ON event
 BEGIN SELECT RAISE(ABORT, 'eventfold: the log is append-only'); END;
 """
 
-# Beside the log, never a source of truth.
+# A cache, not part of the log.
 SNAPSHOT = """
 CREATE TABLE snapshot (
     key TEXT PRIMARY KEY,
@@ -75,7 +87,7 @@ CREATE TABLE snapshot (
     crc INTEGER NOT NULL         -- of the store's id and the columns above, as in event
 ) STRICT, WITHOUT ROWID;
 """
-# Read models that are folded within every append: a process that lacks the code writes no event of these types.
+# Inline read models: a process without their code may not append events of these types.
 INLINED = """
 CREATE TABLE inlined (
     name TEXT PRIMARY KEY,
@@ -85,7 +97,8 @@ CREATE TABLE inlined (
     crc INTEGER NOT NULL         -- of the columns above, as in event
 ) STRICT, WITHOUT ROWID;
 """
-# Nothing is deleted until events can be kept elsewhere: then `sealed` will say which, and its guard will let them in.
+# No event is deleted until archives exist: `sealed` will list archived ranges, and its triggers will then allow
+# inserts.
 NO_DELETE = """
 CREATE TRIGGER event_no_delete BEFORE DELETE ON event
 BEGIN SELECT RAISE(ABORT, 'eventfold: the log is append-only'); END;
@@ -97,7 +110,7 @@ CREATE TRIGGER sealed_no_delete BEFORE DELETE ON sealed
 BEGIN SELECT RAISE(ABORT, 'eventfold: no event can be moved away yet'); END;
 """
 
-# The dictionaries and the tag index are part of the log: a changed name would change what events mean.
+# The dictionaries and the tag index are part of the log: a changed name would change the meaning of events.
 _FROZEN = """
 CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table}
 BEGIN SELECT RAISE(ABORT, 'eventfold: the log is append-only'); END;
@@ -147,3 +160,58 @@ BY_POSITION = f"SELECT {COLUMNS} FROM event WHERE position = ?"  # noqa: S608
 BETWEEN = f"SELECT {COLUMNS} FROM event WHERE position BETWEEN ? AND ? ORDER BY position"  # noqa: S608
 TYPES_AT = "SELECT type FROM tagged WHERE tag = ? AND position = ?"
 DEFINITIONS = "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
+
+
+_pack = msgspec.msgpack.Encoder().encode
+
+
+def with_checksum(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Append the checksum to a row: the CRC-32 of its columns as a MessagePack array."""
+    return (*row, crc32(_pack(row)))
+
+
+class Identity(NamedTuple):
+    """`id` 32 hex digits; `epoch` from 1; `created` µs since 1970 UTC."""
+
+    id: str
+    epoch: int
+    created: int
+
+
+def read_identity(connection: apsw.Connection) -> Identity:
+    """Read the store's id, epoch and time of creation. Raises StoreDamaged if the row is missing or damaged."""
+    row = connection.execute("SELECT id, epoch, created, crc FROM store").fetchone()
+    if row is None or with_checksum(row[:-1]) != row:
+        raise inconsistency_error("it has lost its id")
+    return Identity(*row[:-1])
+
+
+def create_identity(connection: apsw.Connection) -> None:
+    """Assign the store's id and epoch, inside the transaction that creates the store."""
+    row = with_checksum((secrets.token_hex(16), 1, time.time_ns() // 1000))
+    connection.execute("INSERT INTO store (one, id, epoch, created, crc) VALUES (1, ?, ?, ?, ?)", row)
+
+
+def write_identity(connection: apsw.Connection, store_id: str, epoch: int) -> None:
+    """Set the store's id and epoch, inside a transaction of the caller."""
+    row = with_checksum((store_id, epoch, read_identity(connection).created))
+    connection.execute("UPDATE store SET id = ?, epoch = ?, created = ?, crc = ?", row)
+
+
+@cache
+def _expected_definitions() -> frozenset[tuple[str, str]]:
+    connection = apsw.Connection(":memory:")
+    connection.execute(CREATE)
+    return frozenset(connection.execute(DEFINITIONS))
+
+
+def check_definitions(connection: apsw.Connection, path: str) -> None:
+    """Verify that the tables, indexes and triggers of eventfold are unchanged. Additional ones are allowed."""
+    lost = _expected_definitions().difference(connection.execute(DEFINITIONS))
+    if lost:
+        names = ", ".join(sorted(name for name, _ in lost))
+        raise StoreDamaged(
+            f"The definition of {names} in {path} is not the one that eventfold wrote.",
+            "Stop writing to it, keep a copy as it is, and restore a backup.",
+            path=path,
+        )

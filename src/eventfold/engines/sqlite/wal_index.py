@@ -1,12 +1,13 @@
-"""The index of the write-ahead log (the file -shm), held so that no SQLite library begins it again under another one.
+"""The WAL index (the file -shm), locked so that no SQLite library truncates it while another one uses it.
 
-SQLite tells the first that opens the index from the others by a POSIX lock on one of its bytes, and the first one cuts
-the file down to nothing. A second SQLite library in the process (pandas, the module `sqlite3`) does not see the locks
-of the other, which are the process's own, and drops all of them whenever it closes the file: the next to open it takes
-itself for the first, in this process or in another one, and whoever has the index mapped into memory dies of SIGBUS.
-A lock of an open file description (Linux) is seen by every library and dropped by none.
+SQLite recognizes the first process that opens the index by a POSIX lock on one byte, and that process truncates the
+file. A second SQLite library in the process (pandas, the module `sqlite3`) does not see the locks of the first,
+which belong to the process, and drops all of them when it closes the file: the next opener, in any process, believes
+it is the first, and a process that has the index mapped into memory dies of SIGBUS.
+A lock of an open file description (Linux) is visible to every library and is not dropped.
 
-Knows: how SQLite opens an index (sqlite.org/src/file/src/os_unix.c, unixLockSharedMemory). Does not know: connections.
+Knows: how SQLite opens an index (sqlite.org/src/file/src/os_unix.c, unixLockSharedMemory). Does not know:
+connections.
 """
 
 from __future__ import annotations
@@ -19,19 +20,19 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from eventfold.engines.sqlite import byte_locks
+from eventfold.engines.sqlite import byte_range_locks
 
-CHECKPOINTING = 121  # the byte that a checkpoint holds a lock on
-MAPPED = 136  # bytes: two copies of the header, and how far checkpoints have come
-FAILED = ctypes.c_void_p(-1).value
-OPENED = 128  # the byte that whoever has the index open holds a shared lock on
-CUT_TO = 3  # bytes: the size to which SQLite cuts an index that nobody has open
-OPENING_TIMEOUT_S = 1.0  # how long another process may be at cutting it
-PAUSE_S = 0.001
+CHECKPOINT_LOCK_BYTE = 121  # locked during a checkpoint
+MAPPED_BYTES = 136  # two copies of the header, and the progress of checkpoints
+MAP_FAILED = ctypes.c_void_p(-1).value
+OPEN_LOCK_BYTE = 128  # share-locked by every process that has the index open
+TRUNCATED_BYTES = 3  # the size to which SQLite truncates an index that is not open
+TRUNCATION_TIMEOUT_S = 1.0  # for another process that truncates it
+POLL_INTERVAL_S = 0.001
 
 
 class _Mapping:
-    """The beginning of an index in memory, for reading only, until nothing refers to it."""
+    """The first bytes of an index, mapped read-only until the last reference is gone."""
 
     def __init__(self, file: int) -> None:
         """Raises OSError."""
@@ -39,55 +40,55 @@ class _Mapping:
         self._libc.mmap.restype = ctypes.c_void_p
         self._libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long)
         self._libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
-        self.address: int = self._libc.mmap(None, MAPPED, mmap.PROT_READ, mmap.MAP_SHARED, file, 0)
-        if self.address in (None, FAILED):
+        self.address: int = self._libc.mmap(None, MAPPED_BYTES, mmap.PROT_READ, mmap.MAP_SHARED, file, 0)
+        if self.address in (None, MAP_FAILED):
             self.address = 0
             raise OSError(ctypes.get_errno(), "mmap")
 
     def __del__(self) -> None:
         if self.address:
-            self._libc.munmap(self.address, MAPPED)
+            self._libc.munmap(self.address, MAPPED_BYTES)
 
 
-Words = Sequence[int]  # the header of an index by 8 bytes (sqlite.org/walformat), as it is at every moment
+HeaderWords = Sequence[int]  # the mapped header in words of 8 bytes (sqlite.org/walformat)
 
 
-class HeldIndex:
-    """A descriptor that holds an index, and what its header says once SQLite has written it."""
+class LockedIndex:
+    """A descriptor that locks an index, and the mapped header after SQLite has written it."""
 
     def __init__(self, file: int) -> None:
         self.file = file
-        self.words: Words | None = None
+        self.header: HeaderWords | None = None
 
     def close(self, *, unlock: bool = True) -> None:
-        """Close the descriptor, and drop the lock, which a mapping that is still in use would keep."""
-        self.words = None
+        """Release the lock, which a mapping in use would keep, and close the descriptor."""
+        self.header = None
         if unlock:
-            byte_locks.unlock(self.file, OPENED, 1)
+            byte_range_locks.unlock(self.file, OPEN_LOCK_BYTE, 1)
         os.close(self.file)
 
-    def map(self) -> None:
-        """Let `words` tell what the header says. Not a descriptor more: closing one would drop SQLite's locks."""
+    def map_header(self) -> None:
+        """Map the header. Opens no other descriptor: closing one would drop SQLite's locks."""
         with suppress(OSError, AttributeError, ValueError):
-            if self.words is None and os.fstat(self.file).st_size >= MAPPED:
+            if self.header is None and os.fstat(self.file).st_size >= MAPPED_BYTES:
                 mapping = _Mapping(self.file)
-                words: Any = (ctypes.c_uint64 * (MAPPED // 8)).from_address(mapping.address)
-                words.mapping = mapping  # there as long as the words are
-                self.words = words
+                words: Any = (ctypes.c_uint64 * (MAPPED_BYTES // 8)).from_address(mapping.address)
+                words.mapping = mapping  # keeps the mapping alive
+                self.header = words
 
 
-def hold_index(database: str) -> int | None:
-    """A descriptor that holds the index of a database, taken before SQLite opens it or afterwards; None if it cannot.
+def lock_index(database: str) -> int | None:
+    """Lock the index of a database, before or after SQLite opens it. Returns the descriptor, or None on failure.
 
     It must stay open as long as this process uses the database: closing it drops the locks of SQLite's own descriptors.
-    An index that nobody has open is cut, as by SQLite, and is read from the log again.
+    An index that no process has open is truncated, as by SQLite, which rebuilds it from the log.
     """
     try:
         file, writable = _open(f"{database}-shm", database)
     except OSError:
         return None
     try:
-        if _hold(file, writable):
+        if _lock(file, writable):
             return file
     except BaseException:
         os.close(file)
@@ -97,12 +98,12 @@ def hold_index(database: str) -> int | None:
 
 
 def _open(path: str, database: str) -> tuple[int, bool]:
-    """A descriptor of the index, and whether it may be written to. Who may write the database may write its index."""
+    """Open the index. Returns the descriptor and whether it is writable. Permissions are those of the database."""
     try:
         return os.open(path, os.O_RDWR | os.O_CLOEXEC), True
     except FileNotFoundError:
         if not os.access(database, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
-            raise  # SQLite could open what is made here for reading only: let it make one itself
+            raise  # SQLite could open an index created here only read-only: let SQLite create it
         store = os.stat(database)
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, store.st_mode & 0o777)
         if os.geteuid() == 0:
@@ -113,16 +114,16 @@ def _open(path: str, database: str) -> tuple[int, bool]:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC), False
 
 
-def _hold(file: int, writable: bool) -> bool:
-    if not writable and not byte_locks.is_locked(file, OPENED, 1):
-        return False  # what is in it may be of a process that died, and cannot be cut: SQLite makes one in memory
-    end = time.monotonic() + OPENING_TIMEOUT_S
+def _lock(file: int, writable: bool) -> bool:
+    if not writable and not byte_range_locks.is_locked(file, OPEN_LOCK_BYTE, 1):
+        return False  # it may be stale and cannot be truncated: SQLite uses one in memory
+    end = time.monotonic() + TRUNCATION_TIMEOUT_S
     while True:
-        if writable and byte_locks.lock(file, OPENED, 1, exclusive=True):
-            os.ftruncate(file, CUT_TO)
-            return byte_locks.lock(file, OPENED, 1)
-        if byte_locks.lock(file, OPENED, 1):
+        if writable and byte_range_locks.try_lock(file, OPEN_LOCK_BYTE, 1, exclusive=True):
+            os.ftruncate(file, TRUNCATED_BYTES)
+            return byte_range_locks.try_lock(file, OPEN_LOCK_BYTE, 1)
+        if byte_range_locks.try_lock(file, OPEN_LOCK_BYTE, 1):
             return True
         if time.monotonic() > end:
             return False
-        time.sleep(PAUSE_S)
+        time.sleep(POLL_INTERVAL_S)

@@ -1,7 +1,7 @@
-"""Room: the writer: one transaction at a time, under the lock that all writers of the file share; commit, checkpoint.
+"""The writer: one transaction at a time, under the lock that all writers of the file share; commit and checkpoint.
 
-Knows: the order of a commit, and what may be said when one fails. Does not know: who waits for it (the bridge
-does), how requests are judged.
+Knows: the order of steps of a commit, and what a failed commit may have written. Does not know: the callers that wait
+for a commit (`concurrency`), how requests are judged (`batch`).
 """
 
 from __future__ import annotations
@@ -12,269 +12,291 @@ from typing import TypeVar
 
 import apsw
 
-from eventfold.engine import AppendRequest, Folder, Head, Outcome, Page, Span, Stale, Turn
+from eventfold.core.mutex import Mutex
+from eventfold.core.query import Query
 from eventfold.engines.sqlite import schema
-from eventfold.engines.sqlite.append import Batch, first_match
-from eventfold.engines.sqlite.connect import File
-from eventfold.engines.sqlite.end import End
-from eventfold.engines.sqlite.faults import keep_errno, translated, unwritten
-from eventfold.engines.sqlite.inline import SqliteTurn
-from eventfold.engines.sqlite.names import Names
-from eventfold.engines.sqlite.queries import Dictionary
-from eventfold.engines.sqlite.read import Rows, read_page
-from eventfold.engines.sqlite.window import Window
+from eventfold.engines.sqlite.batch import Batch
+from eventfold.engines.sqlite.dictionary import NameDictionary
+from eventfold.engines.sqlite.errors import is_uncommitted, record_errno, translate_error
+from eventfold.engines.sqlite.file import File
+from eventfold.engines.sqlite.head import HeadTracker
+from eventfold.engines.sqlite.inline import SqliteExclusiveTransaction
+from eventfold.engines.sqlite.queries import NameLookup, first_match
+from eventfold.engines.sqlite.read import RowDecoder, read_page
+from eventfold.engines.sqlite.recent_window import RecentWindow
 from eventfold.errors import AppendUnconfirmed, EventfoldError, InlineFailed, StoreUnavailable
-from eventfold.mutex import Mutex
-from eventfold.query import Query
+from eventfold.ports.inline import AppendMode, ExclusiveTransaction, InlineProjector, StaleRows
+from eventfold.ports.messages import AppendRequest, Head, Outcome, Page, Span
 
 T = TypeVar("T")
-LONG = 10_000  # positions: a condition that looks back further is judged before the lock is taken, too
+OLD_CONDITION_POSITIONS = 10_000  # conditions on more positions are also checked before the lock is taken
 CHECKPOINT_PAGES = 10_000  # 40 MB of WAL; at 1,000 pages bulk appends are 1.4 to 2 times slower
-RESET_WAIT = 20  # ms that readers may take to leave a WAL that is about to be used again from its beginning
+RESET_TIMEOUT_MS = 20  # time for readers to leave the WAL before it is restarted
 
 
 class Writer:
-    """The one writer of an engine."""
+    """Writes for one engine, one transaction at a time."""
 
-    def __init__(self, file: File, types: Names, tags: Names, rows: Rows, end: End, clock: Callable[[], int]) -> None:
-        self.types, self.tags, self.rows, self.end, self.clock = types, tags, rows, end, clock
-        self.window = Window()
-        self.folder: Folder | None = None  # folds read models within what is written here
+    def __init__(
+        self,
+        file: File,
+        types: NameDictionary,
+        tags: NameDictionary,
+        rows: RowDecoder,
+        end: HeadTracker,
+        clock: Callable[[], int],
+    ) -> None:
+        self.types, self.tags, self.rows, self.head, self.clock = types, tags, rows, end, clock
+        self.window = RecentWindow()
+        self.projector: InlineProjector | None = None  # folds inline read models within the transaction
         self._file = file
         self._mutex = Mutex()
-        self._left: apsw.Connection | None = None  # of a call that was ended before it could give it back
+        self._unreturned: apsw.Connection | None = (
+            None  # connection of a call that an exception ended before it was returned
+        )
         self._checkpoint_at = CHECKPOINT_PAGES
-        self._committed = False  # whether the call that is under way has committed
+        self._committed = False  # whether the current call has committed
 
-    def write(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
-        """One commit. Raises AppendUnconfirmed if the commit failed, another error if nothing was written."""
-        return self._in_turn(lambda connection: self._write(connection, requests))
+    def append(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
+        """Append in one commit.
 
-    def take_over(self, work: Callable[[apsw.Connection, Names, Names], None]) -> None:
-        """One commit of something else than requests: what is copied from another log, or kept beside this one."""
-        self._in_turn(lambda connection: self._take_over(connection, work))
+        Raises AppendUnconfirmed if the commit failed, any other error if nothing was written.
+        """
+        return self._run_alone(lambda connection: self._append(connection, requests))
 
-    def turn(self, work: Callable[[Turn], Awaitable[None]]) -> None:
-        """One commit of something that nobody may append during. `work` never suspends."""
+    def transact(self, work: Callable[[apsw.Connection, NameDictionary, NameDictionary], None]) -> None:
+        """Run `work` in one transaction: imported events, snapshots, registrations."""
+        self._run_alone(lambda connection: self._transact_alone(connection, work))
 
-        def within(connection: apsw.Connection, types: Names, tags: Names) -> None:
-            head = self.end.look(connection).position
+    def run_exclusive(self, work: Callable[[ExclusiveTransaction], Awaitable[None]]) -> None:
+        """Run `work` in one transaction, during which no append can commit. `work` must not suspend."""
+
+        def within(connection: apsw.Connection, types: NameDictionary, tags: NameDictionary) -> None:
+            head = self.head.read_head(connection).position
 
             def ask(query: Query, span: Span) -> Page:
                 return read_page(connection, self.rows, (types, tags), head, query, span)
 
-            driven = work(SqliteTurn(connection, head, ask)).__await__()
+            driven = work(SqliteExclusiveTransaction(connection, head, ask)).__await__()
             with suppress(StopIteration):
                 next(driven)
-                raise RuntimeError("what is done in a turn of the writer may not wait for anything else")
+                raise RuntimeError("work in an exclusive transaction must not suspend")
 
-        self.take_over(within)
+        self.transact(within)
 
-    def _in_turn(self, work: Callable[[apsw.Connection], T]) -> T:
-        """Work alone on the connection, which is given back however it ends, as the lock is, if work has taken it.
+    def _run_alone(self, work: Callable[[apsw.Connection], T]) -> T:
+        """Run `work` with exclusive use of the writer's connection; then return it and release the lock.
 
-        Once the COMMIT succeeded, an error of whatever follows it is raised as AppendUnconfirmed: any other one says
-        that nothing was written.
+        After a successful COMMIT any later error is raised as AppendUnconfirmed: every other error means that nothing
+        was written.
         """
         return self._mutex.run_user_code(self._alone, work)
 
     def _alone(self, work: Callable[[apsw.Connection], T]) -> T:
-        if self._left is not None:
-            self._clean_up(self._left)
+        if self._unreturned is not None:
+            self._clean_up(self._unreturned)
         self._committed = False
-        connection = self._left = self._file.writer()
+        connection = self._unreturned = self._file.writer()
         try:
             try:
                 result = work(connection)
             except BaseException as error:
-                keep_errno(error, connection)
+                record_errno(error, connection)
                 self._file.pool.discard(connection)
                 raise
             finally:
                 self._file.lock.release()
-            self._left = None  # it ended well: before it is given back, so that nobody else's is taken for it
-            self._file.pool.written(connection)
+            self._unreturned = (
+                None  # success: reset before the connection is returned, or a later user's could be discarded
+            )
+            self._file.pool.return_writer(connection)
         except AppendUnconfirmed:
             raise
         except Exception as error:
             if not self._committed:
                 raise
-            raise self._unconfirmed("What follows a commit failed", self._cause(error)) from error
+            raise self._unconfirmed_error("What follows a commit failed", self._as_eventfold_error(error)) from error
         return result
 
     def _clean_up(self, left: apsw.Connection) -> None:
-        """After a call that failed. An exception at any point may have kept it from rolling back and forgetting.
+        """Clean up after a failed call: an exception may have prevented its rollback.
 
-        It may itself be ended by one, and is then done again.
+        If an exception ends this method too, the next call repeats it.
         """
-        self._file.pool.discard(left)  # and with it the transaction
+        self._file.pool.discard(left)  # ends its transaction
         self._file.lock.release()
-        self._forget()
-        if self.folder is not None:
-            self.folder.forget()
-        self._left = None
+        self._discard_uncommitted()
+        if self.projector is not None:
+            self.projector.forget()
+        self._unreturned = None
 
-    def _cause(self, error: Exception) -> EventfoldError:
+    def _as_eventfold_error(self, error: Exception) -> EventfoldError:
         if isinstance(error, EventfoldError):
             return error
         if isinstance(error, apsw.Error):
-            return translated(error, self._file.path)
+            return translate_error(error, self._file.path)
         what = f"{type(error).__name__}: {str(error).rstrip('.')}."
         return StoreUnavailable(what, "See what it says.", path=self._file.path)
 
-    def _write(self, connection: apsw.Connection, requests: Sequence[AppendRequest]) -> list[Outcome]:
-        judged = self._judge_long(connection, requests)
+    def _append(self, connection: apsw.Connection, requests: Sequence[AppendRequest]) -> list[Outcome]:
+        judged = self._precheck_old_conditions(connection, requests)
         self._file.lock.acquire()
-        # First in good faith: ids are taken to be new, as ids made here are. If the guard in the database finds a
-        # known one, everything is rolled back and done again with every id looked up. So with rows that the database
-        # does not take: again, writing each request's at once, to find out whose they are.
-        careful = at_once = again = False
+        # Optimistic first attempt: event ids are assumed to be new, without a look-up. If a trigger of the database
+        # finds a duplicate, the transaction is repeated with a look-up of every id. If the database refuses rows of an
+        # inline read model, it is repeated with one write per request, to find the failing request.
+        mode = AppendMode.OPTIMISTIC
         while True:
             try:
-                return self._transact(connection, requests, judged, careful, at_once)
+                return self._append_once(connection, requests, judged, mode)
             except apsw.ConstraintError:
-                if careful:
+                if AppendMode.CHECK_IDS in mode:
                     raise
-                careful = True
+                mode |= AppendMode.CHECK_IDS
             except InlineFailed:
-                if at_once:
+                if AppendMode.WRITE_EACH in mode:
                     raise
-                at_once = True
-            except Stale as stale:
-                if again:
+                mode |= AppendMode.WRITE_EACH
+            except StaleRows as stale:
+                if AppendMode.REREAD_ROWS in mode:
                     raise stale.__cause__ or stale from None
-                again = True
+                mode |= AppendMode.REREAD_ROWS
 
-    def _take_over(self, connection: apsw.Connection, work: Callable[[apsw.Connection, Names, Names], None]) -> None:
+    def _transact_alone(
+        self, connection: apsw.Connection, work: Callable[[apsw.Connection, NameDictionary, NameDictionary], None]
+    ) -> None:
         self._file.lock.acquire()
         try:
             connection.execute("BEGIN IMMEDIATE")
-            head = self.end.look(connection)
+            head = self.head.read_head(connection)
             work(connection, self.types, self.tags)
             row = connection.execute(schema.HEAD).fetchone()
             if row is not None and row[0] != head.position:
                 head = Head(row[0], row[2], row[1])
         except BaseException:
-            self._abandon(connection)
+            self._rollback(connection)
             raise
         self._commit(connection, head)
 
-    def _judge_long(self, connection: apsw.Connection, requests: Sequence[AppendRequest]) -> dict[int, int]:
-        """Judge conditions that look far back before the lock is taken: id of clause -> position it holds through."""
+    def _precheck_old_conditions(
+        self, connection: apsw.Connection, requests: Sequence[AppendRequest]
+    ) -> dict[int, int]:
+        """Check old conditions before the lock is taken. Returns id of clause -> position through which it holds."""
         clauses = [clause for request in requests for clause in request.unless]
         if not clauses:
             return {}
-        start = self.window.start if self.window.start >= 0 else self.end.seen.position
-        long = [clause for clause in clauses if clause.query.items and start - clause.after > LONG]
+        start = self.window.start if self.window.start >= 0 else self.head.last_seen.position
+        long = [clause for clause in clauses if clause.query.items and start - clause.after > OLD_CONDITION_POSITIONS]
         if not long:
             return {}
-        mark = self._file.mark()
-        until = self.end.look(connection).position
-        names = Dictionary(connection, self.types, self.tags)
+        mark = self._file.read_mark()
+        until = self.head.read_head(connection).position
+        names = NameLookup(connection, self.types, self.tags)
         judged = {id(c): until for c in long if first_match(names, c.query, c.after, until) is None}
-        return judged if self._file.is_settled(mark) else {}  # else all of it is judged under the lock
+        return judged if self._file.is_unchanged_since(mark) else {}  # otherwise everything is checked under the lock
 
-    def _transact(
+    def _append_once(
         self,
         connection: apsw.Connection,
         requests: Sequence[AppendRequest],
         judged: dict[int, int],
-        careful: bool,
-        at_once: bool,
+        mode: AppendMode,
     ) -> list[Outcome]:
         batch, head = None, None
         try:
             try:
                 connection.execute("BEGIN IMMEDIATE")
-                batch = Batch(self, connection, judged, careful, at_once)
-                outcomes = [batch.take(request) for request in requests]
+                batch = Batch(self, connection, judged, mode)
+                outcomes = [batch.judge(request) for request in requests]
                 batch.insert()
             except BaseException:
-                self._abandon(connection)
+                self._rollback(connection)
                 raise
-            if batch.written is None:
+            if batch.new_head is None:
                 connection.execute("ROLLBACK")
             else:
-                self._commit(connection, batch.written)
-                head = batch.written.position
+                self._commit(connection, batch.new_head)
+                head = batch.new_head.position
         finally:
-            if batch is not None and batch.folding is not None:
-                batch.folding.end(head)
+            if batch is not None and batch.inline is not None:
+                batch.inline.end(head)
         return outcomes
 
     def _commit(self, connection: apsw.Connection, head: Head) -> None:
         try:
             connection.execute("COMMIT")
         except apsw.Error as error:
-            nothing = unwritten(error, connection)
-            keep_errno(error, connection)
-            self._abandon(connection)
+            nothing = is_uncommitted(error, connection)
+            record_errno(error, connection)
+            self._rollback(connection)
             if nothing:
                 raise apsw.FullError(str(error)) from error
-            raise self._unconfirmed("The commit could not be confirmed", translated(error, self._file.path)) from error
+            raise self._unconfirmed_error(
+                "The commit could not be confirmed", translate_error(error, self._file.path)
+            ) from error
         except BaseException:
-            self._abandon(connection)
+            self._rollback(connection)
             raise
         self._committed = True
-        self.types.publish()
-        self.tags.publish()
-        if not self._file.in_place():
+        self.types.commit()
+        self.tags.commit()
+        if not self._file.is_in_place():
             assert self._file.damage is not None
-            raise self._unconfirmed("The commit went to a file that is no longer in its place", self._file.damage)
-        self.end.committed(head)
+            raise self._unconfirmed_error("The commit went to a file that is no longer at its path", self._file.damage)
+        self.head.record_commit(head)
         if self._file.wal_pages >= self._checkpoint_at:
             self._checkpoint(connection)
 
-    def _unconfirmed(self, what: str, cause: EventfoldError) -> AppendUnconfirmed:
+    def _unconfirmed_error(self, what: str, cause: EventfoldError) -> AppendUnconfirmed:
         return AppendUnconfirmed(
             f"{what}: {cause.what}",
-            "Repeat the identical append once the cause is mended; it will not be written twice.",
+            "Repeat the identical append once the cause is fixed; it will not be written twice.",
             cause=cause.code,
             path=self._file.path,
         )
 
-    def _abandon(self, connection: apsw.Connection) -> None:
-        self._forget()
+    def _rollback(self, connection: apsw.Connection) -> None:
+        self._discard_uncommitted()
         if connection.in_transaction:
-            with suppress(apsw.Error):  # the error before it is the one to be raised; the connection is closed
+            with suppress(apsw.Error):  # the earlier error is the one to raise; the connection is closed anyway
                 connection.execute("ROLLBACK")
 
-    def _forget(self) -> None:
-        """Believe nothing of what was noted within a transaction that did not commit."""
-        self.types.forget()
-        self.tags.forget()
+    def _discard_uncommitted(self) -> None:
+        """Discard cached names and recent events of a transaction that did not commit."""
+        self.types.rollback()
+        self.tags.rollback()
         self.window.restart(-1)
 
     def _checkpoint(self, connection: apsw.Connection) -> None:
-        """Move the WAL into the file and begin it anew, as far as readers allow; always under the writers' lock.
+        """Copy the WAL into the database file and restart it, as far as readers allow; always under the writer lock.
 
-        So it does not matter whether this SQLite has the fix for the WAL-reset bug (sqlite.org/wal.html#walresetbug):
-        no one who keeps to the lock writes meanwhile. Writers in other programs are not ours to hold back.
+        Because of the lock, the WAL-reset bug of older SQLite versions (sqlite.org/wal.html#walresetbug) cannot occur:
+        no eventfold process writes meanwhile. Other programs do not respect the lock.
         """
-        connection.set_busy_timeout(RESET_WAIT)
+        connection.set_busy_timeout(RESET_TIMEOUT_MS)
         try:
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
             self._checkpoint_at = CHECKPOINT_PAGES
         except apsw.Error:
-            # A reader in an old snapshot holds the WAL back, or there is no room in the file. The commit stands all
-            # the same: try again when the WAL has grown some more.
+            # A reader uses an old snapshot, or the disk is full. The commit is still valid: retry when the WAL has
+            # grown further.
             self._checkpoint_at = self._file.wal_pages + CHECKPOINT_PAGES // 4
         finally:
-            self._file.patient(connection)
+            self._file.set_busy_timeout(connection)
 
     def close(self) -> None:
-        """Checkpoint a last time, unless someone else is writing or reading, so that the file is whole by itself.
+        """Run a final checkpoint unless the file is in use, so that the database file is complete without its WAL.
 
-        Where that cannot be, whoever closes last, or opens next, does it: the WAL is part of the store.
+        If it is in use, the last process to close the store, or the next to open it, runs the checkpoint: until then
+        the WAL is part of the store.
         """
-        if not (self._file.wal_pages or self._file.left_behind):
+        if not (self._file.wal_pages or self._file.has_leftover_wal):
             return
         try:
-            self._in_turn(self._checkpoint_at_last)
+            self._run_alone(self._final_checkpoint)
         except (EventfoldError, apsw.Error):
             return
 
-    def _checkpoint_at_last(self, connection: apsw.Connection) -> None:
+    def _final_checkpoint(self, connection: apsw.Connection) -> None:
         self._file.lock.acquire(0)
         connection.set_busy_timeout(0)
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)

@@ -1,10 +1,10 @@
-"""Room: rows told to whatever answers to HTTP: a signed POST for each batch, with an idempotency key.
+"""Rows told to whatever answers to HTTP: a signed POST for each batch, with an idempotency key.
 
     {"type": "carrier_month.rows", "timestamp": …, "data": {"puts": […], "deletes": […], "number": 12, "after": 11, …}}
     {"type": "carrier_month.shown", …: readers see generation 2}      {"type": "carrier_month.dropped", …}
 
 2xx means taken. 409 means that what came before is not there (`after` is not the last number known): then everything
-is sent, in chunks. Signed as webhooks are (posting.py). Knows: what is said. Does not know: signatures, when to try
+is sent, in chunks. Signed as webhooks are (webhooks.py). Knows: what is said. Does not know: signatures, when to try
 again after it gave up.
 """
 
@@ -21,12 +21,12 @@ from uuid import uuid4
 import msgspec
 
 from eventfold.errors import DeliveryFailed, InvalidProcess, InvalidUrl, TargetUnavailable
-from eventfold.posting import Answer, accepted, is_address, key_of, post, sign
-from eventfold.sink import Batch, Held
+from eventfold.ports.sink import Batch, SinkState
+from eventfold.webhooks import Answer, accepted, is_address, key_of, post, sign
 
-SECRET = "EVENTFOLD_SINK_SECRET"  # noqa: S105 (the name of a variable of the environment, where the secret is)
-PAUSES = (0.2, 1.0)  # seconds before it is tried again, each time; then the runner's own back-off goes on
-MISSING = 409
+SECRET_VARIABLE = "EVENTFOLD_SINK_SECRET"  # noqa: S105 (the name of a variable of the environment, where the secret is)
+RETRY_PAUSES_S = (0.2, 1.0)  # seconds before it is tried again, each time; then the runner's own back-off goes on
+STATUS_MISSING = 409
 
 
 class HttpSink:
@@ -44,22 +44,22 @@ class HttpSink:
         clock: Callable[[], float] = time.time,
     ) -> None:
         given = [secret] if isinstance(secret, str) else list(secret)
-        given = given or os.environ.get(SECRET, "").split()
+        given = given or os.environ.get(SECRET_VARIABLE, "").split()
         parts = urlsplit(url)
         if not is_address(url) or not given:
             raise InvalidUrl(
                 f"{parts.hostname or url} is no address to post rows to, or there is no secret to sign them with.",
-                f"Give https://HOST/PATH, and a secret: {SECRET}=whsec_… in the environment, or "
+                f"Give https://HOST/PATH, and a secret: {SECRET_VARIABLE}=whsec_… in the environment, or "
                 "target=HttpSink(url, secret=…).",
             )
         try:
             self._keys = [key_of(each) for each in given]
         except InvalidProcess as error:
-            raise InvalidUrl(error.what, error.now) from None
+            raise InvalidUrl(error.what, error.remedy) from None
         self._url, self._timeout, self._headers, self._clock = url, timeout, dict(headers or {}), clock
         self.address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
-    def held(self, projection: str, generation: int, partition: int) -> Held | None:
+    def held(self, projection: str, generation: int, partition: int) -> SinkState | None:
         """It cannot be asked."""
         return None
 
@@ -67,34 +67,34 @@ class HttpSink:
         """See the port."""
         data = msgspec.to_builtins(batch, builtin_types=(datetime,))
         del data["time"]
-        return self._post(batch.id, f"{batch.projection}.rows", batch.time, data).status != MISSING
+        return self._post(batch.id, f"{batch.projection}.rows", batch.time, data).status != STATUS_MISSING
 
     def show(self, projection: str, generation: int, store: str) -> None:
         """See the port."""
-        self._say(f"{projection}.shown", {"store": store, "projection": projection, "generation": generation})
+        self._post_now(f"{projection}.shown", {"store": store, "projection": projection, "generation": generation})
 
     def drop(self, projection: str, generation: int | None, store: str) -> None:
         """See the port."""
-        self._say(f"{projection}.dropped", {"store": store, "projection": projection, "generation": generation})
+        self._post_now(f"{projection}.dropped", {"store": store, "projection": projection, "generation": generation})
 
     def close(self) -> None:
         """Nothing is kept open."""
 
-    def _say(self, kind: str, data: dict[str, Any]) -> None:
+    def _post_now(self, kind: str, data: dict[str, Any]) -> None:
         self._post(uuid4().hex, kind, datetime.fromtimestamp(self._clock(), UTC), data)
 
     def _post(self, identity: str, kind: str, moment: datetime, data: dict[str, Any]) -> Answer:
         body = msgspec.json.encode({"type": kind, "timestamp": moment, "data": data})
-        for pause in (*PAUSES, None):
+        for pause in (*RETRY_PAUSES_S, None):
             try:
                 signed = sign(identity, int(self._clock()), body, self._keys)
                 headers = {"content-type": "application/json", "idempotency-key": identity, **self._headers, **signed}
                 answer = post(self._url, body, headers, self._timeout, identity)
-                if answer.status != MISSING:
+                if answer.status != STATUS_MISSING:
                     accepted(self._url, answer, identity)
                 return answer
             except DeliveryFailed as error:
                 if pause is None:
-                    raise TargetUnavailable(error.what, error.now, address=self.address) from error
+                    raise TargetUnavailable(error.what, error.remedy, address=self.address) from error
                 time.sleep(pause)
         raise AssertionError("there is always a last attempt")

@@ -1,4 +1,4 @@
-"""Room: rows in Redis: a hash for each read model, a field for each row, its value the row as JSON.
+"""Rows in Redis: a hash for each read model, a field for each row, its value the row as JSON.
 
     HGET carrier_month '["UA",1]'      a key of one text is that text; any other is a JSON array
     carrier_month:2                    another generation: one that is being built, or the one before
@@ -18,12 +18,12 @@ import msgspec
 import redis
 
 from eventfold.errors import InvalidUrl, TargetUnavailable
-from eventfold.sink import Batch, Held
+from eventfold.ports.sink import Batch, SinkState
 
-TIMEOUT = 5.0  # seconds to wait for an answer
+TIMEOUT_S = 5.0  # seconds to wait for an answer
 
 # What every script begins with: the hash of a generation, which has the plain name while it is live.
-HEAD = """
+SCRIPT_HEADER = """
 local facts, name = KEYS[1], KEYS[2]
 local function hash(generation)
   if redis.call('HGET', facts, 'live') == generation then return name end
@@ -39,14 +39,14 @@ local function ours(store)
   end
 end
 """
-HELD = f"""{HEAD}
+STATE_SCRIPT = f"""{SCRIPT_HEADER}
 local number = tonumber(redis.call('HGET', facts, 'number:' .. ARGV[1] .. ':' .. ARGV[2]) or 0)
 local rows = tonumber(redis.call('HGET', facts, 'rows:' .. ARGV[1]) or 0)
 if number > 0 and redis.call('HLEN', hash(ARGV[1])) ~= rows then number = -1 end
 return {{redis.call('HGET', facts, 'store') or '', number, tonumber(redis.call('HGET', facts, 'live') or 0)}}
 """
 # ARGV: store, generation, partition, number, after, position, chunk, more, how many puts; field, value, …; field, …
-WRITE = f"""{HEAD}
+WRITE_SCRIPT = f"""{SCRIPT_HEADER}
 local refused = ours(ARGV[1])
 if refused then return refused end
 local generation, number, after, chunk = ARGV[2], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[7])
@@ -74,7 +74,7 @@ else
 end
 return 1
 """
-SHOW = f"""{HEAD}
+SHOW_SCRIPT = f"""{SCRIPT_HEADER}
 local refused = ours(ARGV[1])
 if refused then return refused end
 local live, wanted = redis.call('HGET', facts, 'live'), ARGV[2]
@@ -85,7 +85,7 @@ if live ~= wanted then
 end
 return 1
 """
-DROP = f"""{HEAD}
+DROP_SCRIPT = f"""{SCRIPT_HEADER}
 local known = redis.call('HGET', facts, 'store')
 if known and known ~= ARGV[1] then return redis.error_reply('FOREIGN rows of another store') end
 for _, field in ipairs(redis.call('HKEYS', facts)) do
@@ -112,8 +112,8 @@ class RedisSink:
         parts = urlsplit(url)
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
         self._prefix = query.pop("prefix", prefix)
-        query.setdefault("socket_timeout", str(TIMEOUT))
-        query.setdefault("socket_connect_timeout", str(TIMEOUT))
+        query.setdefault("socket_timeout", str(TIMEOUT_S))
+        query.setdefault("socket_connect_timeout", str(TIMEOUT_S))
         try:
             self._client: Any = redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
                 urlunsplit(parts._replace(query=urlencode(query)))
@@ -124,12 +124,14 @@ class RedisSink:
             ) from None
         host = parts.hostname or "localhost"
         self.address = f"{parts.scheme}://{host}:{parts.port or 6379}{parts.path.rstrip('/') or '/0'}"
-        self._held, self._write, self._show, self._drop = map(self._client.register_script, (HELD, WRITE, SHOW, DROP))
+        self._held, self._write, self._show, self._drop = map(
+            self._client.register_script, (STATE_SCRIPT, WRITE_SCRIPT, SHOW_SCRIPT, DROP_SCRIPT)
+        )
 
-    def held(self, projection: str, generation: int, partition: int) -> Held | None:
+    def held(self, projection: str, generation: int, partition: int) -> SinkState | None:
         """See the port."""
         store, number, live = cast("list[Any]", self._run(self._held, projection, (generation, partition)))
-        return Held(bytes(store).decode(), int(number), int(live))
+        return SinkState(bytes(store).decode(), int(number), int(live))
 
     def write(self, batch: Batch) -> bool:
         """See the port."""
@@ -138,8 +140,8 @@ class RedisSink:
             *(batch.chunk, int(batch.more), len(batch.puts)),
         ]
         for row in batch.puts:
-            words += (field(batch.key, row), msgspec.json.encode(row))
-        words += [field(batch.key, row) for row in batch.deletes]
+            words += (hash_field(batch.key, row), msgspec.json.encode(row))
+        words += [hash_field(batch.key, row) for row in batch.deletes]
         return bool(self._run(self._write, batch.projection, words))
 
     def show(self, projection: str, generation: int, store: str) -> None:
@@ -155,33 +157,33 @@ class RedisSink:
         try:
             return script(keys=[f"{name}:eventfold", name], args=words)
         except redis.RedisError as error:
-            raise self._translated(error, name) from error
+            raise self._translate_error(error, name) from error
 
-    def _translated(self, error: redis.RedisError, name: str) -> TargetUnavailable:
+    def _translate_error(self, error: redis.RedisError, name: str) -> TargetUnavailable:
         said = str(error).strip().rstrip(".")
         if "FOREIGN" in said:
             kind = said.partition("FOREIGN ")[2].partition(" script")[0]
             what = f"{self.address} has {kind}, {name!r}, already."
-            now = "Give the projection another name (name=…), or another place (?prefix=… or another database)."
+            remedy = "Give the projection another name (name=…), or another place (?prefix=… or another database)."
         elif isinstance(error, redis.ReadOnlyError) or "read only" in said:
             what = f"{self.address} cannot be written to: it is a replica."
-            now = "Name the primary."
+            remedy = "Name the primary."
         elif isinstance(error, redis.OutOfMemoryError) or "maxmemory" in said or "MISCONF" in said:
-            what, now = f"{self.address} takes no rows: {said}.", "Make room there; it goes on where it was."
+            what, remedy = f"{self.address} takes no rows: {said}.", "Make room there; it goes on where it was."
         elif isinstance(error, redis.AuthenticationError):
-            what, now = f"{self.address} lets nobody in by these words: {said}.", "Check the user and the password."
+            what, remedy = f"{self.address} lets nobody in by these words: {said}.", "Check the user and the password."
         elif isinstance(error, redis.ConnectionError | redis.TimeoutError):
-            what, now = f"{self.address} does not answer: {said}.", "It is tried again; see whether it is up."
+            what, remedy = f"{self.address} does not answer: {said}.", "It is tried again; see whether it is up."
         else:
-            what, now = f"{self.address} refused: {said}.", "Look at the keys that begin with the projection's name."
-        return TargetUnavailable(what, now, address=self.address, detail=said)
+            what, remedy = f"{self.address} refused: {said}.", "Look at the keys that begin with the projection's name."
+        return TargetUnavailable(what, remedy, address=self.address, detail=said)
 
     def close(self) -> None:
         """See the port."""
         self._client.close()
 
 
-def field(key: Sequence[str], row: Mapping[str, Any]) -> str:
+def hash_field(key: Sequence[str], row: Mapping[str, Any]) -> str:
     """The field of a row: a key of one text is that text; any other is a JSON array of its values."""
     values = [row[name] for name in key]
     if len(values) == 1 and isinstance(values[0], str):

@@ -16,6 +16,7 @@ from uuid import UUID
 import pytest
 
 import eventfold as ef
+from eventfold.core.query import Item, Query
 from eventfold.errors import (
     CursorMismatch,
     EventIdReused,
@@ -26,7 +27,6 @@ from eventfold.errors import (
     InvalidState,
     PositionBeyondHead,
 )
-from eventfold.query import Item, Query
 from eventfold.store import Store
 from eventfold.testing.conformance.events import Account, Deposited, Noted, about, deposit, deposits, draft
 
@@ -176,11 +176,11 @@ def test_a_mistake_gets_its_own_error_and_writes_nothing(store: Store, mistake: 
 
 def two_sentences(error: ef.EventfoldError) -> bool:
     """Whether an error says what happened and what to do now, and nothing of how it was found out."""
-    for sentence in (error.what, error.now):
+    for sentence in (error.what, error.remedy):
         assert sentence[0].isupper() or not sentence[0].isalpha() or "." in sentence
         assert sentence.endswith((".", ")", "!")), sentence
         assert len(sentence) < 1_500
-    assert str(error) == f"{error.what} {error.now}"
+    assert str(error) == f"{error.what} {error.remedy}"
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 (our own)
     assert (type(again), str(again), again.code) == (type(error), str(error), error.code)
     return True

@@ -1,4 +1,4 @@
-"""A condition is a list of (query, after): refused if, for any of them, a matching event stands after its position."""
+"""A condition is a list of (query, after): refused if, for any of them, a matching event is after its position."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.engine import AppendRequest
+from eventfold.core.query import ConditionClause, Item, Query
 from eventfold.errors import InvalidInput, InvalidQuery
-from eventfold.query import Clause, Item, Query
+from eventfold.ports.messages import AppendRequest
 from eventfold.store import Store
 from eventfold.testing.conformance.events import (
     Account,
@@ -75,7 +75,7 @@ def test_a_condition_that_holds_lets_the_append_through(store: Store) -> None:
 
 
 def test_a_conflict_names_what_stood_in_the_way(store: Store) -> None:
-    """AppendConflict tells the position looked up to, and the position of the first event in the way."""
+    """AppendConflict has the position that was read up to, and the position of the first conflicting event."""
     for account in ("a-1", "a-2", "a-1", "a-1"):
         store.append(deposit(account))
     with pytest.raises(ef.AppendConflict) as refused:
@@ -199,7 +199,7 @@ def test_a_class_stands_for_all_its_names(store: Store) -> None:
 
 @pytest.mark.parametrize("after", [4, 1_000_000])
 def test_a_condition_in_the_future_is_refused(store: Store, after: int) -> None:
-    """A condition that looked further than the log reaches is a mistake, and is told so: InvalidQuery."""
+    """A condition with a position beyond the head is a mistake: InvalidQuery."""
     store.append(*deposits(3))
     for unless in (about("a-1"), about("nobody"), [(about("a-1"), 3), (about("x"), after)]):
         with pytest.raises(InvalidQuery):
@@ -252,11 +252,15 @@ def test_a_conflict_says_which_clause_it_was(store: Store, port: Any) -> None:
     with pytest.raises(ef.AppendConflict) as refused:
         store.append(deposit(), unless=unless)
     assert refused.value.fields == expected
-    clauses = tuple(Clause(query, after) for query, after in unless)
-    held = AppendRequest((store.registry.encode(deposit("a-9")),), (Clause(about("a-9"), 0), Clause(about("a-8"), 0)))
+    clauses = tuple(ConditionClause(query, after) for query, after in unless)
+    held = AppendRequest(
+        (store.registry.encode(deposit("a-9")),), (ConditionClause(about("a-9"), 0), ConditionClause(about("a-8"), 0))
+    )
     rival = AppendRequest((store.registry.encode(deposit("a-8")),))
     broken = AppendRequest((store.registry.encode(deposit("a-9")),), clauses)
-    late = AppendRequest((store.registry.encode(deposit("a-7")),), (Clause(about("x"), 4), Clause(about("a-8"), 4)))
+    late = AppendRequest(
+        (store.registry.encode(deposit("a-7")),), (ConditionClause(about("x"), 4), ConditionClause(about("a-8"), 4))
+    )
     _, _, outcome, within = port.append_many([held, rival, broken, late])
     assert outcome.fields == expected
     assert within.fields == {"clause": 1, "after": 4, "found": 6, "query": repr(about("a-8"))}
@@ -267,10 +271,10 @@ def deposit_to(account: Account, other: Account) -> list[Deposited]:
     return [deposit(account.account)]
 
 
-def test_a_decision_says_over_which_state_it_met_the_conflict(faults: Any, place: Any) -> None:
+def test_a_decision_says_over_which_state_it_met_the_conflict(faults: Any, engine_under_test: Any) -> None:
     """A decision that never gets through names the number of the State that others wrote about."""
     store, planned = faults()
-    rival = place.rival()
+    rival = engine_under_test.rival()
     planned.before(lambda: rival.append(deposit("a-2")))
     with pytest.raises(ef.AppendConflict) as refused:
         store.using(attempts=1).decide(deposit_to, Account("a-1"), Account("a-2"))

@@ -1,4 +1,4 @@
-"""A cursor is progress that can be checked: it names its store and the event it stands at, and is opaque text."""
+"""A cursor is progress that can be verified: it names its store and the event at its position, and is opaque text."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import msgspec
 import pytest
 
 import eventfold as ef
+from eventfold.core.query import Cursor
 from eventfold.errors import CursorMismatch, InvalidQuery, PositionBeyondHead
-from eventfold.query import Cursor
 from eventfold.store import Store
 from eventfold.testing.conformance.events import Account, about, deposit, deposits, positions
 
 
 def test_a_cursor_stands_at_the_head(store: Store) -> None:
-    """`cursor()` stands at the last event; `cursor(position)` at that one; at 0 in an empty log."""
+    """`cursor()` is at the last event, `cursor(position)` at that one; at 0 in an empty log."""
     assert store.cursor().position == 0
     store.append(*deposits(3))
     assert (store.cursor().position, store.cursor(2).position, store.cursor(0).position) == (3, 2, 0)
@@ -88,7 +88,7 @@ def refused_everywhere(store: Store, cursor: Cursor) -> None:
         with pytest.raises(CursorMismatch) as refused:
             use()
         assert refused.value.what.endswith(".")
-        assert refused.value.now.endswith(".")
+        assert refused.value.remedy.endswith(".")
     assert store.head() == head
 
 
@@ -126,7 +126,7 @@ def test_a_cursor_of_the_future_cannot_be_had(store: Store) -> None:
 
 
 def test_a_follower_notices_that_its_history_is_gone(store: Store) -> None:
-    """A follower resumed with a cursor of a store that has since been replaced is told so, at once."""
+    """A follower that resumes with a cursor of a store that was replaced raises CursorMismatch at once."""
     with ef.Store("memory:") as before:
         before.append(*deposits(5))
         with before.follow() as follower:
@@ -173,7 +173,7 @@ def test_a_position_beyond_the_head_is_refused_alike(store: Store, asked: str) -
 
 
 def test_a_cursor_beyond_the_head_is_a_cursor_of_lost_history(store: Store) -> None:
-    """A cursor is verified by the event that stands there: beyond the head that is CursorMismatch, as anywhere."""
+    """A cursor is verified by the event at its position: beyond the head it is CursorMismatch, too."""
     store.append(*deposits(3))
     lost = msgspec.structs.replace(store.cursor(), position=4)
     asked: list[Callable[[], Any]] = [

@@ -12,9 +12,11 @@ from typing import Any, cast
 import pytest
 
 import eventfold as ef
-from eventfold.engine import Engine, Page, Span
-from eventfold.query import Query
+from eventfold.core.query import Query
+from eventfold.ports.engine import Engine
+from eventfold.ports.messages import Page, Span
 from eventfold.store import Store
+from eventfold.testing.conformance.engine_under_test import EngineUnderTest
 from eventfold.testing.conformance.events import (
     Account,
     Deposited,
@@ -28,7 +30,6 @@ from eventfold.testing.conformance.events import (
     transfer,
     withdraw,
 )
-from eventfold.testing.conformance.place import Place
 from eventfold.testing.faults import Faulty
 
 Faults = Callable[..., tuple[Store, Faulty]]
@@ -117,10 +118,10 @@ def test_anything_else_is_no_decision(store: Store, function: Any) -> None:
     assert store.head() == 0
 
 
-def test_a_conflict_is_decided_again(faults: Faults, place: Place) -> None:
+def test_a_conflict_is_decided_again(faults: Faults, engine_under_test: EngineUnderTest) -> None:
     """If a rival writes to what was read, the decision is made again over the new state."""
     store, planned = faults()
-    rival = place.rival()
+    rival = engine_under_test.rival()
     store.append(deposit("a-1", 10))
     planned.before(lambda: rival.append(Withdrawn("a-1", Decimal(4))))
     seen: list[Decimal] = []
@@ -134,10 +135,10 @@ def test_a_conflict_is_decided_again(faults: Faults, place: Place) -> None:
     assert store.state(Account("a-1")).balance == done.state(Account("a-1")).balance == 0
 
 
-def test_a_rival_elsewhere_is_no_conflict(faults: Faults, place: Place) -> None:
+def test_a_rival_elsewhere_is_no_conflict(faults: Faults, engine_under_test: EngineUnderTest) -> None:
     """What is written about anything else, or of types the states are not folded from, is in no one's way."""
     store, planned = faults()
-    rival = place.rival()
+    rival = engine_under_test.rival()
     store.append(deposit("a-1", 10))
     planned.before(lambda: rival.append(deposit("a-2"), Noted(), Moved("a-1", "a-2", Decimal(1))))
     done = store.decide(withdraw, Account("a-1"), Decimal(4))
@@ -146,10 +147,10 @@ def test_a_rival_elsewhere_is_no_conflict(faults: Faults, place: Place) -> None:
 
 
 @pytest.mark.parametrize("account", ["a-1", "a-2", "a-3"])
-def test_every_state_is_part_of_the_condition(faults: Faults, place: Place, account: str) -> None:
+def test_every_state_is_part_of_the_condition(faults: Faults, engine_under_test: EngineUnderTest, account: str) -> None:
     """A decision over several states is refused if any of them was written to meanwhile, warm or cold."""
     store, planned = faults()
-    rival = place.rival()
+    rival = engine_under_test.rival()
     store.append(deposit("a-1", 10), deposit("a-2", 10))
     store.state(Account("a-1"))
     store.append(Noted())
@@ -166,10 +167,10 @@ def test_every_state_is_part_of_the_condition(faults: Faults, place: Place, acco
     assert (len(made), amounts(done.events)) == (2, [120])
 
 
-def test_conflicts_have_a_limit(faults: Faults, place: Place) -> None:
-    """After `attempts` conflicts AppendConflict is raised, with what stood in the way; nothing of it was written."""
+def test_conflicts_have_a_limit(faults: Faults, engine_under_test: EngineUnderTest) -> None:
+    """After `attempts` conflicts AppendConflict is raised, with the conflicting event; nothing was written."""
     store, planned = faults()
-    rival = place.rival()
+    rival = engine_under_test.rival()
     for _ in range(3):
         planned.before(lambda: rival.append(deposit("a-1")))
     with pytest.raises(ef.AppendConflict) as refused:
@@ -279,10 +280,12 @@ def test_a_command_is_decided_once(store: Store) -> None:
     assert store.state(Account("a-1")).balance == 106
 
 
-def test_a_command_decided_by_someone_else_meanwhile_is_theirs(faults: Faults, place: Place) -> None:
+def test_a_command_decided_concurrently_returns_the_first_decision(
+    faults: Faults, engine_under_test: EngineUnderTest
+) -> None:
     """If the same command is decided elsewhere meanwhile, that outcome is given, and it is written once."""
     store, planned = faults()
-    rival = place.rival()
+    rival = engine_under_test.rival()
     store.append(deposit("a-1", 10))
     planned.before(lambda: rival.using(command_id="c").decide(withdraw, Account("a-1"), Decimal(4)))
     done = store.using(command_id="c").decide(withdraw, Account("a-1"), Decimal(4))
@@ -300,9 +303,11 @@ def test_a_command_has_its_first_result_after_reopening(store: Store, reopen: Ca
     assert (again.repeated, again.positions, again.state(Account("a-1")).balance) == (True, first.positions, 0)
 
 
-def test_a_command_that_its_own_first_run_makes_refuse_has_its_result(store: Store, place: Place) -> None:
+def test_a_command_that_its_own_first_run_makes_refuse_has_its_result(
+    store: Store, engine_under_test: EngineUnderTest
+) -> None:
     """Sent twice at once: the slower one reads what the first has left, and gets its answer, not a refusal."""
-    rival = place.rival()
+    rival = engine_under_test.rival()
     store.append(deposit("a-1", 10))
     first: list[Any] = []
 
@@ -338,11 +343,11 @@ class Counted(Faulty):
         return page
 
 
-def test_a_warm_decision_reads_nothing_again(store: Store, place: Place) -> None:
+def test_a_warm_decision_reads_nothing_again(store: Store, engine_under_test: EngineUnderTest) -> None:
     """A state folded once is only caught up: a decision on a warm entity costs one commit and no event read twice."""
     store.extend([deposit("a-1", 1) for _ in range(50)])
-    counted = Counted(place.engine())
-    warm = place.open(cast(Engine, counted))
+    counted = Counted(engine_under_test.engine())
+    warm = engine_under_test.open(cast(Engine, counted))
     warm.decide(withdraw, Account("a-1"), Decimal(1))
     assert counted.events == 50
     for _ in range(5):

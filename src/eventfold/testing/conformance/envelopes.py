@@ -1,4 +1,4 @@
-"""A State whose evolve asks for the envelope is given it: as it was written, however the state was come by."""
+"""A State whose evolve takes the envelope gets it as it was written, in every way a state is folded."""
 
 # pyright: basic
 
@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import pytest
 
 import eventfold as ef
+from eventfold.core.query import Query
 from eventfold.errors import InvalidState
-from eventfold.query import Query
 from eventfold.store import Store
 from eventfold.testing.conformance.events import Deposited, Withdrawn, deposit, deposits
 from eventfold.testing.faults import Faulty
@@ -130,7 +130,7 @@ def test_a_decision_over_several_states_folds_each_as_it_asks(store: Store) -> N
 
 
 def test_an_aggregate_sees_what_it_records_before_it_is_written(store: Store) -> None:
-    """What was just recorded stands at position 0, now; afterwards it has the envelope that was written."""
+    """An event just recorded has position 0 and the present time; afterwards it has the envelope that was written."""
     for _ in range(3):
         decided = store.change(Seen.deposit, Seen("a-1"))
         assert decided.state(Seen("a-1")).lines == written(store)
@@ -141,7 +141,7 @@ def test_an_aggregate_sees_what_it_records_before_it_is_written(store: Store) ->
 
 
 def test_many_decisions_at_once_leave_the_envelopes_that_were_written(store: Store) -> None:
-    """Threads that decide over one question leave a state with every envelope as it stands, each once."""
+    """Threads that decide on one state leave it with every envelope of the log, each once."""
     from threading import Thread
 
     def decide() -> None:
@@ -158,7 +158,7 @@ def test_many_decisions_at_once_leave_the_envelopes_that_were_written(store: Sto
 
 
 def test_a_lost_answer_leaves_the_envelopes_that_were_written(faults: Faults) -> None:
-    """Where a decision was written and its answer lost, the repetition tells what stands in the log."""
+    """If a decision was written and its reply lost, the repetition returns the envelopes of the log."""
     store, planned = faults()
     store.decide(again, Statement("a-1"))
     planned.lose_reply()

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from eventfold.engine import AppendRequest
+from eventfold.core.envelope import Receipt
+from eventfold.core.query import ConditionClause
 from eventfold.errors import AppendConflict
-from eventfold.query import Clause
-from eventfold.record import Receipt
+from eventfold.ports.messages import AppendRequest
 from eventfold.store import Store
 from eventfold.testing.conformance.events import about, deposit
 
 
 def asked(store: Store, account: str, *, epoch: int | None, key: str | None = None) -> AppendRequest:
     """An append for one account, under the condition that nothing of it was written after position 0."""
-    return AppendRequest((store.registry.encode(deposit(account)),), (Clause(about(account)),), key, epoch)
+    return AppendRequest((store.registry.encode(deposit(account)),), (ConditionClause(about(account)),), key, epoch)
 
 
 def test_a_condition_is_judged_in_the_epoch_it_was_read_in(store: Store, port: Any) -> None:

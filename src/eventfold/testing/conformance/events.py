@@ -1,4 +1,4 @@
-"""Room: the small bank that the suite plays with. Names start with `conformance` so that they meet no user's.
+"""The events and the State of the suite. Type names start with `conformance`, so that no user class has the same.
 
 Knows: event classes and one State. Does not know: stores.
 """

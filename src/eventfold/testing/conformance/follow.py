@@ -1,4 +1,4 @@
-"""Following is catching up and then living on: every event once, in order, as soon as anyone has written it."""
+"""Follow: catch up, then live; every event once, in order, as soon as any writer has committed it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 import eventfold as ef
+from eventfold.core.query import Query
 from eventfold.errors import UnknownEventType
-from eventfold.query import Query
 from eventfold.store import Store
+from eventfold.testing.conformance.engine_under_test import EngineUnderTest
 from eventfold.testing.conformance.events import Noted, about, amounts, deposit, deposits, positions
-from eventfold.testing.conformance.place import Place
 
 SOON = 60.0  # seconds in which whatever is awaited must have come
 
@@ -106,7 +106,7 @@ def test_the_cursor_moves_past_what_does_not_match(store: Store) -> None:
 
 
 def test_progress_is_what_was_given(store: Store) -> None:
-    """While iterating, the cursor stands at the event in hand: whoever resumes there gets the next one, and no gap."""
+    """During iteration the cursor is at the current event: a follower resumed there gets the next one."""
     store.append(*deposits(4))
     with store.follow() as follower:
         for recorded in follower:
@@ -119,7 +119,7 @@ def test_progress_is_what_was_given(store: Store) -> None:
 
 
 def test_iteration_can_be_taken_up_again(store: Store) -> None:
-    """A follower left in the middle of a page and iterated again, or by pages, goes on where it was."""
+    """A follower left in the middle of a page and iterated again, or by pages, continues there."""
     store.append(*deposits(7))
     with store.follow() as follower:
         assert positions(islice(follower, 2)) == [1, 2]
@@ -131,7 +131,7 @@ def test_iteration_can_be_taken_up_again(store: Store) -> None:
 
 
 def test_a_page_is_given_whole_or_again(store: Store) -> None:
-    """Pages are never empty but for a timeout, and each event stands in one page."""
+    """Pages are empty only at a timeout, and each event is in one page."""
     store.append(*deposits(3))
     with store.follow() as follower:
         assert [positions(page) for page in islice(follower.pages(timeout=0.01), 3)] == [[1, 2, 3], [], []]
@@ -175,9 +175,9 @@ def soon(holds: Callable[[], bool]) -> bool:
     return holds()
 
 
-def test_a_waiting_follower_is_woken(store: Store, place: Place) -> None:
+def test_a_waiting_follower_is_woken(store: Store, engine_under_test: EngineUnderTest) -> None:
     """A follower that waits is woken by an append on its own handle, and by one on another."""
-    other = place.rival()
+    other = engine_under_test.rival()
     found: list[int] = []
     with store.follow() as follower:
         thread = following(follower, found)
@@ -190,10 +190,10 @@ def test_a_waiting_follower_is_woken(store: Store, place: Place) -> None:
     assert found == [1, 2, 3, 4, 5]
 
 
-def test_a_follower_misses_nothing_while_others_write(store: Store, place: Place) -> None:
+def test_a_follower_misses_nothing_while_others_write(store: Store, engine_under_test: EngineUnderTest) -> None:
     """Under concurrent writers a follower gives positions 1, 2, 3 … without gap, repeat or disorder."""
     found: list[int] = []
-    writers = [threading.Thread(target=write, args=(place.rival(), n)) for n in range(3)]
+    writers = [threading.Thread(target=write, args=(engine_under_test.rival(), n)) for n in range(3)]
     with store.follow() as follower:
         thread = following(follower, found)
         for each in writers:

@@ -14,8 +14,8 @@ from uuid import UUID
 import pytest
 
 import eventfold as ef
+from eventfold.core.envelope import NewEvent
 from eventfold.errors import EventIdReused
-from eventfold.record import NewEvent
 from eventfold.store import Store
 from eventfold.testing.conformance.events import Account, Deposited, Noted, Withdrawn, about, amounts, deposit, draft
 
@@ -102,7 +102,7 @@ def test_a_known_id_in_another_version_is_refused(store: Store, port: Any) -> No
     def outcome(**change: Any) -> Any:
         from msgspec.structs import replace
 
-        from eventfold.engine import AppendRequest
+        from eventfold.ports.messages import AppendRequest
 
         return port.append_many([AppendRequest((replace(new, **change),))])[0]
 
@@ -213,7 +213,7 @@ def test_a_refused_append_does_not_take_its_key(store: Store) -> None:
 
 
 def test_a_repeat_by_its_ids_claims_its_key(store: Store, reopen: Callable[[], Store]) -> None:
-    """Events that had been written without a key, repeated under one: whoever comes under it repeats them, too."""
+    """Events written without a key and repeated with one: a later append with that key is a repeat, too."""
     first = store.append(*several())
     store.append(deposit("a-9"))
     assert store.append(*several(), key="k").repeated
@@ -251,7 +251,7 @@ def test_a_reused_id_claims_no_key(store: Store) -> None:
 
 def test_a_repeat_claims_its_key_within_one_commit(store: Store, port: Any) -> None:
     """Beside others that are written: an append, its repeat under a key, and one that comes under that key."""
-    from eventfold.engine import AppendRequest
+    from eventfold.ports.messages import AppendRequest
 
     first, other, last = (tuple(store.registry.encode(e) for e in each) for each in (several(), [deposit()], [Noted()]))
     outcomes: list[Any] = port.append_many(
@@ -260,7 +260,7 @@ def test_a_repeat_claims_its_key_within_one_commit(store: Store, port: Any) -> N
     assert [(each.first, each.repeated) for each in outcomes] == [(1, False), (1, True), (4, False), (1, True)]
     again: list[Any] = port.append_many([AppendRequest(other, (), "k-2"), AppendRequest(last)])
     assert [(each.first, each.repeated) for each in again] == [(4, True), (5, False)]
-    assert (store.head(), port.request("k").first, port.request("k-2").first) == (5, 1, 4)
+    assert (store.head(), port.receipt_of("k").first, port.receipt_of("k-2").first) == (5, 1, 4)
 
 
 def test_a_decision_whose_events_were_written_before_claims_its_command_id(store: Store) -> None:

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.engine import Turn
+from eventfold.concurrency import run
+from eventfold.core.query import Query
 from eventfold.errors import InlineFailed, InlineMissing, NotSupported
-from eventfold.inlined import Inlined
-from eventfold.query import Query
+from eventfold.ports.inline import ExclusiveTransaction, InlineRegistration
+from eventfold.ports.services import require
 from eventfold.store import Store
+from eventfold.testing.conformance.engine_under_test import EngineUnderTest
 from eventfold.testing.conformance.events import Deposited, Noted, deposit
-from eventfold.testing.conformance.place import Place
 
 
 class ConformanceSum(ef.Projection):
@@ -30,16 +31,16 @@ class ConformanceSum(ef.Projection):
             raise ValueError("13")
 
 
-def keeping(place: Place) -> Store | None:
+def open_with_sums(engine_under_test: EngineUnderTest) -> Store | None:
     """The store, opened with sums that every append keeps up; None where it cannot be, and says so with a remedy."""
-    engine = place.rival().engine  # it blocks: folding is work, and no work for an event loop
-    if engine.capabilities.inline:
-        return place.open(inline=[ConformanceSum])
+    engine = engine_under_test.rival().engine  # it blocks: folding is work, and no work for an event loop
+    if engine.services.inline is not None:
+        return engine_under_test.open(inline=[ConformanceSum])
     with pytest.raises(NotSupported) as refused:
-        place.open(inline=[ConformanceSum])
+        engine_under_test.open(inline=[ConformanceSum])
     assert refused.value.fields["engine"] == engine.name
     assert refused.value.fields["capability"] == "inline"
-    assert len(refused.value.now) > 10
+    assert len(refused.value.remedy) > 10
     return None
 
 
@@ -48,19 +49,19 @@ def sums(store: Store) -> dict[str, int]:
     return {row.account: row.sum for row in store.rows(ConformanceSum)}
 
 
-def test_rows_are_there_with_the_append(place: Place) -> None:
+def test_rows_are_there_with_the_append(engine_under_test: EngineUnderTest) -> None:
     """(P8) When an append returns, its events are in the rows, and so is all that was written before."""
-    place.rival().append(deposit("a-1", 3))
-    store = keeping(place)
+    engine_under_test.rival().append(deposit("a-1", 3))
+    store = open_with_sums(engine_under_test)
     if store is not None:
         assert sums(store) == {"a-1": 3}
         store.append(deposit("a-1", 2), Noted(), deposit("a-2", 7))
         assert sums(store) == {"a-1": 5, "a-2": 7}
 
 
-def test_what_cannot_be_folded_is_not_written(place: Place) -> None:
+def test_what_cannot_be_folded_is_not_written(engine_under_test: EngineUnderTest) -> None:
     """(P8) The request alone is refused, with the error of the code as the cause; nothing of it is left in rows."""
-    store = keeping(place)
+    store = open_with_sums(engine_under_test)
     if store is not None:
         store.append(deposit("a-1", 5))
         with pytest.raises(InlineFailed) as refused:
@@ -71,22 +72,22 @@ def test_what_cannot_be_folded_is_not_written(place: Place) -> None:
         assert sums(store) == {"a-1": 6}
 
 
-def test_a_repeat_is_not_folded_again(place: Place) -> None:
+def test_a_repeat_is_not_folded_again(engine_under_test: EngineUnderTest) -> None:
     """(P8) It writes nothing, neither events nor rows."""
-    store = keeping(place)
+    store = open_with_sums(engine_under_test)
     if store is not None:
         for repeated in (False, True):
             assert store.append(deposit("a-1", 5), key="k").repeated is repeated
         assert sums(store) == {"a-1": 5}
 
 
-def test_who_lacks_the_code_writes_none_of_its_events(place: Place) -> None:
-    """(P8) Whenever the store was opened; other events are written, and a repeat is told as one."""
-    before = place.open()
-    store = keeping(place)
+def test_who_lacks_the_code_writes_none_of_its_events(engine_under_test: EngineUnderTest) -> None:
+    """(P8) Whenever the store was opened; other events are written, and a repeat is reported as one."""
+    before = engine_under_test.open()
+    store = open_with_sums(engine_under_test)
     if store is not None:
         store.append(deposit("a-1", 5), key="k")
-        for other in (before, place.open()):
+        for other in (before, engine_under_test.open()):
             with pytest.raises(InlineMissing):
                 other.append(Noted(), deposit("a-1", 1))
             assert other.append(deposit("a-1", 5), key="k").repeated
@@ -95,26 +96,24 @@ def test_who_lacks_the_code_writes_none_of_its_events(place: Place) -> None:
         assert sums(store) == {"a-1": 5}
 
 
-def test_in_a_turn_nobody_appends(place: Place) -> None:
+def test_in_a_turn_nobody_appends(engine_under_test: EngineUnderTest) -> None:
     """What is enrolled in it holds from the next append on; where something raises, nothing of it was done."""
-    engine = place.rival().engine
-    plain = place.open()
+    engine = engine_under_test.rival().engine
+    plain = engine_under_test.open()
     first = plain.append(deposit("a-1", 5))
-    entry = Inlined("nobodys", "code", ("conformance.deposited",), "ticket")
+    entry = InlineRegistration("nobodys", "code", ("conformance.deposited",), "ticket")
     seen: list[Sequence[Any]] = []
 
     def turn(ends: Callable[[], object]) -> None:
-        async def work(turn: Turn) -> None:
+        async def work(turn: ExclusiveTransaction) -> None:
             page = await turn.read(Query(), 0)
-            seen.append((turn.head, [event.position for event in page.events], list(turn.inlined)))
-            await turn.enrol(entry)
+            seen.append((turn.head, [event.position for event in page.events], list(turn.registrations)))
+            await turn.register(entry)
             ends()
 
-        from eventfold.bridge import run
+        run(require(engine, "inline").exclusive(work))
 
-        run(engine.in_turn(work))
-
-    if not engine.capabilities.inline:
+    if engine.services.inline is None:
         with pytest.raises(NotSupported):
             turn(list)
         return
@@ -123,6 +122,6 @@ def test_in_a_turn_nobody_appends(place: Place) -> None:
     plain.append(deposit("a-1", 1))
     turn(list)
     assert seen == [(first.last, [1], []), (2, [1, 2], [])]
-    assert list(place.port(plain).inlined()) == [entry]
+    assert list(run(require(engine, "inline").registrations())) == [entry]
     with pytest.raises(InlineMissing):
         plain.append(deposit("a-1", 1))

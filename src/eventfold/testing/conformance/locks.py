@@ -1,4 +1,4 @@
-"""Locks: a question can be kept to oneself for a while; the append condition stays the safety."""
+"""Advisory locks on a query; safety still comes from the append condition."""
 
 from __future__ import annotations
 
@@ -14,57 +14,60 @@ from eventfold.store import Store
 from eventfold.testing.conformance.events import Account, deposit
 
 
-def test_a_lock_is_held_by_one_and_names_its_holder(store: Store, port: Any) -> None:
-    """Whoever asks while it is held is told by whom; once it is let go, it is free."""
-    assert port.try_lock("gate", "ann") is None
-    assert port.try_lock("gate", "bob") == "ann"
-    assert port.try_lock("other gate", "bob") is None
-    port.unlock("gate")
-    assert port.try_lock("gate", "bob") is None
+def test_a_lock_is_held_by_one_and_names_its_holder(store: Store, locks: Any) -> None:
+    """A second caller gets the name of the holder; after a release the lock is free."""
+    assert locks.try_acquire("gate", "ann") is None
+    assert locks.try_acquire("gate", "bob") == "ann"
+    assert locks.try_acquire("other gate", "bob") is None
+    locks.release("gate")
+    assert locks.try_acquire("gate", "bob") is None
 
 
-def test_letting_go_of_what_is_not_held_is_harmless(store: Store, port: Any) -> None:
-    """As closing twice is."""
-    port.unlock("gate")
-    port.unlock("gate")
+def test_a_release_of_a_lock_that_is_not_held_is_harmless(store: Store, locks: Any) -> None:
+    """As a second close is."""
+    locks.release("gate")
+    locks.release("gate")
 
 
 def test_a_lock_keeps_other_handles_on_the_store_out(
-    store: Store, port: Any, open_again: Callable[[], Store], place: Any
+    store: Store, locks: Any, open_again: Callable[[], Store], engine_under_test: Any
 ) -> None:
-    """A second handle, as another process would have, finds it taken."""
-    other = place.port(open_again())
-    assert port.try_lock("gate", "ann") is None
-    assert other.try_lock("gate", "bob") == "ann"
-    port.unlock("gate")
-    assert other.try_lock("gate", "bob") is None
+    """A second handle, as in another process, finds it held."""
+    other = engine_under_test.service(open_again(), "locks")
+    assert locks.try_acquire("gate", "ann") is None
+    assert other.try_acquire("gate", "bob") == "ann"
+    locks.release("gate")
+    assert other.try_acquire("gate", "bob") is None
 
 
-def test_closing_a_store_lets_go_of_its_locks(
-    store: Store, port: Any, open_again: Callable[[], Store], place: Any
+def test_closing_a_store_releases_its_locks(
+    store: Store, locks: Any, open_again: Callable[[], Store], engine_under_test: Any
 ) -> None:
-    """Nothing is locked by someone who has left."""
+    """A closed store holds no lock."""
     second = open_again()
-    other = place.port(second)
-    assert other.try_lock("gate", "ann") is None
+    other = engine_under_test.service(second, "locks")
+    assert other.try_acquire("gate", "ann") is None
     second.close()
-    # A log that one process has for itself is one engine behind every handle: it goes on holding.
-    assert port.try_lock("gate", "bob") == (None if store.engine.capabilities.shared else "ann")
+    # A log of a single process has one engine behind every handle, which keeps the lock.
+    assert locks.try_acquire("gate", "bob") == (None if store.engine.capabilities.shared else "ann")
 
 
-def test_a_wait_that_takes_too_long_says_who_holds_the_lock(store: Store, port: Any, place: Any) -> None:
+def test_a_wait_that_takes_too_long_says_who_holds_the_lock(store: Store, locks: Any, engine_under_test: Any) -> None:
     """StoreBusy with the holder's name, after the timeout; nothing is held then."""
-    rival = place.rival()
+    rival = engine_under_test.rival()
     with rival.lock(Account("a-1"), owner="ann of accounts"):
-        assert port.try_lock(repr(Account("a-1").query()), "bob") == "ann of accounts"
-        with pytest.raises(StoreBusy, match="ann of accounts"), place.rival().lock(Account("a-1"), timeout=0.05):
+        assert locks.try_acquire(repr(Account("a-1").query()), "bob") == "ann of accounts"
+        with (
+            pytest.raises(StoreBusy, match="ann of accounts"),
+            engine_under_test.rival().lock(Account("a-1"), timeout=0.05),
+        ):
             raise AssertionError("it was given away twice")
-    assert port.try_lock(repr(Account("a-1").query()), "bob") is None
+    assert locks.try_acquire(repr(Account("a-1").query()), "bob") is None
 
 
-def test_locked_decisions_meet_no_conflict(store: Store, place: Any) -> None:
+def test_locked_decisions_meet_no_conflict(store: Store, locks: Any, engine_under_test: Any) -> None:
     """Eight threads deposit one after the other, and each decision is made once."""
-    rival = place.rival()
+    rival = engine_under_test.rival()
     attempts: list[int] = []
 
     def deposited(account: Account) -> ef.Event:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from eventfold.engine import PAGE_BYTES, Page, Span
-from eventfold.query import Query
-from eventfold.record import NewEvent
+from eventfold.core.envelope import NewEvent
+from eventfold.core.query import Query
+from eventfold.ports.messages import PAGE_BYTES, Page, Span
 from eventfold.store import Store
 from eventfold.testing.conformance.events import about, deposit, deposits
 
@@ -28,7 +28,7 @@ def log(store: Store) -> list[int]:
 
 
 def pages(port: Any, query: Query, span: Span) -> list[Page]:
-    """Every page of a span, as whoever follows the rule of the port gets them."""
+    """Every page of a span, read by the rule of the port."""
     from msgspec.structs import replace
 
     found: list[Page] = []
@@ -139,7 +139,7 @@ def test_a_span_that_begins_in_the_future_scans_to_the_head(store: Store, port: 
 def test_pages_keep_to_the_business_time(store: Store, port: Any, limit: int) -> None:
     """Bounds on the business's time hold on every page, and `scanned` gets past what lies outside them."""
     import eventfold as ef
-    from eventfold.record import from_micros
+    from eventfold.core.envelope import from_micros
 
     for moment in (50, 10, 30, 99, 20, 40):
         store.append(

@@ -1,4 +1,4 @@
-"""Reading gives the events that match, all of them, in order; what was read before never changes later."""
+"""A read returns all matching events in order; the events of an earlier read never change."""
 
 # Mistakes are made here on purpose.
 # pyright: basic
@@ -14,11 +14,11 @@ from uuid import UUID
 import pytest
 
 import eventfold as ef
-from eventfold.engine import AppendRequest
+from eventfold.core.envelope import NewEvent, new_id
+from eventfold.core.event import RawEvent
+from eventfold.core.query import Item, Query
 from eventfold.errors import InvalidInput, InvalidQuery, UndecodableEvent, UnknownEventType
-from eventfold.event import RawEvent
-from eventfold.query import Item, Query
-from eventfold.record import NewEvent, new_id
+from eventfold.ports.messages import AppendRequest
 from eventfold.store import Store
 from eventfold.testing.conformance.events import (
     Deposited,
@@ -131,7 +131,7 @@ def test_what_was_read_never_changes(store: Store) -> None:
 
 
 def test_a_read_may_be_left_early(store: Store) -> None:
-    """Whoever stops reading half way holds nothing up: others read and write on."""
+    """A reader that stops half way blocks no other reader or writer."""
     store.extend(deposits(1_500))
     reading = iter(store.read())
     assert next(reading).position == 1
@@ -264,26 +264,26 @@ def test_the_business_time_is_kept(store: Store) -> None:
     assert [recorded.occurred for recorded in store.read()] == [*moments, None]
 
 
-def test_an_event_is_found_by_its_id(store: Store, port: Any) -> None:
-    """An event of a known id is given as reading gives it, wherever it stands; None where no event has that id."""
+def test_an_event_is_found_by_its_id(store: Store, lookups: Any) -> None:
+    """An event looked up by its id is as a read returns it; None if no event has that id."""
     first = store.append(*deposits(3))
     store.append(draft(deposit(amount=9), 1, tags=("x:1",)))
     for recorded in list(store.read()):
         found = store.event(recorded.id)
         assert found == recorded
         assert store.event(str(recorded.id)) == recorded
-        assert port.position_of(recorded.id.bytes) == recorded.position
+        assert lookups.position_of(recorded.id.bytes) == recorded.position
     middle = store.event(first.event_ids[1])
     assert middle is not None
     assert (middle.position, middle.first, middle.last) == (2, 1, 3)
     assert store.event(UUID(int=7)) is None
-    assert port.position_of(bytes(16)) is None
+    assert lookups.position_of(bytes(16)) is None
     for bad in ("no id", 7, None, b"x" * 16):
         with pytest.raises(InvalidInput):
             store.event(bad)  # pyright: ignore[reportArgumentType]
 
 
-def test_an_event_of_an_unknown_type_is_found_raw(store: Store, port: Any) -> None:
+def test_an_event_of_an_unknown_type_is_found_raw(store: Store, port: Any, lookups: Any) -> None:
     """Without its class an event can be looked up raw; otherwise the error is that of reading it."""
     new = NewEvent(new_id(), "conformance.unheard-of", 1, b'{"x":1}', ())
     port.append_many([AppendRequest((new,))])

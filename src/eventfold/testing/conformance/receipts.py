@@ -1,4 +1,4 @@
-"""A receipt tells what was acknowledged, so that its holder can prove it later."""
+"""A receipt states which events were acknowledged, as a proof for later."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.record import Stored, digest, from_micros
+from eventfold.core.envelope import StoredEvent, digest, from_micros
 from eventfold.store import Store
 from eventfold.testing.conformance.events import Noted, about, deposit, deposits, draft
 
@@ -36,7 +36,7 @@ def test_a_receipt_tells_the_recorded_time(store: Store) -> None:
 
 
 def test_a_receipts_digest_is_that_of_the_events_in_the_log(store: Store, reopen: Callable[[], Store]) -> None:
-    """The digest can be made again from what stands in the log, now and after reopening: that is the proof."""
+    """The digest can be computed again from the log, now and after reopening: that is the proof."""
     receipts = [
         store.append(*deposits(3)),
         store.append(draft(Noted("ä\u0000"), 7, tags=("x:ä", "b:1"), metadata={"actor": "é"}, occurred=WHEN)),
@@ -50,7 +50,7 @@ def test_a_receipts_digest_is_that_of_the_events_in_the_log(store: Store, reopen
             assert by_the_book(events) == receipt.digest
 
 
-def by_the_book(events: Sequence[Stored]) -> str:
+def by_the_book(events: Sequence[StoredEvent]) -> str:
     """The digest as it is specified, written a second time and otherwise."""
     text = bytearray()
     for event in events:

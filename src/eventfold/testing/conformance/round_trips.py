@@ -15,9 +15,9 @@ import msgspec
 import pytest
 
 import eventfold as ef
-from eventfold.engine import AppendRequest
+from eventfold.core.envelope import NewEvent, new_id
 from eventfold.errors import CorruptEvent, UndecodableEvent
-from eventfold.record import NewEvent, new_id
+from eventfold.ports.messages import AppendRequest
 from eventfold.store import Store
 from eventfold.testing.conformance.events import Noted, positions
 
@@ -157,7 +157,7 @@ def test_the_whole_envelope_comes_back(store: Store, port: Any) -> None:
     port.append_many([AppendRequest(events)])
     for before, recorded in zip(events, store.read(raw=True), strict=True):
         after = recorded.stored
-        assert after.same_as(before)
+        assert after.is_same_as(before)
         for name in NewEvent.__struct_fields__:
             expected = "\n".join(before.tags) if name == "tags" else getattr(before, name)
             assert getattr(after, name) == expected

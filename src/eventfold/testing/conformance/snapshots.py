@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from eventfold.snapshot import Snapshot
+from eventfold.core.snapshot import Snapshot
 from eventfold.store import Store
 from eventfold.testing.conformance.events import Account, deposit, deposits
 
@@ -12,33 +12,33 @@ ONE = Snapshot("f" * 24, 1, b"0123456789abcdef", b'{"total":1}')
 TWO = Snapshot("f" * 24, 2, b"fedcba9876543210", b'{"total":2}')
 
 
-def test_a_snapshot_is_given_back_as_it_was_kept(store: Store, port: Any) -> None:
+def test_a_snapshot_is_given_back_as_it_was_kept(store: Store, snapshots: Any) -> None:
     """Fingerprint, position, event id and bytes come back; under another key there is nothing."""
     store.append(*deposits(2))
-    port.keep_snapshot("Account a-1", ONE)
-    assert port.snapshot("Account a-1") == ONE
-    assert port.snapshot("Account a-2") is None
+    snapshots.put("Account a-1", ONE)
+    assert snapshots.get("Account a-1") == ONE
+    assert snapshots.get("Account a-2") is None
 
 
-def test_a_later_snapshot_takes_the_place_of_an_earlier(store: Store, port: Any) -> None:
+def test_a_later_snapshot_takes_the_place_of_an_earlier(store: Store, snapshots: Any) -> None:
     """One snapshot is kept under a key."""
-    port.keep_snapshot("k", ONE)
-    port.keep_snapshot("k", TWO)
-    assert port.snapshot("k") == TWO
+    snapshots.put("k", ONE)
+    snapshots.put("k", TWO)
+    assert snapshots.get("k") == TWO
 
 
-def test_snapshots_are_dropped_by_their_beginning(store: Store, port: Any) -> None:
+def test_snapshots_are_dropped_by_their_beginning(store: Store, snapshots: Any) -> None:
     """A prefix drops those of one class, nothing drops all; the count is returned."""
     for key in ("a 1", "a 2", "b 1"):
-        port.keep_snapshot(key, ONE)
-    assert port.drop_snapshots("a ") == 2
-    assert port.snapshot("a 1") is None
-    assert port.snapshot("b 1") == ONE
-    assert port.drop_snapshots() == 1
+        snapshots.put(key, ONE)
+    assert snapshots.delete_prefix("a ") == 2
+    assert snapshots.get("a 1") is None
+    assert snapshots.get("b 1") == ONE
+    assert snapshots.delete_prefix() == 1
 
 
-def test_a_long_fold_is_kept_and_believed(store: Store, port: Any, reopen: Any) -> None:
-    """After a thousand events a state is kept; a store opened later goes on from it, to the same answer."""
+def test_a_long_fold_is_kept_and_believed(store: Store, reopen: Any) -> None:
+    """After a thousand events a snapshot is stored; a store opened later folds on from it, to the same state."""
     store.extend(deposits(1_200))
     expected = store.state(Account("a-1"))
     again = reopen()
@@ -46,7 +46,7 @@ def test_a_long_fold_is_kept_and_believed(store: Store, port: Any, reopen: Any) 
     assert again.state(Account("a-1")).balance == expected.balance + 5
 
 
-def test_states_of_the_past_are_not_taken_from_later_snapshots(store: Store, port: Any, reopen: Any) -> None:
+def test_states_of_the_past_are_not_taken_from_later_snapshots(store: Store, reopen: Any) -> None:
     """A snapshot says nothing about the time before it."""
     store.extend(deposits(1_200))
     store.state(Account("a-1"))

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 import eventfold as ef
+from eventfold.core.query import Query
 from eventfold.errors import InvalidState, UndecodableEvent
-from eventfold.query import Query
 from eventfold.store import Store
+from eventfold.testing.conformance.engine_under_test import EngineUnderTest
 from eventfold.testing.conformance.events import (
     Account,
     Deposited,
@@ -25,7 +26,6 @@ from eventfold.testing.conformance.events import (
     deposit,
     deposits,
 )
-from eventfold.testing.conformance.place import Place
 
 
 def test_a_state_is_folded_from_its_events(store: Store) -> None:
@@ -42,9 +42,9 @@ def test_a_state_of_nothing_is_its_defaults(store: Store) -> None:
     assert store.state(Account("a-9")) == Account("a-9")
 
 
-def test_a_state_is_up_to_date(store: Store, place: Place) -> None:
+def test_a_state_is_up_to_date(store: Store, engine_under_test: EngineUnderTest) -> None:
     """Every call sees everything acknowledged before it, by whatever handle it was written."""
-    other = place.rival()
+    other = engine_under_test.rival()
     for count in range(1, 6):
         (store if count % 2 else other).append(deposit("a-1", 1))
         assert store.state(Account("a-1")).balance == count
@@ -86,11 +86,11 @@ def test_a_past_state_is_a_copy_too(store: Store) -> None:
     assert store.state(Account("a-1")).amounts == [1, 2]
 
 
-def test_without_a_cache_states_are_the_same(store: Store, place: Place) -> None:
+def test_without_a_cache_states_are_the_same(store: Store, engine_under_test: EngineUnderTest) -> None:
     """`cache=0` keeps no states, `cache=1` one: neither changes any answer."""
     store.append(deposit("a-1", 1), deposit("a-2", 2))
     for size in (0, 1):
-        small = place.open(cache=size)
+        small = engine_under_test.open(cache=size)
         for _ in range(2):
             assert [small.state(Account(a)).balance for a in ("a-1", "a-2")] == [1, 2]
         small.decide(lambda a, b: [], Account("a-1"), Account("a-2"))
@@ -117,7 +117,7 @@ def test_a_history_can_be_cut(store: Store) -> None:
 
 
 def test_two_moments_can_be_compared(store: Store) -> None:
-    """`ef.diff` tells the fields that differ between two moments, of dict fields key by key."""
+    """`ef.diff` returns the fields that differ between two states, and of dict fields the keys."""
     store.append(deposit("a-1", 5))
     before = store.state(Account("a-1"))
     store.append(Withdrawn("a-1", Decimal(2)))

@@ -9,11 +9,11 @@ from uuid import UUID
 import pytest
 
 import eventfold as ef
-from eventfold.engine import Span
-from eventfold.query import Query
-from eventfold.record import NewEvent
+from eventfold.core.envelope import NewEvent
+from eventfold.core.query import Query
+from eventfold.ports.messages import Span
 from eventfold.store import Store
-from eventfold.testing.conformance.place import Place
+from eventfold.testing.conformance.engine_under_test import EngineUnderTest
 
 TEN = datetime(2026, 1, 2, 10, tzinfo=UTC)
 NOON = TEN.astimezone(timezone(timedelta(hours=2)))  # the same moment
@@ -50,7 +50,7 @@ def book(slot: Slot, by: str) -> Booked:
 
 
 def as_before(tag: str = OLD, by: str = "old", **more: Any) -> NewEvent:
-    """The event as an older eventfold has written it: with the time zone of whoever wrote."""
+    """The event as an older eventfold has written it: with the time zone of its writer."""
     data = b'{"at":"2026-01-02T12:00:00+02:00","by":"%b"}' % by.encode()
     return NewEvent.of("conformance.booked", data, tags=[tag, f"by:{by}"], **more)
 
@@ -88,18 +88,20 @@ def test_an_older_spelling_is_found(store: Store, port: Any, asked_before: bool)
 
 
 def test_a_decision_over_a_moment_sees_older_spellings(store: Store) -> None:
-    """What stands in the log under another spelling was decided before."""
+    """An event in the log with another spelling of the time was decided before."""
     store.append_encoded(as_before())
     for at in (TEN, NOON):
         with pytest.raises(Taken):
             store.decide(book, Slot(at), "late")
 
 
-def test_a_decision_over_a_moment_conflicts_with_older_spellings(faults: Any, place: Place) -> None:
-    """Written between reading and writing, by whoever spells it otherwise: the decision is made again."""
+def test_a_decision_over_a_moment_conflicts_with_older_spellings(
+    faults: Any, engine_under_test: EngineUnderTest
+) -> None:
+    """If another spelling is written between the read and the append, the decision is repeated."""
     store, planned = faults()
     store.append(Booked(TEN + timedelta(hours=1), "other"))
-    rival = place.rival()
+    rival = engine_under_test.rival()
     planned.before(lambda: rival.append_encoded(as_before()))
     with pytest.raises(Taken):
         store.decide(book, Slot(NOON), "late")

@@ -1,5 +1,5 @@
--- Room: taking over events of another log exactly as they stand there. For the store's owner alone: these
--- functions believe the positions and times they are given.
+-- Imports events of another log with their positions and times. For the store's owner only: these functions trust
+-- the positions and times that they are given.
 
 CREATE OR REPLACE FUNCTION {schema}.adopt(
     layout integer, first bigint, moments bigint[], ids uuid[], types text[], datas bytea[], tags text[], crcs integer[],

@@ -1,32 +1,32 @@
--- Room: the append. One call is one transaction: lock, judge, assign positions, write, notify.
+-- Appends. One call is one transaction: lock, judge, assign positions, write, notify.
 --
--- READ COMMITTED only. The advisory lock is a statement of its own, and it is held until the commit is visible;
--- every statement after it therefore sees all that anyone committed before. Positions are the head + 1, + 2 …
--- under that lock: no gaps, and in commit order. Owned by whoever made the store: writers may call this, and
--- need no right to touch the tables.
+-- READ COMMITTED only. The advisory lock is a statement of its own, and it is held until the commit is visible:
+-- every statement after it sees everything that was committed before. Positions are the head + 1, + 2 …
+-- under that lock: no gaps, and in commit order. The store's owner owns it: writers may call it,
+-- and need no rights on the tables.
 --
--- `layout` is the one that the caller writes: a process from before an upgrade may not write any more. The other
+-- `layout` is the one that the caller writes: a process of an older version may not write after an upgrade. The other
 -- arguments are one array per column of the events (NULL where every event has the default), then
 --   owners, offsets, sizes   per event: which request (from 1), its number in it (from 0), that request's size;
 --                            NULL where every request is one event
 --   keys                     per request
---   c_requests, c_afters, c_groups   per clause of a condition: whose, after, and which group of events of
+--   c_requests, c_afters, c_groups   per clause of a condition: its request, after, and which group of events of
 --                            this same call match it (NULL: none)
 --   i_clauses, i_afters, i_tags, i_types   per item of a clause's query; tags and types joined by newlines
---   m_requests, m_groups, m_offsets  per event of this call that matches a clause: whose, group, number
---   c_follows                per clause: the number (from 1) of an event of this call behind which alone it looks; 0: of one
---                            that is nowhere; NULL where it looks behind its own `after`
+--   m_requests, m_groups, m_offsets  per event of this call that matches a clause: its request, group, number
+--   c_follows                per clause: the number (from 1) of an event of this call behind which it begins; 0: an event
+--                            that does not exist; NULL where it begins behind its own `after`
 --   careful                  look the ids up first (otherwise a known id fails on the unique index)
---   early                    judge what stands in the log now before taking the lock, and only the rest inside
+--   early                    judge the log's present events before taking the lock, and only later ones under it
 --   furthest                 the greatest of c_afters
 --   brought                  "name code" of every read model that the caller folds within appends (see inlined in tables.sql)
 --   patience                 ms to wait for the lock, where the session's own lock_timeout cannot be set (poolers)
 --
--- Answers the position before the first event written, its time, and, unless everything was written, arrays
+-- Returns the position before the first event written, its time, and, unless everything was written, arrays
 -- per request: outcomes (0 written, 1 repeated, 2 conflict, 3 id reused, 4 clause in the future,
--- 5 clause behind an event that is nowhere, 6 a read model that the caller lacks takes events of this call, so that
--- nothing of it was written); places
--- (first position; for 2 the position found, for 3 where the id stands, for 4 the head); whats (for 2, 4 and 5
+-- 5 clause behind an event that does not exist, 6 an inline projection that the caller lacks handles events of this
+-- call, so that nothing of it was written); places
+-- (first position; for 2 the position found, for 3 the position of the id, for 4 the head); whats (for 2, 4 and 5
 -- the clause, for 3 the event's number in the call).
 
 CREATE OR REPLACE FUNCTION {schema}.append(
@@ -75,7 +75,7 @@ BEGIN
     IF patience IS NOT NULL THEN
         PERFORM set_config('lock_timeout', patience::text, true);
     END IF;
-    -- Whoever waits is not overtaken: the attempt fails where others wait already.
+    -- Waiting writers are not overtaken: the attempt fails while others wait.
     IF NOT pg_try_advisory_xact_lock({lock}) THEN
         PERFORM pg_advisory_xact_lock({lock});
     END IF;
@@ -102,7 +102,7 @@ BEGIN
             RAISE EXCEPTION USING ERRCODE = 'EF021', MESSAGE = 'A registration of a read model that every append folds does not '
                 'have its checksum. Nothing was written: check the server''s disk, and restore a backup.';
         END IF;
-        careful := careful OR lacking; -- whoever repeats an append is told so even where it could not be made any more
+        careful := careful OR lacking; -- a repeated append is recognised even if this caller could not make it any more
     END IF;
 
     IF careful OR keys IS NOT NULL OR founds IS NOT NULL OR m_requests IS NOT NULL OR c_follows IS NOT NULL OR head < furthest THEN
@@ -149,8 +149,8 @@ BEGIN
                 AND (outcomes[k.o] = 0 OR outcomes[k.o] = 1 AND whats[k.o] > 0)) w(key, first, size);
     END IF;
 
-    -- A listener holds the other side of this lock: where it can be had, nobody listens, and whoever comes now
-    -- waits for it until this is committed, and then looks for himself.
+    -- A listener holds this lock shared. If it can be taken, no process listens; a listener that begins now waits
+    -- for it until this transaction is committed, and then reads the head.
     IF (outcomes IS NULL OR 0 = ANY (outcomes)) AND NOT pg_try_advisory_xact_lock({listening}) THEN
         PERFORM pg_notify({channel}, (head + CASE WHEN positions IS NULL THEN n
             ELSE cardinality(array_remove(positions, NULL)) END)::text);
@@ -159,7 +159,7 @@ END
 $body$;
 
 -- For each clause the first position after `after`, above `low` and up to `high`, of an event that matches it;
--- NULL where no clause found one. Every branch is a b-tree probe that ends at its first hit.
+-- NULL if no clause found one. Every branch is a b-tree probe that ends at its first hit.
 CREATE OR REPLACE FUNCTION {schema}.judge(
     i_clauses integer[], i_afters bigint[], i_tags text[], i_types text[], clauses integer, low bigint, high bigint
 ) RETURNS bigint[]
@@ -236,7 +236,7 @@ BEGIN
                     AND t.type = ANY (of_types) ORDER BY t.position LIMIT 1;
             END IF;
         ELSE
-            -- Several tags: walk the rarest in this stretch (counted up to 1,000), probe the others.
+            -- Several tags: scan the rarest in this range (counted up to 1,000), probe the others.
             every := string_to_array(i_tags[i], E'\n');
             SELECT t.position INTO found FROM tag t
                 WHERE t.tag = (SELECT g FROM unnest(every) g ORDER BY (
@@ -258,8 +258,8 @@ BEGIN
 END
 $body$;
 
--- What becomes of each request, and where each event goes (NULL: nowhere). Only called where something may be
--- refused: a known key or id, a clause that found something or lies in the future, requests that bear on each other.
+-- The outcome of each request, and the position of each event (NULL: none). Only called if something may be refused:
+-- a known key or id, a clause that found an event or lies in the future, requests that match each other's conditions.
 CREATE OR REPLACE FUNCTION {schema}.decide(
     ids uuid[], types text[], datas bytea[], tags text[],
     versions integer[], occurreds bigint[], metadatas bytea[], codecs text[], keyids text[],
@@ -320,7 +320,7 @@ BEGIN
         END LOOP;
     END IF;
 
-    -- Known keys, which go before everything else.
+    -- Known keys, which take precedence.
     IF keys IS NOT NULL THEN
         FOR known IN SELECT k.o AS request, r.first, checksum(concat_ws(E'\n', r.key, r.first, r.size)) <> r.crc AS damaged
                 FROM unnest(keys) WITH ORDINALITY k(key, o) JOIN request r ON r.key = k.key LOOP
@@ -343,7 +343,7 @@ BEGIN
                 since := c_afters[c];
                 f := c_follows[c];
                 IF stands[f] IS NOT NULL THEN
-                    -- The call carries no items for this clause, and events of others may stand behind that event.
+                    -- The call has no items for this clause, and other writers' events may follow that event.
                     RAISE EXCEPTION USING ERRCODE = 'EF010', MESSAGE = 'An event of this call that a condition begins '
                         'behind is in the log already. Look up where it stands and append again.';
                 END IF;

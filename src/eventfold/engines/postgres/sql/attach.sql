@@ -1,7 +1,7 @@
--- Room: what a session asks first, and the few questions that are cheaper beside the data.
+-- What a session calls first, and a search that is cheaper in the database.
 
--- Which store this is. Another cluster or timeline than last time, or another table, means that history may have been
--- lost (a restored backup, a failover, a dump that was restored): the epoch grows, once.
+-- The store's identity. Another cluster, timeline or table than last time means that events may have been lost (a
+-- restored backup, a failover, a restored dump): the epoch grows, once.
 CREATE OR REPLACE FUNCTION {schema}.attach(OUT id text, OUT epoch bigint, OUT layout integer, OUT unplaced bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, {schema}, pg_temp AS $body$
 DECLARE
@@ -32,15 +32,15 @@ BEGIN
 END
 $body$;
 
--- A new epoch, by order: history may have been lost in a way that `attach` cannot see (a recovery to a point in time).
+-- Begins a new epoch: events may have been lost in a way that `attach` cannot see (a recovery to a point in time).
 CREATE OR REPLACE FUNCTION {schema}.begin_epoch(OUT epoch bigint)
 LANGUAGE sql SET search_path = pg_catalog, {schema}, pg_temp AS $body$
     UPDATE store SET epoch = epoch + 1 RETURNING epoch
 $body$;
 
--- Where a search by halves looks for the last position whose time is at most `moment`: recorded time never decreases
--- along the log, so that it needs no index of its own (27 probes at a hundred million events). The caller verifies the
--- events there and draws the conclusion; a position at which no event stands is the last.
+-- The probes of a binary search for the last position whose time is at most `moment`: recorded time never decreases
+-- along the log, so that no index is needed (27 probes at a hundred million events). The caller verifies the probed
+-- events and takes the result from them; a position without an event is the last probe.
 CREATE OR REPLACE FUNCTION {schema}.position_at(moment bigint, OUT head bigint, OUT probes bigint[])
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, {schema}, pg_temp SET enable_seqscan = off AS $body$
 DECLARE

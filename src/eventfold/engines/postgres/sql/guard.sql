@@ -1,13 +1,13 @@
--- The database itself keeps the log as it was written: no UPDATE, no DELETE, no TRUNCATE. Nothing is deleted until
--- events can be kept elsewhere: then `sealed` will say which, and its guard will let them in.
+-- Triggers that keep the log as it was written: no UPDATE, no DELETE, no TRUNCATE. `sealed` is for events that are
+-- kept elsewhere, which no version does yet: its trigger refuses every row until then.
 
 -- The first 32 bits of a text's SHA-256: PostgreSQL has no CRC-32 before version 18.
 CREATE OR REPLACE FUNCTION {schema}.checksum(content text) RETURNS integer LANGUAGE sql IMMUTABLE AS $body$
     SELECT ('x' || encode(substr(sha256(convert_to(content, 'UTF8')), 1, 4), 'hex'))::bit(32)::integer
 $body$;
 
--- Where an event stands, for its checksum: a number that no change of a single bit of any of the four leaves as it was.
--- sums.py has the same. The caller's CRC-32 of everything else cannot have it: positions are given here.
+-- The position of an event, for its checksum: every change of a single bit of the four arguments changes this number.
+-- checksums.py computes the same. The caller's CRC-32 cannot include it, since positions are assigned here.
 CREATE OR REPLACE FUNCTION {schema}.placed(place bigint, moment bigint, number integer, size integer)
 RETURNS integer LANGUAGE sql IMMUTABLE AS $body$
     SELECT (((place % 2147483647) * 1566083941 % 2147483647 + (moment % 2147483647 + 2147483647) % 2147483647 * 1812433253 % 2147483647

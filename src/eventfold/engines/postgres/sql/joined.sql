@@ -1,5 +1,5 @@
--- Room: appends that commit with their user's own transaction. They are kept aside until its COMMIT and get
--- their positions there, so that a joined transaction that dawdles holds up no other writer.
+-- Appends that commit with a transaction of the user's. They are staged until its COMMIT and get their positions
+-- there, so that a slow transaction blocks no other writer.
 
 CREATE OR REPLACE FUNCTION {schema}.stage(
     layout integer, store text,
@@ -35,8 +35,8 @@ BEGIN
 END
 $body$;
 
--- The head of the log as it was before the first event that this transaction has put into it; NULL: it has put none yet.
--- Behind it stand only events of this transaction, for it holds the writers' lock from then on.
+-- The head of the log before the first event that this transaction has written; NULL: it has written none yet. Only
+-- events of this transaction follow, since it holds the writers' lock from then on.
 CREATE OR REPLACE FUNCTION {schema}.joined_behind() RETURNS bigint
 LANGUAGE sql STABLE SET search_path = pg_catalog, {schema}, pg_temp AS $body$
     SELECT nullif(current_setting('eventfold.joined_' || 'staged'::regclass::oid, true), '')::bigint
@@ -58,7 +58,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, {schema}, pg_
      WHERE of_types IS NULL OR s.types && of_types OR of_key = ANY (s.keys) ORDER BY s.id, u.o)
 $body$;
 
--- Read models that are folded within appends are folded by whoever appends: at a COMMIT it is too late for that.
+-- Inline projections are folded by the process that appends: at a COMMIT it is too late for that.
 CREATE OR REPLACE FUNCTION {schema}.refuse_inlined(types text[]) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, {schema}, pg_temp AS $body$
 #variable_conflict use_variable
@@ -72,8 +72,8 @@ BEGIN
 END
 $body$;
 
--- At COMMIT: the append itself. A refusal aborts the whole transaction, the user's rows with it. DETAIL is for
--- programs: the outcome, its place, its clause or event, and what the clause looked up to.
+-- At COMMIT: the append itself. A refusal aborts the whole transaction, with the user's rows. DETAIL is for programs:
+-- the outcome, its position, its clause or event, and the position up to which the clause was judged.
 CREATE OR REPLACE FUNCTION {schema}.append_staged() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, {schema}, pg_temp AS $body$
 DECLARE
@@ -87,7 +87,8 @@ DECLARE
     founds bigint[];
 BEGIN
     DELETE FROM staged WHERE id = NEW.id;
-    -- What the decision knew of this transaction is no conflict: others' events, and those of ours behind it, are.
+    -- Events of this transaction that the decision has seen are no conflict; other writers' events, and later ones of
+    -- this transaction, are.
     IF NEW.seen IS NOT NULL AND began IS NOT NULL AND i_afters IS NOT NULL THEN
         SELECT max(e.position) INTO through FROM event e WHERE e.id = ANY (NEW.seen) AND e.position > began;
         IF through IS NOT NULL THEN

@@ -1,4 +1,4 @@
--- Room: the tables. {schema} is the store's own PostgreSQL schema; the reasons are in
+-- The tables. {schema} is the store's own PostgreSQL schema; the reasons are in
 -- docs/explanation/decisions/0012-postgres-layout.md. Names compare as bytes (COLLATE "C"), payloads are bytes.
 
 CREATE TABLE {schema}.store (
@@ -6,11 +6,11 @@ CREATE TABLE {schema}.store (
     id      text    NOT NULL,
     epoch   bigint  NOT NULL DEFAULT 1,
     layout  integer NOT NULL,
-    -- Which cluster and timeline this history was written on, and in which table: another one means a restored backup
-    -- or a failover.
+    -- The cluster, timeline and table that these events were written in: another one means a restored backup or a
+    -- failover.
     place   text,
     created timestamptz NOT NULL DEFAULT now(),
-    -- The last event whose checksum leaves out where it stands: those of layout 1.
+    -- The last event whose checksum does not include its position: those of layout 1.
     unplaced bigint NOT NULL DEFAULT 0,
     crc      integer NOT NULL -- of the columns above but `created` (trigger `store_checksum`)
 );
@@ -30,8 +30,8 @@ CREATE TABLE {schema}.event (
     key      text COLLATE "C",
     data     bytea NOT NULL,
     metadata bytea,
-    -- CRC-32 of what the writer chose (sums.py), and where it stands (function `placed`), to notice bytes that have
-    -- changed on a disk without checksums.
+    -- CRC-32 of what the writer chose (checksums.py), combined with the position (function `placed`), to notice bytes
+    -- that have changed on a disk without checksums.
     checksum integer NOT NULL
 );
 CREATE UNIQUE INDEX event_id ON {schema}.event (id);
@@ -69,7 +69,7 @@ CREATE TABLE {schema}.snapshot (
     position    bigint NOT NULL,
     event       bytea NOT NULL,
     state       bytea NOT NULL,
-    crc         integer NOT NULL -- CRC-32 of the store's id and the columns above (sums.py)
+    crc         integer NOT NULL -- CRC-32 of the store's id and the columns above (checksums.py)
 );
 COMMENT ON TABLE {schema}.snapshot IS 'eventfold: folded states kept for speed; never a source of truth';
 
@@ -82,8 +82,8 @@ CREATE TABLE {schema}.inlined (
 );
 COMMENT ON TABLE {schema}.inlined IS 'eventfold: read models folded within every append; who lacks the code writes no event of these types';
 
--- What joined transactions want to append, until their COMMIT. Rows never outlive the transaction that wrote
--- them, so nobody else ever sees one and nothing of them needs the WAL.
+-- What joined transactions append at their COMMIT. Rows never outlive the transaction that wrote them: no other
+-- transaction sees one, and they need no WAL.
 CREATE UNLOGGED TABLE {schema}.staged (
     id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     ids        uuid[] NOT NULL,

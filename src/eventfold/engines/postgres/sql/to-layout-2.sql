@@ -1,4 +1,4 @@
--- Layout 1 to 2: checksums for what stands beside the log; snapshots are dropped, which costs time and no event.
+-- Layout 1 to 2: checksums for the other tables. Snapshots are dropped, which loses no event.
 
 DELETE FROM {schema}.snapshot;
 ALTER TABLE {schema}.snapshot ADD COLUMN crc integer NOT NULL;
@@ -10,8 +10,8 @@ ALTER TABLE {schema}.inlined ALTER COLUMN crc SET NOT NULL;
 
 ALTER TABLE {schema}.request ADD COLUMN crc integer;
 
--- Rows keep the checksum that they were written with. Another name, so that a reader of layout 1, which would take new
--- rows for damaged, finds other columns than it knows.
+-- Rows keep the checksum that they were written with. The column has another name, so that a reader of
+-- layout 1 fails on it instead of reporting new rows as damaged.
 ALTER TABLE {schema}.event RENAME COLUMN crc TO checksum;
 
 -- `place` gains the table's oid without a new epoch. A restored dump of layout 1 has another cluster's in it as before.
@@ -20,5 +20,5 @@ ALTER TABLE {schema}.store ALTER COLUMN crc DROP DEFAULT;
 UPDATE {schema}.store SET unplaced = (SELECT coalesce(max(position), 0) FROM {schema}.event),
     place = place || '/' || '{schema}.store'::regclass::oid;
 
--- A joined decision names the events of its own transaction that it was made over.
+-- A joined decision names the events of its own transaction that it has seen.
 ALTER TABLE {schema}.staged ADD COLUMN seen uuid[];

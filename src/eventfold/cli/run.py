@@ -1,0 +1,104 @@
+"""`eventfold run`: a process that keeps read models up to date, and runs processes and effects.
+
+Knows: MODULE:NAME, signals. Does not know: how a projection is run.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from eventfold.cli.options import Url, open_store, split_store_argument
+from eventfold.cli.state import ImportPath
+from eventfold.errors import EventfoldError
+from eventfold.processes.work import load
+from eventfold.store import Store
+
+Codes = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="MODULE:NAME…", help="Classes, lists of them, or whole modules.", show_default=False),
+]
+
+
+def import_projections(names: Sequence[str], import_path: str) -> list[Any]:
+    """Import each MODULE:CLASS; a plain name is returned unchanged."""
+    folder = str(Path(import_path).resolve())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    return [each for name in names for each in (load(name) if ":" in name else [name])]
+
+
+def run(
+    url: Url = None,
+    codes: Codes = None,
+    once: Annotated[bool, typer.Option("--once", help="Exit when there is nothing more to do.")] = False,
+    import_path: ImportPath = ".",
+) -> None:
+    """Run read models, subscriptions, processes and effects, until Ctrl-C.
+
+    Start it any number of times, on any number of machines: the runners share the work. On Ctrl-C or SIGTERM it
+    finishes the current page and exits with 0. On a second signal it exits at once, with 130 or 143; nothing is lost.
+    With --once, Ctrl-C exits with 130.
+    """
+    stop = None if once else stop_on_signals()
+    store_url, others = split_store_argument(url, codes or [], needed=1)
+    if not others:
+        raise typer.BadParameter("name what to run.", param_hint="MODULE:NAME")
+    import_projections([], import_path)
+    found = [each for code in others for each in load(code)]
+    warnings.showwarning = print_warning
+    with open_store(store_url) as store:
+        if stop is None:
+            run_until_idle(store, found)
+            return
+        if stop.is_set():
+            return
+        with store.run(*found) as running:
+            if sys.stderr.isatty():
+                sys.stderr.write(f"Running {', '.join(others)}. Press Ctrl-C to stop.\n")
+            while not stop.wait(0.5) and running.running:
+                continue  # the threads print their messages
+        if running.failed:
+            raise final_error(running.failed)
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that the first Ctrl-C or SIGTERM sets; a second signal exits with 128 plus its number."""
+    stop = threading.Event()
+
+    def on_signal(number: int, _frame: object) -> None:
+        if stop.is_set():  # progress is saved with the rows, so nothing has to be finished
+            os._exit(128 + number)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+    return stop
+
+
+def print_warning(message: Warning | str, *_place: Any, **_more: Any) -> None:
+    """Print a warning without its source line, which is in the library."""
+    sys.stderr.write(f"{message}\n")
+
+
+def run_until_idle(store: Store, found: Sequence[Any]) -> None:
+    """Do all work there is; print all errors but the first, which is raised."""
+    try:
+        store.run_until_idle(*found)
+    except EventfoldError as error:
+        for other in getattr(error, "__notes__", ()):
+            sys.stderr.write(f"{other}\n")
+        raise
+
+
+def final_error(failed: dict[str, EventfoldError]) -> EventfoldError:
+    """The error that ended the run; the others were printed when they occurred."""
+    return next(reversed(failed.values()))

@@ -1,0 +1,166 @@
+"""Group commit for threads: the thread that finds no leader becomes the leader and commits every waiting append.
+
+Knows: locks, the port's `append_many`. Does not know: event loops, engines.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+from eventfold.concurrency.calls import Call
+from eventfold.concurrency.run import refuse_after_fork, run
+from eventfold.concurrency.waiting import LOOK_AGAIN_S
+from eventfold.core.envelope import Receipt, as_first_answer
+from eventfold.core.mutex import Mutex
+from eventfold.errors import EventfoldError
+from eventfold.ports.messages import AppendRequest, Outcome
+
+MAX_BATCH_REQUESTS = 512  # requests in one commit: with more, latency grows and no more fsyncs are saved
+
+
+class Appends(Protocol):
+    """The part of an engine that group commit needs."""
+
+    async def append_many(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
+        """See the port."""
+        ...
+
+
+class _Ticket:
+    """One waiting append: its request, the call that waits, its outcome, and a lock that is released to wake it."""
+
+    __slots__ = ("call", "gate", "outcome", "request", "tries")
+
+    def __init__(self, request: AppendRequest, call: Call) -> None:
+        self.request, self.call = request, call
+        self.outcome: Outcome | Exception | None = None
+        self.tries = 0  # commits that began with it
+        self.gate = threading.Lock()
+        self.gate.acquire()
+
+    def is_waiting(self) -> bool:
+        """Whether it needs an outcome. If an exception ended its call, the append must not be written."""
+        return self.outcome is None and not self.call.has_ended()
+
+    def wake(self) -> None:
+        try:
+            self.gate.release()
+        except RuntimeError:  # awake already
+            return
+
+
+class ThreadGroupCommit:
+    """Combines the appends of threads: the thread that finds no leader commits for all that wait.
+
+    A lone caller leads at once, at almost no cost. While one batch commits, the next one gathers. A ticket stays in
+    the queue until it has an outcome, so that a leader that an exception ends, at any instruction, leaves it to the
+    next leader. A waiting thread checks again after a moment, in case no thread is left to wake it.
+    """
+
+    def __init__(self, engine: Appends) -> None:
+        self._engine = engine
+        self._waiting: deque[_Ticket] = deque()
+        self._leading = Mutex()
+        self._last_size = 1  # requests in the last batch
+        self._process = os.getpid()
+
+    def enqueue(self, request: AppendRequest, call: Call) -> _Ticket:
+        """Add a request to the queue, without waiting. It is written only while `call` has not ended."""
+        refuse_after_fork(self._process)
+        ticket = _Ticket(request, call)
+        self._waiting.append(ticket)
+        return ticket
+
+    async def outcome(self, ticket: _Ticket) -> Outcome:
+        """Lead, or wait for a leader, until the ticket has an outcome.
+
+        Never suspends: it blocks the calling thread. An interrupt (Ctrl-C) is raised in the thread it hit and leaves
+        no other thread waiting.
+        """
+        while ticket.outcome is None:
+            batch: list[_Ticket] = []
+            led = True  # until it is known: an exception ends a leader
+            try:
+                led = self._leading.attempt(self._lead, ticket, batch)
+            finally:
+                # Only the leader wakes. A thread that waits would wake the first in the queue, which may be itself,
+                # and the two would take the interpreter from the leader for as long as it commits.
+                if led and (self._waiting or len(batch) > 1):
+                    self._wake(batch)
+            if not led:
+                ticket.gate.acquire(timeout=LOOK_AGAIN_S)
+        if isinstance(ticket.outcome, Exception) and not isinstance(ticket.outcome, EventfoldError):
+            raise ticket.outcome
+        return ticket.outcome
+
+    def _lead(self, own: _Ticket, batch: list[_Ticket]) -> None:
+        """Commit the next batch, which is added to `batch`: the own ticket and those that wait behind it."""
+        waiting = self._waiting
+        while waiting and waiting[0] is not own and not waiting[0].is_waiting():
+            waiting.popleft()  # only the leader removes tickets, so it is the one that was checked
+        if own.outcome is not None:  # another leader served it before this thread became the leader
+            return
+        if self._last_size > 2 * len(waiting):
+            # The callers of the last batch are about to append again: a short pause halves the number of fsyncs.
+            time.sleep(0)
+        if len(waiting) == 1:
+            batch.append(own)
+        else:
+            batch += [ticket for ticket in tuple(waiting)[:MAX_BATCH_REQUESTS] if ticket.is_waiting()]
+        self._last_size = len(batch)
+        try:
+            _set_outcomes(batch, commit_batch(self._engine, _begin(batch)))
+        except BaseException:  # an interrupt belongs to the leader alone: the other callers are served first
+            if len(batch) > 1:
+                _set_outcomes(batch, commit_batch(self._engine, _begin(batch)))
+            raise
+        while waiting and waiting[0].outcome is not None:
+            waiting.popleft()
+
+    def _wake(self, batch: Sequence[_Ticket]) -> None:
+        """Wake the callers that were served, and the one that is to lead next."""
+        for each in batch:
+            each.wake()
+        for each in tuple(self._waiting):
+            if each.is_waiting():
+                each.wake()
+                return
+
+
+def _begin(batch: Sequence[_Ticket]) -> list[AppendRequest]:
+    for each in batch:
+        each.tries += 1
+    return [each.request for each in batch]
+
+
+def _set_outcomes(batch: Sequence[_Ticket], outcomes: Sequence[Outcome | Exception]) -> None:
+    for each, outcome in zip(batch, outcomes, strict=True):
+        if each.tries > 1 and isinstance(outcome, Receipt):
+            outcome = as_first_answer(outcome, each.request.events)
+        each.outcome = outcome
+
+
+def commit_batch(engine: Appends, requests: list[AppendRequest]) -> Sequence[Outcome | Exception]:
+    """Commit one batch with an engine that never suspends. Any error becomes the outcome of every request.
+
+    Only an interrupt (Ctrl-C) is raised. Repeating the batch is safe: the ids are the same.
+    """
+    try:
+        return check_count(run(engine.append_many(requests)), requests)
+    except EventfoldError as error:
+        return [copy.copy(error) for _ in requests]  # each is raised, and gets its traceback, in another place
+    except Exception as error:  # a bug in an engine must not leave callers waiting for ever
+        return [error] * len(requests)
+
+
+def check_count(outcomes: list[Outcome], requests: Sequence[AppendRequest]) -> list[Outcome]:
+    """The outcomes, if there is one for each request: anything else is a bug of the engine."""
+    if len(outcomes) != len(requests):
+        raise RuntimeError(f"an engine gave {len(outcomes)} outcomes to {len(requests)} requests")
+    return outcomes

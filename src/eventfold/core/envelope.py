@@ -1,0 +1,408 @@
+"""Events as engines see them: bytes and envelope, before (NewEvent) and after (Stored) the log.
+
+Knows: the envelope, its limits, its digest. Does not know: user classes (registry does), databases.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time as _time
+import zlib
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from eventfold.core.json_values import encode_sorted
+from eventfold.core.tags import check_name, same_tags
+from eventfold.errors import InvalidEvent, InvalidInput
+
+MAX_EVENT_BYTES = 1_000_000  # data + metadata + tags + type: below NATS's default message of 1 MiB, headers included
+MAX_EVENTS_PER_APPEND = 1_000  # a JetStream atomic batch holds 1,000 messages
+MAX_TAGS = 64
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999  # µs: what a datetime can say
+_random_bytes: deque[bytes] = deque()  # random bytes drawn ahead, eight each
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_random_bytes.clear)  # or parent and child would give the same ids
+
+
+class NewEvent(msgspec.Struct, frozen=True, gc=False):
+    """An encoded event on its way into the log: what `store.append_encoded` takes. `NewEvent.of(…)` makes one.
+
+    `id` 16 bytes (UUIDv7 unless the user brought one); `tags` sorted, no doubles; `occurred` µs since
+    1970 UTC or None; `metadata` a JSON object or None; `codec` and `key` describe the payload: how it
+    is encoded, and the id of the key it is encrypted with.
+    """
+
+    id: bytes
+    type: str
+    version: int
+    data: bytes
+    tags: tuple[str, ...]
+    occurred: int | None = None
+    metadata: bytes | None = None
+    codec: str = "json"
+    key: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        type: str,
+        data: bytes,
+        *,
+        version: int = 1,
+        tags: Iterable[str] = (),
+        id: UUID | None = None,
+        occurred: datetime | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        codec: str = "json",
+        key: str | None = None,
+    ) -> NewEvent:
+        """An event of any type, its class known here or not; `data` is stored byte for byte.
+
+        `id` your own, for appends that can be repeated safely; `occurred` an aware datetime; `metadata` JSON values by
+        name; `codec` how the data is encoded ("json": one JSON value, which is checked); `key` the id of the key that
+        it is encrypted with. Raises InvalidEvent on a datetime without time zone.
+        """
+        if isinstance(tags, str):
+            raise InvalidEvent(f"The tags {tags!r} are one text.", "Give a list of tags, even of one: [tag].")
+        if id is not None and not isinstance(id, UUID):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidEvent(f"The id {id!r} is no UUID.", "Give a uuid.UUID, or none.", id=repr(id))
+        try:
+            packed = encode_sorted(metadata) if metadata else None
+        except (TypeError, ValueError, OverflowError) as error:
+            what = f"The metadata of a {type} cannot be stored: {error}."
+            raise InvalidEvent(what, "Use values that have a JSON form.") from None
+        given = tuple(tags)
+        names = tuple(sorted(set(given))) if all(isinstance(tag, str) for tag in given) else given  # pyright: ignore[reportUnnecessaryIsInstance]
+        moment = None if occurred is None else to_micros(occurred)
+        identity = new_id() if id is None else id.bytes
+        return check_encoded(cls(identity, type, version, data, names, moment, packed, codec, key))
+
+    def at(self, position: int, time: int, offset: int, size: int) -> StoredEvent:
+        """The event in its place: number `offset` of an append of `size` events, recorded at `time`."""
+        return StoredEvent(
+            position,
+            self.id,
+            self.type,
+            self.version,
+            self.data,
+            "\n".join(self.tags),
+            time,
+            self.occurred,
+            self.metadata,
+            offset,
+            size,
+            self.codec,
+            self.key,
+        )
+
+
+class StoredEvent(msgspec.Struct, gc=False):
+    """An event as it stands in the log; fields converted when asked for, not when read.
+
+    `position` from 1; `time`, `occurred` µs since 1970 UTC; `tags` joined by newlines; `offset` and
+    `size`: this is event number `offset` (from 0) of an append of `size` events.
+    """
+
+    position: int
+    id: bytes
+    type: str
+    version: int
+    data: bytes
+    tags: str
+    time: int
+    occurred: int | None = None
+    metadata: bytes | None = None
+    offset: int = 0
+    size: int = 1
+    codec: str = "json"
+    key: str | None = None
+
+    @property
+    def first(self) -> int:
+        """The first position of the append this event was part of."""
+        return self.position - self.offset
+
+    @property
+    def last(self) -> int:
+        """The last position of the append this event was part of."""
+        return self.position - self.offset + self.size - 1
+
+    @property
+    def tag_set(self) -> tuple[str, ...]:
+        """The tags, sorted."""
+        return tuple(self.tags.split("\n")) if self.tags else ()
+
+    def is_same_as(self, new: NewEvent) -> bool:
+        """Whether this is that event: equal in everything its writer chose."""
+        return (
+            self.id == new.id
+            and self.type == new.type
+            and self.data == new.data
+            and (self.tags == "\n".join(new.tags) or same_tags(self.tag_set, new.tags))
+            and self.version == new.version
+            and self.occurred == new.occurred
+            and self.metadata == new.metadata
+            and self.codec == new.codec
+            and self.key == new.key
+        )
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """What an append returns: with it, its holder can prove later that an event was acknowledged.
+
+    `first` and `last` positions, inclusive; `time` µs since 1970 UTC; `digest`: see `digest()`;
+    `repeated`: this is the outcome of an earlier, identical append; nothing was written now. Where an answer was lost
+    and the store repeated the append by itself, that is one append, and not `repeated`.
+    """
+
+    store: str
+    epoch: int
+    first: int
+    last: int
+    time: int
+    ids: tuple[bytes, ...]
+    digest: str
+    repeated: bool = False
+
+    @property
+    def positions(self) -> range:
+        """The positions written, in order."""
+        return range(self.first, self.last + 1)
+
+    @property
+    def event_ids(self) -> tuple[UUID, ...]:
+        """The ids of the events, in order."""
+        return tuple(UUID(bytes=i) for i in self.ids)
+
+    def __repr__(self) -> str:
+        where = f"position {self.first}" if self.first == self.last else f"positions {self.first} to {self.last}"
+        again = ", repeated" if self.repeated else ""
+        return f"<Receipt of {where} at {from_micros(self.time).isoformat(timespec='milliseconds')}{again}>"
+
+
+class Staged(msgspec.Struct, frozen=True, kw_only=True):
+    """An append that waits for its user's COMMIT: what a receipt will hold, without the positions and the time.
+
+    Nothing about it is sure before the COMMIT; `store.confirm` gives the receipt after it. `after`: the head when it
+    was staged, so that an append that was in the log by then is known for a repeated one.
+    """
+
+    store: str
+    epoch: int
+    ids: tuple[bytes, ...]
+    digest: str
+    after: int = 0
+
+
+def page_length(events: Sequence[StoredEvent], limit: int, most: int) -> int:
+    """How many of some events a page has: up to the limit, and to the one with which their bytes reach `most`."""
+    if len(events) * MAX_EVENT_BYTES >= most:
+        size = 0
+        for index, event in enumerate(events):
+            size += len(event.data) + (len(event.metadata) if event.metadata else 0)
+            if size >= most:
+                return min(limit, index + 1)
+    return min(limit, len(events))
+
+
+def make_receipt(store: str, epoch: int, events: Sequence[StoredEvent], *, repeated: bool = False) -> Receipt:
+    """The receipt for the events of one append, as they stand in the log."""
+    first = events[0]
+    return Receipt(
+        store=store,
+        epoch=epoch,
+        first=first.position,
+        last=events[-1].position,
+        time=first.time,
+        ids=tuple([event.id for event in events]),
+        digest=digest(events),
+        repeated=repeated,
+    )
+
+
+def as_first_answer(done: Receipt, events: Sequence[NewEvent]) -> Receipt:
+    """The receipt of an append whose answer was lost, and which was then repeated, as its first answer would have been.
+
+    Where another append was made under the same request key, it is that one's, and stays `repeated`.
+    """
+    if done.repeated and done.ids == tuple([event.id for event in events]):
+        return msgspec.structs.replace(done, repeated=False)
+    return done
+
+
+def digest(events: Iterable[NewEvent | StoredEvent]) -> str:
+    """SHA-256, in hex, over the logical envelopes of some events, in order.
+
+    The envelope is the same on every engine and holds what the writer chose: for each event its id,
+    then type, data, tags (joined by newlines), metadata, codec and key id, each as a 4-byte
+    big-endian length and its UTF-8 bytes, then version and occurred (8 bytes, absent: the least).
+    """
+    sha = hashlib.sha256()
+    for event in events:
+        tags = event.tags if isinstance(event, StoredEvent) else "\n".join(event.tags)
+        parts = [event.id]
+        for part in (
+            event.type.encode(),
+            event.data,
+            tags.encode(),
+            event.metadata or b"",
+            event.codec.encode(),
+            (event.key or "").encode(),
+        ):
+            parts.append(len(part).to_bytes(4))
+            parts.append(part)
+        parts.append(event.version.to_bytes(4))
+        parts.append((-(2**63) if event.occurred is None else event.occurred).to_bytes(8, signed=True))
+        sha.update(b"".join(parts))
+    return sha.hexdigest()
+
+
+def checksum(position: int, time: int, data: bytes, tags: str, metadata: bytes | None) -> int:
+    """CRC-32 over what an engine keeps of an event, to notice flipped bits on every read."""
+    crc = zlib.crc32(data, (position ^ time) & 0xFFFFFFFF)
+    if tags:
+        crc = zlib.crc32(tags.encode(), crc)
+    if metadata:
+        crc = zlib.crc32(metadata, crc)
+    return crc
+
+
+def unwritten_event(type: str, version: int) -> StoredEvent:
+    """The envelope of an event that is in no log yet: position 0, recorded now, without id, tags and metadata."""
+    return StoredEvent(0, bytes(16), type, version, b"", "", now_micros())
+
+
+def now_micros() -> int:
+    """The clock: µs since 1970 UTC."""
+    return _time.time_ns() // 1000
+
+
+def new_id(time_ns: int | None = None) -> bytes:
+    """A UUIDv7 (RFC 9562 §5.7, method 3: the 12 bits after the milliseconds hold their fraction).
+
+    Ids that grow with time cost an index half of what random ones do (docs/reference/limits.md).
+    """
+    ns = _time.time_ns() if time_ns is None else time_ns
+    millis, rest = divmod(ns, 1_000_000)
+    stamp = (millis << 16) | 0x7000 | (rest * 4096 // 1_000_000)
+    try:
+        chance = _random_bytes.popleft()
+    except IndexError:
+        chance = _more_random_bytes()
+    return stamp.to_bytes(8) + bytes((0x80 | (chance[0] & 0x3F),)) + chance[1:]
+
+
+def _more_random_bytes() -> bytes:
+    """Eight random bytes, and many more for later: each call to the system lets other threads take the turn."""
+    drawn = os.urandom(8 * 256)
+    _random_bytes.extend([drawn[at : at + 8] for at in range(8, len(drawn), 8)])
+    return drawn[:8]
+
+
+def to_micros(moment: datetime) -> int:
+    """An aware datetime as µs since 1970 UTC; a naive one is refused, since it names no moment."""
+    if not isinstance(moment, datetime):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidInput(f"{moment!r} is no datetime.", "Give an aware datetime, for example datetime.now(UTC).")
+    if moment.tzinfo is None or moment.utcoffset() is None:
+        raise InvalidInput(
+            f"{moment!r} has no time zone, so it names no moment.",
+            "Give an aware datetime, for example datetime.now(UTC).",
+        )
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def to_moment(given: date, *, late: bool = False) -> datetime:
+    """A datetime as it is; of a date its first moment in UTC, or its last if `late`: what reads take as a moment."""
+    if isinstance(given, date) and not isinstance(given, datetime):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return datetime.combine(given, time.max if late else time.min, UTC)
+    return given  # pyright: ignore[reportReturnType] (to_micros refuses what is none)
+
+
+def from_micros(micros: int) -> datetime:
+    """µs since 1970 as an aware datetime in UTC."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def check_new(event: NewEvent) -> NewEvent:
+    """The portable limits, held before anything is written, so that every engine can take every event."""
+    if len(event.tags) > MAX_TAGS:
+        raise InvalidEvent(
+            f"The event {event.type} has {len(event.tags)} tags, and {MAX_TAGS} is the most.",
+            "Tag only what decisions and readers ask by; keep the rest in the data.",
+            type=event.type,
+        )
+    size = len(event.data) + len(event.metadata or b"") + sum(map(len, event.tags)) + len(event.type)
+    if size > MAX_EVENT_BYTES:
+        raise InvalidEvent(
+            f"The event {event.type} has {size:,} bytes, and {MAX_EVENT_BYTES:,} is the most.",
+            "Keep large files elsewhere and put their address and digest in the event.",
+            type=event.type,
+            size=size,
+        )
+    return event
+
+
+def check_encoded(event: NewEvent) -> NewEvent:
+    """An event that somebody encoded, checked in full: every engine can keep it, every reader can read it raw.
+
+    Raises InvalidEvent.
+    """
+    if not isinstance(event, NewEvent):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidEvent(
+            f"{event!r:.200} is no encoded event.", "Make one with NewEvent.of(type, data, …); append(…) takes objects."
+        )
+    check_name("event type", event.type)
+    check_name("codec", event.codec)
+    if event.key is not None:
+        check_name("key id", event.key)
+    for tag in event.tags:
+        check_name("tag", tag)
+    for fine, what, remedy in (
+        (_is(event.id, bytes) and len(event.id) == 16, f"the id {event.id!r:.60}", "Give 16 bytes, as UUID.bytes has."),
+        (_is(event.version, int) and 1 <= event.version < 2**31, f"version {event.version!r}", "Count from 1."),
+        (_is(event.data, bytes), f"data of type {type(event.data).__name__}", "Give bytes."),
+        (
+            event.occurred is None or (_is(event.occurred, int) and _FIRST <= event.occurred <= _LAST),
+            f"occurred={event.occurred!r}",
+            "Give µs since 1970 UTC, of the years 1 to 9999.",
+        ),
+        (
+            list(event.tags) == sorted(set(event.tags)),
+            "tags that are not sorted, or not distinct",
+            "Sort them; NewEvent.of does.",
+        ),
+        (
+            event.metadata is None or _is_json(event.metadata, dict),
+            f"the metadata {event.metadata!r:.60}",
+            "Give a JSON object as bytes, or None.",
+        ),
+        (
+            event.codec != "json" or _is_json(event.data, object),
+            f"data that is not JSON: {event.data!r:.60}",
+            "Give one JSON value, or name the format: codec=….",
+        ),
+    ):
+        if not fine:
+            raise InvalidEvent(f"The event {event.type} has {what}.", remedy, type=event.type)
+    return check_new(event)
+
+
+def _is(value: object, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _is_json(text: object, kind: type) -> bool:
+    if not isinstance(text, bytes):
+        return False
+    try:
+        return isinstance(msgspec.json.decode(text), kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False

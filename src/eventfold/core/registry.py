@@ -1,0 +1,258 @@
+"""Stored names <-> classes: which class writes and reads which events. The only module that sees bytes AND classes.
+
+Knows: codecs, the declared classes. Does not know: positions as anything but a number to name in an error,
+engines, order of steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from eventfold.core.codec import (
+    Codec,
+    codec_of,
+    describe_error,
+    encode_metadata,
+    encode_payload,
+    field_in,
+    metadata_in,
+    tags_of,
+)
+from eventfold.core.envelope import NewEvent, StoredEvent, check_new, new_id, to_micros
+from eventfold.core.event import (
+    Draft,
+    Event,
+    RawEvent,
+    classes_named,
+    declaration_of,
+    declarations_version,
+    family_of,
+    is_name_conflict,
+    is_same_source,
+    known_names,
+)
+from eventfold.core.signals import is_from_handler
+from eventfold.core.upcast import Upcaster, apply_upcasters, current_classes, upcaster_from, version_chain
+from eventfold.errors import EventfoldError, InvalidEvent, UndecodableEvent, UnknownEventType
+
+
+class Registry:
+    """Encodes and decodes events for one store. Classes are found by their stored names as they are declared."""
+
+    def __init__(self) -> None:
+        self._codecs: dict[type, Codec] = {}
+        self._readers: dict[tuple[str, int], Codec] = {}
+        self._generation = -1
+        self._used: dict[tuple[str, int], type] = {}  # the class that each stored name and version was used with last
+
+    def codec(self, cls: type) -> Codec:
+        """The compiled codec of an event class. Raises InvalidEvent where its name is another's here."""
+        codec = self._codecs.get(cls)
+        if codec is None or codec.upcaster is not upcaster_from(cls):
+            self._claim_name(cls, InvalidEvent)
+            codec = self._codecs[cls] = codec_of(cls)
+        return codec
+
+    def _claim_name(self, cls: type, error: type[EventfoldError]) -> None:
+        """Remember that a name is this class's. Raises the error where it is another's, by accident of one name."""
+        own = declaration_of(cls)
+        key = (own.type, own.version)
+        other = self._used.get(key)
+        if other is cls:
+            return
+        if other is not None and is_name_conflict(cls, other):
+            raise error(
+                f"The event type {own.type!r} is taken twice: by {_source_of(other)}, and by {_source_of(cls)}.",
+                'Give one of them a name of its own, class X(ef.Event, type="billing.x"); where both mean the same '
+                "events, use one class, or say the name in both.",
+                type=own.type,
+                version=own.version,
+            )
+        self._used[key] = cls
+        self._readers.pop(key, None)
+
+    def encode(self, event: Any, metadata: bytes | None = None) -> NewEvent:
+        """An event or Draft as it will be stored; `metadata` the context's, as a JSON object.
+
+        Raises InvalidEvent on a value that cannot be stored or would not come back equal.
+        """
+        draft = event if type(event) is Draft else None
+        if draft is not None:
+            event = draft.event
+        codec = self.codec(type(event))  # pyright: ignore[reportUnknownArgumentType]
+        data = encode_payload(codec, event)
+        tags = tags_of(codec, event, draft.tags if draft is not None else ())
+        if draft is None:
+            return check_new(NewEvent(new_id(), codec.type, codec.version, data, tags, None, metadata))
+        if draft.metadata:
+            metadata = encode_metadata(metadata_in(metadata) | draft.metadata)
+        occurred = None if draft.occurred is None else to_micros(draft.occurred)
+        if draft.id is not None and not isinstance(draft.id, UUID):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidEvent(f"The id {draft.id!r} is no UUID.", "Give a uuid.UUID, or none.", id=repr(draft.id))
+        identity = new_id() if draft.id is None else draft.id.bytes
+        return check_new(NewEvent(identity, codec.type, codec.version, data, tags, occurred, metadata))
+
+    def codec_for(self, stored: StoredEvent) -> Codec:
+        """The codec that reads a stored event, found by its name and version among all known classes.
+
+        Raises UnknownEventType if no class, or several unrelated ones, claim it; UndecodableEvent on a gap in
+        its versions.
+        """
+        if self._generation != declarations_version():
+            self._generation = declarations_version()
+            self._readers.clear()
+        codec = self._readers.get((stored.type, stored.version))
+        if codec is None:
+            codec = self._codec_among(self._candidates(stored), stored)
+            self._readers[stored.type, stored.version] = codec
+        return codec
+
+    def _candidates(self, stored: StoredEvent) -> list[type]:
+        """The classes of a stored name; where several have one version, the one that this store was used with."""
+        found = classes_named(stored.type)
+        used = self._used.get((stored.type, stored.version))
+        if used is None:
+            return found
+        same = [cls for cls in found if declaration_of(cls).version == stored.version]
+        twin = next((cls for cls in same if is_same_source(used, cls)), None)
+        if used not in same:
+            if twin is None:
+                return found
+            if used.__module__ == twin.__module__:
+                used = twin  # written again since
+            # else a module that is run and imported, which has its classes twice: those that are used here are meant
+        return [used, *(cls for cls in found if cls not in same)]
+
+    def codec_among(self, classes: Iterable[type], stored: StoredEvent) -> Codec:
+        """The same, preferring these classes and their families over others of the same stored name."""
+        for cls in classes:
+            if cls is not Event:
+                own = [each for each in family_of(cls) if stored.type in declaration_of(each).names]
+                if own:
+                    return self._codec_among(own, stored)
+        return self.codec_for(stored)
+
+    def _codec_among(self, classes: list[type], stored: StoredEvent) -> Codec:
+        if not classes:
+            raise unknown_type_error(stored)
+        versions: dict[int, list[type]] = {}
+        for cls in dict.fromkeys(classes):
+            versions.setdefault(declaration_of(cls).version, []).append(cls)
+        newest = max(versions)
+        found = versions.get(stored.version)
+        if found is None:
+            if stored.version < newest and any(upcaster_from(cls) for cls in classes):
+                raise UndecodableEvent(
+                    f"Event {stored.position} ({stored.type}) has version {stored.version}, and no class has.",
+                    "Declare the class of that version and an upcaster from it; there are others, so it is a gap.",
+                    position=stored.position,
+                    type=stored.type,
+                    version=stored.version,
+                )
+            found = versions[newest]  # read weakly: unknown fields are ignored, missing ones take their defaults
+        if len(found) > 1:
+            places = " and ".join(sorted(map(_source_of, found)))
+            raise UnknownEventType(
+                f"The event type {stored.type!r} is claimed by {places}.",
+                'Give one of them a name of its own: class X(ef.Event, type="…").',
+                type=stored.type,
+            )
+        ends = current_classes(found[0])
+        if any(declaration_of(end).type == stored.type and declaration_of(end).version < newest for end in ends):
+            raise UndecodableEvent(
+                f"The upcasters of {stored.type} end at {' → '.join(version_chain(found[0]))}, "
+                f"and version {newest} exists.",
+                "Write the upcaster that leads on to it.",
+                position=stored.position,
+                type=stored.type,
+            )
+        self._claim_name(found[0], UnknownEventType)
+        return self.codec(found[0])
+
+    def decode(self, stored: StoredEvent) -> tuple[Any, ...]:
+        """The typed event as today's class; several where an upcaster splits it.
+
+        Raises UnknownEventType or UndecodableEvent, which name the position.
+        """
+        return self.decode_as(self.codec_for(stored), stored)
+
+    def decode_as(self, codec: Codec, stored: StoredEvent) -> tuple[Any, ...]:
+        """The same with a codec found before."""
+        if stored.codec != "json":
+            raise UndecodableEvent(
+                f"Event {stored.position} ({stored.type}) is stored as {stored.codec!r}, which cannot be read here.",
+                "Read it raw (raw=True), or install what reads that format.",
+                position=stored.position,
+                type=stored.type,
+                codec=stored.codec,
+            )
+        try:
+            event = codec.decode(stored.data)
+        except MemoryError:
+            raise
+        except Exception as error:  # a check of the class may raise anything
+            if is_from_handler(error):
+                raise
+            raise UndecodableEvent(
+                f"Event {stored.position} no longer fits {codec.cls.__qualname__} ({stored.type}): "
+                f"{describe_error(error)}.",
+                "Change the class so that it reads old events (a default for a new field), or read it raw (raw=True).",
+                position=stored.position,
+                type=stored.type,
+                field=field_in(error),
+            ) from error
+        return (event,) if codec.upcaster is None else _apply_upcaster(codec.upcaster, event, stored)
+
+    def decode_all(self, codec: Codec, events: Sequence[StoredEvent]) -> list[Any] | None:
+        """Events of one codec in one go, a third of the work of one by one; None where it takes one by one to tell."""
+        if codec.upcaster is not None or codec.decode_lines is None or {event.codec for event in events} != {"json"}:
+            return None
+        try:
+            found = codec.decode_lines(b"\n".join([event.data for event in events]))
+        except MemoryError:
+            raise
+        except Exception as error:
+            if is_from_handler(error):
+                raise
+            return None  # which event is at fault, decode_as says
+        return found if len(found) == len(events) else None
+
+
+def _source_of(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _apply_upcaster(step: Upcaster, event: Any, stored: StoredEvent) -> tuple[Any, ...]:
+    try:
+        return apply_upcasters(event)
+    except Exception as error:
+        if is_from_handler(error):
+            raise
+        raise UndecodableEvent(
+            f"Event {stored.position} ({stored.type} v{stored.version}) could not be upcast by {step.name}: {error!r}.",
+            "Mend the upcaster; it must take every event of its version.",
+            position=stored.position,
+            type=stored.type,
+            version=stored.version,
+        ) from error
+
+
+def raw_event(stored: StoredEvent) -> RawEvent:
+    """The event without its class."""
+    return RawEvent(stored.type, stored.version, stored.codec, stored.data)
+
+
+def unknown_type_error(stored: StoredEvent) -> UnknownEventType:
+    """The error for an event whose class this process does not know, with near matches."""
+    import difflib
+
+    near = difflib.get_close_matches(stored.type, known_names(), 3)
+    hint = f" (known and near: {', '.join(near)})" if near else ""
+    return UnknownEventType(
+        f"Event {stored.position} is a {stored.type!r}, and no class of that name is known here{hint}.",
+        "Import the module that declares it, give the class that reads it an alias, or read it raw (raw=True).",
+        position=stored.position,
+        type=stored.type,
+    )

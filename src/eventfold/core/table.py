@@ -1,0 +1,272 @@
+"""Fields as columns: which kind of column a field becomes, and how a row object becomes a tuple and back.
+
+Knows: Python types and a dozen kinds of columns. Does not know: any database's names for them (targets do).
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from enum import Enum
+from operator import attrgetter
+from types import NoneType
+from typing import Any, Literal, Union, get_args, get_origin
+from uuid import UUID
+
+import msgspec
+
+from eventfold.core.json_values import decoder_of
+from eventfold.errors import InvalidProjection, ProjectionDamaged
+
+ColumnKind = Literal["text", "int", "float", "bool", "bytes", "decimal", "moment", "date", "uuid", "json"]
+Convert = Callable[[Any], Any]
+
+# Order matters: bool is an int, datetime is a date.
+KINDS: tuple[tuple[type, ColumnKind], ...] = (
+    (bool, "bool"),
+    (int, "int"),
+    (float, "float"),
+    (str, "text"),
+    (bytes, "bytes"),
+    (Decimal, "decimal"),
+    (datetime, "moment"),
+    (date, "date"),
+    (UUID, "uuid"),
+)
+
+
+class Column(msgspec.Struct, frozen=True):
+    """A column: `kind` is one of a dozen words that every target can store."""
+
+    name: str
+    kind: ColumnKind
+    nullable: bool = False
+
+
+class Table(msgspec.Struct, frozen=True):
+    """A table: its columns in the order of the fields, the key's first; the columns of each further index."""
+
+    name: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    indexes: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names of the columns."""
+        return tuple(column.name for column in self.columns)
+
+
+def stored_name(table: str, generation: int) -> str:
+    """The name under which a generation's own table is kept."""
+    return f"{table}__{generation}"
+
+
+def generation_table(table: Table, generation: int) -> Table:
+    """The table of one generation."""
+    return msgspec.structs.replace(table, name=stored_name(table.name, generation))
+
+
+class RowCodec(msgspec.Struct):
+    """How the rows of one class travel: `pack` makes the tuple to store, `unpack` the row object of a stored tuple."""
+
+    table: Table
+    pack: Callable[[Any], tuple[Any, ...]]
+    unpack: Callable[[Sequence[Any]], Any]
+    key_of: Callable[[Any], tuple[Any, ...]]
+    pack_key: Callable[[tuple[Any, ...]], tuple[Any, ...]]
+
+
+def row_codec_of(
+    cls: Any, name: str, hints: dict[str, Any], key: tuple[str, ...], indexes: tuple[tuple[str, ...], ...]
+) -> RowCodec:
+    """The table of a Projection class, and how its rows travel. Raises InvalidProjection on what is no column."""
+    columns: list[Column] = []
+    encoders: list[Convert | None] = []
+    decoders: list[Convert | None] = []
+    fields: tuple[str, ...] = cls.__struct_fields__
+    for field in fields:
+        column, encode, decode = _column(cls, field, hints[field])
+        if field in key and column.nullable:
+            raise InvalidProjection(
+                f"{cls.__name__}.{field} is part of the key and may be None.", "A key has a value: leave out `| None`."
+            )
+        columns.append(column)
+        encoders.append(encode)
+        decoders.append(decode)
+    for index in indexes:
+        unknown = [each for each in index if each not in fields]
+        if unknown:
+            raise InvalidProjection(
+                f"{cls.__name__} has an index on {', '.join(unknown)}, which is no field of it.",
+                f"Name fields: {', '.join(fields)}.",
+            )
+    get = _getter(fields)
+    size = len(key)
+    return RowCodec(
+        Table(name, tuple(columns), key, indexes),
+        get if not any(encoders) else _converting(get, encoders),
+        _building(cls) if not any(decoders) else _unpacking(cls, decoders),
+        _getter(key),
+        _same if not any(encoders[:size]) else _packing_key(encoders[:size]),
+    )
+
+
+# What a filter and a row's value may be, by kind of column. bool is an int, datetime is a date: neither is meant where
+# it is left out.
+_COMPARABLE: dict[ColumnKind, tuple[tuple[type, ...], tuple[type, ...]]] = {
+    "text": ((str,), ()),
+    "int": ((int,), (bool,)),
+    "float": ((int, float), (bool,)),
+    "bool": ((bool,), ()),
+    "bytes": ((bytes,), ()),
+    "decimal": ((Decimal, int), (bool,)),
+    "moment": ((datetime,), ()),
+    "date": ((date,), (datetime,)),
+    "uuid": ((UUID,), ()),
+}
+
+
+def is_of_kind(kind: ColumnKind, of: type) -> bool:
+    """Whether values of a type may be in a column of a kind: databases convert others, each in its own way."""
+    if kind == "json" or issubclass(of, NoneType):
+        return True
+    allowed, left_out = _COMPARABLE[kind]
+    return issubclass(of, allowed) and not issubclass(of, left_out)
+
+
+def filter_value(table: Table, name: str, value: Any) -> Any:
+    """A value to be compared with a column, as targets take it. Raises InvalidProjection where they cannot be equal."""
+    column = next((each for each in table.columns if each.name == name), None)
+    if column is None or value is None:
+        return value  # a column that is not there is refused by the target
+    plain = value.value if isinstance(value, Enum) else value
+    if column.kind == "json":
+        raise InvalidProjection(
+            f"{name} is kept as JSON, and rows cannot be found by it.", "Filter by another column, or in Python."
+        )
+    allowed, left_out = _COMPARABLE[column.kind]
+    if not isinstance(plain, allowed) or isinstance(plain, left_out):
+        kinds = " or ".join(each.__name__ for each in allowed)
+        raise InvalidProjection(
+            f"{name}={value!r} is of type {type(value).__name__}, and the column {name} holds {kinds}.",
+            f"Give a value of type {kinds}.",
+            column=name,
+        )
+    return Decimal(plain) if column.kind == "decimal" else plain
+
+
+def _same(key: tuple[Any, ...]) -> tuple[Any, ...]:
+    return key
+
+
+def _packing_key(encoders: list[Convert | None]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
+    return lambda key: tuple(_through(key, encoders))
+
+
+def _getter(fields: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
+    if len(fields) == 1:
+        one = attrgetter(fields[0])
+        return lambda row: (one(row),)
+    return attrgetter(*fields)
+
+
+def _through(values: Sequence[Any], converters: Sequence[Convert | None]) -> list[Any]:
+    return [
+        value if convert is None or value is None else convert(value)
+        for value, convert in zip(values, converters, strict=True)
+    ]
+
+
+def _converting(
+    get: Callable[[Any], tuple[Any, ...]], encoders: list[Convert | None]
+) -> Callable[[Any], tuple[Any, ...]]:
+    return lambda row: tuple(_through(get(row), encoders))
+
+
+def _building(cls: Any) -> Callable[[Sequence[Any]], Any]:
+    def build(row: Sequence[Any]) -> Any:
+        try:
+            return cls(*row)
+        except Exception as error:
+            raise _refused_by_class(cls, row, error) from error
+
+    return build
+
+
+def _refused_by_class(cls: Any, row: Sequence[Any], error: Exception) -> InvalidProjection:
+    """The error for a stored row that a check of the class's own (`__post_init__`) does not let through."""
+    return InvalidProjection(
+        f"A row that is kept is refused by its own class {cls.__name__}: {type(error).__name__}: {error} (it begins "
+        f"with {row[0]!r}).",
+        "Let the class take the rows that it has written; or build them again: eventfold projections rebuild.",
+        row=repr(tuple(row))[:500],
+    )
+
+
+def _unpacking(cls: Any, decoders: list[Convert | None]) -> Callable[[Sequence[Any]], Any]:
+    def unpack(row: Sequence[Any]) -> Any:
+        try:
+            values = _through(row, decoders)
+        except (ValueError, TypeError, ArithmeticError, msgspec.MsgspecError) as error:
+            raise unreadable_row(cls.__name__, error) from error
+        return build(values)
+
+    build = _building(cls)
+    return unpack
+
+
+def unreadable_row(of: str, error: Exception) -> ProjectionDamaged:
+    """The error for a stored row whose values are not of their columns' kinds."""
+    return ProjectionDamaged(
+        f"A row of {of} is damaged: {error}.",
+        "Fold again and compare (eventfold verify --rows); then build it again: eventfold projections rebuild NAME "
+        "--switch.",
+        table=of,
+    )
+
+
+def _column(cls: type, field: str, hint: Any) -> tuple[Column, Convert | None, Convert | None]:
+    plain, nullable = _plain(hint)
+    if isinstance(plain, type) and issubclass(plain, Enum):
+        kinds: set[ColumnKind] = {kind for member in plain for of, kind in KINDS if type(member.value) is of}
+        if len(kinds) == 1:
+            return Column(field, kinds.pop(), nullable), lambda member: member.value, plain
+    elif get_origin(plain) is Literal:
+        kinds = {kind for value in get_args(plain) for of, kind in KINDS if type(value) is of}
+        if len(kinds) == 1:
+            return Column(field, kinds.pop(), nullable), None, None
+    elif isinstance(plain, type):
+        for of, kind in KINDS:
+            if plain is of:
+                return Column(field, kind, nullable), None, None
+    try:
+        decoder = decoder_of(plain)
+    except (TypeError, NameError) as error:
+        raise InvalidProjection(
+            f"{cls.__name__}.{field} cannot become a column: {error}.",
+            "Use a type that has a JSON form, or one of str, int, float, bool, bytes, Decimal, datetime, date, UUID.",
+        ) from error
+    return Column(field, "json", nullable), _json, decoder.decode
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _plain(hint: Any) -> tuple[Any, bool]:
+    """A hint without Annotated, NewType and None, and whether it had None."""
+    nullable = False
+    while True:
+        if get_origin(hint) is typing.Annotated:
+            hint = hint.__origin__
+        elif hasattr(hint, "__supertype__"):
+            hint = hint.__supertype__
+        elif get_origin(hint) in (Union, types.UnionType) and type(None) in get_args(hint):
+            rest = [arg for arg in get_args(hint) if arg is not type(None)]
+            hint, nullable = (rest[0] if len(rest) == 1 else Union[tuple(rest)]), True  # noqa: UP007
+        else:
+            return hint, nullable

@@ -1,0 +1,163 @@
+"""Tags: which text may be one, which fields of an event class are tags, and how their values are spelled.
+
+One moment has many spellings, `12:00+02:00` and `10:00+00:00`: new tags spell it in UTC, and those of older events are
+compared as moments. Text, integers, UUIDs, dates and enums are spelled in one way.
+Knows: type hints, values, ISO 8601. Does not know: events, queries.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from collections.abc import Iterable, Iterator
+from datetime import UTC, date, datetime
+from enum import Enum
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, get_args, get_origin
+from uuid import UUID
+
+import msgspec
+
+from eventfold.errors import InvalidEvent, InvalidInput
+
+MAX_NAME_BYTES = 255  # a tag, a type name, a request key
+
+
+def check_name(kind: str, name: str, *, reserved: bool = False, error: type[InvalidInput] = InvalidEvent) -> str:
+    """A tag, type name or request key that every engine can keep: 1 to 255 bytes, printable, not `$…`.
+
+    Raises `error`, saying what is wrong with it.
+    """
+    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise error(f"The {kind} {name!r} is no text.", f"Use 1 to {MAX_NAME_BYTES} bytes of printable text.")
+    if not name or not name.isprintable() or len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
+        what = "is empty" if not name else "has a control character" if not name.isprintable() else "is too long"
+        raise error(
+            f"The {kind} {name[:80]!r} {what}.",
+            f"Use 1 to {MAX_NAME_BYTES} bytes of printable text.",
+            name=name[:300],
+        )
+    if not reserved and name[0] == "$":
+        raise error(
+            f"The {kind} {name!r} starts with '$', which is kept for eventfold's own.",
+            "Choose a name that starts with another character.",
+            name=name,
+        )
+    return name
+
+
+class TagField(msgspec.Struct, frozen=True):
+    """The mark that makes a field a tag; `key` None: the field's own name."""
+
+    key: str | None = None
+
+
+def tag(key: str | None = None) -> TagField:
+    """Marks a field as a tag under another key than its name: ``Annotated[str, ef.tag("account")]``."""
+    if key is not None:
+        check_name("tag key", key)
+    return TagField(key)
+
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as _DefaultTypeVar
+
+    _V = _DefaultTypeVar("_V", default=str)
+else:
+    _V = TypeVar("_V", bound=str)
+Tag = Annotated[_V, TagField()]
+
+
+def tag_fields(hints: dict[str, Any]) -> dict[str, str]:
+    """Which fields of a class are tags, as field -> tag key, from its type hints (with extras)."""
+    found: dict[str, str] = {}
+    for field, hint in hints.items():
+        mark = _tag_mark(hint)
+        if mark is not None:
+            found[field] = mark.key or field
+    return found
+
+
+def fields_by_tag(cls: type) -> dict[str, list[str]]:
+    """The fields of an event class by the tag key that they give. Raises NameError where a hint cannot be resolved."""
+    found: dict[str, list[str]] = {}
+    for field, key in tag_fields(typing.get_type_hints(cls, include_extras=True)).items():
+        found.setdefault(key, []).append(field)
+    return found
+
+
+def _tag_mark(hint: Any) -> TagField | None:
+    origin = get_origin(hint)
+    if origin is Annotated:
+        for extra in hint.__metadata__:
+            if isinstance(extra, TagField):
+                return extra
+        return _tag_mark(hint.__origin__)
+    if origin in (Union, types.UnionType):
+        return next((m for arg in get_args(hint) if (m := _tag_mark(arg)) is not None), None)
+    return None
+
+
+def tag_values(value: Any) -> Iterator[str]:
+    """A tag field's value as the text after `key:`; none for None, several for a collection."""
+    if isinstance(value, str) and not isinstance(value, Enum):
+        yield value
+    elif value is None:
+        return
+    elif isinstance(value, (tuple, list, set, frozenset)):
+        for each in value:  # pyright: ignore[reportUnknownVariableType]
+            yield from tag_values(each)
+    elif isinstance(value, Enum):  # by its value: its name, or `K.A`, would change with the code
+        yield from tag_values(value.value)
+    elif isinstance(value, (int, UUID)) and not isinstance(value, bool):
+        yield str(value)
+    elif isinstance(value, datetime):
+        yield moment_text(value)
+    elif isinstance(value, date):
+        yield value.isoformat()
+    else:
+        raise InvalidEvent(
+            f"{value!r} cannot be a tag.", "Tags are text, integers, UUIDs, dates or enums, or collections of these."
+        )
+
+
+_MOMENT = re.compile(
+    r"([^:]+:)(\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(?:Z|[+-]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?))", re.ASCII
+)
+
+
+def moment_text(value: datetime) -> str:
+    """A datetime as the value of a tag: in UTC; as it is where it has no time zone, and so names no moment."""
+    if value.utcoffset() is None:
+        return value.isoformat()
+    try:
+        return value.astimezone(UTC).isoformat()
+    except OverflowError:  # within a day of the first or last moment there is
+        return value.isoformat()
+
+
+def is_moment(tag: str) -> bool:
+    """Whether the value of a tag is a moment, in whatever time zone."""
+    return "T" in tag and _in_utc(tag) is not None
+
+
+def in_utc(tag: str) -> str:
+    """The same tag, with the moment that is its value in UTC; a tag of another kind unchanged."""
+    return (_in_utc(tag) or tag) if "T" in tag else tag
+
+
+def same_tags(some: Iterable[str], others: Iterable[str]) -> bool:
+    """Whether the tags of two events are the same, however their moments are spelled."""
+    return set(map(in_utc, some)) == set(map(in_utc, others))
+
+
+@lru_cache(8_192)
+def _in_utc(tag: str) -> str | None:
+    found = _MOMENT.fullmatch(tag)
+    if found is None:
+        return None
+    try:
+        return found[1] + moment_text(datetime.fromisoformat(found[2]))
+    except ValueError:  # the 30th of February
+        return None

@@ -1,0 +1,158 @@
+"""Values that no place for rows can hold: which column has one, which value, and why.
+
+Knows: kinds of columns. Does not know: any database; what one of them said is looked through for the value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import Enum
+from functools import partial
+from typing import Any, cast
+
+from eventfold.core.table import Column, Table, is_of_kind
+from eventfold.errors import InvalidProjection
+
+EDGE_YEARS = (1, 9999)  # years
+MIN_INT, MAX_INT = -(1 << 63), (1 << 63) - 1
+MAX_DIGITS = 16_000  # before or behind the point
+SHOWN_CHARACTERS = 200  # characters of a value
+MIN_SHOWN_CHARACTERS = 4  # … by which it is recognised in what a database said
+
+
+def why_unstorable(column: Column, value: Any) -> str:
+    """Why no place for rows can hold a value of this column's type; "" where it may."""
+    if value is None:
+        return "" if column.nullable else "it must have a value"
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return "text with lone surrogates cannot be stored"
+    if isinstance(value, datetime) and not _is_in_calendar(value):
+        return "in UTC it is in none of the years 1 to 9999"
+    if column.kind == "int" and isinstance(value, int) and not MIN_INT <= value <= MAX_INT:
+        return "a whole number has 64 bits there"
+    return ""
+
+
+def _is_in_calendar(moment: datetime) -> bool:
+    try:
+        moment.astimezone(UTC)
+    except OverflowError:
+        return False
+    return True
+
+
+def refuse_moments(columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> None:
+    """Raises OverflowError on a moment that in UTC is in no year of the calendar: databases read none back."""
+    width = len(rows[0]) if rows else 0  # keys are the beginning of rows
+    for at, column in enumerate(columns[:width]):
+        if column.kind == "moment":
+            for value in [row[at] for row in rows if row[at] is not None and row[at].year in EDGE_YEARS]:
+                value.astimezone(UTC)
+
+
+def refuse_other_types(columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> None:
+    """Raises TypeError on a value of another type than its column: PostgreSQL would round 9.99 for an int to 10."""
+    for column, values in zip(columns, zip(*rows, strict=True), strict=False):  # keys are the beginning of rows
+        for of in set(map(type, values)):
+            if not is_of_kind(column.kind, of):
+                raise TypeError(f"{column.name} holds {column.kind}, not {of.__name__}")
+
+
+def _why_other(column: Column, value: Any) -> str:
+    """Why a value is of another type than its column; "" where it is not."""
+    of = cast("type[Any]", type(value))
+    if is_of_kind(column.kind, of):
+        return ""
+    return f"the column holds {column.kind}, and this is {of.__name__}"
+
+
+def unstorable_error(
+    projection: str, columns: Sequence[Column], rows: Iterable[Sequence[Any]], error: Exception
+) -> Exception:
+    """The error for rows, or keys of rows, that were refused: with column and value, where these can be told."""
+    values = [
+        (column, value.value if isinstance(value, Enum) else value)
+        for row in rows
+        for column, value in zip(columns, row, strict=False)  # a key is the beginning of a row
+    ]
+    said = f"{error}".strip().partition("\n")[0].rstrip(".")
+    for why in (why_unstorable, partial(_why_database_said, said), partial(_why_extreme, said), _why_other):
+        for column, value in values:
+            if reason := why(column, value):
+                return _error(projection, column, value, reason)
+    return error
+
+
+def _why_database_said(said: str, _column: Column, value: Any) -> str:
+    """What a database said, where it names the value."""
+    shown = () if value is None or isinstance(value, (bool, bytes)) else (f"{value}", f"{value!r}")
+    return said if any(len(each) >= MIN_SHOWN_CHARACTERS and each in said for each in shown) else ""
+
+
+def _why_extreme(said: str, _column: Column, value: Any) -> str:
+    """What a database said, where the value is a decimal of more digits than most databases keep."""
+    if not isinstance(value, Decimal) or not value.is_finite():
+        return ""
+    exponent = cast("int", value.as_tuple().exponent)
+    return said if max(abs(exponent), abs(value.adjusted())) > MAX_DIGITS else ""
+
+
+def refuse_unstorable_filter(projection: str, table: Table, where: Mapping[str, Any]) -> None:
+    """Raises InvalidProjection on a filter that no row can be equal to, because no place could keep it."""
+    for column in table.columns:
+        value = where.get(column.name)
+        if value is not None and (reason := why_unstorable(column, value)):
+            raise _error(projection, column, value, reason)
+
+
+def refuse_limit(limit: Any) -> None:
+    """Raises InvalidProjection on what is no number of rows: SQLite takes -1 for all, and PostgreSQL refuses it."""
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or not 0 <= limit <= MAX_INT):
+        raise InvalidProjection(
+            f"limit={limit!r} is no number of rows.", "Give a whole number from 0 on, or None for all of them."
+        )
+
+
+def sort_fields(order: Any) -> tuple[str, ...]:
+    """The fields to sort rows by, each with "-" before it for the greatest first. Raises InvalidProjection."""
+    given: list[Any] = [order]
+    if not isinstance(order, str) and isinstance(order, Iterable):
+        given = list(cast("Iterable[Any]", order))
+    for each in given:
+        if not isinstance(each, str):
+            raise InvalidProjection(
+                f"Rows cannot be sorted by {each!r}.",
+                'Give names of fields: order="-total". Rows whose field order has this value: rows(…, {"order": …}).',
+            )
+    return tuple(given)
+
+
+def unstorable_filter_error(projection: str, table: Table, where: Mapping[str, Any], error: Exception) -> Exception:
+    """The error for a filter that a place for rows cannot take."""
+    columns = [column for column in table.columns if where.get(column.name) is not None]
+    found = unstorable_error(projection, columns, [[where[column.name] for column in columns]], error)
+    if isinstance(found, InvalidProjection):
+        return found
+    names = ", ".join(column.name for column in columns)
+    return InvalidProjection(
+        f"The rows of {projection} cannot be compared with these values of {names}: {error}.",
+        "Give values that such a column can hold.",
+        projection=projection,
+    )
+
+
+def _error(projection: str, column: Column, value: Any, reason: str) -> InvalidProjection:
+    shown = f"{value!r}"
+    shown = shown if len(shown) <= SHOWN_CHARACTERS else f"{shown[:SHOWN_CHARACTERS]}… ({len(shown):,} characters)"
+    return InvalidProjection(
+        f"{projection} cannot keep {shown} in its column {column.name}: {reason}.",
+        "Keep another value there, or give the field another type.",
+        projection=projection,
+        column=column.name,
+        value=shown,
+    )

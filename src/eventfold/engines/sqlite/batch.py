@@ -1,0 +1,239 @@
+"""A batch of append requests: each is judged against the log and earlier requests, given positions, and inserted.
+
+Knows: the order of checks for a request. Does not know: transactions and locks (the writer does), what events mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import apsw
+
+from eventfold.core.envelope import NewEvent, Receipt, StoredEvent, digest, make_receipt
+from eventfold.core.query import ConditionClause
+from eventfold.engines.sqlite import schema
+from eventfold.engines.sqlite.inline import read_registrations
+from eventfold.engines.sqlite.queries import NameLookup, first_match
+from eventfold.engines.sqlite.read import decode_request_key
+from eventfold.engines.sqlite.recent_window import MAX_EVENTS
+from eventfold.engines.sqlite.schema import with_checksum
+from eventfold.errors import EventfoldError, EventIdReused, InvalidQuery, Unreadable
+from eventfold.ports.inline import AppendMode, InlineTransaction, missing_code
+from eventfold.ports.messages import AppendRequest, Head, Outcome
+from eventfold.ports.refusals import base_event_missing, conflict, epoch_ended, id_reused, in_the_future, is_repeat
+
+if TYPE_CHECKING:
+    from eventfold.engines.sqlite.writer import Writer
+
+
+class Batch:
+    """The requests of one transaction: judged in order against the log and each other, then inserted together.
+
+    `judged`: id of a clause -> position through which it is already known to hold. `mode`: what to do in
+    addition after a failed attempt. Without CHECK_IDS event ids are assumed to be new; if not, `insert` fails.
+    """
+
+    def __init__(self, writer: Writer, connection: apsw.Connection, judged: dict[int, int], mode: AppendMode) -> None:
+        self._writer, self._connection, self._judged = writer, connection, judged
+        self._mode = mode
+        self._names = NameLookup(connection, writer.types, writer.tags, writing=True)
+        before = writer.head.read_head(connection)
+        self._head_before, self._position = before, before.position
+        self._registrations = read_registrations(connection)
+        self._codes: Mapping[str, str] = writer.projector.codes if writer.projector is not None else {}
+        # A repeated append returns its receipt even if this process lacks the code of an inline read model.
+        self._careful = AppendMode.CHECK_IDS in mode or any(
+            self._codes.get(each.name) != each.code for each in self._registrations
+        )
+        self.inline: InlineTransaction | None = None
+        if self._registrations and writer.projector is not None:
+            self.inline = writer.projector.begin(connection, self._position, self._registrations)
+        self._time = max(writer.clock(), before.time)
+        self._window = window = writer.window
+        if window.end != self._position or window.end - window.start > MAX_EVENTS:
+            window.restart(self._position)
+        self._rows: list[tuple[Any, ...]] = []
+        self._tagged: list[tuple[int, int, int]] = []
+        self._keys: dict[str, int] = {}
+        self._accepted: list[tuple[int, Sequence[NewEvent]]] = []
+        self._stored: dict[bytes, StoredEvent] = {}
+        self._accepted_ids: set[bytes] = set()  # event ids accepted in this batch
+        self._last_positions: dict[bytes, int] = {}  # last event of each accepted append -> its position
+
+    @property
+    def new_head(self) -> Head | None:
+        """The head of the log after this batch; None if it writes nothing, not even a request key."""
+        if self._rows:
+            return Head(self._position, self._time, self._rows[-1][1])
+        return self._head_before if self._keys else None
+
+    def judge(self, request: AppendRequest) -> Outcome:
+        """Check one request and, if its conditions hold, assign positions to its events."""
+        try:
+            known = self._receipt_by_key(request)
+            if known is None and (self._careful or self._has_repeated_id(request.events)):
+                known = self._receipt_by_ids(request)
+            if known is not None:
+                return known
+            for number, clause in enumerate(request.unless):
+                refusal = self._check_clause(clause, number, request.epoch)
+                if refusal is not None:
+                    # A repeated append conflicts with its own earlier events.
+                    return (None if self._careful else self._receipt_by_ids(request)) or refusal
+        except (EventIdReused, InvalidQuery, Unreadable) as refusal:
+            return refusal
+        return (self._fold_inline(request) if self._registrations else None) or self._accept(request)
+
+    def _fold_inline(self, request: AppendRequest) -> EventfoldError | None:
+        """Fold a request into the inline read models before it is accepted. Returns why it is refused, or None."""
+        events, first = request.events, self._position + 1
+        refusal = missing_code(self._registrations, self._codes, [event.type for event in events])
+        folding = self.inline
+        if refusal is not None or folding is None or not any(event.type in folding.types for event in events):
+            return refusal
+        size = len(events)
+        placed = [event.at(first + offset, self._time, offset, size) for offset, event in enumerate(events)]
+        return folding.fold(placed, AppendMode.WRITE_EACH in self._mode)
+
+    def _check_clause(self, clause: ConditionClause, number: int, epoch: int | None) -> EventfoldError | None:
+        after, window = clause.after, self._window
+        if epoch is not None and epoch != self._writer.head.epoch:
+            return epoch_ended(clause, epoch, self._writer.head.epoch)
+        if after > self._position:
+            return in_the_future(clause, self._position)
+        if clause.after_event is not None:
+            behind = self._last_positions.get(clause.after_event) or self._position_of(clause.after_event)
+            if behind is None:
+                return base_event_missing(clause, number)
+            after = max(after, behind)
+        found = None
+        if after < window.start:
+            checked = max(after, self._judged.get(id(clause), 0))
+            found = first_match(self._names, clause.query, checked, window.start)
+        if found is None:
+            found = window.first_match(self._names.with_all_spellings(clause.query), after)
+        return None if found is None else conflict(clause, found, number)
+
+    def _position_of(self, identity: bytes) -> int | None:
+        """The position of an event by its id, in the log or in this batch."""
+        row = self._connection.execute(schema.POSITION_OF, (identity,)).fetchone()
+        pending = None if row is not None else self._pending_events().get(identity)
+        return row[0] if row is not None else pending and pending.position
+
+    def _has_repeated_id(self, events: Sequence[NewEvent]) -> bool:
+        """Whether an id occurs twice within this batch, before the trigger of the database can find it."""
+        if len(events) == 1:
+            return events[0].id in self._accepted_ids
+        mine = {event.id for event in events}
+        return len(mine) < len(events) or not self._accepted_ids.isdisjoint(mine)
+
+    def _receipt_by_key(self, request: AppendRequest) -> Receipt | None:
+        """The receipt of the earlier append with the same request key, or None."""
+        if request.key is None:
+            return None
+        first = self._keys.get(request.key)
+        if first is None:
+            row = self._connection.execute(schema.BY_KEY, (request.key,)).fetchone()
+            if row is None:
+                return None
+            first = decode_request_key(row)[1]
+        if first > self._head_before.position:
+            return self._receipt([event for event in self._pending_events().values() if event.first == first])
+        return self._receipt(self._writer.rows.append_at(self._connection, first))
+
+    def _receipt_by_ids(self, request: AppendRequest) -> Receipt | None:
+        """The receipt of the append that wrote exactly these events; the request's key is stored for it.
+
+        Raises EventIdReused if a different append wrote some of them.
+        """
+        events = request.events
+        stored = [self._find_event(event.id) for event in events]
+        unique = len({event.id for event in events}) == len(events)
+        if unique and not any(stored):
+            return None
+        if not unique or not is_repeat(events, stored):
+            raise id_reused(events, [event.position if event else None for event in stored])
+        done = self._receipt([event for event in stored if event])
+        if request.key is not None:
+            self._keys[request.key] = done.first
+        return done
+
+    def _find_event(self, identity: bytes) -> StoredEvent | None:
+        pending = self._pending_events().get(identity)
+        if pending is not None:
+            return pending
+        found = self._writer.rows.decode_all(self._connection, self._connection.execute(schema.BY_ID, (identity,)))
+        return found[0] if found else None
+
+    def _pending_events(self) -> dict[bytes, StoredEvent]:
+        """The events accepted so far, as they will be stored, by id."""
+        for first, events in self._accepted:
+            for offset, event in enumerate(events):
+                self._stored[event.id] = event.at(first + offset, self._time, offset, len(events))
+        self._accepted.clear()
+        return self._stored
+
+    def _receipt(self, events: Sequence[StoredEvent]) -> Receipt:
+        return make_receipt(self._writer.head.store_id, self._writer.head.epoch, events, repeated=True)
+
+    def _accept(self, request: AppendRequest) -> Receipt:
+        writer, connection, window, time = self._writer, self._connection, self._window, self._time
+        events, first = request.events, self._position + 1
+        size = len(events)
+        alone = size == 1
+        position = self._position
+        for offset, event in enumerate(events):
+            position += 1
+            type_id = writer.types.ensure(connection, event.type)
+            self._rows.append(
+                with_checksum(
+                    (
+                        position,
+                        event.id,
+                        type_id,
+                        event.version,
+                        event.data,
+                        "\n".join(event.tags),
+                        time,
+                        event.occurred,
+                        event.metadata,
+                        None if alone else offset,
+                        None if alone else size,
+                        None if event.codec == "json" else event.codec,
+                        event.key,
+                    )
+                )
+            )
+            for tag in event.tags:
+                self._tagged.append((writer.tags.ensure(connection, tag), position, type_id))
+            window.add(position, event.type, event.tags)
+        self._position = position
+        self._accepted.append((first, events))
+        self._last_positions[events[-1].id] = position
+        self._accepted_ids.update([event.id for event in events])
+        if request.key is not None:
+            self._keys[request.key] = first
+        return Receipt(
+            store=writer.head.store_id,
+            epoch=writer.head.epoch,
+            first=first,
+            last=position,
+            time=time,
+            ids=tuple([event.id for event in events]),
+            digest=digest(events),
+        )
+
+    def insert(self) -> None:
+        """Insert the accepted events and the rows of inline read models.
+
+        Raises StaleRows, InlineFailed, and apsw.ConstraintError for a duplicate event id.
+        """
+        if self._rows:
+            self._connection.executemany(schema.INSERT_EVENT, self._rows)
+            if self._tagged:
+                self._connection.executemany(schema.INSERT_TAGGED, self._tagged)
+        if self._keys:
+            self._connection.executemany(schema.INSERT_REQUEST, map(with_checksum, self._keys.items()))
+        if self.inline is not None and self._rows:
+            self.inline.write()

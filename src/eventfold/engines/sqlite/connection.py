@@ -1,0 +1,57 @@
+"""Connections to files that can be read without locks: closed databases where nothing can be created.
+
+SQLite cannot open a database in WAL mode if its -wal and -shm files are missing and cannot be created: on a read-only
+mount, or in a directory of another user. If the WAL is empty, the database file itself is complete.
+Knows: which files are beside a database, permissions. Does not know: events.
+"""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import quote
+
+import apsw
+
+from eventfold.engines.sqlite.errors import connect
+from eventfold.errors import StoreReadOnly
+
+IMMUTABLE_FLAGS = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+
+
+def is_readable_without_locks(path: str) -> bool:
+    """Whether a database in WAL mode is complete without its WAL, and this process may not create files beside it.
+
+    False also if SQLite can open it normally, with locks: it then sees what other processes write. Raises
+    StoreReadOnly if the database is incomplete and cannot be opened normally.
+    """
+    folder = os.path.dirname(path) or "."
+    if os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        return False
+    log, index = size_of(f"{path}-wal"), size_of(f"{path}-shm")
+    if not log:
+        return log is None or index is None
+    if index is not None:
+        return False
+    raise StoreReadOnly(
+        f"{path} has events in its write-ahead log, whose index (-shm) is not there and cannot be made in {folder}.",
+        "Copy the file and its log (-wal) to a folder that can be written to, and open it there.",
+        path=path,
+    )
+
+
+def connect_immutable(path: str) -> apsw.Connection:
+    """Open a connection that reads a file as immutable, without locks."""
+    return connect(immutable_uri(path), flags=IMMUTABLE_FLAGS, statementcachesize=200)
+
+
+def immutable_uri(path: str) -> str:
+    """The URI by which SQLite opens a file as immutable."""
+    return f"file:{quote(os.fsencode(path))}?immutable=1"
+
+
+def size_of(path: str) -> int | None:
+    """The size of a file in bytes, or None if there is none."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return None

@@ -1,0 +1,123 @@
+"""The dictionaries of type and tag names: small integers for names, cached in the process; spellings of moments.
+
+The id of a name is cached only after the transaction that created it has committed: an id that was rolled back is
+assigned to another name later, and a stale cache entry would store events under the wrong tag.
+Knows: the tables `type` and `tag`; ids grow and are never reused. Does not know: events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import apsw
+
+from eventfold.core.tags import in_utc, is_moment
+from eventfold.engines.sqlite.errors import inconsistency_error
+
+_LAST_TAG = "SELECT ifnull(max(id), 0) FROM tag"
+# Tags in UTC need no other spelling.
+_NEW_MOMENT_TAGS = (
+    "SELECT name FROM tag WHERE id > ? AND id <= ? AND name NOT GLOB '*+00:00'"
+    " AND name GLOB '*:[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9]:*'"
+)
+
+
+class MomentSpellings:
+    """Tags of moments in other time zones than UTC. Reads the whole dictionary once, then only new tags."""
+
+    def __init__(self) -> None:
+        self._known_through = 0  # the id up to which committed tags have been read
+        self._others: dict[str, dict[str, None]] = {}
+
+    def others_of(self, connection: apsw.Connection, tag: str, writing: bool) -> list[str]:
+        """Other spellings of a tag in UTC.
+
+        `writing`: inside the writer's transaction, whose new tags are not cached.
+        """
+        last: int = connection.execute(_LAST_TAG).get
+        if last <= self._known_through:
+            return list(self._others.get(tag, ()))
+        new = [name for (name,) in connection.execute(_NEW_MOMENT_TAGS, (self._known_through, last)) if is_moment(name)]
+        if writing:
+            return [*self._others.get(tag, ()), *(name for name in new if in_utc(name) == tag)]
+        for name in new:
+            self._others.setdefault(in_utc(name), {})[name] = None
+        self._known_through = max(self._known_through, last)
+        return list(self._others.get(tag, ()))
+
+
+MAX_CACHED_NAMES = 200_000
+
+
+class NameDictionary:
+    """One dictionary table. Look-ups may use any connection, `ensure` only the writer's transaction."""
+
+    def __init__(self, table: str) -> None:
+        self._table = table
+        self._by_name = f"SELECT id FROM {table} WHERE name = ?"  # noqa: S608 (two fixed names)
+        self._by_id = f"SELECT name FROM {table} WHERE id = ?"  # noqa: S608
+        self._insert = f"INSERT INTO {table} (name) VALUES (?) RETURNING id"  # noqa: S608
+        self._ids_by_name: dict[str, int] = {}
+        self.names_by_id: dict[int, str] = {}
+        self._uncommitted: dict[str, int] = {}
+        self.spellings = MomentSpellings()  # of tags
+
+    def id(self, connection: apsw.Connection, name: str, writing: bool = False) -> int | None:
+        """The id of a name, or None if no event uses it. `writing`: inside the writer's transaction."""
+        known = self._ids_by_name.get(name)
+        if known is None and writing:
+            known = self._uncommitted.get(name)
+        return self._look_up(connection, name) if known is None else known
+
+    def ids(self, connection: apsw.Connection, names: Iterable[str], writing: bool = False) -> list[int]:
+        """The ids of those names that exist."""
+        return [found for name in names if (found := self.id(connection, name, writing)) is not None]
+
+    def ensure(self, connection: apsw.Connection, name: str) -> int:
+        """The id of a name, created if needed.
+
+        Only inside the writer's transaction; then call `commit` or `rollback`.
+        """
+        known = self._ids_by_name.get(name) or self._uncommitted.get(name) or self._look_up(connection, name)
+        if known is None:
+            known = self._uncommitted[name] = connection.execute(self._insert, (name,)).get
+        return known
+
+    def commit(self) -> None:
+        """After a COMMIT: cache the ids that the transaction created."""
+        if self._uncommitted:
+            for name, number in self._uncommitted.items():
+                self._cache(name, number)
+            self._uncommitted.clear()
+
+    def rollback(self) -> None:
+        """After a ROLLBACK: discard the ids that the transaction created."""
+        self._uncommitted.clear()
+
+    def name(self, connection: apsw.Connection, number: int) -> str:
+        """The name for the id of a committed event."""
+        known = self.names_by_id.get(number)
+        if known is None:
+            row = connection.execute(self._by_id, (number,)).fetchone()
+            if row is None or connection.execute(self._by_name, row).fetchone() != (number,):
+                raise inconsistency_error(f"the {self._table} id {number} has no name of its own")
+            known = row[0]
+            self._cache(known, number)
+        return known
+
+    def _look_up(self, connection: apsw.Connection, name: str) -> int | None:
+        """Look up a committed name. The index and the table must agree on it."""
+        row = connection.execute(self._by_name, (name,)).fetchone()
+        if row is None:
+            return None
+        if connection.execute(self._by_id, row).fetchone() != (name,):
+            raise inconsistency_error(f"the {self._table} {name!r} has the id of another name")
+        return self._cache(name, row[0])
+
+    def _cache(self, name: str, number: int) -> int:
+        if len(self._ids_by_name) >= MAX_CACHED_NAMES:
+            self._ids_by_name.clear()
+            self.names_by_id.clear()
+        self._ids_by_name[name] = number
+        self.names_by_id[number] = name
+        return number

@@ -1,0 +1,126 @@
+"""Compares the whole file with itself, to find damage that reads cannot detect: an index entry that hides an event.
+
+Each read verifies the checksum of every row, and compares every row that an index finds with the query. An index
+entry that changed and leads nowhere is not detected so: queries by tag or type, counts, conditions and the look-up
+of repeated ids miss its event until this check. Even this check does not find a request key or a whole append that
+is gone from every place at once; a removed end of the log is detected by the note in the lock file.
+
+Knows: all redundant data: events and their indexes, tags in rows and in the tag index, names and ids, append
+boundaries, order of times. Does not know: how to repair damage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import apsw
+
+from eventfold.core.envelope import StoredEvent
+from eventfold.engines.sqlite import schema
+from eventfold.engines.sqlite.dictionary import NameDictionary
+from eventfold.engines.sqlite.inline import read_registrations
+from eventfold.engines.sqlite.read import RowDecoder
+from eventfold.engines.sqlite.schema import with_checksum
+from eventfold.engines.sqlite.snapshots import damaged_keys
+from eventfold.errors import EventfoldError
+from eventfold.ports.integrity import Problem, Progress, placement_problems
+
+EVENTS_PER_STEP = 1_000  # each step has a snapshot of its own and reports progress
+MAX_SQLITE_PROBLEMS = 100  # reported by SQLite's own check
+
+REQUEST_KEYS = """SELECT CAST(r.key AS BLOB), r.first, r.crc, e.position, ifnull(e."offset", 0)
+    FROM request r LEFT JOIN event e ON e.position = r.first"""
+
+
+RunRead = Callable[[Callable[[apsw.Connection], list[Problem]]], list[Problem]]
+
+
+def find_problems(reading: RunRead, progress: Progress, store_id: str) -> Iterator[Problem]:
+    """Yield all problems up to the current head. `progress` is called with the events compared and their total.
+
+    `reading` runs one step with a connection, which is borrowed for that step only.
+    """
+    whole = _Comparison(store_id)
+    yield from reading(whole.begin)
+    for first in range(1, whole.head + 1, EVENTS_PER_STEP):
+        until = min(first + EVENTS_PER_STEP - 1, whole.head)
+        yield from reading(lambda connection, span=range(first, until + 1): whole.compare(connection, span))
+        progress(until, whole.head)
+    yield from reading(whole.end)
+
+
+def _check_structure(connection: apsw.Connection) -> Iterator[Problem]:
+    """Run SQLite's own check: pages, order of keys, each row in each index."""
+    try:
+        for (text,) in connection.execute(f"PRAGMA integrity_check({MAX_SQLITE_PROBLEMS})"):
+            if text != "ok":
+                yield Problem(f"SQLite: {text}.")
+    except (apsw.Error, UnicodeDecodeError) as error:
+        yield Problem(f"SQLite: {error}.")
+
+
+class _Comparison:
+    """Compares events with the tag index and the dictionaries, step by step."""
+
+    def __init__(self, store_id: str) -> None:
+        self._store_id = store_id
+        self._types, self._tags = NameDictionary("type"), NameDictionary("tag")
+        self._rows = RowDecoder(self._types)
+        self._last: StoredEvent | None = None
+        self._tagged = 0
+        self.head = 0
+
+    def begin(self, connection: apsw.Connection) -> list[Problem]:
+        """Read the head, and run SQLite's own check."""
+        self.head = connection.execute("SELECT ifnull(max(position), 0) FROM event").get
+        return list(_check_structure(connection))
+
+    def compare(self, connection: apsw.Connection, span: range) -> list[Problem]:
+        """Compare the events at these positions."""
+        found: list[Problem] = []
+        for position in span:
+            before, self._last = self._last, None
+            try:
+                event = self._rows.event_at(connection, position)
+                if event is None:
+                    found.append(Problem("There is no event at this position.", position))
+                    continue
+                found += placement_problems(before, event)
+                found += self._check_index(connection, event)
+                self._last = event
+                self._tagged += len(event.tag_set)
+            except (EventfoldError, UnicodeDecodeError) as error:
+                found.append(Problem(getattr(error, "what", str(error)), position))
+        return found
+
+    def _check_index(self, connection: apsw.Connection, event: StoredEvent) -> Iterator[Problem]:
+        type_id = self._types.id(connection, event.type)
+        for tag in event.tag_set:
+            number = self._tags.id(connection, tag)
+            if number is None:
+                yield Problem(f"Its tag {tag!r} is in no dictionary.", event.position)
+                continue
+            if connection.execute(schema.TYPES_AT, (number, event.position)).fetchall() != [(type_id,)]:
+                yield Problem(f"The tag index does not lead to it by {tag!r}.", event.position)
+
+    def end(self, connection: apsw.Connection) -> list[Problem]:
+        """Check what events do not refer to: request keys, snapshots, registrations, surplus index entries."""
+        found: list[Problem] = []
+        for raw, first, crc, position, offset in connection.execute(REQUEST_KEYS):
+            key = raw.decode("utf-8", "replace")
+            if with_checksum((key, first))[-1] != crc:
+                found.append(Problem(f"The request key {key!r} does not have its checksum."))
+            elif first <= self.head and (position is None or offset):
+                found.append(Problem(f"The request key {key!r} leads to no beginning of an append.", first))
+        found += [
+            Problem(f"The snapshot of {key} does not have its checksum.")
+            for key in damaged_keys(connection, self._store_id)
+        ]
+        try:
+            read_registrations(connection)
+        except (EventfoldError, UnicodeDecodeError) as error:
+            found.append(Problem(getattr(error, "what", str(error))))
+        entries: int = connection.execute("SELECT count(*) FROM tagged WHERE position <= ?", (self.head,)).get
+        if entries != self._tagged:
+            found.append(Problem(f"The tag index has {entries} entries, and the events carry {self._tagged} tags."))
+        return found

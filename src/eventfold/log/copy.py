@@ -1,0 +1,160 @@
+"""Copying a whole log into another store: page by page, resumable, and proven equal at the end.
+
+Knows: two engines. Does not know: which; any two will do, and positions, times, ids and boundaries are kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+
+from eventfold.core.envelope import StoredEvent, digest
+from eventfold.core.query import Query
+from eventfold.errors import CursorMismatch, InvalidInput
+from eventfold.ports.engine import Engine
+from eventfold.ports.messages import Span
+from eventfold.ports.services import Replication, require
+
+PAGE = 1_000
+EVERYTHING = Query()
+Progress = Callable[[int, int], None]
+
+
+class Copied(msgspec.Struct, frozen=True, kw_only=True):
+    """What a copy came to: how many events stand in both logs now, how many of them were written this time.
+
+    `succeeded` whether the target has the source's identity, in a later epoch. `progress` names the followers, effects
+    and processes that go on there where they were here.
+    """
+
+    events: int
+    written: int
+    keys: int
+    verified: bool = False
+    digest: str = ""
+    succeeded: bool = False
+    progress: tuple[str, ...] = ()
+
+
+async def copy(
+    source: Engine,
+    target: Engine,
+    *,
+    keep_identity: bool = False,
+    progress: Progress | None = None,
+    before_succession: Callable[[], Awaitable[None]] | None = None,
+) -> Copied:
+    """Copy what the target does not have yet; `progress` is called with (events there, events in all).
+
+    `keep_identity` gives an empty target the source's identity in its next epoch, so that followers go on there; one
+    that has it already, from a copy that was interrupted, goes on. `before_succession` is called before the target has
+    the identity, and again when such a copy goes on. Raises InvalidInput where the target has events under an identity
+    of its own, CursorMismatch if it holds anything else than a beginning of the source.
+    """
+    copying = require(target, "replication")
+    epoch = source.epoch
+    head = (await target.head()).position
+    if head:
+        await _same_beginning(source, target, head)
+    if before_succession is not None and has_succeeded(source, target):
+        await before_succession()
+    elif keep_identity and not has_succeeded(source, target):
+        if head:
+            raise InvalidInput(
+                f"The target has {head:,} events and an identity of its own, which a store with events keeps: cursors "
+                "and receipts of its own would not hold any more.",
+                "Copy into an empty store to hand the identity over, or copy without keep_identity (--keep-identity).",
+                target=target.store_id,
+                store=source.store_id,
+                events=head,
+            )
+        if before_succession is not None:
+            await before_succession()
+        await copying.take_identity(source.store_id, source.epoch + 1)
+    written, end = 0, (await source.head()).position
+    while True:
+        page = await source.read(EVERYTHING, Span(after=head, limit=PAGE))
+        if source.epoch != epoch:  # it failed over: what was copied may be of a history that is gone
+            epoch = source.epoch
+            if head:
+                await _same_beginning(source, target, head)
+            continue
+        if page.events:
+            await copying.import_events(page.events)
+            head, written = page.events[-1].position, written + len(page.events)
+            if progress is not None:
+                progress(head, max(end, head))
+        if not page.more:
+            break
+    keys = await _copy_keys(require(source, "replication"), copying, head) if source.capabilities.request_keys else 0
+    return Copied(events=head, written=written, keys=keys, succeeded=has_succeeded(source, target))
+
+
+def has_succeeded(source: Engine, target: Engine) -> bool:
+    """Whether the target has the source's identity, in a later epoch."""
+    return target.store_id == source.store_id and target.epoch > source.epoch
+
+
+async def _same_beginning(source: Engine, target: Engine, head: int) -> None:
+    here, there = await source.event_id(head), await target.event_id(head)
+    if here is None or here != there:
+        raise CursorMismatch(
+            f"The target ends at position {head} with another event than the source has there.",
+            "Copy into an empty store; this one has a history of its own.",
+            position=head,
+        )
+
+
+async def _copy_keys(source: Replication, target: Replication, head: int) -> int:
+    count, after = 0, ""
+    while keys := await source.keys(after, PAGE):
+        known = dict(await target.keys(after, PAGE))
+        missing = [(key, first) for key, first in keys if key not in known and first <= head]
+        if missing:
+            await target.import_events((), missing)
+        count, after = count + len(keys), keys[-1][0]
+    return count
+
+
+async def verify(source: Engine, target: Engine, progress: Progress | None = None) -> Copied:
+    """Read both logs to the target's end and compare them, page by page, in everything that an event is.
+
+    Raises CursorMismatch naming the first position that differs.
+    """
+    head = (await target.head()).position
+    after, whole = 0, hashlib.sha256()
+    while after < head:
+        here = (await source.read(EVERYTHING, Span(after=after, until=head, limit=PAGE))).events
+        there = (await target.read(EVERYTHING, Span(after=after, until=head, limit=PAGE))).events
+        common = min(len(here), len(there)) or PAGE  # a page is bounded by bytes, too, and these may differ
+        here, there = here[:common], there[:common]
+        ours = _fingerprint(here)
+        if ours != _fingerprint(there) or not there:
+            raise _differing(here, there, after)
+        whole.update(ours)
+        after = there[-1].position
+        if progress is not None:
+            progress(after, head)
+    return Copied(events=head, written=0, keys=0, verified=True, digest=whole.hexdigest())
+
+
+def _fingerprint(events: Sequence[StoredEvent]) -> bytes:
+    place = "".join(f"{e.position} {e.time} {e.offset} {e.size}\n" for e in events)
+    return f"{digest(events)}\n{place}".encode()
+
+
+def _differing(here: Sequence[StoredEvent], there: Sequence[StoredEvent], after: int) -> CursorMismatch:
+    first = next((a.position for a, b in zip(here, there, strict=False) if a != b), None)
+    position = after + 1 + min(len(here), len(there)) if first is None else first
+    return CursorMismatch(
+        f"The two logs differ at position {position}.",
+        "The copy is not a copy: delete the target and copy again into an empty store.",
+        position=position,
+    )
+
+
+def with_proof(copied: Copied, proof: Copied) -> Copied:
+    """The outcome of a copy, and of the comparison after it, as one."""
+    return msgspec.structs.replace(copied, verified=proof.verified, digest=proof.digest)

@@ -1,0 +1,153 @@
+"""What a decision came to: the events written, where, and the states after them.
+
+Knows: how the type of the events follows from what a decision returns. Does not know: how anything is decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from eventfold.core.envelope import NewEvent, Receipt
+from eventfold.core.event import Draft, Event, Recorded, event_of
+from eventfold.core.query import Matcher
+from eventfold.core.state import State, copy_state, evolve_all, evolve_recorded, private_copy, state_definition_of
+from eventfold.errors import InvalidDecision
+from eventfold.log.pipeline import BaseState
+
+S = TypeVar("S", bound=State)
+if TYPE_CHECKING:
+    from typing import overload
+
+    from typing_extensions import TypeVar as _DefaultTypeVar
+
+    R_co = _DefaultTypeVar("R_co", covariant=True, default=Any)  # so that `ef.Decided` alone is a type
+    E = TypeVar("E")
+    Ev = TypeVar("Ev", bound=Event)
+
+    class _Events:
+        """The events of a decision, by what it returns: one or several, drafts of them, or nothing.
+
+        Classes derived from ef.Event come first: of a union of them mypy would otherwise infer the common base. Other
+        classes may be iterable themselves, as pydantic's are: of them only sequences and iterators are several events.
+        """
+
+        @overload
+        def __get__(self, decided: Decided[None], owner: object) -> tuple[Recorded[Any], ...]: ...
+        @overload
+        def __get__(self, decided: Decided[Iterable[Ev] | None], owner: object) -> tuple[Recorded[Ev], ...]: ...
+        @overload
+        def __get__(self, decided: Decided[Ev], owner: object) -> tuple[Recorded[Ev], ...]: ...
+        @overload
+        def __get__(self, decided: Decided[Ev | None], owner: object) -> tuple[Recorded[Ev], ...]: ...
+        @overload
+        def __get__(
+            self, decided: Decided[Draft[E] | Sequence[Draft[E]] | Iterator[Draft[E]] | None], owner: object
+        ) -> tuple[Recorded[E], ...]: ...
+        @overload
+        def __get__(
+            self,
+            decided: Decided[Ev | Draft[Ev] | Sequence[Ev | Draft[Ev]] | Iterator[Ev | Draft[Ev]] | None],
+            owner: object,
+        ) -> tuple[Recorded[Ev], ...]: ...
+        @overload
+        def __get__(
+            self, decided: Decided[Sequence[E] | Iterator[E] | None], owner: object
+        ) -> tuple[Recorded[E], ...]: ...
+        @overload
+        def __get__(self, decided: Decided[E], owner: object) -> tuple[Recorded[E], ...]: ...
+        def __get__(self, decided: Any, owner: object) -> Any: ...
+else:
+    R_co = TypeVar("R_co", covariant=True)
+
+
+class Decided(Generic[R_co]):
+    """What a decision came to: the events written, where, and the states after them.
+
+    `attempts` how often it was made over the log (over what was remembered and turned out to be old: not counted);
+    `receipt` is None when the decision was to write nothing; `repeated` says that this command id had been decided
+    before, or events of these ids written: the events and states are those of the first time, and nothing was written
+    now. `staged` is set instead where the append joined a transaction of the user's: no event has a position before its
+    COMMIT. The type's argument is what the decision returns: `ef.Decided[list[Paid]]`.
+    """
+
+    __slots__ = ("_events", "_states", "attempts", "receipt", "staged")
+
+    def __init__(
+        self,
+        events: tuple[Recorded[Any], ...],
+        receipt: Receipt | None,
+        states: Mapping[Any, State | Exception],
+        attempts: int,
+        staged: Any = None,
+    ) -> None:
+        self._events = events
+        self.receipt = receipt
+        self.attempts = attempts
+        self.staged = staged
+        self._states = states
+
+    if TYPE_CHECKING:
+        events = _Events()
+    else:
+
+        @property
+        def events(self) -> tuple[Recorded[Any], ...]:
+            """What was written, in order, as it stands in the log."""
+            return self._events
+
+    @property
+    def positions(self) -> range:
+        """The positions written; empty when nothing was."""
+        return self.receipt.positions if self.receipt else range(0)
+
+    @property
+    def repeated(self) -> bool:
+        """Whether this was written before, under the same command id or by events of the same ids."""
+        return self.receipt is not None and self.receipt.repeated
+
+    def state(self, question: S) -> S:
+        """The state of one of the questions decided over, with the decision's own events in it.
+
+        Folded with their envelopes where its `evolve` asks for them; in `staged` ones, as yet, at position 0.
+        """
+        if not isinstance(question, State):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidDecision(
+                f"{question!r:.200} is no State.", 'Ask with one of the questions decided over, like Account("a-1").'
+            )
+        key = state_definition_of(type(question)).key(question)
+        if key not in self._states:
+            raise InvalidDecision(f"This decision was not over {question!r}.", "Ask the store: store.state(…).")
+        found = self._states[key]
+        if isinstance(found, Exception):
+            raise found
+        return cast(S, copy_state(found))
+
+    def __repr__(self) -> str:
+        return f"Decided({', '.join(map(repr, self._events)) or 'nothing'})"
+
+
+def states_after(base: Sequence[BaseState], new: Sequence[NewEvent], events: Sequence[Any]) -> list[State]:
+    """The states with a decision's own events folded into copies of them."""
+    plain = [private_copy(event_of(event)) for event in events]
+    states: list[State] = []
+    for each in base:
+        state, matches = copy_state(each.state), Matcher(each.clause.query).matches
+        evolve_all(state, [event for n, event in zip(new, plain, strict=True) if matches(n.type, n.tags)])
+        states.append(state)
+    return states
+
+
+def states_after_written(base: Sequence[BaseState], recorded: Sequence[Recorded[Any]]) -> list[State | Exception]:
+    """The same with the events as they were written, with envelopes; the error of a state whose `evolve` raises one."""
+    plain = [Recorded(each.stored, private_copy(each.event)) for each in recorded]
+    states: list[State | Exception] = []
+    for each in base:
+        state, query = copy_state(each.state), each.clause.query
+        try:
+            evolve_recorded(state, [event for event in plain if query.matches(event.type, event.tags)])
+        except Exception as error:  # noqa: BLE001 (the events are written: the error is raised where the state is asked for)
+            states.append(error)
+        else:
+            states.append(state)
+    return states

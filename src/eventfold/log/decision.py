@@ -1,0 +1,139 @@
+"""Calling a decision: the states among its arguments, and what it returned or recorded as events.
+
+Knows: what a decision may be given, and may give. Does not know: logs, conditions, retries.
+"""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, cast
+
+from eventfold.core.aggregate import Aggregate, record_jointly
+from eventfold.core.event import event_of, is_event_class
+from eventfold.core.state import State, copy_state, state_definition_of
+from eventfold.errors import InvalidDecision
+
+
+class DecisionCall:
+    """A decision with its arguments: `questions` are the states among them, in order.
+
+    Raises InvalidDecision where it is no function, or is given a class for a question.
+    """
+
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not callable(function):  # pyright: ignore[reportUnnecessaryComparison]
+            raise InvalidDecision(
+                f"{function!r} is no function.",
+                "Give the function and its arguments, store.decide(transfer, Account(…)), not what it returned.",
+            )
+        self.function = function
+        self._names, self._positional = tuple(kwargs), len(args)
+        self._given = [*args, *kwargs.values()]
+        self.questions = [state for each in self._given for state in _questions_in(function, each)]
+
+    @property
+    def name(self) -> str:
+        """The function, as it is told."""
+        return name_of(self.function)
+
+    def events(self, folded: Sequence[State]) -> list[Any]:
+        """What it decides over these states, which answer its questions in order and are left as they are.
+
+        Raises what the function raises, and InvalidDecision.
+        """
+        states = [copy_state(state) for state in folded]
+        recorded, answers = record_jointly(states), iter(states)
+        arguments = [_with_answers(each, answers) for each in self._given]
+        named = dict(zip(self._names, arguments[self._positional :], strict=True))
+        result = self.function(*arguments[: self._positional], **named)
+        return _decided_events(self.function, result, recorded, states)
+
+
+def _questions_in(function: Callable[..., Any], value: Any) -> Iterator[State]:
+    """The states of one argument, also those in lists, tuples and the values of dicts, in order."""
+    if isinstance(value, State):
+        yield value
+    elif type(value) in (list, tuple):
+        for each in value:
+            yield from _questions_in(function, each)
+    elif type(value) is dict:
+        for each in cast("dict[Any, Any]", value).values():
+            yield from _questions_in(function, each)
+    elif isinstance(value, type) and issubclass(value, State):
+        raise InvalidDecision(
+            f"{name_of(function)} was to decide over the class {value.__name__}, which asks nothing.",
+            f"Give a question, like {value.__name__}({', '.join(state_definition_of(value).question) and '…'}).",
+        )
+
+
+def _with_answers(value: Any, answers: Iterator[State]) -> Any:
+    """The argument with each state in it replaced by the next answer; the very same object where there is none."""
+    if isinstance(value, State):
+        return next(answers)
+    if type(value) in (list, tuple):
+        parts = [_with_answers(each, answers) for each in value]
+        return value if all(map(operator.is_, parts, value)) else type(value)(parts)
+    if type(value) is dict:
+        given = cast("dict[Any, Any]", value)
+        parts = [_with_answers(each, answers) for each in given.values()]
+        return given if all(map(operator.is_, parts, given.values())) else dict(zip(given, parts, strict=True))
+    return value
+
+
+def _decided_events(
+    function: Callable[..., Any], result: Any, recorded: list[Any], states: Sequence[State]
+) -> list[Any]:
+    """What was returned, or what the aggregates among the states have recorded; never one of them unnoticed."""
+    if result is None and any(isinstance(each, Aggregate) for each in states):
+        return recorded
+    events = events_of(function, result)
+    if recorded:
+        raise InvalidDecision(
+            f"{location_of(function)} returned a value, and its aggregates have recorded events.",
+            "Let them record everything and return nothing.",
+            recorded=len(recorded),
+        )
+    return events
+
+
+def events_of(function: Callable[..., Any], result: Any) -> list[Any]:
+    """What a decision returned, as a list of events. Raises InvalidDecision if it is anything else."""
+    if result is None:
+        raise InvalidDecision(
+            f"{location_of(function)} returned None.",
+            "Return the events, or an empty list where there is nothing to write.",
+        )
+    if hasattr(result, "__await__"):
+        if hasattr(result, "close"):
+            result.close()  # or Python would warn that it was never awaited
+        raise InvalidDecision(
+            f"{location_of(function)} is asynchronous, and a decision waits for nothing.",
+            "Make it a plain function; fetch what it needs beforehand and pass it as an argument.",
+        )
+    many = (
+        cast("Iterable[Any]", result) if isinstance(result, (list, tuple)) or hasattr(result, "__next__") else [result]
+    )
+    events = list(many)
+    for event in events:
+        inner = event_of(event)
+        if not is_event_class(type(cast(object, inner))):
+            raise InvalidDecision(
+                f"{location_of(function)} returned {inner!r}, which is no event.",
+                "Return an event, or a list of events (ef.Event, @ef.event or ef.Draft).",
+            )
+    return events
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """A function, as it is told."""
+    return getattr(function, "__qualname__", None) or repr(function)
+
+
+def location_of(function: Callable[..., Any]) -> str:
+    """A function and where it is written, for whoever must mend it."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if code is None:
+        return name_of(function)
+    return f"{name_of(function)} ({code.co_filename.rpartition('/')[2]}, line {code.co_firstlineno})"

@@ -1,0 +1,249 @@
+"""An engine around an engine: `Wrapping` forwards everything, and a subclass overrides what it changes.
+
+Knows: the port and its services. Does not know: any engine, what a subclass changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Sequence
+from types import CoroutineType
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+from eventfold.core.envelope import Receipt, Staged, StoredEvent
+from eventfold.core.query import Query
+from eventfold.core.snapshot import Snapshot
+from eventfold.ports.engine import Engine
+from eventfold.ports.inline import ExclusiveTransaction, InlineProjector, InlineRegistration
+from eventfold.ports.integrity import Problem, Progress
+from eventfold.ports.messages import AppendRequest, Capabilities, Head, Outcome, Page, Span, TagCount, TypeCount
+from eventfold.ports.services import (
+    InlineProjections,
+    Locks,
+    Lookups,
+    Maintenance,
+    Replication,
+    RestoreResult,
+    Services,
+    Snapshots,
+    Transactions,
+    UpgradeResult,
+)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Wrapping:
+    """Forwards each call to the engine `inner`, and has its services.
+
+    Override a method to change one call, or `call` to change every call that is a coroutine. `wrap_services` passes the
+    calls of the services through a function of the same kind.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.inner = engine
+        self.name: str = engine.name
+        self.capabilities: Capabilities = engine.capabilities
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.inner!r})"
+
+    @property
+    def services(self) -> Services:
+        """See Engine.services."""
+        return self.inner.services
+
+    @property
+    def store_id(self) -> str:
+        """See Engine.store_id."""
+        return self.inner.store_id
+
+    @property
+    def epoch(self) -> int:
+        """See Engine.epoch."""
+        return self.inner.epoch
+
+    @property
+    def default_target(self) -> str | None:
+        """See Engine.default_target."""
+        return self.inner.default_target
+
+    async def call(self, method: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **named: P.kwargs) -> T:
+        """Call a method of the engine within. Every forwarded coroutine passes through here."""
+        return await method(*args, **named)
+
+    def open(self) -> CoroutineType[Any, Any, None]:
+        """See Engine.open."""
+        return self.call(self.inner.open)
+
+    def close(self) -> CoroutineType[Any, Any, None]:
+        """See Engine.close."""
+        return self.call(self.inner.close)
+
+    def append_many(self, requests: Sequence[AppendRequest]) -> CoroutineType[Any, Any, list[Outcome]]:
+        """See Engine.append_many."""
+        return self.call(self.inner.append_many, requests)
+
+    def read(self, query: Query, span: Span) -> CoroutineType[Any, Any, Page]:
+        """See Engine.read."""
+        return self.call(self.inner.read, query, span)
+
+    def head(self) -> CoroutineType[Any, Any, Head]:
+        """See Engine.head."""
+        return self.call(self.inner.head)
+
+    def count(self, query: Query, after: int = 0, until: int | None = None) -> CoroutineType[Any, Any, int]:
+        """See Engine.count."""
+        return self.call(self.inner.count, query, after, until)
+
+    def position_at(self, time: int) -> CoroutineType[Any, Any, int]:
+        """See Engine.position_at."""
+        return self.call(self.inner.position_at, time)
+
+    def event_id(self, position: int) -> CoroutineType[Any, Any, bytes | None]:
+        """See Engine.event_id."""
+        return self.call(self.inner.event_id, position)
+
+    def boundary(self, position: int) -> CoroutineType[Any, Any, int]:
+        """See Engine.boundary."""
+        return self.call(self.inner.boundary, position)
+
+    def receipt_of(self, key: str) -> CoroutineType[Any, Any, Receipt | None]:
+        """See Engine.receipt_of."""
+        return self.call(self.inner.receipt_of, key)
+
+    def types(self) -> CoroutineType[Any, Any, list[TypeCount]]:
+        """See Engine.types."""
+        return self.call(self.inner.types)
+
+    def tags(self, prefix: str = "", limit: int = 1000, after: str = "") -> CoroutineType[Any, Any, list[TagCount]]:
+        """See Engine.tags."""
+        return self.call(self.inner.tags, prefix, limit, after)
+
+    def stats(self) -> CoroutineType[Any, Any, dict[str, Any]]:
+        """See Engine.stats."""
+        return self.call(self.inner.stats)
+
+    def watch(self, notify: Callable[[], None]) -> Callable[[], None]:
+        """See Engine.watch."""
+        return self.inner.watch(notify)
+
+
+class Caller(Protocol):
+    """Calls a method of a service, as `Wrapping.call` calls one of an engine."""
+
+    def __call__(
+        self, method: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **named: P.kwargs
+    ) -> CoroutineType[Any, Any, T]:
+        """Call it."""
+        ...
+
+
+def wrap_services(services: Services, call: Caller, call_locks: Caller | None = None) -> Services:
+    """Services whose coroutines pass through `call`; those of locks through `call_locks`, if it is given."""
+    given = services
+    return Services(
+        lookups=None if given.lookups is None else _Lookups(given.lookups, call),
+        snapshots=None if given.snapshots is None else _Snapshots(given.snapshots, call),
+        locks=None if given.locks is None else _Locks(given.locks, call_locks or call),
+        replication=None if given.replication is None else _Replication(given.replication, call),
+        inline=None if given.inline is None else _Inline(given.inline, call),
+        transactions=None if given.transactions is None else _Transactions(given.transactions, call),
+        maintenance=None if given.maintenance is None else _Maintenance(given.maintenance, call),
+        backup=given.backup,
+        blocking=given.blocking,
+        lend=given.lend,
+    )
+
+
+class _Lookups:
+    def __init__(self, inner: Lookups, call: Caller) -> None:
+        self._inner, self._call = inner, call
+
+    def position_of(self, id: bytes) -> CoroutineType[Any, Any, int | None]:
+        return self._call(self._inner.position_of, id)
+
+
+class _Snapshots:
+    def __init__(self, inner: Snapshots, call: Caller) -> None:
+        self._inner, self._call = inner, call
+
+    def get(self, key: str) -> CoroutineType[Any, Any, Snapshot | None]:
+        return self._call(self._inner.get, key)
+
+    def put(self, key: str, snapshot: Snapshot) -> CoroutineType[Any, Any, None]:
+        return self._call(self._inner.put, key, snapshot)
+
+    def delete_prefix(self, prefix: str = "") -> CoroutineType[Any, Any, int]:
+        return self._call(self._inner.delete_prefix, prefix)
+
+
+class _Locks:
+    def __init__(self, inner: Locks, call: Caller) -> None:
+        self._inner, self._call = inner, call
+
+    def try_acquire(self, name: str, owner: str) -> CoroutineType[Any, Any, str | None]:
+        return self._call(self._inner.try_acquire, name, owner)
+
+    def release(self, name: str) -> CoroutineType[Any, Any, None]:
+        return self._call(self._inner.release, name)
+
+
+class _Replication:
+    def __init__(self, inner: Replication, call: Caller) -> None:
+        self._inner, self._call = inner, call
+
+    def keys(self, after: str = "", limit: int = 1000) -> CoroutineType[Any, Any, list[tuple[str, int]]]:
+        return self._call(self._inner.keys, after, limit)
+
+    def import_events(
+        self, events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]] = ()
+    ) -> CoroutineType[Any, Any, None]:
+        return self._call(self._inner.import_events, events, keys)
+
+    def take_identity(self, store_id: str, epoch: int) -> CoroutineType[Any, Any, None]:
+        return self._call(self._inner.take_identity, store_id, epoch)
+
+
+class _Inline:
+    def __init__(self, inner: InlineProjections, call: Caller) -> None:
+        self._inner, self._call = inner, call
+
+    def set_projector(self, projector: InlineProjector) -> None:
+        self._inner.set_projector(projector)
+
+    def registrations(self) -> CoroutineType[Any, Any, list[InlineRegistration]]:
+        return self._call(self._inner.registrations)
+
+    def exclusive(self, work: Callable[[ExclusiveTransaction], Awaitable[None]]) -> CoroutineType[Any, Any, None]:
+        return self._call(self._inner.exclusive, work)
+
+
+class _Transactions:
+    def __init__(self, inner: Transactions, call: Caller) -> None:
+        self._inner, self._call = inner, call
+
+    def stage(self, connection: Any, requests: Sequence[AppendRequest]) -> CoroutineType[Any, Any, list[Staged]]:
+        return self._call(self._inner.stage, connection, requests)
+
+    def staged(
+        self, connection: Any, types: Sequence[str] | None = None, key: str | None = None
+    ) -> CoroutineType[Any, Any, list[tuple[StoredEvent, str | None]]]:
+        return self._call(self._inner.staged, connection, types, key)
+
+    def confirm(self, staged: Staged) -> CoroutineType[Any, Any, Receipt | None]:
+        return self._call(self._inner.confirm, staged)
+
+
+class _Maintenance:
+    def __init__(self, inner: Maintenance, call: Caller) -> None:
+        self._inner, self._call = inner, call
+
+    def check(self, progress: Progress = lambda _done, _all: None) -> Iterable[Problem] | AsyncIterable[Problem]:
+        return self._inner.check(progress)
+
+    def upgrade(self, copy: str | None = None, *, copies: bool = True) -> CoroutineType[Any, Any, UpgradeResult]:
+        return self._call(self._inner.upgrade, copy, copies=copies)
+
+    def restored(self) -> CoroutineType[Any, Any, RestoreResult]:
+        return self._call(self._inner.restored)

@@ -1,0 +1,119 @@
+"""What can be seen of processes and effects from outside: what waits and for what, what is stuck and why.
+
+Knows: timers and parked events; with the class, states. Does not know: terminals, who runs anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+
+from eventfold.concurrency import run
+from eventfold.core.envelope import from_micros
+from eventfold.core.json_values import decode
+from eventfold.core.state import state_definition_of as fold_of
+from eventfold.log.read import load
+from eventfold.processes.classes import Process
+from eventfold.processes.definition import key_text, process_definition
+from eventfold.processes.retries import first_parked_by_key, live_checkpoints
+from eventfold.processes.timers import TimerQueue
+from eventfold.projections.admin import ProjectionAdmin
+from eventfold.projections.failures import StopReason
+
+InstanceState = Literal["stuck", "waiting", "running", "finished"]
+ORDER: tuple[InstanceState, ...] = ("stuck", "waiting", "running", "finished")
+
+
+class Instance(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One instance of a process, or one key of an effect.
+
+    `stuck`: an event failed (`position`, `error`, after so many `attempts`) and `behind` later ones wait for it; it may
+    still be tried again. `waiting`: for a timer (`timer` its event's type), `due` an ISO time in UTC; `timers` so many.
+    """
+
+    process: str
+    key: str
+    state: InstanceState
+    timer: str = ""
+    due: str = ""
+    timers: int = 0
+    position: int = 0
+    error: str = ""
+    attempts: int = 0
+    behind: int = 0
+
+
+def names(admin: ProjectionAdmin) -> list[str]:
+    """Every process and effect that a store knows of, by name."""
+    found = {tag.tag.partition(":")[2] for tag in run(admin.log.engine.tags("$process:"))}
+    return sorted(found | {each.name for each in admin.catalog.target_at().records() if each.kind == "effects"})
+
+
+def stuck(admin: ProjectionAdmin, name: str) -> list[Instance]:
+    """What failed, by position: the event that each key waits for."""
+    target = admin.catalog.target_at()
+    if target.record(name) is None:
+        return []
+    stopped = [
+        Instance(name, "", "stuck", position=why.position, error=f"all of it: {why.error}", attempts=why.attempts)
+        for held in live_checkpoints(target, name)
+        if held.stopped
+        for why in [decode(held.stopped, StopReason)]
+    ]
+    entries = [entry for entry in admin.parked(name) if entry.state != "skipped"]
+    return stopped + [
+        Instance(
+            name,
+            entry.key,
+            "stuck",
+            position=entry.position,
+            error=entry.error,
+            attempts=entry.attempts,
+            behind=sum(entry.key == each.key for each in entries) - 1,
+        )
+        for entry in first_parked_by_key(entries)
+    ]
+
+
+def waiting(admin: ProjectionAdmin, name: str) -> list[Instance]:
+    """What waits for a timer, by when the next one is due."""
+    table = TimerQueue(name, admin.log)
+    run(table.catch_up())
+    first: dict[str, Instance] = {}
+    for each in table.waiting:
+        fact = each.fact
+        known = first.get(fact.key)
+        if known is None:
+            due = from_micros(fact.due).isoformat().replace("+00:00", "Z")
+            first[fact.key] = Instance(name, fact.key, "waiting", timer=fact.type, due=due, timers=1)
+        else:
+            first[fact.key] = msgspec.structs.replace(known, timers=known.timers + 1)
+    return list(first.values())
+
+
+def list_instances(admin: ProjectionAdmin, name: str) -> list[Instance]:
+    """What is stuck, then what waits."""
+    failed = stuck(admin, name)
+    keys = {each.key for each in failed}
+    return [*failed, *(each for each in waiting(admin, name) if each.key not in keys)]
+
+
+def list_all_instances(admin: ProjectionAdmin, cls: type[Process], questions: Iterable[Process]) -> list[Instance]:
+    """The same for one class, and besides what runs and what is finished among these instances."""
+    name = process_definition(cls).name
+    by_key = {each.key: each for each in list_instances(admin, name)}
+    for question in questions:
+        key = key_text(fold_of(cls).key(question)[1:])
+        known = by_key.get(key)
+        if known is not None and known.state == "stuck":
+            continue
+        if not run(admin.log.engine.count(question.query())):
+            continue
+        state, _ = run(load(admin.log, question))
+        if state.done():
+            by_key[key] = msgspec.structs.replace(known or Instance(name, key, "finished"), state="finished")
+        elif known is None:
+            by_key[key] = Instance(name, key, "running")
+    return sorted(by_key.values(), key=lambda each: ORDER.index(each.state))

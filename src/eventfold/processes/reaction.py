@@ -1,0 +1,251 @@
+"""One reaction: the state as it was right after the event, what the process asks for, each carried out once.
+
+Knows: the order of these steps, and the ids that make repeating them harmless. Does not know: threads, clocks, who
+repeats it and when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+import msgspec
+
+from eventfold.core.envelope import NewEvent
+from eventfold.core.event import Recorded, declaration_of, event_of, is_event_class
+from eventfold.core.state import copy_state
+from eventfold.errors import ProcessError, ProcessLoops
+from eventfold.log.append import encode, write
+from eventfold.log.context import Log, Options
+from eventfold.log.decide import decide, epoch_ended_error
+from eventfold.log.read import load_cached
+from eventfold.log.state_cache import StateCache
+from eventfold.ports.messages import AppendRequest
+from eventfold.processes.actions import Cancel, Decision, Timer, class_of, matches_refusal
+from eventfold.processes.classes import Process
+from eventfold.processes.definition import ProcessDefinition, key_text
+from eventfold.processes.timer_events import command_id, derived_id, new_event_of, timer_cancelled, timer_set
+
+Action = Any  # a Decision, a Timer, a Cancel, or an event
+MAX_ATTEMPTS = 10  # at a decision that meets conflicts
+MAX_ACTIONS = 50  # reactions for one checkpoint, to events that were read together: to repeat them is harmless
+
+
+class ProcessWorker:
+    """A process at work on a log: `await take(recorded)` for each event, in order, and again if in doubt."""
+
+    def __init__(self, plan: ProcessDefinition, log: Log, kept: int = 10_000) -> None:
+        self.plan = plan
+        # States up to the event in hand, which may lie behind the head: not to be mixed with those of decisions.
+        self._log = msgspec.structs.replace(log, cache=StateCache(kept))
+        self._deciding = log
+        self._epoch = -1  # in which the event in hand is in the log
+        self._unsure = 0  # how many events may have been read before this epoch was noticed
+
+    async def react(self, recorded: Recorded[Any], keys: Iterable[tuple[Any, ...]] | None = None) -> None:
+        """React to one event, for every instance it belongs to. Raises ProcessError, which names the place.
+
+        What it asks for is written only in the epoch in which the event is in the log: after a failover that lost the
+        event, nothing is written about it. Raises CursorMismatch where the event is lost already.
+        """
+        engine, stored = self._log.engine, recorded.stored
+        if (epoch := engine.epoch) != self._epoch:
+            self._epoch, self._unsure = epoch, MAX_ACTIONS  # that the next one is there says nothing of those behind it
+        if self._unsure:
+            if await engine.event_id(stored.position) != stored.id or engine.epoch != epoch:
+                raise epoch_ended_error(self._epoch, engine.epoch)
+            self._unsure -= 1
+        for key in self.plan.keys_of(recorded.event) if keys is None else keys:
+            await Reaction(self.plan, self._log, self._deciding, recorded, key, self._epoch).run()
+
+
+class Reaction:
+    """One reaction of one instance of a process to one event."""
+
+    def __init__(
+        self,
+        plan: ProcessDefinition,
+        log: Log,
+        deciding: Log,
+        recorded: Recorded[Any],
+        key: tuple[Any, ...],
+        epoch: int,
+    ) -> None:
+        self._plan, self._log, self._deciding, self._recorded = plan, log, deciding, recorded
+        self._epoch = epoch
+        self._key, self._text = key, key_text(key)
+        metadata = recorded.metadata
+        hops = metadata.get("hops")
+        self._hops = (hops if isinstance(hops, int) else 0) + 1
+        self._correlation = metadata.correlation_id or str(recorded.id)
+        self._cause = f"{recorded.id}/{declaration_of(class_of(recorded.event)).type}{_part(log, recorded)}"
+        self._metadata: dict[str, Any] = {
+            "causation_id": str(recorded.id),
+            "correlation_id": self._correlation,
+            "process": plan.name,
+            "hops": self._hops,
+        }
+
+    async def run(self) -> None:
+        """Ask the process what is to be done, and do it."""
+        question = self._plan.cls(*self._key)
+        state, position = await load_cached(self._log, question, self._recorded.position)
+        if self._log.engine.epoch == self._epoch:
+            self._log.cache.put((type(question), *self._key), state, position, self._epoch)
+        wishes = self._actions_for(copy_state(state))
+        if wishes and self._hops > self._plan.max_chain:
+            raise self._error(
+                ProcessLoops,
+                f"and its own commands have made it react {self._plan.max_chain} times in a row, no timer between them",
+                "End the loop there: ask for nothing where nothing is left to do. If it is none, raise max_chain=….",
+                0,
+                self._describe_action(wishes[0]),
+            )
+        facts: list[tuple[int, Action]] = []
+        for index, wish in enumerate(wishes):
+            if not isinstance(wish, Decision):
+                facts.append((index, wish))  # facts that follow each other are written together
+                continue
+            await self._record(facts)
+            facts = []
+            await self._decide(index, wish)
+        await self._record(facts)
+
+    def _actions_for(self, state: Process) -> list[Action]:
+        try:
+            asked = state.react(self._recorded.event)
+            wishes: list[Action] = []
+            if asked is not None:
+                several = isinstance(asked, list | tuple) or hasattr(asked, "__next__")
+                wishes = list(cast("Iterable[Action]", asked)) if several else [asked]
+        except Exception as error:
+            raise self._error(
+                ProcessError, f"raised {_describe_error(error)}", "Mend it, then retry the event."
+            ) from error
+        for index, wish in enumerate(wishes):
+            inner = event_of(wish)
+            if not isinstance(wish, Decision | Timer | Cancel) and not is_event_class(class_of(inner)):
+                raise self._error(
+                    ProcessError,
+                    f"asked for {wish!r}, which is none of these",
+                    "Return or yield decide(…), after(…), at(…), cancel(…) or an event.",
+                    index,
+                )
+        return wishes
+
+    async def _decide(self, index: int, wish: Decision) -> None:
+        options = Options(MAX_ATTEMPTS, self._id(index), tuple(self._metadata.items()), epoch=self._epoch)
+        try:
+            await decide(self._deciding, options, wish.function, wish.args, wish.kwargs)
+        except Exception as error:
+            for errors, then in wish.refusals:
+                if matches_refusal(errors, error):
+                    await self._write(index, self._handle_refusal(index, wish, then, error, options), wish.description)
+                    return
+            raise self._error(
+                ProcessError,
+                f"asked for {wish.description}, which failed: {_describe_error(error)}",
+                "Mend it and retry the event, or say .on_refusal(…) what this error means to the process.",
+                index,
+                wish.description,
+            ) from error
+
+    def _handle_refusal(
+        self, index: int, wish: Decision, then: Any, error: Exception, options: Options
+    ) -> tuple[NewEvent, ...]:
+        try:
+            event = then if is_event_class(class_of(then)) else then(error)
+            return encode(self._deciding, options, [event])
+        except Exception as failed:
+            raise self._error(
+                ProcessError,
+                f"asked for {wish.description}, which was refused ({_describe_error(error)}), "
+                f"and on_refusal failed: {_describe_error(failed)}",
+                "Give on_refusal an event, or a function of the error that returns one; then retry the event.",
+                index,
+                wish.description,
+            ) from failed
+
+    async def _record(self, facts: list[tuple[int, Action]]) -> None:
+        """Timers, cancellations and events of the process's own, in one append."""
+        if not facts:
+            return
+        stored, registry, name = self._recorded.stored, self._log.registry, self._plan.name
+        options = Options(metadata=tuple(self._metadata.items()))
+        new: list[NewEvent] = []
+        for index, wish in facts:
+            identity = derived_id(stored.time, name, self._cause, self._text, index)
+            try:
+                if isinstance(wish, Timer):
+                    timer = timer_set(registry, wish, name, self._text, stored, self._correlation, self._hops)
+                    new.append(new_event_of(timer, identity, self._metadata))
+                elif isinstance(wish, Cancel):
+                    end = timer_cancelled(registry, wish, name, self._text)
+                    new.append(new_event_of(end, identity, self._metadata))
+                else:
+                    (event,) = encode(self._log, options, [wish])
+                    new.append(msgspec.structs.replace(event, id=identity.bytes))
+            except Exception as error:
+                raise self._error(
+                    ProcessError,
+                    f"asked for {self._describe_action(wish)}, which cannot be recorded: {_describe_error(error)}",
+                    "Mend what it asks for, then retry the event.",
+                    index,
+                    self._describe_action(wish),
+                ) from error
+        await self._write(facts[0][0], tuple(new), self._describe_action(facts[0][1]))
+
+    async def _write(self, index: int, events: tuple[NewEvent, ...], told: str) -> None:
+        try:
+            await write(self._deciding, Options(), AppendRequest(events, (), self._id(index), self._epoch))
+        except Exception as error:
+            raise self._error(
+                ProcessError,
+                f"asked for {told}, which could not be written: {_describe_error(error)}",
+                "Retry the event when the store can be written to.",
+                index,
+                told,
+            ) from error
+
+    def _id(self, index: int) -> str:
+        trigger = derived_id(0, self._cause)
+        return command_id(self._plan.name, trigger, self._text, index)
+
+    def _describe_action(self, wish: Action) -> str:
+        if isinstance(wish, Decision):
+            return wish.description
+        if isinstance(wish, Timer):
+            return f"{'after' if wish.delay is not None else 'at'}({wish.event!r}, {wish.delay or wish.moment})"
+        if isinstance(wish, Cancel):
+            return f"cancel({getattr(wish.what, '__name__', None) or repr(wish.what)})"
+        return repr(wish)
+
+    def _error(
+        self, kind: type[ProcessError], what: str, remedy: str, index: int | None = None, command: str = ""
+    ) -> ProcessError:
+        recorded, plan = self._recorded, self._plan
+        which = "" if index is None else f", command {index}"
+        return kind(
+            f"{plan.location} reacted to event {recorded.position} ({recorded.type}) "
+            f"of {self._text or plan.name}{which} {what}.",
+            remedy,
+            process=plan.name,
+            key=self._text,
+            position=recorded.position,
+            command=command,
+            index=index,
+        )
+
+
+def _part(log: Log, recorded: Recorded[Any]) -> str:
+    """Which part of a stored event this is, where an upcaster splits it into several of one class; else nothing."""
+    kind, stored = class_of(recorded.event), recorded.stored
+    if stored.type == declaration_of(kind).type and stored.version == declaration_of(kind).version:
+        return ""
+    parts = [part for part in log.registry.decode(stored) if type(part) is kind]
+    at = parts.index(recorded.event) if recorded.event in parts else 0
+    return f"/{at}" if at else ""
+
+
+def _describe_error(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".rstrip(". ")

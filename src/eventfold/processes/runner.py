@@ -1,0 +1,218 @@
+"""Running what can be run in this process's threads: read models, reactions, due timers, retries.
+
+Knows: threads, the wall clock, the read side's runner. Does not know: what a reaction is, how a timer fires.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from types import TracebackType
+from typing import Any
+
+from eventfold.concurrency import CommitSignal, in_thread, run
+from eventfold.errors import (
+    EventfoldError,
+    ProcessError,
+    StoreClosed,
+    StoreUnavailable,
+    TargetUnavailable,
+)
+from eventfold.processes.effects import Effect
+from eventfold.processes.retries import RetryScheduler
+from eventfold.processes.timers import TimerQueue
+from eventfold.processes.work import Work, name_of, partition_work, policy_of, register_all
+from eventfold.projections.admin import ProjectionAdmin
+from eventfold.projections.catch_up import CATCH_UP_TIMEOUT_S
+from eventfold.projections.runner import Runner
+
+LOOK_EVERY_S = 1.0  # seconds: how often the clock, which may have been set, and what was parked are looked at
+GATHER_S = 0.005  # seconds to wait after a ring, so that what comes together is looked at together
+BACK_OFF_S = (0.05, 5.0)  # seconds after the store was away: the first pause, and the longest
+Clock = Callable[[], int]
+
+
+def wall_clock() -> int:
+    """µs since 1970 UTC."""
+    return time.time_ns() // 1000
+
+
+class ProcessRunner:
+    """What is run: `with store.run(CarrierMonth, Payment): …`, or `stop()` it yourself.
+
+    `failed` holds what ended a part of it for good, by name (code that changed, a cursor of another store); `trouble`
+    what is being tried again just now (a database away). What handlers failed at is in the status of each; instances
+    that are stuck, and effects that were not delivered, end nothing: see `eventfold processes`.
+    """
+
+    def __init__(self, admin: ProjectionAdmin, work: Sequence[Work], clock: Clock = wall_clock) -> None:
+        kept, reacting = partition_work(work)
+        subscriptions = register_all(admin, reacting)
+        self._failed: dict[str, EventfoldError] = {}
+        self._trouble: dict[str, EventfoldError] = {}
+        self._tables = [TimerQueue(name_of(each), admin.log) for each in reacting if not isinstance(each, Effect)]
+        self._retrying = RetryScheduler(
+            admin.catalog.target_at(), {name_of(each): policy_of(each) for each in reacting}
+        )
+        self._clock = clock
+        self._stop = threading.Event()
+        self._bell = CommitSignal(admin.log.engine.watch)
+        self._reactions: Runner = admin.run(*kept, *subscriptions)
+        self._keeper = threading.Thread(target=self._keep, name="eventfold-timers", daemon=True)
+        if reacting:
+            self._keeper.start()
+
+    @property
+    def failed(self) -> dict[str, EventfoldError]:
+        """What has ended for good, by name, with the reason."""
+        return self._reactions.failed | self._failed
+
+    @property
+    def trouble(self) -> dict[str, EventfoldError]:
+        """What is being tried again just now, by name, with the reason."""
+        return self._reactions.trouble | self._trouble
+
+    @property
+    def running(self) -> bool:
+        """Whether any of its threads lives."""
+        return self._keeper.is_alive() or self._reactions.running
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Until it was stopped, or everything failed; False if `timeout` (seconds) came first."""
+        return self._reactions.wait(timeout)
+
+    def stop(self) -> None:
+        """Finish what is in hand, keep how far it came, give the leases back. Stopping twice is harmless."""
+        self._stop.set()
+        self._bell.close()
+        self._reactions.stop()
+        if self._keeper.is_alive() and self._keeper is not threading.current_thread():
+            self._keeper.join()
+
+    def __enter__(self) -> ProcessRunner:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _keep(self) -> None:
+        pause, looked = BACK_OFF_S[0], 0.0
+        while not self._stop.is_set():
+            self._bell.clear()
+            try:
+                for table in self._tables:
+                    run(table.fire(self._clock()))
+                if time.monotonic() - looked >= LOOK_EVERY_S:
+                    self._retrying.tick(time.monotonic())
+                    looked = time.monotonic()
+                self._trouble.pop("timers", None)
+                pause = BACK_OFF_S[0]
+            except StoreClosed:
+                return
+            except (StoreUnavailable, TargetUnavailable) as error:
+                self._trouble["timers"] = error
+                self._stop.wait(pause)
+                pause = min(pause * 2, BACK_OFF_S[1])
+                continue
+            except EventfoldError as error:
+                self._end_with(error)
+                return
+            except BaseException as error:  # noqa: BLE001 (of the clock that was given, say: the thread would end without a word)
+                found = ProcessError(
+                    f"The thread that fires timers was ended by {error!r}.",
+                    "Correct the clock given to run(clock=…), the only code of yours called there, and start again.",
+                    process="timers",
+                )
+                found.__cause__ = error
+                self._end_with(found)
+                return
+            if self._bell.wait(self._until_due()):
+                self._stop.wait(GATHER_S)
+
+    def _end_with(self, error: EventfoldError) -> None:
+        self._failed["timers"] = error
+        self._reactions.stop()  # a process without its timers would be half alive, and nothing would show it
+
+    def _until_due(self) -> float:
+        """Seconds until there is something to do: never long, since the clock may be set and another store's too."""
+        dues = [due for table in self._tables if (due := table.next_due()) is not None]
+        if not dues:
+            return LOOK_EVERY_S
+        return min(LOOK_EVERY_S, max(GATHER_S, (min(dues) - self._clock()) / 1e6))
+
+
+class AsyncProcessRunner:
+    """The twin of `Running`: `async with store.run(Payment) as running: …`, or `running = await store.run(Payment)`."""
+
+    def __init__(
+        self, admin: Callable[[], Awaitable[ProjectionAdmin]], work: Sequence[Work], clock: Clock = wall_clock
+    ) -> None:
+        self._admin, self._work, self._clock = admin, work, clock
+        self._running: ProcessRunner | None = None
+
+    async def start(self) -> AsyncProcessRunner:
+        """Start now; `async with` and `await` do it by themselves. Raises what Store.run raises."""
+        if self._running is None:
+            self._running = await in_thread(ProcessRunner, await self._admin(), self._work, self._clock)
+        return self
+
+    async def stop(self) -> None:
+        """See Running.stop."""
+        if self._running is not None:
+            await in_thread(self._running.stop)
+
+    async def wait(self, timeout: float | None = None) -> bool:
+        """See Running.wait."""
+        await self.start()
+        assert self._running is not None
+        return await in_thread(self._running.wait, timeout)
+
+    def __await__(self) -> Generator[Any, None, AsyncProcessRunner]:
+        return self.start().__await__()
+
+    async def __aenter__(self) -> ProcessRunner:
+        await self.start()
+        assert self._running is not None
+        return self._running
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.stop()
+
+
+def run_until_idle(
+    admin: ProjectionAdmin, work: Sequence[Work], clock: Clock = wall_clock, timeout: float = CATCH_UP_TIMEOUT_S
+) -> None:
+    """Do in the calling thread all there is to do now, what is due by `clock` included, until nothing more comes of it.
+
+    What waits to be tried again is tried once, without waiting. Raises ProcessError if something did not get through,
+    ProjectionBehind if a runner elsewhere holds it for longer than `timeout` seconds.
+    """
+    kept, reacting = partition_work(work)
+    subscriptions = register_all(admin, reacting)
+    target = admin.catalog.target_at()
+    tables = [TimerQueue(name_of(each), admin.log) for each in reacting if not isinstance(each, Effect)]
+    retrying = RetryScheduler(target, {name_of(each): policy_of(each) for each in reacting})
+    retrying.tick_all()
+    head = -1
+    while True:
+        admin.project(*kept, *subscriptions, timeout=timeout)
+        for table in tables:
+            run(table.fire(clock()))
+        now = run(admin.log.engine.head()).position
+        if now == head:
+            break
+        head = now
+    for each in reacting:
+        stuck = [entry for entry in admin.parked(name_of(each)) if entry.state == "parked"]
+        if stuck:
+            raise ProcessError(
+                f"{name_of(each)} did not get through event {stuck[0].position} ({stuck[0].type}) of {stuck[0].key}: "
+                f"{stuck[0].error}",
+                "Fix it and run again, or see eventfold processes.",
+                process=name_of(each),
+                key=stuck[0].key,
+                position=stuck[0].position,
+            )

@@ -1,0 +1,138 @@
+"""Timers as facts in the log: set, cancelled, and the event by which one fires; and one query that finds them.
+
+    $timer-set         tagged $process:NAME   its id is the timer's id
+    $timer-cancelled   tagged $process:NAME   ends the timers set before it
+    the user's event   tagged $fired:NAME     its id is derived from the timer's
+
+Knows: the envelope. Does not know: when anything is due.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from hashlib import sha256
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from eventfold.core.codec import encode_metadata
+from eventfold.core.envelope import NewEvent, StoredEvent, from_micros, to_micros
+from eventfold.core.event import Event, declaration_of, stored_names_of
+from eventfold.core.json_values import decoder_of
+from eventfold.core.query import Item, Query
+from eventfold.core.registry import Registry
+from eventfold.errors import InvalidProcess
+from eventfold.processes.actions import Cancel, Timer, class_of
+
+
+def derived_id(time: int, *parts: object) -> UUID:
+    """An id made from its parts: a UUIDv8 that begins, as ids in a log do, with a time (µs since 1970 UTC)."""
+    digest = sha256("\x1f".join(map(str, parts)).encode("utf-8", "surrogatepass")).digest()
+    millis = max(0, min(time // 1000, 2**48 - 1))
+    return UUID(
+        bytes=millis.to_bytes(6) + bytes((0x80 | digest[0] & 0x0F, digest[1], 0x80 | digest[2] & 0x3F)) + digest[3:10]
+    )
+
+
+def command_id(process: str, trigger: UUID, key: str, index: int) -> str:
+    """The request key of what a process asks for, as number `index`, about one event, for one instance."""
+    return f"{process}:{derived_id(0, process, trigger, key, index).hex}"
+
+
+ANY = msgspec.Raw(b"null")
+SET, CANCELLED = "$timer-set", "$timer-cancelled"
+
+
+class TimerSet(Event, type="$timer-set"):
+    """A timer: from `due` (µs since 1970 UTC) the event `type` with this `data` and these `tags` is to be recorded.
+
+    `hops` says how many reactions caused each other up to here, where no time passes by this timer.
+    """
+
+    process: str
+    key: str
+    due: int
+    type: str
+    version: int
+    data: msgspec.Raw
+    tags: tuple[str, ...]
+    correlation: str | None = None
+    hops: int = 0
+
+
+class TimerCancelled(Event, type="$timer-cancelled"):
+    """The end of an instance's timers set before it: of all, of some `types`, of those with exactly this `data`."""
+
+    process: str
+    key: str
+    types: tuple[str, ...] | None = None
+    data: msgspec.Raw = ANY
+
+
+_encode = msgspec.json.encode
+read_set = decoder_of(TimerSet).decode
+read_cancelled = decoder_of(TimerCancelled).decode
+
+
+def timer_query(process: str) -> Query:
+    """Every fact about a process's timers."""
+    return Query((Item((SET, CANCELLED), (f"$process:{process}",)), Item((), (f"$fired:{process}",))))
+
+
+def timer_end_query(process: str) -> Query:
+    """What ends timers: cancellations, and timers that fired. Nothing of it may come between looking and firing."""
+    return Query((Item((CANCELLED,), (f"$process:{process}",)), Item((), (f"$fired:{process}",))))
+
+
+def timer_set(
+    registry: Registry, wish: Timer, process: str, key: str, cause: StoredEvent, correlation: str, hops: int
+) -> TimerSet:
+    """The fact that a timer was set. Raises InvalidEvent if its event could not be stored, InvalidProcess."""
+    inner = registry.encode(wish.event)
+    try:
+        due = from_micros(cause.time) + wish.delay if wish.delay is not None else wish.moment
+    except OverflowError:
+        due = None
+    if due is None:
+        raise InvalidProcess(
+            f"The process {process} asked for {wish.event!r} after {wish.delay}, which is no date any more.",
+            "Ask for an earlier one.",
+        )
+    passes = due - from_micros(cause.time) >= timedelta(seconds=1)
+    data, hops = msgspec.Raw(inner.data), 0 if passes else hops
+    return TimerSet(process, key, to_micros(due), inner.type, inner.version, data, inner.tags, correlation, hops)
+
+
+def timer_cancelled(registry: Registry, wish: Cancel, process: str, key: str) -> TimerCancelled:
+    """The fact that timers were cancelled."""
+    if wish.what is None:
+        return TimerCancelled(process, key)
+    if isinstance(wish.what, type):
+        return TimerCancelled(process, key, stored_names_of(wish.what))
+    kind = declaration_of(class_of(wish.what)).names
+    return TimerCancelled(process, key, kind, msgspec.Raw(registry.encode(wish.what).data))
+
+
+def new_event_of(fact: TimerSet | TimerCancelled, identity: UUID, metadata: dict[str, Any]) -> NewEvent:
+    """A fact as it is written."""
+    kind = SET if isinstance(fact, TimerSet) else CANCELLED
+    tags = (f"$process:{fact.process}",)
+    return NewEvent(identity.bytes, kind, 1, _encode(fact), tags, None, encode_metadata(metadata))
+
+
+def fired_id(timer: UUID, due: int) -> UUID:
+    """The id of the event by which a timer fires: the same, whoever fires it, and however often."""
+    return derived_id(due, "fired", timer)
+
+
+def fired_event(timer: UUID, fact: TimerSet) -> NewEvent:
+    """The event by which a timer fires, as it is written, byte for byte the same whoever writes it.
+
+    It occurred when it was due; that it was recorded later is the log's to say.
+    """
+    tags = tuple(sorted({*fact.tags, f"$fired:{fact.process}"}))
+    facts = {"causation_id": str(timer), "correlation_id": fact.correlation, "process": fact.process}
+    metadata = encode_metadata(facts | {"hops": fact.hops or None})
+    identity = fired_id(timer, fact.due).bytes
+    return NewEvent(identity, fact.type, fact.version, bytes(fact.data), tags, fact.due, metadata)

@@ -1,0 +1,223 @@
+"""Timers that have not fired yet, kept up to date from the log; and firing those that are due, once.
+
+Only the facts about timers are asked for, never the whole log, and each of them once. Knows: the order of these
+steps. Does not know: clocks (it is told the time), threads, who else is doing the same at the same time.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Sequence
+from uuid import UUID
+
+import msgspec
+
+from eventfold.core.envelope import Receipt, StoredEvent
+from eventfold.core.json_values import decoder_of
+from eventfold.core.query import ConditionClause
+from eventfold.core.snapshot import Snapshot
+from eventfold.errors import AppendConflict, AppendUnconfirmed, EventIdReused
+from eventfold.log.append import submit
+from eventfold.log.context import Log
+from eventfold.ports.messages import AppendRequest, Outcome, Span
+from eventfold.processes.timer_events import (
+    ANY,
+    CANCELLED,
+    SET,
+    TimerCancelled,
+    TimerSet,
+    fired_event,
+    fired_id,
+    read_cancelled,
+    read_set,
+    timer_end_query,
+    timer_query,
+)
+
+PAGE = 1_000
+BATCH = 500  # timers fired in one append
+MAX_SNAPSHOT_BYTES = 4_000_000  # bytes of events in one append
+MAX_ROUNDS = 100  # rivals we give way to before we come again later
+SNAPSHOT_EVERY_EVENTS = (
+    5_000  # facts after which what waits is kept as a snapshot, so that a restart need not read them again
+)
+FINGERPRINT = "timers-1"  # of the snapshot's form
+
+
+class PendingTimer(msgspec.Struct, frozen=True):
+    """A timer that has not fired: its id, what was set, and where in the log."""
+
+    id: UUID
+    fact: TimerSet
+    position: int
+
+    @property
+    def fired_id(self) -> UUID:
+        """The id of the event by which it will fire."""
+        return fired_id(self.id, self.fact.due)
+
+
+_unpack = decoder_of(list[PendingTimer]).decode
+
+
+class TimerQueue:
+    """The timers of one process. `await look()` to hear what is new, `await fire(now)` to fire what is due."""
+
+    def __init__(self, process: str, log: Log) -> None:
+        self.process, self._log = process, log
+        self._forget()
+
+    def _forget(self) -> None:
+        self.position = 0  # every fact about timers up to here is in
+        self._epoch = self._log.engine.epoch  # in which they were read
+        self._waiting: dict[UUID, PendingTimer] = {}
+        self._by_instance: dict[str, set[UUID]] = {}
+        self._by_fired: dict[bytes, UUID] = {}
+        self._heap: list[tuple[int, int, UUID]] = []  # due, position, id; those that are gone are dropped when met
+        self._unkept = 0  # facts taken in since the snapshot
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def waiting(self) -> list[PendingTimer]:
+        """The timers that have not fired, by when they are due."""
+        return sorted(self._waiting.values(), key=lambda each: (each.fact.due, each.position))
+
+    def next_due(self) -> int | None:
+        """When the next one is due, in µs since 1970 UTC; None where none is waiting."""
+        while self._heap and self._heap[0][2] not in self._waiting:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    async def catch_up(self) -> None:
+        """Take in what was recorded about timers since the last look."""
+        while True:
+            if self._log.engine.epoch != self._epoch:  # history may be lost: what was known is worth nothing
+                self._forget()
+            if self.position == 0:
+                await self._restore()
+            page = await self._log.engine.read(timer_query(self.process), Span(after=self.position, limit=PAGE))
+            if self._log.engine.epoch != self._epoch:
+                continue
+            if page.scanned < self.position:
+                self._forget()
+                continue
+            self._apply(page.events)
+            self.position = page.scanned
+            self._unkept += len(page.events)
+            if not page.more:
+                break
+        if self._unkept >= max(SNAPSHOT_EVERY_EVENTS, len(self._waiting)):
+            await self._save_snapshot()
+
+    async def fire(self, now: int) -> int:
+        """Fire what is due at `now` (µs since 1970 UTC), in the order in which it was due; returns how many did.
+
+        Each fires once: its event's id is derived from the timer's, and is written under the condition that no timer
+        of the process was cancelled or has fired since we looked. Raises what an append raises.
+        """
+        count = 0
+        for _ in range(MAX_ROUNDS):
+            await self.catch_up()
+            batch = self._due(now)
+            while batch:
+                outcome = await self._write(batch)
+                if isinstance(outcome, Receipt):
+                    self._settle(batch)
+                    count += 0 if outcome.repeated else len(batch)
+                    batch = self._due(now)
+                    # What we wrote ourselves is no reason to look again: nothing else stands between.
+                    if outcome.first == self.position + 1:
+                        self.position = outcome.last
+                        continue
+                elif not isinstance(outcome, AppendConflict | AppendUnconfirmed | EventIdReused):
+                    raise outcome
+                break
+            if not batch:
+                return count
+        return count
+
+    async def _write(self, batch: Sequence[PendingTimer]) -> Outcome:
+        events = tuple([fired_event(each.id, each.fact) for each in batch])
+        condition = (ConditionClause(timer_end_query(self.process), self.position),)
+        return await submit(self._log.appender, AppendRequest(events, condition, epoch=self._epoch))
+
+    def _due(self, now: int) -> list[PendingTimer]:
+        """The next batch: it stays on the heap until it is settled."""
+        batch: list[PendingTimer] = []
+        held: list[tuple[int, int, UUID]] = []
+        size = 0
+        while (due := self.next_due()) is not None and due <= now and len(batch) < BATCH and size < MAX_SNAPSHOT_BYTES:
+            entry = heapq.heappop(self._heap)
+            held.append(entry)
+            waiting = self._waiting[entry[2]]
+            batch.append(waiting)
+            size += len(bytes(waiting.fact.data))
+        for entry in held:
+            heapq.heappush(self._heap, entry)
+        return batch
+
+    # Snapshots: what waits, as far as it was read; dropping them changes nothing but time
+
+    async def _restore(self) -> None:
+        snapshots = self._log.engine.services.snapshots
+        kept = None if snapshots is None else await snapshots.get(f"$timers:{self.process}")
+        if kept is None or kept.fingerprint != FINGERPRINT:
+            return
+        if await self._log.engine.event_id(kept.position) != kept.event_id:
+            return  # of another history: everything is read again
+        try:
+            found = _unpack(kept.state)
+        except ValueError:  # msgspec's errors are ValueErrors
+            return
+        for waiting in found:
+            self._set(waiting)
+        self.position = kept.position
+
+    async def _save_snapshot(self) -> None:
+        snapshots = self._log.engine.services.snapshots
+        identity = await self._log.engine.event_id(self.position)
+        if snapshots is None or identity is None or self._log.engine.epoch != self._epoch:
+            return
+        snapshot = Snapshot(FINGERPRINT, self.position, identity, msgspec.json.encode(list(self._waiting.values())))
+        await snapshots.put(f"$timers:{self.process}", snapshot)
+        self._unkept = 0
+
+    # Facts
+
+    def _apply(self, events: Iterable[StoredEvent]) -> None:
+        for stored in events:
+            if stored.type == SET:
+                self._set(PendingTimer(UUID(bytes=stored.id), read_set(stored.data), stored.position))
+            elif stored.type == CANCELLED:
+                self._cancel(read_cancelled(stored.data))
+            elif (timer := self._by_fired.get(stored.id)) is not None:
+                self._remove(timer)
+
+    def _set(self, waiting: PendingTimer) -> None:
+        self._waiting[waiting.id] = waiting
+        self._by_instance.setdefault(waiting.fact.key, set()).add(waiting.id)
+        self._by_fired[waiting.fired_id.bytes] = waiting.id
+        heapq.heappush(self._heap, (waiting.fact.due, waiting.position, waiting.id))
+
+    def _cancel(self, fact: TimerCancelled) -> None:
+        for timer in tuple(self._by_instance.get(fact.key, ())):
+            found = self._waiting[timer].fact
+            same_type = fact.types is None or found.type in fact.types
+            if same_type and bytes(fact.data) in (bytes(ANY), bytes(found.data)):
+                self._remove(timer)
+
+    def _settle(self, batch: Iterable[PendingTimer]) -> None:
+        for each in batch:
+            self._remove(each.id)
+
+    def _remove(self, timer: UUID) -> None:
+        gone = self._waiting.pop(timer, None)
+        if gone is None:
+            return
+        self._by_fired.pop(gone.fired_id.bytes, None)
+        others = self._by_instance[gone.fact.key]
+        others.discard(timer)
+        if not others:
+            del self._by_instance[gone.fact.key]

@@ -1,0 +1,121 @@
+"""Catching up in the calling thread: one partition to a position, and the errors where it does not come that far.
+
+Knows: leases of other runners, how long to wait for them. Does not know: which partitions there are, who asks.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from eventfold.concurrency import run, start_in_thread
+from eventfold.errors import ProjectionBehind
+from eventfold.log.context import Log
+from eventfold.ports.target import Checkpoint, PartitionKey, Target
+from eventfold.projections.definition import ProjectionDefinition
+from eventfold.projections.failures import paused_error, stopped_error
+from eventfold.projections.generations import require_checkpoint, require_record
+from eventfold.projections.leases import LeaseHeartbeat, is_dead_holder, new_holder_id
+from eventfold.projections.partition_lease import WorkerContext
+from eventfold.projections.status import status_of
+from eventfold.projections.verify import Progress
+from eventfold.projections.worker import PartitionWorker, StepResult
+
+CATCH_UP_TIMEOUT_S = 30.0  # seconds to wait for a runner elsewhere that holds the lease
+
+
+def worker_context(log: Log, target: Target, lease: float) -> WorkerContext:
+    """What workers of this process work with."""
+    # Signal handlers run in the main thread only: what is no Exception in another one was raised by the user's code.
+    catches = Exception if threading.current_thread() is threading.main_thread() else BaseException
+    return WorkerContext(
+        log, target, time.perf_counter, is_dead_holder, lease, start_in_thread=start_in_thread, catches=catches
+    )
+
+
+def catch_up(
+    worker: PartitionWorker,
+    patience: float,
+    progress: Callable[[int], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> StepResult | None:
+    """Work until there is nothing to do, in the calling thread; returns the last result, None where `stop` ended it.
+
+    Calls `progress` with the position after each step. Waits up to `patience` seconds for a lease that another runner
+    holds. The lease is released at the end.
+    """
+    waited, heart = 0.0, LeaseHeartbeat(worker.context.target, worker.context.lease)
+    try:
+        while not stop():
+            with heart.during(worker.lease):
+                state = run(worker.step())
+            if progress is not None and worker.lease.checkpoint is not None:
+                progress(worker.lease.checkpoint.position)
+            if state is StepResult.LEASE_HELD_ELSEWHERE and waited < patience:
+                time.sleep(0.01)
+                waited += 0.01
+            elif state is not StepResult.PROGRESSED:
+                return state
+        return None
+    finally:
+        heart.stop()
+        worker.release()
+
+
+def catch_up_partition(
+    log: Log,
+    definition: ProjectionDefinition,
+    target: Target,
+    place: PartitionKey,
+    head: int,
+    *,
+    lease: float,
+    timeout: float,
+    progress: Progress | None = None,
+) -> None:
+    """Bring a partition up to the position `head`, or wait `timeout` seconds for the runner that holds it.
+
+    Raises ProjectionStopped, ProjectionBehind.
+    """
+    worker = PartitionWorker(definition, worker_context(log, target, lease), place, new_holder_id())
+    ends = time.monotonic() + timeout
+
+    def tell(position: int) -> None:
+        if progress is not None:
+            progress(position, head)
+
+    while catch_up(worker, 0.02, tell) is StepResult.LEASE_HELD_ELSEWHERE:
+        checkpoint = require_checkpoint(target, place)
+        if checkpoint.position >= head and not target.delivery_lag(place.name, place.generation):
+            return  # its runner has done it
+        if checkpoint.stopped:
+            raise stopped_error(place.name, checkpoint)
+        if time.monotonic() > ends:
+            raise behind_error(log, target, place.name, checkpoint, head, timeout)
+    refuse_stopped(target, place)
+
+
+def refuse_stopped(target: Target, place: PartitionKey) -> None:
+    """Raises ProjectionStopped where a partition stopped at an event or its projection is paused."""
+    checkpoint = require_checkpoint(target, place)
+    if checkpoint.stopped:
+        raise stopped_error(place.name, checkpoint)
+    record = require_record(target, place.name)
+    if record.paused:
+        raise paused_error(place.name, record.paused)
+
+
+def behind_error(
+    log: Log, target: Target, name: str, checkpoint: Checkpoint, wanted: int, timeout: float
+) -> ProjectionBehind:
+    """The error for a projection that did not come to a position in time, with the reason."""
+    record = target.record(name)
+    sentence = run(status_of(log, target, record, target.now())).sentence if record is not None else ""
+    return ProjectionBehind(
+        f"{name} has come to position {checkpoint.position} and not to {wanted} within {timeout:g} s. {sentence}",
+        "Allow more time (timeout=…), or see eventfold projections status.",
+        projection=name,
+        position=checkpoint.position,
+        wanted=wanted,
+    )

@@ -1,0 +1,284 @@
+"""Rows compared: two generations with each other, and the rows that readers see with rows folded again from the log.
+
+Knows: generations, workers, how to fold into a generation that is dropped afterwards. Does not know: terminals, SQL.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from eventfold.concurrency import run
+from eventfold.core.table import Table, generation_table
+from eventfold.core.tally import MODULUS
+from eventfold.core.value_order import canonical
+from eventfold.errors import ProjectionError
+from eventfold.log.context import Log
+from eventfold.log.cursors import cursor_at
+from eventfold.ports.target import (
+    Checkpoint,
+    ParkedEvent,
+    PartitionKey,
+    ProjectionRecord,
+    Target,
+)
+from eventfold.projections.catch_up import catch_up, worker_context
+from eventfold.projections.definition import ProjectionDefinition
+from eventfold.projections.failures import marks_of, stopped_error
+from eventfold.projections.generations import require_record, tables_of
+from eventfold.projections.leases import new_holder_id
+from eventfold.projections.worker import PartitionWorker
+
+ROUNDS = 5  # times the scratch rows follow live rows that advance while they are compared
+HELD_TIMEOUT_S = 30.0
+SHOWN = 20  # differences that a comparison keeps; it counts all of them
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """A row that is not the same in two generations: as tuples, None where there is none."""
+
+    table: str
+    key: tuple[Any, ...]
+    before: tuple[Any, ...] | None
+    after: tuple[Any, ...] | None
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """Two generations side by side: where they stand, how many rows, digests of them, the first differences."""
+
+    name: str
+    generations: tuple[int, int]
+    positions: tuple[int, int]
+    rows: tuple[int, int]
+    digests: tuple[str, str]
+    different: int
+    differences: tuple[Difference, ...]
+
+    @property
+    def equal(self) -> bool:
+        """Whether every row is the same."""
+        return self.different == 0
+
+
+def compare(definition: ProjectionDefinition, target: Target, generations: tuple[int, int]) -> Comparison:
+    """Compare two generations, row by row."""
+    counts, sums, different = [0, 0], [0, 0], 0
+    differences: list[Difference] = []
+    for difference in _pairs(definition, target, generations):
+        for side, row in enumerate((difference.before, difference.after)):
+            if row is not None:
+                counts[side] += 1
+                sums[side] = (sums[side] + _row_hash(row)) % MODULUS
+        if difference.before != difference.after:
+            different += 1
+            if len(differences) < SHOWN:
+                differences.append(difference)
+    a, b = (min(c.position for c in target.checkpoints(definition.name, generation)) for generation in generations)
+    return Comparison(
+        definition.name,
+        generations,
+        (a, b),
+        (counts[0], counts[1]),
+        (f"{sums[0]:032x}", f"{sums[1]:032x}"),
+        different,
+        tuple(differences),
+    )
+
+
+def _row_hash(row: tuple[Any, ...]) -> int:
+    """The same for rows whose values are equal, however they are written."""
+    return int.from_bytes(blake2b(repr(tuple(map(canonical, row))).encode(), digest_size=16).digest())
+
+
+def _pairs(definition: ProjectionDefinition, target: Target, generations: tuple[int, int]) -> Iterator[Difference]:
+    if definition.rows is not None:
+        table = definition.rows.table
+        yield from _merge_rows(
+            table, *(_rows_in_order(target, generation_table(table, generation)) for generation in generations)
+        )
+        return
+    for name in definition.tables:
+        before, after = (Counter(target.dump(name, generation)) for generation in generations)
+        for row in {**before, **after}:
+            for number in range(max(before[row], after[row])):
+                yield Difference(name, row, row if number < before[row] else None, row if number < after[row] else None)
+
+
+def _rows_in_order(target: Target, table: Table) -> Iterator[tuple[Any, ...]]:
+    for page in target.scan(table):
+        yield from page
+
+
+def _merge_rows(
+    table: Table, before: Iterator[tuple[Any, ...]], after: Iterator[tuple[Any, ...]]
+) -> Iterator[Difference]:
+    """Two runs of rows in the order of their keys, side by side.
+
+    The order is the database's, so what comes up on one side only is remembered until the other side has it or ends.
+    """
+    size = len(table.key)
+    waiting: tuple[dict[Any, Any], dict[Any, Any]] = ({}, {})
+    while True:
+        rows = (next(before, None), next(after, None))
+        if rows == (None, None):
+            break
+        for side, row in enumerate(rows):
+            if row is None:
+                continue
+            other = waiting[1 - side].pop(row[:size], None)
+            if other is None:
+                waiting[side][row[:size]] = row
+            else:
+                pair = (row, other) if side == 0 else (other, row)
+                yield Difference(table.name, row[:size], *pair)
+    for key, row in waiting[0].items():
+        yield Difference(table.name, key, row, None)
+    for key, row in waiting[1].items():
+        yield Difference(table.name, key, None, row)
+
+
+class RowProof(msgspec.Struct, frozen=True):
+    """What was found when rows were folded again: how many there are, how many differ, the first differences.
+
+    `position` is how far both were folded, inclusive; `generation` the one that readers see. A row that is missing
+    on one side is a difference whose `before` (as readers see it) or `after` (as folded again) is None.
+    """
+
+    name: str
+    generation: int
+    position: int
+    rows: int
+    different: int
+    differences: tuple[Difference, ...]
+    proved: bool
+    verdict: str
+
+
+class RowCheck:
+    """One comparison of a read model's live rows with rows folded from the log just now."""
+
+    def __init__(self, definition: ProjectionDefinition, target: Target, log: Log, lease: float) -> None:
+        self._definition, self._target, self._log, self._lease = definition, target, log, lease
+
+    def compare(self, progress: Callable[[int, int], None]) -> RowProof:
+        """Fold and compare. `progress` is called with (position, last position). The scratch rows are dropped."""
+        definition, target = self._definition, self._target
+        record = require_record(target, definition.name)
+        live = self._live(record.live)
+        if not definition.is_code_of(live[0].fingerprint):
+            return self._unproved(live, "Its code is not the code its rows were made by, so it would fold other rows.")
+        left_out: dict[PartitionKey, list[ParkedEvent]] = {}
+        scratch: int | None = None
+        try:
+            for _ in range(ROUNDS):
+                entries = {checkpoint.place: target.parked(checkpoint.place) for checkpoint in live}
+                if entries != left_out:  # at first; and where an event was retried, skipped or parked meanwhile
+                    scratch = self._begin(record, live, entries, scratch)
+                    left_out = entries
+                assert scratch is not None
+                last = max(checkpoint.position for checkpoint in live)
+                for checkpoint in live:
+                    with target.control(definition.name) as tx:
+                        tx.update_checkpoint(_place(checkpoint, scratch), until=checkpoint.position)
+                    self._fold(_place(checkpoint, scratch), last, progress)
+                found = compare(definition, target, (record.live, scratch))
+                before, live = live, self._live(record.live)
+                if list(map(_version, live)) == list(map(_version, before)):
+                    return _proof(found, last)
+            why = f"Its rows changed during each of {ROUNDS} comparisons: pause it first (eventfold projections pause)."
+            return self._unproved(live, why)
+        finally:
+            if scratch is not None:
+                with target.control(definition.name) as tx:
+                    tx.drop(scratch, record.tables)
+
+    def _begin(
+        self,
+        record: ProjectionRecord,
+        live: Sequence[Checkpoint],
+        entries: dict[PartitionKey, list[ParkedEvent]],
+        scratch: int | None,
+    ) -> int:
+        """Create the scratch generation, in place of an earlier one; returns its number.
+
+        What is parked or skipped is in no row, so it is left out there, too.
+        """
+        with self._target.control(record.name) as tx:
+            now = tx.record()
+            if now is None or now.live != record.live:
+                raise self._changed()
+            if scratch is None:
+                scratch = 1 + max(each.place.generation for each in tx.checkpoints())
+            else:
+                tx.drop(scratch, record.tables)
+            tx.create(
+                now, tables_of(self._definition), [run(self._checkpoint(checkpoint, scratch)) for checkpoint in live]
+            )
+            for checkpoint in live:
+                skipped = [msgspec.structs.replace(each, state="skipped") for each in entries[checkpoint.place]]
+                if skipped:
+                    tx.save_parked(_place(checkpoint, scratch), skipped)
+        return scratch
+
+    def _changed(self) -> ProjectionError:
+        return ProjectionError(
+            f"{self._definition.name} was changed by another command while its rows were compared.",
+            "Compare them again.",
+            projection=self._definition.name,
+        )
+
+    def _fold(self, place: PartitionKey, last: int, progress: Callable[[int, int], None]) -> None:
+        worker = PartitionWorker(
+            self._definition, worker_context(self._log, self._target, self._lease), place, new_holder_id()
+        )
+        catch_up(worker, HELD_TIMEOUT_S, lambda position: progress(position, last))
+        (checkpoint,) = (each for each in self._live(place.generation) if each.place == place)
+        if checkpoint.stopped:
+            raise stopped_error(place.name, checkpoint)
+
+    def _live(self, generation: int) -> list[Checkpoint]:
+        found = self._target.checkpoints(self._definition.name, generation)
+        if not found:
+            raise self._changed()
+        return found
+
+    async def _checkpoint(self, checkpoint: Checkpoint, scratch: int) -> Checkpoint:
+        """Where the scratch rows of one partition begin, which is where the live ones began."""
+        start = marks_of(self._target, checkpoint.place)[0][0]
+        cursor = await cursor_at(self._log, start)
+        return Checkpoint(
+            place=_place(checkpoint, scratch),
+            store=cursor.store,
+            epoch=cursor.epoch,
+            position=cursor.position,
+            event_id=cursor.event_id,
+            query=checkpoint.query,
+            fingerprint=checkpoint.fingerprint,
+            partitions=checkpoint.partitions,
+            until=checkpoint.position,
+        )
+
+    def _unproved(self, live: Sequence[Checkpoint], why: str) -> RowProof:
+        position = max(checkpoint.position for checkpoint in live)
+        return RowProof(self._definition.name, live[0].place.generation, position, 0, 0, (), False, why)
+
+
+def _version(checkpoint: Checkpoint) -> tuple[int, int, int]:
+    return checkpoint.place.partition, checkpoint.position, checkpoint.revision
+
+
+def _proof(found: Comparison, position: int) -> RowProof:
+    count, different = found.rows[0], found.different
+    verdict = f"Each of {count:,} rows is what the log folds to."
+    if different:
+        verdict = f"{different:,} of {max(found.rows):,} rows are not what the log folds to."
+    name, generation = found.name, found.generations[0]
+    return RowProof(name, generation, position, count, different, found.differences, not different, verdict)
+
+
+def _place(checkpoint: Checkpoint, generation: int) -> PartitionKey:
+    return PartitionKey(checkpoint.place.name, generation, checkpoint.place.partition)

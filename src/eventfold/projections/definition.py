@@ -1,0 +1,391 @@
+"""What a projection class means, compiled once: its query, its key, its handlers, its fingerprint.
+
+Knows: annotations, source and byte code. Does not know: positions, targets, the order of steps.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import sys
+import textwrap
+import typing
+from collections.abc import Callable, Sequence
+from functools import partial
+from operator import attrgetter
+from types import CodeType
+from typing import Any, Literal, cast
+
+import msgspec
+
+from eventfold.core.annotations import (
+    check_component_name,
+    class_options,
+    compiled,
+    component_name,
+    event_classes,
+    resolving_annotations,
+)
+from eventfold.core.class_data import visible_names
+from eventfold.core.event import Event, Recorded, stored_names_of
+from eventfold.core.fingerprint import fingerprint_of_rules, report_unknown
+from eventfold.core.query import Item, Query
+from eventfold.core.table import RowCodec, row_codec_of
+from eventfold.errors import InvalidProjection
+from eventfold.ports.sink import Sink
+from eventfold.projections.classes import (
+    ClassOptions,
+    Policy,
+    Projection,
+    SqlProjection,
+    Subscription,
+)
+
+Key = tuple[Any, ...]
+KeyOf = Callable[[Any], Any]
+MAX_NAME_BYTES = 63  # no database that rows may be kept in takes fewer
+LIBRARY_MODULES = {
+    "abc",
+    "builtins",
+    "msgspec",
+    "msgspec._core",
+    "typing",
+    "eventfold.projections.classes",
+    "eventfold.projections.definition",
+}  # no user's modules
+
+
+class SubscriptionSpec(msgspec.Struct, eq=False, dict=True):
+    """A subscription given by values instead of a class: what a process or an effect is on the read side.
+
+    `code` is MODULE:NAME; `handle` is called with each event of the classes `events`. One attempt at a time: an event
+    that fails is parked at once, so later ones wait for its key only. `events_per_checkpoint` events are handled before
+    progress is saved: after a crash, so many may be handled again.
+    """
+
+    name: str
+    code: str
+    events: tuple[type, ...]
+    start: str
+    partitions: int
+    handle: Callable[[Recorded[Any]], None]
+    key: KeyOf
+    events_per_checkpoint: int = 1
+
+
+ProjectionLike = (
+    type[Projection] | type[SqlProjection] | type[Subscription] | SqlProjection | Subscription | SubscriptionSpec
+)
+
+
+class Handler(msgspec.Struct):
+    """One method: which event classes it takes, one at a time or in batches, typed or with their envelope."""
+
+    name: str
+    call: Callable[..., Any]
+    events: tuple[type, ...]
+    batch: bool
+    recorded: bool
+
+
+class ProjectionDefinition(msgspec.Struct):
+    """A projection, compiled. `kind`: "rows" (Projection), "sql" (SqlProjection) or "effects" (Subscription)."""
+
+    cls: type
+    kind: Literal["rows", "sql", "effects"]
+    name: str
+    code: str
+    events: tuple[type, ...]
+    query: Query
+    shape: str
+    meaning: str
+    target: str | Sink | None
+    on_error: Policy
+    attempts: int
+    partitions: int
+    start: str
+    key: KeyOf | None
+    rows: RowCodec | None = None
+    recorded: bool = False
+    keeps: bool = False
+    handlers: tuple[Handler, ...] = ()
+    tables: dict[str, str] = {}
+    without_key: Policy = "stop"
+    version: str | int | None = None
+    events_per_checkpoint: int = 1  # of effects: so many may be repeated after a crash
+    prints: list[str] = []  # computed when they are asked for: the fingerprint, and that of the first releases
+
+    @property
+    def fingerprint(self) -> str:
+        """8 hex digits for its tables, a hyphen, 24 for all that its code means."""
+        return self._fingerprints()[0]
+
+    def is_code_of(self, fingerprint: str) -> bool:
+        """Whether rows under this fingerprint were made by this code; it may be one of the first releases'."""
+        return fingerprint in self._fingerprints()
+
+    def _fingerprints(self) -> list[str]:
+        if not self.prints:
+            if self.kind == "effects":  # they are not done again, so only their own class counts
+                self.prints = [class_fingerprint(self.cls, self.shape, self.meaning)]
+            else:
+                found = fingerprint_of_rules(self.cls, self.events, (self.key, self.meaning), self.version)
+                report_unknown(self.name, found, "A change there goes unnoticed.")
+                tables = class_fingerprint(self.cls, self.shape, self.meaning)
+                self.prints = [f"{tables.partition('-')[0]}-{found.digest}", tables]
+        return self.prints
+
+
+def keys_of(found: Any) -> tuple[Key, ...]:
+    """The keys that a `key` function gave: one, a list of them, or None."""
+    if found is None:
+        return ()
+    several: list[Any] = list(dict.fromkeys(cast("list[Any]", found))) if isinstance(found, list) else [found]
+    return tuple([cast("Key", each) if isinstance(each, tuple) else (each,) for each in several])
+
+
+_DEFINITION = "__eventfold_projection_plan__"
+
+
+def projection_definition(projection: ProjectionLike) -> ProjectionDefinition:
+    """The definition of a projection class, or of an instance of one with handlers. Raises InvalidProjection."""
+    return compiled(projection, _DEFINITION, _compile)
+
+
+def projection_definitions(projections: Sequence[ProjectionLike]) -> list[ProjectionDefinition]:
+    """The definitions of several. Raises InvalidProjection where two have one name."""
+    definitions = [projection_definition(each) for each in projections]
+    for definition in definitions:
+        twin = next((p for p in definitions if p.name == definition.name and p.cls is not definition.cls), None)
+        if twin is not None:
+            raise InvalidProjection(
+                f"{definition.code} and {twin.code} are both called {definition.name}.",
+                "Give one of them another name (name=…).",
+                name=definition.name,
+            )
+    return definitions
+
+
+def _compile(projection: ProjectionLike) -> ProjectionDefinition:
+    if isinstance(projection, SubscriptionSpec):
+        return _compile_spec(projection)
+    cls: Any = projection if isinstance(projection, type) else type(projection)
+    bases = (Projection, SqlProjection, Subscription)
+    if not issubclass(cls, bases) or cls in bases:
+        raise InvalidProjection(
+            f"{projection!r} is no projection.",
+            "Derive a class from ef.Projection, ef.SqlProjection or ef.Subscription.",
+        )
+    terms = class_options(cls, ClassOptions)
+    name = terms.name or component_name(cls)
+    check_component_name(name, "a projection", InvalidProjection, max_bytes=MAX_NAME_BYTES)
+    with resolving_annotations(cls.__name__, InvalidProjection):
+        if issubclass(cls, Projection):
+            return _compile_rows(cls, name, terms)
+        return _compile_handlers(projection, cls, name, terms)
+
+
+def _compile_spec(spec: SubscriptionSpec) -> ProjectionDefinition:
+    query = _query_of(spec.events)
+    return ProjectionDefinition(
+        SubscriptionSpec,
+        "effects",
+        spec.name,
+        spec.code,
+        spec.events,
+        query,
+        "{}",
+        f"{query!r} {spec.partitions}",
+        None,
+        "park",
+        1,
+        spec.partitions,
+        spec.start,
+        spec.key,
+        handlers=(Handler("handle", spec.handle, spec.events, False, True),),
+        events_per_checkpoint=spec.events_per_checkpoint,
+    )
+
+
+def _compile_rows(cls: type[Projection], name: str, terms: ClassOptions) -> ProjectionDefinition:
+    hints = typing.get_type_hints(cls, None, visible_names(cls), include_extras=True)
+    fields, defaults = cls.__struct_fields__, cls.__struct_defaults__
+    key_fields = fields[: len(fields) - len(defaults)]
+    if not key_fields:
+        raise InvalidProjection(
+            f"{cls.__name__} has no field without a default, so its rows have no key.",
+            "Declare the key's fields first, without defaults: carrier: str.",
+        )
+    parameters = [p for p in inspect.signature(cls.evolve).parameters if p != "self"]
+    evolve = typing.get_type_hints(cls.evolve, None, visible_names(cls))
+    hint = evolve.get(parameters[0]) if parameters else None
+    events = event_classes(hint, partial(_refuse, cls, "evolve"), recorded=True, batch=True).classes
+    key = None if "key" in fields else getattr(cls, "key", None)
+    rows = row_codec_of(cls, name, hints, key_fields, terms.indexes)
+    if key is None:
+        key = _key_by_name(cls, key_fields, events)
+    else:
+        key = getattr(key, "__func__", key)
+    query = _query_of(events)
+    shape = f"{rows.table.columns} {rows.table.key} {rows.table.indexes}"
+    return ProjectionDefinition(
+        cls,
+        "rows",
+        name,
+        f"{cls.__module__}:{cls.__qualname__}",
+        events,
+        query,
+        shape,
+        f"{[repr(d) for d in defaults]} {query!r} {terms.partitions}",
+        terms.target,
+        terms.on_error,
+        terms.attempts,
+        terms.partitions,
+        terms.start or "beginning",
+        key,
+        rows,
+        recorded=len(parameters) > 1,
+        keeps=cls.keep is not Projection.keep,
+        without_key=terms.without_key,
+        version=terms.version,
+    )
+
+
+def _key_by_name(cls: type, fields: tuple[str, ...], events: tuple[type, ...]) -> KeyOf:
+    for event in events:
+        missing = [field for field in fields if field not in typing.get_type_hints(event)]
+        if missing:
+            raise InvalidProjection(
+                f"The key of {cls.__name__} has {', '.join(missing)}, and {event.__name__} has no such field.",
+                f"Say how an event finds its row: @staticmethod def key(event: {event.__name__}) -> …",
+            )
+    get = attrgetter(*fields)
+    return (lambda event: (get(event),)) if len(fields) == 1 else get
+
+
+def _compile_handlers(projection: Any, cls: type, name: str, terms: ClassOptions) -> ProjectionDefinition:
+    instance = projection if not isinstance(projection, type) else cls()
+    sql = isinstance(instance, SqlProjection)
+    handlers = tuple(_handlers(cls, instance, sql))
+    if not handlers:
+        raise InvalidProjection(
+            f"{cls.__name__} has no handler: no public method of it takes an event.",
+            "Write def departed(self, event: FlightDeparted, tx: ef.Transaction) -> None, or the like.",
+        )
+    if not sql and terms.start is None:
+        raise InvalidProjection(
+            f"{cls.__name__} does not say where it starts, and effects cannot be taken back.",
+            'Say class X(ef.Subscription, start="now"), or start="beginning" for every event there ever was.',
+        )
+    key: KeyOf | None = getattr(instance, "key", None)
+    if key is None and (terms.on_error == "park" or terms.partitions > 1):
+        raise InvalidProjection(
+            f"{cls.__name__} parks or is split by key, and does not say what an event's key is.",
+            "Write @staticmethod def key(event: …) -> str.",
+        )
+    tables: dict[str, str] = getattr(instance, "tables", {})
+    for table in tables:
+        if not table.isidentifier():
+            raise InvalidProjection(
+                f"{table!r} cannot be the name of a table of {cls.__name__}.",
+                "Use letters, digits and underscores, a letter first: SQL names it as {table}.",
+            )
+    events = tuple(dict.fromkeys(event for handler in handlers for event in handler.events))
+    query = _query_of(events)
+    return ProjectionDefinition(
+        cls,
+        "sql" if sql else "effects",
+        name,
+        f"{cls.__module__}:{cls.__qualname__}",
+        events,
+        query,
+        f"{tables}",
+        f"{query!r} {terms.partitions}",
+        terms.target,
+        terms.on_error,
+        terms.attempts,
+        terms.partitions,
+        terms.start or "beginning",
+        key,
+        handlers=handlers,
+        tables=tables,
+        without_key=terms.without_key,
+        version=terms.version,
+    )
+
+
+def _handlers(cls: type, instance: Any, sql: bool) -> typing.Iterator[Handler]:
+    for name, value in inspect.getmembers(cls, inspect.isfunction):
+        if name.startswith("_") or name == "key" or isinstance(inspect.getattr_static(cls, name), staticmethod):
+            continue
+        parameters = list(inspect.signature(value).parameters)[1:]
+        hints = typing.get_type_hints(value, None, visible_names(cls))
+        if len(parameters) != (2 if sql else 1):
+            raise InvalidProjection(
+                f"{cls.__name__}.{name} takes {len(parameters)} arguments besides self.",
+                "A handler takes the event and the transaction; start other methods with an underscore."
+                if sql
+                else "A handler takes the event; start other methods with an underscore.",
+            )
+        hint = event_classes(hints.get(parameters[0]), partial(_refuse, cls, name), recorded=True, batch=True)
+        yield Handler(name, getattr(instance, name), hint.classes, hint.batch, hint.recorded)
+
+
+def _query_of(events: tuple[type, ...]) -> Query:
+    if Event in events:
+        return Query()
+    names: dict[str, None] = {}
+    for each in events:
+        names.update(dict.fromkeys(stored_names_of(each)))
+    return Query.any_of([Item(tuple(names))])
+
+
+def _refuse(cls: type, method: str, what: str, remedy: str | None) -> InvalidProjection:
+    return InvalidProjection(
+        f"{cls.__name__}.{method} {what}.",
+        remedy or f"Annotate it with event classes: def {method}(self, event: Opened | Closed, …) -> None.",
+    )
+
+
+def class_fingerprint(cls: type, tables: str, more: str) -> str:
+    """8 hex digits for its `tables`, a hyphen, 16 for all that it means: its code, and `more` (its query)."""
+    code = "\n".join(_source_of(each) for each in cls.__mro__ if each.__module__ not in LIBRARY_MODULES)
+    return f"{_digest(tables)[:8]}-{_digest(tables + more + code)[:16]}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _source_of(cls: type) -> str:
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
+    except (OSError, TypeError, SyntaxError):  # a console, a generated class: what it was compiled to must do
+        return f"{sys.implementation.cache_tag}\n{_byte_code_of(cls)}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            first = node.body[0]
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                node.body = node.body[1:] or [ast.Pass()]
+    return "".join(ast.unparse(tree).split())
+
+
+def _byte_code_of(cls: type) -> str:
+    parts: list[str] = []
+    for name, value in sorted(vars(cls).items()):
+        function: Any = getattr(value, "__func__", value)
+        if inspect.isfunction(function):
+            parts.append(name + _of(function.__code__))
+    return "\n".join(parts)
+
+
+def _of(code: CodeType) -> str:
+    doc = code.co_consts[0] if code.co_consts and isinstance(code.co_consts[0], str) else None
+    constants = [_of(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts if each != doc]
+    first = code.co_consts[0] if code.co_consts and not code.co_flags & 0x4000000 else ""
+    return f"{code.co_code.hex()} {code.co_names} {constants} {first}"

@@ -1,0 +1,314 @@
+"""Folding a page of decoded events: into rows kept in memory, or by a class's handlers.
+
+Knows: definitions, rows in memory, how long each handler takes, which event an error belongs to. Does not know: clocks
+(it is given one), checkpoints, leases, what happens after a failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import compress, filterfalse
+from operator import attrgetter
+from typing import Any, Protocol, cast
+
+import msgspec
+
+from eventfold.core.event import Recorded
+from eventfold.core.table import Table, generation_table
+from eventfold.core.unstorable import refuse_moments, refuse_other_types, unstorable_error
+from eventfold.errors import EventfoldError, InvalidProjection
+from eventfold.ports.target import PartitionKey, RowRefused, TargetTransaction
+from eventfold.projections.definition import Handler, Key, ProjectionDefinition
+from eventfold.projections.page import (
+    MAX_CACHED_ROWS,
+    ColumnarPage,
+    DecodedEvent,
+    HandlerFailed,
+    key_changed_error,
+    result_refused,
+)
+
+SLOTS = 1 << 21  # bytes that tell, of a table begun empty, which rows cannot be in it yet
+Clock = Callable[[], float]
+
+
+class RowLoader(Protocol):
+    """What rows are loaded from: a target, or its transaction."""
+
+    def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
+        """See Target.load."""
+        ...
+
+
+class Timing:
+    """Where the time of a page went, in seconds, by handler; and how many events each took."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, float] = {}
+        self.events: dict[str, int] = {}
+
+    def add(self, handler: str, seconds: float, events: int) -> None:
+        """So long, for so many events."""
+        self.spent[handler] = self.spent.get(handler, 0.0) + seconds
+        self.events[handler] = self.events.get(handler, 0) + events
+
+
+class Throughput:
+    """Of one worker, over the pages it has taken; later ones count for more."""
+
+    def __init__(self) -> None:
+        self._rate = 0.0
+        self._told = "{}"
+        self._slowest: dict[str, float] = {}
+
+    def updated(self, timing: Timing, events: int, seconds: float) -> str:
+        """The pace after one page more, as it is kept with the checkpoint."""
+        if not events:
+            return self._told  # what did not concern it says nothing about its pace
+        if seconds > 0:
+            self._rate = events / seconds if not self._rate else 0.7 * self._rate + 0.3 * events / seconds
+        for name, spent in timing.spent.items():
+            self._slowest[name] = 1e6 * spent / max(1, timing.events[name])
+        slowest = max(self._slowest, key=self._slowest.__getitem__, default="")
+        facts = {"rate": round(self._rate), "slowest": slowest, "micros": round(self._slowest.get(slowest, 0.0), 1)}
+        self._told = msgspec.json.encode(facts).decode()
+        return self._told
+
+
+class RowCache:
+    """Keyed rows, folded in memory. This worker alone writes them, so they are kept from page to page."""
+
+    def __init__(
+        self,
+        definition: ProjectionDefinition,
+        target: RowLoader,
+        place: PartitionKey,
+        fresh: bool,
+        catches: type[BaseException] = Exception,
+    ) -> None:
+        assert definition.rows is not None
+        self._definition, self._target, self._of, self._catches = definition, target, definition.rows, catches
+        table = definition.rows.table
+        self.table = generation_table(table, place.generation)
+        self._moments = "moment" in map(attrgetter("kind"), table.columns)
+        self._cache: dict[tuple[Any, ...], Any] = {}
+        self._whole = fresh  # whatever is not in memory does not exist
+        self._begun: bytearray | None = None  # rows once begun, by hash: of the others the table need not be asked
+        self._touched: dict[tuple[Any, ...], None] = {}
+
+    def forget(self, whole: bool = False) -> None:
+        """What is in memory may not be what is in the table."""
+        self._cache.clear()
+        self._touched = {}
+        self._whole, self._begun = whole, None
+
+    def fold(self, items: Sequence[DecodedEvent], timing: Timing, clock: Clock, *, each: bool = False) -> None:
+        """Take events in, in memory. Raises Failed; then `forget` before anything else.
+
+        `each`: look at a row's key after every event, so that Failed names the one that changed it.
+        """
+        self._touched = keys_in(items)
+        self._load(self._touched)
+        began = clock()
+        self._evolve(items, each)
+        timing.add("evolve", clock() - began, len(items))
+
+    def _evolve(self, items: Sequence[DecodedEvent], each: bool = False) -> None:
+        if isinstance(items, ColumnarPage) and not each:
+            items.evolve(self._definition, self._cache, self._catches)
+        else:
+            self._one_by_one(items, each)
+
+    def _one_by_one(self, items: Sequence[DecodedEvent], each: bool) -> None:
+        definition, cache = self._definition, self._cache
+        cls, recorded, keeps = definition.cls, definition.recorded, definition.keeps
+        index = 0
+        try:
+            for index, item in enumerate(items):  # noqa: B007
+                for event, keys in item.parts:
+                    for key in keys:
+                        row = cache.get(key)
+                        if row is None:
+                            row = cache[key] = cls(*key)
+                        done = row.evolve(event, Recorded(item.stored, event)) if recorded else row.evolve(event)
+                        if done is not None:
+                            raise result_refused(cls)
+                        if keeps and not row.keep():
+                            cache[key] = None
+                        elif each and self._of.key_of(row) != key:
+                            raise key_changed_error(definition, key, row)
+        except self._catches as error:
+            raise HandlerFailed(index, error, "evolve") from error
+
+    def _load(self, keys: dict[Key, None]) -> None:
+        cache = self._cache
+        missing = dict.fromkeys(filterfalse(cache.__contains__, keys))
+        if not missing:
+            return
+        if len(cache) + len(missing) > MAX_CACHED_ROWS:
+            if self._whole:
+                self._begun, self._whole = bytearray(SLOTS), False
+                self._first_times(cache)
+            cache.clear()
+            missing = dict(keys)
+        wanted: Iterable[Key] = () if self._whole else missing
+        if self._begun is not None:
+            wanted = list(compress(missing, self._first_times(missing)))
+        self._fetch(wanted, missing)
+
+    def _fetch(self, wanted: Iterable[Key], missing: dict[Key, None]) -> None:
+        """Ask for the wanted rows; those that are missing and not found are not there."""
+        if wanted:
+            columns = self._of.table.columns
+            keys = self._packed(self._of.pack_key, wanted, "key")
+            try:
+                found_rows = self._target.load(self.table, keys)
+            except (RowRefused, TypeError, ValueError, OverflowError) as error:
+                raise HandlerFailed(
+                    None, unstorable_error(self._definition.name, columns, keys, _cause(error)), "key"
+                ) from error
+            for row in found_rows:
+                try:
+                    found = self._of.unpack(row)
+                except InvalidProjection as error:  # a check of the class's own
+                    raise HandlerFailed(None, error, "evolve") from error
+                key = self._of.key_of(found)
+                self._cache[key] = found
+                if key not in missing:
+                    raise HandlerFailed(None, self._odd(key), "key")
+                del missing[key]
+        self._cache.update(missing)
+
+    def _first_times(self, keys: Iterable[Key]) -> list[int]:
+        """For each of these keys 0 if its row cannot have been begun before now; from now on it may have been."""
+        begun = self._begun
+        assert begun is not None
+        slots = [hash(key) % SLOTS for key in keys]
+        before = list(map(begun.__getitem__, slots))
+        for slot in slots:
+            begun[slot] = 1
+        return before
+
+    def _odd(self, key: Any) -> EventfoldError:
+        return InvalidProjection(
+            f"{self._definition.cls.__name__}.key gave values of other types than its fields have: "
+            f"the table has {key!r}.",
+            "Return values of exactly the types that the key's fields declare.",
+        )
+
+    def write(self, tx: TargetTransaction) -> None:
+        """Write what was touched. Raises Failed where the database does not take a row, or a row has another key."""
+        cache, touched = self._cache, self._touched
+        gone = [key for key in touched if cache[key] is None] if self._definition.keeps else []
+        there = list(filterfalse(set(gone).__contains__, touched) if gone else touched)
+        rows = list(map(cache.__getitem__, there))
+        self.refuse_other_keys(there, rows)
+        packed = self._packed(self._of.pack, rows, "evolve")
+        keys = self._packed(self._of.pack_key, gone, "key")
+        try:
+            tx.upsert(self.table, packed)
+            tx.delete(self.table, keys)
+        except (RowRefused, TypeError, ValueError, OverflowError) as error:
+            columns = self._of.table.columns
+            raise HandlerFailed(
+                None, unstorable_error(self._definition.name, columns, map(self._values, rows), _cause(error)), "evolve"
+            ) from error
+
+    def refuse_other_keys(self, keys: list[Key], rows: list[Any]) -> None:
+        """Raises Failed where a row, changed by evolve, does not have its key any more."""
+        found = list(map(self._of.key_of, rows))
+        if found != keys:
+            key, row = next((k, r) for k, r, f in zip(keys, rows, found, strict=True) if f != k)
+            error = key_changed_error(self._definition, key, row)
+            raise HandlerFailed(None, error, "evolve") from error
+
+    def _packed(
+        self, pack: Callable[[Any], tuple[Any, ...]], values: Iterable[Any], handler: str
+    ) -> list[tuple[Any, ...]]:
+        """Rows or keys as they are stored. Raises Failed where a value is not of the type that its field declares."""
+        every = list(values)
+        try:
+            packed = list(map(pack, every))
+            refuse_other_types(self._of.table.columns, packed)
+            if self._moments:
+                refuse_moments(self._of.table.columns, packed)
+            return packed
+        except Exception as error:
+            columns = self._of.table.columns
+            raise HandlerFailed(
+                None, unstorable_error(self._definition.name, columns, map(self._values, every), error), handler
+            ) from error
+
+    def _values(self, each: Any) -> Sequence[Any]:
+        """The values of a row or a key, as the user's code gave them."""
+        if isinstance(each, tuple):
+            return cast("Key", each)
+        return [getattr(each, column.name) for column in self._of.table.columns]
+
+
+def _cause(error: Exception) -> Exception:
+    """What a database said, behind what it was made into."""
+    cause = error.__cause__
+    return cause if isinstance(error, RowRefused) and isinstance(cause, Exception) else error
+
+
+def keys_in(items: Sequence[DecodedEvent]) -> dict[Key, None]:
+    """The keys of some items, each once, in order."""
+    return dict.fromkeys(items.keys if isinstance(items, ColumnarPage) else [k for item in items for k in item.keys])
+
+
+class HandlerDispatch:
+    """Handlers of a class, by event. `catches`: what they raise that is their failure."""
+
+    def __init__(self, definition: ProjectionDefinition, catches: type[BaseException] = Exception) -> None:
+        self._definition, self._catches = definition, catches
+        self._by_type: dict[type, tuple[Handler, ...]] = {}
+        self._batches: tuple[Handler, ...] = tuple(filter(attrgetter("batch"), definition.handlers))
+
+    def of(self, event: Any) -> tuple[Handler, ...]:
+        """Those that take one event of this class at a time."""
+        kind = cast("type[Any]", type(event))
+        found = self._by_type.get(kind)
+        if found is None:
+            found = tuple(h for h in self._definition.handlers if isinstance(event, h.events) and not h.batch)
+            self._by_type[kind] = found
+        return found
+
+    def handle(
+        self,
+        items: Sequence[DecodedEvent],
+        tx: TargetTransaction | None,
+        timing: Timing,
+        clock: Clock,
+        patience: float = 1e9,
+    ) -> int:
+        """Hand events to handlers; returns how many were: all, unless others wait or `patience` (seconds) is over.
+
+        Raises Failed.
+        """
+        rest: tuple[Any, ...] = () if tx is None else (tx,)
+        first = clock()
+        for index, item in enumerate(items):
+            for event, _ in item.parts:
+                for handler in self.of(event):
+                    began = clock()
+                    try:
+                        handler.call(Recorded(item.stored, event) if handler.recorded else event, *rest)
+                    except self._catches as error:
+                        raise HandlerFailed(index, error, handler.name) from error
+                    timing.add(handler.name, clock() - began, 1)
+            further = items[index + 1] if index + 1 < len(items) else None
+            if tx is not None and further is not None and further.stored.first != item.stored.first:
+                if not self._batches and (tx.should_yield() or clock() - first > patience):
+                    return index + 1
+        for handler in self._batches:
+            taken = [(i.stored, e) for i in items for e, _ in i.parts if isinstance(e, handler.events)]
+            if taken:
+                given = [Recorded(stored, event) if handler.recorded else event for stored, event in taken]
+                began = clock()
+                try:
+                    handler.call(given, *rest)
+                except self._catches as error:
+                    raise HandlerFailed(None if len(items) > 1 else 0, error, handler.name) from error
+                timing.add(handler.name, clock() - began, len(taken))
+        return len(items)

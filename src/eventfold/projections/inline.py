@@ -1,0 +1,311 @@
+"""Read models folded within the append that writes their events: what an engine is given to fold with.
+
+Knows: definitions, rows in memory, what must be undone when a request is refused. Does not know: how a transaction
+begins or ends (the engine does), who registers a read model (inline_admin.py), threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+from eventfold.core.envelope import StoredEvent
+from eventfold.core.registry import Registry
+from eventfold.core.tally import EMPTY_TALLY, MARK_EVERY_EVENTS, tally
+from eventfold.errors import CursorMismatch, EventfoldError, InlineFailed, LeaseLost, UnknownProjection
+from eventfold.ports.engine import Engine
+from eventfold.ports.inline import InlineRegistration, StaleRows
+from eventfold.ports.target import (
+    Checkpoint,
+    CheckpointChanged,
+    CheckpointUpdate,
+    InlineTarget,
+    InlineTargetTransaction,
+    PartitionKey,
+)
+from eventfold.projections.definition import ProjectionDefinition
+from eventfold.projections.fold import HandlerDispatch, Key, RowCache, Timing, keys_in
+from eventfold.projections.page import MAX_CACHED_ROWS, DecodedEvent, HandlerFailed, PageDecoder
+
+SAVEPOINT, RELEASE, UNDO = (f"{word} eventfold_inline" for word in ("SAVEPOINT", "RELEASE", "ROLLBACK TO"))
+
+
+def _no_clock() -> float:
+    """The clock of somebody who does not look at it."""
+    return 0.0
+
+
+class InlineRowCache(RowCache):
+    """Keyed rows that may be put back as they were before the last request."""
+
+    def __init__(self, definition: ProjectionDefinition, host: InlineTargetTransaction, place: PartitionKey) -> None:
+        super().__init__(definition, host, place, fresh=False)
+        self._before: dict[Key, tuple[Any, ...] | None] = {}
+
+    def begin(self, joined: InlineTargetTransaction) -> None:
+        """Another transaction."""
+        self._target = joined
+        if len(self._cache) > MAX_CACHED_ROWS:
+            self._cache.clear()
+
+    def take(self, items: Sequence[DecodedEvent]) -> None:
+        """Fold a request's events, in memory. Raises Failed; then `undo`."""
+        self._before.clear()
+        keys, cache, pack = keys_in(items), self._cache, self._of.pack
+        missing = {key: None for key in keys if key not in cache}
+        self._fetch(missing.copy(), missing)
+        try:
+            self._before = {key: None if cache[key] is None else pack(cache[key]) for key in keys}
+        except (TypeError, ValueError) as error:  # an earlier request of this transaction left what is no row
+            raise HandlerFailed(None, error, "evolve") from error
+        shared = not self._touched.keys().isdisjoint(keys)
+        self._touched.update(keys)
+        try:
+            self._evolve(items)
+            there = [key for key in keys if cache[key] is not None]
+            self.refuse_other_keys(there, [cache[key] for key in there])
+        except HandlerFailed as failed:
+            if shared:  # what an earlier request left in the row may be at fault: no database has looked at that yet
+                raise HandlerFailed(None, failed.error, failed.handler) from failed.error
+            raise
+
+    def undo(self) -> None:
+        """The rows as they were before the last `take`."""
+        for key, packed in self._before.items():
+            self._cache[key] = None if packed is None else self._of.unpack(packed)
+        self._before.clear()
+
+    def write_now(self, tx: InlineTargetTransaction) -> None:
+        """Write what was touched since the last time. Raises Failed."""
+        try:
+            self.write(tx)
+        finally:
+            self._touched.clear()
+
+
+class InlineModel:
+    """One read model, as this process keeps it from append to append. `incarnation`: of which rows."""
+
+    def __init__(self, definition: ProjectionDefinition, incarnation: str, registry: Registry) -> None:
+        self.definition, self.incarnation = definition, incarnation
+        self.place = PartitionKey(definition.name, int(incarnation.partition(" ")[0]))
+        self.types = frozenset(types_of(definition))
+        self.checkpoint: Checkpoint | None = None
+        self._decoder = PageDecoder(definition, registry, 0, 1)
+        self._handlers = HandlerDispatch(definition)
+        self._rows: InlineRowCache | None = None
+        self._sum = self._last_sum = EMPTY_TALLY
+
+    def begin(self, joined: InlineTargetTransaction, *, warm: bool) -> None:
+        """A transaction. `warm`: nobody has appended since ours, in this epoch, so that what is remembered holds."""
+        self.joined = joined
+        self._sum = EMPTY_TALLY
+        if not warm or self.checkpoint is None:
+            before, self.checkpoint = self.checkpoint, joined.look()
+            if self.checkpoint is None:
+                raise UnknownProjection(
+                    f"The rows of {self.definition.name}, which is kept within every append, are gone.",
+                    f"Give it up (eventfold projections remove {self.definition.name}), then name it again.",
+                    projection=self.definition.name,
+                )
+            if before is None or (before.token, before.revision) != (self.checkpoint.token, self.checkpoint.revision):
+                self._rows = None
+        if self.definition.kind == "rows":
+            if self._rows is None:
+                self._rows = InlineRowCache(self.definition, joined, self.place)
+            self._rows.begin(joined)
+
+    def take(self, mine: list[StoredEvent], at_once: bool) -> None:
+        """Fold. Raises Failed, its index into `mine`; then `undo`."""
+        self._last_sum = self._sum
+        items = self._decoder.items(mine, {})
+        if self._rows is not None:
+            self._rows.take(items)
+            if at_once:
+                self._rows.write_now(self.joined)
+        else:
+            self._handlers.handle(items, self.joined, Timing(), _no_clock)
+        self._sum += tally(mine)
+
+    def undo(self) -> None:
+        """As it was before the last `take`; what that has written is rolled back by whoever began it."""
+        self._sum = self._last_sum
+        if self._rows is not None:
+            self._rows.undo()
+
+    def write(self, last: StoredEvent, epoch: int) -> None:
+        """Rows and checkpoint. Raises Failed, StaleRows."""
+        checkpoint = self.checkpoint
+        assert checkpoint is not None
+        if not self._sum.count:
+            return
+        if self._rows is not None:
+            self._rows.write_now(self.joined)
+        step = CheckpointUpdate(
+            position=last.position,
+            event_id=last.id.hex(),
+            epoch=epoch,
+            seen=checkpoint.seen + self._sum,
+            handled=checkpoint.handled + self._sum,
+            mark=last.position // MARK_EVERY_EVENTS != checkpoint.position // MARK_EVERY_EVENTS,
+            stats=checkpoint.stats,
+            at=last.time,
+        )
+        try:
+            self.checkpoint = self.joined.advance(checkpoint, step)
+        except (CheckpointChanged, LeaseLost) as error:
+            raise StaleRows from error
+        self._sum = EMPTY_TALLY
+
+    def forget(self) -> None:
+        """Believe nothing of what is remembered."""
+        self.checkpoint, self._rows = None, None
+
+
+class InlineBatch:
+    """See ports.inline.InlineTransaction."""
+
+    def __init__(self, owner: LocalInlineProjector | None, kept: Sequence[InlineModel], epoch: int) -> None:
+        self.types = frozenset[str]().union(*(each.types for each in kept))
+        self._owner, self._kept, self._epoch = owner, kept, epoch
+        self._last: StoredEvent | None = None
+        self._taken = False
+
+    def fold(self, events: Sequence[StoredEvent], at_once: bool = False) -> EventfoldError | None:
+        """See the port."""
+        concerned: list[tuple[InlineModel, list[StoredEvent]]] = []
+        for each in self._kept:
+            mine = [event for event in events if event.type in each.types]
+            if mine:
+                concerned.append((each, mine))
+        if not concerned:
+            return None
+        self._taken = True
+        tx = concerned[0][0].joined
+        saves = at_once or any(each.definition.kind == "sql" for each, _ in concerned)
+        if saves:
+            tx.execute(SAVEPOINT)
+        for number, (each, mine) in enumerate(concerned):
+            try:
+                each.take(mine, at_once)
+            except HandlerFailed as failed:
+                if saves:
+                    _undo(tx, failed)
+                for earlier, _ in concerned[: number + 1]:
+                    earlier.undo()
+                error = inline_failed_error(each.definition, failed, mine)
+                if failed.index is None and not at_once:
+                    raise error from failed.error
+                return error
+        if saves:
+            tx.execute(RELEASE)
+        self._last = events[-1]
+        return None
+
+    def write(self) -> None:
+        """See the port."""
+        if self._last is None:
+            return
+        for each in self._kept:
+            try:
+                each.write(self._last, self._epoch)
+            except HandlerFailed as failed:
+                raise inline_failed_error(each.definition, failed, ()) from failed.error
+
+    def end(self, head: int | None) -> None:
+        """See the port."""
+        if head is None and self._taken:
+            for each in self._kept:
+                each.forget()
+        if head is not None and self._owner is not None:
+            self._owner.head, self._owner.epoch = head, self._epoch
+
+
+class LocalInlineProjector:
+    """See ports.inline.InlineProjector: the read models whose code this process has."""
+
+    def __init__(self, engine: Engine, registry: Registry, host: InlineTarget) -> None:
+        self.codes: dict[str, str] = {}
+        self.head = self.epoch = -1  # where our own last commit left the log, and in which epoch
+        self._engine, self._registry, self._host = engine, registry, host
+        self._definitions: dict[str, ProjectionDefinition] = {}
+        self._kept: dict[str, InlineModel] = {}
+
+    def add(self, definition: ProjectionDefinition) -> None:
+        """Have the code of one more."""
+        self._definitions[definition.name] = definition
+        self.codes[definition.name] = definition.fingerprint
+
+    def forget(self) -> None:
+        """See the port."""
+        self.head = -1
+        for kept in self._kept.values():
+            kept.forget()
+
+    def begin(self, connection: Any, head: int, inlined: Sequence[InlineRegistration]) -> InlineBatch:
+        """See the port."""
+        now: list[InlineModel] = []
+        epoch = self._engine.epoch
+        warm = self.head == head and self.epoch == epoch
+        for each in inlined:
+            if self.codes.get(each.name) != each.code:
+                continue  # its events are refused
+            kept = self._kept.get(each.name)
+            if kept is None or kept.incarnation != each.incarnation:
+                kept = self._kept[each.name] = InlineModel(
+                    self._definitions[each.name], each.incarnation, self._registry
+                )
+            kept.begin(self._host.joined(connection, kept.place), warm=warm)
+            refuse_lost_history(kept, head)
+            now.append(kept)
+        return InlineBatch(self, now, epoch)
+
+
+def types_of(definition: ProjectionDefinition) -> tuple[str, ...]:
+    """The event types it takes, by name."""
+    return tuple(name for item in definition.query.items for name in item.types)
+
+
+def refuse_lost_history(kept: InlineModel, head: int) -> None:
+    """Rows that are further than the log are of another history. Raises CursorMismatch."""
+    checkpoint = kept.checkpoint
+    if checkpoint is not None and checkpoint.position > head:
+        raise CursorMismatch(
+            f"{checkpoint.place.name} has come to position {checkpoint.position}, and the log ends at {head}.",
+            f"Give it up (eventfold projections remove {checkpoint.place.name}), then name it again: it is made anew.",
+            position=checkpoint.position,
+        )
+
+
+def inline_failed_error(
+    definition: ProjectionDefinition, failed: HandlerFailed, mine: Sequence[StoredEvent]
+) -> InlineFailed:
+    """Why an append was refused; the error of the user's code is its cause."""
+    error = failed.error
+    type = mine[failed.index or 0].type if mine else ""
+    of = f" of {type}" if type else ""
+    found = InlineFailed(
+        f"{definition.name}, which is kept within every append{of}, failed in {failed.handler}: "
+        f"{error.__class__.__name__}: {str(error)[:2_000].rstrip('.')}.",
+        "Nothing of this append was written: change what it appends, or mend that code and start again.",
+        projection=definition.name,
+        handler=failed.handler,
+        type=type,
+    )
+    found.__cause__ = error
+    return found
+
+
+def _undo(tx: InlineTargetTransaction, failed: HandlerFailed) -> None:
+    try:
+        tx.execute(UNDO)
+        tx.execute(RELEASE)
+    except Exception as error:  # the whole transaction is gone, and the handler's error says why
+        raise failed.error from error
+
+
+def group_by_append(events: Sequence[StoredEvent]) -> Iterator[list[StoredEvent]]:
+    """Events, append by append."""
+    for _, own in groupby(events, key=lambda event: event.first):
+        yield list(own)

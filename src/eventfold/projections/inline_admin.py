@@ -1,0 +1,244 @@
+"""Administration of read models that every append updates: registered, switched to another generation, released.
+
+The last step of each runs in an exclusive transaction of the engine, during which nobody appends: events not folded yet
+are folded there, and the same commit makes the change visible to every writer. Knows: the order of these steps, what
+must not be done to such a read model. Does not know: how events are folded, how the engine excludes appends.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import cast
+
+import msgspec
+
+from eventfold.concurrency import run
+from eventfold.core.envelope import new_id
+from eventfold.core.query import Cursor
+from eventfold.errors import InvalidProjection, UnknownProjection
+from eventfold.log.context import Log
+from eventfold.log.cursors import verify
+from eventfold.ports.inline import ExclusiveTransaction, InlineRegistration
+from eventfold.ports.services import require
+from eventfold.ports.target import (
+    INLINE,
+    Checkpoint,
+    CheckpointChanged,
+    InlineTarget,
+    PartitionKey,
+    PendingCommand,
+    ProjectionRecord,
+    Target,
+)
+from eventfold.projections.catch_up import catch_up, worker_context
+from eventfold.projections.definition import ProjectionDefinition
+from eventfold.projections.generations import after_switch
+from eventfold.projections.inline import (
+    InlineBatch,
+    InlineModel,
+    LocalInlineProjector,
+    group_by_append,
+    refuse_lost_history,
+    types_of,
+)
+from eventfold.projections.leases import new_holder_id
+from eventfold.projections.worker import PartitionWorker, StepResult
+
+NAP = 0.01  # seconds between looks at a backfill that somebody else does
+
+
+def inline_projector(log: Log, target: Target, definitions: Sequence[ProjectionDefinition]) -> LocalInlineProjector:
+    """What an engine folds these with. Raises NotSupported, InvalidProjection."""
+    require(log.engine, "inline")
+    folder = LocalInlineProjector(log.engine, log.registry, _host(target))
+    for definition in definitions:
+        refuse_definition(definition)
+        folder.add(definition)
+    return folder
+
+
+def registered_by_name(log: Log) -> dict[str, InlineRegistration]:
+    """Those that every append keeps up, by name."""
+    inline = log.engine.services.inline
+    return {} if inline is None else {each.name: each for each in run(inline.registrations())}
+
+
+def unregistered(log: Log, definitions: Sequence[ProjectionDefinition]) -> list[ProjectionDefinition]:
+    """Those that are not enrolled yet, or with other code than this."""
+    entries = registered_by_name(log)
+    return [definition for definition in definitions if not is_registered_as(entries.get(definition.name), definition)]
+
+
+def register_inline(
+    log: Log, target: Target, definition: ProjectionDefinition, record: ProjectionRecord, lease: float
+) -> bool:
+    """Fold what is there already, then have every append keep it up. False where it stopped or is paused.
+
+    The long part is done while others append, by whoever holds the lease; only the rest in a turn of the writer.
+    """
+    worker = PartitionWorker(
+        definition, worker_context(log, target, lease), PartitionKey(definition.name, record.live), new_holder_id()
+    )
+    while (state := catch_up(worker, 0.0)) is StepResult.LEASE_HELD_ELSEWHERE:
+        if is_registered_as(registered_by_name(log).get(definition.name), definition):
+            return True
+        (checkpoint,) = target.checkpoints(definition.name, record.live)
+        if checkpoint.position >= run(log.engine.head()).position or is_inline([checkpoint]):
+            break
+        time.sleep(NAP)
+    if state in (StepResult.STOPPED, StepResult.PAUSED):
+        return False
+    run(_enrol(log, _host(target), definition, record))
+    return True
+
+
+def switch(
+    log: Log, target: Target, definition: ProjectionDefinition, new: ProjectionRecord, command: PendingCommand
+) -> None:
+    """Let readers and appends go over to what was built, between two appends. Raises CheckpointChanged."""
+    run(_switch(log, _host(target), definition, new, command))
+
+
+def release_inline(log: Log, target: Target, record: ProjectionRecord) -> None:
+    """Have appends keep it up no longer, if they do."""
+    if record.name in registered_by_name(log) or is_inline(target.checkpoints(record.name, record.live)):
+        run(_release_inline(log, _host(target), record))
+
+
+def accept(log: Log, definition: ProjectionDefinition) -> None:
+    """Let appends go on with this code."""
+    if definition.name in registered_by_name(log):
+        run(_accept(log, definition))
+
+
+def refuse_operation(act: str, record: ProjectionRecord, checkpoints: Sequence[Checkpoint]) -> None:
+    """Raises InvalidProjection on what makes no sense where every append keeps a read model up."""
+    if is_inline(checkpoints):
+        now = {
+            "paused": "let go of it instead: eventfold projections remove {0}.",
+            "rolled back": "build it with the code of before, and switch: eventfold projections rebuild {0} --switch.",
+        }[act]
+        raise InvalidProjection(
+            f"{record.name} is kept within every append, so it cannot be {act}.",
+            now[0].upper() + now[1:].format(record.name),
+            projection=record.name,
+        )
+
+
+def _host(target: Target) -> InlineTarget:
+    return cast("InlineTarget", target)
+
+
+def refuse_definition(definition: ProjectionDefinition) -> None:
+    """Raises InvalidProjection on one that cannot be kept within appends."""
+    if definition.kind == "effects":
+        what, remedy = "is a subscription, and effects cannot be taken back", "Run it: store.run(…)."
+    elif definition.target is not None:
+        what, remedy = "is kept in another database than the log", "Leave target= away."
+    elif definition.on_error == "park" or definition.partitions > 1:
+        what = "parks what fails" if definition.on_error == "park" else "is split by key"
+        remedy = "Leave on_error= and partitions= away: an event that it cannot take is not appended."
+    elif not types_of(definition):
+        what, remedy = "takes every event there is", "Name the event classes that it takes."
+    elif definition.start != "beginning":
+        what, remedy = "does not start at the beginning", "Leave start= away."
+    else:
+        return
+    raise InvalidProjection(
+        f"{definition.name} cannot be kept within appends: it {what}.", remedy, projection=definition.name
+    )
+
+
+def is_inline(checkpoints: Sequence[Checkpoint]) -> bool:
+    """Whether these are checkpoints of a read model that every append keeps up."""
+    return any(each.holder == INLINE for each in checkpoints)
+
+
+async def _enrol(log: Log, host: InlineTarget, definition: ProjectionDefinition, record: ProjectionRecord) -> None:
+    """Let every append update its live generation. Raises InlineFailed, CursorMismatch, CheckpointChanged."""
+    await require(log.engine, "inline").exclusive(partial(_enrol_now, log, host, definition, record.live))
+
+
+async def _switch(
+    log: Log, host: InlineTarget, definition: ProjectionDefinition, new: ProjectionRecord, command: PendingCommand
+) -> None:
+    """Exchange the generation that readers see and appends keep up for the one that was built, between two appends.
+
+    Raises CheckpointChanged where another one would come of it than `new`.
+    """
+
+    async def exchanged(turn: ExclusiveTransaction) -> None:
+        tx = host.controlled(turn.connection, definition.name)
+        old = tx.record()
+        if old is None or after_switch(old) != new:
+            raise CheckpointChanged
+        host.joined(turn.connection, PartitionKey(definition.name, old.live)).release_inline()
+        tx.save_record(new)
+        tx.save_command(command)
+        await _enrol_now(log, host, definition, new.live, turn)
+
+    await require(log.engine, "inline").exclusive(exchanged)
+
+
+async def _enrol_now(
+    log: Log, host: InlineTarget, definition: ProjectionDefinition, generation: int, turn: ExclusiveTransaction
+) -> None:
+    entry = InlineRegistration(
+        definition.name, definition.fingerprint, types_of(definition), f"{generation} {new_id().hex()}"
+    )
+    kept = InlineModel(definition, entry.incarnation, log.registry)
+    record = host.controlled(turn.connection, definition.name).record()
+    if record is not None and record.live != generation:
+        raise CheckpointChanged  # it was switched meanwhile
+    joined = host.joined(turn.connection, kept.place)
+    checkpoint = joined.acquire_inline()
+    if checkpoint is None:
+        raise UnknownProjection(
+            f"Generation {generation} of {definition.name} is no longer kept.",
+            "Build it anew.",
+            projection=definition.name,
+        )
+    await verify(log, Cursor(checkpoint.store, checkpoint.epoch, checkpoint.position, checkpoint.event_id))
+    kept.begin(joined, warm=False)
+    refuse_lost_history(kept, turn.head)
+    taking, after = InlineBatch(None, [kept], log.engine.epoch), checkpoint.position
+    while after < turn.head:
+        page = await turn.read(definition.query, after)
+        for events in group_by_append(page.events):
+            error = taking.fold(events, at_once=True)
+            if error is not None:
+                raise error
+        taking.write()
+        after = page.scanned
+    await turn.register(entry)
+
+
+async def _release_inline(log: Log, host: InlineTarget, record: ProjectionRecord) -> None:
+    """Have appends keep it up no longer: it is a read model like any other, and stands where the log ends."""
+
+    async def dismissed(turn: ExclusiveTransaction) -> None:
+        await turn.unregister(record.name)
+        now = host.controlled(turn.connection, record.name).record() or record
+        host.joined(turn.connection, PartitionKey(record.name, now.live)).release_inline()
+
+    await require(log.engine, "inline").exclusive(dismissed)
+
+
+async def _accept(log: Log, definition: ProjectionDefinition) -> None:
+    """Let whoever has this code keep it up from now on; those who have the code until now no longer."""
+
+    async def accepted(turn: ExclusiveTransaction) -> None:
+        for each in turn.registrations:
+            if each.name == definition.name:
+                await turn.register(
+                    msgspec.structs.replace(each, code=definition.fingerprint, types=types_of(definition))
+                )
+
+    await require(log.engine, "inline").exclusive(accepted)
+
+
+def is_registered_as(entry: InlineRegistration | None, definition: ProjectionDefinition) -> bool:
+    """Whether it is enrolled as it is now."""
+    return entry is not None and (entry.code, entry.types) == (definition.fingerprint, types_of(definition))

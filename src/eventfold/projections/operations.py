@@ -1,0 +1,321 @@
+"""Operations on projections: pause, resume, retry, skip, accept, begin, remove.
+
+Each is one transaction of the target, which decides by what it reads there, and is recorded in the log afterwards. An
+operation that changes nothing is not recorded. Knows: parked events, which events wait for them. Does not know: how an
+event is folded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+
+import msgspec
+
+from eventfold.concurrency import run
+from eventfold.errors import EventNotParked, InvalidProjection, LeaseHeld, ProjectionDamaged
+from eventfold.log.read import resolve_position
+from eventfold.ports.target import (
+    ELSEWHERE,
+    Checkpoint,
+    CheckpointChanged,
+    ControlTransaction,
+    ParkedEvent,
+    PartitionKey,
+    ProjectionRecord,
+    Target,
+)
+from eventfold.projections import generations, inline_admin
+from eventfold.projections.catalog import Named, ProjectionCatalog
+from eventfold.projections.commands import OperatorCommands
+from eventfold.projections.failures import entries_of, incomplete_error, is_complete, with_later_ones
+from eventfold.projections.generations import (
+    is_same_code,
+    refuse_other_tables,
+    refuse_unknown,
+    require_record,
+    tables_of,
+)
+from eventfold.projections.leases import is_dead_holder
+
+
+class ProjectionOperations:
+    """The operations of one caller on the projections of a catalog. See ProjectionAdmin for each."""
+
+    def __init__(self, catalog: ProjectionCatalog, commands: OperatorCommands) -> None:
+        self._catalog, self._commands, self._log = catalog, commands, catalog.log
+
+    def pause(self, projection: Named, because: str) -> None:
+        """Stop working on it, everywhere, until it is resumed."""
+        name, target = self._catalog.find(projection)
+        if not because.strip():
+            raise InvalidProjection("A pause was given no reason.", "Say why: --because, for whoever wonders later.")
+
+        def attempt() -> None:
+            require_record(target, name)
+            with target.control(name) as tx:
+                record = _record(tx)
+                inline_admin.refuse_operation("paused", record, tx.checkpoints(record.live))
+                if record.paused != because:
+                    tx.save_record(msgspec.structs.replace(record, paused=because))
+                    self._commands.save(tx, name, "pause", record.live, because=because)
+
+        self._commands.carry_out(target, name, attempt)
+
+    def resume(self, projection: Named) -> None:
+        """Go on: after a pause, or once more with the event at which it stopped."""
+        name, target = self._catalog.find(projection)
+
+        def attempt() -> None:
+            require_record(target, name)
+            with target.control(name) as tx:
+                record = _record(tx)
+                stopped = [each.place for each in tx.checkpoints(record.live) if each.stopped]
+                for place in stopped:
+                    tx.update_checkpoint(place, stopped="")
+                if record.paused:
+                    tx.save_record(msgspec.structs.replace(record, paused=""))
+                if stopped or record.paused:
+                    self._commands.save(tx, name, "resume", record.live)
+
+        self._commands.carry_out(target, name, attempt)
+
+    def parked(self, projection: Named, generation: int | None = None) -> list[ParkedEvent]:
+        """The events that were not handled: parked, due to be tried again, or skipped; by default what readers see."""
+        name, target = self._catalog.find(projection)
+        record = require_record(target, name)
+        if generation is not None:
+            refuse_unknown(target.checkpoints(name), name, generation)
+        checkpoints = target.checkpoints(name, generation or record.live)
+        return sorted((e for each in checkpoints for e in entries_of(target, each)), key=lambda e: e.position)
+
+    def retry(self, projection: Named, position: int | None = None) -> int:
+        """Have parked events tried again by the runner: one, or all; returns how many. Later ones of a key follow."""
+        name, target = self._catalog.find(projection)
+
+        def attempt() -> int:
+            require_record(target, name)
+            with target.control(name) as tx:
+                record = _record(tx)
+                found = {each.place: _entries(tx, each) for each in tx.checkpoints(record.live)}
+                positions: list[int] = []
+                count = 0
+                for place, entries in found.items():
+                    chosen = [e for e in entries if e.state == "parked" and position in (None, e.position)]
+                    if chosen:
+                        due = with_later_ones(entries, chosen)
+                        tx.save_parked(place, [msgspec.structs.replace(entry, state="due") for entry in due])
+                        positions += [entry.position for entry in chosen]
+                        count += len(due)
+                if positions:
+                    self._commands.save(tx, name, "retry", record.live, positions=positions)
+                elif position is not None:
+                    raise _not_parked(name, position, tx.checkpoints(record.live), found)
+                return count
+
+        return self._commands.carry_out(target, name, attempt)
+
+    def skip(self, projection: Named, position: int, because: str) -> None:
+        """Leave one event out for good, and say why: one that is parked, or the one it stopped at."""
+        name, target = self._catalog.find(projection)
+        if not because.strip():
+            raise InvalidProjection("A skip was given no reason.", "Say why: --because, for whoever wonders later.")
+        identity = (run(self._log.engine.event_id(position)) or b"").hex()
+
+        def attempt() -> None:
+            require_record(target, name)
+            with target.control(name) as tx:
+                record = _record(tx)
+                generations = [record.live] if record.building is None else [record.live, record.building]
+                skipped = [
+                    _skip(tx, checkpoint, position, identity, because)
+                    for generation in generations
+                    for checkpoint in tx.checkpoints(generation)
+                ]
+                if not any(skipped):  # of a split projection several have it, where the event could not be read
+                    checkpoints = tx.checkpoints(record.live)
+                    parked = {each.place: _entries(tx, each) for each in checkpoints}
+                    raise _not_parked(name, position, checkpoints, parked)
+                facts = {"position": position, "because": because, "event_id": identity}
+                self._commands.save(tx, name, "skip", record.live, **facts)
+
+        self._commands.carry_out(target, name, attempt)
+
+    def accept(self, projection: Named) -> None:
+        """Say that the rows are right as they are, though the code has changed."""
+        definition = self._catalog.definition_of(projection)
+        target, query = self._catalog.target_of(definition), msgspec.json.encode(definition.query).decode()
+
+        def attempt() -> None:
+            record = require_record(target, definition.name)
+            judged = target.checkpoints(definition.name, record.live)
+            through = run(refuse_other_tables(definition, self._log, target, judged))
+            with target.control(definition.name) as tx:
+                now, checkpoints = _record(tx), tx.checkpoints(record.live)
+                if now.live != record.live or not is_same_code(judged, checkpoints, through):
+                    raise CheckpointChanged
+                others = [
+                    each.place
+                    for each in checkpoints
+                    if (each.fingerprint, each.query) != (definition.fingerprint, query)
+                ]
+                for place in others:
+                    tx.update_checkpoint(place, fingerprint=definition.fingerprint, query=query)
+                if others:
+                    self._commands.save(tx, definition.name, "accept", record.live, fingerprint=definition.fingerprint)
+            inline_admin.accept(self._log, definition)
+
+        self._commands.carry_out(target, definition.name, attempt)
+
+    def begin(self, projection: Named, at: int | date) -> int:
+        """Let what reacts to events go on behind a position (or moment, or day); returns the position."""
+        definition = self._catalog.definition_of(projection)
+        if definition.kind != "effects":
+            raise InvalidProjection(
+                f"{definition.name} is a read model, which begins at the beginning.",
+                f"Build it again: eventfold projections rebuild {definition.name}.",
+                projection=definition.name,
+            )
+        target = self._catalog.target_of(definition)
+        position = run(resolve_position(self._log, at))
+        begun = run(generations.first_checkpoints(definition, self._log, position))
+
+        def attempt() -> int:
+            with target.control(definition.name) as tx:
+                record, checkpoints = tx.record(), tx.checkpoints()
+                if record is not None and record.kind != definition.kind:
+                    raise InvalidProjection(
+                        f"{definition.name} is kept as {record.kind} already.",
+                        "Give one of them another name (name=…).",
+                    )
+                _refuse_busy(checkpoints, tx.now())
+                token = max((each.token for each in checkpoints), default=0) + 1
+                if record is not None:
+                    tx.forget(record.tables)
+                new = ProjectionRecord(name=definition.name, kind=definition.kind, code=definition.code, live=1)
+                tx.create(new, {}, [msgspec.structs.replace(each, token=token) for each in begun])
+                self._commands.save(tx, definition.name, "begin", 1, position=position)
+            return position
+
+        return self._commands.carry_out(target, definition.name, attempt)
+
+    def remove(self, projection: Named) -> int:
+        """Give up what is kept: of a follower its progress, of a read model every generation and its rows."""
+        try:
+            name, target = self._catalog.find(projection)
+        except ProjectionDamaged:  # what says where it is kept: in the store's own database
+            name, target = str(projection), self._catalog.target_at()
+
+        def attempt() -> int:
+            inline_admin.release_inline(self._log, target, require_record(target, name))
+            _refuse_busy(target.checkpoints(name), target.now())
+            target.withdraw(name, None, self._log.engine.store_id)
+            with target.control(name) as tx:
+                record, checkpoints = _record(tx), tx.checkpoints()
+                _refuse_busy(checkpoints, tx.now())
+                position = min(
+                    (each.position for each in checkpoints if each.place.generation == record.live), default=0
+                )
+                tx.forget(record.tables)
+                self._commands.save(tx, name, "forget", record.live, position=position)
+            return position
+
+        try:
+            position = self._commands.carry_out(target, name, attempt)
+        except ProjectionDamaged as error:
+            if error.fields.get("table") == "eventfold_command":
+                raise
+            position = self._commands.carry_out(target, name, lambda: self._forget_damaged(target, projection, name))
+        self._forget_note(name)
+        return position
+
+    def _forget_damaged(self, target: Target, projection: Named, name: str) -> int:
+        """Give up what is not as it was written: nothing of it is believed, whose lease it is neither."""
+        target.withdraw(name, None, self._log.engine.store_id)
+        with target.control(name) as tx:
+            tables = tx.written_tables()
+            if not isinstance(projection, str):
+                tables = list(dict.fromkeys([*tables, *tables_of(self._catalog.definition_of(projection))]))
+            tx.forget(tables)
+            self._commands.save(tx, name, "forget", 0, position=0, damaged=True)
+        return 0
+
+    def _forget_note(self, name: str) -> None:
+        """That it is kept elsewhere is noted no longer."""
+        own = self._catalog.own_target()
+        if own is not None and own.record(name) is not None:
+            with own.control(name) as tx:
+                noted = tx.record()
+                if noted is not None and noted.kind == ELSEWHERE:
+                    tx.forget(noted.tables)
+
+
+def _record(tx: ControlTransaction) -> ProjectionRecord:
+    """What is known, where it was known just now. Raises CheckpointChanged."""
+    record = tx.record()
+    if record is None:
+        raise CheckpointChanged
+    return record
+
+
+def _entries(tx: ControlTransaction, checkpoint: Checkpoint) -> list[ParkedEvent]:
+    """What was not handled. Raises ProjectionDamaged where some of it is gone."""
+    entries = tx.parked(checkpoint.place)
+    if not is_complete(checkpoint, entries):
+        raise incomplete_error(checkpoint)
+    return entries
+
+
+def _not_parked(
+    name: str, position: int, checkpoints: list[Checkpoint], entries: Mapping[PartitionKey, Sequence[ParkedEvent]]
+) -> EventNotParked:
+    """The error for an event that is to be retried or skipped and is not parked; it says what it is instead."""
+    found = next((each for some in entries.values() for each in some if each.position == position), None)
+    reached = min((each.position for each in checkpoints), default=0)
+    if found is not None and found.state == "due":
+        state, what = "due", "another command has had it tried again, and its runner has not done so yet"
+    elif found is not None:
+        state, what = "skipped", f"it was skipped ({found.because.rstrip('.')})"
+    elif position <= reached:
+        state, what = "handled", "it was handled, or retried and handled since, or is none that it takes"
+    else:
+        state, what = "ahead", f"it has come to position {reached:,} only"
+    return EventNotParked(
+        f"{name} has not parked event {position}: {what}.",
+        f"See eventfold projections parked {name}, and who did what: eventfold read --tag '$projection:{name}'.",
+        projection=name,
+        position=position,
+        state=state,
+    )
+
+
+def _skip(tx: ControlTransaction, checkpoint: Checkpoint, position: int, identity: str, because: str) -> bool:
+    """Leave an event out in one partition, and retry what waits for it; False where the event is not open there."""
+    entries = {entry.position: entry for entry in _entries(tx, checkpoint)}
+    entry = entries.get(position)
+    if _stops(checkpoint, position):
+        entry = entry or ParkedEvent(position, identity, msgspec.json.decode(checkpoint.stopped)["type"], "", "skipped")
+        tx.update_checkpoint(checkpoint.place, stopped="")
+    elif entry is None or entry.state == "skipped":
+        return False
+    later = [each for each in entries.values() if each.position > position]
+    behind = [each for each in with_later_ones(later, [entry]) if each.position > position]
+    skipped = msgspec.structs.replace(entry, state="skipped", because=because)
+    tx.save_parked(checkpoint.place, [skipped, *(msgspec.structs.replace(each, state="due") for each in behind)])
+    return True
+
+
+def _refuse_busy(checkpoints: list[Checkpoint], now: int) -> None:
+    """Raises LeaseHeld where a living holder has a lease of any of these. `now` in µs since 1970 UTC."""
+    busy = next((each for each in checkpoints if each.holder and each.expires > now), None)
+    if busy is not None and not is_dead_holder(busy.holder):
+        raise LeaseHeld(
+            f"{busy.place.name} is being worked on by {busy.holder}.",
+            "End that one first; a lease ends by itself some seconds after its holder was killed.",
+            projection=busy.place.name,
+            holder=busy.holder,
+        )
+
+
+def _stops(checkpoint: Checkpoint, position: int) -> bool:
+    return bool(checkpoint.stopped) and msgspec.json.decode(checkpoint.stopped)["position"] == position

@@ -1,0 +1,273 @@
+"""Committing a page: its events folded or handled, then rows, parked events and checkpoint in one transaction.
+
+Knows: what the ledger counts, how large the next page is. Does not know: leases of others, what follows a failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from eventfold.core.envelope import StoredEvent
+from eventfold.core.tally import MARK_EVERY_EVENTS, tally
+from eventfold.log.context import writing_to
+from eventfold.ports.messages import Page, Span
+from eventfold.ports.target import CheckpointChanged, CheckpointUpdate, ParkedEvent
+from eventfold.projections.definition import ProjectionDefinition
+from eventfold.projections.failures import ParkedEvents, StopReason, describe_error
+from eventfold.projections.fold import HandlerDispatch, RowCache, Throughput, Timing
+from eventfold.projections.page import DecodedEvent, HandlerFailed, PageDecoder, stored_events
+from eventfold.projections.partition_lease import PartitionLease
+from eventfold.projections.prefetch import Prefetcher
+
+MAX_ATTEMPTS = 5  # to record that effects were done, while commands change something else
+SMALL_PAGE_EVENTS = 50  # of the first page, and of the next one after an event was parked: others like it may follow
+LONG_PAGE_S = 0.5  # seconds: pages that take longer get shorter, so that the lease outlives them
+
+
+class _Work(msgspec.Struct):
+    """A page in work: the events to handle (`todo`), those parked behind others of their key, how far it is done."""
+
+    items: Sequence[DecodedEvent]
+    events: list[StoredEvent]
+    todo: Sequence[DecodedEvent]
+    waiting: list[ParkedEvent]
+    end: tuple[int, bytes] | None  # position and event id at the end of the whole page; None: only `events` are taken
+    through: int  # how many of `events` are done with
+    timing: Timing
+    began: float
+
+
+class PageCommit:
+    """Commits the pages of one partition. Effects are done before the transaction, which records that they were."""
+
+    def __init__(self, definition: ProjectionDefinition, lease: PartitionLease, parked: ParkedEvents) -> None:
+        self._definition, self._lease, self._parked, self._context = definition, lease, parked, lease.context
+        self._has_effects = definition.kind == "effects"
+        self._effects_per_commit = definition.events_per_checkpoint  # so many may be repeated
+        self._limit = min(SMALL_PAGE_EVENTS, self._context.page)
+        self._throughput = Throughput()
+        self._handlers = HandlerDispatch(definition, self._context.catches)
+        self._rows: RowCache | None = None
+        self._prefetcher: Prefetcher | None = None
+        self.changed_meanwhile = False  # by an operator, while effects were done: the checkpoint is to be read again
+
+    def begin(self) -> None:
+        """Begin with what is stored, after a claim."""
+        definition, context, checkpoint = self._definition, self._context, self._lease.claimed
+        place, partitions = checkpoint.place, checkpoint.partitions
+        self._decoder = PageDecoder(definition, context.log.registry, place.partition, partitions, context.catches)
+        if definition.kind == "rows":
+            is_empty = checkpoint.seen.count == 0 and not self._parked.by_position and partitions == 1
+            self._prefetcher = Prefetcher(context.log, definition.query, self._decoder, context.start_in_thread)
+            self._rows = RowCache(definition, context.target, place, is_empty, context.catches)
+
+    def forget(self) -> None:
+        """Forget the rows in memory and the prefetched page: they may differ from what is stored."""
+        if self._rows is not None and self._prefetcher is not None:
+            self._prefetcher.drop()
+            self._rows.forget()
+
+    async def read(self) -> tuple[Page, Sequence[DecodedEvent] | None]:
+        """The next page; with its decoded events, where it was prefetched."""
+        checkpoint = self._lease.claimed
+        span = Span(after=checkpoint.position, until=checkpoint.until, limit=self._limit)
+        prepared = self._prefetcher.take(span) if self._prefetcher is not None else None
+        if prepared is not None:
+            return prepared.page, prepared.items
+        return await self._context.log.engine.read(self._definition.query, span), None
+
+    def decode(self, events: Sequence[StoredEvent]) -> Sequence[DecodedEvent]:
+        """The events of this partition, decoded. Raises HandlerFailed."""
+        return self._decoder.items(events, self._parked.by_position)
+
+    def decode_one(self, event: StoredEvent) -> DecodedEvent | None:
+        """One event, parked or not; None where it is not of this partition. Raises HandlerFailed."""
+        return next(iter(self._decoder.items([event], {})), None)
+
+    async def commit(
+        self,
+        page: Page,
+        events: list[StoredEvent],
+        items: Sequence[DecodedEvent],
+        began: float,
+        *,
+        check_each_key: bool,
+    ) -> bool:
+        """Fold and commit `events` of a page. False, and nothing is done, where the store has begun another epoch.
+
+        Raises HandlerFailed with an index into `events`; nothing is committed then.
+        """
+        todo, waiting = self._parked.split(items)
+        whole = len(events) == len(page.events)
+        end = (page.scanned, await self._last_event_id(page)) if whole else None
+        if self._lease.is_of_old_epoch:
+            return False
+        clock, target = self._context.clock, self._context.target
+        work = _Work(items, events, todo, waiting, end, len(events), Timing(), began)
+        try:
+            if self._rows is not None:
+                self._rows.fold(todo, work.timing, clock, each=check_each_key)
+            elif self._has_effects:
+                self._do_effects(work)
+            if whole and page.more:
+                self._prefetch(page)
+            if self._has_effects:
+                update = self._record_effects(work)
+            else:
+                with target.transaction(self._lease.place) as tx:
+                    if self._rows is not None:
+                        self._rows.write(tx)
+                    else:
+                        with writing_to(target.address):
+                            done = self._handlers.handle(todo, tx, work.timing, clock, LONG_PAGE_S)
+                        self._cut(work, done)
+                    update = self._update_after(work)
+                    self._lease.advance(tx, update)
+        except HandlerFailed as failed:
+            self.forget()
+            index = None if failed.index is None else work.todo[failed.index].at
+            raise HandlerFailed(index, failed.error, failed.handler) from failed.error
+        except BaseException:
+            self.forget()
+            raise
+        if update.parked:
+            self._parked.add(update.parked)
+        largest = SMALL_PAGE_EVENTS if self._has_effects else self._context.page  # the rest of a page is read again
+        is_long = clock() - began > LONG_PAGE_S
+        self._limit = max(1, self._limit // 4) if is_long else min(self._limit * 2, largest)
+        return True
+
+    def _do_effects(self, work: _Work) -> None:
+        work.todo = work.todo[: self._effects_per_commit]
+        self._lease.ensure()
+        self._handlers.handle(work.todo, None, work.timing, self._context.clock)
+        self._cut(work, len(work.todo))
+
+    def _record_effects(self, work: _Work) -> CheckpointUpdate:
+        """Record that effects were done, also where a command (pause, skip) has changed something else meanwhile."""
+        tries = 0
+        while True:
+            update = self._update_after(work)
+            try:
+                self._advance(update)
+                return update
+            except CheckpointChanged:
+                tries += 1
+                if tries == MAX_ATTEMPTS or not self._lease.reload_unless_moved():
+                    raise
+                self.changed_meanwhile = True
+
+    def _cut(self, work: _Work, done: int) -> None:
+        """The page ends before the first event that is left to handle, where only `done` events of it were handled."""
+        if done == len(work.todo) and not self._has_effects:
+            return
+        work.todo = work.todo[:done]
+        last = work.todo[-1].at if work.todo else -1
+        left = (item.at for item in work.items if item.at > last and self._parked.is_to_handle(item))
+        work.through = next(left, work.through)
+
+    def _update_after(self, work: _Work) -> CheckpointUpdate:
+        events, through = work.events, work.through
+        end = work.end
+        if end is None or through < len(events):
+            end = (events[through - 1].position, events[through - 1].id)
+        seen = stored_events(work.items, through)
+        waiting = work.waiting and [each for each in work.waiting if each.position <= end[0]]
+        update = self._update(end, seen, work.todo, waiting)
+        update.stats = self._throughput.updated(work.timing, len(seen), self._context.clock() - work.began)
+        return update
+
+    def _update(
+        self,
+        end: tuple[int, bytes],
+        seen: list[StoredEvent],
+        handled: Sequence[DecodedEvent],
+        entries: Sequence[ParkedEvent],
+    ) -> CheckpointUpdate:
+        checkpoint, (position, event_id) = self._lease.claimed, end
+        sum_seen = self._prefetcher.tally(seen) if self._prefetcher is not None else tally(seen)
+        sum_handled = sum_seen if len(handled) == len(seen) else tally(stored_events(handled))
+        return CheckpointUpdate(
+            position=position,
+            event_id=event_id.hex(),
+            epoch=self._lease.verified_epoch,
+            seen=checkpoint.seen + sum_seen,
+            handled=checkpoint.handled + sum_handled,
+            parked=entries,
+            mark=position // MARK_EVERY_EVENTS != checkpoint.position // MARK_EVERY_EVENTS,
+            stats=checkpoint.stats,
+        )
+
+    def _update_in_place(self) -> CheckpointUpdate:
+        """An update that leaves the checkpoint where it is."""
+        checkpoint = self._lease.claimed
+        return self._update((checkpoint.position, bytes.fromhex(checkpoint.event_id)), [], [], [])
+
+    def _advance(self, update: CheckpointUpdate) -> None:
+        with self._context.target.transaction(self._lease.place) as tx:
+            self._lease.advance(tx, update)
+
+    async def _last_event_id(self, page: Page) -> bytes:
+        if page.events and page.events[-1].position == page.scanned:
+            return page.events[-1].id
+        return await self._context.log.engine.event_id(page.scanned) or b""
+
+    def _prefetch(self, page: Page) -> None:
+        if self._prefetcher is not None and not self._parked.by_position:
+            limit = min(self._limit * 2, self._context.page)
+            self._prefetcher.begin(Span(after=page.scanned, until=self._lease.claimed.until, limit=limit))
+
+    # Events that fail
+
+    def park(self, event: StoredEvent, entry: ParkedEvent) -> None:
+        """Park the next event: the checkpoint passes it, and its entry is stored."""
+        self._advance(self._update((event.position, event.id), [event], [], [entry]))
+        self._parked.add([entry])
+        self._limit = SMALL_PAGE_EVENTS
+
+    def stop(self, reason: StopReason) -> None:
+        """Store why the projection stops at the next event."""
+        update = self._update_in_place()
+        update.stopped = msgspec.json.encode(reason).decode()
+        self._advance(update)
+
+    async def retry(self, entry: ParkedEvent) -> None:
+        """Handle one parked event again: rows, entry and ledger in one transaction."""
+        lease, context = self._lease, self._context
+        clock, checkpoint = context.clock, lease.claimed
+        span = Span(after=entry.position - 1, until=entry.position)
+        page = await context.log.engine.read(self._definition.query, span)
+        if lease.is_of_old_epoch:
+            return
+        update = self._update_in_place()
+        try:
+            items = self._decoder.items(page.events, {})
+            if self._rows is not None:
+                self._rows.fold(items, Timing(), clock)
+            elif self._has_effects:  # an effect may append to this log, so not while we lock its database
+                lease.ensure()
+                self._handlers.handle(items, None, Timing(), clock)
+            with context.target.transaction(lease.place) as tx:
+                if self._rows is not None:
+                    self._rows.write(tx)
+                elif not self._has_effects:
+                    with writing_to(context.target.address):
+                        self._handlers.handle(items, tx, Timing(), clock)
+                update.handled = checkpoint.handled + tally(page.events)
+                update.settled = [entry.position]
+                lease.advance(tx, update)
+            self._parked.remove(entry)
+        except HandlerFailed as failed:
+            self.forget()
+            if lease.is_of_old_epoch:
+                return
+            error = describe_error(failed)
+            again = msgspec.structs.replace(entry, state="parked", error=error, attempts=entry.attempts + 1)
+            update.handled, update.settled, update.parked = checkpoint.handled, [], [again]
+            self._advance(update)
+            self._parked.replace(again)
+        except BaseException:
+            self.forget()
+            raise

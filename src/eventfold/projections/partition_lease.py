@@ -1,0 +1,143 @@
+"""The lease of one worker on one partition, and the checkpoint that it protects.
+
+Knows: when a lease is claimed, renewed and checked, in which epoch the checkpoint was verified. Does not know: clocks
+(it is given one), threads, what is done under the lease.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from eventfold.core.query import Cursor
+from eventfold.log.context import Log
+from eventfold.log.cursors import verify
+from eventfold.ports.target import (
+    Checkpoint,
+    CheckpointChanged,
+    CheckpointUpdate,
+    PartitionKey,
+    Target,
+    TargetTransaction,
+)
+from eventfold.projections.prefetch import StartInThread
+
+PAGE_EVENTS = 2_000
+
+
+class WorkerContext(msgspec.Struct, frozen=True):
+    """What a worker works with. `clock` gives seconds; `is_dead_holder` recognizes holders that were killed.
+
+    `lease` in seconds, `page` in events; `start_in_thread` prefetches a page while one is written. `catches`: the
+    exceptions of user code that are its failures; in a thread that no signal reaches also SystemExit and the like.
+    """
+
+    log: Log
+    target: Target
+    clock: Callable[[], float]
+    is_dead_holder: Callable[[str], bool] = lambda _holder: False
+    lease: float = 10.0
+    page: int = PAGE_EVENTS
+    start_in_thread: StartInThread | None = None
+    catches: type[BaseException] = Exception
+
+
+class PartitionLease:
+    """The lease of one holder on one partition of one generation. `checkpoint` is None while it is not held."""
+
+    def __init__(self, context: WorkerContext, place: PartitionKey, holder: str) -> None:
+        self.context, self.place, self.holder = context, place, holder
+        self.checkpoint: Checkpoint | None = None
+        self.verified_epoch = -1  # of the store, in which the checkpoint was found to be of its history
+        self._expires = 0.0  # when the lease may expire, by our own clock
+
+    @property
+    def claimed(self) -> Checkpoint:
+        """The checkpoint, while the lease is held."""
+        assert self.checkpoint is not None
+        return self.checkpoint
+
+    @property
+    def is_of_old_epoch(self) -> bool:
+        """Whether the store has begun another epoch since the checkpoint was verified to be of its history."""
+        return self.context.log.engine.epoch != self.verified_epoch
+
+    def may_expire_within(self, share: float) -> bool:
+        """Whether less than this share of the lease may be left, by our own clock; never for a lease without length."""
+        lease = self.context.lease
+        return lease > 0 and self._expires - self.context.clock() < lease * share
+
+    async def claim(self) -> bool:
+        """Claim the lease, also from a dead holder; False where another holder has it. Raises CursorMismatch."""
+        context, asked = self.context, self.context.clock()
+        checkpoint = context.target.claim(self.place, self.holder, context.lease)
+        if checkpoint is None:
+            current = context.target.checkpoint(self.place)
+            if current is None or not current.holder or not context.is_dead_holder(current.holder):
+                return False
+            asked = context.clock()
+            checkpoint = context.target.claim(self.place, self.holder, context.lease, take_over_from=current.holder)
+            if checkpoint is None:
+                return False
+        self._expires = asked + context.lease
+        self.verified_epoch = context.log.engine.epoch
+        cursor = Cursor(checkpoint.store, checkpoint.epoch, checkpoint.position, checkpoint.event_id)
+        try:
+            await verify(context.log, cursor)
+        except BaseException:
+            context.target.release(checkpoint)
+            raise
+        self.checkpoint = checkpoint
+        return True
+
+    def renew(self) -> bool:
+        """Renew the lease. False where an operator has changed the checkpoint since it was read. Raises LeaseLost."""
+        checkpoint, asked = self.claimed, self.context.clock()
+        revision = self.context.target.renew_lease(checkpoint, self.context.lease)
+        self.note_renewed(asked)
+        return revision == checkpoint.revision
+
+    def note_renewed(self, asked: float) -> None:
+        """Note that the lease was renewed, by a call that was made at this reading of the clock."""
+        self._expires = max(self._expires, asked + self.context.lease)
+
+    def ensure(self) -> None:
+        """Renew the lease if an effect could outlast it. Raises LeaseLost, CheckpointChanged."""
+        if self.may_expire_within(1 / 3) and not self.renew():
+            raise CheckpointChanged
+
+    def advance(self, tx: TargetTransaction, update: CheckpointUpdate) -> None:
+        """Advance the checkpoint in a transaction of its target. Raises LeaseLost, CheckpointChanged."""
+        self.checkpoint = tx.advance(self.claimed, update)
+
+    def reload(self) -> bool:
+        """Read the checkpoint again, after an operator changed it. False where the lease is lost."""
+        current = self.context.target.checkpoint(self.place)
+        if current is None or current.token != self.claimed.token:
+            self.checkpoint = None
+            return False
+        self.checkpoint = current
+        return True
+
+    def reload_unless_moved(self) -> bool:
+        """Read the checkpoint again. False, without doing so, where the lease is lost or its position has moved."""
+        current, last = self.context.target.checkpoint(self.place), self.claimed
+        if current is None or (current.token, current.position, current.handled) != (
+            last.token,
+            last.position,
+            last.handled,
+        ):
+            return False
+        self.checkpoint = current
+        return True
+
+    def note_lost(self) -> None:
+        """Note that another holder has the lease."""
+        self.checkpoint = None
+
+    def release(self) -> None:
+        """Release the lease, so that another holder can claim it at once."""
+        if self.checkpoint is not None:
+            self.context.target.release(self.checkpoint)
+            self.checkpoint = None

@@ -1,0 +1,246 @@
+"""Where a projection stands, and, if it is behind, why: in one sentence.
+
+Knows: what a checkpoint tells of its runner. Does not know: clocks (it is told the time), who asks.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from eventfold.core.envelope import from_micros
+from eventfold.core.json_values import decode
+from eventfold.core.query import Cursor, Query
+from eventfold.errors import CursorMismatch, EventfoldError
+from eventfold.log.context import Log
+from eventfold.log.cursors import verify
+from eventfold.ports.messages import Span
+from eventfold.ports.target import INLINE, Checkpoint, ParkedEvent, ProjectionRecord, Target
+from eventfold.projections.failures import StopReason, ahead_of_log_error, entries_of
+
+WRITE_STATS_EVERY_US = (
+    10_000_000  # µs a partition may be without a holder while others are held: it is on its way to another one
+)
+SILENT_AFTER_US = 2_000_000  # µs without a sign of life, after which something is in the way
+BLOCKED_AFTER_US = 300_000_000  # µs after the end of a lease, during which its holder may still be waiting for a lock
+RECENT_US = 10_000_000  # µs: how far back the log's own rate is looked at
+
+ProjectionState = Literal["current", "behind", "parked", "paused", "stopped", "idle", "away"]
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """One projection. `behind` in events, `seconds` since the first event that waits was recorded; `rate` in events/s.
+
+    `state`: current; behind (and being worked on); parked (current but for some keys); paused; stopped by a
+    failure; idle (nobody runs it); away (the database it is kept in cannot be asked). `trend` compares its rate with
+    the log's: "gaining", "losing" or "level".
+    """
+
+    name: str
+    kind: str
+    state: ProjectionState
+    sentence: str
+    position: int
+    head: int
+    behind: int
+    seconds: float
+    rate: int
+    trend: str
+    slowest: str
+    micros: float
+    parked: int
+    skipped: int
+    generation: int
+    previous: int | None
+    building: int | None
+    partitions: int
+    holder: str
+
+
+class _Stats(msgspec.Struct):
+    rate: int = 0
+    slowest: str = ""
+    micros: float = 0.0
+
+
+async def status_of(log: Log, target: Target, record: ProjectionRecord, now: int) -> Status:
+    """The status of what readers see: the live generation. `now` in µs since 1970 UTC, by the target's clock."""
+    head = await log.engine.head()  # before the checkpoint: an append moves both of an inline one
+    checkpoints = target.checkpoints(record.name, record.live)
+    least = min(checkpoints, key=lambda each: each.position)
+    query = decode(least.query, Query)
+    behind = 0
+    for each in checkpoints:  # partitions read the same events and take each their part of them
+        if each.position < head.position:
+            behind = max(behind, await log.engine.count(query, each.position, head.position))
+    entries = [entry for each in checkpoints for entry in entries_of(target, each)]
+    parked = [entry for entry in entries if entry.state != "skipped"]
+    seconds = 0.0
+    if behind:
+        waiting = (await log.engine.read(query, Span(after=least.position, limit=1))).events
+        seconds = max(0, now - waiting[0].time) / 1e6 if waiting else 0.0
+    stats = decode(max(checkpoints, key=lambda c: c.at).stats, _Stats)
+    written = head.position - await log.engine.position_at(now - RECENT_US)
+    pace = written * 1e6 / RECENT_US
+    trend = "level" if not behind else "gaining" if stats.rate > pace else "losing"
+    try:
+        await verify(log, Cursor(least.store, least.epoch, least.position, least.event_id))
+        state, sentence = _why(record, checkpoints, behind, stats, now, target, parked, trend)
+        late = target.delivery_lag(record.name, record.live)
+        if late and state in ("current", "idle", "behind", "parked"):
+            state, sentence = "behind", late
+    except CursorMismatch as error:
+        state, sentence = "stopped", ahead_of_log_error(record.name, record.kind, error).args[0]
+    return Status(
+        name=record.name,
+        kind=record.kind,
+        state=state,
+        sentence=sentence,
+        position=head.position if least.holder == INLINE and not behind else least.position,
+        head=max(head.position, least.position),
+        behind=behind,
+        seconds=round(seconds, 3),
+        rate=stats.rate,
+        trend=trend,
+        slowest=stats.slowest,
+        micros=stats.micros,
+        parked=len(parked),
+        skipped=len(entries) - len(parked),
+        generation=record.live,
+        previous=record.previous,
+        building=record.building,
+        partitions=least.partitions,
+        holder=", ".join(dict.fromkeys(each.holder for each in checkpoints if each.holder and each.expires > now)),
+    )
+
+
+def unreachable_status(noted: ProjectionRecord, head: int, error: EventfoldError) -> Status:
+    """The status of a projection that is kept in another database, which cannot be asked."""
+    return Status(
+        name=noted.name,
+        kind=noted.kind,
+        state="away",
+        sentence=str(error),
+        position=0,
+        head=head,
+        behind=head,
+        seconds=0.0,
+        rate=0,
+        trend="",
+        slowest="",
+        micros=0.0,
+        parked=0,
+        skipped=0,
+        generation=0,
+        previous=None,
+        building=None,
+        partitions=0,
+        holder="",
+    )
+
+
+def _why(
+    record: ProjectionRecord,
+    checkpoints: list[Checkpoint],
+    behind: int,
+    stats: _Stats,
+    now: int,
+    target: Target,
+    parked: list[ParkedEvent],
+    trend: str,
+) -> tuple[ProjectionState, str]:
+    if checkpoints[0].holder == INLINE:
+        if behind:
+            return "stopped", f"Inline, and {_events(behind)} in the log are not in it: build it anew."
+        return "current", "Inline: current with every append."
+    stopped = next((each for each in checkpoints if each.stopped), None)
+    if stopped is not None:
+        why = decode(stopped.stopped, StopReason)
+        return "stopped", (
+            f"Stopped at event {why.position} ({why.type}) in {why.handler} after {why.attempts} attempts: "
+            f"{why.error.rstrip('.')}."
+        )
+    if record.paused:
+        return "paused", f"Paused: {record.paused}."
+    idle = _not_run(checkpoints, now)
+    seen = max(each.beat for each in checkpoints)
+    if record.kind == "follower":
+        return _followed(checkpoints[0], behind, stats, now, trend)
+    if behind and idle and all(each.holder and now - each.expires < BLOCKED_AFTER_US for each in idle):
+        blocker = target.lock_holder()  # it may have been kept waiting for longer than its lease
+        if blocker:
+            return "behind", _silent(behind, now - seen, blocker)
+    if behind and idle:
+        since = f"since {from_micros(seen):%Y-%m-%d %H:%M:%S}Z" if seen else "yet"
+        part = f"Partition {idle[0].place.partition} is not" if len(checkpoints) > 1 else "Not"
+        return "idle", f"{part} running {since}; {_waiting(behind)}: start a runner (eventfold run)."
+    if behind:
+        if now - seen > SILENT_AFTER_US:
+            return "behind", _silent(behind, now - seen, target.lock_holder())
+        sentence = _behind(behind, stats, trend)
+        return "behind", f"{sentence[:-1]}; {len(parked):,} more parked." if parked else sentence
+    if parked:
+        return "parked", _parked(parked)
+    if not sum(each.seen.count for each in checkpoints) and any(each.position for each in checkpoints):
+        return ("idle" if idle else "current"), "Current; nothing has written yet what it takes."
+    return ("idle" if idle else "current"), "Current." if not idle else "Current; nobody runs it."
+
+
+def _not_run(checkpoints: list[Checkpoint], now: int) -> list[Checkpoint]:
+    """The partitions that no runner has. One that its runner let another have is run, as long as others are held."""
+    free = [each for each in checkpoints if not each.holder or each.expires < now]
+    if len(free) == len(checkpoints):
+        return free
+    return [each for each in free if now - max(each.beat, each.expires) > WRITE_STATS_EVERY_US]
+
+
+def _followed(checkpoint: Checkpoint, behind: int, stats: _Stats, now: int, trend: str) -> tuple[ProjectionState, str]:
+    if not checkpoint.holder or checkpoint.expires < now:
+        since = f"since {from_micros(checkpoint.beat):%Y-%m-%d %H:%M:%S}Z" if checkpoint.beat else "yet"
+        waits = f"{_waiting(behind)}: start whoever follows it." if behind else "nothing waits."
+        return "idle", f"Not followed {since}; {waits}"
+    if not behind:
+        return "current", "Current."
+    if not checkpoint.at:
+        return "behind", f"{checkpoint.holder} follows it and has acknowledged nothing yet; {_waiting(behind)}."
+    silent = now - checkpoint.at
+    if silent > SILENT_AFTER_US + 3 * stats.micros:
+        so_far = f"for {silent / 1e6:.0f} s"
+        return "behind", f"{checkpoint.holder} follows it and has acknowledged nothing {so_far}; {_waiting(behind)}."
+    return "behind", _behind(behind, stats, trend)
+
+
+def _parked(entries: list[ParkedEvent]) -> str:
+    keys = list(dict.fromkeys(entry.key for entry in entries))
+    first = min(entries, key=lambda entry: (not entry.attempts, entry.position))
+    shown = ", ".join(keys[:3]) + ("…" if len(keys) > 3 else "")
+    why = first.error.split("\n")[0].rstrip(".")
+    return (
+        f"Parked on {_events(len(entries))} of {shown} since event {first.position} ({first.type}): {why}; "
+        f"other keys are current."
+    )
+
+
+def _silent(behind: int, silent: int, blocker: str) -> str:
+    """Its runner lives, as far as its lease says, and has given no sign for a while."""
+    waiting = f"Waiting for {silent / 1e6:.0f} s, {_events(behind)} behind"
+    return f"{waiting}: for a lock held by {blocker}." if blocker else f"{waiting}: a handler has not returned."
+
+
+def _behind(behind: int, stats: _Stats, trend: str) -> str:
+    if stats.micros > 5_000:
+        return f"{_events(behind)} behind: {stats.slowest} takes {stats.micros / 1000:.0f} ms per event."
+    if not stats.rate:
+        return f"Catching up: {_events(behind)} behind."
+    if trend == "losing":
+        return f"Falling behind: {_events(behind)}, taken at {stats.rate:,} events/s and written faster."
+    return f"Catching up: {_events(behind)} behind at {stats.rate:,} events/s, about {behind / stats.rate:.1f} s to go."
+
+
+def _events(count: int) -> str:
+    return f"{count:,} event" + "s" * (count != 1)
+
+
+def _waiting(count: int) -> str:
+    return f"{_events(count)} wait" + "s" * (count == 1)

@@ -1,0 +1,210 @@
+"""One step of a projection: claim a partition, commit its next page, or report why nothing was done.
+
+Knows: the order of these steps. Does not know: clocks (it is given one), threads, who runs it, how targets work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum, auto
+
+from eventfold.core.envelope import StoredEvent
+from eventfold.errors import CursorMismatch, LeaseLost, ProjectionDamaged
+from eventfold.ports.messages import Page
+from eventfold.ports.target import Checkpoint, CheckpointChanged, ParkedEvent, PartitionKey
+from eventfold.projections.definition import ProjectionDefinition
+from eventfold.projections.failures import (
+    FailurePolicy,
+    Park,
+    ParkedEvents,
+    Retry,
+    Stop,
+    ahead_of_log_error,
+    entries_of,
+)
+from eventfold.projections.page import DecodedEvent, HandlerFailed
+from eventfold.projections.page_commit import PageCommit
+from eventfold.projections.partition_lease import PartitionLease, WorkerContext
+
+MAX_UNREPORTED = 100  # parked events that are remembered until they are reported
+
+
+class StepResult(Enum):
+    """What came of a step."""
+
+    PROGRESSED = auto()
+    IDLE = auto()
+    LEASE_HELD_ELSEWHERE = auto()
+    PAUSED = auto()
+    STOPPED = auto()
+    SUPERSEDED = auto()  # readers neither see this generation nor will
+
+
+class PartitionWorker:
+    """Works on one partition of one generation, for one holder: `await step()` again and again.
+
+    `newly_parked` are the events it parked since they were last reported; `paused_because` why it is paused;
+    `ended_by` an exception of user code that is no Exception, and stopped it.
+    """
+
+    def __init__(
+        self, definition: ProjectionDefinition, context: WorkerContext, place: PartitionKey, holder: str
+    ) -> None:
+        self.definition, self.context, self.place = definition, context, place
+        self.lease = PartitionLease(context, place, holder)
+        self.newly_parked: list[ParkedEvent] = []
+        self.paused_because = ""
+        self.ended_by: BaseException | None = None
+        self._parked = ParkedEvents()
+        self._failures = FailurePolicy(definition)
+        self._commit = PageCommit(definition, self.lease, self._parked)
+        self._state = StepResult.PROGRESSED  # any other: nothing may be done now
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """The checkpoint; None while its lease is not held."""
+        return self.lease.checkpoint
+
+    async def step(self) -> StepResult:
+        """Do what is to be done next. Raises TargetUnavailable, CursorMismatch, StoreUnavailable errors."""
+        lease = self.lease
+        try:
+            if self._commit.changed_meanwhile:
+                self._commit.changed_meanwhile = False
+                if lease.checkpoint is not None:
+                    self._reload()
+            if lease.checkpoint is not None and lease.may_expire_within(2 / 3):
+                self.renew_lease()  # also while there is always work to do
+            if lease.checkpoint is not None and lease.is_of_old_epoch:
+                self.release()  # rows in memory may be folded from events that are lost: begin with what is stored
+            if lease.checkpoint is None:
+                if self._is_paused():
+                    return StepResult.PAUSED
+                if not await lease.claim():
+                    return StepResult.LEASE_HELD_ELSEWHERE
+                self._load_state()
+                self._commit.begin()
+            if self._state is StepResult.PAUSED:
+                self.release()  # so that a command that pauses it sees when the page in work is committed
+            if self._state is not StepResult.PROGRESSED:
+                return self._state
+            if due := self._parked.first_due():
+                await self._commit.retry(due)
+                return StepResult.PROGRESSED
+            return await self._commit_next_page()
+        except CheckpointChanged:
+            self._reload()
+            return StepResult.PROGRESSED
+        except LeaseLost:
+            lease.note_lost()
+            return StepResult.LEASE_HELD_ELSEWHERE
+        except CursorMismatch as error:
+            raise ahead_of_log_error(self.place.name, self.definition.kind, error) from error
+
+    # The lease
+
+    def renew_lease(self) -> None:
+        """Renew the lease, and notice changes by an operator. To be called every few seconds while idle."""
+        if self.lease.checkpoint is None:
+            return
+        try:
+            if not self.lease.renew():
+                self._reload()
+        except LeaseLost:
+            self.lease.note_lost()
+
+    def release(self) -> None:
+        """Release the lease, so that another holder can claim it at once."""
+        self._commit.forget()
+        self.lease.release()
+
+    def _is_paused(self) -> bool:
+        record = self.context.target.record(self.place.name)
+        self.paused_because = "" if record is None else record.paused
+        return bool(self.paused_because)
+
+    def _reload(self) -> None:
+        """An operator changed something: read it again."""
+        self._commit.forget()
+        self._failures.reset()
+        if self.lease.reload():
+            self._load_state()
+
+    def _load_state(self) -> None:
+        """Read what is parked, and whether work may go on."""
+        target, checkpoint = self.context.target, self.lease.claimed
+        try:
+            self._parked.load(entries_of(target, checkpoint))
+        except ProjectionDamaged:
+            target.release(checkpoint)
+            raise
+        record = target.record(self.place.name)
+        if record is None or (checkpoint.until is None and self.place.generation not in (record.live, record.building)):
+            self._state = StepResult.SUPERSEDED
+        elif record.paused:
+            self._state, self.paused_because = StepResult.PAUSED, record.paused
+        else:
+            self._state = StepResult.STOPPED if checkpoint.stopped else StepResult.PROGRESSED
+
+    # Pages
+
+    async def _commit_next_page(self) -> StepResult:
+        checkpoint, began = self.lease.claimed, self.context.clock()
+        page, items = await self._commit.read()
+        if self.lease.is_of_old_epoch:
+            return StepResult.PROGRESSED
+        if page.scanned < checkpoint.position and (checkpoint.until is None or checkpoint.until >= checkpoint.position):
+            raise CursorMismatch(
+                f"{self.place.name} has come to position {checkpoint.position}, and the log ends at {page.scanned}.",
+                "It was restored.",
+                position=checkpoint.position,
+            )
+        if page.scanned <= checkpoint.position:
+            return StepResult.IDLE
+        events = self._failures.select(page.events)
+        return await self._commit_events(page, events, items if events is page.events else None, began)
+
+    async def _commit_events(
+        self, page: Page, events: list[StoredEvent], items: Sequence[DecodedEvent] | None, began: float
+    ) -> StepResult:
+        """Commit events of a page; `items` are they, decoded, if they are."""
+        try:
+            if items is None:
+                items = self._commit.decode(events)
+            check_each_key = self._failures.isolating_through > 0
+            if await self._commit.commit(page, events, items, began, check_each_key=check_each_key):
+                self._failures.reset()
+        except HandlerFailed as failed:
+            return await self._handle_failure(failed, events, items or ())
+        return StepResult.PROGRESSED
+
+    async def _handle_failure(
+        self, failed: HandlerFailed, events: list[StoredEvent], items: Sequence[DecodedEvent]
+    ) -> StepResult:
+        """Find the event that failed; commit those before it; then do what the policy decides."""
+        if self.lease.is_of_old_epoch:
+            return StepResult.PROGRESSED  # the event that failed may be lost: the next step verifies that
+        index = failed.index
+        if index is None:
+            if self._failures.isolate(events, items):
+                return StepResult.PROGRESSED
+            index = items[0].at if items else 0
+        event = events[index]
+        before = self._failures.independent_before(event, events[:index])
+        if before:  # they do not wait for the failure
+            page = Page(before, before[-1].position, False)
+            return await self._commit_events(page, before, None, self.context.clock())
+        match self._failures.decide(failed, event, self._commit.decode_one):
+            case Retry(pause):
+                await self.context.log.runtime.sleep(pause)
+                return StepResult.PROGRESSED
+            case Park(entry):
+                self._commit.park(event, entry)
+                self._failures.reset()
+                self.newly_parked = [*self.newly_parked[1 - MAX_UNREPORTED :], entry]
+                return StepResult.PROGRESSED
+            case Stop(reason, cause):
+                self.ended_by = cause
+                self._commit.stop(reason)
+                self._state = StepResult.STOPPED
+                return StepResult.STOPPED

@@ -1,0 +1,292 @@
+"""The tables in which a SQL target keeps what is known about projections, each row with its checksum.
+
+Knows: SQL that SQLite and PostgreSQL read alike (`?` becomes the driver's own mark). Does not know: rows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+from zlib import crc32
+
+import msgspec
+
+from eventfold.core.tally import Tally
+from eventfold.errors import ProjectionDamaged, TargetUnavailable
+from eventfold.ports.target import (
+    Checkpoint,
+    ParkedEvent,
+    PartitionKey,
+    PendingCommand,
+    ProjectionRecord,
+)
+
+WHERE_PARTITION = "name = ? AND generation = ? AND part = ?"
+
+CREATE_TABLES = (
+    """CREATE TABLE IF NOT EXISTS eventfold_projection (
+        name TEXT PRIMARY KEY, kind TEXT NOT NULL, code TEXT NOT NULL, live BIGINT NOT NULL, previous BIGINT,
+        building BIGINT, paused TEXT NOT NULL, tables TEXT NOT NULL, checksum BIGINT)""",
+    """CREATE TABLE IF NOT EXISTS eventfold_checkpoint (
+        name TEXT NOT NULL, generation BIGINT NOT NULL, part BIGINT NOT NULL,
+        store TEXT NOT NULL, epoch BIGINT NOT NULL, position BIGINT NOT NULL, event_id TEXT NOT NULL,
+        seen BIGINT NOT NULL, seen_digest TEXT NOT NULL, handled BIGINT NOT NULL, handled_digest TEXT NOT NULL,
+        query TEXT NOT NULL, fingerprint TEXT NOT NULL, partitions BIGINT NOT NULL, until BIGINT,
+        revision BIGINT NOT NULL, token BIGINT NOT NULL, holder TEXT NOT NULL, expires_at BIGINT NOT NULL,
+        stopped TEXT NOT NULL, stats TEXT NOT NULL, "at" BIGINT NOT NULL, renewed_at BIGINT NOT NULL,
+        checksum BIGINT, lease_checksum BIGINT, PRIMARY KEY (name, generation, part))""",
+    """CREATE TABLE IF NOT EXISTS eventfold_entry (
+        name TEXT NOT NULL, generation BIGINT NOT NULL, part BIGINT NOT NULL, position BIGINT NOT NULL,
+        event_id TEXT NOT NULL, type TEXT NOT NULL, key TEXT NOT NULL, state TEXT NOT NULL, error TEXT NOT NULL,
+        attempts BIGINT NOT NULL, because TEXT NOT NULL, checksum BIGINT,
+        PRIMARY KEY (name, generation, part, position))""",
+    """CREATE TABLE IF NOT EXISTS eventfold_mark (
+        name TEXT NOT NULL, generation BIGINT NOT NULL, part BIGINT NOT NULL, position BIGINT NOT NULL,
+        seen BIGINT NOT NULL, seen_digest TEXT NOT NULL, checksum BIGINT,
+        PRIMARY KEY (name, generation, part, position))""",
+    """CREATE TABLE IF NOT EXISTS eventfold_command (
+        id TEXT PRIMARY KEY, store TEXT NOT NULL, name TEXT NOT NULL, data TEXT NOT NULL, metadata TEXT NOT NULL,
+        checksum BIGINT)""",
+    "CREATE TABLE IF NOT EXISTS eventfold_layout (layout BIGINT NOT NULL)",
+    "INSERT INTO eventfold_layout (layout) VALUES (2)",
+)
+LAYOUT = 2
+# Columns are renamed so that a process of the release before, which writes no checksums, can write nothing at all.
+UPGRADE_TABLES = (
+    "ALTER TABLE eventfold_projection ADD COLUMN checksum BIGINT",
+    "ALTER TABLE eventfold_checkpoint RENAME COLUMN expires TO expires_at",
+    "ALTER TABLE eventfold_checkpoint RENAME COLUMN beat TO renewed_at",
+    "ALTER TABLE eventfold_checkpoint ADD COLUMN checksum BIGINT",
+    "ALTER TABLE eventfold_checkpoint ADD COLUMN lease_checksum BIGINT",
+    "ALTER TABLE eventfold_entry ADD COLUMN checksum BIGINT",
+    "ALTER TABLE eventfold_mark ADD COLUMN checksum BIGINT",
+)
+UPGRADE_OUTBOX = "ALTER TABLE eventfold_sending ADD COLUMN checksum BIGINT"
+PARTITION_TABLES = ("eventfold_checkpoint", "eventfold_entry", "eventfold_mark")
+
+COMMAND_COLUMNS = "id, store, name, data, metadata, checksum"
+INSERT_COMMAND = f"INSERT INTO eventfold_command ({COMMAND_COLUMNS}) VALUES (?,?,?,?,?,?)"  # noqa: S608
+SELECT_COMMANDS = f"SELECT {COMMAND_COLUMNS} FROM eventfold_command ORDER BY id"  # noqa: S608
+DELETE_COMMAND = "DELETE FROM eventfold_command WHERE id = ?"
+
+RECORD_COLUMNS = "name, kind, code, live, previous, building, paused, tables, checksum"
+UPSERT_RECORD = f"""INSERT INTO eventfold_projection ({RECORD_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?)
+    ON CONFLICT (name) DO UPDATE SET kind = excluded.kind, code = excluded.code, live = excluded.live,
+    previous = excluded.previous, building = excluded.building, paused = excluded.paused, tables = excluded.tables,
+    checksum = excluded.checksum"""  # noqa: S608
+
+CHECKPOINT_COLUMNS = """name, generation, part, store, epoch, position, event_id, seen, seen_digest, handled,
+    handled_digest, query, fingerprint, partitions, until, revision, token, holder, expires_at, stopped, stats, "at",
+    renewed_at, checksum, lease_checksum"""
+INSERT_CHECKPOINT = f"INSERT INTO eventfold_checkpoint ({CHECKPOINT_COLUMNS}) VALUES ({','.join('?' * 25)})"  # noqa: S608
+UPDATE_CHECKPOINT = f"""UPDATE eventfold_checkpoint SET
+    {", ".join(f"{name.strip()} = ?" for name in CHECKPOINT_COLUMNS.split(",")[3:])} WHERE {WHERE_PARTITION}"""  # noqa: S608
+ADVANCE_CHECKPOINT = f"""UPDATE eventfold_checkpoint SET position = ?, event_id = ?, epoch = ?, seen = ?,
+    seen_digest = ?, handled = ?, handled_digest = ?, stopped = ?, stats = ?, "at" = ?, checksum = ?,
+    revision = revision + 1
+    WHERE {WHERE_PARTITION} AND token = ? AND revision = ? RETURNING revision"""  # noqa: S608
+SELECT_CHECKPOINT = f"SELECT {CHECKPOINT_COLUMNS} FROM eventfold_checkpoint WHERE {WHERE_PARTITION}"  # noqa: S608
+SELECT_GENERATIONS = "SELECT DISTINCT generation FROM eventfold_checkpoint WHERE name = ?"
+SELECT_CHECKPOINTS = f"SELECT {CHECKPOINT_COLUMNS} FROM eventfold_checkpoint WHERE name = ? ORDER BY generation, part"  # noqa: S608
+
+PARKED_COLUMNS = "position, event_id, type, key, state, error, attempts, because, checksum"
+UPSERT_PARKED = f"""INSERT INTO eventfold_entry (name, generation, part, {PARKED_COLUMNS})
+    VALUES (?,?,?,?,?,?,?,?,?,?,?,?)
+    ON CONFLICT (name, generation, part, position) DO UPDATE SET state = excluded.state, error = excluded.error,
+    attempts = excluded.attempts, because = excluded.because, key = excluded.key,
+    checksum = excluded.checksum"""  # noqa: S608
+SELECT_PARKED = f"SELECT {PARKED_COLUMNS} FROM eventfold_entry WHERE {WHERE_PARTITION} ORDER BY position"  # noqa: S608
+DELETE_PARKED = f"DELETE FROM eventfold_entry WHERE {WHERE_PARTITION} AND position = ?"  # noqa: S608
+MARK_COLUMNS = "position, seen, seen_digest, checksum"
+INSERT_MARK = f"""INSERT INTO eventfold_mark (name, generation, part, {MARK_COLUMNS}) VALUES (?,?,?,?,?,?,?)
+    ON CONFLICT (name, generation, part, position) DO NOTHING"""  # noqa: S608
+
+SELECT_MARKS = f"SELECT {MARK_COLUMNS} FROM eventfold_mark WHERE {WHERE_PARTITION} ORDER BY position"  # noqa: S608
+
+
+def key_columns(place: PartitionKey) -> tuple[str, int, int]:
+    """A place as the three columns of PLACE."""
+    return place.name, place.generation, place.partition
+
+
+def checksum(table: str, *values: Any) -> int:
+    """CRC-32 of a row, over its values as text: any flipped bit changes it."""
+    return crc32(
+        "\x1f".join([table, *("" if value is None else f"{value}" for value in values)]).encode("utf-8", "replace")
+    )
+
+
+def damaged_row_error(table: str, name: Any, *at: Any) -> ProjectionDamaged:
+    """The error for a row that does not have the checksum it was written with."""
+    row = " ".join(f"{each}" for each in (name, *at))
+    return ProjectionDamaged(
+        f"What is kept about {name} is damaged: the row {row} of {table} is not as it was written.",
+        f"Restore that database from a backup; or give up what is kept (eventfold projections remove {name}) and have "
+        "it built again from the log.",
+        projection=f"{name}",
+        table=table,
+        row=row,
+    )
+
+
+def record_row(p: ProjectionRecord) -> tuple[Any, ...]:
+    """The row of PROJECTION."""
+    row = (p.name, p.kind, p.code, p.live, p.previous, p.building, p.paused, ",".join(p.tables))
+    return (*row, checksum("eventfold_projection", *row))
+
+
+def record_from_row(row: tuple[Any, ...]) -> ProjectionRecord:
+    """A row of PROJECTION. Raises ProjectionDamaged."""
+    name, kind, code, live, previous, building, paused, tables, stored = row
+    if stored != checksum("eventfold_projection", *row[:-1]):
+        raise damaged_row_error("eventfold_projection", name)
+    names = tuple(name for name in (tables or "").split(",") if name)
+    return ProjectionRecord(
+        name=name, kind=kind, code=code, live=live, previous=previous, building=building, paused=paused, tables=names
+    )
+
+
+def checkpoint_from_row(row: tuple[Any, ...]) -> Checkpoint:
+    """A row of CHECKPOINT. Raises ProjectionDamaged.
+
+    `beat` is the last sign of life: the lease was renewed, or the checkpoint advanced.
+    """
+    columns = row[:-2]
+    if row[-2:] != checkpoint_checksums(columns):
+        raise damaged_row_error("eventfold_checkpoint", *row[:3])
+    place, (store, epoch, position, event_id, seen, seen_digest, handled, handled_digest, *rest) = row[:3], columns[3:]
+    names = "query fingerprint partitions until revision token holder expires stopped stats at beat".split()
+    facts = dict(zip(names, rest, strict=True))
+    facts["beat"] = max(facts["beat"], facts["at"])
+    return Checkpoint(
+        place=PartitionKey(*place),
+        store=store,
+        epoch=epoch,
+        position=position,
+        event_id=event_id,
+        seen=Tally.of(seen, seen_digest),
+        handled=Tally.of(handled, handled_digest),
+        **facts,
+    )
+
+
+def checkpoint_checksums(columns: tuple[Any, ...]) -> tuple[int, int]:
+    """The checksums of a row of CHECKPOINT: of what an advance writes and judges by, and of the lease.
+
+    They are two, because a lease is renewed beside an advance and without it.
+    """
+    return (
+        checksum("eventfold_checkpoint", *columns[:17], *columns[19:22]),
+        checksum("lease", *columns[:3], *columns[16:19], columns[22]),
+    )
+
+
+def checkpoint_row(c: Checkpoint) -> tuple[Any, ...]:
+    """The row of a checkpoint."""
+    columns = (
+        *key_columns(c.place),
+        *(c.store, c.epoch, c.position, c.event_id, c.seen.count, c.seen.hex, c.handled.count, c.handled.hex),
+        *(c.query, c.fingerprint, c.partitions, c.until, c.revision, c.token, c.holder, c.expires),
+        *(c.stopped, c.stats, c.at, c.beat),
+    )
+    return (*columns, *checkpoint_checksums(columns))
+
+
+def claim_lease(held: Checkpoint, holder: str, now: int, seconds: float, take_over_from: str) -> Checkpoint | None:
+    """A checkpoint whose lease is another holder's from now on, with a greater token; None while it is not free.
+
+    A sign of life from the future: the clock was set back, and a living holder has given another since.
+    """
+    expires = now + int(seconds * 1e6)
+    if held.holder not in ("", take_over_from) and held.expires >= now and held.beat <= expires:
+        return None
+    return change_checkpoint(held, {"token": held.token + 1, "holder": holder, "expires": expires, "beat": now})
+
+
+def renew_lease(held: Checkpoint, now: int, seconds: float, progress: bool) -> Checkpoint:
+    """A checkpoint whose lease ends later."""
+    beat = now if progress else held.beat
+    return msgspec.structs.replace(held, expires=now + int(seconds * 1e6), beat=beat)
+
+
+def release_lease(held: Checkpoint) -> Checkpoint:
+    """A checkpoint whose lease was given back."""
+    return msgspec.structs.replace(held, holder="", expires=0)
+
+
+def parked_row(place: PartitionKey, entry: ParkedEvent) -> tuple[Any, ...]:
+    """The row of an entry."""
+    row = (*key_columns(place), *msgspec.structs.astuple(entry))
+    return (*row, checksum("eventfold_entry", *row))
+
+
+def parked_from_row(place: PartitionKey, row: Sequence[Any]) -> ParkedEvent:
+    """A row of ENTRY. Raises ProjectionDamaged."""
+    if row[-1] != checksum("eventfold_entry", *key_columns(place), *row[:-1]):
+        raise damaged_row_error("eventfold_entry", *key_columns(place), row[0])
+    return ParkedEvent(*row[:-1])
+
+
+def mark_row(place: PartitionKey, position: int, seen: Tally) -> tuple[Any, ...]:
+    """The row of a mark."""
+    row = (*key_columns(place), position, seen.count, seen.hex)
+    return (*row, checksum("eventfold_mark", *row))
+
+
+def mark_from_row(place: PartitionKey, row: Sequence[Any]) -> tuple[int, Tally]:
+    """A row of MARK. Raises ProjectionDamaged."""
+    position, count, digest, stored = row
+    if stored != checksum("eventfold_mark", *key_columns(place), position, count, digest):
+        raise damaged_row_error("eventfold_mark", *key_columns(place), position)
+    return position, Tally.of(count, digest)
+
+
+def change_checkpoint(held: Checkpoint, fields: Mapping[str, Any]) -> Checkpoint:
+    """A checkpoint with other fields and the next revision."""
+    return msgspec.structs.replace(held, **fields, revision=held.revision + 1)
+
+
+def command_row(command: PendingCommand) -> tuple[Any, ...]:
+    """The row of a command that the log has not been told of."""
+    row = (command.id, command.store, command.name, command.data, command.metadata)
+    return (*row, checksum("eventfold_command", *row))
+
+
+def command_from_row(row: Sequence[Any]) -> PendingCommand:
+    """A row of COMMAND. Raises ProjectionDamaged."""
+    if row[-1] != checksum("eventfold_command", *row[:-1]):
+        raise ProjectionDamaged(
+            f"A command on {row[2]} was carried out; what the log is to be told of it is damaged (eventfold_command).",
+            "Delete that row by SQL, or restore that database from a backup; rows and checkpoints are not concerned.",
+            projection=f"{row[2]}",
+            table="eventfold_command",
+            row=f"{row[0]}",
+        )
+    return PendingCommand(*(each or "" for each in row[:-1]))
+
+
+def refuse_partial(found: Sequence[Checkpoint], name: str) -> None:
+    """Raises ProjectionDamaged where checkpoints of some partitions of a generation are missing."""
+    of_generation: dict[int, list[Checkpoint]] = {}
+    for each in found:
+        of_generation.setdefault(each.place.generation, []).append(each)
+    for generation, its in of_generation.items():
+        if [each.place.partition for each in its] != list(range(its[0].partitions)):
+            raise damaged_row_error("eventfold_checkpoint", name, generation)
+
+
+def refuse_layout(address: str, layout: int) -> None:
+    """Raises TargetUnavailable on tables of a later release."""
+    if layout > LAYOUT:
+        raise TargetUnavailable(
+            f"The read models in {address} are of a newer eventfold (layout {layout}; this one writes {LAYOUT}).",
+            "Use that version of eventfold, or another database (target=…).",
+            address=address,
+            layout=layout,
+        )
+
+
+def parse_table_names(tables: Any) -> list[str]:
+    """The names of tables in a row that may be damaged, as far as they are names."""
+    return [name for name in f"{tables}".split(",") if re.fullmatch(r"\w{1,200}", name)]

@@ -1,0 +1,154 @@
+"""The transaction of an operator's command in a SQL target: what is known is read under locks, judged and changed.
+
+Knows: the control tables, in which order rows are locked. Does not know: what a command judges, when it commits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from eventfold.core.table import Table, stored_name
+from eventfold.errors import TargetUnavailable
+from eventfold.ports.target import (
+    Checkpoint,
+    CheckpointChanged,
+    ParkedEvent,
+    PartitionKey,
+    PendingCommand,
+    ProjectionRecord,
+)
+from eventfold.targets.sql import control_tables
+from eventfold.targets.sql.driver import Driver, Parameters
+from eventfold.targets.sql.statements import Statements
+from eventfold.targets.sql.transaction import save_checkpoint, save_parked
+
+
+class SqlControlTransaction:
+    """See ControlTransaction. One command at a time in a target: `Driver.exclusive`."""
+
+    def __init__(self, driver: Driver, connection: Any, name: str, statements: Statements) -> None:
+        self._driver, self._name, self._statements = driver, name, statements
+        self.connection = connection
+        driver.lock_schema_changes(connection)
+
+    def _execute(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
+        return self._driver.execute(self.connection, self._driver.adapt_sql(sql), parameters)
+
+    def now(self) -> int:
+        """See the port."""
+        return self._driver.now(self.connection)
+
+    def record(self) -> ProjectionRecord | None:
+        """See the port."""
+        sql = f"SELECT {control_tables.RECORD_COLUMNS} FROM eventfold_projection WHERE name = ?"  # noqa: S608
+        found = self._execute(sql + self._driver.row_lock_clause, (self._name,))
+        return control_tables.record_from_row(tuple(found[0])) if found else None
+
+    def checkpoints(self, generation: int | None = None) -> list[Checkpoint]:
+        """See the port. Rows are locked in the order of their keys."""
+        sql = f"SELECT {control_tables.CHECKPOINT_COLUMNS} FROM eventfold_checkpoint WHERE name = ?"  # noqa: S608
+        parameters: list[Any] = [self._name]
+        if generation is not None:
+            sql, parameters = f"{sql} AND generation = ?", [self._name, generation]
+        found = self._execute(f"{sql} ORDER BY generation, part{self._driver.row_lock_clause}", parameters)
+        checkpoints = [control_tables.checkpoint_from_row(tuple(row)) for row in found]
+        control_tables.refuse_partial(checkpoints, self._name)
+        return checkpoints
+
+    def parked(self, place: PartitionKey) -> list[ParkedEvent]:
+        """See the port."""
+        return [
+            control_tables.parked_from_row(place, row)
+            for row in self._execute(control_tables.SELECT_PARKED, control_tables.key_columns(place))
+        ]
+
+    def create(
+        self, projection: ProjectionRecord, tables: Mapping[str, Table | str], checkpoints: Sequence[Checkpoint]
+    ) -> None:
+        """See the port."""
+        generation, driver, connection = checkpoints[0].place.generation, self._driver, self.connection
+        known = self.record()
+        place = control_tables.key_columns(checkpoints[0].place)
+        if self._execute(f"SELECT 1 FROM eventfold_checkpoint WHERE {control_tables.WHERE_PARTITION}", place):  # noqa: S608
+            raise CheckpointChanged if known else control_tables.damaged_row_error("eventfold_projection", self._name)
+        for name, table in tables.items():
+            if known is None and driver.has_relation(connection, name):
+                raise table_exists_error(driver.address, name)
+            driver.execute(connection, f"DROP TABLE IF EXISTS {driver.quote_relation(stored_name(name, generation))}")
+            for statement in self._statements.create_table_sql(table, name, generation):
+                driver.execute(connection, statement)
+        for each in checkpoints:
+            self._execute(control_tables.INSERT_CHECKPOINT, control_tables.checkpoint_row(each))
+            self._execute(control_tables.INSERT_MARK, control_tables.mark_row(each.place, each.position, each.seen))
+        self.save_record(projection)
+
+    def save_record(self, projection: ProjectionRecord) -> None:
+        """See the port. Views are made again only where readers are to see another table: rights go with a view."""
+        p, known = projection, self.record()
+        self._execute(control_tables.UPSERT_RECORD, control_tables.record_row(p))
+        self._bump_revisions()
+        if known is None or (known.live, known.tables) != (p.live, p.tables):
+            for name in p.tables:
+                table = stored_name(name, p.live)
+                columns = self._driver.view_columns(self.connection, table)
+                view, own = self._driver.quote_relation(name), self._driver.quote_relation(table)
+                self._driver.execute(self.connection, f"DROP VIEW IF EXISTS {view}")
+                self._driver.execute(self.connection, f"CREATE VIEW {view} AS SELECT {columns} FROM {own}")  # noqa: S608
+
+    def _bump_revisions(self) -> None:
+        for each in self.checkpoints():
+            save_checkpoint(self._driver, self.connection, control_tables.change_checkpoint(each, {}))
+
+    def update_checkpoint(self, place: PartitionKey, **fields: Any) -> None:
+        """See the port."""
+        for each in self.checkpoints(place.generation):
+            if each.place == place:
+                save_checkpoint(self._driver, self.connection, control_tables.change_checkpoint(each, fields))
+
+    def save_parked(self, place: PartitionKey, entries: Sequence[ParkedEvent]) -> None:
+        """See the port."""
+        self._bump_revisions()
+        save_parked(self._driver, self.connection, place, entries)
+
+    def drop(self, generation: int, tables: Sequence[str]) -> None:
+        """See the port. Tables first: a runner that writes to them holds no lock that we have."""
+        relation = self._driver.quote_relation
+        for table in tables:
+            self._driver.execute(self.connection, f"DROP TABLE IF EXISTS {relation(stored_name(table, generation))}")
+        for table in control_tables.PARTITION_TABLES:
+            self._execute(f"DELETE FROM {table} WHERE name = ? AND generation = ?", (self._name, generation))  # noqa: S608
+
+    def written_tables(self) -> list[str]:
+        """See the port."""
+        try:
+            found = self._execute("SELECT tables FROM eventfold_projection WHERE name = ?", (self._name,))
+        except UnicodeDecodeError:  # it is that which is damaged
+            return []
+        return control_tables.parse_table_names(found[0][0]) if found else []
+
+    def forget(self, tables: Sequence[str]) -> None:
+        """See the port."""
+        found, relation = self._execute(control_tables.SELECT_GENERATIONS, (self._name,)), self._driver.quote_relation
+        for table in tables:
+            self._driver.execute(self.connection, f"DROP VIEW IF EXISTS {relation(table)}")
+            for (generation,) in found:
+                self._driver.execute(
+                    self.connection, f"DROP TABLE IF EXISTS {relation(stored_name(table, generation))}"
+                )
+        for table in (*control_tables.PARTITION_TABLES, "eventfold_projection"):
+            self._execute(f"DELETE FROM {table} WHERE name = ?", (self._name,))  # noqa: S608
+
+    def save_command(self, command: PendingCommand) -> None:
+        """See the port."""
+        self._execute(control_tables.INSERT_COMMAND, control_tables.command_row(command))
+
+
+def table_exists_error(address: str, name: str) -> TargetUnavailable:
+    """The error for a table that has a projection's name and is none."""
+    return TargetUnavailable(
+        f"{address} has a table {name!r} already, and it is not a projection's.",
+        "Give the projection another name (name=…), or a database of its own (target=…).",
+        address=address,
+        table=name,
+    )

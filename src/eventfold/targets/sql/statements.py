@@ -1,0 +1,218 @@
+"""Statements for rows: how a table is made, and its rows written, found and walked through.
+
+Knows: SQL for tables of keyed rows; kinds of columns. Does not know: connections, checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+from zlib import crc32
+
+from eventfold.core.table import ColumnKind, Table, stored_name, unreadable_row
+from eventfold.errors import InvalidProjection
+from eventfold.targets.sql.driver import Driver
+
+Converter = Callable[[Any], Any]
+POSTGRES_SYSTEM_COLUMNS = frozenset(
+    {"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"}
+)  # columns of every table of PostgreSQL
+SYSTEM_COLUMN_SUFFIX = "__column"
+
+
+class Statements:
+    """Statements for one driver. A Table's name here is that of a generation's own table."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._upserts: dict[Table, str] = {}
+
+    def is_outdated(self, connection: Any, table: Table) -> bool:
+        """Whether a table was made by a release that kept such rows in another way. It is looked at once."""
+        return False
+
+    def create_table_sql(self, table: Table | str, name: str, generation: int) -> Iterator[str]:
+        """The statements that make a generation's table."""
+        own = self._driver.quote_relation(stored_name(name, generation))
+        if isinstance(table, str):
+            yield f"CREATE TABLE {own} ({table})"
+            return
+        columns = [
+            f"{self.quote_column(c.name)} {self._driver.column_types[c.kind]}{'' if c.nullable else ' NOT NULL'}"
+            for c in table.columns
+        ]
+        columns.append(f"PRIMARY KEY ({self.column_list(table.key)})")
+        yield f"CREATE TABLE {own} ({', '.join(columns)}) {self._driver.table_suffix}"
+        for index in table.indexes:
+            by = ", ".join(self._ascending(table, each) for each in index)
+            yield f"CREATE INDEX {self.index_name(name, generation, index)} ON {own} ({by})"
+
+    def index_name(self, name: str, generation: int, index: Sequence[str]) -> str:
+        """What the index of a generation's table on these columns is called."""
+        return quote_identifier(
+            shorten_name(f"{stored_name(name, generation)}__{'_'.join(index)}", self._driver.max_name_bytes)
+        )
+
+    def quote_column(self, name: str) -> str:
+        """A column as SQL names it."""
+        return self._driver.quote_column(name)
+
+    def column_list(self, names: Iterable[str]) -> str:
+        """Columns, with commas."""
+        return ", ".join(map(self._driver.quote_column, names))
+
+    def _ascending(self, table: Table, name: str) -> str:
+        """A column to sort by: None is the least value, as SQLite has it and no setting of a server changes."""
+        nullable = any(column.nullable for column in table.columns if column.name == name)
+        return f"{self.quote_column(name)} NULLS FIRST" if nullable else self.quote_column(name)
+
+    def _descending(self, table: Table, name: str) -> str:
+        nullable = any(column.nullable for column in table.columns if column.name == name)
+        return f"{self.quote_column(name)} DESC{' NULLS LAST' if nullable else ''}"
+
+    def selected_columns(self, table: Table) -> str:
+        """What is asked for, where rows are."""
+        return self.column_list(table.fields)
+
+    def upsert_sql(self, table: Table) -> str:
+        """Write a row, whole."""
+        sql = self._upserts.get(table)
+        if sql is None:
+            column, own = self.quote_column, self._driver.quote_relation(table.name)
+            rest = [f"{column(f)} = excluded.{column(f)}" for f in table.fields if f not in table.key]
+            sql = self._upserts[table] = (
+                f"INSERT INTO {own} ({self.column_list(table.fields)}) VALUES ({','.join('?' * len(table.columns))}) "  # noqa: S608
+                f"ON CONFLICT ({self.column_list(table.key)}) "
+                f"DO {'UPDATE SET ' + ', '.join(rest) if rest else 'NOTHING'}"
+            )
+        return sql
+
+    def delete_sql(self, table: Table) -> str:
+        """Delete a row by its key."""
+        key = " AND ".join(f"{self.quote_column(k)} = ?" for k in table.key)
+        return f"DELETE FROM {self._driver.quote_relation(table.name)} WHERE {key}"  # noqa: S608
+
+    def load_sql(self, table: Table, keys: Sequence[Sequence[Any]]) -> tuple[str, list[Any]]:
+        """The rows of some keys."""
+        of: dict[str, ColumnKind] = {column.name: column.kind for column in table.columns}
+        condition = self._driver.key_condition([(self.quote_column(k), of[k]) for k in table.key], len(keys))
+        values = [value for key in self.encode_keys(table, keys) for value in key]
+        own = self._driver.quote_relation(table.name)
+        return f"SELECT {self.selected_columns(table)} FROM {own} WHERE {condition}", values  # noqa: S608
+
+    def select_sql(
+        self, table: Table, where: Mapping[str, Any], order: Sequence[str], limit: int | None
+    ) -> tuple[str, list[Any]]:
+        """Some rows."""
+        kinds: dict[str, ColumnKind] = {column.name: column.kind for column in table.columns}
+        refuse_unknown(table, where, order)
+        conditions = [
+            f"{self.quote_column(name)} IS NULL" if value is None else f"{self.quote_column(name)} = ?"
+            for name, value in where.items()
+        ]
+        pack = self._driver.encoders
+        values = [pack[kinds[n]](v) if kinds[n] in pack else v for n, v in where.items() if v is not None]
+        sql = f"SELECT {self.selected_columns(table)} FROM {self._driver.quote_relation(table.name)}"  # noqa: S608
+        if conditions:
+            sql += f" WHERE {' AND '.join(conditions)}"
+        by = [
+            self._descending(table, name[1:]) if name[0] == "-" else self._ascending(table, name)
+            for name in order or table.key
+        ]
+        sql += f" ORDER BY {', '.join(by)}"
+        if limit is not None:
+            sql += " LIMIT ?"
+            values.append(limit)
+        return sql, values
+
+    def scan_sql(self, table: Table, further: bool, page: int) -> str:
+        """The next rows in the order of the key."""
+        key, own = self.column_list(table.key), self._driver.quote_relation(table.name)
+        after = f"WHERE ({key}) > ({','.join('?' * len(table.key))})" if further else ""
+        return f"SELECT {self.column_list(table.fields)} FROM {own} {after} ORDER BY {key} LIMIT {page}"  # noqa: S608
+
+    def scan_cursor(self, table: Table, row: Sequence[Any]) -> tuple[Any, ...]:
+        """Where a scan goes on behind this row, as the driver gave it."""
+        return tuple(row[: len(table.key)])
+
+    def encode_rows(self, table: Table, rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
+        """Rows as the driver takes them."""
+        return _convert_rows(rows, self._converters(table, self._driver.encoders))
+
+    def encode_keys(self, table: Table, keys: Sequence[Sequence[Any]]) -> Iterable[Sequence[Any]]:
+        """Keys as the driver takes them."""
+        return _convert_rows(keys, self._converters(table, self._driver.encoders)[: len(table.key)])
+
+    def decode_rows(self, table: Table, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """Rows as the driver gave them, in Python's types. Raises ProjectionDamaged."""
+        try:
+            return list(_convert_rows(rows, self._converters(table, self._driver.decoders)))  # type: ignore[arg-type]
+        except (ValueError, TypeError, ArithmeticError) as error:
+            raise unreadable_row(table.name, error) from error
+
+    def _converters(self, table: Table, by_kind: Mapping[Any, Converter]) -> list[Converter | None]:
+        return [by_kind.get(column.kind) for column in table.columns]
+
+
+def _convert_rows(rows: Sequence[Sequence[Any]], converters: list[Converter | None]) -> Sequence[Any]:
+    if not any(converters):
+        return rows
+    return [
+        tuple([v if convert is None else convert(v) for v, convert in zip(row, converters, strict=True)])
+        for row in rows
+    ]
+
+
+def is_keyed(table: Table, where: Collection[str], order: Sequence[str]) -> bool:
+    """Whether the key or an index finds such rows, or gives them in this order."""
+    for index in (table.key, *table.indexes):
+        if where and set(index[: len(where)]) == set(where):
+            return True
+        if not where and tuple(name.removeprefix("-") for name in order or table.key) == index[: len(order) or None]:
+            return True
+    return False
+
+
+def refuse_unknown(table: Table, where: Iterable[str], order: Iterable[str]) -> None:
+    """Raises InvalidProjection on a column that the table does not have."""
+    unknown = sorted({*where, *(name.removeprefix("-") for name in order)} - set(table.fields))
+    if unknown:
+        own = [name for name in ("order", "limit", "wait", "generation") if name in table.fields]
+        hint = f' Those called {own[0]} are asked for by rows(…, {{"{own[0]}": …}}).' if own else ""
+        raise InvalidProjection(
+            f"The rows asked for have no column {', '.join(unknown)}.",
+            f"Their columns are {', '.join(table.fields)}.{hint}",
+        )
+
+
+def quote_identifier(name: str) -> str:
+    """A name as standard SQL quotes it, so that a table or a field may be called what SQL reserves."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def postgres_column_name(field: str) -> str:
+    """What the column of a field is called on PostgreSQL, whose tables have columns of their own already."""
+    return f"{field}{SYSTEM_COLUMN_SUFFIX}" if field in POSTGRES_SYSTEM_COLUMNS else field
+
+
+def aliased_columns(columns: Sequence[str]) -> str:
+    """Columns of a table by the names of their fields, as SQL; "" where these are the same."""
+    if not any(each.removesuffix(SYSTEM_COLUMN_SUFFIX) in POSTGRES_SYSTEM_COLUMNS for each in columns):
+        return ""
+    fields = [(each, each.removesuffix(SYSTEM_COLUMN_SUFFIX)) for each in columns]
+    return ", ".join(
+        f"{quote_identifier(own)} AS {quote_identifier(field if field in POSTGRES_SYSTEM_COLUMNS else own)}"
+        for own, field in fields
+    )
+
+
+def shorten_name(name: str, longest: int | None) -> str:
+    """A name of at most `longest` bytes (None: any number), other than what any other name becomes.
+
+    Where it ends with the number of a generation, it still does.
+    """
+    if longest is None or len(name.encode()) <= longest:
+        return name
+    table, _, generation = name.rpartition("__")
+    end = f"_{crc32(name.encode()):08x}" + (f"__{generation}" if table and generation.isdecimal() else "")
+    return name.encode()[: longest - len(end)].decode("utf-8", "ignore") + end

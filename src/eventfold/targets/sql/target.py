@@ -1,0 +1,373 @@
+"""A target in a SQL database: rows, checkpoints and leases in tables, over any driver.
+
+Knows: tables, views, statements, transactions. Does not know: which database it is.
+Readers see views; the rows stand in tables with the generation's number behind their names, so that a switch is one
+small transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from itertools import islice
+from typing import Any, TypeVar
+
+from eventfold.core.table import RowCodec, Table, stored_name
+from eventfold.core.tally import Tally
+from eventfold.errors import EventfoldError, TargetUnavailable, UnknownProjection
+from eventfold.ports.target import (
+    ELSEWHERE,
+    Checkpoint,
+    CheckpointChanged,
+    ParkedEvent,
+    PartitionKey,
+    PendingCommand,
+    ProjectionRecord,
+    RowRefused,
+)
+from eventfold.targets.sql import control_tables
+from eventfold.targets.sql.control_transaction import SqlControlTransaction
+from eventfold.targets.sql.driver import Driver, Parameters
+from eventfold.targets.sql.statements import Statements, is_keyed
+from eventfold.targets.sql.transaction import SqlTransaction, lease_lost_error, lock_checkpoint, save_checkpoint
+from eventfold.targets.sql.upgrade import upgrade_tables
+
+PAGE = 1_000
+
+T = TypeVar("T")
+RETRYABLE_SQLSTATES = (
+    "40P01",
+    "40001",
+)  # a deadlock, or a conflict: nothing was done, and the transaction may begin again
+
+
+class SqlTarget:
+    """See the port. `connect`, `execute`, `query`, `ensure_table` serve a target that adds a table of its own."""
+
+    forwards = False
+
+    def __init__(self, driver: Driver, statements: Statements | None = None) -> None:
+        self.driver = self._driver = driver
+        self.address = driver.address
+        self._ready = False
+        self.statements = self._statements = statements or Statements(driver)
+
+    # Connections
+
+    @contextmanager
+    def connect(self, write: bool = False, runs_user_code: bool = False) -> Generator[Any]:
+        """A connection, in a transaction if `write`; translates the driver's errors. See `Driver.acquire`."""
+        driver = self._driver
+        try:
+            taken, broken = driver.acquire(write, runs_user_code), True
+            try:
+                connection = driver.connection(taken)
+                if write:
+                    self._ensure_tables(connection)
+                    try:
+                        driver.begin(connection)  # within: an exception right after it must end the transaction, too
+                        yield connection
+                    except BaseException as error:
+                        driver.rollback(connection)
+                        broken = isinstance(error, driver.errors)
+                        raise
+                    driver.commit(connection)
+                else:
+                    yield connection
+                broken = False
+            finally:
+                driver.release(taken, write, broken)
+        except driver.errors as error:
+            raise driver.translate_error(error) from error
+
+    def _read_with_retry(self, work: Callable[[Any], T]) -> T:
+        """What only reads: again, once, over a new connection, if the one that was kept turns out to be dead."""
+        dead = False
+        try:
+            with self.connect() as connection:
+                try:
+                    return work(connection)
+                except self._driver.errors as error:
+                    dead = self._driver.is_disconnect(connection, error)
+                    raise
+        except EventfoldError:
+            if not dead:
+                raise
+        with self.connect() as connection:
+            return work(connection)
+
+    def _ensure_tables(self, connection: Any) -> None:
+        """Make the tables, or bring them to this layout, once."""
+        if self._ready:
+            return
+        if self._read_layout(connection) < control_tables.LAYOUT:
+            self._change_schema(connection, self._create_or_upgrade)
+        self._ready = True
+
+    def _read_layout(self, connection: Any) -> int:
+        """Of the tables: 0 where there are none. Raises TargetUnavailable on that of a later release."""
+        if not self._driver.has_relation(connection, "eventfold_layout"):
+            return int(self._driver.has_relation(connection, "eventfold_mark"))
+        found = self.execute(connection, "SELECT layout FROM eventfold_layout")
+        layout = max((row[0] for row in found), default=control_tables.LAYOUT)
+        control_tables.refuse_layout(self.address, layout)
+        return layout
+
+    def _create_or_upgrade(self, connection: Any) -> None:
+        had = self._read_layout(connection)
+        if had == 1:
+            upgrade_tables(self._driver, connection)
+        if had < control_tables.LAYOUT:
+            for statement in control_tables.CREATE_TABLES:
+                self.execute(connection, statement)
+
+    def ensure_table(self, name: str, create: str) -> None:
+        """Create a further table in this database, by this statement, unless it exists."""
+        if not self.has_table(name):
+            with self.connect(write=True) as connection:
+                self._driver.lock_schema_changes(connection)
+                self.execute(connection, create)
+
+    def has_table(self, name: str) -> bool:
+        """Whether the database has a table or view of this name."""
+        return self._read_with_retry(lambda connection: self._driver.has_relation(connection, name))
+
+    def _change_schema(self, connection: Any, work: Callable[[Any], None]) -> None:
+        self._driver.begin(connection)
+        try:
+            self._driver.lock_schema_changes(connection)
+            work(connection)
+            self._driver.commit(connection)
+        except BaseException:
+            self._driver.rollback(connection)
+            raise
+
+    def execute(self, connection: Any, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
+        """Run a statement, with `?` for each parameter, on an acquired connection."""
+        return self._driver.execute(connection, self._driver.adapt_sql(sql), parameters)
+
+    def query(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
+        """Ask without making the tables: nothing there means nothing kept."""
+        if not self._ready:
+            layout = self._read_with_retry(self._read_layout)
+            if not layout:
+                return []
+            if layout < control_tables.LAYOUT:
+                with self.connect(write=True):  # brings them to this layout
+                    pass
+            self._ready = True
+        return self._read_with_retry(lambda connection: self.execute(connection, sql, parameters))
+
+    # Projections
+
+    def record(self, name: str) -> ProjectionRecord | None:
+        """See the port."""
+        found = self.query(f"SELECT {control_tables.RECORD_COLUMNS} FROM eventfold_projection WHERE name = ?", (name,))  # noqa: S608
+        return control_tables.record_from_row(tuple(found[0])) if found else None
+
+    def records(self) -> list[ProjectionRecord]:
+        """See the port."""
+        return [
+            control_tables.record_from_row(tuple(r))
+            for r in self.query(f"SELECT {control_tables.RECORD_COLUMNS} FROM eventfold_projection ORDER BY name")  # noqa: S608
+            if not r[0].startswith("$")
+        ]
+
+    @contextmanager
+    def control(self, name: str) -> Generator[SqlControlTransaction]:
+        """See the port."""
+        try:
+            with self.connect(write=True) as connection:
+                yield self.controlled(connection, name)
+        except TargetUnavailable as error:
+            if error.fields.get("sqlstate") in RETRYABLE_SQLSTATES:
+                raise CheckpointChanged from error
+            raise
+
+    def controlled(self, connection: Any, name: str) -> SqlControlTransaction:
+        """See Host.controlled."""
+        self._driver.prepare_foreign_connection(connection)
+        return SqlControlTransaction(self._driver, connection, name, self._statements)
+
+    def bind(self, name: str, rows: RowCodec) -> None:
+        """Nothing to remember: rows are not sent on."""
+
+    def withdraw(self, name: str, generation: int | None, store: str) -> None:
+        """Rows are kept here alone."""
+
+    def pending_commands(self, store: str) -> list[PendingCommand]:
+        """See the port."""
+        every = [control_tables.command_from_row(row) for row in self.query(control_tables.SELECT_COMMANDS)]
+        return [command for command in every if command.store == store]
+
+    def remove_command(self, command: PendingCommand) -> None:
+        """See the port."""
+        with self.connect(write=True) as connection:
+            self.execute(connection, control_tables.DELETE_COMMAND, (command.id,))
+
+    # Checkpoints
+
+    def checkpoint(self, place: PartitionKey) -> Checkpoint | None:
+        """See the port."""
+        return next((each for each in self.checkpoints(place.name, place.generation) if each.place == place), None)
+
+    def checkpoints(self, name: str, generation: int | None = None) -> list[Checkpoint]:
+        """See the port."""
+        found = self._checkpoints(name, generation)
+        if not found and generation is not None:
+            known = self.record(name)
+            if known is not None and known.kind != ELSEWHERE and generation in known.generations:
+                found = self._checkpoints(name, generation)  # dropped meanwhile, it is in no record any more
+                if not found:
+                    raise control_tables.damaged_row_error("eventfold_checkpoint", name, generation)
+        control_tables.refuse_partial(found, name)
+        return found
+
+    def _checkpoints(self, name: str, generation: int | None) -> list[Checkpoint]:
+        rows = self.query(control_tables.SELECT_CHECKPOINTS, (name,))
+        return [control_tables.checkpoint_from_row(tuple(row)) for row in rows if generation in (None, row[1])]
+
+    def parked(self, place: PartitionKey) -> list[ParkedEvent]:
+        """See the port."""
+        return [
+            control_tables.parked_from_row(place, row)
+            for row in self.query(control_tables.SELECT_PARKED, control_tables.key_columns(place))
+        ]
+
+    def ledger_marks(self, place: PartitionKey) -> list[tuple[int, Tally]]:
+        """See the port."""
+        return [
+            control_tables.mark_from_row(place, row)
+            for row in self.query(control_tables.SELECT_MARKS, control_tables.key_columns(place))
+        ]
+
+    # Leases
+
+    def claim(self, place: PartitionKey, holder: str, seconds: float, take_over_from: str = "") -> Checkpoint | None:
+        """See the port."""
+        driver = self._driver
+        with self.connect(write=True) as connection:
+            held = lock_checkpoint(driver, connection, place)
+            if held is None:
+                raise UnknownProjection(
+                    f"Generation {place.generation} of {place.name} is no longer kept in {self.address}.",
+                    "Ask for the one that is: eventfold projections show.",
+                    projection=place.name,
+                )
+            new = control_tables.claim_lease(held, holder, driver.now(connection), seconds, take_over_from)
+            return None if new is None else save_checkpoint(driver, connection, new)
+
+    def renew_lease(self, held: Checkpoint, seconds: float, progress: bool = True) -> int:
+        """See the port."""
+        driver = self._driver
+        with self.connect(write=True) as connection:
+            now = lock_checkpoint(driver, connection, held.place)
+            if now is None or now.token != held.token:
+                raise lease_lost_error(held)
+            save_checkpoint(
+                driver, connection, control_tables.renew_lease(now, driver.now(connection), seconds, progress)
+            )
+            return now.revision
+
+    def release(self, held: Checkpoint) -> None:
+        """See the port."""
+        with self.connect(write=True) as connection:
+            now = lock_checkpoint(self._driver, connection, held.place)
+            if now is not None and now.token == held.token:
+                save_checkpoint(self._driver, connection, control_tables.release_lease(now))
+
+    # Rows
+
+    @contextmanager
+    def transaction(self, place: PartitionKey) -> Generator[SqlTransaction]:
+        """See the port."""
+        with self.connect(write=True, runs_user_code=True) as connection:
+            yield SqlTransaction(self._driver, connection, place, self._statements)
+
+    def joined(self, connection: Any, place: PartitionKey) -> SqlTransaction:
+        """See Host.joined."""
+        self._driver.prepare_foreign_connection(connection)
+        return SqlTransaction(self._driver, connection, place, self._statements)
+
+    def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
+        """See the port."""
+
+        def load(connection: Any) -> list[tuple[Any, ...]]:
+            found: list[tuple[Any, ...]] = []
+            rest = iter(keys)
+            try:
+                while chunk := list(islice(rest, PAGE)):
+                    sql, parameters = self._statements.load_sql(table, chunk)
+                    found += self.execute(connection, sql, parameters)
+            except self._driver.value_errors as error:
+                raise RowRefused(str(error)) from error
+            return found
+
+        return self._statements.decode_rows(table, self._read_with_retry(load))
+
+    def select(
+        self, table: Table, where: Mapping[str, Any], order: Sequence[str], limit: int | None
+    ) -> list[tuple[Any, ...]]:
+        """See the port."""
+
+        def select(connection: Any) -> list[tuple[Any, ...]]:
+            self._statements.is_outdated(connection, table)
+            sql, parameters = self._statements.select_sql(table, where, order, limit)
+            keyed = is_keyed(table, where, order)
+            try:
+                with nullcontext() if keyed else self._driver.allow_full_scan(connection):
+                    found = self.execute(connection, sql, parameters)
+            except self._driver.value_errors as error:
+                raise RowRefused(str(error)) from error
+            return self._statements.decode_rows(table, found)
+
+        return self._read_with_retry(select)
+
+    def scan(self, table: Table) -> Iterator[list[tuple[Any, ...]]]:
+        """See the port."""
+        after: tuple[Any, ...] = ()
+
+        def following(connection: Any) -> list[tuple[Any, ...]]:
+            self._statements.is_outdated(connection, table)
+            return self.execute(connection, self._statements.scan_sql(table, bool(after), PAGE), after)
+
+        while True:
+            page = self._read_with_retry(following)
+            if page:
+                yield self._statements.decode_rows(table, page)
+                after = self._statements.scan_cursor(table, page[-1])
+            if len(page) < PAGE:
+                return
+
+    def outdated(self, table: Table) -> bool:
+        """See the port."""
+        return self._read_with_retry(lambda connection: self._statements.is_outdated(connection, table))
+
+    def dump(self, name: str, generation: int) -> Iterator[tuple[Any, ...]]:
+        """See the port."""
+
+        def everything(connection: Any) -> list[tuple[Any, ...]]:
+            table = stored_name(name, generation)
+            width, own = self._driver.count_columns(connection, table), self._driver.quote_relation(table)
+            order = ", ".join(str(n) for n in range(1, width + 1))
+            with self._driver.allow_full_scan(connection):
+                return self.execute(connection, f"SELECT * FROM {own} ORDER BY {order}")  # noqa: S608
+
+        yield from self._read_with_retry(everything)
+
+    def now(self) -> int:
+        """See the port."""
+        return self._read_with_retry(self._driver.now)
+
+    def delivery_lag(self, name: str, generation: int) -> str:
+        """Nothing: rows are where readers look as soon as they are committed."""
+        return ""
+
+    def lock_holder(self) -> str:
+        """See the port."""
+        return self._driver.lock_holder()
+
+    def close(self) -> None:
+        """See the port."""
+        self._ready = False
+        self._driver.close()

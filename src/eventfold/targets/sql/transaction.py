@@ -1,0 +1,179 @@
+"""A target's open transaction: rows written, the checkpoint moved, by whoever holds the lease.
+
+Knows: the fence (token and revision). Does not know: how a transaction begins and ends (target.py does).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from eventfold.core.table import Table, stored_name
+from eventfold.errors import EventfoldError, LeaseLost
+from eventfold.ports.target import (
+    FOREVER,
+    INLINE,
+    Checkpoint,
+    CheckpointChanged,
+    CheckpointUpdate,
+    ParkedEvent,
+    PartitionKey,
+    RowRefused,
+)
+from eventfold.targets.sql import control_tables
+from eventfold.targets.sql.driver import Driver, Parameters
+from eventfold.targets.sql.statements import Statements, shorten_name
+
+PAGE = 1_000  # keys asked for at once
+TABLE_REFERENCE = re.compile(r"""(["`\[]?)\{(\w+)\}""")
+UNQUOTED_NAME = re.compile("[a-z_][a-z0-9_]*")
+
+
+class SqlTransaction:
+    """An open transaction of a target."""
+
+    def __init__(self, driver: Driver, connection: Any, place: PartitionKey, statements: Statements) -> None:
+        self._driver, self._place, self._statements = driver, place, statements
+        self.connection = connection
+
+    def execute(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
+        """See the port."""
+        return self._driver.execute(self.connection, self._expand_tables(sql), parameters)
+
+    def executemany(self, sql: str, parameters: Iterable[Parameters]) -> None:
+        """See the port."""
+        self._driver.executemany(self.connection, self._expand_tables(sql), parameters)
+
+    def _expand_tables(self, sql: str) -> str:
+        return expand_table_names(sql, self._place.generation, self._driver.quote_relation, self._driver.max_name_bytes)
+
+    def upsert(self, table: Table, rows: Sequence[Sequence[Any]]) -> None:
+        """See the port."""
+        if rows:
+            packed = self._statements.encode_rows(table, rows)
+            try:
+                self._driver.upsert(
+                    self.connection, self._driver.adapt_sql(self._statements.upsert_sql(table)), table, packed
+                )
+            except self._driver.row_errors as error:
+                raise RowRefused(str(error)) from error
+
+    def delete(self, table: Table, keys: Sequence[Sequence[Any]]) -> None:
+        """See the port."""
+        if keys:
+            packed = self._statements.encode_keys(table, keys)
+            self._driver.executemany(
+                self.connection, self._driver.adapt_sql(self._statements.delete_sql(table)), packed
+            )
+
+    def advance(self, held: Checkpoint, step: CheckpointUpdate) -> Checkpoint:
+        """See the port."""
+        driver, connection, place = self._driver, self.connection, control_tables.key_columns(held.place)
+        moved = step.applied_to(held, driver.now(connection) if step.at is None else step.at)
+        row = (
+            *(step.position, step.event_id, step.epoch, step.seen.count, step.seen.hex),
+            *(
+                step.handled.count,
+                step.handled.hex,
+                step.stopped,
+                step.stats,
+                moved.at,
+                control_tables.checkpoint_row(moved)[-2],
+            ),
+            *(*place, held.token, held.revision),
+        )
+        if not driver.execute(connection, driver.adapt_sql(control_tables.ADVANCE_CHECKPOINT), row):
+            sql = driver.adapt_sql(f"SELECT token FROM eventfold_checkpoint WHERE {control_tables.WHERE_PARTITION}")  # noqa: S608
+            if driver.execute(connection, sql, place) == [(held.token,)]:
+                raise CheckpointChanged
+            raise lease_lost_error(held)
+        if step.parked:
+            save_parked(driver, connection, held.place, step.parked)
+        if step.settled:
+            sql = driver.adapt_sql(control_tables.DELETE_PARKED)
+            driver.executemany(connection, sql, [(*place, position) for position in step.settled])
+        if step.mark:
+            mark = control_tables.mark_row(held.place, step.position, step.seen)
+            driver.execute(connection, driver.adapt_sql(control_tables.INSERT_MARK), mark)
+        return moved
+
+    def should_yield(self) -> bool:
+        """See the port."""
+        return self._driver.should_yield()
+
+    # In the engine's own transaction
+
+    def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
+        """See the port."""
+        found: list[tuple[Any, ...]] = []
+        for at in range(0, len(keys), PAGE):
+            sql, parameters = self._statements.load_sql(table, keys[at : at + PAGE])
+            try:
+                found += self._driver.execute(self.connection, self._driver.adapt_sql(sql), parameters)
+            except self._driver.value_errors as error:
+                raise RowRefused(str(error)) from error
+        return self._statements.decode_rows(table, found)
+
+    def look(self) -> Checkpoint | None:
+        """See the port."""
+        return lock_checkpoint(self._driver, self.connection, self._place, locking="")
+
+    def acquire_inline(self) -> Checkpoint | None:
+        """See the port."""
+        held = lock_checkpoint(self._driver, self.connection, self._place)
+        if held is None:
+            return None
+        fields = {"token": held.token + 1, "holder": INLINE, "expires": FOREVER, "stopped": ""}
+        return save_checkpoint(self._driver, self.connection, control_tables.change_checkpoint(held, fields))
+
+    def release_inline(self) -> None:
+        """See the port."""
+        held = lock_checkpoint(self._driver, self.connection, self._place)
+        if held is not None:
+            fields = {"token": held.token + 1, "holder": "", "expires": 0}
+            save_checkpoint(self._driver, self.connection, control_tables.change_checkpoint(held, fields))
+
+
+def lock_checkpoint(
+    driver: Driver, connection: Any, place: PartitionKey, locking: str | None = None
+) -> Checkpoint | None:
+    """The checkpoint of a place, locked until the end of the transaction."""
+    behind = driver.row_lock_clause if locking is None else locking
+    found = driver.execute(
+        connection, driver.adapt_sql(control_tables.SELECT_CHECKPOINT + behind), control_tables.key_columns(place)
+    )
+    return control_tables.checkpoint_from_row(tuple(found[0])) if found else None
+
+
+def save_checkpoint(driver: Driver, connection: Any, held: Checkpoint) -> Checkpoint:
+    """Write a checkpoint, whole, that was locked."""
+    key, row = control_tables.key_columns(held.place), control_tables.checkpoint_row(held)
+    driver.execute(connection, driver.adapt_sql(control_tables.UPDATE_CHECKPOINT), (*row[len(key) :], *key))
+    return held
+
+
+def expand_table_names(sql: str, generation: int, relation: Callable[[str], str], longest: int | None) -> str:
+    """SQL with `{table}` become the name of a generation's own table, quoted where that is needed."""
+
+    def name(found: re.Match[str]) -> str:
+        own = shorten_name(stored_name(found[2], generation), longest)
+        return f"{found[1]}{own}" if found[1] or UNQUOTED_NAME.fullmatch(own) else relation(own)
+
+    return TABLE_REFERENCE.sub(name, sql) if "{" in sql else sql
+
+
+def lease_lost_error(held: Checkpoint) -> EventfoldError:
+    """The lease is somebody else's."""
+    return LeaseLost(
+        f"The lease of {held.place.name} has passed to another runner while this one (token {held.token}) was away.",
+        "Nothing of the page in hand was written; this runner asks for a new lease.",
+        projection=held.place.name,
+        token=held.token,
+    )
+
+
+def save_parked(driver: Driver, connection: Any, place: PartitionKey, entries: Sequence[ParkedEvent]) -> None:
+    """Write entries."""
+    rows = [control_tables.parked_row(place, entry) for entry in entries]
+    driver.executemany(connection, driver.adapt_sql(control_tables.UPSERT_PARKED), rows)

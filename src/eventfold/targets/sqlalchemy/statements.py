@@ -1,0 +1,146 @@
+"""How tables of rows are made and shown, and how rows are found, in Core's words.
+
+Knows: statements. Does not know: checkpoints, when a transaction ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import sqlalchemy as sa
+
+from eventfold.core.table import Table, stored_name
+from eventfold.core.value_order import FUNCTIONS, ORDER
+from eventfold.targets.sql.statements import aliased_columns, shorten_name
+from eventfold.targets.sqlalchemy.dialects import COMMITS_ON_DDL
+from eventfold.targets.sqlalchemy.tables import MAX_TABLE_NAME_BYTES, rows_table
+from eventfold.targets.sqlalchemy.types import ExactType
+
+PAGE = 1_000
+MAX_KEYS_PER_QUERY = 200  # keys asked for at once
+HAS_ROW_VALUES = ("sqlite", "postgresql", "mysql", "mariadb", "oracle")
+
+
+def create_table(connection: sa.Connection, table: Table | str, name: str, generation: int) -> None:
+    """Make a generation's table, in place of what an interrupted attempt may have left."""
+    own = shorten_name(stored_name(name, generation), MAX_TABLE_NAME_BYTES)
+    drop_table(connection, own)
+    if isinstance(table, str):
+        connection.exec_driver_sql(f"CREATE TABLE {quote_identifier(connection, own)} ({table})")
+    else:
+        rows_table(Table(own, table.columns, table.key, table.indexes), connection.dialect).create(connection)
+
+
+def drop_table(connection: sa.Connection, own: str) -> None:
+    """Drop a table, if it is there."""
+    if sa.inspect(connection).has_table(shorten_name(own, MAX_TABLE_NAME_BYTES)):
+        connection.exec_driver_sql(f"DROP TABLE {quote_identifier(connection, own)}")
+
+
+def create_view(connection: sa.Connection, name: str, own: str) -> None:
+    """Let readers see a generation's table by the projection's name."""
+    view, table, columns = (
+        quote_identifier(connection, name),
+        quote_identifier(connection, own),
+        _view_columns(connection, own),
+    )
+    if connection.dialect.name in COMMITS_ON_DDL:
+        connection.exec_driver_sql(f"CREATE OR REPLACE VIEW {view} AS SELECT {columns} FROM {table}")  # noqa: S608
+        return
+    drop_view(connection, name)
+    connection.exec_driver_sql(f"CREATE VIEW {view} AS SELECT {columns} FROM {table}")  # noqa: S608
+
+
+def _view_columns(connection: sa.Connection, own: str) -> str:
+    """The columns of a table, by the names of their fields."""
+    if connection.dialect.name != "postgresql":
+        return "*"
+    found = [column["name"] for column in sa.inspect(connection).get_columns(shorten_name(own, MAX_TABLE_NAME_BYTES))]
+    return aliased_columns(found) or "*"
+
+
+def drop_view(connection: sa.Connection, name: str) -> None:
+    """Drop a view, if it is there."""
+    if shorten_name(name, MAX_TABLE_NAME_BYTES) in sa.inspect(connection).get_view_names():
+        connection.exec_driver_sql(f"DROP VIEW {quote_identifier(connection, name)}")
+
+
+def quote_identifier(connection: sa.Connection, name: str) -> str:
+    """A table's or view's name, as the database takes it."""
+    preparer = connection.dialect.identifier_preparer
+    if connection.dialect.name == "oracle":  # where a quoted name is another one than the plain
+        return preparer.quote(shorten_name(name, MAX_TABLE_NAME_BYTES))
+    return preparer.quote_identifier(shorten_name(name, MAX_TABLE_NAME_BYTES))
+
+
+def select_by_keys(
+    connection: sa.Connection, table: sa.Table, keys: Sequence[Sequence[Any]]
+) -> Iterator[list[tuple[Any, ...]]]:
+    """The rows of some keys, in several portions."""
+    key = list(table.primary_key.columns)
+    pairs = connection.dialect.name in HAS_ROW_VALUES
+    for start in range(0, len(keys), MAX_KEYS_PER_QUERY):
+        some = [tuple(each) for each in keys[start : start + MAX_KEYS_PER_QUERY]]
+        if len(key) == 1:
+            condition: sa.ColumnElement[bool] = key[0].in_([each[0] for each in some])
+        elif pairs:
+            condition = sa.tuple_(*key).in_(some)
+        else:
+            condition = sa.or_(*(sa.and_(*(c == v for c, v in zip(key, each, strict=True))) for each in some))
+        yield [tuple(row) for row in connection.execute(sa.select(table).where(condition))]
+
+
+def select_rows(
+    table: sa.Table, where: Mapping[str, Any], order: Sequence[str], limit: int | None, dialect: str
+) -> sa.Select[Any]:
+    """Rows equal in these columns, in this order."""
+    equal = [
+        _sort_expression(table.c[name], dialect) == _sort_value(table.c[name], value, dialect)
+        for name, value in where.items()
+    ]
+    by = [(table.c[name.removeprefix("-")], name[0] == "-") for name in order]
+    ordered = [_order_clause(column, down, dialect) for column, down in by]
+    return sa.select(table).where(*equal).order_by(*ordered).limit(limit)
+
+
+def _order_clause(column: sa.Column[Any], down: bool, dialect: str) -> sa.ColumnElement[Any]:
+    """A column to sort by. None is the least value; PostgreSQL sorts it last unless asked, the others first."""
+    sortable = _sort_expression(column, dialect)
+    by = sortable.desc() if down else sortable.asc()
+    if column.nullable and dialect == "postgresql":
+        return by.nulls_last() if down else by.nulls_first()
+    return by
+
+
+def _sort_expression(column: sa.Column[Any], dialect: str) -> sa.ColumnElement[Any]:
+    """What compares as the value does: SQLite keeps decimals and moments as text."""
+    kind = cast("ExactType", column.type).kind
+    if dialect == "sqlite" and kind in ORDER:
+        return sa.Function(FUNCTIONS[kind], column, type_=sa.Text())
+    return column
+
+
+def _sort_value(column: sa.Column[Any], value: Any, dialect: str) -> Any:
+    kind = cast("ExactType", column.type).kind
+    return ORDER[kind](value) if dialect == "sqlite" and kind in ORDER and value is not None else value
+
+
+def select_next_page(table: sa.Table, after: Sequence[Any]) -> sa.Select[Any]:
+    """The next page of rows in the order of the key."""
+    key = list(table.primary_key.columns)
+    found = sa.select(table).order_by(*key).limit(PAGE)
+    if not after:
+        return found
+    alternatives = [
+        sa.and_(*(key[n] == after[n] for n in range(size)), key[size] > after[size]) for size in range(len(key))
+    ]
+    return found.where(sa.or_(*alternatives))
+
+
+def select_all(connection: sa.Connection, own: str) -> list[tuple[Any, ...]]:
+    """Every row of a table, sorted by all its columns."""
+    width = len(sa.inspect(connection).get_columns(shorten_name(own, MAX_TABLE_NAME_BYTES)))
+    order = ", ".join(str(number) for number in range(1, width + 1))
+    sql = f"SELECT * FROM {quote_identifier(connection, own)} ORDER BY {order}"  # noqa: S608
+    return [tuple(row) for row in connection.exec_driver_sql(sql)]

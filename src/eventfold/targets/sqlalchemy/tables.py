@@ -1,0 +1,98 @@
+"""Tables as SQLAlchemy knows them: those of the checkpoints, and those of the rows.
+
+Knows: columns, keys, indexes. Does not know: connections, statements.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from eventfold.core.table import Table
+from eventfold.targets.sql.statements import postgres_column_name, shorten_name
+from eventfold.targets.sqlalchemy.types import ExactType, non_null_text
+
+METADATA = sa.MetaData()
+MAX_TABLE_NAME_BYTES = 63  # bytes of a table's name: no database takes fewer
+MAX_INDEX_NAME_BYTES = 60  # bytes of an index's name
+
+
+def _control_table(name: str, key: str, columns: str) -> sa.Table:
+    """A table of ours: `name:int` a whole number, `name?` one that may be missing, others words."""
+    made: list[sa.Column[object]] = []
+    of_key = key.split()
+    for each in columns.split():
+        bare = each.rstrip("?").removesuffix(":int")
+        if bare != each:
+            made.append(sa.Column(bare, sa.BigInteger(), nullable=each.endswith("?"), autoincrement=False))
+        else:
+            made.append(
+                sa.Column(bare, non_null_text(1) if bare in of_key else non_null_text(), nullable=bare not in of_key)
+            )
+    return sa.Table(name, METADATA, *made, sa.PrimaryKeyConstraint(*of_key))
+
+
+# Columns stand in the order in which targets/sql/control_tables.py reads and writes them.
+PROJECTION = _control_table(
+    "eventfold_projection", "name", "name kind code live:int previous? building? paused tables checksum?"
+)
+CHECKPOINT = _control_table(
+    "eventfold_checkpoint",
+    "name generation part",
+    "name generation:int part:int store epoch:int position:int event_id seen:int seen_digest handled:int handled_digest"
+    " query fingerprint partitions:int until? revision:int token:int holder expires_at:int stopped stats at:int"
+    " renewed_at:int checksum? lease_checksum?",
+)
+ENTRY = _control_table(
+    "eventfold_entry",
+    "name generation part position",
+    "name generation:int part:int position:int event_id type key state error attempts:int because checksum?",
+)
+MARK = _control_table(
+    "eventfold_mark",
+    "name generation part position",
+    "name generation:int part:int position:int seen:int seen_digest checksum?",
+)
+COMMAND = _control_table("eventfold_command", "id", "id store name data metadata checksum?")
+LAYOUT = sa.Table("eventfold_layout", METADATA, sa.Column("layout", sa.BigInteger(), nullable=False))
+
+
+def _column_name(field: str, dialect: str) -> str:
+    """What the column of a field is called: PostgreSQL takes 63 bytes, MariaDB and MySQL 64 characters."""
+    if dialect == "postgresql":
+        return shorten_name(postgres_column_name(field), MAX_TABLE_NAME_BYTES)
+    if dialect in ("mysql", "mariadb") and len(field) > MAX_TABLE_NAME_BYTES + 1:
+        return shorten_name(field, MAX_TABLE_NAME_BYTES)
+    return field
+
+
+def rows_table(table: Table, dialect: sa.Dialect) -> sa.Table:
+    """A table of rows. Its name is that of a generation's own table; a column's key is the name of its field."""
+    indexed = {name for index in (table.key, *table.indexes) for name in index}
+    sized = max(
+        sum(c.kind in ("text", "bytes") for c in table.columns if c.name in i) for i in (table.key, *table.indexes)
+    )
+    columns = [
+        sa.Column(
+            _column_name(c.name, dialect.name),
+            ExactType(c.kind, max(sized, 1) if c.name in indexed else 0),
+            key=c.name,
+            nullable=c.nullable,
+            quote=True,
+        )
+        for c in table.columns
+    ]
+    made = sa.Table(
+        shorten_name(table.name, MAX_TABLE_NAME_BYTES),
+        sa.MetaData(),
+        *columns,
+        sa.PrimaryKeyConstraint(*table.key),
+        sqlite_strict=True,
+        sqlite_with_rowid=False,
+        mysql_engine="InnoDB",
+        mariadb_engine="InnoDB",
+    )
+    for index in table.indexes:
+        sa.Index(
+            shorten_name(f"{table.name}__{'_'.join(index)}", MAX_INDEX_NAME_BYTES), *(made.c[name] for name in index)
+        )
+    return made

@@ -1,0 +1,335 @@
+"""A target in any SQL database that SQLAlchemy has a dialect for: rows, checkpoints and leases in tables.
+
+Knows: Core statements, transactions; that some databases commit whenever a table is made. Does not know: projections.
+Where making a view commits, what is known is written first and the view after it; views are put right by whoever
+writes there next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from eventfold.core.table import RowCodec, Table, stored_name
+from eventfold.core.tally import Tally
+from eventfold.errors import EventfoldError, TargetUnavailable, UnknownProjection
+from eventfold.ports.target import (
+    ELSEWHERE,
+    Checkpoint,
+    CheckpointChanged,
+    ParkedEvent,
+    PartitionKey,
+    PendingCommand,
+    ProjectionRecord,
+)
+from eventfold.targets.sql import control_tables
+from eventfold.targets.sql.statements import refuse_unknown
+from eventfold.targets.sql.transaction import lease_lost_error
+from eventfold.targets.sqlalchemy import dialects, statements
+from eventfold.targets.sqlalchemy.connections import ConnectionPools
+from eventfold.targets.sqlalchemy.control_transaction import SqlAlchemyControlTransaction
+from eventfold.targets.sqlalchemy.tables import (
+    CHECKPOINT,
+    COMMAND,
+    ENTRY,
+    LAYOUT,
+    MARK,
+    METADATA,
+    PROJECTION,
+    rows_table,
+)
+from eventfold.targets.sqlalchemy.transaction import SqlAlchemyTransaction, partition_rows, save_checkpoint
+from eventfold.targets.sqlalchemy.upgrade import upgrade_tables
+
+T = TypeVar("T")
+
+
+class SqlAlchemyTarget:
+    """See the port."""
+
+    forwards = False
+
+    def __init__(self, url: sa.URL) -> None:
+        self.address = url.render_as_string(hide_password=True)
+        self._connections = ConnectionPools(url)
+        self._dialect = self._connections.default_pool.dialect
+        self._ready = False
+
+    # Connections
+
+    @contextmanager
+    def _connect(
+        self, write: bool = False, schema_lock: bool = False, runs_user_code: bool = False
+    ) -> Generator[sa.Connection]:
+        """A connection, in a transaction if `write`, as the only maker of tables if `schema_lock`."""
+        try:
+            with self._connections.connect(runs_user_code) as connection:
+                if write:
+                    self._ensure_tables(connection)
+                    with self._transaction(connection, schema_lock):
+                        yield connection
+                else:
+                    yield connection
+        except exc.SQLAlchemyError as error:
+            raise dialects.translate_error(error, self.address) from error
+
+    def _read_with_retry(self, work: Callable[[sa.Connection], T]) -> T:
+        """What only reads: again, once, over a new connection, if the one that was kept turns out to be dead."""
+        try:
+            with self._connect() as connection:
+                return work(connection)
+        except EventfoldError as error:
+            if not getattr(error.__cause__, "connection_invalidated", False):
+                raise
+        with self._connect() as connection:
+            return work(connection)
+
+    @contextmanager
+    def _transaction(self, connection: sa.Connection, schema_lock: bool) -> Generator[None]:
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        try:
+            if schema_lock:
+                dialects.lock_schema_changes(connection)
+            yield
+            connection.commit()
+        except BaseException:
+            try:
+                connection.rollback()
+            except exc.SQLAlchemyError:  # the exception before it is the one to be raised; it may be a signal handler's
+                connection.invalidate()
+            raise
+        finally:
+            if schema_lock:
+                dialects.unlock_schema_changes(connection)
+
+    def _ensure_tables(self, connection: sa.Connection) -> None:
+        if self._ready:
+            return
+        layout = self._read_layout(connection)
+        connection.rollback()
+        if layout < control_tables.LAYOUT:
+            with self._transaction(connection, schema_lock=True):
+                layout = self._read_layout(connection)
+                if layout == 1:
+                    upgrade_tables(connection)
+                if layout < control_tables.LAYOUT:
+                    METADATA.create_all(connection)
+                    connection.execute(sa.delete(LAYOUT))
+                    connection.execute(sa.insert(LAYOUT).values(layout=control_tables.LAYOUT))
+        elif connection.dialect.name in dialects.COMMITS_ON_DDL:
+            with self._transaction(connection, schema_lock=True):
+                for row in connection.execute(sa.select(PROJECTION)).all():
+                    known = control_tables.record_from_row(tuple(row))
+                    for name in known.tables:
+                        statements.create_view(connection, name, stored_name(name, known.live))
+        self._ready = True
+
+    def _read_layout(self, connection: sa.Connection) -> int:
+        """Of the tables: 0 where there are none. Raises TargetUnavailable on that of a later release."""
+        there = sa.inspect(connection)
+        layout: int | None = None
+        if there.has_table(LAYOUT.name):
+            layout = connection.execute(sa.select(sa.func.max(LAYOUT.c.layout))).scalar()
+        if layout is None:  # a making of tables that was cut short goes on
+            return int(there.has_table(MARK.name))
+        control_tables.refuse_layout(self.address, layout)
+        return layout
+
+    def _query(self, statement: sa.Select[Any]) -> list[tuple[Any, ...]]:
+        """Ask without making the tables: nothing there means nothing kept."""
+        if not self._ready:
+            layout = self._read_with_retry(self._read_layout)
+            if not layout:
+                return []
+            if layout < control_tables.LAYOUT:
+                with self._connect(write=True):  # brings them to this layout
+                    pass
+        return self._read_with_retry(lambda connection: [tuple(row) for row in connection.execute(statement)])
+
+    # Projections
+
+    def record(self, name: str) -> ProjectionRecord | None:
+        """See the port."""
+        found = self._query(sa.select(PROJECTION).where(PROJECTION.c.name == name))
+        return control_tables.record_from_row(found[0]) if found else None
+
+    def records(self) -> list[ProjectionRecord]:
+        """See the port."""
+        found = self._query(sa.select(PROJECTION).order_by(PROJECTION.c.name))
+        return [control_tables.record_from_row(row) for row in found if not row[0].startswith("$")]
+
+    @contextmanager
+    def control(self, name: str) -> Generator[SqlAlchemyControlTransaction]:
+        """See the port."""
+        try:
+            with self._connect(write=True, schema_lock=True) as connection:
+                tx = SqlAlchemyControlTransaction(connection, name, self.address)
+                yield tx
+                tx.apply_schema_changes()
+        except TargetUnavailable as error:
+            if dialects.is_conflict(error.__cause__):
+                raise CheckpointChanged from error
+            raise
+
+    def bind(self, name: str, rows: RowCodec) -> None:
+        """Nothing to remember: rows are not sent on."""
+
+    def withdraw(self, name: str, generation: int | None, store: str) -> None:
+        """Rows are kept here alone."""
+
+    def pending_commands(self, store: str) -> list[PendingCommand]:
+        """See the port."""
+        every = [control_tables.command_from_row(row) for row in self._query(sa.select(COMMAND).order_by(COMMAND.c.id))]
+        return [command for command in every if command.store == store]
+
+    def remove_command(self, command: PendingCommand) -> None:
+        """See the port."""
+        with self._connect(write=True) as connection:
+            connection.execute(sa.delete(COMMAND).where(COMMAND.c.id == command.id))
+
+    # Checkpoints
+
+    def checkpoint(self, place: PartitionKey) -> Checkpoint | None:
+        """See the port."""
+        return next((each for each in self.checkpoints(place.name, place.generation) if each.place == place), None)
+
+    def checkpoints(self, name: str, generation: int | None = None) -> list[Checkpoint]:
+        """See the port."""
+        found = self._checkpoints(name, generation)
+        if not found and generation is not None:
+            known = self.record(name)
+            if known is not None and known.kind != ELSEWHERE and generation in known.generations:
+                found = self._checkpoints(name, generation)  # dropped meanwhile, it is in no record any more
+                if not found:
+                    raise control_tables.damaged_row_error("eventfold_checkpoint", name, generation)
+        control_tables.refuse_partial(found, name)
+        return found
+
+    def _checkpoints(self, name: str, generation: int | None) -> list[Checkpoint]:
+        found = sa.select(CHECKPOINT).where(CHECKPOINT.c.name == name)
+        if generation is not None:
+            found = found.where(CHECKPOINT.c.generation == generation)
+        ordered = found.order_by(CHECKPOINT.c.generation, CHECKPOINT.c.part)
+        return [control_tables.checkpoint_from_row(row) for row in self._query(ordered)]
+
+    def parked(self, place: PartitionKey) -> list[ParkedEvent]:
+        """See the port."""
+        rows = self._query(sa.select(ENTRY).where(partition_rows(ENTRY, place)).order_by(ENTRY.c.position))
+        return [control_tables.parked_from_row(place, row[3:]) for row in rows]
+
+    def ledger_marks(self, place: PartitionKey) -> list[tuple[int, Tally]]:
+        """See the port."""
+        rows = self._query(sa.select(MARK).where(partition_rows(MARK, place)).order_by(MARK.c.position))
+        return [control_tables.mark_from_row(place, row[3:]) for row in rows]
+
+    # Leases
+
+    def claim(self, place: PartitionKey, holder: str, seconds: float, take_over_from: str = "") -> Checkpoint | None:
+        """See the port."""
+        with self._connect(write=True) as connection:
+            held = self._lock_checkpoint(connection, place)
+            if held is None:
+                raise UnknownProjection(
+                    f"Generation {place.generation} of {place.name} is no longer kept in {self.address}.",
+                    "Ask for the one that is: eventfold projections show.",
+                    projection=place.name,
+                )
+            new = control_tables.claim_lease(held, holder, dialects.now(connection), seconds, take_over_from)
+            return None if new is None else save_checkpoint(connection, new)
+
+    def renew_lease(self, held: Checkpoint, seconds: float, progress: bool = True) -> int:
+        """See the port."""
+        with self._connect(write=True) as connection:
+            now = self._lock_checkpoint(connection, held.place)
+            if now is None or now.token != held.token:
+                raise lease_lost_error(held)
+            save_checkpoint(connection, control_tables.renew_lease(now, dialects.now(connection), seconds, progress))
+            return now.revision
+
+    def release(self, held: Checkpoint) -> None:
+        """See the port."""
+        with self._connect(write=True) as connection:
+            now = self._lock_checkpoint(connection, held.place)
+            if now is not None and now.token == held.token:
+                save_checkpoint(connection, control_tables.release_lease(now))
+
+    def _lock_checkpoint(self, connection: sa.Connection, place: PartitionKey) -> Checkpoint | None:
+        found = sa.select(CHECKPOINT).where(partition_rows(CHECKPOINT, place)).with_for_update()
+        row = connection.execute(found.with_hint(CHECKPOINT, "WITH (UPDLOCK, ROWLOCK)", "mssql")).first()
+        return None if row is None else control_tables.checkpoint_from_row(tuple(row))
+
+    # Rows
+
+    @contextmanager
+    def transaction(self, place: PartitionKey) -> Generator[SqlAlchemyTransaction]:
+        """See the port."""
+        with self._connect(write=True, runs_user_code=True) as connection:
+            yield SqlAlchemyTransaction(connection, place, self.address)
+
+    def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
+        """See the port."""
+        made = rows_table(table, self._dialect)
+
+        def load(connection: sa.Connection) -> list[tuple[Any, ...]]:
+            with dialects.translate_value_errors():
+                return [row for each in statements.select_by_keys(connection, made, keys) for row in each]
+
+        return self._read_with_retry(load)
+
+    def select(
+        self, table: Table, where: Mapping[str, Any], order: Sequence[str], limit: int | None
+    ) -> list[tuple[Any, ...]]:
+        """See the port."""
+        refuse_unknown(table, where, order)
+
+        def select(connection: sa.Connection) -> list[tuple[Any, ...]]:
+            made = rows_table(table, self._dialect)
+            statement = statements.select_rows(made, where, order or table.key, limit, connection.dialect.name)
+            with dialects.translate_value_errors():
+                return [tuple(row) for row in connection.execute(statement)]
+
+        return self._read_with_retry(select)
+
+    def scan(self, table: Table) -> Iterator[list[tuple[Any, ...]]]:
+        """See the port."""
+        made, after = rows_table(table, self._dialect), ()
+        while True:
+            with self._connect() as connection:
+                page = [tuple(row) for row in connection.execute(statements.select_next_page(made, after))]
+            if page:
+                yield page
+                after = page[-1][: len(table.key)]
+            if len(page) < statements.PAGE:
+                return
+
+    def now(self) -> int:
+        """See the port."""
+        return self._read_with_retry(dialects.now)
+
+    def outdated(self, table: Table) -> bool:
+        """No release kept them in another way."""
+        return False
+
+    def dump(self, name: str, generation: int) -> Iterator[tuple[Any, ...]]:
+        """See the port."""
+        with self._connect() as connection:
+            rows = statements.select_all(connection, stored_name(name, generation))
+        yield from rows
+
+    def delivery_lag(self, name: str, generation: int) -> str:
+        """Nothing: rows are where readers look as soon as they are committed."""
+        return ""
+
+    def lock_holder(self) -> str:
+        """Not known here."""
+        return ""
+
+    def close(self) -> None:
+        """See the port."""
+        self._ready = False
+        self._connections.close()

@@ -1,0 +1,144 @@
+"""An open transaction over SQLAlchemy: rows written, the checkpoint moved, by whoever holds the lease.
+
+Knows: the fence (token and revision), Core statements. Does not know: how a transaction begins and ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from eventfold.core.table import Table
+from eventfold.ports.target import (
+    Checkpoint,
+    CheckpointChanged,
+    CheckpointUpdate,
+    ParkedEvent,
+    PartitionKey,
+    RowRefused,
+)
+from eventfold.targets.sql import control_tables
+from eventfold.targets.sql.driver import Parameters
+from eventfold.targets.sql.transaction import expand_table_names, lease_lost_error
+from eventfold.targets.sqlalchemy import dialects
+from eventfold.targets.sqlalchemy.statements import quote_identifier
+from eventfold.targets.sqlalchemy.tables import CHECKPOINT, ENTRY, MARK, MAX_TABLE_NAME_BYTES, rows_table
+
+
+class SqlAlchemyTransaction:
+    """See the port. `connection` is SQLAlchemy's: Core constructs are executed on it.
+
+    SQL given as text has the driver's own parameter marks with a sequence, `:name` with a mapping, in any database.
+    """
+
+    def __init__(self, connection: sa.Connection, place: PartitionKey, address: str) -> None:
+        self.connection = connection
+        self._place, self._address = place, address
+
+    def execute(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
+        """See the port."""
+        sql = self._expand_tables(sql)
+        if isinstance(parameters, Mapping):
+            found = self.connection.execute(sa.text(sql), dict(parameters))
+        else:
+            found = self.connection.exec_driver_sql(sql, tuple(parameters) or None)
+        return [tuple(row) for row in found] if found.returns_rows else []
+
+    def _expand_tables(self, sql: str) -> str:
+        return expand_table_names(
+            sql, self._place.generation, partial(quote_identifier, self.connection), MAX_TABLE_NAME_BYTES
+        )
+
+    def executemany(self, sql: str, parameters: Iterable[Parameters]) -> None:
+        """See the port."""
+        sql, every = self._expand_tables(sql), list(parameters)
+        if every and isinstance(every[0], Mapping):
+            self.connection.execute(sa.text(sql), [dict(each) for each in every])  # type: ignore[arg-type]
+        elif every:
+            self.connection.exec_driver_sql(sql, [tuple(each) for each in every])
+
+    def upsert(self, table: Table, rows: Sequence[Sequence[Any]]) -> None:
+        """See the port."""
+        if not rows:
+            return
+        made = rows_table(table, self.connection.dialect)
+        statement = dialects.upsert_statement(made, self.connection.dialect.name)
+        try:
+            if statement is None:
+                self.delete(table, [row[: len(table.key)] for row in rows])
+                statement = sa.insert(made)
+            self.connection.execute(statement, [dict(zip(table.fields, row, strict=True)) for row in rows])
+        except exc.SQLAlchemyError as error:
+            if dialects.is_row_error(error):
+                raise RowRefused(str(getattr(error, "orig", error))) from error
+            raise
+
+    def delete(self, table: Table, keys: Sequence[Sequence[Any]]) -> None:
+        """See the port."""
+        if keys:
+            made = rows_table(table, self.connection.dialect)
+            marks = [f"key_{number}" for number in range(len(table.key))]
+            pairs = zip(table.key, marks, strict=True)
+            condition = sa.and_(*(made.c[name] == sa.bindparam(mark, type_=made.c[name].type) for name, mark in pairs))
+            rows = [dict(zip(marks, key, strict=True)) for key in keys]
+            self.connection.execute(sa.delete(made).where(condition), rows)
+
+    def advance(self, held: Checkpoint, step: CheckpointUpdate) -> Checkpoint:
+        """See the port."""
+        connection, place = self.connection, held.place
+        moved = step.applied_to(held, dialects.now(connection))
+        names = (
+            "position event_id epoch seen seen_digest handled handled_digest stopped stats at revision checksum".split()
+        )
+        row = dict(zip(CHECKPOINT.c.keys(), control_tables.checkpoint_row(moved), strict=True))
+        fence = (
+            partition_rows(CHECKPOINT, place)
+            & (CHECKPOINT.c.token == held.token)
+            & (CHECKPOINT.c.revision == held.revision)
+        )
+        done = connection.execute(sa.update(CHECKPOINT).where(fence).values({name: row[name] for name in names}))
+        if not done.rowcount:
+            found = connection.execute(sa.select(CHECKPOINT.c.token).where(partition_rows(CHECKPOINT, place))).scalar()
+            if found == held.token:
+                raise CheckpointChanged
+            raise lease_lost_error(held)
+        save_parked(connection, place, step.parked)
+        if step.settled:
+            gone = partition_rows(ENTRY, place) & ENTRY.c.position.in_(step.settled)
+            connection.execute(sa.delete(ENTRY).where(gone))
+        if step.mark:
+            mark = control_tables.mark_row(place, step.position, step.seen)
+            known = partition_rows(MARK, place) & (MARK.c.position == step.position)
+            if connection.execute(sa.select(MARK.c.position).where(known)).first() is None:
+                connection.execute(sa.insert(MARK).values(mark))
+        return moved
+
+    def should_yield(self) -> bool:
+        """Nobody waits for our rows."""
+        return False
+
+
+def partition_rows(table: sa.Table, place: PartitionKey) -> sa.ColumnElement[bool]:
+    """The rows of a place."""
+    c = table.c
+    return sa.and_(c.name == place.name, c.generation == place.generation, c.part == place.partition)
+
+
+def save_parked(connection: sa.Connection, place: PartitionKey, entries: Sequence[ParkedEvent]) -> None:
+    """Write entries."""
+    if entries:
+        positions = partition_rows(ENTRY, place) & ENTRY.c.position.in_([entry.position for entry in entries])
+        connection.execute(sa.delete(ENTRY).where(positions))
+        rows = [control_tables.parked_row(place, entry) for entry in entries]
+        connection.execute(sa.insert(ENTRY), [dict(zip(ENTRY.c.keys(), row, strict=True)) for row in rows])
+
+
+def save_checkpoint(connection: sa.Connection, held: Checkpoint) -> Checkpoint:
+    """Write a checkpoint, whole, that was locked."""
+    values = dict(zip(CHECKPOINT.c.keys(), control_tables.checkpoint_row(held), strict=True))
+    connection.execute(sa.update(CHECKPOINT).where(partition_rows(CHECKPOINT, held.place)).values(values))
+    return held

@@ -1,0 +1,4 @@
+"""Rows and checkpoints in a SQLite file.
+
+Knows: apsw, files. Does not know: projections.
+"""

@@ -1,0 +1,210 @@
+"""Statements for rows in SQLite, which has no type for decimals and moments and would compare their texts.
+
+Such a column keeps its readable text. Where it is part of the key or of an index, a second column beside it
+(`price__order`) holds a text that sorts as the value does, and takes its place in the key or the index; elsewhere a
+SQL function computes that text when a query asks for it. Knows: SQL. Does not know: connections, checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import apsw
+
+from eventfold.core.table import Column, ColumnKind, Table, stored_name
+from eventfold.core.value_order import FUNCTIONS, ORDER, TEXT_ORDER
+from eventfold.targets.sql.driver import Driver
+from eventfold.targets.sql.statements import Statements, quote_identifier, refuse_unknown
+
+
+def add_functions(connection: apsw.Connection) -> None:
+    """Make the functions that `SqliteStatements` uses known to a connection."""
+    for kind, order in TEXT_ORDER.items():
+        connection.create_scalar_function(FUNCTIONS[kind], cast("Any", order), 1, deterministic=True)
+
+
+def columns_with_order(table: Table) -> tuple[Column, ...]:
+    """The columns of a key or an index that need a second one to sort by."""
+    indexed = {name for index in (table.key, *table.indexes) for name in index}
+    return tuple(column for column in table.columns if column.kind in ORDER and column.name in indexed)
+
+
+def order_column_name(name: str) -> str:
+    """The name of the second column."""
+    return f"{name}__order"
+
+
+class SqliteStatements(Statements):
+    """See Statements. `without_order` names the tables of older releases, which have no second columns."""
+
+    def __init__(self, driver: Driver) -> None:
+        super().__init__(driver)
+        self.tables_without_order_columns: set[str] = set()
+        self._inspected_tables: set[str] = set()
+        self._order_columns_cache: dict[Table, tuple[Column, ...]] = {}
+
+    def is_outdated(self, connection: Any, table: Table) -> bool:
+        """Whether its keys and indexes compare texts, as those of the first releases do."""
+        expected = columns_with_order(table)
+        if not expected:
+            return False
+        if table.name not in self._inspected_tables:
+            sql = "SELECT name FROM pragma_table_info(?)"
+            found = {row[0] for row in self._driver.execute(connection, sql, (table.name,))}
+            if not found:
+                return False  # it is not made yet, or no more
+            self._inspected_tables.add(table.name)
+            if not found.issuperset(order_column_name(column.name) for column in expected):
+                self.tables_without_order_columns.add(table.name)
+                self._order_columns_cache.pop(table, None)
+        return table.name in self.tables_without_order_columns
+
+    def _order_columns(self, table: Table) -> tuple[Column, ...]:
+        found = self._order_columns_cache.get(table)
+        if found is None:
+            found = self._order_columns_cache[table] = (
+                () if table.name in self.tables_without_order_columns else columns_with_order(table)
+            )
+        return found
+
+    def _sort_columns(self, table: Table, names: Iterable[str]) -> list[str]:
+        """What stands for columns in keys and indexes."""
+        second = {column.name for column in self._order_columns(table)}
+        return [
+            quote_identifier(order_column_name(name)) if name in second else quote_identifier(name) for name in names
+        ]
+
+    def create_table_sql(self, table: Table | str, name: str, generation: int) -> Iterator[str]:
+        """The statements that make a generation's table."""
+        table_name = stored_name(name, generation)
+        own = quote_identifier(table_name)
+        if isinstance(table, str):
+            yield f"CREATE TABLE {own} ({table})"
+            return
+        second = columns_with_order(table)
+        every = [(quote_identifier(c.name), self._driver.column_types[c.kind], c.nullable) for c in table.columns]
+        every += [(quote_identifier(order_column_name(c.name)), "TEXT", c.nullable) for c in second]
+        described = [f"{each} {kind}{'' if nullable else ' NOT NULL'}" for each, kind, nullable in every]
+        fresh = Table(table_name, table.columns, table.key, table.indexes)
+        described.append(f"PRIMARY KEY ({', '.join(self._sort_columns(fresh, table.key))})")
+        yield f"CREATE TABLE {own} ({', '.join(described)}) {self._driver.table_suffix}"
+        for index in table.indexes:
+            columns = ", ".join(self._sort_columns(fresh, index))
+            yield f"CREATE INDEX {self.index_name(name, generation, index)} ON {own} ({columns})"
+
+    def upsert_sql(self, table: Table) -> str:
+        """Write a row, whole. A key that is there keeps the text it was first written as."""
+        second = self._order_columns(table)
+        if not second:
+            return super().upsert_sql(table)
+        sql = self._upserts.get(table)
+        if sql is None:
+            names = [*table.fields, *(order_column_name(column.name) for column in second)]
+            of_key = {*table.key, *map(order_column_name, table.key)}
+            rest = [
+                f"{quote_identifier(each)} = excluded.{quote_identifier(each)}" for each in names if each not in of_key
+            ]
+            sql = self._upserts[table] = (
+                f"INSERT INTO {quote_identifier(table.name)} ({', '.join(map(quote_identifier, names))}) "  # noqa: S608
+                f"VALUES ({','.join('?' * len(names))}) "
+                f"ON CONFLICT ({', '.join(self._sort_columns(table, table.key))}) "
+                f"DO {'UPDATE SET ' + ', '.join(rest) if rest else 'NOTHING'}"
+            )
+        return sql
+
+    def delete_sql(self, table: Table) -> str:
+        """Delete a row by its key."""
+        key = " AND ".join(f"{name} = ?" for name in self._sort_columns(table, table.key))
+        return f"DELETE FROM {quote_identifier(table.name)} WHERE {key}"  # noqa: S608
+
+    def load_sql(self, table: Table, keys: Sequence[Sequence[Any]]) -> tuple[str, list[Any]]:
+        """The rows of some keys."""
+        kinds: dict[str, ColumnKind] = {column.name: column.kind for column in table.columns}
+        names = self._sort_columns(table, table.key)
+        condition = self._driver.key_condition(
+            [(name, kinds[of]) for name, of in zip(names, table.key, strict=True)], len(keys)
+        )
+        values = [value for key in self.encode_keys(table, keys) for value in key]
+        return f"SELECT {self.selected_columns(table)} FROM {quote_identifier(table.name)} WHERE {condition}", values  # noqa: S608
+
+    def select_sql(
+        self, table: Table, where: Mapping[str, Any], order: Sequence[str], limit: int | None
+    ) -> tuple[str, list[Any]]:
+        """Some rows."""
+        refuse_unknown(table, where, order)
+        kinds: dict[str, ColumnKind] = {column.name: column.kind for column in table.columns}
+        pack, values, conditions = self._driver.encoders, list[Any](), list[str]()
+        for name, value in where.items():
+            if value is None:
+                conditions.append(f"{quote_identifier(name)} IS NULL")
+                continue
+            kind = kinds[name]
+            conditions.append(f"{self._sort_expression(table, name)} = ?")
+            values.append(ORDER[kind](value) if kind in ORDER else pack[kind](value) if kind in pack else value)
+        sql = f"SELECT {self.selected_columns(table)} FROM {quote_identifier(table.name)}"  # noqa: S608
+        if conditions:
+            sql += f" WHERE {' AND '.join(conditions)}"
+        by = [
+            f"{self._sort_expression(table, name.removeprefix('-'))}{' DESC' if name[0] == '-' else ''}"
+            for name in order or table.key
+        ]
+        sql += f" ORDER BY {', '.join(by)}"
+        if limit is not None:
+            sql += " LIMIT ?"
+            values.append(limit)
+        return sql, values
+
+    def _sort_expression(self, table: Table, name: str) -> str:
+        """What compares as a column's value does: the column itself, its second column, or the function of it."""
+        (column,) = (each for each in table.columns if each.name == name)
+        if column.kind not in FUNCTIONS:
+            return quote_identifier(name)
+        if column in self._order_columns(table):
+            return quote_identifier(order_column_name(name))
+        return f"{FUNCTIONS[column.kind]}({quote_identifier(name)})"
+
+    def scan_sql(self, table: Table, further: bool, page: int) -> str:
+        """The next rows in the order of the key; behind the columns of a row, its key as it is sorted."""
+        names = self._sort_columns(table, table.key)
+        key = ", ".join(names)
+        after = f"WHERE ({key}) > ({','.join('?' * len(names))})" if further else ""
+        own = quote_identifier(table.name)
+        return f"SELECT {self.selected_columns(table)}, {key} FROM {own} {after} ORDER BY {key} LIMIT {page}"  # noqa: S608
+
+    def scan_cursor(self, table: Table, row: Sequence[Any]) -> tuple[Any, ...]:
+        """Where the scan goes on: the last columns, see `scan`."""
+        return tuple(row[len(table.columns) :])
+
+    def encode_rows(self, table: Table, rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
+        """Rows as the driver takes them, the second columns behind the others."""
+        packed = super().encode_rows(table, rows)
+        second = self._order_columns(table)
+        if not second:
+            return packed
+        places = [(table.fields.index(column.name), ORDER[column.kind]) for column in second]
+        return [
+            (*shown, *(None if row[at] is None else order(row[at]) for at, order in places))
+            for shown, row in zip(packed, rows, strict=True)
+        ]
+
+    def encode_keys(self, table: Table, keys: Sequence[Sequence[Any]]) -> Iterable[Sequence[Any]]:
+        """Keys as they are looked up."""
+        second = self._order_columns(table)
+        by_name = {column.name: ORDER[column.kind] for column in second}
+        if not any(name in by_name for name in table.key):
+            return super().encode_keys(table, keys)
+        pack = self._driver.encoders
+        kinds: dict[str, ColumnKind] = {column.name: column.kind for column in table.columns}
+        converters = [by_name.get(name) or pack.get(kinds[name]) for name in table.key]
+        return [
+            tuple(
+                [value if convert is None else convert(value) for value, convert in zip(key, converters, strict=True)]
+            )
+            for key in keys
+        ]
+
+    def decode_rows(self, table: Table, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """Rows as the driver gave them, in Python's types, without what `scan` adds."""
+        width = len(table.columns)
+        return super().decode_rows(table, [row[:width] for row in rows] if rows and len(rows[0]) > width else rows)

@@ -1,0 +1,143 @@
+"""Summaries of the log: its head, the number of matching events, its types, its tags."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import eventfold as ef
+from eventfold.core.envelope import to_micros
+from eventfold.core.query import Query
+from eventfold.errors import InvalidQuery
+from eventfold.ports.messages import TagCount, TypeCount
+from eventfold.store import Store
+from eventfold.testing.conformance.engine_under_test import EngineUnderTest
+from eventfold.testing.conformance.events import Noted, Opened, about, deposit, deposits
+
+
+def test_the_head_is_the_last_event(store: Store, port: Any) -> None:
+    """The head is the last committed event's position, time and id; 0, 0 and nothing in an empty log."""
+    assert (store.head(), port.head().position, port.head().time, port.head().id) == (0, 0, 0, b"")
+    store.append(*deposits(3))
+    (last,) = store.read(backwards=True, limit=1)
+    head = port.head()
+    assert (store.head(), head.position, head.time, head.id) == (3, 3, to_micros(last.time), last.stored.id)
+
+
+def test_a_count_is_how_many_a_read_would_give(store: Store) -> None:
+    """`count` counts matching events in (after, until], and reads none."""
+    store.extend([deposit(f"a-{n % 3}") for n in range(1_000)])
+    for query in (Query(), about("a-1"), about("a-1") | about("a-2"), about("a-9"), Query.of(types=Noted)):
+        for after, until in ((0, None), (10, 500), (999, None), (1_000, None), (500, 500)):
+            assert store.count(query, after=after, until=until) == len(
+                list(store.read(query, after=after, until=until))
+            )
+
+
+def test_types_are_listed_with_their_counts(store: Store) -> None:
+    """Every type in the log is listed by name, with its count and its first and last position."""
+    store.append(Opened("a-1", "ada"), deposit(), Noted())
+    store.append(deposit(), Noted())
+    assert store.types() == [
+        TypeCount("conformance.deposited", 2, 2, 4),
+        TypeCount("conformance.noted", 2, 3, 5),
+        TypeCount("conformance.opened", 1, 1, 1),
+    ]
+
+
+def test_types_are_counted_on(store: Store, engine_under_test: EngineUnderTest) -> None:
+    """Asked again after more was written, here and by others, the counts are those of the whole log."""
+    assert store.types() == []
+    rival = engine_under_test.rival()
+    expected: dict[str, int] = {}
+    for event in (deposit(), Noted(), deposit(), Opened("a-1", "ada"), Noted(), Noted()):
+        for writer in (store, rival):
+            position = writer.append(event).first
+            name = type(event).__name__
+            expected[name] = expected.get(name, 0) + 1
+            counts = {each.type.removeprefix("conformance.").capitalize(): each for each in store.types()}
+            assert {type: each.count for type, each in counts.items()} == expected
+            assert counts[name].last == position
+    assert rival.types() == store.types()
+
+
+def test_tags_are_listed_with_their_counts(store: Store) -> None:
+    """Every tag in the log is listed, in code point order: how many events carry it, the first and the last of them."""
+    store.append(Opened("b", "ada"), deposit("b"), deposit("a"), deposit("B"), Noted())
+    assert store.tags() == [
+        TagCount("account:B", 1, 4, 4),
+        TagCount("account:a", 1, 3, 3),
+        TagCount("account:b", 2, 1, 2),
+        TagCount("owner:ada", 1, 1, 1),
+    ]
+
+
+def test_one_tag_is_looked_up(store: Store) -> None:
+    """The same for one tag, with zeros if no event has it; its last position is what a condition needs."""
+    store.append(deposit("a-10"), *deposits(3), deposit("a-2"))
+    store.append(deposit("a-1"))
+    assert store.tag("account:a-1") == TagCount("account:a-1", 4, 2, 6)
+    assert store.tag("account:a-10") == TagCount("account:a-10", 1, 1, 1)
+    for never in ("account:a", "account:", "zzz", "$process:none"):
+        assert store.tag(never) == TagCount(never, 0, 0, 0)
+    after = store.tag("account:a-1").last
+    assert store.append(deposit("a-1"), unless=about("a-1"), after=after).first == 7
+    with pytest.raises(ef.AppendConflict):
+        store.append(deposit("a-1"), unless=about("a-1"), after=after)
+    for bad in ("", "two\nlines", 7):
+        with pytest.raises(InvalidQuery):
+            store.tag(bad)  # pyright: ignore[reportArgumentType]
+
+
+def test_tags_are_in_code_point_order(store: Store) -> None:
+    """Code point order is the same on every engine and machine, whatever its language."""
+    names = ["a", "B", "ä", "z", "é", "ß", "日", "\U0001f600", "\uffee", "A", "0", "-", "~"]
+    store.append(ef.Draft(Noted(), tags=tuple(names)))
+    assert [each.tag for each in store.tags()] == sorted(names)
+    (recorded,) = store.read()
+    assert recorded.tags == tuple(sorted(names))
+
+
+def test_tags_can_be_asked_by_prefix(store: Store) -> None:
+    """A prefix is taken as it is written: no letter, percent sign or underscore means anything else in it."""
+    names = ("k:1", "k:10", "k:2", "K:1", "k%:1", "k_:1", "kx:1", "k", "l:1", "k:\U0001f600", "k:*", "k:[1]")
+    store.append(ef.Draft(Noted(), tags=names))
+    for prefix in ("", "k", "k:", "k:1", "K", "k%", "k_", "k:*", "k:[", "k:\U0001f600", "zzz"):
+        assert [each.tag for each in store.tags(prefix)] == sorted(n for n in names if n.startswith(prefix))
+
+
+def test_tags_can_be_leafed_through(store: Store) -> None:
+    """`limit` and `after` (exclusive) give one page after the other."""
+    store.append(*[deposit(f"a-{n:02}") for n in range(25)], Opened("z", "o"))
+    found: list[str] = []
+    while page := store.tags("account:a", limit=10, after=found[-1] if found else ""):
+        found.extend(each.tag for each in page)
+        assert len(found) <= 25
+    assert found == [f"account:a-{n:02}" for n in range(25)]
+    assert store.tags("account:a", after="b") == []
+    assert store.tags(limit=0) == []
+
+
+def test_a_tag_is_counted_once_per_event(store: Store) -> None:
+    """A tag that an event has twice, by a field and by its draft, counts once."""
+    store.append(ef.Draft(deposit("a-1"), tags=("account:a-1", "account:a-1")))
+    assert store.tags() == [TagCount("account:a-1", 1, 1, 1)]
+    assert store.count(about("a-1")) == 1
+
+
+def test_stats_tell_the_operator_something(store: Store) -> None:
+    """`stats` names the engine and counts the events; everything else differs between engines."""
+    store.append(*deposits(3))
+    stats = store.stats()
+    assert (stats["engine"], stats["events"]) == (store.engine.name, 3)
+    assert all(isinstance(key, str) for key in stats)
+
+
+def test_a_log_with_many_tags_is_leafed_through_whole(store: Store) -> None:
+    """Two thousand tags come in two pages of the default length."""
+    store.extend([deposit(f"{n:04}") for n in range(2_000)])
+    first = store.tags("account:")
+    second = store.tags("account:", after=first[-1].tag)
+    assert [len(first), len(second)] == [1_000, 1_000]
+    assert [each.tag for each in first + second] == [f"account:{n:04}" for n in range(2_000)]

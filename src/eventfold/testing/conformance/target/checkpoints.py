@@ -1,0 +1,134 @@
+"""Checkpoints: progress is written in one transaction with the rows it stands for, or not at all."""
+
+from __future__ import annotations
+
+import pytest
+
+from eventfold.core.tally import Tally
+from eventfold.errors import LeaseLost
+from eventfold.ports.target import (
+    Checkpoint,
+    CheckpointChanged,
+    CheckpointUpdate,
+    ParkedEvent,
+    PartitionKey,
+    ProjectionRecord,
+    Target,
+)
+from eventfold.testing.conformance.target.flights import new_checkpoints
+from eventfold.testing.conformance.target.tables import DECLARED, KEY, NAME, TABLE
+
+ONE = Tally(1, 0x1234)
+PARKED = ParkedEvent(3, "0" * 32, "conformance.departed", "c1", "parked", "ValueError: 13", 2)
+
+
+@pytest.fixture
+def held(target: Target) -> Checkpoint:
+    """The checkpoint of a new projection, claimed."""
+    record = ProjectionRecord(name=NAME, kind="rows", code="m:C", live=1, tables=(NAME,))
+    with target.control(NAME) as tx:
+        tx.create(record, {NAME: DECLARED}, new_checkpoints(NAME))
+    held = target.claim(KEY, "worker", 60)
+    assert held is not None
+    return held
+
+
+def update(position: int, **fields: object) -> CheckpointUpdate:
+    """An update of a checkpoint to this position, with one event handled."""
+    return CheckpointUpdate(
+        position=position,
+        event_id=f"{position:032x}",
+        epoch=1,
+        seen=ONE,
+        handled=ONE,
+        **fields,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    )
+
+
+def test_a_checkpoint_is_advanced_with_its_rows(target: Target, held: Checkpoint) -> None:
+    """What the transaction returns is what is stored, under the next revision."""
+    with target.transaction(KEY) as tx:
+        tx.upsert(TABLE, [("a", 1, 5, "x")])
+        moved = tx.advance(held, update(5, stats='{"n":1}'))
+    assert target.checkpoint(KEY) == moved
+    assert (moved.position, moved.seen, moved.handled) == (5, ONE, ONE)
+    assert (moved.token, moved.holder) == (held.token, "worker")
+    assert moved.revision == held.revision + 1
+    assert target.load(TABLE, [("a", 1)]) == [("a", 1, 5, "x")]
+
+
+def test_an_exception_rolls_back_rows_and_progress(target: Target, held: Checkpoint) -> None:
+    """Whatever is raised in the block: neither a row nor the checkpoint is changed."""
+    with pytest.raises(RuntimeError, match="on purpose"), target.transaction(KEY) as tx:
+        tx.upsert(TABLE, [("a", 1, 5, "x")])
+        tx.advance(held, update(5, parked=[PARKED], mark=True))
+        raise RuntimeError("on purpose")
+    assert target.checkpoint(KEY) == held
+    assert target.load(TABLE, [("a", 1)]) == []
+    assert target.parked(KEY) == []
+
+
+def test_a_stale_revision_is_refused(target: Target, held: Checkpoint) -> None:
+    """After an operator's change the worker has to read the checkpoint again: CheckpointChanged, nothing is written."""
+    with target.control(NAME) as tx:
+        tx.update_checkpoint(KEY, stopped="paused")
+    with pytest.raises(CheckpointChanged), target.transaction(KEY) as tx:
+        tx.upsert(TABLE, [("a", 1, 5, "x")])
+        tx.advance(held, update(5))
+    now = target.checkpoint(KEY)
+    assert now is not None
+    assert (now.position, now.stopped) == (0, "paused")
+    assert target.load(TABLE, [("a", 1)]) == []
+
+
+def test_a_stale_token_is_refused(target: Target, held: Checkpoint) -> None:
+    """After another worker's claim: LeaseLost, nothing is written."""
+    target.release(held)
+    other = target.claim(KEY, "other", 60)
+    assert other is not None
+    with pytest.raises(LeaseLost), target.transaction(KEY) as tx:
+        tx.upsert(TABLE, [("a", 1, 5, "x")])
+        tx.advance(held, update(5))
+    assert target.checkpoint(KEY) == other
+    assert target.load(TABLE, [("a", 1)]) == []
+
+
+def test_parked_events_are_saved_changed_and_settled(target: Target, held: Checkpoint) -> None:
+    """In the order of their positions, with key, state, error, attempts and reason."""
+    later = ParkedEvent(7, "1" * 32, "conformance.departed", "c1", "parked")
+    skipped = ParkedEvent(3, PARKED.event_id, PARKED.type, "c1", "skipped", PARKED.error, 2, "sent by mistake")
+    with target.transaction(KEY) as tx:
+        held = tx.advance(held, update(7, parked=[later, PARKED]))
+    assert target.parked(KEY) == [PARKED, later]
+    with target.transaction(KEY) as tx:
+        held = tx.advance(held, update(8, parked=[skipped], settled=[7]))
+    assert target.parked(KEY) == [skipped]
+    assert target.parked(PartitionKey(NAME, 1, 1)) == []
+
+
+def test_marks_are_left_where_they_are_asked_for(target: Target, held: Checkpoint) -> None:
+    """The first one at the beginning of the ledger, the others with the tally of the events seen there."""
+    began = target.ledger_marks(KEY)
+    with target.transaction(KEY) as tx:
+        held = tx.advance(held, update(5, mark=True))
+    with target.transaction(KEY) as tx:
+        held = tx.advance(held, update(6))
+    assert target.ledger_marks(KEY) == [*began, (5, ONE)]
+    assert [position for position, _ in began] == [0]
+
+
+def test_every_partition_has_its_own_checkpoint(target: Target) -> None:
+    """By generation and partition; one that does not exist is None."""
+    name = "conformance_parts"
+    record = ProjectionRecord(name=name, kind="rows", code="m:C", live=1, tables=(name,))
+    with target.control(name) as tx:
+        tx.create(record, {name: "a INTEGER"}, new_checkpoints(name, 1, 3))
+    keys = [PartitionKey(name, 1, partition) for partition in range(3)]
+    assert [each.place for each in target.checkpoints(name)] == keys
+    held = target.claim(keys[1], "worker", 60)
+    assert held is not None
+    assert target.checkpoint(keys[1]) == held
+    assert [each.holder for each in target.checkpoints(name, 1)] == ["", "worker", ""]
+    assert target.checkpoint(PartitionKey(name, 1, 3)) is None
+    assert target.checkpoint(PartitionKey("conformance_never", 1)) is None
+    assert target.checkpoints("conformance_never") == []

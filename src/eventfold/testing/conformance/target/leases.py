@@ -1,0 +1,156 @@
+"""Leases: one holder, a fencing token, and what happens to a worker that was away too long."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+import eventfold as ef
+from eventfold.concurrency import run, start_in_thread
+from eventfold.errors import LeaseLost
+from eventfold.ports.target import CheckpointUpdate, PartitionKey
+from eventfold.projections import projection_definition
+from eventfold.projections.partition_lease import WorkerContext
+from eventfold.projections.worker import PartitionWorker, StepResult
+from eventfold.testing.conformance.target.flights import CarrierMonth, Split, flights, folded, proved, rows
+from eventfold.wiring import projection_admin
+
+KEY = PartitionKey("conformance_carrier_month", 1)
+
+
+def work(store: ef.Store, holder: str, lease: float, page: int = 20) -> PartitionWorker:
+    """A worker on CarrierMonth, driven step by step."""
+    means = WorkerContext(
+        store.projections.log,
+        store.projections.target(CarrierMonth),
+        time.perf_counter,
+        lease=lease,
+        page=page,
+        start_in_thread=start_in_thread,
+    )
+    return PartitionWorker(projection_definition(CarrierMonth), means, KEY, holder)
+
+
+def test_one_lease_has_one_holder(store: ef.Store) -> None:
+    """While one works, the other sees that it is held; released, it continues exactly there."""
+    store.project(CarrierMonth)
+    store.extend(flights(100), batch=5)
+    first, second = work(store, "first", 10), work(store, "second", 10)
+    assert run(first.step()) == StepResult.PROGRESSED
+    assert run(second.step()) == StepResult.LEASE_HELD_ELSEWHERE
+    first.release()
+    assert run(second.step()) == StepResult.PROGRESSED
+    while run(second.step()) == StepResult.PROGRESSED:
+        continue
+    second.release()
+    assert rows(store) == folded(flights(100))
+    assert proved(store)
+
+
+def test_a_runner_whose_clock_stood_still_is_fenced_off(store: ef.Store) -> None:
+    """It folded a page, stalled past its lease, and wakes up: another has the token, so nothing of it is written."""
+    store.project(CarrierMonth)
+    store.extend(flights(200), batch=5)
+    stalled, other = work(store, "stalled", 0.05), work(store, "other", 10)
+    assert run(stalled.step()) == StepResult.PROGRESSED
+    time.sleep(0.1)  # the lease runs out by the target's clock, which the stalled one does not look at
+    assert run(other.step()) == StepResult.PROGRESSED
+    assert stalled.checkpoint is not None
+    assert run(stalled.step()) == StepResult.LEASE_HELD_ELSEWHERE  # it folded, and tried to commit with the old token
+    assert stalled.checkpoint is None
+    while run(other.step()) == StepResult.PROGRESSED:
+        assert run(stalled.step()) == StepResult.LEASE_HELD_ELSEWHERE
+    other.release()
+    assert rows(store) == folded(flights(200))
+    assert proved(store)
+
+
+def test_the_fence_is_in_the_target(store: ef.Store) -> None:
+    """A commit with an old token is refused by the database, whatever its holder believes."""
+    store.project(CarrierMonth)
+    target = store.projections.target(CarrierMonth)
+    place = KEY
+    old = target.claim(place, "old", 0.0)
+    assert old is not None
+    time.sleep(0.01)
+    new = target.claim(place, "new", 10)
+    assert new is not None
+    assert new.token > old.token
+    step = CheckpointUpdate(position=0, event_id="", epoch=1, seen=old.seen, handled=old.handled)
+    with pytest.raises(LeaseLost), target.transaction(place) as tx:
+        tx.advance(old, step)
+    with pytest.raises(LeaseLost):
+        target.renew_lease(old, 10)
+    target.release(old)  # not ours any more: nothing happens
+    assert target.claim(place, "third", 10) is None
+    target.release(new)
+
+
+def test_partitions_are_shared_between_runners(open_store: Callable[[], ef.Store]) -> None:
+    """Two runners of one split projection share its partitions; one stops, the other takes over what it held."""
+    with open_store() as store, open_store() as other:
+        store.extend(flights(300))
+        first = store.run(Split)
+        second = other.run(Split)
+        try:
+            store.append(*flights(50, 300))
+            store.wait(Split, timeout=20)
+            first.stop()
+            other.append(*flights(50, 350))
+            other.wait(Split, timeout=20)
+        finally:
+            first.stop()
+            second.stop()
+        assert not first.failed
+        assert not second.failed
+        assert rows(store, Split) == folded(flights(400))
+        proofs = store.projections.verify(Split)
+        assert all(proof.proved for proof in proofs)
+
+
+def test_project_waits_for_a_runner_that_holds_the_lease(open_store: Callable[[], ef.Store]) -> None:
+    """`store.project` beside a runner leaves the work to it and returns when it is done."""
+    with open_store() as store, open_store() as running, running.run(CarrierMonth):
+        for number in range(5):
+            store.append(*flights(10, number * 10))
+            store.project(CarrierMonth)
+            assert rows(store) == folded(flights(number * 10 + 10))
+
+
+def test_a_runner_that_comes_later_is_given_its_share(open_store: Callable[[], ef.Store]) -> None:
+    """One has every partition of a split projection; another comes, and soon each has two; then the first one ends."""
+
+    class Quarters(CarrierMonth, name="quarters", partitions=4):
+        pass
+
+    def holders(store: ef.Store) -> list[int]:
+        held = [each.holder for each in store.projections.checkpoints(Quarters)]
+        return sorted(held.count(each) for each in {*held} - {""})
+
+    def until(store: ef.Store, wanted: list[int]) -> None:
+        ends = time.monotonic() + 60
+        while holders(store) != wanted:
+            assert time.monotonic() < ends, holders(store)
+            time.sleep(0.01)
+
+    with open_store() as store, open_store() as other:
+        store.extend(flights(500), batch=5)
+        admins = [projection_admin(each.projections.log, lease=0.6) for each in (store, other)]
+        runner = admins[0].run(Quarters)
+        until(store, [4])
+        with admins[1].run(Quarters) as second:
+            until(store, [2, 2])
+            store.extend(flights(500, 500), batch=5)
+            store.wait(Quarters, timeout=60)
+            runner.stop()
+            until(store, [4])
+            store.append(*flights(50, 1_000))
+            store.wait(Quarters, timeout=60)
+            assert not runner.failed
+            assert not second.failed
+        for admin in admins:
+            admin.close()
+        assert rows(store, Quarters) == folded(flights(1_050))
+        assert all(proof.proved for proof in store.projections.verify(Quarters))

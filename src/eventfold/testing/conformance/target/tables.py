@@ -1,0 +1,92 @@
+"""Tables: rows are written whole by their keys, and read by key, by filter, in order, in pages."""
+
+from __future__ import annotations
+
+import pytest
+
+from eventfold.core.table import Column, Table, generation_table
+from eventfold.ports.target import PartitionKey, ProjectionRecord, Target
+from eventfold.testing.conformance.target.flights import new_checkpoints
+
+NAME = "conformance_table"
+KEY = PartitionKey(NAME, 1)
+DECLARED = Table(
+    NAME,
+    (Column("id", "text"), Column("part", "int"), Column("amount", "int", nullable=True), Column("note", "text")),
+    ("id", "part"),
+    (("amount",),),
+)
+TABLE = generation_table(DECLARED, 1)
+
+
+@pytest.fixture
+def table(target: Target) -> Table:
+    """The table of a projection's first generation."""
+    record = ProjectionRecord(name=NAME, kind="rows", code="m:C", live=1, tables=(NAME,))
+    with target.control(NAME) as tx:
+        tx.create(record, {NAME: DECLARED}, new_checkpoints(NAME))
+    with target.transaction(KEY) as tx:
+        tx.upsert(TABLE, [("a", 1, 5, "x"), ("a", 2, None, "y"), ("b", 1, -3, "x"), ("c", 1, 5, "")])
+    return TABLE
+
+
+def test_rows_are_loaded_by_their_keys(target: Target, table: Table) -> None:
+    """Those that exist; a key without a row is no error."""
+    assert target.load(table, [("a", 2), ("z", 1), ("c", 1)]) in (
+        [("a", 2, None, "y"), ("c", 1, 5, "")],
+        [("c", 1, 5, ""), ("a", 2, None, "y")],
+    )
+    assert target.load(table, []) == []
+
+
+def test_a_row_is_replaced_whole_and_deleted_by_its_key(target: Target, table: Table) -> None:
+    """Within one transaction as well; a deleted key that does not exist is no error."""
+    with target.transaction(KEY) as tx:
+        tx.upsert(table, [("a", 1, None, "new")])
+        tx.delete(table, [("b", 1), ("z", 9)])
+        tx.upsert(table, [("a", 1, 7, "newer")])
+    assert target.select(table, {}, ["id", "part"], None) == [
+        ("a", 1, 7, "newer"),
+        ("a", 2, None, "y"),
+        ("c", 1, 5, ""),
+    ]
+
+
+def test_rows_are_selected_by_equal_columns(target: Target, table: Table) -> None:
+    """Several columns must all be equal; None means that the value is missing; a limit bounds what is returned."""
+    assert [row[:2] for row in target.select(table, {"amount": 5}, ["id"], None)] == [("a", 1), ("c", 1)]
+    assert [row[:2] for row in target.select(table, {"amount": 5, "note": ""}, [], None)] == [("c", 1)]
+    assert [row[:2] for row in target.select(table, {"amount": None}, [], None)] == [("a", 2)]
+    assert target.select(table, {"id": "z"}, [], None) == []
+    assert len(target.select(table, {}, ["id", "part"], 2)) == 2
+
+
+def test_rows_are_ordered_up_and_down(target: Target, table: Table) -> None:
+    """By several columns; a missing value is the least."""
+    up = [row[:2] for row in target.select(table, {}, ["amount", "id"], None)]
+    down = [row[:2] for row in target.select(table, {}, ["-amount", "id"], None)]
+    assert up == [("a", 2), ("b", 1), ("a", 1), ("c", 1)]
+    assert down == [("a", 1), ("c", 1), ("b", 1), ("a", 2)]
+
+
+def test_a_scan_gives_every_row_once_in_the_order_of_keys(target: Target, table: Table) -> None:
+    """In pages, however many rows there are."""
+    with target.transaction(KEY) as tx:
+        tx.upsert(table, [("n", number, number, "") for number in range(2_500)])
+    pages = list(target.scan(table))
+    keys = [row[:2] for page in pages for row in page]
+    assert len(pages) > 1
+    assert keys == sorted(keys)
+    assert len(keys) == len(set(keys)) == 2_504
+
+
+def test_a_dump_gives_every_row(target: Target, table: Table) -> None:
+    """Sorted by the database, the same twice."""
+    dumped = list(target.dump(NAME, 1))
+    assert len(dumped) == 4
+    assert dumped == list(target.dump(NAME, 1))
+
+
+def test_a_table_of_this_release_is_not_outdated(target: Target, table: Table) -> None:
+    """Only tables that earlier releases made otherwise have to be rebuilt."""
+    assert not target.outdated(table)

@@ -1,1 +1,0 @@
-"""Room: commands: who may give them, and that each is carried out once."""

@@ -1,0 +1,50 @@
+"""Addresses of stores to race on, one for each engine; and threads that cannot hang a test.
+
+Knows: engines by their addresses. Does not know: what is raced for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+
+import eventfold as ef
+from tests.conformance.engines import ENGINES, MEMORY
+
+ALL = list(ENGINES)
+SHARED = [engine for engine in ALL if engine != "memory"]  # those that several processes may use at once
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder for one test; in memory where there is such a place, since disks are another test's."""
+    if not os.access(MEMORY, os.W_OK):
+        yield tmp_path
+        return
+    with TemporaryDirectory(prefix="eventfold-", dir=MEMORY) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def address(request: pytest.FixtureRequest, folder: Path) -> tuple[str, dict[str, Any]]:
+    """The URL and options of a store that is not there yet, of the engine the test was given."""
+    given = dict(ENGINES[request.param](folder))
+    given.pop("clock", None)
+    return given.pop("url"), given
+
+
+@pytest.fixture
+def store(address: tuple[str, dict[str, Any]]) -> Iterator[ef.Store]:
+    """A store there."""
+    url, options = address
+    with ef.Store(url, **options) as store:
+        yield store
+
+
+every_engine = pytest.mark.parametrize("address", ALL, indirect=True)
+shared_engines = pytest.mark.parametrize("address", SHARED, indirect=True)

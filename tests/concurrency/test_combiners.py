@@ -1,0 +1,351 @@
+"""Appends that share a commit: combined, each with its own outcome; no one waits for ever, whatever goes wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import eventfold as ef
+from eventfold.concurrency import ThreadGroupCommit, run
+from eventfold.concurrency.waiting import LOOK_AGAIN_S
+from eventfold.core.envelope import NewEvent, Receipt, new_id
+from eventfold.engines.memory import MemoryEngine
+from eventfold.errors import StoreFull
+from eventfold.log.append import submit
+from eventfold.ports.messages import AppendRequest, Outcome
+from eventfold.testing import Faulty
+from eventfold.testing.conformance.follow import soon
+from eventfold.testing.faults import Gate
+from tests.concurrency.crowd import together
+from tests.concurrency.events import Taken, Written, seat
+
+
+def request(name: str = "x") -> AppendRequest:
+    """One small event, ready."""
+    return AppendRequest((NewEvent(new_id(), name, 1, b"{}", ()),))
+
+
+def queue_of(store: ef.Store) -> Sequence[Any]:
+    """The appends that wait in a store, the one that is being committed included."""
+    combiner: ThreadGroupCommit = store._log.appender  # type: ignore[attr-defined]
+    return combiner._waiting
+
+
+def behind(store: ef.Store, faults: Faulty, calls: Sequence[Any], planned: Any = None) -> list[Any]:
+    """Hold one commit, let all calls gather behind it, plan what befalls them, and let go; what they came to."""
+    gate: Gate = faults.hold()
+    first = threading.Thread(target=store.append, args=(Written("first", 0),), daemon=True)
+    first.start()
+    assert gate.arrived()
+    results: list[Any] = []
+    gathering = threading.Thread(target=lambda: results.extend(together(calls)), daemon=True)
+    gathering.start()
+    assert soon(lambda: len(queue_of(store)) >= 1 + len(calls))
+    if planned is not None:
+        planned()
+    gate.open()
+    gathering.join(60)
+    first.join(60)
+    assert not gathering.is_alive()
+    assert not first.is_alive()
+    return results
+
+
+def test_who_waits_for_a_leader_lets_it_work() -> None:
+    """The first in the queue looks again when it is woken, or after a moment, not as often as it can."""
+    combiner = ThreadGroupCommit(MemoryEngine())
+    leading, ended, looks = threading.Event(), threading.Event(), 0
+    mutex = combiner._leading
+
+    class Counting:
+        def attempt(self, *asked: Any) -> bool:
+            nonlocal looks
+            looks += 1
+            return mutex.attempt(*asked)
+
+    def lead() -> None:
+        leading.set()
+        ended.wait(60)
+
+    leader = threading.Thread(target=mutex.attempt, args=(lead,), daemon=True)
+    leader.start()
+    assert leading.wait(60)
+    combiner._leading = Counting()  # type: ignore[assignment]
+    results: list[Any] = []
+    waiting = threading.Thread(target=lambda: results.append(run(submit(combiner, request()))), daemon=True)
+    waiting.start()
+    assert soon(lambda: looks > 0)
+    time.sleep(10 * LOOK_AGAIN_S)
+    assert looks <= 20
+    ended.set()
+    waiting.join(60)
+    leader.join(60)
+    assert [type(each) for each in results] == [Receipt]
+
+
+def test_what_gathers_is_committed_together() -> None:
+    """Appends that come while a commit is under way share the next one."""
+    faults = Faulty(MemoryEngine())
+    store = ef.Store(faults)
+    behind(store, faults, [lambda n=n: store.append(Written(f"t-{n}", 0)) for n in range(20)])
+    assert store.head() == 21
+    assert len(faults.commits) <= 4
+    assert max(faults.commits) >= 15
+
+
+def test_a_lone_caller_commits_alone() -> None:
+    """Without company every append is a commit of its own, in the caller's thread."""
+    faults = Faulty(MemoryEngine())
+    store = ef.Store(faults)
+    for n in range(3):
+        store.append(Written("w", n))
+    assert faults.commits == [1, 1, 1]
+
+
+def test_each_of_a_shared_commit_has_its_own_outcome() -> None:
+    """Rivals in one commit: one wins, the others meet the conflict, and bystanders are written."""
+    faults = Faulty(MemoryEngine())
+    store = ef.Store(faults)
+    rivals = [lambda n=n: store.append(Taken(1, f"t-{n}"), unless=seat(1)) for n in range(6)]
+    results = behind(store, faults, [*rivals, *[lambda n=n: store.append(Written(f"t-{n}", 0)) for n in range(6)]])
+    assert sum(isinstance(result, Receipt) for result in results[:6]) == 1
+    assert sum(isinstance(result, ef.AppendConflict) for result in results[:6]) == 5
+    assert all(isinstance(result, Receipt) for result in results[6:])
+
+
+def test_more_than_fit_into_one_commit_are_all_served() -> None:
+    """Hundreds of waiting threads are served by several commits, none left behind."""
+    faults = Faulty(MemoryEngine())
+    store = ef.Store(faults)
+    import eventfold.concurrency.group_commit as threads
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threads, "MAX_BATCH_REQUESTS", 4)
+        results = behind(store, faults, [lambda n=n: store.append(Written(f"t-{n}", 0)) for n in range(30)])
+    assert all(isinstance(result, Receipt) for result in results)
+    assert max(faults.commits) <= 4
+    assert sum(faults.commits) == 31
+
+
+@pytest.mark.parametrize(
+    "error",
+    [StoreFull("Full.", "Make room."), ZeroDivisionError("a bug"), MemoryError()],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_engine_that_raises_leaves_no_one_waiting(error: Exception) -> None:
+    """Whatever a commit raises reaches every caller in it; the next appends go through."""
+    faults = Faulty(MemoryEngine())
+    store = ef.Store(faults)
+    calls = [lambda n=n: store.append(Written(f"t-{n}", 0)) for n in range(8)]
+    results = behind(store, faults, calls, lambda: faults.fail_before(error, times=8))
+    failed = [result for result in results if not isinstance(result, Receipt)]
+    assert failed
+    assert {type(each) for each in failed} == {type(error)}
+    faults.clear()
+    assert isinstance(store.append(Written("after", 0)), Receipt)
+
+
+def test_errors_of_a_shared_commit_are_each_callers_own() -> None:
+    """Callers of one failed commit are given an error each, so that none sees another's traceback."""
+    faults = Faulty(MemoryEngine())
+    store = ef.Store(faults)
+    calls = [lambda n=n: store.append(Written(f"t-{n}", 0)) for n in range(6)]
+    results = behind(store, faults, calls, lambda: faults.fail_before(StoreFull("Full.", "Make room."), times=6))
+    errors = [result for result in results if isinstance(result, StoreFull)]
+    assert len({id(error) for error in errors}) == len(errors) == 6
+
+
+@pytest.mark.parametrize("count", [0, 1, 9])
+def test_an_engine_that_miscounts_leaves_no_one_waiting(count: int) -> None:
+    """An engine that gives too few outcomes, or too many, is a bug that every caller is told of."""
+
+    class Miscounting:
+        async def append_many(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
+            await_all.wait(60)
+            return run(MemoryEngine().append_many(requests))[:1] * count
+
+    await_all = threading.Event()
+    combiner = ThreadGroupCommit(Miscounting())
+    calls = [lambda: run(submit(combiner, request())) for _ in range(4)]
+    threading.Timer(0.2, await_all.set).start()
+    results = together(calls)
+    told = [result for result in results if isinstance(result, RuntimeError)]
+    assert len(told) >= 3  # a lone first one may have been counted right
+
+
+def test_a_slow_engine_is_waited_for() -> None:
+    """A slow commit delays, and nothing else: all are acknowledged, in few commits."""
+    faults = Faulty(MemoryEngine())
+    store = ef.Store(faults)
+    faults.delay(0.2, times=50)
+    began = time.monotonic()
+    results = together([lambda n=n: [store.append(Written(f"t-{n}", i)) for i in range(3)] for n in range(12)])
+    assert all(isinstance(result, list) for result in results)
+    assert store.head() == 36
+    assert len(faults.commits) <= 12
+    assert time.monotonic() - began < 40
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_interrupted_leader_serves_the_others_first(when: str) -> None:
+    """An interrupt that hits the committing thread is its own: the others' appends are written, once, and told so."""
+    faults = Faulty(MemoryEngine())
+    store = ef.Store(faults)
+    calls = [lambda n=n: store.append(Written(f"t-{n}", 0)) for n in range(8)]
+    planned = (
+        (lambda: faults.fail_before(KeyboardInterrupt()))
+        if when == "before"
+        else (lambda: faults.fail_after(KeyboardInterrupt()))
+    )
+    results = behind(store, faults, calls, planned)
+    assert sum(isinstance(result, KeyboardInterrupt) for result in results) == 1
+    receipts = [result for result in results if isinstance(result, Receipt)]
+    assert len(receipts) == 7
+    assert not any(receipt.repeated for receipt in receipts), "each was its caller's first"
+    assert sorted(recorded.event.writer for recorded in store.read(after=1)) == [f"t-{n}" for n in range(8)]
+    assert isinstance(store.append(Written("after", 0)), Receipt)
+
+
+def test_a_leader_interrupted_again_and_again_leaves_no_one_waiting() -> None:
+    """If serving the others is interrupted as well, they are told that their outcome is open; repeating is theirs."""
+    faults = Faulty(MemoryEngine())
+    store = ef.Store(faults).using(attempts=1)
+    calls = [lambda n=n: store.append(Written(f"t-{n}", 0)) for n in range(8)]
+    results = behind(store, faults, calls, lambda: faults.fail_before(KeyboardInterrupt(), times=2))
+    assert sum(isinstance(result, KeyboardInterrupt) for result in results) == 1
+    assert all(isinstance(result, (KeyboardInterrupt, ef.AppendUnconfirmed, Receipt)) for result in results)
+    assert isinstance(store.append(Written("after", 0)), Receipt)
+
+
+ROOT = Path(__file__).parents[2]
+
+WAITER = """
+import os, signal, threading, time
+import eventfold as ef
+from eventfold.engines.memory import MemoryEngine
+from eventfold.testing import Faulty
+from tests.concurrency.events import Written
+
+class Interrupted(BaseException):
+    pass
+
+def interrupt(signum, frame):
+    raise Interrupted
+
+signal.signal(signal.SIGUSR1, interrupt)
+faults = Faulty(MemoryEngine())
+store = ef.Store(faults)
+gate = faults.hold()
+first = threading.Thread(target=store.append, args=(Written("first", 0),), daemon=True)
+first.start()
+assert gate.arrived()
+
+waiting = store._log.appender._waiting
+given_up = threading.Event()
+
+def wait_for(count):
+    while len(waiting) < count:
+        time.sleep(0.01)
+
+def others():
+    wait_for(2)
+    behind = [threading.Thread(target=store.append, args=(Written(f"t-{n}", 0),), daemon=True) for n in range(4)]
+    for each in behind:
+        each.start()
+    wait_for(6)
+    os.kill(os.getpid(), signal.SIGUSR1)
+    given_up.wait()
+    gate.open()
+    for each in (first, *behind):
+        each.join(60)
+    print("hung" if any(each.is_alive() for each in (first, *behind)) else "served", flush=True)
+
+helper = threading.Thread(target=others, daemon=True)
+helper.start()
+try:
+    store.append(Written("main", 0))
+except Interrupted:
+    print("interrupted", flush=True)
+    given_up.set()
+helper.join(100)
+store.append(Written("after", 0))
+print(sorted(recorded.event.writer for recorded in store.read()))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
+def test_an_interrupted_waiter_holds_no_one_up() -> None:
+    """A thread interrupted while it waits has written nothing, and those behind it in the queue are served."""
+    ran = subprocess.run([sys.executable, "-c", WAITER], cwd=ROOT, capture_output=True, text=True, timeout=150)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines() == ["interrupted", "served", "['after', 'first', 't-0', 't-1', 't-2', 't-3']"]
+
+
+STORM = """
+import random, signal, sys, threading, time
+import eventfold as ef
+from eventfold.engines.memory import MemoryEngine
+from eventfold.testing import Faulty
+from tests.concurrency.events import Written
+
+class Slow(Faulty):
+    async def append_many(self, requests):
+        time.sleep(0.0005)
+        return await super().append_many(requests)
+
+class Interrupted(BaseException):
+    pass
+
+def interrupt(signum, frame):
+    if armed:
+        raise Interrupted
+
+armed = False
+signal.signal(signal.SIGALRM, interrupt)
+signal.setitimer(signal.ITIMER_REAL, 0.003, 0.0031)
+store = ef.Store(Slow(MemoryEngine()))
+acknowledged, stop = [], threading.Event()
+
+def write(name):
+    n = 0
+    while not stop.is_set():
+        acknowledged.append(store.append(Written(name, n)).ids[0])
+        n += 1
+
+threads = [threading.Thread(target=write, args=(f"t-{n}",), daemon=True) for n in range(4)]
+for each in threads:
+    each.start()
+end, interrupted = time.monotonic() + 3, 0
+while time.monotonic() < end or ((interrupted <= 50 or len(acknowledged) <= 500) and time.monotonic() < end + 60):
+    try:
+        armed = True
+        acknowledged.append(store.append(Written("main", 0)).ids[0])
+        armed = False
+    except Interrupted:
+        armed = False
+        interrupted += 1
+signal.setitimer(signal.ITIMER_REAL, 0)
+stop.set()
+for each in threads:
+    each.join(60)
+if any(each.is_alive() for each in threads):
+    sys.exit("a thread waits for ever")
+there = {recorded.stored.id for recorded in store.read()}
+told = set(acknowledged)
+print(interrupted > 50, len(told) > 500, told <= there, len(told) == len(acknowledged))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
+def test_a_storm_of_interrupts_loses_nothing() -> None:
+    """Hundreds of interrupts at any instruction of one thread: the others go on, and what was acknowledged is there."""
+    ran = subprocess.run([sys.executable, "-c", STORM], cwd=ROOT, capture_output=True, text=True, timeout=150)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.split() == ["True"] * 4

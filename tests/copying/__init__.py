@@ -1,1 +1,0 @@
-"""Room: copying a log from one store to another, whatever their engines."""

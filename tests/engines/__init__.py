@@ -1,0 +1,1 @@
+"""Tests of the engines, each in a folder named as its code."""

@@ -1,0 +1,133 @@
+"""A program that dies (kill -9) at each step of making a file in turn, and looks each time at what is there.
+
+Run as `python -m tests.engines.sqlite.dying backup|create FOLDER`; prints the number of steps, and what was wrong.
+Steps are SQLite's calls of its file system and, of a backup, those of the operating system that make the copy visible.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import eventfold as ef
+from eventfold.engines.sqlite import backup
+from eventfold.errors import StoreNotFound
+from tests.engines.sqlite.faulty import Disk
+from tests.engines.sqlite.noted import assert_whole, noted
+
+MOST = 400
+FINISHED = 7
+
+
+def die() -> None:
+    """As a process that is killed: nothing is tidied up."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def counted(disk: Disk, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of the system that is a step, too."""
+
+    def step(*args: Any) -> Any:
+        disk.meet(name)
+        return function(*args)
+
+    return step
+
+
+def dying(n: int, work: Callable[[], None]) -> bool:
+    """Run `work` in a child that dies at its nth step. Returns whether it got so far as to end by itself."""
+    pid = os.fork()
+    if pid == 0:
+        _child(n, work)
+    _, status = os.waitpid(pid, 0)
+    assert os.WIFSIGNALED(status) or os.waitstatus_to_exitcode(status) == FINISHED, status
+    return not os.WIFSIGNALED(status)
+
+
+def _child(n: int, work: Callable[[], None]) -> NoReturn:
+    try:
+        disk = Disk()
+        for name in ("fsync", "rename", "ftruncate"):
+            setattr(backup.os, name, counted(disk, name, getattr(os, name)))
+        disk.refuse_nth(n, die)
+        work()
+        os._exit(FINISHED)
+    finally:
+        os._exit(1)
+
+
+def backups(folder: Path) -> tuple[int, list[str]]:
+    """Backups that die: nothing is at the path, or the whole copy in its epoch; the next backup works and tidies up."""
+    source, copy = str(folder / "log.db"), folder / "copy.db"
+    with ef.Store(source) as store:
+        for n in range(40):
+            store.append(noted(n))
+    wrong: list[str] = []
+    for n in range(1, MOST):
+
+        def work() -> None:
+            with ef.Store(source) as store:
+                store.backup(str(copy))
+
+        finished = dying(n, work)
+        if copy.exists():
+            with ef.Store(str(copy), create=False) as made:
+                if (made.engine.epoch, made.head()) != (2, 40):
+                    wrong.append(f"step {n}: epoch {made.engine.epoch}, {made.head()} events")
+        elif finished:
+            wrong.append(f"step {n}: ended without a copy")
+        remove(copy)
+        if not finished:
+            with ef.Store(source) as store:
+                store.backup(str(copy))
+            if assert_whole(copy) != 40:
+                wrong.append(f"step {n}: the next backup is not whole")
+            remove(copy)
+        left = sorted(each.name for each in folder.iterdir() if not each.name.startswith("log.db"))
+        if left:
+            wrong.append(f"step {n}: {left} left behind")
+        if finished:
+            return n, wrong
+    raise AssertionError("it never ended by itself")
+
+
+def creations(folder: Path) -> tuple[int, list[str]]:
+    """Stores whose making dies: nothing usable is there, or a store; making it again makes it whole."""
+    path = folder / "new.db"
+    wrong: list[str] = []
+    for n in range(1, MOST):
+        finished = dying(n, lambda: ef.Store(str(path)).close())
+        try:
+            with ef.Store(str(path), create=False) as store:
+                if store.head():
+                    wrong.append(f"step {n}: events in a new store")
+        except ef.EventfoldError as error:
+            if not isinstance(error, StoreNotFound) and "empty" not in str(error):
+                wrong.append(f"step {n}: {error!r}")
+        try:
+            with ef.Store(str(path)) as store:
+                store.append(noted(n))
+            if assert_whole(path) != 1:
+                wrong.append(f"step {n}: not whole")
+        except ef.EventfoldError as error:
+            wrong.append(f"step {n}: {error!r}")
+        remove(path)
+        if finished:
+            return n, wrong
+    raise AssertionError("it never ended by itself")
+
+
+def remove(path: Path) -> None:
+    """A store, and what is beside it."""
+    for end in ("", "-wal", "-shm", "-journal", ".lock"):
+        Path(f"{path}{end}").unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    steps, problems = {"backup": backups, "create": creations}[sys.argv[1]](Path(sys.argv[2]))
+    print(json.dumps({"steps": steps, "wrong": problems}))

@@ -1,0 +1,104 @@
+"""What these tests write to a store file, and how they ask, outside the library, whether all of it is there."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import eventfold as ef
+from eventfold.core.envelope import NewEvent, Receipt, new_id
+from eventfold.core.query import ConditionClause
+from eventfold.engines.sqlite import SqliteEngine
+from eventfold.ports.messages import AppendRequest, Outcome
+
+
+class Noted(ef.Event):
+    """Something that happened to somebody."""
+
+    who: ef.Tag
+    where: ef.Tag
+    n: int
+    text: str = ""
+
+
+def noted(n: int, who: str | None = None) -> Noted:
+    """The nth event of a test."""
+    return Noted(who or f"w-{n % 7}", f"p-{n % 3}", n, "x" * (n % 50))
+
+
+def raw(n: int = 0, *tags: str, type: str = "Noted", id: bytes | None = None) -> NewEvent:
+    """An encoded event, for tests that speak to the engine itself."""
+    return NewEvent(id or new_id(), type, 1, b'{"n":%d}' % n, tuple(sorted(tags)))
+
+
+def request(*events: NewEvent, unless: Iterable[ConditionClause] = (), key: str | None = None) -> AppendRequest:
+    """A request to the engine."""
+    return AppendRequest(events, tuple(unless), key)
+
+
+def written(outcome: Outcome) -> Receipt:
+    """The receipt of an append that must have been written."""
+    assert isinstance(outcome, Receipt), outcome
+    return outcome
+
+
+def engine_of(store: ef.Store) -> SqliteEngine:
+    """The engine behind a store."""
+    assert isinstance(store.engine, SqliteEngine)
+    return store.engine
+
+
+def files(path: Path) -> list[Path]:
+    """A store file and those that belong to it."""
+    return [found for end in ("", "-wal", "-shm", ".lock") if (found := Path(f"{path}{end}")).exists()]
+
+
+def opened(folder: str) -> list[str]:
+    """The files of a folder that this process has open."""
+    found: list[str] = []
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            path = os.readlink(f"/proc/self/fd/{number}")
+        except FileNotFoundError:  # the one that lists them
+            continue
+        if path.startswith(folder):
+            found.append(path)
+    return found
+
+
+def foreign(path: Path | str, sql: str, *bindings: Any) -> list[tuple[Any, ...]]:
+    """What another program does to the file: one statement on a connection of the standard library's SQLite."""
+    connection = sqlite3.connect(path, timeout=10, isolation_level=None)
+    try:
+        return connection.execute(sql, bindings).fetchall()
+    finally:
+        connection.close()
+
+
+def assert_whole(path: Path | str) -> int:
+    """Compare rows, index and dictionaries by SQL that is not the library's. Returns the number of events."""
+    connection = sqlite3.connect(path, timeout=10)
+    try:
+        rows = connection.execute(
+            'SELECT position, id, tags, type, ifnull("offset", 0), ifnull(size, 1) FROM event ORDER BY position'
+        ).fetchall()
+        names = dict(connection.execute("SELECT id, name FROM tag"))
+        index = {(position, names[tag], type) for tag, position, type in connection.execute("SELECT * FROM tagged")}
+        (intact,) = connection.execute("PRAGMA integrity_check").fetchone()
+    finally:
+        connection.close()
+    assert intact == "ok"
+    assert [row[0] for row in rows] == list(range(1, len(rows) + 1)), "positions are not contiguous"
+    assert len({row[1] for row in rows}) == len(rows), "an id is there twice"
+    assert index == {(row[0], tag, row[3]) for row in rows for tag in row[2].split("\n") if tag}, (
+        "the tag index differs"
+    )
+    left = 0
+    for position, _, _, _, offset, size in rows:
+        assert offset == (0 if left == 0 else size - left), f"an append is cut at {position}"
+        left = (size if left == 0 else left) - 1
+    assert left == 0, "the last append is cut"
+    return len(rows)

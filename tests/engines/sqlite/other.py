@@ -1,0 +1,100 @@
+"""Another process, told line by line what to do, so that a test can say who does what before whom."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[3]
+
+LISTEN = """
+import json, os, sqlite3, sys, threading, time, traceback
+import eventfold as ef
+from tests.engines.sqlite.noted import *
+for line in sys.stdin:
+    code = json.loads(line)
+    try:
+        if isinstance(code, list):
+            (code,) = code
+            print("begun", flush=True)
+        try:
+            told = eval(compile(code, "<told>", "eval"), globals())
+        except SyntaxError:
+            told = exec(compile(code, "<told>", "exec"), globals())
+        answer = {"told": told if isinstance(told, (str, int, float, list, dict)) else None}
+    except BaseException as error:
+        answer = {"error": type(error).__name__, "text": str(error), "trace": traceback.format_exc()}
+    print(json.dumps(answer), flush=True)
+"""
+
+
+class Other:
+    """A process that runs what it is told: `other("store = ef.Store('x.db')")`. Ends with the test."""
+
+    def __init__(self, *prefix: str, **environment: str) -> None:
+        self._process = subprocess.Popen(
+            [*prefix, sys.executable, "-c", LISTEN],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        self.pid = self._process.pid
+
+    def start(self, code: str) -> None:
+        """Tell it something, without waiting for the answer."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(code) + "\n")
+        self._process.stdin.flush()
+
+    def begin(self, code: str) -> None:
+        """The same, once it has begun with it: from then on a signal meets what it was told, and no step before."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps([code]) + "\n")
+        self._process.stdin.flush()
+        assert self._process.stdout.readline() == "begun\n"
+
+    def answer(self) -> Any:
+        """What the first thing not answered yet came to. Raises AssertionError if that failed."""
+        found = self.outcome()
+        assert "error" not in found, found["trace"]
+        return found["told"]
+
+    def outcome(self) -> dict[str, Any]:
+        """The same, with a failure as a value: its `error` and `text`."""
+        assert self._process.stdout is not None
+        return json.loads(self._process.stdout.readline())
+
+    def __call__(self, code: str) -> Any:
+        """Tell it something and wait for the answer: the value of an expression, or None."""
+        self.start(code)
+        return self.answer()
+
+    def signal(self, number: int) -> None:
+        """Send a signal."""
+        os.kill(self.pid, number)
+
+    def end(self) -> int:
+        """Let it end by itself, closing nothing but its standard streams. Returns its exit status."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        status = self._process.wait(60)
+        self._process.stdout.close()
+        return status
+
+    def kill(self) -> None:
+        """Kill it, if it is still there."""
+        if self._process.poll() is None:
+            self.signal(signal.SIGKILL)
+            self._process.wait(60)
+        for stream in (self._process.stdin, self._process.stdout):
+            with suppress(BrokenPipeError):  # something it was told and will never hear
+                if stream is not None:
+                    stream.close()

@@ -1,0 +1,307 @@
+"""Other programs at the file: careless closes, last closers, statements that would change the log."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+import eventfold as ef
+from eventfold.engines.sqlite import schema
+from eventfold.engines.sqlite.errors import memory_file_system
+from eventfold.engines.sqlite.file_guards import FileGuard
+from eventfold.errors import AppendUnconfirmed, StoreDamaged, StoreUnsafe
+from tests.engines.sqlite.noted import assert_whole, engine_of, foreign, noted
+from tests.engines.sqlite.other import Other
+
+OPEN_AND_CLOSE = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.execute("SELECT count(*) FROM event").fetchone()
+connection.close()
+"""
+REST = (
+    'type, version, data, tags, time, occurred, metadata, "offset", size, codec, key, crc FROM event WHERE position = 1'
+)
+
+
+def last_closer(path: str) -> None:
+    """Another program that opens the file, reads, and closes as if it were the last to have it."""
+    subprocess.run([sys.executable, "-c", OPEN_AND_CLOSE, path], check=True, timeout=100)
+
+
+def careless_close(path: str) -> None:
+    """Somebody in this process reads the header: closing drops every POSIX lock the process has on the file."""
+    with open(path, "rb") as file:
+        file.read(16)
+
+
+@pytest.fixture
+def unguarded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system without locks of open file descriptions."""
+    monkeypatch.setattr(FileGuard, "lock_shared", lambda self: None)
+
+
+@pytest.mark.skipif(not hasattr(__import__("fcntl"), "F_OFD_SETLK"), reason="locks of descriptions are Linux's")
+def test_a_careless_close_takes_nothing_from_a_guarded_store(path: str, store: ef.Store) -> None:
+    """After the process's POSIX locks are gone the guard still tells other programs that they are not the last."""
+    for round in range(4):
+        store.append(noted(round))
+        careless_close(path)
+        last_closer(path)
+        assert os.path.exists(path + "-wal")
+    store.append(noted(9))
+    with ef.Store(path) as again:
+        assert [recorded.event.n for recorded in again.read()] == [0, 1, 2, 3, 9]
+
+
+@pytest.mark.skipif(not hasattr(__import__("fcntl"), "F_OFD_SETLK"), reason="locks of descriptions are Linux's")
+def test_no_other_program_can_end_the_write_ahead_log_under_a_store(path: str, store: ef.Store) -> None:
+    """Switching the journal mode needs the file for itself, and does not get it, careless closes or not."""
+    store.append(noted(1))
+    careless_close(path)
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        foreign_now(path, "PRAGMA journal_mode = delete")
+    store.append(noted(2))
+    assert store.count() == 2
+
+
+def foreign_now(path: str, sql: str) -> None:
+    """Another program's statement, without patience."""
+    code = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute(sys.argv[2])"
+    ran = subprocess.run([sys.executable, "-c", code, path, sql], capture_output=True, text=True, timeout=100)
+    if ran.returncode:
+        raise sqlite3.OperationalError(ran.stderr.strip().splitlines()[-1])
+
+
+@pytest.mark.usefixtures("unguarded")
+@pytest.mark.parametrize("written_before", [0, 3])
+def test_without_a_guard_a_lost_log_is_noticed_at_the_next_commit(path: str, written_before: int) -> None:
+    """Nothing is acknowledged that goes to a removed write-ahead log; repeated after reopening, it is written once."""
+    with ef.Store(path) as store:
+        for n in range(written_before):
+            store.append(noted(n))
+        careless_close(path)
+        last_closer(path)
+        assert not os.path.exists(path + "-wal")
+        draft = ef.Draft(noted(9), id=uuid4())
+        with pytest.raises((AppendUnconfirmed, StoreDamaged)):
+            store.using(attempts=1).append(draft)
+        with pytest.raises(StoreDamaged):
+            store.append(draft)
+        with pytest.raises(StoreDamaged):
+            list(store.read())
+    with ef.Store(path) as store:
+        store.append(draft)
+        assert [recorded.event.n for recorded in store.read()] == [*range(written_before), 9]
+    assert assert_whole(path) == written_before + 1
+
+
+@pytest.mark.usefixtures("unguarded")
+def test_a_follower_hears_that_the_log_was_lost(path: str) -> None:
+    """Whoever waits for events at a file whose log was taken away is told, instead of waiting for ever."""
+    with ef.Store(path) as store:
+        store.append(noted(1))
+        with store.follow() as follower:
+            pages = follower.pages(timeout=40)
+            assert len(next(pages)) == 1
+            careless_close(path)
+            last_closer(path)
+            with pytest.raises(StoreDamaged):
+                next(pages)
+
+
+def test_another_connection_of_the_process_does_not_take_the_log_away(path: str, store: ef.Store) -> None:
+    """The standard library's SQLite, opened and closed in this very process, is such a careless close too."""
+    for n in range(3):
+        store.append(noted(n))
+        assert foreign(path, "SELECT count(*) FROM event") == [(n + 1,)]
+        last_closer(path)
+    assert assert_whole(path) == 3
+
+
+def test_two_stores_of_one_process_may_come_and_go(path: str, process: Callable[..., Other]) -> None:
+    """Closing one of them drops the other's POSIX locks, and still no one else is the last to close."""
+    with ef.Store(path) as first:
+        first.append(noted(0))
+        for n in range(1, 4):
+            with ef.Store(path) as second:
+                second.append(noted(n))
+            last_closer(path)
+            first.append(noted(10 * n))
+        assert [recorded.event.n for recorded in first.read()] == [0, 1, 10, 2, 20, 3, 30]
+    assert assert_whole(path) == 7
+
+
+# ------------------------------------------------------------------------------------------ the log is append-only
+
+CHANGES = f"""
+    UPDATE event SET data = x'7b7d' WHERE position = 1
+    UPDATE event SET position = 77 WHERE position = 1
+    UPDATE OR REPLACE event SET id = (SELECT id FROM event WHERE position = 2) WHERE position = 1
+    DELETE FROM event WHERE position = 2
+    DELETE FROM event
+    INSERT OR REPLACE INTO event SELECT * FROM event WHERE position = 1
+    REPLACE INTO event SELECT 9, id, {REST}
+    INSERT INTO event SELECT * FROM event WHERE position = 1 ON CONFLICT DO UPDATE SET data = x'00'
+    INSERT INTO event SELECT 9, x'00', {REST}
+    INSERT OR IGNORE INTO event SELECT 0, x'00', {REST}
+    UPDATE type SET name = 'Other'
+    DELETE FROM type
+    REPLACE INTO type SELECT id, 'Other' FROM type
+    REPLACE INTO type SELECT id + 1, name FROM type
+    UPDATE tag SET name = name || 'x'
+    DELETE FROM tag
+    REPLACE INTO tag SELECT id, name || 'x' FROM tag
+    REPLACE INTO tag SELECT id + 100, name FROM tag
+    UPDATE tagged SET position = position + 1
+    DELETE FROM tagged WHERE position = 1
+    UPDATE request SET first = 2
+    DELETE FROM request
+    REPLACE INTO request SELECT key, 2, crc FROM request
+    UPDATE store SET id = 'another'
+    DELETE FROM store
+    REPLACE INTO store VALUES (1, 'another', 1, 0, 0)
+""".strip().splitlines()
+
+
+@pytest.mark.parametrize("change", [line.strip() for line in CHANGES])
+def test_the_database_itself_refuses_to_change_the_log(path: str, change: str) -> None:
+    """Any program that speaks SQL to the file is refused, also where REPLACE deletes without a delete trigger."""
+    with ef.Store(path) as store:
+        store.append(noted(1), key="once")
+        store.append(noted(2), noted(3))
+        before = snapshot(path)
+        with pytest.raises(sqlite3.DatabaseError, match="eventfold: "):
+            foreign(path, change)
+        assert snapshot(path) == before
+        assert [recorded.event.n for recorded in store.read()] == [1, 2, 3]
+
+
+def snapshot(path: str) -> list[object]:
+    """Everything in the tables of the log."""
+    tables = ("event", "type", "tag", "tagged", "request", "store")
+    return [foreign(path, f"SELECT * FROM {table} ORDER BY 1, 2") for table in tables]
+
+
+def test_replacing_in_the_tag_index_removes_nothing_from_it(path: str) -> None:
+    """REPLACE may put a false entry beside a true one; reads by the tag then raise, and a check tells of it."""
+    with ef.Store(path) as store:
+        store.append(noted(1, "a"))
+        store.append(noted(2, "b"))
+        foreign(path, "INSERT INTO type (name) VALUES ('Forged')")
+        foreign(path, "REPLACE INTO tagged SELECT tag, position, 2 FROM tagged WHERE position = 1")
+        assert foreign(path, "SELECT count(*) FROM tagged WHERE type = 1") == [(4,)]
+        for false in (ef.Query.of(tags="who:a"), ef.Query.of(types="Forged", tags="who:a")):
+            with pytest.raises(StoreDamaged):
+                list(store.read(false))
+        assert [recorded.event.n for recorded in store.read(ef.Query.of(tags="who:b"))] == [2]
+        assert len(list(engine_of(store).check())) == 3  # two tags lead to it twice, and the numbers differ
+
+
+def test_a_store_whose_guards_were_dropped_is_refused(path: str) -> None:
+    """Dropping a trigger cannot be prevented, so it is noticed at opening; tables of others may stand beside."""
+    with ef.Store(path) as store:
+        store.append(noted(1))
+    foreign(path, "CREATE TABLE mine (a)")
+    with ef.Store(path) as store:
+        assert store.count() == 1
+    foreign(path, "DROP TRIGGER event_no_delete")
+    with pytest.raises(StoreDamaged, match="event_no_delete"):
+        ef.Store(path)
+
+
+def test_the_definitions_are_compared_with_those_of_a_new_store(tmp_path: Path) -> None:
+    """What a new store contains is what is asked for at opening: nothing in it is left out of the comparison."""
+    path = str(tmp_path / "new.db")
+    ef.Store(path).close()
+    found = foreign(path, "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
+    assert set(found) == schema._expected_definitions()
+
+
+# ------------------------------------------------------------------------------------------ journal modes
+
+
+@pytest.mark.parametrize("mode", ["delete", "truncate", "persist"])
+def test_a_journal_mode_that_another_program_set_is_set_back(path: str, mode: str) -> None:
+    """Nobody has the file open: the store opens, appends at once, and is in WAL again."""
+    with ef.Store(path) as store:
+        store.append(noted(1))
+    assert foreign(path, f"PRAGMA journal_mode = {mode}") == [(mode,)]
+    began = time.monotonic()
+    with ef.Store(path, timeout=160) as store:
+        assert store.append(noted(2)).last == 2
+        assert time.monotonic() - began < 40
+        assert foreign(path, "PRAGMA journal_mode") == [("wal",)]
+    assert assert_whole(path) == 2
+
+
+def test_a_journal_mode_that_cannot_be_set_back_is_said_at_once(path: str, process: Callable[..., Other]) -> None:
+    """Another program is at the file: refused within seconds; when it has gone, the store opens."""
+    with ef.Store(path) as store:
+        store.append(noted(1))
+    foreign(path, "PRAGMA journal_mode = delete")
+    other = process()
+    other(f"reading = sqlite3.connect({path!r}, isolation_level=None); reading.execute('BEGIN')")
+    other("reading.execute('SELECT * FROM store').fetchall()")
+    began = time.monotonic()
+    with pytest.raises(StoreUnsafe, match="journal_mode=delete"):
+        ef.Store(path, timeout=160)
+    assert time.monotonic() - began < 40
+    with ef.Store(path, readonly=True) as store:  # for who only reads nothing is missing
+        assert store.count() == 1
+    other("reading.close()")
+    with ef.Store(path) as store:
+        assert store.append(noted(2)).last == 2
+
+
+@pytest.mark.usefixtures("unguarded")
+def test_a_journal_mode_changed_under_an_open_store_is_noticed(path: str) -> None:
+    """Where nothing keeps other programs from it: no append is acknowledged, and new connections are refused."""
+    with ef.Store(path) as store:
+        store.append(noted(1))
+        careless_close(path)
+        foreign(path, "PRAGMA journal_mode = delete")
+        with pytest.raises((AppendUnconfirmed, StoreUnsafe, StoreDamaged)):
+            store.using(attempts=1).append(noted(2))
+        with pytest.raises((StoreUnsafe, StoreDamaged)):
+            store.count()
+    with ef.Store(path) as store:
+        assert store.append(noted(3)).last == store.count()
+    assert assert_whole(path) == store_count(path)
+
+
+def store_count(path: str) -> int:
+    """How many events there are, by SQL."""
+    return foreign(path, "SELECT count(*) FROM event")[0][0]
+
+
+# ------------------------------------------------------------------------------------------ memory
+
+
+@pytest.mark.skipif(memory_file_system("/dev/shm") != "tmpfs", reason="this system has no file system in memory there")
+def test_a_store_in_memory_is_warned_of(memory_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Once a path and process, in the log named eventfold; the facts about the store say it, too."""
+    path = str(memory_folder / "log.db")
+    with caplog.at_level("WARNING", "eventfold"):
+        for _ in range(2):
+            with ef.Store(path) as store:
+                assert store.stats()["file_system"] == "tmpfs: nothing there survives a restart of the machine"
+    (record,) = (each for each in caplog.records if path in each.getMessage())
+    assert record.name == "eventfold" and "restart" in record.getMessage()
+
+
+def test_a_store_on_a_disk_is_not_warned_of(path: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Unless the tests themselves run in memory."""
+    if memory_file_system(os.path.dirname(path)):
+        pytest.skip("temporary files are in memory here")
+    with ef.Store(path) as store:
+        assert "file_system" not in store.stats()
+    assert not [each for each in caplog.records if path in each.getMessage()]

@@ -1,0 +1,133 @@
+"""The dictionaries under faults: a number given back by a rollback must not be remembered for its old name."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import Counter
+
+import pytest
+
+import eventfold as ef
+from eventfold.concurrency.run import run
+from eventfold.core.envelope import new_id
+from eventfold.core.query import Query
+from eventfold.engines.sqlite.batch import Batch
+from eventfold.errors import EventIdReused, StoreDamaged
+from eventfold.ports.messages import Span
+from tests.engines.sqlite.noted import assert_whole, engine_of, foreign, raw, request, written
+
+
+def test_a_number_given_back_is_not_remembered_for_a_type_that_never_was(store: ef.Store) -> None:
+    """A type made for a refused append gives its number to the next new type; events must not end up under it."""
+    engine = engine_of(store)
+    known = raw(1, "a:1")
+    run(engine.append_many([request(known)]))
+    refused, keyed, later = run(
+        engine.append_many(
+            [
+                request(raw(2, "b:1", "c:1", type="Never", id=known.id)),  # found out only when it is inserted
+                request(raw(3), key="k"),  # has to look at what stands before it in the batch
+                request(raw(4, "d:1", type="Later")),  # gets the numbers given back
+            ]
+        )
+    )
+    assert isinstance(refused, EventIdReused)
+    assert written(keyed).first == 2 and written(later).first == 3
+    assert run(engine.read(Query.of(types="Never"), Span())).events == []
+    assert run(engine.read(Query.of(tags="b:1"), Span())).events == []
+    again = written(run(engine.append_many([request(raw(5, "b:1", "c:1", type="Never"))]))[0])
+    stored = run(engine.read(Query(), Span())).events
+    assert [(event.type, event.tags) for event in stored[2:]] == [("Later", "d:1"), ("Never", "b:1\nc:1")]
+    for tag, position in (("b:1", again.first), ("d:1", 3)):
+        assert [event.position for event in run(engine.read(Query.of(tags=tag), Span())).events] == [position]
+    assert not list(engine.check())
+
+
+def test_names_made_by_a_batch_that_broke_are_forgotten(store: ef.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever ends a batch, a full disk or a bug, its new names were never made."""
+    engine = engine_of(store)
+    with monkeypatch.context() as broken:
+        broken.setattr(Batch, "insert", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(engine.append_many([request(raw(1, "old:1", type="Old"))]))
+    run(engine.append_many([request(raw(2, "new:1", type="New"))]))
+    run(engine.append_many([request(raw(3, "old:1", type="Old"))]))
+    assert [each.type for each in run(engine.types())] == ["New", "Old"]
+    assert [event.type for event in run(engine.read(Query.of(tags="old:1"), Span())).events] == ["Old"]
+    assert not list(engine.check())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_names_stay_true_while_batches_fail_and_readers_look(store: ef.Store, path: str, seed: int) -> None:
+    """Batches with new names and repeated ids, rolled back and done again, while readers ask for all the names."""
+    engine, dice = engine_of(store), random.Random(seed)
+    names = [f"n:{n}" for n in range(120)]
+    stop = threading.Event()
+    failed: list[BaseException] = []
+
+    def look() -> None:
+        mine = random.Random(seed)
+        try:
+            while not stop.is_set():
+                name = mine.choice(names)
+                for event in run(engine.read(Query.of(types=f"T{name}", tags=name), Span())).events:
+                    assert event.tag_set[0] == name or name in event.tag_set
+                    assert event.type == f"T{name}"
+        except BaseException as error:  # noqa: BLE001 (a thread has nobody else to tell)
+            failed.append(error)
+
+    readers = [threading.Thread(target=look) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    expected: Counter[tuple[str, str]] = Counter()
+    ids = [new_id()]
+    for n in range(60):
+        batch = []
+        for _ in range(dice.randint(1, 6)):
+            name = dice.choice(names)
+            identity = dice.choice(ids) if dice.random() < 0.2 else new_id()
+            key = f"k{n}-{dice.random()}" if dice.random() < 0.3 else None
+            batch.append(request(raw(n, name, type=f"T{name}", id=identity), key=key))
+        for each, outcome in zip(batch, run(engine.append_many(batch)), strict=True):
+            if not isinstance(outcome, EventIdReused) and not written(outcome).repeated:
+                expected[each.events[0].type, each.events[0].tags[0]] += 1
+                ids.append(each.events[0].id)
+    stop.set()
+    for reader in readers:
+        reader.join()
+    assert not failed
+    stored = run(engine.read(Query(), Span(limit=10_000))).events
+    assert Counter((event.type, event.tags) for event in stored) == expected
+    for table, cache in (("type", engine._types), ("tag", engine._tags)):
+        truth = dict(foreign(path, f"SELECT name, id FROM {table}"))
+        assert cache._ids_by_name.items() <= truth.items()
+        assert {(name, number) for number, name in cache.names_by_id.items()} <= set(truth.items())
+    assert assert_whole(path) == len(stored)
+
+
+def test_a_full_cache_of_names_is_emptied_and_filled_again(store: ef.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store may have more tags than a process wants to remember."""
+    monkeypatch.setattr("eventfold.engines.sqlite.dictionary.MAX_CACHED_NAMES", 10)
+    engine = engine_of(store)
+    for n in range(40):
+        run(engine.append_many([request(raw(n, f"t:{n}", f"u:{n % 15}", type=f"T{n % 12}"))]))
+    assert len(engine._tags._ids_by_name) <= 10
+    for n in range(40):
+        found = run(engine.read(Query.of(types=f"T{n % 12}", tags=f"t:{n}"), Span())).events
+        assert [event.type for event in found] == [f"T{n % 12}"]
+    assert not list(engine.check())
+
+
+def test_a_name_and_its_number_must_agree_in_both_directions(store: ef.Store) -> None:
+    """A dictionary whose index and table differ is damage, and no other name's events."""
+    engine = engine_of(store)
+    run(engine.append_many([request(raw(1, "a:1")), request(raw(2, "b:1"))]))
+    engine._tags._ids_by_name.clear()
+    engine._tags._by_id = "SELECT 'b:1' WHERE ? > 0"  # what a changed page would answer
+    with pytest.raises(StoreDamaged, match="id of another"):
+        run(engine.read(Query.of(tags="a:1"), Span()))
+    engine._types.names_by_id.clear()
+    engine._types._by_name = "SELECT 77 WHERE ? > ''"
+    with pytest.raises(StoreDamaged, match="no name of its own"):
+        run(engine.read(Query(), Span()))

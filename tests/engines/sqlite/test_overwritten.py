@@ -1,0 +1,179 @@
+"""Another file is copied over a store that is open (`cp old.db live.db`): the inode stays, and nothing else does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import eventfold as ef
+from eventfold.engines.sqlite import byte_range_locks, writer
+from eventfold.engines.sqlite import engine as engine_module
+from eventfold.errors import AppendUnconfirmed, EventfoldError, StoreBusy, StoreDamaged
+from tests.engines.sqlite.noted import engine_of, noted
+from tests.engines.sqlite.other import Other
+
+pytestmark = pytest.mark.skipif(not byte_range_locks.AVAILABLE, reason="the index is held by locks of Linux's")
+
+
+@pytest.fixture
+def old(path: str, tmp_path: Path) -> Path:
+    """A copy of a store with one event, made while nothing had it open."""
+    with ef.Store(path) as store:
+        store.append(noted(1))
+    copy = tmp_path / "old"
+    shutil.copyfile(path, copy)
+    return copy
+
+
+def checkpoint(store: ef.Store) -> None:
+    """Bring the log into the file, as each checkpoint does."""
+    wrote = engine_of(store)._writer
+    assert wrote is not None
+    wrote._run_alone(wrote._final_checkpoint)
+
+
+ASKING: tuple[Callable[[ef.Store], Any], ...] = (
+    lambda store: store.append(noted(9)),
+    lambda store: store.head(),
+    lambda store: list(store.read()),
+    lambda store: store.count(ef.Query.of(tags="who:a")),
+    lambda store: engine_of(store).backup(engine_of(store)._file.path + ".never"),
+)
+
+
+@pytest.mark.parametrize("ask", ASKING, ids=["append", "head", "read", "count", "backup"])
+@pytest.mark.parametrize("checkpointed", [False, True], ids=["in the log", "in the file"])
+def test_the_first_call_after_it_says_so(
+    path: str, old: Path, ask: Callable[[ef.Store], Any], checkpointed: bool
+) -> None:
+    """Whatever it is, and wherever the events are: nothing is acknowledged, nothing is returned."""
+    with ef.Store(path) as store:
+        for n in range(2, 30):
+            store.append(noted(n))
+        if checkpointed:
+            checkpoint(store)
+            store.append(noted(30))
+        shutil.copyfile(old, path)
+        with pytest.raises(StoreDamaged, match="overwritten") as refused:
+            ask(store)
+        assert "eventfold restored" in refused.value.remedy
+        for again in ASKING:
+            with pytest.raises(StoreDamaged):
+                again(store)
+    assert not os.path.exists(path + ".never")
+
+
+def test_a_backup_under_way_leaves_no_copy(path: str, old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is overwritten after its last page was copied: pages of two files may be in the copy."""
+    with ef.Store(path) as store:
+        store.append(noted(2))
+        copy = engine_module.backup
+
+        def overwritten(connection: Any, to: str) -> None:
+            copy(connection, to)
+            shutil.copyfile(old, path)
+
+        monkeypatch.setattr(engine_module, "backup", overwritten)
+        with pytest.raises(StoreDamaged, match="overwritten"):
+            store.backup(path + ".copy")
+    assert not os.path.exists(path + ".copy")
+
+
+def test_a_read_under_way_returns_nothing(path: str, old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is overwritten between the first row and the answer."""
+    with ef.Store(path) as store:
+        store.append(noted(2))
+        read_page = engine_module.read_page
+
+        def overwritten(*asked: Any) -> Any:
+            answer = read_page(*asked)
+            shutil.copyfile(old, path)
+            return answer
+
+        monkeypatch.setattr(engine_module, "read_page", overwritten)
+        with pytest.raises(StoreDamaged, match="overwritten"):
+            list(store.read())
+
+
+def test_an_append_under_way_is_not_acknowledged(path: str, old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is overwritten between BEGIN and COMMIT: the answer is that nobody knows."""
+    with ef.Store(path) as store:
+        store.append(noted(2))
+        insert = writer.Batch.insert
+
+        def overwritten(self: Any) -> None:
+            insert(self)
+            shutil.copyfile(old, path)
+
+        monkeypatch.setattr(writer.Batch, "insert", overwritten)
+        with pytest.raises(EventfoldError, match="overwritten"):
+            store.using(attempts=1).append(noted(3))
+
+
+def test_checkpoints_of_other_processes_are_no_such_thing(path: str, process: Callable[..., Other]) -> None:
+    """Two processes read, write and checkpoint at once: neither takes the other's pages for foreign ones."""
+    other = process()
+    other("from eventfold.engines.sqlite import writer; writer.CHECKPOINT_PAGES = 10")
+    other(f"store = ef.Store({path!r}, durability='normal')")
+    with ef.Store(path, durability="normal") as store:
+        for turn in range(5):
+            other.start("[store.append(noted(n)).last for n in range(40)]")
+            for _ in range(20):
+                store.append(noted(1))
+                positions = [recorded.position for recorded in store.read()]
+                assert positions == list(range(1, len(positions) + 1))
+                with suppress(StoreBusy):  # the other process is writing
+                    checkpoint(store)
+            assert len(other.answer()) == 40
+            assert store.count() == 60 * (turn + 1) == other("store.count()")
+
+
+def test_what_another_process_acknowledged_is_missed_in_a_file_that_was_put_back(
+    path: str, old: Path, process: Callable[..., Other]
+) -> None:
+    """This process has slept since the copy was made, and a checkpoint hides it: the last acknowledged event tells."""
+    with ef.Store(path) as store:
+        assert store.count() == 1
+        other = process()
+        other(f"store = ef.Store({path!r}); [store.append(noted(n)).last for n in range(2, 9)]")
+        other("writer = store.engine._writer; writer._run_alone(writer._final_checkpoint)")
+        shutil.copyfile(old, path)
+        with pytest.raises(StoreDamaged):
+            store.append(noted(9))
+
+
+CUT: dict[str, Callable[[Path, Path], Any]] = {
+    "emptied": lambda log, _: os.truncate(log, 0),
+    "cut in half": lambda log, _: os.truncate(log, log.stat().st_size // 2),
+    "overwritten by a database": lambda log, old: shutil.copyfile(old, log),
+}
+
+
+@pytest.mark.parametrize("cut", CUT)
+def test_an_append_after_the_log_was_overwritten_or_cut_is_not_acknowledged(path: str, old: Path, cut: str) -> None:
+    """SQLite goes on where the index says, and no one could read it: the append says so, and each later call."""
+    with ef.Store(path) as store:
+        for n in range(2, 30):
+            store.append(noted(n))
+        CUT[cut](Path(path + "-wal"), old)
+        with pytest.raises((AppendUnconfirmed, StoreDamaged), match=r"overwritten or cut|damaged"):
+            store.append(noted(30))
+        with pytest.raises(StoreDamaged):
+            store.append(noted(31))
+
+
+def test_a_log_that_is_begun_again_is_no_other_log(path: str) -> None:
+    """By a checkpoint of this process, of a second SQLite library, and of another store."""
+    with ef.Store(path) as store, ef.Store(path) as second:
+        for n in range(1, 40):
+            store.append(noted(n))
+            if n % 3 == 0:
+                checkpoint(second if n % 2 else store)
+            second.append(noted(n))
+        assert store.head() == 78

@@ -1,0 +1,280 @@
+"""How many statements everything takes, by which indexes they are answered, and how much work they are."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import apsw
+import pytest
+
+import eventfold as ef
+from eventfold.concurrency.run import run
+from eventfold.core.query import ConditionClause, Query
+from eventfold.engines.sqlite import SqliteEngine
+from eventfold.engines.sqlite.file import File
+from eventfold.ports.messages import Span
+from tests.engines.sqlite.noted import Noted, foreign, noted, raw, request
+
+Statement = tuple[str, Any]
+
+
+@pytest.fixture
+def trace(monkeypatch: pytest.MonkeyPatch) -> list[Statement]:
+    """Every statement that the engine runs, with its bindings."""
+    seen: list[Statement] = []
+    connect = File._connect
+
+    def connect_and_trace(self: File) -> apsw.Connection:
+        connection = connect(self)
+        connection.set_exec_trace(lambda _cursor, sql, bindings: seen.append((sql, bindings)) or True)
+        return connection
+
+    monkeypatch.setattr(File, "_connect", connect_and_trace)
+    return seen
+
+
+@pytest.fixture
+def engine(path: str, trace: list[Statement]) -> Iterator[SqliteEngine]:
+    """A store with events of three types and three kinds of tags, all names known to the process."""
+    made = SqliteEngine(path)
+    run(made.open())
+    for n in range(60):
+        run(made.append_many([request(raw(n, f"a:{n % 5}", f"b:{n % 7}", f"c:{n % 2}", type=f"T{n % 3}"))]))
+    yield made
+    run(made.close())
+
+
+def taken(trace: list[Statement], what: Callable[[], Any]) -> Counter[str]:
+    """The statements that something takes, by their first words."""
+    trace.clear()
+    what()
+    return Counter(" ".join(sql.split()[: 3 if sql.startswith("INSERT") else 2]) for sql, _ in trace)
+
+
+HEAD = {"SELECT position,": 1}
+EVENT, TAGGED, REQUEST = "INSERT INTO event", "INSERT INTO tagged", "INSERT INTO request"
+INLINED = {"SELECT name,": 1}  # the read models that every append keeps up: mostly none
+COMMITTED = {"BEGIN IMMEDIATE": 1, "COMMIT": 1, **HEAD, **INLINED}
+
+
+def test_a_lone_append_takes_no_statement_more_than_its_rows(engine: SqliteEngine, trace: list[Statement]) -> None:
+    """Begin, look at the head and at who is enrolled, insert the event and its tags, commit."""
+    one = request(raw(1, "a:1", "b:1", type="T1"))
+    assert taken(trace, lambda: run(engine.append_many([one]))) == {**COMMITTED, EVENT: 1, TAGGED: 2}
+
+
+def test_a_combined_append_shares_all_but_the_rows(engine: SqliteEngine, trace: list[Statement]) -> None:
+    """32 appends in one transaction look once at the head; conditions near the head are judged in memory."""
+    head = run(engine.head()).position
+    condition = ConditionClause(Query.of(types="T1", tags=["a:1", "zz:1"]), head)
+    for unless in ((), (condition,)):
+        many = [request(raw(n, "a:1", "b:1", type="T1"), unless=unless) for n in range(32)]
+        assert taken(trace, lambda many=many: run(engine.append_many(many))) == {**COMMITTED, EVENT: 32, TAGGED: 64}
+
+
+def test_new_names_cost_a_look_and_a_row_each(engine: SqliteEngine, trace: list[Statement]) -> None:
+    """A name that many events of a batch share is looked up and made once."""
+    many = [request(raw(n, "new:1", type="New")) for n in range(8)]
+    assert taken(trace, lambda: run(engine.append_many(many))) == {
+        **COMMITTED,
+        EVENT: 8,
+        TAGGED: 8,
+        "SELECT id": 2,
+        "INSERT INTO type": 1,
+        "INSERT INTO tag": 1,
+    }
+
+
+def test_a_condition_that_looks_back_takes_one_statement(engine: SqliteEngine, trace: list[Statement]) -> None:
+    """What was written before the window is asked of the index, in one go for all of its alternatives."""
+    assert engine._writer is not None
+    engine._writer.window.restart(run(engine.head()).position)
+    query = Query.of(types=["T1", "T2"], tags="a:1") | Query.of(tags="b:1") | Query.of(types="T0")
+    looking = request(raw(1, "a:1", type="T1"), unless=[ConditionClause(query, 60)])
+    engine._writer.window.restart(60)
+    assert taken(trace, lambda: run(engine.append_many([looking]))) == {**COMMITTED, EVENT: 1, TAGGED: 1}
+    engine._writer.window.restart(61)
+    looking = request(raw(1, "a:3", type="T1"), unless=[ConditionClause(Query.of(tags="b:6"), 58)])
+    counted = taken(trace, lambda: run(engine.append_many([looking])))
+    assert counted == {**COMMITTED, EVENT: 1, TAGGED: 1, "SELECT a.position": 1}
+
+
+def test_a_refusal_and_a_repeat_look_up_the_ids_only_then(engine: SqliteEngine, trace: list[Statement]) -> None:
+    """An append is written in good faith; a conflict or a guard is what makes its ids be looked up."""
+    mine = request(raw(1, "a:1", type="T1"))
+    refused = request(raw(1, "a:1", type="T1"), unless=[ConditionClause(Query.of(tags="a:1"), 0)])
+    run(engine.append_many([mine]))
+    counted = taken(trace, lambda: run(engine.append_many([refused])))
+    assert counted == {"BEGIN IMMEDIATE": 1, "SELECT position,": 2, "ROLLBACK": 1, **INLINED}
+    counted = taken(trace, lambda: run(engine.append_many([mine])))
+    assert counted == {"BEGIN IMMEDIATE": 2, "SELECT position,": 3, "ROLLBACK": 2, EVENT: 1, "SELECT name,": 2}
+
+
+def test_a_request_key_is_one_look_and_one_row(engine: SqliteEngine, trace: list[Statement]) -> None:
+    """And a repeat under it reads the receipt of the first."""
+    keyed = request(raw(1, "a:1", type="T1"), key="once")
+    counted = taken(trace, lambda: run(engine.append_many([keyed])))
+    assert counted == {**COMMITTED, EVENT: 1, TAGGED: 1, "SELECT key,": 1, REQUEST: 1}
+    counted = taken(trace, lambda: run(engine.append_many([keyed])))
+    assert counted == {"BEGIN IMMEDIATE": 1, "SELECT position,": 2, "SELECT key,": 1, "ROLLBACK": 1, **INLINED}
+
+
+def test_a_page_takes_a_look_at_the_head_and_one_statement(engine: SqliteEngine, trace: list[Statement]) -> None:
+    """Of any size; several tags are weighed against each other first, one statement each."""
+    page = {**HEAD, "SELECT p.position,": 1}
+    assert taken(trace, lambda: run(engine.read(Query(), Span()))) == {**HEAD, "SELECT e.position,": 1}
+    assert taken(trace, lambda: run(engine.read(Query.of(tags="a:1"), Span()))) == page
+    either = Query.of(types=["T1", "T2"], tags="a:1") | Query.of(types="T0")
+    assert taken(trace, lambda: run(engine.read(either, Span(limit=3)))) == page
+    both = Query.of(tags=["a:1", "b:1"])
+    assert taken(trace, lambda: run(engine.read(both, Span()))) == {**page, "SELECT count(*)": 2}
+
+
+class Somebody(ef.State):
+    """How often somebody was noted."""
+
+    who: ef.Tag
+    count: int = 0
+
+    def evolve(self, event: Noted) -> None:
+        """Once more."""
+        self.count += 1
+
+
+def test_warm_states_heads_and_cursors_take_what_they_must(path: str, trace: list[Statement]) -> None:
+    """A folded state asks for what came after it, a decision over it for nothing; a head is one look."""
+    with ef.Store(path) as store:
+        for n in range(20):
+            store.append(noted(n, "a"))
+        store.state(Somebody("a"))
+        assert taken(trace, store.head) == HEAD
+        assert taken(trace, lambda: store.state(Somebody("a"))) == HEAD
+        store.append(noted(1, "b"))
+        assert taken(trace, lambda: store.state(Somebody("a"))) == {**HEAD, "SELECT p.position,": 1}
+        assert taken(trace, store.count) == HEAD
+
+        def once_more(state: Somebody) -> Noted:
+            return noted(state.count, "a")
+
+        store.decide(once_more, Somebody("a"))
+        decided = taken(trace, lambda: store.decide(once_more, Somebody("a")))
+        assert decided == {**COMMITTED, EVENT: 1, TAGGED: 2}
+
+
+# ------------------------------------------------------------------------------------------ plans
+
+of = Query.of
+EITHER = of(tags=["a:1", "b:1"]) | of(types="T1", tags="c:1") | of(types="T0")
+SHAPES: dict[str, tuple[Query, Span]] = {
+    "everything": (Query(), Span(limit=20)),
+    "everything backwards": (Query(), Span(limit=20, backwards=True)),
+    "everything that occurred": (Query(), Span(occurred_since=1)),
+    "a type": (of(types="T1"), Span()),
+    "types backwards": (of(types=["T1", "T2"]), Span(backwards=True, until=40)),
+    "a tag": (of(tags="a:1"), Span(after=7)),
+    "a tag backwards": (of(tags="a:1"), Span(backwards=True)),
+    "a tag that occurred": (of(tags="a:1"), Span(occurred_until=5)),
+    "a tag and types": (of(types=["T1", "T2"], tags="a:1"), Span()),
+    "three tags": (of(tags=["a:1", "b:1", "c:1"]), Span()),
+    "alternatives": (EITHER, Span(limit=20)),
+    "alternatives backwards": (EITHER, Span(limit=20, backwards=True)),
+    "alternatives that occurred": (EITHER, Span(occurred_since=5, backwards=True)),
+}
+WALKED = re.compile(r"SCAN (p|\(subquery-\d+\))")  # what an inner select gives, as it gives it
+
+
+def plans(path: str, trace: list[Statement]) -> dict[str, list[str]]:
+    """How SQLite would answer each of the selects that were run."""
+    connection = apsw.Connection(path)
+    try:
+        return {
+            sql: [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", bindings)]
+            for sql, bindings in trace
+            if sql.startswith("SELECT")
+        }
+    finally:
+        connection.close()
+
+
+def answer_all(engine: SqliteEngine) -> None:
+    """Every kind of select there is."""
+    for query, span in SHAPES.values():
+        run(engine.read(query, span))
+    run(engine.count(EITHER))
+    run(engine.types())
+    run(engine.tags("a:"))
+    run(engine.services.replication.keys())
+    run(engine.receipt_of("none"))
+    run(engine.boundary(5))
+    assert engine._writer is not None
+    for query, _ in SHAPES.values():
+        engine._writer.window.restart(60)
+        run(engine.append_many([request(raw(1, "z:1"), unless=[ConditionClause(query, 57)])]))
+
+
+def test_every_select_goes_by_an_index_and_none_sorts(path: str, engine: SqliteEngine, trace: list[Statement]) -> None:
+    """Also after another program has had SQLite gather statistics, which change what it believes to be cheap."""
+    trace.clear()
+    answer_all(engine)
+    first = plans(path, trace)
+    assert len(first) > 20
+    for sql, plan in first.items():
+        for step in plan:
+            assert "TEMP B-TREE" not in step, (sql, plan)
+            scans = step.startswith("SCAN") and not WALKED.fullmatch(step)
+            whole = "GROUP BY type" in sql and step == "SCAN event USING COVERING INDEX event_type"
+            few = step == "SCAN inlined"  # a handful of names, mostly none
+            few = few or (step == "SCAN t" and "FROM type t" in sql)  # a row for each type of event
+            last = "ORDER BY position DESC LIMIT 1" in sql and step == "SCAN event"
+            assert not scans or whole or last or few, (sql, plan)
+    foreign(path, "ANALYZE")
+    assert plans(path, trace) == first
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_page_is_work_for_a_page_and_not_for_the_log(
+    path: str, engine: SqliteEngine, trace: list[Statement], shape: str
+) -> None:
+    """Twenty events out of thousands, by whatever query, take a few thousand steps of SQLite's machine."""
+    events = [raw(n, f"a:{n % 2}", f"b:{n % 2}", f"c:{n % 2}", type=f"T{n % 3}") for n in range(6_000)]
+    for start in range(0, len(events), 1_000):
+        run(engine.append_many([request(*[each]) for each in events[start : start + 1_000]]))
+    query, span = SHAPES[shape]
+    since = None if span.occurred_since is None and span.occurred_until is None else 0
+    span = Span(limit=20, backwards=span.backwards, occurred_since=since)
+    trace.clear()
+    run(engine.read(query, span))
+    steps = 0
+
+    def step() -> bool:
+        nonlocal steps
+        steps += 10
+        return False
+
+    connection = apsw.Connection(path)
+    connection.set_progress_handler(step, 10)
+    for sql, bindings in trace:
+        connection.execute(sql, bindings).fetchall()
+    connection.close()
+    assert steps < 8_000, steps
+
+
+def test_hundreds_of_alternatives_are_one_query(engine: SqliteEngine) -> None:
+    """More than SQLite takes in one compound select, and still in order; beyond every bound, a refusal."""
+    for n in range(300):
+        run(engine.append_many([request(raw(n, f"many:{n}", f"more:{n}"))]))
+    wide = Query.any_of(item for n in range(300) for tag in ("many", "more") for item in of(tags=f"{tag}:{n}").items)
+    assert len(wide.items) == 600
+    found = run(engine.read(wide, Span(limit=1_000))).events
+    assert [event.position for event in found] == list(range(61, 361))
+    assert [event.position for event in run(engine.read(wide, Span(limit=3, backwards=True))).events] == [360, 359, 358]
+    assert run(engine.count(wide)) == 300
+    refused = run(engine.append_many([request(raw(1), unless=[ConditionClause(wide, 0)])]))[0]
+    assert isinstance(refused, ef.AppendConflict)
+    beyond = Query.any_of(item for n in range(300) for _ in range(40) for item in of(tags=f"many:{n}").items)
+    assert run(engine.count(beyond)) == 300  # the same alternative again is no other alternative
+    types = Query.of(types=[f"T{n}" for n in range(700)])
+    assert run(engine.count(types)) == 60

@@ -1,1 +1,0 @@
-"""Room: tests of read models that every append keeps up."""

@@ -1,1 +1,0 @@
-"""Room: locks by name, across processes and colours."""

@@ -1,0 +1,1 @@
+"""Tests of the order of steps on one log: decisions, locks, copies."""

@@ -1,0 +1,1 @@
+"""Commands: who may give them, and that each is carried out once."""

@@ -1,0 +1,1 @@
+"""Copying a log from one store to another, whatever their engines."""

@@ -1,0 +1,1 @@
+"""Locks by name, across processes and modes."""

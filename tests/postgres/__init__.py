@@ -1,1 +1,0 @@
-"""Room: what only PostgreSQL has: servers that die, proxies that drop answers, roles, replicas, joined transactions."""

@@ -1,1 +1,0 @@
-"""Room: processes, timers and effects: each rule, on every engine, and through kill -9."""

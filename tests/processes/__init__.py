@@ -1,0 +1,1 @@
+"""Processes, timers and effects: each rule, on every engine, and through kill -9."""

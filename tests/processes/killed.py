@@ -1,0 +1,58 @@
+"""An application that is killed again and again. Started as a process that forks one life after another.
+
+    python -m tests.processes.killed URL LIVES SEED LONGEST
+
+Each life opens the store, takes orders, runs the process and the effect, and is killed (SIGKILL) at a random moment.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import signal
+import sys
+import time
+
+import eventfold as ef
+from tests.processes.shop import OrderPlaced, Paid, Payment, mail
+
+
+def live(url: str, life: int, begun: int) -> None:
+    """One life: an order that everybody may place again, since it is placed under a key."""
+    store = ef.Store(url)
+    with store.run(Payment, mail):
+        os.write(begun, b"!")
+        store.append(OrderPlaced(f"o-{life}"), key=f"place-{life}")
+        if life % 3 == 0:
+            store.append(Paid(f"o-{life}"), key=f"pay-{life}")
+        time.sleep(600)
+
+
+def main(url: str, lives: int, seed: int, longest: float) -> None:
+    """So many lives, one after the other. Prints how many were killed."""
+    chance = random.Random(seed)
+    with ef.Store(url) as store:  # whatever is loaded once is loaded before the first life begins
+        store.run_until_idle(Payment, mail)
+    killed = 0
+    for life in range(lives):
+        begun, begins = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                live(url, life, begins)
+            finally:
+                os._exit(1)
+        if chance.random() < 0.8:  # the others are killed while they begin
+            select.select([begun], [], [], 60.0)  # however busy the machine is
+        time.sleep(chance.uniform(0.0, longest))
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        killed += os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        os.close(begun)
+        os.close(begins)
+    print(killed)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))

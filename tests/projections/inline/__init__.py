@@ -1,0 +1,1 @@
+"""Tests of read models that every append keeps up."""

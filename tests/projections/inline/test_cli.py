@@ -1,0 +1,30 @@
+"""Inline read models from the command line, which has not their code unless it can be imported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import eventfold as ef
+from tests.cli.commands import run
+from tests.projections.inline.bank import InlineBalance, InlineMoved, balances
+
+
+def test_the_command_line_is_refused_and_can_exchange_and_let_go(tmp_path: Path) -> None:
+    """An append without the code is refused in words; rows are rebuilt and switched, proved, and given up."""
+    url = str(tmp_path / "store.db")
+    append = ("append", url, "InlineMoved", "--tag", "account:a", "--data", '{"account":"a","amount":3}')
+    with ef.Store(url, inline=[InlineBalance]) as store:
+        store.append(InlineMoved("a", 1))
+        refused = run(*append)
+        assert refused.code == 1
+        assert "inline_balance is kept within every append of InlineMoved" in refused.err
+        assert "eventfold projections remove inline_balance" in refused.err
+        assert run("projections", "status", url).lines[0]["sentence"] == "Inline: current with every append."
+        assert run("projections", "rebuild", url, "inline_balance", "--switch").code == 0
+        store.append(InlineMoved("a", 2))
+        assert balances(store) == {"a": 3}
+        assert run("verify", url).code == 0
+        assert run("projections", "pause", url, "inline_balance", "--because", "x").code == 2
+        assert run("projections", "remove", url, "inline_balance").code == 0
+        assert run(*append).code == 0
+        assert store.append(InlineMoved("a", 13)).last == store.head()

@@ -1,0 +1,23 @@
+"""Rebuilds and failures of the shipped target suite, through stores of both modes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+import eventfold as ef
+from eventfold.testing.conformance.target.failures import *
+from eventfold.testing.conformance.target.generations import *
+
+
+@pytest.fixture
+def store(either: ef.Store) -> ef.Store:
+    """An empty store of either mode."""
+    return either
+
+
+@pytest.fixture
+def open_store(shared_url: str) -> Callable[[], ef.Store]:
+    """Opens a store of threads, any number of times."""
+    return lambda: ef.Store(shared_url)

@@ -1,1 +1,0 @@
-"""Room: servers that tests start for themselves, on loopback, and stop again."""

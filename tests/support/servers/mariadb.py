@@ -1,0 +1,109 @@
+"""A MariaDB of the tests' own: a new data directory on a free loopback port, gone afterwards.
+
+Knows: where Debian puts the server's programs. Does not know: eventfold.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from tests.support.programs import find_program, needs_program
+from tests.support.servers.postgres import _end_with_parent, _in_memory, as_unprivileged, free_port, unprivileged
+
+PATIENCE = 60.0  # seconds a server may take to start or to stop
+SECRET = "not-a-secret"
+PROGRAMS = tuple(map(find_program, ("mariadbd", "mariadb-install-db")))
+needed = needs_program("mariadbd", "mariadb-server", lambda: None not in PROGRAMS)
+
+
+class MariaServer:
+    """One server. `start()` and `stop()` may be repeated."""
+
+    def __init__(self, within: str | None = None, **settings: str) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="eventfold-my-", dir=within))
+        self.port = free_port()
+        self.settings = settings
+        self._process: subprocess.Popen[Any] | None = None
+        account = unprivileged()
+        if account:
+            os.chown(self.folder, account.pw_uid, account.pw_gid)
+        made = subprocess.run(
+            [str(PROGRAMS[1]), "--no-defaults", f"--datadir={self.folder}/data", "--skip-test-db",
+             "--auth-root-authentication-method=normal"],
+            capture_output=True, text=True, timeout=PATIENCE, check=False, **as_unprivileged(self.folder),
+        )  # fmt: skip
+        assert made.returncode == 0, made.stdout + made.stderr
+
+    def start(self) -> MariaServer:
+        """Start it and wait until it answers."""
+        settings = {
+            "datadir": f"{self.folder}/data",
+            "port": str(self.port),
+            "bind-address": "127.0.0.1",
+            "socket": f"{self.folder}/socket",
+            "pid-file": f"{self.folder}/pid",
+            "innodb-buffer-pool-size": "32M",
+            "innodb-log-file-size": "16M",
+            **self.settings,
+        }
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [str(PROGRAMS[0]), "--no-defaults", *(f"--{key}={value}" for key, value in settings.items())],
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
+                preexec_fn=_end_with_parent, **as_unprivileged(self.folder),
+            )  # fmt: skip
+        ends = time.monotonic() + PATIENCE
+        while time.monotonic() < ends:
+            assert self._process.poll() is None, (self.folder / "log").read_text(errors="replace")[-2000:]
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return self
+            time.sleep(0.05)
+        raise RuntimeError("MariaDB did not become ready")
+
+    def database(self) -> str:
+        """A new, empty database, as the address of a target."""
+        name = f"d{uuid4().hex[:12]}"
+        self.ask(f"CREATE DATABASE {name} CHARACTER SET latin1")  # whatever it is, rows are kept exactly
+        return f"mysql+pymysql://root@127.0.0.1:{self.port}/{name}"
+
+    def ask(self, sql: str) -> None:
+        """Run a statement as root."""
+        import pymysql
+
+        with pymysql.connect(host="127.0.0.1", port=self.port, user="root", autocommit=True) as connection:
+            connection.cursor().execute(sql)
+
+    def stop(self, signal_number: int = signal.SIGTERM) -> None:
+        """Shut it down in order, or kill it."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal_number)
+            self._process.wait(PATIENCE)
+        self._process = None
+
+    def remove(self) -> None:
+        """Stop it and delete its files."""
+        self.stop(signal.SIGKILL)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+_SHARED: list[MariaServer] = []
+
+
+def shared() -> MariaServer:
+    """This process's server: started when first asked for, removed when the process ends."""
+    if not _SHARED:
+        server = MariaServer(within=_in_memory()).start()
+        _SHARED.append(server)
+        atexit.register(server.remove)
+    return _SHARED[0]

@@ -1,0 +1,98 @@
+"""A TCP proxy on loopback that can lose what passes through it.
+
+Knows: bytes in two directions. Does not know: any protocol, but for one word to wait for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+
+CHUNK = 65536
+PATIENCE = 30.0  # seconds a server may take to answer what is to be lost
+
+
+class Proxy:
+    """Stands before a server. `lose_answer(word)`: the next request that has this word gets through, its answer
+    does not; `lose_request(word)`: it does not even get through. Either way the connection is cut.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listening.getsockname()[1]
+        self._word: bytes | None = None
+        self._through = True
+        self._open: list[socket.socket] = []
+        self.lost = threading.Event()
+        threading.Thread(target=self._accept, name="proxy", daemon=True).start()
+
+    def lose_answer(self, word: bytes) -> None:
+        """See the class."""
+        self._plan(word, through=True)
+
+    def lose_request(self, word: bytes) -> None:
+        """See the class."""
+        self._plan(word, through=False)
+
+    def _plan(self, word: bytes, *, through: bool) -> None:
+        self.lost.clear()
+        self._through = through
+        self._word = word
+
+    def cut(self) -> None:
+        """Cut every connection now."""
+        for each in self._open:
+            _close(each)
+
+    def close(self) -> None:
+        """Stop listening and cut everything."""
+        _close(self._listening)
+        self.cut()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listening.accept()
+                server = socket.create_connection(("127.0.0.1", self._to))
+                self._open += [client, server]
+                events = threading.Event(), threading.Event()
+                threading.Thread(target=self._requests, args=(client, server, *events), daemon=True).start()
+                threading.Thread(target=self._answers, args=(server, client, *events), daemon=True).start()
+
+    def _requests(
+        self, client: socket.socket, server: socket.socket, deaf: threading.Event, answered: threading.Event
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := client.recv(CHUNK):
+                if self._word is not None and self._word in data:
+                    self._word = None
+                    deaf.set()
+                    if self._through:
+                        server.sendall(data)
+                        answered.wait(PATIENCE)  # so that the server has done it
+                        time.sleep(0.2)  # for what it does after the first words of its answer
+                    self.lost.set()
+                    break
+                server.sendall(data)
+        _close(client)
+        _close(server)
+
+    def _answers(
+        self, server: socket.socket, client: socket.socket, deaf: threading.Event, answered: threading.Event
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := server.recv(CHUNK):
+                if deaf.is_set():
+                    answered.set()
+                else:
+                    client.sendall(data)
+
+
+def _close(it: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        it.shutdown(socket.SHUT_RDWR)
+    with contextlib.suppress(OSError):
+        it.close()

@@ -1,0 +1,1 @@
+"""The shipped suites for targets and sinks, on those of the library."""

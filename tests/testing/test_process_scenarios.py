@@ -1,0 +1,148 @@
+"""Given, when, then for read models, processes, timers and effects: what does not hold is told in full."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import eventfold as ef
+from eventfold.processes import after, cancel, decide, effect
+from eventfold.testing import given
+from eventfold.testing.properties import effect_takes_repeats, process_takes_repeats, projection_folds_soundly
+
+
+class Placed(ef.Event):
+    order: ef.Tag
+    amount: int = 1
+
+
+class Paid(ef.Event):
+    order: ef.Tag
+
+
+class ReminderDue(ef.Event):
+    order: ef.Tag
+
+
+class Reminded(ef.Event):
+    order: ef.Tag
+    times: int
+
+
+class Order(ef.State):
+    order: ef.Tag
+    reminded: int = 0
+
+    def evolve(self, event: Reminded) -> None:
+        self.reminded += 1
+
+
+def remind(order: Order) -> Reminded:
+    return Reminded(order.order, order.reminded + 1)
+
+
+class Payment(ef.Process, start="beginning"):
+    order: ef.Tag
+    paid: bool = False
+
+    def evolve(self, event: Paid) -> None:
+        self.paid = True
+
+    def react(self, event: Placed | Paid | ReminderDue) -> Iterator[Any]:
+        if isinstance(event, Paid):
+            yield cancel(ReminderDue)
+        elif not self.paid:
+            if isinstance(event, ReminderDue):
+                yield decide(remind, Order(self.order))
+            yield after(ReminderDue(self.order), days=3)
+
+
+class Orders(ef.Projection):
+    order: str
+    amount: int = 0
+
+    def evolve(self, event: Placed) -> None:
+        self.amount += event.amount
+
+
+@effect(start="beginning")
+def mail(event: Reminded) -> None:
+    raise AssertionError("an effect is not called by a scenario")
+
+
+def test_time_passes_and_timers_fire_in_order() -> None:
+    """Nine days are three reminders, each set by the one before; a payment ends them."""
+    going = given(Placed("o-1")).run(Payment).waits(ReminderDue("o-1")).later(days=2, hours=23).nothing()
+    going.later(hours=1).then(ReminderDue("o-1"), Reminded("o-1", 1)).gives(mail, Reminded("o-1", 1))
+    going.later(days=6).then(ReminderDue("o-1"), Reminded("o-1", 2), ReminderDue("o-1"), Reminded("o-1", 3))
+    going.happens(Paid("o-1")).nothing().asks(cancel(ReminderDue)).waits().later(weeks=9).nothing()
+
+
+def test_what_a_reaction_asks_for_is_compared_as_plain_values() -> None:
+    """Decisions with their states, timers with their time."""
+    going = given().run(Payment).happens(Placed("o-1")).asks(after(ReminderDue("o-1"), days=3))
+    going.later(days=3).asks(decide(remind, Order("o-1")), after(ReminderDue("o-1"), days=3))
+
+
+def test_what_differs_is_told() -> None:
+    """Both sides, line by line, for events, wishes, timers, effects and rows."""
+    going = given(Placed("o-1")).run(Payment)
+    with pytest.raises(AssertionError, match="timers differ"):
+        going.waits(ReminderDue("o-2"))
+    with pytest.raises(AssertionError, match="actions differ"):
+        going.happens(Placed("o-2")).asks(after(ReminderDue("o-2"), days=4))
+    with pytest.raises(AssertionError, match="events differ") as told:
+        given(Placed("o-1")).run(Payment).later(days=3).then(ReminderDue("o-1"), Reminded("o-1", 2))
+    assert "times: 2 → 1" in str(told.value)
+    with pytest.raises(AssertionError, match="mail differs"):
+        going.gives(mail, Reminded("o-1", 1))
+    with pytest.raises(AssertionError, match="rows of Orders differ") as told:
+        given(Placed("o-1", 5)).rows(Orders).are(Orders("o-1", 6))
+    assert "amount: 6 → 5" in str(told.value)
+
+
+def test_rows_are_asked_for_by_value() -> None:
+    """All of them in the order of their keys, or some."""
+    scenario = given(Placed("o-2", 2), Placed("o-1", 1), Placed("o-2", 3))
+    scenario.rows(Orders).are(Orders("o-1", 1), Orders("o-2", 5))
+    scenario.rows(Orders, {"order": "o-2"}).are(Orders("o-2", 5))
+
+
+def test_the_properties_hold_where_they_should_and_not_elsewhere() -> None:
+    """A sound read model, process and effect pass; one that counts its own calls does not."""
+    events = [Placed("o-1", 2), Placed("o-2", 3), Placed("o-1", 4), Paid("o-1")]
+    projection_folds_soundly(Orders, events)
+    process_takes_repeats(Payment, events)
+    told: dict[Any, str] = {}
+
+    @effect(start="beginning")
+    def careful(recorded: ef.Recorded[Paid]) -> None:
+        told[recorded.id] = recorded.event.order
+
+    effect_takes_repeats(careful, events, lambda: dict(told))
+    calls: list[int] = []
+
+    @effect(start="beginning")
+    def careless(event: Paid) -> None:
+        calls.append(1)
+
+    with pytest.raises(AssertionError, match="called twice"):
+        effect_takes_repeats(careless, events, lambda: len(calls))
+
+
+def test_a_projection_that_depends_on_anything_else_is_found() -> None:
+    """Rows made with a count of calls are other rows when they are made again."""
+    calls: list[int] = []
+
+    class Counting(ef.Projection):
+        order: str
+        call: int = 0
+
+        def evolve(self, event: Placed) -> None:
+            calls.append(1)
+            self.call = len(calls)
+
+    with pytest.raises(AssertionError, match="differ"):
+        projection_folds_soundly(Counting, [Placed("o-1"), Placed("o-2")])
