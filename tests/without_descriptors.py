@@ -1,6 +1,6 @@
 """Open a store where this process has no descriptor left, and print what the error says: `… ADDRESS`.
 
-A process of its own: a store that an earlier test left in pytest's would make room.
+It runs in a process of its own: in pytest's process, closing a store of an earlier test would free a descriptor.
 """
 
 from __future__ import annotations
