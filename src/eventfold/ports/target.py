@@ -181,7 +181,7 @@ class TargetTransaction(Transaction, Protocol):
         """Delete rows by their keys."""
         ...
 
-    def advance(self, held: Checkpoint, step: CheckpointUpdate) -> Checkpoint:
+    def advance(self, checkpoint: Checkpoint, step: CheckpointUpdate) -> Checkpoint:
         """Advance the checkpoint. Raises LeaseLost if its token is stale, CheckpointChanged if its revision is."""
         ...
 
@@ -229,7 +229,7 @@ class ControlTransaction(Protocol):
         """Its checkpoints, or those of one generation, by generation and partition."""
         ...
 
-    def parked(self, place: PartitionKey) -> list[ParkedEvent]:
+    def parked(self, key: PartitionKey) -> list[ParkedEvent]:
         """The events that were not handled, by position. Read the checkpoint first: that locks them."""
         ...
 
@@ -246,11 +246,11 @@ class ControlTransaction(Protocol):
         """Write the record; from the commit on, readers see the tables of its `live` generation."""
         ...
 
-    def update_checkpoint(self, place: PartitionKey, **fields: Any) -> None:
+    def update_checkpoint(self, key: PartitionKey, **fields: Any) -> None:
         """Change fields of a checkpoint (`stopped`, `fingerprint`, …), under the next `revision`."""
         ...
 
-    def save_parked(self, place: PartitionKey, entries: Sequence[ParkedEvent]) -> None:
+    def save_parked(self, key: PartitionKey, entries: Sequence[ParkedEvent]) -> None:
         """Add or change parked events."""
         ...
 
@@ -281,7 +281,7 @@ class InlineTarget(Protocol):
         """See Target.control, within a transaction that the engine has begun, and will end."""
         ...
 
-    def joined(self, connection: Any, place: PartitionKey) -> InlineTargetTransaction:
+    def joined(self, connection: Any, key: PartitionKey) -> InlineTargetTransaction:
         """The place's rows and checkpoint within a transaction that the engine has begun, and will end."""
         ...
 
@@ -327,7 +327,7 @@ class RecordStore(Protocol):
 class LeaseStore(Protocol):
     """Checkpoints, with their parked events and ledger marks, and the leases on them."""
 
-    def checkpoint(self, place: PartitionKey) -> Checkpoint | None:
+    def checkpoint(self, key: PartitionKey) -> Checkpoint | None:
         """The checkpoint of one partition; None where there is none."""
         ...
 
@@ -335,29 +335,29 @@ class LeaseStore(Protocol):
         """The checkpoints of a projection, or of one generation of it."""
         ...
 
-    def parked(self, place: PartitionKey) -> list[ParkedEvent]:
+    def parked(self, key: PartitionKey) -> list[ParkedEvent]:
         """The events that were not handled, by position."""
         ...
 
-    def ledger_marks(self, place: PartitionKey) -> list[tuple[int, Tally]]:
+    def ledger_marks(self, key: PartitionKey) -> list[tuple[int, Tally]]:
         """(position, seen) of every mark, by position."""
         ...
 
-    def claim(self, place: PartitionKey, holder: str, seconds: float, take_over_from: str = "") -> Checkpoint | None:
+    def claim(self, key: PartitionKey, holder: str, seconds: float, take_over_from: str = "") -> Checkpoint | None:
         """Take the lease, with a greater token than all before.
 
         Returns None while another holder than `take_over_from` has it. Raises UnknownProjection.
         """
         ...
 
-    def renew_lease(self, held: Checkpoint, seconds: float, progress: bool = True) -> int:
+    def renew_lease(self, checkpoint: Checkpoint, seconds: float, progress: bool = True) -> int:
         """Extend the lease; returns the checkpoint's revision. Raises LeaseLost.
 
         Without `progress` the time of the last sign of life stays what it was: the handler may hang.
         """
         ...
 
-    def release(self, held: Checkpoint) -> None:
+    def release(self, checkpoint: Checkpoint) -> None:
         """Release the lease, if this token still has it."""
         ...
 
@@ -365,7 +365,7 @@ class LeaseStore(Protocol):
 class RowStore(Protocol):
     """Rows: written in a transaction with the checkpoint, read by key, by filter, in pages."""
 
-    def transaction(self, place: PartitionKey) -> AbstractContextManager[TargetTransaction]:
+    def transaction(self, key: PartitionKey) -> AbstractContextManager[TargetTransaction]:
         """A transaction: committed at the end of the block, rolled back by whatever is raised in it."""
         ...
 

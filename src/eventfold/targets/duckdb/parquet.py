@@ -55,26 +55,26 @@ class ParquetTarget(DuckDbTarget):
     # When a snapshot is due
 
     @contextmanager
-    def transaction(self, place: PartitionKey) -> Generator[SqlTransaction]:
+    def transaction(self, key: PartitionKey) -> Generator[SqlTransaction]:
         """See the port."""
-        with super().transaction(place) as tx:
+        with super().transaction(key) as tx:
             yield tx
-        self._changed.add(place.name)
-        due = self._next_due.setdefault(place.name, time.monotonic() + self._interval)
+        self._changed.add(key.name)
+        due = self._next_due.setdefault(key.name, time.monotonic() + self._interval)
         if time.monotonic() >= due:
-            self.publish(place.name)
+            self.publish(key.name)
 
-    def renew_lease(self, held: Checkpoint, seconds: float, progress: bool = True) -> int:
+    def renew_lease(self, checkpoint: Checkpoint, seconds: float, progress: bool = True) -> int:
         """See the port: there is nothing to do, so this is the time for what was done."""
-        revision = super().renew_lease(held, seconds, progress)
-        if progress and held.place.name in self._changed:
-            self.publish(held.place.name)
+        revision = super().renew_lease(checkpoint, seconds, progress)
+        if progress and checkpoint.place.name in self._changed:
+            self.publish(checkpoint.place.name)
         return revision
 
-    def release(self, held: Checkpoint) -> None:
+    def release(self, checkpoint: Checkpoint) -> None:
         """See the port."""
-        super().release(held)
-        self.publish(held.place.name)
+        super().release(checkpoint)
+        self.publish(checkpoint.place.name)
 
     @contextmanager
     def control(self, name: str) -> Generator[SqlControlTransaction]:
@@ -117,15 +117,17 @@ class ParquetTarget(DuckDbTarget):
             f"SELECT {control_tables.CHECKPOINT_COLUMNS} FROM eventfold_checkpoint "  # noqa: S608
             "WHERE name = ? AND generation = ? ORDER BY part"
         )
-        held = [control_tables.checkpoint_from_row(row) for row in self.execute(connection, sql, (name, known[0].live))]
-        if not held:  # what is kept of effects' progress has no place of its own, and no rows
+        checkpoints = [
+            control_tables.checkpoint_from_row(row) for row in self.execute(connection, sql, (name, known[0].live))
+        ]
+        if not checkpoints:  # what is kept of effects' progress has no place of its own, and no rows
             return
         of = {
             "eventfold.projection": name,
-            "eventfold.store": held[0].store,
+            "eventfold.store": checkpoints[0].store,
             "eventfold.generation": str(known[0].live),
-            "eventfold.position": str(min(each.position for each in held)),
-            "eventfold.handled": " ".join(f"{each.handled.count}:{each.handled.hex}" for each in held),
+            "eventfold.position": str(min(each.position for each in checkpoints)),
+            "eventfold.handled": " ".join(f"{each.handled.count}:{each.handled.hex}" for each in checkpoints),
         }
         for table in known[0].tables:
             if not self._is_current(table, of):

@@ -23,14 +23,14 @@ class DuckDbTarget(SqlTarget):
         super().__init__(driver, DuckDbStatements(driver))
         self._last_renewals: dict[PartitionKey, tuple[int, int, float]] = {}  # token, revision, when
 
-    def renew_lease(self, held: Checkpoint, seconds: float, progress: bool = True) -> int:
+    def renew_lease(self, checkpoint: Checkpoint, seconds: float, progress: bool = True) -> int:
         """Not more often than a lease needs: each time the file is opened, and is nobody else's meanwhile."""
         now = time.monotonic()
-        token, revision, beaten = self._last_renewals.get(held.place, (0, 0, 0.0))
-        if (token, revision) == (held.token, held.revision) and now - beaten < seconds / 3:
+        token, revision, beaten = self._last_renewals.get(checkpoint.place, (0, 0, 0.0))
+        if (token, revision) == (checkpoint.token, checkpoint.revision) and now - beaten < seconds / 3:
             return revision
-        revision = super().renew_lease(held, seconds, progress)
-        self._last_renewals[held.place] = (held.token, revision, now)
+        revision = super().renew_lease(checkpoint, seconds, progress)
+        self._last_renewals[checkpoint.place] = (checkpoint.token, revision, now)
         return revision
 
     def dump(self, name: str, generation: int) -> Iterator[tuple[Any, ...]]:

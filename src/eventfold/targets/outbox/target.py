@@ -80,54 +80,54 @@ class OutboxTarget:
 
     # Checkpoints and leases: the worker that holds a lease makes sure that the sink has all rows
 
-    def checkpoint(self, place: PartitionKey) -> Checkpoint | None:
+    def checkpoint(self, key: PartitionKey) -> Checkpoint | None:
         """See the port."""
-        return self._database.checkpoint(place)
+        return self._database.checkpoint(key)
 
     def checkpoints(self, name: str, generation: int | None = None) -> list[Checkpoint]:
         """See the port."""
         return self._database.checkpoints(name, generation)
 
-    def parked(self, place: PartitionKey) -> list[ParkedEvent]:
+    def parked(self, key: PartitionKey) -> list[ParkedEvent]:
         """See the port."""
-        return self._database.parked(place)
+        return self._database.parked(key)
 
-    def ledger_marks(self, place: PartitionKey) -> list[tuple[int, Tally]]:
+    def ledger_marks(self, key: PartitionKey) -> list[tuple[int, Tally]]:
         """See the port."""
-        return self._database.ledger_marks(place)
+        return self._database.ledger_marks(key)
 
-    def claim(self, place: PartitionKey, holder: str, seconds: float, take_over_from: str = "") -> Checkpoint | None:
+    def claim(self, key: PartitionKey, holder: str, seconds: float, take_over_from: str = "") -> Checkpoint | None:
         """See the port."""
-        held = self._database.claim(place, holder, seconds, take_over_from)
-        if held is not None:
+        checkpoint = self._database.claim(key, holder, seconds, take_over_from)
+        if checkpoint is not None:
             try:
-                self._reconcile(held, seconds)
+                self._reconcile(checkpoint, seconds)
             except BaseException:
-                self.release(held)
+                self.release(checkpoint)
                 raise
-        return held
+        return checkpoint
 
-    def renew_lease(self, held: Checkpoint, seconds: float, progress: bool = True) -> int:
+    def renew_lease(self, checkpoint: Checkpoint, seconds: float, progress: bool = True) -> int:
         """See the port."""
-        revision = self._database.renew_lease(held, seconds, progress)
+        revision = self._database.renew_lease(checkpoint, seconds, progress)
         if progress:  # else the worker is busy in another thread, and reconciles by itself
-            self._reconcile(held, seconds)
+            self._reconcile(checkpoint, seconds)
         return revision
 
-    def release(self, held: Checkpoint) -> None:
+    def release(self, checkpoint: Checkpoint) -> None:
         """See the port."""
-        self._database.release(held)
+        self._database.release(checkpoint)
 
     # Rows
 
     @contextmanager
-    def transaction(self, place: PartitionKey) -> Generator[OutboxTransaction]:
+    def transaction(self, key: PartitionKey) -> Generator[OutboxTransaction]:
         """See the port."""
-        if place in self._unsent:
-            self._reconcile(self._unsent[place])
-            self._unsent.pop(place, None)
+        if key in self._unsent:
+            self._reconcile(self._unsent[key])
+            self._unsent.pop(key, None)
         self._outbox.create()
-        with self._database.transaction(place) as inner:
+        with self._database.transaction(key) as inner:
             tx = OutboxTransaction(inner, self._outbox)
             yield tx
         if tx.unsent is not None:
@@ -180,38 +180,38 @@ class OutboxTarget:
 
     # Sending
 
-    def _reconcile(self, held: Checkpoint, seconds: float = 0.0) -> None:
+    def _reconcile(self, checkpoint: Checkpoint, seconds: float = 0.0) -> None:
         """Send what is unsent, show the live generation, and check that the sink has what was sent to it."""
-        last = self._outbox.find(key_columns(held.place))
+        last = self._outbox.find(key_columns(checkpoint.place))
         if last is not None and last.body:
-            self._send(held, last, seconds)
-        has = self._query_sink(held)
+            self._send(checkpoint, last, seconds)
+        has = self._query_sink(checkpoint)
         if last is None:
-            self._send_existing_rows(held, seconds, has is not None and has.number != 0)
+            self._send_existing_rows(checkpoint, seconds, has is not None and has.number != 0)
         elif has is not None and has.number != last.number:
-            self._resend_all(held, last.number, seconds, clear=has.number != 0)
+            self._resend_all(checkpoint, last.number, seconds, clear=has.number != 0)
 
-    def _query_sink(self, held: Checkpoint, lost: bool = False) -> SinkState | None:
+    def _query_sink(self, checkpoint: Checkpoint, lost: bool = False) -> SinkState | None:
         """What the sink has. It receives the live generation where it does not know that."""
-        place = held.place
-        has = self._call_sink(lambda: self.sink.held(place.name, place.generation, place.partition))
-        if has is not None and has.store not in ("", held.store):
+        key = checkpoint.place
+        has = self._call_sink(lambda: self.sink.held(key.name, key.generation, key.partition))
+        if has is not None and has.store not in ("", checkpoint.store):
             raise TargetUnavailable(
-                f"{self.address} has rows of another store under the name {place.name} already.",
+                f"{self.address} has rows of another store under the name {key.name} already.",
                 "Give the projection another name (name=…), or another place (target=…).",
                 address=self.address,
                 store=has.store,
             )
-        record = self._database.record(place.name)
+        record = self._database.record(key.name)
         if record is not None and (has is None or has.live != record.live):
-            self._show_generation(place.name, record.live, held.store, again=lost or has is not None)
+            self._show_generation(key.name, record.live, checkpoint.store, again=lost or has is not None)
         return has
 
-    def _send_existing_rows(self, held: Checkpoint, seconds: float, leftovers: bool) -> None:
+    def _send_existing_rows(self, checkpoint: Checkpoint, seconds: float, leftovers: bool) -> None:
         """Send rows that were written before the projection named a sink: no batch of this partition was ever sent."""
-        if leftovers or next(self.scan(self._generation_table(held.place)), None):
-            self._outbox.add(key_columns(held.place), held.beat)
-            self._resend_all(held, held.beat, seconds, clear=leftovers)
+        if leftovers or next(self.scan(self._generation_table(checkpoint.place)), None):
+            self._outbox.add(key_columns(checkpoint.place), checkpoint.beat)
+            self._resend_all(checkpoint, checkpoint.beat, seconds, clear=leftovers)
 
     def _show_generation(self, name: str, live: int, store: str, again: bool = False) -> None:
         """Tell the sink once; a sink that can be asked, whenever it does not know."""
@@ -221,45 +221,45 @@ class OutboxTarget:
             self._call_sink(lambda: self.sink.show(name, live, store))
             self._outbox.save_number(key, live)
 
-    def _send(self, held: Checkpoint, saved: LastBatch, seconds: float = 0.0) -> None:
-        key, number, batch = key_columns(held.place), saved.number, decode(saved.body, Batch)
-        self._unsent[held.place] = held
+    def _send(self, checkpoint: Checkpoint, saved: LastBatch, seconds: float = 0.0) -> None:
+        key, number, batch = key_columns(checkpoint.place), saved.number, decode(saved.body, Batch)
+        self._unsent[checkpoint.place] = checkpoint
         try:
             if not self._call_sink(lambda: self.sink.write(batch)):
-                has = self._query_sink(held, lost=True)
-                self._resend_all(held, number, seconds, clear=has is None or has.number != 0)
+                has = self._query_sink(checkpoint, lost=True)
+                self._resend_all(checkpoint, number, seconds, clear=has is None or has.number != 0)
         except TargetUnavailable as error:
             self._outbox.update(key, LastBatch(number, saved.body, error.what))
             raise
         self._outbox.update(key, LastBatch(number))
-        self._unsent.pop(held.place, None)
+        self._unsent.pop(checkpoint.place, None)
 
-    def _resend_all(self, held: Checkpoint, number: int, seconds: float, clear: bool) -> None:
+    def _resend_all(self, checkpoint: Checkpoint, number: int, seconds: float, clear: bool) -> None:
         """Send all rows of a partition, under this number. `clear`: remove the generation from the sink first.
 
         That removes the rows of the other partitions too, so they are sent from here as well. Their own workers may
         send the same; the numbers decide which is older.
         """
-        place, partitions = held.place, [(held, number)]
+        key, partitions = checkpoint.place, [(checkpoint, number)]
         if clear:
-            self._call_sink(lambda: self.sink.drop(place.name, place.generation, held.store))
-            for other in self.checkpoints(place.name, place.generation):
+            self._call_sink(lambda: self.sink.drop(key.name, key.generation, checkpoint.store))
+            for other in self.checkpoints(key.name, key.generation):
                 last = self._outbox.find(key_columns(other.place))
-                if other.place != place and last is not None:
+                if other.place != key and last is not None:
                     partitions.append((other, last.number))
         for each, its_number in partitions:
             for _ in range(MAX_RESENDS):
-                if self._send_chunks(each, its_number, held, seconds):
+                if self._send_chunks(each, its_number, checkpoint, seconds):
                     break
-                self._query_sink(held, lost=True)
+                self._query_sink(checkpoint, lost=True)
             else:
                 raise TargetUnavailable(
-                    f"{self.address} loses rows of {place.name} while they are sent.",
+                    f"{self.address} loses rows of {key.name} while they are sent.",
                     "It is tried again.",
                     address=self.address,
                 )
 
-    def _send_chunks(self, checkpoint: Checkpoint, number: int, held: Checkpoint, seconds: float) -> bool:
+    def _send_chunks(self, checkpoint: Checkpoint, number: int, leased: Checkpoint, seconds: float) -> bool:
         """Send a partition's rows, and renew the lease meanwhile. Returns False where the sink lost a chunk."""
         table, pages, chunk = self._generation_table(checkpoint.place), self._partition_pages(checkpoint), 1
         page, following = next(pages, None) or [], next(pages, None)
@@ -272,29 +272,29 @@ class OutboxTarget:
                 return True
             page, following, chunk = following, next(pages, None), chunk + 1
             if seconds:
-                self._database.renew_lease(held, seconds)
+                self._database.renew_lease(leased, seconds)
 
     def _partition_pages(self, checkpoint: Checkpoint) -> Iterator[list[tuple[Any, ...]]]:
         """The rows of a partition, in pages."""
-        codec, place = self._codecs.get(checkpoint.place.name), checkpoint.place
-        for page in self.scan(self._generation_table(place)):
+        codec, key = self._codecs.get(checkpoint.place.name), checkpoint.place
+        for page in self.scan(self._generation_table(key)):
             if codec is not None and checkpoint.partitions > 1:
                 keys = [codec.key_of(codec.unpack(row)) for row in page]
                 page = [
                     row
-                    for row, key in zip(page, keys, strict=True)
-                    if partition_of(key, checkpoint.partitions) == place.partition
+                    for row, row_key in zip(page, keys, strict=True)
+                    if partition_of(row_key, checkpoint.partitions) == key.partition
                 ]
             yield page
 
-    def _generation_table(self, place: PartitionKey) -> Table:
-        if place.name not in self._codecs:
+    def _generation_table(self, key: PartitionKey) -> Table:
+        if key.name not in self._codecs:
             raise InvalidProjection(
-                f"The code of {place.name} is not known here, and its rows are to be sent to {self.address}.",
+                f"The code of {key.name} is not known here, and its rows are to be sent to {self.address}.",
                 "Name it by its class, or as MODULE:CLASS.",
-                projection=place.name,
+                projection=key.name,
             )
-        return generation_table(self._codecs[place.name].table, place.generation)
+        return generation_table(self._codecs[key.name].table, key.generation)
 
     def _call_sink(self, call: Callable[[], R]) -> R:
         """Whatever a sink raises becomes TargetUnavailable: the call is repeated, and the status says why."""

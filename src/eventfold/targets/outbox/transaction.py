@@ -61,15 +61,15 @@ class OutboxTransaction:
             self._table = self._table or table
             self._deletes.extend(keys)
 
-    def advance(self, held: Checkpoint, step: CheckpointUpdate) -> Checkpoint:
+    def advance(self, checkpoint: Checkpoint, step: CheckpointUpdate) -> Checkpoint:
         """See the port."""
-        moved = self._transaction.advance(held, step)
+        moved = self._transaction.advance(checkpoint, step)
         if self._table is not None:
-            key = key_columns(held.place)
+            key = key_columns(checkpoint.place)
             last = self._outbox.find_within(self.connection, key) or LastBatch()
             if last.body:
                 raise TargetUnavailable(
-                    f"Rows of {held.place.name} wait to be sent, and others are ready.", "It is tried again."
+                    f"Rows of {checkpoint.place.name} wait to be sent, and others are ready.", "It is tried again."
                 )
             # The number is a time, so it exceeds all that were sent, even where the outbox has lost the last one.
             number = max(moved.at, last.number + 1)
@@ -103,9 +103,9 @@ class OutboxControlTransaction:
         """See the port."""
         return self._transaction.checkpoints(generation)
 
-    def parked(self, place: PartitionKey) -> list[ParkedEvent]:
+    def parked(self, key: PartitionKey) -> list[ParkedEvent]:
         """See the port."""
-        return self._transaction.parked(place)
+        return self._transaction.parked(key)
 
     def create(
         self, projection: ProjectionRecord, tables: Mapping[str, Table | str], checkpoints: Sequence[Checkpoint]
@@ -126,13 +126,13 @@ class OutboxControlTransaction:
         found = self.checkpoints(projection.live)
         self.generation_to_show = (projection.live, found[0].store) if found else None
 
-    def update_checkpoint(self, place: PartitionKey, **fields: Any) -> None:
+    def update_checkpoint(self, key: PartitionKey, **fields: Any) -> None:
         """See the port."""
-        self._transaction.update_checkpoint(place, **fields)
+        self._transaction.update_checkpoint(key, **fields)
 
-    def save_parked(self, place: PartitionKey, entries: Sequence[ParkedEvent]) -> None:
+    def save_parked(self, key: PartitionKey, entries: Sequence[ParkedEvent]) -> None:
         """See the port."""
-        self._transaction.save_parked(place, entries)
+        self._transaction.save_parked(key, entries)
 
     def drop(self, generation: int, tables: Sequence[str]) -> None:
         """See the port."""

@@ -88,10 +88,10 @@ class SharedConnection(Generic[C]):
 
     def _try_enter(self, turn: Loan[C]) -> bool:
         found = [each() for each in self._loans]
-        held = [each for each in found if each is not None and not each.is_over]
-        if held and held[-1].thread != turn.thread:
+        active = [each for each in found if each is not None and not each.is_over]
+        if active and active[-1].thread != turn.thread:
             return False
-        self._loans = tuple(weakref.ref(each) for each in (*held, turn))
+        self._loans = tuple(weakref.ref(each) for each in (*active, turn))
         return True
 
     def release(self, loan: Loan[C], broken: bool) -> None:

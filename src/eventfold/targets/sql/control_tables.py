@@ -105,9 +105,9 @@ INSERT_MARK = f"""INSERT INTO eventfold_mark (name, generation, part, {MARK_COLU
 SELECT_MARKS = f"SELECT {MARK_COLUMNS} FROM eventfold_mark WHERE {WHERE_PARTITION} ORDER BY position"  # noqa: S608
 
 
-def key_columns(place: PartitionKey) -> tuple[str, int, int]:
+def key_columns(key: PartitionKey) -> tuple[str, int, int]:
     """A place as the three columns of PLACE."""
-    return place.name, place.generation, place.partition
+    return key.name, key.generation, key.partition
 
 
 def checksum(table: str, *values: Any) -> int:
@@ -155,12 +155,12 @@ def checkpoint_from_row(row: tuple[Any, ...]) -> Checkpoint:
     columns = row[:-2]
     if row[-2:] != checkpoint_checksums(columns):
         raise damaged_row_error("eventfold_checkpoint", *row[:3])
-    place, (store, epoch, position, event_id, seen, seen_digest, handled, handled_digest, *rest) = row[:3], columns[3:]
+    key, (store, epoch, position, event_id, seen, seen_digest, handled, handled_digest, *rest) = row[:3], columns[3:]
     names = "query fingerprint partitions until revision token holder expires stopped stats at beat".split()
     facts = dict(zip(names, rest, strict=True))
     facts["beat"] = max(facts["beat"], facts["at"])
     return Checkpoint(
-        place=PartitionKey(*place),
+        place=PartitionKey(*key),
         store=store,
         epoch=epoch,
         position=position,
@@ -193,58 +193,62 @@ def checkpoint_row(c: Checkpoint) -> tuple[Any, ...]:
     return (*columns, *checkpoint_checksums(columns))
 
 
-def claim_lease(held: Checkpoint, holder: str, now: int, seconds: float, take_over_from: str) -> Checkpoint | None:
+def claim_lease(
+    checkpoint: Checkpoint, holder: str, now: int, seconds: float, take_over_from: str
+) -> Checkpoint | None:
     """A checkpoint whose lease is another holder's from now on, with a greater token; None while it is not free.
 
     A sign of life from the future: the clock was set back, and a living holder has given another since.
     """
     expires = now + int(seconds * 1e6)
-    if held.holder not in ("", take_over_from) and held.expires >= now and held.beat <= expires:
+    if checkpoint.holder not in ("", take_over_from) and checkpoint.expires >= now and checkpoint.beat <= expires:
         return None
-    return change_checkpoint(held, {"token": held.token + 1, "holder": holder, "expires": expires, "beat": now})
+    return change_checkpoint(
+        checkpoint, {"token": checkpoint.token + 1, "holder": holder, "expires": expires, "beat": now}
+    )
 
 
-def renew_lease(held: Checkpoint, now: int, seconds: float, progress: bool) -> Checkpoint:
+def renew_lease(checkpoint: Checkpoint, now: int, seconds: float, progress: bool) -> Checkpoint:
     """A checkpoint whose lease ends later."""
-    beat = now if progress else held.beat
-    return msgspec.structs.replace(held, expires=now + int(seconds * 1e6), beat=beat)
+    beat = now if progress else checkpoint.beat
+    return msgspec.structs.replace(checkpoint, expires=now + int(seconds * 1e6), beat=beat)
 
 
-def release_lease(held: Checkpoint) -> Checkpoint:
+def release_lease(checkpoint: Checkpoint) -> Checkpoint:
     """A checkpoint whose lease was given back."""
-    return msgspec.structs.replace(held, holder="", expires=0)
+    return msgspec.structs.replace(checkpoint, holder="", expires=0)
 
 
-def parked_row(place: PartitionKey, entry: ParkedEvent) -> tuple[Any, ...]:
+def parked_row(key: PartitionKey, entry: ParkedEvent) -> tuple[Any, ...]:
     """The row of an entry."""
-    row = (*key_columns(place), *msgspec.structs.astuple(entry))
+    row = (*key_columns(key), *msgspec.structs.astuple(entry))
     return (*row, checksum("eventfold_entry", *row))
 
 
-def parked_from_row(place: PartitionKey, row: Sequence[Any]) -> ParkedEvent:
+def parked_from_row(key: PartitionKey, row: Sequence[Any]) -> ParkedEvent:
     """A row of ENTRY. Raises ProjectionDamaged."""
-    if row[-1] != checksum("eventfold_entry", *key_columns(place), *row[:-1]):
-        raise damaged_row_error("eventfold_entry", *key_columns(place), row[0])
+    if row[-1] != checksum("eventfold_entry", *key_columns(key), *row[:-1]):
+        raise damaged_row_error("eventfold_entry", *key_columns(key), row[0])
     return ParkedEvent(*row[:-1])
 
 
-def mark_row(place: PartitionKey, position: int, seen: Tally) -> tuple[Any, ...]:
+def mark_row(key: PartitionKey, position: int, seen: Tally) -> tuple[Any, ...]:
     """The row of a mark."""
-    row = (*key_columns(place), position, seen.count, seen.hex)
+    row = (*key_columns(key), position, seen.count, seen.hex)
     return (*row, checksum("eventfold_mark", *row))
 
 
-def mark_from_row(place: PartitionKey, row: Sequence[Any]) -> tuple[int, Tally]:
+def mark_from_row(key: PartitionKey, row: Sequence[Any]) -> tuple[int, Tally]:
     """A row of MARK. Raises ProjectionDamaged."""
     position, count, digest, stored = row
-    if stored != checksum("eventfold_mark", *key_columns(place), position, count, digest):
-        raise damaged_row_error("eventfold_mark", *key_columns(place), position)
+    if stored != checksum("eventfold_mark", *key_columns(key), position, count, digest):
+        raise damaged_row_error("eventfold_mark", *key_columns(key), position)
     return position, Tally.of(count, digest)
 
 
-def change_checkpoint(held: Checkpoint, fields: Mapping[str, Any]) -> Checkpoint:
+def change_checkpoint(checkpoint: Checkpoint, fields: Mapping[str, Any]) -> Checkpoint:
     """A checkpoint with other fields and the next revision."""
-    return msgspec.structs.replace(held, **fields, revision=held.revision + 1)
+    return msgspec.structs.replace(checkpoint, **fields, revision=checkpoint.revision + 1)
 
 
 def command_row(command: PendingCommand) -> tuple[Any, ...]:

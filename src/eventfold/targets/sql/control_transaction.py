@@ -56,11 +56,11 @@ class SqlControlTransaction:
         control_tables.refuse_partial(checkpoints, self._name)
         return checkpoints
 
-    def parked(self, place: PartitionKey) -> list[ParkedEvent]:
+    def parked(self, key: PartitionKey) -> list[ParkedEvent]:
         """See the port."""
         return [
-            control_tables.parked_from_row(place, row)
-            for row in self._execute(control_tables.SELECT_PARKED, control_tables.key_columns(place))
+            control_tables.parked_from_row(key, row)
+            for row in self._execute(control_tables.SELECT_PARKED, control_tables.key_columns(key))
         ]
 
     def create(
@@ -69,8 +69,8 @@ class SqlControlTransaction:
         """See the port."""
         generation, driver, connection = checkpoints[0].place.generation, self._driver, self.connection
         known = self.record()
-        place = control_tables.key_columns(checkpoints[0].place)
-        if self._execute(f"SELECT 1 FROM eventfold_checkpoint WHERE {control_tables.WHERE_PARTITION}", place):  # noqa: S608
+        key = control_tables.key_columns(checkpoints[0].place)
+        if self._execute(f"SELECT 1 FROM eventfold_checkpoint WHERE {control_tables.WHERE_PARTITION}", key):  # noqa: S608
             raise CheckpointChanged if known else control_tables.damaged_row_error("eventfold_projection", self._name)
         for name, table in tables.items():
             if known is None and driver.has_relation(connection, name):
@@ -100,16 +100,16 @@ class SqlControlTransaction:
         for each in self.checkpoints():
             save_checkpoint(self._driver, self.connection, control_tables.change_checkpoint(each, {}))
 
-    def update_checkpoint(self, place: PartitionKey, **fields: Any) -> None:
+    def update_checkpoint(self, key: PartitionKey, **fields: Any) -> None:
         """See the port."""
-        for each in self.checkpoints(place.generation):
-            if each.place == place:
+        for each in self.checkpoints(key.generation):
+            if each.place == key:
                 save_checkpoint(self._driver, self.connection, control_tables.change_checkpoint(each, fields))
 
-    def save_parked(self, place: PartitionKey, entries: Sequence[ParkedEvent]) -> None:
+    def save_parked(self, key: PartitionKey, entries: Sequence[ParkedEvent]) -> None:
         """See the port."""
         self._bump_revisions()
-        save_parked(self._driver, self.connection, place, entries)
+        save_parked(self._driver, self.connection, key, entries)
 
     def drop(self, generation: int, tables: Sequence[str]) -> None:
         """See the port. Tables first: a runner that writes to them holds no lock that we have."""

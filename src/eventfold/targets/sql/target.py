@@ -207,9 +207,9 @@ class SqlTarget:
 
     # Checkpoints
 
-    def checkpoint(self, place: PartitionKey) -> Checkpoint | None:
+    def checkpoint(self, key: PartitionKey) -> Checkpoint | None:
         """See the port."""
-        return next((each for each in self.checkpoints(place.name, place.generation) if each.place == place), None)
+        return next((each for each in self.checkpoints(key.name, key.generation) if each.place == key), None)
 
     def checkpoints(self, name: str, generation: int | None = None) -> list[Checkpoint]:
         """See the port."""
@@ -227,67 +227,67 @@ class SqlTarget:
         rows = self.query(control_tables.SELECT_CHECKPOINTS, (name,))
         return [control_tables.checkpoint_from_row(tuple(row)) for row in rows if generation in (None, row[1])]
 
-    def parked(self, place: PartitionKey) -> list[ParkedEvent]:
+    def parked(self, key: PartitionKey) -> list[ParkedEvent]:
         """See the port."""
         return [
-            control_tables.parked_from_row(place, row)
-            for row in self.query(control_tables.SELECT_PARKED, control_tables.key_columns(place))
+            control_tables.parked_from_row(key, row)
+            for row in self.query(control_tables.SELECT_PARKED, control_tables.key_columns(key))
         ]
 
-    def ledger_marks(self, place: PartitionKey) -> list[tuple[int, Tally]]:
+    def ledger_marks(self, key: PartitionKey) -> list[tuple[int, Tally]]:
         """See the port."""
         return [
-            control_tables.mark_from_row(place, row)
-            for row in self.query(control_tables.SELECT_MARKS, control_tables.key_columns(place))
+            control_tables.mark_from_row(key, row)
+            for row in self.query(control_tables.SELECT_MARKS, control_tables.key_columns(key))
         ]
 
     # Leases
 
-    def claim(self, place: PartitionKey, holder: str, seconds: float, take_over_from: str = "") -> Checkpoint | None:
+    def claim(self, key: PartitionKey, holder: str, seconds: float, take_over_from: str = "") -> Checkpoint | None:
         """See the port."""
         driver = self._driver
         with self.connect(write=True) as connection:
-            held = lock_checkpoint(driver, connection, place)
-            if held is None:
+            checkpoint = lock_checkpoint(driver, connection, key)
+            if checkpoint is None:
                 raise UnknownProjection(
-                    f"Generation {place.generation} of {place.name} is no longer kept in {self.address}.",
+                    f"Generation {key.generation} of {key.name} is no longer kept in {self.address}.",
                     "Ask for the one that is: eventfold projections show.",
-                    projection=place.name,
+                    projection=key.name,
                 )
-            new = control_tables.claim_lease(held, holder, driver.now(connection), seconds, take_over_from)
+            new = control_tables.claim_lease(checkpoint, holder, driver.now(connection), seconds, take_over_from)
             return None if new is None else save_checkpoint(driver, connection, new)
 
-    def renew_lease(self, held: Checkpoint, seconds: float, progress: bool = True) -> int:
+    def renew_lease(self, checkpoint: Checkpoint, seconds: float, progress: bool = True) -> int:
         """See the port."""
         driver = self._driver
         with self.connect(write=True) as connection:
-            now = lock_checkpoint(driver, connection, held.place)
-            if now is None or now.token != held.token:
-                raise lease_lost_error(held)
+            current = lock_checkpoint(driver, connection, checkpoint.place)
+            if current is None or current.token != checkpoint.token:
+                raise lease_lost_error(checkpoint)
             save_checkpoint(
-                driver, connection, control_tables.renew_lease(now, driver.now(connection), seconds, progress)
+                driver, connection, control_tables.renew_lease(current, driver.now(connection), seconds, progress)
             )
-            return now.revision
+            return current.revision
 
-    def release(self, held: Checkpoint) -> None:
+    def release(self, checkpoint: Checkpoint) -> None:
         """See the port."""
         with self.connect(write=True) as connection:
-            now = lock_checkpoint(self._driver, connection, held.place)
-            if now is not None and now.token == held.token:
-                save_checkpoint(self._driver, connection, control_tables.release_lease(now))
+            current = lock_checkpoint(self._driver, connection, checkpoint.place)
+            if current is not None and current.token == checkpoint.token:
+                save_checkpoint(self._driver, connection, control_tables.release_lease(current))
 
     # Rows
 
     @contextmanager
-    def transaction(self, place: PartitionKey) -> Generator[SqlTransaction]:
+    def transaction(self, key: PartitionKey) -> Generator[SqlTransaction]:
         """See the port."""
         with self.connect(write=True, runs_user_code=True) as connection:
-            yield SqlTransaction(self._driver, connection, place, self._statements)
+            yield SqlTransaction(self._driver, connection, key, self._statements)
 
-    def joined(self, connection: Any, place: PartitionKey) -> SqlTransaction:
+    def joined(self, connection: Any, key: PartitionKey) -> SqlTransaction:
         """See Host.joined."""
         self._driver.prepare_foreign_connection(connection)
-        return SqlTransaction(self._driver, connection, place, self._statements)
+        return SqlTransaction(self._driver, connection, key, self._statements)
 
     def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
         """See the port."""

@@ -33,8 +33,8 @@ UNQUOTED_NAME = re.compile("[a-z_][a-z0-9_]*")
 class SqlTransaction:
     """An open transaction of a target."""
 
-    def __init__(self, driver: Driver, connection: Any, place: PartitionKey, statements: Statements) -> None:
-        self._driver, self._place, self._statements = driver, place, statements
+    def __init__(self, driver: Driver, connection: Any, key: PartitionKey, statements: Statements) -> None:
+        self._driver, self._key, self._statements = driver, key, statements
         self.connection = connection
 
     def execute(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
@@ -46,7 +46,7 @@ class SqlTransaction:
         self._driver.executemany(self.connection, self._expand_tables(sql), parameters)
 
     def _expand_tables(self, sql: str) -> str:
-        return expand_table_names(sql, self._place.generation, self._driver.quote_relation, self._driver.max_name_bytes)
+        return expand_table_names(sql, self._key.generation, self._driver.quote_relation, self._driver.max_name_bytes)
 
     def upsert(self, table: Table, rows: Sequence[Sequence[Any]]) -> None:
         """See the port."""
@@ -67,10 +67,10 @@ class SqlTransaction:
                 self.connection, self._driver.adapt_sql(self._statements.delete_sql(table)), packed
             )
 
-    def advance(self, held: Checkpoint, step: CheckpointUpdate) -> Checkpoint:
+    def advance(self, checkpoint: Checkpoint, step: CheckpointUpdate) -> Checkpoint:
         """See the port."""
-        driver, connection, place = self._driver, self.connection, control_tables.key_columns(held.place)
-        moved = step.applied_to(held, driver.now(connection) if step.at is None else step.at)
+        driver, connection, key = self._driver, self.connection, control_tables.key_columns(checkpoint.place)
+        moved = step.applied_to(checkpoint, driver.now(connection) if step.at is None else step.at)
         row = (
             *(step.position, step.event_id, step.epoch, step.seen.count, step.seen.hex),
             *(
@@ -81,20 +81,20 @@ class SqlTransaction:
                 moved.at,
                 control_tables.checkpoint_row(moved)[-2],
             ),
-            *(*place, held.token, held.revision),
+            *(*key, checkpoint.token, checkpoint.revision),
         )
         if not driver.execute(connection, driver.adapt_sql(control_tables.ADVANCE_CHECKPOINT), row):
             sql = driver.adapt_sql(f"SELECT token FROM eventfold_checkpoint WHERE {control_tables.WHERE_PARTITION}")  # noqa: S608
-            if driver.execute(connection, sql, place) == [(held.token,)]:
+            if driver.execute(connection, sql, key) == [(checkpoint.token,)]:
                 raise CheckpointChanged
-            raise lease_lost_error(held)
+            raise lease_lost_error(checkpoint)
         if step.parked:
-            save_parked(driver, connection, held.place, step.parked)
+            save_parked(driver, connection, checkpoint.place, step.parked)
         if step.settled:
             sql = driver.adapt_sql(control_tables.DELETE_PARKED)
-            driver.executemany(connection, sql, [(*place, position) for position in step.settled])
+            driver.executemany(connection, sql, [(*key, position) for position in step.settled])
         if step.mark:
-            mark = control_tables.mark_row(held.place, step.position, step.seen)
+            mark = control_tables.mark_row(checkpoint.place, step.position, step.seen)
             driver.execute(connection, driver.adapt_sql(control_tables.INSERT_MARK), mark)
         return moved
 
@@ -117,40 +117,40 @@ class SqlTransaction:
 
     def look(self) -> Checkpoint | None:
         """See the port."""
-        return lock_checkpoint(self._driver, self.connection, self._place, locking="")
+        return lock_checkpoint(self._driver, self.connection, self._key, locking="")
 
     def acquire_inline(self) -> Checkpoint | None:
         """See the port."""
-        held = lock_checkpoint(self._driver, self.connection, self._place)
-        if held is None:
+        checkpoint = lock_checkpoint(self._driver, self.connection, self._key)
+        if checkpoint is None:
             return None
-        fields = {"token": held.token + 1, "holder": INLINE, "expires": FOREVER, "stopped": ""}
-        return save_checkpoint(self._driver, self.connection, control_tables.change_checkpoint(held, fields))
+        fields = {"token": checkpoint.token + 1, "holder": INLINE, "expires": FOREVER, "stopped": ""}
+        return save_checkpoint(self._driver, self.connection, control_tables.change_checkpoint(checkpoint, fields))
 
     def release_inline(self) -> None:
         """See the port."""
-        held = lock_checkpoint(self._driver, self.connection, self._place)
-        if held is not None:
-            fields = {"token": held.token + 1, "holder": "", "expires": 0}
-            save_checkpoint(self._driver, self.connection, control_tables.change_checkpoint(held, fields))
+        checkpoint = lock_checkpoint(self._driver, self.connection, self._key)
+        if checkpoint is not None:
+            fields = {"token": checkpoint.token + 1, "holder": "", "expires": 0}
+            save_checkpoint(self._driver, self.connection, control_tables.change_checkpoint(checkpoint, fields))
 
 
 def lock_checkpoint(
-    driver: Driver, connection: Any, place: PartitionKey, locking: str | None = None
+    driver: Driver, connection: Any, key: PartitionKey, locking: str | None = None
 ) -> Checkpoint | None:
     """The checkpoint of a place, locked until the end of the transaction."""
     behind = driver.row_lock_clause if locking is None else locking
     found = driver.execute(
-        connection, driver.adapt_sql(control_tables.SELECT_CHECKPOINT + behind), control_tables.key_columns(place)
+        connection, driver.adapt_sql(control_tables.SELECT_CHECKPOINT + behind), control_tables.key_columns(key)
     )
     return control_tables.checkpoint_from_row(tuple(found[0])) if found else None
 
 
-def save_checkpoint(driver: Driver, connection: Any, held: Checkpoint) -> Checkpoint:
+def save_checkpoint(driver: Driver, connection: Any, checkpoint: Checkpoint) -> Checkpoint:
     """Write a checkpoint, whole, that was locked."""
-    key, row = control_tables.key_columns(held.place), control_tables.checkpoint_row(held)
+    key, row = control_tables.key_columns(checkpoint.place), control_tables.checkpoint_row(checkpoint)
     driver.execute(connection, driver.adapt_sql(control_tables.UPDATE_CHECKPOINT), (*row[len(key) :], *key))
-    return held
+    return checkpoint
 
 
 def expand_table_names(sql: str, generation: int, relation: Callable[[str], str], longest: int | None) -> str:
@@ -163,17 +163,18 @@ def expand_table_names(sql: str, generation: int, relation: Callable[[str], str]
     return TABLE_REFERENCE.sub(name, sql) if "{" in sql else sql
 
 
-def lease_lost_error(held: Checkpoint) -> EventfoldError:
+def lease_lost_error(checkpoint: Checkpoint) -> EventfoldError:
     """The lease is somebody else's."""
     return LeaseLost(
-        f"The lease of {held.place.name} has passed to another runner while this one (token {held.token}) was away.",
+        f"The lease of {checkpoint.place.name} has passed to another runner while this one "
+        f"(token {checkpoint.token}) was away.",
         "Nothing of the page in hand was written; this runner asks for a new lease.",
-        projection=held.place.name,
-        token=held.token,
+        projection=checkpoint.place.name,
+        token=checkpoint.token,
     )
 
 
-def save_parked(driver: Driver, connection: Any, place: PartitionKey, entries: Sequence[ParkedEvent]) -> None:
+def save_parked(driver: Driver, connection: Any, key: PartitionKey, entries: Sequence[ParkedEvent]) -> None:
     """Write entries."""
-    rows = [control_tables.parked_row(place, entry) for entry in entries]
+    rows = [control_tables.parked_row(key, entry) for entry in entries]
     driver.executemany(connection, driver.adapt_sql(control_tables.UPSERT_PARKED), rows)

@@ -41,14 +41,14 @@ class ConnectionPools:
     @contextmanager
     def connect(self, runs_user_code: bool) -> Generator[sa.Connection]:
         """A connection; `runs_user_code`: a user's code runs meanwhile, perhaps for long."""
-        held: int = getattr(self._local, "held", 0)
-        engine = self._unpooled if held else self._handler_pool if runs_user_code else self.default_pool
+        depth: int = getattr(self._local, "depth", 0)
+        engine = self._unpooled if depth else self._handler_pool if runs_user_code else self.default_pool
         try:
-            self._local.held = held + runs_user_code
+            self._local.depth = depth + runs_user_code
             with engine.connect() as connection:
                 yield connection
         finally:
-            self._local.held = held
+            self._local.depth = depth
 
     def close(self) -> None:
         """Hang up."""

@@ -55,10 +55,10 @@ class SqlAlchemyControlTransaction:
         control_tables.refuse_partial(checkpoints, self._name)
         return checkpoints
 
-    def parked(self, place: PartitionKey) -> list[ParkedEvent]:
+    def parked(self, key: PartitionKey) -> list[ParkedEvent]:
         """See the port."""
-        found = sa.select(ENTRY).where(partition_rows(ENTRY, place)).order_by(ENTRY.c.position)
-        return [control_tables.parked_from_row(place, row[3:]) for row in self._select_locked(ENTRY, found)]
+        found = sa.select(ENTRY).where(partition_rows(ENTRY, key)).order_by(ENTRY.c.position)
+        return [control_tables.parked_from_row(key, row[3:]) for row in self._select_locked(ENTRY, found)]
 
     def _select_locked(self, table: sa.Table, select: sa.Select[Any]) -> list[tuple[Any, ...]]:
         """Rows, locked until the end: another snapshot than the transaction's first, where a database keeps one."""
@@ -100,16 +100,16 @@ class SqlAlchemyControlTransaction:
         for each in self.checkpoints():
             save_checkpoint(self._connection, control_tables.change_checkpoint(each, {}))
 
-    def update_checkpoint(self, place: PartitionKey, **fields: Any) -> None:
+    def update_checkpoint(self, key: PartitionKey, **fields: Any) -> None:
         """See the port."""
-        for each in self.checkpoints(place.generation):
-            if each.place == place:
+        for each in self.checkpoints(key.generation):
+            if each.place == key:
                 save_checkpoint(self._connection, control_tables.change_checkpoint(each, fields))
 
-    def save_parked(self, place: PartitionKey, entries: Sequence[ParkedEvent]) -> None:
+    def save_parked(self, key: PartitionKey, entries: Sequence[ParkedEvent]) -> None:
         """See the port."""
         self._bump_revisions()
-        save_parked(self._connection, place, entries)
+        save_parked(self._connection, key, entries)
 
     def drop(self, generation: int, tables: Sequence[str]) -> None:
         """See the port."""

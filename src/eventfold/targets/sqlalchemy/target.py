@@ -194,9 +194,9 @@ class SqlAlchemyTarget:
 
     # Checkpoints
 
-    def checkpoint(self, place: PartitionKey) -> Checkpoint | None:
+    def checkpoint(self, key: PartitionKey) -> Checkpoint | None:
         """See the port."""
-        return next((each for each in self.checkpoints(place.name, place.generation) if each.place == place), None)
+        return next((each for each in self.checkpoints(key.name, key.generation) if each.place == key), None)
 
     def checkpoints(self, name: str, generation: int | None = None) -> list[Checkpoint]:
         """See the port."""
@@ -217,59 +217,61 @@ class SqlAlchemyTarget:
         ordered = found.order_by(CHECKPOINT.c.generation, CHECKPOINT.c.part)
         return [control_tables.checkpoint_from_row(row) for row in self._query(ordered)]
 
-    def parked(self, place: PartitionKey) -> list[ParkedEvent]:
+    def parked(self, key: PartitionKey) -> list[ParkedEvent]:
         """See the port."""
-        rows = self._query(sa.select(ENTRY).where(partition_rows(ENTRY, place)).order_by(ENTRY.c.position))
-        return [control_tables.parked_from_row(place, row[3:]) for row in rows]
+        rows = self._query(sa.select(ENTRY).where(partition_rows(ENTRY, key)).order_by(ENTRY.c.position))
+        return [control_tables.parked_from_row(key, row[3:]) for row in rows]
 
-    def ledger_marks(self, place: PartitionKey) -> list[tuple[int, Tally]]:
+    def ledger_marks(self, key: PartitionKey) -> list[tuple[int, Tally]]:
         """See the port."""
-        rows = self._query(sa.select(MARK).where(partition_rows(MARK, place)).order_by(MARK.c.position))
-        return [control_tables.mark_from_row(place, row[3:]) for row in rows]
+        rows = self._query(sa.select(MARK).where(partition_rows(MARK, key)).order_by(MARK.c.position))
+        return [control_tables.mark_from_row(key, row[3:]) for row in rows]
 
     # Leases
 
-    def claim(self, place: PartitionKey, holder: str, seconds: float, take_over_from: str = "") -> Checkpoint | None:
+    def claim(self, key: PartitionKey, holder: str, seconds: float, take_over_from: str = "") -> Checkpoint | None:
         """See the port."""
         with self._connect(write=True) as connection:
-            held = self._lock_checkpoint(connection, place)
-            if held is None:
+            checkpoint = self._lock_checkpoint(connection, key)
+            if checkpoint is None:
                 raise UnknownProjection(
-                    f"Generation {place.generation} of {place.name} is no longer kept in {self.address}.",
+                    f"Generation {key.generation} of {key.name} is no longer kept in {self.address}.",
                     "Ask for the one that is: eventfold projections show.",
-                    projection=place.name,
+                    projection=key.name,
                 )
-            new = control_tables.claim_lease(held, holder, dialects.now(connection), seconds, take_over_from)
+            new = control_tables.claim_lease(checkpoint, holder, dialects.now(connection), seconds, take_over_from)
             return None if new is None else save_checkpoint(connection, new)
 
-    def renew_lease(self, held: Checkpoint, seconds: float, progress: bool = True) -> int:
+    def renew_lease(self, checkpoint: Checkpoint, seconds: float, progress: bool = True) -> int:
         """See the port."""
         with self._connect(write=True) as connection:
-            now = self._lock_checkpoint(connection, held.place)
-            if now is None or now.token != held.token:
-                raise lease_lost_error(held)
-            save_checkpoint(connection, control_tables.renew_lease(now, dialects.now(connection), seconds, progress))
-            return now.revision
+            current = self._lock_checkpoint(connection, checkpoint.place)
+            if current is None or current.token != checkpoint.token:
+                raise lease_lost_error(checkpoint)
+            save_checkpoint(
+                connection, control_tables.renew_lease(current, dialects.now(connection), seconds, progress)
+            )
+            return current.revision
 
-    def release(self, held: Checkpoint) -> None:
+    def release(self, checkpoint: Checkpoint) -> None:
         """See the port."""
         with self._connect(write=True) as connection:
-            now = self._lock_checkpoint(connection, held.place)
-            if now is not None and now.token == held.token:
-                save_checkpoint(connection, control_tables.release_lease(now))
+            current = self._lock_checkpoint(connection, checkpoint.place)
+            if current is not None and current.token == checkpoint.token:
+                save_checkpoint(connection, control_tables.release_lease(current))
 
-    def _lock_checkpoint(self, connection: sa.Connection, place: PartitionKey) -> Checkpoint | None:
-        found = sa.select(CHECKPOINT).where(partition_rows(CHECKPOINT, place)).with_for_update()
+    def _lock_checkpoint(self, connection: sa.Connection, key: PartitionKey) -> Checkpoint | None:
+        found = sa.select(CHECKPOINT).where(partition_rows(CHECKPOINT, key)).with_for_update()
         row = connection.execute(found.with_hint(CHECKPOINT, "WITH (UPDLOCK, ROWLOCK)", "mssql")).first()
         return None if row is None else control_tables.checkpoint_from_row(tuple(row))
 
     # Rows
 
     @contextmanager
-    def transaction(self, place: PartitionKey) -> Generator[SqlAlchemyTransaction]:
+    def transaction(self, key: PartitionKey) -> Generator[SqlAlchemyTransaction]:
         """See the port."""
         with self._connect(write=True, runs_user_code=True) as connection:
-            yield SqlAlchemyTransaction(connection, place, self.address)
+            yield SqlAlchemyTransaction(connection, key, self.address)
 
     def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
         """See the port."""

@@ -35,9 +35,9 @@ class SqlAlchemyTransaction:
     SQL given as text has the driver's own parameter marks with a sequence, `:name` with a mapping, in any database.
     """
 
-    def __init__(self, connection: sa.Connection, place: PartitionKey, address: str) -> None:
+    def __init__(self, connection: sa.Connection, key: PartitionKey, address: str) -> None:
         self.connection = connection
-        self._place, self._address = place, address
+        self._key, self._address = key, address
 
     def execute(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
         """See the port."""
@@ -50,7 +50,7 @@ class SqlAlchemyTransaction:
 
     def _expand_tables(self, sql: str) -> str:
         return expand_table_names(
-            sql, self._place.generation, partial(quote_identifier, self.connection), MAX_TABLE_NAME_BYTES
+            sql, self._key.generation, partial(quote_identifier, self.connection), MAX_TABLE_NAME_BYTES
         )
 
     def executemany(self, sql: str, parameters: Iterable[Parameters]) -> None:
@@ -87,32 +87,32 @@ class SqlAlchemyTransaction:
             rows = [dict(zip(marks, key, strict=True)) for key in keys]
             self.connection.execute(sa.delete(made).where(condition), rows)
 
-    def advance(self, held: Checkpoint, step: CheckpointUpdate) -> Checkpoint:
+    def advance(self, checkpoint: Checkpoint, step: CheckpointUpdate) -> Checkpoint:
         """See the port."""
-        connection, place = self.connection, held.place
-        moved = step.applied_to(held, dialects.now(connection))
+        connection, key = self.connection, checkpoint.place
+        moved = step.applied_to(checkpoint, dialects.now(connection))
         names = (
             "position event_id epoch seen seen_digest handled handled_digest stopped stats at revision checksum".split()
         )
         row = dict(zip(CHECKPOINT.c.keys(), control_tables.checkpoint_row(moved), strict=True))
         fence = (
-            partition_rows(CHECKPOINT, place)
-            & (CHECKPOINT.c.token == held.token)
-            & (CHECKPOINT.c.revision == held.revision)
+            partition_rows(CHECKPOINT, key)
+            & (CHECKPOINT.c.token == checkpoint.token)
+            & (CHECKPOINT.c.revision == checkpoint.revision)
         )
         done = connection.execute(sa.update(CHECKPOINT).where(fence).values({name: row[name] for name in names}))
         if not done.rowcount:
-            found = connection.execute(sa.select(CHECKPOINT.c.token).where(partition_rows(CHECKPOINT, place))).scalar()
-            if found == held.token:
+            found = connection.execute(sa.select(CHECKPOINT.c.token).where(partition_rows(CHECKPOINT, key))).scalar()
+            if found == checkpoint.token:
                 raise CheckpointChanged
-            raise lease_lost_error(held)
-        save_parked(connection, place, step.parked)
+            raise lease_lost_error(checkpoint)
+        save_parked(connection, key, step.parked)
         if step.settled:
-            gone = partition_rows(ENTRY, place) & ENTRY.c.position.in_(step.settled)
+            gone = partition_rows(ENTRY, key) & ENTRY.c.position.in_(step.settled)
             connection.execute(sa.delete(ENTRY).where(gone))
         if step.mark:
-            mark = control_tables.mark_row(place, step.position, step.seen)
-            known = partition_rows(MARK, place) & (MARK.c.position == step.position)
+            mark = control_tables.mark_row(key, step.position, step.seen)
+            known = partition_rows(MARK, key) & (MARK.c.position == step.position)
             if connection.execute(sa.select(MARK.c.position).where(known)).first() is None:
                 connection.execute(sa.insert(MARK).values(mark))
         return moved
@@ -122,23 +122,23 @@ class SqlAlchemyTransaction:
         return False
 
 
-def partition_rows(table: sa.Table, place: PartitionKey) -> sa.ColumnElement[bool]:
+def partition_rows(table: sa.Table, key: PartitionKey) -> sa.ColumnElement[bool]:
     """The rows of a place."""
     c = table.c
-    return sa.and_(c.name == place.name, c.generation == place.generation, c.part == place.partition)
+    return sa.and_(c.name == key.name, c.generation == key.generation, c.part == key.partition)
 
 
-def save_parked(connection: sa.Connection, place: PartitionKey, entries: Sequence[ParkedEvent]) -> None:
+def save_parked(connection: sa.Connection, key: PartitionKey, entries: Sequence[ParkedEvent]) -> None:
     """Write entries."""
     if entries:
-        positions = partition_rows(ENTRY, place) & ENTRY.c.position.in_([entry.position for entry in entries])
+        positions = partition_rows(ENTRY, key) & ENTRY.c.position.in_([entry.position for entry in entries])
         connection.execute(sa.delete(ENTRY).where(positions))
-        rows = [control_tables.parked_row(place, entry) for entry in entries]
+        rows = [control_tables.parked_row(key, entry) for entry in entries]
         connection.execute(sa.insert(ENTRY), [dict(zip(ENTRY.c.keys(), row, strict=True)) for row in rows])
 
 
-def save_checkpoint(connection: sa.Connection, held: Checkpoint) -> Checkpoint:
+def save_checkpoint(connection: sa.Connection, checkpoint: Checkpoint) -> Checkpoint:
     """Write a checkpoint, whole, that was locked."""
-    values = dict(zip(CHECKPOINT.c.keys(), control_tables.checkpoint_row(held), strict=True))
-    connection.execute(sa.update(CHECKPOINT).where(partition_rows(CHECKPOINT, held.place)).values(values))
-    return held
+    values = dict(zip(CHECKPOINT.c.keys(), control_tables.checkpoint_row(checkpoint), strict=True))
+    connection.execute(sa.update(CHECKPOINT).where(partition_rows(CHECKPOINT, checkpoint.place)).values(values))
+    return checkpoint
