@@ -1,15 +1,15 @@
-# The way in to everything. All that is needed beforehand is Python 3.11 or newer, on the PATH.
+# The entry point for every task of development. It needs Python 3.11 or newer on the PATH.
 #
 #   make demo      what the library does, on real flights
 #   make test      the whole test suite
 #   make check     style, types, layers, documents, public names
 #   make bench     the benchmarks
-#   make soak      thousands of faults, and what is promised
-#   make mutants   changes to the code that a test should see
+#   make soak      thousands of faults, with a check of the promises after each
+#   make mutants   mutation tests of core and log
 #
-# Set-up happens by itself, in .venv, once: the stamp files remember it.
+# Each verb sets up .venv when it is first run; stamp files in .venv record what is installed.
 
-# Another interpreter: make test PYTHON=python3.13. Another place: make test VENV=/tmp/venv
+# Another interpreter: make test PYTHON=python3.13. Another folder: make test VENV=/tmp/venv
 PYTHON ?=
 VENV   ?= .venv
 BIN     = $(VENV)/bin
@@ -18,7 +18,7 @@ PIP     = $(BIN)/python -m pip --disable-pip-version-check -q
 .DEFAULT_GOAL := help
 .PHONY: help demo test check fix bench soak mutants setup clean distclean
 
-help: ## this list
+help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## what the library does, on real flights
@@ -38,16 +38,16 @@ fix: $(VENV)/.dev ## let ruff fix what it can
 	$(BIN)/ruff check -q --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.bench ## the benchmarks, beside peers
+bench: $(VENV)/.bench ## the benchmarks, compared with other libraries
 	$(BIN)/python -m benchmarks $(ARGS)
 
 soak: $(VENV)/.dev ## thousands of kills, power cuts and other faults, within an hour (best as root)
 	$(BIN)/python -m soak $(ARGS)
 
-mutants: $(VENV)/.mutants ## 500 changes to core and log, and which of them no test sees
+mutants: $(VENV)/.mutants ## mutation tests: 500 changes to core and log, and which of them no test notices
 	$(BIN)/python -m mutants $(ARGS)
 
-setup: $(VENV)/.dev ## only the set-up, with all that development needs
+setup: $(VENV)/.dev ## install all that development needs, and run nothing
 
 clean: ## remove caches and builds
 	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
@@ -59,7 +59,7 @@ distclean: clean ## remove the virtual environment too
 $(VENV)/bin/python:
 	@sh scripts/venv.sh "$(VENV)" "$(PYTHON)"
 
-# The stamps: users of the demo need neither linters nor PostgreSQL's driver.
+# The stamp files. The demonstration has its own, since it needs neither linters nor PostgreSQL's driver.
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) install --upgrade -c constraints.txt pip
 	$(PIP) install -c constraints.txt -e '.[demo]'
