@@ -1,4 +1,4 @@
-"""What adapters promise: engines keep the log, targets keep rows, sinks receive rows.
+"""The interfaces that adapters implement: an engine stores the log, a target stores rows, a sink receives rows.
 
 Knows: the promises, sentence by sentence. Does not know: any adapter, any user class.
 """

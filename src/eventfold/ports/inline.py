@@ -1,6 +1,7 @@
-"""Read models that every append keeps up, as an engine sees them: names, and who may append without them.
+"""Inline read models as an engine sees them: read models that are folded within the transaction of every append.
 
-Knows: names, fingerprints, event types; the words of a refusal. Does not know: how anything is folded, who enrols one.
+Knows: names, fingerprints, event types, the messages of refusals. Does not know: how events are folded, who registers a
+read model.
 """
 
 from __future__ import annotations
@@ -18,22 +19,23 @@ from eventfold.ports.messages import Page
 
 
 class AppendMode(Flag):
-    """What an engine does in addition when it repeats an append that failed and was rolled back.
+    """Additional steps of an engine when it repeats an append that failed and was rolled back.
 
-    It begins with OPTIMISTIC, which costs least, and adds the flag that belongs to the failure. The same failure with
-    its flag set is final.
+    The first attempt is OPTIMISTIC, which costs least. Each failure adds the flag that belongs to it; the same failure
+    with its flag set is final.
     """
 
     OPTIMISTIC = 0
-    CHECK_IDS = auto()  #   after a stored event id: look up every id before writing
-    WRITE_EACH = auto()  #  after a row that the database rejects: write rows request by request, to find whose it is
-    REREAD_ROWS = auto()  # after rows that were outdated in the projector's cache, which it has discarded since
+    CHECK_IDS = auto()  #   after an event id that is stored already: look up every id before writing
+    WRITE_EACH = auto()  #  after a row that the database rejects: write rows request by request, to find the request
+    REREAD_ROWS = auto()  # after outdated rows in the projector's cache, which it has discarded since
 
 
 class InlineRegistration(msgspec.Struct, frozen=True):
-    """A read model that is folded within every append: whoever lacks its `code` writes no event of its `types`.
+    """A read model that is folded within every append: a process without its `code` may not append events of `types`.
 
-    `code` is a fingerprint. `ticket` is the folder's own: another says that rows it remembers are not those now.
+    `code` is the fingerprint of the read model's class. `incarnation` is a text that the projector chose at
+    registration: if it differs, the rows in the projector's cache are not the rows of this registration.
     """
 
     name: str
@@ -43,82 +45,93 @@ class InlineRegistration(msgspec.Struct, frozen=True):
 
 
 class StaleRows(Exception):
-    """What was folded was folded from rows that are no longer those: fold it again, in a new transaction."""
+    """The rows that events were folded into have changed since they were read: fold again, in a new transaction."""
 
 
 class InlineTransaction(Protocol):
-    """Read models in one transaction of an append. `types`: the events they take."""
+    """The inline read models in one transaction of an append. `types`: the event types that they fold."""
 
     types: frozenset[str]
 
     def fold(self, events: Sequence[StoredEvent], at_once: bool = False) -> EventfoldError | None:
-        """Fold the events of one request; or say why not: then it is as though they had never been given.
+        """Fold the events of one request. Returns the error if that fails, and undoes everything folded for them.
 
-        Raises InlineFailed where it cannot be told which request is at fault: roll back, and begin again `at_once`.
+        `at_once`: write the rows now, so that a row that the database rejects belongs to this request. Raises
+        InlineFailed if it is unknown which request of the transaction failed: then the engine rolls back and repeats
+        the transaction with `at_once` (see AppendMode.WRITE_EACH).
         """
         ...
 
     def write(self) -> None:
-        """Write whatever was taken. Raises StaleRows, and InlineFailed as `take` does."""
+        """Write the rows and checkpoints of all folded events. Raises StaleRows, and InlineFailed as `fold` does."""
         ...
 
     def end(self, head: int | None) -> None:
-        """The transaction was committed and the log has this head; None: it was rolled back."""
+        """Report the end of the transaction: `head` is the position of the last event after the COMMIT; None: rollback.
+
+        Called once, after every transaction, so that rows in memory are discarded if they were not committed.
+        """
         ...
 
 
 class InlineProjector(Protocol):
-    """Who folds read models within appends: given to an engine, which knows nothing of them."""
+    """Folds read models within appends. An engine calls it, and knows nothing else about read models."""
 
     @property
     def codes(self) -> Mapping[str, str]:
-        """The fingerprints of the code it has, by name."""
+        """The fingerprints of the read models whose code this process has, by name."""
         ...
 
     def begin(self, connection: Any, head: int, inlined: Sequence[InlineRegistration]) -> InlineTransaction:
-        """Begin within a transaction of `connection` that holds the writers' lock; `head` as it was before it."""
+        """Begin within a transaction of `connection` that holds the writers' lock.
+
+        `head`: the position of the last event before this transaction. `inlined`: the registrations in the store.
+        """
         ...
 
     def forget(self) -> None:
-        """Believe nothing of what is remembered: a transaction was ended by an exception, before `Folding.end`."""
+        """Discard all rows in memory: an exception ended a transaction before `InlineTransaction.end` was called."""
         ...
 
 
 class ExclusiveTransaction(Protocol):
-    """A transaction in which nobody appends: it is committed, or rolled back, as a whole."""
+    """A transaction during which no process appends. It is committed or rolled back as a whole."""
 
     @property
     def connection(self) -> Any:
-        """The driver's own."""
+        """The database driver's connection."""
         ...
 
     @property
     def head(self) -> int:
-        """Where the log ends."""
+        """The position of the last event; 0 if the log is empty."""
         ...
 
     @property
     def registrations(self) -> Sequence[InlineRegistration]:
-        """Those that are enrolled."""
+        """The read models that every append folds."""
         ...
 
     async def read(self, query: Query, after: int) -> Page:
-        """The next matching events."""
+        """Return the next page of matching events; `after` is exclusive."""
         ...
 
     async def register(self, inlined: InlineRegistration) -> None:
-        """From this commit on every append folds it, or is refused. In place of one of the same name."""
+        """Register a read model, in place of one of the same name.
+
+        From the commit on every append folds it, or is refused.
+        """
         ...
 
     async def unregister(self, name: str) -> None:
-        """From this commit on no append folds it."""
+        """Remove a registration: from the commit on no append folds the read model."""
         ...
 
 
 def missing_code(
     inlined: Sequence[InlineRegistration], codes: Mapping[str, str], types: Iterable[str]
 ) -> InlineMissing | None:
-    """Why events of these types may not be appended by whoever has these codes, by name; None if they may."""
+    """Return why a process with these `codes` (by name) may not append events of these types; None if it may."""
     for each in inlined:
         code = codes.get(each.name)
         if code == each.code:
@@ -132,29 +145,29 @@ def missing_code(
 def _missing_code_error(inlined: InlineRegistration, code: str | None, type: str) -> InlineMissing:
     name = inlined.name
     if code is None:
-        what = f"{name} is kept within every append of {type}, and this process has not its code."
-        remedy = f"Open the store with its class (inline=[…]), or give it up: eventfold projections remove {name}."
+        what = f"{name} is folded within every append of {type}, and this process does not have its code."
+        remedy = f"Open the store with its class (inline=[…]), or remove it: eventfold projections remove {name}."
     else:
-        what = f"{name} is kept within every append of {type}, by other code ({inlined.code}) than this one's ({code})."
+        what = f"{name} is folded within every append of {type} by other code ({inlined.code}) than here ({code})."
         remedy = "Nothing was written: start this process again with the code that is live now."
     return InlineMissing(what, remedy, projection=name, type=type, code=code, live=inlined.code)
 
 
 def import_refused(inlined: Sequence[str], engine: str) -> NotSupported:
-    """Events of another log cannot be taken over where read models are kept within appends."""
+    """The error of an import into a store with inline read models: an import does not fold them."""
     return NotSupported(
         f"{', '.join(inlined)} would not be folded from events that are copied into this store.",
-        f"Give it up first (eventfold projections remove {inlined[0]}), copy, and name it again afterwards.",
+        f"Remove it first (eventfold projections remove {inlined[0]}), copy, and register it again afterwards.",
         engine=engine,
         capability="inline read models of a copy",
     )
 
 
 def joined_append_refused(name: str, type: str, engine: str) -> NotSupported:
-    """An append that joins a transaction of its user's has its positions only at the COMMIT: too late to fold it."""
+    """The error of an append in a user's transaction: positions are assigned at its COMMIT, too late to fold them."""
     return NotSupported(
-        f"An append of {type} cannot join a transaction of yours: {name} is kept within every append of it.",
-        f"Append it in a transaction of its own, or give {name} up: eventfold projections remove {name}.",
+        f"An append of {type} cannot join a transaction of yours: {name} is folded within every append of it.",
+        f"Append it in a transaction of its own, or remove {name}: eventfold projections remove {name}.",
         engine=engine,
         capability="joined appends of inline read models",
     )

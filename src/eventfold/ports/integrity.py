@@ -1,6 +1,6 @@
-"""What an engine's check of its own log reports, and what must hold between an event and the one before it.
+"""What an engine's integrity check reports, and what must hold between an event and the one before it.
 
-Knows: places of events, times, append boundaries. Does not know: how an engine keeps them, what is written twice.
+Knows: positions, times, append boundaries. Does not know: how an engine stores them, which data is redundant there.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ Progress = Callable[[int, int], None]  # events compared, events in all
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """Something that is not as it was written: `what` in one sentence, `position` of the event where there is one."""
+    """A difference between the log and what was written: `what` as one sentence, `position` of the event if known."""
 
     what: str
     position: int | None = None
 
 
 def placement_problems(before: StoredEvent | None, event: StoredEvent) -> Iterator[Problem]:
-    """An event against the one before it: whole appends one after the other, and time that never steps back."""
+    """Yield what is wrong between an event and the one before it: appends must be whole, times must not decrease."""
     if before is not None:
         if event.time < before.time:
             yield Problem("It was recorded earlier than the event before it.", event.position)

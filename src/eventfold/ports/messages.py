@@ -1,6 +1,6 @@
-"""What is said between the log and an engine: append requests and outcomes, spans and pages, counts, capabilities.
+"""The values passed between the log and an engine: append requests and outcomes, spans and pages, counts, capabilities.
 
-Knows: events, queries, receipts. Does not know: how an engine answers.
+Knows: events, queries, receipts. Does not know: how an engine works.
 """
 
 from __future__ import annotations
@@ -13,31 +13,33 @@ from eventfold.errors import EventfoldError
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
-    """What an engine can do. A missing one makes the call raise `NotSupported` with a remedy."""
+    """What an engine can do. (P9) A call that needs a missing capability raises `NotSupported` with a remedy."""
 
-    suspends: bool = False  #          its coroutines really wait on a loop (network engines)
+    suspends: bool = False  #          its coroutines suspend on an event loop (network engines)
     blocks: bool = True  #             its coroutines block the calling thread (disk, network)
-    durable: bool = True  #            an acknowledged append survives a power cut
+    durable: bool = True  #            (P4) an acknowledged append survives a power cut
     shared: bool = True  #             several processes may use the same store at once
-    query_conditions: bool = True  #   conditions over any query, not just over one tag
-    request_keys: bool = True  #       `AppendRequest.key` is honoured
-    pushes: bool = True  #             watchers are woken by notification, not by a poll
-    immutable: bool = True  #          the database itself refuses UPDATE and DELETE on the log
+    query_conditions: bool = True  #   (P2) conditions over any query, not only over one tag
+    request_keys: bool = True  #       (P5) `AppendRequest.key` is honoured
+    pushes: bool = True  #             (P7) watchers are woken by a notification, not by polling
+    immutable: bool = True  #          (P6) the database itself refuses UPDATE and DELETE on the log
 
 
 class AppendRequest(msgspec.Struct, frozen=True):
-    """Some events under a condition: all of them are written, or none.
+    """Events to append under a condition: all of them are written, or none.
 
     `events`  1 to 1,000 encoded events.
-    `unless`  the condition: refused if, for any clause, an event matching its query has a position
-              greater than its `after` (exclusive; `after` is the head that was scanned for it), and than
-              that of the event `behind`, if the clause names one; refused, too, if that event is nowhere.
-    `key`     an optional request key, unique in the store: a second append under it writes nothing
-              and reports the first one's receipt.
-    `seen`    where the append joins its user's transaction: ids of events that were staged in it before, and that
-              the decision was made over. Of this transaction only events behind the last of them are a conflict.
-    `epoch`   the epoch in which the positions of `unless` were read: in another one they mean nothing,
-              and the request is refused as by a conflict. None: not known.
+    `unless`  the condition. The request is refused if, for any clause, an event that matches its query has a position
+              greater than `after` (exclusive: the head up to which the log was scanned for the query). A clause may
+              name an event, `behind`: then only events after that one count, and the request is also refused if that
+              event is not in the log.
+    `key`     an optional request key, unique in the store: a second append with it writes nothing and returns the
+              receipt of the first.
+    `epoch`   the epoch in which the positions of `unless` were read. In another epoch the request is refused with an
+              `AppendConflict`, since the positions may belong to other events there. None: unknown.
+    `seen`    only for an append within a user's transaction: ids of events that were staged in the transaction
+              before, and that the decision took into account. Of the events staged in this transaction, only those
+              after the last of them are a conflict.
     """
 
     events: tuple[NewEvent, ...]
@@ -51,7 +53,7 @@ Outcome = Receipt | EventfoldError
 
 
 class Head(msgspec.Struct, frozen=True):
-    """The end of the log: position 0, time 0 and no id when it is empty. Time: µs since 1970, UTC."""
+    """The last event of the log. `time`: µs since 1970 UTC. If the log is empty: position 0, time 0, id b""."""
 
     position: int
     time: int
@@ -59,12 +61,15 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True):
-    """Which stretch of the log to read.
+    """The part of the log to read.
 
-    `after` exclusive; `until` inclusive (None: the head); `limit` events at the most, softly (see
-    `Page`); `backwards` from `until` down to `after`; `occurred_since` / `occurred_until`: µs since
-    1970 UTC, both inclusive, compared with `occurred` or, where an event has none, with `time`;
-    the order stays that of the positions.
+    `after`           exclusive; 0 is before the first event.
+    `until`           inclusive; None: the head.
+    `limit`           how many events a page has at most; it may have a few more (see `Page`).
+    `backwards`       read from `until` down to `after`.
+    `occurred_since`, `occurred_until`
+                      µs since 1970 UTC, both inclusive; compared with `occurred`, or with `time` for an event that has
+                      no `occurred`. The order is by position in any case.
     """
 
     after: int = 0
@@ -75,15 +80,15 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     occurred_until: int | None = None
 
 
-PAGE_BYTES = 8 * 2**20  # of payloads and metadata: the event that reaches it is the last of its page
+PAGE_BYTES = 8 * 2**20  # bytes of payloads and metadata: a page ends with the event at which they reach this sum
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Some matching events in order, and how far the log was scanned for them.
+    """Matching events in order, and how far the log was scanned for them.
 
     `events`   in position order (descending if backwards). A page ends at the limit of its span, or with the first
-               event at which payloads and metadata come to `PAGE_BYTES`; and never inside an append: where it
-               would cut one, the rest of its matching events is added.
+               event at which payloads and metadata reach `PAGE_BYTES`. (P1) It never ends inside an append: it
+               includes all other matching events of the append of its last event.
     `scanned`  every matching event in (after, scanned] is in this page; continue with after=scanned.
                Backwards: every one in [scanned, until]; continue with until=scanned-1.
     `more`     whether a limit, rather than the end of the span, ended this page.
@@ -95,7 +100,7 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class TypeCount(msgspec.Struct, frozen=True):
-    """An event type as it stands in the log, with how many events have it."""
+    """An event type in the log: how many events have it, and the positions of the first and the last of them."""
 
     type: str
     count: int
@@ -104,7 +109,7 @@ class TypeCount(msgspec.Struct, frozen=True):
 
 
 class TagCount(msgspec.Struct, frozen=True):
-    """A tag as it stands in the log: how many events carry it, the positions of the first and the last of them."""
+    """A tag in the log: how many events have it, and the positions of the first and the last of them."""
 
     tag: str
     count: int

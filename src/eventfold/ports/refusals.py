@@ -1,6 +1,6 @@
-"""The words every engine refuses an append with, so that all of them raise identical errors.
+"""The errors with which engines refuse an append. Shared, so that all engines raise identical ones.
 
-Knows: clauses, events, positions. Does not know: how an engine found out.
+Knows: clauses, events, positions. Does not know: how an engine finds a conflict.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from eventfold.errors import AppendConflict, EventIdReused, PositionBeyondHead
 
 
 def conflict(clause: ConditionClause, found: int, number: int) -> AppendConflict:
-    """Someone else wrote first, at position `found`; `number`: which of the request's clauses it is, from 0."""
+    """The error of a clause that an event at position `found` matches. `number`: the clause's index, from 0."""
     asked = _asked(clause)
     return AppendConflict(
         f"An event matching {asked} was written at position {found}, after position {clause.after}.",
@@ -28,13 +28,13 @@ def conflict(clause: ConditionClause, found: int, number: int) -> AppendConflict
 
 def _asked(clause: ConditionClause) -> str:
     asked = repr(clause.query)
-    return asked if len(asked) <= 300 else f"{asked[:300]}… and more)"  # thousands of things are not for reading
+    return asked if len(asked) <= 300 else f"{asked[:300]}… and more)"  # a query may have thousands of items
 
 
 def base_event_missing(clause: ConditionClause, number: int) -> AppendConflict:
-    """The event that a condition begins behind was never written. `number`: see conflict."""
+    """The error of a clause whose event `behind` is not in the log. `number`: see conflict."""
     return AppendConflict(
-        "What this append was built on was refused itself.",
+        "This append was based on an event that was refused itself.",
         "Read again and decide again.",
         clause=number,
         after=clause.after,
@@ -44,10 +44,10 @@ def base_event_missing(clause: ConditionClause, number: int) -> AppendConflict:
 
 
 def epoch_ended(clause: ConditionClause, read_in: int, now: int) -> AppendConflict:
-    """The condition was read in an epoch of the store that has ended: history may have been lost since."""
+    """The error of a condition that was read in an epoch that has ended: the store may have lost events since."""
     return AppendConflict(
-        f"What this append was built on was read in epoch {read_in} of the store, and it is in epoch {now}: it failed "
-        "over or was restored, and may have lost events.",
+        f"The condition of this append was read in epoch {read_in} of the store, which is now in epoch {now}: it "
+        "failed over or was restored, and may have lost events.",
         "Read again and decide again.",
         clause=0,
         after=clause.after,
@@ -59,22 +59,25 @@ def epoch_ended(clause: ConditionClause, read_in: int, now: int) -> AppendConfli
 
 
 def beyond_head(position: int, head: int) -> PositionBeyondHead:
-    """A position that the log has not reached."""
+    """The error of a position that the log has not reached."""
     return PositionBeyondHead(
         f"Position {position} is in the future: the log ends at {head}.",
-        "Use a position that this store has given; this one is of another store, or of history that was lost.",
+        "Use a position that this store returned; this one is of another store, or of history that was lost.",
         position=position,
         head=head,
     )
 
 
 def in_the_future(clause: ConditionClause, head: int) -> PositionBeyondHead:
-    """A condition that looked further than the log reaches."""
+    """The error of a clause whose `after` is beyond the head."""
     return beyond_head(clause.after, head)
 
 
 def id_reused(events: Sequence[NewEvent], at: Sequence[int | None]) -> EventIdReused:
-    """A known id (`at`: where each of the events' ids stands in the log) came back differently."""
+    """The error of events whose ids are in the log with other content, or twice in `events`.
+
+    `at`: the position of each event's id in the log, None where it is not there.
+    """
     known = next((i for i, position in enumerate(at) if position is not None), None)
     if known is None:
         return EventIdReused(
@@ -92,17 +95,17 @@ def id_reused(events: Sequence[NewEvent], at: Sequence[int | None]) -> EventIdRe
 
 
 def import_gap(head: int, first: int) -> AppendConflict:
-    """Events to be taken over that do not begin right behind the head."""
+    """The error of an import whose first event does not come directly after the head."""
     return AppendConflict(
-        f"Events from position {first} on were to be taken over, and this log ends at {head}.",
-        "Copy into an empty store, or go on where the copy stopped; nobody else may write to it meanwhile.",
+        f"Events from position {first} on were to be imported, and this log ends at {head}.",
+        "Copy into an empty store, or continue where the copy stopped; no other process may write to it meanwhile.",
         after=first - 1,
         found=head,
     )
 
 
 def is_repeat(events: Sequence[NewEvent], stored: Sequence[StoredEvent | None]) -> bool:
-    """Whether these stored events (found by the new ones' ids) are this very append, whole and in order."""
+    """Whether the stored events, found by the ids of the new ones, are the same append: complete and in order."""
     first = stored[0]
     return (
         first is not None

@@ -1,7 +1,7 @@
-"""Optional services of an engine: what it offers beyond the log. An engine has a service by naming it in `services`.
+"""The optional services of an engine: what it offers beyond the log. An engine lists those it has in `services`.
 
-Knows: what each service answers, and the words in which a missing one is refused. Does not know: any engine.
-Coroutines follow the rules of the engine's own (see engine.py).
+Coroutines follow the same rules as those of the engine (see engine.py).
+Knows: what each service does, and the error that is raised for a missing one. Does not know: any engine.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 class Lookups(Protocol):
-    """Finds events by what is not a query."""
+    """Finds events by id."""
 
     async def position_of(self, id: bytes) -> int | None:
-        """The position of the event with this id (16 bytes), or None. Answered from an index."""
+        """Return the position of the event with this id (16 bytes); None if there is none. Read from an index."""
         ...
 
 
@@ -34,51 +34,58 @@ class Snapshots(Protocol):
     """Snapshots of folded states, stored beside the log and never a source of truth."""
 
     async def get(self, key: str) -> Snapshot | None:
-        """The snapshot stored under a key."""
+        """Return the snapshot stored under a key; None if there is none."""
         ...
 
     async def put(self, key: str, snapshot: Snapshot) -> None:
-        """Store a snapshot in place of an older one. Need not be durable when it returns; may be refused."""
+        """Store a snapshot, in place of an older one. It need not be durable when this returns.
+
+        Raises a StoreUnavailable error if it cannot be stored; the caller continues without it.
+        """
         ...
 
     async def delete_prefix(self, prefix: str = "") -> int:
-        """Delete every snapshot whose key starts with `prefix`. Returns their number."""
+        """Delete every snapshot whose key starts with `prefix`. Returns how many were deleted."""
         ...
 
 
 class Locks(Protocol):
-    """Advisory locks by name. They exclude callers that ask for them, and no others."""
+    """Advisory locks by name. They exclude only callers that also acquire them; appends do not check them."""
 
     async def try_acquire(self, name: str, owner: str) -> str | None:
-        """Acquire the lock if it is free and return None; otherwise return the name its owner gave.
+        """Acquire the lock if it is free, and return None. Otherwise return the `owner` text of its holder.
 
-        The locks of a process that dies are released.
+        Never waits. When a process dies, its locks are released.
         """
         ...
 
     async def release(self, name: str) -> None:
-        """Release a lock that this engine acquired. Has no effect on any other."""
+        """Release a lock that this engine object acquired. Has no effect on other locks."""
         ...
 
 
 class Replication(Protocol):
-    """Copies another log into this one, exactly."""
+    """Copies another log into this one without any change."""
 
     async def keys(self, after: str = "", limit: int = 1000) -> list[tuple[str, int]]:
-        """Request keys greater than `after`, in order, each with the first position of its append."""
+        """Return up to `limit` request keys greater than `after`, in order, each with the first position of its append.
+
+        [] at the end.
+        """
         ...
 
     async def import_events(self, events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]] = ()) -> None:
-        """Write whole appends of another log exactly as they are there: ids, positions, times, boundaries.
+        """Write whole appends of another log with their ids, positions, times and append boundaries.
 
-        Only directly after the head: otherwise an `AppendConflict`, and nothing is written. Durable when it returns.
+        `keys`: request keys, each with the first position of its append. Raises `AppendConflict`, and writes nothing,
+        if the first event does not come directly after the head. (P4) Durable when it returns.
         """
         ...
 
     async def take_identity(self, store_id: str, epoch: int) -> None:
-        """Give an empty store another store's identity, so that its cursors and receipts hold here.
+        """Replace the id and epoch of an empty store by another store's, so that its cursors are valid here.
 
-        Raises `AppendConflict` if the store has events already.
+        Raises `AppendConflict` if the store has events.
         """
         ...
 
@@ -87,52 +94,54 @@ class InlineProjections(Protocol):
     """Read models that are folded within the transaction of an append."""
 
     def set_projector(self, projector: InlineProjector) -> None:
-        """Fold read models within appends from now on. (P8) Rows and events are committed together, or neither.
+        """Fold read models with this projector in every later append.
 
-        A request whose events cannot be folded is refused alone: an `InlineFailed` outcome. An event of a read model
-        that any process registered, and whose code the projector lacks, is refused: `InlineMissing`.
+        (P8) Events and the rows folded from them are committed together, or neither is. If the events of a request
+             cannot be folded, only that request is refused, with an `InlineFailed` outcome. If any process registered a
+             read model whose code the projector does not have, requests with events of its types are refused with an
+             `InlineMissing` outcome.
         """
         ...
 
     async def registrations(self) -> list[InlineRegistration]:
-        """The read models that every append to this store folds, in whichever process."""
+        """Return the read models that every append to this store folds, in every process."""
         ...
 
     async def exclusive(self, work: Callable[[ExclusiveTransaction], Awaitable[None]]) -> None:
-        """Run `work` in a transaction during which nothing is appended."""
+        """Run `work` in a transaction during which no process appends. Rolled back if `work` raises."""
         ...
 
 
 class Transactions(Protocol):
-    """Appends within a transaction of the user's, on the user's connection."""
+    """Appends that join a transaction of the user, on the user's connection."""
 
     async def stage(self, connection: Any, requests: Sequence[AppendRequest]) -> list[Staged]:
-        """Stage requests: they commit or roll back with the transaction.
+        """Stage requests: they are committed or rolled back with the user's transaction.
 
-        Positions are assigned and conditions judged at its COMMIT, which fails if one does not hold.
+        Positions are assigned and conditions judged at its COMMIT, which fails if a condition does not hold.
         """
         ...
 
     async def staged(
         self, connection: Any, types: Sequence[str] | None = None, key: str | None = None
     ) -> list[tuple[StoredEvent, str | None]]:
-        """What is staged in the connection's transaction: events in order, each with its request key.
+        """Return the events that are staged in the connection's transaction, in order, each with its request key.
 
-        Of appends that have an event of one of these types (None: any type), and of the one under this key; their other
-        events are included. What was rolled back to a savepoint is not included. Before the COMMIT positions are 0.
+        Includes every event of the appends that have an event of one of `types` (None: of any type), and of the append
+        with the request key `key`. Excludes what was rolled back to a savepoint. All positions are 0 before the COMMIT.
         """
         ...
 
     async def confirm(self, staged: Staged) -> Receipt | None:
-        """The receipt of a staged append after the COMMIT; None if it was not committed.
+        """Return the receipt of a staged append after the COMMIT; None if it was not committed.
 
-        Raises AppendUnconfirmed if that cannot be looked up now.
+        Raises AppendUnconfirmed if the store cannot be read.
         """
         ...
 
 
 class UpgradeResult(msgspec.Struct, frozen=True):
-    """What an upgrade of a store's layout did: the layout it had, the one it has, where its copy from before lies."""
+    """The result of an upgrade: the store's layout number before (`had`) and after it (`now`), the path of its copy."""
 
     had: int
     now: int
@@ -140,7 +149,7 @@ class UpgradeResult(msgspec.Struct, frozen=True):
 
 
 class RestoreResult(msgspec.Struct, frozen=True):
-    """Which store was restored by other tools: its id, the epoch that ended with it and the one that begins."""
+    """The result of `Maintenance.restored`: the store's id, the epoch that has ended and the new one."""
 
     store: str
     ended: int
@@ -148,38 +157,42 @@ class RestoreResult(msgspec.Struct, frozen=True):
 
 
 class Maintenance(Protocol):
-    """What an operator does with the storage of a log. `upgrade` and `restored` are called before `open`."""
+    """Operators' tasks on the storage of a log. `upgrade` and `restored` are called before `open`."""
 
     def check(self, progress: Progress = ...) -> Iterable[Problem] | AsyncIterable[Problem]:
         """Compare all redundant data in the store and yield each difference.
 
-        `progress` is called with the number of events compared so far and in all.
+        `progress` is called with the number of events compared so far, and of all events.
         """
         ...
 
     async def upgrade(self, copy: str | None = None, *, copies: bool = True) -> UpgradeResult:
-        """Upgrade a store of an older layout. `copy`: where a copy is written first; None: where the engine says."""
+        """Upgrade a store of an older layout.
+
+        `copy`: the path to which a copy is written before; None: a path that the engine chooses. `copies` False: write
+        no copy.
+        """
         ...
 
     async def restored(self) -> RestoreResult:
-        """Begin a new epoch after other tools restored the store."""
+        """Begin a new epoch after the store was restored by other tools."""
         ...
 
 
 class BlockingEngines(Protocol):
-    """Engines for threads, on the store of an engine that suspends: read models run in threads."""
+    """Blocking engines on the store of an engine that suspends: for read models, which run in threads."""
 
     async def share(self) -> None:
-        """Reserve part of this engine's connections for the other one. Called once, before `blocking_engine`."""
+        """Reserve part of this engine's connections for the blocking one. Called once, before `blocking_engine`."""
         ...
 
     def blocking_engine(self) -> Engine:
-        """Another engine on the same store, not yet open, whose calls block."""
+        """Return another engine on the same store, not yet open, whose calls block."""
         ...
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):
-    """The optional services of an engine. None: it does not have this one."""
+    """The optional services of an engine. None: the engine does not have the service."""
 
     lookups: Lookups | None = None
     snapshots: Snapshots | None = None
@@ -188,31 +201,31 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     inline: InlineProjections | None = None
     transactions: Transactions | None = None
     maintenance: Maintenance | None = None
-    backup: Callable[[str], None] | None = None  # writes a consistent copy, with a new epoch, to a path
+    backup: Callable[[str], None] | None = None  # writes a consistent copy to a path; the copy has a new epoch
     blocking: BlockingEngines | None = None
-    lend: Callable[[Any], Coroutine[Any, Any, Any]] | None = None  # lends connections to read models at an address
+    lend: Callable[[Any], Coroutine[Any, Any, Any]] | None = None  # lends connections to the target at an address
 
 
-# What a call that needs the service is refused with, the remedy, and the `capability` of the error.
+# For each service the two sentences of the NotSupported error if it is missing, and the error's `capability`.
 MISSING: dict[str, tuple[str, str, str]] = {
     "lookups": (
-        "The {} engine finds no event by its id.",
+        "The {} engine cannot find an event by its id.",
         "Read it by its position, or by a query over its tags.",
         "look-ups",
     ),
-    "snapshots": ("The {} engine keeps no snapshots.", "There is nothing to drop.", "snapshots"),
+    "snapshots": ("The {} engine stores no snapshots.", "There is nothing to drop.", "snapshots"),
     "locks": (
         "The {} engine has no locks.",
-        "Decide without a lock: a decision that loses a race is made again.",
+        "Decide without a lock: a decision that meets a conflict is made again.",
         "locks",
     ),
     "replication": (
-        "The {} engine does not import the events of another log, nor list its request keys.",
+        "The {} engine cannot import the events of another log or list its request keys.",
         "Copy between stores of other engines.",
         "copying",
     ),
     "inline": (
-        "The {} engine folds no read models within its appends.",
+        "The {} engine cannot fold read models within its appends.",
         "Keep the log in a SQLite file or in PostgreSQL for that, or leave inline= away and use store.project(…).",
         "inline",
     ),
@@ -222,14 +235,14 @@ MISSING: dict[str, tuple[str, str, str]] = {
         "joined appends",
     ),
     "maintenance": (
-        "The {} engine has no older layout and no backup to restore.",
-        "Name a file or a PostgreSQL store.",
+        "The {} engine has no older layout to upgrade and no backup to restore.",
+        "Give the address of a SQLite file or a PostgreSQL store.",
         "maintenance",
     ),
-    "backup": ("The {} engine makes no backups itself.", "Use its own tools.", "backup"),
+    "backup": ("The {} engine makes no backups.", "Use the tools of its database.", "backup"),
     "blocking": (
-        "Read models are run by threads, and the {} engine given here only works on a loop.",
-        "Open the store by its address; or give the engine the service `blocking`, for engines whose calls block.",
+        "Read models run in threads, and this {} engine works only on an event loop.",
+        "Open the store by its address, or add the service `blocking` to the engine.",
         "blocking",
     ),
 }
@@ -254,7 +267,7 @@ def require(engine: Engine, service: Literal["backup"]) -> Callable[[str], None]
 @overload
 def require(engine: Engine, service: Literal["blocking"]) -> BlockingEngines: ...
 def require(engine: Engine, service: str) -> Any:
-    """A service of an engine. Raises NotSupported, with a remedy, if the engine does not have it."""
+    """Return a service of an engine. Raises NotSupported, with a remedy, if the engine does not have it."""
     found = getattr(engine.services, service)
     if found is None:
         what, remedy, capability = MISSING[service]

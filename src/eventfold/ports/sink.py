@@ -1,9 +1,10 @@
-"""THE SINK PORT: a place for rows that is no SQL database. What a sink does, said once.
+"""The port of a sink: a system that receives the rows of a projection and is not a SQL database.
 
-Rows and their checkpoint are kept in the store's own database, in one transaction; with them, what has to be sent. So a
-sink is only ever told what rows *are*, never how they change: whatever arrives twice, late, or after a crash, does no
-harm, as long as a batch whose number is not above the last one is left alone.
-Knows: rows as JSON values. Does not know: events, checkpoints, when anything is sent.
+The store's own database keeps the rows, their checkpoint and the batches that are not yet sent, and changes all of them
+in one transaction (a transactional outbox). A sink receives whole rows, never increments. So a batch that arrives
+twice, late or after a crash changes nothing, as long as the sink ignores batches whose number is not greater than the
+last one. `eventfold.testing.conformance.sink` tests a sink.
+Knows: rows as JSON values. Does not know: events, checkpoints, when batches are sent.
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ import msgspec
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows that changed, whole, and keys of rows that are no more; as JSON values, by the names of the fields.
+    """Changed rows, whole (`puts`), and keys of deleted rows (`deletes`), as JSON values by field name.
 
-    `number` grows from batch to batch of a projection, generation and partition (it is a time, in µs); the one before
-    had the number `after` (0: there was none). `position`: the log is in the rows up to there. `time`: of the commit.
-    `key` names the fields of the key. `chunk` 1, 2, …: a piece of everything there is, sent because the sink had lost
-    it, with `more` to come.
+    `number`    grows with each batch of a projection, generation and partition; it is a time in µs since 1970 UTC.
+    `after`     the number of the batch before; 0: there was none.
+    `position`  the rows include all events of the log up to this position, inclusive.
+    `time`      when the rows were committed.
+    `key`       the names of the fields that are the rows' key.
+    `chunk`     0: an ordinary batch. 1, 2, …: a part of all rows of the partition, sent because the sink does not have
+                them or has lost some; `deletes` is empty.
+    `more`      whether further chunks follow.
     """
 
     store: str
@@ -39,14 +44,17 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def id(self) -> str:
-        """The same for the same batch, however often it is sent: an idempotency key."""
+        """An idempotency key: equal whenever the same batch is sent again."""
         place = f"{self.store}/{self.projection}/{self.generation}/{self.partition}/{self.number}"
         return f"{place}/{self.chunk}" if self.chunk else place
 
 
 class SinkState(msgspec.Struct, frozen=True):
-    """What a sink has of a partition: the `number` of its last batch (0: nothing), of which `store`, and which
-    generation readers see (`live`, 0: none). A number of -1: it has lost part of it.
+    """What a sink has of one partition.
+
+    `store`   the id of the store that sent it; "": unknown or nothing.
+    `number`  of the last batch; 0: it has nothing; -1: it has lost part of the rows.
+    `live`    the generation that readers see; 0: none.
     """
 
     store: str = ""
@@ -56,33 +64,42 @@ class SinkState(msgspec.Struct, frozen=True):
 
 @runtime_checkable
 class Sink(Protocol):
-    """Whatever takes rows. It is called from several threads, and whatever it raises is tried again, for ever.
+    """A receiver of rows. It is called from several threads. A call that raises is repeated until it succeeds.
 
-    `address` says in an error where it is.
+    `address` names the sink in errors.
     """
 
     address: str
 
     def held(self, projection: str, generation: int, partition: int) -> SinkState | None:
-        """What is there; None where that cannot be asked. Asked at every start, and every second or so without work."""
+        """Return what the sink has of a partition; None if the sink cannot be asked.
+
+        Called when a worker claims the partition, and about once a second while it has no work.
+        """
         ...
 
     def write(self, batch: Batch) -> bool:
-        """Take a batch, all or nothing. One whose `number` is not above the last is left alone (a chunk: is below).
+        """Apply a batch, all or nothing, and return True. Deleting a key that does not exist is no error.
 
-        False: what came before it (`after`, or the chunk before) is not there, or nobody said what readers see; then it
-        is said, and everything is sent, from chunk 1.
+        A batch whose `number` is not greater than the last one is ignored, and a chunk whose `number` is less than the
+        last one; both return True. Chunk 1 is accepted whatever the sink has.
+        Returns False, and changes nothing, if the predecessor is missing (the batch `after`, or the chunk before), or
+        if `show` was never called for the projection. Then the store calls `show` and sends all rows from chunk 1.
         """
         ...
 
     def show(self, projection: str, generation: int, store: str) -> None:
-        """Readers see this generation from now on. Said again at will."""
+        """Let readers see this generation from now on. May be called repeatedly with the same generation."""
         ...
 
     def drop(self, projection: str, generation: int | None, store: str) -> None:
-        """Remove a generation, the live one too; None: all of them, and whatever is known of the projection."""
+        """Remove a generation, even if it is the live one.
+
+        None: remove all generations and everything else that the sink stores about the projection. Dropping twice has
+        no effect.
+        """
         ...
 
     def close(self) -> None:
-        """Release everything. Closing twice is harmless."""
+        """Release all connections. Closing twice has no effect."""
         ...

@@ -1,7 +1,8 @@
-"""The target port: where rows and checkpoints are kept, and what every target promises.
+"""The port of a target: a database that stores the rows and checkpoints of projections.
 
-A target keeps a projection's progress beside its rows and changes both in one transaction. Its methods block and never
-suspend: projections run in threads of their own, in either mode. `eventfold.testing.conformance.target` tests a target.
+A target stores a projection's progress next to its rows and changes both in one transaction. Its methods block and
+never suspend: projections run in threads of their own, in sync and async programs alike.
+`eventfold.testing.conformance.target` tests a target.
 Knows: rows as tuples, checkpoints, leases. Does not know: user classes, the log, SQL.
 """
 
@@ -17,18 +18,18 @@ from eventfold.core.table import RowCodec, Table
 from eventfold.core.tally import EMPTY_TALLY, Tally
 
 EntryState = Literal["parked", "due", "skipped"]
-INLINE = "every append"  # the holder of a lease that never ends: every append folds the projection
-FOREVER = 1 << 62
-ELSEWHERE = "elsewhere"  # the kind of a name whose rows and progress are kept in another database
-FORWARDED = "sink"  # the kind under which a store's own database records a projection whose rows are sent to a sink
+INLINE = "every append"  # the holder of a lease that never expires: every append folds the projection
+FOREVER = 1 << 62  # µs since 1970 UTC: when such a lease expires
+ELSEWHERE = "elsewhere"  # the record's kind of a name whose rows and progress are stored in another database
+FORWARDED = "sink"  # the record's kind, in a store's own database, of a projection whose rows are sent to a sink
 
 
 class CheckpointChanged(Exception):
-    """An operator changed the checkpoint since it was read (retry, skip, pause): reload it and continue."""
+    """The checkpoint was changed by an operator's command since it was read (retry, skip, pause): read it again."""
 
 
 class RowRefused(Exception):
-    """The database refused a row (a wrong type, a violated constraint): the handler is at fault."""
+    """The database rejected a row (a wrong type, a violated constraint): an error of the handler, not of the target."""
 
 
 class PartitionKey(msgspec.Struct, frozen=True):
@@ -40,13 +41,20 @@ class PartitionKey(msgspec.Struct, frozen=True):
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """The progress of one partition, and the ledger that proves it.
+    """The progress of one partition, with the ledger that proves it. Times are µs since 1970 UTC.
 
-    `position` is the last one scanned, with the id of the event there; `seen` is the tally of all matching events up to
-    it, `handled` of those that were handled; the others are parked or skipped (see ParkedEvent). `query` is the
-    projection's query when it began, as JSON. `token` is the fencing token of the lease, `holder` has it until
-    `expires`; `revision` grows with every change. `stopped` is why it does not continue, as JSON, or "". `until`: never
-    go beyond this position. Times are µs since 1970 UTC: `at` of the last advance, `beat` of the last sign of life.
+    `store`, `epoch`      the log that was read, and the epoch in which it was read.
+    `position`            the last position scanned, inclusive, with `event_id`: the id of the event there, in hex.
+    `seen`, `handled`     tallies of all matching events up to `position`, and of those that were handled. The others
+                          are parked or skipped (see ParkedEvent).
+    `query`               the projection's query at its registration, as JSON; `fingerprint`: of its code.
+    `until`               the position that the worker does not go beyond, inclusive; None: no limit.
+    `revision`            grows with every change of the checkpoint.
+    `token`               the fencing token of the lease: greater with every claim.
+    `holder`, `expires`   who has the lease, and until when; holder "": it is free.
+    `stopped`             why the partition does not continue, as JSON; "": it does.
+    `stats`               figures of the worker, as JSON.
+    `at`, `beat`          when the checkpoint last advanced, and when its worker last showed that it is alive.
     """
 
     place: PartitionKey
@@ -71,9 +79,10 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ParkedEvent(msgspec.Struct, frozen=True):
-    """An event that was not handled: parked with its error, due for another attempt, or skipped `because` of something.
+    """An event that was not handled: parked with its error, due for another attempt, or skipped for a reason.
 
-    `key` is the projection's key of the event, as text. Events of one key wait in order.
+    `key` is the projection's key of the event, as text; later events of the same key wait for this one. `attempts`:
+    how often handling it failed. `because`: why an operator skipped it.
     """
 
     position: int
@@ -87,7 +96,11 @@ class ParkedEvent(msgspec.Struct, frozen=True):
 
 
 class ProjectionRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What a target records about a projection. Generations are counted from 1; readers see the `live` one."""
+    """What a target records about a projection. Generations are counted from 1.
+
+    `code` is the address of its class. Readers see the `live` generation; `previous` can be rolled back to; `building`
+    is being rebuilt. `paused` is the reason of a pause, "" if it is not paused. `tables` are the tables it declares.
+    """
 
     name: str
     kind: str
@@ -105,10 +118,11 @@ class ProjectionRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CheckpointUpdate(msgspec.Struct, kw_only=True):
-    """An advance of a checkpoint, written in one transaction with the rows that it accounts for.
+    """An advance of a checkpoint, written in one transaction with the rows that belong to it.
 
-    `parked` events are added or changed; `settled` are the positions of parked events to remove. `mark`: record `seen`
-    at this position, so that `verify` can narrow down where a ledger went wrong. `at` the time; None: the target's now.
+    `parked`: events to add or change. `settled`: positions of parked events to remove. `mark`: also record `seen` at
+    this position, so that `verify` can narrow down where a ledger went wrong. `at`: when it advanced, in µs since 1970
+    UTC; None: now, by the target's clock. The other fields replace those of the checkpoint.
     """
 
     position: int
@@ -124,7 +138,7 @@ class CheckpointUpdate(msgspec.Struct, kw_only=True):
     at: int | None = None
 
     def applied_to(self, checkpoint: Checkpoint, now: int) -> Checkpoint:
-        """The checkpoint after this update, with the next revision. `now`: the target's clock."""
+        """Return the checkpoint after this update, with the next revision. `now`: µs since 1970 UTC."""
         return msgspec.structs.replace(
             checkpoint,
             position=self.position,
@@ -141,9 +155,9 @@ class CheckpointUpdate(msgspec.Struct, kw_only=True):
 
 
 class PendingCommand(msgspec.Struct, frozen=True):
-    """The event of an operator's command that was carried out here and is not yet in the log of `store`.
+    """The event of an operator's command that was carried out in the target and is not yet in the log of `store`.
 
-    `id` is the event's id in hex; `data` and `metadata` are its bytes, as text.
+    `id`: the event's id in hex. `name`: the projection's. `data` and `metadata`: the event's bytes, as text.
     """
 
     id: str
@@ -154,15 +168,15 @@ class PendingCommand(msgspec.Struct, frozen=True):
 
 
 class Transaction(Protocol):
-    """A target's open transaction, as a handler sees it: rows changed here are committed with the checkpoint.
+    """A target's open transaction, as a handler sees it: changes of rows are committed with the checkpoint.
 
-    `connection` is the driver's own. In SQL write `{table}` for a table that the projection declares.
+    `connection` is the database driver's. In SQL, write `{table}` for a table that the projection declares.
     """
 
     connection: Any
 
     def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
-        """Run one statement in the database's own SQL and parameter style; returns its rows."""
+        """Run one statement, in the SQL and parameter style of the database. Returns its rows."""
         ...
 
     def executemany(self, sql: str, parameters: Iterable[Sequence[Any] | Mapping[str, Any]]) -> None:
@@ -171,10 +185,10 @@ class Transaction(Protocol):
 
 
 class TargetTransaction(Transaction, Protocol):
-    """The same transaction, as a worker uses it."""
+    """A target's open transaction, as a worker uses it."""
 
     def upsert(self, table: Table, rows: Sequence[Sequence[Any]]) -> None:
-        """Write rows, whole, by their keys. Raises RowRefused."""
+        """Insert rows, or replace the rows with their keys. Raises RowRefused."""
         ...
 
     def delete(self, table: Table, keys: Sequence[Sequence[Any]]) -> None:
@@ -182,72 +196,80 @@ class TargetTransaction(Transaction, Protocol):
         ...
 
     def advance(self, checkpoint: Checkpoint, step: CheckpointUpdate) -> Checkpoint:
-        """Advance the checkpoint. Raises LeaseLost if its token is stale, CheckpointChanged if its revision is."""
+        """Advance the checkpoint. Returns it with its new revision.
+
+        Raises LeaseLost if the token of `checkpoint` is not the current one, CheckpointChanged if its revision is not.
+        """
         ...
 
     def should_yield(self) -> bool:
-        """Whether other writers have waited long enough for this transaction to end."""
+        """Whether the transaction should end soon, because other writers of the database have waited long."""
         ...
 
 
 class InlineTargetTransaction(TargetTransaction, Protocol):
-    """A transaction of the log's engine in which rows of the same database are changed too."""
+    """A transaction of the log's engine that also changes rows in the same database."""
 
     def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
         """See Target.load."""
         ...
 
     def look(self) -> Checkpoint | None:
-        """The checkpoint of the place, as it is now."""
+        """Return the current checkpoint of the partition; None if there is none."""
         ...
 
     def acquire_inline(self) -> Checkpoint | None:
-        """Take the lease for the appends themselves, whoever has it: it does not end."""
+        """Acquire the lease for the holder INLINE, even if another holder has it. It does not expire.
+
+        Returns the checkpoint; None if there is none.
+        """
         ...
 
     def release_inline(self) -> None:
-        """Give that lease back."""
+        """Release the lease of the holder INLINE."""
         ...
 
 
 class ControlTransaction(Protocol):
     """The transaction in which an operator's command reads and changes the record and checkpoints of a projection.
 
-    What it reads is locked: no other command and no runner changes it until the end. A command decides only by what it
-    reads here, and compares what it read before. Runners of the projection notice every change.
+    What it reads is locked: no other command and no runner can change it before the transaction ends. So a command
+    decides only by what it reads here, and compares it with what it had read before. Runners of the projection notice
+    every change by the checkpoint's revision.
     """
 
     def now(self) -> int:
-        """The target's clock, in µs since 1970 UTC."""
+        """Return the time by the target's clock, in µs since 1970 UTC."""
         ...
 
     def record(self) -> ProjectionRecord | None:
-        """The record of the projection."""
+        """Return the record of the projection; None if there is none."""
         ...
 
     def checkpoints(self, generation: int | None = None) -> list[Checkpoint]:
-        """Its checkpoints, or those of one generation, by generation and partition."""
+        """Return its checkpoints, or those of one generation, ordered by generation and partition."""
         ...
 
     def parked(self, key: PartitionKey) -> list[ParkedEvent]:
-        """The events that were not handled, by position. Read the checkpoint first: that locks them."""
+        """Return the events that were not handled, by position. Read the checkpoint first: that locks them."""
         ...
 
     def create(
         self, projection: ProjectionRecord, tables: Mapping[str, Table | str], checkpoints: Sequence[Checkpoint]
     ) -> None:
-        """Create a generation with its tables and checkpoints; the first one is live at once.
+        """Create a generation with its tables and checkpoints. The first generation of a projection is live at once.
 
-        Raises TargetUnavailable where a foreign table has the name, CheckpointChanged where the generation exists.
+        `tables`: by name, each as a Table or as the text of its CREATE TABLE statement. Raises TargetUnavailable if a
+        table of other software has the name, CheckpointChanged if the generation exists.
         """
         ...
 
     def save_record(self, projection: ProjectionRecord) -> None:
-        """Write the record; from the commit on, readers see the tables of its `live` generation."""
+        """Write the record. From the commit on, readers see the tables of its `live` generation."""
         ...
 
     def update_checkpoint(self, key: PartitionKey, **fields: Any) -> None:
-        """Change fields of a checkpoint (`stopped`, `fingerprint`, …), under the next `revision`."""
+        """Change fields of a checkpoint (`stopped`, `fingerprint`, …) and increment its `revision`."""
         ...
 
     def save_parked(self, key: PartitionKey, entries: Sequence[ParkedEvent]) -> None:
@@ -255,22 +277,22 @@ class ControlTransaction(Protocol):
         ...
 
     def drop(self, generation: int, tables: Sequence[str]) -> None:
-        """Remove a generation that is not live: tables, checkpoints, parked events, marks."""
+        """Remove a generation that is not live: its tables, checkpoints, parked events and ledger marks."""
         ...
 
     def written_tables(self) -> list[str]:
-        """The tables that the record names, as far as they can be read: for damaged records."""
+        """Return the tables that the record names, as far as they can be read: for damaged records."""
         ...
 
     def forget(self, tables: Sequence[str]) -> None:
-        """Remove the projection: every generation of these tables, and its record. Its leases are lost.
+        """Remove the projection: its record, its checkpoints and leases, and these tables of every generation.
 
-        Works without reading what is stored, which may be damaged.
+        Does not read the stored data, which may be damaged.
         """
         ...
 
     def save_command(self, command: PendingCommand) -> None:
-        """Note that this command is to be appended to the log."""
+        """Store a command that must be appended to the log."""
         ...
 
 
@@ -278,11 +300,11 @@ class InlineTarget(Protocol):
     """A target in the log's own database."""
 
     def controlled(self, connection: Any, name: str) -> ControlTransaction:
-        """See Target.control, within a transaction that the engine has begun, and will end."""
+        """Return the transaction of `Target.control`, within one that the engine has begun and will end."""
         ...
 
     def joined(self, connection: Any, key: PartitionKey) -> InlineTargetTransaction:
-        """The place's rows and checkpoint within a transaction that the engine has begun, and will end."""
+        """Return a transaction for the partition, within one that the engine has begun and will end."""
         ...
 
 
@@ -290,37 +312,41 @@ class RecordStore(Protocol):
     """The records of projections, and operators' commands on them."""
 
     def record(self, name: str) -> ProjectionRecord | None:
-        """The record of a projection."""
+        """Return the record of a projection; None if there is none."""
         ...
 
     def records(self) -> list[ProjectionRecord]:
-        """Every record, by name, but for names that begin with `$`: those are no projections."""
+        """Return every record, by name, except those whose name begins with `$`, which are not projections."""
         ...
 
     def control(self, name: str) -> AbstractContextManager[ControlTransaction]:
-        """The transaction of an operator's command on this projection: committed at the end of the block.
+        """Begin the transaction of an operator's command on this projection. It is committed at the end of the block.
 
-        Rolled back by whatever is raised in it. Raises CheckpointChanged where the database asks to begin again.
+        It is rolled back if the block raises. Raises CheckpointChanged if the database asks to repeat the transaction.
         """
         ...
 
     def bind(self, name: str, rows: RowCodec) -> None:
-        """Receive the shape of a projection's rows, before they are used: a target that forwards rows needs it."""
+        """Receive the codec of a projection's rows, before any row is used. A target that forwards rows needs it."""
         ...
 
     def withdraw(self, name: str, generation: int | None, store: str) -> None:
-        """Remove forwarded rows of a generation (None: of all) that is about to be dropped.
+        """Remove the rows of a generation (None: of all generations) from the sink, before the generation is dropped.
 
-        Does nothing where rows are kept here only. If the generation is not dropped after all, its rows are sent again.
+        Does nothing if the target does not forward rows. If the generation is not dropped after all, its rows are sent
+        again.
         """
         ...
 
     def pending_commands(self, store: str) -> list[PendingCommand]:
-        """Commands that were carried out here and are not yet in the log of this store, by id (which grows)."""
+        """Return the commands that were carried out here and are not yet in the log of this store, by id.
+
+        Ids grow, so this is the order in which the commands were carried out.
+        """
         ...
 
     def remove_command(self, command: PendingCommand) -> None:
-        """Remove a command that is in the log now."""
+        """Remove a command whose event is now in the log."""
         ...
 
 
@@ -328,95 +354,103 @@ class LeaseStore(Protocol):
     """Checkpoints, with their parked events and ledger marks, and the leases on them."""
 
     def checkpoint(self, key: PartitionKey) -> Checkpoint | None:
-        """The checkpoint of one partition; None where there is none."""
+        """Return the checkpoint of one partition; None if there is none."""
         ...
 
     def checkpoints(self, name: str, generation: int | None = None) -> list[Checkpoint]:
-        """The checkpoints of a projection, or of one generation of it."""
+        """Return the checkpoints of a projection, or of one generation of it."""
         ...
 
     def parked(self, key: PartitionKey) -> list[ParkedEvent]:
-        """The events that were not handled, by position."""
+        """Return the events that were not handled, by position."""
         ...
 
     def ledger_marks(self, key: PartitionKey) -> list[tuple[int, Tally]]:
-        """(position, seen) of every mark, by position."""
+        """Return (position, seen) of every mark, by position."""
         ...
 
     def claim(self, key: PartitionKey, holder: str, seconds: float, take_over_from: str = "") -> Checkpoint | None:
-        """Take the lease, with a greater token than all before.
+        """Acquire the lease of a partition for `seconds`, with a token greater than every earlier one.
 
-        Returns None while another holder than `take_over_from` has it. Raises UnknownProjection.
+        Returns None while another holder has it, unless that is `take_over_from`. Raises UnknownProjection if there is
+        no such checkpoint.
         """
         ...
 
     def renew_lease(self, checkpoint: Checkpoint, seconds: float, progress: bool = True) -> int:
-        """Extend the lease; returns the checkpoint's revision. Raises LeaseLost.
+        """Let the lease expire `seconds` from now. Returns the checkpoint's revision.
 
-        Without `progress` the time of the last sign of life stays what it was: the handler may hang.
+        `progress` False: leave `beat` unchanged, because the handler may hang. Raises LeaseLost if another holder has
+        claimed the partition.
         """
         ...
 
     def release(self, checkpoint: Checkpoint) -> None:
-        """Release the lease, if this token still has it."""
+        """Release the lease, if the token of `checkpoint` is still the current one."""
         ...
 
 
 class RowStore(Protocol):
-    """Rows: written in a transaction with the checkpoint, read by key, by filter, in pages."""
+    """Rows: written in one transaction with the checkpoint; read by key, by filter or in pages."""
 
     def transaction(self, key: PartitionKey) -> AbstractContextManager[TargetTransaction]:
-        """A transaction: committed at the end of the block, rolled back by whatever is raised in it."""
+        """Begin a transaction. It is committed at the end of the block, and rolled back if the block raises."""
         ...
 
     def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
-        """The rows of these keys that exist."""
+        """Return the rows with these keys, in any order. Keys without a row are left out."""
         ...
 
     def select(
         self, table: Table, where: Mapping[str, Any], order: Sequence[str], limit: int | None
     ) -> list[tuple[Any, ...]]:
-        """Rows equal in these columns (None: missing), in this order (`-` before a column: descending)."""
+        """Return up to `limit` rows whose columns have these values (None: the column is NULL).
+
+        `order`: column names; `-` before a name means descending. `limit` None: all rows.
+        """
         ...
 
     def scan(self, table: Table) -> Iterator[list[tuple[Any, ...]]]:
-        """Every row, by key, in pages."""
+        """Yield all rows in pages, ordered by key."""
         ...
 
     def outdated(self, table: Table) -> bool:
-        """Whether an earlier release made a generation's table and compared keys differently: it must be rebuilt."""
+        """Whether the table was created by an earlier release that compared keys differently, so it must be rebuilt."""
         ...
 
     def dump(self, name: str, generation: int) -> Iterator[tuple[Any, ...]]:
-        """Every row of a declared table, sorted by all its columns as the database sorts them."""
+        """Yield all rows of a declared table, ordered by all its columns as the database sorts them."""
         ...
 
 
 class Target(RecordStore, LeaseStore, RowStore, Protocol):
-    """A place for rows: one object, since one transaction changes all of it.
+    """A database for rows, checkpoints and records: one object, since one transaction changes all of them.
 
-    Every method raises TargetUnavailable where the place cannot be used.
+    Every method raises TargetUnavailable if the database cannot be used.
     """
 
     address: str
 
     @property
     def forwards(self) -> bool:
-        """Whether rows and progress are kept in the store's own database, and rows are sent from there to a sink."""
+        """Whether rows and progress are stored in the store's own database, and rows are sent from there to a sink."""
         ...
 
     def now(self) -> int:
-        """The target's clock, in µs since 1970 UTC. Leases are judged by it, not by the clock of a caller's machine."""
+        """Return the time by the target's clock, in µs since 1970 UTC.
+
+        Leases expire by this clock, not by that of a caller's machine.
+        """
         ...
 
     def delivery_lag(self, name: str, generation: int) -> str:
-        """Which committed rows have not arrived where readers look for them, as a sentence; "" where none."""
+        """Return which committed rows have not reached the sink yet, as a sentence; "" if none."""
         ...
 
     def lock_holder(self) -> str:
-        """Which process holds a lock that another waits for, as a sentence; "" where none, or where it is unknown."""
+        """Return which process holds a lock that another one waits for, as a sentence; "" if none, or if unknown."""
         ...
 
     def close(self) -> None:
-        """Release everything. Closing twice is harmless."""
+        """Release all connections. Closing twice has no effect."""
         ...

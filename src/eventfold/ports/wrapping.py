@@ -1,4 +1,4 @@
-"""An engine around an engine: `Wrapping` forwards everything, and a subclass overrides what it changes.
+"""A base class for engines that wrap another engine: it forwards every call, and a subclass overrides some of them.
 
 Knows: the port and its services. Does not know: any engine, what a subclass changes.
 """
@@ -34,10 +34,10 @@ T = TypeVar("T")
 
 
 class Wrapping:
-    """Forwards each call to the engine `inner`, and has its services.
+    """An engine that forwards each call to the engine `inner`, and has its services.
 
-    Override a method to change one call, or `call` to change every call that is a coroutine. `wrap_services` passes the
-    calls of the services through a function of the same kind.
+    Override a method to change one call, or `call` to change every call that is a coroutine. To do the same for the
+    services, override `services` with `wrap_services`.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -69,7 +69,7 @@ class Wrapping:
         return self.inner.default_target
 
     async def call(self, method: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **named: P.kwargs) -> T:
-        """Call a method of the engine within. Every forwarded coroutine passes through here."""
+        """Call a method of the inner engine. Every forwarded coroutine passes through here."""
         return await method(*args, **named)
 
     def open(self) -> CoroutineType[Any, Any, None]:
@@ -130,17 +130,17 @@ class Wrapping:
 
 
 class Caller(Protocol):
-    """Calls a method of a service, as `Wrapping.call` calls one of an engine."""
+    """A function that calls a method of a service, as `Wrapping.call` calls a method of an engine."""
 
     def __call__(
         self, method: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **named: P.kwargs
     ) -> CoroutineType[Any, Any, T]:
-        """Call it."""
+        """Call `method` with these arguments."""
         ...
 
 
 def wrap_services(services: Services, call: Caller, call_locks: Caller | None = None) -> Services:
-    """Services whose coroutines pass through `call`; those of locks through `call_locks`, if it is given."""
+    """Return services whose coroutines pass through `call`, and those of locks through `call_locks` if it is given."""
     given = services
     return Services(
         lookups=None if given.lookups is None else _Lookups(given.lookups, call),

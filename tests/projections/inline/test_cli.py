@@ -17,7 +17,7 @@ def test_the_command_line_is_refused_and_can_exchange_and_let_go(tmp_path: Path)
         store.append(InlineMoved("a", 1))
         refused = run(*append)
         assert refused.code == 1
-        assert "inline_balance is kept within every append of InlineMoved" in refused.err
+        assert "inline_balance is folded within every append of InlineMoved" in refused.err
         assert "eventfold projections remove inline_balance" in refused.err
         assert run("projections", "status", url).lines[0]["sentence"] == "Inline: current with every append."
         assert run("projections", "rebuild", url, "inline_balance", "--switch").code == 0
