@@ -112,7 +112,7 @@ def test_another_limit_is_refused_and_nothing_is_written(small: Run) -> None:
     """A store with 2,000 flights is not mixed with 3,000: the two sentences say what is there and what to do."""
     with ef.Store(small.database) as store:
         head = store.head()
-        with pytest.raises(InvalidInput, match=r"holds 2,000 flights, and 3,000 are asked for.*--db"):
+        with pytest.raises(InvalidInput, match=r"has 2,000 flights, and 3,000 are requested now.*--db"):
             run(small.database, 3_000, True)
         assert store.head() == head
 
@@ -126,7 +126,7 @@ def test_a_store_of_someone_else_is_refused(tmp_path: Path) -> None:
     path = str(tmp_path / "bank.db")
     with ef.Store(path) as store:
         store.append(Opened("a-1"))
-        with pytest.raises(InvalidInput, match="holds other events"):
+        with pytest.raises(InvalidInput, match="has other events"):
             run(path, 100, True)
         assert store.head() == 1
 
@@ -220,7 +220,7 @@ def test_the_module_runs_without_pandas_and_tells_refusals(tmp_path: Path) -> No
         [*command[:1], *command[3:], "400"], cwd=tmp_path, capture_output=True, text=True, timeout=60
     )
     assert refused.returncode == 2
-    assert "holds 300 flights" in refused.stderr
+    assert "has 300 flights" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 

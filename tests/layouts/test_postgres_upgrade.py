@@ -185,7 +185,7 @@ def test_the_command_says_what_it_did(url: str, old: str) -> None:  # noqa: F811
     assert "pg_dump" in eventfold("upgrade", address, "--backup", "copy.db").err
     done, again = eventfold("upgrade", address, "--table"), eventfold("upgrade", address, "--table")
     assert (done.code, again.code) == (0, 0)
-    assert "had layout 1, and has 2 now" in " ".join(done.out.split())
-    assert "nothing was done" in " ".join(again.out.split())
+    assert "was upgraded from layout 1 to 2" in " ".join(done.out.split())
+    assert "Nothing was changed" in " ".join(again.out.split())
     with pytest.raises(NotSupported):
         Opened(url, schema=old).upgrade("copy.db")

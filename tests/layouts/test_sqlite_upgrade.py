@@ -186,10 +186,10 @@ def test_the_command_says_what_it_did(old: str) -> None:
     """Once, and again; and an address without a layout."""
     done, again = eventfold("upgrade", old, "--table"), eventfold("upgrade", old, "--table")
     assert (done.code, again.code) == (0, 0)
-    assert "had layout 1, and has 2 now" in " ".join(done.out.split()) and "bank.db.layout-1" in "".join(
+    assert "was upgraded from layout 1 to 2" in " ".join(done.out.split()) and "bank.db.layout-1" in "".join(
         done.out.split()
     )
-    assert "nothing was done" in " ".join(again.out.split())
+    assert "Nothing was changed" in " ".join(again.out.split())
     (line,) = eventfold("upgrade", old, "--json").lines
     assert line == {"had": 2, "layout": 2, "backup": None}
     refused = eventfold("upgrade", "memory:")

@@ -298,7 +298,7 @@ def _short_leases(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_lease_outlives_a_slow_reader(store: ef.Store) -> None:
     """Whoever needs longer than the lease for an event keeps it all the same, since it gives signs of life."""
     store.extend(flights(5))
-    store._desk._lease = 3.0  # pyright: ignore[reportPrivateUsage]
+    store.projections.catalog.lease = 3.0
     with store.follow(name="billing") as follower:
         next(iter(follower))
         time.sleep(4)

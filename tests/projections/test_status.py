@@ -193,7 +193,7 @@ def test_whoever_keeps_a_runner_from_writing_a_file_is_named(tmp_path: Path, how
             worker = PartitionWorker(
                 projection_definition(CarrierMonth), worker_context(desk.log, held, 100), place, f"h:{os.getpid()}:1"
             )
-            assert run(worker.lease.claim())  # pyright: ignore[reportPrivateUsage]
+            assert run(worker.claim())
             writer.stdin.write(b"\n")
             writer.stdin.flush()
             writer.stdout.readline()

@@ -80,10 +80,8 @@ class PartitionWorker:
             if lease.checkpoint is None:
                 if self._is_paused():
                     return StepResult.PAUSED
-                if not await lease.claim():
+                if not await self.claim():
                     return StepResult.LEASE_HELD_ELSEWHERE
-                self._load_state()
-                self._commit.begin()
             if self._state is StepResult.PAUSED:
                 self.release()  # so that a command that pauses it sees when the page in work is committed
             if self._state is not StepResult.PROGRESSED:
@@ -102,6 +100,14 @@ class PartitionWorker:
             raise ahead_of_log_error(self.place.name, self.definition.kind, error) from error
 
     # The lease
+
+    async def claim(self) -> bool:
+        """Claim the lease and load what is stored. Returns False while another holder has it."""
+        if not await self.lease.claim():
+            return False
+        self._load_state()
+        self._commit.begin()
+        return True
 
     def renew_lease(self) -> None:
         """Renew the lease, and notice changes by an operator. To be called every few seconds while idle."""

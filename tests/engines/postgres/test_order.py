@@ -149,7 +149,7 @@ def test_processes_take_turns(url: str, schema: str, engine: Opened) -> None:
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", SCRIPT, url, schema, "40", str(number)],
-            cwd=Path(__file__).parents[2],
+            cwd=Path(__file__).parents[3],
             stdout=subprocess.PIPE,
             text=True,
         )

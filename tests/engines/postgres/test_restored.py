@@ -69,5 +69,5 @@ def test_restored_begins_a_new_epoch(url: str, schema: str, opening: Open, mode:
     assert opening().epoch == 2
     (line,) = eventfold("restored", f"{url}?schema={schema}", "--json").lines
     assert line == {"store": done.store, "ended": 2, "epoch": 3}
-    assert "in epoch 4 now" in " ".join(eventfold("restored", f"{url}?schema={schema}", "--table").out.split())
+    assert "is now in epoch 4" in " ".join(eventfold("restored", f"{url}?schema={schema}", "--table").out.split())
     assert "no backup" in eventfold("restored", "memory:").err

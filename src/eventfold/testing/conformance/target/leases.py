@@ -15,7 +15,6 @@ from eventfold.projections import projection_definition
 from eventfold.projections.partition_lease import WorkerContext
 from eventfold.projections.worker import PartitionWorker, StepResult
 from eventfold.testing.conformance.target.flights import CarrierMonth, Split, flights, folded, proved, rows
-from eventfold.wiring import projection_admin
 
 KEY = PartitionKey("conformance_carrier_month", 1)
 
@@ -137,10 +136,11 @@ def test_a_runner_that_comes_later_is_given_its_share(open_store: Callable[[], e
 
     with open_store() as store, open_store() as other:
         store.extend(flights(500), batch=5)
-        admins = [projection_admin(each.projections.log, lease=0.6) for each in (store, other)]
-        runner = admins[0].run(Quarters)
+        for each in (store, other):
+            each.projections.catalog.lease = 0.6
+        runner = store.run(Quarters)
         until(store, [4])
-        with admins[1].run(Quarters) as second:
+        with other.run(Quarters) as second:
             until(store, [2, 2])
             store.extend(flights(500, 500), batch=5)
             store.wait(Quarters, timeout=60)
@@ -150,7 +150,5 @@ def test_a_runner_that_comes_later_is_given_its_share(open_store: Callable[[], e
             store.wait(Quarters, timeout=60)
             assert not runner.failed
             assert not second.failed
-        for admin in admins:
-            admin.close()
         assert rows(store, Quarters) == folded(flights(1_050))
         assert all(proof.proved for proof in store.projections.verify(Quarters))
