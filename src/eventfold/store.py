@@ -79,8 +79,9 @@ EVERYTHING = Query()
 class Store:
     """A log of events, for sync code. Safe to share between threads; opened once per process, not across a fork.
 
-    `url` a path (a SQLite file), `memory:`, `memory:NAME` or `postgresql://…`, or an engine made by hand; `create`
-    makes the store if nothing is there; `cache` how many folded states to keep in memory; `snapshots` after how many
+    `url` a path (a SQLite file), `memory:`, `memory:NAME` or `postgresql://…`, an address with the scheme of another
+    installed engine (entry points of the group `eventfold.engines`), or an engine made by hand; `create` makes the
+    store if nothing is there; `cache` how many folded states to keep in memory; `snapshots` after how many
     events folded a state is kept beside the log as well (0: never); `inline` read models that every append keeps up,
     in its own transaction, from now on and whoever makes it; `target` the address of a database where read models,
     followers and processes keep rows and progress, or a target made by hand, the same in every process (by default the

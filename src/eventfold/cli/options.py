@@ -21,6 +21,7 @@ import typer
 
 from eventfold.cli.exit_codes import JSON_REQUESTED
 from eventfold.core.query import Cursor, Query
+from eventfold.engines.entry_points import has_registered_scheme
 from eventfold.errors import EventfoldError, InvalidInput, InvalidQuery, StoreNotFound
 from eventfold.store import Store
 
@@ -250,9 +251,13 @@ def split_store_argument(url: str | None, others: list[str], needed: int = 0) ->
     or .sqlite3.
     """
     default = os.environ.get(STORE_VARIABLE)
-    if url and default and url != default and (len(others) < needed or not STORE_PATTERN.fullmatch(url)):
+    if url and default and url != default and (len(others) < needed or not _looks_like_a_store(url)):
         return default, [url, *others]
     return url, others
+
+
+def _looks_like_a_store(text: str) -> bool:
+    return STORE_PATTERN.fullmatch(text) is not None or has_registered_scheme(text)
 
 
 @contextmanager

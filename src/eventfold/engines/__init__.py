@@ -1,6 +1,6 @@
 """Which address means which engine. Engines do not know each other; each is imported on first use.
 
-Knows: URL schemes. Does not know: how an engine works.
+Knows: URL schemes, and where other distributions register theirs. Does not know: how an engine works.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Literal
 
+from eventfold.engines import entry_points
 from eventfold.engines.addresses import MEMORY, address_text, file_path
-from eventfold.errors import InvalidInput, InvalidUrl, MissingExtra
+from eventfold.errors import InvalidInput, InvalidUrl, MissingExtra, NotSupported
 from eventfold.ports.engine import Engine
 from eventfold.ports.services import RestoreResult, UpgradeResult, require
 
@@ -22,11 +23,14 @@ SCHEMES = ("memory", "sqlite", "postgresql", "postgres", "file")
 def open_engine(address: str | Engine, mode: Mode, create: bool, options: dict[str, Any]) -> Engine:
     """The engine behind an address: a path or sqlite: is a SQLite file; memory:, postgresql:// are the others.
 
-    `:memory:` is memory: too, and sqlite:///PATH means the same as in SQLAlchemy. An engine is returned as it is.
-    Raises InvalidUrl for an unknown scheme or an invalid address, MissingExtra if the driver is not installed.
+    `:memory:` is memory: too, and sqlite:///PATH means the same as in SQLAlchemy. Any other scheme is looked up among
+    the entry points of the group `eventfold.engines`. An engine is returned as it is.
+    `mode` sync: the engine's calls may block, and do not suspend.
+    Raises InvalidUrl for an unknown scheme, an invalid address or an unusable entry point, MissingExtra if the driver
+    is not installed or an entry point cannot be imported, NotSupported for an engine that suspends in sync mode.
     """
     if not isinstance(address, str) and hasattr(address, "append_many"):
-        return address
+        return _for_threads(address) if mode == "sync" else address
     url = address_text(address, "The address of the store")
     if url == MEMORY:
         return _open_memory("", create, options)
@@ -47,10 +51,14 @@ def open_engine(address: str | Engine, mode: Mode, create: bool, options: dict[s
                 raise
             raise missing_extra_error("postgres", "PostgreSQL", error) from error
         return PostgresEngine(url, mode=mode, create=create, **options)
-    near = difflib.get_close_matches(known, SCHEMES, 1)
+    plugin = entry_points.find_plugin(entry_points.ENGINES, known)
+    if plugin is not None:
+        return _open_plugin(plugin, url, mode, create, options)
     raise InvalidUrl(
-        f"{url!r} starts with the unknown scheme {scheme!r}{f' (did you mean {near[0]}:?)' if near else ''}.",
-        "Use a path or sqlite:PATH for a file, memory: for none, postgresql://… for a server.",
+        f"{url!r} starts with the unknown scheme {scheme!r}"
+        f"{entry_points.suggestion(entry_points.ENGINES, known, SCHEMES)}.",
+        "Use a path or sqlite:PATH for a file, memory: for none, postgresql://… for a server; or install the package "
+        f"that registers the scheme in the entry point group {entry_points.ENGINES}.",
         url=url,
         scheme=scheme,
     )
@@ -91,16 +99,41 @@ def _open_sqlite(path: str, create: bool, options: dict[str, Any]) -> Engine:
     return SqliteEngine(path, create=create, **options)
 
 
+def _open_plugin(plugin: entry_points.Plugin, url: str, mode: Mode, create: bool, options: dict[str, Any]) -> Engine:
+    refuse_unknown_options(plugin.opener, options, plugin.scheme)
+    engine = plugin.open(url, mode=mode, create=create, **options)
+    plugin.check(engine, Engine, "engine", optional=("store_id", "epoch"))
+    return _for_threads(engine) if mode == "sync" else engine
+
+
+def _for_threads(engine: Engine) -> Engine:
+    """The engine. Raises NotSupported if its calls suspend: a thread has no event loop to run them on."""
+    if engine.capabilities.suspends:
+        raise NotSupported(
+            f"The {engine.name} engine only works on an event loop, and its caller here is a thread.",
+            "Use AsyncStore; read models and processes need its service `blocking`, for engines whose calls block.",
+            engine=engine.name,
+            capability="blocking",
+        )
+    return engine
+
+
 def refuse_unknown_options(constructor: Callable[..., Any], options: dict[str, Any], engine: str) -> None:
-    """Raises InvalidInput for an option that an engine does not have, and lists those it has."""
-    known = [name for name, each in inspect.signature(constructor).parameters.items() if each.kind == each.KEYWORD_ONLY]
-    known = sorted({*known, *({"clock"} if engine == "memory" else ())} - {"create"})
+    """Raise InvalidInput for an option that an engine does not have, and list those it has.
+
+    Options are the keyword-only parameters; a constructor with `**options` takes any.
+    """
+    parameters = inspect.signature(constructor).parameters
+    if any(each.kind == each.VAR_KEYWORD for each in parameters.values()):
+        return
+    known = [name for name, each in parameters.items() if each.kind == each.KEYWORD_ONLY]
+    known = sorted({*known, *({"clock"} if engine == "memory" else ())} - {"create", "mode"})
     for name in options:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             raise InvalidInput(
                 f"The {engine} engine has no option {name!r}{f' (did you mean {near[0]}?)' if near else ''}.",
-                f"Its options are {', '.join(known)}.",
+                f"Its options are {', '.join(known)}." if known else "It has no options.",
                 option=name,
                 engine=engine,
             )

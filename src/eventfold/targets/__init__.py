@@ -1,6 +1,7 @@
 """Where rows may live: which address means which target. Targets know nothing of each other.
 
-Knows: URL schemes. Does not know: how a target works, where an engine keeps its log (it says so itself).
+Knows: URL schemes, and where other distributions register theirs.
+Does not know: how a target works, where an engine keeps its log (it says so itself).
 """
 
 from __future__ import annotations
@@ -11,11 +12,26 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from eventfold.concurrency import run
+from eventfold.engines import entry_points
 from eventfold.engines.addresses import address_text, file_path
 from eventfold.errors import InvalidUrl, MissingExtra, NotSupported
 from eventfold.ports.engine import Engine
 from eventfold.ports.sink import Sink
 from eventfold.ports.target import Target
+
+SCHEMES = (
+    "sqlite",
+    "file",
+    "memory",
+    "postgresql",
+    "postgres",
+    "duckdb",
+    "parquet",
+    "redis",
+    "rediss",
+    "http",
+    "https",
+)
 
 
 def own_target(engine: Engine, given: str | Target | None = None) -> Target:
@@ -49,7 +65,9 @@ def own_target(engine: Engine, given: str | Target | None = None) -> Target:
 def open_target(engine: Engine, address: str | Sink, own: Callable[[], Target]) -> Target:
     """The target at an address. `own` gives the store's own, for rows that are sent on from there.
 
-    Raises TargetUnavailable, InvalidUrl on an unknown scheme, MissingExtra where a driver is not installed.
+    A scheme that is not built in is looked up among the entry points of the group `eventfold.targets`.
+    Raises TargetUnavailable, InvalidUrl on an unknown scheme or an unusable entry point, MissingExtra where a driver is
+    not installed or an entry point cannot be imported.
     """
     if not isinstance(address, str) and isinstance(address, Sink):  # pyright: ignore[reportUnnecessaryIsInstance]
         return _open_outbox(address, own())
@@ -72,12 +90,29 @@ def open_target(engine: Engine, address: str | Sink, own: Callable[[], Target]) 
         return _open_parquet(_require_path_in(rest, address), address)
     if (sink := _open_sink(scheme, address)) is not None:
         return _open_outbox(sink, own())
+    near = ""
+    if scheme not in SCHEMES:  # memory:NAME is no target, and no distribution can make it one
+        plugin = entry_points.find_plugin(entry_points.TARGETS, scheme)
+        if plugin is not None:
+            return _open_plugin(plugin, address, own)
+        near = entry_points.suggestion(entry_points.TARGETS, scheme, SCHEMES)
     raise InvalidUrl(
-        f"No target is known by the scheme {scheme!r}.",
+        f"No target is known by the scheme {scheme!r}{near}.",
         "Use a path or sqlite:PATH, memory:, postgresql://…, duckdb:PATH, parquet:FOLDER, redis://…, https://…, or "
-        "DATABASE+DRIVER://… as SQLAlchemy knows it; without target= rows live in the store's own database.",
+        "DATABASE+DRIVER://… as SQLAlchemy knows it; or install the package that registers the scheme in the entry "
+        f"point group {entry_points.TARGETS}. Without target= rows live in the store's own database.",
         url=address,
     )
+
+
+def _open_plugin(plugin: entry_points.Plugin, address: str, own: Callable[[], Target]) -> Target:
+    """The target, or the sink in front of the store's own target, that an entry point makes."""
+    place = plugin.open(address)
+    if isinstance(place, Sink):
+        return _open_outbox(place, own())
+    looks_like_a_sink = hasattr(place, "write")
+    plugin.check(place, Sink if looks_like_a_sink else Target, "sink" if looks_like_a_sink else "target")
+    return place
 
 
 def _open_sink(scheme: str, address: str) -> Sink | None:
