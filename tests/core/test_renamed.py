@@ -23,6 +23,7 @@ CLASSES: dict[str, list[type]] = {
     "Store": [ef.Store, ef.AsyncStore],
     "ProjectionAdmin": [ProjectionAdmin],
     "AsyncProjectionAdmin": [AsyncProjectionAdmin],
+    "Faulty": [testing.Faulty],
     "Query": [ef.Query],
 }
 
@@ -95,7 +96,7 @@ def test_an_old_keyword_names_the_new_one() -> None:
     assert calls.keys() == KEYWORDS.keys()
     for function, names in KEYWORDS.items():
         for old, new in names.items():
-            with pytest.raises(TypeError, match=rf"{function}\(\) takes {old}= no more, .* Write {new}=…\."):
+            with pytest.raises(TypeError, match=rf"{function}\(\): the argument {old}= was renamed. Write {new}=…\."):
                 calls[function]({old: 1})
     with pytest.raises(TypeError, match="keep_identity"):
         ef.AsyncStore.copy_to(never, never, succeed=True).send(None)  # pyright: ignore[reportArgumentType]

@@ -40,11 +40,26 @@ MODULES = {
     "snapshot": "core.snapshot",
     "state": "core.state",
     "target": "ports.target",
+    "testing.conformance.every": "testing.conformance.all_chapters",
+    "testing.conformance.place": "testing.conformance.engine_under_test",
     "unknown": "core.unknown_fields",
     "upcast": "core.upcast",
 }
+# Names that were renamed as well when their module was, or that are exported by `eventfold` now.
+HINTS = {
+    "query": "Query is in eventfold itself; Clause is ConditionClause now.",
+    "record": "Receipt and NewEvent are in eventfold itself.",
+    "sink": "Held is SinkState now.",
+    "testing.conformance.place": "Place is EngineUnderTest now, and the fixture place is engine_under_test.",
+}
 # Names in modules, below `eventfold`.
-NAMES = {"Unknown": "UnknownFields", "testing.Loop": "testing.LoopRunner"}
+NAMES = {
+    "Unknown": "UnknownFields",
+    "schema.Described": "schema.EventDescription",
+    "schema.lock_of": "schema.build_lock",
+    "schema.types_of": "schema.event_classes",
+    "testing.Loop": "testing.LoopRunner",
+}
 # Attributes and methods, by class.
 ATTRIBUTES = {
     "EventfoldError": {"now": "remedy"},
@@ -55,6 +70,7 @@ ATTRIBUTES = {
     },
     "ProjectionAdmin": {"forget": "remove", "keeping": "follower_progress", "known": "list"},
     "AsyncProjectionAdmin": {"forget": "remove", "known": "list"},
+    "Faulty": {"forgive": "clear"},
     "Query": {"names": "count_names"},
 }
 # Keyword arguments, by function or class.
@@ -79,9 +95,8 @@ def explain_name(name: str) -> str | None:
         beginning = beginning.rpartition(".")[0]
     if not beginning:
         return None
-    new = MODULES[beginning]
-    moved = f"eventfold.{beginning} is eventfold.{new} now."
-    return f"The module {moved} Import from there." if beginning == name else f"The folder {moved} Look for it there."
+    message = f"The module eventfold.{beginning} was renamed. Import from eventfold.{MODULES[beginning]}."
+    return f"{message} {HINTS[beginning]}" if beginning in HINTS else message
 
 
 class RenamedModules:
@@ -124,7 +139,7 @@ def check_keywords(function: str, keywords: Mapping[str, Any]) -> None:
     """Raises TypeError if one of these keywords is an old one of a function or class."""
     for old, new in KEYWORDS[function].items():
         if old in keywords:
-            raise TypeError(f"{function}() takes {old}= no more, it was renamed. Write {new}=….")
+            raise TypeError(f"{function}(): the argument {old}= was renamed. Write {new}=….")
 
 
 def refuse_old_keywords(function: Callable[P, R]) -> Callable[P, R]:

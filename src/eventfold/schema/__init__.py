@@ -5,6 +5,9 @@ Knows: declared classes. Does not know: engines, commands, files (the caller rea
 
 from __future__ import annotations
 
+from typing import Any
+
+from eventfold.core.renamed import explain_name
 from eventfold.schema.compare import Finding, compare
 from eventfold.schema.describe import EventDescription, build_lock, describe, event_classes
 from eventfold.schema.scan import Misfit, Scan, scan
@@ -20,3 +23,7 @@ __all__ = [
     "event_classes",
     "scan",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    raise AttributeError(explain_name(f"schema.{name}") or f"module {__name__!r} has no attribute {name!r}")

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from eventfold.core.renamed import refuse_old_attributes
 from eventfold.errors import AppendUnconfirmed, StoreBusy
 from eventfold.ports.engine import Engine
 from eventfold.ports.messages import AppendRequest, Outcome
@@ -21,6 +22,7 @@ from eventfold.ports.wrapping import Wrapping
 NO_FAULT: tuple[str, Any] = ("nothing", None)
 
 
+@refuse_old_attributes("Faulty")
 class Faulty(Wrapping):
     """A wrapper of an engine that fails as planned: `ef.Store(Faulty(MemoryEngine()))`.
 
