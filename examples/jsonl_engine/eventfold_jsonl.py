@@ -222,7 +222,7 @@ class JsonLinesEngine:
 
     @property
     def services(self) -> Services:
-        """Others are None, and whoever asks for one gets NotSupported with a remedy (`ports.services.require`)."""
+        """The others are None: using one raises NotSupported with a remedy (`ports.services.require`)."""
         unwritten = self._shared.unwritten
         return Services(lookups=self, locks=unwritten.locks, snapshots=unwritten.snapshots, replication=self)
 
